@@ -1,0 +1,166 @@
+//! What may be typed: the grammar of the command line and its help, from which man pages and completions are made.
+//!
+//! Knows nothing of the bus; an address is taken as text and judged where the connection is made.
+
+use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// See and steer coft, the image classifier that teaches itself on the device.
+#[derive(Debug, Parser)]
+#[command(name = "coftctl", version, after_help = EXIT_CODES, after_long_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Global {
+    /// Bus to look for the service on: system, session or a D-Bus address
+    #[arg(long, global = true, env = "COFT_BUS", hide_env_values = true, value_name = "BUS", default_value = "system")]
+    pub bus: String,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Classifier to ask [default: the only one there is, or "default"]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub classifier: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Show what the service serves, watches and does
+    Status,
+    /// Say what images show
+    Classify(Classify),
+    /// Start, stop and look at adaptation rounds
+    #[command(subcommand)]
+    Round(Round),
+    /// Look at the models that rounds have made
+    #[command(subcommand)]
+    Generation(Generation),
+    /// Have every watched directory looked at again
+    Rescan,
+    /// Print the completion script of a shell
+    Completions {
+        /// Shell to complete for
+        shell: Shell,
+    },
+}
+
+/// The files are opened here and handed to the service as descriptors: what you may read, you may classify.
+#[derive(Debug, Args)]
+pub struct Classify {
+    /// Image files; - reads one image from standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<String>,
+    /// Labels to print for each image, the likeliest first
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub top_k: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Round {
+    /// Start a round over the images catalogued so far
+    Start(Start),
+    /// Stop a running round; the active model stays
+    Cancel {
+        /// Number of the round [default: the one that runs]
+        #[arg(value_name = "N")]
+        round: Option<u64>,
+    },
+    /// List the rounds, the oldest first
+    List,
+    /// Show one round
+    Show {
+        /// Number of the round [default: the latest]
+        #[arg(value_name = "N")]
+        round: Option<u64>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct Start {
+    /// Stay until the round has ended and show how far it is; Ctrl-C leaves the round running
+    #[arg(long)]
+    pub wait: bool,
+    /// Seed for the round's random choices, in place of the configured one
+    #[arg(long, value_name = "SEED")]
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Generation {
+    /// List the generations, the oldest first; the active one is marked
+    List,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    the operation failed, for example the round ended with an error
+  2    the command line was not understood
+  3    the service cannot be reached
+  4    some images could not be classified; the others were
+  5    not authorised
+  6    the service is busy or not ready; try again later
+  7    the round ended without a new model: candidate not taken, cancelled or interrupted
+  130  interrupted";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, error::ErrorKind};
+
+    fn parse(line: &str) -> Result<Cli, ErrorKind> {
+        Cli::try_parse_from(line.split_whitespace()).map_err(|e| e.kind())
+    }
+
+    #[test]
+    fn the_grammar_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_anywhere() {
+        for line in [
+            "coftctl --json --classifier parts --bus session status",
+            "coftctl status --json --classifier parts --bus session",
+        ] {
+            let cli = parse(line).unwrap();
+            assert!(cli.global.json);
+            assert_eq!(cli.global.classifier.as_deref(), Some("parts"));
+            assert_eq!(cli.global.bus, "session");
+        }
+    }
+
+    #[test]
+    fn verbs_take_what_they_need() {
+        let Verb::Classify(classify) = parse("coftctl classify --top-k 3 a.jpg -").unwrap().verb else { panic!() };
+        assert_eq!((classify.files, classify.top_k), (vec!["a.jpg".into(), "-".into()], 3));
+        let Verb::Round(Round::Start(start)) = parse("coftctl round start --wait --seed 7").unwrap().verb else {
+            panic!()
+        };
+        assert_eq!((start.wait, start.seed), (true, Some(7)));
+        let Verb::Round(Round::Cancel { round }) = parse("coftctl round cancel 4").unwrap().verb else { panic!() };
+        assert_eq!(round, Some(4));
+        let Verb::Round(Round::Show { round }) = parse("coftctl round show").unwrap().verb else { panic!() };
+        assert_eq!(round, None);
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        let missing = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+        for (line, kind) in [
+            ("coftctl", missing),
+            ("coftctl round", missing),
+            ("coftctl classify", ErrorKind::MissingRequiredArgument),
+            ("coftctl classify --top-k 0 a.jpg", ErrorKind::ValueValidation),
+            ("coftctl round show latest", ErrorKind::ValueValidation),
+            ("coftctl completions tcsh", ErrorKind::InvalidValue),
+        ] {
+            assert_eq!(parse(line).unwrap_err(), kind, "{line}");
+        }
+    }
+}

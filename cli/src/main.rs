@@ -1,0 +1,18 @@
+//! Reads the arguments, runs the verb, reports the failure, answers the exit code.
+
+use clap::Parser;
+use coftctl::{args::Cli, failure::Failure, verb};
+use std::{io, process::ExitCode};
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    match verb::run(Cli::parse()).await {
+        Ok(exit) => exit.into(),
+        // Whoever read the output has had enough of it, as in `coftctl round list | head`.
+        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            anstream::eprintln!("coftctl: {failure}");
+            failure.exit().into()
+        }
+    }
+}

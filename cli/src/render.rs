@@ -1,0 +1,79 @@
+//! Text for people: plain functions from what is shown to a string, so that a test can hold them still.
+//!
+//! They never look at the clock, the terminal or the environment; [`Style`] says what those had to say. Colours are
+//! always written: the stream that prints takes them away where they are not wanted.
+
+mod generation;
+mod labels;
+mod progress;
+mod round;
+mod status;
+
+pub use generation::generations;
+pub use labels::labels;
+pub use progress::{duration, progress_line};
+pub use round::{outcome, round, rounds};
+pub use status::status;
+
+use clap::builder::styling::{AnsiColor, Style as Ansi};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use jiff::{Timestamp, tz::TimeZone};
+
+/// What the surroundings say about how to print.
+#[derive(Clone, Debug)]
+pub struct Style {
+    pub zone: TimeZone,
+}
+
+impl Style {
+    pub fn of_this_machine() -> Self {
+        Self { zone: TimeZone::system() }
+    }
+
+    /// Unix time as a date and a time of day, to the minute.
+    fn time(&self, unix_seconds: i64) -> String {
+        match Timestamp::from_second(unix_seconds) {
+            Ok(time) => time.to_zoned_datetime(self.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string(),
+            Err(_) => "unknown".into(),
+        }
+    }
+}
+
+const GOOD: Ansi = AnsiColor::Green.on_default();
+const FAIR: Ansi = AnsiColor::Yellow.on_default();
+const BAD: Ansi = AnsiColor::Red.on_default();
+const FAINT: Ansi = Ansi::new().dimmed();
+
+fn paint(style: Ansi, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// A table without lines, which can be read, grepped and cut into columns.
+fn table(header: &[&str], right_aligned: &[usize]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header(header);
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right_aligned.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table
+}
+
+/// The table's lines without the blanks that padding leaves at their ends.
+fn lines(table: &Table) -> String {
+    table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
+}
+
+/// `1 image`, `2 images`.
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// The lines of a block of names and values, the values one below the other.
+fn fields(pairs: &[(&str, String)]) -> String {
+    let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
+    pairs.iter().map(|(name, value)| format!("{name:width$}{value}\n")).collect()
+}

@@ -1,0 +1,47 @@
+//! A round that runs, in one line, and durations as people say them.
+
+use crate::view::Round;
+use std::time::Duration;
+
+/// `stage training, 41 %, 5120/12400 images, 210.4 images/s, 34s left`; what is not known yet is left out.
+pub fn progress_line(round: &Round) -> String {
+    let mut parts = Vec::new();
+    if !round.stage.is_empty() {
+        parts.push(round.stage.clone());
+    }
+    parts.push(format!("{:.0} %", round.fraction * 100.0));
+    if round.images_total > 0 {
+        parts.push(format!("{}/{} images", round.images_done, round.images_total));
+    }
+    if round.images_per_second > 0.0 {
+        parts.push(format!("{:.1} images/s", round.images_per_second));
+    }
+    if let Some(left) = round.remaining_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()) {
+        parts.push(format!("{} left", duration(left)));
+    }
+    parts.join(", ")
+}
+
+/// The two largest units: `45s`, `3m 05s`, `2h 07m`, `3d 04h`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match () {
+        () if days > 0 => format!("{days}d {:02}h", hours % 24),
+        () if hours > 0 => format!("{hours}h {:02}m", minutes % 60),
+        () if minutes > 0 => format!("{minutes}m {:02}s", seconds % 60),
+        () => format!("{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_two_units_at_most() {
+        for (seconds, text) in [(0, "0s"), (45, "45s"), (185, "3m 05s"), (7620, "2h 07m"), (273_600, "3d 04h")] {
+            assert_eq!(duration(Duration::from_secs(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Rounds: the list, one in full, and how one ended.
+
+use super::{BAD, FAINT, FAIR, GOOD, Style, counted, duration, fields, lines, paint, progress_line, table};
+use crate::view::Round;
+use std::time::Duration;
+
+pub fn rounds(rounds: &[Round], style: &Style) -> String {
+    if rounds.is_empty() {
+        return "no rounds yet; start one with: coftctl round start --wait\n".into();
+    }
+    let mut table = table(&["ROUND", "TRIGGER", "STARTED", "TOOK", "IMAGES", "STATE", "RESULT"], &[0, 3, 4]);
+    for round in rounds {
+        table.add_row([
+            round.round.to_string(),
+            round.trigger.clone(),
+            style.time(round.started),
+            took(round).unwrap_or_default(),
+            round.images.to_string(),
+            state(round),
+            brief(round),
+        ]);
+    }
+    lines(&table)
+}
+
+pub fn round(round: &Round, style: &Style) -> String {
+    let mut pairs = vec![
+        ("round", round.round.to_string()),
+        ("state", state(round)),
+        ("trigger", round.trigger.clone()),
+        ("images", round.images.to_string()),
+        ("started", style.time(round.started)),
+    ];
+    if let Some(ended) = round.ended {
+        pairs.push((
+            "ended",
+            format!("{}{}", style.time(ended), took(round).map_or_else(String::new, |t| format!(", took {t}"))),
+        ));
+    }
+    if round.is_running() {
+        pairs.push(("progress", progress_line(round)));
+    } else {
+        pairs.push(("result", brief(round)));
+    }
+    if let Some(hint) = &round.result.hint {
+        pairs.push(("hint", hint.clone()));
+    }
+    pairs.extend(round.warnings.iter().map(|warning| ("warning", paint(FAIR, warning))));
+    fields(&pairs)
+}
+
+/// The line that ends `round start --wait`.
+pub fn outcome(round: &Round) -> String {
+    let took = took(round).map_or_else(String::new, |took| format!(" after {took}"));
+    let number = round.round;
+    let result = &round.result;
+    match round.state.as_str() {
+        "promoted" => {
+            let generation = result.generation.map_or_else(String::new, |g| format!(": generation {g} is active"));
+            format!(
+                "round {number} {}{took}{generation}, {}\n",
+                paint(GOOD, "promoted"),
+                counted(round.images, "image")
+            )
+        }
+        "kept" => {
+            let reason = result.reason.as_deref().unwrap_or("no reason was given");
+            format!("round {number} {}{took}; the active model stays: {reason}\n", paint(FAIR, "kept"))
+        }
+        "failed" => {
+            let message = result.message.as_deref().unwrap_or("no message was given");
+            let hint = result.hint.as_deref().map_or_else(String::new, |hint| format!("\n  {hint}"));
+            format!("round {number} {}{took}: {message}{hint}\n", paint(BAD, "failed"))
+        }
+        other => format!("round {number} {}{took}; the active model stays\n", paint(FAIR, other)),
+    }
+}
+
+fn state(round: &Round) -> String {
+    let style = match round.state.as_str() {
+        "promoted" => GOOD,
+        "failed" => BAD,
+        "running" => FAINT,
+        _ => FAIR,
+    };
+    paint(style, &round.state)
+}
+
+/// What the round came to, or where it is.
+fn brief(round: &Round) -> String {
+    let result = &round.result;
+    if round.is_running() {
+        return progress_line(round);
+    }
+    match (&result.generation, &result.reason, &result.message) {
+        (Some(generation), ..) => format!("generation {generation}"),
+        (_, Some(reason), _) => reason.clone(),
+        (_, _, Some(message)) => message.clone(),
+        (None, None, None) => String::from("-"),
+    }
+}
+
+fn took(round: &Round) -> Option<String> {
+    let seconds = u64::try_from(round.ended? - round.started).ok()?;
+    Some(duration(Duration::from_secs(seconds)))
+}

@@ -1,0 +1,47 @@
+//! The service at a glance.
+
+use super::{BAD, FAINT, counted, fields, paint};
+use crate::view::Status;
+
+pub fn status(status: &Status) -> String {
+    let model = match status.active_generation {
+        Some(generation) => format!("generation {generation} on {}", provider(&status.provider)),
+        None => "none yet; the first round makes one (coftctl round start --wait)".into(),
+    };
+    let round = match status.round {
+        Some(round) => format!("{round} is running (coftctl round show {round})"),
+        None => paint(FAINT, "none is running"),
+    };
+    let mut images = counted(status.images, "image");
+    if status.quarantined > 0 {
+        images += &format!(", {} refused", counted(status.quarantined, "file"));
+    }
+    let mut text = fields(&[
+        ("coftd", status.version.clone()),
+        ("classifier", status.classifier.clone()),
+        ("classes", status.classes.join(", ")),
+        ("model", model),
+        ("round", round),
+        ("catalogue", images),
+    ]);
+    if status.sources.is_empty() {
+        text += "sources     none; name a directory in the configuration of coftd\n";
+    }
+    for (index, source) in status.sources.iter().enumerate() {
+        let name = if index == 0 { "sources" } else { "" };
+        let state = match &source.problem {
+            Some(problem) => paint(BAD, problem),
+            None => counted(source.images, "image"),
+        };
+        text += &format!("{name:12}{}: {state}\n", source.path);
+    }
+    text
+}
+
+/// `CUDAExecutionProvider` is `CUDA`: the rest is how ONNX Runtime spells it.
+fn provider(name: &str) -> &str {
+    match name.strip_suffix("ExecutionProvider").unwrap_or(name) {
+        "" => "an unknown provider",
+        short => short,
+    }
+}

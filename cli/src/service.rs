@@ -1,0 +1,201 @@
+//! coftd over D-Bus: the one module that makes calls, and the one that knows names, paths and interfaces.
+//!
+//! A list is read with one call to the ObjectManager, so that what it shows belongs together.
+
+mod objects;
+
+use crate::failure::Failure;
+use crate::view::{Generation, Label, Labels, Round, Source, Status};
+use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
+use coft_dbus::{
+    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, JobProxy, ManagerProxy, ROOT, RoundOptions, TIMEOUT, job_path,
+};
+use objects::{Classifier, Properties};
+use std::os::fd::AsFd;
+use std::time::Duration;
+use tokio::sync::OnceCell;
+use zbus::fdo::{ManagedObjects, ObjectManagerProxy, PropertiesProxy};
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, Fd, names::InterfaceName};
+
+/// How long a call may take that changes something: somebody may have to type a password (choice).
+const CONSENT_TIMEOUT: Duration = Duration::from_secs(120);
+
+pub struct Service {
+    connection: Connection,
+    /// The classifier that was asked for, if any.
+    wanted: Option<String>,
+    /// Where it is, once looked up.
+    classifier: OnceCell<String>,
+}
+
+impl Service {
+    /// `bus` is `system`, `session` or a D-Bus address.
+    pub async fn connect(bus: &str, wanted: Option<String>) -> Result<Self, Failure> {
+        let address: Bus = bus.parse().map_err(|error| Failure::Usage(format!("--bus: {error}")))?;
+        let connection = address
+            .builder()
+            .method_timeout(CONSENT_TIMEOUT)
+            .build()
+            .await
+            .map_err(|error| Failure::Unreachable(format!("no connection to the {bus} bus: {error}")))?;
+        Ok(Self { connection, wanted, classifier: OnceCell::new() })
+    }
+
+    pub async fn status(&self) -> Result<Status, Failure> {
+        let mut manager = self.properties(ROOT, MANAGER).await?;
+        let mut managed = self.managed().await?;
+        let mut sources = numbered(interface(&mut managed, SOURCE, ROOT))?;
+        sources.sort_by_key(|(number, _)| *number);
+        let sources =
+            sources.into_iter().map(|(_, source)| objects::source(source)).collect::<Result<Vec<Source>, _>>()?;
+        let classifier = self.choose(&mut managed)?;
+        Ok(Status {
+            version: manager.take("Version")?,
+            classifier: classifier.name,
+            classes: classifier.classes,
+            active_generation: classifier.active_generation,
+            images: classifier.images,
+            quarantined: classifier.quarantined,
+            provider: classifier.provider,
+            round: classifier.round,
+            sources,
+        })
+    }
+
+    /// Every round the service knows, oldest first.
+    pub async fn rounds(&self) -> Result<Vec<Round>, Failure> {
+        let jobs = interface(&mut self.managed().await?, JOB, ROOT);
+        let mut rounds = jobs.into_iter().map(objects::round).collect::<Result<Vec<_>, _>>()?;
+        rounds.sort_by_key(|round| round.round);
+        Ok(rounds)
+    }
+
+    pub async fn round(&self, number: u64) -> Result<Round, Failure> {
+        objects::round(self.properties(&job_path(number), JOB).await.map_err(|failure| no_such_round(failure, number))?)
+    }
+
+    /// The number of the classifier's round that runs now, if any.
+    pub async fn running_round(&self) -> Result<Option<u64>, Failure> {
+        Ok(self.choose(&mut self.managed().await?)?.round)
+    }
+
+    /// Every generation of the classifier, oldest first.
+    pub async fn generations(&self) -> Result<Vec<Generation>, Failure> {
+        let mut managed = self.managed().await?;
+        let classifier = self.choose(&mut managed)?;
+        let generations = interface(&mut managed, GENERATION, &classifier.path);
+        let mut generations = generations.into_iter().map(objects::generation).collect::<Result<Vec<_>, _>>()?;
+        generations.sort_by_key(|generation| generation.generation);
+        Ok(generations)
+    }
+
+    /// Answers the number of the round, which goes on by itself.
+    pub async fn start_round(&self, seed: Option<u64>) -> Result<u64, Failure> {
+        let classifier = self.classifier_proxy().await?;
+        let job = classifier.start_round(RoundOptions { seed }).await?;
+        objects::trailing_number(job.as_str())
+            .ok_or_else(|| Failure::Misunderstood(format!("{} does not end in a number", job.as_str())))
+    }
+
+    pub async fn cancel_round(&self, number: u64) -> Result<(), Failure> {
+        let job = JobProxy::builder(&self.connection)
+            .path(job_path(number))
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        job.cancel().await.map_err(|error| no_such_round(error.into(), number))
+    }
+
+    pub async fn rescan(&self) -> Result<(), Failure> {
+        let manager = ManagerProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await?;
+        Ok(manager.rescan().await?)
+    }
+
+    /// `image` is a regular file or a sealed memfd; its position does not matter.
+    pub async fn classify(&self, image: &impl AsFd, top_k: u32) -> Result<Labels, Failure> {
+        let classifier = self.classifier_proxy().await?;
+        let options = ClassifyOptions { top_k: Some(top_k) };
+        let (labels, details) = prompt(classifier.classify(Fd::from(image.as_fd()), options)).await?;
+        Ok(Labels {
+            labels: labels.into_iter().map(|(label, score)| Label { label, score }).collect(),
+            generation: details.generation,
+            queue_seconds: details.queue_seconds,
+            decode_seconds: details.decode_seconds,
+            inference_seconds: details.inference_seconds,
+        })
+    }
+
+    async fn classifier_proxy(&self) -> Result<ClassifierProxy<'_>, Failure> {
+        let path = self.classifier().await?;
+        let builder = ClassifierProxy::builder(&self.connection).path(path);
+        Ok(builder.cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// The path of the classifier to ask; looked up once.
+    async fn classifier(&self) -> Result<&str, Failure> {
+        let find = async || Ok::<_, Failure>(self.choose(&mut self.managed().await?)?.path);
+        Ok(self.classifier.get_or_try_init(find).await?)
+    }
+
+    fn choose(&self, managed: &mut ManagedObjects) -> Result<Classifier, Failure> {
+        let all = interface(managed, CLASSIFIER, ROOT).into_iter().map(objects::classifier);
+        objects::choose(all.collect::<Result<Vec<_>, _>>()?, self.wanted.as_deref())
+    }
+
+    async fn managed(&self) -> Result<ManagedObjects, Failure> {
+        let proxy = ObjectManagerProxy::builder(&self.connection)
+            .destination(BUS_NAME)
+            .path(ROOT)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        prompt(proxy.get_managed_objects()).await
+    }
+
+    async fn properties(&self, path: &str, interface: &'static str) -> Result<Properties, Failure> {
+        let proxy = PropertiesProxy::builder(&self.connection)
+            .destination(BUS_NAME)
+            .path(path)
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        let interface = InterfaceName::from_static_str_unchecked(interface);
+        Ok(Properties::new(path, prompt(proxy.get_all(interface)).await?))
+    }
+}
+
+/// Awaits a call that nobody has to consent to.
+async fn prompt<T, E>(call: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
+    let late = |_| Failure::Unreachable("it did not answer in time".into());
+    Ok(tokio::time::timeout(TIMEOUT, call).await.map_err(late)??)
+}
+
+/// A round without an object is one that the service does not know.
+fn no_such_round(failure: Failure, number: u64) -> Failure {
+    match failure {
+        Failure::NoObject(_) => {
+            Failure::NotFound(format!("no round {number}\n  see which there are: coftctl round list"))
+        }
+        other => other,
+    }
+}
+
+/// The objects below `root` that have `interface`, taken out of `managed`.
+fn interface(managed: &mut ManagedObjects, interface: &str, root: &str) -> Vec<Properties> {
+    let mut found = Vec::new();
+    for (path, interfaces) in managed {
+        let below = path.as_str().strip_prefix(root).is_some_and(|rest| rest.starts_with('/'));
+        if let Some(values) = below.then(|| interfaces.remove(interface)).flatten() {
+            found.push(Properties::new(path.as_str(), values));
+        }
+    }
+    found
+}
+
+fn numbered(objects: Vec<Properties>) -> Result<Vec<(u64, Properties)>, Failure> {
+    objects.into_iter().map(|object| Ok((object.number()?, object))).collect()
+}

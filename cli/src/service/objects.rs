@@ -1,0 +1,155 @@
+//! The service's objects, as its ObjectManager lists them, read into what the verbs print.
+//!
+//! A property that is missing or of another type is an error that names it, not a default: a script shall never be told
+//! zero where nobody said so.
+
+use crate::failure::Failure;
+use crate::view::{Generation, Outcome, Round, Source};
+use std::collections::HashMap;
+use zbus::{OwnedObjectPath, OwnedVariant};
+
+/// The properties of one interface of one object.
+pub struct Properties {
+    path: String,
+    values: HashMap<String, OwnedVariant>,
+}
+
+impl Properties {
+    pub fn new(path: impl Into<String>, values: HashMap<String, OwnedVariant>) -> Self {
+        Self { path: path.into(), values }
+    }
+
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// The number at the end of the object's path.
+    pub fn number(&self) -> Result<u64, Failure> {
+        trailing_number(&self.path)
+            .ok_or_else(|| Failure::Misunderstood(format!("{} does not end in a number", self.path)))
+    }
+
+    pub fn take<T: TryFrom<OwnedVariant>>(&mut self, name: &str) -> Result<T, Failure> {
+        let value = self
+            .values
+            .remove(name)
+            .ok_or_else(|| Failure::Misunderstood(format!("{} has no property {name}", self.path)))?;
+        T::try_from(value)
+            .map_err(|_| Failure::Misunderstood(format!("property {name} of {} has another type", self.path)))
+    }
+}
+
+pub fn trailing_number(path: &str) -> Option<u64> {
+    path.rsplit('/').next()?.parse().ok()
+}
+
+pub fn round(mut job: Properties) -> Result<Round, Failure> {
+    let ended: i64 = job.take("Ended")?;
+    let state: String = job.take("State")?;
+    let remaining: f64 = job.take("RemainingSeconds")?;
+    Ok(Round {
+        round: job.take("Round")?,
+        trigger: job.take("Trigger")?,
+        stage: job.take("Stage")?,
+        fraction: job.take("Fraction")?,
+        images_done: job.take("ImagesDone")?,
+        images_total: job.take("ImagesTotal")?,
+        images_per_second: job.take("ImagesPerSecond")?,
+        remaining_seconds: (remaining >= 0.0).then_some(remaining),
+        started: job.take("Started")?,
+        ended: (state != "running" && ended > 0).then_some(ended),
+        images: job.take("Images")?,
+        result: outcome(job.take("Result")?),
+        warnings: job.take("Warnings")?,
+        state,
+    })
+}
+
+/// Fields of a result that this program does not know are left out: later versions may add some.
+fn outcome(mut result: HashMap<String, OwnedVariant>) -> Outcome {
+    let generation = result.remove("generation").and_then(|value| u64::try_from(value).ok());
+    let mut text = |name: &str| result.remove(name).and_then(|value| String::try_from(value).ok());
+    Outcome {
+        generation,
+        reason: text("reason"),
+        error_kind: text("error-kind"),
+        message: text("message"),
+        hint: text("hint"),
+    }
+}
+
+pub fn generation(mut object: Properties) -> Result<Generation, Failure> {
+    let number = object.take("Number")?;
+    let report: String = object.take("Report")?;
+    let report = match report.as_str() {
+        "" => serde_json::Value::Null,
+        text => serde_json::from_str(text).map_err(|error| {
+            Failure::Misunderstood(format!("the report of generation {number} is no JSON: {error}"))
+        })?,
+    };
+    Ok(Generation {
+        generation: number,
+        round: object.take("Round")?,
+        method: object.take("Method")?,
+        created: object.take("Created")?,
+        active: object.take("Active")?,
+        images: object.take("Images")?,
+        parity_max_abs_diff: object.take("ParityMaxAbsDiff")?,
+        report,
+    })
+}
+
+pub fn source(mut object: Properties) -> Result<Source, Failure> {
+    let problem: String = object.take("Problem")?;
+    Ok(Source {
+        path: object.take("Path")?,
+        images: object.take("Images")?,
+        quarantined: object.take("Quarantined")?,
+        problem: (!problem.is_empty()).then_some(problem),
+    })
+}
+
+/// A classifier and what `status` says about it.
+pub struct Classifier {
+    pub path: String,
+    pub name: String,
+    pub classes: Vec<String>,
+    pub active_generation: Option<u64>,
+    pub images: u64,
+    pub quarantined: u64,
+    pub provider: String,
+    /// The round that runs.
+    pub round: Option<u64>,
+}
+
+pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
+    let active: u64 = object.take("ActiveGeneration")?;
+    let round: OwnedObjectPath = object.take("Round")?;
+    Ok(Classifier {
+        path: object.path().to_owned(),
+        name: object.take("Name")?,
+        classes: object.take("Classes")?,
+        active_generation: (active != 0).then_some(active),
+        images: object.take("Images")?,
+        quarantined: object.take("Quarantined")?,
+        provider: object.take("Provider")?,
+        round: trailing_number(round.as_str()),
+    })
+}
+
+/// The wanted classifier, or where none was named the only one, or the one called `default`.
+pub fn choose(mut all: Vec<Classifier>, wanted: Option<&str>) -> Result<Classifier, Failure> {
+    if all.is_empty() {
+        return Err(Failure::NotFound(
+            "the service has no classifier\n  is it starting? systemctl status coftd".into(),
+        ));
+    }
+    if wanted.is_none() && all.len() == 1 {
+        return Ok(all.remove(0));
+    }
+    let wanted = wanted.unwrap_or("default");
+    let names: Vec<String> = all.iter().map(|classifier| classifier.name.clone()).collect();
+    all.into_iter()
+        .find(|classifier| classifier.name == wanted)
+        .ok_or_else(|| Failure::Usage(format!("no classifier is called {wanted:?}\n  there are: {}", names.join(", "))))
+}

@@ -1,0 +1,35 @@
+//! The verbs, one file each. A verb asks the service, prints the answer and says how the program ends.
+
+mod cancel;
+mod classify;
+mod completions;
+mod generations;
+mod rescan;
+mod rounds;
+mod show;
+mod start;
+mod status;
+
+use crate::args::{Cli, Generation, Round, Verb};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::service::Service;
+
+pub async fn run(cli: Cli) -> Result<Exit, Failure> {
+    if let Verb::Completions { shell } = cli.verb {
+        return completions::run(shell);
+    }
+    let output = Output::new(cli.global.json);
+    let service = Service::connect(&cli.global.bus, cli.global.classifier).await?;
+    match cli.verb {
+        Verb::Status => status::run(&service, output).await,
+        Verb::Classify(classify) => classify::run(&service, output, classify).await,
+        Verb::Round(Round::Start(start)) => start::run(&service, output, start).await,
+        Verb::Round(Round::Cancel { round }) => cancel::run(&service, output, round).await,
+        Verb::Round(Round::List) => rounds::run(&service, output).await,
+        Verb::Round(Round::Show { round }) => show::run(&service, output, round).await,
+        Verb::Generation(Generation::List) => generations::run(&service, output).await,
+        Verb::Rescan => rescan::run(&service).await,
+        Verb::Completions { shell } => completions::run(shell),
+    }
+}

@@ -1,0 +1,92 @@
+//! `coftctl classify`: several files are under way at a time, the answers come in the order of the files.
+//!
+//! A file that is no image is reported and the others go on; what says something about the service (not there, not
+//! ready, not allowed) ends the whole, since the next file would fare no better.
+
+use crate::args::Classify;
+use crate::failure::{Exit, Failure};
+use crate::image_input;
+use crate::output::Output;
+use crate::render;
+use crate::service::Service;
+use crate::view::{Answer, Classified, Labels, Problem};
+use futures_util::{StreamExt, stream};
+use std::time::Duration;
+
+/// Files under way at a time, 1 to 16: enough for the service to fill a batch (choice).
+const CONCURRENCY: usize = 8;
+
+/// Waits before a busy service is asked again, 10 s in all (choice).
+const PATIENCE: [Duration; 8] = [
+    Duration::from_millis(50),
+    Duration::from_millis(100),
+    Duration::from_millis(250),
+    Duration::from_millis(600),
+    Duration::from_millis(1000),
+    Duration::from_millis(2000),
+    Duration::from_millis(3000),
+    Duration::from_millis(3000),
+];
+
+pub async fn run(service: &Service, output: Output, asked: Classify) -> Result<Exit, Failure> {
+    if asked.files.iter().filter(|file| *file == image_input::STANDARD_INPUT).count() > 1 {
+        return Err(Failure::Usage("standard input holds one image; name - once".into()));
+    }
+    let top_k = asked.top_k;
+    let mut answers = stream::iter(asked.files)
+        .map(|file| async move {
+            let answer = classify(service, &file, top_k).await;
+            (file, answer)
+        })
+        .buffered(CONCURRENCY);
+    let mut exit = Exit::Done;
+    while let Some((file, answer)) = answers.next().await {
+        match answer {
+            Ok(labels) => {
+                let line = Classified { file, answer: Answer::Labels(labels) };
+                print(output, &line)?;
+            }
+            Err(failure) if concerns_the_file(&failure) => {
+                exit = Exit::SomeInputs;
+                let error = Problem { name: failure.name().into(), message: failure.to_string() };
+                print(output, &Classified { file, answer: Answer::Error { error } })?;
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(exit)
+}
+
+fn print(output: Output, line: &Classified) -> Result<(), Failure> {
+    match &line.answer {
+        Answer::Error { error } if !output.is_json() => {
+            anstream::eprintln!("coftctl: {}: {}", line.file, error.message);
+            Ok(())
+        }
+        Answer::Error { .. } => output.line(line, String::new),
+        Answer::Labels(labels) => output.line(line, || render::labels(&line.file, labels)),
+    }
+}
+
+async fn classify(service: &Service, file: &str, top_k: u32) -> Result<Labels, Failure> {
+    let name = file.to_owned();
+    let image = tokio::task::spawn_blocking(move || image_input::open(&name))
+        .await
+        .expect("opening a file does not panic and is never aborted")
+        .map_err(Failure::Unreadable)?;
+    for wait in PATIENCE {
+        match service.classify(&image, top_k).await {
+            Err(Failure::Refused { name, .. }) if name == "Busy" => tokio::time::sleep(wait).await,
+            answer => return answer,
+        }
+    }
+    service.classify(&image, top_k).await
+}
+
+fn concerns_the_file(failure: &Failure) -> bool {
+    match failure {
+        Failure::Unreadable(_) => true,
+        Failure::Refused { name, .. } => matches!(name.as_str(), "BadImage" | "InvalidArgs" | "Failed"),
+        _ => false,
+    }
+}

@@ -1,0 +1,131 @@
+//! What the verbs print, as plain data: each of these is a JSON document with `--json` and a table without.
+//!
+//! The field names are part of the interface: scripts read them. Knows neither the bus nor the terminal.
+
+use serde::Serialize;
+use serde_json::Value;
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Status {
+    pub version: String,
+    pub classifier: String,
+    pub classes: Vec<String>,
+    /// None until a first round has ended.
+    pub active_generation: Option<u64>,
+    pub images: u64,
+    pub quarantined: u64,
+    /// Execution provider that serves.
+    pub provider: String,
+    /// The round that runs.
+    pub round: Option<u64>,
+    pub sources: Vec<Source>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Source {
+    pub path: String,
+    pub images: u64,
+    pub quarantined: u64,
+    /// Why the directory cannot be watched now.
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Round {
+    pub round: u64,
+    pub trigger: String,
+    /// `running`, `promoted`, `kept`, `failed`, `cancelled` or `interrupted`.
+    pub state: String,
+    pub stage: String,
+    /// Share of the round that is done, 0 to 1.
+    pub fraction: f64,
+    pub images_done: u64,
+    pub images_total: u64,
+    pub images_per_second: f64,
+    pub remaining_seconds: Option<f64>,
+    /// Unix time, s.
+    pub started: i64,
+    pub ended: Option<i64>,
+    pub images: u64,
+    pub result: Outcome,
+    pub warnings: Vec<String>,
+}
+
+impl Round {
+    pub fn is_running(&self) -> bool {
+        self.state == "running"
+    }
+}
+
+/// What a round came to; which fields are there depends on its state.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Outcome {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation: Option<u64>,
+    /// Why the candidate was not taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error_kind: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Generation {
+    pub generation: u64,
+    pub round: u64,
+    pub method: String,
+    /// Unix time, s.
+    pub created: i64,
+    pub active: bool,
+    pub images: u64,
+    pub parity_max_abs_diff: f64,
+    pub report: Value,
+}
+
+/// One line of `classify`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Classified {
+    pub file: String,
+    #[serde(flatten)]
+    pub answer: Answer,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum Answer {
+    Labels(Labels),
+    Error { error: Problem },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Labels {
+    pub labels: Vec<Label>,
+    pub generation: u64,
+    pub queue_seconds: f64,
+    pub decode_seconds: f64,
+    pub inference_seconds: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Label {
+    pub label: String,
+    pub score: f64,
+}
+
+/// An error as scripts see it: `name` is the last part of the D-Bus error name, or `Unreadable` for a file that could
+/// not be opened here.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Problem {
+    pub name: String,
+    pub message: String,
+}
+
+/// A round by its number: what `round start` without `--wait` and `round cancel` answer.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Named {
+    pub round: u64,
+}

@@ -1,0 +1,196 @@
+//! Snapshots of what people and scripts read.
+
+use coftctl::render::{self, Style};
+use coftctl::view::{Answer, Classified, Generation, Label, Labels, Outcome, Problem, Round, Source, Status};
+use serde_json::json;
+
+fn style() -> Style {
+    Style { zone: jiff::tz::TimeZone::UTC }
+}
+
+/// Without colours; that they are taken away cleanly shows that they are whole.
+fn plain(text: String) -> String {
+    anstream::adapter::strip_str(&text).to_string()
+}
+
+fn status() -> Status {
+    Status {
+        version: "0.1.0".into(),
+        classifier: "default".into(),
+        classes: vec!["bolt".into(), "nut".into(), "washer".into()],
+        active_generation: Some(3),
+        images: 12_400,
+        quarantined: 2,
+        provider: "CUDAExecutionProvider".into(),
+        round: Some(4),
+        sources: vec![
+            Source { path: "/srv/camera".into(), images: 12_400, quarantined: 2, problem: None },
+            Source { path: "/mnt/usb".into(), images: 0, quarantined: 0, problem: Some("no such directory".into()) },
+        ],
+    }
+}
+
+fn running() -> Round {
+    Round {
+        round: 4,
+        trigger: "schedule".into(),
+        state: "running".into(),
+        stage: "training".into(),
+        fraction: 0.413,
+        images_done: 5_120,
+        images_total: 12_400,
+        images_per_second: 210.43,
+        remaining_seconds: Some(34.6),
+        started: 1_750_000_000,
+        ended: None,
+        images: 12_400,
+        result: Outcome::default(),
+        warnings: vec!["2 files could not be read".into()],
+    }
+}
+
+fn ended(round: u64, state: &str, result: Outcome) -> Round {
+    Round {
+        round,
+        state: state.into(),
+        stage: String::new(),
+        remaining_seconds: None,
+        ended: Some(1_750_000_000 + 185),
+        result,
+        warnings: Vec::new(),
+        ..running()
+    }
+}
+
+fn endings() -> Vec<Round> {
+    let text = |text: &str| Some(text.to_owned());
+    vec![
+        ended(1, "promoted", Outcome { generation: Some(3), ..Outcome::default() }),
+        ended(2, "kept", Outcome { reason: text("parity: 0.02 is above 0.001"), ..Outcome::default() }),
+        ended(
+            3,
+            "failed",
+            Outcome {
+                error_kind: text("out-of-memory"),
+                message: text("the GPU has no memory left"),
+                hint: text("lower batch-size in [training]"),
+                ..Outcome::default()
+            },
+        ),
+        ended(4, "cancelled", Outcome::default()),
+        ended(5, "interrupted", Outcome::default()),
+    ]
+}
+
+fn generation(number: u64, active: bool) -> Generation {
+    Generation {
+        generation: number,
+        round: number,
+        method: if number == 1 { "zero-shot" } else { "coft" }.into(),
+        created: 1_750_000_000,
+        active,
+        images: 12_400,
+        parity_max_abs_diff: 3.1e-6,
+        report: json!({ "agreement": 0.97 }),
+    }
+}
+
+fn labels() -> Labels {
+    let label = |label: &str, score| Label { label: label.into(), score };
+    Labels {
+        labels: vec![label("bolt", 0.9744), label("nut", 0.0251)],
+        generation: 3,
+        queue_seconds: 0.001,
+        decode_seconds: 0.004,
+        inference_seconds: 0.002,
+    }
+}
+
+#[test]
+fn status_of_a_working_service() {
+    insta::assert_snapshot!(plain(render::status(&status())));
+}
+
+#[test]
+fn status_of_a_new_service() {
+    let new = Status {
+        active_generation: None,
+        images: 1,
+        quarantined: 0,
+        provider: String::new(),
+        round: None,
+        sources: Vec::new(),
+        ..status()
+    };
+    insta::assert_snapshot!(plain(render::status(&new)));
+}
+
+#[test]
+fn list_of_rounds() {
+    let mut rounds = endings();
+    rounds.push(Round { round: 10, ..running() });
+    insta::assert_snapshot!(plain(render::rounds(&rounds, &style())));
+}
+
+#[test]
+fn rounds_one_by_one() {
+    let shown: Vec<String> = endings().iter().chain([&running()]).map(|r| plain(render::round(r, &style()))).collect();
+    insta::assert_snapshot!(shown.join("\n"));
+}
+
+#[test]
+fn how_rounds_ended() {
+    insta::assert_snapshot!(endings().iter().map(|round| plain(render::outcome(round))).collect::<String>());
+}
+
+#[test]
+fn progress_leaves_out_what_is_unknown() {
+    let unknown = Round {
+        stage: String::new(),
+        fraction: 0.0,
+        images_done: 0,
+        images_total: 0,
+        images_per_second: 0.0,
+        remaining_seconds: None,
+        ..running()
+    };
+    insta::assert_snapshot!(format!("{}\n{}", render::progress_line(&running()), render::progress_line(&unknown)));
+}
+
+#[test]
+fn list_of_generations() {
+    insta::assert_snapshot!(plain(render::generations(&[generation(1, false), generation(2, true)], &style())));
+}
+
+#[test]
+fn nothing_yet_says_how_to_begin() {
+    let text = render::rounds(&[], &style()) + &render::generations(&[], &style());
+    insta::assert_snapshot!(plain(text));
+}
+
+#[test]
+fn labels_of_images() {
+    let none = Labels { labels: Vec::new(), ..labels() };
+    insta::assert_snapshot!(plain(render::labels("bolt.jpg", &labels()) + &render::labels("dark.jpg", &none)));
+}
+
+#[test]
+fn json_documents() {
+    let error = Problem { name: "BadImage".into(), message: "not an image".into() };
+    let document = json!({
+        "status": status(),
+        "running": running(),
+        "failed": endings()[2],
+        "generation": generation(2, true),
+        "classified": Classified { file: "bolt.jpg".into(), answer: Answer::Labels(labels()) },
+        "refused": Classified { file: "notes.txt".into(), answer: Answer::Error { error } },
+    });
+    insta::assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
+}
+
+#[test]
+fn colours_tell_good_from_bad() {
+    let [promoted, _, failed, ..] = &endings()[..] else { panic!() };
+    assert!(render::outcome(promoted).contains("\u{1b}[32mpromoted"));
+    assert!(render::outcome(failed).contains("\u{1b}[31mfailed"));
+}

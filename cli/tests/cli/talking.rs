@@ -1,0 +1,163 @@
+//! The program itself, run against a service that plays the parts the real one cannot play on demand: busy at first,
+//! gone for a while, a round that is over before anybody looks.
+
+mod stage;
+
+use serde_json::Value;
+use stage::{Play, Stage};
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
+}
+
+#[tokio::test]
+async fn status_reads_every_object() {
+    let stage = Stage::set(Play::default()).await;
+    let told = stage.tell(&["status", "--json"]).await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let status = json(&told.stdout);
+    assert_eq!(status["version"], "0.1.0");
+    assert_eq!(status["classifier"], "parts", "the only classifier is the one that is meant");
+    assert_eq!(status["active_generation"], 2);
+    assert_eq!(status["round"], Value::Null);
+    assert_eq!(status["sources"][0]["path"], "/srv/camera");
+    assert_eq!(status["sources"][0]["problem"], Value::Null);
+    assert_eq!(status["sources"][1]["problem"], "no such directory");
+}
+
+#[tokio::test]
+async fn a_classifier_that_is_not_there_is_named_with_those_that_are() {
+    let stage = Stage::set(Play::default()).await;
+    let told = stage.tell(&["status", "--classifier", "birds"]).await;
+    assert_eq!(told.code, 2);
+    assert!(told.stderr.contains("birds") && told.stderr.contains("parts"), "{}", told.stderr);
+}
+
+#[tokio::test]
+async fn answers_come_in_the_order_of_the_files() {
+    let stage = Stage::set(Play::default()).await;
+    let files = ["slow", "bolt", "nut", "slow", "washer", "a", "b", "c", "d", "e"].map(|text| stage.file(text));
+    let told = stage.tell(&[&["classify"][..], &files.each_ref().map(String::as_str)].concat()).await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let shown: Vec<&str> = told.stdout.lines().map(|line| line.split(": ").nth(1).unwrap()).collect();
+    assert_eq!(shown[..3], ["slow 0.900", "bolt 0.900", "nut 0.900"]);
+    assert_eq!(shown[9], "e 0.900");
+}
+
+#[tokio::test]
+async fn standard_input_is_an_image_like_any_other() {
+    let stage = Stage::set(Play::default()).await;
+    let told = stage.tell_with(&["classify", "--json", "--top-k", "2", "-"], "washer").await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let line = json(&told.stdout);
+    assert_eq!(line["file"], "-");
+    assert_eq!(line["labels"][0]["label"], "washer");
+    assert_eq!(line["labels"][1]["label"], "other");
+    assert_eq!(line["generation"], 2);
+    assert_eq!(line["inference_seconds"], 0.002);
+    let told = stage.tell_with(&["classify", "-", "-"], "washer").await;
+    assert_eq!(told.code, 2, "one input cannot be read twice");
+}
+
+#[tokio::test]
+async fn a_bad_file_does_not_stop_the_others() {
+    let stage = Stage::set(Play::default()).await;
+    let files = [stage.file("bolt"), stage.file("bad"), "/nowhere/image.jpg".into(), stage.file("nut")];
+    let files = files.each_ref().map(String::as_str);
+    let told = stage.tell(&[&["classify"][..], &files].concat()).await;
+    assert_eq!(told.code, 4);
+    assert_eq!(told.stdout.lines().count(), 2);
+    assert!(told.stderr.contains(&format!("{}: not an image", files[1])), "{}", told.stderr);
+    assert!(told.stderr.contains("/nowhere/image.jpg: cannot be read: No such file"), "{}", told.stderr);
+
+    let told = stage.tell(&[&["classify", "--json"][..], &files].concat()).await;
+    assert_eq!((told.code, told.stderr.as_str()), (4, ""));
+    let lines: Vec<Value> = told.stdout.lines().map(json).collect();
+    assert_eq!(lines[1]["error"]["name"], "BadImage");
+    assert_eq!(lines[2]["error"]["name"], "Unreadable");
+    assert_eq!(lines[3]["labels"][0]["label"], "nut");
+}
+
+#[tokio::test]
+async fn a_busy_service_is_asked_again() {
+    let stage = Stage::set(Play { busy: 3, ..Play::default() }).await;
+    let told = stage.tell(&["classify", &stage.file("bolt")]).await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+}
+
+#[tokio::test]
+async fn without_a_model_there_is_no_use_in_going_on() {
+    let stage = Stage::set(Play::default()).await;
+    let told = stage.tell(&["classify", &stage.file("early"), &stage.file("bolt")]).await;
+    assert_eq!((told.code, told.stdout.as_str()), (6, ""));
+    assert!(told.stderr.contains("coftctl round start --wait"), "{}", told.stderr);
+}
+
+#[tokio::test]
+async fn waiting_ends_as_the_round_ends() {
+    for (ending, looks, code) in [
+        ("promoted", 3, 0),
+        ("promoted", 0, 0),
+        ("kept", 2, 7),
+        ("failed", 2, 1),
+        ("cancelled", 2, 7),
+        ("interrupted", 2, 7),
+    ] {
+        let stage = Stage::set(Play { ending, looks, ..Play::default() }).await;
+        let told = stage.tell(&["round", "start", "--wait", "--seed", "7", "--json"]).await;
+        assert_eq!(told.code, code, "{ending}: {}", told.stderr);
+        let round = json(&told.stdout);
+        assert_eq!((&round["state"], &round["round"]), (&ending.into(), &7.into()), "the seed names the round here");
+        assert_eq!(told.stderr.contains("round 7: training, 50 %"), looks > 0, "{}", told.stderr);
+    }
+}
+
+#[tokio::test]
+async fn an_interrupted_wait_leaves_the_round_running() {
+    let stage = Stage::set(Play { looks: u32::MAX, ..Play::default() }).await;
+    let told = stage.interrupt(&["round", "start", "--wait"], "training, 50 %").await;
+    assert_eq!(told.code, 130);
+    assert!(told.stderr.contains("coftctl round cancel 1"), "{}", told.stderr);
+    assert!(!stage.was_cancelled());
+}
+
+#[tokio::test]
+async fn rounds_can_be_shown_and_cancelled() {
+    let stage = Stage::set(Play { looks: u32::MAX, ..Play::default() }).await;
+    let told = stage.tell(&["round", "cancel"]).await;
+    assert_eq!(told.code, 1, "none is running");
+    assert_eq!(json(&stage.tell(&["round", "start", "--json"]).await.stdout)["round"], 1);
+    assert_eq!(json(&stage.tell(&["round", "list", "--json"]).await.stdout)[0]["stage"], "training");
+    assert_eq!(json(&stage.tell(&["round", "show", "--json"]).await.stdout)["remaining_seconds"], 12.5);
+    assert_eq!(json(&stage.tell(&["status", "--json"]).await.stdout)["round"], 1);
+    let told = stage.tell(&["round", "show", "9"]).await;
+    assert_eq!(told.code, 1);
+    assert!(told.stderr.contains("no round 9"), "{}", told.stderr);
+    let told = stage.tell(&["round", "cancel"]).await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert!(stage.was_cancelled());
+}
+
+#[tokio::test]
+async fn what_is_not_allowed_has_its_own_exit_code() {
+    let stage = Stage::set(Play { forbidden: true, ..Play::default() }).await;
+    let told = stage.tell(&["rescan"]).await;
+    assert_eq!(told.code, 5);
+    assert!(told.stderr.contains("sudo"), "{}", told.stderr);
+}
+
+#[tokio::test]
+async fn generations_carry_their_report() {
+    let stage = Stage::set(Play::default()).await;
+    let told = stage.tell(&["generation", "list", "--json"]).await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert_eq!(json(&told.stdout)[0]["report"]["agreement"], 0.97);
+}
+
+#[tokio::test]
+async fn nobody_there_and_nonsense_are_told_apart() {
+    let absent = stage::run("unix:path=/nowhere/bus", &["status"]).await;
+    assert_eq!(absent.code, 3);
+    assert!(absent.stderr.contains("systemctl status coftd"), "{}", absent.stderr);
+    assert_eq!(stage::run("the bus", &["status"]).await.code, 2);
+}

@@ -1,0 +1,397 @@
+//! A service on a private bus, and the program run against it. Needs `dbus-daemon` (package dbus-daemon or dbus).
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Read;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::process::{Child, Command};
+use zbus::{Connection, OwnedFd, OwnedObjectPath, OwnedVariant, connection, fdo, interface};
+
+const ROOT: &str = "/org/coft/Coft1";
+const CLASSIFIER: &str = "/org/coft/Coft1/classifiers/parts";
+
+/// How the service behaves.
+#[derive(Clone)]
+pub struct Play {
+    /// How a round ends, and how often it is looked at before; that it is announced is a look too.
+    pub ending: &'static str,
+    pub looks: u32,
+    /// How many images are refused as too many at first.
+    pub busy: u32,
+    pub forbidden: bool,
+}
+
+impl Default for Play {
+    fn default() -> Self {
+        Self { ending: "promoted", looks: 0, busy: 0, forbidden: false }
+    }
+}
+
+/// What the objects share.
+struct World {
+    play: Play,
+    busy: AtomicU32,
+    looks: AtomicU32,
+    cancelled: AtomicBool,
+    round: Mutex<Option<u64>>,
+}
+
+pub struct Stage {
+    world: Arc<World>,
+    address: String,
+    files: TempDir,
+    _service: Connection,
+    /// Killed when dropped.
+    _bus: Child,
+}
+
+/// How the program ended and what it said.
+pub struct Told {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Stage {
+    pub async fn set(play: Play) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let address = format!("unix:path={}", files.path().join("bus").display());
+        let mut bus = Command::new("dbus-daemon")
+            .args(["--session", "--nofork", "--nopidfile", "--print-address", "--address", &address])
+            .stdout(Stdio::piped())
+            // Where it may not raise its limit of open files it says so, and goes on.
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .expect("dbus-daemon is installed");
+        // It listens once it has printed where.
+        BufReader::new(bus.stdout.take().unwrap()).read_line(&mut String::new()).await.unwrap();
+        let world = Arc::new(World {
+            busy: play.busy.into(),
+            looks: play.looks.into(),
+            cancelled: false.into(),
+            round: None.into(),
+            play,
+        });
+        let service = serve(&address, &world).await;
+        Self { world, address, files, _service: service, _bus: bus }
+    }
+
+    /// A new file with `text` in it.
+    pub fn file(&self, text: &str) -> String {
+        let path = self.files.path().join(format!("{text}.jpg"));
+        std::fs::write(&path, text).unwrap();
+        path.into_os_string().into_string().unwrap()
+    }
+
+    pub fn was_cancelled(&self) -> bool {
+        self.world.cancelled.load(SeqCst)
+    }
+
+    pub async fn tell(&self, words: &[&str]) -> Told {
+        run(&self.address, words).await
+    }
+
+    pub async fn tell_with(&self, words: &[&str], input: &str) -> Told {
+        let mut child = command(&self.address, words).stdin(Stdio::piped()).spawn().unwrap();
+        // The program may have refused its arguments and gone before it reads.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
+        told(child.wait_with_output().await.unwrap())
+    }
+
+    /// Presses Ctrl-C once the program has said `cue` on standard error.
+    pub async fn interrupt(&self, words: &[&str], cue: &str) -> Told {
+        let mut child = command(&self.address, words).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut stderr = String::new();
+        while !stderr.contains(cue) {
+            assert!(lines.read_line(&mut stderr).await.unwrap() > 0, "never said {cue:?}: {stderr}");
+        }
+        kill(Pid::from_raw(child.id().unwrap() as i32), Signal::SIGINT).unwrap();
+        lines.read_to_string(&mut stderr).await.unwrap();
+        Told { stderr, ..told(child.wait_with_output().await.unwrap()) }
+    }
+}
+
+pub async fn run(bus: &str, words: &[&str]) -> Told {
+    told(command(bus, words).output().await.unwrap())
+}
+
+fn command(bus: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coftctl"));
+    command.args(words).env("COFT_BUS", bus).env("NO_COLOR", "1").kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn told(output: std::process::Output) -> Told {
+    Told {
+        code: output.status.code().expect("it ended by itself"),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+async fn serve(address: &str, world: &Arc<World>) -> Connection {
+    let source = |path, problem| Source { path, problem };
+    connection::Builder::address(address)
+        .serve_at(ROOT, fdo::ObjectManager)
+        .serve_at(ROOT, Manager(world.clone()))
+        .serve_at(CLASSIFIER, Classifier(world.clone()))
+        .serve_at(format!("{CLASSIFIER}/generations/2"), Generation)
+        .serve_at(format!("{ROOT}/sources/1"), source("/srv/camera", ""))
+        .serve_at(format!("{ROOT}/sources/2"), source("/mnt/usb", "no such directory"))
+        .name("org.coft.Coft1")
+        .build()
+        .await
+        .unwrap()
+}
+
+fn job(round: u64) -> OwnedObjectPath {
+    format!("{ROOT}/jobs/{round}").try_into().unwrap()
+}
+
+#[derive(Debug, zbus::DBusError)]
+#[zbus(prefix = "org.coft.Coft1.Error")]
+enum Refused {
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    Busy(String),
+    NotReady(String),
+    BadImage(String),
+    NotAuthorized(String),
+}
+
+struct Manager(Arc<World>);
+
+#[interface(name = "org.coft.Coft1.Manager")]
+impl Manager {
+    fn rescan(&self) -> Result<(), Refused> {
+        match self.0.play.forbidden {
+            true => Err(Refused::NotAuthorized("you may not".into())),
+            false => Ok(()),
+        }
+    }
+
+    #[zbus(property)]
+    fn version(&self) -> String {
+        "0.1.0".into()
+    }
+}
+
+struct Classifier(Arc<World>);
+
+type Answer = (Vec<(String, f64)>, HashMap<String, OwnedVariant>);
+
+#[interface(name = "org.coft.Coft1.Classifier")]
+impl Classifier {
+    async fn classify(&self, image: OwnedFd, mut options: HashMap<String, OwnedVariant>) -> Result<Answer, Refused> {
+        if self.0.busy.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
+            return Err(Refused::Busy("the queue is full".into()));
+        }
+        let mut text = String::new();
+        File::from(std::os::fd::OwnedFd::from(image)).read_to_string(&mut text).unwrap();
+        match text.as_str() {
+            "bad" => return Err(Refused::BadImage("not an image".into())),
+            "early" => return Err(Refused::NotReady("there is no model".into())),
+            "slow" => tokio::time::sleep(Duration::from_millis(200)).await,
+            _ => {}
+        }
+        let top_k = u32::try_from(options.remove("top-k").unwrap()).unwrap();
+        let labels = [(text, 0.9), ("other".into(), 0.1)].into_iter().take(top_k as usize).collect();
+        let seconds = |name: &str, seconds: f64| (name.to_owned(), OwnedVariant::from(seconds));
+        let details = HashMap::from([
+            ("generation".to_owned(), OwnedVariant::from(2u64)),
+            seconds("queue-seconds", 0.001),
+            seconds("decode-seconds", 0.004),
+            seconds("inference-seconds", 0.002),
+        ]);
+        Ok((labels, details))
+    }
+
+    /// The seed, or 1, is the number of the round, so that a test sees that it arrived.
+    async fn start_round(
+        &self,
+        mut options: HashMap<String, OwnedVariant>,
+        #[zbus(object_server)] server: &zbus::ObjectServer,
+    ) -> Result<OwnedObjectPath, Refused> {
+        let round = options.remove("seed").map_or(1, |seed| u64::try_from(seed).unwrap());
+        *self.0.round.lock().unwrap() = Some(round);
+        server.at(job(round), Job(self.0.clone(), round)).await?;
+        Ok(job(round))
+    }
+
+    #[zbus(property)]
+    fn name(&self) -> String {
+        "parts".into()
+    }
+    #[zbus(property)]
+    fn classes(&self) -> Vec<String> {
+        vec!["bolt".into(), "nut".into()]
+    }
+    #[zbus(property)]
+    fn active_generation(&self) -> u64 {
+        2
+    }
+    #[zbus(property)]
+    fn images(&self) -> u64 {
+        12
+    }
+    #[zbus(property)]
+    fn quarantined(&self) -> u64 {
+        0
+    }
+    #[zbus(property)]
+    fn provider(&self) -> String {
+        "CPUExecutionProvider".into()
+    }
+    #[zbus(property)]
+    fn round(&self) -> OwnedObjectPath {
+        let round = *self.0.round.lock().unwrap();
+        round.map_or_else(|| "/".try_into().unwrap(), job)
+    }
+}
+
+struct Generation;
+
+#[interface(name = "org.coft.Coft1.Generation")]
+impl Generation {
+    #[zbus(property)]
+    fn number(&self) -> u64 {
+        2
+    }
+    #[zbus(property)]
+    fn round(&self) -> u64 {
+        1
+    }
+    #[zbus(property)]
+    fn method(&self) -> String {
+        "coft".into()
+    }
+    #[zbus(property)]
+    fn created(&self) -> i64 {
+        1_750_000_000
+    }
+    #[zbus(property)]
+    fn active(&self) -> bool {
+        true
+    }
+    #[zbus(property)]
+    fn images(&self) -> u64 {
+        12
+    }
+    #[zbus(property)]
+    fn parity_max_abs_diff(&self) -> f64 {
+        1e-6
+    }
+    #[zbus(property)]
+    fn report(&self) -> String {
+        r#"{"agreement": 0.97}"#.into()
+    }
+}
+
+struct Source {
+    path: &'static str,
+    problem: &'static str,
+}
+
+#[interface(name = "org.coft.Coft1.Source")]
+impl Source {
+    #[zbus(property)]
+    fn path(&self) -> String {
+        self.path.into()
+    }
+    #[zbus(property)]
+    fn images(&self) -> u64 {
+        12
+    }
+    #[zbus(property)]
+    fn quarantined(&self) -> u64 {
+        0
+    }
+    #[zbus(property)]
+    fn problem(&self) -> String {
+        self.problem.into()
+    }
+}
+
+struct Job(Arc<World>, u64);
+
+#[interface(name = "org.coft.Coft1.Job")]
+impl Job {
+    fn cancel(&self) {
+        self.0.cancelled.store(true, SeqCst);
+    }
+
+    #[zbus(property)]
+    fn round(&self) -> u64 {
+        self.1
+    }
+    #[zbus(property)]
+    fn kind(&self) -> String {
+        "round".into()
+    }
+    #[zbus(property)]
+    fn trigger(&self) -> String {
+        "manual".into()
+    }
+    /// Each look brings the end nearer.
+    #[zbus(property)]
+    fn state(&self) -> String {
+        match self.0.looks.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)) {
+            Ok(_) => "running".into(),
+            Err(_) => self.0.play.ending.into(),
+        }
+    }
+    #[zbus(property)]
+    fn stage(&self) -> String {
+        "training".into()
+    }
+    #[zbus(property)]
+    fn fraction(&self) -> f64 {
+        0.5
+    }
+    #[zbus(property)]
+    fn images_done(&self) -> u64 {
+        6
+    }
+    #[zbus(property)]
+    fn images_total(&self) -> u64 {
+        12
+    }
+    #[zbus(property)]
+    fn images_per_second(&self) -> f64 {
+        2.0
+    }
+    #[zbus(property)]
+    fn remaining_seconds(&self) -> f64 {
+        12.5
+    }
+    #[zbus(property)]
+    fn started(&self) -> i64 {
+        1_750_000_000
+    }
+    #[zbus(property)]
+    fn ended(&self) -> i64 {
+        1_750_000_100
+    }
+    #[zbus(property)]
+    fn images(&self) -> u64 {
+        12
+    }
+    #[zbus(property)]
+    fn result(&self) -> HashMap<String, OwnedVariant> {
+        HashMap::from([("generation".to_owned(), OwnedVariant::from(3u64))])
+    }
+    #[zbus(property)]
+    fn warnings(&self) -> Vec<String> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,18 @@
+//! The decisions of coft, and the words in which its processes talk to each other.
+//!
+//! Everything here is pure: no clock, file, thread, tensor or bus. Events and the time go in, actions and verdicts come
+//! out, so that months of operation are a unit test. `coftd` acts on what is decided here; the trainer shares the types
+//! that cross the border between the two processes ([`spec`] in, [`event`] on the way, [`manifest`] and [`report`] out).
+
+pub mod event;
+pub mod ids;
+pub mod labels;
+pub mod lifecycle;
+pub mod manifest;
+pub mod promotion;
+pub mod report;
+pub mod retention;
+pub mod schedule;
+pub mod selection;
+pub mod settings;
+pub mod spec;

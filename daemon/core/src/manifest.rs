@@ -1,0 +1,40 @@
+//! `manifest.json`: what a candidate directory holds and how it came to be.
+
+use crate::ids::RoundId;
+use crate::settings::Settings;
+use crate::spec::Method;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Version of the candidate directory's layout.
+pub const FORMAT: u32 = 1;
+pub const MANIFEST: &str = "manifest.json";
+pub const MODEL: &str = "model.onnx";
+/// External weights of [`MODEL`], 4096-aligned.
+pub const WEIGHTS: &str = "model.onnx.data";
+/// Inputs (`pixels`) and torch's answers (`logits`, `probabilities`, `embedding`).
+pub const PROBE: &str = "probe.safetensors";
+pub const REPORT: &str = "report.json";
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Manifest {
+    pub format: u32,
+    pub round: RoundId,
+    pub method: Method,
+    /// Class names in the order of the model's outputs.
+    pub classes: Vec<String>,
+    /// `preprocessor_config.json` of the base model, as it was: the server prepares images as the trainer did.
+    pub preprocessing: serde_json::Value,
+    /// SHA-256 of the base model's weights, hex.
+    pub base_model: String,
+    /// SHA-256 over the sorted ids of the pool's images, hex.
+    pub image_set: String,
+    pub images: u64,
+    pub seed: u64,
+    pub settings: Settings,
+    /// Program and version that wrote it.
+    pub producer: String,
+    /// SHA-256 (hex) of every other file of the directory.
+    pub files: BTreeMap<String, String>,
+}

@@ -1,0 +1,124 @@
+//! Whether a candidate takes over from the active generation; decided without a label.
+
+use crate::report::Report;
+use crate::spec::Method;
+use thiserror::Error;
+
+/// Largest difference of a probability between torch and ONNX Runtime on the probe, fp32. 1e-4 [choice].
+pub const PARITY_BOUND: f64 = 1e-4;
+/// Least share of the pool on which the two final models agree; 0 to 1. 0.5 [choice]: below, the two runs have not learnt
+/// the same thing, and neither can be trusted.
+pub const AGREEMENT_BOUND: f64 = 0.5;
+/// Least share of the pool that either model's clean set holds; 0 to 1. 0.05 [choice].
+pub const CLEAN_BOUND: f64 = 0.05;
+/// A class that zero-shot gave this share of the pool or more must not end with none; 0 to 1. 0.1 [choice].
+pub const COLLAPSE_BOUND: f64 = 0.1;
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Promote,
+    Keep(Reason),
+}
+
+/// Why the active generation stays.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum Reason {
+    #[error("ONNX Runtime's probabilities differ from torch's by {found:.1e}; at most {PARITY_BOUND:.0e} is allowed")]
+    Parity { found: f64 },
+    #[error(
+        "the two models agree on {:.0} % of the images; at least {:.0} % is asked for",
+        found * 100.0, AGREEMENT_BOUND * 100.0
+    )]
+    Disagreement { found: f64 },
+    #[error("only {:.1} % of the pseudo-labels were confirmed; at least {:.0} % is asked for", found * 100.0, CLEAN_BOUND * 100.0)]
+    TooFewClean { found: f64 },
+    #[error("no image is classified as {class:?} any more, where zero-shot found {zero_shot}")]
+    Collapsed { class: String, zero_shot: u64 },
+}
+
+/// Judges a candidate by its parity on the probe and by its report.
+///
+/// A zero-shot candidate has learnt nothing that could have gone wrong: parity alone decides.
+pub fn judge(method: Method, parity_max_abs_diff: f64, report: &Report) -> Verdict {
+    // Written so that a difference that is not a number fails.
+    if !matches!(parity_max_abs_diff.partial_cmp(&PARITY_BOUND), Some(o) if o.is_le()) {
+        return Verdict::Keep(Reason::Parity { found: parity_max_abs_diff });
+    }
+    let (Method::Coft, Some(signs)) = (method, &report.adaptation) else { return Verdict::Promote };
+    if signs.agreement < AGREEMENT_BOUND {
+        return Verdict::Keep(Reason::Disagreement { found: signs.agreement });
+    }
+    let clean = signs.clean_fraction[0].min(signs.clean_fraction[1]);
+    if clean < CLEAN_BOUND {
+        return Verdict::Keep(Reason::TooFewClean { found: clean });
+    }
+    let often = |count: u64| count as f64 >= COLLAPSE_BOUND * report.images as f64 && count > 0;
+    match report.classes.iter().find(|class| often(class.zero_shot) && class.deployed == 0) {
+        Some(class) => Verdict::Keep(Reason::Collapsed { class: class.name.clone(), zero_shot: class.zero_shot }),
+        None => Verdict::Promote,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::{Adaptation, ClassReport};
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn report(agreement: f64, clean: [f64; 2], classes: &[(u64, u64)]) -> Report {
+        let class = |(i, &(zero_shot, deployed)): (usize, &(u64, u64))| ClassReport {
+            name: format!("class {i}"),
+            zero_shot,
+            seeds: zero_shot.min(16),
+            clean: [0, 0],
+            deployed,
+        };
+        Report {
+            images: 100,
+            classes: classes.iter().enumerate().map(class).collect(),
+            adaptation: Some(Adaptation { clean_fraction: clean, agreement, stability: [0.9, 0.9], deployed: 1 }),
+            warnings: Vec::new(),
+            seconds: BTreeMap::new(),
+            peak_memory_bytes: 0,
+        }
+    }
+
+    #[track_caller]
+    fn kept(parity: f64, report: &Report, why: &str) {
+        match judge(Method::Coft, parity, report) {
+            Verdict::Keep(reason) => assert_eq!(reason.to_string(), why),
+            Verdict::Promote => panic!("promoted in spite of: {why}"),
+        }
+    }
+
+    #[test]
+    fn each_reason_is_told_in_words() {
+        let good = report(0.9, [0.8, 0.7], &[(60, 50), (40, 50)]);
+        assert_eq!(judge(Method::Coft, 1e-6, &good), Verdict::Promote);
+        kept(2e-3, &good, "ONNX Runtime's probabilities differ from torch's by 2.0e-3; at most 1e-4 is allowed");
+        kept(f64::NAN, &good, "ONNX Runtime's probabilities differ from torch's by NaN; at most 1e-4 is allowed");
+        let split = report(0.31, [0.8, 0.7], &[(60, 50), (40, 50)]);
+        kept(0.0, &split, "the two models agree on 31 % of the images; at least 50 % is asked for");
+        let doubted = report(0.9, [0.8, 0.012], &[(60, 50), (40, 50)]);
+        kept(0.0, &doubted, "only 1.2 % of the pseudo-labels were confirmed; at least 5 % is asked for");
+        let collapsed = report(0.9, [0.8, 0.7], &[(60, 100), (40, 0)]);
+        kept(0.0, &collapsed, "no image is classified as \"class 1\" any more, where zero-shot found 40");
+        assert_eq!(judge(Method::ZeroShot, 0.0, &collapsed), Verdict::Promote, "nothing was learnt");
+    }
+
+    proptest! {
+        /// A report that is worse in every sign is never promoted where the better one is kept.
+        #[test]
+        fn a_worse_report_is_never_promoted(
+            agreement in 0.0..1.0f64, clean in 0.0..1.0f64, parity in 0.0..2e-4f64, worse in 0.0..1.0f64, lost: bool,
+        ) {
+            let better = report(agreement, [clean, clean], &[(60, 50), (40, 50)]);
+            let shares = if lost { [(60, 100), (40, 0)] } else { [(60, 50), (40, 50)] };
+            let poor = report(agreement * worse, [clean * worse, clean], &shares);
+            if judge(Method::Coft, parity, &better) != Verdict::Promote {
+                prop_assert_ne!(judge(Method::Coft, parity * (2.0 - worse), &poor), Verdict::Promote);
+            }
+        }
+    }
+}

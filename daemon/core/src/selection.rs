@@ -1,0 +1,92 @@
+//! Which images teach, as pure functions of scores.
+//!
+//! N images, C classes.
+
+/// Phase I seeds: for each class the `k` images with the highest confidence among those predicted as that class
+/// (method, Phase I step 2). A class with fewer candidates contributes fewer.
+///
+/// `labels` [N] are class positions below `classes`; `confidence` [N] is any score that orders them. Returns the chosen
+/// image positions of each class, best first; ties go to the earlier image.
+pub fn seeds(labels: &[usize], confidence: &[f32], classes: usize, k: usize) -> Vec<Vec<usize>> {
+    assert_eq!(labels.len(), confidence.len(), "one confidence a label");
+    let mut chosen = vec![Vec::new(); classes];
+    for (image, &label) in labels.iter().enumerate() {
+        chosen[label].push(image);
+    }
+    for images in &mut chosen {
+        images.sort_by(|&a, &b| confidence[b].total_cmp(&confidence[a]).then(a.cmp(&b)));
+        images.truncate(k);
+    }
+    chosen
+}
+
+/// The collaborative filter: the pairs (x, y1) that the validating model keeps, s⁺_{y1}(x) > s⁻_{y1}(x) (method,
+/// Phase II step 1). It equals p_clean > ½ and so does not depend on the temperature.
+///
+/// `labels` [N] come from the labelling model, `positive` and `negative` [N × C, row-major] are the similarities of the
+/// validating model. Returns one flag an image.
+pub fn clean(labels: &[usize], positive: &[f32], negative: &[f32], classes: usize) -> Vec<bool> {
+    assert_eq!(positive.len(), labels.len() * classes, "one similarity an image and class");
+    assert_eq!(negative.len(), positive.len(), "positive and negative similarities of the same pairs");
+    labels
+        .iter()
+        .enumerate()
+        .map(|(image, &label)| positive[image * classes + label] > negative[image * classes + label])
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn the_most_confident_of_each_class_are_kept() {
+        let chosen = seeds(&[0, 1, 0, 0, 3], &[0.2, 0.9, 0.8, 0.8, 0.1], 4, 2);
+        assert_eq!(chosen, [vec![2, 3], vec![1], vec![], vec![4]]);
+    }
+
+    #[test]
+    fn the_validator_looks_at_the_given_label_alone() {
+        let positive = [0.3, 0.1, 0.3, 0.1];
+        let negative = [0.2, 0.9, 0.2, 0.0];
+        assert_eq!(clean(&[0, 1], &positive, &negative, 2), [true, true]);
+        assert_eq!(clean(&[1, 0], &positive, &negative, 2), [false, true]);
+        assert_eq!(clean(&[0], &[0.5, 0.0], &[0.5, 0.0], 2), [false], "a tie is not clean");
+    }
+
+    proptest! {
+        /// Permuting the images permutes what is selected (distinct confidences).
+        #[test]
+        fn selection_commutes_with_permutation(
+            labels in proptest::collection::vec(0usize..5, 1..60), k in 1usize..8, turn in 0usize..60,
+        ) {
+            let n = labels.len();
+            let confidence: Vec<f32> = (0..n).map(|i| ((i * 37 + 11) % 101) as f32).collect();
+            let at = |i: usize| (i + turn) % n;
+            let turned_labels: Vec<_> = (0..n).map(|i| labels[at(i)]).collect();
+            let turned_confidence: Vec<_> = (0..n).map(|i| confidence[at(i)]).collect();
+            let plain = seeds(&labels, &confidence, 5, k);
+            let turned: Vec<Vec<usize>> = seeds(&turned_labels, &turned_confidence, 5, k)
+                .into_iter().map(|c| c.into_iter().map(at).collect()).collect();
+            prop_assert_eq!(plain, turned);
+        }
+
+        /// The filter's flags do not change with the temperature.
+        #[test]
+        fn the_filter_is_independent_of_the_temperature(
+            scores in proptest::collection::vec((-1.0f32..1.0, -1.0f32..1.0), 4..40), tau in 0.01f32..2.0,
+        ) {
+            let classes = 2;
+            let n = scores.len() / classes;
+            let (positive, negative): (Vec<f32>, Vec<f32>) = scores[..n * classes].iter().copied().unzip();
+            let labels: Vec<usize> = (0..n).map(|i| i % classes).collect();
+            let by_probability: Vec<bool> = (0..n).map(|i| {
+                let at = i * classes + labels[i];
+                let gap = f64::from(positive[at]) - f64::from(negative[at]);
+                1.0 / (1.0 + (-gap / f64::from(tau)).exp()) > 0.5
+            }).collect();
+            prop_assert_eq!(clean(&labels, &positive, &negative, classes), by_probability);
+        }
+    }
+}

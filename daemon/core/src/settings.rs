@@ -1,0 +1,220 @@
+//! Every number of the method, with its unit, range and source: nothing is buried in the trainer.
+//!
+//! Sources: [paper] arXiv 2602.04337; [DeFT] "Vision-Language Models are Strong Noisy Label Detectors" (NeurIPS 2024);
+//! [choice] ours, where both are silent.
+
+use serde::{Deserialize, Serialize};
+
+/// The settings of one round.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    pub phase1: Phase1,
+    pub phase2: Phase2,
+}
+
+/// SGD with momentum and a cosine schedule to zero.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Sgd {
+    /// Peak learning rate; > 0. It has no default here: those of the phases differ.
+    pub learning_rate: f64,
+    /// Momentum; 0 to 1, without 1. 0.9 [DeFT].
+    #[serde(default = "momentum")]
+    pub momentum: f64,
+    /// Weight decay added to the gradient; ≥ 0. 5e-4 [DeFT].
+    #[serde(default = "weight_decay")]
+    pub weight_decay: f64,
+    /// Passes over the training images; ≥ 1. 10 [DeFT].
+    #[serde(default = "epochs")]
+    pub epochs: u32,
+    /// Images a step; ≥ 1. 64 [DeFT].
+    #[serde(default = "batch")]
+    pub batch: u32,
+    /// Fewest optimiser steps, however few the images; more epochs are run to reach it. 500 [choice].
+    #[serde(default = "minimum_steps")]
+    pub minimum_steps: u32,
+}
+
+fn momentum() -> f64 {
+    0.9
+}
+
+fn weight_decay() -> f64 {
+    5e-4
+}
+
+fn epochs() -> u32 {
+    10
+}
+
+fn batch() -> u32 {
+    64
+}
+
+fn minimum_steps() -> u32 {
+    500
+}
+
+/// Phase I: prompts tuned on confident pseudo-labels (Eq. 1 to 6).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Phase1 {
+    /// K, the most confident images kept of each predicted class; ≥ 1. The paper gives no value; 16 [choice].
+    pub seeds_per_class: u32,
+    /// Where the context starts. The paper does not say; DeFT starts at random. `template` [choice].
+    pub context: ContextInit,
+    /// M, learnable context vectors of each prompt where the context starts at random; ≥ 1. 16 [DeFT].
+    pub context_tokens: u32,
+    /// Standard deviation of the context's initial values; > 0. 0.02 [DeFT].
+    pub context_deviation: f64,
+    /// Visual prompt tokens of a block; ≥ 1. 20 [DeFT].
+    pub visual_tokens: u32,
+    /// Fresh visual prompts in every block instead of the first alone. true [DeFT].
+    pub visual_deep: bool,
+    /// λ, weight of the negative-prompt loss; ≥ 0. 1 [DeFT].
+    pub lambda: f64,
+    /// Cuts the gradient of the negative-prompt loss at the image features, an ablation. false [paper].
+    pub detach_negative: bool,
+    /// Random crop of at least this share of the area, and flips. 1 switches the crop off; 0.8 [choice].
+    pub crop_scale: f64,
+    /// Mirrors training images at random; wrong where left and right tell classes apart. true [DeFT].
+    pub flip: bool,
+    /// Learning rate 0.03, 10 epochs of 64 [DeFT]; at least 500 steps [choice].
+    pub sgd: Sgd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ContextInit {
+    /// M vectors of N(0, σ²), then the class name and a full stop.
+    Random,
+    /// The template's own words before the class name become the context, each moved by N(0, σ²), so that tuning starts
+    /// from the zero-shot classifier. A template that starts with the class name starts at random.
+    Template,
+}
+
+/// Phase II: the whole image encoder and a linear head on the clean pairs (Eq. 7).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Phase2 {
+    /// Random crop of at least this share of the area; 1 switches it off. 0.8 [choice].
+    pub crop_scale: f64,
+    /// Mirrors training images at random; wrong where left and right tell classes apart. true [DeFT].
+    pub flip: bool,
+    /// Where the head starts. `text` [choice]: a class without clean images then keeps its zero-shot row.
+    pub head: HeadInit,
+    /// Learning rate 5e-4, 10 epochs of 64 [DeFT]; at least 500 steps [choice].
+    pub sgd: Sgd,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadInit {
+    /// The class names' text features, drawn back through the projection and scaled to the zero-shot logits.
+    Text,
+    /// N(0, 0.01²), bias 0.
+    Random,
+}
+
+impl Default for Phase1 {
+    fn default() -> Self {
+        Self {
+            seeds_per_class: 16,
+            context: ContextInit::Template,
+            context_tokens: 16,
+            context_deviation: 0.02,
+            visual_tokens: 20,
+            visual_deep: true,
+            lambda: 1.0,
+            detach_negative: false,
+            crop_scale: 0.8,
+            flip: true,
+            sgd: Sgd::at(0.03),
+        }
+    }
+}
+
+impl Default for Phase2 {
+    fn default() -> Self {
+        Self { crop_scale: 0.8, flip: true, head: HeadInit::Text, sgd: Sgd::at(5e-4) }
+    }
+}
+
+impl Settings {
+    /// The first setting that is out of its range: its key, and what it has to be.
+    pub fn fault(&self) -> Option<(String, &'static str)> {
+        let Self { phase1, phase2 } = self;
+        let positive = |value: f64| value > 0.0 && value.is_finite();
+        let share = |value: f64| value > 0.0 && value <= 1.0;
+        let rules = [
+            ("phase1.seeds-per-class", phase1.seeds_per_class >= 1, "use 1 or more"),
+            ("phase1.context-tokens", phase1.context_tokens >= 1, "use 1 or more"),
+            ("phase1.context-deviation", positive(phase1.context_deviation), "use a number above 0"),
+            ("phase1.visual-tokens", phase1.visual_tokens >= 1, "use 1 or more"),
+            ("phase1.lambda", phase1.lambda >= 0.0 && phase1.lambda.is_finite(), "use 0 or more"),
+            ("phase1.crop-scale", share(phase1.crop_scale), "use a number above 0, up to 1"),
+            ("phase2.crop-scale", share(phase2.crop_scale), "use a number above 0, up to 1"),
+        ];
+        let own = rules.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, rule)| (key.to_owned(), rule));
+        own.or_else(|| {
+            let phases = [("phase1", &phase1.sgd), ("phase2", &phase2.sgd)];
+            phases.into_iter().find_map(|(phase, sgd)| {
+                let (key, rule) = sgd.fault()?;
+                Some((format!("{phase}.sgd.{key}"), rule))
+            })
+        })
+    }
+}
+
+impl Sgd {
+    fn at(learning_rate: f64) -> Self {
+        Self {
+            learning_rate,
+            momentum: momentum(),
+            weight_decay: weight_decay(),
+            epochs: epochs(),
+            batch: batch(),
+            minimum_steps: minimum_steps(),
+        }
+    }
+
+    fn fault(&self) -> Option<(&'static str, &'static str)> {
+        let rules = [
+            ("learning-rate", self.learning_rate > 0.0 && self.learning_rate.is_finite(), "use a number above 0"),
+            ("momentum", (0.0..1.0).contains(&self.momentum), "use 0 to 1, without 1"),
+            ("weight-decay", self.weight_decay >= 0.0 && self.weight_decay.is_finite(), "use 0 or more"),
+            ("epochs", self.epochs >= 1, "use 1 or more"),
+            ("batch", self.batch >= 1, "use 1 or more"),
+            ("minimum-steps", self.minimum_steps >= 1, "use 1 or more"),
+        ];
+        rules.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, rule)| (key, rule))
+    }
+
+    /// Optimiser steps for `images` training images: whole epochs, and no fewer than the floor.
+    pub fn steps(&self, images: usize) -> u32 {
+        let per_epoch = images.div_ceil(self.batch as usize).max(1) as u32;
+        (per_epoch * self.epochs).max(self.minimum_steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_whole_epochs_and_no_fewer_than_the_floor() {
+        let sgd = Sgd { minimum_steps: 100, ..Sgd::at(0.1) };
+        assert_eq!((sgd.steps(1), sgd.steps(640), sgd.steps(641)), (100, 100, 110));
+    }
+
+    #[test]
+    fn a_setting_out_of_range_is_named() {
+        assert_eq!(Settings::default().fault(), None);
+        let mut settings = Settings::default();
+        settings.phase2.sgd.batch = 0;
+        assert_eq!(settings.fault(), Some(("phase2.sgd.batch".into(), "use 1 or more")));
+        settings.phase1.crop_scale = f64::NAN;
+        assert_eq!(settings.fault(), Some(("phase1.crop-scale".into(), "use a number above 0, up to 1")));
+    }
+}

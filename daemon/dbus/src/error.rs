@@ -1,0 +1,22 @@
+//! The errors of the service, by name: `org.coft.Coft1.Error.…`. Each text says what to do.
+
+use zbus::DBusError;
+
+#[derive(Debug, DBusError)]
+#[zbus(prefix = "org.coft.Coft1.Error")]
+pub enum Error {
+    /// An error of the bus itself, or a standard one such as InvalidArgs.
+    #[zbus(error)]
+    ZBus(zbus::Error),
+    /// The queue is full, or a round runs already.
+    Busy(String),
+    /// No generation serves yet.
+    NotReady(String),
+    BadImage(String),
+    TooFewImages(String),
+    NoSuchRound(String),
+    AlreadyEnded(String),
+    NotAuthorized(String),
+    Stopping(String),
+    Failed(String),
+}

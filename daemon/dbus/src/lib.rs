@@ -1,0 +1,150 @@
+//! What an application needs to talk to coft over D-Bus: where things are, proxies, and named errors.
+//!
+//! Images travel as file descriptors. Anything longer than a second is a job: the method that starts it returns at once, the
+//! job's object tells of progress and outcome, and it stays after the client has gone.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use coft_dbus::{Bus, ClassifierProxy, ClassifyOptions};
+//!
+//! let connection = Bus::System.connect().await?;
+//! let classifier = ClassifierProxy::builder(&connection).path(coft_dbus::classifier_path("default")).build().await?;
+//! let image = std::fs::File::open("part.jpg")?;
+//! let (labels, details) = classifier.classify((&image).into(), ClassifyOptions { top_k: Some(1) }).await?;
+//! println!("{} ({:.2}), generation {}", labels[0].0, labels[0].1, details.generation);
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod proxy;
+
+pub use error::Error;
+pub use proxy::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy, SourceProxy};
+
+use serde::{Deserialize, Serialize};
+use std::str::FromStr;
+use std::time::Duration;
+use zbus::connection::Builder;
+use zbus::{Connection, DeserializeDict, SerializeDict, Type};
+
+pub const BUS_NAME: &str = "org.coft.Coft1";
+/// Home of the manager and of the ObjectManager.
+pub const ROOT: &str = "/org/coft/Coft1";
+
+/// Interface names.
+pub mod interface {
+    pub const MANAGER: &str = "org.coft.Coft1.Manager";
+    pub const CLASSIFIER: &str = "org.coft.Coft1.Classifier";
+    pub const GENERATION: &str = "org.coft.Coft1.Generation";
+    pub const SOURCE: &str = "org.coft.Coft1.Source";
+    pub const JOB: &str = "org.coft.Coft1.Job";
+}
+
+/// How long a call may take; that of libdbus.
+pub const TIMEOUT: Duration = Duration::from_secs(25);
+
+pub fn classifier_path(name: &str) -> String {
+    format!("{ROOT}/classifiers/{name}")
+}
+
+pub fn generation_path(classifier: &str, number: u64) -> String {
+    format!("{ROOT}/classifiers/{classifier}/generations/{number}")
+}
+
+/// A round as a job.
+pub fn job_path(round: u64) -> String {
+    format!("{ROOT}/jobs/{round}")
+}
+
+pub fn source_path(number: usize) -> String {
+    format!("{ROOT}/sources/{number}")
+}
+
+/// Which bus: `system`, `session` or a D-Bus address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Bus {
+    System,
+    Session,
+    Address(String),
+}
+
+impl FromStr for Bus {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "system" => Ok(Bus::System),
+            "session" => Ok(Bus::Session),
+            address => match zbus::Address::try_from(address) {
+                Ok(_) => Ok(Bus::Address(address.to_owned())),
+                Err(error) => {
+                    Err(format!("{address:?} is neither system, session nor a D-Bus address (unix:path=…): {error}"))
+                }
+            },
+        }
+    }
+}
+
+impl Bus {
+    pub fn builder(&self) -> Builder<'_> {
+        match self {
+            Bus::System => Builder::system(),
+            Bus::Session => Builder::session(),
+            Bus::Address(address) => Builder::address(address.as_str()),
+        }
+    }
+
+    /// A client's connection; calls give up after [`TIMEOUT`].
+    pub async fn connect(&self) -> zbus::Result<Connection> {
+        self.builder().method_timeout(TIMEOUT).build().await
+    }
+}
+
+/// Options of `Classify`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ClassifyOptions {
+    /// Labels wanted, best first; all of them where it is absent.
+    pub top_k: Option<u32>,
+}
+
+/// How an answer of `Classify` came about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Type)]
+#[zbus(signature = "a{sv}")]
+#[serde(rename_all = "kebab-case")]
+pub struct ClassifyDetails {
+    /// The generation that answered.
+    #[serde(with = "zbus::as_variant")]
+    pub generation: u64,
+    /// From the decoded image to its turn, s.
+    #[serde(with = "zbus::as_variant")]
+    pub queue_seconds: f64,
+    #[serde(with = "zbus::as_variant")]
+    pub decode_seconds: f64,
+    /// Of the batch that the image was part of, s.
+    #[serde(with = "zbus::as_variant")]
+    pub inference_seconds: f64,
+}
+
+/// Options of `StartRound`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RoundOptions {
+    /// Seeds every random draw, instead of the configured seed.
+    pub seed: Option<u64>,
+}
+
+/// What a job came to; which fields are there depends on its state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct JobResult {
+    /// `promoted`: the generation that is active since.
+    pub generation: Option<u64>,
+    /// `kept`: why the candidate was not taken.
+    pub reason: Option<String>,
+    /// `failed`: what kind of failure, in which words, and what to do.
+    pub error_kind: Option<String>,
+    pub message: Option<String>,
+    pub hint: Option<String>,
+}

@@ -1,0 +1,137 @@
+//! Client side of each interface. The introspection XML beside this package is the reference.
+
+use crate::{ClassifyDetails, ClassifyOptions, JobResult, RoundOptions};
+use zbus::{Fd, OwnedObjectPath, proxy};
+
+/// The service as a whole, at [`crate::ROOT`].
+#[proxy(interface = "org.coft.Coft1.Manager", default_service = "org.coft.Coft1", default_path = "/org/coft/Coft1")]
+pub trait Manager {
+    /// Looks through every source again.
+    #[zbus(allow_interactive_auth)]
+    fn rescan(&self) -> Result<(), crate::Error>;
+
+    #[zbus(property)]
+    fn version(&self) -> zbus::Result<String>;
+}
+
+/// A classifier, at [`crate::classifier_path`].
+#[proxy(interface = "org.coft.Coft1.Classifier", default_service = "org.coft.Coft1", assume_defaults = false)]
+pub trait Classifier {
+    /// Class names with probabilities, best first. `image` is a regular file or memfd; its offset does not matter.
+    fn classify(
+        &self,
+        image: Fd<'_>,
+        options: ClassifyOptions,
+    ) -> Result<(Vec<(String, f64)>, ClassifyDetails), crate::Error>;
+
+    /// Starts an adaptation round; the job's path at once.
+    #[zbus(allow_interactive_auth)]
+    fn start_round(&self, options: RoundOptions) -> Result<OwnedObjectPath, crate::Error>;
+
+    #[zbus(property)]
+    fn name(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn classes(&self) -> zbus::Result<Vec<String>>;
+    /// 0 where there is none yet.
+    #[zbus(property)]
+    fn active_generation(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn images(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn quarantined(&self) -> zbus::Result<u64>;
+    /// Execution provider that serves.
+    #[zbus(property)]
+    fn provider(&self) -> zbus::Result<String>;
+    /// The job that runs, or `/`.
+    #[zbus(property)]
+    fn round(&self) -> zbus::Result<OwnedObjectPath>;
+}
+
+/// A round, running or ended, at [`crate::job_path`].
+#[proxy(interface = "org.coft.Coft1.Job", default_service = "org.coft.Coft1", assume_defaults = false)]
+pub trait Job {
+    /// Asks the job to stop; it ends as cancelled within seconds.
+    #[zbus(allow_interactive_auth)]
+    fn cancel(&self) -> Result<(), crate::Error>;
+
+    #[zbus(signal)]
+    fn finished(&self, state: String) -> zbus::Result<()>;
+
+    #[zbus(property)]
+    fn round(&self) -> zbus::Result<u64>;
+    /// `round`.
+    #[zbus(property)]
+    fn kind(&self) -> zbus::Result<String>;
+    /// `manual`, `schedule` or `zero-shot`.
+    #[zbus(property)]
+    fn trigger(&self) -> zbus::Result<String>;
+    /// `running`, `promoted`, `kept`, `failed`, `cancelled` or `interrupted`.
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn stage(&self) -> zbus::Result<String>;
+    /// Share of the round that is done, 0 to 1.
+    #[zbus(property)]
+    fn fraction(&self) -> zbus::Result<f64>;
+    /// Image visits of the stage.
+    #[zbus(property)]
+    fn images_done(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn images_total(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn images_per_second(&self) -> zbus::Result<f64>;
+    /// To the end of the round, s; −1 where it is not known.
+    #[zbus(property)]
+    fn remaining_seconds(&self) -> zbus::Result<f64>;
+    /// Unix time, s.
+    #[zbus(property)]
+    fn started(&self) -> zbus::Result<i64>;
+    /// Unix time, s; 0 while it runs.
+    #[zbus(property)]
+    fn ended(&self) -> zbus::Result<i64>;
+    /// Images of the pool.
+    #[zbus(property)]
+    fn images(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn result(&self) -> zbus::Result<JobResult>;
+    #[zbus(property)]
+    fn warnings(&self) -> zbus::Result<Vec<String>>;
+}
+
+/// A classifier that was put into the store, at [`crate::generation_path`].
+#[proxy(interface = "org.coft.Coft1.Generation", default_service = "org.coft.Coft1", assume_defaults = false)]
+pub trait Generation {
+    #[zbus(property)]
+    fn number(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn round(&self) -> zbus::Result<u64>;
+    /// `zero-shot` or `coft`.
+    #[zbus(property)]
+    fn method(&self) -> zbus::Result<String>;
+    /// Unix time, s.
+    #[zbus(property)]
+    fn created(&self) -> zbus::Result<i64>;
+    #[zbus(property)]
+    fn active(&self) -> zbus::Result<bool>;
+    #[zbus(property)]
+    fn images(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn parity_max_abs_diff(&self) -> zbus::Result<f64>;
+    /// JSON.
+    #[zbus(property)]
+    fn report(&self) -> zbus::Result<String>;
+}
+
+/// A watched directory, at [`crate::source_path`].
+#[proxy(interface = "org.coft.Coft1.Source", default_service = "org.coft.Coft1", assume_defaults = false)]
+pub trait Source {
+    #[zbus(property)]
+    fn path(&self) -> zbus::Result<String>;
+    #[zbus(property)]
+    fn images(&self) -> zbus::Result<u64>;
+    #[zbus(property)]
+    fn quarantined(&self) -> zbus::Result<u64>;
+    /// Why the directory cannot be watched now; empty where it can.
+    #[zbus(property)]
+    fn problem(&self) -> zbus::Result<String>;
+}

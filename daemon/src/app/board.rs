@@ -1,0 +1,237 @@
+//! What clients see: the snapshot, published at once when something happened and at most five times a second while it
+//! only moves on.
+
+use crate::catalog::Counts;
+use crate::control::{GenerationStatus, RoundState, RoundStatus, Snapshot};
+use coft_core::event::Progress;
+use coft_core::ids::RoundId;
+use coft_core::lifecycle::Trigger;
+use coft_core::schedule::Facts;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+use tokio::sync::watch;
+
+/// How often progress is published at most.
+pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
+
+pub struct Board {
+    snapshot: Snapshot,
+    published: watch::Sender<Snapshot>,
+    /// Something moved on since the snapshot was published.
+    stale: bool,
+    /// When the catalogue last grew, after the first count.
+    last_image: Option<SystemTime>,
+    counted: bool,
+}
+
+impl Board {
+    pub fn new(snapshot: Snapshot) -> (Self, watch::Receiver<Snapshot>) {
+        let (published, receiver) = watch::channel(snapshot.clone());
+        (Self { snapshot, published, stale: false, last_image: None, counted: false }, receiver)
+    }
+
+    pub fn snapshot(&self) -> &Snapshot {
+        &self.snapshot
+    }
+
+    /// Whether there is something for [`Board::tick`] to publish.
+    pub fn is_stale(&self) -> bool {
+        self.stale
+    }
+
+    /// Publishes what moved on; to be called every [`PUBLISH_INTERVAL`].
+    pub fn tick(&mut self) {
+        if self.stale {
+            self.publish();
+        }
+    }
+
+    pub fn counted(&mut self, counts: &Counts, now: SystemTime) {
+        // What the first count finds may be years old.
+        if std::mem::replace(&mut self.counted, true) && counts.images > self.snapshot.images {
+            self.last_image = Some(now);
+        }
+        let snapshot = &mut self.snapshot;
+        (snapshot.images, snapshot.quarantined) = (counts.images, counts.quarantined);
+        for source in &mut snapshot.sources {
+            (source.images, source.quarantined) = counts.sources.get(&source.path).copied().unwrap_or_default();
+        }
+        self.stale = true;
+    }
+
+    pub fn source(&mut self, path: &Path, problem: Option<String>) {
+        if let Some(source) = self.snapshot.sources.iter_mut().find(|source| source.path == path) {
+            source.problem = problem;
+        }
+        self.publish();
+    }
+
+    pub fn serving(&mut self, generations: Vec<GenerationStatus>, provider: String) {
+        self.snapshot.active = generations.iter().find(|generation| generation.active).map(|active| active.generation);
+        self.snapshot.generations = generations;
+        self.snapshot.provider = provider;
+        self.publish();
+    }
+
+    /// A round started, was prepared or ended: `status` replaces what was known of it.
+    pub fn round(&mut self, status: RoundStatus) {
+        match self.snapshot.rounds.iter_mut().find(|round| round.round == status.round) {
+            Some(round) => *round = status,
+            None => self.snapshot.rounds.push(status),
+        }
+        self.publish();
+    }
+
+    pub fn progress(&mut self, round: RoundId, progress: Progress) {
+        if let Some(round) = self.snapshot.rounds.iter_mut().find(|known| known.round == round) {
+            let news = round.progress.as_ref().map(|known| known.stage) != Some(progress.stage);
+            round.progress = Some(progress);
+            self.stale = true;
+            if news {
+                self.publish();
+            }
+        }
+    }
+
+    /// What the schedule decides from. Rounds before the last zero-shot round adapted another model or other classes.
+    pub fn facts(&self) -> Facts {
+        let zero_shot = |round: &&RoundStatus| round.trigger == Trigger::ZeroShot.as_str();
+        let adapting = || self.snapshot.rounds.iter().rev().take_while(|round| !zero_shot(round));
+        let completed = |round: &&RoundStatus| matches!(round.state, RoundState::Promoted(_) | RoundState::Kept(_));
+        let ended = adapting().find_map(|round| round.ended);
+        Facts {
+            images: self.snapshot.images,
+            images_of_last_completed: adapting().find(completed).map_or(0, |round| round.images),
+            last_end: ended.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end.max(0).unsigned_abs())),
+            last_image: self.last_image,
+        }
+    }
+
+    /// One line for `systemctl status`.
+    pub fn status_line(&self) -> String {
+        let Snapshot { images, quarantined, .. } = self.snapshot;
+        let serving = match self.snapshot.active {
+            Some(generation) => format!("generation {generation} serves"),
+            None => "nothing serves yet".into(),
+        };
+        let running = self.snapshot.rounds.iter().rev().find(|round| round.state == RoundState::Running);
+        let round = running.map_or_else(String::new, |round| {
+            let done = round.progress.as_ref().map_or_else(
+                || "starting".into(),
+                |progress| format!("{} {:.0} %", progress.stage.as_str(), 100.0 * progress.fraction),
+            );
+            format!("; round {}: {done}", round.round)
+        });
+        format!("{serving}; {images} images, {quarantined} files refused{round}")
+    }
+
+    fn publish(&mut self) {
+        self.stale = false;
+        self.published.send_replace(self.snapshot.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::SourceStatus;
+    use coft_core::event::{FailureKind, Stage};
+    use coft_core::ids::GenerationId;
+
+    fn round(number: u64, trigger: Trigger, images: u64, ended: Option<i64>, state: RoundState) -> RoundStatus {
+        RoundStatus {
+            round: RoundId(number),
+            trigger: trigger.as_str().into(),
+            started: 0,
+            ended,
+            images,
+            state,
+            progress: None,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn failed() -> RoundState {
+        RoundState::Failed { kind: FailureKind::NoSeeds, message: String::new(), hint: String::new() }
+    }
+
+    fn progress(stage: Stage, fraction: f64) -> Progress {
+        Progress {
+            stage,
+            fraction,
+            images_done: 0,
+            images_total: 0,
+            images_per_second: 0.0,
+            remaining_seconds: None,
+            loss: None,
+        }
+    }
+
+    #[track_caller]
+    fn facts(rounds: Vec<RoundStatus>, images_of_last_completed: u64, last_end: Option<u64>) {
+        let (board, _) = Board::new(Snapshot { images: 900, rounds, ..Snapshot::default() });
+        let last_end = last_end.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end));
+        assert_eq!(board.facts(), Facts { images: 900, images_of_last_completed, last_end, last_image: None });
+    }
+
+    #[test]
+    fn the_schedule_looks_at_the_rounds_of_this_model() {
+        use Trigger::*;
+        let promoted = |generation| RoundState::Promoted(GenerationId(generation));
+        let zero_shot = round(1, ZeroShot, 0, Some(10), promoted(1));
+        facts(vec![], 0, None);
+        facts(vec![zero_shot.clone()], 0, None);
+        let first = round(2, Manual, 300, Some(20), promoted(2));
+        facts(vec![zero_shot.clone(), first.clone()], 300, Some(20));
+        let kept = round(3, Schedule, 400, Some(30), RoundState::Kept("worse".into()));
+        facts(vec![zero_shot.clone(), first.clone(), kept.clone()], 400, Some(30));
+        let broken = round(4, Schedule, 500, Some(40), failed());
+        facts(vec![zero_shot.clone(), first.clone(), kept, broken], 400, Some(40));
+        facts(vec![first, zero_shot], 0, None);
+    }
+
+    #[test]
+    fn progress_waits_for_the_tick_and_events_do_not() {
+        let running = round(1, Trigger::Manual, 300, None, RoundState::Running);
+        let (mut board, mut seen) = Board::new(Snapshot::default());
+        board.round(running);
+        assert!(seen.has_changed().unwrap());
+        let fraction = |seen: &mut watch::Receiver<Snapshot>| {
+            seen.borrow_and_update().rounds[0].progress.as_ref().map(|progress| progress.fraction)
+        };
+        board.progress(RoundId(1), progress(Stage::Label, 0.1));
+        assert_eq!(fraction(&mut seen), Some(0.1), "a new stage is an event");
+        board.progress(RoundId(1), progress(Stage::Label, 0.2));
+        assert_eq!(fraction(&mut seen), Some(0.1));
+        board.tick();
+        assert_eq!(fraction(&mut seen), Some(0.2));
+        board.tick();
+        assert!(!seen.has_changed().unwrap(), "nothing moved");
+    }
+
+    #[test]
+    fn the_schedule_hears_when_the_catalogue_grows() {
+        let (mut board, _seen) = Board::new(Snapshot::default());
+        let second = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        let mut count = |images, at| {
+            board.counted(&Counts { images, ..Counts::default() }, second(at));
+            board.facts().last_image
+        };
+        assert_eq!(count(5, 10), None, "they were there before");
+        assert_eq!(count(6, 11), Some(second(11)));
+        assert_eq!(count(6, 12), Some(second(11)), "nothing new");
+    }
+
+    #[test]
+    fn systemd_gets_one_line() {
+        let sources = vec![SourceStatus { path: "/in".into(), images: 0, quarantined: 0, problem: None }];
+        let (mut board, _seen) = Board::new(Snapshot { sources, ..Snapshot::default() });
+        assert_eq!(board.status_line(), "nothing serves yet; 0 images, 0 files refused");
+        let counts = Counts { images: 7, quarantined: 1, sources: [("/in".into(), (7, 1))].into() };
+        board.counted(&counts, SystemTime::UNIX_EPOCH);
+        assert_eq!(board.snapshot().sources[0].images, 7);
+        board.round(round(1, Trigger::Manual, 7, None, RoundState::Running));
+        board.progress(RoundId(1), progress(Stage::Filter, 0.456));
+        assert_eq!(board.status_line(), "nothing serves yet; 7 images, 1 files refused; round 1: filter 46 %");
+    }
+}

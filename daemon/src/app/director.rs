@@ -1,0 +1,411 @@
+//! The one loop that owns what changes.
+//!
+//! Clients' commands, what the intake and the round have to say, the signal to stop and the clock come in one at a time;
+//! `coft-core` decides; what follows is carried out here or handed to a task that reports back.
+
+use super::board::{Board, PUBLISH_INTERVAL};
+use super::intake::{self, Intake};
+use super::rounds::{self, Assignment, Work, Workshop};
+use super::unix_time;
+use super::verdict::{Court, Judgement, Trouble};
+use crate::control::{Command, Refused, RoundRequest, RoundState, RoundStatus};
+use crate::round::Outcome;
+use crate::systemd;
+use crate::telemetry::events;
+use coft_core::event::{Event as Word, FailureKind};
+use coft_core::ids::RoundId;
+use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
+use coft_core::schedule::{self, Due, Schedule};
+use coft_core::spec::Method;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, SystemTime};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{error, info, warn};
+
+/// How often the schedule is looked at and systemd is told what goes on.
+const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long after a round failed to give the classifier its first generation another one tries.
+const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);
+/// Words of a round that may wait; the trainer waits then, too.
+const WORDS: usize = 64;
+
+pub struct Director {
+    workshop: Workshop,
+    court: Court,
+    lifecycle: Lifecycle,
+    schedule: Schedule,
+    board: Board,
+    intake: Intake,
+    /// The round under way, as long as `lifecycle` has one.
+    job: Option<Job>,
+    words: Channel<rounds::News>,
+    verdicts: Channel<Verdict>,
+    /// When a zero-shot round is due, while no generation knows the configured classes and model.
+    zero_shot_at: Option<Instant>,
+    told_systemd: String,
+    exit: bool,
+}
+
+type Verdict = Result<Judgement, Trouble>;
+
+/// The round under way.
+struct Job {
+    status: RoundStatus,
+    work: Work,
+    candidate: PathBuf,
+    verdict: Option<Verdict>,
+}
+
+/// Both ends of a channel: tasks get the sender, the loop reads.
+struct Channel<T> {
+    sender: mpsc::Sender<T>,
+    receiver: mpsc::Receiver<T>,
+}
+
+impl<T> Channel<T> {
+    fn new(size: usize) -> Self {
+        let (sender, receiver) = mpsc::channel(size);
+        Self { sender, receiver }
+    }
+}
+
+/// Everything the director is given.
+pub struct Staff {
+    pub workshop: Workshop,
+    pub court: Court,
+    pub lifecycle: Lifecycle,
+    pub schedule: Schedule,
+    pub board: Board,
+    pub intake: Intake,
+}
+
+impl Director {
+    pub fn new(staff: Staff) -> Self {
+        let Staff { workshop, court, lifecycle, schedule, board, intake } = staff;
+        Self {
+            workshop,
+            court,
+            lifecycle,
+            schedule,
+            board,
+            intake,
+            job: None,
+            words: Channel::new(WORDS),
+            verdicts: Channel::new(1),
+            zero_shot_at: None,
+            told_systemd: String::new(),
+            exit: false,
+        }
+    }
+
+    /// Lets the active generation answer requests, if there is one that can.
+    pub async fn serve_active(&mut self) {
+        let court = self.court.clone();
+        match blocking(move || court.serve_active()).await {
+            Ok(Some(generation)) => {
+                info!(message_id = events::SERVING, coft.generation = generation.0, "generation serves");
+            }
+            Ok(None) => info!("no generation yet"),
+            Err(trouble) => {
+                error!(
+                    message_id = events::NOT_SERVING,
+                    problem = trouble.message,
+                    "the active generation cannot serve"
+                );
+            }
+        }
+        self.show_generations();
+        if !self.court.is_current(&self.workshop.base) {
+            self.zero_shot_at = Some(Instant::now());
+        }
+    }
+
+    /// Works until `stop` is ready and the round under way has ended; hands the intake back to be stopped.
+    pub async fn run(
+        mut self,
+        mut commands: mpsc::Receiver<Command>,
+        mut intake_news: mpsc::Receiver<intake::News>,
+        stop: impl Future<Output = ()>,
+    ) -> Intake {
+        let mut stop = pin!(stop);
+        let mut stopping = false;
+        let mut publish = interval(PUBLISH_INTERVAL);
+        let mut routine = interval(ROUTINE_INTERVAL);
+        let mut watchdog = interval(systemd::watchdog_interval().unwrap_or(Duration::from_secs(60)));
+        for clock in [&mut publish, &mut routine, &mut watchdog] {
+            clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        while !self.exit {
+            tokio::select! {
+                Some(command) = commands.recv() => self.command(command).await,
+                Some(news) = intake_news.recv() => match news {
+                    intake::News::Counts(counts) => self.board.counted(&counts, SystemTime::now()),
+                    intake::News::Source { path, problem } => self.board.source(&path, problem),
+                },
+                Some(news) = self.words.receiver.recv() => self.heard(news).await,
+                Some(verdict) = self.verdicts.receiver.recv() => {
+                    let event = if verdict.is_ok() { Event::Judged } else { Event::Failed };
+                    if let Some(job) = &mut self.job {
+                        job.verdict = Some(verdict);
+                    }
+                    self.tell(event).await;
+                }
+                () = &mut stop, if !stopping => {
+                    stopping = true;
+                    self.tell(Event::StopAsked).await;
+                }
+                _ = publish.tick(), if self.board.is_stale() => self.board.tick(),
+                _ = routine.tick() => {
+                    let status = self.board.status_line();
+                    if status != self.told_systemd {
+                        systemd::status(&status);
+                        self.told_systemd = status;
+                    }
+                    self.look_at_schedule().await;
+                }
+                _ = watchdog.tick() => systemd::alive(),
+            }
+        }
+        self.intake
+    }
+
+    async fn command(&mut self, command: Command) {
+        // A client that has gone does not miss its answer.
+        match command {
+            Command::StartRound { request, reply } => {
+                let _ = reply.send(self.ask(Trigger::Manual, request).await);
+            }
+            Command::CancelRound { round, reply } => {
+                let refusal = self.tell(Event::CancelAsked(round)).await;
+                let _ = reply.send(refusal.map_or(Ok(()), |refusal| Err(refused(refusal))));
+            }
+            Command::Rescan { reply } => {
+                self.intake.rescan().await;
+                let _ = reply.send(());
+            }
+        }
+    }
+
+    async fn look_at_schedule(&mut self) {
+        if self.lifecycle.current().is_some() {
+            return;
+        }
+        // Answers from the first minute, before anything is adapted.
+        let trigger = if self.zero_shot_at.is_some_and(|at| at <= Instant::now()) {
+            Trigger::ZeroShot
+        } else if schedule::due(&self.schedule, &self.board.facts(), SystemTime::now()) == Due::Now
+            && self.board.snapshot().images >= self.workshop.round.minimum_images
+        {
+            Trigger::Schedule
+        } else {
+            return;
+        };
+        // Refused only while the service stops, or where the log says why.
+        let _ = self.ask(trigger, RoundRequest::default()).await;
+    }
+
+    async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, Refused> {
+        let images = self.board.snapshot().images;
+        let round = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
+            [Action::Start { round, .. }] => *round,
+            [Action::Refuse(refusal)] => return Err(refused(*refusal)),
+            other => unreachable!("a request is granted or refused, not {other:?}"),
+        };
+        let status = RoundStatus {
+            round,
+            trigger: trigger.as_str().into(),
+            started: unix_time(),
+            ended: None,
+            images: if trigger == Trigger::ZeroShot { 0 } else { images },
+            state: RoundState::Running,
+            progress: None,
+            warnings: Vec::new(),
+        };
+        if let Err(error) = self.workshop.catalog.save_round(&status).await {
+            // A round that is not written down does not start.
+            self.lifecycle.tell(Event::Failed);
+            self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now() + ZERO_SHOT_RETRY);
+            error!(message_id = events::ROUND_FAILED, coft.round = round.0, problem = %error, "round cannot start");
+            return Err(Refused::Failed(error.to_string()));
+        }
+        info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger = status.trigger, "round started");
+        self.board.round(status.clone());
+        let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { Method::Coft };
+        let seed = request.seed.unwrap_or(self.workshop.round.seed);
+        let work = self.workshop.start(Assignment { round, method, seed }, self.words.sender.clone());
+        self.job = Some(Job { status, work, candidate: PathBuf::new(), verdict: None });
+        Ok(round)
+    }
+
+    async fn heard(&mut self, news: rounds::News) {
+        let Some(job) = &mut self.job else { return };
+        let round = job.status.round;
+        match news {
+            rounds::News::Gathered { images } => {
+                job.status.images = images;
+                self.board.round(job.status.clone());
+            }
+            rounds::News::Event(Word::Progress(progress)) => {
+                job.status.progress = Some(progress.clone());
+                self.board.progress(round, progress);
+            }
+            rounds::News::Event(Word::Warning { message: warning }) => {
+                warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "the trainer warns");
+                job.status.warnings.push(warning);
+                self.board.round(job.status.clone());
+            }
+            rounds::News::Event(Word::Started { device, threads, .. }) => {
+                info!(coft.round = round.0, device, threads, "the trainer is at work");
+            }
+            // How it ended is told once more, and explained, when the process is gone.
+            rounds::News::Event(Word::Finished | Word::Failed { .. }) => {}
+            rounds::News::Ended(Outcome::Candidate(candidate)) => {
+                job.candidate = candidate;
+                self.tell(Event::CandidateLeft).await;
+            }
+            rounds::News::Ended(Outcome::Failed { kind, message, hint }) => {
+                job.verdict = Some(Err(Trouble { kind, message, hint }));
+                self.tell(Event::Failed).await;
+            }
+            rounds::News::Ended(Outcome::Cancelled) => {
+                job.verdict = Some(Err(Trouble {
+                    kind: FailureKind::Cancelled,
+                    message: "the trainer was stopped from outside".into(),
+                    hint: "start the round again".into(),
+                }));
+                self.tell(Event::Failed).await;
+            }
+        }
+    }
+
+    /// Tells the lifecycle what happened and carries out what follows; returns its refusal, if it has one.
+    async fn tell(&mut self, event: Event) -> Option<Refusal> {
+        let mut refusal = None;
+        for action in self.lifecycle.tell(event) {
+            match action {
+                Action::Start { .. } => unreachable!("rounds start in `ask` alone"),
+                Action::Refuse(why) => refusal = Some(why),
+                Action::StopTrainer(_) => {
+                    if let Some(job) = &self.job {
+                        job.work.cancel();
+                    }
+                }
+                Action::Judge(_) => self.judge(),
+                Action::Conclude(_) | Action::Fail(_) => self.conclude().await,
+                Action::Abandon(_, how) => {
+                    self.drop_candidate().await;
+                    let state = match how {
+                        Abandoned::Cancelled => RoundState::Cancelled,
+                        Abandoned::Interrupted => RoundState::Interrupted,
+                    };
+                    self.close(state).await;
+                }
+                Action::Exit => self.exit = true,
+            }
+        }
+        refusal
+    }
+
+    fn judge(&self) {
+        let Some(job) = &self.job else { return };
+        let (court, candidate, verdicts) = (self.court.clone(), job.candidate.clone(), self.verdicts.sender.clone());
+        tokio::spawn(async move {
+            let verdict = blocking(move || court.judge(&candidate)).await;
+            // A service that has gone needs no verdict.
+            let _ = verdicts.send(verdict).await;
+        });
+    }
+
+    /// Carries out the verdict, or writes down why there is none.
+    async fn conclude(&mut self) {
+        let verdict = self.job.as_mut().and_then(|job| job.verdict.take());
+        let verdict = verdict.unwrap_or_else(|| Err(Trouble::unexplained()));
+        let state = match verdict {
+            Ok(Judgement::Promote(promotion)) => {
+                let court = self.court.clone();
+                match blocking(move || court.promote(*promotion)).await {
+                    Ok(generation) => RoundState::Promoted(generation),
+                    Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
+                }
+            }
+            Ok(Judgement::Keep(reason)) => RoundState::Kept(reason),
+            Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
+        };
+        self.close(state).await;
+    }
+
+    async fn drop_candidate(&mut self) {
+        let verdict = self.job.as_mut().and_then(|job| job.verdict.take());
+        if let Some(Ok(Judgement::Promote(promotion))) = verdict {
+            let court = self.court.clone();
+            if let Err(error) = blocking(move || court.drop_candidate(*promotion)).await {
+                warn!(problem = error.message, "a candidate that is not wanted cannot be removed");
+            }
+        }
+    }
+
+    /// Writes the end of the round down and clears up after it.
+    async fn close(&mut self, state: RoundState) {
+        let Some(job) = self.job.take() else { return };
+        let mut status = job.status;
+        let round = status.round.0;
+        match &state {
+            RoundState::Promoted(generation) => info!(
+                message_id = events::PROMOTED,
+                coft.round = round,
+                coft.generation = generation.0,
+                "generation promoted"
+            ),
+            RoundState::Kept(reason) => {
+                info!(message_id = events::KEPT, coft.round = round, reason, "candidate not taken");
+            }
+            RoundState::Failed { message, hint, .. } => {
+                error!(message_id = events::ROUND_FAILED, coft.round = round, problem = message, hint, "round failed");
+            }
+            RoundState::Cancelled => {
+                info!(message_id = events::ROUND_CANCELLED, coft.round = round, "round cancelled");
+            }
+            RoundState::Running | RoundState::Interrupted => {
+                info!(message_id = events::ROUND_INTERRUPTED, coft.round = round, "round interrupted");
+            }
+        }
+        (status.state, status.ended) = (state, Some(unix_time()));
+        // Clearing up first: on a full disk it makes room for the last line of the record.
+        let court = self.court.clone();
+        if let Err(error) = blocking(move || court.clear_up()).await {
+            warn!(problem = error.message, "a round's leftovers cannot be removed");
+        }
+        if let Err(error) = self.workshop.catalog.save_round(&status).await {
+            error!(coft.round = round, problem = %error, "the end of the round cannot be written down");
+        }
+        self.board.round(status);
+        self.show_generations();
+        self.zero_shot_at = (!self.court.is_current(&self.workshop.base)).then(|| Instant::now() + ZERO_SHOT_RETRY);
+    }
+
+    fn show_generations(&mut self) {
+        let (generations, provider) = self.court.generations();
+        self.board.serving(generations, provider);
+    }
+}
+
+/// Runs work that waits for the disk or the processor off the loop's thread.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+fn refused(refusal: Refusal) -> Refused {
+    match refusal {
+        Refusal::Busy(round) => Refused::Busy(round),
+        Refusal::TooFewImages { images, needed } => Refused::TooFewImages { images, needed },
+        Refusal::NoSuchRound(round) => Refused::NoSuchRound(round),
+        Refusal::AlreadyEnded(round) => Refused::AlreadyEnded(round),
+        Refusal::Stopping => Refused::Stopping,
+    }
+}

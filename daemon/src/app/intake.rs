@@ -1,0 +1,234 @@
+//! From settled files to the catalogue: the one place where `watch`, `ingest` and `catalog` meet.
+//!
+//! A task of its own. It slows the watching down rather than pile up work, writes entries down in groups, and on the way
+//! out finishes what it has begun.
+
+use crate::catalog::{Catalog, Counts, Entry};
+use crate::ingest::{Ingest, Taken};
+use crate::sighting::Sighting;
+use crate::telemetry::events;
+use crate::watch::{Notice, Watch};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{debug, error, info, warn};
+
+/// What the rest of the service hears of the intake.
+#[derive(Debug)]
+pub enum News {
+    Counts(Counts),
+    Source { path: PathBuf, problem: Option<String> },
+}
+
+/// The running intake.
+pub struct Intake {
+    requests: mpsc::Sender<Request>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+enum Request {
+    Rescan,
+}
+
+/// Entries that are written down together at most, and the longest that one waits.
+const GROUP: usize = 64;
+const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+/// How long after trouble everything is looked at again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+
+impl Intake {
+    pub fn start(
+        watch: Watch,
+        notices: mpsc::Receiver<Notice>,
+        ingest: Ingest,
+        catalog: Catalog,
+        news: mpsc::Sender<News>,
+    ) -> Self {
+        let (requests, inbox) = mpsc::channel(4);
+        let desk = Desk {
+            ingest,
+            catalog,
+            news,
+            working: JoinSet::new(),
+            in_work: HashMap::new(),
+            entries: Vec::new(),
+            retry: None,
+            in_trouble: false,
+        };
+        Self { requests, task: tokio::spawn(desk.run(watch, notices, inbox)) }
+    }
+
+    /// Looks at every file of every source again.
+    pub async fn rescan(&self) {
+        // An intake that has ended has nothing to look at.
+        let _ = self.requests.send(Request::Rescan).await;
+    }
+
+    /// Takes no new files, finishes those in work and writes them down.
+    pub async fn stop(self) {
+        drop(self.requests);
+        if let Err(error) = self.task.await {
+            error!(%error, "the intake failed");
+        }
+    }
+}
+
+struct Desk {
+    ingest: Ingest,
+    catalog: Catalog,
+    news: mpsc::Sender<News>,
+    working: JoinSet<(Sighting, Taken)>,
+    /// The files in work; a value is a later sighting of the same file, to be looked at afterwards.
+    in_work: HashMap<PathBuf, Option<Sighting>>,
+    entries: Vec<Entry>,
+    /// When to look at everything again, after trouble.
+    retry: Option<Instant>,
+    /// Trouble is told once, not once a file.
+    in_trouble: bool,
+}
+
+impl Desk {
+    async fn run(mut self, watch: Watch, mut notices: mpsc::Receiver<Notice>, mut requests: mpsc::Receiver<Request>) {
+        let mut flush = interval(FLUSH_INTERVAL);
+        flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut counted = false;
+        loop {
+            let idle = counted && self.entries.is_empty() && self.retry.is_none();
+            let room = self.working.len() < 2 * self.ingest.threads() && self.entries.len() < 2 * GROUP;
+            tokio::select! {
+                request = requests.recv() => match request {
+                    Some(Request::Rescan) => watch.rescan(),
+                    None => break,
+                },
+                Some(notice) = notices.recv(), if room => self.noticed(notice).await,
+                Some(done) = self.working.join_next() => {
+                    let (sighting, taken) = done.expect("taking a file in neither panics nor is aborted");
+                    self.taken(sighting, taken).await;
+                    if self.entries.len() >= GROUP {
+                        self.flush().await;
+                        counted = false;
+                    }
+                }
+                _ = flush.tick(), if !idle => {
+                    if !self.entries.is_empty() {
+                        self.flush().await;
+                        counted = false;
+                    }
+                    if !counted {
+                        counted = self.tell_counts().await;
+                    }
+                    if self.retry.is_some_and(|at| at <= Instant::now()) {
+                        self.retry = None;
+                        watch.rescan();
+                    }
+                }
+            }
+        }
+        drop(watch);
+        drop(notices);
+        while let Some(done) = self.working.join_next().await {
+            let (sighting, taken) = done.expect("taking a file in neither panics nor is aborted");
+            self.in_work.clear();
+            self.taken(sighting, taken).await;
+        }
+        self.flush().await;
+        self.tell_counts().await;
+    }
+
+    async fn noticed(&mut self, notice: Notice) {
+        match notice {
+            Notice::Settled(sighting) => self.sighted(sighting).await,
+            Notice::Gone(path) => self.entries.push(Entry::Gone(path)),
+            Notice::Source { path, problem } => {
+                let source = path.display();
+                match &problem {
+                    Some(problem) => {
+                        warn!(message_id = events::SOURCE_PROBLEM, %source, problem, "source cannot be watched")
+                    }
+                    None => info!(message_id = events::SOURCE_WATCHED, %source, "source is watched"),
+                }
+                // Nobody listens while the service stops.
+                let _ = self.news.send(News::Source { path, problem }).await;
+            }
+        }
+    }
+
+    async fn sighted(&mut self, sighting: Sighting) {
+        if let Some(later) = self.in_work.get_mut(&sighting.path) {
+            *later = Some(sighting);
+            return;
+        }
+        match self.catalog.knows(&sighting, self.ingest.canonical_px()).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => return self.trouble(&error.to_string()),
+        }
+        self.in_work.insert(sighting.path.clone(), None);
+        let ingest = self.ingest.clone();
+        self.working.spawn(async move {
+            let taken = ingest.take(sighting.clone()).await;
+            (sighting, taken)
+        });
+    }
+
+    async fn taken(&mut self, sighting: Sighting, taken: Taken) {
+        let later = self.in_work.remove(&sighting.path).flatten();
+        let path = sighting.path.display();
+        match taken {
+            Taken::Image(record) => {
+                debug!(%path, image = %record.id, "image taken in");
+                self.entries.push(Entry::Image { sighting, record });
+            }
+            Taken::Refused(reason) => {
+                warn!(message_id = events::QUARANTINED, %path, reason, "file is no usable image");
+                self.entries.push(Entry::Quarantined { sighting, reason });
+            }
+            Taken::Moving => debug!(%path, "file changed while it was looked at"),
+            Taken::Deferred(trouble) => self.trouble(&trouble.to_string()),
+        }
+        if let Some(later) = later {
+            self.sighted(later).await;
+        }
+    }
+
+    /// Writes the entries down; they stay, and hold up what follows, while that fails.
+    async fn flush(&mut self) {
+        if self.entries.is_empty() {
+            return;
+        }
+        match self.catalog.record(self.entries.clone()).await {
+            Ok(()) => {
+                self.entries.clear();
+                if self.in_trouble && self.retry.is_none() {
+                    self.in_trouble = false;
+                    info!("images are stored again");
+                }
+            }
+            Err(error) => self.trouble(&error.to_string()),
+        }
+    }
+
+    async fn tell_counts(&mut self) -> bool {
+        match self.catalog.counts().await {
+            Ok(counts) => self.news.send(News::Counts(counts)).await.is_ok(),
+            Err(error) => {
+                self.trouble(&error.to_string());
+                false
+            }
+        }
+    }
+
+    fn trouble(&mut self, problem: &str) {
+        self.retry.get_or_insert(Instant::now() + RETRY_INTERVAL);
+        if !std::mem::replace(&mut self.in_trouble, true) {
+            error!(
+                message_id = events::INTAKE_TROUBLE,
+                problem, "images cannot be stored; trying again until they can"
+            );
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! One round from the request to its outcome: the pool is gathered, the trainer started, what it says passed on.
+//!
+//! A task of its own for each round. It does not know which rounds may start, nor what becomes of a candidate.
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::ingest::Ingest;
+use crate::model::Base;
+use crate::round::{self, Outcome, Update};
+use coft_core::event::{Event, FailureKind};
+use coft_core::ids::{ImageId, RoundId};
+use coft_core::settings::Settings;
+use coft_core::spec::{Device, Method, PROTOCOL, PoolImage, RoundSpec};
+use serde::Deserialize;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{Notify, mpsc};
+use tracing::warn;
+
+/// `[round]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RoundSettings {
+    /// Seeds every random draw. 1 [choice].
+    pub seed: u64,
+    pub device: Device,
+    /// CPU threads; 0 lets libtorch choose. 0 [choice].
+    pub threads: u32,
+    /// The trainer; where it is not given, `coft-trainer` beside this program, then in `/usr/libexec/coft`.
+    pub trainer: Option<PathBuf>,
+    /// Fewest catalogued images for a round that adapts; ≥ 1. 16 [choice]: fewer than that is no pool.
+    pub minimum_images: u64,
+    /// Niceness of the trainer, 0 to 19. 10 [choice].
+    pub niceness: i32,
+    /// A round that takes longer is stopped; "1s" or more. "12h" [choice].
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+}
+
+impl Default for RoundSettings {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            device: Device::default(),
+            threads: 0,
+            trainer: None,
+            minimum_images: 16,
+            niceness: 10,
+            deadline: Duration::from_secs(12 * 60 * 60),
+        }
+    }
+}
+
+/// What a round is to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Assignment {
+    pub round: RoundId,
+    pub method: Method,
+    pub seed: u64,
+}
+
+#[derive(Debug)]
+pub enum News {
+    /// The pool is gathered; so many images take part.
+    Gathered {
+        images: u64,
+    },
+    Event(Event),
+    /// Last of a round.
+    Ended(Outcome),
+}
+
+/// Everything that rounds are made from.
+#[derive(Clone)]
+pub struct Workshop {
+    pub catalog: Catalog,
+    pub ingest: Ingest,
+    pub base: Arc<Base>,
+    pub round: RoundSettings,
+    pub settings: Settings,
+    /// Directory of the rounds' own directories.
+    pub scratch: PathBuf,
+}
+
+/// A round under way.
+#[derive(Debug)]
+pub struct Work {
+    cancel: Arc<Notify>,
+}
+
+impl Work {
+    /// Stops the round; its end follows as news.
+    pub fn cancel(&self) {
+        self.cancel.notify_one();
+    }
+}
+
+impl Workshop {
+    pub fn start(&self, assignment: Assignment, news: mpsc::Sender<News>) -> Work {
+        let cancel = Arc::new(Notify::new());
+        let (workshop, cancelled) = (self.clone(), Arc::clone(&cancel));
+        tokio::spawn(async move {
+            let outcome = match workshop.launch(assignment, &news).await {
+                Ok(running) => follow(running, &cancelled, &news).await,
+                Err(outcome) => outcome,
+            };
+            // A service that has gone needs no news.
+            let _ = news.send(News::Ended(outcome)).await;
+        });
+        Work { cancel }
+    }
+
+    async fn launch(&self, assignment: Assignment, news: &mpsc::Sender<News>) -> Result<round::Running, Outcome> {
+        let trainer = self.trainer()?;
+        let images = match assignment.method {
+            Method::ZeroShot => Vec::new(),
+            Method::Coft => self.gather().await?,
+        };
+        let _ = news.send(News::Gathered { images: images.len() as u64 }).await;
+        let scratch = self.scratch.join(format!("round-{}", assignment.round));
+        let spec = RoundSpec {
+            protocol: PROTOCOL,
+            round: assignment.round,
+            method: assignment.method,
+            model_dir: self.base.dir.clone(),
+            classes: self.base.classes.clone(),
+            template: self.base.template.clone(),
+            images,
+            seed: assignment.seed,
+            device: self.round.device,
+            threads: self.round.threads,
+            settings: self.settings.clone(),
+            candidate_dir: scratch.join("candidate"),
+            diagnostics: None,
+        };
+        let (niceness, deadline) = (self.round.niceness, self.round.deadline);
+        round::spawn(round::Launch { trainer, spec, scratch, niceness, deadline })
+            .map_err(|error| failed(error.kind(), error.to_string(), error.hint()))
+    }
+
+    /// The images whose pixels are kept. Lost ones are noted, so that the next scan takes their files in again.
+    async fn gather(&self) -> Result<Vec<PoolImage>, Outcome> {
+        let px = self.ingest.canonical_px();
+        let pool = self.catalog.pool(px).await.map_err(|error| catalog_failed(&error))?;
+        let ingest = self.ingest.clone();
+        let sorted = tokio::task::spawn_blocking(move || {
+            let located = pool.into_iter().map(|id| PoolImage { path: ingest.canonical_path(&id), id });
+            located.partition::<Vec<_>, _>(|image| image.path.is_file())
+        });
+        let (kept, lost) = sorted.await.expect("looking for files neither panics nor is aborted");
+        if !lost.is_empty() {
+            warn!(images = lost.len(), "cached pixels are lost; their images stay out until they are taken in again");
+            let lost: Vec<ImageId> = lost.into_iter().map(|image| image.id).collect();
+            self.catalog.pixels_lost(lost).await.map_err(|error| catalog_failed(&error))?;
+        }
+        if (kept.len() as u64) < self.round.minimum_images {
+            let message = format!("the pixels of only {} images are kept in {px} px", kept.len());
+            return Err(failed(FailureKind::BadImages, message, "wait until the sources were looked through again"));
+        }
+        Ok(kept)
+    }
+
+    fn trainer(&self) -> Result<PathBuf, Outcome> {
+        const NAME: &str = "coft-trainer";
+        if let Some(trainer) = &self.round.trainer {
+            return Ok(trainer.clone());
+        }
+        let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
+        let installed = Path::new("/usr/libexec/coft").join(NAME);
+        beside.into_iter().chain([installed]).find(|path| path.is_file()).ok_or_else(|| {
+            let message = format!("{NAME} is neither beside coftd nor in /usr/libexec/coft");
+            failed(FailureKind::Internal, message, "install it or set round.trainer")
+        })
+    }
+}
+
+async fn follow(mut running: round::Running, cancelled: &Notify, news: &mpsc::Sender<News>) -> Outcome {
+    loop {
+        tokio::select! {
+            update = running.next() => match update {
+                Some(Update::Event(event)) => {
+                    let _ = news.send(News::Event(event)).await;
+                }
+                Some(Update::Ended(outcome)) => return outcome,
+                None => return failed(FailureKind::Internal, "the trainer's end was not noticed", "look into the log"),
+            },
+            () = cancelled.notified() => running.cancel(),
+        }
+    }
+}
+
+fn failed(kind: FailureKind, message: impl Into<String>, hint: impl Into<String>) -> Outcome {
+    Outcome::Failed { kind, message: message.into(), hint: hint.into() }
+}
+
+fn catalog_failed(error: &CatalogError) -> Outcome {
+    let kind = match error {
+        CatalogError::DiskFull { .. } => FailureKind::DiskFull,
+        _ => FailureKind::Internal,
+    };
+    failed(kind, error.to_string(), "the active generation keeps serving; look into the log of the service")
+}

@@ -1,0 +1,175 @@
+//! The objects on the bus: snapshots as objects and properties, method calls as commands.
+//!
+//! Objects read the latest snapshot when asked; one task follows the snapshots, adds and removes objects, and tells of the
+//! properties that changed. Knows nothing of how the service does its work.
+
+mod authorisation;
+mod classifier;
+mod generation;
+mod job;
+mod manager;
+mod source;
+
+use crate::control::{Control, RoundStatus, Snapshot};
+use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, job_path, source_path};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing::warn;
+use zbus::fdo::{ObjectManager, Properties, RequestNameFlags};
+use zbus::object_server::{Interface, SignalEmitter};
+use zbus::{Connection, OwnedVariant, Variant};
+
+#[derive(Debug, Error)]
+pub enum BusError {
+    #[error("bus: {0}")]
+    Address(String),
+    #[error("cannot reach the bus {bus}: {cause}; is it running? (another one: --bus)")]
+    Connect { bus: String, cause: zbus::Error },
+    #[error("the name {BUS_NAME} is taken on the bus {bus}; another coftd runs there: stop it or use another --bus")]
+    Taken { bus: String },
+    #[error(
+        "the bus {bus} does not give out the name {BUS_NAME}: {cause}; install the policy org.coft.Coft1.conf, or run as \
+         the user it names"
+    )]
+    Denied { bus: String, cause: zbus::Error },
+    #[error("cannot export the objects: {0}")]
+    Export(#[from] zbus::Error),
+    #[error("the bus has gone, and with it every client; start coftd again when it is back")]
+    Lost,
+}
+
+/// The service's place on the bus.
+#[derive(Debug)]
+pub struct Bus {
+    connection: Connection,
+    follower: JoinHandle<()>,
+}
+
+/// How long calls under way may take to end when the service stops (choice).
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Exports every object, then takes the name: whoever sees the name sees all of them.
+pub async fn start(bus: &str, control: Control) -> Result<Bus, BusError> {
+    let address: Address = bus.parse().map_err(BusError::Address)?;
+    let connecting = |cause| BusError::Connect { bus: bus.to_owned(), cause };
+    let connection = address.builder().build().await.map_err(connecting)?;
+    let server = connection.object_server();
+    server.at(ROOT, ObjectManager).await?;
+    server.at(ROOT, manager::Manager::new(control.clone())).await?;
+    let snapshots = control.snapshot.clone();
+    let mut objects = Objects { connection: connection.clone(), control, told: HashMap::new() };
+    let first = snapshots.borrow().clone();
+    objects.show(&Snapshot::default(), &first).await?;
+
+    match connection.request_name_with_flags(BUS_NAME, RequestNameFlags::DO_NOT_QUEUE).await {
+        Ok(_) => {}
+        Err(zbus::Error::NameTaken) => return Err(BusError::Taken { bus: bus.to_owned() }),
+        Err(cause) => return Err(BusError::Denied { bus: bus.to_owned(), cause }),
+    }
+    let follower = tokio::spawn(follow(objects, snapshots, first));
+    Ok(Bus { connection, follower })
+}
+
+impl Bus {
+    /// Ready when the bus has gone, and nobody can reach the service any more.
+    pub async fn lost(&self) {
+        self.connection.closed().await;
+    }
+
+    /// Gives the name back; calls under way are answered first.
+    pub async fn stop(self) -> Result<(), BusError> {
+        self.follower.abort();
+        if self.connection.is_closed() {
+            return Err(BusError::Lost);
+        }
+        // The connection closes either way, and with it the name is free.
+        let _ = self.connection.release_name(BUS_NAME).await;
+        let _ = tokio::time::timeout(FAREWELL, self.connection.graceful_shutdown()).await;
+        Ok(())
+    }
+}
+
+async fn follow(mut objects: Objects, mut snapshots: watch::Receiver<Snapshot>, mut shown: Snapshot) {
+    while snapshots.changed().await.is_ok() {
+        let next = snapshots.borrow_and_update().clone();
+        if let Err(error) = objects.show(&shown, &next).await {
+            warn!(%error, "clients were not told of a change");
+        }
+        shown = next;
+    }
+}
+
+/// What is exported, and what was last told of it.
+struct Objects {
+    connection: Connection,
+    control: Control,
+    /// Properties by object path.
+    told: HashMap<String, HashMap<String, OwnedVariant>>,
+}
+
+impl Objects {
+    /// Brings the exported objects from one snapshot to the next. What is alike in both has nothing to tell.
+    async fn show(&mut self, before: &Snapshot, now: &Snapshot) -> zbus::Result<()> {
+        let name = &now.classifier;
+        for (number, shown) in now.sources.iter().enumerate() {
+            if before.sources.get(number) != Some(shown) {
+                self.refresh(source_path(number), source::Source::new(self.control.clone(), number)).await?;
+            }
+        }
+        for gone in before.generations.iter().filter(|b| now.generations.iter().all(|n| n.generation != b.generation)) {
+            let path = generation_path(name, gone.generation.0);
+            self.connection.object_server().remove::<generation::Generation, _>(path.as_str()).await?;
+            self.told.remove(&path);
+        }
+        for shown in now.generations.iter().filter(|shown| !before.generations.contains(shown)) {
+            let object = generation::Generation::new(self.control.clone(), shown.generation);
+            self.refresh(generation_path(name, shown.generation.0), object).await?;
+        }
+        for shown in &now.rounds {
+            let known = before.rounds.iter().find(|round| round.round == shown.round);
+            if known != Some(shown) {
+                self.show_round(known, shown).await?;
+            }
+        }
+        self.refresh(classifier_path(name), classifier::Classifier::new(self.control.clone())).await
+    }
+
+    async fn show_round(&mut self, known: Option<&RoundStatus>, shown: &RoundStatus) -> zbus::Result<()> {
+        let path = job_path(shown.round.0);
+        self.refresh(path.clone(), job::Job::new(self.control.clone(), shown.round)).await?;
+        if shown.ended.is_some() && known.is_some_and(|known| known.ended.is_none()) {
+            job::Job::finished(&SignalEmitter::new(&self.connection, path)?, job::state(&shown.state)).await?;
+        }
+        Ok(())
+    }
+
+    /// Exports the object if it is new, or tells of those of its properties that are not what was told last.
+    async fn refresh<I: Interface>(&mut self, path: String, object: I) -> zbus::Result<()> {
+        let server = self.connection.object_server();
+        let emitter = SignalEmitter::new(&self.connection, path.clone())?;
+        // Read before it is exported: what changes in between is told once more rather than never.
+        let properties = object.get_all(server, &self.connection, None, &emitter).await?;
+        let told = match self.told.insert(path.clone(), properties.clone()) {
+            Some(told) => told,
+            None if server.at(path.as_str(), object).await?.is_none() => return Ok(()),
+            // The method that made the object has exported it, with properties that may have changed since.
+            None => HashMap::new(),
+        };
+        let changed: HashMap<&str, Variant<'_>> = properties
+            .iter()
+            .filter(|(name, value)| told.get(*name) != Some(value))
+            .map(|(name, value)| Ok((name.as_str(), Variant::try_from(value)?)))
+            .collect::<zbus::Result<_>>()?;
+        if !changed.is_empty() {
+            Properties::properties_changed(&emitter, I::name(), changed, Cow::Borrowed(&[])).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,65 @@
+//! Who may change things: root, the service's own user, and whom polkit lets.
+//!
+//! Classifying is open to everybody on the bus. Without polkit, everybody else is refused.
+
+use coft_dbus::Error;
+use std::collections::HashMap;
+use zbus::message::{Flags, Header};
+use zbus::names::BusName;
+use zbus::proxy::CacheProperties;
+use zbus::{Connection, fdo};
+use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
+
+/// What is to be done, each with its polkit action.
+#[derive(Clone, Copy, Debug)]
+pub enum Action {
+    /// Starting or cancelling a round.
+    Round,
+    Rescan,
+}
+
+impl Action {
+    /// The action of org.coft.Coft1.policy.
+    pub fn id(self) -> &'static str {
+        match self {
+            Action::Round => "org.coft.Coft1.round",
+            Action::Rescan => "org.coft.Coft1.rescan",
+        }
+    }
+}
+
+/// Refuses the caller of `header` unless it may do `action`.
+pub async fn check(connection: &Connection, header: &Header<'_>, action: Action) -> Result<(), Error> {
+    let sender = header.sender().ok_or_else(|| refusal("the caller is unknown"))?;
+    let bus = fdo::DBusProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
+    let user = bus
+        .get_connection_unix_user(BusName::from(sender.to_owned()))
+        .await
+        .map_err(|error| refusal(&format!("the caller's user is unknown: {error}")))?;
+    if user == 0 || user == nix::unistd::geteuid().as_raw() {
+        return Ok(());
+    }
+    ask_polkit(connection, header, action).await
+}
+
+/// Asks polkit about the caller of `header`. The subject is the caller's name on the bus, which cannot be passed on as a
+/// process id can.
+pub async fn ask_polkit(connection: &Connection, header: &Header<'_>, action: Action) -> Result<(), Error> {
+    let subject = Subject::new_for_message_header(header).map_err(|_| refusal("the caller is unknown"))?;
+    let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    let flags = match interactive {
+        true => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
+        false => CheckAuthorizationFlags::empty(),
+    };
+    // No properties are wanted, and reading them would wait for a polkit that may not be there.
+    let authority = AuthorityProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
+    match authority.check_authorization(&subject, action.id(), &HashMap::new(), flags, "").await {
+        Ok(answer) if answer.is_authorized => Ok(()),
+        Ok(_) => Err(refusal(&format!("polkit does not allow {}", action.id()))),
+        Err(error) => Err(refusal(&format!("polkit cannot be asked: {error}"))),
+    }
+}
+
+fn refusal(why: &str) -> Error {
+    Error::NotAuthorized(format!("{why}; ask as an administrator"))
+}

@@ -1,0 +1,160 @@
+//! `org.coft.Coft1.Job`: a round, running or ended, also in an earlier run of the service.
+
+use super::authorisation::{self, Action};
+use super::classifier::refused;
+use super::manager::stopping;
+use crate::control::{Command, Control, RoundState, RoundStatus};
+use coft_core::event::Progress;
+use coft_core::ids::RoundId;
+use coft_dbus::{Error, JobResult};
+use tokio::sync::oneshot;
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, fdo, interface};
+
+pub struct Job {
+    control: Control,
+    round: RoundId,
+}
+
+impl Job {
+    pub fn new(control: Control, round: RoundId) -> Self {
+        Self { control, round }
+    }
+
+    fn status<T>(&self, read: impl FnOnce(&RoundStatus) -> T) -> fdo::Result<T> {
+        let snapshot = self.control.snapshot.borrow();
+        let status = snapshot.rounds.iter().find(|status| status.round == self.round).map(read);
+        status.ok_or_else(|| fdo::Error::UnknownObject(format!("round {} is gone", self.round)))
+    }
+
+    fn progress<T: Default>(&self, read: impl FnOnce(&Progress) -> T) -> fdo::Result<T> {
+        self.status(|status| status.progress.as_ref().map(read).unwrap_or_default())
+    }
+}
+
+#[interface(name = "org.coft.Coft1.Job")]
+impl Job {
+    /// Asks the job to stop; it ends as cancelled within seconds.
+    async fn cancel(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Error> {
+        authorisation::check(connection, &header, Action::Round).await?;
+        let (reply, answer) = oneshot::channel();
+        let command = Command::CancelRound { round: self.round, reply };
+        self.control.commands.send(command).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?.map_err(refused)
+    }
+
+    #[zbus(signal)]
+    pub async fn finished(emitter: &SignalEmitter<'_>, state: &str) -> zbus::Result<()>;
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn round(&self) -> u64 {
+        self.round.0
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn kind(&self) -> &str {
+        "round"
+    }
+
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn trigger(&self) -> fdo::Result<String> {
+        self.status(|status| status.trigger.clone())
+    }
+
+    #[zbus(property)]
+    fn state(&self) -> fdo::Result<String> {
+        self.status(|status| state(&status.state).to_owned())
+    }
+
+    #[zbus(property)]
+    fn stage(&self) -> fdo::Result<String> {
+        self.progress(|progress| progress.stage.as_str().to_owned())
+    }
+
+    /// Share of the round that is done, 0 to 1.
+    #[zbus(property)]
+    fn fraction(&self) -> fdo::Result<f64> {
+        self.progress(|progress| progress.fraction)
+    }
+
+    /// Image visits of the stage.
+    #[zbus(property)]
+    fn images_done(&self) -> fdo::Result<u64> {
+        self.progress(|progress| progress.images_done)
+    }
+
+    #[zbus(property)]
+    fn images_total(&self) -> fdo::Result<u64> {
+        self.progress(|progress| progress.images_total)
+    }
+
+    #[zbus(property)]
+    fn images_per_second(&self) -> fdo::Result<f64> {
+        self.progress(|progress| progress.images_per_second)
+    }
+
+    /// To the end of the round, s; −1 where it is not known.
+    #[zbus(property)]
+    fn remaining_seconds(&self) -> fdo::Result<f64> {
+        self.status(|status| status.progress.as_ref().and_then(|p| p.remaining_seconds).unwrap_or(-1.0))
+    }
+
+    /// Unix time, s.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn started(&self) -> fdo::Result<i64> {
+        self.status(|status| status.started)
+    }
+
+    /// Unix time, s; 0 while it runs.
+    #[zbus(property)]
+    fn ended(&self) -> fdo::Result<i64> {
+        self.status(|status| status.ended.unwrap_or(0))
+    }
+
+    /// Images of the pool.
+    #[zbus(property)]
+    fn images(&self) -> fdo::Result<u64> {
+        self.status(|status| status.images)
+    }
+
+    #[zbus(property)]
+    fn result(&self) -> fdo::Result<JobResult> {
+        self.status(|status| result(&status.state))
+    }
+
+    #[zbus(property)]
+    fn warnings(&self) -> fdo::Result<Vec<String>> {
+        self.status(|status| status.warnings.clone())
+    }
+}
+
+/// The state as the bus writes it.
+pub fn state(state: &RoundState) -> &'static str {
+    match state {
+        RoundState::Running => "running",
+        RoundState::Promoted(_) => "promoted",
+        RoundState::Kept(_) => "kept",
+        RoundState::Failed { .. } => "failed",
+        RoundState::Cancelled => "cancelled",
+        RoundState::Interrupted => "interrupted",
+    }
+}
+
+fn result(state: &RoundState) -> JobResult {
+    match state {
+        RoundState::Promoted(id) => JobResult { generation: Some(id.0), ..JobResult::default() },
+        RoundState::Kept(reason) => JobResult { reason: Some(reason.clone()), ..JobResult::default() },
+        RoundState::Failed { kind, message, hint } => JobResult {
+            error_kind: serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)),
+            message: Some(message.clone()),
+            hint: Some(hint.clone()),
+            ..JobResult::default()
+        },
+        RoundState::Running | RoundState::Cancelled | RoundState::Interrupted => JobResult::default(),
+    }
+}

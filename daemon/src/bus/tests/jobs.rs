@@ -1,0 +1,126 @@
+//! Rounds as jobs, from the call that starts one to its result.
+
+use super::*;
+use coft_core::event::{FailureKind, Progress, Stage as RoundStage};
+use coft_dbus::{JobResult, RoundOptions};
+
+#[tokio::test]
+async fn a_round_is_a_job_from_start_to_end() {
+    let mut stage = Stage::set(grown()).await;
+    let classifier = stage.classifier().await;
+    let starting = tokio::spawn(async move { classifier.start_round(RoundOptions { seed: Some(7) }).await });
+    let Command::StartRound { request, reply } = stage.command().await else { panic!("not a start") };
+    assert_eq!(request.seed, Some(7));
+    stage.publish(|snapshot| snapshot.rounds.push(round(2, RoundState::Running)));
+    reply.send(Ok(RoundId(2))).unwrap();
+    let path = soon(starting).await.unwrap().unwrap();
+    assert_eq!(path.as_str(), "/org/coft/Coft1/jobs/2");
+
+    // Whoever has the path can ask at once.
+    let job = stage.job(2).await;
+    assert_eq!(job.state().await.unwrap(), "running");
+    assert_eq!((job.kind().await.unwrap(), job.trigger().await.unwrap()), ("round".into(), "manual".into()));
+    assert_eq!((job.ended().await.unwrap(), job.remaining_seconds().await.unwrap()), (0, -1.0));
+    assert_eq!(stage.classifier().await.round().await.unwrap(), path);
+
+    let mut signals = stage.signals().await;
+    stage.publish(|snapshot| {
+        snapshot.rounds[1].progress = Some(Progress {
+            stage: RoundStage::Phase1Model1,
+            fraction: 0.25,
+            images_done: 64,
+            images_total: 640,
+            images_per_second: 32.0,
+            remaining_seconds: Some(60.0),
+            loss: None,
+        });
+    });
+    let moved = loop {
+        // The job's export may still be told of.
+        let (object, properties) = signals.changed_or_added().await;
+        if object == path.as_str() && properties.contains("Fraction") {
+            break properties;
+        }
+    };
+    let named = ["Fraction", "ImagesDone", "ImagesPerSecond", "ImagesTotal", "RemainingSeconds", "Stage"];
+    assert!(moved.is_superset(&set(named)), "{moved:?}");
+    assert_eq!((job.stage().await.unwrap(), job.fraction().await.unwrap()), ("phase1-model1".into(), 0.25));
+
+    stage.publish(|snapshot| {
+        snapshot.generations = vec![generation(1, false), generation(2, true)];
+        snapshot.active = Some(GenerationId(2));
+        (snapshot.rounds[1].state, snapshot.rounds[1].ended) = (RoundState::Promoted(GenerationId(2)), Some(1));
+    });
+    assert_eq!(signals.finished().await, (path.to_string(), "promoted".into()));
+    // Whoever hears of the end finds what came of it.
+    assert!(stage.objects().await.contains(&generation_path("parts", 2)));
+    assert_eq!(job.result().await.unwrap(), JobResult { generation: Some(2), ..JobResult::default() });
+    assert_eq!(job.ended().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_round_that_is_cancelled_says_so() {
+    let mut running = grown();
+    running.rounds.push(round(2, RoundState::Running));
+    let mut stage = Stage::set(running).await;
+    let mut signals = stage.signals().await;
+    let job = stage.job(2).await;
+    let cancelling = tokio::spawn(async move { job.cancel().await });
+    let Command::CancelRound { round, reply } = stage.command().await else { panic!("not a cancel") };
+    assert_eq!(round, RoundId(2));
+    reply.send(Ok(())).unwrap();
+    soon(cancelling).await.unwrap().unwrap();
+    stage.publish(|snapshot| {
+        (snapshot.rounds[1].state, snapshot.rounds[1].ended) = (RoundState::Cancelled, Some(1));
+    });
+    assert_eq!(signals.finished().await, (job_path(2), "cancelled".into()));
+}
+
+#[tokio::test]
+async fn ended_rounds_tell_why() {
+    let mut snapshot = grown();
+    let failed = RoundState::Failed { kind: FailureKind::OutOfMemory, message: "m".into(), hint: "h".into() };
+    snapshot.rounds.extend([
+        round(2, RoundState::Kept("worse".into())),
+        round(3, failed),
+        round(4, RoundState::Interrupted),
+    ]);
+    let stage = Stage::set(snapshot).await;
+    let told = async |number| {
+        let job = stage.job(number).await;
+        (job.state().await.unwrap(), job.result().await.unwrap())
+    };
+    let nothing = JobResult::default();
+    assert_eq!(told(2).await, ("kept".into(), JobResult { reason: Some("worse".into()), ..nothing.clone() }));
+    let why = JobResult {
+        error_kind: Some("out-of-memory".into()),
+        message: Some("m".into()),
+        hint: Some("h".into()),
+        ..nothing.clone()
+    };
+    assert_eq!(told(3).await, ("failed".into(), why));
+    assert_eq!(told(4).await, ("interrupted".into(), nothing));
+}
+
+impl Signals {
+    /// Path and property names of the next signal; no properties where it tells of a new object.
+    async fn changed_or_added(&mut self) -> (String, BTreeSet<String>) {
+        let message = self.next().await;
+        let header = message.header();
+        match header.member().unwrap().as_str() {
+            "InterfacesAdded" => (header.path().unwrap().to_string(), BTreeSet::new()),
+            _ => changed(&message),
+        }
+    }
+
+    /// Path and state of the next job that finishes.
+    async fn finished(&mut self) -> (String, String) {
+        loop {
+            let message = self.next().await;
+            let header = message.header();
+            if header.member().unwrap().as_str() == "Finished" {
+                return (header.path().unwrap().to_string(), message.body().deserialize().unwrap());
+            }
+        }
+    }
+}

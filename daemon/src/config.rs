@@ -1,0 +1,246 @@
+//! The configuration file: read, checked, and then left as it is for the life of the process.
+//!
+//! Each section is a struct of the module that uses it; here they are put together, paths are resolved against the file's
+//! own directory, and what no section can know alone is checked.
+
+use crate::app::RoundSettings;
+use crate::{ingest, model, serve, watch};
+use coft_core::schedule::Schedule;
+use coft_core::settings::Settings;
+use serde::Deserialize;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use thiserror::Error;
+
+pub const DEFAULT_FILE: &str = "/etc/coft/coft.toml";
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Everything that the service writes lies here.
+    pub state_dir: PathBuf,
+    /// `system`, `session` or a D-Bus address.
+    pub bus: String,
+    pub classifier: model::Settings,
+    #[serde(rename = "source")]
+    pub sources: Vec<watch::Source>,
+    pub ingest: ingest::Settings,
+    pub schedule: Schedule,
+    pub round: RoundSettings,
+    pub settings: Settings,
+    pub serve: serve::Settings,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/coft".into(),
+            bus: "system".into(),
+            classifier: model::Settings::default(),
+            sources: Vec::new(),
+            ingest: ingest::Settings::default(),
+            schedule: Schedule::default(),
+            round: RoundSettings::default(),
+            settings: Settings::default(),
+            serve: serve::Settings::default(),
+        }
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    #[error("the configuration {} cannot be read: {source}; --config names another file", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: {problem}", path.display())]
+    Bad { path: PathBuf, problem: Problem },
+}
+
+/// What is wrong with the text of a configuration.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Problem {
+    #[error("line {line}: {message}")]
+    Syntax { line: usize, message: String },
+    #[error("{key}: {message}")]
+    Value { key: String, message: String },
+}
+
+/// What the command line says instead of the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    pub state_dir: Option<PathBuf>,
+    pub bus: Option<String>,
+}
+
+impl Config {
+    /// Reads, resolves and checks a configuration file.
+    pub fn load(path: &Path, overrides: Overrides) -> Result<Self, ConfigError> {
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let text = fs::read_to_string(path).map_err(read)?;
+        let dir = std::path::absolute(path).map_err(read)?;
+        let dir = dir.parent().unwrap_or(Path::new("/"));
+        let bad = |problem| ConfigError::Bad { path: path.to_owned(), problem };
+        let mut config = Self::parse(&text).map_err(bad)?;
+        config.resolve(dir);
+        if let Some(state_dir) = overrides.state_dir {
+            config.state_dir = std::path::absolute(state_dir).map_err(read)?;
+        }
+        if let Some(bus) = overrides.bus {
+            config.bus = bus;
+        }
+        config.check().map_err(bad)?;
+        Ok(config)
+    }
+
+    fn parse(text: &str) -> Result<Self, Problem> {
+        toml::from_str(text).map_err(|error| {
+            let start = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+            Problem::Syntax { line, message: error.message().to_owned() }
+        })
+    }
+
+    fn resolve(&mut self, dir: &Path) {
+        let Self { classifier, round, serve, .. } = self;
+        let paths = [&mut classifier.labels, &mut classifier.model, &mut round.trainer, &mut serve.library];
+        let paths = paths.into_iter().flatten().chain(self.sources.iter_mut().map(|source| &mut source.path));
+        for path in paths.chain([&mut self.state_dir]) {
+            // `join` keeps an absolute path; the components drop trailing slashes and inner dots.
+            *path = dir.join(&*path).components().collect();
+        }
+    }
+
+    fn check(&self) -> Result<(), Problem> {
+        let classifier = &self.classifier;
+        let plain = |name: &str| name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        require(
+            "classifier.name",
+            (1..=64).contains(&classifier.name.len()) && plain(&classifier.name),
+            "use 1 to 64 letters, digits and `_`",
+        )?;
+        require(
+            "classifier.template",
+            classifier.template.matches("{}").count() == 1,
+            "write `{}` once, where the class name goes",
+        )?;
+        for (index, source) in self.sources.iter().enumerate() {
+            let key = |name: &str| format!("source {} ({}): {name}", index + 1, source.path.display());
+            require(key("quiet-period"), source.quiet_period >= Duration::from_millis(10), "use \"10ms\" or more")?;
+            require(key("rescan-interval"), source.rescan_interval >= Duration::from_secs(1), "use \"1s\" or more")?;
+            let overlap = |other: &Path| source.path.starts_with(other) || other.starts_with(&source.path);
+            require(key("path"), !overlap(&self.state_dir), "overlaps with state-dir; keep them apart")?;
+            if let Some(other) = self.sources[..index].iter().find(|other| overlap(&other.path)) {
+                let message = format!("overlaps with source {}; one of them is enough", other.path.display());
+                return Err(Problem::Value { key: key("path"), message });
+            }
+        }
+        require("ingest.file-limit", self.ingest.file_limit.as_u64() >= 1024, "use \"1KiB\" or more")?;
+        require("schedule.new-images", self.schedule.new_images >= 1, "use 1 or more")?;
+        require("round.minimum-images", self.round.minimum_images >= 1, "use 1 or more")?;
+        require("round.deadline", self.round.deadline >= Duration::from_secs(1), "use \"1s\" or more")?;
+        require("round.niceness", (0..=19).contains(&self.round.niceness), "use 0 to 19")?;
+        match self.settings.fault() {
+            Some((key, rule)) => require(format!("settings.{key}"), false, rule),
+            None => Ok(()),
+        }
+    }
+}
+
+fn require(key: impl Into<String>, holds: bool, message: &str) -> Result<(), Problem> {
+    if holds { Ok(()) } else { Err(Problem::Value { key: key.into(), message: message.into() }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(text: &str) -> Result<Config, Problem> {
+        let mut config = Config::parse(text)?;
+        config.resolve(Path::new("/etc/coft"));
+        config.check()?;
+        Ok(config)
+    }
+
+    #[track_caller]
+    fn refused(text: &str, why: &str) {
+        let problem = parsed(text).unwrap_err().to_string();
+        assert!(problem.starts_with(why), "{problem}");
+    }
+
+    #[test]
+    fn the_shipped_example_is_the_default() {
+        let example = parsed(include_str!("../../packaging/coft.toml")).unwrap();
+        let sources = example.sources.clone();
+        assert_eq!(sources.len(), 1, "the example watches one directory");
+        assert_eq!(Config { sources: Vec::new(), ..example }, Config::default());
+    }
+
+    #[test]
+    fn values_carry_units_and_paths_are_resolved() {
+        let config = parsed(
+            r#"
+            state-dir = "state/"
+            [classifier]
+            labels = "labels.txt"
+            [[source]]
+            path = "/srv/camera/."
+            quiet-period = "300ms"
+            [ingest]
+            file-limit = "3MiB"
+            [schedule]
+            minimum-interval = "1h 30m"
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.state_dir, Path::new("/etc/coft/state"));
+        assert_eq!(config.classifier.labels.as_deref(), Some(Path::new("/etc/coft/labels.txt")));
+        assert_eq!(config.sources[0].path, Path::new("/srv/camera"));
+        assert_eq!(config.sources[0].quiet_period, Duration::from_millis(300));
+        assert_eq!(config.ingest.file_limit.as_u64(), 3 << 20);
+        assert_eq!(config.schedule.minimum_interval, Duration::from_secs(5400));
+    }
+
+    #[test]
+    fn a_mistake_names_its_line_or_key() {
+        refused("[classifier]\nname = \"a\"\ncolour = 1\n", "line 3: unknown field `colour`, expected one of");
+        refused("[schedule]\nnew-images = \"many\"\n", "line 2: invalid type: string \"many\", expected u64");
+        refused("[[source]]\nquiet-period = \"2s\"\n", "line 1: missing field `path`");
+        refused("[[source]]\npath = \"/a\"\nquiet-period = \"2 parsecs\"\n", "line 3: ");
+        refused("[ingest\n", "line 1: ");
+        refused("[classifier]\ntemplate = \"a photo\"\n", "classifier.template: write `{}` once");
+        refused("[classifier]\nname = \"my parts\"\n", "classifier.name: use 1 to 64");
+        refused(
+            "[[source]]\npath = \"/a\"\nquiet-period = \"0s\"\n",
+            "source 1 (/a): quiet-period: use \"10ms\" or more",
+        );
+        refused(
+            "[[source]]\npath = \"/a\"\n[[source]]\npath = \"/a/b\"\n",
+            "source 2 (/a/b): path: overlaps with source /a",
+        );
+        refused("[[source]]\npath = \"/var/lib\"\n", "source 1 (/var/lib): path: overlaps with state-dir");
+        refused("[round]\nniceness = -5\n", "round.niceness: use 0 to 19");
+        refused("[settings.phase1]\nlambda = -1.0\n", "settings.phase1.lambda: use 0 or more");
+        refused("[settings.phase1.sgd]\nepochs = 2\n", "line 1: missing field `learning-rate`");
+    }
+
+    #[test]
+    fn the_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coft.toml");
+        let message = |path: &Path| Config::load(path, Overrides::default()).unwrap_err().to_string();
+        assert!(message(&path).contains(&format!("{} cannot be read", path.display())));
+        fs::write(&path, "x = 1").unwrap();
+        assert!(message(&path).starts_with(&format!("{}: line 1: unknown field `x`", path.display())));
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coft.toml");
+        fs::write(&path, "state-dir = \"/a\"\nbus = \"session\"\n").unwrap();
+        let overrides = Overrides { state_dir: Some("/b".into()), bus: None };
+        let config = Config::load(&path, overrides).unwrap();
+        assert_eq!((config.state_dir.as_path(), config.bus.as_str()), (Path::new("/b"), "session"));
+    }
+}

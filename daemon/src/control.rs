@@ -1,0 +1,126 @@
+//! The seam between the service and the bus: what a client may ask, and the snapshot that it sees.
+//!
+//! `app` owns every piece of state and answers [`Command`]s one at a time; `bus` turns method calls into commands and
+//! snapshots into properties. Neither knows how the other does it.
+
+use crate::serve::Classifier;
+use coft_core::event::{FailureKind, Progress};
+use coft_core::ids::{GenerationId, RoundId};
+use std::path::PathBuf;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+
+/// What the bus holds: the way to ask, the latest snapshot, and the classifier, which answers without passing by `app`.
+#[derive(Clone)]
+pub struct Control {
+    pub commands: mpsc::Sender<Command>,
+    pub snapshot: watch::Receiver<Snapshot>,
+    pub classifier: Classifier,
+}
+
+#[derive(Debug)]
+pub enum Command {
+    /// Starts a round; answers its id at once, the round goes on as a job.
+    StartRound { request: RoundRequest, reply: oneshot::Sender<Result<RoundId, Refused>> },
+    /// Asks a running round to stop; it ends as cancelled within seconds.
+    CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), Refused>> },
+    /// Looks at every source again, as if the service had just started.
+    Rescan { reply: oneshot::Sender<()> },
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoundRequest {
+    /// Overrides the configured seed.
+    pub seed: Option<u64>,
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum Refused {
+    #[error("round {0} is already running")]
+    Busy(RoundId),
+    #[error("{images} images are catalogued; a round needs at least {needed}")]
+    TooFewImages { images: u64, needed: u64 },
+    #[error("no round {0}")]
+    NoSuchRound(RoundId),
+    #[error("round {0} has already ended")]
+    AlreadyEnded(RoundId),
+    #[error("the service is stopping")]
+    Stopping,
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Everything a client can see, made anew after each change.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    pub classifier: String,
+    pub classes: Vec<String>,
+    pub active: Option<GenerationId>,
+    pub sources: Vec<SourceStatus>,
+    /// Images in the catalogue.
+    pub images: u64,
+    /// Files that were refused; see the quarantine ledger.
+    pub quarantined: u64,
+    /// Execution provider that serves, as ONNX Runtime names it.
+    pub provider: String,
+    /// Every round known to the catalogue, oldest first, also those of earlier runs of the daemon.
+    pub rounds: Vec<RoundStatus>,
+    pub generations: Vec<GenerationStatus>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceStatus {
+    pub path: PathBuf,
+    pub images: u64,
+    pub quarantined: u64,
+    /// Why the directory cannot be watched now, if so.
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoundStatus {
+    pub round: RoundId,
+    /// What made it start: `manual`, `schedule` or `zero-shot`.
+    pub trigger: String,
+    /// Unix time, s.
+    pub started: i64,
+    pub ended: Option<i64>,
+    pub images: u64,
+    pub state: RoundState,
+    pub progress: Option<Progress>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoundState {
+    Running,
+    /// Ended with a new active generation.
+    Promoted(GenerationId),
+    /// Ended with a candidate that was not taken, and why.
+    Kept(String),
+    Failed {
+        kind: FailureKind,
+        message: String,
+        hint: String,
+    },
+    Cancelled,
+    /// The daemon or the machine stopped while it ran.
+    Interrupted,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerationStatus {
+    pub generation: GenerationId,
+    pub round: RoundId,
+    /// `zero-shot` or `coft`.
+    pub method: String,
+    /// Unix time, s.
+    pub created: i64,
+    pub active: bool,
+    pub images: u64,
+    /// Largest difference of a probability between torch and ONNX Runtime on the probe.
+    pub parity_max_abs_diff: f64,
+    /// `report.json` as text.
+    pub report: String,
+}

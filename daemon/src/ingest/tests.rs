@@ -1,0 +1,142 @@
+//! Every kind of file that turns up in a watched directory.
+
+use super::*;
+use image::{ImageFormat, Rgb, RgbImage};
+use std::io::Cursor;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use tempfile::TempDir;
+
+struct Folder {
+    dir: TempDir,
+    ingest: Ingest,
+}
+
+impl Folder {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("in")).unwrap();
+        let preprocess = Preprocess { shortest_edge: 16, crop: 16, mean: [0.0; 3], std: [1.0; 3] };
+        let settings = Settings { file_limit: ByteSize::kib(64), threads: 1 };
+        let ingest = Ingest::new(&settings, preprocess, dir.path().join("pixels"));
+        Self { dir, ingest }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join("in").join(name)
+    }
+
+    fn sighting(&self, name: &str) -> Sighting {
+        let path = self.path(name);
+        let stamp = Stamp::of(&fs::symlink_metadata(&path).unwrap());
+        Sighting { source: self.dir.path().join("in"), path, stamp }
+    }
+
+    fn take(&self, name: &str, bytes: &[u8]) -> Taken {
+        fs::write(self.path(name), bytes).unwrap();
+        self.ingest.take_now(&self.sighting(name))
+    }
+
+    #[track_caller]
+    fn refuses(&self, name: &str, bytes: &[u8], why: &str) {
+        match self.take(name, bytes) {
+            Taken::Refused(reason) => assert!(reason.contains(why), "{reason}"),
+            other => panic!("{name}: {other:?}"),
+        }
+        assert_eq!(fs::read(self.path(name)).unwrap(), bytes, "the user's file is untouched");
+        assert!(!self.dir.path().join("pixels").exists(), "nothing is kept of a bad file");
+    }
+}
+
+fn picture(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
+    let image = RgbImage::from_fn(width, height, |x, y| Rgb([(x * 7) as u8, (y * 5) as u8, (x * y) as u8]));
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+#[test]
+fn an_image_is_hashed_and_its_canonical_pixels_are_kept() {
+    let folder = Folder::new();
+    let bytes = picture(ImageFormat::Png, 64, 32);
+    let Taken::Image(record) = folder.take("a.png", &bytes) else { panic!("not taken") };
+    assert_eq!((record.width_px, record.height_px, record.canonical_px), (64, 32, 16));
+    assert_eq!((record.bytes, &record.id.0), (bytes.len() as u64, &hex(&Sha256::digest(&bytes))));
+    let kept = folder.ingest.canonical_path(&record.id);
+    assert!(kept.ends_with(format!("pixels/16/{}/{}.qoi", &record.id.0[..2], record.id)), "{}", kept.display());
+    let pixels = coft_vision::decode(&fs::read(kept).unwrap()).unwrap().pixels;
+    assert_eq!(pixels.dimensions(), (32, 16));
+}
+
+#[test]
+fn the_content_decides_and_not_the_name() {
+    let folder = Folder::new();
+    assert!(matches!(folder.take("png.jpg", &picture(ImageFormat::Png, 20, 20)), Taken::Image(_)));
+    assert!(matches!(folder.take("no extension", &picture(ImageFormat::Jpeg, 20, 20)), Taken::Image(_)));
+}
+
+#[test]
+fn each_bad_file_has_its_reason() {
+    let folder = Folder::new();
+    let (jpeg, png) = (picture(ImageFormat::Jpeg, 64, 64), picture(ImageFormat::Png, 64, 64));
+    folder.refuses("empty.jpg", b"", "the file is empty");
+    folder.refuses("text.jpg", b"these are not the pixels you are looking for", "not an image");
+    folder.refuses("half.jpg", &jpeg[..jpeg.len() / 2], "the JPEG image is cut off");
+    folder.refuses("half.png", &png[..png.len() / 2], "the PNG image is cut off");
+    // A header that claims 65535×65535 px, followed by next to nothing.
+    let mut huge = picture(ImageFormat::Bmp, 4, 4);
+    huge[18..22].copy_from_slice(&60_000u32.to_le_bytes());
+    huge[22..26].copy_from_slice(&60_000u32.to_le_bytes());
+    folder.refuses("huge.bmp", &huge, "too large: 60000×60000 px");
+    folder.refuses("long.jpg", &vec![7; 65 * 1024], "raise ingest.file-limit");
+}
+
+#[test]
+fn links_and_pipes_are_no_images() {
+    let folder = Folder::new();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
+    symlink(outside.path().join("a.png"), folder.path("link.png")).unwrap();
+    symlink(outside.path(), folder.path("dir")).unwrap();
+    nix::unistd::mkfifo(&folder.path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    for (name, why) in [("link.png", "not a regular file"), ("pipe", "not a regular file"), ("dir/a.png", "leads out")]
+    {
+        match folder.ingest.take_now(&folder.sighting(name)) {
+            Taken::Refused(reason) => assert!(reason.contains(why), "{name}: {reason}"),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_file_that_changed_since_it_settled_is_left_for_later() {
+    let folder = Folder::new();
+    fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
+    let sighting = folder.sighting("a.png");
+    fs::write(folder.path("a.png"), picture(ImageFormat::Png, 24, 20)).unwrap();
+    assert!(matches!(folder.ingest.take_now(&sighting), Taken::Moving));
+    fs::remove_file(folder.path("a.png")).unwrap();
+    assert!(matches!(folder.ingest.take_now(&sighting), Taken::Moving));
+}
+
+#[tokio::test]
+async fn pixels_that_cannot_be_kept_are_not_the_files_fault() {
+    let folder = Folder::new();
+    fs::write(folder.dir.path().join("pixels"), "in the way").unwrap();
+    fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
+    match folder.ingest.take(folder.sighting("a.png")).await {
+        Taken::Deferred(trouble) => assert!(trouble.to_string().contains("cannot keep the pixels"), "{trouble}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_file_that_may_not_be_read_says_who_needs_to() {
+    let folder = Folder::new();
+    fs::write(folder.path("a.png"), "x").unwrap();
+    fs::set_permissions(folder.path("a.png"), fs::Permissions::from_mode(0o000)).unwrap();
+    // Root reads everything.
+    if File::open(folder.path("a.png")).is_err() {
+        let taken = folder.ingest.take_now(&folder.sighting("a.png"));
+        assert!(matches!(taken, Taken::Refused(reason) if reason.contains("let the service's user read it")));
+    }
+}

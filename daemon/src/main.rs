@@ -1,0 +1,86 @@
+//! coftd: watches folders, runs adaptation rounds, serves the classifier over D-Bus.
+
+mod app;
+mod bus;
+mod catalog;
+mod config;
+mod control;
+mod ingest;
+mod model;
+mod round;
+mod serve;
+mod sighting;
+mod store;
+mod systemd;
+mod telemetry;
+mod watch;
+
+use clap::Parser;
+use config::{Config, Overrides};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::error;
+
+/// Makes an image classifier out of class names and folders of unlabelled images, and serves it on D-Bus.
+///
+/// Exit codes: 0 stopped by request, 1 failed, 2 bad configuration.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
+    config: PathBuf,
+    /// Directory of everything the service writes [default: what the configuration says, or /var/lib/coft].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// `system`, `session` or a D-Bus address [default: what the configuration says, or system].
+    #[arg(long, value_name = "BUS")]
+    bus: Option<String>,
+}
+
+const FAILED: u8 = 1;
+const BAD_CONFIGURATION: u8 = 2;
+
+fn main() -> ExitCode {
+    // Nothing about the user's images leaves the device: ONNX Runtime reports home from 1.29 on unless it finds this.
+    // SAFETY: no other thread runs yet.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
+    let Arguments { config, state_dir, bus } = Arguments::parse();
+    if let Err(error) = telemetry::start() {
+        eprintln!("coftd: {}: {error}", telemetry::FILTER_VARIABLE);
+        return BAD_CONFIGURATION.into();
+    }
+    let config = match Config::load(&config, Overrides { state_dir, bus }) {
+        Ok(config) => config,
+        Err(error) => {
+            error!("{error}");
+            return BAD_CONFIGURATION.into();
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
+        runtime.block_on(async {
+            let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            Ok(app::run(config, asked_to_stop(terminate, interrupt)).await)
+        })
+    });
+    match ended {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            error!("{error}");
+            if error.is_configuration() { BAD_CONFIGURATION.into() } else { FAILED.into() }
+        }
+        Err(error) => {
+            error!("{error}");
+            FAILED.into()
+        }
+    }
+}
+
+async fn asked_to_stop(mut terminate: Signal, mut interrupt: Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,188 @@
+//! `[classifier]` made concrete: the base model's directory, the class names and the prompt.
+//!
+//! Where no model is configured, the demo model that is built into the program is unpacked. What is in a model is for the
+//! trainer; here only its files, its preprocessing and its digest count.
+
+use coft_core::labels::{self, LabelsError};
+use coft_vision::Preprocess;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// `[classifier]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Name on the bus; letters, digits and `_`, 1 to 64 of them.
+    pub name: String,
+    /// File of class names, one a line; without it the demo model's own classes.
+    pub labels: Option<PathBuf>,
+    /// Prompt of the zero-shot labels; `{}` stands for the class name.
+    pub template: String,
+    /// Directory of a CLIP in Hugging Face layout; without it the demo model.
+    pub model: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { name: "default".into(), labels: None, template: "a photo of a {}.".into(), model: None }
+    }
+}
+
+/// What a classifier is made from.
+#[derive(Clone, Debug)]
+pub struct Base {
+    pub dir: PathBuf,
+    /// SHA-256 of the weights, hex.
+    pub digest: String,
+    pub preprocess: Preprocess,
+    pub classes: Vec<String>,
+    pub template: String,
+}
+
+#[derive(Debug, Error)]
+pub enum ModelError {
+    #[error("the label file {} cannot be read: {source}", path.display())]
+    ReadLabels { path: PathBuf, source: io::Error },
+    #[error("the label file {}: {source}", path.display())]
+    Labels { path: PathBuf, source: LabelsError },
+    #[error("{} has no class names; set classifier.labels to a file with one class name a line", dir.display())]
+    NoLabels { dir: PathBuf },
+    #[error("the model directory {} lacks {file}; it needs {needed}", dir.display(), needed = MODEL_FILES.join(", "))]
+    Incomplete { dir: PathBuf, file: &'static str },
+    #[error("the model's weights {} cannot be read: {source}", path.display())]
+    ReadWeights { path: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Preprocess(#[from] coft_vision::PreprocessError),
+    #[error("the demo model cannot be unpacked to {}: {source}", dir.display())]
+    Unpack { dir: PathBuf, source: io::Error },
+}
+
+const WEIGHTS: &str = "model.safetensors";
+const LABELS: &str = "labels.txt";
+const MODEL_FILES: [&str; 4] = ["config.json", WEIGHTS, "tokenizer.json", coft_vision::CONFIG_FILE];
+
+macro_rules! demo_files {
+    ($($name:literal),*) => {
+        [$(($name, include_bytes!(concat!("../assets/demo-model/", $name)).as_slice())),*]
+    };
+}
+/// The model that comes with the program.
+const DEMO: [(&str, &[u8]); 5] =
+    demo_files!["config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "labels.txt"];
+
+/// Finds or unpacks the base model and reads the class names. `models` is the service's own directory of models.
+pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, ModelError> {
+    let dir = match &settings.model {
+        Some(dir) => dir.clone(),
+        None => {
+            let dir = models.join("demo");
+            unpack(&DEMO, &dir).map_err(|source| ModelError::Unpack { dir: dir.clone(), source })?;
+            dir
+        }
+    };
+    if let Some(file) = MODEL_FILES.into_iter().find(|file| !dir.join(file).is_file()) {
+        return Err(ModelError::Incomplete { dir, file });
+    }
+    let labels = match &settings.labels {
+        Some(path) => path.clone(),
+        None => {
+            Some(dir.join(LABELS)).filter(|path| path.is_file()).ok_or(ModelError::NoLabels { dir: dir.clone() })?
+        }
+    };
+    let classes = read_labels(&labels)?;
+    let preprocess = Preprocess::from_dir(&dir)?;
+    let weights = dir.join(WEIGHTS);
+    let digest = digest(&weights).map_err(|source| ModelError::ReadWeights { path: weights, source })?;
+    Ok(Base { dir, digest, preprocess, classes, template: settings.template.clone() })
+}
+
+/// The class names of a label file.
+pub fn read_labels(path: &Path) -> Result<Vec<String>, ModelError> {
+    let text = fs::read_to_string(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
+    labels::parse(&text).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
+}
+
+/// Puts the files into `dir`, as a whole or not at all. A directory that holds exactly them is left alone.
+fn unpack(files: &[(&str, &[u8])], dir: &Path) -> io::Result<()> {
+    let same = |(name, content): &(&str, &[u8])| fs::read(dir.join(name)).is_ok_and(|found| found == *content);
+    if files.iter().all(same) {
+        return Ok(());
+    }
+    let parent = dir.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    fs::create_dir_all(parent)?;
+    let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
+    for (name, content) in files {
+        let mut file = File::create(new.path().join(name))?;
+        file.write_all(content)?;
+        file.sync_all()?;
+    }
+    File::open(new.path())?.sync_all()?;
+    // No round runs while the service starts, so nobody reads what is replaced.
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => fs::rename(new.keep(), dir)?,
+    }
+    File::open(parent)?.sync_all()
+}
+
+fn digest(path: &Path) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    io::copy(&mut File::open(path)?, &mut hash)?;
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILES: [(&str, &[u8]); 2] = [("a", b"1"), ("b", b"2")];
+
+    #[test]
+    fn a_model_is_unpacked_once_and_again_when_it_differs() {
+        let state = tempfile::tempdir().unwrap();
+        let dir = state.path().join("models/demo");
+        unpack(&FILES, &dir).unwrap();
+        let first = fs::metadata(dir.join("a")).unwrap().modified().unwrap();
+        unpack(&FILES, &dir).unwrap();
+        assert_eq!(fs::metadata(dir.join("a")).unwrap().modified().unwrap(), first, "left alone");
+        fs::write(dir.join("b"), "another version's").unwrap();
+        fs::write(dir.join("stale"), "another version's").unwrap();
+        unpack(&FILES, &dir).unwrap();
+        assert_eq!(fs::read(dir.join("b")).unwrap(), b"2");
+        assert!(!dir.join("stale").exists());
+        assert_eq!(fs::read_dir(state.path().join("models")).unwrap().count(), 1, "nothing is left lying about");
+    }
+
+    #[test]
+    fn the_demo_model_is_complete() {
+        let state = tempfile::tempdir().unwrap();
+        let base = prepare(&Settings::default(), state.path()).unwrap();
+        assert_eq!(base.dir, state.path().join("demo"));
+        assert!(base.classes.len() >= 2);
+        assert_eq!(base.digest.len(), 64);
+    }
+
+    #[test]
+    fn a_bad_label_file_names_its_line() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("labels.txt");
+        fs::write(&path, "nut\nbolt\nnut\n").unwrap();
+        let settings = Settings { labels: Some(path.clone()), ..Settings::default() };
+        let error = prepare(&settings, state.path()).unwrap_err().to_string();
+        let expected = "line 3: class \"nut\" was already named on line 1; remove one of them";
+        assert_eq!(error, format!("the label file {}: {expected}", path.display()));
+    }
+
+    #[test]
+    fn an_incomplete_model_names_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("config.json"), "{}").unwrap();
+        let settings = Settings { model: Some(dir.path().into()), ..Settings::default() };
+        let error = prepare(&settings, dir.path()).unwrap_err().to_string();
+        assert!(error.contains("lacks model.safetensors"), "{error}");
+    }
+}

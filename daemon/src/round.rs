@@ -1,0 +1,325 @@
+//! One run of the trainer: started by exec, heard on a pipe of its own, stopped when asked, its end explained.
+//!
+//! Knows the protocol (`coft_core::spec`, `coft_core::event`), not what a round is for nor what becomes of its candidate.
+
+use coft_core::event::{Event, FailureKind};
+use coft_core::spec::{PROTOCOL, RoundSpec};
+use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::collections::VecDeque;
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::unix::pipe;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, warn};
+
+#[derive(Debug)]
+pub struct Launch {
+    pub trainer: PathBuf,
+    pub spec: RoundSpec,
+    /// The round's own directory; made anew.
+    pub scratch: PathBuf,
+    /// 0 to 19; nice(2).
+    pub niceness: i32,
+    /// A run that takes longer is stopped.
+    pub deadline: Duration,
+}
+
+#[derive(Debug, Error)]
+pub enum SpawnError {
+    #[error("cannot prepare {path}: {cause}")]
+    Scratch { path: PathBuf, cause: io::Error },
+    #[error("cannot start the trainer {path}: {cause}")]
+    Start { path: PathBuf, cause: io::Error },
+}
+
+impl SpawnError {
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            SpawnError::Scratch { cause, .. } if cause.kind() == io::ErrorKind::StorageFull => FailureKind::DiskFull,
+            _ => FailureKind::Internal,
+        }
+    }
+
+    pub fn hint(&self) -> &'static str {
+        match self {
+            SpawnError::Scratch { .. } => "check the space and the permissions of the state directory",
+            SpawnError::Start { .. } => "install coft-trainer or set round.trainer to where it is",
+        }
+    }
+}
+
+#[derive(Debug)]
+pub enum Update {
+    Event(Event),
+    /// Last of a run.
+    Ended(Outcome),
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The candidate directory.
+    Candidate(PathBuf),
+    Failed {
+        kind: FailureKind,
+        message: String,
+        hint: String,
+    },
+    Cancelled,
+}
+
+/// A trainer at work. Dropping it kills the trainer.
+#[derive(Debug)]
+pub struct Running {
+    updates: mpsc::Receiver<Update>,
+    cancel: Arc<Notify>,
+    minder: JoinHandle<()>,
+}
+
+/// From the polite signal to the other.
+const GRACE: Duration = Duration::from_secs(5);
+/// Lines of the trainer's stderr that are kept for the message of a failure.
+const LAST_WORDS: usize = 8;
+const EVENTS_FD: i32 = 3;
+
+/// Writes the spec and starts the trainer on it.
+pub fn spawn(launch: Launch) -> Result<Running, SpawnError> {
+    let Launch { trainer, spec, scratch, niceness, deadline } = launch;
+    let spec_path = scratch.join("spec.json");
+    prepare(&scratch, &spec_path, &spec).map_err(|cause| SpawnError::Scratch { path: scratch, cause })?;
+    let starting = |cause| SpawnError::Start { path: trainer.clone(), cause };
+    let (reader, writer) = io::pipe().map_err(starting)?;
+    let mut command = Command::new(&trainer);
+    command.arg("round").arg(&spec_path).args(["--events-fd", &EVENTS_FD.to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    let mapping = FdMapping { parent_fd: writer.into(), child_fd: EVENTS_FD };
+    command.as_std_mut().fd_mappings(vec![mapping]).expect("one descriptor cannot collide");
+    // SAFETY: the closure makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(move || yield_to_others(niceness)) };
+    let mut child = command.spawn().map_err(starting)?;
+    drop(command); // and with it this process's copy of the pipe's writing end
+    if let Some(pid) = child.id() {
+        // First to go when memory runs out; where /proc forbids it the run goes on without.
+        if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), "1000") {
+            debug!(%error, "the trainer keeps its out-of-memory score");
+        }
+    }
+    let events = pipe::Receiver::from_owned_fd(reader.into()).map_err(starting)?;
+    let stderr = child.stderr.take().expect("stderr is piped");
+    let (send, updates) = mpsc::channel(64);
+    let cancel = Arc::new(Notify::new());
+    let run = Run { child, deadline: Instant::now() + deadline, allowed: deadline, candidate: spec.candidate_dir };
+    let cancelled = Arc::clone(&cancel);
+    let minder = tokio::spawn(async move {
+        let words = tokio::spawn(last_words(stderr));
+        let outcome = run.mind(events, words, &cancelled, &send).await;
+        // Nobody listens after a shutdown.
+        let _ = send.send(Update::Ended(outcome)).await;
+    });
+    Ok(Running { updates, cancel, minder })
+}
+
+impl Running {
+    /// The next thing that happens; nothing after [`Update::Ended`].
+    pub async fn next(&mut self) -> Option<Update> {
+        self.updates.recv().await
+    }
+
+    /// Asks the trainer to stop; it ends as cancelled within seconds.
+    pub fn cancel(&self) {
+        self.cancel.notify_one();
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.minder.abort();
+    }
+}
+
+fn prepare(scratch: &Path, spec_path: &Path, spec: &RoundSpec) -> io::Result<()> {
+    match fs::remove_dir_all(scratch) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(scratch)?;
+    fs::write(spec_path, serde_json::to_vec_pretty(spec).expect("a spec is plain data"))
+}
+
+/// nice(2), and the idle class of ioprio_set(2).
+fn yield_to_others(niceness: i32) -> io::Result<()> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    const IOPRIO_IDLE: libc::c_int = 3 << 13;
+    // SAFETY: both calls take plain numbers. What they refuse costs priority alone, so the answers do not matter.
+    unsafe {
+        libc::nice(niceness);
+        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
+    }
+    Ok(())
+}
+
+struct Run {
+    child: Child,
+    deadline: Instant,
+    allowed: Duration,
+    candidate: PathBuf,
+}
+
+/// Why this side wants the trainer to stop.
+enum Stopping {
+    Cancelled,
+    Late,
+    Garbled(String),
+}
+
+impl Run {
+    async fn mind(
+        mut self,
+        events: pipe::Receiver,
+        words: JoinHandle<VecDeque<String>>,
+        cancel: &Notify,
+        updates: &mpsc::Sender<Update>,
+    ) -> Outcome {
+        let mut lines = BufReader::new(events).lines();
+        let mut stopping: Option<Stopping> = None;
+        let mut last: Option<Event> = None;
+        loop {
+            let limit = self.deadline;
+            tokio::select! {
+                line = lines.next_line() => match line {
+                    Ok(Some(line)) => match understood(&line) {
+                        Ok(event) => {
+                            if matches!(event, Event::Finished | Event::Failed { .. }) {
+                                last = Some(event.clone());
+                            }
+                            let _ = updates.send(Update::Event(event)).await;
+                        }
+                        Err(fault) if stopping.is_none() => self.stop(&mut stopping, Stopping::Garbled(fault)),
+                        Err(_) => {}
+                    },
+                    Ok(None) => break,
+                    Err(error) => {
+                        self.stop(&mut stopping, Stopping::Garbled(error.to_string()));
+                        break;
+                    }
+                },
+                () = cancel.notified() => self.stop(&mut stopping, Stopping::Cancelled),
+                () = sleep_until(limit) => match stopping {
+                    None => self.stop(&mut stopping, Stopping::Late),
+                    Some(_) => {
+                        // It had its grace.
+                        let _ = self.child.start_kill();
+                        break;
+                    }
+                },
+            }
+        }
+        // The pipe is closed, or the process killed; it ends soon, or is made to.
+        let status = match tokio::time::timeout(GRACE, self.child.wait()).await {
+            Ok(status) => status,
+            Err(_) => {
+                let _ = self.child.start_kill();
+                self.child.wait().await
+            }
+        };
+        let words = words.await.unwrap_or_default();
+        self.outcome(stopping, last, status, &words)
+    }
+
+    fn stop(&mut self, stopping: &mut Option<Stopping>, why: Stopping) {
+        if stopping.is_some() {
+            return;
+        }
+        *stopping = Some(why);
+        self.deadline = Instant::now() + GRACE;
+        if let Some(pid) = self.child.id() {
+            // It may have ended by itself in this instant.
+            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);
+        }
+    }
+
+    fn outcome(
+        &self,
+        stopping: Option<Stopping>,
+        last: Option<Event>,
+        status: io::Result<ExitStatus>,
+        words: &VecDeque<String>,
+    ) -> Outcome {
+        match (stopping, last) {
+            (Some(Stopping::Cancelled), _) => Outcome::Cancelled,
+            (Some(Stopping::Late), _) => failed(
+                format!("the trainer took longer than {:?}", self.allowed),
+                "raise round.deadline, or make the round smaller",
+            ),
+            (Some(Stopping::Garbled(fault)), _) => failed(
+                format!("the trainer does not speak this daemon's protocol: {fault}"),
+                "install coftd and coft-trainer of the same version",
+            ),
+            (None, Some(Event::Failed { kind: FailureKind::Cancelled, .. })) => Outcome::Cancelled,
+            (None, Some(Event::Failed { kind, message, hint })) => Outcome::Failed { kind, message, hint },
+            (None, Some(Event::Finished)) if self.candidate.is_dir() => Outcome::Candidate(self.candidate.clone()),
+            (None, _) => died(status, words),
+        }
+    }
+}
+
+fn understood(line: &str) -> Result<Event, String> {
+    let event = serde_json::from_str(line).map_err(|error| format!("{error} in {line:.100?}"))?;
+    match event {
+        Event::Started { protocol, .. } if protocol != PROTOCOL => {
+            Err(format!("it speaks version {protocol}, this is {PROTOCOL}"))
+        }
+        event => Ok(event),
+    }
+}
+
+fn died(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> Outcome {
+    let said = match words.back() {
+        Some(last) => format!("; its last words: {last}"),
+        None => String::new(),
+    };
+    let status = match status {
+        Ok(status) => status,
+        Err(error) => return failed(format!("the trainer's end cannot be read: {error}"), "look into the log"),
+    };
+    match status.signal() {
+        Some(libc::SIGKILL) => failed(
+            "the trainer was killed (SIGKILL)".to_owned(),
+            "if the kernel did it for want of memory (journalctl -k tells), lower the batch sizes in [settings]",
+        ),
+        Some(signal) => failed(format!("the trainer ended by signal {signal}{said}"), "look into the log"),
+        None => failed(format!("the trainer ended without a candidate ({status}){said}"), "look into the log"),
+    }
+}
+
+fn failed(message: String, hint: &str) -> Outcome {
+    Outcome::Failed { kind: FailureKind::Internal, message, hint: hint.to_owned() }
+}
+
+async fn last_words(stderr: ChildStderr) -> VecDeque<String> {
+    let mut words = VecDeque::new();
+    let mut lines = BufReader::new(stderr).lines();
+    while let Ok(Some(line)) = lines.next_line().await {
+        warn!(line, "the trainer said");
+        if words.len() == LAST_WORDS {
+            words.pop_front();
+        }
+        words.push_back(line);
+    }
+    words
+}
+
+#[cfg(test)]
+mod tests;

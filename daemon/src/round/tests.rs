@@ -1,0 +1,123 @@
+//! The process handling, against shell scripts that speak the protocol; the real trainer is tested end to end.
+
+use super::*;
+use coft_core::ids::RoundId;
+use coft_core::settings::Settings;
+use coft_core::spec::{Device, Method};
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
+
+const HELLO: &str = r#"echo '{"type":"started","protocol":1,"device":"cpu","threads":1}' >&3"#;
+
+fn launch(dir: &TempDir, script: &str, deadline: Duration) -> Launch {
+    let trainer = dir.path().join("trainer");
+    fs::write(&trainer, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&trainer, fs::Permissions::from_mode(0o755)).unwrap();
+    let scratch = dir.path().join("round");
+    let spec = RoundSpec {
+        protocol: PROTOCOL,
+        round: RoundId(1),
+        method: Method::Coft,
+        model_dir: "/model".into(),
+        classes: vec!["a".into(), "b".into()],
+        template: "a photo of a {}.".into(),
+        images: Vec::new(),
+        seed: 0,
+        device: Device::Cpu,
+        threads: 0,
+        settings: Settings::default(),
+        candidate_dir: scratch.join("candidate"),
+        diagnostics: None,
+    };
+    Launch { trainer, spec, scratch, niceness: 5, deadline }
+}
+
+async fn run(script: &str) -> (Vec<Event>, Outcome) {
+    let dir = TempDir::new().unwrap();
+    let mut running = spawn(launch(&dir, script, Duration::from_secs(60))).unwrap();
+    ended(&mut running).await
+}
+
+async fn ended(running: &mut Running) -> (Vec<Event>, Outcome) {
+    let mut events = Vec::new();
+    loop {
+        match running.next().await.expect("an end is always told") {
+            Update::Event(event) => events.push(event),
+            Update::Ended(outcome) => return (events, outcome),
+        }
+    }
+}
+
+#[track_caller]
+fn message(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Failed { message, .. } => message,
+        other => panic!("not a failure: {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_finished_run_leaves_its_candidate() {
+    let script = format!("{HELLO}\nmkdir \"$(dirname $2)/candidate\"\necho '{{\"type\":\"finished\"}}' >&3");
+    let (events, outcome) = run(&script).await;
+    assert_eq!(events.len(), 2);
+    assert!(matches!(&outcome, Outcome::Candidate(dir) if dir.ends_with("round/candidate")), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn finished_without_a_candidate_is_a_failure() {
+    let (_, outcome) = run(&format!("{HELLO}\necho '{{\"type\":\"finished\"}}' >&3")).await;
+    assert!(message(outcome).contains("without a candidate"));
+}
+
+#[tokio::test]
+async fn a_failure_keeps_the_trainers_own_words() {
+    let failed = r#"{"type":"failed","kind":"bad-model","message":"tensor x is missing","hint":"get it"}"#;
+    let (_, outcome) = run(&format!("{HELLO}\necho '{failed}' >&3\nexit 1")).await;
+    let expected =
+        Outcome::Failed { kind: FailureKind::BadModel, message: "tensor x is missing".into(), hint: "get it".into() };
+    assert_eq!(outcome, expected);
+}
+
+#[tokio::test]
+async fn a_killed_trainer_is_explained() {
+    let (_, outcome) = run(&format!("{HELLO}\nkill -9 $$")).await;
+    assert_eq!(message(outcome), "the trainer was killed (SIGKILL)");
+    let (_, outcome) = run("echo out of luck >&2; exit 7").await;
+    assert_eq!(message(outcome), "the trainer ended without a candidate (exit status: 7); its last words: out of luck");
+}
+
+#[tokio::test]
+async fn another_protocol_is_refused() {
+    let other = HELLO.replace("\"protocol\":1", "\"protocol\":9");
+    let (_, outcome) = run(&format!("{other}\nsleep 60")).await;
+    assert!(message(outcome).contains("it speaks version 9, this is 1"));
+    let (_, outcome) = run("echo hello >&3\nsleep 60").await;
+    assert!(message(outcome).contains("protocol"));
+}
+
+#[tokio::test]
+async fn a_stubborn_trainer_is_cancelled_all_the_same() {
+    let dir = TempDir::new().unwrap();
+    let script = format!("trap '' TERM\n{HELLO}\nwhile :; do sleep 0.1; done");
+    let mut running = spawn(launch(&dir, &script, Duration::from_secs(60))).unwrap();
+    assert!(matches!(running.next().await, Some(Update::Event(Event::Started { .. }))));
+    running.cancel();
+    assert_eq!(ended(&mut running).await.1, Outcome::Cancelled);
+}
+
+#[tokio::test]
+async fn a_late_trainer_is_stopped() {
+    let dir = TempDir::new().unwrap();
+    let mut running = spawn(launch(&dir, "exec sleep 60", Duration::from_millis(200))).unwrap();
+    assert!(message(ended(&mut running).await.1).starts_with("the trainer took longer than 200ms"));
+}
+
+#[tokio::test]
+async fn a_trainer_that_is_not_there_is_named() {
+    let dir = TempDir::new().unwrap();
+    let mut launch = launch(&dir, "true", Duration::from_secs(1));
+    launch.trainer = dir.path().join("nowhere");
+    let error = spawn(launch).unwrap_err();
+    assert!(error.to_string().contains("nowhere"), "{error}");
+}

@@ -1,0 +1,99 @@
+//! ONNX Runtime: the one place that knows it. The library is found at run time.
+
+use ort::environment::Environment;
+use ort::session::builder::GraphOptimizationLevel;
+use ort::value::TensorRef;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use thiserror::Error;
+
+/// What the sessions run on, as ONNX Runtime names it.
+pub const PROVIDER: &str = "CPUExecutionProvider";
+
+/// Where installations put the library, beside what the dynamic linker finds.
+const PLACES: [&str; 3] = ["/usr/lib/coft", "/usr/local/lib", "/usr/lib"];
+const NAME: &str = "libonnxruntime.so";
+
+#[derive(Debug, Error)]
+pub enum SessionError {
+    #[error(
+        "ONNX Runtime ({NAME}) was not found in {looked}; install it, or set serve.library or ORT_DYLIB_PATH to its file"
+    )]
+    NoLibrary { looked: String },
+    #[error("ONNX Runtime {path} cannot be loaded: {cause}; version 1.23 or later is needed")]
+    Library { path: PathBuf, cause: String },
+    #[error("{path}: {cause}")]
+    Open { path: PathBuf, cause: ort::Error },
+    #[error("the classifier failed: {0}")]
+    Run(#[from] ort::Error),
+    #[error("the classifier's outputs are not those of its layout: {0}")]
+    Layout(String),
+}
+
+/// A model file, ready to run.
+#[derive(Debug)]
+pub struct Session(ort::session::Session);
+
+impl Session {
+    /// Opens `model.onnx` with the weights beside it. `threads` 0 lets ONNX Runtime choose.
+    pub fn open(model: &Path, library: Option<&Path>, threads: usize) -> Result<Self, SessionError> {
+        let environment = environment(library)?;
+        let open = || -> ort::Result<ort::session::Session> {
+            let mut builder =
+                ort::session::Session::builder(&environment)?.with_optimization_level(GraphOptimizationLevel::All)?;
+            if threads > 0 {
+                builder = builder.with_intra_threads(threads)?;
+            }
+            builder.commit_from_file(model)
+        };
+        open().map(Self).map_err(|cause| SessionError::Open { path: model.to_owned(), cause })
+    }
+
+    /// Probabilities of normalised pixels, B × 3 × side × side: one row an image.
+    pub fn probabilities(&mut self, pixels: &[f32], images: usize, side: usize) -> Result<Vec<Vec<f32>>, SessionError> {
+        const OUTPUT: &str = "probabilities";
+        let input = TensorRef::from_array_view(([images, 3, side, side], pixels))?;
+        let outputs = self.0.run(ort::inputs!["pixels" => input])?;
+        let output = outputs.get(OUTPUT).ok_or_else(|| SessionError::Layout(format!("there is no {OUTPUT}")))?;
+        let (shape, values) = output.try_extract_tensor::<f32>()?;
+        match shape[..] {
+            [b, c] if b == images as i64 && c > 0 => Ok(values.chunks_exact(c as usize).map(<[f32]>::to_vec).collect()),
+            _ => Err(SessionError::Layout(format!("{OUTPUT} have shape {shape:?} for {images} images"))),
+        }
+    }
+}
+
+/// The process's ONNX Runtime, loaded at the first call.
+fn environment(library: Option<&Path>) -> Result<Environment, SessionError> {
+    static LOADED: Mutex<Option<Environment>> = Mutex::new(None);
+    let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(environment) = &*loaded {
+        return Ok(environment.clone());
+    }
+    let path = locate(library)?;
+    let failed = |cause: String| SessionError::Library { path: path.clone(), cause };
+    let environment = ort::init_from(&path)
+        .map_err(|error| failed(error.to_string()))?
+        .with_name("coft")
+        .with_telemetry(false)
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    *loaded = Some(environment.clone());
+    Ok(environment)
+}
+
+pub(super) fn locate(library: Option<&Path>) -> Result<PathBuf, SessionError> {
+    let named = library.map(Path::to_owned).or_else(|| env::var_os("ORT_DYLIB_PATH").map(PathBuf::from));
+    let candidates = match named {
+        Some(path) => vec![path],
+        None => {
+            let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("lib/coft")));
+            beside.into_iter().chain(PLACES.map(PathBuf::from)).map(|dir| dir.join(NAME)).collect()
+        }
+    };
+    candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
+        let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
+        SessionError::NoLibrary { looked: looked.join(", ") }
+    })
+}

@@ -1,0 +1,53 @@
+//! The test that every export carries: the same inputs, torch's answers, and ONNX Runtime's.
+
+use super::LoadError;
+use super::ort::Session;
+use coft_vision::Preprocess;
+use safetensors::SafeTensors;
+use std::fs;
+use std::path::Path;
+
+/// How far ONNX Runtime is from torch on the probe.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Parity {
+    /// Largest absolute difference of a probability; not a number where an answer is none.
+    pub max_abs_diff: f64,
+}
+
+/// Runs the probe through the session, once as a batch and once image by image: batching must change nothing.
+pub fn replay(session: &mut Session, probe: &Path, preprocess: &Preprocess) -> Result<Parity, LoadError> {
+    let fault = |fault: String| LoadError::Probe { path: probe.to_owned(), fault };
+    let bytes = fs::read(probe).map_err(|error| fault(error.to_string()))?;
+    let file = SafeTensors::deserialize(&bytes).map_err(|error| fault(error.to_string()))?;
+    let (shape, pixels) = floats(&file, "pixels").map_err(fault)?;
+    let side = preprocess.crop as usize;
+    let images = match shape[..] {
+        [n, 3, height, width] if n > 0 && height == side && width == side => n,
+        _ => return Err(fault(format!("pixels have shape {shape:?}; the model looks at {side} × {side}"))),
+    };
+    let (_, expected) = floats(&file, "probabilities").map_err(fault)?;
+    let together = session.probabilities(&pixels, images, side)?.concat();
+    let mut alone = Vec::new();
+    for image in pixels.chunks_exact(3 * side * side) {
+        alone.extend(session.probabilities(image, 1, side)?.concat());
+    }
+    if together.len() != expected.len() {
+        return Err(fault(format!("{} probabilities, the model gives {}", expected.len(), together.len())));
+    }
+    let difference = |found: &[f32]| {
+        let each = expected.iter().zip(found).map(|(a, b)| f64::from((a - b).abs()));
+        // f64::max would pass over what is not a number.
+        each.fold(0.0, |worst: f64, d| if d.is_nan() || d > worst { d } else { worst })
+    };
+    let (a, b) = (difference(&together), difference(&alone));
+    Ok(Parity { max_abs_diff: if a.is_nan() || a > b { a } else { b } })
+}
+
+fn floats(file: &SafeTensors, name: &str) -> Result<(Vec<usize>, Vec<f32>), String> {
+    let view = file.tensor(name).map_err(|error| error.to_string())?;
+    if view.dtype() != safetensors::Dtype::F32 {
+        return Err(format!("{name} has element type {:?}; F32 is expected", view.dtype()));
+    }
+    let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    Ok((view.shape().to_vec(), values))
+}

@@ -1,0 +1,156 @@
+//! Serving, against ONNX Runtime itself and the tiny generations of `tests/goldens/serve`.
+
+use super::*;
+use ::image::{ImageFormat, Rgb, RgbImage};
+use std::io::{Cursor, Write};
+
+fn golden(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve").join(name)
+}
+
+fn start(settings: Settings) -> (Classifier, Controller) {
+    let (classifier, controller) = Classifier::start(settings);
+    controller.swap(controller.load(&golden("sharp"), GenerationId(1)).unwrap());
+    (classifier, controller)
+}
+
+/// A file with an evenly coloured picture.
+fn picture(colour: [u8; 3]) -> OwnedFd {
+    let mut png = Cursor::new(Vec::new());
+    RgbImage::from_pixel(20, 16, Rgb(colour)).write_to(&mut png, ImageFormat::Png).unwrap();
+    file(png.get_ref())
+}
+
+fn file(content: &[u8]) -> OwnedFd {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(content).unwrap();
+    file.into()
+}
+
+const GREEN: [u8; 3] = [40, 200, 40];
+
+#[tokio::test]
+async fn an_image_gets_its_label() {
+    let (classifier, _controller) = start(Settings::default());
+    let answer = classifier.classify(picture(GREEN), Options { top_k: None }).await.unwrap();
+    let names: Vec<&str> = answer.labels.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!((names[0], names.len(), answer.generation), ("green", 3, GenerationId(1)));
+    let total: f64 = answer.labels.iter().map(|(_, score)| score).sum();
+    assert!((total - 1.0).abs() < 1e-5);
+    let best = classifier.classify(picture(GREEN), Options { top_k: Some(1) }).await.unwrap();
+    assert_eq!(best.labels, answer.labels[..1]);
+}
+
+#[tokio::test]
+async fn what_is_no_image_is_said_to_be_none() {
+    let (classifier, _controller) = start(Settings { file_limit: bytesize::ByteSize::kib(64), ..Settings::default() });
+    let classify = |fd| classifier.classify(fd, Options::default());
+    assert!(matches!(classify(file(b"not an image")).await, Err(ServeError::BadImage(_))));
+    assert!(matches!(classify(file(b"")).await, Err(ServeError::BadImage(_))));
+    let large = Err(ServeError::TooLarge { size: 65537, limit: 65536 });
+    assert_eq!(classify(file(&[0; 65537])).await, large);
+    let (reader, _writer) = std::io::pipe().unwrap();
+    assert_eq!(classify(reader.into()).await, Err(ServeError::NotAFile));
+}
+
+#[tokio::test]
+async fn without_a_generation_nothing_is_answered() {
+    let (classifier, _controller) = Classifier::start(Settings::default());
+    assert_eq!(classifier.classify(picture(GREEN), Options::default()).await, Err(ServeError::NotReady));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_refuses_at_once() {
+    let (classifier, _controller) = start(Settings { queue: 2, ..Settings::default() });
+    let requests = (0..40).map(|_| {
+        let classifier = classifier.clone();
+        tokio::spawn(async move { classifier.classify(picture(GREEN), Options::default()).await })
+    });
+    let mut refused = 0;
+    for request in requests.collect::<Vec<_>>() {
+        match request.await.unwrap() {
+            Ok(answer) => assert_eq!(answer.labels[0].0, "green"),
+            Err(error) => {
+                assert_eq!(error, ServeError::Busy(2));
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 0, "40 requests never met a queue of 2");
+}
+
+/// The descriptor's offset belongs to the client.
+#[tokio::test]
+async fn the_whole_file_is_read_wherever_its_offset_stands() {
+    use std::io::{Seek, SeekFrom};
+    let (classifier, _controller) = start(Settings::default());
+    let mut file = std::fs::File::from(picture(GREEN));
+    file.seek(SeekFrom::End(0)).unwrap();
+    let at = file.stream_position().unwrap();
+    let answer = classifier.classify(file.try_clone().unwrap().into(), Options::default()).await.unwrap();
+    assert_eq!(answer.labels[0].0, "green");
+    assert_eq!(file.stream_position().unwrap(), at);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swap_under_load_fails_and_mixes_nothing() {
+    let (classifier, controller) = start(Settings::default());
+    let score = |name: &str, id| {
+        let (classifier, controller) = Classifier::start(Settings::default());
+        controller.swap(controller.load(&golden(name), GenerationId(id)).unwrap());
+        async move { classifier.classify(picture(GREEN), Options::default()).await.unwrap().labels[0].1 }
+    };
+    let (sharp, soft) = (score("sharp", 1).await, score("soft", 2).await);
+    assert!((sharp - soft).abs() > 0.1, "the two generations can be told apart");
+
+    let stop = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let clients = (0..6).map(|_| {
+        let (classifier, stop) = (classifier.clone(), Arc::clone(&stop));
+        tokio::spawn(async move {
+            let mut seen = [0u32; 2];
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let answer = classifier.classify(picture(GREEN), Options::default()).await.unwrap();
+                // Odd generations are sharp, even ones soft.
+                let odd = answer.generation.0 % 2 == 1;
+                let expected = if odd { sharp } else { soft };
+                assert!((answer.labels[0].1 - expected).abs() < 1e-6, "an answer of another generation");
+                seen[usize::from(odd)] += 1;
+            }
+            seen
+        })
+    });
+    let clients: Vec<_> = clients.collect();
+    let controller = Arc::new(controller);
+    for id in 2..22 {
+        let controller = Arc::clone(&controller);
+        let swapped = tokio::task::spawn_blocking(move || {
+            let name = if id % 2 == 1 { "sharp" } else { "soft" };
+            controller.swap(controller.load(&golden(name), GenerationId(id)).unwrap());
+        });
+        swapped.await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    let mut seen = [0; 2];
+    for client in clients {
+        let counts = client.await.unwrap();
+        seen = [seen[0] + counts[0], seen[1] + counts[1]];
+    }
+    assert!(seen[0] > 0 && seen[1] > 0, "both generations answered: {seen:?}");
+}
+
+#[test]
+fn parity_is_measured() {
+    let (_classifier, controller) = Classifier::start(Settings::default());
+    let honest = controller.load(&golden("soft"), GenerationId(1)).unwrap();
+    assert!(honest.parity.max_abs_diff < 1e-6, "{:?}", honest.parity);
+    let twisted = controller.load(&golden("twisted"), GenerationId(1)).unwrap();
+    assert!(twisted.parity.max_abs_diff > 1e-3, "{:?}", twisted.parity);
+}
+
+#[test]
+fn a_missing_library_is_said_where_it_was_looked_for() {
+    // Locating comes before loading, so the library that other tests loaded does not matter.
+    let error = ort::locate(Some(Path::new("/nowhere/libonnxruntime.so"))).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/libonnxruntime.so") && error.contains("ORT_DYLIB_PATH"), "{error}");
+}

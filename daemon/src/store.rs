@@ -1,0 +1,352 @@
+//! Model generations on disk: staged, verified, synced, swapped, pruned.
+//!
+//! `generations/N` holds generation N, read-only; `active` is a symbolic link to one of them, replaced by one rename. Every
+//! change is write-new, sync, rename, sync directory, so that a stop at any instant leaves either the old active
+//! generation or the new one, complete. Knows nothing of sessions, rounds under way, or the catalogue.
+
+use coft_core::ids::{GenerationId, RoundId};
+use coft_core::manifest::{FORMAT, MANIFEST, Manifest, REPORT};
+use coft_core::report::Report;
+use coft_core::retention;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("{path}: {cause}")]
+    Io { path: PathBuf, cause: io::Error },
+    #[error("{path}: {cause}")]
+    Json { path: PathBuf, cause: serde_json::Error },
+    #[error("{path}: layout version {found}; this version of coft reads {FORMAT}")]
+    Format { path: PathBuf, found: u32 },
+    #[error("{path}: does not have the digest that the manifest names; the file is damaged")]
+    Digest { path: PathBuf },
+    #[error("{path}: not a plain file name")]
+    Name { path: PathBuf },
+}
+
+impl StoreError {
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, StoreError::Io { cause, .. } if cause.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
+/// A generation in the store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Generation {
+    pub id: GenerationId,
+    pub dir: PathBuf,
+    pub manifest: Manifest,
+    pub report: Report,
+    pub record: Record,
+}
+
+/// `generation.json`: what the store adds to a candidate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Record {
+    /// Unix time of the promotion, s.
+    pub created: i64,
+    /// Largest difference of a probability between torch and ONNX Runtime on the probe.
+    pub parity_max_abs_diff: f64,
+    /// The generation that was active before.
+    pub replaces: Option<GenerationId>,
+}
+
+/// A verified candidate inside the store that does not serve.
+#[derive(Debug)]
+pub struct Staged {
+    pub id: GenerationId,
+    pub dir: PathBuf,
+    pub manifest: Manifest,
+    pub report: Report,
+}
+
+#[derive(Debug)]
+pub struct Store {
+    root: PathBuf,
+    generations: BTreeMap<GenerationId, Generation>,
+    active: Option<GenerationId>,
+    warnings: Vec<String>,
+    #[cfg(test)]
+    stop_after: std::cell::Cell<Option<usize>>,
+}
+
+const GENERATIONS: &str = "generations";
+const ACTIVE: &str = "active";
+const NEW_ACTIVE: &str = "active.new";
+const SCRATCH: &str = "rounds";
+const RECORD: &str = "generation.json";
+const STAGED: &str = "staged";
+
+impl Store {
+    /// Opens the store below `root`, made if it is not there.
+    ///
+    /// What was staged and never promoted is removed. Where the active generation is damaged, the newest intact one takes its
+    /// place and [`Store::warnings`] says so.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let mut store = Self {
+            root: root.to_owned(),
+            generations: BTreeMap::new(),
+            active: None,
+            warnings: Vec::new(),
+            #[cfg(test)]
+            stop_after: std::cell::Cell::new(None),
+        };
+        let dir = store.generations_dir();
+        fs::create_dir_all(&dir).map_err(at(&dir))?;
+        for entry in fs::read_dir(&dir).map_err(at(&dir))? {
+            let path = entry.map_err(at(&dir))?.path();
+            let Some(id) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else {
+                remove_tree(&path)?; // staged, never promoted
+                continue;
+            };
+            match read_generation(GenerationId(id), &path) {
+                Ok(generation) => {
+                    store.generations.insert(generation.id, generation);
+                }
+                Err(error) => store.warnings.push(format!("generation {id} cannot be used: {error}")),
+            }
+        }
+        store.adopt_active()?;
+        Ok(store)
+    }
+
+    /// What was found wrong at opening, for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    pub fn active(&self) -> Option<&Generation> {
+        self.active.and_then(|id| self.generations.get(&id))
+    }
+
+    /// The generation that a round which did not live to its end has left, if it is the one that serves: only the change of
+    /// `active` makes a promotion, and the directory that is there a moment before it does not.
+    pub fn promoted_by(&self, round: RoundId) -> Option<GenerationId> {
+        self.active().filter(|active| active.manifest.round == round).map(|active| active.id)
+    }
+
+    /// All generations, oldest first.
+    pub fn generations(&self) -> impl Iterator<Item = &Generation> {
+        self.generations.values()
+    }
+
+    /// Directory below which rounds keep their own directories; on the same file system as the generations.
+    pub fn scratch(&self) -> PathBuf {
+        self.root.join(SCRATCH)
+    }
+
+    /// Removes what earlier rounds left behind.
+    pub fn clean_scratch(&self) -> Result<(), StoreError> {
+        let scratch = self.scratch();
+        remove_tree(&scratch)?;
+        fs::create_dir_all(&scratch).map_err(at(&scratch))
+    }
+
+    /// Verifies a candidate directory, digest by digest, and takes it into the store.
+    pub fn stage(&self, candidate: &Path) -> Result<Staged, StoreError> {
+        let (manifest, report) = verified(candidate)?;
+        let id = GenerationId(self.latest_on_disk()? + 1);
+        let dir = self.generations_dir().join(format!("{id}.{STAGED}"));
+        self.step()?;
+        fs::rename(candidate, &dir).map_err(at(candidate))?;
+        self.step()?;
+        sync_dir(&self.generations_dir())?;
+        Ok(Staged { id, dir, manifest, report })
+    }
+
+    /// Makes a staged candidate the active generation.
+    pub fn activate(&mut self, staged: Staged, parity_max_abs_diff: f64) -> Result<Generation, StoreError> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let record = Record { created: now, parity_max_abs_diff, replaces: self.active };
+        let Staged { id, dir: staged_dir, manifest, report } = staged;
+        self.step()?;
+        write_synced(&staged_dir.join(RECORD), &pretty(&record))?;
+        for entry in fs::read_dir(&staged_dir).map_err(at(&staged_dir))? {
+            let path = entry.map_err(at(&staged_dir))?.path();
+            fs::set_permissions(&path, Permissions::from_mode(0o444)).map_err(at(&path))?;
+        }
+        self.step()?;
+        sync_dir(&staged_dir)?;
+        let dir = self.generation_dir(id);
+        self.step()?;
+        fs::rename(&staged_dir, &dir).map_err(at(&staged_dir))?;
+        fs::set_permissions(&dir, Permissions::from_mode(0o555)).map_err(at(&dir))?;
+        self.step()?;
+        sync_dir(&self.generations_dir())?;
+        self.point_active(id)?;
+        let generation = Generation { id, dir, manifest, report, record };
+        self.generations.insert(id, generation.clone());
+        Ok(generation)
+    }
+
+    /// Removes a staged candidate that was not taken.
+    pub fn discard(&self, staged: Staged) -> Result<(), StoreError> {
+        remove_tree(&staged.dir)
+    }
+
+    /// Deletes generations beyond the active one, the one it replaced, and the `newest` latest. Returns those deleted.
+    pub fn prune(&mut self, newest: usize) -> Result<Vec<GenerationId>, StoreError> {
+        let all: Vec<GenerationId> = self.generations.keys().copied().collect();
+        let previous = self.active().and_then(|active| active.record.replaces);
+        let expired = retention::expired(&all, self.active, previous, newest);
+        for id in &expired {
+            // Under another name first: a half-deleted generation must not look like one.
+            let gone = self.generations_dir().join(format!("{id}.expired"));
+            let dir = self.generation_dir(*id);
+            fs::rename(&dir, &gone).map_err(at(&dir))?;
+            self.generations.remove(id);
+            remove_tree(&gone)?;
+        }
+        Ok(expired)
+    }
+
+    fn generations_dir(&self) -> PathBuf {
+        self.root.join(GENERATIONS)
+    }
+
+    fn generation_dir(&self, id: GenerationId) -> PathBuf {
+        self.generations_dir().join(id.to_string())
+    }
+
+    /// Damaged generations count too: a number is never given twice.
+    fn latest_on_disk(&self) -> Result<u64, StoreError> {
+        let dir = self.generations_dir();
+        let entries = fs::read_dir(&dir).map_err(at(&dir))?.collect::<Result<Vec<_>, _>>().map_err(at(&dir))?;
+        Ok(entries.iter().filter_map(|e| e.file_name().to_str()?.parse().ok()).max().unwrap_or(0))
+    }
+
+    fn adopt_active(&mut self) -> Result<(), StoreError> {
+        let link = self.root.join(ACTIVE);
+        let named = match fs::read_link(&link) {
+            Ok(target) => target.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()).map(GenerationId),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()), // nothing was ever promoted
+            Err(cause) => return Err(StoreError::Io { path: link, cause }),
+        };
+        let intact = |store: &Self, id: &GenerationId| {
+            store.generations.get(id).is_some_and(|generation| verified(&generation.dir).is_ok())
+        };
+        if let Some(id) = named.filter(|id| intact(self, id)) {
+            self.active = Some(id);
+            return Ok(());
+        }
+        let fallback = self.generations.keys().rev().find(|id| intact(self, id)).copied();
+        let named = named.map_or("unknown".to_owned(), |id| id.to_string());
+        match fallback {
+            Some(id) => {
+                self.warnings.push(format!("active generation {named} is damaged; generation {id} serves instead"));
+                self.point_active(id)
+            }
+            None => {
+                self.warnings.push(format!("active generation {named} is damaged, and no other is intact"));
+                Ok(())
+            }
+        }
+    }
+
+    fn point_active(&mut self, id: GenerationId) -> Result<(), StoreError> {
+        let (new, link) = (self.root.join(NEW_ACTIVE), self.root.join(ACTIVE));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(at(&new)(error)),
+            _ => {}
+        }
+        self.step()?;
+        symlink(Path::new(GENERATIONS).join(id.to_string()), &new).map_err(at(&new))?;
+        self.step()?;
+        fs::rename(&new, &link).map_err(at(&link))?;
+        self.active = Some(id);
+        self.step()?;
+        sync_dir(&self.root)
+    }
+
+    /// Where the tests pull the plug.
+    fn step(&self) -> Result<(), StoreError> {
+        #[cfg(test)]
+        if let Some(left) = self.stop_after.get() {
+            if left == 0 {
+                return Err(StoreError::Io { path: "plug".into(), cause: io::Error::other("pulled") });
+            }
+            self.stop_after.set(Some(left - 1));
+        }
+        Ok(())
+    }
+}
+
+/// The manifest and report of a directory whose files all have the digests that the manifest names.
+fn verified(dir: &Path) -> Result<(Manifest, Report), StoreError> {
+    let manifest = read_manifest(dir)?;
+    for (name, digest) in &manifest.files {
+        let path = dir.join(name);
+        if Path::new(name).file_name() != Some(name.as_ref()) {
+            return Err(StoreError::Name { path });
+        }
+        let mut file = File::open(&path).map_err(at(&path))?;
+        let mut hash = Sha256::new();
+        io::copy(&mut file, &mut hash).map_err(at(&path))?;
+        if format!("{:x}", hash.finalize()) != *digest {
+            return Err(StoreError::Digest { path });
+        }
+    }
+    Ok((manifest, read_json(&dir.join(REPORT))?))
+}
+
+fn read_generation(id: GenerationId, dir: &Path) -> Result<Generation, StoreError> {
+    let (manifest, report) = (read_manifest(dir)?, read_json(&dir.join(REPORT))?);
+    Ok(Generation { id, dir: dir.to_owned(), manifest, report, record: read_json(&dir.join(RECORD))? })
+}
+
+fn read_manifest(dir: &Path) -> Result<Manifest, StoreError> {
+    let path = dir.join(MANIFEST);
+    let manifest: Manifest = read_json(&path)?;
+    if manifest.format != FORMAT {
+        return Err(StoreError::Format { path, found: manifest.format });
+    }
+    Ok(manifest)
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
+    let bytes = fs::read(path).map_err(at(path))?;
+    serde_json::from_slice(&bytes).map_err(|cause| StoreError::Json { path: path.to_owned(), cause })
+}
+
+fn pretty(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).expect("a record is plain data")
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(at(path))
+}
+
+fn sync_dir(dir: &Path) -> Result<(), StoreError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))
+}
+
+/// Removes a directory with everything in it, read-only or not; one that is not there is fine.
+fn remove_tree(path: &Path) -> Result<(), StoreError> {
+    let writable = fs::set_permissions(path, Permissions::from_mode(0o700));
+    match writable.and_then(|()| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {
+    let path = path.to_owned();
+    move |cause| StoreError::Io { path, cause }
+}
+
+#[cfg(test)]
+mod tests;

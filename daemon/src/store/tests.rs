@@ -1,0 +1,137 @@
+use super::*;
+use coft_core::settings::Settings;
+use coft_core::spec::Method;
+use tempfile::TempDir;
+
+/// A candidate directory whose model file says `content`.
+fn candidate(root: &Path, round: u64, content: &str) -> PathBuf {
+    let dir = root.join("candidate");
+    fs::create_dir_all(&dir).unwrap();
+    let report = Report {
+        images: 3,
+        classes: Vec::new(),
+        adaptation: None,
+        warnings: Vec::new(),
+        seconds: BTreeMap::new(),
+        peak_memory_bytes: 0,
+    };
+    let files = [("model.onnx", content.as_bytes().to_vec()), (REPORT, pretty(&report))];
+    let mut manifest = Manifest {
+        format: FORMAT,
+        round: RoundId(round),
+        method: Method::ZeroShot,
+        classes: vec!["a".into(), "b".into()],
+        preprocessing: serde_json::Value::Null,
+        base_model: String::new(),
+        image_set: String::new(),
+        images: 3,
+        seed: 0,
+        settings: Settings::default(),
+        producer: "test".into(),
+        files: BTreeMap::new(),
+    };
+    for (name, bytes) in files {
+        fs::write(dir.join(name), &bytes).unwrap();
+        manifest.files.insert(name.into(), format!("{:x}", Sha256::digest(&bytes)));
+    }
+    fs::write(dir.join(MANIFEST), pretty(&manifest)).unwrap();
+    dir
+}
+
+fn promote(store: &mut Store, content: &str) -> Result<GenerationId, StoreError> {
+    promote_from(store, 1, content)
+}
+
+fn promote_from(store: &mut Store, round: u64, content: &str) -> Result<GenerationId, StoreError> {
+    let staged = store.stage(&candidate(&store.root.clone(), round, content))?;
+    Ok(store.activate(staged, 1e-6)?.id)
+}
+
+/// What the active generation's model says, read through the link as a server would.
+fn served(root: &Path) -> Option<String> {
+    fs::read_to_string(root.join(ACTIVE).join("model.onnx")).ok()
+}
+
+#[test]
+fn a_promoted_generation_is_active_after_a_restart() {
+    let root = TempDir::new().unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    assert!(store.active().is_none());
+    assert_eq!(promote(&mut store, "one").unwrap(), GenerationId(1));
+    assert_eq!(promote(&mut store, "two").unwrap(), GenerationId(2));
+    let again = Store::open(root.path()).unwrap();
+    assert_eq!(again.active().unwrap().id, GenerationId(2));
+    assert_eq!(again.active().unwrap().record.replaces, Some(GenerationId(1)));
+    assert_eq!(served(root.path()).as_deref(), Some("two"));
+    assert!(again.warnings().is_empty());
+    let mode = fs::metadata(again.active().unwrap().dir.join("model.onnx")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o222, 0, "read-only");
+}
+
+/// The plug is pulled after every step of a promotion in turn.
+#[test]
+fn any_interruption_leaves_an_active_generation_that_loads() {
+    for steps in 0..32 {
+        let root = TempDir::new().unwrap();
+        let mut store = Store::open(root.path()).unwrap();
+        promote(&mut store, "old").unwrap();
+        store.stop_after.set(Some(steps));
+        let interrupted = promote_from(&mut store, 2, "new").is_err();
+        drop(store);
+
+        let mut store = Store::open(root.path()).unwrap();
+        let content = served(root.path()).unwrap();
+        assert!(["old", "new"].contains(&content.as_str()), "step {steps}: {content}");
+        assert!(store.warnings().is_empty(), "step {steps}: {:?}", store.warnings());
+        assert_eq!(store.active().unwrap().id.0, if content == "old" { 1 } else { 2 }, "step {steps}");
+        // The round has promoted what serves, and nothing if the old generation does.
+        let promoted = (content == "new").then_some(GenerationId(2));
+        assert_eq!(store.promoted_by(RoundId(2)), promoted, "step {steps}");
+        let next = promote(&mut store, "next").unwrap();
+        assert!(next > GenerationId(1), "step {steps}");
+        assert_eq!(served(root.path()).as_deref(), Some("next"));
+        if !interrupted {
+            assert!(steps > 6, "the steps of a promotion were all tried");
+            return;
+        }
+    }
+    panic!("the promotion never ended");
+}
+
+#[test]
+fn a_damaged_active_generation_gives_way_to_an_intact_one() {
+    let root = TempDir::new().unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    promote(&mut store, "one").unwrap();
+    let two = promote(&mut store, "two").unwrap();
+    let file = store.generation_dir(two).join("model.onnx");
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&file, "twq").unwrap();
+
+    let mut store = Store::open(root.path()).unwrap();
+    assert_eq!(store.active().unwrap().id, GenerationId(1));
+    assert_eq!(store.warnings(), ["active generation 2 is damaged; generation 1 serves instead"]);
+    assert_eq!(promote(&mut store, "three").unwrap(), GenerationId(3), "numbers are not given twice");
+}
+
+#[test]
+fn a_candidate_that_is_not_what_its_manifest_says_is_refused() {
+    let root = TempDir::new().unwrap();
+    let store = Store::open(root.path()).unwrap();
+    let dir = candidate(root.path(), 1, "one");
+    fs::write(dir.join("model.onnx"), "another").unwrap();
+    let error = store.stage(&dir).unwrap_err().to_string();
+    assert!(error.contains("model.onnx") && error.contains("damaged"), "{error}");
+}
+
+#[test]
+fn pruning_keeps_what_serves_and_what_it_replaced() {
+    let root = TempDir::new().unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    for content in ["1", "2", "3", "4"] {
+        promote(&mut store, content).unwrap();
+    }
+    assert_eq!(store.prune(1).unwrap(), [GenerationId(1), GenerationId(2)]);
+    let left: Vec<u64> = Store::open(root.path()).unwrap().generations().map(|g| g.id.0).collect();
+    assert_eq!(left, [3, 4]);
+}

@@ -1,0 +1,93 @@
+//! Logging: to the journal where systemd started the service, to people otherwise; and the table of message ids.
+
+use std::env;
+use std::io::{self, IsTerminal};
+use tracing::Subscriber;
+use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::prelude::__tracing_subscriber_field_MakeExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+
+/// Filter of the log, in the syntax of `tracing-subscriber`: `debug`, `info,coftd::watch=trace`.
+pub const FILTER_VARIABLE: &str = "COFT_LOG";
+const DEFAULT_FILTER: &str = "warn,coftd=info";
+
+/// Ids of the messages that programs may look for in the journal (`journalctl MESSAGE_ID=…`). Never reused.
+pub mod events {
+    macro_rules! ids {
+        ($($(#[$doc:meta])* $name:ident = $id:literal;)*) => {
+            $($(#[$doc])* pub const $name: &str = $id;)*
+            #[cfg(test)]
+            pub const ALL: &[(&str, &str)] = &[$((stringify!($name), $id)),*];
+        };
+    }
+    ids! {
+        /// The service answers on the bus.
+        STARTED = "d2db6154117f1b082cd830f903350aaa";
+        STOPPING = "a87aa4629fbb3760e1aadd92086d8329";
+        SOURCE_WATCHED = "546e9e3808ccc2535b5eb6432ad3ec5c";
+        SOURCE_PROBLEM = "e5edea5a681859320ff58d92e755dc29";
+        /// A file holds no usable image.
+        QUARANTINED = "e8bced0060663aaf9a7e6262beaa99ef";
+        /// Images cannot be stored now; they are tried again.
+        INTAKE_TROUBLE = "1a44282c1bbb979bcf0267618d875794";
+        ROUND_STARTED = "63fe3ce188a74e628ed0d2ee95d6fc3f";
+        ROUND_WARNING = "9b63e54bd631aa7e0400439daa90ec2b";
+        ROUND_FAILED = "e10f58dd1243c71c373f50ed5efc10d8";
+        ROUND_CANCELLED = "3e76fa002cbc9f3f5a76a297812f56be";
+        ROUND_INTERRUPTED = "3b9aebe8301361b7dfddaecd84de778a";
+        /// A candidate was not good enough.
+        KEPT = "889eccf308fd62789a4aa88367570684";
+        /// A candidate became the active generation.
+        PROMOTED = "eb16d15034096090e3880a46e5d64221";
+        /// A generation answers requests.
+        SERVING = "32687681757b9cfca174a6fbf8f0be3c";
+        /// The active generation cannot be loaded.
+        NOT_SERVING = "b9588ff83687a5babbc90456ae385dca";
+    }
+}
+
+/// Starts logging for the whole process.
+pub fn start() -> Result<(), ParseError> {
+    let filter = match env::var(FILTER_VARIABLE) {
+        Ok(filter) => EnvFilter::try_new(filter)?,
+        Err(_) => EnvFilter::new(DEFAULT_FILTER),
+    };
+    tracing_subscriber::registry().with(output()).with(filter).init();
+    Ok(())
+}
+
+/// The journal where it listens, people on standard error otherwise.
+fn output<S: Subscriber + for<'a> LookupSpan<'a>>() -> Box<dyn Layer<S> + Send + Sync> {
+    if env::var_os("JOURNAL_STREAM").is_some() {
+        // Without a prefix, so that `message_id` arrives as MESSAGE_ID.
+        if let Ok(journal) = tracing_journald::layer() {
+            return Box::new(journal.with_field_prefix(None).with_syslog_identifier("coftd".into()));
+        }
+    }
+    let fields = debug_fn(|out, field, value| match field.name() {
+        "message" => write!(out, "{value:?}"),
+        // Of use to programs alone.
+        "message_id" => Ok(()),
+        name => write!(out, "{name}={value:?}"),
+    });
+    let human = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
+    Box::new(human.fmt_fields(fields.delimited(" ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::events;
+    use std::collections::HashSet;
+
+    #[test]
+    fn message_ids_are_ids_and_unique() {
+        for (name, id) in events::ALL {
+            assert!(id.len() == 32 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')), "{name}: {id}");
+        }
+        let ids: HashSet<_> = events::ALL.iter().map(|(_, id)| id).collect();
+        assert_eq!(ids.len(), events::ALL.len());
+    }
+}

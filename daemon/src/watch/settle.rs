@@ -1,0 +1,128 @@
+//! The settle rule: a file counts as written when its writer closed or renamed it, or when it has looked the same for the
+//! quiet period. No clock and no file is touched here.
+
+use crate::sighting::Stamp;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// The files that somebody may still be writing.
+#[derive(Debug)]
+pub struct Settling {
+    quiet_period: Duration,
+    files: HashMap<PathBuf, Look>,
+}
+
+#[derive(Debug)]
+struct Look {
+    stamp: Stamp,
+    /// Since when the file has looked like this.
+    since: Instant,
+}
+
+impl Settling {
+    pub fn new(quiet_period: Duration) -> Self {
+        Self { quiet_period, files: HashMap::new() }
+    }
+
+    /// The file was written to or found: its quiet period starts again, even if it looks the same (a write may change
+    /// neither size nor, within the file system's resolution, time).
+    pub fn touched(&mut self, path: PathBuf, stamp: Stamp, now: Instant) {
+        self.files.insert(path, Look { stamp, since: now });
+    }
+
+    /// The file is gone, or somebody else vouches for it.
+    pub fn forget(&mut self, path: &Path) {
+        self.files.remove(path);
+    }
+
+    /// The files that nobody has touched for the quiet period, as far as is known: look at them again.
+    pub fn quiet(&self, now: Instant) -> Vec<PathBuf> {
+        let quiet = |look: &Look| now.saturating_duration_since(look.since) >= self.quiet_period;
+        self.files.iter().filter(|(_, look)| quiet(look)).map(|(path, _)| path.clone()).collect()
+    }
+
+    /// A second look at a file: whether it has settled. One that looks different starts its quiet period again.
+    pub fn looked(&mut self, path: &Path, stamp: Stamp, now: Instant) -> bool {
+        let Some(look) = self.files.get_mut(path) else { return false };
+        if look.stamp != stamp {
+            *look = Look { stamp, since: now };
+            return false;
+        }
+        let settled = now.saturating_duration_since(look.since) >= self.quiet_period;
+        if settled {
+            self.files.remove(path);
+        }
+        settled
+    }
+
+    /// When the next file may have settled.
+    pub fn next(&self) -> Option<Instant> {
+        self.files.values().map(|look| look.since + self.quiet_period).min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Duration = Duration::from_secs(2);
+
+    /// What happens to one file, at which second, and whether it has settled then.
+    enum Step {
+        Touched(u64),
+        /// Looked at with this size, and whether it has settled.
+        Looked(u64, bool),
+        Forgotten,
+    }
+    use Step::*;
+
+    #[track_caller]
+    fn tell(story: &[(u64, Step)]) {
+        let start = Instant::now();
+        let path = Path::new("/camera/a.jpg");
+        let mut settling = Settling::new(QUIET);
+        for (second, step) in story {
+            let now = start + Duration::from_secs(*second);
+            let stamp = |bytes| Stamp { bytes, modified_ns: 0, changed_ns: 0 };
+            match *step {
+                Touched(bytes) => settling.touched(path.to_owned(), stamp(bytes), now),
+                Looked(bytes, settled) => {
+                    if settled {
+                        assert_eq!(settling.quiet(now), [path], "second {second}");
+                    }
+                    assert_eq!(settling.looked(path, stamp(bytes), now), settled, "second {second}");
+                }
+                Forgotten => settling.forget(path),
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_settles_once_after_the_quiet_period() {
+        tell(&[(0, Touched(9)), (1, Looked(9, false)), (2, Looked(9, true)), (9, Looked(9, false))]);
+    }
+
+    #[test]
+    fn a_growing_file_waits() {
+        tell(&[(0, Touched(1)), (2, Looked(5, false)), (3, Looked(5, false)), (4, Looked(5, true))]);
+        tell(&[(0, Touched(1)), (1, Touched(1)), (2, Looked(1, false)), (3, Looked(1, true))]);
+    }
+
+    #[test]
+    fn a_file_that_goes_away_never_settles() {
+        tell(&[(0, Touched(1)), (1, Forgotten), (5, Looked(1, false))]);
+    }
+
+    #[test]
+    fn the_next_look_is_at_the_oldest_file() {
+        let start = Instant::now();
+        let stamp = Stamp { bytes: 1, modified_ns: 0, changed_ns: 0 };
+        let mut settling = Settling::new(QUIET);
+        assert_eq!(settling.next(), None);
+        settling.touched("/b".into(), stamp, start + QUIET);
+        settling.touched("/a".into(), stamp, start);
+        assert_eq!(settling.next(), Some(start + QUIET));
+        assert_eq!(settling.quiet(start + QUIET), [Path::new("/a")]);
+    }
+}

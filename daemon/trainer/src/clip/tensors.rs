@@ -1,0 +1,68 @@
+//! Named tensors: the weights of a checkpoint, or a trainable copy of some of them.
+
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use std::collections::BTreeMap;
+use tch::{Device, Kind, Tensor};
+use thiserror::Error;
+
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum TensorError {
+    #[error("tensor {name} is missing; expected shape {expected:?}")]
+    Missing { name: String, expected: Vec<i64> },
+    #[error("tensor {name} has shape {found:?}; config.json asks for {expected:?}")]
+    Shape { name: String, expected: Vec<i64>, found: Vec<i64> },
+}
+
+#[derive(Debug, Default)]
+pub struct Tensors(BTreeMap<String, Tensor>);
+
+impl Tensors {
+    pub fn insert(&mut self, name: impl Into<String>, tensor: Tensor) {
+        self.0.insert(name.into(), tensor);
+    }
+
+    /// The tensor of that name, if it has that shape. The result shares its storage.
+    pub fn get(&self, name: &str, expected: &[i64]) -> Result<Tensor, TensorError> {
+        match self.0.get(name) {
+            None => Err(TensorError::Missing { name: name.to_owned(), expected: expected.to_vec() }),
+            Some(tensor) if tensor.size() != expected => {
+                Err(TensorError::Shape { name: name.to_owned(), expected: expected.to_vec(), found: tensor.size() })
+            }
+            Some(tensor) => Ok(tensor.shallow_clone()),
+        }
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// A copy of the tensors whose names start with `prefix`, with its own storage and gradients.
+    pub fn trainable(&self, prefix: &str) -> Tensors {
+        let copy = |t: &Tensor| t.detach().copy().set_requires_grad(true);
+        Tensors(self.0.iter().filter(|(n, _)| n.starts_with(prefix)).map(|(n, t)| (n.clone(), copy(t))).collect())
+    }
+}
+
+/// Named tensors as the bytes of a safetensors file; element types f32, f16, i64 and u8.
+pub fn to_safetensors(tensors: &[(&str, Tensor)]) -> Vec<u8> {
+    let parts: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = tensors
+        .iter()
+        .map(|(name, tensor)| {
+            let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
+            let (dtype, width) = match tensor.kind() {
+                Kind::Half => (Dtype::F16, 2),
+                Kind::Int64 => (Dtype::I64, 8),
+                Kind::Uint8 => (Dtype::U8, 1),
+                _ => (Dtype::F32, 4),
+            };
+            let mut bytes = vec![0u8; tensor.numel() * width];
+            tensor.copy_data_u8(&mut bytes, tensor.numel());
+            (*name, dtype, tensor.size().iter().map(|&n| n as usize).collect(), bytes)
+        })
+        .collect();
+    let views = parts.iter().map(|(name, dtype, shape, bytes)| {
+        (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("the shape is the tensor's own"))
+    });
+    safetensors::serialize(views, None).expect("names are distinct and shapes fit")
+}

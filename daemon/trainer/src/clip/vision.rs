@@ -1,0 +1,89 @@
+//! The image tower: a Vision Transformer, with places for visual prompts (VPT).
+
+use super::block::{Block, BlockSize, LayerNorm};
+use super::config::ClipConfig;
+use super::tensors::{TensorError, Tensors};
+use tch::{IndexOp, Tensor};
+
+#[derive(Debug)]
+pub struct VisionTower {
+    pub patch: Tensor,     // [W, 3, P, P]
+    pub class: Tensor,     // [W]
+    pub positions: Tensor, // [1 + G², W]
+    pub pre_norm: LayerNorm,
+    pub blocks: Vec<Block>,
+    pub post_norm: LayerNorm,
+    /// From the class token to the shared embedding.
+    pub projection: Tensor, // [D, W]
+}
+
+impl VisionTower {
+    /// Prefixes of the tensors that a full fine-tuning of the image encoder trains.
+    pub const ENCODER: &str = "vision_model.";
+    pub const PROJECTION: &str = "visual_projection.weight";
+
+    pub fn new(config: &ClipConfig, tensors: &Tensors) -> Result<Self, TensorError> {
+        let projection = tensors.get(Self::PROJECTION, &[config.projection_dim, config.vision_config.hidden_size])?;
+        Self::with_projection(config, tensors, projection)
+    }
+
+    /// The encoder from `tensors` with a projection that is not among them.
+    pub fn with_projection(config: &ClipConfig, tensors: &Tensors, projection: Tensor) -> Result<Self, TensorError> {
+        let v = &config.vision_config;
+        let (width, grid) = (v.hidden_size, v.image_size / v.patch_size);
+        let size = BlockSize {
+            width,
+            hidden: v.intermediate_size,
+            heads: v.num_attention_heads,
+            activation: v.hidden_act,
+            eps: v.layer_norm_eps,
+        };
+        let norm = |name: &str| LayerNorm::new(tensors, &format!("vision_model.{name}"), width, v.layer_norm_eps);
+        Ok(Self {
+            patch: tensors
+                .get("vision_model.embeddings.patch_embedding.weight", &[width, 3, v.patch_size, v.patch_size])?,
+            class: tensors.get("vision_model.embeddings.class_embedding", &[width])?,
+            positions: tensors.get("vision_model.embeddings.position_embedding.weight", &[1 + grid * grid, width])?,
+            pre_norm: norm("pre_layrnorm")?, // the checkpoints spell it so
+            blocks: (0..v.num_hidden_layers)
+                .map(|i| Block::new(tensors, &format!("vision_model.encoder.layers.{i}"), size))
+                .collect::<Result<_, _>>()?,
+            post_norm: norm("post_layernorm")?,
+            projection,
+        })
+    }
+
+    /// The class token after the final layer norm, before projection: [B, 3, S, S] → [B, W].
+    ///
+    /// `prompts` [blocks or 1, T, W]: visual prompt tokens put behind the class token; where there is one set a block,
+    /// each block sees its own instead of what the block before made of the last (deep VPT), else they flow through
+    /// (shallow VPT).
+    pub fn class_token(&self, pixels: &Tensor, prompts: Option<&Tensor>) -> Tensor {
+        let b = pixels.size()[0];
+        let width = self.class.size()[0];
+        let stride = self.patch.size()[2];
+        let patches = pixels.conv2d(&self.patch, None::<&Tensor>, [stride, stride], [0, 0], [1, 1], 1); // [B, W, G, G]
+        let patches = patches.flatten(2, 3).transpose(1, 2); // [B, G², W]
+        let class = self.class.view([1, 1, width]).expand([b, 1, width], false);
+        let tokens = Tensor::cat(&[class, patches], 1) + &self.positions; // [B, 1 + G², W]
+        let mut x = self.pre_norm.forward(&tokens);
+        for (i, block) in self.blocks.iter().enumerate() {
+            if let Some(prompts) = prompts {
+                let (sets, t, _) = prompts.size3().expect("visual prompts have three dimensions");
+                let i = i as i64;
+                if i < sets {
+                    let own = prompts.i(i).unsqueeze(0).expand([b, t, width], false);
+                    let behind = if i == 0 { 1 } else { 1 + t };
+                    x = Tensor::cat(&[x.narrow(1, 0, 1), own, x.narrow(1, behind, x.size()[1] - behind)], 1);
+                }
+            }
+            x = block.forward(&x, false);
+        }
+        self.post_norm.forward(&x.select(1, 0))
+    }
+
+    /// The image embedding v(x), not normalised: [B, 3, S, S] → [B, D].
+    pub fn embed(&self, pixels: &Tensor, prompts: Option<&Tensor>) -> Tensor {
+        self.class_token(pixels, prompts).linear(&self.projection, None::<&Tensor>)
+    }
+}

@@ -1,0 +1,8 @@
+//! From a model in torch to a candidate directory: the ONNX graph, its weights, and the test that travels with it.
+
+pub mod candidate;
+pub mod classifier;
+pub mod graph;
+#[rustfmt::skip]
+#[allow(clippy::all, dead_code)]
+mod onnx;

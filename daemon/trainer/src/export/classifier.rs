@@ -1,0 +1,137 @@
+//! The graph that is served: image encoder and head, from `pixels` to `logits`, `probabilities` and `embedding`.
+//!
+//! Each function mirrors its namesake in `clip/` and `phase2`; the probe proves that they agree.
+
+use super::graph::{Attribute, Graph, Side, Value};
+use crate::clip::VisionTower;
+use crate::clip::block::{Block, LayerNorm, Linear};
+use crate::clip::config::Activation;
+use crate::phase2::{Head, Model};
+use coft_core::manifest::WEIGHTS;
+
+const BATCH: Side = Side::Named("batch");
+
+/// The model file and its external weights.
+pub fn write(model: &Model, image_size: i64) -> (Vec<u8>, Vec<u8>) {
+    let mut graph = Graph::new(WEIGHTS);
+    let side = Side::Known(image_size);
+    let pixels = graph.input("pixels", &[BATCH, Side::Known(3), side, side]);
+    let class = encoder(&mut graph, &model.encoder, &pixels);
+    let (logits, embedding, width) = match &model.head {
+        Head::Linear { weight, bias } => {
+            let transposed = graph.weight("head.weight", &weight.tr());
+            let bias = graph.weight("head.bias", bias);
+            let product = graph.node("MatMul", &[&class, &transposed], &[]);
+            let logits = graph.node("Add", &[&product, &bias], &[]);
+            (logits, normalised(&mut graph, &class), weight.size()[1])
+        }
+        Head::Text { features } => {
+            let projection = graph.weight("projection", &model.encoder.projection.tr());
+            let projected = graph.node("MatMul", &[&class, &projection], &[]);
+            let embedding = normalised(&mut graph, &projected);
+            let features_t = graph.weight("head.text", &features.tr());
+            (graph.node("MatMul", &[&embedding, &features_t], &[]), embedding, features.size()[1])
+        }
+    };
+    let classes = match &model.head {
+        Head::Linear { weight, .. } => weight.size()[0],
+        Head::Text { features } => features.size()[0],
+    };
+    let probabilities = graph.node("Softmax", &[&logits], &[Attribute::Int("axis", -1)]);
+    graph.output(&logits, "logits", &[BATCH, Side::Known(classes)]);
+    graph.output(&probabilities, "probabilities", &[BATCH, Side::Known(classes)]);
+    graph.output(&embedding, "embedding", &[BATCH, Side::Known(width)]);
+    graph.finish("classifier")
+}
+
+/// `pixels` → class token after the final layer norm. [B, 3, S, S] → [B, W]
+fn encoder(graph: &mut Graph, tower: &VisionTower, pixels: &Value) -> Value {
+    let (width, patch) = (tower.patch.size()[0], tower.patch.size()[2]);
+    let kernel = graph.weight("patch", &tower.patch);
+    let sides = [Attribute::Ints("kernel_shape", &[patch, patch]), Attribute::Ints("strides", &[patch, patch])];
+    let patches = graph.node("Conv", &[pixels, &kernel], &sides); // [B, W, G, G]
+    let flat = graph.integers("shape.flat", &[0, width, -1]);
+    let patches = graph.node("Reshape", &[&patches, &flat], &[]); // [B, W, G²]
+    let patches = graph.node("Transpose", &[&patches], &[Attribute::Ints("perm", &[0, 2, 1])]); // [B, G², W]
+
+    // The class token, once an image: its shape takes B from the patches.
+    let batch = graph.node("Shape", &[&patches], &[Attribute::Int("start", 0), Attribute::Int("end", 1)]);
+    let rest = graph.integers("shape.class", &[1, width]);
+    let shape = graph.node("Concat", &[&batch, &rest], &[Attribute::Int("axis", 0)]);
+    let class = graph.weight("class", &tower.class.view([1, 1, width]));
+    let class = graph.node("Expand", &[&class, &shape], &[]); // [B, 1, W]
+
+    let tokens = graph.node("Concat", &[&class, &patches], &[Attribute::Int("axis", 1)]);
+    let positions = graph.weight("positions", &tower.positions);
+    let tokens = graph.node("Add", &[&tokens, &positions], &[]); // [B, 1 + G², W]
+    let mut x = layer_norm(graph, "pre_norm", &tower.pre_norm, &tokens);
+    for (i, layer) in tower.blocks.iter().enumerate() {
+        x = block(graph, &format!("blocks.{i}"), layer, &x);
+    }
+    let first = graph.scalar_index("index.class", 0);
+    let class = graph.node("Gather", &[&x, &first], &[Attribute::Int("axis", 1)]); // [B, W]
+    layer_norm(graph, "post_norm", &tower.post_norm, &class)
+}
+
+fn block(graph: &mut Graph, name: &str, block: &Block, x: &Value) -> Value {
+    let normed = layer_norm(graph, &format!("{name}.norm1"), &block.norm1, x);
+    let attended = attention(graph, name, block, &normed);
+    let x = graph.node("Add", &[x, &attended], &[]);
+    let normed = layer_norm(graph, &format!("{name}.norm2"), &block.norm2, &x);
+    let hidden = linear(graph, &format!("{name}.fc1"), &block.fc1, &normed);
+    let hidden = match block.activation {
+        Activation::QuickGelu => {
+            let slope = graph.scalar("quick_gelu.slope", 1.702);
+            let scaled = graph.node("Mul", &[&hidden, &slope], &[]);
+            let gate = graph.node("Sigmoid", &[&scaled], &[]);
+            graph.node("Mul", &[&hidden, &gate], &[])
+        }
+        Activation::Gelu => graph.node("Gelu", &[&hidden], &[Attribute::Text("approximate", "none")]),
+    };
+    let out = linear(graph, &format!("{name}.fc2"), &block.fc2, &hidden);
+    graph.node("Add", &[&x, &out], &[])
+}
+
+fn attention(graph: &mut Graph, name: &str, block: &Block, x: &Value) -> Value {
+    let width = block.query.weight.size()[0];
+    let head_width = width / block.heads;
+    let split = graph.integers("shape.split", &[0, 0, block.heads, head_width]);
+    let heads_first = |graph: &mut Graph, part: &str, layer: &Linear, perm: &[i64]| {
+        let projected = linear(graph, &format!("{name}.{part}"), layer, x);
+        let parts = graph.node("Reshape", &[&projected, &split], &[]); // [B, L, H, W/H]
+        graph.node("Transpose", &[&parts], &[Attribute::Ints("perm", perm)])
+    };
+    let query = heads_first(graph, "query", &block.query, &[0, 2, 1, 3]); // [B, H, L, W/H]
+    let key = heads_first(graph, "key", &block.key, &[0, 2, 3, 1]); // [B, H, W/H, L]
+    let value = heads_first(graph, "value", &block.value, &[0, 2, 1, 3]);
+    let scores = graph.node("MatMul", &[&query, &key], &[]);
+    let scale = graph.scalar("attention.scale", 1.0 / (head_width as f32).sqrt());
+    let scores = graph.node("Mul", &[&scores, &scale], &[]);
+    let weights = graph.node("Softmax", &[&scores], &[Attribute::Int("axis", -1)]);
+    let mixed = graph.node("MatMul", &[&weights, &value], &[]);
+    let mixed = graph.node("Transpose", &[&mixed], &[Attribute::Ints("perm", &[0, 2, 1, 3])]);
+    let merge = graph.integers("shape.merge", &[0, 0, width]);
+    let merged = graph.node("Reshape", &[&mixed, &merge], &[]);
+    linear(graph, &format!("{name}.out"), &block.out, &merged)
+}
+
+/// Weights are stored as MatMul wants them, [in, out], so that no runtime keeps a transposed copy.
+fn linear(graph: &mut Graph, name: &str, layer: &Linear, x: &Value) -> Value {
+    let weight = graph.weight(&format!("{name}.weight"), &layer.weight.tr());
+    let bias = graph.weight(&format!("{name}.bias"), &layer.bias);
+    let product = graph.node("MatMul", &[x, &weight], &[]);
+    graph.node("Add", &[&product, &bias], &[])
+}
+
+fn layer_norm(graph: &mut Graph, name: &str, norm: &LayerNorm, x: &Value) -> Value {
+    let weight = graph.weight(&format!("{name}.weight"), &norm.weight);
+    let bias = graph.weight(&format!("{name}.bias"), &norm.bias);
+    let epsilon = [Attribute::Int("axis", -1), Attribute::Float("epsilon", norm.eps as f32)];
+    graph.node("LayerNormalization", &[x, &weight, &bias], &epsilon)
+}
+
+fn normalised(graph: &mut Graph, x: &Value) -> Value {
+    let axes = graph.integers("axes.last", &[-1]);
+    let length = graph.node("ReduceL2", &[x, &axes], &[Attribute::Int("keepdims", 1)]);
+    graph.node("Div", &[x, &length], &[])
+}

@@ -1,0 +1,198 @@
+//! Writes ONNX graphs: nodes, constants, and weights in an external file.
+//!
+//! Opset 20, IR 9. Weights above [`INLINE`] bytes go to the external file at offsets that are multiples of 4096, so that a
+//! runtime can map them. Knows nothing of CLIP.
+
+use super::onnx::{
+    AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
+    TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto, tensor_proto, tensor_shape_proto, type_proto,
+};
+use crate::clip::to_f32;
+use prost::Message;
+use tch::Tensor;
+
+const OPSET: i64 = 20;
+const IR: i64 = 9;
+const PAGE: usize = 4096;
+/// Tensors up to this size, bytes, stay inside the graph; shapes must, so that they can be folded.
+const INLINE: usize = 1024;
+
+/// A value in the graph, by name.
+pub type Value = String;
+
+/// A side of a shape: known, or named (`batch`).
+#[derive(Clone, Copy, Debug)]
+pub enum Side {
+    Known(i64),
+    Named(&'static str),
+}
+
+#[derive(Debug, Default)]
+pub struct Graph {
+    nodes: Vec<NodeProto>,
+    weights: Vec<TensorProto>,
+    external: Vec<u8>,
+    external_name: String,
+    inputs: Vec<ValueInfoProto>,
+    outputs: Vec<ValueInfoProto>,
+    values: usize,
+}
+
+/// An attribute of a node.
+#[derive(Debug)]
+pub enum Attribute<'a> {
+    Int(&'a str, i64),
+    Float(&'a str, f32),
+    Ints(&'a str, &'a [i64]),
+    Text(&'a str, &'a str),
+}
+
+impl Graph {
+    /// `external_name`: file name of the weights, beside the model.
+    pub fn new(external_name: &str) -> Self {
+        Self { external_name: external_name.to_owned(), ..Self::default() }
+    }
+
+    pub fn input(&mut self, name: &str, shape: &[Side]) -> Value {
+        self.inputs.push(value_info(name, shape));
+        name.to_owned()
+    }
+
+    /// Declares `value` as an output called `name`.
+    pub fn output(&mut self, value: &Value, name: &str, shape: &[Side]) {
+        self.nodes.push(NodeProto {
+            op_type: Some("Identity".to_owned()),
+            name: Some(format!("output/{name}")),
+            input: vec![value.clone()],
+            output: vec![name.to_owned()],
+            ..NodeProto::default()
+        });
+        self.outputs.push(value_info(name, shape));
+    }
+
+    /// A node with one output.
+    pub fn node(&mut self, op: &str, inputs: &[&Value], attributes: &[Attribute]) -> Value {
+        self.values += 1;
+        let name = format!("{}_{}", op.to_lowercase(), self.values);
+        self.nodes.push(NodeProto {
+            op_type: Some(op.to_owned()),
+            name: Some(name.clone()),
+            input: inputs.iter().map(|v| v.to_string()).collect(),
+            output: vec![name.clone()],
+            attribute: attributes.iter().map(attribute).collect(),
+            ..NodeProto::default()
+        });
+        name
+    }
+
+    /// An fp32 constant with the values and shape of `tensor`.
+    pub fn weight(&mut self, name: &str, tensor: &Tensor) -> Value {
+        let bytes: Vec<u8> = to_f32(tensor).iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(name, &tensor.size(), tensor_proto::DataType::Float, bytes)
+    }
+
+    pub fn integers(&mut self, name: &str, values: &[i64]) -> Value {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        self.constant(name, &[values.len() as i64], tensor_proto::DataType::Int64, bytes)
+    }
+
+    pub fn scalar(&mut self, name: &str, value: f32) -> Value {
+        self.constant(name, &[], tensor_proto::DataType::Float, value.to_le_bytes().to_vec())
+    }
+
+    /// A single integer without dimensions: what `Gather` takes to drop the axis.
+    pub fn scalar_index(&mut self, name: &str, value: i64) -> Value {
+        self.constant(name, &[], tensor_proto::DataType::Int64, value.to_le_bytes().to_vec())
+    }
+
+    fn constant(&mut self, name: &str, shape: &[i64], kind: tensor_proto::DataType, bytes: Vec<u8>) -> Value {
+        if self.weights.iter().any(|w| w.name.as_deref() == Some(name)) {
+            return name.to_owned();
+        }
+        let mut tensor = TensorProto {
+            name: Some(name.to_owned()),
+            dims: shape.to_vec(),
+            data_type: Some(kind as i32),
+            ..TensorProto::default()
+        };
+        if bytes.len() <= INLINE {
+            tensor.raw_data = Some(bytes);
+        } else {
+            let offset = self.external.len().next_multiple_of(PAGE);
+            self.external.resize(offset, 0);
+            let length = bytes.len();
+            self.external.extend(bytes);
+            let entry = |key: &str, value: String| StringStringEntryProto { key: Some(key.into()), value: Some(value) };
+            tensor.data_location = Some(tensor_proto::DataLocation::External as i32);
+            tensor.external_data = vec![
+                entry("location", self.external_name.clone()),
+                entry("offset", offset.to_string()),
+                entry("length", length.to_string()),
+            ];
+        }
+        self.weights.push(tensor);
+        name.to_owned()
+    }
+
+    /// The model file and the external weights file.
+    pub fn finish(self, name: &str) -> (Vec<u8>, Vec<u8>) {
+        let model = ModelProto {
+            ir_version: Some(IR),
+            opset_import: vec![OperatorSetIdProto { domain: Some(String::new()), version: Some(OPSET) }],
+            producer_name: Some("coft-trainer".to_owned()),
+            producer_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
+            graph: Some(GraphProto {
+                name: Some(name.to_owned()),
+                node: self.nodes,
+                initializer: self.weights,
+                input: self.inputs,
+                output: self.outputs,
+                ..GraphProto::default()
+            }),
+            ..ModelProto::default()
+        };
+        (model.encode_to_vec(), self.external)
+    }
+}
+
+fn attribute(attribute: &Attribute) -> AttributeProto {
+    use attribute_proto::AttributeType;
+    let named = |name: &str, kind: AttributeType| AttributeProto {
+        name: Some(name.to_owned()),
+        r#type: Some(kind as i32),
+        ..AttributeProto::default()
+    };
+    match *attribute {
+        Attribute::Int(name, i) => AttributeProto { i: Some(i), ..named(name, AttributeType::Int) },
+        Attribute::Float(name, f) => AttributeProto { f: Some(f), ..named(name, AttributeType::Float) },
+        Attribute::Ints(name, ints) => AttributeProto { ints: ints.to_vec(), ..named(name, AttributeType::Ints) },
+        Attribute::Text(name, s) => {
+            AttributeProto { s: Some(s.as_bytes().to_vec()), ..named(name, AttributeType::String) }
+        }
+    }
+}
+
+fn value_info(name: &str, shape: &[Side]) -> ValueInfoProto {
+    use tensor_shape_proto::{Dimension, dimension};
+    let dim = shape
+        .iter()
+        .map(|side| Dimension {
+            value: Some(match side {
+                Side::Known(n) => dimension::Value::DimValue(*n),
+                Side::Named(name) => dimension::Value::DimParam((*name).to_owned()),
+            }),
+            ..Dimension::default()
+        })
+        .collect();
+    ValueInfoProto {
+        name: Some(name.to_owned()),
+        r#type: Some(TypeProto {
+            value: Some(type_proto::Value::TensorType(type_proto::Tensor {
+                elem_type: Some(tensor_proto::DataType::Float as i32),
+                shape: Some(TensorShapeProto { dim }),
+            })),
+            ..TypeProto::default()
+        }),
+        ..ValueInfoProto::default()
+    }
+}

@@ -1,0 +1,73 @@
+//! Why a round left no candidate, in the words of the protocol.
+
+use crate::checkpoint::CheckpointError;
+use crate::pool::PoolError;
+use crate::progress::Stop;
+use coft_core::event::{Event, FailureKind, Stage};
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum Failure {
+    #[error("{path}: {cause}")]
+    Spec { path: PathBuf, cause: String },
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    #[error(transparent)]
+    Pool(#[from] PoolError),
+    #[error("no image was predicted as any class")]
+    NoSeeds,
+    #[error("the loss is not finite in stage {}, step {step}", stage.as_str())]
+    NonFinite { stage: Stage, step: u32 },
+    #[error("cannot write {path}: {cause}")]
+    Write { path: PathBuf, cause: io::Error },
+    #[error(transparent)]
+    Stop(#[from] Stop),
+    #[error("device {0} is not available in this libtorch")]
+    Device(&'static str),
+    #[error("{0}")]
+    Panic(String),
+}
+
+impl Failure {
+    /// Wraps an error met while writing to `path`.
+    pub fn write(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+        let path = path.to_owned();
+        move |cause| Failure::Write { path, cause }
+    }
+
+    pub fn kind(&self) -> FailureKind {
+        match self {
+            Failure::Spec { .. } | Failure::Device(_) => FailureKind::BadSpec,
+            Failure::Checkpoint(_) => FailureKind::BadModel,
+            Failure::Pool(_) => FailureKind::BadImages,
+            Failure::NoSeeds => FailureKind::NoSeeds,
+            Failure::NonFinite { .. } => FailureKind::NonFinite,
+            Failure::Write { cause, .. } if cause.kind() == io::ErrorKind::StorageFull => FailureKind::DiskFull,
+            Failure::Stop(Stop::Cancelled) => FailureKind::Cancelled,
+            Failure::Panic(why) if why.contains("not enough memory") || why.contains("out of memory") => {
+                FailureKind::OutOfMemory
+            }
+            Failure::Write { .. } | Failure::Stop(_) | Failure::Panic(_) => FailureKind::Internal,
+        }
+    }
+
+    pub fn event(&self) -> Event {
+        let kind = self.kind();
+        let hint = match kind {
+            FailureKind::BadSpec => {
+                "use a daemon and a trainer of the same version, and a device that this machine has"
+            }
+            FailureKind::BadModel => "point classifier.model to a complete CLIP directory and class names that fit it",
+            FailureKind::BadImages => "the cached pixels are damaged; remove the pixels directory, it is made again",
+            FailureKind::NoSeeds => "check that the class names describe what the images show",
+            FailureKind::NonFinite => "lower the learning rate of that phase",
+            FailureKind::OutOfMemory => "lower the batch size of the phases, or free memory",
+            FailureKind::DiskFull => "free disk space and start the round again; the active generation is untouched",
+            FailureKind::Cancelled => "start it again when it suits",
+            FailureKind::Internal => "see the journal for the trainer's own messages",
+        };
+        Event::Failed { kind, message: self.to_string(), hint: hint.to_owned() }
+    }
+}

@@ -1,0 +1,112 @@
+//! `coft-trainer`: one adaptation round with libtorch, in a process of its own.
+//!
+//! Reads a spec, writes events, leaves a candidate directory. It knows neither the catalogue nor the active model.
+
+mod checkpoint;
+mod clip;
+mod diagnostics;
+mod export;
+mod failure;
+#[cfg(test)]
+mod fixture;
+mod loss;
+mod phase1;
+mod phase2;
+mod pool;
+mod pretrain;
+mod progress;
+mod prompts;
+mod random;
+mod round;
+mod sgd;
+
+use clap::{Parser, Subcommand};
+use coft_core::spec::{PROTOCOL, RoundSpec};
+use failure::Failure;
+use progress::{Reporter, Stop};
+use std::fs::File;
+use std::os::fd::{FromRawFd, RawFd};
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Runs one CoFT adaptation round. Started by coftd; not meant for people.
+///
+/// Exit status: 0 a candidate is in place, 1 the round failed, 3 it was cancelled; the last event says why.
+#[derive(Parser)]
+#[command(name = "coft-trainer", version)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the round that a spec describes.
+    Round {
+        spec: PathBuf,
+        /// Open file descriptor for the events, one JSON object a line.
+        #[arg(long)]
+        events_fd: RawFd,
+    },
+    /// Trains a small CLIP from drawn pictures and captions (how the embedded model was made).
+    Pretrain(pretrain::Args),
+}
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        Command::Round { spec, events_fd } => {
+            // SAFETY: the caller passed this descriptor to be owned here; nothing else in this process uses it.
+            let events = unsafe { File::from_raw_fd(events_fd) };
+            run_round(&spec, events)
+        }
+        Command::Pretrain(args) => match pretrain::run(&args) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("coft-trainer: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn run_round(spec: &Path, events: File) -> ExitCode {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
+        signal_hook::flag::register(signal, cancelled.clone()).expect("these signals can be caught");
+    }
+    let mut reporter = Reporter::new(events, cancelled);
+    // tch turns an exception of libtorch (no memory, for one) into a panic: report it like any other failure.
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| round::run(&read(spec)?, &mut reporter)));
+    let failure = match outcome {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(failure)) => failure,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            Failure::Panic(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic").to_owned())
+        }
+    };
+    eprintln!("coft-trainer: {failure}");
+    if matches!(failure, Failure::Stop(Stop::Unheard(_))) {
+        return ExitCode::FAILURE;
+    }
+    match reporter.say(&failure.event()) {
+        Ok(()) if matches!(failure, Failure::Stop(Stop::Cancelled)) => ExitCode::from(3),
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn read(path: &Path) -> Result<RoundSpec, Failure> {
+    let fault = |cause: String| Failure::Spec { path: path.to_owned(), cause };
+    let text = std::fs::read(path).map_err(|cause| fault(cause.to_string()))?;
+    let spec: RoundSpec = serde_json::from_slice(&text).map_err(|cause| fault(cause.to_string()))?;
+    if spec.protocol != PROTOCOL {
+        return Err(fault(format!("protocol {}; this trainer speaks {PROTOCOL}", spec.protocol)));
+    }
+    if spec.classes.len() < 2 {
+        return Err(fault("fewer than 2 classes; every image would get the same answer".to_owned()));
+    }
+    Ok(spec)
+}

@@ -1,0 +1,152 @@
+//! What the round says while it works, and when it must stop: events out, cancellation in.
+
+use coft_core::event::{Event, Progress, Stage};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum Stop {
+    #[error("the round was cancelled")]
+    Cancelled,
+    /// The reader is gone: nobody would take the candidate.
+    #[error("the events can no longer be written: {0}")]
+    Unheard(#[from] std::io::Error),
+}
+
+/// The work of one stage, for the estimate of the time left.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    pub stage: Stage,
+    /// Image visits.
+    pub images: u64,
+    /// Cost of a visit, in forward passes of the image tower.
+    pub cost: f64,
+}
+
+/// Forward and backward, in forward passes.
+pub const TRAINING: f64 = 3.0;
+
+#[derive(Debug)]
+pub struct Reporter {
+    out: File,
+    cancelled: Arc<AtomicBool>,
+    plan: Vec<Work>,
+    /// Cost of the stages that are over.
+    over: f64,
+    began: Instant,
+    current: Option<Current>,
+    said: Option<Instant>,
+    fraction: f64,
+    seconds: BTreeMap<String, f64>,
+    warnings: Vec<String>,
+}
+
+#[derive(Debug)]
+struct Current {
+    work: Work,
+    began: Instant,
+    done: u64,
+}
+
+/// At most one progress line in this time, but for the first and last of a stage.
+const PACE: Duration = Duration::from_millis(200);
+
+impl Reporter {
+    pub fn new(out: File, cancelled: Arc<AtomicBool>) -> Self {
+        Self {
+            out,
+            cancelled,
+            plan: Vec::new(),
+            over: 0.0,
+            began: Instant::now(),
+            current: None,
+            said: None,
+            fraction: 0.0,
+            seconds: BTreeMap::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    pub fn say(&mut self, event: &Event) -> Result<(), Stop> {
+        let mut line = serde_json::to_vec(event).expect("an event is plain data");
+        line.push(b'\n');
+        Ok(self.out.write_all(&line)?)
+    }
+
+    /// Replaces the plan of the stages that have not begun; known better as the round goes on.
+    pub fn plan(&mut self, plan: Vec<Work>) {
+        self.plan = plan;
+    }
+
+    pub fn begin(&mut self, stage: Stage) -> Result<(), Stop> {
+        self.end();
+        let work = self.plan.iter().find(|w| w.stage == stage).copied().unwrap_or(Work { stage, images: 0, cost: 0.0 });
+        self.current = Some(Current { work, began: Instant::now(), done: 0 });
+        self.said = None;
+        self.advance(0, None)
+    }
+
+    /// `images` more visits are done; the place where a cancelled round stops.
+    pub fn advance(&mut self, images: u64, loss: Option<f64>) -> Result<(), Stop> {
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Err(Stop::Cancelled);
+        }
+        let Some(current) = &mut self.current else { return Ok(()) };
+        current.done += images;
+        let complete = current.done >= current.work.images;
+        if !complete && self.said.is_some_and(|at| at.elapsed() < PACE) {
+            return Ok(());
+        }
+        self.said = Some(Instant::now());
+        let ahead: f64 = self.plan.iter().filter(|w| w.stage > current.work.stage).map(cost).sum();
+        let done = self.over + current.done.min(current.work.images) as f64 * current.work.cost;
+        let total = self.over + cost(&current.work) + ahead;
+        let fraction = if total > 0.0 { done / total } else { 0.0 };
+        self.fraction = self.fraction.max(fraction.min(1.0));
+        let elapsed = self.began.elapsed().as_secs_f64();
+        let rate = current.done as f64 / current.began.elapsed().as_secs_f64().max(1e-6);
+        let progress = Progress {
+            stage: current.work.stage,
+            fraction: self.fraction,
+            images_done: current.done,
+            images_total: current.work.images.max(current.done),
+            images_per_second: if current.done > 0 { rate } else { 0.0 },
+            remaining_seconds: (fraction > 0.01).then(|| elapsed * (1.0 - fraction) / fraction),
+            loss,
+        };
+        self.say(&Event::Progress(progress))
+    }
+
+    pub fn warn(&mut self, message: String) -> Result<(), Stop> {
+        self.say(&Event::Warning { message: message.clone() })?;
+        self.warnings.push(message);
+        Ok(())
+    }
+
+    /// Ends the current stage; its wall time is kept.
+    pub fn end(&mut self) {
+        if let Some(current) = self.current.take() {
+            self.over += cost(&current.work);
+            let name = current.work.stage.as_str().to_owned();
+            *self.seconds.entry(name).or_default() += current.began.elapsed().as_secs_f64();
+        }
+    }
+
+    /// Wall time of each stage so far, s.
+    pub fn seconds(&self) -> BTreeMap<String, f64> {
+        self.seconds.clone()
+    }
+
+    pub fn warnings(&self) -> Vec<String> {
+        self.warnings.clone()
+    }
+}
+
+fn cost(work: &Work) -> f64 {
+    work.images as f64 * work.cost
+}

@@ -1,0 +1,107 @@
+//! What Phase I learns: a positive and a negative text prompt (Eq. 2, 3) and visual prompts.
+//!
+//! C classes, L tokens of the longest prompt, M context vectors, T visual tokens, W tower width, D embedding width.
+
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::clip::normalised;
+use crate::clip::text::padded;
+use crate::random;
+use coft_core::settings::{ContextInit, Phase1};
+use tch::{IndexOp, Tensor};
+
+/// The class names as the prompts hold them: start token, room for the context, name and what follows it, end token.
+#[derive(Debug)]
+pub struct ClassTokens {
+    start: Tensor, // [C, 1, W]
+    names: Tensor, // [C, L − 1 − M, W]
+    ends: Vec<i64>,
+    /// Where each context starts from, before the noise. [M, W]
+    context: Tensor,
+}
+
+impl ClassTokens {
+    pub fn new(
+        checkpoint: &Checkpoint,
+        template: &str,
+        classes: &[String],
+        settings: &Phase1,
+    ) -> Result<Self, CheckpointError> {
+        let width = checkpoint.config.text_config.hidden_size;
+        let kept = match settings.context {
+            ContextInit::Template => words_before_name(checkpoint, template, classes)?,
+            ContextInit::Random => 0,
+        };
+        // `kept` tokens of the prompts turn into context; without any, room for M is made.
+        let (template, added) = if kept > 0 { (template, 0) } else { ("{}.", settings.context_tokens as usize) };
+        let (ids, ends) = padded(&checkpoint.prompts(template, classes, added)?, checkpoint.device);
+        let embeddings = checkpoint.text.token_embeddings(&ids);
+        let (l, kept) = (embeddings.size()[1], kept as i64);
+        let context = if kept > 0 {
+            embeddings.i((0, 1..1 + kept))
+        } else {
+            Tensor::zeros([added as i64, width], (tch::Kind::Float, checkpoint.device))
+        };
+        Ok(Self {
+            start: embeddings.narrow(1, 0, 1),
+            names: embeddings.narrow(1, 1 + kept, l - 1 - kept),
+            ends: ends.iter().map(|end| end + added as i64).collect(),
+            context,
+        })
+    }
+}
+
+/// Tokens of the template between the start token and the class name that all classes share.
+fn words_before_name(checkpoint: &Checkpoint, template: &str, classes: &[String]) -> Result<usize, CheckpointError> {
+    let before = checkpoint.tokens(template.split("{}").next().unwrap_or_default());
+    let before = &before[..before.len() - 1]; // without the end token
+    let prompts = checkpoint.prompts(template, classes, 0)?;
+    let shared = |ids: &Vec<i64>| before.iter().zip(ids).take_while(|(a, b)| a == b).count();
+    Ok(prompts.iter().map(shared).min().unwrap_or(0).saturating_sub(1))
+}
+
+/// One model's prompts; its pretrained weights stay frozen.
+#[derive(Debug)]
+pub struct Prompts {
+    positive: Tensor, // [M, W]
+    negative: Tensor, // [M, W]
+    visual: Tensor,   // [blocks or 1, T, W]
+}
+
+impl Prompts {
+    /// Fresh prompts of a model; `model` (1 or 2) and the seed set them apart.
+    pub fn new(checkpoint: &Checkpoint, tokens: &ClassTokens, settings: &Phase1, seed: u64, model: usize) -> Self {
+        let v = &checkpoint.config.vision_config;
+        let mut rng = random::stream(seed, &format!("prompts of model {model}"));
+        let mut context = || {
+            let noise = random::normal(&mut rng, &tokens.context.size(), settings.context_deviation, checkpoint.device);
+            (&tokens.context + noise).set_requires_grad(true)
+        };
+        let (positive, negative) = (context(), context());
+        let sets = if settings.visual_deep { v.num_hidden_layers } else { 1 };
+        let shape = [sets, i64::from(settings.visual_tokens), v.hidden_size];
+        let bound = (6.0 / (3 * v.patch_size * v.patch_size + v.hidden_size) as f64).sqrt();
+        let visual = random::uniform(&mut rng, &shape, bound, checkpoint.device).set_requires_grad(true);
+        Self { positive, negative, visual }
+    }
+
+    pub fn parameters(&self) -> Vec<Tensor> {
+        [&self.positive, &self.negative, &self.visual].map(Tensor::shallow_clone).into()
+    }
+
+    /// Normalised text features of both prompts: t⁺ and t⁻, each [C, D].
+    pub fn text(&self, checkpoint: &Checkpoint, tokens: &ClassTokens) -> (Tensor, Tensor) {
+        let classes = tokens.ends.len() as i64;
+        let with = |context: &Tensor| {
+            let context = context.unsqueeze(0).expand([classes, -1, -1], false);
+            Tensor::cat(&[&tokens.start, &context, &tokens.names], 1)
+        };
+        let both = Tensor::cat(&[with(&self.positive), with(&self.negative)], 0); // [2C, L, W]
+        let features = normalised(&checkpoint.text.embed(&both, &tokens.ends.repeat(2)));
+        (features.narrow(0, 0, classes), features.narrow(0, classes, classes))
+    }
+
+    /// Normalised image features under the visual prompts: [B, 3, S, S] → [B, D].
+    pub fn image(&self, checkpoint: &Checkpoint, pixels: &Tensor) -> Tensor {
+        normalised(&checkpoint.vision.embed(pixels, Some(&self.visual)))
+    }
+}

@@ -1,0 +1,114 @@
+//! Canonical pixels: an image at the size a model looks at, before cropping. Made once, kept, and never resized again.
+
+use crate::decode::Decoded;
+use crate::preprocess::Preprocess;
+use fast_image_resize as fir;
+use image::codecs::qoi::QoiEncoder;
+use image::{ExtendedColorType, ImageEncoder, ImageError, RgbImage};
+use std::cell::RefCell;
+use std::io::{self, Write};
+
+/// Longest side over shortest side of canonical pixels; > 1. A longer image is cropped to it around its centre before it
+/// is resized: 4 holds every camera and panorama format, and keeps a 1×10000 px strip from growing a hundredfold. [choice]
+pub const MAX_ASPECT: u32 = 4;
+
+impl Preprocess {
+    /// Resizes an image so that its short side is `shortest_edge`, keeping the aspect ratio.
+    ///
+    /// Antialiased bicubic as Pillow computes it. The long side is `shortest_edge · long / short` rounded down, as the
+    /// `transformers` image processors do it (torchvision agrees; Pillow's `thumbnail` rounds to nearest). Images longer than
+    /// [`MAX_ASPECT`] lose their ends first. The canonical image of a canonical image is itself.
+    pub fn canonical(&self, decoded: &Decoded) -> RgbImage {
+        let source = &decoded.pixels;
+        let (width, height) = source.dimensions();
+        let kept_width = width.min(height.saturating_mul(MAX_ASPECT));
+        let kept_height = height.min(width.saturating_mul(MAX_ASPECT));
+        let window = Crop {
+            left: (width - kept_width) / 2,
+            top: (height - kept_height) / 2,
+            width: kept_width,
+            height: kept_height,
+        };
+        let short = kept_width.min(kept_height);
+        let side = |length: u32| {
+            let side = u64::from(self.shortest_edge) * u64::from(length) / u64::from(short);
+            u32::try_from(side).expect("at most MAX_ASPECT times the shortest edge")
+        };
+        let (out_width, out_height) = (side(kept_width), side(kept_height));
+        if (out_width, out_height) == (width, height) {
+            return source.clone();
+        }
+        let mut out = RgbImage::new(out_width, out_height);
+        resize(source, window, &mut out, (out_width, out_height));
+        out
+    }
+}
+
+/// Writes canonical pixels losslessly (QOI); [`crate::decode`] reads them back.
+pub fn save_canonical(image: &RgbImage, out: impl Write) -> io::Result<()> {
+    QoiEncoder::new(out).write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8).map_err(
+        |error| match error {
+            ImageError::IoError(error) => error,
+            other => io::Error::other(other),
+        },
+    )
+}
+
+/// A part of an image, px. It lies inside the image and is not empty.
+#[derive(Clone, Copy)]
+pub(crate) struct Crop {
+    pub left: u32,
+    pub top: u32,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// Resizes a part of `source` into `out` (RGB, row by row), antialiased bicubic. At its border the kernel
+/// reads what lies around the part, as Pillow's `resize(box=…)` does.
+pub(crate) fn resize(source: &RgbImage, crop: Crop, out: &mut [u8], (width, height): (u32, u32)) {
+    thread_local! {
+        static PASSES: RefCell<Passes> = RefCell::default();
+    }
+    PASSES.with_borrow_mut(|passes| passes.run(source, crop, out, (width, height)));
+}
+
+/// The two passes of a resize, with what they keep from one call to the next.
+#[derive(Default)]
+struct Passes {
+    resizer: fir::Resizer,
+    /// Rows of the part at their final width.
+    rows: Vec<u8>,
+}
+
+impl Passes {
+    /// Pillow's order, columns first. The resizer's own is rows first, which is faster but differs from Pillow by up to ten
+    /// levels at hard edges, where the overshoot of the first pass is cut to a byte.
+    fn run(&mut self, source: &RgbImage, crop: Crop, out: &mut [u8], (width, height): (u32, u32)) {
+        let reach = (KERNEL_RADIUS * f64::from(crop.height) / f64::from(height)).max(KERNEL_RADIUS).ceil() as u32 + 1;
+        let first = crop.top.saturating_sub(reach);
+        let end = (crop.top + crop.height).saturating_add(reach).min(source.height());
+        let count = end - first;
+        let stride = 3 * source.width() as usize;
+        let read = &source.as_raw()[stride * first as usize..stride * end as usize];
+        self.rows.resize(3 * width as usize * count as usize, 0);
+
+        let columns = Crop { top: 0, height: count, ..crop };
+        pass(&mut self.resizer, (read, source.width(), count), columns, (&mut self.rows, width, count));
+        let lines = Crop { left: 0, width, top: crop.top - first, height: crop.height };
+        pass(&mut self.resizer, (&self.rows, width, count), lines, (out, width, height));
+    }
+}
+
+/// Half the width of the bicubic kernel, in pixels of the smaller image. Pillow's.
+const KERNEL_RADIUS: f64 = 2.0;
+
+fn pass(resizer: &mut fir::Resizer, from: (&[u8], u32, u32), crop: Crop, to: (&mut [u8], u32, u32)) {
+    let rgb = fir::PixelType::U8x3;
+    let from = fir::images::ImageRef::new(from.1, from.2, from.0, rgb).expect("three bytes a pixel");
+    let mut to = fir::images::Image::from_slice_u8(to.1, to.2, to.0, rgb).expect("three bytes a pixel");
+    let options = fir::ResizeOptions::new()
+        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom))
+        .crop(crop.left.into(), crop.top.into(), crop.width.into(), crop.height.into())
+        .use_alpha(false);
+    resizer.resize(&from, &mut to, &options).expect("both images are RGB and the part lies inside the first");
+}

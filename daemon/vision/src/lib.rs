@@ -1,0 +1,19 @@
+//! Bytes to pixels to a normalised tensor: the one preprocessing that labelling, training, exporting and serving share,
+//! so that no two of them ever see an image differently.
+//!
+//! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels. [`Preprocess::canonical`]
+//! shrinks them to the size that a model looks at, once; [`save_canonical`] keeps the result, and decoding it again
+//! gives the same pixels. [`Preprocess::tensor`] (or [`Preprocess::augmented`], for training) crops and normalises.
+//!
+//! Nothing here knows about models, classes, files being watched, or the bus.
+
+mod canonical;
+mod decode;
+mod ending;
+mod preprocess;
+mod tensor;
+
+pub use canonical::save_canonical;
+pub use decode::{DecodeError, Decoded, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX, decode};
+pub use preprocess::{CONFIG_FILE, Preprocess, PreprocessError};
+pub use tensor::{Window, random_resized_crop};

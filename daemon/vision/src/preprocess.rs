@@ -1,0 +1,227 @@
+//! `preprocessor_config.json`: how a model wants its images, as the Hugging Face CLIP layout states it.
+//!
+//! Every step that the file asks for is either done or refused with its key; none is skipped in silence.
+
+use serde_json::{Map, Value};
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Name of the file in a model directory.
+pub const CONFIG_FILE: &str = "preprocessor_config.json";
+
+/// Resize (antialiased bicubic), centre crop, normalise.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preprocess {
+    /// Short side after resizing, px; at least `crop`.
+    pub shortest_edge: u32,
+    /// Side of the square that the model reads, px.
+    pub crop: u32,
+    /// Subtracted from each channel (red, green, blue) on the scale 0 to 1.
+    pub mean: [f32; 3],
+    /// Divides each channel after that; > 0.
+    pub std: [f32; 3],
+}
+
+#[derive(Debug, Error)]
+pub enum PreprocessError {
+    #[error("{file}: cannot be read; a model directory needs it")]
+    Unreadable { file: PathBuf, source: io::Error },
+    #[error("{file}: not JSON")]
+    NotJson { file: PathBuf, source: serde_json::Error },
+    #[error("{file}: {key}: {problem}")]
+    Key { file: PathBuf, key: &'static str, problem: String },
+}
+
+impl Preprocess {
+    /// Reads `preprocessor_config.json` of a model directory.
+    pub fn from_dir(dir: &Path) -> Result<Self, PreprocessError> {
+        let file = dir.join(CONFIG_FILE);
+        let text = match std::fs::read(&file) {
+            Ok(text) => text,
+            Err(source) => return Err(PreprocessError::Unreadable { file, source }),
+        };
+        match serde_json::from_slice(&text) {
+            Ok(json) => Self::parse(&json, &file),
+            Err(source) => Err(PreprocessError::NotJson { file, source }),
+        }
+    }
+
+    /// The same from the file's content, as a candidate's manifest carries it.
+    pub fn from_json(json: &Value) -> Result<Self, PreprocessError> {
+        Self::parse(json, Path::new(CONFIG_FILE))
+    }
+
+    fn parse(json: &Value, file: &Path) -> Result<Self, PreprocessError> {
+        let config = json.as_object().cloned().unwrap_or_default();
+        let config = Config { file, config };
+        // A crop of what is already that size, or a resize to a square, cannot be left out without changing the picture.
+        for key in ["do_resize", "do_center_crop", "do_rescale"] {
+            if !config.flag(key)? {
+                return Err(config.problem(key, "false is not supported; set it to true".into()));
+            }
+        }
+        config.expect_number("resample", 3.0, "3 (bicubic)")?;
+        config.expect_number("rescale_factor", 1.0 / 255.0, "1/255")?;
+        let shortest_edge = config.size("size")?;
+        let crop = config.size("crop_size")?;
+        if crop > shortest_edge {
+            let problem = format!("{crop} px is more than the shortest edge of {shortest_edge} px after resizing");
+            return Err(config.problem("crop_size", problem));
+        }
+        let (mut mean, mut std) = ([0.0; 3], [1.0; 3]);
+        if config.flag("do_normalize")? {
+            mean = config.channels("image_mean")?;
+            std = config.channels("image_std")?;
+            if std.iter().any(|&deviation| deviation <= 0.0) {
+                return Err(config.problem("image_std", format!("{std:?} must be positive")));
+            }
+        }
+        Ok(Self { shortest_edge, crop, mean, std })
+    }
+}
+
+/// Longest edge that a model may ask for, px; guards the arithmetic, no CLIP comes near it. [choice]
+const MAX_EDGE_PX: u32 = 4096;
+
+struct Config<'a> {
+    file: &'a Path,
+    config: Map<String, Value>,
+}
+
+impl Config<'_> {
+    fn problem(&self, key: &'static str, problem: String) -> PreprocessError {
+        PreprocessError::Key { file: self.file.to_owned(), key, problem }
+    }
+
+    /// Absent means true, as in `CLIPImageProcessor`.
+    fn flag(&self, key: &'static str) -> Result<bool, PreprocessError> {
+        match self.config.get(key) {
+            None | Some(Value::Null) => Ok(true),
+            Some(Value::Bool(flag)) => Ok(*flag),
+            Some(other) => Err(self.problem(key, format!("{other} is neither true nor false"))),
+        }
+    }
+
+    /// Absent means the expected value, as in `CLIPImageProcessor`.
+    fn expect_number(&self, key: &'static str, expected: f64, as_text: &str) -> Result<(), PreprocessError> {
+        match self.config.get(key) {
+            None | Some(Value::Null) => Ok(()),
+            Some(value) if value.as_f64().is_some_and(|value| (value - expected).abs() < 1e-6) => Ok(()),
+            Some(other) => Err(self.problem(key, format!("{other} is not supported, only {as_text}"))),
+        }
+    }
+
+    /// A side in px: `n`, `{"shortest_edge": n}`, or `{"height": n, "width": n}`.
+    fn size(&self, key: &'static str) -> Result<u32, PreprocessError> {
+        let value = self.config.get(key).ok_or_else(|| self.problem(key, "the key is missing".into()))?;
+        let side = match value {
+            Value::Object(sides) => match (sides.get("shortest_edge"), sides.get("height"), sides.get("width")) {
+                (Some(side), None, None) => side,
+                (None, Some(height), Some(width)) if height == width => height,
+                (None, Some(height), Some(width)) => {
+                    return Err(self.problem(key, format!("{height}×{width} is not square")));
+                }
+                _ => {
+                    let problem = format!("{value} needs \"shortest_edge\", or \"height\" and \"width\"");
+                    return Err(self.problem(key, problem));
+                }
+            },
+            side => side,
+        };
+        let px = side.as_u64().and_then(|px| u32::try_from(px).ok()).filter(|px| (1..=MAX_EDGE_PX).contains(px));
+        px.ok_or_else(|| self.problem(key, format!("{side} is not a number of pixels from 1 to {MAX_EDGE_PX}")))
+    }
+
+    fn channels(&self, key: &'static str) -> Result<[f32; 3], PreprocessError> {
+        let value = self.config.get(key).ok_or_else(|| self.problem(key, "the key is missing".into()))?;
+        let numbers: Option<Vec<f32>> =
+            value.as_array().and_then(|numbers| numbers.iter().map(|n| n.as_f64().map(|n| n as f32)).collect());
+        numbers
+            .and_then(|numbers| numbers.try_into().ok())
+            .ok_or_else(|| self.problem(key, format!("{value} is not a list of three numbers")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn config(changes: Value) -> Value {
+        let mut config = json!({
+            "image_processor_type": "CLIPImageProcessor",
+            "do_resize": true, "size": {"shortest_edge": 64}, "resample": 3,
+            "do_center_crop": true, "crop_size": {"height": 48, "width": 48},
+            "do_rescale": true, "rescale_factor": 0.003_921_568_627_450_98,
+            "do_normalize": true, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6],
+            "do_convert_rgb": true,
+        });
+        for (key, value) in changes.as_object().unwrap() {
+            if value.is_null() {
+                config.as_object_mut().unwrap().remove(key);
+            } else {
+                config[key] = value.clone();
+            }
+        }
+        config
+    }
+
+    #[track_caller]
+    fn accepted(changes: Value) -> Preprocess {
+        Preprocess::from_json(&config(changes)).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(changes: Value, why: &str) {
+        let error = Preprocess::from_json(&config(changes)).unwrap_err();
+        assert_eq!(error.to_string(), format!("preprocessor_config.json: {why}"));
+    }
+
+    #[test]
+    fn every_spelling_of_a_size_is_read() {
+        let plain = Preprocess { shortest_edge: 64, crop: 48, mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6] };
+        assert_eq!(accepted(json!({})), plain);
+        assert_eq!(accepted(json!({"size": 64, "crop_size": 48})), plain);
+        assert_eq!(accepted(json!({"size": {"height": 64, "width": 64}})), plain);
+        assert_eq!(accepted(json!({"crop_size": {"shortest_edge": 48}, "resample": null, "do_rescale": null})), plain);
+    }
+
+    #[test]
+    fn values_without_normalisation_stay_between_0_and_1() {
+        let plain = accepted(json!({"do_normalize": false, "image_mean": null}));
+        assert_eq!((plain.mean, plain.std), ([0.0; 3], [1.0; 3]));
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_by_key() {
+        refused(json!({"resample": 2}), "resample: 2 is not supported, only 3 (bicubic)");
+        refused(json!({"rescale_factor": 1.0}), "rescale_factor: 1.0 is not supported, only 1/255");
+        refused(json!({"do_resize": false}), "do_resize: false is not supported; set it to true");
+        refused(json!({"do_center_crop": "yes"}), "do_center_crop: \"yes\" is neither true nor false");
+        refused(json!({"size": null}), "size: the key is missing");
+        refused(json!({"size": 0}), "size: 0 is not a number of pixels from 1 to 4096");
+        refused(json!({"crop_size": {"height": 48, "width": 32}}), "crop_size: 48×32 is not square");
+        refused(
+            json!({"size": {"longest_edge": 9}}),
+            "size: {\"longest_edge\":9} needs \"shortest_edge\", or \"height\" and \"width\"",
+        );
+        refused(json!({"crop_size": 65}), "crop_size: 65 px is more than the shortest edge of 64 px after resizing");
+        refused(json!({"image_mean": [0.5, 0.5]}), "image_mean: [0.5,0.5] is not a list of three numbers");
+        refused(json!({"image_std": [0.5, 0.0, 0.5]}), "image_std: [0.5, 0.0, 0.5] must be positive");
+    }
+
+    #[test]
+    fn a_directory_names_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(CONFIG_FILE);
+        let message = |dir: &tempfile::TempDir| Preprocess::from_dir(dir.path()).unwrap_err().to_string();
+        assert_eq!(message(&dir), format!("{}: cannot be read; a model directory needs it", file.display()));
+        std::fs::write(&file, "{").unwrap();
+        assert_eq!(message(&dir), format!("{}: not JSON", file.display()));
+        std::fs::write(&file, config(json!({"size": null})).to_string()).unwrap();
+        assert_eq!(message(&dir), format!("{}: size: the key is missing", file.display()));
+        std::fs::write(&file, config(json!({})).to_string()).unwrap();
+        assert_eq!(Preprocess::from_dir(dir.path()).unwrap(), accepted(json!({})));
+    }
+}

@@ -1,0 +1,6 @@
+//! The stages of coft-vision as the rest of coft uses them.
+
+#[path = "vision/golden.rs"]
+mod golden;
+#[path = "vision/refusals.rs"]
+mod refusals;

@@ -1,0 +1,93 @@
+//! What must not enter the pool, and in which words it is refused.
+
+use crate::golden::input;
+use coft_vision::{DecodeError, Limit, MAX_SIDE_PX, decode};
+
+#[track_caller]
+fn refused(bytes: &[u8], why: &str) {
+    assert_eq!(decode(bytes).unwrap_err().to_string(), why);
+}
+
+#[test]
+fn files_without_an_image_are_told_apart() {
+    refused(b"", "the file is empty");
+    refused(b"hex bolt,3\n", "not an image: the content is of no known image format");
+    refused(&[0; 4096], "not an image: the content is of no known image format");
+    refused(
+        b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",
+        "unsupported image: AVIF is not among the formats that are read; convert it to JPEG or PNG",
+    );
+}
+
+#[test]
+fn half_of_an_image_is_no_image() {
+    for name in [
+        "full-chroma.jpg",
+        "half-chroma.jpg",
+        "progressive.jpg",
+        "turned-6.jpg",
+        "colour.png",
+        "palette.png",
+        "deep.png",
+        "colour.webp",
+        "lossy.webp",
+        "colour.bmp",
+        "colour.tiff",
+        "two-frames.gif",
+        "colour.qoi",
+    ] {
+        let whole = input(name);
+        let format = decode(&whole).unwrap().format;
+        // Half of the first of two frames.
+        let end = if name == "two-frames.gif" { whole.len() / 2 } else { whole.len() };
+        for share in [50, 70, 90] {
+            let cut = decode(&whole[..end * share / 100]);
+            assert_eq!(cut, Err(DecodeError::Truncated { format }), "{name} cut at {share} %");
+        }
+    }
+}
+
+#[test]
+fn no_prefix_of_a_file_is_taken_for_all_of_it_nor_panics() {
+    for name in ["grey.jpg", "pixel.png-8.png", "colour.qoi", "grey.png"] {
+        let whole = if name.ends_with(".png-8.png") {
+            std::fs::read(crate::golden::goldens().join("expected").join(name)).unwrap()
+        } else {
+            input(name)
+        };
+        let complete = decode(&whole).unwrap();
+        for length in 0..whole.len() {
+            // Bytes after the last pixel (a checksum, an end mark) are not missed by every format; pixels are.
+            if let Ok(decoded) = decode(&whole[..length]) {
+                assert_eq!(decoded, complete, "{name} cut at {length}");
+                assert!(whole.len() - length <= 24, "{name} cut at {length}");
+            }
+        }
+    }
+}
+
+#[test]
+fn bombs_are_refused_by_their_header() {
+    let png = |width: u32, height: u32| {
+        let mut bytes = input("colour.png");
+        bytes[16..20].copy_from_slice(&width.to_be_bytes());
+        bytes[20..24].copy_from_slice(&height.to_be_bytes());
+        let sum = crc32fast::hash(&bytes[12..29]);
+        bytes[29..33].copy_from_slice(&sum.to_be_bytes());
+        bytes
+    };
+    let too_large = |width, height, limit| Err(DecodeError::TooLarge { width, height, limit });
+    assert_eq!(decode(&png(MAX_SIDE_PX + 1, 1)), too_large(MAX_SIDE_PX + 1, 1, Limit::Side));
+    assert_eq!(decode(&png(1, 2_000_000_000)), too_large(1, 2_000_000_000, Limit::Side));
+    assert_eq!(decode(&png(20_000, 20_000)), too_large(20_000, 20_000, Limit::Pixels));
+    refused(&png(20_000, 20_000), "the image is too large: 20000×20000 px, over the limit of 100 megapixels");
+    refused(&png(40_000, 9), "the image is too large: 40000×9 px, over the limit of 32768 px a side");
+}
+
+#[test]
+fn damage_is_named() {
+    let mut bytes = input("colour.png");
+    bytes[200] ^= 0xff;
+    let Err(DecodeError::Damaged { format: "PNG", reason }) = decode(&bytes) else { panic!("not noticed") };
+    assert!(!reason.is_empty());
+}

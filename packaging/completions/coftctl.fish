@@ -1,0 +1,111 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_coftctl_global_optspecs
+    string join \n bus= json classifier= h/help V/version
+end
+
+function __fish_coftctl_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_coftctl_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_coftctl_using_subcommand
+    set -l cmd (__fish_coftctl_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c coftctl -n "__fish_coftctl_needs_command" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_needs_command" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_needs_command" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coftctl -n "__fish_coftctl_needs_command" -s V -l version -d 'Print version'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "status" -d 'Show what the service serves, watches and does'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "classify" -d 'Say what images show'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "round" -d 'Start, stop and look at adaptation rounds'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "generation" -d 'Look at the models that rounds have made'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "rescan" -d 'Have every watched directory looked at again'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand status" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand status" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand status" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand status" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l top-k -d 'Labels to print for each image, the likeliest first' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "start" -d 'Start a round over the images catalogued so far'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "cancel" -d 'Stop a running round; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "list" -d 'List the rounds, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "show" -d 'Show one round'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l seed -d 'Seed for the round\'s random choices, in place of the configured one' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l wait -d 'Stay until the round has ended and show how far it is; Ctrl-C leaves the round running'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from cancel" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from cancel" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from cancel" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from cancel" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from list" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from list" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from show" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from show" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from show" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "start" -d 'Start a round over the images catalogued so far'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "cancel" -d 'Stop a running round; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the rounds, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one round'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "status" -d 'Show what the service serves, watches and does'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "classify" -d 'Say what images show'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "rescan" -d 'Have every watched directory looked at again'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "start" -d 'Start a round over the images catalogued so far'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "cancel" -d 'Stop a running round; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "list" -d 'List the rounds, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "show" -d 'Show one round'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'

@@ -1,0 +1,148 @@
+"""Makes the images of this directory and what Pillow reads and resizes them to.
+
+Run:  python3 -m venv /tmp/venv && /tmp/venv/bin/pip install pillow==12.0.0 numpy && /tmp/venv/bin/python make.py
+
+Pillow up to 12 resizes columns first, then rows; later versions choose the order by the sizes, which moves single pixels at
+hard edges by several levels. coft follows the former, as the published preprocessing of CLIP models did.
+
+`cases.json` lists for each case the input, the short side, the expected canonical pixels (a PNG), and the largest difference
+allowed to a channel. It is 1 for the resize alone; lossy inputs add what two correct decoders may differ by. A case whose
+short side is the input's own compares decoding alone.
+"""
+
+import json
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageOps
+
+HERE = Path(__file__).parent
+INPUTS, EXPECTED = HERE / "inputs", HERE / "expected"
+MAX_ASPECT = 4
+CASES = []
+
+
+def scene(width, height, seed):
+    """Gradients, noise, hard edges and something like text: what a resize can get wrong."""
+    rng = np.random.default_rng(seed)
+    x, y = np.meshgrid(np.linspace(0, 1, width), np.linspace(0, 1, height))
+    pixels = np.stack([255 * x, 255 * y, 127 + 127 * np.sin(9 * (x + y))], -1)
+    pixels += rng.normal(0, 3, pixels.shape)
+    image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+    draw = ImageDraw.Draw(image)
+    draw.ellipse((width * 0.1, height * 0.1, width * 0.5, height * 0.6), fill=(20, 20, 20))
+    for line in range(2, height, 9):
+        draw.line((width * 0.5, line, width * (0.6 + 0.35 * rng.random()), line), fill=(250, 250, 245))
+    return image
+
+
+def canonical(image, edge):
+    """The reference: `transformers` sizes, Pillow pixels, ends of very long images cut off."""
+    width, height = image.size
+    kept = min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width)
+    short = min(kept)
+    size = tuple(int(edge * side / short) for side in kept)
+    if size == image.size:
+        return image
+    left, top = (width - kept[0]) // 2, (height - kept[1]) // 2
+    return image.resize(size, Image.BICUBIC, box=(left, top, left + kept[0], top + kept[1]))
+
+
+def case(name, edge, tolerance=1):
+    """Adds a case for the input file of that name."""
+    with Image.open(INPUTS / name) as image:
+        image = ImageOps.exif_transpose(image)
+        # Pillow has no RGB of 16-bit grey of its own; the high byte is what it keeps of 16-bit colour.
+        if image.mode.startswith("I"):
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+        image = image.convert("RGB")
+    expected = f"{name}-{edge}.png"
+    canonical(image, edge).save(EXPECTED / expected, optimize=True)
+    CASES.append({"input": name, "shortest-edge": edge, "expected": expected, "tolerance": tolerance})
+
+
+def save(image, name, edges, tolerance=1, **options):
+    image.save(INPUTS / name, **options)
+    for edge in edges:
+        case(name, edge, tolerance)
+
+
+def png16(pixels, name, colour_type):
+    """A 16-bit PNG, which Pillow cannot write in colour."""
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width = pixels.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    (INPUTS / name).write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
+    )
+
+
+def main():
+    for folder in (INPUTS, EXPECTED):
+        folder.mkdir(exist_ok=True)
+        for file in folder.iterdir():
+            file.unlink()
+
+    # The resize alone: lossless inputs, both directions, odd sides, odd aspect ratios.
+    save(scene(97, 61, 1), "colour.png", [61, 32, 31, 17, 80])
+    save(scene(40, 90, 2), "tall.png", [32, 64])
+    save(scene(150, 110, 3), "large.png", [48])
+    save(scene(129, 12, 4), "strip.png", [12, 24])
+    save(scene(3, 70, 5), "sliver.png", [16])
+    save(scene(1, 1, 6), "pixel.png", [1, 8])
+    save(scene(64, 64, 7), "square.png", [64, 63])
+
+    # Every kind of pixel a PNG can hold.
+    small = scene(37, 29, 8)
+    save(small.convert("L"), "grey.png", [29, 16])
+    save(small.convert("1"), "bilevel.png", [29])
+    save(small.quantize(16), "palette.png", [29, 16])
+    alpha = Image.linear_gradient("L").resize(small.size)
+    translucent = small.copy()
+    translucent.putalpha(alpha)
+    save(translucent, "alpha.png", [29, 16])
+    save(translucent.convert("LA"), "grey-alpha.png", [29])
+    save(small.quantize(16), "palette-transparent.png", [29], transparency=3)
+    wide = np.asarray(small).astype(np.uint32) * 257 - np.asarray(small) // 3
+    png16(wide, "deep.png", 2)
+    case("deep.png", 29)
+    png16(wide[..., 0], "deep-grey.png", 0)
+    case("deep-grey.png", 29)
+
+    # Other lossless formats.
+    save(small, "colour.bmp", [29])
+    save(small, "colour.tiff", [29], compression="tiff_lzw")
+    save(small.convert("L"), "grey.tiff", [29])
+    save(small, "colour.webp", [29], lossless=True)
+    save(translucent, "alpha.webp", [29], lossless=True, exact=True)
+    save(small.quantize(64), "two-frames.gif", [29], save_all=True, append_images=[scene(37, 29, 9).quantize(64)])
+    save(small, "colour.qoi", [29])
+
+    # Lossy formats: two decoders round differently, and spread halved chroma differently.
+    photo = scene(83, 57, 10)
+    save(photo, "full-chroma.jpg", [57, 32], 3, quality=85, subsampling=0)
+    save(photo, "half-chroma.jpg", [57, 32], 4, quality=85, subsampling=2)
+    save(photo, "progressive.jpg", [57], 4, quality=85, subsampling=2, progressive=True)
+    save(photo.convert("L"), "grey.jpg", [57, 32], 2, quality=85)
+    save(photo.convert("CMYK"), "four-inks.jpg", [57], 4, quality=90)
+    save(photo, "lossy.webp", [57], 4, quality=80)
+    for orientation in range(2, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        save(small, f"turned-{orientation}.jpg", [29], 3, quality=90, subsampling=0, exif=exif)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(small, "turned.png", [29], exif=exif)
+
+    (HERE / "cases.json").write_text("[\n" + ",\n".join("  " + json.dumps(c) for c in CASES) + "\n]\n")
+    total = sum(file.stat().st_size for folder in (INPUTS, EXPECTED) for file in folder.iterdir())
+    print(f"{len(CASES)} cases, {total / 1024:.0f} KiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+//! A private message bus on a socket of its own.
+
+use crate::programs::ends_with_us;
+use anyhow::{Context, ensure};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use tempfile::TempDir;
+
+/// A `dbus-daemon` for one test or demo; ends when dropped.
+#[derive(Debug)]
+pub struct PrivateBus {
+    process: Child,
+    address: String,
+    _dir: TempDir,
+}
+
+impl PrivateBus {
+    pub fn start() -> anyhow::Result<Self> {
+        let dir = TempDir::with_prefix("coft-bus-")?;
+        let config = dir.path().join("bus.conf");
+        std::fs::write(&config, config_text(&dir.path().join("socket")))?;
+        let mut command = Command::new("dbus-daemon");
+        let mut process = ends_with_us(&mut command)
+            .arg(format!("--config-file={}", config.display()))
+            .args(["--nofork", "--nopidfile", "--print-address"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("starting dbus-daemon; `cargo xtask setup` installs it")?;
+        // It prints its address once it listens.
+        let mut address = String::new();
+        let stdout = process.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut address)?;
+        let address = address.trim().to_owned();
+        ensure!(!address.is_empty(), "dbus-daemon ended without an address");
+        Ok(Self { process, address, _dir: dir })
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+}
+
+impl Drop for PrivateBus {
+    fn drop(&mut self) {
+        // It may have ended by itself; then there is nothing left to do.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn config_text(socket: &Path) -> String {
+    format!(
+        r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
+ "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
+<busconfig>
+  <type>session</type>
+  <listen>unix:path={}</listen>
+  <auth>EXTERNAL</auth>
+  <policy context="default">
+    <allow send_destination="*"/>
+    <allow receive_sender="*"/>
+    <allow own="*"/>
+  </policy>
+</busconfig>
+"#,
+        socket.display()
+    )
+}

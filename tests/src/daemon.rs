@@ -1,0 +1,192 @@
+//! A `coftd` on a private bus and a state directory of its own, and `coftctl` to talk to it.
+
+use crate::bus::PrivateBus;
+use crate::programs::{Programs, ends_with_us};
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A place where a daemon runs, and may be stopped and started again.
+#[derive(Debug)]
+pub struct Site {
+    programs: Programs,
+    bus: PrivateBus,
+    dir: TempDir,
+    state_dir: PathBuf,
+    process: Option<Child>,
+}
+
+/// How long a start may take; the machine may be busy.
+const START: Duration = Duration::from_secs(60);
+/// How long a polite stop may take.
+const STOP: Duration = Duration::from_secs(20);
+const POLL: Duration = Duration::from_millis(100);
+
+impl Site {
+    /// A site with an empty watched directory; `config` is appended to the source's own section.
+    pub fn new(programs: Programs, config: &str) -> anyhow::Result<Self> {
+        let dir = TempDir::with_prefix("coft-site-")?;
+        let state_dir = dir.path().join("state");
+        let site = Self { programs, bus: PrivateBus::start()?, dir, state_dir, process: None };
+        fs::create_dir(site.watched())?;
+        site.configure(config)?;
+        Ok(site)
+    }
+
+    /// Replaces the configuration of the next start.
+    pub fn configure(&self, config: &str) -> anyhow::Result<()> {
+        let source = format!("[[source]]\npath = {:?}\nquiet-period = \"300ms\"\n\n", self.watched());
+        Ok(fs::write(self.config(), source + config)?)
+    }
+
+    /// Lets the state directory lie elsewhere.
+    pub fn with_state_dir(mut self, dir: &Path) -> Self {
+        self.state_dir = dir.to_owned();
+        self
+    }
+
+    pub fn watched(&self) -> PathBuf {
+        self.dir.path().join("in")
+    }
+
+    pub fn state_dir(&self) -> &Path {
+        &self.state_dir
+    }
+
+    /// A directory for a test's own files.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("coft.toml")
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Child::id)
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(&mut self) -> anyhow::Result<()> {
+        self.spawn()?;
+        let since = Instant::now();
+        loop {
+            if self.ctl(&["--json", "status"])?.status.success() {
+                return Ok(());
+            }
+            if let Some(status) = self.ended()? {
+                bail!("coftd ended ({status}):\n{}", self.log());
+            }
+            ensure!(since.elapsed() < START, "coftd did not answer within {START:?}:\n{}", self.log());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Starts the daemon and waits for nothing.
+    pub fn spawn(&mut self) -> anyhow::Result<()> {
+        ensure!(self.process.is_none(), "coftd runs already");
+        let log = File::options().create(true).append(true).open(self.log_path())?;
+        let mut command = Command::new(self.programs.coftd());
+        let child = ends_with_us(&mut command)
+            .arg("--config")
+            .arg(self.config())
+            .arg("--state-dir")
+            .arg(&self.state_dir)
+            .args(["--bus", self.bus.address()])
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting coftd")?;
+        self.process = Some(child);
+        Ok(())
+    }
+
+    /// How the daemon ended, if it has.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        let Some(process) = &mut self.process else { return Ok(None) };
+        let status = process.try_wait()?;
+        if status.is_some() {
+            self.process = None;
+        }
+        Ok(status)
+    }
+
+    /// Stops the daemon as systemd would, and waits for its end.
+    pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
+        let pid = self.pid().context("coftd does not run")?;
+        ensure!(Command::new("kill").arg(pid.to_string()).status()?.success(), "coftd cannot be signalled");
+        let since = Instant::now();
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            ensure!(since.elapsed() < STOP, "coftd did not stop within {STOP:?}:\n{}", self.log());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Ends the daemon as a power cut would.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        if let Some(mut process) = self.process.take() {
+            process.kill()?;
+            process.wait()?;
+        }
+        Ok(())
+    }
+
+    /// A `coftctl` for this site's bus.
+    pub fn ctl_command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.programs.coftctl());
+        command.args(["--bus", self.bus.address()]).args(args).stdin(Stdio::null());
+        command
+    }
+
+    pub fn ctl(&self, args: &[&str]) -> anyhow::Result<Output> {
+        self.ctl_command(args).output().context("running coftctl")
+    }
+
+    /// What a successful `coftctl --json ARGS` says.
+    pub fn json(&self, args: &[&str]) -> anyhow::Result<Value> {
+        let output = self.ctl(&[&["--json"], args].concat())?;
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        ensure!(output.status.success(), "coftctl {args:?} ended with {}: {err}\n{}", output.status, self.log());
+        serde_json::from_str(&out).with_context(|| format!("coftctl {args:?} said {out:?}"))
+    }
+
+    pub fn status(&self) -> anyhow::Result<Value> {
+        self.json(&["status"])
+    }
+
+    /// Waits until `done` says so of the status.
+    pub fn wait(&self, what: &str, limit: Duration, done: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
+        let since = Instant::now();
+        loop {
+            let status = self.status()?;
+            if done(&status) {
+                return Ok(status);
+            }
+            ensure!(since.elapsed() < limit, "{what}: not within {limit:?}; status {status}\n{}", self.log());
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("coftd.log")
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        // Leave nothing running; what has ended already is fine.
+        let _ = self.kill();
+    }
+}

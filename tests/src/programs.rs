@@ -1,0 +1,46 @@
+//! Where the built programs are, and how they are tied to the life of this process.
+
+use anyhow::ensure;
+use nix::sys::{prctl, signal::Signal};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A directory with `coftd`, `coft-trainer` and `coftctl`.
+#[derive(Clone, Debug)]
+pub struct Programs(PathBuf);
+
+impl Programs {
+    /// Those of the build that the running test belongs to.
+    pub fn of_this_test() -> anyhow::Result<Self> {
+        let test = std::env::current_exe()?;
+        let profile = test.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+        Self::within(profile)
+    }
+
+    pub fn within(dir: &Path) -> anyhow::Result<Self> {
+        let programs = Self(dir.to_owned());
+        for program in [programs.coftd(), programs.coft_trainer(), programs.coftctl()] {
+            ensure!(program.is_file(), "{} is not built; run the tests by `cargo xtask test`", program.display());
+        }
+        Ok(programs)
+    }
+
+    pub fn coftd(&self) -> PathBuf {
+        self.0.join("coftd")
+    }
+
+    pub fn coft_trainer(&self) -> PathBuf {
+        self.0.join("coft-trainer")
+    }
+
+    pub fn coftctl(&self) -> PathBuf {
+        self.0.join("coftctl")
+    }
+}
+
+/// Lets the command's process end with the thread that starts it, however that ends.
+pub fn ends_with_us(command: &mut Command) -> &mut Command {
+    // SAFETY: the closure makes one system call and allocates nothing.
+    unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)) }
+}

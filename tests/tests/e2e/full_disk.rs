@@ -1,0 +1,55 @@
+use super::*;
+use std::fs::File;
+use std::io::Write;
+use std::process::Command;
+
+/// A small file system of its own, unmounted when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// None where mounting is not allowed.
+    fn mount(at: PathBuf, size: &str) -> Option<Self> {
+        fs::create_dir(&at).unwrap();
+        let options = format!("size={size},mode=0755");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).output().unwrap();
+        mounted.status.success().then_some(Self(at))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a daemon that a failed test leaves may still hold it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_round_on_a_full_disk_fails_clearly_and_the_next_one_succeeds() {
+    let place = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(place.path().join("disk"), "40m") else {
+        println!("skipped: cannot mount a small file system; run as root to test a full disk");
+        return;
+    };
+    let mut site = site(QUICK).with_state_dir(&disk.0.join("state"));
+    site.start().unwrap();
+    fill(&site, 2);
+    first_generation(&site);
+
+    // All but a little is taken, less than a candidate needs.
+    let filler = disk.0.join("filler");
+    let mut file = File::create(&filler).unwrap();
+    while file.write_all(&[0; 64 << 10]).is_ok() {}
+    file.set_len(file.metadata().unwrap().len() - (512 << 10)).unwrap();
+    drop(file);
+    let ended = round(&site);
+    assert_eq!(ended["state"], "failed", "{ended}");
+    assert_eq!(ended["result"]["error_kind"], "disk-full", "{ended}");
+    assert!(text(&ended["result"]["hint"]).contains("free disk space"), "{ended}");
+    assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1);
+
+    fs::remove_file(&filler).unwrap();
+    let ended = round(&site);
+    assert_eq!(ended["state"], "promoted", "{ended}\n{}", site.log());
+    assert_eq!(site.status().unwrap()["images"], 20);
+    site.stop().unwrap();
+}

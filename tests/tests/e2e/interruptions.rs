@@ -1,0 +1,85 @@
+use super::*;
+use std::process::Command;
+use std::time::Instant;
+
+/// Starts a round and waits until its trainer is at work; the round, and the trainer's process id.
+fn training(site: &Site) -> (u64, u32) {
+    let number = site.json(&["round", "start"]).unwrap()["round"].as_u64().unwrap();
+    let show = || site.json(&["round", "show", &number.to_string()]).unwrap();
+    site.wait("training", LIMIT, |_| text(&show()["stage"]).starts_with("phase1")).unwrap();
+    let parent = site.pid().unwrap().to_string();
+    let found = Command::new("pgrep").args(["-P", &parent, "-f", "coft-trainer"]).output().unwrap();
+    let trainer = String::from_utf8_lossy(&found.stdout).trim().parse().expect("one trainer runs");
+    (number, trainer)
+}
+
+fn kill(pid: u32) {
+    assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_killed_trainer_fails_its_round_and_nothing_else() {
+    let site = serving(&slow(), 3);
+    let (number, trainer) = training(&site);
+    kill(trainer);
+    let ended = ended(&site, number);
+    assert_eq!(ended["state"], "failed");
+    assert!(text(&ended["result"]["message"]).contains("killed"), "{ended}");
+    assert!(!text(&ended["result"]["hint"]).is_empty(), "{ended}");
+    assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1);
+    assert_eq!(site.status().unwrap()["images"], 30);
+}
+
+#[test]
+fn a_killed_daemon_serves_again_and_its_trainer_ends() {
+    let mut site = serving(&slow(), 3);
+    let (number, trainer) = training(&site);
+    site.kill().unwrap();
+    let since = Instant::now();
+    while Path::new(&format!("/proc/{trainer}")).exists() {
+        assert!(since.elapsed() < LIMIT, "the trainer outlives its daemon");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    site.start().unwrap();
+    let round = site.json(&["round", "show", &number.to_string()]).unwrap();
+    assert_eq!(round["state"], "interrupted");
+    let status = site.status().unwrap();
+    assert_eq!((&status["images"], &status["active_generation"]), (&Value::from(30), &Value::from(1)));
+    assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1);
+}
+
+/// The daemon dies at several instants after the candidate has appeared; the store's own tests try every step.
+#[test]
+fn a_daemon_killed_while_promoting_serves_the_old_or_the_new_generation() {
+    let mut site = serving(QUICK, 2);
+    let picture = site.watched().join("0000.jpg");
+    let mut active = 1;
+    for delay in [0, 3, 10, 30, 80, 200] {
+        let number = site.json(&["round", "start"]).unwrap()["round"].as_u64().unwrap();
+        let (scratch, generations) = (site.state_dir().join("rounds"), site.state_dir().join("generations"));
+        let candidate = scratch.join(format!("round-{number}")).join("candidate");
+        let staged = |name: &str| name.ends_with("staged");
+        let appeared = || {
+            let names = fs::read_dir(&generations).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+            candidate.exists() || names.into_iter().any(|name| staged(&name) || name == (active + 1).to_string())
+        };
+        let since = Instant::now();
+        while !appeared() {
+            assert!(since.elapsed() < LIMIT, "no candidate:\n{}", site.log());
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_millis(delay));
+        site.kill().unwrap();
+
+        site.start().unwrap();
+        first_generation(&site);
+        let status = site.status().unwrap();
+        assert_eq!(status["images"], 20, "after {delay} ms");
+        let (_, generation) = classify(&site, &picture);
+        assert!([active, active + 1].contains(&generation), "after {delay} ms: {generation}, was {active}");
+        let state = site.json(&["round", "show", &number.to_string()]).unwrap()["state"].clone();
+        let expected = if generation == active { "interrupted" } else { "promoted" };
+        assert_eq!(state, expected, "after {delay} ms");
+        active = generation;
+    }
+}

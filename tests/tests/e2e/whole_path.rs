@@ -1,0 +1,63 @@
+use super::*;
+use std::process::Command;
+
+#[test]
+fn from_a_folder_of_images_to_a_served_generation() {
+    let mut site = serving(QUICK, 6);
+    let picture = site.watched().join("0000.jpg");
+    let (label, generation) = classify(&site, &picture);
+    assert!(PARTS.contains(&label.as_str()), "{label}");
+    assert_eq!(generation, 1);
+    let originals = contents(&site.watched());
+
+    let ended = round(&site);
+    assert_eq!(ended["state"], "promoted", "{ended}\n{}", site.log());
+    assert_eq!(ended["images"], 60);
+    assert_eq!(classify(&site, &picture).1, 2);
+    let generations = site.json(&["generation", "list"]).unwrap();
+    let active = generations.as_array().unwrap().iter().find(|g| g["active"] == true).unwrap().clone();
+    assert_eq!((&active["generation"], &active["method"]), (&Value::from(2), &Value::from("coft")));
+    assert!(active["parity_max_abs_diff"].as_f64().unwrap() <= 1e-4, "{active}");
+    assert_eq!(active["report"]["classes"].as_array().unwrap().len(), PARTS.len());
+    accepted_by_python(&site.state_dir().join("active"));
+    assert_eq!(contents(&site.watched()), originals, "user images are never touched");
+
+    // What was there before a restart is there after it.
+    assert!(site.stop().unwrap().success());
+    site.start().unwrap();
+    let status = site.status().unwrap();
+    assert_eq!((&status["active_generation"], &status["images"]), (&Value::from(2), &Value::from(60)));
+    assert_eq!(site.json(&["round", "show", "2"]).unwrap()["state"], "promoted");
+    assert_eq!(classify(&site, &picture).1, 2);
+}
+
+#[test]
+fn a_round_is_cancelled_and_the_next_one_runs() {
+    let mut site = serving(&slow(), 3);
+    let number = site.json(&["round", "start"]).unwrap()["round"].as_u64().unwrap();
+    site.wait("training", LIMIT, |_| text(&site.json(&["round", "show"]).unwrap()["stage"]).starts_with("phase1"))
+        .unwrap();
+    let busy = site.ctl(&["round", "start"]).unwrap();
+    assert_eq!(busy.status.code(), Some(6), "a second round is refused: {busy:?}");
+    site.json(&["round", "cancel"]).unwrap();
+    assert_eq!(ended(&site, number)["state"], "cancelled");
+
+    site.stop().unwrap();
+    site.configure(QUICK).unwrap();
+    site.start().unwrap();
+    assert_eq!(round(&site)["state"], "promoted", "{}", site.log());
+}
+
+fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut files: Vec<_> = fs::read_dir(dir).unwrap().map(|file| file.unwrap().path()).collect();
+    files.sort();
+    files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
+}
+
+/// `onnx.checker` and Python's ONNX Runtime take the file, and the latter gives torch's answers.
+fn accepted_by_python(generation: &Path) {
+    let python = std::env::var_os("COFT_TEST_PYTHON").expect("run by `cargo xtask test`");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/check_generation.py");
+    let output = Command::new(python).arg(script).arg(generation).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+}

@@ -1,0 +1,251 @@
+//! `cargo xtask bench adapt`: one round of the trainer on a labelled set. The labels stay on this side: the trainer gets the
+//! images alone, and leaves its answers, which are compared with the labels here.
+
+use super::labelled_set::{Labelled, LabelledSet};
+use crate::build;
+use crate::setup::{self, Environment};
+use anyhow::{Context, bail, ensure};
+use coft_core::event::Event;
+use coft_core::ids::{ImageId, RoundId};
+use coft_core::manifest::REPORT;
+use coft_core::report::Report;
+use coft_core::settings::Settings;
+use coft_core::spec::{Device, Diagnostics, Method, PROTOCOL, PoolImage, RoundSpec};
+use coft_harness::programs::ends_with_us;
+use command_fds::{CommandFdExt, FdMapping};
+use indicatif::{ProgressBar, ProgressStyle};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// CLIP directory in Hugging Face layout.
+    #[arg(long)]
+    model: PathBuf,
+    /// Labelled set: a directory or a .tar.gz.
+    #[arg(long)]
+    data: PathBuf,
+    /// Keeps these class folders only.
+    #[arg(long, value_delimiter = ',')]
+    classes: Vec<String>,
+    #[arg(long, default_value = "coft", value_parser = ["zero-shot", "coft"])]
+    method: String,
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Takes this many images of the pool, drawn by the seed.
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Overrides a setting by its path, as phase2.sgd.learning-rate=0.001.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    settings: Vec<String>,
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    device: String,
+    /// Leaves the candidate directory here.
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Prints one JSON object as the last line, accuracies in percent.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let environment = setup::for_running()?;
+    let trainer = build::release(&environment, &["coft-trainer"])?.join("coft-trainer");
+    let mut set = LabelledSet::read(&args.data, &args.classes)?;
+    if let Some(limit) = args.limit {
+        set.adapt.shuffle(&mut ChaCha8Rng::seed_from_u64(args.seed));
+        set.adapt.truncate(limit);
+    }
+    let scratch = tempfile::tempdir()?;
+    let (spec, labels) = spec(args, &set, scratch.path())?;
+    train(&environment, &trainer, &spec, scratch.path())?;
+
+    let report: Report = read_json(&spec.candidate_dir.join(REPORT))?;
+    let mut result = measure(scratch.path(), &labels, &set.test)?;
+    result["set"] = json!(set.name);
+    result["method"] = json!(args.method);
+    result["seed"] = json!(args.seed);
+    result["agreement"] = json!(report.adaptation.as_ref().map(|a| a.agreement));
+    result["seconds"] = json!(report.seconds);
+    result["peak_memory_bytes"] = json!(report.peak_memory_bytes);
+    if let Some(out) = &args.out {
+        keep(&spec.candidate_dir, out)?;
+    }
+    if args.json {
+        println!("{result}");
+    } else {
+        println!("{result:#}");
+    }
+    Ok(())
+}
+
+/// The round, and the label of each image of its pool.
+fn spec(args: &Args, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(RoundSpec, Vec<usize>)> {
+    let mut seen = HashSet::new();
+    let (mut images, mut labels) = (Vec::new(), Vec::new());
+    for image in &set.adapt {
+        let bytes = fs::read(&image.path).with_context(|| format!("reading {}", image.path.display()))?;
+        let id = ImageId(format!("{:x}", Sha256::digest(&bytes)));
+        // As in the daemon: two copies are one image.
+        if seen.insert(id.clone()) {
+            images.push(PoolImage { id, path: fs::canonicalize(&image.path)? });
+            labels.push(image.label);
+        }
+    }
+    let mut settings = serde_json::to_value(Settings::default())?;
+    for change in &args.settings {
+        let (path, value) = change.split_once('=').with_context(|| format!("{change:?} is not KEY=VALUE"))?;
+        let pointer = format!("/{}", path.replace('.', "/"));
+        let place = settings.pointer_mut(&pointer).with_context(|| format!("there is no setting {path:?}"))?;
+        *place = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
+    }
+    let spec = RoundSpec {
+        protocol: PROTOCOL,
+        round: RoundId(1),
+        method: if args.method == "coft" { Method::Coft } else { Method::ZeroShot },
+        model_dir: fs::canonicalize(&args.model).with_context(|| format!("opening {}", args.model.display()))?,
+        classes: set.classes.clone(),
+        template: set.template.clone(),
+        images,
+        seed: args.seed,
+        device: if args.device == "cuda" { Device::Cuda } else { Device::Cpu },
+        threads: 0,
+        settings: serde_json::from_value(settings).context("the settings")?,
+        candidate_dir: scratch.join("candidate"),
+        diagnostics: Some(Diagnostics {
+            dir: scratch.to_owned(),
+            score: set.test.iter().map(|image| fs::canonicalize(&image.path)).collect::<Result<_, _>>()?,
+        }),
+    };
+    Ok((spec, labels))
+}
+
+fn train(environment: &Environment, trainer: &Path, spec: &RoundSpec, scratch: &Path) -> anyhow::Result<()> {
+    const EVENTS_FD: i32 = 3;
+    let path = scratch.join("spec.json");
+    fs::write(&path, serde_json::to_vec(spec)?)?;
+    let (reader, writer) = std::io::pipe()?;
+    let mut command = Command::new(trainer);
+    environment.apply(&mut command);
+    command.arg("round").arg(&path).args(["--events-fd", &EVENTS_FD.to_string()]).stdin(Stdio::null());
+    ends_with_us(&mut command).fd_mappings(vec![FdMapping { parent_fd: writer.into(), child_fd: EVENTS_FD }])?;
+    let mut child = command.spawn().context("starting the trainer")?;
+    drop(command); // and with it this side's copy of the pipe's writing end
+
+    let style = ProgressStyle::with_template("{msg:14} [{bar:40}] {percent}%  {prefix}")?;
+    let bar = ProgressBar::new(1000).with_style(style);
+    let mut failure = None;
+    for line in BufReader::new(reader).lines() {
+        match serde_json::from_str(&line?)? {
+            Event::Progress(progress) => {
+                bar.set_position((progress.fraction * 1000.0) as u64);
+                bar.set_message(progress.stage.as_str());
+                let left = progress.remaining_seconds.map_or(String::new(), |s| format!(", {s:.0} s left"));
+                bar.set_prefix(format!("{:.0} images/s{left}", progress.images_per_second));
+            }
+            Event::Warning { message } => bar.suspend(|| eprintln!("warning: {message}")),
+            Event::Failed { message, hint, .. } => failure = Some(format!("{message}; {hint}")),
+            Event::Started { .. } | Event::Finished => {}
+        }
+    }
+    bar.finish_and_clear();
+    let status = child.wait()?;
+    match failure {
+        Some(failure) => bail!("the round failed: {failure}"),
+        None => {
+            ensure!(status.success(), "the trainer ended with {status}");
+            Ok(())
+        }
+    }
+}
+
+/// The trainer's answers against the labels, in percent; null where the method has no such answer.
+fn measure(dir: &Path, labels: &[usize], test: &[Labelled]) -> anyhow::Result<Value> {
+    let bytes = fs::read(dir.join("pool.safetensors"))?;
+    let pool = SafeTensors::deserialize(&bytes)?;
+    let bytes = fs::read(dir.join("test.safetensors"))?;
+    let tested = SafeTensors::deserialize(&bytes)?;
+    let truth: Vec<usize> = test.iter().map(|image| image.label).collect();
+
+    let probabilities = |name: &str| tested.tensor(name).ok().map(|view| rows(&view));
+    let accuracy =
+        |name: &str| probabilities(name).map(|p| percent(&p.iter().map(|row| best(row)).collect::<Vec<_>>(), &truth));
+    let ensemble = probabilities("model1").zip(probabilities("model2")).map(|(one, two)| {
+        let mean = |(a, b): (&Vec<f32>, &Vec<f32>)| best(&a.iter().zip(b).map(|(a, b)| a + b).collect::<Vec<_>>());
+        percent(&one.iter().zip(&two).map(mean).collect::<Vec<_>>(), &truth)
+    });
+    let believed = |name: &str| pool.tensor(name).ok().map(|view| integers(&view));
+    let zero_shot_pool = believed("zero-shot-label").map(|found| percent(&found, labels));
+    let mut label_accuracy = Vec::new();
+    let mut precision = Vec::new();
+    let mut fraction = Vec::new();
+    for model in ["1", "2"] {
+        let (Some(found), Ok(clean)) = (believed(&format!("label{model}")), pool.tensor(&format!("clean{model}")))
+        else {
+            continue;
+        };
+        label_accuracy.push(percent(&found, labels));
+        let kept: Vec<usize> = (0..labels.len()).filter(|&i| clean.data()[i] == 1).collect();
+        fraction.push(kept.len() as f64 / labels.len() as f64);
+        if !kept.is_empty() {
+            let pick = |from: &[usize]| kept.iter().map(|&i| from[i]).collect::<Vec<_>>();
+            precision.push(percent(&pick(&found), &pick(labels)));
+        }
+    }
+    let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+    Ok(json!({
+        "zero_shot": accuracy("zero-shot"),
+        "phase1_model1": accuracy("phase1-model1"),
+        "phase1_model2": accuracy("phase1-model2"),
+        "model1": accuracy("model1"),
+        "model2": accuracy("model2"),
+        "ensemble": ensemble,
+        "deployed": accuracy("deployed"),
+        "zero_shot_pool": zero_shot_pool,
+        "pool_label_accuracy": mean(&label_accuracy).or(zero_shot_pool),
+        "clean_precision": mean(&precision),
+        "clean_fraction": mean(&fraction),
+    }))
+}
+
+fn rows(view: &safetensors::tensor::TensorView) -> Vec<Vec<f32>> {
+    let floats: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    floats.chunks_exact(view.shape()[1]).map(<[f32]>::to_vec).collect()
+}
+
+fn integers(view: &safetensors::tensor::TensorView) -> Vec<usize> {
+    let integer = |b: &[u8]| i64::from_le_bytes(b.try_into().expect("eight bytes")) as usize;
+    view.data().chunks_exact(8).map(integer).collect()
+}
+
+fn best(row: &[f32]) -> usize {
+    row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class)
+}
+
+fn percent(found: &[usize], truth: &[usize]) -> f64 {
+    let right = found.iter().zip(truth).filter(|(a, b)| a == b).count();
+    (10_000.0 * right as f64 / truth.len() as f64).round() / 100.0
+}
+
+/// The candidate directory, copied to `out`.
+fn keep(candidate: &Path, out: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
+    for entry in fs::read_dir(candidate)? {
+        let path = entry?.path();
+        fs::copy(&path, out.join(path.file_name().expect("a file has a name")))?;
+    }
+    Ok(())
+}
+
+fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
+    serde_json::from_slice(&fs::read(path)?).with_context(|| format!("reading {}", path.display()))
+}

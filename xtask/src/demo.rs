@@ -1,0 +1,194 @@
+//! `cargo xtask demo`: the main job on the embedded model, as a user would do it by hand.
+
+use crate::interruption::Interruption;
+use crate::{build, setup};
+use anyhow::{Context, ensure};
+use coft_harness::daemon::Site;
+use coft_harness::world::{self, Camera, PARTS};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Prints one JSON object as the last line.
+    #[arg(long)]
+    json: bool,
+    /// Seeds the pictures and the round.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Unlabelled pictures of each part.
+const POOL: usize = 80;
+/// Labelled pictures of each part; they measure, and are never trained on.
+const TEST: usize = 80;
+/// The method's defaults but for its length: the demo model is a hundredth of a real CLIP, has learnt long before the 500
+/// steps that one needs, and takes larger ones in Phase II.
+const CONFIG: &str = "
+[schedule]
+automatic = false
+
+[settings.phase1.sgd]
+learning-rate = 0.03
+minimum-steps = 150
+
+[settings.phase2.sgd]
+learning-rate = 3e-3
+minimum-steps = 150
+";
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let environment = setup::for_running()?;
+    let programs = build::programs(&environment)?;
+    // The daemon and its trainer inherit this process's environment.
+    for (key, value) in environment.variables() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var(key, value) };
+    }
+    let interruption = Interruption::watch()?;
+    let mut site = Site::new(programs, CONFIG)?;
+    let done = show(args, &mut site, &interruption);
+    // Whatever an interrupted step complained of, this is why.
+    interruption.check()?;
+    if done.is_err() {
+        eprintln!("\nthe log of coftd:\n{}", site.log());
+    }
+    done
+}
+
+fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Result<()> {
+    let step = |what: &str| {
+        eprintln!("\n== {what}");
+        interruption.check()
+    };
+    let images = POOL * PARTS.len();
+    step(&format!(
+        "photographing {} parts: {images} pictures for the pool, {} for testing",
+        PARTS.len(),
+        TEST * PARTS.len()
+    ))?;
+    let set = site.dir().join("set");
+    world::write_set(&set, &Camera::NIGHT_SHIFT, &[("adapt", POOL), ("test", TEST)], args.seed)?;
+
+    step("starting coftd on a private bus, with the embedded model; its first round exports the zero-shot classifier")?;
+    site.start()?;
+    let served = |status: &Value| status["active_generation"].is_u64() || interruption.seen();
+    site.wait("a first generation", Duration::from_secs(120), served)?;
+
+    step(&format!("dropping {images} unlabelled pictures into {}", site.watched().display()))?;
+    let dropped = Instant::now();
+    for (number, picture) in files(&set.join("adapt"))?.iter().enumerate() {
+        // Without its folder, a picture's name tells nothing of its class.
+        fs::copy(picture, site.watched().join(format!("{number:05}.jpg")))?;
+    }
+    let catalogued = |status: &Value| status["images"] == images as u64 || interruption.seen();
+    let status = site.wait("every picture catalogued", Duration::from_secs(120), catalogued)?;
+    let taken_in = images as f64 / dropped.elapsed().as_secs_f64();
+    ensure!(status["quarantined"] == 0, "pictures were refused: {status}");
+
+    step("classifying the test folder over D-Bus: zero-shot")?;
+    let test = set.join("test");
+    let before = classify(site, &test)?;
+
+    step("one round of CoFT")?;
+    let began = Instant::now();
+    let seed = args.seed.to_string();
+    // Its progress goes to this terminal.
+    let mut round =
+        site.ctl_command(&["round", "start", "--wait", "--seed", &seed]).stdout(std::io::stderr()).spawn()?;
+    let status = interruption.wait(&mut round)?;
+    let round_seconds = began.elapsed().as_secs_f64();
+    ensure!(status.success(), "the round did not end with a new generation ({status})");
+
+    step("classifying the test folder again: adapted")?;
+    let after = classify(site, &test)?;
+    let generations = site.json(&["generation", "list"])?;
+    let list = generations.as_array().or_else(|| generations["generations"].as_array());
+    let active = list
+        .and_then(|list| list.iter().find(|generation| generation["active"] == true))
+        .context("no generation is active")?;
+    ensure!(
+        active["generation"] == after.generation,
+        "answers name generation {}, {active} is active",
+        after.generation
+    );
+    let parity = active["parity_max_abs_diff"].as_f64().context("the generation has no parity")?;
+    let stopped = site.stop()?;
+    ensure!(stopped.success(), "coftd ended with {stopped}");
+
+    let row = |name: &str, value: String| eprintln!("  {name:32} {value}");
+    eprintln!();
+    row("accuracy before (zero-shot)", format!("{:6.2} %", before.accuracy));
+    row(
+        "accuracy after one round",
+        format!("{:6.2} %  ({:+.2} points)", after.accuracy, after.accuracy - before.accuracy),
+    );
+    row("unlabelled pictures", format!("{images:6}    (taken in at {taken_in:.0}/s)"));
+    row("classified over D-Bus", format!("{:6.0} pictures/s", after.images_per_second));
+    row("round time", format!("{round_seconds:6.1} s"));
+    row("ONNX Runtime against torch", format!("{parity:.1e} at most, in probability"));
+    row("generation", format!("{:6}", after.generation));
+    if args.json {
+        let result = json!({
+            "zero_shot_accuracy": before.accuracy,
+            "adapted_accuracy": after.accuracy,
+            "images": images,
+            "round_seconds": round_seconds,
+            "parity_max_abs_diff": parity,
+            "generation": after.generation,
+            "images_per_second": after.images_per_second,
+        });
+        println!("{result}");
+    }
+    Ok(())
+}
+
+struct Classified {
+    /// Percent.
+    accuracy: f64,
+    images_per_second: f64,
+    generation: u64,
+}
+
+/// Classifies every picture below `dir`, whose folders are named after the parts, and counts what is right.
+fn classify(site: &Site, dir: &Path) -> anyhow::Result<Classified> {
+    let pictures = files(dir)?;
+    let paths: Vec<&str> =
+        pictures.iter().map(|path| path.to_str().context("a path is text")).collect::<Result<_, _>>()?;
+    let began = Instant::now();
+    let output = site.ctl(&[&["--json", "classify"], &paths[..]].concat())?;
+    let seconds = began.elapsed().as_secs_f64();
+    ensure!(output.status.success(), "coftctl classify: {}", String::from_utf8_lossy(&output.stderr));
+    let (mut right, mut answers, mut generation) = (0, 0, None);
+    for line in output.stdout.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()) {
+        let answer: Value = serde_json::from_slice(line)?;
+        let file = Path::new(answer["file"].as_str().context("an answer names its file")?);
+        let truth = file.parent().and_then(Path::file_name).context("a picture lies in its part's folder")?;
+        let label = answer["labels"][0]["label"].as_str().with_context(|| format!("no label in {answer}"))?;
+        right += usize::from(truth == label.replace(' ', "_").as_str());
+        answers += 1;
+        let named = answer["generation"].as_u64().context("an answer names its generation")?;
+        ensure!(generation.is_none_or(|g| g == named), "two generations answered");
+        generation = Some(named);
+    }
+    ensure!(answers == pictures.len(), "{} pictures, {answers} answers", pictures.len());
+    Ok(Classified {
+        accuracy: (10_000.0 * right as f64 / answers as f64).round() / 100.0,
+        images_per_second: answers as f64 / seconds,
+        generation: generation.context("there are pictures")?,
+    })
+}
+
+/// The files two levels below `dir`, in order.
+fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for folder in fs::read_dir(dir)? {
+        for file in fs::read_dir(folder?.path())? {
+            files.push(file?.path());
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,81 @@
+//! Ctrl-C and SIGTERM as an error like any other, so that what was started is stopped and what was written is removed on
+//! the way out. The second one ends the process at once.
+
+use anyhow::bail;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::flag;
+use std::process::{Child, ExitStatus};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Whether someone wants this process to end.
+#[derive(Clone, Debug)]
+pub struct Interruption(Arc<AtomicBool>);
+
+const POLL: Duration = Duration::from_millis(100);
+
+impl Interruption {
+    /// From here on a signal no longer ends the process by itself.
+    pub fn watch() -> anyhow::Result<Self> {
+        let seen = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM] {
+            // In this order: the first signal finds the flag unset, and sets it.
+            flag::register_conditional_shutdown(signal, 128 + signal, seen.clone())?;
+            flag::register(signal, seen.clone())?;
+        }
+        Ok(Self(seen))
+    }
+
+    pub fn seen(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Fails once a signal has come.
+    pub fn check(&self) -> anyhow::Result<()> {
+        if self.seen() {
+            bail!("interrupted");
+        }
+        Ok(())
+    }
+
+    /// Waits for a child, which is ended when a signal comes.
+    pub fn wait(&self, child: &mut Child) -> anyhow::Result<ExitStatus> {
+        loop {
+            if let Some(status) = child.try_wait()? {
+                self.check()?;
+                return Ok(status);
+            }
+            if self.seen() {
+                child.kill()?;
+                child.wait()?;
+            }
+            self.check()?;
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+    use std::time::Instant;
+
+    #[test]
+    fn a_signal_ends_what_is_waited_for() {
+        let interruption = Interruption(Arc::new(AtomicBool::new(false)));
+        let status = interruption.wait(&mut Command::new("true").spawn().unwrap()).unwrap();
+        assert!(status.success());
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let since = Instant::now();
+        let error = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| interruption.wait(&mut child).unwrap_err());
+            interruption.0.store(true, Ordering::Relaxed);
+            waiting.join().unwrap()
+        });
+        assert_eq!(error.to_string(), "interrupted");
+        assert!(since.elapsed() < Duration::from_secs(30));
+        assert!(child.try_wait().unwrap().is_some(), "the child was left running");
+    }
+}

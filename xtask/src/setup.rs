@@ -1,0 +1,104 @@
+//! `cargo xtask setup`: what a fresh Debian 12 or Ubuntu 22.04 lacks, installed once.
+//!
+//! All of it lies in the user's cache directory; nothing outside is written, but for Debian packages where a program is
+//! missing. Running it again costs nothing, and an interrupted set-up is done over.
+
+mod debian;
+mod libraries;
+mod python;
+
+use anyhow::Context;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The environment of every build and run.
+#[derive(Clone, Debug)]
+pub struct Environment(Vec<(&'static str, OsString)>);
+
+impl Environment {
+    pub fn apply(&self, command: &mut Command) {
+        command.envs(self.variables());
+    }
+
+    pub fn variables(&self) -> impl Iterator<Item = (&'static str, &OsString)> {
+        self.0.iter().map(|(key, value)| (*key, value))
+    }
+
+    /// As lines that a shell evaluates.
+    pub fn exports(&self) -> String {
+        let quoted = |value: &OsString| value.to_string_lossy().replace('\'', r"'\''");
+        self.variables().map(|(key, value)| format!("export {key}='{}'\n", quoted(value))).collect()
+    }
+}
+
+/// Written last into whatever set-up makes; a directory without it is made again.
+const STAMP: &str = "complete";
+
+/// What building and running takes.
+pub fn for_running() -> anyhow::Result<Environment> {
+    debian::install(&[debian::COMPILER, debian::BUS])?;
+    let (libtorch, onnxruntime) = match (env::var_os("LIBTORCH"), env::var_os("ORT_DYLIB_PATH")) {
+        (Some(libtorch), Some(onnxruntime)) => (libtorch, onnxruntime),
+        _ => libraries::install()?,
+    };
+    Ok(Environment(vec![
+        ("LIBTORCH", libtorch),
+        ("ORT_DYLIB_PATH", onnxruntime),
+        ("ORT_DISABLE_TELEMETRY", "1".into()),
+    ]))
+}
+
+/// What building, running and testing takes.
+pub fn for_testing() -> anyhow::Result<Environment> {
+    let mut environment = for_running()?;
+    environment.0.push(("COFT_TEST_PYTHON", python::install()?.into()));
+    let data = repository().join("../shared/data");
+    if let Some(data) = env::var_os("COFT_TEST_DATA") {
+        environment.0.push(("COFT_TEST_DATA", data));
+    } else if data.is_dir() {
+        environment.0.push(("COFT_TEST_DATA", data.canonicalize()?.into()));
+    }
+    Ok(environment)
+}
+
+/// Root of this repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
+}
+
+fn cache() -> anyhow::Result<PathBuf> {
+    let base = match env::var_os("XDG_CACHE_HOME") {
+        Some(dir) => PathBuf::from(dir),
+        None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+    };
+    Ok(base.join("coft"))
+}
+
+/// Calls `make` unless `home` is complete, and marks it so. One process at a time makes it; others wait.
+fn once(home: &Path, make: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let stamp = home.join(STAMP);
+    if stamp.is_file() {
+        return Ok(());
+    }
+    let parent = home.parent().context("the cache directory has a parent")?;
+    fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
+    let name = home.file_name().context("the cache directory has a name")?;
+    let path = parent.join(format!(".{}.lock", name.to_string_lossy()));
+    let lock = File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            eprintln!("waiting for another set-up to finish ...");
+            lock.lock().with_context(|| format!("locking {}", path.display()))?;
+        }
+        Err(TryLockError::Error(error)) => return Err(error).with_context(|| format!("locking {}", path.display())),
+    }
+    if !stamp.is_file() {
+        make()?;
+        fs::write(&stamp, "").with_context(|| format!("writing {}", stamp.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! Programs from Debian's packages, and only those that are missing.
+
+use anyhow::bail;
+use std::io;
+use std::process::{Command, Stdio};
+
+/// A package, and the command that works where it is not needed.
+pub struct Package {
+    name: &'static str,
+    check: &'static [&'static str],
+}
+
+pub const COMPILER: Package = Package { name: "g++", check: &["g++", "--version"] };
+pub const BUS: Package = Package { name: "dbus", check: &["dbus-daemon", "--version"] };
+pub const PYTHON: Package = Package { name: "python3", check: &["python3", "--version"] };
+pub const PIP: Package = Package { name: "python3-pip", check: &["python3", "-m", "pip", "--version"] };
+pub const VENV: Package = Package { name: "python3-venv", check: &["python3", "-c", "import ensurepip"] };
+
+/// Installs by apt, with sudo for anyone but root, what does not answer.
+pub fn install(packages: &[Package]) -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        packages.iter().filter(|package| !answers(package.check)).map(|package| package.name).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names = missing.join(" ");
+    if !answers(&["apt-get", "--version"]) {
+        bail!("{names}: missing, and there is no apt-get; install what your system calls so, then run this again");
+    }
+    let root = nix::unistd::geteuid().is_root();
+    if !root && !answers(&["sudo", "--version"]) {
+        bail!("{names}: missing, and there is no sudo; as root: apt-get install {names}; then run this again");
+    }
+    eprintln!("installing Debian packages: {names}");
+    let apt = |args: &[&str]| {
+        let mut command = Command::new(if root { "env" } else { "sudo" });
+        if !root {
+            command.arg("env");
+        }
+        command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(args);
+        // sudo asks for a password on the terminal itself.
+        command.stdin(Stdio::null()).stdout(io::stderr()).status().is_ok_and(|status| status.success())
+    };
+    if !apt(&["update", "-q"]) {
+        eprintln!("the list of packages could not be refreshed; trying with the one there is");
+    }
+    if !apt(&[&["install", "-y", "-q", "--no-install-recommends"], &missing[..]].concat()) {
+        bail!("apt-get could not install {names} (it says why above); install by hand, then run this again");
+    }
+    Ok(())
+}
+
+fn answers(command: &[&str]) -> bool {
+    let quiet = Command::new(command[0])
+        .args(&command[1..])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    quiet.is_ok_and(|status| status.success())
+}
