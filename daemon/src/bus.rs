@@ -56,10 +56,11 @@ const FAREWELL: Duration = Duration::from_secs(5);
 pub async fn start(bus: &str, control: Control) -> Result<Bus, BusError> {
     let address: Address = bus.parse().map_err(BusError::Address)?;
     let connecting = |cause| BusError::Connect { bus: bus.to_owned(), cause };
-    let connection = address.builder().build().await.map_err(connecting)?;
-    let server = connection.object_server();
-    server.at(ROOT, ObjectManager).await?;
-    server.at(ROOT, manager::Manager::new(control.clone())).await?;
+    // What the builder exports is reachable once it is built; an object server that is asked for later starts some time
+    // after, and calls until then get no answer.
+    let builder = address.builder().serve_at(ROOT, ObjectManager);
+    let builder = builder.serve_at(ROOT, manager::Manager::new(control.clone()));
+    let connection = builder.build().await.map_err(connecting)?;
     let snapshots = control.snapshot.clone();
     let mut objects = Objects { connection: connection.clone(), control, told: HashMap::new() };
     let first = snapshots.borrow().clone();

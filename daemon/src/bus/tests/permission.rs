@@ -6,6 +6,7 @@ use coft_dbus::Error;
 use std::sync::{Arc, Mutex};
 use zbus::interface;
 use zbus::message::Header;
+use zbus::object_server::Interface;
 use zbus_polkit::policykit1::{AuthorizationResult, CheckAuthorizationFlags};
 
 /// Kind and details, as they are sent.
@@ -50,10 +51,15 @@ async fn connect(bus: &PrivateBus) -> Connection {
     bus.address().parse::<Address>().unwrap().connect().await.unwrap()
 }
 
+/// A connection that answers calls to `object` from its first instant.
+async fn serve(bus: &PrivateBus, path: &str, object: impl Interface) -> Connection {
+    let address: Address = bus.address().parse().unwrap();
+    address.builder().serve_at(path, object).build().await.unwrap()
+}
+
 /// A caller opens the door of a service; the error's text if it may not.
 async fn open(bus: &PrivateBus, caller: &Connection) -> Result<(), String> {
-    let service = connect(bus).await;
-    service.object_server().at("/door", Door).await.unwrap();
+    let service = serve(bus, "/door", Door).await;
     let name = service.unique_name().unwrap().as_str();
     match soon(caller.call_method(Some(name), "/door", Some("org.coft.Test.Door"), "Open", &())).await {
         Ok(_) => Ok(()),
@@ -79,9 +85,8 @@ async fn polkit_decides_about_the_caller_by_its_name_on_the_bus() {
     let caller = connect(&bus).await;
     for lets in [true, false] {
         let asked = Arc::default();
-        let authority = connect(&bus).await;
         let polkit = Polkit { lets, asked: Arc::clone(&asked) };
-        authority.object_server().at("/org/freedesktop/PolicyKit1/Authority", polkit).await.unwrap();
+        let authority = serve(&bus, "/org/freedesktop/PolicyKit1/Authority", polkit).await;
         authority.request_name("org.freedesktop.PolicyKit1").await.unwrap();
 
         assert_eq!(open(&bus, &caller).await.is_ok(), lets);
