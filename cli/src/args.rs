@@ -64,6 +64,12 @@ pub struct Classify {
 pub enum Round {
     /// Start a round over the images catalogued so far
     Start(Start),
+    /// Stay until a round has ended and show how far it is; Ctrl-C leaves the round running
+    Wait {
+        /// Number of the round [default: the one that runs]
+        #[arg(value_name = "N")]
+        round: Option<u64>,
+    },
     /// Stop a running round; the active model stays
     Cancel {
         /// Number of the round [default: the one that runs]
@@ -143,6 +149,8 @@ mod tests {
             panic!()
         };
         assert_eq!((start.wait, start.seed), (true, Some(7)));
+        let Verb::Round(Round::Wait { round }) = parse("coftctl round wait").unwrap().verb else { panic!() };
+        assert_eq!(round, None);
         let Verb::Round(Round::Cancel { round }) = parse("coftctl round cancel 4").unwrap().verb else { panic!() };
         assert_eq!(round, Some(4));
         let Verb::Round(Round::Show { round }) = parse("coftctl round show").unwrap().verb else { panic!() };

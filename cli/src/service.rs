@@ -75,9 +75,15 @@ impl Service {
         objects::round(self.properties(&job_path(number), JOB).await.map_err(|failure| no_such_round(failure, number))?)
     }
 
-    /// The number of the classifier's round that runs now, if any.
-    pub async fn running_round(&self) -> Result<Option<u64>, Failure> {
-        Ok(self.choose(&mut self.managed().await?)?.round)
+    /// The round that was named, else the one of the classifier that runs now.
+    pub async fn round_meant(&self, named: Option<u64>) -> Result<u64, Failure> {
+        if let Some(round) = named {
+            return Ok(round);
+        }
+        let running = self.choose(&mut self.managed().await?)?.round;
+        running.ok_or_else(|| {
+            Failure::NotFound("no round is running\n  see how the last one ended: coftctl round show".into())
+        })
     }
 
     /// Every generation of the classifier, oldest first.

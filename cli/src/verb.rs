@@ -9,6 +9,7 @@ mod rounds;
 mod show;
 mod start;
 mod status;
+mod wait;
 
 use crate::args::{Cli, Generation, Round, Verb};
 use crate::failure::{Exit, Failure};
@@ -25,7 +26,8 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Status => status::run(&service, output).await,
         Verb::Classify(classify) => classify::run(&service, output, classify).await,
         Verb::Round(Round::Start(start)) => start::run(&service, output, start).await,
-        Verb::Round(Round::Cancel { round }) => cancel::run(&service, output, round).await,
+        Verb::Round(Round::Wait { round }) => wait::run(&service, output, service.round_meant(round).await?).await,
+        Verb::Round(Round::Cancel { round }) => cancel::run(&service, output, service.round_meant(round).await?).await,
         Verb::Round(Round::List) => rounds::run(&service, output).await,
         Verb::Round(Round::Show { round }) => show::run(&service, output, round).await,
         Verb::Generation(Generation::List) => generations::run(&service, output).await,

@@ -85,6 +85,9 @@ _coftctl() {
             coftctl__subcmd__help__subcmd__round,start)
                 cmd="coftctl__subcmd__help__subcmd__round__subcmd__start"
                 ;;
+            coftctl__subcmd__help__subcmd__round,wait)
+                cmd="coftctl__subcmd__help__subcmd__round__subcmd__wait"
+                ;;
             coftctl__subcmd__round,cancel)
                 cmd="coftctl__subcmd__round__subcmd__cancel"
                 ;;
@@ -100,6 +103,9 @@ _coftctl() {
             coftctl__subcmd__round,start)
                 cmd="coftctl__subcmd__round__subcmd__start"
                 ;;
+            coftctl__subcmd__round,wait)
+                cmd="coftctl__subcmd__round__subcmd__wait"
+                ;;
             coftctl__subcmd__round__subcmd__help,cancel)
                 cmd="coftctl__subcmd__round__subcmd__help__subcmd__cancel"
                 ;;
@@ -114,6 +120,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__round__subcmd__help,start)
                 cmd="coftctl__subcmd__round__subcmd__help__subcmd__start"
+                ;;
+            coftctl__subcmd__round__subcmd__help,wait)
+                cmd="coftctl__subcmd__round__subcmd__help__subcmd__wait"
                 ;;
             *)
                 ;;
@@ -376,7 +385,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__round)
-            opts="start cancel list show"
+            opts="start wait cancel list show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -445,6 +454,20 @@ _coftctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        coftctl__subcmd__help__subcmd__round__subcmd__wait)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         coftctl__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -482,7 +505,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__round)
-            opts="-h --bus --json --classifier --help start cancel list show help"
+            opts="-h --bus --json --classifier --help start wait cancel list show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -526,7 +549,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__round__subcmd__help)
-            opts="start cancel list show help"
+            opts="start wait cancel list show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -609,6 +632,20 @@ _coftctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        coftctl__subcmd__round__subcmd__help__subcmd__wait)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         coftctl__subcmd__round__subcmd__list)
             opts="-h --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -664,6 +701,28 @@ _coftctl() {
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__round__subcmd__wait)
+            opts="-h --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
                 --bus)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

@@ -45,21 +45,26 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l bus -d 'Bus
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -l json -d 'Print JSON instead of text'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "start" -d 'Start a round over the images catalogued so far'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "cancel" -d 'Stop a running round; the active model stays'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "list" -d 'List the rounds, the oldest first'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "show" -d 'Show one round'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start cancel list show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "start" -d 'Start a round over the images catalogued so far'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "wait" -d 'Stay until a round has ended and show how far it is; Ctrl-C leaves the round running'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "cancel" -d 'Stop a running round; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "list" -d 'List the rounds, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "show" -d 'Show one round'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l seed -d 'Seed for the round\'s random choices, in place of the configured one' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l wait -d 'Stay until the round has ended and show how far it is; Ctrl-C leaves the round running'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from wait" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from wait" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from wait" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from wait" -s h -l help -d 'Print help'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from cancel" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from cancel" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from cancel" -l json -d 'Print JSON instead of text'
@@ -73,6 +78,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from show" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "start" -d 'Start a round over the images catalogued so far'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "wait" -d 'Stay until a round has ended and show how far it is; Ctrl-C leaves the round running'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "cancel" -d 'Stop a running round; the active model stays'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the rounds, the oldest first'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one round'
@@ -105,6 +111,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_see
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "start" -d 'Start a round over the images catalogued so far'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "wait" -d 'Stay until a round has ended and show how far it is; Ctrl-C leaves the round running'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "cancel" -d 'Stop a running round; the active model stays'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "list" -d 'List the rounds, the oldest first'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "show" -d 'Show one round'

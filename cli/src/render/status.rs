@@ -9,7 +9,7 @@ pub fn status(status: &Status) -> String {
         None => "none yet; the first round makes one (coftctl round start --wait)".into(),
     };
     let round = match status.round {
-        Some(round) => format!("{round} is running (coftctl round show {round})"),
+        Some(round) => format!("{round} is running; follow it: coftctl round wait"),
         None => paint(FAINT, "none is running"),
     };
     let mut images = counted(status.images, "image");
@@ -19,7 +19,7 @@ pub fn status(status: &Status) -> String {
     let mut text = fields(&[
         ("coftd", status.version.clone()),
         ("classifier", status.classifier.clone()),
-        ("classes", status.classes.join(", ")),
+        ("classes", classes(&status.classes)),
         ("model", model),
         ("round", round),
         ("catalogue", images),
@@ -36,6 +36,16 @@ pub fn status(status: &Status) -> String {
         text += &format!("{name:12}{}: {state}\n", source.path);
     }
     text
+}
+
+/// All of a few, the first of many.
+fn classes(classes: &[String]) -> String {
+    const MANY: usize = 8;
+    const FIRST: usize = 5;
+    match classes.len() {
+        count if count > MANY => format!("{} and {} more (--json: all)", classes[..FIRST].join(", "), count - FIRST),
+        _ => classes.join(", "),
+    }
 }
 
 /// `CUDAExecutionProvider` is `CUDA`: the rest is how ONNX Runtime spells it.

@@ -108,7 +108,8 @@ fn labels() -> Labels {
 
 #[test]
 fn status_of_a_working_service() {
-    insta::assert_snapshot!(plain(render::status(&status())));
+    let classes = (1..=43).map(|number| format!("sign {number}")).collect();
+    insta::assert_snapshot!(plain(render::status(&Status { classes, ..status() })));
 }
 
 #[test]

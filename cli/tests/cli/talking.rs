@@ -113,10 +113,20 @@ async fn waiting_ends_as_the_round_ends() {
 }
 
 #[tokio::test]
+async fn a_round_that_runs_already_is_waited_for() {
+    let stage = Stage::set(Play { ending: "promoted", looks: 3, ..Play::default() }).await;
+    assert_eq!(stage.tell(&["round", "start"]).await.code, 0);
+    let told = stage.tell(&["round", "wait", "--json"]).await;
+    assert_eq!((told.code, json(&told.stdout)["state"].as_str()), (0, Some("promoted")), "{}", told.stderr);
+    assert!(told.stderr.contains("round 1: training, 50 %"), "{}", told.stderr);
+}
+
+#[tokio::test]
 async fn an_interrupted_wait_leaves_the_round_running() {
     let stage = Stage::set(Play { looks: u32::MAX, ..Play::default() }).await;
     let told = stage.interrupt(&["round", "start", "--wait"], "training, 50 %").await;
     assert_eq!(told.code, 130);
+    assert!(told.stderr.contains("coftctl round wait 1"), "{}", told.stderr);
     assert!(told.stderr.contains("coftctl round cancel 1"), "{}", told.stderr);
     assert!(!stage.was_cancelled());
 }
@@ -124,8 +134,11 @@ async fn an_interrupted_wait_leaves_the_round_running() {
 #[tokio::test]
 async fn rounds_can_be_shown_and_cancelled() {
     let stage = Stage::set(Play { looks: u32::MAX, ..Play::default() }).await;
-    let told = stage.tell(&["round", "cancel"]).await;
-    assert_eq!(told.code, 1, "none is running");
+    for verb in ["cancel", "wait"] {
+        let told = stage.tell(&["round", verb]).await;
+        assert_eq!(told.code, 1, "none is running");
+        assert!(told.stderr.contains("no round is running"), "{}", told.stderr);
+    }
     assert_eq!(json(&stage.tell(&["round", "start", "--json"]).await.stdout)["round"], 1);
     assert_eq!(json(&stage.tell(&["round", "list", "--json"]).await.stdout)[0]["stage"], "training");
     assert_eq!(json(&stage.tell(&["round", "show", "--json"]).await.stdout)["remaining_seconds"], 12.5);

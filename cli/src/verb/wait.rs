@@ -1,0 +1,119 @@
+//! `coftctl round wait`, which `coftctl round start --wait` ends with as well.
+//!
+//! Waiting looks at the job a few times a second instead of following its signals: so a round that ended at once, a
+//! signal that came before anyone listened and a service that restarts in between are all the same case.
+
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::render;
+use crate::service::Service;
+use crate::view::Round;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+use tokio::time::MissedTickBehavior;
+
+/// Between two looks at the job (choice: a bar that moves smoothly).
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// Between two lines where no terminal can show a bar (choice).
+const LINE_EVERY: Duration = Duration::from_secs(5);
+/// How long the service may be away, as it is while it restarts (choice).
+const AWAY_AT_MOST: Duration = Duration::from_secs(30);
+
+pub async fn run(service: &Service, output: Output, round: u64) -> Result<Exit, Failure> {
+    let mut display = Display::new(round);
+    let end = tokio::select! {
+        end = follow(service, round, &mut display) => end?,
+        interrupt = tokio::signal::ctrl_c() => {
+            interrupt.map_err(Failure::Signal)?;
+            display.clear();
+            eprintln!(
+                "round {round} goes on without this command; to follow it again: coftctl round wait {round}, \
+                 to stop it: coftctl round cancel {round}"
+            );
+            return Ok(Exit::Interrupted);
+        }
+    };
+    display.clear();
+    output.document(&end, || render::outcome(&end))?;
+    Ok(exit(&end))
+}
+
+async fn follow(service: &Service, round: u64, display: &mut Display) -> Result<Round, Failure> {
+    let mut ticks = tokio::time::interval(LOOK_EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = Instant::now();
+    loop {
+        ticks.tick().await;
+        match service.round(round).await {
+            Ok(now) if !now.is_running() => return Ok(now),
+            Ok(now) => {
+                seen = Instant::now();
+                display.show(&now);
+            }
+            Err(Failure::Unreachable(_)) if seen.elapsed() < AWAY_AT_MOST => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+}
+
+fn exit(round: &Round) -> Exit {
+    match round.state.as_str() {
+        "promoted" => Exit::Done,
+        "kept" | "cancelled" | "interrupted" => Exit::NotTaken,
+        _ => Exit::Failed,
+    }
+}
+
+/// Standard error while a round runs: a bar on a terminal, a line now and then elsewhere.
+enum Display {
+    Bar(ProgressBar),
+    Lines { last: Option<(Instant, String)> },
+}
+
+impl Display {
+    fn new(round: u64) -> Self {
+        if !std::io::stderr().is_terminal() {
+            return Self::Lines { last: None };
+        }
+        Self::Bar(bar(round))
+    }
+
+    fn show(&mut self, round: &Round) {
+        let text = render::progress_line(round);
+        match self {
+            Self::Bar(bar) => {
+                bar.set_position((round.fraction * 1000.0) as u64);
+                bar.set_message(text);
+            }
+            Self::Lines { last } => {
+                let due = last.as_ref().is_none_or(|(at, line)| at.elapsed() >= LINE_EVERY && *line != text);
+                if due {
+                    eprintln!("round {}: {text}", round.round);
+                    *last = Some((Instant::now(), text));
+                }
+            }
+        }
+    }
+
+    fn clear(&self) {
+        if let Self::Bar(bar) = self {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar(round: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("round {prefix} {bar:24} {msg}").expect("a test makes this bar");
+    ProgressBar::new(1000).with_style(style).with_prefix(round.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bar_can_be_drawn() {
+        assert_eq!(bar(7).prefix(), "7");
+    }
+}
