@@ -21,9 +21,9 @@ pub struct Site {
 }
 
 /// How long a start may take; the machine may be busy.
-const START: Duration = Duration::from_secs(60);
+const START: Duration = Duration::from_secs(120);
 /// How long a polite stop may take.
-const STOP: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 
 impl Site {

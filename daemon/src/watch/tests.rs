@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 const QUIET: Duration = Duration::from_millis(300);
 /// Long enough for a loaded machine.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Camera {
     dir: TempDir,
