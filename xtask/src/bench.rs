@@ -2,6 +2,7 @@
 
 mod adapt;
 mod labelled_set;
+mod shift;
 
 #[derive(clap::Subcommand)]
 pub enum Command {

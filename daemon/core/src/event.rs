@@ -1,6 +1,7 @@
 //! What the trainer says while it works: one JSON object a line on its own file descriptor.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
@@ -30,6 +31,8 @@ pub enum Event {
 #[serde(rename_all = "kebab-case")]
 pub struct Progress {
     pub stage: Stage,
+    /// Iteration of Phase I, from 1; 1 in every other stage.
+    pub iteration: u32,
     /// Share of the whole round that is done; 0 to 1, never falling.
     pub fraction: f64,
     /// Image visits of this stage, done and planned.
@@ -38,7 +41,21 @@ pub struct Progress {
     pub images_per_second: f64,
     /// Seconds to the end of the round; absent until there is something to estimate it from.
     pub remaining_seconds: Option<f64>,
-    pub loss: Option<f64>,
+    /// The training step, where the stage trains.
+    pub training: Option<Training>,
+}
+
+/// Where a training stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Training {
+    /// Pass over the training images, from 1.
+    pub epoch: u32,
+    /// Optimiser steps done and planned.
+    pub step: u32,
+    pub steps: u32,
+    /// Terms of the last step's loss by name; `total` is what is minimised.
+    pub losses: BTreeMap<String, f64>,
 }
 
 /// The stages of a round, in order; a round may skip some.
@@ -96,7 +113,7 @@ mod tests {
         let failed = Event::Failed { kind: FailureKind::DiskFull, message: "m".into(), hint: "h".into() };
         let line = serde_json::to_string(&failed).unwrap();
         assert_eq!(line, r#"{"type":"failed","kind":"disk-full","message":"m","hint":"h"}"#);
-        let line = r#"{"type":"progress","stage":"phase1-model2","fraction":0.5,"images-done":1,"images-total":2,"images-per-second":3.0,"remaining-seconds":null,"loss":null}"#;
+        let line = r#"{"type":"progress","stage":"phase1-model2","iteration":1,"fraction":0.5,"images-done":1,"images-total":2,"images-per-second":3.0,"remaining-seconds":null,"training":{"epoch":2,"step":3,"steps":4,"losses":{"total":0.5}}}"#;
         let Event::Progress(progress) = serde_json::from_str(line).unwrap() else { panic!("not progress") };
         assert_eq!(progress.stage, Stage::Phase1Model2);
         assert_eq!(serde_json::to_string(&Event::Progress(progress)).unwrap(), line);

@@ -23,8 +23,8 @@ pub struct ClassReport {
     pub name: String,
     /// Pool images that zero-shot assigns to the class.
     pub zero_shot: u64,
-    /// Seeds of Phase I (at most K).
-    pub seeds: u64,
+    /// Seeds of Phase I (at most K), for each model.
+    pub seeds: [u64; 2],
     /// Pairs kept for each model's Phase II.
     pub clean: [u64; 2],
     /// Pool images that the deployed model assigns to the class.
@@ -37,10 +37,25 @@ pub struct ClassReport {
 pub struct Adaptation {
     /// Share of the pool that the other model confirmed, for each model's labels.
     pub clean_fraction: [f64; 2],
-    /// Share of the pool on which the two final models predict the same class.
+    /// Share of the pool on which the two models of Phase II predict the same class.
     pub agreement: f64,
-    /// Share of the pool whose prediction a flip and a shifted crop leave unchanged, for each final model.
-    pub stability: [f64; 2],
-    /// The run that was deployed, 1 or 2: the more stable one, run 1 on a tie.
-    pub deployed: u8,
+    /// Everything that could be deployed, in the order in which it came about; the first is zero-shot.
+    pub candidates: Vec<CandidateSigns>,
+    /// Name of the one that is.
+    pub deployed: String,
+}
+
+/// What can be told of a model without labels, over the pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CandidateSigns {
+    pub name: String,
+    /// Share of the images whose class a shifted crop leaves unchanged; 0 to 1.
+    pub stability: f64,
+    /// Mean of the largest probability minus the next; 0 to 1.
+    pub margin: f64,
+    /// Share of the images on which it agrees with zero-shot; 0 to 1.
+    pub kept: f64,
+    /// Total variation distance between its class shares and zero-shot's; 0 to 1.
+    pub shift: f64,
 }

@@ -6,16 +6,29 @@
 /// (method, Phase I step 2). A class with fewer candidates contributes fewer.
 ///
 /// `labels` [N] are class positions below `classes`; `confidence` [N] is any score that orders them. Returns the chosen
-/// image positions of each class, best first; ties go to the earlier image.
-pub fn seeds(labels: &[usize], confidence: &[f32], classes: usize, k: usize) -> Vec<Vec<usize>> {
+/// image positions of each class, best first; ties go to the earlier image. `given` [N] are the user's own labels: such an
+/// image is a seed of its class whatever the model believes, beside the `k`, and of no other.
+pub fn seeds(
+    labels: &[usize],
+    confidence: &[f32],
+    given: &[Option<usize>],
+    classes: usize,
+    k: usize,
+) -> Vec<Vec<usize>> {
     assert_eq!(labels.len(), confidence.len(), "one confidence a label");
+    assert_eq!(labels.len(), given.len(), "one label of the user's, or none, an image");
     let mut chosen = vec![Vec::new(); classes];
-    for (image, &label) in labels.iter().enumerate() {
+    for (image, &label) in labels.iter().enumerate().filter(|(image, _)| given[*image].is_none()) {
         chosen[label].push(image);
     }
     for images in &mut chosen {
         images.sort_by(|&a, &b| confidence[b].total_cmp(&confidence[a]).then(a.cmp(&b)));
         images.truncate(k);
+    }
+    for (image, label) in given.iter().enumerate() {
+        if let Some(label) = *label {
+            chosen[label].push(image);
+        }
     }
     chosen
 }
@@ -42,8 +55,11 @@ mod tests {
 
     #[test]
     fn the_most_confident_of_each_class_are_kept() {
-        let chosen = seeds(&[0, 1, 0, 0, 3], &[0.2, 0.9, 0.8, 0.8, 0.1], 4, 2);
+        let (labels, confidence) = ([0, 1, 0, 0, 3], [0.2, 0.9, 0.8, 0.8, 0.1]);
+        let chosen = seeds(&labels, &confidence, &[None; 5], 4, 2);
         assert_eq!(chosen, [vec![2, 3], vec![1], vec![], vec![4]]);
+        let chosen = seeds(&labels, &confidence, &[Some(2), None, Some(0), None, None], 4, 1);
+        assert_eq!(chosen, [vec![3, 2], vec![1], vec![0], vec![4]], "the user's own come on top");
     }
 
     #[test]
@@ -66,8 +82,8 @@ mod tests {
             let at = |i: usize| (i + turn) % n;
             let turned_labels: Vec<_> = (0..n).map(|i| labels[at(i)]).collect();
             let turned_confidence: Vec<_> = (0..n).map(|i| confidence[at(i)]).collect();
-            let plain = seeds(&labels, &confidence, 5, k);
-            let turned: Vec<Vec<usize>> = seeds(&turned_labels, &turned_confidence, 5, k)
+            let plain = seeds(&labels, &confidence, &vec![None; n], 5, k);
+            let turned: Vec<Vec<usize>> = seeds(&turned_labels, &turned_confidence, &vec![None; n], 5, k)
                 .into_iter().map(|c| c.into_iter().map(at).collect()).collect();
             prop_assert_eq!(plain, turned);
         }

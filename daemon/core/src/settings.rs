@@ -60,8 +60,15 @@ fn minimum_steps() -> u32 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Phase1 {
-    /// K, the most confident images kept of each predicted class; ≥ 1. The paper gives no value; 16 [choice].
+    /// K, the most confident images kept of each predicted class, whatever the pool; ≥ 1. The paper gives no value;
+    /// 16 [choice].
     pub seeds_per_class: u32,
+    /// K grows with the pool: at least this share of N/C, the images that a class would have in a balanced pool; 0 to 1.
+    pub seed_share: f64,
+    /// R, iterations of Phase I in CoFT+, the first included; ≥ 1. CoFT itself has one. 3 [choice].
+    pub iterations: u32,
+    /// How the complement label is drawn.
+    pub complement: Complement,
     /// Where the context starts. The paper does not say; DeFT starts at random. `template` [choice].
     pub context: ContextInit,
     /// M, learnable context vectors of each prompt where the context starts at random; ≥ 1. 16 [DeFT].
@@ -94,6 +101,16 @@ pub enum ContextInit {
     Template,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Complement {
+    /// Uniform over the other classes [paper].
+    Uniform,
+    /// With the probability that the labelling model gives to each other class: the classes that the image could be
+    /// mistaken for, so that the margin learns to tell those apart.
+    Likely,
+}
+
 /// Phase II: the whole image encoder and a linear head on the clean pairs (Eq. 7).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -104,6 +121,11 @@ pub struct Phase2 {
     pub flip: bool,
     /// Where the head starts. `text` [choice]: a class without clean images then keeps its zero-shot row.
     pub head: HeadInit,
+    /// Blocks of the image encoder, from the input, that stay as pretrained together with the patch embedding; 0 trains
+    /// everything [paper].
+    pub frozen_blocks: u32,
+    /// Momentum contrast; in CoFT+ alone.
+    pub contrast: Contrast,
     /// Learning rate 5e-4, 10 epochs of 64 [DeFT]; at least 500 steps [choice].
     pub sgd: Sgd,
 }
@@ -117,10 +139,33 @@ pub enum HeadInit {
     Random,
 }
 
+/// Momentum contrast over all images (Eq. 8 to 10).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Contrast {
+    /// γ, its weight beside the supervised loss; ≥ 0. 0.1 [choice].
+    pub weight: f64,
+    /// μ, of the averaged key encoder; 0 to 1, without 1. 0.999 [choice].
+    pub momentum: f64,
+    /// τ′; > 0. 0.07 [choice].
+    pub temperature: f64,
+    /// Most past keys that are kept; half the pool where that is less. 8192 [choice].
+    pub queue: u32,
+}
+
+impl Default for Contrast {
+    fn default() -> Self {
+        Self { weight: 0.1, momentum: 0.999, temperature: 0.07, queue: 8192 }
+    }
+}
+
 impl Default for Phase1 {
     fn default() -> Self {
         Self {
             seeds_per_class: 16,
+            seed_share: 0.0,
+            iterations: 3,
+            complement: Complement::Uniform,
             context: ContextInit::Template,
             context_tokens: 16,
             context_deviation: 0.02,
@@ -137,7 +182,14 @@ impl Default for Phase1 {
 
 impl Default for Phase2 {
     fn default() -> Self {
-        Self { crop_scale: 0.8, flip: true, head: HeadInit::Text, sgd: Sgd::at(5e-4) }
+        Self {
+            crop_scale: 0.8,
+            flip: true,
+            head: HeadInit::Text,
+            frozen_blocks: 0,
+            contrast: Contrast::default(),
+            sgd: Sgd::at(5e-4),
+        }
     }
 }
 
@@ -145,15 +197,22 @@ impl Settings {
     /// The first setting that is out of its range: its key, and what it has to be.
     pub fn fault(&self) -> Option<(String, &'static str)> {
         let Self { phase1, phase2 } = self;
+        let contrast = &phase2.contrast;
         let positive = |value: f64| value > 0.0 && value.is_finite();
         let share = |value: f64| value > 0.0 && value <= 1.0;
         let rules = [
             ("phase1.seeds-per-class", phase1.seeds_per_class >= 1, "use 1 or more"),
+            ("phase1.seed-share", (0.0..=1.0).contains(&phase1.seed_share), "use 0 to 1"),
+            ("phase1.iterations", phase1.iterations >= 1, "use 1 or more"),
             ("phase1.context-tokens", phase1.context_tokens >= 1, "use 1 or more"),
             ("phase1.context-deviation", positive(phase1.context_deviation), "use a number above 0"),
             ("phase1.visual-tokens", phase1.visual_tokens >= 1, "use 1 or more"),
             ("phase1.lambda", phase1.lambda >= 0.0 && phase1.lambda.is_finite(), "use 0 or more"),
             ("phase1.crop-scale", share(phase1.crop_scale), "use a number above 0, up to 1"),
+            ("phase2.contrast.weight", contrast.weight >= 0.0 && contrast.weight.is_finite(), "use 0 or more"),
+            ("phase2.contrast.momentum", (0.0..1.0).contains(&contrast.momentum), "use 0 to 1, without 1"),
+            ("phase2.contrast.temperature", positive(contrast.temperature), "use a number above 0"),
+            ("phase2.contrast.queue", contrast.queue >= 1, "use 1 or more"),
             ("phase2.crop-scale", share(phase2.crop_scale), "use a number above 0, up to 1"),
         ];
         let own = rules.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, rule)| (key.to_owned(), rule));
@@ -164,6 +223,14 @@ impl Settings {
                 Some((format!("{phase}.sgd.{key}"), rule))
             })
         })
+    }
+}
+
+impl Phase1 {
+    /// K for a pool of `images` in `classes` classes.
+    pub fn seeds(&self, images: usize, classes: usize) -> usize {
+        let balanced = images as f64 / classes.max(1) as f64;
+        (self.seeds_per_class as usize).max((self.seed_share * balanced) as usize)
     }
 }
 

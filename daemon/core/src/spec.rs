@@ -1,12 +1,12 @@
 //! What the daemon hands to the trainer: `spec.json`, everything a round may read and the one directory it may write.
 
-use crate::ids::{ImageId, RoundId};
+use crate::ids::{ClassId, ImageId, RoundId};
 use crate::settings::Settings;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Version of [`RoundSpec`] and of the events; the trainer refuses any other.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -18,8 +18,15 @@ pub struct RoundSpec {
     pub model_dir: PathBuf,
     /// Class names in label order.
     pub classes: Vec<String>,
-    /// Prompt of the zero-shot labels; `{}` stands for the class name.
+    /// Where Phase II trains another, usually smaller, CLIP than the one that labels and filters: that one's directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub student_dir: Option<PathBuf>,
+    /// Prompt of the learnable context, and of the zero-shot labels too where there are no `templates`; `{}` stands for
+    /// the class name.
     pub template: String,
+    /// Prompts whose text features are averaged for the zero-shot labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub templates: Vec<Template>,
     /// The unlabelled pool; empty for [`Method::ZeroShot`] alone.
     pub images: Vec<PoolImage>,
     /// Seeds every random draw; the same spec on the CPU gives the same candidate.
@@ -41,6 +48,14 @@ pub enum Method {
     /// No training: the pretrained encoder with the class names' text features as its head.
     ZeroShot,
     Coft,
+    /// CoFT with iterated Phase I and momentum contrast in Phase II.
+    CoftPlus,
+    /// For comparison: text prompts alone, tuned on the seeds (after UPL, arXiv 2204.03649).
+    Upl,
+    /// For comparison: Phase II on every zero-shot label.
+    SelfTraining,
+    /// For comparison: Phase II on the labels that the images carry.
+    Oracle,
 }
 
 impl Method {
@@ -49,6 +64,10 @@ impl Method {
         match self {
             Method::ZeroShot => "zero-shot",
             Method::Coft => "coft",
+            Method::CoftPlus => "coft-plus",
+            Method::Upl => "upl",
+            Method::SelfTraining => "self-training",
+            Method::Oracle => "oracle",
         }
     }
 }
@@ -67,6 +86,18 @@ pub struct PoolImage {
     pub id: ImageId,
     /// Any image file; the daemon passes its cached canonical pixels.
     pub path: PathBuf,
+    /// The user's own label: position of the class. It teaches in both phases and is never filtered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<ClassId>,
+}
+
+/// A line of a template file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Template {
+    /// From 1.
+    pub line: usize,
+    pub text: String,
 }
 
 /// Asks for answers on images that are never trained on. No label crosses this border in either direction.

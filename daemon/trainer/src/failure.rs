@@ -16,6 +16,8 @@ pub enum Failure {
     Checkpoint(#[from] CheckpointError),
     #[error(transparent)]
     Pool(#[from] PoolError),
+    #[error("template on line {line}: {cause}")]
+    Template { line: usize, cause: CheckpointError },
     #[error("no image was predicted as any class")]
     NoSeeds,
     #[error("the loss is not finite in stage {}, step {step}", stage.as_str())]
@@ -30,6 +32,11 @@ pub enum Failure {
     Panic(String),
 }
 
+/// Whether libtorch's message tells of an allocation that failed.
+pub fn is_out_of_memory(message: &str) -> bool {
+    message.contains("not enough memory") || message.contains("out of memory")
+}
+
 impl Failure {
     /// Wraps an error met while writing to `path`.
     pub fn write(path: &Path) -> impl FnOnce(io::Error) -> Failure {
@@ -40,15 +47,13 @@ impl Failure {
     pub fn kind(&self) -> FailureKind {
         match self {
             Failure::Spec { .. } | Failure::Device(_) => FailureKind::BadSpec,
-            Failure::Checkpoint(_) => FailureKind::BadModel,
+            Failure::Checkpoint(_) | Failure::Template { .. } => FailureKind::BadModel,
             Failure::Pool(_) => FailureKind::BadImages,
             Failure::NoSeeds => FailureKind::NoSeeds,
             Failure::NonFinite { .. } => FailureKind::NonFinite,
             Failure::Write { cause, .. } if cause.kind() == io::ErrorKind::StorageFull => FailureKind::DiskFull,
             Failure::Stop(Stop::Cancelled) => FailureKind::Cancelled,
-            Failure::Panic(why) if why.contains("not enough memory") || why.contains("out of memory") => {
-                FailureKind::OutOfMemory
-            }
+            Failure::Panic(why) if is_out_of_memory(why) => FailureKind::OutOfMemory,
             Failure::Write { .. } | Failure::Stop(_) | Failure::Panic(_) => FailureKind::Internal,
         }
     }

@@ -2,14 +2,20 @@
 //!
 //! Reads a spec, writes events, leaves a candidate directory. It knows neither the catalogue nor the active model.
 
+mod adapt;
+mod baselines;
 mod checkpoint;
+mod choice;
 mod clip;
 mod diagnostics;
 mod export;
 mod failure;
+mod fit;
 #[cfg(test)]
 mod fixture;
+mod journal;
 mod loss;
+mod model;
 mod phase1;
 mod phase2;
 mod pool;

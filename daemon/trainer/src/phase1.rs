@@ -5,57 +5,103 @@
 use crate::checkpoint::Checkpoint;
 use crate::clip::{argmax, normalised, to_f32};
 use crate::failure::Failure;
+use crate::fit::{self, Desk, Objective, Plan};
 use crate::loss;
-use crate::pool::{Pool, Visits};
+use crate::pool::{Batch, Pool, Visits};
 use crate::progress::Reporter;
 use crate::prompts::{ClassTokens, Prompts};
 use crate::random;
-use crate::round::Trainee;
-use crate::sgd::Sgd;
 use coft_core::event::Stage;
-use coft_core::settings::Phase1;
+use coft_core::settings::{Complement, Phase1};
+use coft_core::spec::Template;
 use rand::Rng;
-use tch::{Tensor, no_grad};
+use rand::distr::Distribution;
+use rand::distr::weighted::WeightedIndex;
+use std::ops::Range;
+use tch::{Kind, Tensor, no_grad};
 
 /// Images of one forward pass without gradients.
 pub const SCORING_BATCH: usize = 128;
 
+/// What a model believes of the pool.
+#[derive(Clone, Debug, Default)]
+pub struct Labels {
+    /// argmax p(k|x); a label that the user gave stands in its place. [N]
+    pub classes: Vec<usize>,
+    /// max p(k|x). [N]
+    pub confidence: Vec<f32>,
+    /// p(k|x), N × C row-major.
+    pub probabilities: Vec<f32>,
+}
+
+impl Labels {
+    fn add(&mut self, logits: &Tensor) {
+        let probabilities = logits.softmax(-1, Kind::Float);
+        self.classes.extend(argmax(logits));
+        self.confidence.extend(to_f32(&probabilities.amax([-1i64].as_slice(), false)));
+        self.probabilities.extend(to_f32(&probabilities));
+    }
+
+    /// The user's own labels are never doubted.
+    pub fn correct(&mut self, given: &[Option<usize>]) {
+        for (class, given) in self.classes.iter_mut().zip(given) {
+            *class = given.unwrap_or(*class);
+        }
+    }
+}
+
 /// Zero-shot answers on the pool (Eq. 1).
 #[derive(Debug)]
 pub struct ZeroShot {
-    /// argmax p(k|x). [N]
-    pub labels: Vec<usize>,
-    /// max p(k|x). [N]
-    pub confidence: Vec<f32>,
+    pub labels: Labels,
     /// Mean length of the image embeddings before normalisation.
     pub embedding_norm: f64,
 }
 
 /// A model's answers on the pool under its tuned prompts.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Scores {
-    /// argmax s⁺. [N]
-    pub labels: Vec<usize>,
+    pub labels: Labels,
     /// s⁺, N × C row-major.
     pub positive: Vec<f32>,
     /// s⁻, N × C row-major.
     pub negative: Vec<f32>,
 }
 
-/// The seeds of Phase I: positions in the pool and, for each image of the pool, its pseudo-label.
-#[derive(Debug)]
-pub struct Seeds<'a> {
-    pub images: &'a [usize],
-    pub labels: &'a [usize],
-    pub classes: usize,
+/// What one tuning starts from and learns.
+#[derive(Clone, Copy, Debug)]
+pub struct PromptTuning<'a> {
+    pub checkpoint: &'a Checkpoint,
+    pub pool: &'a Pool<'a>,
+    pub tokens: &'a ClassTokens,
+    pub settings: &'a Phase1,
+    pub seed: u64,
+    /// 1 or 2.
+    pub model: usize,
+    /// From 1.
+    pub iteration: u32,
 }
 
-/// The normalised text features t(c) of the template: [C, D].
-pub fn text_features(checkpoint: &Checkpoint, template: &str, classes: &[String]) -> Result<Tensor, Failure> {
-    let prompts = checkpoint.prompts(template, classes, 0)?;
-    let (ids, ends) = crate::clip::text::padded(&prompts, checkpoint.device);
-    // Nothing is trained here.
-    Ok(no_grad(|| normalised(&checkpoint.text.embed(&checkpoint.text.token_embeddings(&ids), &ends))))
+/// S*: positions in the pool, and the labels of every image of the pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Seeds<'a> {
+    pub images: &'a [usize],
+    pub labels: &'a Labels,
+}
+
+/// The normalised text features t(c): [C, D]; several templates are averaged, and the average normalised again.
+pub fn text_features(checkpoint: &Checkpoint, templates: &[Template], classes: &[String]) -> Result<Tensor, Failure> {
+    let mut sum: Option<Tensor> = None;
+    for template in templates {
+        let prompts = checkpoint
+            .prompts(&template.text, classes, 0)
+            .map_err(|cause| Failure::Template { line: template.line, cause })?;
+        let (ids, ends) = crate::clip::text::padded(&prompts, checkpoint.device);
+        // Nothing is trained here.
+        let features = no_grad(|| normalised(&checkpoint.text.embed(&checkpoint.text.token_embeddings(&ids), &ends)));
+        sum = Some(sum.map_or(features.shallow_clone(), |sum| sum + features));
+    }
+    Ok(normalised(&sum.expect("a round has a template")))
 }
 
 /// Eq. 1 over the whole pool.
@@ -65,17 +111,13 @@ pub fn zero_shot(
     pool: &Pool,
     reporter: &mut Reporter,
 ) -> Result<ZeroShot, Failure> {
-    let mut answer = ZeroShot { labels: Vec::new(), confidence: Vec::new(), embedding_norm: 0.0 };
-    let everything: Vec<usize> = (0..pool.len()).collect();
-    for chunk in everything.chunks(SCORING_BATCH) {
+    let mut answer = ZeroShot { labels: Labels::default(), embedding_norm: 0.0 };
+    for chunk in pool.everything().chunks(SCORING_BATCH) {
         no_grad(|| {
             let embedding = checkpoint.vision.embed(&pool.batch(chunk), None);
             let norms = embedding.norm_scalaropt_dim(2.0, -1, false);
             answer.embedding_norm += to_f32(&norms).iter().map(|&n| f64::from(n)).sum::<f64>();
-            let logits = normalised(&embedding).matmul(&text.tr()) * checkpoint.logit_scale;
-            answer.labels.extend(argmax(&logits));
-            let probabilities = logits.softmax(-1, tch::Kind::Float);
-            answer.confidence.extend(to_f32(&probabilities.amax([-1i64].as_slice(), false)));
+            answer.labels.add(&(normalised(&embedding).matmul(&text.tr()) * checkpoint.logit_scale));
         });
         reporter.advance(chunk.len() as u64, None)?;
     }
@@ -83,67 +125,116 @@ pub fn zero_shot(
     Ok(answer)
 }
 
-/// Tunes one model's prompts on the seeds.
-pub fn tune(
-    trainee: Trainee,
-    tokens: &ClassTokens,
-    seeds: &Seeds,
-    settings: &Phase1,
-    reporter: &mut Reporter,
-) -> Result<Prompts, Failure> {
-    let Trainee { checkpoint, pool, seed, model } = trainee;
-    let stage = if model == 1 { Stage::Phase1Model1 } else { Stage::Phase1Model2 };
-    let prompts = Prompts::new(checkpoint, tokens, settings, seed, model);
-    let steps = settings.sgd.steps(seeds.images.len());
-    let mut sgd = Sgd::new(prompts.parameters(), &settings.sgd, steps);
-    let mut complements = random::stream(seed, &format!("complements of model {model}"));
-    let visits = Visits {
-        images: seeds.images,
-        batch: settings.sgd.batch as usize,
-        steps,
-        crop_scale: settings.crop_scale,
-        flip: settings.flip,
-        seed,
-        name: &format!("phase 1 of model {model}"),
-    };
-    let mut step = 0;
-    pool.train(&visits, |positions, pixels| {
-        let labels: Vec<i64> = positions.iter().map(|&i| seeds.labels[i] as i64).collect();
-        let others: Vec<i64> = labels.iter().map(|&y| complement(&mut complements, y, seeds.classes)).collect();
-        let labels = Tensor::from_slice(&labels).to_device(checkpoint.device);
-        let others = Tensor::from_slice(&others).to_device(checkpoint.device);
-
-        let (loss1, loss2) =
-            losses(checkpoint, &prompts, tokens, &pixels, (&labels, &others), settings.detach_negative);
-        let loss = loss1 + loss2 * settings.lambda;
-        let value = loss.double_value(&[]);
-        if !value.is_finite() {
-            return Err(Failure::NonFinite { stage, step });
+impl PromptTuning<'_> {
+    /// Tunes one model's prompts on the seeds, from fresh prompts over the pretrained weights.
+    pub fn run(&self, seeds: &Seeds, desk: &mut Desk) -> Result<Prompts, Failure> {
+        let Self { settings, seed, model, iteration, .. } = *self;
+        let name = format!("phase 1 of model {model}, iteration {iteration}");
+        if let Some(prompts) = desk.journal.result(&name).and_then(Prompts::from_named) {
+            return Ok(prompts);
         }
-        sgd.step(&loss);
-        step += 1;
-        Ok(reporter.advance(positions.len() as u64, Some(value))?)
-    })?;
-    Ok(prompts)
+        let plan = Plan {
+            stage: if model == 1 { Stage::Phase1Model1 } else { Stage::Phase1Model2 },
+            visits: Visits {
+                images: seeds.images,
+                batch: settings.sgd.batch as usize,
+                crop_scale: settings.crop_scale,
+                flip: settings.flip,
+                views: 1,
+                seed,
+                name: name.clone(),
+            },
+            sgd: &settings.sgd,
+            steps: settings.sgd.steps(seeds.images.len()),
+        };
+        let make = || Tuning {
+            task: *self,
+            labels: seeds.labels,
+            prompts: Prompts::new(self.checkpoint, self.tokens, settings, seed, &name),
+            name: &name,
+        };
+        let prompts = fit::fit(&plan, self.pool, desk, make)?.prompts;
+        desk.journal.keep_result(&name, &prompts.named())?;
+        Ok(prompts)
+    }
+
+    /// Labels and similarities of the whole pool under tuned prompts.
+    pub fn score(&self, prompts: &Prompts, reporter: &mut Reporter) -> Result<Scores, Failure> {
+        let Self { checkpoint, pool, .. } = *self;
+        let (t_positive, t_negative) = no_grad(|| prompts.text(checkpoint, self.tokens));
+        let mut scores = Scores::default();
+        for chunk in pool.everything().chunks(SCORING_BATCH) {
+            no_grad(|| {
+                let image = prompts.image(checkpoint, &pool.batch(chunk));
+                let positive = image.matmul(&t_positive.tr());
+                scores.labels.add(&(&positive * checkpoint.logit_scale));
+                scores.positive.extend(to_f32(&positive));
+                scores.negative.extend(to_f32(&image.matmul(&t_negative.tr())));
+            });
+            reporter.advance(chunk.len() as u64, None)?;
+        }
+        Ok(scores)
+    }
+}
+
+struct Tuning<'a> {
+    task: PromptTuning<'a>,
+    labels: &'a Labels,
+    prompts: Prompts,
+    name: &'a str,
+}
+
+impl Objective for Tuning<'_> {
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.prompts.named()
+    }
+
+    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
+        let PromptTuning { checkpoint, settings, seed, .. } = self.task;
+        let mut rng = random::stream(seed, &format!("{}, complements of step {}", self.name, batch.step));
+        let classes = self.labels.probabilities.len() / self.labels.classes.len();
+        let labels: Vec<usize> = batch.positions.iter().map(|&i| self.labels.classes[i]).collect();
+        let complements: Vec<i64> = batch
+            .positions
+            .iter()
+            .zip(&labels)
+            .map(|(&i, &label)| match settings.complement {
+                Complement::Uniform => uniform(&mut rng, label, classes) as i64,
+                Complement::Likely => {
+                    likely(&mut rng, label, &self.labels.probabilities[i * classes..(i + 1) * classes]) as i64
+                }
+            })
+            .collect();
+        let labels: Vec<i64> = labels.iter().map(|&y| y as i64).collect();
+        let on = |values: &[i64]| Tensor::from_slice(&values[part.clone()]).to_device(checkpoint.device);
+        let pixels = batch.views[0].narrow(0, part.start as i64, part.len() as i64);
+        let (supervised, negative) =
+            losses(&self.task, &self.prompts, &pixels, (&on(&labels), &on(&complements)));
+        let share = part.len() as f64 / batch.positions.len() as f64;
+        let mut terms = vec![("supervised", supervised * share)];
+        if settings.lambda > 0.0 {
+            terms.push(("negative", negative * (settings.lambda * share)));
+        }
+        terms
+    }
 }
 
 /// L1 (Eq. 4) and L2 (Eq. 6) of a batch: pixels [B, 3, S, S], labels and complement labels [B].
 ///
-/// L2 reaches the visual prompts too, unless `detach`, an ablation, leaves it to the text prompts.
+/// L2 reaches the visual prompts too, unless `detach-negative`, an ablation, leaves it to the text prompts.
 fn losses(
-    checkpoint: &Checkpoint,
+    task: &PromptTuning,
     prompts: &Prompts,
-    tokens: &ClassTokens,
     pixels: &Tensor,
     (labels, others): (&Tensor, &Tensor),
-    detach: bool,
 ) -> (Tensor, Tensor) {
+    let checkpoint = task.checkpoint;
     let scale = checkpoint.logit_scale;
-    let (t_positive, t_negative) = prompts.text(checkpoint, tokens); // [C, D] each
+    let (t_positive, t_negative) = prompts.text(checkpoint, task.tokens); // [C, D] each
     let image = prompts.image(checkpoint, pixels); // [B, D]
     let positive = image.matmul(&t_positive.tr()); // [B, C]
     let supervised = loss::supervised(&positive, labels, scale);
-    let (positive, image) = if detach {
+    let (positive, image) = if task.settings.detach_negative {
         // The ablation: the negative loss teaches the text prompts alone.
         let image = image.detach();
         (image.matmul(&t_positive.tr()), image)
@@ -155,33 +246,18 @@ fn losses(
 }
 
 /// A class other than `label`, uniform over them.
-fn complement(rng: &mut impl Rng, label: i64, classes: usize) -> i64 {
-    let other = rng.random_range(0..classes as i64 - 1);
+fn uniform(rng: &mut impl Rng, label: usize, classes: usize) -> usize {
+    let other = rng.random_range(0..classes - 1);
     if other >= label { other + 1 } else { other }
 }
 
-/// Labels and similarities of the whole pool under tuned prompts.
-pub fn score(
-    checkpoint: &Checkpoint,
-    tokens: &ClassTokens,
-    prompts: &Prompts,
-    pool: &Pool,
-    reporter: &mut Reporter,
-) -> Result<Scores, Failure> {
-    let (t_positive, t_negative) = no_grad(|| prompts.text(checkpoint, tokens));
-    let mut scores = Scores { labels: Vec::new(), positive: Vec::new(), negative: Vec::new() };
-    let everything: Vec<usize> = (0..pool.len()).collect();
-    for chunk in everything.chunks(SCORING_BATCH) {
-        no_grad(|| {
-            let image = prompts.image(checkpoint, &pool.batch(chunk));
-            let positive = image.matmul(&t_positive.tr());
-            scores.labels.extend(argmax(&positive));
-            scores.positive.extend(to_f32(&positive));
-            scores.negative.extend(to_f32(&image.matmul(&t_negative.tr())));
-        });
-        reporter.advance(chunk.len() as u64, None)?;
+/// A class other than `label`, drawn by `probabilities` [C]; uniform where the label has all of them.
+fn likely(rng: &mut impl Rng, label: usize, probabilities: &[f32]) -> usize {
+    let others = probabilities.iter().enumerate().map(|(class, &p)| if class == label { 0.0 } else { p });
+    match WeightedIndex::new(others) {
+        Ok(law) => law.sample(rng),
+        Err(_) => uniform(rng, label, probabilities.len()),
     }
-    Ok(scores)
 }
 
 #[cfg(test)]

@@ -1,180 +1,241 @@
-//! Phase II: the whole image encoder and a linear head, trained on the clean pairs (Eq. 7).
+//! Phase II: the whole image encoder and a linear head, trained on the clean pairs (Eq. 7); in CoFT+ with momentum contrast
+//! over all images beside it (Eq. 8 to 10).
 //!
-//! N images of the pool, C classes, B images of a batch, W encoder width, D embedding width.
+//! N images of the pool, C classes, B images of a batch, W encoder width, Q keys of the queue.
 
 use crate::checkpoint::Checkpoint;
-use crate::clip::{Tensors, VisionTower};
+use crate::clip::{Tensors, VisionTower, normalised};
 use crate::failure::Failure;
-use crate::pool::Visits;
-use crate::progress::Reporter;
-use crate::random;
-use crate::round::Trainee;
-use crate::sgd::Sgd;
+use crate::fit::{self, Desk, Objective, Plan};
+use crate::model::Weights;
+use crate::pool::{Batch, Pool, Visits};
 use coft_core::event::Stage;
-use coft_core::settings::{HeadInit, Phase2};
-use tch::{Reduction, Tensor};
+use coft_core::settings::{Contrast, Phase2};
+use std::collections::BTreeMap;
+use std::ops::Range;
+use tch::{Kind, Reduction, Tensor, no_grad};
 
-/// An image encoder with the head that makes it a classifier.
-#[derive(Debug)]
-pub struct Model {
-    pub encoder: VisionTower,
-    pub head: Head,
-}
-
-#[derive(Debug)]
-pub enum Head {
-    /// f(v) = Wv + b on the class token before projection: weight [C, W], bias [C].
-    Linear { weight: Tensor, bias: Tensor },
-    /// Scaled cosine similarity with text features, 1/τ included: [C, D].
-    Text { features: Tensor },
-}
-
-/// The clean pairs of one model: positions in the pool and the label of every image of the pool.
-#[derive(Debug)]
+/// The clean pairs of one model: which images of the pool teach, and the label of every image.
+#[derive(Clone, Copy, Debug)]
 pub struct Clean<'a> {
-    pub images: &'a [usize],
+    /// [N]
+    pub kept: &'a [bool],
+    /// [N]
     pub labels: &'a [usize],
 }
 
-/// What the head starts from.
-#[derive(Debug)]
-pub struct Start<'a> {
-    /// Normalised text features of the class names. [C, D]
+/// One fine-tuning.
+#[derive(Clone, Copy, Debug)]
+pub struct FineTuning<'a> {
+    pub checkpoint: &'a Checkpoint,
+    pub pool: &'a Pool<'a>,
+    /// Normalised text features of the class names, where the head starts. [C, D]
     pub text: &'a Tensor,
     /// Mean length of the pool's image embeddings before normalisation.
     pub embedding_norm: f64,
+    pub settings: &'a Phase2,
+    /// Momentum contrast, in CoFT+.
+    pub contrast: bool,
+    pub seed: u64,
+    /// 1 or 2.
+    pub model: usize,
 }
 
-impl Model {
-    /// The pretrained classifier: no training, text features as the head.
-    pub fn zero_shot(checkpoint: &Checkpoint, text: &Tensor) -> Result<Self, Failure> {
-        let encoder = VisionTower::new(&checkpoint.config, &checkpoint.tensors)
-            .expect("the checkpoint was loaded with these shapes");
-        Ok(Self { encoder, head: Head::Text { features: text * checkpoint.logit_scale } })
+impl FineTuning<'_> {
+    /// Where training starts, and what a model without any clean pair stays.
+    pub fn start(&self) -> Weights {
+        Weights::pretrained(self.checkpoint, self.text, self.embedding_norm)
     }
 
-    /// Logits of pixels: [B, 3, S, S] → [B, C].
-    pub fn logits(&self, pixels: &Tensor) -> Tensor {
-        self.head.logits(&self.encoder, &self.encoder.class_token(pixels, None))
+    /// Images of a training, the images that a step is drawn from.
+    pub fn visited(&self, clean: &Clean) -> Vec<usize> {
+        (0..clean.kept.len()).filter(|&i| clean.kept[i] || self.contrast).collect()
     }
 
-    /// What the served graph computes: logits [B, C], probabilities [B, C], and the normalised head input as embedding.
-    pub fn answers(&self, pixels: &Tensor) -> (Tensor, Tensor, Tensor) {
-        let class = self.encoder.class_token(pixels, None);
-        let logits = self.head.logits(&self.encoder, &class);
-        let embedding = match &self.head {
-            Head::Linear { .. } => crate::clip::normalised(&class),
-            Head::Text { .. } => crate::clip::normalised(&class.linear(&self.encoder.projection, None::<&Tensor>)),
+    /// Fine-tunes one model on its clean pairs, from the pretrained weights.
+    ///
+    /// Without any clean pair the model stays as it was: a mean over nothing is not a number.
+    pub fn run(&self, clean: &Clean, desk: &mut Desk) -> Result<Weights, Failure> {
+        let stage = if self.model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 };
+        let name = format!("phase 2 of model {}", self.model);
+        if let Some(weights) = desk.journal.result(&name).and_then(Weights::from_named) {
+            return Ok(weights);
+        }
+        if !clean.kept.contains(&true) {
+            return Ok(self.start());
+        }
+        let images = self.visited(clean);
+        let plan = Plan {
+            stage,
+            visits: Visits {
+                images: &images,
+                batch: self.settings.sgd.batch as usize,
+                crop_scale: self.settings.crop_scale,
+                flip: self.settings.flip,
+                views: if self.contrast { 2 } else { 1 },
+                seed: self.seed,
+                name: name.clone(),
+            },
+            sgd: &self.settings.sgd,
+            steps: self.settings.sgd.steps(images.len()),
         };
-        let probabilities = logits.softmax(-1, tch::Kind::Float);
-        (logits, probabilities, embedding)
+        let tuned = fit::fit(&plan, self.pool, desk, || Tuning::new(self, clean, &name))?.weights;
+        desk.journal.keep_result(&name, &tuned.named())?;
+        Ok(tuned)
     }
 }
 
-impl Head {
-    fn logits(&self, encoder: &VisionTower, class: &Tensor) -> Tensor {
-        match self {
-            Head::Linear { weight, bias } => class.linear(weight, Some(bias)),
-            Head::Text { features } => {
-                crate::clip::normalised(&class.linear(&encoder.projection, None::<&Tensor>)).matmul(&features.tr())
-            }
+struct Tuning<'a> {
+    weights: Weights,
+    encoder: VisionTower,
+    frozen: u32,
+    clean: Clean<'a>,
+    keys: Option<Keys<'a>>,
+}
+
+impl<'a> Tuning<'a> {
+    fn new(task: &FineTuning<'a>, clean: &Clean<'a>, name: &str) -> Self {
+        let weights = task.start().with_head(task.settings.head, task.seed, name);
+        let frozen = task.settings.frozen_blocks;
+        for (_, tensor) in weights.encoder.iter().filter(|(name, _)| is_frozen(name, frozen)) {
+            let _ = tensor.set_requires_grad(false);
+        }
+        let encoder = weights.model(task.checkpoint).encoder;
+        let capacity = (task.settings.contrast.queue as usize).min(task.pool.len() / 2).max(1);
+        let keys = task.contrast.then(|| Keys::new(task.checkpoint, &task.settings.contrast, capacity));
+        Self { weights, encoder, frozen, clean: *clean, keys }
+    }
+}
+
+/// Whether a tensor of the encoder lies before block `blocks`.
+fn is_frozen(name: &str, blocks: u32) -> bool {
+    let inner = name.strip_prefix(VisionTower::ENCODER).unwrap_or(name);
+    let block = inner.strip_prefix("encoder.layers.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
+    blocks > 0 && block.map_or(!inner.starts_with("post_layernorm"), |block| block < blocks)
+}
+
+impl Objective for Tuning<'_> {
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        let mut named = self.weights.named();
+        named.retain(|(name, _)| !name.starts_with(VisionTower::ENCODER) || !is_frozen(name, self.frozen));
+        named
+    }
+
+    fn state(&self) -> Vec<(String, Tensor)> {
+        self.keys.as_ref().map_or_else(Vec::new, Keys::state)
+    }
+
+    fn restore(&mut self, state: BTreeMap<String, Tensor>) {
+        if let Some(keys) = &mut self.keys {
+            keys.restore(state);
         }
     }
 
-    /// A trainable linear head of C classes.
-    fn linear(trainee: Trainee, start: &Start, settings: &Phase2) -> (Tensor, Tensor) {
-        let Trainee { checkpoint, seed, model, .. } = trainee;
-        let classes = start.text.size()[0];
+    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
+        let of_part = |view: &Tensor| view.narrow(0, part.start as i64, part.len() as i64);
+        let class = self.encoder.class_token(&of_part(&batch.views[0]), None); // [B, W]
+        let mut losses = Vec::new();
+
+        let taught = |&&i: &&usize| self.clean.kept[i];
+        let all = batch.positions.iter().filter(taught).count();
+        let rows: Vec<i64> = part.clone().filter(|&row| self.clean.kept[batch.positions[row]]).map(|row| (row - part.start) as i64).collect();
+        if !rows.is_empty() {
+            let labels: Vec<i64> = rows.iter().map(|&row| self.clean.labels[batch.positions[part.start + row as usize]] as i64).collect();
+            let on = |values: &[i64]| Tensor::from_slice(values).to_device(class.device());
+            let logits = class.index_select(0, &on(&rows)).linear(&self.weights.weight, Some(&self.weights.bias));
+            let sum = logits.cross_entropy_loss(&on(&labels), None::<&Tensor>, Reduction::Sum, -100, 0.0);
+            losses.push(("supervised", sum / all as f64));
+        }
+        if let Some(keys) = &mut self.keys {
+            if part.start == 0 {
+                keys.fresh.clear(); // a batch that is computed again
+            }
+            let loss = keys.contrast(&class, &of_part(&batch.views[1]));
+            losses.extend(loss.map(|sum| ("contrast", sum * (keys.settings.weight / batch.positions.len() as f64))));
+        }
+        losses
+    }
+
+    fn stepped(&mut self) {
+        if let Some(keys) = &mut self.keys {
+            keys.stepped(&self.weights.encoder);
+        }
+    }
+}
+
+/// The averaged key encoder and the queue of past keys.
+struct Keys<'a> {
+    settings: &'a Contrast,
+    weights: Tensors,
+    encoder: VisionTower,
+    /// [Q, W], oldest first.
+    queue: Tensor,
+    capacity: i64,
+    /// Keys of the batch under way.
+    fresh: Vec<Tensor>,
+}
+
+const QUEUE: &str = "queue";
+
+impl<'a> Keys<'a> {
+    fn new(checkpoint: &Checkpoint, settings: &'a Contrast, capacity: usize) -> Self {
+        let weights = checkpoint.tensors.trainable(VisionTower::ENCODER);
+        for (_, tensor) in weights.iter() {
+            let _ = tensor.set_requires_grad(false); // moved by averaging alone
+        }
+        let projection = checkpoint.vision.projection.shallow_clone();
+        let encoder = VisionTower::with_projection(&checkpoint.config, &weights, projection)
+            .expect("a copy of tensors that were loaded with these shapes");
         let width = checkpoint.config.vision_config.hidden_size;
-        let weight = match settings.head {
-            // t·(Pv)/‖Pv‖·(1/τ) with the pool's mean length in place of each image's.
-            HeadInit::Text => {
-                start.text.matmul(&checkpoint.vision.projection) * (checkpoint.logit_scale / start.embedding_norm)
-            }
-            HeadInit::Random => {
-                let mut rng = random::stream(seed, &format!("head of model {model}"));
-                random::normal(&mut rng, &[classes, width], 0.01, checkpoint.device)
-            }
-        };
-        let bias = Tensor::zeros([classes], (tch::Kind::Float, checkpoint.device));
-        (weight.detach().set_requires_grad(true), bias.set_requires_grad(true))
+        let queue = Tensor::zeros([0, width], (Kind::Float, checkpoint.device));
+        Self { settings, weights, encoder, queue, capacity: capacity as i64, fresh: Vec::new() }
     }
-}
 
-/// Fine-tunes one model on its clean pairs, from the pretrained weights.
-///
-/// Without any clean pair the encoder stays as it was: a mean over nothing is not a number.
-pub fn tune(
-    trainee: Trainee,
-    start: &Start,
-    clean: &Clean,
-    settings: &Phase2,
-    reporter: &mut Reporter,
-) -> Result<Model, Failure> {
-    let Trainee { checkpoint, pool, seed, model } = trainee;
-    let stage = if model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 };
-    let tensors: Tensors = checkpoint.tensors.trainable(VisionTower::ENCODER);
-    let projection = checkpoint.vision.projection.shallow_clone();
-    let encoder = VisionTower::with_projection(&checkpoint.config, &tensors, projection)
-        .expect("a copy of tensors that were loaded with these shapes");
-    let (weight, bias) = Head::linear(trainee, start, settings);
-    if !clean.images.is_empty() {
-        let mut parameters: Vec<Tensor> = tensors.iter().map(|(_, t)| t.shallow_clone()).collect();
-        parameters.extend([weight.shallow_clone(), bias.shallow_clone()]);
-        let steps = settings.sgd.steps(clean.images.len());
-        let mut sgd = Sgd::new(parameters, &settings.sgd, steps);
-        let visits = Visits {
-            images: clean.images,
-            batch: settings.sgd.batch as usize,
-            steps,
-            crop_scale: settings.crop_scale,
-            flip: settings.flip,
-            seed,
-            name: &format!("phase 2 of model {model}"),
-        };
-        let mut step = 0;
-        pool.train(&visits, |positions, pixels| {
-            let labels: Vec<i64> = positions.iter().map(|&i| clean.labels[i] as i64).collect();
-            let labels = Tensor::from_slice(&labels).to_device(checkpoint.device);
-            let logits = encoder.class_token(&pixels, None).linear(&weight, Some(&bias)); // [B, C]
-            let loss = logits.cross_entropy_loss(&labels, None::<&Tensor>, Reduction::Mean, -100, 0.0);
-            let value = loss.double_value(&[]);
-            if !value.is_finite() {
-                return Err(Failure::NonFinite { stage, step });
-            }
-            sgd.step(&loss);
-            step += 1;
-            Ok(reporter.advance(positions.len() as u64, Some(value))?)
-        })?;
+    /// Eq. 9, summed over the batch: queries from class tokens [B, W], keys from another view [B, 3, S, S]. Nothing until
+    /// the queue holds keys of other images.
+    fn contrast(&mut self, class: &Tensor, other: &Tensor) -> Option<Tensor> {
+        let query = normalised(class);
+        // No gradient reaches the keys: they move by averaging alone (Eq. 8).
+        let key = no_grad(|| normalised(&self.encoder.class_token(other, None)));
+        let own = (&query * &key).sum_dim_intlist([-1i64].as_slice(), true, Kind::Float); // [B, 1]
+        self.fresh.push(key);
+        if self.queue.size()[0] == 0 {
+            return None;
+        }
+        let logits = Tensor::cat(&[own, query.matmul(&self.queue.tr())], 1) / self.settings.temperature; // [B, 1 + Q]
+        let first = Tensor::zeros([logits.size()[0]], (Kind::Int64, logits.device()));
+        Some(logits.cross_entropy_loss(&first, None::<&Tensor>, Reduction::Sum, -100, 0.0))
     }
-    Ok(Model { encoder, head: Head::Linear { weight, bias } })
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fixture;
-    use crate::phase1::{text_features, zero_shot};
-    use crate::pool::Pool;
-    use std::path::Path;
+    /// Eq. 8, θ_k ← μ·θ_k + (1 − μ)·θ_q, and the step's keys into the queue.
+    fn stepped(&mut self, trained: &Tensors) {
+        no_grad(|| {
+            for ((_, key), (_, query)) in self.weights.iter().zip(trained.iter()) {
+                let _ = key.shallow_clone().lerp_(query, 1.0 - self.settings.momentum);
+            }
+        });
+        let mut all = vec![self.queue.shallow_clone()];
+        all.append(&mut self.fresh);
+        let all = Tensor::cat(&all, 0);
+        let excess = (all.size()[0] - self.capacity).max(0);
+        self.queue = all.narrow(0, excess, all.size()[0] - excess).copy();
+    }
 
-    #[test]
-    fn nothing_clean_leaves_the_zero_shot_classifier() {
-        let dir = tempfile::tempdir().unwrap();
-        let checkpoint = fixture::checkpoint();
-        let images = fixture::images(dir.path(), 2);
-        let paths: Vec<&Path> = images.iter().map(|image| image.path.as_path()).collect();
-        let pool = Pool::load(&paths, &checkpoint.preprocess, checkpoint.device).unwrap();
-        let text = text_features(&checkpoint, fixture::TEMPLATE, &fixture::classes()).unwrap();
-        let mut reporter = fixture::reporter();
-        let zero_shot = zero_shot(&checkpoint, &text, &pool, &mut reporter).unwrap();
+    fn state(&self) -> Vec<(String, Tensor)> {
+        let weights = self.weights.iter().map(|(name, t)| (name.to_owned(), t.shallow_clone()));
+        weights.chain([(QUEUE.to_owned(), self.queue.shallow_clone())]).collect()
+    }
 
-        let trainee = Trainee { checkpoint: &checkpoint, pool: &pool, seed: 1, model: 1 };
-        let start = Start { text: &text, embedding_norm: zero_shot.embedding_norm };
-        let clean = Clean { images: &[], labels: &zero_shot.labels };
-        let model = tune(trainee, &start, &clean, &Phase2::default(), &mut reporter).unwrap();
-        let everything: Vec<usize> = (0..pool.len()).collect();
-        // The head differs from zero-shot in each image's length alone, which turns no order round.
-        assert_eq!(crate::clip::argmax(&model.logits(&pool.batch(&everything))), zero_shot.labels);
+    fn restore(&mut self, mut state: BTreeMap<String, Tensor>) {
+        if let Some(queue) = state.remove(QUEUE) {
+            self.queue = queue;
+        }
+        no_grad(|| {
+            for (name, tensor) in self.weights.iter() {
+                if let Some(saved) = state.get(name) {
+                    tensor.shallow_clone().copy_(saved);
+                }
+            }
+        });
     }
 }

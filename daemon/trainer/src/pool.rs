@@ -28,18 +28,59 @@ pub struct Pool<'a> {
     device: Device,
 }
 
-/// A training run over some of the pool.
-#[derive(Debug)]
+/// A training run over some of the pool. Batch k is a function of these fields and k alone, so that a run can begin in
+/// the middle.
+#[derive(Clone, Debug)]
 pub struct Visits<'a> {
     /// Positions in the pool.
     pub images: &'a [usize],
     pub batch: usize,
-    pub steps: u32,
     pub crop_scale: f64,
     pub flip: bool,
+    /// Augmented views of every image.
+    pub views: usize,
     pub seed: u64,
-    /// Names the random stream.
-    pub name: &'a str,
+    /// Names the random streams.
+    pub name: String,
+}
+
+/// One training batch.
+#[derive(Debug)]
+pub struct Batch {
+    pub step: u32,
+    /// Positions in the pool. [B]
+    pub positions: Vec<usize>,
+    /// One tensor a view: [B, 3, S, S].
+    pub views: Vec<Tensor>,
+}
+
+impl Visits<'_> {
+    /// Images of a batch; all batches are full.
+    pub fn size(&self) -> usize {
+        self.batch.min(self.images.len()).max(1)
+    }
+
+    /// The pass over the images, from 0, that batch `step` begins in.
+    pub fn epoch(&self, step: u32) -> usize {
+        step as usize * self.size() / self.images.len().max(1)
+    }
+
+    /// The images of batch `step`. Every epoch visits them in an order of its own; a batch that ends one epoch is filled up
+    /// from the next.
+    fn positions(&self, step: u32, order: &mut Option<(usize, Vec<usize>)>) -> Vec<usize> {
+        let first = step as usize * self.size();
+        (first..first + self.size())
+            .map(|visit| {
+                let epoch = visit / self.images.len();
+                if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+                    let mut images = self.images.to_vec();
+                    images.shuffle(&mut random::stream(self.seed, &format!("{}, order of epoch {epoch}", self.name)));
+                    *order = Some((epoch, images));
+                }
+                order.as_ref().expect("it was just made").1[visit % self.images.len()]
+            })
+            .collect()
+    }
 }
 
 impl<'a> Pool<'a> {
@@ -57,6 +98,11 @@ impl<'a> Pool<'a> {
         self.images.len()
     }
 
+    /// Every position.
+    pub fn everything(&self) -> Vec<usize> {
+        (0..self.len()).collect()
+    }
+
     /// The images as the server will see them: centre crop, normalised. → [B, 3, S, S]
     pub fn batch(&self, positions: &[usize]) -> Tensor {
         self.filled(positions.len(), |i, out| self.preprocess.tensor(&self.images[positions[i]], out))
@@ -72,44 +118,42 @@ impl<'a> Pool<'a> {
         })
     }
 
-    /// Calls `step` with each batch in turn: positions in the pool, and augmented pixels [B, 3, S, S].
-    ///
-    /// Every epoch visits the images in a new order; the last batch of an epoch is filled up from the next, so that all
-    /// batches are full. Batches are made ahead on a thread of their own.
-    pub fn train<E>(&self, visits: &Visits, mut step: impl FnMut(&[usize], Tensor) -> Result<(), E>) -> Result<(), E> {
+    /// Calls `step` with the batches `steps` in turn. They are made ahead on a thread of their own.
+    pub fn train<E>(
+        &self,
+        visits: &Visits,
+        steps: std::ops::Range<u32>,
+        mut step: impl FnMut(Batch) -> Result<(), E>,
+    ) -> Result<(), E> {
         let side = self.preprocess.crop as usize;
-        let size = visits.batch.min(visits.images.len()).max(1);
         std::thread::scope(|scope| {
-            let (send, receive) = sync_channel::<(Vec<usize>, Vec<f32>)>(2);
+            let (send, receive) = sync_channel::<(u32, Vec<usize>, Vec<Vec<f32>>)>(2);
             scope.spawn(move || {
-                let mut rng = random::stream(visits.seed, visits.name);
-                let mut order: Vec<usize> = Vec::new();
-                for _ in 0..visits.steps {
-                    let mut chosen = Vec::with_capacity(size);
-                    while chosen.len() < size {
-                        if order.is_empty() {
-                            order = visits.images.to_vec();
-                            order.shuffle(&mut rng);
+                let mut order = None;
+                for step in steps {
+                    let positions = visits.positions(step, &mut order);
+                    let mut rng = random::stream(visits.seed, &format!("{}, step {step}", visits.name));
+                    let view = |_| {
+                        let mut pixels = vec![0f32; positions.len() * 3 * side * side];
+                        for (&position, out) in positions.iter().zip(pixels.chunks_exact_mut(3 * side * side)) {
+                            let image = &self.images[position];
+                            let draws: [f32; 4] = rng.random();
+                            let mirrored = rng.random::<bool>() && visits.flip;
+                            let window = random_resized_crop(image.width(), image.height(), visits.crop_scale, draws);
+                            self.preprocess.augmented(image, window, mirrored, out);
                         }
-                        chosen.extend(order.pop());
-                    }
-                    let mut pixels = vec![0f32; size * 3 * side * side];
-                    for (&position, out) in chosen.iter().zip(pixels.chunks_exact_mut(3 * side * side)) {
-                        let image = &self.images[position];
-                        let draws: [f32; 4] = rng.random();
-                        let mirrored = rng.random::<bool>() && visits.flip;
-                        let window = random_resized_crop(image.width(), image.height(), visits.crop_scale, draws);
-                        self.preprocess.augmented(image, window, mirrored, out);
-                    }
-                    if send.send((chosen, pixels)).is_err() {
+                        pixels
+                    };
+                    let views = (0..visits.views).map(view).collect();
+                    if send.send((step, positions, views)).is_err() {
                         return; // the training stopped early
                     }
                 }
             });
-            for (positions, pixels) in receive {
+            for (number, positions, views) in receive {
                 let side = side as i64;
-                let pixels = Tensor::from_slice(&pixels).view([-1, 3, side, side]).to_device(self.device);
-                step(&positions, pixels)?;
+                let tensor = |pixels: Vec<f32>| Tensor::from_slice(&pixels).view([-1, 3, side, side]).to_device(self.device);
+                step(Batch { step: number, positions, views: views.into_iter().map(tensor).collect() })?;
             }
             Ok(())
         })

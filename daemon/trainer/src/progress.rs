@@ -1,6 +1,6 @@
 //! What the round says while it works, and when it must stop: events out, cancellation in.
 
-use coft_core::event::{Event, Progress, Stage};
+use coft_core::event::{Event, Progress, Stage, Training};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
@@ -22,6 +22,8 @@ pub enum Stop {
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     pub stage: Stage,
+    /// From 1; stages come back in iterated Phase I.
+    pub iteration: u32,
     /// Image visits.
     pub images: u64,
     /// Cost of a visit, in forward passes of the image tower.
@@ -35,6 +37,7 @@ pub const TRAINING: f64 = 3.0;
 pub struct Reporter {
     out: File,
     cancelled: Arc<AtomicBool>,
+    /// In the order in which the stages come.
     plan: Vec<Work>,
     /// Cost of the stages that are over.
     over: f64,
@@ -78,21 +81,23 @@ impl Reporter {
         Ok(self.out.write_all(&line)?)
     }
 
-    /// Replaces the plan of the stages that have not begun; known better as the round goes on.
+    /// Replaces the plan; known better as the round goes on.
     pub fn plan(&mut self, plan: Vec<Work>) {
         self.plan = plan;
     }
 
-    pub fn begin(&mut self, stage: Stage) -> Result<(), Stop> {
+    pub fn begin(&mut self, stage: Stage, iteration: u32) -> Result<(), Stop> {
         self.end();
-        let work = self.plan.iter().find(|w| w.stage == stage).copied().unwrap_or(Work { stage, images: 0, cost: 0.0 });
+        let same = |work: &&Work| (work.stage, work.iteration) == (stage, iteration);
+        let unplanned = Work { stage, iteration, images: 0, cost: 0.0 };
+        let work = self.plan.iter().find(same).copied().unwrap_or(unplanned);
         self.current = Some(Current { work, began: Instant::now(), done: 0 });
         self.said = None;
         self.advance(0, None)
     }
 
     /// `images` more visits are done; the place where a cancelled round stops.
-    pub fn advance(&mut self, images: u64, loss: Option<f64>) -> Result<(), Stop> {
+    pub fn advance(&mut self, images: u64, training: Option<Training>) -> Result<(), Stop> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Stop::Cancelled);
         }
@@ -103,7 +108,11 @@ impl Reporter {
             return Ok(());
         }
         self.said = Some(Instant::now());
-        let ahead: f64 = self.plan.iter().filter(|w| w.stage > current.work.stage).map(cost).sum();
+        let place = |work: &Work| (work.stage, work.iteration) == (current.work.stage, current.work.iteration);
+        let ahead: f64 = match self.plan.iter().position(place) {
+            Some(place) => self.plan[place + 1..].iter().map(cost).sum(),
+            None => 0.0,
+        };
         let done = self.over + current.done.min(current.work.images) as f64 * current.work.cost;
         let total = self.over + cost(&current.work) + ahead;
         let fraction = if total > 0.0 { done / total } else { 0.0 };
@@ -112,12 +121,13 @@ impl Reporter {
         let rate = current.done as f64 / current.began.elapsed().as_secs_f64().max(1e-6);
         let progress = Progress {
             stage: current.work.stage,
+            iteration: current.work.iteration,
             fraction: self.fraction,
             images_done: current.done,
             images_total: current.work.images.max(current.done),
             images_per_second: if current.done > 0 { rate } else { 0.0 },
             remaining_seconds: (fraction > 0.01).then(|| elapsed * (1.0 - fraction) / fraction),
-            loss,
+            training,
         };
         self.say(&Event::Progress(progress))
     }

@@ -7,7 +7,12 @@ use crate::clip::normalised;
 use crate::clip::text::padded;
 use crate::random;
 use coft_core::settings::{ContextInit, Phase1};
+use std::collections::BTreeMap;
 use tch::{IndexOp, Tensor};
+
+const POSITIVE: &str = "positive";
+const NEGATIVE: &str = "negative";
+const VISUAL: &str = "visual";
 
 /// The class names as the prompts hold them: start token, room for the context, name and what follows it, end token.
 #[derive(Debug)]
@@ -64,14 +69,15 @@ fn words_before_name(checkpoint: &Checkpoint, template: &str, classes: &[String]
 pub struct Prompts {
     positive: Tensor, // [M, W]
     negative: Tensor, // [M, W]
-    visual: Tensor,   // [blocks or 1, T, W]
+    /// [blocks or 1, T, W]; absent where the text prompts are tuned alone.
+    visual: Option<Tensor>,
 }
 
 impl Prompts {
-    /// Fresh prompts of a model; `model` (1 or 2) and the seed set them apart.
-    pub fn new(checkpoint: &Checkpoint, tokens: &ClassTokens, settings: &Phase1, seed: u64, model: usize) -> Self {
+    /// Fresh prompts; `name` and the seed set those of different models and iterations apart.
+    pub fn new(checkpoint: &Checkpoint, tokens: &ClassTokens, settings: &Phase1, seed: u64, name: &str) -> Self {
         let v = &checkpoint.config.vision_config;
-        let mut rng = random::stream(seed, &format!("prompts of model {model}"));
+        let mut rng = random::stream(seed, &format!("{name}, prompts"));
         let mut context = || {
             let noise = random::normal(&mut rng, &tokens.context.size(), settings.context_deviation, checkpoint.device);
             (&tokens.context + noise).set_requires_grad(true)
@@ -80,12 +86,25 @@ impl Prompts {
         let sets = if settings.visual_deep { v.num_hidden_layers } else { 1 };
         let shape = [sets, i64::from(settings.visual_tokens), v.hidden_size];
         let bound = (6.0 / (3 * v.patch_size * v.patch_size + v.hidden_size) as f64).sqrt();
-        let visual = random::uniform(&mut rng, &shape, bound, checkpoint.device).set_requires_grad(true);
+        let visual = (settings.visual_tokens > 0)
+            .then(|| random::uniform(&mut rng, &shape, bound, checkpoint.device).set_requires_grad(true));
         Self { positive, negative, visual }
     }
 
-    pub fn parameters(&self) -> Vec<Tensor> {
-        [&self.positive, &self.negative, &self.visual].map(Tensor::shallow_clone).into()
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        let visual = self.visual.as_ref().map(|visual| (VISUAL, visual));
+        let all = [(POSITIVE, &self.positive), (NEGATIVE, &self.negative)].into_iter().chain(visual);
+        all.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect()
+    }
+
+    /// What [`Prompts::named`] gave; nothing where that is not whole.
+    pub fn from_named(mut named: BTreeMap<String, Tensor>) -> Option<Self> {
+        let (positive, negative) = (named.remove(POSITIVE)?, named.remove(NEGATIVE)?);
+        Some(Self { positive, negative, visual: named.remove(VISUAL) })
+    }
+
+    pub fn visual(&self) -> Option<Tensor> {
+        self.visual.as_ref().map(Tensor::detach)
     }
 
     /// Normalised text features of both prompts: t⁺ and t⁻, each [C, D].
@@ -102,6 +121,6 @@ impl Prompts {
 
     /// Normalised image features under the visual prompts: [B, 3, S, S] → [B, D].
     pub fn image(&self, checkpoint: &Checkpoint, pixels: &Tensor) -> Tensor {
-        normalised(&checkpoint.vision.embed(pixels, Some(&self.visual)))
+        normalised(&checkpoint.vision.embed(pixels, self.visual.as_ref()))
     }
 }

@@ -1,47 +1,42 @@
-//! One round from its spec to a candidate directory; the order of the paper, top to bottom.
+//! One round from its spec to a candidate directory.
 
+use crate::adapt::{self, Adapted, Material, Student};
+use crate::baselines;
 use crate::checkpoint::Checkpoint;
-use crate::clip::argmax;
+use crate::choice::{self, Answered, CANDIDATES, Recipe};
 use crate::diagnostics::Answers;
 use crate::export::candidate;
 use crate::failure::Failure;
-use crate::phase1::{self, SCORING_BATCH, Seeds, ZeroShot};
-use crate::phase2::{self, Clean, Model, Start};
+use crate::fit::Desk;
+use crate::journal::Journal;
+use crate::model::Model;
+use crate::phase1::{self, Seeds};
+use crate::phase2::Clean;
 use crate::pool::Pool;
 use crate::progress::{Reporter, TRAINING, Work};
-use crate::prompts::{ClassTokens, Prompts};
+use crate::prompts::ClassTokens;
 use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
 use coft_core::report::{Adaptation, ClassReport, Report};
-use coft_core::selection;
-use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec};
+use coft_core::settings::Sgd;
+use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec, Template};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tch::{Tensor, no_grad};
+use tch::Tensor;
 
 /// Images whose answers travel with the candidate.
 const PROBE_IMAGES: usize = 16;
 
-/// What every tuning works on: the pretrained weights, the images, and which of the two models it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Trainee<'a> {
-    pub checkpoint: &'a Checkpoint,
-    pub pool: &'a Pool<'a>,
-    pub seed: u64,
-    /// 1 or 2.
-    pub model: usize,
-}
-
-/// What adaptation leaves: the model to deploy, and what the report and the diagnostics say of it.
-struct Adapted {
-    models: [Model; 2],
-    prompts: [Prompts; 2],
-    signs: Adaptation,
-    predictions: [Vec<usize>; 2],
-    labels: [Vec<usize>; 2],
-    clean: [Vec<usize>; 2],
-    seeds: Vec<Vec<usize>>,
+/// What a round ends with.
+struct Outcome {
+    deployed: Model,
+    /// Whether the deployed model is of the teacher's architecture, in distillation.
+    by_teacher: bool,
+    /// Where the method is CoFT or CoFT+.
+    adapted: Option<(Adapted, Adaptation, Vec<Answered>)>,
+    /// Classes of the pool by the deployed model.
+    predictions: Vec<usize>,
 }
 
 /// Runs the round; when it returns without failure, the candidate directory is in place.
@@ -55,38 +50,47 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         device: format!("{device:?}").to_lowercase(),
         threads: tch::get_num_threads() as u32,
     })?;
-    reporter.plan(plan(spec, None));
-    reporter.begin(Stage::Load)?;
-    let checkpoint = Checkpoint::load(&spec.model_dir, device)?;
+    reporter.plan(plan(spec));
+    reporter.begin(Stage::Load, 1)?;
+    let mut journal = Journal::open(&spec.candidate_dir.with_extension("journal"), spec, device)?;
+    let teacher = Checkpoint::load(&spec.model_dir, device)?;
+    let other = spec.student_dir.as_ref().map(|dir| Checkpoint::load(dir, device)).transpose()?;
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
-    let pool = Pool::load(&paths, &checkpoint.preprocess, device)?;
+    let pool = Pool::load(&paths, &teacher.preprocess, device)?;
+    let other_pool = other.as_ref().map(|other| Pool::load(&paths, &other.preprocess, device)).transpose()?;
     reporter.advance(pool.len() as u64, None)?;
 
-    reporter.begin(Stage::Label)?;
-    let text = phase1::text_features(&checkpoint, &spec.template, &spec.classes)?;
-    let zero_shot = phase1::zero_shot(&checkpoint, &text, &pool, reporter)?;
-    let plain = Model::zero_shot(&checkpoint, &text)?;
-    let adapted = match spec.method {
-        Method::ZeroShot => None,
-        Method::Coft => Some(adapt(spec, &checkpoint, &pool, &text, &zero_shot, reporter)?),
+    reporter.begin(Stage::Label, 1)?;
+    let templates = match &spec.templates[..] {
+        [] => &[Template { line: 1, text: spec.template.clone() }],
+        templates => templates,
     };
-    let deployed = match &adapted {
-        Some(adapted) => &adapted.models[usize::from(adapted.signs.deployed) - 1],
-        None => &plain,
+    let given = given(spec);
+    let text = phase1::text_features(&teacher, templates, &spec.classes)?;
+    let mut zero_shot = phase1::zero_shot(&teacher, &text, &pool, reporter)?;
+    zero_shot.labels.correct(&given);
+    let other_text = other.as_ref().map(|other| phase1::text_features(other, templates, &spec.classes)).transpose()?;
+    let student = match (&other, &other_pool, &other_text) {
+        (Some(checkpoint), Some(pool), Some(text)) => {
+            let embedding_norm = phase1::zero_shot(checkpoint, text, pool, reporter)?.embedding_norm;
+            Student { checkpoint, pool, text, embedding_norm }
+        }
+        _ => Student { checkpoint: &teacher, pool: &pool, text: &text, embedding_norm: zero_shot.embedding_norm },
     };
+    let material = Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, given: &given, student };
+    let outcome = carry_out(&material, &text, &mut Desk { reporter, journal: &mut journal })?;
 
-    reporter.begin(Stage::Export)?;
-    let probe = probe(&pool, &checkpoint);
+    reporter.begin(Stage::Export, 1)?;
+    let (checkpoint, of) =
+        if outcome.by_teacher { (&teacher, &pool) } else { (material.student.checkpoint, material.student.pool) };
+    let probe = probe(of, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
         let paths: Vec<&Path> = diagnostics.score.iter().map(|path| path.as_path()).collect();
-        let test = Pool::load(&paths, &checkpoint.preprocess, device)?;
-        let of_pool = pool_answers(&zero_shot, adapted.as_ref(), pool.len());
-        of_pool.write(&diagnostics.dir.join("pool.safetensors"))?;
-        let of_test = test_answers(spec, &checkpoint, &test, &plain, adapted.as_ref(), deployed)?;
-        of_test.write(&diagnostics.dir.join("test.safetensors"))?;
+        pool_answers(&material, &outcome).write(&diagnostics.dir.join("pool.safetensors"))?;
+        test_answers(&material, &text, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
     }
     reporter.end();
-    let report = report(spec, &zero_shot, adapted.as_ref(), reporter);
+    let report = report(&material, &outcome, reporter);
     let manifest = Manifest {
         format: FORMAT,
         round: spec.round,
@@ -101,88 +105,71 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         producer: concat!("coft-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
         files: BTreeMap::new(),
     };
-    candidate::write(&spec.candidate_dir, deployed, &probe, &report, manifest)?;
+    candidate::write(&spec.candidate_dir, &outcome.deployed, &probe, &report, manifest)?;
     Ok(reporter.say(&Event::Finished)?)
 }
 
-/// Phase I of both models, the collaborative filter, Phase II of both models, and the choice between them.
-fn adapt(
-    spec: &RoundSpec,
-    checkpoint: &Checkpoint,
-    pool: &Pool,
-    text: &Tensor,
-    zero_shot: &ZeroShot,
-    reporter: &mut Reporter,
-) -> Result<Adapted, Failure> {
-    let classes = spec.classes.len();
-    let settings = &spec.settings;
-    let trainee = |model| Trainee { checkpoint, pool, seed: spec.seed, model };
-
-    let chosen =
-        selection::seeds(&zero_shot.labels, &zero_shot.confidence, classes, settings.phase1.seeds_per_class as usize);
-    let images: Vec<usize> = chosen.iter().flatten().copied().collect();
-    if images.is_empty() {
-        return Err(Failure::NoSeeds);
-    }
-    for (name, _) in spec.classes.iter().zip(&chosen).filter(|(_, seeds)| seeds.is_empty()) {
-        reporter
-            .warn(format!("class {name:?}: no image looks like it to the pretrained model; it cannot be adapted"))?;
-    }
-    reporter.plan(plan(spec, Some(images.len())));
-
-    let tokens = ClassTokens::new(checkpoint, &spec.template, &spec.classes, &settings.phase1)?;
-    let seeds = Seeds { images: &images, labels: &zero_shot.labels, classes };
-    reporter.begin(Stage::Phase1Model1)?;
-    let prompts1 = phase1::tune(trainee(1), &tokens, &seeds, &settings.phase1, reporter)?;
-    reporter.begin(Stage::Phase1Model2)?;
-    let prompts2 = phase1::tune(trainee(2), &tokens, &seeds, &settings.phase1, reporter)?;
-
-    // Each model's labels are kept where the other model's margin confirms them.
-    reporter.begin(Stage::Filter)?;
-    let scores1 = phase1::score(checkpoint, &tokens, &prompts1, pool, reporter)?;
-    let scores2 = phase1::score(checkpoint, &tokens, &prompts2, pool, reporter)?;
-    let clean1 = kept(&selection::clean(&scores1.labels, &scores2.positive, &scores2.negative, classes));
-    let clean2 = kept(&selection::clean(&scores2.labels, &scores1.positive, &scores1.negative, classes));
-    for (model, clean) in [(1, &clean1), (2, &clean2)] {
-        if clean.is_empty() {
-            reporter
-                .warn(format!("model {model}: the other model confirmed none of its labels; it stays as pretrained"))?;
-        }
-    }
-
-    let start = Start { text, embedding_norm: zero_shot.embedding_norm };
-    reporter.begin(Stage::Phase2Model1)?;
-    let clean = Clean { images: &clean1, labels: &scores1.labels };
-    let model1 = phase2::tune(trainee(1), &start, &clean, &settings.phase2, reporter)?;
-    reporter.begin(Stage::Phase2Model2)?;
-    let clean = Clean { images: &clean2, labels: &scores2.labels };
-    let model2 = phase2::tune(trainee(2), &start, &clean, &settings.phase2, reporter)?;
-
-    reporter.begin(Stage::Choose)?;
-    let models = [model1, model2];
-    let mut predictions = [Vec::new(), Vec::new()];
-    let mut stability = [0.0; 2];
-    for (k, model) in models.iter().enumerate() {
-        let shifted = predict(model, pool, reporter, |chunk| pool.shifted(chunk, settings.phase2.flip))?;
-        predictions[k] = predict(model, pool, reporter, |chunk| pool.batch(chunk))?;
-        stability[k] = share(&predictions[k], &shifted);
-    }
-    let fraction = |clean: &[usize]| clean.len() as f64 / pool.len().max(1) as f64;
-    let signs = Adaptation {
-        clean_fraction: [fraction(&clean1), fraction(&clean2)],
-        agreement: share(&predictions[0], &predictions[1]),
-        stability,
-        deployed: if stability[1] > stability[0] { 2 } else { 1 },
+/// The method of the spec.
+fn carry_out(material: &Material, text: &Tensor, desk: &mut Desk) -> Result<Outcome, Failure> {
+    let Material { spec, teacher, pool, zero_shot, given, .. } = *material;
+    let plain = |deployed| Outcome {
+        deployed,
+        by_teacher: true,
+        adapted: None,
+        predictions: zero_shot.labels.classes.clone(),
     };
-    Ok(Adapted {
-        models,
-        prompts: [prompts1, prompts2],
-        signs,
-        predictions,
-        labels: [scores1.labels, scores2.labels],
-        clean: [clean1, clean2],
-        seeds: chosen,
+    let everything = vec![true; pool.len()];
+    let labels: Vec<usize> = given.iter().map(|given| given.unwrap_or(0)).collect();
+    let clean = match spec.method {
+        Method::ZeroShot => return Ok(plain(Model::zero_shot(teacher, text))),
+        Method::Coft | Method::CoftPlus => return choose(material, text, desk),
+        Method::Upl => {
+            let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
+            let images = material.seeds(&zero_shot.labels)?.concat();
+            let seeds = Seeds { images: &images, labels: &zero_shot.labels };
+            return baselines::upl(&material.prompt_tuning(&tokens, 1, 1), &seeds, desk).map(plain);
+        }
+        Method::SelfTraining => Clean { kept: &everything, labels: &zero_shot.labels.classes },
+        Method::Oracle => Clean { kept: &given.iter().map(Option::is_some).collect::<Vec<_>>(), labels: &labels },
+    };
+    let weights = baselines::fine_tuned(&material.fine_tuning(1), &clean, desk)?;
+    Ok(Outcome { by_teacher: false, ..plain(weights.model(material.student.checkpoint)) })
+}
+
+/// CoFT or CoFT+, and the choice among what it leaves.
+fn choose(material: &Material, text: &Tensor, desk: &mut Desk) -> Result<Outcome, Failure> {
+    let classes = material.spec.classes.len();
+    let adapted = adapt::adapt(material, desk)?;
+    desk.reporter.begin(Stage::Choose, 1)?;
+    let answered = choice::answer(material, text, &adapted, desk.reporter)?;
+    let predictions = |name: &str| {
+        let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
+        choice::classes(&found.plain, classes)
+    };
+    let signs = choice::signs(&answered, classes);
+    let deployed = choice::choose(&signs).to_owned();
+    let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
+    let adaptation = Adaptation {
+        clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
+        agreement: choice::share(&predictions("model1"), &predictions("model2")),
+        candidates: signs,
+        deployed: deployed.clone(),
+    };
+    let recipe = recipe(&deployed);
+    Ok(Outcome {
+        deployed: recipe.model(material, text, &adapted),
+        by_teacher: !matches!(recipe, Recipe::Phase2(_)),
+        predictions: predictions(&deployed),
+        adapted: Some((adapted, adaptation, answered)),
     })
+}
+
+fn recipe(name: &str) -> Recipe {
+    CANDIDATES.iter().find(|(candidate, _)| *candidate == name).expect("a candidate of that name").1
+}
+
+fn given(spec: &RoundSpec) -> Vec<Option<usize>> {
+    spec.images.iter().map(|image| image.label.map(|label| label.0 as usize)).collect()
 }
 
 fn device(wanted: Device) -> Result<tch::Device, Failure> {
@@ -193,54 +180,40 @@ fn device(wanted: Device) -> Result<tch::Device, Failure> {
     }
 }
 
-/// The work ahead; before the seeds are known, as if every class had them all.
-fn plan(spec: &RoundSpec, seeds: Option<usize>) -> Vec<Work> {
+/// The work ahead, as if every class had all its seeds and every label were clean.
+fn plan(spec: &RoundSpec) -> Vec<Work> {
     let n = spec.images.len() as u64;
-    let work = |stage, images, cost| Work { stage, images, cost };
-    let mut plan = vec![work(Stage::Load, n, 0.1), work(Stage::Label, n, 1.0)];
-    if spec.method == Method::Coft {
-        let (phase1, phase2) = (&spec.settings.phase1, &spec.settings.phase2);
-        let seeds = seeds.unwrap_or((phase1.seeds_per_class as usize * spec.classes.len()).min(spec.images.len()));
-        let visits = |sgd: &coft_core::settings::Sgd, images: usize| {
-            u64::from(sgd.steps(images)) * u64::from(sgd.batch).min(images as u64)
-        };
-        let first = visits(&phase1.sgd, seeds);
-        let second = visits(&phase2.sgd, spec.images.len());
-        plan.extend([
-            work(Stage::Phase1Model1, first, TRAINING),
-            work(Stage::Phase1Model2, first, TRAINING),
-            work(Stage::Filter, 2 * n, 1.0),
-            work(Stage::Phase2Model1, second, TRAINING),
-            work(Stage::Phase2Model2, second, TRAINING),
-            work(Stage::Choose, 4 * n, 1.0),
-        ]);
+    let work = |stage, iteration, images, cost| Work { stage, iteration, images, cost };
+    let visits =
+        |sgd: &Sgd, images: usize| u64::from(sgd.steps(images)) * u64::from(sgd.batch).min(images.max(1) as u64);
+    let (phase1, phase2) = (&spec.settings.phase1, &spec.settings.phase2);
+    let classes = spec.classes.len();
+    let seeds = (phase1.seeds(spec.images.len(), classes) * classes).min(spec.images.len());
+    let (first, second) = (visits(&phase1.sgd, seeds), visits(&phase2.sgd, spec.images.len()));
+    let mut plan = vec![work(Stage::Load, 1, n, 0.1), work(Stage::Label, 1, n, 1.0)];
+    let iterations = match spec.method {
+        Method::ZeroShot | Method::SelfTraining | Method::Oracle => 0,
+        Method::Coft | Method::Upl => 1,
+        Method::CoftPlus => phase1.iterations,
+    };
+    for iteration in 1..=iterations {
+        plan.push(work(Stage::Phase1Model1, iteration, first, TRAINING));
+        if spec.method != Method::Upl {
+            plan.push(work(Stage::Phase1Model2, iteration, first, TRAINING));
+            plan.push(work(Stage::Filter, iteration, 2 * n, 1.0));
+        }
+    }
+    let cost = if spec.method == Method::CoftPlus { TRAINING + 1.0 } else { TRAINING };
+    match spec.method {
+        Method::ZeroShot | Method::Upl => {}
+        Method::SelfTraining | Method::Oracle => plan.push(work(Stage::Phase2Model1, 1, second, cost)),
+        Method::Coft | Method::CoftPlus => plan.extend([
+            work(Stage::Phase2Model1, 1, second, cost),
+            work(Stage::Phase2Model2, 1, second, cost),
+            work(Stage::Choose, 1, 2 * CANDIDATES.len() as u64 * n, 1.0),
+        ]),
     }
     plan
-}
-
-/// Classes of the whole pool as `pixels` shows it.
-fn predict(
-    model: &Model,
-    pool: &Pool,
-    reporter: &mut Reporter,
-    pixels: impl Fn(&[usize]) -> Tensor,
-) -> Result<Vec<usize>, Failure> {
-    let everything: Vec<usize> = (0..pool.len()).collect();
-    let mut classes = Vec::with_capacity(pool.len());
-    for chunk in everything.chunks(SCORING_BATCH) {
-        classes.extend(no_grad(|| argmax(&model.logits(&pixels(chunk)))));
-        reporter.advance(chunk.len() as u64, None)?;
-    }
-    Ok(classes)
-}
-
-fn kept(flags: &[bool]) -> Vec<usize> {
-    flags.iter().enumerate().filter(|(_, kept)| **kept).map(|(image, _)| image).collect()
-}
-
-/// Share of positions at which both say the same.
-fn share(a: &[usize], b: &[usize]) -> f64 {
-    a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64
 }
 
 /// Some images of the pool, spread over it; noise where there are none, so that parity is always proven on something.
@@ -266,23 +239,26 @@ fn image_set(spec: &RoundSpec) -> String {
     format!("{:x}", hash.finalize())
 }
 
-fn report(spec: &RoundSpec, zero_shot: &ZeroShot, adapted: Option<&Adapted>, reporter: &Reporter) -> Report {
+fn report(material: &Material, outcome: &Outcome, reporter: &Reporter) -> Report {
+    let Material { spec, zero_shot, .. } = *material;
     let count = |labels: &[usize], class: usize| labels.iter().filter(|&&label| label == class).count() as u64;
     let classes = spec.classes.iter().enumerate().map(|(class, name)| {
-        let zero = count(&zero_shot.labels, class);
-        let clean = |a: &Adapted, k: usize| a.clean[k].iter().filter(|&&i| a.labels[k][i] == class).count() as u64;
+        let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
+        let clean = |a: &Adapted, k: usize| {
+            a.clean[k].iter().zip(&a.labels[k].classes).filter(|&(&kept, &label)| kept && label == class).count() as u64
+        };
         ClassReport {
             name: name.clone(),
-            zero_shot: zero,
-            seeds: adapted.map_or(0, |a| a.seeds[class].len() as u64),
+            zero_shot: count(&zero_shot.labels.classes, class),
+            seeds: adapted.map_or([0, 0], |a| [0, 1].map(|k| a.seeds[k][class].len() as u64)),
             clean: adapted.map_or([0, 0], |a| [clean(a, 0), clean(a, 1)]),
-            deployed: adapted.map_or(zero, |a| count(&a.predictions[usize::from(a.signs.deployed) - 1], class)),
+            deployed: count(&outcome.predictions, class),
         }
     });
     Report {
         images: spec.images.len() as u64,
         classes: classes.collect(),
-        adaptation: adapted.map(|a| a.signs.clone()),
+        adaptation: outcome.adapted.as_ref().map(|(_, adaptation, _)| adaptation.clone()),
         warnings: reporter.warnings(),
         seconds: reporter.seconds(),
         peak_memory_bytes: peak_memory_bytes(),
@@ -295,44 +271,42 @@ fn peak_memory_bytes() -> u64 {
     getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss() as u64 * 1024)
 }
 
-fn pool_answers(zero_shot: &ZeroShot, adapted: Option<&Adapted>, images: usize) -> Answers {
+fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
     let mut answers = Answers::default();
-    answers.integers("zero-shot-label", &zero_shot.labels);
-    if let Some(a) = adapted {
-        answers.integers("label1", &a.labels[0]);
-        answers.integers("label2", &a.labels[1]);
-        answers.integers("final1", &a.predictions[0]);
-        answers.integers("final2", &a.predictions[1]);
-        answers.flags("clean1", &a.clean[0], images);
-        answers.flags("clean2", &a.clean[1], images);
-        answers.flags("seed", &a.seeds.concat(), images);
+    answers.integers("zero-shot-label", &material.zero_shot.labels.classes);
+    if let Some((adapted, _, answered)) = &outcome.adapted {
+        let classes = material.spec.classes.len();
+        for k in [0, 1] {
+            answers.integers(&format!("label{}", k + 1), &adapted.labels[k].classes);
+            answers.flags(&format!("clean{}", k + 1), &adapted.clean[k]);
+            answers.floats(&format!("margin{}", k + 1), &adapted.margins[k], 1);
+            let mut seeds = vec![false; material.pool.len()];
+            adapted.seeds[k].iter().flatten().for_each(|&image| seeds[image] = true);
+            answers.flags(&format!("seed{}", k + 1), &seeds);
+        }
+        for candidate in answered {
+            answers.floats(&format!("plain/{}", candidate.name), &candidate.plain, classes);
+            answers.floats(&format!("shifted/{}", candidate.name), &candidate.shifted, classes);
+        }
     }
     answers
 }
 
-fn test_answers(
-    spec: &RoundSpec,
-    checkpoint: &Checkpoint,
-    test: &Pool,
-    plain: &Model,
-    adapted: Option<&Adapted>,
-    deployed: &Model,
-) -> Result<Answers, Failure> {
+fn test_answers(material: &Material, text: &Tensor, outcome: &Outcome, paths: &[&Path]) -> Result<Answers, Failure> {
+    let Material { teacher, student, .. } = material;
+    let pool = Pool::load(paths, &teacher.preprocess, teacher.device)?;
+    let of_student = Pool::load(paths, &student.checkpoint.preprocess, teacher.device)?;
     let mut answers = Answers::default();
-    answers.probabilities("zero-shot", test, |pixels| plain.logits(pixels));
-    if let Some(a) = adapted {
-        let tokens = ClassTokens::new(checkpoint, &spec.template, &spec.classes, &spec.settings.phase1)?;
-        for (name, prompts) in ["phase1-model1", "phase1-model2"].into_iter().zip(&a.prompts) {
-            let (text, _) = no_grad(|| prompts.text(checkpoint, &tokens));
-            answers.probabilities(name, test, |pixels| {
-                prompts.image(checkpoint, pixels).matmul(&text.tr()) * checkpoint.logit_scale
-            });
-        }
-        for (name, model) in ["model1", "model2"].into_iter().zip(&a.models) {
-            answers.probabilities(name, test, |pixels| model.logits(pixels));
+    answers.probabilities("zero-shot", &pool, |pixels| Model::zero_shot(teacher, text).logits(pixels));
+    if let Some((adapted, ..)) = &outcome.adapted {
+        for (name, recipe) in CANDIDATES.into_iter().skip(1) {
+            let model = recipe.model(material, text, adapted);
+            let pool = if matches!(recipe, Recipe::Phase2(_)) { &of_student } else { &pool };
+            answers.probabilities(name, pool, |pixels| model.logits(pixels));
         }
     }
-    answers.probabilities("deployed", test, |pixels| deployed.logits(pixels));
+    let pool = if outcome.by_teacher { &pool } else { &of_student };
+    answers.probabilities("deployed", pool, |pixels| outcome.deployed.logits(pixels));
     Ok(answers)
 }
 

@@ -8,7 +8,6 @@ pub struct Sgd {
     parameters: Vec<Tensor>,
     moments: Vec<Tensor>,
     settings: settings::Sgd,
-    step: u32,
     steps: u32,
 }
 
@@ -16,16 +15,33 @@ impl Sgd {
     /// Takes part in the storage of `parameters`, which must require gradients; `steps` is where the cosine reaches 0.
     pub fn new(parameters: Vec<Tensor>, settings: &settings::Sgd, steps: u32) -> Self {
         let moments = parameters.iter().map(Tensor::zeros_like).collect();
-        Self { parameters, moments, settings: settings.clone(), step: 0, steps }
+        Self { parameters, moments, settings: settings.clone(), steps }
     }
 
-    /// One step along the gradients of `loss`: g ← ∇ + wd·θ, m ← μ·m + g, θ ← θ − lr·m, with lr on a half cosine.
-    pub fn step(&mut self, loss: &Tensor) {
+    /// Takes up with the moments that [`Sgd::moments`] gave.
+    pub fn resume(&mut self, moments: Vec<Tensor>) {
+        self.moments = moments;
+    }
+
+    /// Multiplies the learning rate.
+    pub fn slow_down(&mut self, factor: f64) {
+        self.settings.learning_rate *= factor;
+    }
+
+    pub fn moments(&self) -> &[Tensor] {
+        &self.moments
+    }
+
+    /// Forgets all gradients.
+    pub fn zero(&mut self) {
         for parameter in &mut self.parameters {
             parameter.zero_grad();
         }
-        loss.backward();
-        let rate = self.learning_rate();
+    }
+
+    /// Step `number`, from 0, along the gradients: g ← ∇ + wd·θ, m ← μ·m + g, θ ← θ − lr·m, with lr on a half cosine.
+    pub fn step(&mut self, number: u32) {
+        let rate = self.learning_rate(number);
         // The update is not part of any graph.
         no_grad(|| {
             for (parameter, moment) in self.parameters.iter_mut().zip(&mut self.moments) {
@@ -38,11 +54,10 @@ impl Sgd {
                 *parameter -= &*moment * rate;
             }
         });
-        self.step += 1;
     }
 
-    fn learning_rate(&self) -> f64 {
-        let progress = f64::from(self.step) / f64::from(self.steps.max(1));
+    fn learning_rate(&self, step: u32) -> f64 {
+        let progress = f64::from(step) / f64::from(self.steps.max(1));
         self.settings.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
     }
 }
@@ -65,8 +80,10 @@ mod tests {
         let x = Tensor::from_slice(&[2.0f64]).set_requires_grad(true);
         let mut sgd = Sgd::new(vec![x.shallow_clone()], &settings, 2);
         let (mut expected, mut moment) = (2.0f64, 0.0);
-        for rate in [0.1, 0.05] {
-            sgd.step(&x.square().sum(Kind::Double));
+        for (number, rate) in [(0, 0.1), (1, 0.05)] {
+            sgd.zero();
+            x.square().sum(Kind::Double).backward();
+            sgd.step(number);
             moment = 0.9 * moment + 2.0 * expected + 0.01 * expected;
             expected -= rate * moment;
             assert!((x.double_value(&[0]) - expected).abs() < 1e-12);

@@ -2,25 +2,27 @@
 //! images alone, and leaves its answers, which are compared with the labels here.
 
 use super::labelled_set::{Labelled, LabelledSet};
+use super::shift::Shift;
 use crate::build;
 use crate::setup::{self, Environment};
 use anyhow::{Context, bail, ensure};
 use coft_core::event::Event;
-use coft_core::ids::{ImageId, RoundId};
+use coft_core::ids::{ClassId, ImageId, RoundId};
 use coft_core::manifest::REPORT;
 use coft_core::report::Report;
 use coft_core::settings::Settings;
-use coft_core::spec::{Device, Diagnostics, Method, PROTOCOL, PoolImage, RoundSpec};
+use coft_core::spec::{Device, Diagnostics, PROTOCOL, PoolImage, RoundSpec};
 use coft_harness::programs::ends_with_us;
 use command_fds::{CommandFdExt, FdMapping};
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -37,8 +39,17 @@ pub struct Args {
     /// Keeps these class folders only.
     #[arg(long, value_delimiter = ',')]
     classes: Vec<String>,
-    #[arg(long, default_value = "coft", value_parser = ["zero-shot", "coft"])]
+    #[arg(long, default_value = "coft", value_parser = ["zero-shot", "coft", "coft-plus", "upl", "self-training", "oracle"])]
     method: String,
+    /// What the camera does to every picture, of both splits.
+    #[arg(long, value_enum, default_value = "clean")]
+    shift: Shift,
+    /// Takes this many images of the test split, drawn by the seed 0.
+    #[arg(long)]
+    test_limit: Option<usize>,
+    /// Leaves the trainer's answers, with the labels, here.
+    #[arg(long)]
+    answers: Option<PathBuf>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Takes this many images of the pool, drawn by the seed.
@@ -65,7 +76,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         set.adapt.shuffle(&mut ChaCha8Rng::seed_from_u64(args.seed));
         set.adapt.truncate(limit);
     }
+    if let Some(limit) = args.test_limit {
+        set.test.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
+        set.test.truncate(limit);
+    }
     let scratch = tempfile::tempdir()?;
+    for (split, images) in [("adapt", &mut set.adapt), ("test", &mut set.test)] {
+        photograph(args.shift, images, &scratch.path().join(split))?;
+    }
     let (spec, labels) = spec(args, &set, scratch.path())?;
     train(&environment, &trainer, &spec, scratch.path())?;
 
@@ -73,10 +91,23 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut result = measure(scratch.path(), &labels, &set.test)?;
     result["set"] = json!(set.name);
     result["method"] = json!(args.method);
+    result["shift"] = json!(args.shift.name());
+    result["images"] = json!(labels.len());
+    result["deployed_name"] = json!(report.adaptation.as_ref().map(|a| &a.deployed));
+    result["signs"] = json!(report.adaptation.as_ref().map(|a| &a.candidates));
     result["seed"] = json!(args.seed);
     result["agreement"] = json!(report.adaptation.as_ref().map(|a| a.agreement));
     result["seconds"] = json!(report.seconds);
     result["peak_memory_bytes"] = json!(report.peak_memory_bytes);
+    if let Some(answers) = &args.answers {
+        fs::create_dir_all(answers)?;
+        for file in ["pool.safetensors", "test.safetensors"] {
+            fs::copy(scratch.path().join(file), answers.join(file))?;
+        }
+        let truth: Vec<usize> = set.test.iter().map(|image| image.label).collect();
+        let text = json!({ "pool": labels, "test": truth, "result": result }).to_string();
+        fs::write(answers.join("labels.json"), text)?;
+    }
     if let Some(out) = &args.out {
         keep(&spec.candidate_dir, out)?;
     }
@@ -88,6 +119,20 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Puts what the camera makes of `images` into `dir`, and in their place.
+fn photograph(shift: Shift, images: &mut [Labelled], dir: &Path) -> anyhow::Result<()> {
+    if shift == Shift::Clean {
+        return Ok(());
+    }
+    fs::create_dir(dir)?;
+    images.par_iter_mut().enumerate().try_for_each(|(number, image)| {
+        let seen = dir.join(format!("{number}.png"));
+        shift.photograph(&image.path, &seen)?;
+        image.path = seen;
+        Ok(())
+    })
+}
+
 /// The round, and the label of each image of its pool.
 fn spec(args: &Args, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(RoundSpec, Vec<usize>)> {
     let mut seen = HashSet::new();
@@ -97,7 +142,8 @@ fn spec(args: &Args, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(Round
         let id = ImageId(format!("{:x}", Sha256::digest(&bytes)));
         // As in the daemon: two copies are one image.
         if seen.insert(id.clone()) {
-            images.push(PoolImage { id, path: fs::canonicalize(&image.path)? });
+            let label = (args.method == "oracle").then_some(ClassId(image.label as u32));
+            images.push(PoolImage { id, path: fs::canonicalize(&image.path)?, label });
             labels.push(image.label);
         }
     }
@@ -111,10 +157,12 @@ fn spec(args: &Args, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(Round
     let spec = RoundSpec {
         protocol: PROTOCOL,
         round: RoundId(1),
-        method: if args.method == "coft" { Method::Coft } else { Method::ZeroShot },
+        method: serde_json::from_value(json!(args.method)).context("the method")?,
         model_dir: fs::canonicalize(&args.model).with_context(|| format!("opening {}", args.model.display()))?,
         classes: set.classes.clone(),
+        student_dir: None,
         template: set.template.clone(),
+        templates: Vec::new(),
         images,
         seed: args.seed,
         device: if args.device == "cuda" { Device::Cuda } else { Device::Cpu },
@@ -179,10 +227,6 @@ fn measure(dir: &Path, labels: &[usize], test: &[Labelled]) -> anyhow::Result<Va
     let probabilities = |name: &str| tested.tensor(name).ok().map(|view| rows(&view));
     let accuracy =
         |name: &str| probabilities(name).map(|p| percent(&p.iter().map(|row| best(row)).collect::<Vec<_>>(), &truth));
-    let ensemble = probabilities("model1").zip(probabilities("model2")).map(|(one, two)| {
-        let mean = |(a, b): (&Vec<f32>, &Vec<f32>)| best(&a.iter().zip(b).map(|(a, b)| a + b).collect::<Vec<_>>());
-        percent(&one.iter().zip(&two).map(mean).collect::<Vec<_>>(), &truth)
-    });
     let believed = |name: &str| pool.tensor(name).ok().map(|view| integers(&view));
     let zero_shot_pool = believed("zero-shot-label").map(|found| percent(&found, labels));
     let mut label_accuracy = Vec::new();
@@ -201,15 +245,12 @@ fn measure(dir: &Path, labels: &[usize], test: &[Labelled]) -> anyhow::Result<Va
             precision.push(percent(&pick(&found), &pick(labels)));
         }
     }
+    let accuracies: BTreeMap<String, f64> =
+        tested.names().into_iter().filter_map(|name| Some((name.to_string(), accuracy(name)?))).collect();
     let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
     Ok(json!({
-        "zero_shot": accuracy("zero-shot"),
-        "phase1_model1": accuracy("phase1-model1"),
-        "phase1_model2": accuracy("phase1-model2"),
-        "model1": accuracy("model1"),
-        "model2": accuracy("model2"),
-        "ensemble": ensemble,
-        "deployed": accuracy("deployed"),
+        "accuracy": accuracies,
+        "label_accuracies": label_accuracy, "precisions": precision,
         "zero_shot_pool": zero_shot_pool,
         "pool_label_accuracy": mean(&label_accuracy).or(zero_shot_pool),
         "clean_precision": mean(&precision),

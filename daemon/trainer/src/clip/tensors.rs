@@ -14,6 +14,12 @@ pub enum TensorError {
     Shape { name: String, expected: Vec<i64>, found: Vec<i64> },
 }
 
+impl FromIterator<(String, Tensor)> for Tensors {
+    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(tensors: I) -> Self {
+        Self(tensors.into_iter().collect())
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Tensors(BTreeMap<String, Tensor>);
 
@@ -37,11 +43,33 @@ impl Tensors {
         self.0.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// A copy of the tensors whose names start with `prefix`, with its own storage and gradients.
     pub fn trainable(&self, prefix: &str) -> Tensors {
         let copy = |t: &Tensor| t.detach().copy().set_requires_grad(true);
         Tensors(self.0.iter().filter(|(n, _)| n.starts_with(prefix)).map(|(n, t)| (n.clone(), copy(t))).collect())
     }
+}
+
+/// The tensors of a safetensors file, on `device`; nothing where it is damaged or holds element types that
+/// [`to_safetensors`] does not write.
+pub fn from_safetensors(bytes: &[u8], device: Device) -> Option<BTreeMap<String, Tensor>> {
+    let file = safetensors::SafeTensors::deserialize(bytes).ok()?;
+    let tensor = |(name, view): (String, TensorView)| {
+        let kind = match view.dtype() {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::I64 => Kind::Int64,
+            Dtype::U8 => Kind::Uint8,
+            _ => return None,
+        };
+        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+        Some((name, Tensor::from_data_size(view.data(), &shape, kind).to_device(device)))
+    };
+    file.tensors().into_iter().map(tensor).collect()
 }
 
 /// Named tensors as the bytes of a safetensors file; element types f32, f16, i64 and u8.

@@ -3,7 +3,7 @@
 use super::classifier;
 use crate::clip::tensors::to_safetensors;
 use crate::failure::Failure;
-use crate::phase2::Model;
+use crate::model::Model;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, REPORT, WEIGHTS};
 use coft_core::report::Report;
 use serde::Serialize;
@@ -68,6 +68,6 @@ pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     write().map_err(Failure::write(path))
 }
 
-fn sync_dir(dir: &Path) -> Result<(), Failure> {
+pub fn sync_dir(dir: &Path) -> Result<(), Failure> {
     File::open(dir).and_then(|dir| dir.sync_all()).map_err(Failure::write(dir))
 }

@@ -6,7 +6,8 @@ use super::graph::{Attribute, Graph, Side, Value};
 use crate::clip::VisionTower;
 use crate::clip::block::{Block, LayerNorm, Linear};
 use crate::clip::config::Activation;
-use crate::phase2::{Head, Model};
+use tch::Tensor;
+use crate::model::{Head, Model};
 use coft_core::manifest::WEIGHTS;
 
 const BATCH: Side = Side::Named("batch");
@@ -16,7 +17,7 @@ pub fn write(model: &Model, image_size: i64) -> (Vec<u8>, Vec<u8>) {
     let mut graph = Graph::new(WEIGHTS);
     let side = Side::Known(image_size);
     let pixels = graph.input("pixels", &[BATCH, Side::Known(3), side, side]);
-    let class = encoder(&mut graph, &model.encoder, &pixels);
+    let class = encoder(&mut graph, &model.encoder, model.prompts.as_ref(), &pixels);
     let (logits, embedding, width) = match &model.head {
         Head::Linear { weight, bias } => {
             let transposed = graph.weight("head.weight", &weight.tr());
@@ -45,7 +46,7 @@ pub fn write(model: &Model, image_size: i64) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// `pixels` → class token after the final layer norm. [B, 3, S, S] → [B, W]
-fn encoder(graph: &mut Graph, tower: &VisionTower, pixels: &Value) -> Value {
+fn encoder(graph: &mut Graph, tower: &VisionTower, prompts: Option<&Tensor>, pixels: &Value) -> Value {
     let (width, patch) = (tower.patch.size()[0], tower.patch.size()[2]);
     let kernel = graph.weight("patch", &tower.patch);
     let sides = [Attribute::Ints("kernel_shape", &[patch, patch]), Attribute::Ints("strides", &[patch, patch])];
@@ -66,11 +67,31 @@ fn encoder(graph: &mut Graph, tower: &VisionTower, pixels: &Value) -> Value {
     let tokens = graph.node("Add", &[&tokens, &positions], &[]); // [B, 1 + G², W]
     let mut x = layer_norm(graph, "pre_norm", &tower.pre_norm, &tokens);
     for (i, layer) in tower.blocks.iter().enumerate() {
+        if let Some(prompts) = prompts.filter(|prompts| (i as i64) < prompts.size()[0]) {
+            x = with_prompts(graph, i, &prompts.get(i as i64), &batch, &x);
+        }
         x = block(graph, &format!("blocks.{i}"), layer, &x);
     }
     let first = graph.scalar_index("index.class", 0);
     let class = graph.node("Gather", &[&x, &first], &[Attribute::Int("axis", 1)]); // [B, W]
     layer_norm(graph, "post_norm", &tower.post_norm, &class)
+}
+
+/// Visual prompts [T, W] of block `i` behind the class token; from the second block on they replace those before them.
+fn with_prompts(graph: &mut Graph, i: usize, prompts: &Tensor, batch: &Value, x: &Value) -> Value {
+    let (t, width) = prompts.size2().expect("the prompts of a block have two dimensions");
+    let rest = graph.integers("shape.prompts", &[t, width]);
+    let shape = graph.node("Concat", &[batch, &rest], &[Attribute::Int("axis", 0)]);
+    let own = graph.weight(&format!("prompts.{i}"), &prompts.unsqueeze(0));
+    let own = graph.node("Expand", &[&own, &shape], &[]); // [B, T, W]
+    let axis = graph.integers("axis.tokens", &[1]);
+    let mut part = |from: i64, to: i64| {
+        let (from, to) = (graph.integers(&format!("index.{from}"), &[from]), graph.integers(&format!("index.{to}"), &[to]));
+        graph.node("Slice", &[x, &from, &to, &axis], &[])
+    };
+    let class = part(0, 1);
+    let patches = part(if i == 0 { 1 } else { 1 + t }, i64::MAX);
+    graph.node("Concat", &[&class, &own, &patches], &[Attribute::Int("axis", 1)])
 }
 
 fn block(graph: &mut Graph, name: &str, block: &Block, x: &Value) -> Value {

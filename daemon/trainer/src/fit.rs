@@ -1,0 +1,210 @@
+//! One training: batches, gradients, steps, and what can go wrong on the way.
+//!
+//! Every phase states its loss and its parameters as an [`Objective`]; here is what they share. A training that is cut off
+//! continues where it was last saved and ends with the same bits on the CPU: batch k and every draw of step k are functions
+//! of the seed and of k. A loss that is not finite starts the training over once at a tenth of the learning rate. A batch
+//! that memory does not hold is computed in halves, whose gradients add up to the same step.
+
+use crate::failure::Failure;
+use crate::journal::Journal;
+use crate::pool::{Batch, Pool, Visits};
+use crate::progress::Reporter;
+use crate::sgd::Sgd;
+use coft_core::event::{Stage, Training};
+use coft_core::settings;
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use tch::Tensor;
+
+/// The learning rate of a second attempt, over that of the first. [choice]
+const CAUTION: f64 = 0.1;
+
+/// What a phase trains.
+pub trait Objective {
+    /// What gradients move, by name.
+    fn parameters(&self) -> Vec<(String, Tensor)>;
+
+    /// What changes besides and has to be saved with them, by name; always the same names.
+    fn state(&self) -> Vec<(String, Tensor)> {
+        Vec::new()
+    }
+
+    /// Takes back what [`Objective::state`] gave.
+    fn restore(&mut self, _state: BTreeMap<String, Tensor>) {}
+
+    /// Terms of the loss over `part` of the batch, by name, each already weighted and divided by what the whole batch asks
+    /// for, so that the parts of a batch add up. A term without any image is left out.
+    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)>;
+
+    /// Called once after each step.
+    fn stepped(&mut self) {}
+}
+
+/// A training to do.
+#[derive(Debug)]
+pub struct Plan<'a> {
+    pub stage: Stage,
+    pub visits: Visits<'a>,
+    pub sgd: &'a settings::Sgd,
+    pub steps: u32,
+}
+
+/// Who hears of a training and who remembers it.
+#[derive(Debug)]
+pub struct Desk<'a> {
+    pub reporter: &'a mut Reporter,
+    pub journal: &'a mut Journal,
+}
+
+/// Trains what `make` makes; `make` must give the same each time.
+pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, desk: &mut Desk, make: impl Fn() -> O) -> Result<O, Failure> {
+    let name = &plan.visits.name;
+    let saved = desk.journal.progress(name);
+    let attempts = saved.as_ref().map_or(0, |saved| saved.attempt)..2;
+    let mut saved = saved;
+    let mut outcome = None;
+    for attempt in attempts {
+        let mut objective = make();
+        match run(plan, pool, desk, &mut objective, attempt, saved.take()) {
+            Ok(()) => return Ok(objective),
+            Err(failure @ Failure::NonFinite { .. }) => {
+                if attempt == 0 {
+                    desk.reporter.warn(format!("{failure}; it starts over at a tenth of the learning rate"))?;
+                }
+                outcome = Some(failure);
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Err(outcome.unwrap_or(Failure::NonFinite { stage: plan.stage, step: 0 }))
+}
+
+/// A training as it was last saved.
+#[derive(Debug)]
+pub struct Saved {
+    /// 0, or 1 after a loss that was not finite.
+    pub attempt: u32,
+    /// Steps done.
+    pub step: u32,
+    pub tensors: BTreeMap<String, Tensor>,
+}
+
+const PARAMETER: &str = "parameter/";
+const MOMENT: &str = "moment/";
+const STATE: &str = "state/";
+
+fn run(
+    plan: &Plan,
+    pool: &Pool,
+    desk: &mut Desk,
+    objective: &mut impl Objective,
+    attempt: u32,
+    saved: Option<Saved>,
+) -> Result<(), Failure> {
+    let Plan { stage, ref visits, sgd: settings, steps } = *plan;
+    let parameters = objective.parameters();
+    let mut sgd = Sgd::new(parameters.iter().map(|(_, t)| t.shallow_clone()).collect(), settings, steps);
+    if attempt > 0 {
+        sgd.slow_down(CAUTION);
+    }
+    let mut first = 0;
+    let whole = |saved: &Saved| {
+        let fits = |key: String, t: &Tensor| saved.tensors.get(&key).is_some_and(|found| found.size() == t.size());
+        let both = |name: &str, t: &Tensor| fits(format!("{PARAMETER}{name}"), t) && fits(format!("{MOMENT}{name}"), t);
+        saved.step <= steps && parameters.iter().all(|(name, t)| both(name, t))
+    };
+    if let Some(mut saved) = saved.filter(whole) {
+        first = saved.step;
+        let moments = parameters.iter().map(|(name, parameter)| {
+            let mut take = |kind: &str| saved.tensors.remove(&format!("{kind}{name}")).expect("whole() saw it");
+            let value = take(PARAMETER);
+            tch::no_grad(|| parameter.shallow_clone().copy_(&value)); // a value, not a step of any graph
+            take(MOMENT)
+        });
+        sgd.resume(moments.collect());
+        let state = saved.tensors.into_iter();
+        objective.restore(state.filter_map(|(name, t)| Some((name.strip_prefix(STATE)?.to_owned(), t))).collect());
+        desk.reporter.advance(u64::from(first) * visits.size() as u64, None)?;
+    }
+    let mut parts = 1;
+    pool.train(visits, first..steps, |batch| {
+        let losses = loop {
+            sgd.zero();
+            match catch_unwind(AssertUnwindSafe(|| gradients(objective, &batch, parts))) {
+                Ok(losses) => break losses,
+                Err(panic) if no_memory(&*panic) && parts < batch.positions.len() => {
+                    parts *= 2;
+                    desk.reporter.warn(format!(
+                        "memory does not hold a batch of {} in stage {}; it is computed in {parts} parts from here on",
+                        batch.positions.len(),
+                        stage.as_str()
+                    ))?;
+                }
+                Err(panic) => resume_unwind(panic),
+            }
+        };
+        let total: f64 = losses.values().sum();
+        if !total.is_finite() {
+            return Err(Failure::NonFinite { stage, step: batch.step });
+        }
+        if !losses.is_empty() {
+            sgd.step(batch.step);
+        }
+        objective.stepped();
+        let step = batch.step + 1;
+        if desk.journal.due() && step < steps {
+            save(desk.journal, &visits.name, attempt, step, &parameters, &sgd, objective)?;
+        }
+        let losses = losses.into_iter().map(|(name, value)| (name.to_owned(), value));
+        let training = Training {
+            epoch: visits.epoch(batch.step) as u32 + 1,
+            step,
+            steps,
+            losses: losses.chain([("total".to_owned(), total)]).collect(),
+        };
+        Ok(desk.reporter.advance(batch.positions.len() as u64, Some(training))?)
+    })
+}
+
+/// Adds up the gradients of a batch, part by part; the terms of its loss.
+fn gradients(objective: &mut impl Objective, batch: &Batch, parts: usize) -> BTreeMap<&'static str, f64> {
+    let mut sums = BTreeMap::new();
+    let size = batch.positions.len().div_ceil(parts);
+    for start in (0..batch.positions.len()).step_by(size) {
+        let terms = objective.losses(batch, start..(start + size).min(batch.positions.len()));
+        let Some(loss) = terms.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b) else { continue };
+        loss.backward();
+        for (name, term) in terms {
+            *sums.entry(name).or_default() += term.double_value(&[]);
+        }
+    }
+    sums
+}
+
+/// Whether a panic of tch tells of an allocation that failed.
+fn no_memory(panic: &(dyn Any + Send)) -> bool {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+    text.is_some_and(crate::failure::is_out_of_memory)
+}
+
+fn save(
+    journal: &mut Journal,
+    name: &str,
+    attempt: u32,
+    step: u32,
+    parameters: &[(String, Tensor)],
+    sgd: &Sgd,
+    objective: &impl Objective,
+) -> Result<(), Failure> {
+    let moments = parameters.iter().zip(sgd.moments());
+    let state = objective.state().into_iter().map(|(name, t)| (format!("{STATE}{name}"), t));
+    let tensors = parameters
+        .iter()
+        .map(|(name, t)| (format!("{PARAMETER}{name}"), t.shallow_clone()))
+        .chain(moments.map(|((name, _), t)| (format!("{MOMENT}{name}"), t.shallow_clone())))
+        .chain(state)
+        .collect();
+    journal.keep_progress(name, &Saved { attempt, step, tensors })
+}

@@ -1,0 +1,109 @@
+//! What a round has done so far, on disk: results of the stages that are over and the training under way.
+//!
+//! One safetensors file each, written new, synced and renamed, so that a stop at any instant leaves the file before or the
+//! file after. The directory belongs to one spec; what another spec left there is thrown away, and so is what cannot be read:
+//! it is computed again.
+
+use crate::clip::tensors::{from_safetensors, to_safetensors};
+use crate::export::candidate::{sync_dir, write_synced};
+use crate::failure::Failure;
+use crate::fit::Saved;
+use coft_core::spec::RoundSpec;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tch::{Device, Tensor};
+
+/// Time between two savings of a training. 30 s [choice]: at most a minute is lost, whatever a step takes.
+const PACE: Duration = Duration::from_secs(30);
+const SPEC: &str = "spec.sha256";
+
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    device: Device,
+    saved: Instant,
+    pace: Duration,
+}
+
+impl Journal {
+    /// The journal of `spec` in `dir`, which is made if it is not there.
+    pub fn open(dir: &Path, spec: &RoundSpec, device: Device) -> Result<Self, Failure> {
+        let digest = format!("{:x}", Sha256::digest(serde_json::to_vec(spec).expect("a spec is plain data")));
+        let stamp = dir.join(SPEC);
+        if fs::read_to_string(&stamp).ok().as_deref() != Some(&digest) {
+            match fs::remove_dir_all(dir) {
+                Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Failure::write(dir)(cause)),
+                _ => {}
+            }
+            fs::create_dir(dir).map_err(Failure::write(dir))?;
+            write_synced(&stamp, digest.as_bytes())?;
+            sync_dir(dir)?;
+        }
+        Ok(Self { dir: dir.to_owned(), device, saved: Instant::now(), pace: PACE })
+    }
+
+    /// Tensors that were kept under `name`, if they are there and whole.
+    pub fn result(&self, name: &str) -> Option<BTreeMap<String, Tensor>> {
+        self.read(&self.path(name, "result"))
+    }
+
+    /// Keeps the result of a stage and forgets the training that led to it.
+    pub fn keep_result(&mut self, name: &str, tensors: &[(String, Tensor)]) -> Result<(), Failure> {
+        self.write(&self.path(name, "result"), tensors)?;
+        self.forget(name)
+    }
+
+    /// The training called `name`, if it was under way.
+    pub fn progress(&self, name: &str) -> Option<Saved> {
+        let number = |tensors: &mut BTreeMap<String, Tensor>, key: &str| {
+            tensors.remove(key).and_then(|t| u32::try_from(t.int64_value(&[])).ok())
+        };
+        let mut tensors = self.read(&self.path(name, "progress"))?;
+        let (attempt, step) = (number(&mut tensors, "attempt")?, number(&mut tensors, "step")?);
+        Some(Saved { attempt, step, tensors })
+    }
+
+    /// Whether the training under way should be saved.
+    pub fn due(&self) -> bool {
+        self.saved.elapsed() >= self.pace
+    }
+
+    pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), Failure> {
+        let numbers = [("attempt", saved.attempt), ("step", saved.step)];
+        let mut tensors: Vec<(String, Tensor)> =
+            numbers.map(|(key, n)| (key.to_owned(), Tensor::from(i64::from(n)))).into();
+        tensors.extend(saved.tensors.iter().map(|(key, t)| (key.clone(), t.shallow_clone())));
+        self.write(&self.path(name, "progress"), &tensors)?;
+        self.saved = Instant::now();
+        Ok(())
+    }
+
+    fn forget(&self, name: &str) -> Result<(), Failure> {
+        let path = self.path(name, "progress");
+        match fs::remove_file(&path) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => Err(Failure::write(&path)(cause)),
+            _ => Ok(()),
+        }
+    }
+
+    fn path(&self, name: &str, kind: &str) -> PathBuf {
+        self.dir.join(format!("{}.{kind}", name.replace([' ', ','], "-")))
+    }
+
+    fn read(&self, path: &Path) -> Option<BTreeMap<String, Tensor>> {
+        from_safetensors(&fs::read(path).ok()?, self.device)
+    }
+
+    fn write(&self, path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Failure> {
+        let fresh = path.with_extension("new");
+        let _ = fs::remove_file(&fresh); // of a run that was cut off
+        let named: Vec<(&str, Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t.shallow_clone())).collect();
+        write_synced(&fresh, &to_safetensors(&named))?;
+        fs::rename(&fresh, path).map_err(Failure::write(path))?;
+        sync_dir(&self.dir)
+    }
+}

@@ -1,0 +1,133 @@
+//! What serves: an image encoder, visual prompts where it has them, and a head.
+//!
+//! C classes, B images of a batch, W encoder width, D embedding width.
+
+use crate::checkpoint::Checkpoint;
+use crate::clip::{Tensors, VisionTower, normalised};
+use crate::prompts::Prompts;
+use coft_core::settings::HeadInit;
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor, no_grad};
+
+/// A classifier as it is exported.
+#[derive(Debug)]
+pub struct Model {
+    pub encoder: VisionTower,
+    /// Visual prompts [blocks or 1, T, W].
+    pub prompts: Option<Tensor>,
+    pub head: Head,
+}
+
+#[derive(Debug)]
+pub enum Head {
+    /// f(v) = Wv + b on the class token before projection: weight [C, W], bias [C].
+    Linear { weight: Tensor, bias: Tensor },
+    /// Scaled cosine similarity with text features, 1/τ included: [C, D].
+    Text { features: Tensor },
+}
+
+impl Model {
+    /// The pretrained classifier: no training, text features `text` [C, D] as the head.
+    pub fn zero_shot(checkpoint: &Checkpoint, text: &Tensor) -> Self {
+        Self {
+            encoder: pretrained(checkpoint),
+            prompts: None,
+            head: Head::Text { features: text * checkpoint.logit_scale },
+        }
+    }
+
+    /// A model of Phase I: the pretrained encoder under visual prompts, its tuned text features `text` [C, D] as the head.
+    pub fn prompted(checkpoint: &Checkpoint, prompts: &Prompts, text: &Tensor) -> Self {
+        Self { prompts: prompts.visual(), ..Self::zero_shot(checkpoint, text) }
+    }
+
+    /// Logits of pixels: [B, 3, S, S] → [B, C].
+    pub fn logits(&self, pixels: &Tensor) -> Tensor {
+        self.answers(pixels).0
+    }
+
+    /// What the served graph computes: logits [B, C], probabilities [B, C], and the normalised head input as embedding.
+    pub fn answers(&self, pixels: &Tensor) -> (Tensor, Tensor, Tensor) {
+        let class = self.encoder.class_token(pixels, self.prompts.as_ref());
+        let (logits, embedding) = match &self.head {
+            Head::Linear { weight, bias } => (class.linear(weight, Some(bias)), normalised(&class)),
+            Head::Text { features } => {
+                let embedding = normalised(&class.linear(&self.encoder.projection, None::<&Tensor>));
+                (embedding.matmul(&features.tr()), embedding)
+            }
+        };
+        let probabilities = logits.softmax(-1, Kind::Float);
+        (logits, probabilities, embedding)
+    }
+}
+
+fn pretrained(checkpoint: &Checkpoint) -> VisionTower {
+    VisionTower::new(&checkpoint.config, &checkpoint.tensors).expect("the checkpoint was loaded with these shapes")
+}
+
+/// The weights that Phase II trains: an image encoder and a linear head.
+#[derive(Debug)]
+pub struct Weights {
+    pub encoder: Tensors,
+    pub weight: Tensor, // [C, W]
+    pub bias: Tensor,   // [C]
+}
+
+const WEIGHT: &str = "head.weight";
+const BIAS: &str = "head.bias";
+
+impl Weights {
+    /// Where Phase II starts: a copy of the pretrained encoder, and a head that ranks the classes as zero-shot does:
+    /// t·(Pv)/‖Pv‖·(1/τ) with the pool's mean length `embedding_norm` in place of each image's. `text` [C, D] are
+    /// normalised text features.
+    pub fn pretrained(checkpoint: &Checkpoint, text: &Tensor, embedding_norm: f64) -> Self {
+        let weight = text.matmul(&checkpoint.vision.projection) * (checkpoint.logit_scale / embedding_norm);
+        let bias = Tensor::zeros([text.size()[0]], (Kind::Float, checkpoint.device));
+        Self { encoder: checkpoint.tensors.trainable(VisionTower::ENCODER), weight, bias }
+    }
+
+    /// The same encoder with a head drawn from N(0, 0.01²) where the setting asks for it.
+    pub fn with_head(self, init: HeadInit, seed: u64, name: &str) -> Self {
+        let weight = match init {
+            HeadInit::Text => self.weight,
+            HeadInit::Random => {
+                let mut rng = crate::random::stream(seed, &format!("{name}, head"));
+                crate::random::normal(&mut rng, &self.weight.size(), 0.01, self.weight.device())
+            }
+        };
+        let trainable = |t: Tensor| t.detach().set_requires_grad(true);
+        Self { weight: trainable(weight), bias: trainable(self.bias), ..self }
+    }
+
+    /// The sum of models times their shares, weight by weight: an average where the shares are equal (model soup),
+    /// WiSE-FT where one of two is the pretrained one. The shares add up to 1.
+    pub fn mixed(parts: &[(f64, &Weights)]) -> Self {
+        let mix = |pick: &dyn Fn(&Weights) -> Tensor| {
+            // Mixing is arithmetic on finished weights.
+            no_grad(|| parts.iter().map(|(share, part)| pick(part) * *share).reduce(|a, b| a + b).expect("a part"))
+        };
+        let of_encoder = |weights: &Weights, name: &str| weights.encoder.iter().find(|(n, _)| *n == name).expect("same encoder").1.shallow_clone();
+        let encoder = parts[0].1.encoder.names().map(|name| (name.to_owned(), mix(&|w| of_encoder(w, name))));
+        Self { encoder: encoder.collect(), weight: mix(&|w| w.weight.shallow_clone()), bias: mix(&|w| w.bias.shallow_clone()) }
+    }
+
+    pub fn model(&self, checkpoint: &Checkpoint) -> Model {
+        let projection = checkpoint.vision.projection.shallow_clone();
+        let encoder = VisionTower::with_projection(&checkpoint.config, &self.encoder, projection)
+            .expect("a copy of tensors that were loaded with these shapes");
+        let head = Head::Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() };
+        Model { encoder, prompts: None, head }
+    }
+
+    pub fn named(&self) -> Vec<(String, Tensor)> {
+        let encoder = self.encoder.iter().map(|(name, t)| (name.to_owned(), t.shallow_clone()));
+        let head = [(WEIGHT, &self.weight), (BIAS, &self.bias)];
+        encoder.chain(head.map(|(name, t)| (name.to_owned(), t.shallow_clone()))).collect()
+    }
+
+    /// What [`Weights::named`] gave; nothing where that is not whole.
+    pub fn from_named(mut named: BTreeMap<String, Tensor>) -> Option<Self> {
+        let (weight, bias) = (named.remove(WEIGHT)?, named.remove(BIAS)?);
+        Some(Self { encoder: named.into_iter().collect(), weight, bias })
+    }
+}

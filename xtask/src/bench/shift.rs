@@ -1,0 +1,79 @@
+//! What a camera does to pictures, the same to every one: the shifts of `bench adapt`.
+//!
+//! All numbers [choice], fixed before anything was measured on them, and the same for every set.
+
+use anyhow::Context;
+use coft_vision::decode;
+use image::{Rgb, RgbImage, imageops};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use rand_distr::{Distribution, Normal};
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::Path;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shift {
+    /// The pictures as they are.
+    Clean,
+    /// A tenth of the light, under warm lamps, with the noise of a small sensor.
+    Night,
+    /// Out of focus: a Gaussian of 1/32 of the short side.
+    Blur,
+}
+
+/// Light that reaches the sensor at night, over daylight's, by channel.
+const NIGHT_LIGHT: [f32; 3] = [0.12, 0.1, 0.07];
+/// Deviation of the noise in darkness, and variance per unit of light; linear light, where white is 1.
+const READ_NOISE: f32 = 0.004;
+const SHOT_NOISE: f32 = 0.003;
+/// Deviation of the defocus over the short side.
+const DEFOCUS: f32 = 1.0 / 32.0;
+
+impl Shift {
+    pub fn name(self) -> &'static str {
+        match self {
+            Shift::Clean => "clean",
+            Shift::Night => "night",
+            Shift::Blur => "blur",
+        }
+    }
+
+    /// Writes the picture at `from` as this camera sees it to `to`, a PNG. The noise depends on the picture alone.
+    pub fn photograph(self, from: &Path, to: &Path) -> anyhow::Result<()> {
+        let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+        let picture = decode(&bytes).with_context(|| format!("decoding {}", from.display()))?.pixels;
+        let seen = match self {
+            Shift::Clean => picture,
+            Shift::Night => night(&picture, &mut ChaCha8Rng::from_seed(Sha256::digest(&bytes).into())),
+            Shift::Blur => {
+                let short = picture.width().min(picture.height()) as f32;
+                imageops::blur(&picture, short * DEFOCUS)
+            }
+        };
+        seen.save(to).with_context(|| format!("writing {}", to.display()))
+    }
+}
+
+fn night(picture: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
+    let noise = Normal::new(0.0f32, 1.0).expect("a positive deviation");
+    let mut seen = picture.clone();
+    for Rgb(channels) in seen.pixels_mut() {
+        for (value, light) in channels.iter_mut().zip(NIGHT_LIGHT) {
+            let light = to_linear(f32::from(*value) / 255.0) * light;
+            let deviation = (READ_NOISE * READ_NOISE + SHOT_NOISE * light).sqrt();
+            let sensed = (light + deviation * noise.sample(rng)).clamp(0.0, 1.0);
+            *value = (to_srgb(sensed) * 255.0).round() as u8;
+        }
+    }
+    seen
+}
+
+/// IEC 61966-2-1.
+fn to_linear(v: f32) -> f32 {
+    if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
+}
+
+fn to_srgb(v: f32) -> f32 {
+    if v <= 0.0031308 { v * 12.92 } else { 1.055 * v.powf(1.0 / 2.4) - 0.055 }
+}
