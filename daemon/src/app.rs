@@ -96,6 +96,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
         round: config.round.clone(),
         settings: config.settings.clone(),
         scratch: court.scratch(),
+        journal: state_dir.join("journal"),
+        given_labels: config.classifier.given_labels.clone(),
     };
     let lifecycle = Lifecycle::new(last, config.round.minimum_images);
     let schedule = config.schedule.clone();

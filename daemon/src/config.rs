@@ -103,7 +103,8 @@ impl Config {
 
     fn resolve(&mut self, dir: &Path) {
         let Self { classifier, round, serve, .. } = self;
-        let paths = [&mut classifier.labels, &mut classifier.model, &mut round.trainer, &mut serve.library];
+        let model::Settings { labels, templates, given_labels, model, student, .. } = classifier;
+        let paths = [labels, templates, given_labels, model, student, &mut round.trainer, &mut serve.library];
         let paths = paths.into_iter().flatten().chain(self.sources.iter_mut().map(|source| &mut source.path));
         for path in paths.chain([&mut self.state_dir]) {
             // `join` keeps an absolute path; the components drop trailing slashes and inner dots.

@@ -5,6 +5,7 @@ mod bus;
 mod catalog;
 mod config;
 mod control;
+mod given;
 mod ingest;
 mod model;
 mod round;

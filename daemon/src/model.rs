@@ -4,6 +4,8 @@
 //! trainer; here only its files, its preprocessing and its digest count.
 
 use coft_core::labels::{self, LabelsError};
+use coft_core::spec::Template;
+use coft_core::templates::{self, TemplatesError};
 use coft_vision::Preprocess;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -22,13 +24,28 @@ pub struct Settings {
     pub labels: Option<PathBuf>,
     /// Prompt of the zero-shot labels; `{}` stands for the class name.
     pub template: String,
+    /// File of prompts, one a line, whose text features are averaged for the zero-shot labels; without it `template` alone.
+    pub templates: Option<PathBuf>,
+    /// The user's own labels for some of the images, a CSV file; see [`crate::given`].
+    pub given_labels: Option<PathBuf>,
     /// Directory of a CLIP in Hugging Face layout; without it the demo model.
     pub model: Option<PathBuf>,
+    /// Directory of the CLIP that is fine-tuned and served in its place, usually a smaller one: `model` labels and filters
+    /// (distillation).
+    pub student: Option<PathBuf>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "default".into(), labels: None, template: "a photo of a {}.".into(), model: None }
+        Self {
+            name: "default".into(),
+            labels: None,
+            template: "a photo of a {}.".into(),
+            templates: None,
+            given_labels: None,
+            model: None,
+            student: None,
+        }
     }
 }
 
@@ -41,6 +58,8 @@ pub struct Base {
     pub preprocess: Preprocess,
     pub classes: Vec<String>,
     pub template: String,
+    pub templates: Vec<Template>,
+    pub student: Option<PathBuf>,
 }
 
 #[derive(Debug, Error)]
@@ -49,6 +68,10 @@ pub enum ModelError {
     ReadLabels { path: PathBuf, source: io::Error },
     #[error("the label file {}: {source}", path.display())]
     Labels { path: PathBuf, source: LabelsError },
+    #[error("the template file {} cannot be read: {source}", path.display())]
+    ReadTemplates { path: PathBuf, source: io::Error },
+    #[error("the template file {}: {source}", path.display())]
+    Templates { path: PathBuf, source: TemplatesError },
     #[error("{} has no class names; set classifier.labels to a file with one class name a line", dir.display())]
     NoLabels { dir: PathBuf },
     #[error("the model directory {} lacks {file}; it needs {needed}", dir.display(), needed = MODEL_FILES.join(", "))]
@@ -57,6 +80,11 @@ pub enum ModelError {
     ReadWeights { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Preprocess(#[from] coft_vision::PreprocessError),
+    #[error(
+        "the student {} reads images of {asked} px and classifier.model keeps them at {kept} px; choose a student that reads \
+         {kept} px or less", dir.display()
+    )]
+    StudentSize { dir: PathBuf, asked: u32, kept: u32 },
     #[error("the demo model cannot be unpacked to {}: {source}", dir.display())]
     Unpack { dir: PathBuf, source: io::Error },
 }
@@ -97,13 +125,27 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, ModelError> {
     let preprocess = Preprocess::from_dir(&dir)?;
     let weights = dir.join(WEIGHTS);
     let digest = digest(&weights).map_err(|source| ModelError::ReadWeights { path: weights, source })?;
-    Ok(Base { dir, digest, preprocess, classes, template: settings.template.clone() })
+    let templates = settings.templates.as_deref().map(read_templates).transpose()?.unwrap_or_default();
+    if let Some(student) = &settings.student {
+        let asked = Preprocess::from_dir(student)?.shortest_edge;
+        if asked > preprocess.shortest_edge {
+            let dir = student.clone();
+            return Err(ModelError::StudentSize { dir, asked, kept: preprocess.shortest_edge });
+        }
+    }
+    let (template, student) = (settings.template.clone(), settings.student.clone());
+    Ok(Base { dir, digest, preprocess, classes, template, templates, student })
 }
 
 /// The class names of a label file.
 pub fn read_labels(path: &Path) -> Result<Vec<String>, ModelError> {
     let text = fs::read_to_string(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
     labels::parse(&text).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
+}
+
+fn read_templates(path: &Path) -> Result<Vec<Template>, ModelError> {
+    let text = fs::read_to_string(path).map_err(|source| ModelError::ReadTemplates { path: path.to_owned(), source })?;
+    templates::parse(&text).map_err(|source| ModelError::Templates { path: path.to_owned(), source })
 }
 
 /// Puts the files into `dir`, as a whole or not at all. A directory that holds exactly them is left alone.

@@ -16,3 +16,4 @@ pub mod schedule;
 pub mod selection;
 pub mod settings;
 pub mod spec;
+pub mod templates;

@@ -58,4 +58,6 @@ pub struct CandidateSigns {
     pub kept: f64,
     /// Total variation distance between its class shares and zero-shot's; 0 to 1.
     pub shift: f64,
+    /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. The largest decides.
+    pub balance: f64,
 }

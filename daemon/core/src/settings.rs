@@ -64,10 +64,11 @@ pub struct Phase1 {
     /// 16 [choice].
     pub seeds_per_class: u32,
     /// K grows with the pool: at least this share of N/C, the images that a class would have in a balanced pool; 0 to 1.
+    /// 0.4 [choice], see docs/decisions/0004.
     pub seed_share: f64,
     /// R, iterations of Phase I in CoFT+, the first included; ≥ 1. CoFT itself has one. 3 [choice].
     pub iterations: u32,
-    /// How the complement label is drawn.
+    /// How the complement label is drawn. `likely` [choice], see docs/decisions/0004.
     pub complement: Complement,
     /// Where the context starts. The paper does not say; DeFT starts at random. `template` [choice].
     pub context: ContextInit,
@@ -85,8 +86,8 @@ pub struct Phase1 {
     pub detach_negative: bool,
     /// Random crop of at least this share of the area, and flips. 1 switches the crop off; 0.8 [choice].
     pub crop_scale: f64,
-    /// Mirrors training images at random; wrong where left and right tell classes apart. true [DeFT].
-    pub flip: bool,
+    /// Mirrors training images at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
+    pub flip: Flip,
     /// Learning rate 0.03, 10 epochs of 64 [DeFT]; at least 500 steps [choice].
     pub sgd: Sgd,
 }
@@ -99,6 +100,16 @@ pub enum ContextInit {
     /// The template's own words before the class name become the context, each moved by N(0, σ²), so that tuning starts
     /// from the zero-shot classifier. A template that starts with the class name starts at random.
     Template,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Flip {
+    /// Where mirroring changes the pretrained model's answers no more often than a crop does: not where left and right tell
+    /// classes apart.
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -117,8 +128,8 @@ pub enum Complement {
 pub struct Phase2 {
     /// Random crop of at least this share of the area; 1 switches it off. 0.8 [choice].
     pub crop_scale: f64,
-    /// Mirrors training images at random; wrong where left and right tell classes apart. true [DeFT].
-    pub flip: bool,
+    /// Mirrors training images at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
+    pub flip: Flip,
     /// Where the head starts. `text` [choice]: a class without clean images then keeps its zero-shot row.
     pub head: HeadInit,
     /// Blocks of the image encoder, from the input, that stay as pretrained together with the patch embedding; 0 trains
@@ -163,9 +174,9 @@ impl Default for Phase1 {
     fn default() -> Self {
         Self {
             seeds_per_class: 16,
-            seed_share: 0.0,
+            seed_share: 0.4,
             iterations: 3,
-            complement: Complement::Uniform,
+            complement: Complement::Likely,
             context: ContextInit::Template,
             context_tokens: 16,
             context_deviation: 0.02,
@@ -174,7 +185,7 @@ impl Default for Phase1 {
             lambda: 1.0,
             detach_negative: false,
             crop_scale: 0.8,
-            flip: true,
+            flip: Flip::Auto,
             sgd: Sgd::at(0.03),
         }
     }
@@ -184,7 +195,7 @@ impl Default for Phase2 {
     fn default() -> Self {
         Self {
             crop_scale: 0.8,
-            flip: true,
+            flip: Flip::Auto,
             head: HeadInit::Text,
             frozen_blocks: 0,
             contrast: Contrast::default(),

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// Version of [`RoundSpec`] and of the events; the trainer refuses any other.
 pub const PROTOCOL: u32 = 2;
 
+/// File of a journal that holds the [`RoundSpec::work`] that it belongs to.
+pub const JOURNAL_SPEC: &str = "spec.json";
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RoundSpec {
@@ -37,9 +40,20 @@ pub struct RoundSpec {
     pub settings: Settings,
     /// Where the finished candidate directory appears, by one rename. Its parent exists and is the trainer's to write.
     pub candidate_dir: PathBuf,
+    /// Where the round writes down what it has done, and goes on from what an earlier run of the same [`RoundSpec::work`] has
+    /// done. Made if it is not there; its parent exists.
+    pub journal_dir: PathBuf,
     /// Measuring only: leaves per-image answers here (see the trainer's `diagnostics`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnostics: Option<Diagnostics>,
+}
+
+impl RoundSpec {
+    /// What decides the result: all of it but the number of the round and the places where results go.
+    pub fn work(&self) -> RoundSpec {
+        let nowhere = PathBuf::new;
+        Self { round: RoundId(0), candidate_dir: nowhere(), journal_dir: nowhere(), diagnostics: None, ..self.clone() }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +94,7 @@ pub enum Device {
     Cuda,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PoolImage {
     pub id: ImageId,

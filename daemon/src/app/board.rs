@@ -158,12 +158,13 @@ mod tests {
     fn progress(stage: Stage, fraction: f64) -> Progress {
         Progress {
             stage,
+            iteration: 1,
             fraction,
             images_done: 0,
             images_total: 0,
             images_per_second: 0.0,
             remaining_seconds: None,
-            loss: None,
+            training: None,
         }
     }
 

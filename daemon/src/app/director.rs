@@ -16,7 +16,7 @@ use coft_core::event::{Event as Word, FailureKind};
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
 use coft_core::schedule::{self, Due, Schedule};
-use coft_core::spec::Method;
+use coft_core::spec::{Method, RoundSpec};
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -45,6 +45,8 @@ pub struct Director {
     verdicts: Channel<Verdict>,
     /// When a zero-shot round is due, while no generation knows the configured classes and model.
     zero_shot_at: Option<Instant>,
+    /// What an earlier run of the service left unfinished.
+    unfinished: Option<RoundSpec>,
     told_systemd: String,
     exit: bool,
 }
@@ -85,6 +87,7 @@ pub struct Staff {
 impl Director {
     pub fn new(staff: Staff) -> Self {
         let Staff { workshop, court, lifecycle, schedule, board, intake } = staff;
+        let unfinished = workshop.unfinished();
         Self {
             workshop,
             court,
@@ -96,6 +99,7 @@ impl Director {
             words: Channel::new(WORDS),
             verdicts: Channel::new(1),
             zero_shot_at: None,
+            unfinished,
             told_systemd: String::new(),
             exit: false,
         }
@@ -194,8 +198,15 @@ impl Director {
             return;
         }
         // Answers from the first minute, before anything is adapted.
+        let mut request = RoundRequest::default();
         let trigger = if self.zero_shot_at.is_some_and(|at| at <= Instant::now()) {
             Trigger::ZeroShot
+        } else if self.schedule.automatic
+            && let Some(unfinished) = self.unfinished.take()
+        {
+            // What an earlier run of the service began is not begun again, but continued.
+            request.seed = Some(unfinished.seed);
+            Trigger::Schedule
         } else if schedule::due(&self.schedule, &self.board.facts(), SystemTime::now()) == Due::Now
             && self.board.snapshot().images >= self.workshop.round.minimum_images
         {
@@ -204,7 +215,7 @@ impl Director {
             return;
         };
         // Refused only while the service stops, or where the log says why.
-        let _ = self.ask(trigger, RoundRequest::default()).await;
+        let _ = self.ask(trigger, request).await;
     }
 
     async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, Refused> {
@@ -233,7 +244,11 @@ impl Director {
         }
         info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger = status.trigger, "round started");
         self.board.round(status.clone());
-        let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { Method::Coft };
+        let method = if trigger == Trigger::ZeroShot {
+            Method::ZeroShot
+        } else {
+            self.workshop.round.method.into()
+        };
         let seed = request.seed.unwrap_or(self.workshop.round.seed);
         let work = self.workshop.start(Assignment { round, method, seed }, self.words.sender.clone());
         self.job = Some(Job { status, work, candidate: PathBuf::new(), verdict: None });
@@ -371,6 +386,16 @@ impl Director {
             RoundState::Running | RoundState::Interrupted => {
                 info!(message_id = events::ROUND_INTERRUPTED, coft.round = round, "round interrupted");
             }
+        }
+        
+        let goes_on = match &state {
+            RoundState::Interrupted => true,
+            // Killed, or short of memory: the same work may well succeed the next time.
+            RoundState::Failed { kind, .. } => matches!(kind, FailureKind::Internal | FailureKind::OutOfMemory),
+            _ => false,
+        };
+        if !goes_on && let Err(error) = self.workshop.forget_unfinished() {
+            warn!(problem = %error, "the journal of a round cannot be removed");
         }
         (status.state, status.ended) = (state, Some(unix_time()));
         // Clearing up first: on a full disk it makes room for the last line of the record.

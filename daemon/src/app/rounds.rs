@@ -3,25 +3,31 @@
 //! A task of its own for each round. It does not know which rounds may start, nor what becomes of a candidate.
 
 use crate::catalog::{Catalog, CatalogError};
+use crate::given;
 use crate::ingest::Ingest;
 use crate::model::Base;
 use crate::round::{self, Outcome, Update};
 use coft_core::event::{Event, FailureKind};
 use coft_core::ids::{ImageId, RoundId};
 use coft_core::settings::Settings;
-use coft_core::spec::{Device, Method, PROTOCOL, PoolImage, RoundSpec};
+use coft_core::spec::{Device, JOURNAL_SPEC, Method, PROTOCOL, PoolImage, RoundSpec};
 use serde::Deserialize;
+use std::collections::HashSet;
 use std::env;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
-use tracing::warn;
+use tracing::{info, warn};
 
 /// `[round]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RoundSettings {
+    /// CoFT or CoFT+. coft [choice].
+    pub method: Adaptation,
     /// Seeds every random draw. 1 [choice].
     pub seed: u64,
     pub device: Device,
@@ -38,9 +44,28 @@ pub struct RoundSettings {
     pub deadline: Duration,
 }
 
+/// The methods that a service offers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Adaptation {
+    #[default]
+    Coft,
+    CoftPlus,
+}
+
+impl From<Adaptation> for Method {
+    fn from(method: Adaptation) -> Self {
+        match method {
+            Adaptation::Coft => Method::Coft,
+            Adaptation::CoftPlus => Method::CoftPlus,
+        }
+    }
+}
+
 impl Default for RoundSettings {
     fn default() -> Self {
         Self {
+            method: Adaptation::default(),
             seed: 1,
             device: Device::default(),
             threads: 0,
@@ -81,6 +106,10 @@ pub struct Workshop {
     pub settings: Settings,
     /// Directory of the rounds' own directories.
     pub scratch: PathBuf,
+    /// What the last round has done so far; it outlives the service.
+    pub journal: PathBuf,
+    /// The user's own labels, a file that is read anew for each round.
+    pub given_labels: Option<PathBuf>,
 }
 
 /// A round under way.
@@ -115,28 +144,66 @@ impl Workshop {
         let trainer = self.trainer()?;
         let images = match assignment.method {
             Method::ZeroShot => Vec::new(),
-            Method::Coft => self.gather().await?,
+            _ => self.label(self.gather().await?).await?,
         };
-        let _ = news.send(News::Gathered { images: images.len() as u64 }).await;
         let scratch = self.scratch.join(format!("round-{}", assignment.round));
-        let spec = RoundSpec {
+        let mut spec = RoundSpec {
             protocol: PROTOCOL,
             round: assignment.round,
             method: assignment.method,
             model_dir: self.base.dir.clone(),
             classes: self.base.classes.clone(),
+            student_dir: self.base.student.clone(),
             template: self.base.template.clone(),
+            templates: self.base.templates.clone(),
             images,
             seed: assignment.seed,
             device: self.round.device,
             threads: self.round.threads,
             settings: self.settings.clone(),
             candidate_dir: scratch.join("candidate"),
+            journal_dir: self.journal.clone(),
             diagnostics: None,
         };
+        if let Some(images) = self.unfinished().and_then(|old| continued(&spec, old)) {
+            info!(coft.round = assignment.round.0, images = images.len(), "an interrupted round is continued");
+            spec.images = images;
+        }
+        let _ = news.send(News::Gathered { images: spec.images.len() as u64 }).await;
         let (niceness, deadline) = (self.round.niceness, self.round.deadline);
         round::spawn(round::Launch { trainer, spec, scratch, niceness, deadline })
             .map_err(|error| failed(error.kind(), error.to_string(), error.hint()))
+    }
+
+    /// The work of a round that did not come to its end, if there is any.
+    pub fn unfinished(&self) -> Option<RoundSpec> {
+        serde_json::from_slice(&fs::read(self.journal.join(JOURNAL_SPEC)).ok()?).ok()
+    }
+
+    /// Forgets an unfinished round.
+    pub fn forget_unfinished(&self) -> io::Result<()> {
+        match fs::remove_dir_all(&self.journal) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the user's own labels to the images.
+    async fn label(&self, mut images: Vec<PoolImage>) -> Result<Vec<PoolImage>, Outcome> {
+        let Some(path) = self.given_labels.clone() else { return Ok(images) };
+        let base = Arc::clone(&self.base);
+        let read = tokio::task::spawn_blocking(move || given::read(&path, &base.classes)).await;
+        let hint = "correct the list; it is read again when the next round starts";
+        let mut given = read
+            .expect("reading files neither panics nor is aborted")
+            .map_err(|error| failed(FailureKind::BadImages, error.to_string(), hint))?;
+        for image in &mut images {
+            image.label = given.remove(&image.id);
+        }
+        if !given.is_empty() {
+            warn!(images = given.len(), "labelled images are in no source; they take no part");
+        }
+        Ok(images)
     }
 
     /// The images whose pixels are kept. Lost ones are noted, so that the next scan takes their files in again.
@@ -145,7 +212,7 @@ impl Workshop {
         let pool = self.catalog.pool(px).await.map_err(|error| catalog_failed(&error))?;
         let ingest = self.ingest.clone();
         let sorted = tokio::task::spawn_blocking(move || {
-            let located = pool.into_iter().map(|id| PoolImage { path: ingest.canonical_path(&id), id });
+            let located = pool.into_iter().map(|id| PoolImage { path: ingest.canonical_path(&id), id, label: None });
             located.partition::<Vec<_>, _>(|image| image.path.is_file())
         });
         let (kept, lost) = sorted.await.expect("looking for files neither panics nor is aborted");
@@ -173,6 +240,13 @@ impl Workshop {
             failed(FailureKind::Internal, message, "install it or set round.trainer")
         })
     }
+}
+
+/// The images of the unfinished round `old`, where `new` would do the same work but for images that came since.
+fn continued(new: &RoundSpec, old: RoundSpec) -> Option<Vec<PoolImage>> {
+    let same = RoundSpec { images: new.images.clone(), ..old.clone() } == new.work();
+    let known: HashSet<&PoolImage> = new.images.iter().collect();
+    (same && !old.images.is_empty() && old.images.iter().all(|image| known.contains(image))).then_some(old.images)
 }
 
 async fn follow(mut running: round::Running, cancelled: &Notify, news: &mpsc::Sender<News>) -> Outcome {

@@ -101,12 +101,13 @@ async fn everything_is_there_after_a_restart() {
     };
     let progress = Progress {
         stage: Stage::Filter,
+        iteration: 1,
         fraction: 0.5,
         images_done: 1,
         images_total: 2,
         images_per_second: 3.5,
         remaining_seconds: None,
-        loss: Some(0.25),
+        training: None,
     };
     let failure =
         RoundState::Failed { kind: FailureKind::DiskFull, message: "no space".into(), hint: "free some".into() };

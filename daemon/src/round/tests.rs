@@ -7,7 +7,7 @@ use coft_core::spec::{Device, Method};
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
-const HELLO: &str = r#"echo '{"type":"started","protocol":1,"device":"cpu","threads":1}' >&3"#;
+const HELLO: &str = r#"echo '{"type":"started","protocol":2,"device":"cpu","threads":1}' >&3"#;
 
 fn launch(dir: &TempDir, script: &str, deadline: Duration) -> Launch {
     let trainer = dir.path().join("trainer");
@@ -20,13 +20,16 @@ fn launch(dir: &TempDir, script: &str, deadline: Duration) -> Launch {
         method: Method::Coft,
         model_dir: "/model".into(),
         classes: vec!["a".into(), "b".into()],
+        student_dir: None,
         template: "a photo of a {}.".into(),
+        templates: Vec::new(),
         images: Vec::new(),
         seed: 0,
         device: Device::Cpu,
         threads: 0,
         settings: Settings::default(),
         candidate_dir: scratch.join("candidate"),
+        journal_dir: scratch.join("journal"),
         diagnostics: None,
     };
     Launch { trainer, spec, scratch, niceness: 5, deadline }

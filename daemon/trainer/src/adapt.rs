@@ -12,6 +12,7 @@ use crate::pool::Pool;
 use crate::prompts::{ClassTokens, Prompts};
 use coft_core::event::Stage;
 use coft_core::selection;
+use coft_core::settings::Flip;
 use coft_core::spec::{Method, RoundSpec};
 use tch::{Tensor, no_grad};
 
@@ -23,13 +24,15 @@ pub struct Material<'a> {
     pub teacher: &'a Checkpoint,
     pub pool: &'a Pool<'a>,
     pub zero_shot: &'a ZeroShot,
+    /// Whether training images may be mirrored, where the settings leave it to the pool.
+    pub mirrors: bool,
     /// The user's own labels. [N]
     pub given: &'a [Option<usize>],
     pub student: Student<'a>,
 }
 
 /// The CLIP that Phase II trains: the teacher, or in distillation another one.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Student<'a> {
     pub checkpoint: &'a Checkpoint,
     /// The same images as that CLIP reads them.
@@ -60,9 +63,27 @@ pub struct Adapted {
 }
 
 impl<'a> Material<'a> {
+    fn flips(&self, setting: Flip) -> bool {
+        match setting {
+            Flip::Auto => self.mirrors,
+            Flip::Always => true,
+            Flip::Never => false,
+        }
+    }
+
     pub fn prompt_tuning(&self, tokens: &'a ClassTokens, model: usize, iteration: u32) -> PromptTuning<'a> {
         let settings = &self.spec.settings.phase1;
-        PromptTuning { checkpoint: self.teacher, pool: self.pool, tokens, settings, seed: self.spec.seed, model, iteration }
+        let flip = self.flips(settings.flip);
+        PromptTuning {
+            checkpoint: self.teacher,
+            pool: self.pool,
+            tokens,
+            settings,
+            flip,
+            seed: self.spec.seed,
+            model,
+            iteration,
+        }
     }
 
     pub fn fine_tuning(&self, model: usize) -> FineTuning<'a> {
@@ -73,6 +94,7 @@ impl<'a> Material<'a> {
             text,
             embedding_norm,
             settings: &self.spec.settings.phase2,
+            flip: self.flips(self.spec.settings.phase2.flip),
             contrast: self.spec.method == Method::CoftPlus && self.spec.settings.phase2.contrast.weight > 0.0,
             seed: self.spec.seed,
             model,

@@ -2,8 +2,8 @@
 //!
 //! N images of the pool, C classes.
 
-use crate::adapt::{Adapted, Material};
-use crate::clip::to_f32;
+use crate::adapt::{Adapted, Material, Student};
+use crate::clip::{argmax, to_f32};
 use crate::failure::Failure;
 use crate::model::Model;
 use crate::phase1::SCORING_BATCH;
@@ -23,19 +23,14 @@ pub enum Recipe {
 }
 
 /// Every candidate, by its name in the report.
-pub const CANDIDATES: [(&str, Recipe); 12] = [
+pub const CANDIDATES: [(&str, Recipe); 7] = [
     ("zero-shot", Recipe::ZeroShot),
     ("phase1-model1", Recipe::Phase1(1)),
     ("phase1-model2", Recipe::Phase1(2)),
     ("model1", Recipe::Phase2([1.0, 0.0])),
     ("model2", Recipe::Phase2([0.0, 1.0])),
-    ("model1-half", Recipe::Phase2([0.5, 0.0])),
-    ("model2-half", Recipe::Phase2([0.0, 0.5])),
     ("average", Recipe::Phase2([0.5, 0.5])),
-    ("average-three-quarters", Recipe::Phase2([0.375, 0.375])),
     ("average-half", Recipe::Phase2([0.25, 0.25])),
-    ("average-quarter", Recipe::Phase2([0.125, 0.125])),
-    ("start", Recipe::Phase2([0.0, 0.0])),
 ];
 
 /// A candidate's answers on the pool.
@@ -49,35 +44,52 @@ pub struct Answered {
 }
 
 impl Recipe {
-    pub fn model(self, material: &Material, text: &Tensor, adapted: &Adapted) -> Model {
+    /// `adapted` may be missing for zero-shot alone.
+    pub fn model(self, material: &Material, adapted: Option<&Adapted>) -> Model {
+        let Student { checkpoint, text, .. } = material.student;
+        let adapted = || adapted.expect("an adapted model");
         match self {
-            Recipe::ZeroShot => Model::zero_shot(material.teacher, text),
-            Recipe::Phase1(model) => adapted.prompted(material.teacher, model),
-            Recipe::Phase2(shares) => adapted.mixed(material.student.checkpoint, shares),
+            Recipe::ZeroShot => Model::zero_shot(checkpoint, text),
+            Recipe::Phase1(model) => adapted().prompted(checkpoint, model),
+            Recipe::Phase2(shares) => adapted().mixed(checkpoint, shares),
         }
-    }
-
-    fn pool<'a>(self, material: &Material<'a>) -> &'a Pool<'a> {
-        if matches!(self, Recipe::Phase2(_)) { material.student.pool } else { material.pool }
     }
 }
 
+/// The candidates of a round. In distillation the models of Phase I are not among them: they are the large CLIP's.
+pub fn candidates(material: &Material) -> impl Iterator<Item = (&'static str, Recipe)> {
+    let distils = material.spec.student_dir.is_some();
+    CANDIDATES.into_iter().filter(move |(_, recipe)| !(distils && matches!(recipe, Recipe::Phase1(_))))
+}
+
 /// Lets every candidate answer on the pool.
-pub fn answer(
-    material: &Material,
-    text: &Tensor,
-    adapted: &Adapted,
-    reporter: &mut Reporter,
-) -> Result<Vec<Answered>, Failure> {
-    let flip = material.spec.settings.phase2.flip;
+pub fn answer(material: &Material, adapted: &Adapted, reporter: &mut Reporter) -> Result<Vec<Answered>, Failure> {
+    let pool = material.student.pool;
     let mut answered = Vec::with_capacity(CANDIDATES.len());
-    for (name, recipe) in CANDIDATES {
-        let (model, pool) = (recipe.model(material, text, adapted), recipe.pool(material));
+    for (name, recipe) in candidates(material) {
+        let model = recipe.model(material, Some(adapted));
         let plain = probabilities(&model, pool, reporter, |chunk| pool.batch(chunk))?;
-        let shifted = probabilities(&model, pool, reporter, |chunk| pool.shifted(chunk, flip))?;
+        let shifted = probabilities(&model, pool, reporter, |chunk| pool.shifted(chunk))?;
         answered.push(Answered { name, plain, shifted });
     }
     Ok(answered)
+}
+
+/// Whether mirrored images train as well as they are: where mirroring changes the answers of the pretrained `model` no more
+/// often than a crop does.
+pub fn mirrors(model: &Model, pool: &Pool, reporter: &mut Reporter) -> Result<bool, Failure> {
+    let mut answers = |pixels: &dyn Fn(&[usize]) -> Tensor| -> Result<Vec<usize>, Failure> {
+        let mut found = Vec::with_capacity(pool.len());
+        for chunk in pool.everything().chunks(SCORING_BATCH) {
+            found.extend(argmax(&no_grad(|| model.logits(&pixels(chunk)))));
+            reporter.advance(chunk.len() as u64, None)?;
+        }
+        Ok(found)
+    };
+    let plain = answers(&|chunk| pool.batch(chunk))?;
+    let cropped = share(&plain, &answers(&|chunk| pool.shifted(chunk))?);
+    let mirrored = share(&plain, &answers(&|chunk| pool.mirrored(chunk))?);
+    Ok(mirrored >= cropped)
 }
 
 fn probabilities(
@@ -124,14 +136,31 @@ pub fn signs(answered: &[Answered], count: usize) -> Vec<CandidateSigns> {
             margin: margins / found.len().max(1) as f64,
             kept: share(&found, &zero_shot),
             shift: shift(&found, &zero_shot, count),
+            balance: balance(&candidate.plain, count),
         }
     };
     answered.iter().map(of).collect()
 }
 
-/// The name of the candidate to deploy.
-pub fn choose(_signs: &[CandidateSigns]) -> &str {
-    "average-half"
+/// The candidate to deploy: the one whose answers are the most evenly spread over the classes (`balance`), the earlier one on a
+/// tie, so that zero-shot stays where nothing is better. See docs/decisions/0005.
+///
+/// Whatever makes a model worse without labels, a camera that it does not know or labels that it learnt wrongly, draws its
+/// answers to a few classes; adaptation that worked gives them back.
+pub fn choose(signs: &[CandidateSigns]) -> &str {
+    let best = signs.iter().reduce(|best, next| if next.balance > best.balance { next } else { best });
+    &best.expect("zero-shot is always a candidate").name
+}
+
+/// Entropy of the mean probabilities, over that of a uniform distribution; 0 to 1.
+fn balance(probabilities: &[f32], count: usize) -> f64 {
+    let mut mean = vec![0f64; count];
+    for row in probabilities.chunks_exact(count) {
+        mean.iter_mut().zip(row).for_each(|(sum, &p)| *sum += f64::from(p));
+    }
+    let rows = (probabilities.len() / count).max(1) as f64;
+    let entropy: f64 = mean.iter().map(|sum| sum / rows).filter(|&p| p > 0.0).map(|p| -p * p.ln()).sum();
+    entropy / (count as f64).ln()
 }
 
 /// Share of positions at which both say the same.
@@ -145,4 +174,33 @@ fn shift(a: &[usize], b: &[usize], count: usize) -> f64 {
     a.iter().for_each(|&class| difference[class] += 1);
     b.iter().for_each(|&class| difference[class] -= 1);
     difference.iter().map(|d| d.unsigned_abs()).sum::<u64>() as f64 / (2 * a.len().max(1)) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_margin_is_over_the_second_best() {
+        assert_eq!(best(&[0.1, 0.6, 0.3]), (1, 0.3));
+        assert_eq!(best(&[0.5, 0.5]), (0, 0.0));
+        assert_eq!(best(&[0.2, 0.3, 0.5]).0, 2);
+    }
+
+    fn answered(name: &'static str, plain: &[f32]) -> Answered {
+        Answered { name, plain: plain.to_vec(), shifted: plain.to_vec() }
+    }
+
+    #[test]
+    fn the_most_even_candidate_is_deployed_and_zero_shot_on_a_tie() {
+        let sunk = answered("zero-shot", &[0.9, 0.1, 0.8, 0.2]);
+        let even = answered("model1", &[0.9, 0.1, 0.2, 0.8]);
+        let one_class = answered("model2", &[1.0, 0.0, 1.0, 0.0]);
+        let signs = signs(&[sunk, even, one_class], 2);
+        assert_eq!(choose(&signs), "model1");
+        assert_eq!(choose(&[signs[0].clone(), signs[2].clone()]), "zero-shot");
+        let same = CandidateSigns { name: "other".into(), ..signs[0].clone() };
+        assert_eq!(choose(&[signs[0].clone(), same]), "zero-shot");
+        assert_eq!((signs[1].kept, signs[1].shift, signs[2].balance), (0.5, 0.5, 0.0));
+    }
 }

@@ -1,13 +1,23 @@
 //! What the tests of several modules start from: the embedded model, and pictures of its world.
 
 use crate::checkpoint::Checkpoint;
+use crate::fit::Desk;
+use crate::journal::Journal;
+use crate::phase1::{ZeroShot, text_features, zero_shot};
+use crate::phase2::FineTuning;
+use crate::pool::Pool;
 use crate::progress::Reporter;
-use coft_core::ids::ImageId;
-use coft_core::spec::PoolImage;
+use coft_core::ids::{ImageId, RoundId};
+use coft_core::settings::Settings;
+use coft_core::spec::{Method, PROTOCOL, PoolImage, RoundSpec, Template};
 use coft_harness::world::{Camera, EVAL_TEMPLATE, PARTS, write_set};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use tch::Device;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+use tch::{Device, Tensor};
+use tempfile::TempDir;
 
 pub const TEMPLATE: &str = EVAL_TEMPLATE;
 
@@ -31,10 +41,108 @@ pub fn images(dir: &Path, per_part: usize) -> Vec<PoolImage> {
         folders.flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let id = |number| ImageId(format!("{number:064x}"));
-    paths.into_iter().enumerate().map(|(number, path)| PoolImage { id: id(number), path }).collect()
+    paths.into_iter().enumerate().map(|(number, path)| PoolImage { id: id(number), path, label: None }).collect()
 }
 
 /// One that nobody listens to.
 pub fn reporter() -> Reporter {
     Reporter::new(File::options().write(true).open("/dev/null").unwrap(), Default::default())
+}
+
+/// The embedded model over a few pictures, and what the phases are called with.
+pub struct Bench {
+    dir: TempDir,
+    pub checkpoint: Checkpoint,
+    pub settings: Settings,
+    images: Vec<PoolImage>,
+}
+
+/// A reporter and a journal of its own.
+pub struct OwnDesk {
+    reporter: Reporter,
+    journal: Journal,
+    cancel: Arc<AtomicBool>,
+}
+
+impl OwnDesk {
+    /// What cancels the round.
+    pub fn cancel(&self) -> Arc<AtomicBool> {
+        self.cancel.clone()
+    }
+
+    pub fn warnings(&self) -> Vec<String> {
+        self.reporter.warnings()
+    }
+
+    pub fn save_every_step(&mut self) {
+        self.journal.save_every(Duration::ZERO);
+    }
+
+    pub fn borrow(&mut self) -> Desk<'_> {
+        Desk { reporter: &mut self.reporter, journal: &mut self.journal }
+    }
+}
+
+impl Bench {
+    pub fn new(per_part: usize) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let images = images(dir.path(), per_part);
+        let mut settings = Settings::default();
+        for sgd in [&mut settings.phase1.sgd, &mut settings.phase2.sgd] {
+            (sgd.epochs, sgd.batch, sgd.minimum_steps) = (1, 8, 3);
+        }
+        Self { dir, checkpoint: checkpoint(), settings, images }
+    }
+
+    pub fn spec(&self, method: Method) -> RoundSpec {
+        RoundSpec {
+            protocol: PROTOCOL,
+            round: RoundId(1),
+            method,
+            model_dir: model_dir(),
+            student_dir: None,
+            classes: classes(),
+            template: TEMPLATE.into(),
+            templates: Vec::new(),
+            images: self.images.clone(),
+            seed: 1,
+            device: coft_core::spec::Device::Cpu,
+            threads: 0,
+            settings: self.settings.clone(),
+            candidate_dir: self.dir.path().join("candidate"),
+            journal_dir: self.dir.path().join("journal"),
+            diagnostics: None,
+        }
+    }
+
+    pub fn pool(&self) -> Pool<'_> {
+        let paths: Vec<&Path> = self.images.iter().map(|image| image.path.as_path()).collect();
+        Pool::load(&paths, &self.checkpoint.preprocess, Device::Cpu).unwrap()
+    }
+
+    pub fn text(&self) -> Tensor {
+        text_features(&self.checkpoint, &[Template { line: 1, text: TEMPLATE.into() }], &classes()).unwrap()
+    }
+
+    pub fn zero_shot(&self) -> ZeroShot {
+        zero_shot(&self.checkpoint, &self.text(), &self.pool(), &mut reporter()).unwrap()
+    }
+
+    pub fn fine_tuning<'a>(
+        &'a self,
+        pool: &'a Pool<'a>,
+        text: &'a Tensor,
+        embedding_norm: f64,
+        contrast: bool,
+    ) -> FineTuning<'a> {
+        let (checkpoint, settings) = (&self.checkpoint, &self.settings.phase2);
+        FineTuning { checkpoint, pool, text, embedding_norm, settings, flip: true, contrast, seed: 1, model: 1 }
+    }
+
+    pub fn desk(&self) -> OwnDesk {
+        let cancel = Arc::new(AtomicBool::new(false));
+        let nowhere = File::options().write(true).open("/dev/null").unwrap();
+        let journal = Journal::open(&self.spec(Method::Coft), Device::Cpu).unwrap();
+        OwnDesk { reporter: Reporter::new(nowhere, cancel.clone()), journal, cancel }
+    }
 }

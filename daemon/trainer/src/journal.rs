@@ -8,8 +8,7 @@ use crate::clip::tensors::{from_safetensors, to_safetensors};
 use crate::export::candidate::{sync_dir, write_synced};
 use crate::failure::Failure;
 use crate::fit::Saved;
-use coft_core::spec::RoundSpec;
-use sha2::{Digest, Sha256};
+use coft_core::spec::{JOURNAL_SPEC, RoundSpec};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -19,7 +18,7 @@ use tch::{Device, Tensor};
 
 /// Time between two savings of a training. 30 s [choice]: at most a minute is lost, whatever a step takes.
 const PACE: Duration = Duration::from_secs(30);
-const SPEC: &str = "spec.sha256";
+
 
 #[derive(Debug)]
 pub struct Journal {
@@ -30,20 +29,26 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The journal of `spec` in `dir`, which is made if it is not there.
-    pub fn open(dir: &Path, spec: &RoundSpec, device: Device) -> Result<Self, Failure> {
-        let digest = format!("{:x}", Sha256::digest(serde_json::to_vec(spec).expect("a spec is plain data")));
-        let stamp = dir.join(SPEC);
-        if fs::read_to_string(&stamp).ok().as_deref() != Some(&digest) {
+    /// The journal of `spec`.
+    pub fn open(spec: &RoundSpec, device: Device) -> Result<Self, Failure> {
+        let dir = &spec.journal_dir;
+        let work = serde_json::to_vec(&spec.work()).expect("a spec is plain data");
+        let stamp = dir.join(JOURNAL_SPEC);
+        if fs::read(&stamp).ok().as_ref() != Some(&work) {
             match fs::remove_dir_all(dir) {
                 Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Failure::write(dir)(cause)),
                 _ => {}
             }
             fs::create_dir(dir).map_err(Failure::write(dir))?;
-            write_synced(&stamp, digest.as_bytes())?;
+            write_synced(&stamp, &work)?;
             sync_dir(dir)?;
         }
         Ok(Self { dir: dir.to_owned(), device, saved: Instant::now(), pace: PACE })
+    }
+
+    #[cfg(test)]
+    pub fn save_every(&mut self, pace: Duration) {
+        self.pace = pace;
     }
 
     /// Tensors that were kept under `name`, if they are there and whole.

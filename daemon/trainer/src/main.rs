@@ -27,7 +27,7 @@ mod round;
 mod sgd;
 
 use clap::{Parser, Subcommand};
-use coft_core::spec::{PROTOCOL, RoundSpec};
+use coft_core::spec::{Method, PROTOCOL, RoundSpec};
 use failure::Failure;
 use progress::{Reporter, Stop};
 use std::fs::File;
@@ -110,6 +110,9 @@ fn read(path: &Path) -> Result<RoundSpec, Failure> {
     let spec: RoundSpec = serde_json::from_slice(&text).map_err(|cause| fault(cause.to_string()))?;
     if spec.protocol != PROTOCOL {
         return Err(fault(format!("protocol {}; this trainer speaks {PROTOCOL}", spec.protocol)));
+    }
+    if spec.method == Method::Upl && spec.student_dir.is_some() {
+        return Err(fault("prompt tuning alone has no student".to_owned()));
     }
     if spec.classes.len() < 2 {
         return Err(fault("fewer than 2 classes; every image would get the same answer".to_owned()));

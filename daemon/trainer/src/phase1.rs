@@ -75,6 +75,8 @@ pub struct PromptTuning<'a> {
     pub pool: &'a Pool<'a>,
     pub tokens: &'a ClassTokens,
     pub settings: &'a Phase1,
+    /// Whether training images are mirrored at random.
+    pub flip: bool,
     pub seed: u64,
     /// 1 or 2.
     pub model: usize,
@@ -139,7 +141,7 @@ impl PromptTuning<'_> {
                 images: seeds.images,
                 batch: settings.sgd.batch as usize,
                 crop_scale: settings.crop_scale,
-                flip: settings.flip,
+                flip: self.flip,
                 views: 1,
                 seed,
                 name: name.clone(),
@@ -270,20 +272,32 @@ mod tests {
         let checkpoint = fixture::checkpoint();
         let (classes, settings) = (fixture::classes(), Phase1::default());
         let tokens = ClassTokens::new(&checkpoint, fixture::TEMPLATE, &classes, &settings).unwrap();
+        let pool = Pool::load(&[], &checkpoint.preprocess, checkpoint.device).unwrap();
         let mut rng = random::stream(3, "test");
         let side = checkpoint.config.vision_config.image_size;
         let pixels = random::normal(&mut rng, &[2, 3, side, side], 1.0, checkpoint.device);
         let (labels, others) = (Tensor::from_slice(&[0i64, 1]), Tensor::from_slice(&[2i64, 3]));
-        for (detach, taught) in [(false, true), (true, false)] {
-            let prompts = Prompts::new(&checkpoint, &tokens, &settings, 1, 1);
-            let (_, loss) = losses(&checkpoint, &prompts, &tokens, &pixels, (&labels, &others), detach);
+        for (detach_negative, taught) in [(false, true), (true, false)] {
+            let settings = Phase1 { detach_negative, ..settings.clone() };
+            let task = PromptTuning {
+                checkpoint: &checkpoint,
+                pool: &pool,
+                tokens: &tokens,
+                settings: &settings,
+                flip: false,
+                seed: 1,
+                model: 1,
+                iteration: 1,
+            };
+            let prompts = Prompts::new(&checkpoint, &tokens, &settings, 1, "test");
+            let (_, loss) = losses(&task, &prompts, &pixels, (&labels, &others));
             loss.backward();
             let moved: Vec<bool> = prompts
-                .parameters()
+                .named()
                 .iter()
-                .map(|p| p.grad().defined() && p.grad().abs().sum(tch::Kind::Float).double_value(&[]) > 0.0)
+                .map(|(_, p)| p.grad().defined() && p.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0)
                 .collect();
-            assert_eq!(moved, [true, true, taught], "positive, negative and visual prompts with detach = {detach}");
+            assert_eq!(moved, [true, true, taught], "positive, negative and visual prompts, detach = {detach_negative}");
         }
     }
 
@@ -292,10 +306,40 @@ mod tests {
         let mut rng = random::stream(1, "test");
         let mut drawn = [0u32; 4];
         for _ in 0..3000 {
-            drawn[complement(&mut rng, 2, 4) as usize] += 1;
+            drawn[uniform(&mut rng, 2, 4)] += 1;
         }
         assert_eq!(drawn[2], 0);
         assert!([0, 1, 3].iter().all(|&k| (850..1150).contains(&drawn[k])), "{drawn:?}");
-        assert_eq!(complement(&mut rng, 0, 2), 1);
+        assert_eq!(uniform(&mut rng, 0, 2), 1);
+    }
+
+    #[test]
+    fn a_likely_complement_follows_the_probabilities_of_the_other_classes() {
+        let mut rng = random::stream(1, "test");
+        let mut drawn = [0u32; 4];
+        for _ in 0..3000 {
+            drawn[likely(&mut rng, 2, &[0.3, 0.1, 0.6, 0.0])] += 1;
+        }
+        assert_eq!((drawn[2], drawn[3]), (0, 0));
+        assert!((2150..2350).contains(&drawn[0]), "three quarters: {drawn:?}");
+        assert_ne!(likely(&mut rng, 1, &[0.0, 1.0, 0.0]), 1, "a certain label has a complement, too");
+    }
+
+    #[test]
+    fn features_of_several_templates_are_averaged() {
+        let checkpoint = fixture::checkpoint();
+        let template = |line, text: &str| Template { line, text: text.to_owned() };
+        let (one, two) = (template(1, fixture::TEMPLATE), template(2, "a {}."));
+        let features = |templates: &[Template]| text_features(&checkpoint, templates, &fixture::classes()).unwrap();
+        let expected = normalised(&(features(&[one.clone()]) + features(&[two.clone()])));
+        let difference = (features(&[one, two]) - expected).abs().max().double_value(&[]);
+        assert!(difference < 1e-6, "{difference}");
+    }
+
+    #[test]
+    fn a_template_that_outgrows_the_window_is_named_by_its_line() {
+        let long = Template { line: 7, text: "very ".repeat(80) + "{}" };
+        let error = text_features(&fixture::checkpoint(), &[long], &fixture::classes()).unwrap_err().to_string();
+        assert!(error.starts_with("template on line 7: "), "{error}");
     }
 }

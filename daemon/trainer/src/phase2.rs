@@ -34,6 +34,8 @@ pub struct FineTuning<'a> {
     /// Mean length of the pool's image embeddings before normalisation.
     pub embedding_norm: f64,
     pub settings: &'a Phase2,
+    /// Whether training images are mirrored at random.
+    pub flip: bool,
     /// Momentum contrast, in CoFT+.
     pub contrast: bool,
     pub seed: u64,
@@ -45,6 +47,11 @@ impl FineTuning<'_> {
     /// Where training starts, and what a model without any clean pair stays.
     pub fn start(&self) -> Weights {
         Weights::pretrained(self.checkpoint, self.text, self.embedding_norm)
+    }
+
+    /// What is minimised over the clean pairs.
+    pub fn objective<'a>(&'a self, clean: &Clean<'a>, name: &str) -> impl Objective + 'a {
+        Tuning::new(self, clean, name)
     }
 
     /// Images of a training, the images that a step is drawn from.
@@ -71,7 +78,7 @@ impl FineTuning<'_> {
                 images: &images,
                 batch: self.settings.sgd.batch as usize,
                 crop_scale: self.settings.crop_scale,
-                flip: self.settings.flip,
+                flip: self.flip,
                 views: if self.contrast { 2 } else { 1 },
                 seed: self.seed,
                 name: name.clone(),
@@ -237,5 +244,65 @@ impl<'a> Keys<'a> {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::argmax;
+    use crate::fixture::Bench;
+
+    #[test]
+    fn nothing_clean_leaves_the_zero_shot_classifier() {
+        let bench = Bench::new(2);
+        let (pool, zero_shot, text) = (bench.pool(), bench.zero_shot(), bench.text());
+        let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, false);
+        let kept = vec![false; pool.len()];
+        let clean = Clean { kept: &kept, labels: &zero_shot.labels.classes };
+        let mut desk = bench.desk();
+        let model = task.run(&clean, &mut desk.borrow()).unwrap().model(&bench.checkpoint);
+        // The head differs from zero-shot in each image's length alone, which turns no order round.
+        assert_eq!(argmax(&model.logits(&pool.batch(&pool.everything()))), zero_shot.labels.classes);
+    }
+
+    #[test]
+    fn keys_follow_slowly_and_get_no_gradient() {
+        let bench = Bench::new(2);
+        let (pool, zero_shot, text) = (bench.pool(), bench.zero_shot(), bench.text());
+        let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, true);
+        let kept: Vec<bool> = (0..pool.len()).map(|i| i % 2 == 0).collect();
+        let clean = Clean { kept: &kept, labels: &zero_shot.labels.classes };
+        let mut tuning = Tuning::new(&task, &clean, "test");
+        let positions: Vec<usize> = (0..8).collect();
+        let batch = |step| Batch { step, positions: positions.clone(), views: vec![pool.batch(&positions), pool.shifted(&positions)] };
+        let names = |terms: &[(&'static str, Tensor)]| terms.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        assert_eq!(names(&tuning.losses(&batch(0), 0..8)), ["supervised"], "an empty queue has nothing to tell apart");
+        tuning.stepped();
+        let terms = tuning.losses(&batch(1), 0..8);
+        assert_eq!(names(&terms), ["supervised", "contrast"]);
+        terms[1].1.backward();
+        let keys = tuning.keys.as_ref().unwrap();
+        assert!(keys.weights.iter().all(|(_, t)| !t.grad().defined()), "no gradient through keys");
+        assert!(tuning.weights.encoder.iter().any(|(_, t)| t.grad().defined()));
+        assert_eq!(keys.queue.size()[0], 8);
+
+        // Eq. 8: a key weight moves by 1 - mu of the way.
+        let (_, key) = keys.weights.iter().next().unwrap();
+        let (_, query) = tuning.weights.encoder.iter().next().unwrap();
+        no_grad(|| { let _ = query.shallow_clone().g_add_scalar_(1.0); });
+        let before = key.copy();
+        tuning.stepped();
+        let (_, key) = tuning.keys.as_ref().unwrap().weights.iter().next().unwrap();
+        let moved = (key - before).mean(Kind::Float).double_value(&[]);
+        assert!((moved - (1.0 - task.settings.contrast.momentum)).abs() < 1e-5, "{moved}");
+    }
+
+    #[test]
+    fn blocks_are_frozen_from_the_input() {
+        let frozen = |name: &str, blocks| is_frozen(&format!("vision_model.{name}"), blocks);
+        assert!(!frozen("embeddings.class_embedding", 0) && frozen("embeddings.class_embedding", 1));
+        assert!(frozen("encoder.layers.0.mlp.fc1.weight", 1) && !frozen("encoder.layers.1.mlp.fc1.weight", 1));
+        assert!(!frozen("post_layernorm.weight", 9));
     }
 }

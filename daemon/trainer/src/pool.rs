@@ -108,14 +108,19 @@ impl<'a> Pool<'a> {
         self.filled(positions.len(), |i, out| self.preprocess.tensor(&self.images[positions[i]], out))
     }
 
-    /// The images seen a little differently: a crop of the upper left nine tenths, mirrored if `flip`. → [B, 3, S, S]
-    pub fn shifted(&self, positions: &[usize], flip: bool) -> Tensor {
+    /// The images seen a little differently: a crop of the upper left nine tenths. → [B, 3, S, S]
+    pub fn shifted(&self, positions: &[usize]) -> Tensor {
         self.filled(positions.len(), |i, out| {
             let image = &self.images[positions[i]];
             let side = |n: u32| (n * 9 / 10).max(1);
             let window = coft_vision::Window { x: 0, y: 0, width: side(image.width()), height: side(image.height()) };
-            self.preprocess.augmented(image, window, flip, out);
+            self.preprocess.augmented(image, window, false, out);
         })
+    }
+
+    /// The images of [`Pool::batch`], left and right exchanged. → [B, 3, S, S]
+    pub fn mirrored(&self, positions: &[usize]) -> Tensor {
+        self.batch(positions).flip([3])
     }
 
     /// Calls `step` with the batches `steps` in turn. They are made ahead on a thread of their own.

@@ -18,7 +18,7 @@ use crate::prompts::ClassTokens;
 use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
 use coft_core::report::{Adaptation, ClassReport, Report};
-use coft_core::settings::Sgd;
+use coft_core::settings::{Flip, Sgd};
 use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec, Template};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -31,8 +31,6 @@ const PROBE_IMAGES: usize = 16;
 /// What a round ends with.
 struct Outcome {
     deployed: Model,
-    /// Whether the deployed model is of the teacher's architecture, in distillation.
-    by_teacher: bool,
     /// Where the method is CoFT or CoFT+.
     adapted: Option<(Adapted, Adaptation, Vec<Answered>)>,
     /// Classes of the pool by the deployed model.
@@ -52,7 +50,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
     })?;
     reporter.plan(plan(spec));
     reporter.begin(Stage::Load, 1)?;
-    let mut journal = Journal::open(&spec.candidate_dir.with_extension("journal"), spec, device)?;
+    let mut journal = Journal::open(spec, device)?;
     let teacher = Checkpoint::load(&spec.model_dir, device)?;
     let other = spec.student_dir.as_ref().map(|dir| Checkpoint::load(dir, device)).transpose()?;
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
@@ -77,17 +75,21 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         }
         _ => Student { checkpoint: &teacher, pool: &pool, text: &text, embedding_norm: zero_shot.embedding_norm },
     };
-    let material = Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, given: &given, student };
-    let outcome = carry_out(&material, &text, &mut Desk { reporter, journal: &mut journal })?;
+    let asked = [spec.settings.phase1.flip, spec.settings.phase2.flip].contains(&Flip::Auto);
+    let mirrors = asked
+        && !matches!(spec.method, Method::ZeroShot)
+        && choice::mirrors(&Model::zero_shot(&teacher, &text), &pool, reporter)?;
+    let material =
+        Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
+    let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal })?;
 
     reporter.begin(Stage::Export, 1)?;
-    let (checkpoint, of) =
-        if outcome.by_teacher { (&teacher, &pool) } else { (material.student.checkpoint, material.student.pool) };
-    let probe = probe(of, checkpoint);
+    let Student { checkpoint, pool, .. } = material.student;
+    let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
         let paths: Vec<&Path> = diagnostics.score.iter().map(|path| path.as_path()).collect();
         pool_answers(&material, &outcome).write(&diagnostics.dir.join("pool.safetensors"))?;
-        test_answers(&material, &text, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
+        test_answers(&material, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
     }
     reporter.end();
     let report = report(&material, &outcome, reporter);
@@ -97,7 +99,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         method: spec.method,
         classes: spec.classes.clone(),
         preprocessing: checkpoint.preprocessing.clone(),
-        base_model: checkpoint.digest.clone(),
+        base_model: teacher.digest.clone(),
         image_set: image_set(spec),
         images: spec.images.len() as u64,
         seed: spec.seed,
@@ -110,19 +112,14 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
 }
 
 /// The method of the spec.
-fn carry_out(material: &Material, text: &Tensor, desk: &mut Desk) -> Result<Outcome, Failure> {
+fn carry_out(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let Material { spec, teacher, pool, zero_shot, given, .. } = *material;
-    let plain = |deployed| Outcome {
-        deployed,
-        by_teacher: true,
-        adapted: None,
-        predictions: zero_shot.labels.classes.clone(),
-    };
+    let plain = |deployed| Outcome { deployed, adapted: None, predictions: zero_shot.labels.classes.clone() };
     let everything = vec![true; pool.len()];
     let labels: Vec<usize> = given.iter().map(|given| given.unwrap_or(0)).collect();
     let clean = match spec.method {
-        Method::ZeroShot => return Ok(plain(Model::zero_shot(teacher, text))),
-        Method::Coft | Method::CoftPlus => return choose(material, text, desk),
+        Method::ZeroShot => return Ok(plain(Recipe::ZeroShot.model(material, None))),
+        Method::Coft | Method::CoftPlus => return choose(material, desk),
         Method::Upl => {
             let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
             let images = material.seeds(&zero_shot.labels)?.concat();
@@ -133,15 +130,15 @@ fn carry_out(material: &Material, text: &Tensor, desk: &mut Desk) -> Result<Outc
         Method::Oracle => Clean { kept: &given.iter().map(Option::is_some).collect::<Vec<_>>(), labels: &labels },
     };
     let weights = baselines::fine_tuned(&material.fine_tuning(1), &clean, desk)?;
-    Ok(Outcome { by_teacher: false, ..plain(weights.model(material.student.checkpoint)) })
+    Ok(plain(weights.model(material.student.checkpoint)))
 }
 
 /// CoFT or CoFT+, and the choice among what it leaves.
-fn choose(material: &Material, text: &Tensor, desk: &mut Desk) -> Result<Outcome, Failure> {
+fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let classes = material.spec.classes.len();
     let adapted = adapt::adapt(material, desk)?;
     desk.reporter.begin(Stage::Choose, 1)?;
-    let answered = choice::answer(material, text, &adapted, desk.reporter)?;
+    let answered = choice::answer(material, &adapted, desk.reporter)?;
     let predictions = |name: &str| {
         let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
         choice::classes(&found.plain, classes)
@@ -155,10 +152,8 @@ fn choose(material: &Material, text: &Tensor, desk: &mut Desk) -> Result<Outcome
         candidates: signs,
         deployed: deployed.clone(),
     };
-    let recipe = recipe(&deployed);
     Ok(Outcome {
-        deployed: recipe.model(material, text, &adapted),
-        by_teacher: !matches!(recipe, Recipe::Phase2(_)),
+        deployed: recipe(&deployed).model(material, Some(&adapted)),
         predictions: predictions(&deployed),
         adapted: Some((adapted, adaptation, answered)),
     })
@@ -190,7 +185,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
     let classes = spec.classes.len();
     let seeds = (phase1.seeds(spec.images.len(), classes) * classes).min(spec.images.len());
     let (first, second) = (visits(&phase1.sgd, seeds), visits(&phase2.sgd, spec.images.len()));
-    let mut plan = vec![work(Stage::Load, 1, n, 0.1), work(Stage::Label, 1, n, 1.0)];
+    let mut plan = vec![work(Stage::Load, 1, n, 0.1), work(Stage::Label, 1, if spec.method == Method::ZeroShot { n } else { 4 * n }, 1.0)];
     let iterations = match spec.method {
         Method::ZeroShot | Method::SelfTraining | Method::Oracle => 0,
         Method::Coft | Method::Upl => 1,
@@ -292,21 +287,16 @@ fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
     answers
 }
 
-fn test_answers(material: &Material, text: &Tensor, outcome: &Outcome, paths: &[&Path]) -> Result<Answers, Failure> {
-    let Material { teacher, student, .. } = material;
-    let pool = Pool::load(paths, &teacher.preprocess, teacher.device)?;
-    let of_student = Pool::load(paths, &student.checkpoint.preprocess, teacher.device)?;
+fn test_answers(material: &Material, outcome: &Outcome, paths: &[&Path]) -> Result<Answers, Failure> {
+    let checkpoint = material.student.checkpoint;
+    let pool = Pool::load(paths, &checkpoint.preprocess, checkpoint.device)?;
     let mut answers = Answers::default();
-    answers.probabilities("zero-shot", &pool, |pixels| Model::zero_shot(teacher, text).logits(pixels));
-    if let Some((adapted, ..)) = &outcome.adapted {
-        for (name, recipe) in CANDIDATES.into_iter().skip(1) {
-            let model = recipe.model(material, text, adapted);
-            let pool = if matches!(recipe, Recipe::Phase2(_)) { &of_student } else { &pool };
-            answers.probabilities(name, pool, |pixels| model.logits(pixels));
-        }
+    let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
+    for (name, recipe) in choice::candidates(material).filter(|(_, recipe)| adapted.is_some() || *recipe == Recipe::ZeroShot) {
+        let model = recipe.model(material, adapted);
+        answers.probabilities(name, &pool, |pixels| model.logits(pixels));
     }
-    let pool = if outcome.by_teacher { &pool } else { &of_student };
-    answers.probabilities("deployed", pool, |pixels| outcome.deployed.logits(pixels));
+    answers.probabilities("deployed", &pool, |pixels| outcome.deployed.logits(pixels));
     Ok(answers)
 }
 
@@ -314,34 +304,60 @@ fn test_answers(material: &Material, text: &Tensor, outcome: &Outcome, paths: &[
 mod tests {
     use super::*;
     use crate::fixture;
-    use coft_core::manifest::MANIFEST;
-    use coft_core::settings::Settings;
+    use crate::fixture::Bench;
+    use coft_core::ids::ClassId;
+    use coft_core::manifest::{MANIFEST, REPORT};
 
     /// A round of a few steps; the digests of the candidate's files.
     fn files(seed: u64) -> BTreeMap<String, String> {
-        let dir = tempfile::tempdir().unwrap();
-        let mut settings = Settings::default();
-        for sgd in [&mut settings.phase1.sgd, &mut settings.phase2.sgd] {
-            (sgd.epochs, sgd.batch, sgd.minimum_steps) = (1, 8, 2);
-        }
-        let spec = RoundSpec {
-            protocol: PROTOCOL,
-            round: coft_core::ids::RoundId(1),
-            method: Method::Coft,
-            model_dir: fixture::model_dir(),
-            classes: fixture::classes(),
-            template: fixture::TEMPLATE.into(),
-            images: fixture::images(dir.path(), 2),
-            seed,
-            device: Device::Cpu,
-            threads: 0,
-            settings,
-            candidate_dir: dir.path().join("candidate"),
-            diagnostics: None,
-        };
-        run(&spec, &mut fixture::reporter()).unwrap();
+        let bench = Bench::new(2);
+        let spec = RoundSpec { seed, ..bench.spec(Method::Coft) };
+        digests(&spec)
+    }
+
+    fn digests(spec: &RoundSpec) -> BTreeMap<String, String> {
+        run(spec, &mut fixture::reporter()).unwrap();
         let manifest = std::fs::read(spec.candidate_dir.join(MANIFEST)).unwrap();
         serde_json::from_slice::<Manifest>(&manifest).unwrap().files
+    }
+
+    fn report(spec: &RoundSpec) -> Report {
+        serde_json::from_slice(&std::fs::read(spec.candidate_dir.join(REPORT)).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn every_method_leaves_a_candidate() {
+        for method in [Method::ZeroShot, Method::CoftPlus, Method::Upl, Method::SelfTraining, Method::Oracle] {
+            let bench = Bench::new(2);
+            let mut spec = bench.spec(method);
+            for (i, image) in spec.images.iter_mut().enumerate() {
+                image.label = (method == Method::Oracle).then_some(ClassId(i as u32 / 2));
+            }
+            digests(&spec);
+            assert_eq!(report(&spec).images, 20, "{method:?}");
+        }
+    }
+
+    #[test]
+    fn a_users_own_label_is_a_seed_and_clean_whatever_the_models_say() {
+        let bench = Bench::new(1);
+        let mut spec = bench.spec(Method::Coft);
+        for image in &mut spec.images {
+            image.label = Some(ClassId(3)); // all of them wrong but one
+        }
+        digests(&spec);
+        let report = report(&spec);
+        let class = &report.classes[3];
+        assert_eq!((class.zero_shot, class.seeds, class.clean), (10, [10, 10], [10, 10]));
+    }
+
+    #[test]
+    fn a_student_of_its_own_is_what_is_served() {
+        let bench = Bench::new(1);
+        let spec = RoundSpec { student_dir: Some(fixture::model_dir()), ..bench.spec(Method::Coft) };
+        digests(&spec);
+        let names: Vec<String> = report(&spec).adaptation.unwrap().candidates.into_iter().map(|c| c.name).collect();
+        assert!(names.iter().all(|name| !name.starts_with("phase1")), "{names:?}");
     }
 
     #[test]

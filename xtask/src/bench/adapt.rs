@@ -169,6 +169,7 @@ fn spec(args: &Args, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(Round
         threads: 0,
         settings: serde_json::from_value(settings).context("the settings")?,
         candidate_dir: scratch.join("candidate"),
+        journal_dir: scratch.join("journal"),
         diagnostics: Some(Diagnostics {
             dir: scratch.to_owned(),
             score: set.test.iter().map(|image| fs::canonicalize(&image.path)).collect::<Result<_, _>>()?,

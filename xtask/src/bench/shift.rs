@@ -16,14 +16,14 @@ use std::path::Path;
 pub enum Shift {
     /// The pictures as they are.
     Clean,
-    /// A tenth of the light, under warm lamps, with the noise of a small sensor.
+    /// A third of the light, under warm lamps, with the noise of a small sensor.
     Night,
     /// Out of focus: a Gaussian of 1/32 of the short side.
     Blur,
 }
 
 /// Light that reaches the sensor at night, over daylight's, by channel.
-const NIGHT_LIGHT: [f32; 3] = [0.12, 0.1, 0.07];
+const NIGHT_LIGHT: [f32; 3] = [0.35, 0.3, 0.22];
 /// Deviation of the noise in darkness, and variance per unit of light; linear light, where white is 1.
 const READ_NOISE: f32 = 0.004;
 const SHOT_NOISE: f32 = 0.003;

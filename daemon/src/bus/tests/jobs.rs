@@ -27,12 +27,13 @@ async fn a_round_is_a_job_from_start_to_end() {
     stage.publish(|snapshot| {
         snapshot.rounds[1].progress = Some(Progress {
             stage: RoundStage::Phase1Model1,
+            iteration: 1,
             fraction: 0.25,
             images_done: 64,
             images_total: 640,
             images_per_second: 32.0,
             remaining_seconds: Some(60.0),
-            loss: None,
+            training: None,
         });
     });
     let moved = loop {
