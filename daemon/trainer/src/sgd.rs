@@ -21,21 +21,20 @@ impl Sgd {
 
     /// One step along the gradients of `loss`: g ← ∇ + wd·θ, m ← μ·m + g, θ ← θ − lr·m, with lr on a half cosine.
     pub fn step(&mut self, loss: &Tensor) {
-        for parameter in &mut self.parameters {
-            parameter.zero_grad();
-        }
-        loss.backward();
-        let rate = self.learning_rate();
+        // Gradients that are returned live until the step is done; those of `backward` would stay through the next batch.
+        let gradients = Tensor::run_backward(&[loss], &self.parameters, false, false);
+        let scalar = |value: f64| Tensor::from(value);
+        let (decay, rate) = (scalar(self.settings.weight_decay), scalar(-self.learning_rate()));
         // The update is not part of any graph.
         no_grad(|| {
-            for (parameter, moment) in self.parameters.iter_mut().zip(&mut self.moments) {
-                let gradient = parameter.grad();
+            for ((parameter, moment), gradient) in self.parameters.iter_mut().zip(&mut self.moments).zip(gradients) {
                 if !gradient.defined() {
                     continue; // the loss did not reach it
                 }
                 *moment *= self.settings.momentum;
-                *moment += gradient + &*parameter * self.settings.weight_decay;
-                *parameter -= &*moment * rate;
+                *moment += gradient;
+                let _ = moment.addcmul_(parameter, &decay);
+                let _ = parameter.addcmul_(moment, &rate);
             }
         });
         self.step += 1;
