@@ -2,6 +2,7 @@
 //!
 //! Reads a spec, writes events, leaves a candidate directory. It knows neither the catalogue nor the active model.
 
+mod bench;
 mod checkpoint;
 mod clip;
 mod diagnostics;
@@ -10,6 +11,8 @@ mod failure;
 #[cfg(test)]
 mod fixture;
 mod loss;
+#[cfg(test)]
+mod parity;
 mod phase1;
 mod phase2;
 mod pool;
@@ -53,6 +56,8 @@ enum Command {
     },
     /// Trains a small CLIP from drawn pictures and captions (how the embedded model was made).
     Pretrain(pretrain::Args),
+    /// Measures one phase on given images (`cargo xtask bench trainer` does, beside a PyTorch script).
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -62,13 +67,19 @@ fn main() -> ExitCode {
             let events = unsafe { File::from_raw_fd(events_fd) };
             run_round(&spec, events)
         }
-        Command::Pretrain(args) => match pretrain::run(&args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("coft-trainer: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Pretrain(args) => told(pretrain::run(&args)),
+        Command::Bench(args) => told(bench::run(&args)),
+    }
+}
+
+/// The exit status of what a person started; its fault is told on standard error.
+fn told(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("coft-trainer: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

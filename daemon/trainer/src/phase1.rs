@@ -130,7 +130,7 @@ pub fn tune(
 /// L1 (Eq. 4) and L2 (Eq. 6) of a batch: pixels [B, 3, S, S], labels and complement labels [B].
 ///
 /// L2 reaches the visual prompts too, unless `detach`, an ablation, leaves it to the text prompts.
-fn losses(
+pub fn losses(
     checkpoint: &Checkpoint,
     prompts: &Prompts,
     tokens: &ClassTokens,
