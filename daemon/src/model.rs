@@ -144,7 +144,8 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>, ModelError> {
 }
 
 fn read_templates(path: &Path) -> Result<Vec<Template>, ModelError> {
-    let text = fs::read_to_string(path).map_err(|source| ModelError::ReadTemplates { path: path.to_owned(), source })?;
+    let text =
+        fs::read_to_string(path).map_err(|source| ModelError::ReadTemplates { path: path.to_owned(), source })?;
     templates::parse(&text).map_err(|source| ModelError::Templates { path: path.to_owned(), source })
 }
 

@@ -3,15 +3,20 @@
 mod adapt;
 mod labelled_set;
 mod shift;
+mod trainer;
+mod trouble;
 
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Runs the trainer on a labelled set, and tells how right it was before and after.
     Adapt(adapt::Args),
+    /// Speed and memory of the trainer's phases beside a PyTorch script that does the same.
+    Trainer(trainer::Args),
 }
 
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Adapt(args) => adapt::run(&args),
+        Command::Trainer(args) => trainer::run(&args),
     }
 }

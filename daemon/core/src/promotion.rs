@@ -1,6 +1,6 @@
 //! Whether a candidate takes over from the active generation; decided without a label.
 
-use crate::report::Report;
+use crate::report::{Report, ZERO_SHOT};
 use crate::spec::Method;
 use thiserror::Error;
 
@@ -32,6 +32,8 @@ pub enum Reason {
     Disagreement { found: f64 },
     #[error("only {:.1} % of the pseudo-labels were confirmed; at least {:.0} % is asked for", found * 100.0, CLEAN_BOUND * 100.0)]
     TooFewClean { found: f64 },
+    #[error("no adapted model spreads its answers over the classes as evenly as zero-shot does")]
+    NothingBetter,
     #[error("no image is classified as {class:?} any more, where zero-shot found {zero_shot}")]
     Collapsed { class: String, zero_shot: u64 },
 }
@@ -44,7 +46,10 @@ pub fn judge(method: Method, parity_max_abs_diff: f64, report: &Report) -> Verdi
     if !matches!(parity_max_abs_diff.partial_cmp(&PARITY_BOUND), Some(o) if o.is_le()) {
         return Verdict::Keep(Reason::Parity { found: parity_max_abs_diff });
     }
-    let (Method::Coft, Some(signs)) = (method, &report.adaptation) else { return Verdict::Promote };
+    let (true, Some(signs)) = (method != Method::ZeroShot, &report.adaptation) else { return Verdict::Promote };
+    if signs.deployed == ZERO_SHOT {
+        return Verdict::Keep(Reason::NothingBetter);
+    }
     if signs.agreement < AGREEMENT_BOUND {
         return Verdict::Keep(Reason::Disagreement { found: signs.agreement });
     }
@@ -70,14 +75,19 @@ mod tests {
         let class = |(i, &(zero_shot, deployed)): (usize, &(u64, u64))| ClassReport {
             name: format!("class {i}"),
             zero_shot,
-            seeds: zero_shot.min(16),
+            seeds: [zero_shot.min(16); 2],
             clean: [0, 0],
             deployed,
         };
         Report {
             images: 100,
             classes: classes.iter().enumerate().map(class).collect(),
-            adaptation: Some(Adaptation { clean_fraction: clean, agreement, stability: [0.9, 0.9], deployed: 1 }),
+            adaptation: Some(Adaptation {
+                clean_fraction: clean,
+                agreement,
+                candidates: Vec::new(),
+                deployed: "average".into(),
+            }),
             warnings: Vec::new(),
             seconds: BTreeMap::new(),
             peak_memory_bytes: 0,
@@ -104,6 +114,9 @@ mod tests {
         kept(0.0, &doubted, "only 1.2 % of the pseudo-labels were confirmed; at least 5 % is asked for");
         let collapsed = report(0.9, [0.8, 0.7], &[(60, 100), (40, 0)]);
         kept(0.0, &collapsed, "no image is classified as \"class 1\" any more, where zero-shot found 40");
+        let mut same = report(0.9, [0.8, 0.7], &[(60, 60), (40, 40)]);
+        same.adaptation.as_mut().unwrap().deployed = ZERO_SHOT.into();
+        kept(0.0, &same, "no adapted model spreads its answers over the classes as evenly as zero-shot does");
         assert_eq!(judge(Method::ZeroShot, 0.0, &collapsed), Verdict::Promote, "nothing was learnt");
     }
 

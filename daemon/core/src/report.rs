@@ -45,6 +45,9 @@ pub struct Adaptation {
     pub deployed: String,
 }
 
+/// Name of the candidate that learnt nothing.
+pub const ZERO_SHOT: &str = "zero-shot";
+
 /// What can be told of a model without labels, over the pool.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

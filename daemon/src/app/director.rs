@@ -244,11 +244,7 @@ impl Director {
         }
         info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger = status.trigger, "round started");
         self.board.round(status.clone());
-        let method = if trigger == Trigger::ZeroShot {
-            Method::ZeroShot
-        } else {
-            self.workshop.round.method.into()
-        };
+        let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.workshop.round.method.into() };
         let seed = request.seed.unwrap_or(self.workshop.round.seed);
         let work = self.workshop.start(Assignment { round, method, seed }, self.words.sender.clone());
         self.job = Some(Job { status, work, candidate: PathBuf::new(), verdict: None });
@@ -387,7 +383,7 @@ impl Director {
                 info!(message_id = events::ROUND_INTERRUPTED, coft.round = round, "round interrupted");
             }
         }
-        
+
         let goes_on = match &state {
             RoundState::Interrupted => true,
             // Killed, or short of memory: the same work may well succeed the next time.

@@ -9,7 +9,7 @@ use crate::model::Model;
 use crate::phase1::SCORING_BATCH;
 use crate::pool::Pool;
 use crate::progress::Reporter;
-use coft_core::report::CandidateSigns;
+use coft_core::report::{CandidateSigns, ZERO_SHOT};
 use tch::{Kind, Tensor, no_grad};
 
 /// How a candidate is made from what adaptation left.
@@ -24,7 +24,7 @@ pub enum Recipe {
 
 /// Every candidate, by its name in the report.
 pub const CANDIDATES: [(&str, Recipe); 7] = [
-    ("zero-shot", Recipe::ZeroShot),
+    (ZERO_SHOT, Recipe::ZeroShot),
     ("phase1-model1", Recipe::Phase1(1)),
     ("phase1-model2", Recipe::Phase1(2)),
     ("model1", Recipe::Phase2([1.0, 0.0])),

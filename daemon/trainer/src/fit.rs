@@ -130,10 +130,9 @@ fn run(
     }
     let mut parts = 1;
     pool.train(visits, first..steps, |batch| {
-        let losses = loop {
-            sgd.zero();
-            match catch_unwind(AssertUnwindSafe(|| gradients(objective, &batch, parts))) {
-                Ok(losses) => break losses,
+        let (losses, gradients) = loop {
+            match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, parts))) {
+                Ok(found) => break found,
                 Err(panic) if no_memory(&*panic) && parts < batch.positions.len() => {
                     parts *= 2;
                     desk.reporter.warn(format!(
@@ -150,7 +149,7 @@ fn run(
             return Err(Failure::NonFinite { stage, step: batch.step });
         }
         if !losses.is_empty() {
-            sgd.step(batch.step);
+            sgd.step(batch.step, gradients);
         }
         objective.stepped();
         let step = batch.step + 1;
@@ -168,19 +167,39 @@ fn run(
     })
 }
 
-/// Adds up the gradients of a batch, part by part; the terms of its loss.
-fn gradients(objective: &mut impl Objective, batch: &Batch, parts: usize) -> BTreeMap<&'static str, f64> {
+/// The terms of a batch's loss and its gradients, added up part by part. Gradients live for the step alone, not through the
+/// next batch.
+fn gradients(
+    objective: &mut impl Objective,
+    parameters: &[(String, Tensor)],
+    batch: &Batch,
+    parts: usize,
+) -> (BTreeMap<&'static str, f64>, Vec<Tensor>) {
     let mut sums = BTreeMap::new();
+    let mut gradients: Vec<Tensor> = Vec::new();
+    let parameters: Vec<&Tensor> = parameters.iter().map(|(_, parameter)| parameter).collect();
     let size = batch.positions.len().div_ceil(parts);
     for start in (0..batch.positions.len()).step_by(size) {
         let terms = objective.losses(batch, start..(start + size).min(batch.positions.len()));
         let Some(loss) = terms.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b) else { continue };
-        loss.backward();
+        let of_part = Tensor::run_backward(&[loss], &parameters, false, false);
+        gradients = match gradients.is_empty() {
+            true => of_part,
+            false => gradients.into_iter().zip(of_part).map(|(sum, part)| added(sum, part)).collect(),
+        };
         for (name, term) in terms {
             *sums.entry(name).or_default() += term.double_value(&[]);
         }
     }
-    sums
+    (sums, gradients)
+}
+
+fn added(sum: Tensor, part: Tensor) -> Tensor {
+    match (sum.defined(), part.defined()) {
+        (true, true) => sum + part,
+        (true, false) => sum,
+        (false, _) => part,
+    }
 }
 
 /// Whether a panic of tch tells of an allocation that failed.
@@ -223,25 +242,24 @@ mod tests {
     const STEPS: u32 = 6;
 
     /// (w·x̄ − 1)² over the mean pixel of each image; something goes wrong where a test says so.
-    struct Toy<'a> {
+    struct Toy {
         weight: Tensor,
         /// Largest part that "memory" holds.
         room: usize,
         /// Attempts whose loss is not a number.
         poisoned: u32,
-        attempts: &'a Cell<u32>,
         attempt: u32,
     }
 
-    impl<'a> Toy<'a> {
-        fn new(room: usize, poisoned: u32, attempts: &'a Cell<u32>) -> Self {
+    impl Toy {
+        fn new(room: usize, poisoned: u32, attempts: &Cell<u32>) -> Self {
             attempts.set(attempts.get() + 1);
             let weight = Tensor::from_slice(&[0.5f32]).set_requires_grad(true);
-            Self { weight, room, poisoned, attempts, attempt: attempts.get() }
+            Self { weight, room, poisoned, attempt: attempts.get() }
         }
     }
 
-    impl Objective for Toy<'_> {
+    impl Objective for Toy {
         fn parameters(&self) -> Vec<(String, Tensor)> {
             vec![("weight".to_owned(), self.weight.shallow_clone())]
         }
@@ -297,6 +315,7 @@ mod tests {
     /// A fine-tuning with momentum contrast that is cancelled after some steps.
     struct Interrupted<O> {
         inner: O,
+        step: u32,
         left: u32,
         cancel: Arc<AtomicBool>,
     }
@@ -312,12 +331,13 @@ mod tests {
             self.inner.restore(state);
         }
         fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
+            self.step = batch.step;
             self.inner.losses(batch, part)
         }
         fn stepped(&mut self) {
             self.inner.stepped();
             self.left -= 1;
-            self.cancel.store(self.left == 0, Ordering::Relaxed);
+            self.cancel.store(self.left == 0 && self.step + 1 < STEPS, Ordering::Relaxed);
         }
     }
 
@@ -330,7 +350,10 @@ mod tests {
             let mut desk = bench.desk();
             desk.save_every_step();
             let cancel = desk.cancel();
-            let make = || Interrupted { inner: task.objective(clean, "test"), left: at_once, cancel: cancel.clone() };
+            let make = || {
+                let inner = task.objective(clean, "test");
+                Interrupted { inner, step: 0, left: at_once, cancel: cancel.clone() }
+            };
             match fit(&plan, task.pool, &mut desk.borrow(), make) {
                 Ok(done) => return done.parameters().into_iter().map(|(_, t)| t).collect(),
                 Err(Failure::Stop(Stop::Cancelled)) => {}

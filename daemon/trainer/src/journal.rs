@@ -19,7 +19,6 @@ use tch::{Device, Tensor};
 /// Time between two savings of a training. 30 s [choice]: at most a minute is lost, whatever a step takes.
 const PACE: Duration = Duration::from_secs(30);
 
-
 #[derive(Debug)]
 pub struct Journal {
     dir: PathBuf,
@@ -31,16 +30,20 @@ pub struct Journal {
 impl Journal {
     /// The journal of `spec`.
     pub fn open(spec: &RoundSpec, device: Device) -> Result<Self, Failure> {
-        let dir = &spec.journal_dir;
         let work = serde_json::to_vec(&spec.work()).expect("a spec is plain data");
+        Self::at(&spec.journal_dir, &work, device)
+    }
+
+    /// The journal of `work` in `dir`, which is made if it is not there.
+    pub fn at(dir: &Path, work: &[u8], device: Device) -> Result<Self, Failure> {
         let stamp = dir.join(JOURNAL_SPEC);
-        if fs::read(&stamp).ok().as_ref() != Some(&work) {
+        if fs::read(&stamp).ok().as_deref() != Some(work) {
             match fs::remove_dir_all(dir) {
                 Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Failure::write(dir)(cause)),
                 _ => {}
             }
             fs::create_dir(dir).map_err(Failure::write(dir))?;
-            write_synced(&stamp, &work)?;
+            write_synced(&stamp, work)?;
             sync_dir(dir)?;
         }
         Ok(Self { dir: dir.to_owned(), device, saved: Instant::now(), pace: PACE })

@@ -4,6 +4,7 @@
 
 mod adapt;
 mod baselines;
+mod bench;
 mod checkpoint;
 mod choice;
 mod clip;
@@ -16,6 +17,8 @@ mod fixture;
 mod journal;
 mod loss;
 mod model;
+#[cfg(test)]
+mod parity;
 mod phase1;
 mod phase2;
 mod pool;
@@ -57,6 +60,8 @@ enum Command {
         #[arg(long)]
         events_fd: RawFd,
     },
+    /// Measures one phase on given images (`cargo xtask bench trainer` does, beside a PyTorch script).
+    Bench(bench::Args),
     /// Trains a small CLIP from drawn pictures and captions (how the embedded model was made).
     Pretrain(pretrain::Args),
 }
@@ -68,13 +73,19 @@ fn main() -> ExitCode {
             let events = unsafe { File::from_raw_fd(events_fd) };
             run_round(&spec, events)
         }
-        Command::Pretrain(args) => match pretrain::run(&args) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("coft-trainer: {error:#}");
-                ExitCode::FAILURE
-            }
-        },
+        Command::Pretrain(args) => told(pretrain::run(&args)),
+        Command::Bench(args) => told(bench::run(&args)),
+    }
+}
+
+/// The exit status of what a person started; its fault is told on standard error.
+fn told(done: anyhow::Result<()>) -> ExitCode {
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("coft-trainer: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -106,9 +106,15 @@ impl Weights {
             // Mixing is arithmetic on finished weights.
             no_grad(|| parts.iter().map(|(share, part)| pick(part) * *share).reduce(|a, b| a + b).expect("a part"))
         };
-        let of_encoder = |weights: &Weights, name: &str| weights.encoder.iter().find(|(n, _)| *n == name).expect("same encoder").1.shallow_clone();
+        let of_encoder = |weights: &Weights, name: &str| {
+            weights.encoder.iter().find(|(n, _)| *n == name).expect("same encoder").1.shallow_clone()
+        };
         let encoder = parts[0].1.encoder.names().map(|name| (name.to_owned(), mix(&|w| of_encoder(w, name))));
-        Self { encoder: encoder.collect(), weight: mix(&|w| w.weight.shallow_clone()), bias: mix(&|w| w.bias.shallow_clone()) }
+        Self {
+            encoder: encoder.collect(),
+            weight: mix(&|w| w.weight.shallow_clone()),
+            bias: mix(&|w| w.bias.shallow_clone()),
+        }
     }
 
     pub fn model(&self, checkpoint: &Checkpoint) -> Model {

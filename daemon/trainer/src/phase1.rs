@@ -210,8 +210,7 @@ impl Objective for Tuning<'_> {
         let labels: Vec<i64> = labels.iter().map(|&y| y as i64).collect();
         let on = |values: &[i64]| Tensor::from_slice(&values[part.clone()]).to_device(checkpoint.device);
         let pixels = batch.views[0].narrow(0, part.start as i64, part.len() as i64);
-        let (supervised, negative) =
-            losses(&self.task, &self.prompts, &pixels, (&on(&labels), &on(&complements)));
+        let (supervised, negative) = losses(&self.task, &self.prompts, &pixels, (&on(&labels), &on(&complements)));
         let share = part.len() as f64 / batch.positions.len() as f64;
         let mut terms = vec![("supervised", supervised * share)];
         if settings.lambda > 0.0 {
@@ -224,7 +223,7 @@ impl Objective for Tuning<'_> {
 /// L1 (Eq. 4) and L2 (Eq. 6) of a batch: pixels [B, 3, S, S], labels and complement labels [B].
 ///
 /// L2 reaches the visual prompts too, unless `detach-negative`, an ablation, leaves it to the text prompts.
-fn losses(
+pub fn losses(
     task: &PromptTuning,
     prompts: &Prompts,
     pixels: &Tensor,
@@ -297,7 +296,11 @@ mod tests {
                 .iter()
                 .map(|(_, p)| p.grad().defined() && p.grad().abs().sum(Kind::Float).double_value(&[]) > 0.0)
                 .collect();
-            assert_eq!(moved, [true, true, taught], "positive, negative and visual prompts, detach = {detach_negative}");
+            assert_eq!(
+                moved,
+                [true, true, taught],
+                "positive, negative and visual prompts, detach = {detach_negative}"
+            );
         }
     }
 

@@ -50,6 +50,7 @@ impl FineTuning<'_> {
     }
 
     /// What is minimised over the clean pairs.
+    #[cfg(test)]
     pub fn objective<'a>(&'a self, clean: &Clean<'a>, name: &str) -> impl Objective + 'a {
         Tuning::new(self, clean, name)
     }
@@ -145,9 +146,14 @@ impl Objective for Tuning<'_> {
 
         let taught = |&&i: &&usize| self.clean.kept[i];
         let all = batch.positions.iter().filter(taught).count();
-        let rows: Vec<i64> = part.clone().filter(|&row| self.clean.kept[batch.positions[row]]).map(|row| (row - part.start) as i64).collect();
+        let rows: Vec<i64> = part
+            .clone()
+            .filter(|&row| self.clean.kept[batch.positions[row]])
+            .map(|row| (row - part.start) as i64)
+            .collect();
         if !rows.is_empty() {
-            let labels: Vec<i64> = rows.iter().map(|&row| self.clean.labels[batch.positions[part.start + row as usize]] as i64).collect();
+            let labels: Vec<i64> =
+                rows.iter().map(|&row| self.clean.labels[batch.positions[part.start + row as usize]] as i64).collect();
             let on = |values: &[i64]| Tensor::from_slice(values).to_device(class.device());
             let logits = class.index_select(0, &on(&rows)).linear(&self.weights.weight, Some(&self.weights.bias));
             let sum = logits.cross_entropy_loss(&on(&labels), None::<&Tensor>, Reduction::Sum, -100, 0.0);
@@ -275,7 +281,11 @@ mod tests {
         let clean = Clean { kept: &kept, labels: &zero_shot.labels.classes };
         let mut tuning = Tuning::new(&task, &clean, "test");
         let positions: Vec<usize> = (0..8).collect();
-        let batch = |step| Batch { step, positions: positions.clone(), views: vec![pool.batch(&positions), pool.shifted(&positions)] };
+        let batch = |step| Batch {
+            step,
+            positions: positions.clone(),
+            views: vec![pool.batch(&positions), pool.shifted(&positions)],
+        };
         let names = |terms: &[(&'static str, Tensor)]| terms.iter().map(|(name, _)| *name).collect::<Vec<_>>();
         assert_eq!(names(&tuning.losses(&batch(0), 0..8)), ["supervised"], "an empty queue has nothing to tell apart");
         tuning.stepped();
@@ -290,7 +300,9 @@ mod tests {
         // Eq. 8: a key weight moves by 1 - mu of the way.
         let (_, key) = keys.weights.iter().next().unwrap();
         let (_, query) = tuning.weights.encoder.iter().next().unwrap();
-        no_grad(|| { let _ = query.shallow_clone().g_add_scalar_(1.0); });
+        no_grad(|| {
+            let _ = query.shallow_clone().g_add_scalar_(1.0);
+        });
         let before = key.copy();
         tuning.stepped();
         let (_, key) = tuning.keys.as_ref().unwrap().weights.iter().next().unwrap();

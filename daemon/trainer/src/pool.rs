@@ -157,7 +157,8 @@ impl<'a> Pool<'a> {
             });
             for (number, positions, views) in receive {
                 let side = side as i64;
-                let tensor = |pixels: Vec<f32>| Tensor::from_slice(&pixels).view([-1, 3, side, side]).to_device(self.device);
+                let tensor =
+                    |pixels: Vec<f32>| Tensor::from_slice(&pixels).view([-1, 3, side, side]).to_device(self.device);
                 step(Batch { step: number, positions, views: views.into_iter().map(tensor).collect() })?;
             }
             Ok(())

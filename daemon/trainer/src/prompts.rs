@@ -17,11 +17,14 @@ const VISUAL: &str = "visual";
 /// The class names as the prompts hold them: start token, room for the context, name and what follows it, end token.
 #[derive(Debug)]
 pub struct ClassTokens {
-    start: Tensor, // [C, 1, W]
-    names: Tensor, // [C, L − 1 − M, W]
-    ends: Vec<i64>,
+    /// Token ids of each prompt; those in the context's places, 1 to M, are not read.
+    pub ids: Vec<Vec<i64>>,
     /// Where each context starts from, before the noise. [M, W]
-    context: Tensor,
+    pub context: Tensor,
+    start: Tensor, // [1, W]
+    names: Tensor, // [C, L − 1 − M, W]
+    /// Place of each end token in `names`. [C]
+    ends: Vec<i64>,
 }
 
 impl ClassTokens {
@@ -38,20 +41,21 @@ impl ClassTokens {
         };
         // `kept` tokens of the prompts turn into context; without any, room for M is made.
         let (template, added) = if kept > 0 { (template, 0) } else { ("{}.", settings.context_tokens as usize) };
-        let (ids, ends) = padded(&checkpoint.prompts(template, classes, added)?, checkpoint.device);
-        let embeddings = checkpoint.text.token_embeddings(&ids);
-        let (l, kept) = (embeddings.size()[1], kept as i64);
+        let mut ids = checkpoint.prompts(template, classes, added)?;
+        for ids in &mut ids {
+            ids.splice(1..1, std::iter::repeat_n(ids[0], added));
+        }
+        let m = (kept + added) as i64;
+        let (padded, ends) = padded(&ids, checkpoint.device);
+        let embeddings = checkpoint.text.token_embeddings(&padded); // [C, L, W]
         let context = if kept > 0 {
-            embeddings.i((0, 1..1 + kept))
+            embeddings.i((0, 1..1 + m))
         } else {
-            Tensor::zeros([added as i64, width], (tch::Kind::Float, checkpoint.device))
+            Tensor::zeros([m, width], (tch::Kind::Float, checkpoint.device))
         };
-        Ok(Self {
-            start: embeddings.narrow(1, 0, 1),
-            names: embeddings.narrow(1, 1 + kept, l - 1 - kept),
-            ends: ends.iter().map(|end| end + added as i64).collect(),
-            context,
-        })
+        let names = embeddings.i((.., 1 + m..));
+        let ends = ends.iter().map(|end| end - 1 - m).collect();
+        Ok(Self { start: embeddings.i((0, 0..1)), names, ends, context, ids })
     }
 }
 
@@ -109,13 +113,11 @@ impl Prompts {
 
     /// Normalised text features of both prompts: t⁺ and t⁻, each [C, D].
     pub fn text(&self, checkpoint: &Checkpoint, tokens: &ClassTokens) -> (Tensor, Tensor) {
-        let classes = tokens.ends.len() as i64;
-        let with = |context: &Tensor| {
-            let context = context.unsqueeze(0).expand([classes, -1, -1], false);
-            Tensor::cat(&[&tokens.start, &context, &tokens.names], 1)
-        };
-        let both = Tensor::cat(&[with(&self.positive), with(&self.negative)], 0); // [2C, L, W]
-        let features = normalised(&checkpoint.text.embed(&both, &tokens.ends.repeat(2)));
+        // The start token and the context come before the class name, so they are the same for all classes.
+        let begin = |context: &Tensor| Tensor::cat(&[&tokens.start, context], 0); // [1 + M, W]
+        let beginnings = Tensor::stack(&[begin(&self.positive), begin(&self.negative)], 0);
+        let features = normalised(&checkpoint.text.embed_pairs(&beginnings, &tokens.names, &tokens.ends)); // [2C, D]
+        let classes = tokens.names.size()[0];
         (features.narrow(0, 0, classes), features.narrow(0, classes, classes))
     }
 

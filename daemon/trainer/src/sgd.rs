@@ -32,26 +32,21 @@ impl Sgd {
         &self.moments
     }
 
-    /// Forgets all gradients.
-    pub fn zero(&mut self) {
-        for parameter in &mut self.parameters {
-            parameter.zero_grad();
-        }
-    }
-
-    /// Step `number`, from 0, along the gradients: g ← ∇ + wd·θ, m ← μ·m + g, θ ← θ − lr·m, with lr on a half cosine.
-    pub fn step(&mut self, number: u32) {
-        let rate = self.learning_rate(number);
+    /// Step `number`, from 0, along `gradients`, one a parameter, undefined where the loss did not reach it:
+    /// g ← ∇ + wd·θ, m ← μ·m + g, θ ← θ − lr·m, with lr on a half cosine.
+    pub fn step(&mut self, number: u32, gradients: Vec<Tensor>) {
+        let scalar = |value: f64| Tensor::from(value);
+        let (decay, rate) = (scalar(self.settings.weight_decay), scalar(-self.learning_rate(number)));
         // The update is not part of any graph.
         no_grad(|| {
-            for (parameter, moment) in self.parameters.iter_mut().zip(&mut self.moments) {
-                let gradient = parameter.grad();
+            for ((parameter, moment), gradient) in self.parameters.iter_mut().zip(&mut self.moments).zip(gradients) {
                 if !gradient.defined() {
-                    continue; // the loss did not reach it
+                    continue;
                 }
                 *moment *= self.settings.momentum;
-                *moment += gradient + &*parameter * self.settings.weight_decay;
-                *parameter -= &*moment * rate;
+                *moment += gradient;
+                let _ = moment.addcmul_(parameter, &decay);
+                let _ = parameter.addcmul_(moment, &rate);
             }
         });
     }
@@ -81,9 +76,8 @@ mod tests {
         let mut sgd = Sgd::new(vec![x.shallow_clone()], &settings, 2);
         let (mut expected, mut moment) = (2.0f64, 0.0);
         for (number, rate) in [(0, 0.1), (1, 0.05)] {
-            sgd.zero();
-            x.square().sum(Kind::Double).backward();
-            sgd.step(number);
+            let loss = x.square().sum(Kind::Double);
+            sgd.step(number, Tensor::run_backward(&[&loss], &[&x], false, false));
             moment = 0.9 * moment + 2.0 * expected + 0.01 * expected;
             expected -= rate * moment;
             assert!((x.double_value(&[0]) - expected).abs() < 1e-12);

@@ -3,6 +3,7 @@
 
 use super::labelled_set::{Labelled, LabelledSet};
 use super::shift::Shift;
+use super::trouble::{NO_CLASS, Trouble};
 use crate::build;
 use crate::setup::{self, Environment};
 use anyhow::{Context, bail, ensure};
@@ -44,6 +45,12 @@ pub struct Args {
     /// What the camera does to every picture, of both splits.
     #[arg(long, value_enum, default_value = "clean")]
     shift: Shift,
+    /// What is wrong with the pool.
+    #[arg(long, value_enum, default_value = "none")]
+    pool: Trouble,
+    /// Labelled set that outliers come from.
+    #[arg(long)]
+    outliers: Option<PathBuf>,
     /// Takes this many images of the test split, drawn by the seed 0.
     #[arg(long)]
     test_limit: Option<usize>,
@@ -52,6 +59,9 @@ pub struct Args {
     answers: Option<PathBuf>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Runs this many seeds from --seed on, and tells mean and standard deviation of every accuracy.
+    #[arg(long, default_value_t = 1)]
+    seeds: u64,
     /// Takes this many images of the pool, drawn by the seed.
     #[arg(long)]
     limit: Option<usize>,
@@ -69,13 +79,44 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    ensure!(args.seeds >= 1, "--seeds is a number of runs, 1 or more");
     let environment = setup::for_running()?;
     let trainer = build::release(&environment, &["coft-trainer"])?.join("coft-trainer");
-    let mut set = LabelledSet::read(&args.data, &args.classes)?;
-    if let Some(limit) = args.limit {
-        set.adapt.shuffle(&mut ChaCha8Rng::seed_from_u64(args.seed));
-        set.adapt.truncate(limit);
+    let mut runs = Vec::new();
+    for seed in args.seed..args.seed + args.seeds {
+        runs.push(one(args, seed, &environment, &trainer)?);
     }
+    let result = match &runs[..] {
+        [one] => one.clone(),
+        runs => json!({ "runs": runs, "accuracy": spread(runs) }),
+    };
+    if args.json {
+        println!("{result}");
+    } else {
+        println!("{result:#}");
+    }
+    Ok(())
+}
+
+/// Mean and standard deviation (n − 1) of every accuracy over the runs.
+fn spread(runs: &[Value]) -> Value {
+    let names = runs[0]["accuracy"].as_object().into_iter().flat_map(|accuracies| accuracies.keys());
+    names
+        .map(|name| {
+            let values: Vec<f64> = runs.iter().filter_map(|run| run["accuracy"][name].as_f64()).collect();
+            let mean = values.iter().sum::<f64>() / values.len() as f64;
+            let square = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64;
+            (name.clone(), json!({ "mean": mean, "deviation": square.sqrt() }))
+        })
+        .collect()
+}
+
+/// One seed.
+fn one(args: &Args, seed: u64, environment: &Environment, trainer: &Path) -> anyhow::Result<Value> {
+    let mut set = LabelledSet::read(&args.data, &args.classes)?;
+    let others = args.outliers.as_ref().map(|path| LabelledSet::read(path, &[])).transpose()?;
+    args.pool.make(&mut set, others.as_ref(), seed)?;
+    set.adapt.truncate(args.limit.unwrap_or(usize::MAX));
     if let Some(limit) = args.test_limit {
         set.test.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
         set.test.truncate(limit);
@@ -84,8 +125,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for (split, images) in [("adapt", &mut set.adapt), ("test", &mut set.test)] {
         photograph(args.shift, images, &scratch.path().join(split))?;
     }
-    let (spec, labels) = spec(args, &set, scratch.path())?;
-    train(&environment, &trainer, &spec, scratch.path())?;
+    let (spec, labels) = spec(args, seed, &set, scratch.path())?;
+    train(environment, trainer, &spec, scratch.path())?;
 
     let report: Report = read_json(&spec.candidate_dir.join(REPORT))?;
     let mut result = measure(scratch.path(), &labels, &set.test)?;
@@ -93,10 +134,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     result["method"] = json!(args.method);
     result["shift"] = json!(args.shift.name());
     result["images"] = json!(labels.len());
-    result["deployed_name"] = json!(report.adaptation.as_ref().map(|a| &a.deployed));
-    result["signs"] = json!(report.adaptation.as_ref().map(|a| &a.candidates));
-    result["seed"] = json!(args.seed);
-    result["agreement"] = json!(report.adaptation.as_ref().map(|a| a.agreement));
+    result["seed"] = json!(seed);
+    if let Some(adaptation) = &report.adaptation {
+        result["agreement"] = json!(adaptation.agreement);
+        result["deployed"] = json!(adaptation.deployed);
+        result["signs"] = json!(adaptation.candidates);
+    }
     result["seconds"] = json!(report.seconds);
     result["peak_memory_bytes"] = json!(report.peak_memory_bytes);
     if let Some(answers) = &args.answers {
@@ -111,12 +154,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if let Some(out) = &args.out {
         keep(&spec.candidate_dir, out)?;
     }
-    if args.json {
-        println!("{result}");
-    } else {
-        println!("{result:#}");
-    }
-    Ok(())
+    Ok(result)
 }
 
 /// Puts what the camera makes of `images` into `dir`, and in their place.
@@ -134,7 +172,7 @@ fn photograph(shift: Shift, images: &mut [Labelled], dir: &Path) -> anyhow::Resu
 }
 
 /// The round, and the label of each image of its pool.
-fn spec(args: &Args, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(RoundSpec, Vec<usize>)> {
+fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(RoundSpec, Vec<usize>)> {
     let mut seen = HashSet::new();
     let (mut images, mut labels) = (Vec::new(), Vec::new());
     for image in &set.adapt {
@@ -142,7 +180,8 @@ fn spec(args: &Args, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(Round
         let id = ImageId(format!("{:x}", Sha256::digest(&bytes)));
         // As in the daemon: two copies are one image.
         if seen.insert(id.clone()) {
-            let label = (args.method == "oracle").then_some(ClassId(image.label as u32));
+            let known = args.method == "oracle" && image.label != NO_CLASS;
+            let label = known.then_some(ClassId(image.label as u32));
             images.push(PoolImage { id, path: fs::canonicalize(&image.path)?, label });
             labels.push(image.label);
         }
@@ -164,7 +203,7 @@ fn spec(args: &Args, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(Round
         template: set.template.clone(),
         templates: Vec::new(),
         images,
-        seed: args.seed,
+        seed,
         device: if args.device == "cuda" { Device::Cuda } else { Device::Cpu },
         threads: 0,
         settings: serde_json::from_value(settings).context("the settings")?,

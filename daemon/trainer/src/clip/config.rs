@@ -67,7 +67,9 @@ impl ClipConfig {
         let positive = [
             ("projection_dim", self.projection_dim),
             ("text_config.num_attention_heads", t.num_attention_heads),
+            ("text_config.num_hidden_layers", t.num_hidden_layers),
             ("vision_config.num_attention_heads", v.num_attention_heads),
+            ("vision_config.num_hidden_layers", v.num_hidden_layers),
             ("vision_config.patch_size", v.patch_size),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| *value <= 0) {

@@ -1,9 +1,9 @@
 //! The text tower: a causal transformer read at the end-of-text token.
 
-use super::block::{Block, BlockSize, LayerNorm};
+use super::block::{Block, BlockSize, LayerNorm, Offer, Sight};
 use super::config::ClipConfig;
 use super::tensors::{TensorError, Tensors};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 #[derive(Debug)]
 pub struct TextTower {
@@ -50,15 +50,48 @@ impl TextTower {
     ///
     /// L may be anything up to the window: the tower is causal, so cutting at the longest prompt changes nothing.
     pub fn embed(&self, embeddings: &Tensor, ends: &[i64]) -> Tensor {
-        let l = embeddings.size()[1];
-        let mut x = embeddings + self.positions.narrow(0, 0, l);
-        for block in &self.blocks {
-            x = block.forward(&x, true);
+        let mut x = embeddings + self.positions.narrow(0, 0, embeddings.size()[1]);
+        let (last, before) = self.blocks.split_last().expect("a tower has blocks");
+        for block in before {
+            x = block.forward(&x, Sight::Before);
         }
-        // Only the end token is read, so only it is normalised and projected.
-        let width = x.size()[2];
-        let ends = Tensor::from_slice(ends).to_device(x.device()).view([-1, 1, 1]).expand([-1, 1, width], false);
-        let end = x.gather(1, &ends, false).squeeze_dim(1); // [B, W]
+        let normed = last.norm1.forward(&x);
+        self.read(last, &x, &normed, &last.offer(&normed), ends)
+    }
+
+    /// Text embeddings of all pairs of P beginnings [P, L₀, W] and C endings [C, L₁, W]: [P·C, D], those of the first
+    /// beginning first. `ends` [C] counts from the ending's first token.
+    ///
+    /// The tower is causal, so what becomes of a beginning does not depend on the ending, and is computed once for all.
+    pub fn embed_pairs(&self, beginnings: &Tensor, endings: &Tensor, ends: &[i64]) -> Tensor {
+        let (p, l0, _) = beginnings.size3().expect("beginnings have three dimensions");
+        let (c, l1, _) = endings.size3().expect("endings have three dimensions");
+        let mut begun = beginnings + self.positions.narrow(0, 0, l0);
+        let mut x = (endings + self.positions.narrow(0, l0, l1)).repeat([p, 1, 1]); // [P·C, L₁, W]
+        // An ending's token sees all of the beginning, and the ending up to itself.
+        let sight = Tensor::ones([l1, l0 + l1], (Kind::Bool, x.device())).tril(l0);
+        let (last, before) = self.blocks.split_last().expect("a tower has blocks");
+        for block in before {
+            let (begun_normed, normed) = (block.norm1.forward(&begun), block.norm1.forward(&x));
+            let offer = block.offer(&begun_normed);
+            let both = offer.repeated(c).and(&block.offer(&normed));
+            begun = block.ask(&begun, &begun_normed, &offer, Sight::Before);
+            x = block.ask(&x, &normed, &both, Sight::Masked(&sight));
+        }
+        let normed = last.norm1.forward(&x);
+        let offer = last.offer(&last.norm1.forward(&begun)).repeated(c).and(&last.offer(&normed));
+        self.read(last, &x, &normed, &offer, &ends.repeat(p as usize))
+    }
+
+    /// The last block, for each row's end token alone, which sees what is on offer up to itself; then norm and projection.
+    fn read(&self, last: &Block, x: &Tensor, normed: &Tensor, offer: &Offer, ends: &[i64]) -> Tensor {
+        let (b, l, width) = x.size3().expect("tokens have three dimensions");
+        let ends = Tensor::from_slice(ends).to_device(x.device()).view([b, 1, 1]);
+        let places = ends.expand([b, 1, width], false);
+        let before = offer.len() - l;
+        let sight = Tensor::arange(offer.len(), (Kind::Int64, x.device())).le_tensor(&(&ends + before)); // [B, 1, L₀ + L]
+        let (x, normed) = (x.gather(1, &places, false), normed.gather(1, &places, false)); // [B, 1, W]
+        let end = last.ask(&x, &normed, offer, Sight::Masked(&sight.unsqueeze(1))).squeeze_dim(1); // [B, W]
         self.final_norm.forward(&end).linear(&self.projection, None::<&Tensor>)
     }
 }

@@ -1,6 +1,6 @@
 //! The image tower: a Vision Transformer, with places for visual prompts (VPT).
 
-use super::block::{Block, BlockSize, LayerNorm};
+use super::block::{Block, BlockSize, LayerNorm, Sight};
 use super::config::ClipConfig;
 use super::tensors::{TensorError, Tensors};
 use tch::{IndexOp, Tensor};
@@ -55,9 +55,9 @@ impl VisionTower {
 
     /// The class token after the final layer norm, before projection: [B, 3, S, S] → [B, W].
     ///
-    /// `prompts` [blocks or 1, T, W]: visual prompt tokens put behind the class token; where there is one set a block,
-    /// each block sees its own instead of what the block before made of the last (deep VPT), else they flow through
-    /// (shallow VPT).
+    /// `prompts` [blocks or 1, T, W]: visual prompt tokens beside the image's own. One set a block (deep VPT) is looked at by
+    /// that block alone: its tokens offer and never ask, for nobody reads what would become of them, so that they are
+    /// computed once for all images. A single set (shallow VPT) flows through all blocks.
     pub fn class_token(&self, pixels: &Tensor, prompts: Option<&Tensor>) -> Tensor {
         let b = pixels.size()[0];
         let width = self.class.size()[0];
@@ -67,17 +67,20 @@ impl VisionTower {
         let class = self.class.view([1, 1, width]).expand([b, 1, width], false);
         let tokens = Tensor::cat(&[class, patches], 1) + &self.positions; // [B, 1 + G², W]
         let mut x = self.pre_norm.forward(&tokens);
+        let deep = prompts.filter(|prompts| prompts.size()[0] == self.blocks.len() as i64);
+        if let (Some(prompts), None) = (prompts, deep) {
+            x = Tensor::cat(&[x, prompts.i(0..1).expand([b, -1, -1], false)], 1);
+        }
         for (i, block) in self.blocks.iter().enumerate() {
-            if let Some(prompts) = prompts {
-                let (sets, t, _) = prompts.size3().expect("visual prompts have three dimensions");
-                let i = i as i64;
-                if i < sets {
-                    let own = prompts.i(i).unsqueeze(0).expand([b, t, width], false);
-                    let behind = if i == 0 { 1 } else { 1 + t };
-                    x = Tensor::cat(&[x.narrow(1, 0, 1), own, x.narrow(1, behind, x.size()[1] - behind)], 1);
-                }
+            let normed = block.norm1.forward(&x);
+            let mut offer = block.offer(&normed);
+            if let Some(prompts) = deep {
+                let own = prompts.i(i as i64).unsqueeze(0); // [1, T, W]
+                offer = offer.and(&block.offer(&block.norm1.forward(&own)));
             }
-            x = block.forward(&x, false);
+            // Of the last block's tokens only the class token is read.
+            let asking = if i + 1 == self.blocks.len() { 1 } else { x.size()[1] };
+            x = block.ask(&x.narrow(1, 0, asking), &normed.narrow(1, 0, asking), &offer, Sight::All);
         }
         self.post_norm.forward(&x.select(1, 0))
     }

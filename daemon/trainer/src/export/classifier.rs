@@ -6,9 +6,9 @@ use super::graph::{Attribute, Graph, Side, Value};
 use crate::clip::VisionTower;
 use crate::clip::block::{Block, LayerNorm, Linear};
 use crate::clip::config::Activation;
-use tch::Tensor;
 use crate::model::{Head, Model};
 use coft_core::manifest::WEIGHTS;
+use tch::Tensor;
 
 const BATCH: Side = Side::Named("batch");
 
@@ -86,7 +86,8 @@ fn with_prompts(graph: &mut Graph, i: usize, prompts: &Tensor, batch: &Value, x:
     let own = graph.node("Expand", &[&own, &shape], &[]); // [B, T, W]
     let axis = graph.integers("axis.tokens", &[1]);
     let mut part = |from: i64, to: i64| {
-        let (from, to) = (graph.integers(&format!("index.{from}"), &[from]), graph.integers(&format!("index.{to}"), &[to]));
+        let (from, to) =
+            (graph.integers(&format!("index.{from}"), &[from]), graph.integers(&format!("index.{to}"), &[to]));
         graph.node("Slice", &[x, &from, &to, &axis], &[])
     };
     let class = part(0, 1);

@@ -1,0 +1,238 @@
+//! `coft-trainer bench`: one phase of a round on given images, for its speed and its memory.
+//!
+//! It calls the phases themselves, with their own reading of images, and decides nothing else. A process runs one phase,
+//! so that the peak of its memory is that phase's. `batches` writes what a peer needs to do the same work: the batches of
+//! both training phases as the pool makes them, and the prompts.
+
+use crate::checkpoint::Checkpoint;
+use crate::clip::tensors::to_safetensors;
+use crate::clip::text::padded;
+use crate::failure::Failure;
+use crate::fit::Desk;
+use crate::journal::Journal;
+use crate::phase1::{self, Labels, PromptTuning, Seeds};
+use crate::phase2::{Clean, FineTuning};
+use crate::pool::{Pool, Visits};
+use crate::progress::Reporter;
+use crate::prompts::ClassTokens;
+use anyhow::{Context, ensure};
+use coft_core::settings::{self, Settings};
+use coft_core::spec::Template;
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::{TimeVal, TimeValLike};
+use serde::Deserialize;
+use serde_json::json;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
+
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The work, as JSON.
+    job: PathBuf,
+    #[arg(long, value_enum)]
+    phase: Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Phase {
+    /// Writes the batches and the prompts for a peer; nothing is measured.
+    Batches,
+    ZeroShot,
+    Phase1,
+    Phase2,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Job {
+    model: PathBuf,
+    classes: Vec<String>,
+    template: String,
+    /// As many as `batch` · `steps`, so that each is visited once.
+    images: Vec<PathBuf>,
+    /// Images a step.
+    batch: u32,
+    /// Steps that are timed.
+    steps: u32,
+    /// Steps before them.
+    warm_up: u32,
+    threads: i32,
+    /// Directory of the batches.
+    batches: PathBuf,
+}
+
+const SEED: u64 = 0;
+
+pub fn run(args: &Args) -> anyhow::Result<()> {
+    let job = fs::read(&args.job).with_context(|| format!("reading {}", args.job.display()))?;
+    let job: Job = serde_json::from_slice(&job).with_context(|| format!("reading {}", args.job.display()))?;
+    ensure!(
+        job.images.len() == (job.batch * job.steps) as usize && job.warm_up <= job.steps,
+        "{} images for {} steps of {}, {} of them to warm up",
+        job.images.len(),
+        job.steps,
+        job.batch,
+        job.warm_up
+    );
+    tch::set_num_threads(job.threads);
+    let checkpoint = Checkpoint::load(&job.model, Device::Cpu)?;
+    let paths: Vec<&Path> = job.images.iter().map(PathBuf::as_path).collect();
+    let pool = Pool::load(&paths, &checkpoint.preprocess, Device::Cpu)?;
+    let template = Template { line: 1, text: job.template.clone() };
+    let text = phase1::text_features(&checkpoint, &[template], &job.classes)?;
+    let bench = Bench { job: &job, checkpoint: &checkpoint, pool: &pool, text: &text };
+    if args.phase == Phase::Batches {
+        return bench.write_batches();
+    }
+    let silent = File::options().write(true).open("/dev/null").context("opening /dev/null")?;
+    let mut reporter = Reporter::new(silent, Default::default());
+    let warm_up: Vec<usize> = (0..(job.batch * job.warm_up) as usize).collect();
+    // What was done to warm up must not stand in the journal of what is measured.
+    let dir = tempfile::tempdir()?;
+    let mut phase = |name: &str, images: &[usize]| {
+        let mut journal = Journal::at(&dir.path().join(name), b"bench", Device::Cpu)?;
+        bench.phase(args.phase, images, &mut Desk { reporter: &mut reporter, journal: &mut journal })
+    };
+    phase("warm-up", &warm_up)?;
+    let resident = status_bytes("VmRSS")?;
+    let (seconds, cpu_seconds) = phase("measured", &pool.everything())?;
+    let measured = json!({
+        "images_per_second": pool.len() as f64 / seconds,
+        "images_per_cpu_second": pool.len() as f64 / cpu_seconds,
+        "peak_memory_bytes": status_bytes("VmHWM")?,
+        // What has come on top of the warmed-up process.
+        "growth_bytes": status_bytes("VmRSS")? as i64 - resident as i64,
+    });
+    println!("{measured}");
+    Ok(())
+}
+
+struct Bench<'a> {
+    job: &'a Job,
+    checkpoint: &'a Checkpoint,
+    pool: &'a Pool<'a>,
+    text: &'a Tensor,
+}
+
+impl Bench<'_> {
+    /// Visits each of `images` once; the wall time and the processor time of all threads it took, s.
+    fn phase(&self, phase: Phase, images: &[usize], desk: &mut Desk) -> Result<(f64, f64), Failure> {
+        let Self { job, checkpoint, pool, text } = *self;
+        let labels = self.labels();
+        let settings = self.settings();
+        let began;
+        match phase {
+            Phase::Batches => unreachable!("written, not measured"),
+            Phase::ZeroShot => {
+                began = (Instant::now(), cpu_time());
+                phase1::zero_shot(checkpoint, text, pool, desk.reporter)?;
+            }
+            Phase::Phase1 => {
+                let tokens = ClassTokens::new(checkpoint, &job.template, &job.classes, &settings.phase1)?;
+                let classes = job.classes.len();
+                let even = 1.0 / classes as f32;
+                let labels = Labels {
+                    confidence: vec![even; labels.len()],
+                    probabilities: vec![even; labels.len() * classes],
+                    classes: labels,
+                };
+                let tuning = PromptTuning {
+                    checkpoint,
+                    pool,
+                    tokens: &tokens,
+                    settings: &settings.phase1,
+                    flip: true,
+                    seed: SEED,
+                    model: 1,
+                    iteration: 1,
+                };
+                began = (Instant::now(), cpu_time());
+                tuning.run(&Seeds { images, labels: &labels }, desk)?;
+            }
+            Phase::Phase2 => {
+                let tuning = FineTuning {
+                    checkpoint,
+                    pool,
+                    text,
+                    embedding_norm: 10.0,
+                    settings: &settings.phase2,
+                    flip: true,
+                    contrast: false,
+                    seed: SEED,
+                    model: 1,
+                };
+                let kept: Vec<bool> = (0..pool.len()).map(|image| images.contains(&image)).collect();
+                began = (Instant::now(), cpu_time());
+                tuning.run(&Clean { kept: &kept, labels: &labels }, desk)?;
+            }
+        }
+        Ok((began.0.elapsed().as_secs_f64(), (cpu_time() - began.1).as_secs_f64()))
+    }
+
+    /// Speed asks for no true labels: every class in turn.
+    fn labels(&self) -> Vec<usize> {
+        (0..self.pool.len()).map(|image| image % self.job.classes.len()).collect()
+    }
+
+    /// The defaults, but for the number of steps: one epoch.
+    fn settings(&self) -> Settings {
+        let mut settings = Settings::default();
+        for sgd in [&mut settings.phase1.sgd, &mut settings.phase2.sgd] {
+            *sgd = settings::Sgd { epochs: 1, batch: self.job.batch, minimum_steps: 1, ..sgd.clone() };
+        }
+        settings
+    }
+
+    /// `prompts.safetensors`: `ids` [C, window], `ends` [C], `context` [M, W]; `N.safetensors` for each step: `pixels`
+    /// [B, 3, S, S], `labels` and `complements` [B].
+    fn write_batches(&self) -> anyhow::Result<()> {
+        let Self { job, checkpoint, pool, .. } = *self;
+        let write = |name: &str, tensors: &[(&str, Tensor)]| {
+            let path = job.batches.join(format!("{name}.safetensors"));
+            fs::write(&path, to_safetensors(tensors)).with_context(|| format!("writing {}", path.display()))
+        };
+        let settings = self.settings().phase1;
+        let tokens = ClassTokens::new(checkpoint, &job.template, &job.classes, &settings)?;
+        let (ids, ends) = padded(&tokens.ids, Device::Cpu);
+        let ids = ids.constant_pad_nd([0, checkpoint.text.window() - ids.size()[1]]);
+        let context = tokens.context.shallow_clone();
+        write("prompts", &[("ids", ids), ("ends", Tensor::from_slice(&ends)), ("context", context)])?;
+        let everything = pool.everything();
+        let visits = Visits {
+            images: &everything,
+            batch: job.batch as usize,
+            crop_scale: settings.crop_scale,
+            flip: true,
+            views: 1,
+            seed: SEED,
+            name: "batches of a peer".to_owned(),
+        };
+        let labels = self.labels();
+        pool.train(&visits, 0..job.steps, |batch| {
+            let labels: Vec<i64> = batch.positions.iter().map(|&image| labels[image] as i64).collect();
+            let labels = Tensor::from_slice(&labels);
+            let complements = (&labels + 1).remainder(job.classes.len() as i64).to_kind(Kind::Int64);
+            let pixels = batch.views[0].shallow_clone();
+            write(&batch.step.to_string(), &[("pixels", pixels), ("labels", labels), ("complements", complements)])
+        })
+    }
+}
+
+/// Of all threads of this process, in its own code and in the kernel.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own usage");
+    let micros = |time: TimeVal| Duration::from_micros(time.num_microseconds() as u64);
+    micros(usage.user_time()) + micros(usage.system_time())
+}
+
+/// A line of /proc/self/status that counts memory, bytes.
+fn status_bytes(key: &str) -> anyhow::Result<u64> {
+    let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let kib: u64 = line
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .with_context(|| format!("/proc/self/status has no {key}"))?;
+    Ok(kib * 1024)
+}

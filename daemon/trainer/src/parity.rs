@@ -1,0 +1,218 @@
+//! The towers, losses and gradients against PyTorch's own (`tests/peers/coft_torch.py`, on transformers' CLIPModel), in
+//! single precision on the same weights and batches.
+//!
+//! Two tensors differ by ‖ours − theirs‖₂ / ‖theirs‖₂. B images of a batch, C classes, D embedding width.
+
+use crate::checkpoint::Checkpoint;
+use crate::clip::tensors::to_safetensors;
+use crate::clip::text::padded;
+use crate::clip::{Tensors, VisionTower};
+use crate::fixture;
+use crate::model::{Head, Model};
+use crate::phase1::{self, PromptTuning};
+use crate::pool::Pool;
+use crate::prompts::{ClassTokens, Prompts};
+use crate::random;
+use coft_core::settings::{ContextInit, Phase1};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tch::{Device, IndexOp, Kind, Reduction, Tensor, no_grad};
+
+/// Of every tensor.
+const TOLERANCE: f64 = 1e-5;
+
+/// What the peer makes of `given`.
+fn theirs(model: &Path, phase: &str, given: &[(&str, Tensor)]) -> BTreeMap<String, Tensor> {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("given.safetensors"), to_safetensors(given)).unwrap();
+    std::fs::write(dir.path().join("model"), model.to_str().unwrap()).unwrap();
+    let python = std::env::var_os("COFT_TEST_PYTHON").expect("run by `cargo xtask test`");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/peers/coft_torch.py");
+    let mut command = Command::new(python);
+    command.arg(script).arg("check").arg(dir.path()).args(["--phase", phase]);
+    let output = command.env("HF_HUB_OFFLINE", "1").env("PYTHONDONTWRITEBYTECODE", "1").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Tensor::read_safetensors(dir.path().join("found.safetensors")).unwrap().into_iter().collect()
+}
+
+fn length(x: &Tensor) -> f64 {
+    x.to_kind(Kind::Double).norm().double_value(&[])
+}
+
+/// Every tensor of one side is one of the other's, and they agree; `scale` is what a difference is measured by.
+fn agree(ours: &BTreeMap<String, Tensor>, theirs: &BTreeMap<String, Tensor>, scale: impl Fn(&str) -> String) {
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    let difference = |(name, their): (&String, &Tensor)| {
+        let our = &ours[name];
+        assert_eq!(our.size(), their.size(), "{name}");
+        (length(&(our - their)) / length(&theirs[&scale(name)]), name.clone())
+    };
+    let mut differences: Vec<(f64, String)> = theirs.iter().map(difference).collect();
+    differences.sort_by(|a, b| b.0.total_cmp(&a.0));
+    println!("{} tensors, the worst: {:?}", differences.len(), &differences[..differences.len().min(3)]);
+    // Not "above": a number that is none must fail too.
+    let agreed = differences.iter().all(|(difference, _)| *difference <= TOLERANCE);
+    assert!(agreed, "{differences:?}");
+}
+
+/// A model with class names and a template that it knows: of names that it does not know, all features are nearly alike.
+struct Known {
+    model: PathBuf,
+    classes: Vec<String>,
+    template: &'static str,
+}
+
+/// The embedded model, and the small real one where there is test data.
+fn models() -> Vec<Known> {
+    let demo = Known { model: fixture::model_dir(), classes: fixture::classes(), template: fixture::TEMPLATE };
+    let Some(data) = std::env::var_os("COFT_TEST_DATA") else {
+        println!("mini_clip64 skipped: no data");
+        return vec![demo];
+    };
+    let words = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse"];
+    let classes = words.map(str::to_owned).into();
+    vec![demo, Known { model: Path::new(&data).join("mini_clip64"), classes, template: "a photo of a {}." }]
+}
+
+/// A checkpoint and pictures as it sees them, [B, 3, S, S].
+fn opened(model: &Path) -> (Checkpoint, Tensor) {
+    let checkpoint = Checkpoint::load(model, Device::Cpu).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let images = fixture::images(dir.path(), 1);
+    let paths: Vec<&Path> = images.iter().map(|image| image.path.as_path()).collect();
+    let pixels = {
+        let pool = Pool::load(&paths, &checkpoint.preprocess, Device::Cpu).unwrap();
+        pool.batch(&(0..pool.len()).collect::<Vec<_>>())
+    };
+    (checkpoint, pixels)
+}
+
+/// Ids [C, window] and the places of the end tokens.
+fn whole_window(checkpoint: &Checkpoint, ids: &[Vec<i64>]) -> (Tensor, Tensor) {
+    let (ids, ends) = padded(ids, Device::Cpu);
+    (ids.constant_pad_nd([0, checkpoint.text.window() - ids.size()[1]]), Tensor::from_slice(&ends))
+}
+
+#[test]
+fn features_are_those_of_transformers() {
+    for Known { model, classes, template } in models() {
+        let (checkpoint, pixels) = opened(&model);
+        let prompts = checkpoint.prompts(template, &classes, 0).unwrap();
+        let (short, ends) = padded(&prompts, Device::Cpu);
+        let (ids, _) = whole_window(&checkpoint, &prompts);
+        let ours = no_grad(|| {
+            let text = checkpoint.text.embed(&checkpoint.text.token_embeddings(&short), &ends);
+            [("image".to_owned(), checkpoint.vision.embed(&pixels, None)), ("text".to_owned(), text)].into()
+        });
+        let theirs = theirs(&model, "features", &[("pixels", pixels), ("ids", ids)]);
+        agree(&ours, &theirs, str::to_owned);
+    }
+}
+
+#[test]
+fn losses_and_gradients_of_phase_1_are_pytorchs() {
+    let contexts = [ContextInit::Template, ContextInit::Random];
+    for (Known { model, classes, template }, context) in
+        models().iter().flat_map(|known| contexts.map(|context| (known, context)))
+    {
+        let (checkpoint, pixels) = opened(model);
+        // Contexts far apart: of two that are nearly alike, the negative loss's gradient is a small difference of large terms,
+        // of which single precision leaves little.
+        let settings = Phase1 { context, context_deviation: 0.5, ..Phase1::default() };
+        let tokens = ClassTokens::new(&checkpoint, template, classes, &settings).unwrap();
+        let prompts = Prompts::new(&checkpoint, &tokens, &settings, 3, "parity");
+        let pool = Pool::load(&[], &checkpoint.preprocess, Device::Cpu).unwrap();
+        let task = PromptTuning {
+            checkpoint: &checkpoint,
+            pool: &pool,
+            tokens: &tokens,
+            settings: &settings,
+            flip: false,
+            seed: 3,
+            model: 1,
+            iteration: 1,
+        };
+        let labels = Tensor::arange(pixels.size()[0], (Kind::Int64, Device::Cpu)).remainder(classes.len() as i64);
+        let complements = (&labels + 1).remainder(classes.len() as i64);
+
+        let parameters: Vec<Tensor> = prompts.named().into_iter().map(|(_, prompt)| prompt).collect();
+        let (supervised, negative) = phase1::losses(&task, &prompts, &pixels, (&labels, &complements));
+        let mut ours = BTreeMap::new();
+        for (name, loss) in [("supervised", &supervised), ("negative", &negative)] {
+            ours.insert(name.to_owned(), loss.detach());
+            let gradients = Tensor::run_backward(&[loss], &parameters, true, false);
+            for (prompt, gradient) in ["positive", "negative", "visual"].iter().zip(gradients) {
+                // The supervised loss does not reach the negative prompt, which shares a batch with the positive one here.
+                if gradient.defined() && length(&gradient) > 0.0 {
+                    ours.insert(format!("{name} of {prompt}"), gradient);
+                }
+            }
+        }
+        let (ids, ends) = whole_window(&checkpoint, &tokens.ids);
+        let [positive, negative, visual] = [0, 1, 2].map(|i| parameters[i].detach());
+        let given = [
+            ("ids", ids),
+            ("ends", ends),
+            ("positive", positive),
+            ("negative", negative),
+            ("visual", visual),
+            ("pixels", pixels),
+            ("labels", labels),
+            ("complements", complements),
+        ];
+        let theirs = theirs(model, "phase1", &given);
+        assert_eq!(theirs.len(), 7);
+        agree(&ours, &theirs, str::to_owned);
+    }
+}
+
+#[test]
+fn losses_and_gradients_of_phase_2_are_pytorchs() {
+    for Known { model, classes, .. } in models() {
+        let (checkpoint, pixels) = opened(&model);
+        let classes = classes.len() as i64;
+        let mut rng = random::stream(3, "parity");
+        let width = checkpoint.config.vision_config.hidden_size;
+        let weight = random::normal(&mut rng, &[classes, width], 0.1, Device::Cpu).set_requires_grad(true);
+        let bias = random::normal(&mut rng, &[classes], 0.1, Device::Cpu).set_requires_grad(true);
+        let labels = Tensor::arange(pixels.size()[0], (Kind::Int64, Device::Cpu)).remainder(classes);
+
+        let tensors: Tensors = checkpoint.tensors.trainable(VisionTower::ENCODER);
+        let projection = checkpoint.vision.projection.shallow_clone();
+        let encoder = VisionTower::with_projection(&checkpoint.config, &tensors, projection).unwrap();
+        let head = Head::Linear { weight: weight.shallow_clone(), bias: bias.shallow_clone() };
+        let logits = Model { encoder, prompts: None, head }.logits(&pixels);
+        let loss = logits.cross_entropy_loss(&labels, None::<&Tensor>, Reduction::Mean, -100, 0.0);
+        let mut parameters: Vec<(&str, &Tensor)> = tensors.iter().collect();
+        parameters.extend([("weight", &weight), ("bias", &bias)]);
+        let inputs: Vec<&Tensor> = parameters.iter().map(|(_, parameter)| *parameter).collect();
+        let gradients = Tensor::run_backward(&[&loss], &inputs, false, false);
+        let mut ours: BTreeMap<String, Tensor> =
+            parameters.iter().zip(gradients).map(|((name, _), gradient)| (name.to_string(), gradient)).collect();
+        ours.insert("loss".to_owned(), loss.detach());
+
+        let (weight, bias) = (weight.detach(), bias.detach());
+        let given = [("weight", weight), ("bias", bias), ("pixels", pixels), ("labels", labels)];
+        // A key's bias moves all of a query's scores alike, which softmax does not see: its gradient is zero but for
+        // rounding, and is measured by the gradient of the key's weight.
+        agree(&ours, &theirs(&model, "phase2", &given), |name| name.replace("k_proj.bias", "k_proj.weight"));
+    }
+}
+
+#[test]
+fn prompts_computed_by_their_parts_are_the_same_as_whole() {
+    let checkpoint = fixture::checkpoint();
+    let (ids, ends) = padded(&checkpoint.prompts(fixture::TEMPLATE, &fixture::classes(), 0).unwrap(), Device::Cpu);
+    let (tower, m) = (&checkpoint.text, 3);
+    no_grad(|| {
+        let whole = tower.token_embeddings(&ids);
+        let beginnings = Tensor::cat(&[whole.i((0..1, 0..m)), whole.i((0..1, 0..m)) * 2.0], 0);
+        let ends_behind: Vec<i64> = ends.iter().map(|end| end - m).collect();
+        let pairs = tower.embed_pairs(&beginnings, &whole.i((.., m..)), &ends_behind); // [2C, D]
+        let doubled = Tensor::cat(&[whole.i((.., 0..m)) * 2.0, whole.i((.., m..))], 1);
+        let expected = Tensor::cat(&[tower.embed(&whole, &ends), tower.embed(&doubled, &ends)], 0);
+        let difference = length(&(pairs - &expected)) / length(&expected);
+        assert!(difference < 1e-6, "{difference}");
+    });
+}

@@ -1,0 +1,102 @@
+//! A round of the real program that is killed again and again ends with the files of one that was left alone.
+
+use coft_core::ids::{ImageId, RoundId};
+use coft_core::manifest::{MANIFEST, Manifest};
+use coft_core::settings::Settings;
+use coft_core::spec::{Device, Method, PROTOCOL, PoolImage, RoundSpec};
+use coft_harness::world::{Camera, EVAL_TEMPLATE, PARTS, write_set};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// What takes longer hangs.
+const LIMIT: Duration = Duration::from_secs(600);
+
+fn images(dir: &Path) -> Vec<PoolImage> {
+    write_set(dir, &Camera::NIGHT_SHIFT, &[("adapt", 2)], 5).unwrap();
+    let folders = PARTS.iter().map(|part| dir.join("adapt").join(part.replace(' ', "_")));
+    let mut paths: Vec<PathBuf> =
+        folders.flat_map(|folder| fs::read_dir(folder).unwrap()).map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let image = |(number, path)| PoolImage { id: ImageId(format!("{number:064x}")), path, label: None };
+    paths.into_iter().enumerate().map(image).collect()
+}
+
+fn start(spec: &RoundSpec, dir: &Path) -> Child {
+    let path = dir.join("spec.json");
+    fs::write(&path, serde_json::to_vec(spec).unwrap()).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_coft-trainer"));
+    // Standard output stands in for the events' descriptor.
+    command.arg("round").arg(&path).args(["--events-fd", "1"]).stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(Stdio::null()).spawn().unwrap()
+}
+
+/// The digests of the candidate's files, but for the report, which tells of times.
+fn candidate(spec: &RoundSpec) -> Manifest {
+    let mut manifest: Manifest = serde_json::from_slice(&fs::read(spec.candidate_dir.join(MANIFEST)).unwrap()).unwrap();
+    manifest.files.remove("report.json");
+    manifest
+}
+
+fn spec(dir: &Path) -> RoundSpec {
+    let mut settings = Settings::default();
+    for sgd in [&mut settings.phase1.sgd, &mut settings.phase2.sgd] {
+        (sgd.epochs, sgd.batch, sgd.minimum_steps) = (1, 8, 4);
+    }
+    RoundSpec {
+        protocol: PROTOCOL,
+        round: RoundId(1),
+        method: Method::Coft,
+        model_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/demo-model"),
+        student_dir: None,
+        classes: PARTS.iter().map(ToString::to_string).collect(),
+        template: EVAL_TEMPLATE.into(),
+        templates: Vec::new(),
+        images: images(dir),
+        seed: 1,
+        device: Device::Cpu,
+        threads: 1,
+        settings,
+        candidate_dir: dir.join("candidate"),
+        journal_dir: dir.join("journal"),
+        diagnostics: None,
+    }
+}
+
+#[test]
+fn a_killed_round_continues_and_ends_with_the_same_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let quiet = spec(dir.path());
+    assert!(start(&quiet, dir.path()).wait().unwrap().success());
+    let results = || fs::read_dir(&quiet.journal_dir).map_or(0, |entries| entries.count());
+    let of_all = results();
+    assert!(of_all > 4, "four results and the spec: {of_all}");
+    let expected = candidate(&quiet);
+
+    fs::remove_dir_all(&quiet.journal_dir).unwrap();
+    let killed = RoundSpec { candidate_dir: dir.path().join("other"), ..quiet.clone() };
+    // Each run is killed as soon as it has kept one result more than the run before.
+    let (mut runs, since) = (0, Instant::now());
+    loop {
+        let before = results();
+        let mut trainer = start(&killed, dir.path());
+        let status = loop {
+            assert!(since.elapsed() < LIMIT, "after {runs} runs");
+            if results() > before && runs < 4 {
+                trainer.kill().unwrap();
+                break trainer.wait().unwrap();
+            }
+            if let Some(status) = trainer.try_wait().unwrap() {
+                break status;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        if status.success() {
+            break;
+        }
+        runs += 1;
+    }
+    assert!(runs >= 3, "it was killed {runs} times");
+    assert_eq!(candidate(&killed), expected);
+}
