@@ -7,7 +7,7 @@ mod debian;
 mod libraries;
 mod python;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -75,6 +75,21 @@ fn cache() -> anyhow::Result<PathBuf> {
         None => PathBuf::from(env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
     };
     Ok(base.join("coft"))
+}
+
+/// Refuses to begin what the disk of `dir` has no room for.
+fn room(dir: &Path, bytes: u64) -> anyhow::Result<()> {
+    let disk = nix::sys::statvfs::statvfs(dir)?;
+    let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
+    let mega = |bytes: u64| bytes / 1_000_000;
+    ensure!(
+        free > bytes,
+        "{} has {} MB free and set-up needs {} MB for a while; make room, or set XDG_CACHE_HOME to a larger disk",
+        dir.display(),
+        mega(free),
+        mega(bytes)
+    );
+    Ok(())
 }
 
 /// Calls `make` unless `home` is complete, and marks it so. One process at a time makes it; others wait.

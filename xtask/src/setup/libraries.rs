@@ -2,7 +2,7 @@
 //!
 //! Only what the trainer and the daemon load is unpacked, in the wheels' own layout: the libraries find each other by it.
 
-use super::{cache, debian, once};
+use super::{cache, debian, once, room};
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 use std::ffi::OsString;
@@ -76,16 +76,7 @@ fn fetch(home: &Path) -> anyhow::Result<()> {
     for leftover in [&fresh, &wheels] {
         remove(leftover)?; // of an interrupted set-up
     }
-    let room = nix::sys::statvfs::statvfs(parent)?;
-    let free = room.blocks_available() as u64 * room.fragment_size() as u64;
-    let mega = |bytes: u64| bytes / 1_000_000;
-    ensure!(
-        free > ROOM,
-        "{} has {} MB free and set-up needs {} MB for a while; make room, or set XDG_CACHE_HOME to a larger disk",
-        parent.display(),
-        mega(free),
-        mega(ROOM)
-    );
+    room(parent, ROOM)?;
     fs::create_dir(&wheels)?;
     download(&wheels)?;
     for wheel in &WHEELS {
