@@ -103,7 +103,10 @@ impl Config {
 
     fn resolve(&mut self, dir: &Path) {
         let Self { classifier, round, serve, .. } = self;
-        let paths = [&mut classifier.labels, &mut classifier.model, &mut round.trainer, &mut serve.library];
+        // A single word that is no directory beside the file is the name of a model in the store.
+        let named = |path: &PathBuf| path.components().count() == 1 && path.is_relative() && !dir.join(path).is_dir();
+        let model = classifier.model.as_mut().filter(|path| !named(path));
+        let paths = [classifier.labels.as_mut(), model, round.trainer.as_mut(), serve.library.as_mut()];
         let paths = paths.into_iter().flatten().chain(self.sources.iter_mut().map(|source| &mut source.path));
         for path in paths.chain([&mut self.state_dir]) {
             // `join` keeps an absolute path; the components drop trailing slashes and inner dots.

@@ -1,12 +1,13 @@
 //! `[classifier]` made concrete: the base model's directory, the class names and the prompt.
 //!
-//! Where no model is configured, the demo model that is built into the program is unpacked. What is in a model is for the
-//! trainer; here only its files, its preprocessing and its digest count.
+//! Where no model is configured, the demo model that is built into the program is unpacked; where a name is, it is looked
+//! up in the store. What a model computes is for the trainer; here its files, its preprocessing and its digest count.
 
 use coft_core::labels::{self, LabelsError};
+use coft_models::Model;
+use coft_models::store::Store;
 use coft_vision::Preprocess;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -22,13 +23,15 @@ pub struct Settings {
     pub labels: Option<PathBuf>,
     /// Prompt of the zero-shot labels; `{}` stands for the class name.
     pub template: String,
-    /// Directory of a CLIP in Hugging Face layout; without it the demo model.
+    /// Directory of a CLIP, or the name or digest of one in the store; without it the demo model.
     pub model: Option<PathBuf>,
+    /// Side of the images that the model reads, px, a multiple of its patch's; without it the model's own.
+    pub image_size: Option<u32>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "default".into(), labels: None, template: "a photo of a {}.".into(), model: None }
+        Self { name: "default".into(), labels: None, template: "a photo of a {}.".into(), model: None, image_size: None }
     }
 }
 
@@ -39,7 +42,11 @@ pub struct Base {
     /// SHA-256 of the weights, hex.
     pub digest: String,
     pub preprocess: Preprocess,
+    /// As configured; the preprocessing has taken it in.
+    pub image_size: Option<u32>,
     pub classes: Vec<String>,
+    /// Line of each class in the label file.
+    pub class_lines: Vec<usize>,
     pub template: String,
 }
 
@@ -51,8 +58,12 @@ pub enum ModelError {
     Labels { path: PathBuf, source: LabelsError },
     #[error("{} has no class names; set classifier.labels to a file with one class name a line", dir.display())]
     NoLabels { dir: PathBuf },
-    #[error("the model directory {} lacks {file}; it needs {needed}", dir.display(), needed = MODEL_FILES.join(", "))]
-    Incomplete { dir: PathBuf, file: &'static str },
+    #[error("{0}")]
+    Model(#[from] coft_models::ModelError),
+    #[error("classifier.model: {0}; coftctl model list shows what there is")]
+    Store(#[from] coft_models::store::StoreError),
+    #[error("classifier.image-size: {side} is not a multiple of the model's patch size {patch}")]
+    ImageSize { side: u32, patch: i64 },
     #[error("the model's weights {} cannot be read: {source}", path.display())]
     ReadWeights { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -61,9 +72,7 @@ pub enum ModelError {
     Unpack { dir: PathBuf, source: io::Error },
 }
 
-const WEIGHTS: &str = "model.safetensors";
 const LABELS: &str = "labels.txt";
-const MODEL_FILES: [&str; 4] = ["config.json", WEIGHTS, "tokenizer.json", coft_vision::CONFIG_FILE];
 
 macro_rules! demo_files {
     ($($name:literal),*) => {
@@ -77,6 +86,7 @@ const DEMO: [(&str, &[u8]); 5] =
 /// Finds or unpacks the base model and reads the class names. `models` is the service's own directory of models.
 pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, ModelError> {
     let dir = match &settings.model {
+        Some(name) if name.is_relative() => Store::at(models).find(&name.to_string_lossy())?.dir,
         Some(dir) => dir.clone(),
         None => {
             let dir = models.join("demo");
@@ -84,26 +94,33 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, ModelError> {
             dir
         }
     };
-    if let Some(file) = MODEL_FILES.into_iter().find(|file| !dir.join(file).is_file()) {
-        return Err(ModelError::Incomplete { dir, file });
-    }
+    let model = Model::open(&dir)?;
     let labels = match &settings.labels {
         Some(path) => path.clone(),
         None => {
             Some(dir.join(LABELS)).filter(|path| path.is_file()).ok_or(ModelError::NoLabels { dir: dir.clone() })?
         }
     };
-    let classes = read_labels(&labels)?;
-    let preprocess = Preprocess::from_dir(&dir)?;
-    let weights = dir.join(WEIGHTS);
-    let digest = digest(&weights).map_err(|source| ModelError::ReadWeights { path: weights, source })?;
-    Ok(Base { dir, digest, preprocess, classes, template: settings.template.clone() })
+    let (class_lines, classes) = read_labels(&labels)?.into_iter().unzip();
+    let preprocess = preprocess(&model, settings.image_size)?;
+    let digest = model.digest().map_err(|source| ModelError::ReadWeights { path: dir.clone(), source })?;
+    let (image_size, template) = (settings.image_size, settings.template.clone());
+    Ok(Base { dir, digest, preprocess, image_size, classes, class_lines, template })
 }
 
-/// The class names of a label file.
-pub fn read_labels(path: &Path) -> Result<Vec<String>, ModelError> {
+fn preprocess(model: &Model, image_size: Option<u32>) -> Result<Preprocess, ModelError> {
+    let Some(side) = image_size else { return Ok(Preprocess::from_json(&model.preprocessing)?) };
+    let patch = model.config.vision_config.patch_size;
+    if side == 0 || i64::from(side) % patch != 0 {
+        return Err(ModelError::ImageSize { side, patch });
+    }
+    Ok(Preprocess::from_json(&coft_vision::restated(&model.preprocessing, side)?)?)
+}
+
+/// The class names of a label file, each with its line.
+pub fn read_labels(path: &Path) -> Result<Vec<(usize, String)>, ModelError> {
     let text = fs::read_to_string(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
-    labels::parse(&text).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
+    labels::parse_lines(&text).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
 }
 
 /// Puts the files into `dir`, as a whole or not at all. A directory that holds exactly them is left alone.
@@ -127,12 +144,6 @@ fn unpack(files: &[(&str, &[u8])], dir: &Path) -> io::Result<()> {
         _ => fs::rename(new.keep(), dir)?,
     }
     File::open(parent)?.sync_all()
-}
-
-fn digest(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

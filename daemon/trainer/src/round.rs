@@ -57,7 +57,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
     })?;
     reporter.plan(plan(spec, None));
     reporter.begin(Stage::Load)?;
-    let checkpoint = Checkpoint::load(&spec.model_dir, device)?;
+    let checkpoint = Checkpoint::load_for(&spec.model_dir, device, spec.image_size)?;
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
     let pool = Pool::load(&paths, &checkpoint.preprocess, device)?;
     reporter.advance(pool.len() as u64, None)?;
@@ -355,7 +355,9 @@ mod tests {
             round: coft_core::ids::RoundId(1),
             method: Method::Coft,
             model_dir: fixture::model_dir(),
+            image_size: None,
             classes: fixture::classes(),
+            class_lines: Vec::new(),
             template: fixture::TEMPLATE.into(),
             images: fixture::images(dir.path(), 2),
             seed,
