@@ -39,7 +39,6 @@ const WEIGHTS: [&str; 6] = [
     "open_clip_pytorch_model.bin",
 ];
 
-
 pub struct Download {
     id: String,
     revision: String,
@@ -89,13 +88,19 @@ impl Download {
                 break;
             }
         }
-        if weights.is_none() && let Some(archive) = self.archive() {
+        if weights.is_none()
+            && let Some(archive) = self.archive()
+        {
             self.file(&archive, to)?;
             weights = Some(archive);
         }
         let Some(weights) = weights.filter(|_| found || self.online.is_some()) else {
             let place = if self.online.is_some() { "the repository" } else { "the cache (HF_HUB_OFFLINE is set)" };
-            return Err(Failure::Hub(format!("{}: {place} has no weights of a CLIP; looked for {}", self.id, WEIGHTS.join(", "))));
+            return Err(Failure::Hub(format!(
+                "{}: {place} has no weights of a CLIP; looked for {}",
+                self.id,
+                WEIGHTS.join(", ")
+            )));
         };
         if weights.ends_with(".index.json") {
             for shard in shards(&to.join(&weights))? {
@@ -126,7 +131,9 @@ impl Download {
     /// One file, verified; false where the repository has none of that name.
     fn file(&self, name: &str, to: &Path) -> Result<bool, Failure> {
         let path = match &self.online {
-            None => self.cache.repo(Repo::with_revision(self.id.clone(), RepoType::Model, self.revision.clone())).get(name),
+            None => {
+                self.cache.repo(Repo::with_revision(self.id.clone(), RepoType::Model, self.revision.clone())).get(name)
+            }
             Some(online) if online.files.iter().any(|file| file == name) => Some(self.downloaded(online, name)?),
             Some(_) => None,
         };
@@ -186,7 +193,8 @@ impl Download {
 
 /// The setting of the Python library, in its words.
 fn offline() -> bool {
-    std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
+    std::env::var("HF_HUB_OFFLINE")
+        .is_ok_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
 }
 
 /// Whether an error is of this machine's disk rather than of the connection.
@@ -237,8 +245,8 @@ fn shards(index: &Path) -> Result<Vec<String>, Failure> {
         weight_map: std::collections::BTreeMap<String, String>,
     }
     let text = fs::read(index).map_err(StoreError::at(index))?;
-    let Index { weight_map } = serde_json::from_slice(&text)
-        .map_err(|error| Failure::Hub(format!("{}: {error}", index.display())))?;
+    let Index { weight_map } =
+        serde_json::from_slice(&text).map_err(|error| Failure::Hub(format!("{}: {error}", index.display())))?;
     let mut shards: Vec<String> = weight_map.into_values().collect();
     shards.sort();
     shards.dedup();

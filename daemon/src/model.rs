@@ -31,7 +31,13 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { name: "default".into(), labels: None, template: "a photo of a {}.".into(), model: None, image_size: None }
+        Self {
+            name: "default".into(),
+            labels: None,
+            template: "a photo of a {}.".into(),
+            model: None,
+            image_size: None,
+        }
     }
 }
 

@@ -31,8 +31,21 @@ pub fn model(model: &Model) -> String {
         ("layout", model.layout.clone()),
         ("size", bytes(model.size_bytes)),
         ("weights", format!("sha256 {}", model.weights_sha256)),
-        ("parameters", format!("{}, {} of the image encoder", millions(model.parameters), millions(model.image_encoder_parameters))),
-        ("images", format!("{0}×{0} px, patches of {1} px, {2} layers of width {3}", model.image_size, model.patch_size, model.image_layers, model.image_width)),
+        (
+            "parameters",
+            format!(
+                "{}, {} of the image encoder",
+                millions(model.parameters),
+                millions(model.image_encoder_parameters)
+            ),
+        ),
+        (
+            "images",
+            format!(
+                "{0}×{0} px, patches of {1} px, {2} layers of width {3}",
+                model.image_size, model.patch_size, model.image_layers, model.image_width
+            ),
+        ),
         ("texts", format!("{} tokens, {} layers of width {}", model.text_window, model.text_layers, model.text_width)),
         ("embedding", format!("{} values, {}", model.embedding, model.activation)),
     ])
@@ -46,7 +59,13 @@ pub fn bytes(bytes: u64) -> String {
         1_000_000..1_000_000_000 => (bytes as f64 / 1e6, "MB"),
         _ => (bytes as f64 / 1e9, "GB"),
     };
-    if value < 10.0 { format!("{value:.2} {unit}") } else if value < 100.0 { format!("{value:.1} {unit}") } else { format!("{value:.0} {unit}") }
+    if value < 10.0 {
+        format!("{value:.2} {unit}")
+    } else if value < 100.0 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
 }
 
 fn millions(parameters: u64) -> String {

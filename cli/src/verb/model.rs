@@ -63,7 +63,11 @@ fn described(model: &coft_models::Model) -> Result<view::Model, Failure> {
         text_width: t.hidden_size as u64,
         text_window: t.max_position_embeddings as u64,
         embedding: model.config.projection_dim as u64,
-        activation: serde_json::to_value(v.hidden_act).expect("an activation is a word").as_str().unwrap_or("").to_owned(),
+        activation: serde_json::to_value(v.hidden_act)
+            .expect("an activation is a word")
+            .as_str()
+            .unwrap_or("")
+            .to_owned(),
         preprocessing: model.preprocessing.clone(),
     })
 }

@@ -6,6 +6,8 @@
 
 pub mod config;
 mod digest;
+#[cfg(test)]
+mod fixture;
 mod layout;
 mod model;
 mod pickle;
@@ -16,4 +18,5 @@ mod weights;
 pub use digest::{digest, file_digest};
 pub use layout::Layout;
 pub use model::{Model, ModelError};
+pub use shape::expected;
 pub use weights::{Element, Place, Weights, WeightsError};

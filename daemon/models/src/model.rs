@@ -69,3 +69,6 @@ impl Model {
         self.weights.iter().map(|(_, place)| place.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,7 +28,9 @@ pub enum PickleError {
     TooLarge(u64),
     #[error("its numbers are big-endian; only little-endian ones are read")]
     BigEndian,
-    #[error("it asks for {0}, which reading weights does not need; nothing of it was executed. Use safetensors instead")]
+    #[error(
+        "it asks for {0}, which reading weights does not need; nothing of it was executed. Use safetensors instead"
+    )]
     Forbidden(String),
     #[error("damaged pickle at byte {at}: {problem}")]
     Damaged { at: usize, problem: &'static str },

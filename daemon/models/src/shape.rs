@@ -33,10 +33,7 @@ pub fn expected(config: &ClipConfig) -> BTreeMap<String, Vec<usize>> {
     add("vision_model.embeddings.patch_embedding.weight".into(), &[n(v.hidden_size), 3, patch, patch]);
     add("vision_model.embeddings.position_embedding.weight".into(), &[1 + grid * grid, n(v.hidden_size)]);
     add("text_model.embeddings.token_embedding.weight".into(), &[n(t.vocab_size), n(t.hidden_size)]);
-    add(
-        "text_model.embeddings.position_embedding.weight".into(),
-        &[n(t.max_position_embeddings), n(t.hidden_size)],
-    );
+    add("text_model.embeddings.position_embedding.weight".into(), &[n(t.max_position_embeddings), n(t.hidden_size)]);
     let towers = [
         ("vision_model", v.hidden_size, v.intermediate_size, v.num_hidden_layers),
         ("text_model", t.hidden_size, t.intermediate_size, t.num_hidden_layers),
@@ -57,7 +54,8 @@ pub fn expected(config: &ClipConfig) -> BTreeMap<String, Vec<usize>> {
                 add(format!("{block}.{part}.bias"), &[width]);
             }
         }
-        let norms: &[&str] = if tower == "text_model" { &["final_layer_norm"] } else { &["pre_layrnorm", "post_layernorm"] };
+        let norms: &[&str] =
+            if tower == "text_model" { &["final_layer_norm"] } else { &["pre_layrnorm", "post_layernorm"] };
         for norm in norms {
             add(format!("{tower}.{norm}.weight"), &[width]);
             add(format!("{tower}.{norm}.bias"), &[width]);

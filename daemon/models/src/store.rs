@@ -35,9 +35,13 @@ pub enum StoreError {
     Unknown { name: String, dir: PathBuf },
     #[error("{name:?} fits several models: {}; give more of the digest", candidates.join(", "))]
     Ambiguous { name: String, candidates: Vec<String> },
-    #[error("{name:?} is no name for a model: use 1 to 100 letters, digits, `.`, `_` and `-`, no `.` or `-` first, and not the form of a digest")]
+    #[error(
+        "{name:?} is no name for a model: use 1 to 100 letters, digits, `.`, `_` and `-`, no `.` or `-` first, and not the form of a digest"
+    )]
     BadName { name: String },
-    #[error("the name {name:?} is that of another model, from {source_of}; choose one with --name, or remove that first")]
+    #[error(
+        "the name {name:?} is that of another model, from {source_of}; choose one with --name, or remove that first"
+    )]
     NameTaken { name: String, source_of: String },
     #[error("{}: {problem}", path.display())]
     Damaged { path: PathBuf, problem: String },
@@ -106,7 +110,8 @@ impl Store {
             let Some(digest) = file_name.strip_prefix(PREFIX) else { continue };
             entries.push(self.entry(digest, path, &names)?);
         }
-        entries.sort_by(|a, b| (a.names.is_empty(), &a.names, &a.digest).cmp(&(b.names.is_empty(), &b.names, &b.digest)));
+        entries
+            .sort_by(|a, b| (a.names.is_empty(), &a.names, &a.digest).cmp(&(b.names.is_empty(), &b.names, &b.digest)));
         Ok(entries)
     }
 
@@ -190,7 +195,8 @@ impl Store {
             let path = entry.dir.join(name);
             let digest = crate::file_digest(&path).map_err(StoreError::at(&path))?;
             if digest != file.sha256 {
-                let problem = format!("its SHA-256 is {digest}, it came with {}; remove the model and get it again", file.sha256);
+                let problem =
+                    format!("its SHA-256 is {digest}, it came with {}; remove the model and get it again", file.sha256);
                 return Err(StoreError::Damaged { path, problem });
             }
             progress(name, file.size);

@@ -1,6 +1,8 @@
 //! A CLIP from its files to its device. Layouts and names are `coft-models`' business; here tensors are copied out of the
 //! mapped files one by one, and the tokeniser is made. Every fault names the file, and the tensor with both shapes.
 
+#[cfg(test)]
+mod parity;
 mod positions;
 mod tokenizer;
 

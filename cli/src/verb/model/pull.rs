@@ -17,7 +17,9 @@ pub fn run(store: &Store, output: Output, repository: &str, name: Option<String>
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
     if !(1..=2).contains(&id.split('/').count()) || !id.split('/').all(plain) || revision == Some("") {
-        return Err(Failure::Usage(format!("{repository:?} is no repository; write OWNER/NAME or OWNER/NAME@REVISION")));
+        return Err(Failure::Usage(format!(
+            "{repository:?} is no repository; write OWNER/NAME or OWNER/NAME@REVISION"
+        )));
     }
     let name = name.unwrap_or_else(|| id.rsplit('/').next().unwrap_or(id).to_owned());
     check_name(&name)?;

@@ -9,8 +9,7 @@ pub fn run(store: &Store, output: Output, model: &str) -> Result<Exit, Failure> 
     let entry = store.find(model)?;
     store.remove(&entry)?;
     let removed = Removed { size_bytes: entry.record.size(), names: entry.names, digest: entry.digest };
-    output.document(&removed, || {
-        format!("removed {}, {}\n", removed.digest, crate::render::bytes(removed.size_bytes))
-    })?;
+    output
+        .document(&removed, || format!("removed {}, {}\n", removed.digest, crate::render::bytes(removed.size_bytes)))?;
     Ok(Exit::Done)
 }

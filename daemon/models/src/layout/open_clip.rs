@@ -90,7 +90,14 @@ pub fn config(stated: &Value) -> Result<ClipConfig, String> {
     };
     // Heads that only an attention pooling has, and what training alone does.
     vision.ignore(&["patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "output_tokens"]);
-    vision.ignore(&["timm_model_pretrained", "timm_pool", "timm_proj", "timm_proj_bias", "timm_drop", "timm_drop_path"]);
+    vision.ignore(&[
+        "timm_model_pretrained",
+        "timm_pool",
+        "timm_proj",
+        "timm_proj_bias",
+        "timm_drop",
+        "timm_drop_path",
+    ]);
     vision.done(&[("pool_type", json!("tok")), ("pos_embed_type", json!("learnable"))])?;
 
     let width = text.number("width", Some(512))?;
@@ -178,7 +185,11 @@ fn add(name: &str, place: &Place, places: &mut BTreeMap<String, Place>) -> Resul
     let rank = |rank: usize| {
         let fits = place.shape.len() == rank;
         let found = &place.shape;
-        if fits { Ok(()) } else { Err(format!("tensor {name} has shape {found:?}; one of {rank} dimensions is expected")) }
+        if fits {
+            Ok(())
+        } else {
+            Err(format!("tensor {name} has shape {found:?}; one of {rank} dimensions is expected"))
+        }
     };
     let plain = match name {
         "visual.class_embedding" => "vision_model.embeddings.class_embedding",

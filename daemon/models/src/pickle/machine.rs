@@ -35,6 +35,8 @@ pub enum Function {
     StorageType(Element, usize),
     /// A class of a TorchScript archive.
     Script,
+    /// A list of numbers with its type, in a TorchScript archive.
+    TypedList,
 }
 
 #[derive(Clone, Debug)]
@@ -91,8 +93,8 @@ impl Machine {
 
     fn step(&mut self, code: u8, input: &mut Input) -> Result<(), Fault> {
         match code {
-            0x80 => drop(input.byte()?),     // PROTO
-            0x95 => drop(input.take(8)?),    // FRAME
+            0x80 => drop(input.byte()?),  // PROTO
+            0x95 => drop(input.take(8)?), // FRAME
             b'(' => self.marks.push(self.stack.len()),
             b'0' => drop(self.pop()?),
             b'N' | 0x88 | 0x89 => self.push(Node::Plain),
@@ -241,6 +243,7 @@ impl Machine {
                 let tensor = *arguments.first().ok_or(Fault::Damaged("a parameter without a tensor"))?;
                 self.stack.push(tensor);
             }
+            Function::TypedList => self.push(Node::Plain),
             Function::StorageType(..) | Function::Script => return Err(Fault::Damaged("a call of a class")),
         }
         Ok(())
@@ -374,6 +377,7 @@ fn function(module: &str, name: &str) -> Result<Function, Fault> {
         ("torch", "LongStorage") => storage(Element::Other("I64"), 8),
         ("torch", "IntStorage") => storage(Element::Other("I32"), 4),
         ("torch", "BoolStorage") => storage(Element::Other("BOOL"), 1),
+        ("torch.jit._pickle", "build_intlist" | "build_doublelist" | "build_boollist") => Function::TypedList,
         // Compiled modules; the names are looked at no further.
         (module, _) if module.starts_with("__torch__") => Function::Script,
         _ => return Err(PickleError::Forbidden(format!("{module}.{name}")).into()),

@@ -61,7 +61,8 @@ type Made = Result<Tokenizer, tokenizers::Error>;
 fn from_files(vocabulary: &Path, merges: &Path) -> Made {
     let ids: HashMap<String, u32> = serde_json::from_slice(&fs::read(vocabulary)?)?;
     let text = fs::read_to_string(merges)?;
-    let merges: Vec<(String, String)> = text.lines().filter(|line| !line.starts_with("#version")).filter_map(pair).collect();
+    let merges: Vec<(String, String)> =
+        text.lines().filter(|line| !line.starts_with("#version")).filter_map(pair).collect();
     build(ids, merges)
 }
 
@@ -109,11 +110,81 @@ fn build(vocabulary: HashMap<String, u32>, merges: Vec<(String, String)>) -> Mad
     let steps: Vec<PreTokenizerWrapper> = vec![words.into(), ByteLevel::new(false, true, true).into()];
     tokenizer.with_pre_tokenizer(Some(Sequence::new(steps)));
     let both = vec![(START.to_owned(), start), (END.to_owned(), end)];
-    let template = TemplateProcessing::builder()
-        .try_single(format!("{START} $A {END}"))?
-        .special_tokens(both)
-        .build()?;
+    let template =
+        TemplateProcessing::builder().try_single(format!("{START} $A {END}"))?.special_tokens(both).build()?;
     tokenizer.with_post_processor(Some(template));
     tokenizer.add_special_tokens(&[START, END].map(|token| AddedToken::from(token, true)));
     Ok(tokenizer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::env;
+    use std::path::PathBuf;
+    use std::process::Command;
+
+    /// OpenAI's vocabulary, in every form that it came in.
+    fn vocabulary() -> Option<PathBuf> {
+        let dir = env::var_os("COFT_TEST_DATA").map(|data| PathBuf::from(data).join("tokenizer_openai"));
+        let dir = dir.filter(|dir| dir.is_dir());
+        if dir.is_none() {
+            println!("skipped: no data");
+        }
+        dir
+    }
+
+    fn only(dir: &Path, files: &[&str]) -> Tokenizer {
+        let place = tempfile::tempdir().unwrap();
+        for file in files {
+            fs::copy(dir.join(file), place.path().join(file)).unwrap();
+        }
+        load(place.path(), 49408).unwrap()
+    }
+
+    #[test]
+    fn ids_equal_those_of_transformers_and_open_clip() {
+        let Some(dir) = vocabulary() else { return };
+        let Some(python) = env::var_os("COFT_TEST_PYTHON") else {
+            println!("skipped: no Python; cargo xtask test installs one");
+            return;
+        };
+        let place = tempfile::tempdir().unwrap();
+        for file in fs::read_dir(&dir).unwrap() {
+            let file = file.unwrap();
+            fs::copy(file.path(), place.path().join(file.file_name())).unwrap();
+        }
+        let (script, out) = ("../../tests/peers/clip_tokens.py", place.path().join("ids.json"));
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        let done = Command::new(python).arg(script).arg(place.path()).arg(&out).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let rows: Vec<serde_json::Value> = serde_json::from_slice(&fs::read(out).unwrap()).unwrap();
+        let made = [only(&dir, &[VOCABULARY, MERGES]), only(&dir, &[ORIGINAL])];
+        let (mut wrong, mut plain) = (Vec::new(), 0);
+        for row in &rows {
+            let text = row["text"].as_str().unwrap();
+            for (tokenizer, file) in made.iter().zip([VOCABULARY, ORIGINAL]) {
+                let ids = serde_json::json!(tokenizer.encode(text, true).unwrap().get_ids());
+                if ids != row["transformers"] {
+                    wrong.push(format!("{file}, {text:?}: {ids}, transformers {}", row["transformers"]));
+                }
+                if row["cleaned"] == false && ids != row["open_clip"] {
+                    wrong.push(format!("{file}, {text:?}: {ids}, open_clip {}", row["open_clip"]));
+                }
+            }
+            plain += usize::from(row["cleaned"] == false);
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(rows.len() >= 50 && plain >= 40, "{} texts, {plain} of them as open_clip leaves them", rows.len());
+    }
+
+    #[test]
+    fn a_tokeniser_beyond_the_models_vocabulary_is_refused() {
+        let dir = crate::fixture::model_dir();
+        let told = load(&dir, 10).unwrap_err().to_string();
+        assert!(told.contains("tokenizer.json") && told.contains("the model's vocabulary has 10"), "{told}");
+        let empty = tempfile::tempdir().unwrap();
+        let told = load(empty.path(), 10).unwrap_err().to_string();
+        assert!(told.contains("no tokeniser: tokenizer.json is needed"), "{told}");
+    }
 }
