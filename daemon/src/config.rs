@@ -205,6 +205,16 @@ mod tests {
     }
 
     #[test]
+    fn a_single_word_is_a_model_of_the_store_and_anything_else_a_path() {
+        let model =
+            |value: &str| parsed(&format!("[classifier]\nmodel = \"{value}\"")).unwrap().classifier.model.unwrap();
+        assert_eq!(model("clip-vit-b32"), Path::new("clip-vit-b32"));
+        assert_eq!(model("./clip"), Path::new("/etc/coft/clip"));
+        assert_eq!(model("models/clip"), Path::new("/etc/coft/models/clip"));
+        assert_eq!(model("/srv/clip"), Path::new("/srv/clip"));
+    }
+
+    #[test]
     fn a_mistake_names_its_line_or_key() {
         refused("[classifier]\nname = \"a\"\ncolour = 1\n", "line 3: unknown field `colour`, expected one of");
         refused("[schedule]\nnew-images = \"many\"\n", "line 2: invalid type: string \"many\", expected u64");

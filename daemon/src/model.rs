@@ -195,6 +195,36 @@ mod tests {
     }
 
     #[test]
+    fn a_model_is_found_in_the_store_by_its_name() {
+        let state = tempfile::tempdir().unwrap();
+        let demo = prepare(&Settings::default(), state.path()).unwrap();
+        let store = Store::at(state.path());
+        let incoming = store.incoming().unwrap();
+        for (name, content) in DEMO {
+            fs::write(incoming.dir().join(name), content).unwrap();
+        }
+        let entry = incoming.install("parts", "test").unwrap().entry;
+        for model in ["parts", &entry.digest] {
+            let base = prepare(&Settings { model: Some(model.into()), ..Settings::default() }, state.path()).unwrap();
+            assert_eq!((base.dir, base.digest), (entry.dir.clone(), demo.digest.clone()));
+        }
+        let settings = Settings { model: Some("absent".into()), ..Settings::default() };
+        let told = prepare(&settings, state.path()).unwrap_err().to_string();
+        assert!(told.contains("there is no model \"absent\"") && told.contains("coftctl model list"), "{told}");
+    }
+
+    #[test]
+    fn an_image_size_has_to_fit_the_models_patches() {
+        let state = tempfile::tempdir().unwrap();
+        let plain = prepare(&Settings::default(), state.path()).unwrap();
+        let side = 2 * plain.preprocess.crop;
+        let wider = Settings { image_size: Some(side), ..Settings::default() };
+        assert_eq!(prepare(&wider, state.path()).unwrap().preprocess.crop, side);
+        let odd = Settings { image_size: Some(side + 1), ..Settings::default() };
+        assert!(prepare(&odd, state.path()).unwrap_err().to_string().contains("classifier.image-size"));
+    }
+
+    #[test]
     fn an_incomplete_model_names_the_file() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("config.json"), "{}").unwrap();

@@ -119,7 +119,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn preprocess(crop: u32) -> Preprocess {
-        Preprocess { shortest_edge: crop, crop, mean: [0.5, 0.25, 0.0], std: [0.5, 0.25, 1.0] }
+        Preprocess {
+            shortest_edge: crop,
+            crop,
+            mean: [0.5, 0.25, 0.0],
+            std: [0.5, 0.25, 1.0],
+            filter: Default::default(),
+        }
     }
 
     #[test]
