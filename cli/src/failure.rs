@@ -2,6 +2,7 @@
 //!
 //! Errors of the service are told apart by name, never by their text.
 
+use coft_models::store::StoreError;
 use std::{io, process::ExitCode};
 use thiserror::Error;
 use zbus::DBusError;
@@ -47,6 +48,10 @@ pub enum Failure {
     /// A file that could not be read here, before the service saw it.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{0}")]
+    Hub(String),
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
     #[error("cannot listen for Ctrl-C: {0}")]
@@ -67,6 +72,10 @@ impl Failure {
                 _ => Exit::Failed,
             },
             Self::Unreadable(_) => Exit::SomeInputs,
+            Self::Store(StoreError::NotAllowed { .. }) => Exit::NotAuthorized,
+            Self::Store(StoreError::Busy { .. }) => Exit::Busy,
+            Self::Store(StoreError::BadName { .. }) => Exit::Usage,
+            Self::Store(_) | Self::Hub(_) => Exit::Failed,
             Self::Misunderstood(_) | Self::NoObject(_) | Self::NotFound(_) | Self::Output(_) | Self::Signal(_) => {
                 Exit::Failed
             }
@@ -82,6 +91,8 @@ impl Failure {
             Self::Misunderstood(_) => "Misunderstood",
             Self::NoObject(_) | Self::NotFound(_) => "NotFound",
             Self::Unreadable(_) => "Unreadable",
+            Self::Store(_) => "Store",
+            Self::Hub(_) => "Hub",
             Self::Output(_) | Self::Signal(_) => "Local",
         }
     }

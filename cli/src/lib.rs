@@ -1,10 +1,12 @@
 //! The command line of coft as a library, so that its grammar can be turned into man pages and completions.
 //!
-//! `args` says what may be typed, `verb` does it, `service` is the one module that speaks D-Bus, `view` is what comes
+//! `args` says what may be typed, `verb` does it, `service` is the one module that speaks D-Bus, `hub` the one that opens
+//! a connection to anywhere else, `view` is what comes
 //! back as data, and `render` turns that into text.
 
 pub mod args;
 pub mod failure;
+mod hub;
 mod image_input;
 mod output;
 pub mod render;

@@ -5,12 +5,14 @@
 
 mod generation;
 mod labels;
+mod model;
 mod progress;
 mod round;
 mod status;
 
 pub use generation::generations;
 pub use labels::labels;
+pub use model::{bytes, model, models};
 pub use progress::{duration, progress_line};
 pub use round::{outcome, round, rounds};
 pub use status::status;

@@ -4,6 +4,7 @@ mod cancel;
 mod classify;
 mod completions;
 mod generations;
+mod model;
 mod rescan;
 mod rounds;
 mod show;
@@ -21,6 +22,9 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         return completions::run(shell);
     }
     let output = Output::new(cli.global.json);
+    if let Verb::Model(model) = cli.verb {
+        return model::run(output, model);
+    }
     let service = Service::connect(&cli.global.bus, cli.global.classifier).await?;
     match cli.verb {
         Verb::Status => status::run(&service, output).await,
@@ -33,5 +37,6 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Generation(Generation::List) => generations::run(&service, output).await,
         Verb::Rescan => rescan::run(&service).await,
         Verb::Completions { shell } => completions::run(shell),
+        Verb::Model(model) => model::run(output, model),
     }
 }

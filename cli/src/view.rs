@@ -129,3 +129,44 @@ pub struct Problem {
 pub struct Named {
     pub round: u64,
 }
+
+/// A pretrained model, in the store or in a directory.
+#[derive(Clone, Debug, Serialize)]
+pub struct Model {
+    pub names: Vec<String>,
+    /// SHA-256 over its files; none outside the store.
+    pub digest: Option<String>,
+    pub source: Option<String>,
+    pub weights_sha256: String,
+    pub directory: String,
+    pub layout: String,
+    pub size_bytes: u64,
+    pub parameters: u64,
+    pub image_encoder_parameters: u64,
+    pub image_size: u64,
+    pub patch_size: u64,
+    pub image_layers: u64,
+    pub image_width: u64,
+    pub text_layers: u64,
+    pub text_width: u64,
+    pub text_window: u64,
+    pub embedding: u64,
+    pub activation: String,
+    /// As `preprocessor_config.json` states it.
+    pub preprocessing: serde_json::Value,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    pub names: Vec<String>,
+    pub digest: String,
+    /// None where every file is as it came.
+    pub problem: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Removed {
+    pub names: Vec<String>,
+    pub digest: String,
+    pub size_bytes: u64,
+}

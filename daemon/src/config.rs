@@ -103,8 +103,12 @@ impl Config {
 
     fn resolve(&mut self, dir: &Path) {
         let Self { classifier, round, serve, .. } = self;
+        // A single word that is no directory beside the file is the name of a model in the store.
+        let named = |path: &PathBuf| path.components().count() == 1 && path.is_relative() && !dir.join(path).is_dir();
         let model::Settings { labels, templates, given_labels, model, student, .. } = classifier;
-        let paths = [labels, templates, given_labels, model, student, &mut round.trainer, &mut serve.library];
+        let models = [model, student].map(|model| model.as_mut().filter(|path| !named(path)));
+        let files = [labels, templates, given_labels, &mut round.trainer, &mut serve.library].map(Option::as_mut);
+        let paths = files.into_iter().chain(models);
         let paths = paths.into_iter().flatten().chain(self.sources.iter_mut().map(|source| &mut source.path));
         for path in paths.chain([&mut self.state_dir]) {
             // `join` keeps an absolute path; the components drop trailing slashes and inner dots.
@@ -200,6 +204,16 @@ mod tests {
         assert_eq!(config.sources[0].quiet_period, Duration::from_millis(300));
         assert_eq!(config.ingest.file_limit.as_u64(), 3 << 20);
         assert_eq!(config.schedule.minimum_interval, Duration::from_secs(5400));
+    }
+
+    #[test]
+    fn a_single_word_is_a_model_of_the_store_and_anything_else_a_path() {
+        let model =
+            |value: &str| parsed(&format!("[classifier]\nmodel = \"{value}\"")).unwrap().classifier.model.unwrap();
+        assert_eq!(model("clip-vit-b32"), Path::new("clip-vit-b32"));
+        assert_eq!(model("./clip"), Path::new("/etc/coft/clip"));
+        assert_eq!(model("models/clip"), Path::new("/etc/coft/models/clip"));
+        assert_eq!(model("/srv/clip"), Path::new("/srv/clip"));
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! `[classifier]` made concrete: the base model's directory, the class names and the prompt.
 //!
-//! Where no model is configured, the demo model that is built into the program is unpacked. What is in a model is for the
-//! trainer; here only its files, its preprocessing and its digest count.
+//! Where no model is configured, the demo model that is built into the program is unpacked; where a name is, it is looked
+//! up in the store. What a model computes is for the trainer; here its files, its preprocessing and its digest count.
 
 use coft_core::labels::{self, LabelsError};
 use coft_core::spec::Template;
 use coft_core::templates::{self, TemplatesError};
+use coft_models::Model;
+use coft_models::store::Store;
 use coft_vision::Preprocess;
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -28,10 +29,12 @@ pub struct Settings {
     pub templates: Option<PathBuf>,
     /// The user's own labels for some of the images, a CSV file; see [`crate::given`].
     pub given_labels: Option<PathBuf>,
-    /// Directory of a CLIP in Hugging Face layout; without it the demo model.
+    /// Directory of a CLIP, or the name or digest of one in the store; without it the demo model.
     pub model: Option<PathBuf>,
-    /// Directory of the CLIP that is fine-tuned and served in its place, usually a smaller one: `model` labels and filters
-    /// (distillation).
+    /// Side of the images that the model reads, px, a multiple of its patch's; without it the model's own.
+    pub image_size: Option<u32>,
+    /// Directory, name or digest of the CLIP that is fine-tuned and served in its place, usually a smaller one: `model`
+    /// labels and filters (distillation).
     pub student: Option<PathBuf>,
 }
 
@@ -44,6 +47,7 @@ impl Default for Settings {
             templates: None,
             given_labels: None,
             model: None,
+            image_size: None,
             student: None,
         }
     }
@@ -56,7 +60,11 @@ pub struct Base {
     /// SHA-256 of the weights, hex.
     pub digest: String,
     pub preprocess: Preprocess,
+    /// As configured; the preprocessing has taken it in.
+    pub image_size: Option<u32>,
     pub classes: Vec<String>,
+    /// Line of each class in the label file.
+    pub class_lines: Vec<usize>,
     pub template: String,
     pub templates: Vec<Template>,
     pub student: Option<PathBuf>,
@@ -74,8 +82,12 @@ pub enum ModelError {
     Templates { path: PathBuf, source: TemplatesError },
     #[error("{} has no class names; set classifier.labels to a file with one class name a line", dir.display())]
     NoLabels { dir: PathBuf },
-    #[error("the model directory {} lacks {file}; it needs {needed}", dir.display(), needed = MODEL_FILES.join(", "))]
-    Incomplete { dir: PathBuf, file: &'static str },
+    #[error("{0}")]
+    Model(#[from] coft_models::ModelError),
+    #[error("classifier.model: {0}; coftctl model list shows what there is")]
+    Store(#[from] coft_models::store::StoreError),
+    #[error("classifier.image-size: {side} is not a multiple of the model's patch size {patch}")]
+    ImageSize { side: u32, patch: i64 },
     #[error("the model's weights {} cannot be read: {source}", path.display())]
     ReadWeights { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -89,9 +101,7 @@ pub enum ModelError {
     Unpack { dir: PathBuf, source: io::Error },
 }
 
-const WEIGHTS: &str = "model.safetensors";
 const LABELS: &str = "labels.txt";
-const MODEL_FILES: [&str; 4] = ["config.json", WEIGHTS, "tokenizer.json", coft_vision::CONFIG_FILE];
 
 macro_rules! demo_files {
     ($($name:literal),*) => {
@@ -105,42 +115,58 @@ const DEMO: [(&str, &[u8]); 5] =
 /// Finds or unpacks the base model and reads the class names. `models` is the service's own directory of models.
 pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, ModelError> {
     let dir = match &settings.model {
-        Some(dir) => dir.clone(),
+        Some(model) => located(model, models)?,
         None => {
             let dir = models.join("demo");
             unpack(&DEMO, &dir).map_err(|source| ModelError::Unpack { dir: dir.clone(), source })?;
             dir
         }
     };
-    if let Some(file) = MODEL_FILES.into_iter().find(|file| !dir.join(file).is_file()) {
-        return Err(ModelError::Incomplete { dir, file });
-    }
+    let model = Model::open(&dir)?;
     let labels = match &settings.labels {
         Some(path) => path.clone(),
         None => {
             Some(dir.join(LABELS)).filter(|path| path.is_file()).ok_or(ModelError::NoLabels { dir: dir.clone() })?
         }
     };
-    let classes = read_labels(&labels)?;
-    let preprocess = Preprocess::from_dir(&dir)?;
-    let weights = dir.join(WEIGHTS);
-    let digest = digest(&weights).map_err(|source| ModelError::ReadWeights { path: weights, source })?;
+    let (class_lines, classes) = read_labels(&labels)?.into_iter().unzip();
+    let preprocess = preprocess(&model, settings.image_size)?;
+    let digest = model.digest().map_err(|source| ModelError::ReadWeights { path: dir.clone(), source })?;
+    let (image_size, template) = (settings.image_size, settings.template.clone());
     let templates = settings.templates.as_deref().map(read_templates).transpose()?.unwrap_or_default();
-    if let Some(student) = &settings.student {
-        let asked = Preprocess::from_dir(student)?.shortest_edge;
-        if asked > preprocess.shortest_edge {
-            let dir = student.clone();
-            return Err(ModelError::StudentSize { dir, asked, kept: preprocess.shortest_edge });
-        }
-    }
-    let (template, student) = (settings.template.clone(), settings.student.clone());
-    Ok(Base { dir, digest, preprocess, classes, template, templates, student })
+    let student = settings.student.as_deref().map(|student| open_student(student, models, &preprocess)).transpose()?;
+    Ok(Base { dir, digest, preprocess, image_size, classes, class_lines, template, templates, student })
 }
 
-/// The class names of a label file.
-pub fn read_labels(path: &Path) -> Result<Vec<String>, ModelError> {
+/// The directory of a student, which must not read larger images than the pool keeps for the base model.
+fn open_student(student: &Path, models: &Path, preprocess: &Preprocess) -> Result<PathBuf, ModelError> {
+    let dir = located(student, models)?;
+    let asked = Preprocess::from_json(&Model::open(&dir)?.preprocessing)?.shortest_edge;
+    let kept = preprocess.shortest_edge;
+    if asked > kept { Err(ModelError::StudentSize { dir, asked, kept }) } else { Ok(dir) }
+}
+
+/// The directory of a model that is named, or given by its directory.
+fn located(model: &Path, models: &Path) -> Result<PathBuf, ModelError> {
+    match model.is_relative() {
+        true => Ok(Store::at(models).find(&model.to_string_lossy())?.dir),
+        false => Ok(model.to_owned()),
+    }
+}
+
+fn preprocess(model: &Model, image_size: Option<u32>) -> Result<Preprocess, ModelError> {
+    let Some(side) = image_size else { return Ok(Preprocess::from_json(&model.preprocessing)?) };
+    let patch = model.config.vision_config.patch_size;
+    if side == 0 || i64::from(side) % patch != 0 {
+        return Err(ModelError::ImageSize { side, patch });
+    }
+    Ok(Preprocess::from_json(&coft_vision::restated(&model.preprocessing, side)?)?)
+}
+
+/// The class names of a label file, each with its line.
+pub fn read_labels(path: &Path) -> Result<Vec<(usize, String)>, ModelError> {
     let text = fs::read_to_string(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
-    labels::parse(&text).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
+    labels::parse_lines(&text).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
 }
 
 fn read_templates(path: &Path) -> Result<Vec<Template>, ModelError> {
@@ -170,12 +196,6 @@ fn unpack(files: &[(&str, &[u8])], dir: &Path) -> io::Result<()> {
         _ => fs::rename(new.keep(), dir)?,
     }
     File::open(parent)?.sync_all()
-}
-
-fn digest(path: &Path) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]
@@ -218,6 +238,36 @@ mod tests {
         let error = prepare(&settings, state.path()).unwrap_err().to_string();
         let expected = "line 3: class \"nut\" was already named on line 1; remove one of them";
         assert_eq!(error, format!("the label file {}: {expected}", path.display()));
+    }
+
+    #[test]
+    fn a_model_is_found_in_the_store_by_its_name() {
+        let state = tempfile::tempdir().unwrap();
+        let demo = prepare(&Settings::default(), state.path()).unwrap();
+        let store = Store::at(state.path());
+        let incoming = store.incoming().unwrap();
+        for (name, content) in DEMO {
+            fs::write(incoming.dir().join(name), content).unwrap();
+        }
+        let entry = incoming.install("parts", "test").unwrap().entry;
+        for model in ["parts", &entry.digest] {
+            let base = prepare(&Settings { model: Some(model.into()), ..Settings::default() }, state.path()).unwrap();
+            assert_eq!((base.dir, base.digest), (entry.dir.clone(), demo.digest.clone()));
+        }
+        let settings = Settings { model: Some("absent".into()), ..Settings::default() };
+        let told = prepare(&settings, state.path()).unwrap_err().to_string();
+        assert!(told.contains("there is no model \"absent\"") && told.contains("coftctl model list"), "{told}");
+    }
+
+    #[test]
+    fn an_image_size_has_to_fit_the_models_patches() {
+        let state = tempfile::tempdir().unwrap();
+        let plain = prepare(&Settings::default(), state.path()).unwrap();
+        let side = 2 * plain.preprocess.crop;
+        let wider = Settings { image_size: Some(side), ..Settings::default() };
+        assert_eq!(prepare(&wider, state.path()).unwrap().preprocess.crop, side);
+        let odd = Settings { image_size: Some(side + 1), ..Settings::default() };
+        assert!(prepare(&odd, state.path()).unwrap_err().to_string().contains("classifier.image-size"));
     }
 
     #[test]

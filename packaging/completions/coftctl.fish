@@ -33,6 +33,7 @@ complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "status" -d 'Show wh
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "classify" -d 'Say what images show'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "round" -d 'Start, stop and look at adaptation rounds'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "generation" -d 'Look at the models that rounds have made'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "rescan" -d 'Have every watched directory looked at again'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -95,6 +96,57 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -f -a "list" -d 'List the models of the store'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -f -a "info" -d 'Show what a model is: layout, sizes, preprocessing, digests'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -f -a "verify" -d 'Read every file of a model and hold it against its digest'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -f -a "import" -d 'Copy a model from a directory into the store'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -f -a "pull" -d 'Download a model from the Hugging Face hub, or what HF_ENDPOINT names; an interrupted download goes on where it was'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -f -a "remove" -d 'Remove a model and its names'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from list" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from list" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from list" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from info" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from info" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from info" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from info" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from info" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from verify" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from verify" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from verify" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from verify" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l name -d 'Name for it [default: the directory\'s]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from pull" -l name -d 'Name for it [default: the repository\'s, without its owner]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from pull" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from pull" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from pull" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from pull" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from pull" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from remove" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from remove" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from remove" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from remove" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the models of the store'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from help" -f -a "info" -d 'Show what a model is: layout, sizes, preprocessing, digests'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from help" -f -a "verify" -d 'Read every file of a model and hold it against its digest'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from help" -f -a "import" -d 'Copy a model from a directory into the store'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from help" -f -a "pull" -d 'Download a model from the Hugging Face hub, or what HF_ENDPOINT names; an interrupted download goes on where it was'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Remove a model and its names'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -l json -d 'Print JSON instead of text'
@@ -103,16 +155,23 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l bus -d '
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "status" -d 'Show what the service serves, watches and does'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "classify" -d 'Say what images show'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "rescan" -d 'Have every watched directory looked at again'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation rescan completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation model rescan completions help" -f -a "status" -d 'Show what the service serves, watches and does'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation model rescan completions help" -f -a "classify" -d 'Say what images show'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation model rescan completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation model rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation model rescan completions help" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation model rescan completions help" -f -a "rescan" -d 'Have every watched directory looked at again'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation model rescan completions help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation model rescan completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "start" -d 'Start a round over the images catalogued so far'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "wait" -d 'Stay until a round has ended and show how far it is; Ctrl-C leaves the round running'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "cancel" -d 'Stop a running round; the active model stays'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "list" -d 'List the rounds, the oldest first'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "show" -d 'Show one round'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "list" -d 'List the models of the store'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "info" -d 'Show what a model is: layout, sizes, preprocessing, digests'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "verify" -d 'Read every file of a model and hold it against its digest'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "import" -d 'Copy a model from a directory into the store'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "pull" -d 'Download a model from the Hugging Face hub, or what HF_ENDPOINT names; an interrupted download goes on where it was'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "remove" -d 'Remove a model and its names'

@@ -2,5 +2,6 @@
 //! service.
 
 mod generated;
+mod models;
 mod rendering;
 mod talking;

@@ -21,6 +21,11 @@ pub enum LabelsError {
 ///
 /// Names are trimmed; comment lines and trailing blank lines are ignored.
 pub fn parse(text: &str) -> Result<Vec<String>, LabelsError> {
+    Ok(parse_lines(text)?.into_iter().map(|(_, name)| name).collect())
+}
+
+/// The same with the line of each name, from 1.
+pub fn parse_lines(text: &str) -> Result<Vec<(usize, String)>, LabelsError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut names: Vec<(usize, String)> = Vec::new();
     let mut blank = None;
@@ -49,7 +54,7 @@ pub fn parse(text: &str) -> Result<Vec<String>, LabelsError> {
     if names.len() < 2 {
         return Err(LabelsError::TooFew(names.len()));
     }
-    Ok(names.into_iter().map(|(_, name)| name).collect())
+    Ok(names)
 }
 
 #[cfg(test)]
@@ -64,6 +69,7 @@ mod tests {
     #[test]
     fn names_keep_their_order() {
         assert_eq!(parse("# parts\nnut\n  hex bolt \ngear\n\n").unwrap(), ["nut", "hex bolt", "gear"]);
+        assert_eq!(parse_lines("# parts\nnut\n#\nbolt\n").unwrap(), [(2, "nut".into()), (4, "bolt".into())]);
         assert_eq!(parse("\u{feff}nut\r\nbolt\r\n").unwrap(), ["nut", "bolt"]);
     }
 

@@ -17,10 +17,16 @@ pub struct RoundSpec {
     pub protocol: u32,
     pub round: RoundId,
     pub method: Method,
-    /// A CLIP in Hugging Face layout: `config.json`, `model.safetensors`, `tokenizer.json`, `preprocessor_config.json`.
+    /// A CLIP in any layout that `coft-models` knows.
     pub model_dir: PathBuf,
+    /// Side of the images that the model is to read, px, where it is not the model's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<u32>,
     /// Class names in label order.
     pub classes: Vec<String>,
+    /// Line of each class in the label file, for messages; empty where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub class_lines: Vec<usize>,
     /// Where Phase II trains another, usually smaller, CLIP than the one that labels and filters: that one's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub student_dir: Option<PathBuf>,

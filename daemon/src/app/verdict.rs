@@ -9,6 +9,7 @@ use crate::store::{Generation, Staged, Store, StoreError};
 use coft_core::event::FailureKind;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::promotion::{self, Verdict};
+use coft_vision::Preprocess;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tracing::{info, warn};
@@ -54,10 +55,14 @@ impl Court {
         self.store().scratch()
     }
 
-    /// Whether the active generation knows these classes and comes from this model.
+    /// Whether the active generation knows these classes, comes from this model and reads images of its size.
     pub fn is_current(&self, base: &Base) -> bool {
         self.store().active().is_some_and(|generation| {
-            generation.manifest.classes == base.classes && generation.manifest.base_model == base.digest
+            let manifest = &generation.manifest;
+            let preprocess = Preprocess::from_json(&manifest.preprocessing);
+            manifest.classes == base.classes
+                && manifest.base_model == base.digest
+                && preprocess.is_ok_and(|preprocess| preprocess == base.preprocess)
         })
     }
 

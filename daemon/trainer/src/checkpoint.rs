@@ -1,29 +1,29 @@
-//! A CLIP on disk: a Hugging Face `CLIPModel` directory with `config.json`, `model.safetensors`, `tokenizer.json` and
-//! `preprocessor_config.json`. Every fault names the file, and the tensor with both shapes.
+//! A CLIP from its files to its device. Layouts and names are `coft-models`' business; here tensors are copied out of the
+//! mapped files one by one, and the tokeniser is made. Every fault names the file, and the tensor with both shapes.
+
+#[cfg(test)]
+mod parity;
+mod positions;
+mod tokenizer;
 
 use crate::clip::tensors::TensorError;
 use crate::clip::{ClipConfig, Tensors, TextTower, VisionTower};
+use coft_models::{Element, Model, Place, Weights};
 use coft_vision::Preprocess;
-use safetensors::{Dtype, SafeTensors};
-use sha2::{Digest, Sha256};
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 use tokenizers::Tokenizer;
 
 #[derive(Debug, Error)]
 pub enum CheckpointError {
+    #[error(transparent)]
+    Model(#[from] coft_models::ModelError),
     #[error("{path}: {cause}")]
     Read { path: PathBuf, cause: std::io::Error },
-    #[error("{path}: {cause}")]
-    Json { path: PathBuf, cause: serde_json::Error },
     #[error("{path}: {fault}")]
     Config { path: PathBuf, fault: String },
-    #[error("{path}: {cause}")]
-    Safetensors { path: PathBuf, cause: safetensors::SafeTensorError },
-    #[error("{path}: tensor {name} has element type {dtype:?}; only F32, F16 and BF16 are read")]
-    Dtype { path: PathBuf, name: String, dtype: Dtype },
     #[error("{path}: {cause}")]
     Tensor { path: PathBuf, cause: TensorError },
     #[error("{path}: {cause}")]
@@ -34,7 +34,14 @@ pub enum CheckpointError {
         "class {class:?} needs {tokens} tokens in the prompt {template:?}, the model's text window has {window}; \
          shorten the class name"
     )]
-    TooLong { class: String, template: String, tokens: usize, window: i64 },
+    TooLong {
+        class: String,
+        /// Its number in label order, from 0.
+        number: usize,
+        template: String,
+        tokens: usize,
+        window: i64,
+    },
 }
 
 /// The pretrained model, on its device, frozen.
@@ -47,9 +54,9 @@ pub struct Checkpoint {
     /// exp(logit_scale) = 1/τ.
     pub logit_scale: f64,
     pub preprocess: Preprocess,
-    /// `preprocessor_config.json` as it was.
+    /// What the preprocessing is, as `preprocessor_config.json` states it.
     pub preprocessing: serde_json::Value,
-    /// SHA-256 of `model.safetensors`, hex.
+    /// SHA-256 of the weights, hex.
     pub digest: String,
     pub device: Device,
     tokenizer: Tokenizer,
@@ -57,27 +64,36 @@ pub struct Checkpoint {
 
 impl Checkpoint {
     pub fn load(dir: &Path, device: Device) -> Result<Self, CheckpointError> {
-        let config: ClipConfig = json(&dir.join("config.json"))?;
-        if let Some(fault) = config.fault() {
-            return Err(CheckpointError::Config { path: dir.join("config.json"), fault });
+        Self::load_for(dir, device, None)
+    }
+
+    /// The same for images of another side, px, a multiple of the patch's: positions are interpolated.
+    pub fn load_for(dir: &Path, device: Device, image_size: Option<u32>) -> Result<Self, CheckpointError> {
+        let Model { mut config, mut preprocessing, weights, .. } = Model::open(dir)?;
+        let tokenizer = tokenizer::load(dir, config.text_config.vocab_size)?;
+        let files = weights.paths();
+        // Hashing reads the files from the disk while tensors are copied out of what is in memory already.
+        let (mut tensors, digest) = thread::scope(|scope| {
+            let digest = scope.spawn(|| coft_models::digest(&files));
+            let tensors = tensors(&weights, device);
+            (tensors, digest.join().expect("hashing does not panic"))
+        });
+        let path = files.into_iter().next().expect("a model has weights");
+        let digest = digest.map_err(|cause| CheckpointError::Read { path: path.clone(), cause })?;
+        let faulty = |cause| CheckpointError::Tensor { path: path.clone(), cause };
+        if let Some(side) = image_size {
+            let fault = |fault| CheckpointError::Config { path: dir.to_owned(), fault };
+            positions::interpolate(&mut config, &mut tensors, i64::from(side)).map_err(fault)?;
+            preprocessing = coft_vision::restated(&preprocessing, side)?;
         }
-        let preprocessing: serde_json::Value = json(&dir.join("preprocessor_config.json"))?;
-        let preprocess = Preprocess::from_dir(dir)?;
+        let preprocess = Preprocess::from_json(&preprocessing)?;
         if i64::from(preprocess.crop) != config.vision_config.image_size {
             let fault = format!(
-                "crop_size is {}; config.json asks for images of {}",
+                "crop_size is {}; the model reads images of {}",
                 preprocess.crop, config.vision_config.image_size
             );
-            return Err(CheckpointError::Config { path: dir.join("preprocessor_config.json"), fault });
+            return Err(CheckpointError::Config { path: dir.join(coft_vision::CONFIG_FILE), fault });
         }
-        let path = dir.join("tokenizer.json");
-        let mut tokenizer = Tokenizer::from_file(&path).map_err(|cause| CheckpointError::Tokenizer { path, cause })?;
-        tokenizer.with_padding(None);
-        tokenizer.with_truncation(None).expect("switching truncation off cannot fail");
-
-        let path = dir.join("model.safetensors");
-        let (tensors, digest) = weights(&path, device)?;
-        let faulty = |cause| CheckpointError::Tensor { path: path.clone(), cause };
         let vision = VisionTower::new(&config, &tensors).map_err(faulty)?;
         let text = TextTower::new(&config, &tensors).map_err(faulty)?;
         let logit_scale = tensors.get("logit_scale", &[]).map_err(faulty)?.double_value(&[]).exp();
@@ -96,12 +112,13 @@ impl Checkpoint {
     pub fn prompts(&self, template: &str, classes: &[String], extra: usize) -> Result<Vec<Vec<i64>>, CheckpointError> {
         classes
             .iter()
-            .map(|class| {
+            .enumerate()
+            .map(|(number, class)| {
                 let ids = self.tokens(&template.replace("{}", &class.replace('_', " ")));
                 let tokens = ids.len() + extra;
                 if tokens as i64 > self.text.window() {
                     let (class, template, window) = (class.clone(), template.to_owned(), self.text.window());
-                    return Err(CheckpointError::TooLong { class, template, tokens, window });
+                    return Err(CheckpointError::TooLong { class, number, template, tokens, window });
                 }
                 Ok(ids)
             })
@@ -109,36 +126,38 @@ impl Checkpoint {
     }
 }
 
-fn json<T: serde::de::DeserializeOwned>(path: &Path) -> Result<T, CheckpointError> {
-    let text = fs::read(path).map_err(|cause| CheckpointError::Read { path: path.to_owned(), cause })?;
-    serde_json::from_slice(&text).map_err(|cause| CheckpointError::Json { path: path.to_owned(), cause })
+/// Every tensor in single precision on the device, copied one at a time.
+fn tensors(weights: &Weights, device: Device) -> Tensors {
+    let mut tensors = Tensors::default();
+    for (name, place) in weights.iter() {
+        tensors.insert(name, weights.with_bytes(place, |bytes| tensor(place, bytes, device)));
+    }
+    tensors
 }
 
-fn weights(path: &Path, device: Device) -> Result<(Tensors, String), CheckpointError> {
-    let bytes = fs::read(path).map_err(|cause| CheckpointError::Read { path: path.to_owned(), cause })?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|cause| CheckpointError::Safetensors { path: path.to_owned(), cause })?;
-    let mut tensors = Tensors::default();
-    for (name, view) in file.tensors() {
-        let kind = match view.dtype() {
-            Dtype::F32 => Kind::Float,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            // Old checkpoints carry their position ids; they are the numbers from 0 and nothing reads them.
-            Dtype::I64 if name.ends_with("position_ids") => continue,
-            dtype => return Err(CheckpointError::Dtype { path: path.to_owned(), name, dtype }),
-        };
-        let shape: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-        let tensor = Tensor::from_data_size(view.data(), &shape, kind);
-        tensors.insert(name, tensor.to_kind(Kind::Float).to_device(device));
-    }
-    Ok((tensors, format!("{:x}", Sha256::digest(&bytes))))
+fn tensor(place: &Place, bytes: &[u8], device: Device) -> Tensor {
+    let kind = match place.element {
+        Element::F32 => Kind::Float,
+        Element::F16 => Kind::Half,
+        Element::BF16 => Kind::BFloat16,
+        Element::Other(_) => unreachable!("a model's tensors have been checked"),
+    };
+    let sizes = |sizes: &[usize]| sizes.iter().map(|&n| n as i64).collect::<Vec<_>>();
+    let (shape, strides) = (sizes(&place.shape), sizes(&place.strides));
+    // SAFETY: the view lives as long as this function, in which the bytes stay borrowed; nothing writes through it, and
+    // the strides were checked not to leave them. A copy of the right kind on the device outlives it.
+    let view = unsafe { Tensor::from_blob(bytes.as_ptr(), &shape, &strides, kind, Device::Cpu) };
+    let copy = view.to_kind(Kind::Float).to_device(device).contiguous();
+    let shared = copy.data_ptr() == view.data_ptr();
+    if shared { copy.copy() } else { copy }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixture;
+    use safetensors::Dtype;
+    use std::fs;
 
     /// The embedded model with one of its files replaced.
     fn fault(file: &str, content: &[u8]) -> String {

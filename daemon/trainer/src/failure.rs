@@ -14,6 +14,9 @@ pub enum Failure {
     Spec { path: PathBuf, cause: String },
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// A class that the model cannot take, and its line in the label file.
+    #[error("line {line} of the label file: {cause}")]
+    Class { line: usize, cause: CheckpointError },
     #[error(transparent)]
     Pool(#[from] PoolError),
     #[error("template on line {line}: {cause}")]
@@ -44,10 +47,20 @@ impl Failure {
         move |cause| Failure::Write { path, cause }
     }
 
+    /// The same with the line of the class that it is about, if it is about one.
+    pub fn on_line_of(self, lines: &[usize]) -> Failure {
+        match self {
+            Failure::Checkpoint(cause @ CheckpointError::TooLong { number, .. }) if number < lines.len() => {
+                Failure::Class { line: lines[number], cause }
+            }
+            other => other,
+        }
+    }
+
     pub fn kind(&self) -> FailureKind {
         match self {
             Failure::Spec { .. } | Failure::Device(_) => FailureKind::BadSpec,
-            Failure::Checkpoint(_) | Failure::Template { .. } => FailureKind::BadModel,
+            Failure::Checkpoint(_) | Failure::Class { .. } | Failure::Template { .. } => FailureKind::BadModel,
             Failure::Pool(_) => FailureKind::BadImages,
             Failure::NoSeeds => FailureKind::NoSeeds,
             Failure::NonFinite { .. } => FailureKind::NonFinite,
@@ -74,5 +87,20 @@ impl Failure {
             FailureKind::Internal => "see the journal for the trainer's own messages",
         };
         Event::Failed { kind, message: self.to_string(), hint: hint.to_owned() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    #[test]
+    fn a_class_name_that_outgrows_the_window_is_refused_with_its_line() {
+        let classes = ["bolt".to_owned(), "very ".repeat(40) + "long"];
+        let told = fixture::checkpoint().prompts(fixture::TEMPLATE, &classes, 0).unwrap_err();
+        let told = Failure::from(told).on_line_of(&[2, 5]);
+        assert_eq!(told.kind(), FailureKind::BadModel);
+        assert!(told.to_string().starts_with("line 5 of the label file: class \"very"), "{told}");
     }
 }

@@ -101,6 +101,8 @@ impl Bench {
             method,
             model_dir: model_dir(),
             student_dir: None,
+            image_size: None,
+            class_lines: Vec::new(),
             classes: classes(),
             template: TEMPLATE.into(),
             templates: Vec::new(),

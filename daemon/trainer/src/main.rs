@@ -96,7 +96,10 @@ fn run_round(spec: &Path, events: File) -> ExitCode {
     }
     let mut reporter = Reporter::new(events, cancelled);
     // tch turns an exception of libtorch (no memory, for one) into a panic: report it like any other failure.
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| round::run(&read(spec)?, &mut reporter)));
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        let spec = read(spec)?;
+        round::run(&spec, &mut reporter).map_err(|failure| failure.on_line_of(&spec.class_lines))
+    }));
     let failure = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(failure)) => failure,

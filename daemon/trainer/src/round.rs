@@ -51,7 +51,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
     reporter.plan(plan(spec));
     reporter.begin(Stage::Load, 1)?;
     let mut journal = Journal::open(spec, device)?;
-    let teacher = Checkpoint::load(&spec.model_dir, device)?;
+    let teacher = Checkpoint::load_for(&spec.model_dir, device, spec.image_size)?;
     let other = spec.student_dir.as_ref().map(|dir| Checkpoint::load(dir, device)).transpose()?;
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
     let pool = Pool::load(&paths, &teacher.preprocess, device)?;
@@ -64,7 +64,11 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         templates => templates,
     };
     let given = given(spec);
-    let text = phase1::text_features(&teacher, templates, &spec.classes)?;
+    let text = phase1::text_features(&teacher, templates, &spec.classes).map_err(|failure| match failure {
+        // There is no template file: it is the class name that is too long.
+        Failure::Template { cause, .. } if spec.templates.is_empty() => Failure::Checkpoint(cause),
+        failure => failure,
+    })?;
     let mut zero_shot = phase1::zero_shot(&teacher, &text, &pool, reporter)?;
     zero_shot.labels.correct(&given);
     let other_text = other.as_ref().map(|other| phase1::text_features(other, templates, &spec.classes)).transpose()?;

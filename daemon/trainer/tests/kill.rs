@@ -50,6 +50,8 @@ fn spec(dir: &Path) -> RoundSpec {
         method: Method::Coft,
         model_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/demo-model"),
         student_dir: None,
+        image_size: None,
+        class_lines: Vec::new(),
         classes: PARTS.iter().map(ToString::to_string).collect(),
         template: EVAL_TEMPLATE.into(),
         templates: Vec::new(),

@@ -1,7 +1,7 @@
 //! Canonical pixels: an image at the size a model looks at, before cropping. Made once, kept, and never resized again.
 
 use crate::decode::Decoded;
-use crate::preprocess::Preprocess;
+use crate::preprocess::{Filter, Preprocess};
 use fast_image_resize as fir;
 use image::codecs::qoi::QoiEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageError, RgbImage};
@@ -15,7 +15,7 @@ pub const MAX_ASPECT: u32 = 4;
 impl Preprocess {
     /// Resizes an image so that its short side is `shortest_edge`, keeping the aspect ratio.
     ///
-    /// Antialiased bicubic as Pillow computes it. The long side is `shortest_edge · long / short` rounded down, as the
+    /// Antialiased as Pillow computes it. The long side is `shortest_edge · long / short` rounded down, as the
     /// `transformers` image processors do it (torchvision agrees; Pillow's `thumbnail` rounds to nearest). Images longer than
     /// [`MAX_ASPECT`] lose their ends first. The canonical image of a canonical image is itself.
     pub fn canonical(&self, decoded: &Decoded) -> RgbImage {
@@ -39,7 +39,7 @@ impl Preprocess {
             return source.clone();
         }
         let mut out = RgbImage::new(out_width, out_height);
-        resize(source, window, &mut out, (out_width, out_height));
+        resize(source, window, self.filter, &mut out, (out_width, out_height));
         out
     }
 }
@@ -63,13 +63,13 @@ pub(crate) struct Crop {
     pub height: u32,
 }
 
-/// Resizes a part of `source` into `out` (RGB, row by row), antialiased bicubic. At its border the kernel
+/// Resizes a part of `source` into `out` (RGB, row by row), antialiased. At its border the kernel
 /// reads what lies around the part, as Pillow's `resize(box=…)` does.
-pub(crate) fn resize(source: &RgbImage, crop: Crop, out: &mut [u8], (width, height): (u32, u32)) {
+pub(crate) fn resize(source: &RgbImage, crop: Crop, filter: Filter, out: &mut [u8], to: (u32, u32)) {
     thread_local! {
         static PASSES: RefCell<Passes> = RefCell::default();
     }
-    PASSES.with_borrow_mut(|passes| passes.run(source, crop, out, (width, height)));
+    PASSES.with_borrow_mut(|passes| passes.run(source, crop, filter, out, to));
 }
 
 /// The two passes of a resize, with what they keep from one call to the next.
@@ -83,7 +83,7 @@ struct Passes {
 impl Passes {
     /// Pillow's order, columns first. The resizer's own is rows first, which is faster but differs from Pillow by up to ten
     /// levels at hard edges, where the overshoot of the first pass is cut to a byte.
-    fn run(&mut self, source: &RgbImage, crop: Crop, out: &mut [u8], (width, height): (u32, u32)) {
+    fn run(&mut self, source: &RgbImage, crop: Crop, filter: Filter, out: &mut [u8], (width, height): (u32, u32)) {
         let reach = (KERNEL_RADIUS * f64::from(crop.height) / f64::from(height)).max(KERNEL_RADIUS).ceil() as u32 + 1;
         let first = crop.top.saturating_sub(reach);
         let end = (crop.top + crop.height).saturating_add(reach).min(source.height());
@@ -93,21 +93,25 @@ impl Passes {
         self.rows.resize(3 * width as usize * count as usize, 0);
 
         let columns = Crop { top: 0, height: count, ..crop };
-        pass(&mut self.resizer, (read, source.width(), count), columns, (&mut self.rows, width, count));
+        pass(&mut self.resizer, filter, (read, source.width(), count), columns, (&mut self.rows, width, count));
         let lines = Crop { left: 0, width, top: crop.top - first, height: crop.height };
-        pass(&mut self.resizer, (&self.rows, width, count), lines, (out, width, height));
+        pass(&mut self.resizer, filter, (&self.rows, width, count), lines, (out, width, height));
     }
 }
 
-/// Half the width of the bicubic kernel, in pixels of the smaller image. Pillow's.
+/// Half the width of the wider (bicubic) kernel, in pixels of the smaller image. Pillow's.
 const KERNEL_RADIUS: f64 = 2.0;
 
-fn pass(resizer: &mut fir::Resizer, from: (&[u8], u32, u32), crop: Crop, to: (&mut [u8], u32, u32)) {
+fn pass(resizer: &mut fir::Resizer, filter: Filter, from: (&[u8], u32, u32), crop: Crop, to: (&mut [u8], u32, u32)) {
+    let filter = match filter {
+        Filter::Bilinear => fir::FilterType::Bilinear,
+        Filter::Bicubic => fir::FilterType::CatmullRom,
+    };
     let rgb = fir::PixelType::U8x3;
     let from = fir::images::ImageRef::new(from.1, from.2, from.0, rgb).expect("three bytes a pixel");
     let mut to = fir::images::Image::from_slice_u8(to.1, to.2, to.0, rgb).expect("three bytes a pixel");
     let options = fir::ResizeOptions::new()
-        .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::CatmullRom))
+        .resize_alg(fir::ResizeAlg::Convolution(filter))
         .crop(crop.left.into(), crop.top.into(), crop.width.into(), crop.height.into())
         .use_alpha(false);
     resizer.resize(&from, &mut to, &options).expect("both images are RGB and the part lies inside the first");

@@ -10,7 +10,15 @@ use thiserror::Error;
 /// Name of the file in a model directory.
 pub const CONFIG_FILE: &str = "preprocessor_config.json";
 
-/// Resize (antialiased bicubic), centre crop, normalise.
+/// How pixels are weighed when an image is resized; both as Pillow does it, antialiased.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Filter {
+    Bilinear,
+    #[default]
+    Bicubic,
+}
+
+/// Resize, centre crop, normalise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocess {
     /// Short side after resizing, px; at least `crop`.
@@ -21,6 +29,7 @@ pub struct Preprocess {
     pub mean: [f32; 3],
     /// Divides each channel after that; > 0.
     pub std: [f32; 3],
+    pub filter: Filter,
 }
 
 #[derive(Debug, Error)]
@@ -61,7 +70,7 @@ impl Preprocess {
                 return Err(config.problem(key, "false is not supported; set it to true".into()));
             }
         }
-        config.expect_number("resample", 3.0, "3 (bicubic)")?;
+        let filter = config.filter()?;
         config.expect_number("rescale_factor", 1.0 / 255.0, "1/255")?;
         let shortest_edge = config.size("size")?;
         let crop = config.size("crop_size")?;
@@ -77,8 +86,19 @@ impl Preprocess {
                 return Err(config.problem("image_std", format!("{std:?} must be positive")));
             }
         }
-        Ok(Self { shortest_edge, crop, mean, std })
+        Ok(Self { shortest_edge, crop, mean, std, filter })
     }
+}
+
+/// The same preprocessing, as JSON, for a model that reads another side, px. What is resized and then cropped keeps its
+/// proportion.
+pub fn restated(json: &Value, side: u32) -> Result<Value, PreprocessError> {
+    let before = Preprocess::from_json(json)?;
+    let edge = (u64::from(before.shortest_edge) * u64::from(side)).div_ceil(u64::from(before.crop));
+    let mut json = json.clone();
+    json["size"] = serde_json::json!({ "shortest_edge": edge });
+    json["crop_size"] = serde_json::json!({ "height": side, "width": side });
+    Ok(json)
 }
 
 /// Longest edge that a model may ask for, px; guards the arithmetic, no CLIP comes near it. [choice]
@@ -109,6 +129,18 @@ impl Config<'_> {
             None | Some(Value::Null) => Ok(()),
             Some(value) if value.as_f64().is_some_and(|value| (value - expected).abs() < 1e-6) => Ok(()),
             Some(other) => Err(self.problem(key, format!("{other} is not supported, only {as_text}"))),
+        }
+    }
+
+    /// Pillow's numbers; absent means bicubic, as in `CLIPImageProcessor`.
+    fn filter(&self) -> Result<Filter, PreprocessError> {
+        match self.config.get("resample") {
+            None | Some(Value::Null) => Ok(Filter::Bicubic),
+            Some(number) if number.as_u64() == Some(2) => Ok(Filter::Bilinear),
+            Some(number) if number.as_u64() == Some(3) => Ok(Filter::Bicubic),
+            Some(other) => {
+                Err(self.problem("resample", format!("{other} is not supported, only 2 (bilinear) and 3 (bicubic)")))
+            }
         }
     }
 
@@ -180,11 +212,26 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_size_is_read() {
-        let plain = Preprocess { shortest_edge: 64, crop: 48, mean: [0.1, 0.2, 0.3], std: [0.4, 0.5, 0.6] };
+        let plain = Preprocess {
+            shortest_edge: 64,
+            crop: 48,
+            mean: [0.1, 0.2, 0.3],
+            std: [0.4, 0.5, 0.6],
+            filter: Filter::Bicubic,
+        };
         assert_eq!(accepted(json!({})), plain);
         assert_eq!(accepted(json!({"size": 64, "crop_size": 48})), plain);
         assert_eq!(accepted(json!({"size": {"height": 64, "width": 64}})), plain);
         assert_eq!(accepted(json!({"crop_size": {"shortest_edge": 48}, "resample": null, "do_rescale": null})), plain);
+    }
+
+    #[test]
+    fn another_side_keeps_the_proportion() {
+        let wider = restated(&config(json!({"resample": 2})), 96).unwrap();
+        let wider = Preprocess::from_json(&wider).unwrap();
+        assert_eq!((wider.shortest_edge, wider.crop, wider.filter), (128, 96, Filter::Bilinear));
+        let odd = Preprocess::from_json(&restated(&config(json!({})), 49).unwrap()).unwrap();
+        assert_eq!((odd.shortest_edge, odd.crop), (66, 49), "never less than the crop");
     }
 
     #[test]
@@ -195,7 +242,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_done_is_refused_by_key() {
-        refused(json!({"resample": 2}), "resample: 2 is not supported, only 3 (bicubic)");
+        refused(json!({"resample": 0}), "resample: 0 is not supported, only 2 (bilinear) and 3 (bicubic)");
         refused(json!({"rescale_factor": 1.0}), "rescale_factor: 1.0 is not supported, only 1/255");
         refused(json!({"do_resize": false}), "do_resize: false is not supported; set it to true");
         refused(json!({"do_center_crop": "yes"}), "do_center_crop: \"yes\" is neither true nor false");

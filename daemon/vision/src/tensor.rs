@@ -34,7 +34,7 @@ impl Preprocess {
         self.augmented(image, self.centre(image.width(), image.height()), false, out);
     }
 
-    /// Writes a window of a canonical image to `out` [3, crop, crop]: resized (antialiased bicubic) where it is not
+    /// Writes a window of a canonical image to `out` [3, crop, crop]: resized (antialiased) where it is not
     /// crop × crop px already, mirrored if `flip`, normalised.
     ///
     /// Panics where `out` has another length or the window leaves the image.
@@ -61,7 +61,7 @@ impl Preprocess {
         PIXELS.with_borrow_mut(|pixels| {
             pixels.resize(3 * side * side, 0);
             let crop = Crop { left: window.x, top: window.y, width: window.width, height: window.height };
-            resize(image, crop, pixels, (self.crop, self.crop));
+            resize(image, crop, self.filter, pixels, (self.crop, self.crop));
             self.normalise(pixels, 3 * side, flip, out);
         });
     }
@@ -119,7 +119,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn preprocess(crop: u32) -> Preprocess {
-        Preprocess { shortest_edge: crop, crop, mean: [0.5, 0.25, 0.0], std: [0.5, 0.25, 1.0] }
+        Preprocess {
+            shortest_edge: crop,
+            crop,
+            mean: [0.5, 0.25, 0.0],
+            std: [0.5, 0.25, 1.0],
+            filter: Default::default(),
+        }
     }
 
     #[test]

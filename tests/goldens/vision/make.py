@@ -38,7 +38,7 @@ def scene(width, height, seed):
     return image
 
 
-def canonical(image, edge):
+def canonical(image, edge, filter=Image.BICUBIC):
     """The reference: `transformers` sizes, Pillow pixels, ends of very long images cut off."""
     width, height = image.size
     kept = min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width)
@@ -47,10 +47,10 @@ def canonical(image, edge):
     if size == image.size:
         return image
     left, top = (width - kept[0]) // 2, (height - kept[1]) // 2
-    return image.resize(size, Image.BICUBIC, box=(left, top, left + kept[0], top + kept[1]))
+    return image.resize(size, filter, box=(left, top, left + kept[0], top + kept[1]))
 
 
-def case(name, edge, tolerance=1):
+def case(name, edge, tolerance=1, bilinear=False):
     """Adds a case for the input file of that name."""
     with Image.open(INPUTS / name) as image:
         image = ImageOps.exif_transpose(image)
@@ -58,9 +58,11 @@ def case(name, edge, tolerance=1):
         if image.mode.startswith("I"):
             image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
         image = image.convert("RGB")
-    expected = f"{name}-{edge}.png"
-    canonical(image, edge).save(EXPECTED / expected, optimize=True)
+    expected = f"{name}-{edge}{'-bilinear' if bilinear else ''}.png"
+    canonical(image, edge, Image.BILINEAR if bilinear else Image.BICUBIC).save(EXPECTED / expected, optimize=True)
     CASES.append({"input": name, "shortest-edge": edge, "expected": expected, "tolerance": tolerance})
+    if bilinear:
+        CASES[-1]["bilinear"] = True
 
 
 def save(image, name, edges, tolerance=1, **options):
@@ -96,6 +98,9 @@ def main():
     save(scene(3, 70, 5), "sliver.png", [16])
     save(scene(1, 1, 6), "pixel.png", [1, 8])
     save(scene(64, 64, 7), "square.png", [64, 63])
+
+    for name, edge in [("colour.png", 32), ("colour.png", 80), ("strip.png", 24), ("large.png", 48)]:
+        case(name, edge, bilinear=True)
 
     # Every kind of pixel a PNG can hold.
     small = scene(37, 29, 8)

@@ -1,6 +1,6 @@
 //! Pixels against Pillow's; `tests/goldens/vision/make.py` made both sides.
 
-use coft_vision::{Decoded, Preprocess, decode, save_canonical};
+use coft_vision::{Decoded, Filter, Preprocess, decode, save_canonical};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 
@@ -11,6 +11,9 @@ struct Case {
     shortest_edge: u32,
     expected: String,
     tolerance: u8,
+    /// Bicubic where it is left out.
+    #[serde(default)]
+    bilinear: bool,
 }
 
 pub fn goldens() -> PathBuf {
@@ -25,8 +28,9 @@ fn cases() -> Vec<Case> {
     serde_json::from_slice(&std::fs::read(goldens().join("cases.json")).unwrap()).unwrap()
 }
 
-fn preprocess(edge: u32) -> Preprocess {
-    Preprocess { shortest_edge: edge, crop: edge, mean: [0.0; 3], std: [1.0; 3] }
+fn preprocess(case: &Case) -> Preprocess {
+    let filter = if case.bilinear { Filter::Bilinear } else { Filter::Bicubic };
+    Preprocess { shortest_edge: case.shortest_edge, crop: case.shortest_edge, mean: [0.0; 3], std: [1.0; 3], filter }
 }
 
 #[test]
@@ -36,7 +40,7 @@ fn canonical_pixels_equal_pillows() {
         let decoded = decode(&input(&case.input)).unwrap_or_else(|error| panic!("{}: {error}", case.input));
         let expected = std::fs::read(goldens().join("expected").join(&case.expected)).unwrap();
         let expected = decode(&expected).unwrap().pixels;
-        let ours = preprocess(case.shortest_edge).canonical(&decoded);
+        let ours = preprocess(&case).canonical(&decoded);
         assert_eq!(ours.dimensions(), expected.dimensions(), "{}", case.expected);
         let apart = ours.as_raw().iter().zip(expected.as_raw()).map(|(a, b)| a.abs_diff(*b)).max().unwrap();
         if apart > case.tolerance {
@@ -49,7 +53,7 @@ fn canonical_pixels_equal_pillows() {
 #[test]
 fn canonical_pixels_are_kept_through_a_file_and_never_resized_again() {
     for case in cases() {
-        let preprocess = preprocess(case.shortest_edge);
+        let preprocess = preprocess(&case);
         let first = preprocess.canonical(&decode(&input(&case.input)).unwrap());
         let mut file = Vec::new();
         save_canonical(&first, &mut file).unwrap();

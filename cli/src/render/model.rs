@@ -1,0 +1,73 @@
+//! Pretrained models.
+
+use super::{fields, lines, table};
+use crate::view::Model;
+
+pub fn models(models: &[Model]) -> String {
+    if models.is_empty() {
+        return "no models in the store; get one: coftctl model pull OWNER/NAME, or coftctl model import DIR\n".into();
+    }
+    let mut table = table(&["NAME", "DIGEST", "SIZE", "IMAGES", "PARAMETERS", "SOURCE"], &[2, 3, 4]);
+    for model in models {
+        table.add_row([
+            model.names.join(", "),
+            model.digest.as_deref().unwrap_or("").chars().take(12).collect(),
+            bytes(model.size_bytes),
+            format!("{} px", model.image_size),
+            millions(model.parameters),
+            model.source.clone().unwrap_or_default(),
+        ]);
+    }
+    lines(&table)
+}
+
+pub fn model(model: &Model) -> String {
+    let or_none = |text: &Option<String>| text.clone().unwrap_or_else(|| "not in the store".into());
+    fields(&[
+        ("names", if model.names.is_empty() { "none".into() } else { model.names.join(", ") }),
+        ("digest", or_none(&model.digest)),
+        ("source", or_none(&model.source)),
+        ("directory", model.directory.clone()),
+        ("layout", model.layout.clone()),
+        ("size", bytes(model.size_bytes)),
+        ("weights", format!("sha256 {}", model.weights_sha256)),
+        (
+            "parameters",
+            format!(
+                "{}, {} of the image encoder",
+                millions(model.parameters),
+                millions(model.image_encoder_parameters)
+            ),
+        ),
+        (
+            "images",
+            format!(
+                "{0}×{0} px, patches of {1} px, {2} layers of width {3}",
+                model.image_size, model.patch_size, model.image_layers, model.image_width
+            ),
+        ),
+        ("texts", format!("{} tokens, {} layers of width {}", model.text_window, model.text_layers, model.text_width)),
+        ("embedding", format!("{} values, {}", model.embedding, model.activation)),
+    ])
+}
+
+/// `605 MB`, with three digits at most.
+pub fn bytes(bytes: u64) -> String {
+    let (value, unit) = match bytes {
+        0..1_000 => return format!("{bytes} bytes"),
+        1_000..1_000_000 => (bytes as f64 / 1e3, "kB"),
+        1_000_000..1_000_000_000 => (bytes as f64 / 1e6, "MB"),
+        _ => (bytes as f64 / 1e9, "GB"),
+    };
+    if value < 10.0 {
+        format!("{value:.2} {unit}")
+    } else if value < 100.0 {
+        format!("{value:.1} {unit}")
+    } else {
+        format!("{value:.0} {unit}")
+    }
+}
+
+fn millions(parameters: u64) -> String {
+    format!("{:.1} M", parameters as f64 / 1e6)
+}

@@ -1,0 +1,37 @@
+//! `coftctl model import`.
+
+use super::installed;
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use coft_models::store::{RECORD, Store, StoreError, check_name};
+use coft_models::{Model, file_digest};
+use std::fs;
+use std::path::Path;
+
+/// Copies the directory's plain files; the copy is checked, not what it was made from.
+pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> Result<Exit, Failure> {
+    let dir = fs::canonicalize(dir).map_err(StoreError::at(dir))?;
+    let name = match name {
+        Some(name) => name,
+        None => dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+    };
+    check_name(&name)?;
+    Model::open(&dir).map_err(StoreError::from)?; // before gigabytes are copied
+    let incoming = store.incoming()?;
+    for entry in fs::read_dir(&dir).map_err(StoreError::at(&dir))? {
+        let path = entry.map_err(StoreError::at(&dir))?.path();
+        let file = path.file_name().expect("an entry has a name");
+        // Links are followed: downloads of other programs consist of them.
+        if !path.is_file() || file == RECORD || file.to_string_lossy().starts_with('.') {
+            continue;
+        }
+        let copy = incoming.dir().join(file);
+        fs::copy(&path, &copy).map_err(StoreError::at(&copy))?;
+        let (source, copied) = (file_digest(&path), file_digest(&copy));
+        if source.map_err(StoreError::at(&path))? != copied.map_err(StoreError::at(&copy))? {
+            let problem = "it changed while it was copied; try again".to_owned();
+            return Err(StoreError::Damaged { path, problem }.into());
+        }
+    }
+    installed(output, incoming.install(&name, &format!("directory {}", dir.display()))?)
+}

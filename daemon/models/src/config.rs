@@ -1,0 +1,133 @@
+//! The sizes of a CLIP, in the words of a Hugging Face `CLIPModel`'s `config.json`; what that file leaves out, it means
+//! with `transformers`' defaults.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ClipConfig {
+    pub model_type: String,
+    #[serde(default = "defaults::projection_dim")]
+    pub projection_dim: i64,
+    pub text_config: TextConfig,
+    pub vision_config: VisionConfig,
+    #[serde(default = "defaults::logit_scale")]
+    pub logit_scale_init_value: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TextConfig {
+    pub hidden_size: i64,
+    pub intermediate_size: i64,
+    pub num_attention_heads: i64,
+    pub num_hidden_layers: i64,
+    /// The text window, in tokens.
+    pub max_position_embeddings: i64,
+    pub vocab_size: i64,
+    pub hidden_act: Activation,
+    pub layer_norm_eps: f64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct VisionConfig {
+    pub hidden_size: i64,
+    pub intermediate_size: i64,
+    pub num_attention_heads: i64,
+    pub num_hidden_layers: i64,
+    pub image_size: i64,
+    pub patch_size: i64,
+    pub hidden_act: Activation,
+    pub layer_norm_eps: f64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x · sigmoid(1.702 x), OpenAI's.
+    QuickGelu,
+    /// The exact, erf-based GELU.
+    Gelu,
+}
+
+impl Default for TextConfig {
+    fn default() -> Self {
+        Self {
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_attention_heads: 8,
+            num_hidden_layers: 12,
+            max_position_embeddings: 77,
+            vocab_size: 49408,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        }
+    }
+}
+
+impl Default for VisionConfig {
+    fn default() -> Self {
+        Self {
+            hidden_size: 768,
+            intermediate_size: 3072,
+            num_attention_heads: 12,
+            num_hidden_layers: 12,
+            image_size: 224,
+            patch_size: 32,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        }
+    }
+}
+
+mod defaults {
+    pub fn projection_dim() -> i64 {
+        512
+    }
+    pub fn logit_scale() -> f64 {
+        2.6592
+    }
+}
+
+/// Largest size of anything; no CLIP comes near it, and products of two cannot overflow. [choice]
+const MAX_SIZE: i64 = 1 << 24;
+
+impl ClipConfig {
+    /// Says what makes the sizes impossible, if anything does.
+    pub fn fault(&self) -> Option<String> {
+        let (t, v) = (&self.text_config, &self.vision_config);
+        if self.model_type != "clip" {
+            let why = if self.model_type.starts_with("siglip") {
+                " (SigLIP has no class token and pools by attention: another model, not another size of this one)"
+            } else {
+                ""
+            };
+            return Some(format!("model_type is {:?}; only \"clip\" is supported{why}", self.model_type));
+        }
+        let positive = [
+            ("projection_dim", self.projection_dim),
+            ("text_config.hidden_size", t.hidden_size),
+            ("text_config.intermediate_size", t.intermediate_size),
+            ("text_config.num_hidden_layers", t.num_hidden_layers),
+            ("text_config.max_position_embeddings", t.max_position_embeddings),
+            ("text_config.vocab_size", t.vocab_size),
+            ("vision_config.hidden_size", v.hidden_size),
+            ("vision_config.intermediate_size", v.intermediate_size),
+            ("vision_config.num_hidden_layers", v.num_hidden_layers),
+            ("vision_config.image_size", v.image_size),
+            ("text_config.num_attention_heads", t.num_attention_heads),
+            ("vision_config.num_attention_heads", v.num_attention_heads),
+            ("vision_config.patch_size", v.patch_size),
+        ];
+        if let Some((key, value)) = positive.into_iter().find(|(_, value)| !(1..=MAX_SIZE).contains(value)) {
+            return Some(format!("{key} is {value}; a number from 1 to {MAX_SIZE} is needed"));
+        }
+        if t.hidden_size % t.num_attention_heads != 0 || v.hidden_size % v.num_attention_heads != 0 {
+            return Some("hidden_size must be a multiple of num_attention_heads".to_owned());
+        }
+        if v.image_size % v.patch_size != 0 {
+            return Some(format!("image_size {} is not a multiple of patch_size {}", v.image_size, v.patch_size));
+        }
+        None
+    }
+}

@@ -1,0 +1,22 @@
+//! CLIP checkpoints as files: which layout a directory has, where each tensor lies, what sizes they make, and the store
+//! in which models lie by their content.
+//!
+//! Tensors are named as Hugging Face's `CLIPModel` names them, whatever the files call them. Nothing here computes with
+//! one, opens a connection, or knows rounds and classifiers; so the service, its command line and the trainer share it.
+
+pub mod config;
+mod digest;
+#[cfg(test)]
+mod fixture;
+mod layout;
+mod model;
+mod pickle;
+mod shape;
+pub mod store;
+mod weights;
+
+pub use digest::{digest, file_digest};
+pub use layout::Layout;
+pub use model::{Model, ModelError};
+pub use shape::expected;
+pub use weights::{Element, Place, Weights, WeightsError};

@@ -1,0 +1,74 @@
+//! A model directory that has been recognised: its sizes, its preprocessing, and its tensors by their usual names.
+
+use crate::config::ClipConfig;
+use crate::layout::{self, Layout};
+use crate::shape::{self, ShapeError};
+use crate::weights::{Weights, WeightsError};
+use serde_json::Value;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum ModelError {
+    #[error("the model directory {} lacks {lacking}", dir.display())]
+    Incomplete { dir: PathBuf, lacking: String },
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("{}: {fault}", path.display())]
+    Config { path: PathBuf, fault: String },
+    #[error(transparent)]
+    Weights(#[from] WeightsError),
+    #[error("{}: {source}", path.display())]
+    Shape { path: PathBuf, source: ShapeError },
+    #[error(transparent)]
+    Preprocess(#[from] coft_vision::PreprocessError),
+}
+
+#[derive(Debug)]
+pub struct Model {
+    pub dir: PathBuf,
+    pub layout: Layout,
+    pub config: ClipConfig,
+    /// As `preprocessor_config.json` would state it.
+    pub preprocessing: Value,
+    /// Tensors by the names of Hugging Face's `CLIPModel`, and none that is no part of it.
+    pub weights: Weights,
+}
+
+impl Model {
+    /// Recognises the layout of a directory, maps its weights and checks every tensor's shape. Reads headers only.
+    pub fn open(dir: &Path) -> Result<Self, ModelError> {
+        let found = layout::find(dir)?;
+        let raw = found.weights()?;
+        let (config, source) = found.config(&raw)?;
+        if let Some(fault) = config.fault() {
+            return Err(ModelError::Config { path: found.stated_in(), fault });
+        }
+        let at = raw.paths().pop().expect("a layout has weights");
+        let weights = found.named(raw)?;
+        shape::check(&weights, &config, source).map_err(|source| ModelError::Shape { path: at, source })?;
+        let preprocessing = found.preprocessing(&config)?;
+        Ok(Self { dir: dir.to_owned(), layout: found.layout, config, preprocessing, weights })
+    }
+
+    /// SHA-256 of the weights, hex: of their file's bytes, or of the shards' one behind the other. Reads all of them.
+    pub fn digest(&self) -> io::Result<String> {
+        crate::digest(&self.weights.paths())
+    }
+
+    /// Of the files with the weights, bytes.
+    pub fn bytes(&self) -> io::Result<u64> {
+        self.weights.paths().iter().map(|path| Ok(std::fs::metadata(path)?.len())).sum()
+    }
+
+    /// Numbers in all tensors.
+    pub fn parameters(&self) -> u64 {
+        self.weights.iter().map(|(_, place)| place.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests;

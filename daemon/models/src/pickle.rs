@@ -1,0 +1,203 @@
+//! PyTorch's `.bin`, `.pt` and TorchScript archives: a ZIP of raw storages and a pickle that says what tensors they are.
+//!
+//! A pickle is a program. Here none is executed: of its instructions only those that build plain data are known, and of
+//! the functions that it may name only those that describe tensors, which are taken as descriptions. Anything else is
+//! refused by name. So is anything compressed, since tensors are read where they lie.
+
+mod machine;
+
+use crate::weights::{Element, Place};
+use machine::{Id, Machine, Node};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Cursor, Read};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum PickleError {
+    #[error(
+        "not a PyTorch archive ({0}); files written by PyTorch before 1.6 are not read: save it anew, best as safetensors"
+    )]
+    NotAnArchive(zip::result::ZipError),
+    #[error("the archive has no data.pkl; it was not written by PyTorch")]
+    NoPickle,
+    #[error("archive member {0} is compressed; PyTorch writes them as they are")]
+    Compressed(String),
+    #[error("archive member {name}: {source}")]
+    Member { name: String, source: std::io::Error },
+    #[error("the archive's pickle has {0} bytes; more than {MAX_PICKLE_BYTES} describe no CLIP")]
+    TooLarge(u64),
+    #[error("its numbers are big-endian; only little-endian ones are read")]
+    BigEndian,
+    #[error(
+        "it asks for {0}, which reading weights does not need; nothing of it was executed. Use safetensors instead"
+    )]
+    Forbidden(String),
+    #[error("damaged pickle at byte {at}: {problem}")]
+    Damaged { at: usize, problem: &'static str },
+    #[error("pickle instruction 0x{code:02x} at byte {at} is not among those that weights need")]
+    Instruction { at: usize, code: u8 },
+    #[error("it holds no named tensors")]
+    NoTensors,
+    #[error("tensor {name}: {problem}")]
+    Tensor { name: String, problem: String },
+}
+
+/// Longest `data.pkl` that is read. That of the largest CLIP has less than a tenth of it. [choice]
+const MAX_PICKLE_BYTES: u64 = 4 << 20;
+/// Deepest nesting of modules in which tensors are looked for. [choice]
+const MAX_DEPTH: usize = 32;
+/// Most values that are looked at on the way: modules may share others, which a few bytes can do exponentially. [choice]
+const MAX_VISITS: usize = 1 << 20;
+
+struct Walk {
+    depth: usize,
+    left: usize,
+}
+
+/// Every named tensor of an archive; `file` is the number that the places carry.
+pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, PickleError> {
+    let archive = Archive::read(bytes)?;
+    let mut machine = Machine::default();
+    let root = machine.run(&archive.pickle)?;
+    let mut found = BTreeMap::new();
+    collect(&machine, state(&machine, root), String::new(), &mut Walk { depth: 0, left: MAX_VISITS }, &mut found)?;
+    if found.is_empty() {
+        return Err(PickleError::NoTensors);
+    }
+    let place = |(name, id): (String, Id)| {
+        let problem = |problem: String| PickleError::Tensor { name: name.clone(), problem };
+        let Node::Tensor(tensor) = machine.node(id) else { unreachable!("only tensors are collected") };
+        let member = archive.storages.get(&tensor.storage);
+        let (start, length) = *member.ok_or_else(|| problem(format!("the archive lacks data/{}", tensor.storage)))?;
+        let mut place = Place {
+            name: name.clone(),
+            file,
+            offset: start,
+            element: tensor.element,
+            shape: tensor.shape.clone(),
+            strides: tensor.strides.clone(),
+        };
+        // All sizes come from the file: nothing may leave the storage, nor overflow on the way to finding out.
+        let last = place.shape.iter().zip(&place.strides).try_fold(tensor.offset, |last, (n, stride)| {
+            n.saturating_sub(1).checked_mul(*stride).and_then(|step| last.checked_add(step))
+        });
+        let end = last.and_then(|last| last.checked_add(1)?.checked_mul(tensor.bytes));
+        if end.is_none_or(|end| end > length) && !place.shape.contains(&0) {
+            return Err(problem(format!("shape {:?} reaches beyond its storage of {length} bytes", place.shape)));
+        }
+        place.offset += if place.shape.contains(&0) { 0 } else { tensor.offset * tensor.bytes };
+        Ok(place)
+    };
+    found.into_iter().map(place).collect()
+}
+
+/// Training programs wrap the weights; they are below this key then.
+const WRAPPED: &str = "state_dict";
+
+fn state(machine: &Machine, root: Id) -> Id {
+    let wrapped = match machine.node(root) {
+        Node::Dict(pairs) => pairs.iter().find(|(key, _)| machine.text(*key) == Some(WRAPPED)),
+        _ => None,
+    };
+    wrapped.map_or(root, |(_, value)| *value)
+}
+
+/// Names of nested modules are joined by dots; what is no tensor is passed over.
+fn collect(
+    machine: &Machine,
+    id: Id,
+    prefix: String,
+    walk: &mut Walk,
+    found: &mut BTreeMap<String, Id>,
+) -> Result<(), PickleError> {
+    if walk.depth > MAX_DEPTH || walk.left == 0 {
+        return Err(PickleError::Tensor { name: prefix, problem: "nested too deeply for a model".to_owned() });
+    }
+    walk.left -= 1;
+    let pairs: &[(Id, Id)] = match machine.node(id) {
+        Node::Dict(pairs) => pairs,
+        Node::Object(Some(state)) => match machine.node(*state) {
+            Node::Dict(pairs) => pairs,
+            _ => return Ok(()),
+        },
+        Node::Tensor(_) => {
+            let twice = found.insert(prefix.clone(), id).is_some_and(|other| other != id);
+            let problem = "the name is there twice".to_owned();
+            return if twice { Err(PickleError::Tensor { name: prefix, problem }) } else { Ok(()) };
+        }
+        _ => return Ok(()),
+    };
+    walk.depth += 1;
+    for &(key, value) in pairs {
+        if let Some(key) = machine.text(key) {
+            let name = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
+            collect(machine, value, name, walk, found)?;
+        }
+    }
+    walk.depth -= 1;
+    Ok(())
+}
+
+/// What an archive's directory says.
+struct Archive {
+    pickle: Vec<u8>,
+    /// By key: where a storage starts in the file, and how many bytes it has.
+    storages: HashMap<String, (usize, usize)>,
+}
+
+impl Archive {
+    fn read(bytes: &[u8]) -> Result<Self, PickleError> {
+        let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).map_err(PickleError::NotAnArchive)?;
+        let mut archive = Archive { pickle: Vec::new(), storages: HashMap::new() };
+        for i in 0..zip.len() {
+            let mut member = zip.by_index_raw(i).map_err(PickleError::NotAnArchive)?;
+            let name = member.name().to_owned();
+            // Members lie below a folder with the archive's own name.
+            let Some((_, inner)) = name.split_once('/') else { continue };
+            let storage = inner.strip_prefix("data/").map(str::to_owned);
+            if storage.is_none() && inner != "data.pkl" && inner != "byteorder" {
+                continue;
+            }
+            if member.compression() != zip::CompressionMethod::Stored || member.encrypted() {
+                return Err(PickleError::Compressed(name));
+            }
+            if let Some(storage) = storage {
+                let (start, length) = (member.data_start() as usize, member.size() as usize);
+                if start.checked_add(length).is_none_or(|end| end > bytes.len()) {
+                    let source = std::io::ErrorKind::UnexpectedEof.into();
+                    return Err(PickleError::Member { name, source });
+                }
+                archive.storages.insert(storage, (start, length));
+                continue;
+            }
+            if member.size() > MAX_PICKLE_BYTES {
+                return Err(PickleError::TooLarge(member.size()));
+            }
+            let mut content = Vec::new();
+            let read = member.by_ref().take(MAX_PICKLE_BYTES).read_to_end(&mut content);
+            read.map_err(|source| PickleError::Member { name: name.clone(), source })?;
+            match inner {
+                "byteorder" if content != b"little" => return Err(PickleError::BigEndian),
+                "byteorder" => {}
+                _ => archive.pickle = content,
+            }
+        }
+        if archive.pickle.is_empty() { Err(PickleError::NoPickle) } else { Ok(archive) }
+    }
+}
+
+/// A tensor as a pickle describes it; nothing is checked against the storage yet.
+#[derive(Debug)]
+struct Described {
+    storage: String,
+    element: Element,
+    /// Of an element.
+    bytes: usize,
+    /// Elements before the first.
+    offset: usize,
+    shape: Vec<usize>,
+    strides: Vec<usize>,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,105 @@
+use super::*;
+use std::io::Write;
+
+/// An archive as PyTorch lays it out, with this pickle and one storage of 4 numbers.
+fn archive(pickle: &[u8]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    let numbers: Vec<u8> = [1f32, 2.0, 3.0, 4.0].iter().flat_map(|number| number.to_le_bytes()).collect();
+    for (name, content) in [("m/data.pkl", pickle), ("m/byteorder", b"little"), ("m/data/0", &numbers)] {
+        zip.start_file(name, options).unwrap();
+        zip.write_all(content).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// `{"w": tensor}` of a shape and strides, `offset` numbers into the storage.
+fn state(offset: u8, shape: [u8; 2], strides: [u8; 2]) -> Vec<u8> {
+    let mut code =
+        b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec();
+    code.extend(b"X\x01\0\0\x000X\x03\0\0\0cpuK\x04tQK");
+    code.extend([offset, b'K', shape[0], b'K', shape[1], 0x86, b'K', strides[0], b'K', strides[1], 0x86, 0x89]);
+    code.extend(b"ccollections\nOrderedDict\n)RtRs.");
+    code
+}
+
+fn refusal(pickle: &[u8]) -> String {
+    tensors(&archive(pickle), 0).unwrap_err().to_string()
+}
+
+#[test]
+fn a_tensor_is_found_where_it_lies() {
+    let bytes = archive(&state(1, [1, 2], [2, 1]));
+    let [place] = &tensors(&bytes, 3).unwrap()[..] else { panic!("one tensor") };
+    assert_eq!((place.name.as_str(), place.file, place.shape.as_slice()), ("w", 3, &[1, 2][..]));
+    assert_eq!(bytes[place.offset..][..4], 2f32.to_le_bytes(), "the second number");
+}
+
+#[test]
+fn a_tensor_that_leaves_its_storage_is_refused() {
+    assert!(tensors(&archive(&state(0, [2, 2], [2, 1])), 0).is_ok());
+    for (offset, shape, strides) in [(1, [2, 2], [2, 1]), (0, [2, 2], [3, 1]), (0, [3, 2], [2, 1]), (4, [1, 1], [1, 1])]
+    {
+        let told = refusal(&state(offset, shape, strides));
+        assert!(told.starts_with("tensor w: shape") && told.contains("beyond its storage"), "{told}");
+    }
+    assert!(tensors(&archive(&state(9, [0, 2], [2, 1])), 0).is_ok(), "nothing lies nowhere");
+}
+
+#[test]
+fn no_function_but_those_of_tensors_is_known() {
+    for (module, name) in
+        [("os", "system"), ("builtins", "eval"), ("torch", "load"), ("torch._utils", "_rebuild_qtensor")]
+    {
+        let told = refusal(format!("c{module}\n{name}\n(X\u{1}\0\0\0xtR.").as_bytes());
+        assert!(told.contains(&format!("{module}.{name}")) && told.contains("nothing of it was executed"), "{told}");
+    }
+    // By the other instruction that names functions.
+    let told = refusal(b"\x80\x04\x8c\x02os\x8c\x06system\x93(\x8c\x01xtR.");
+    assert!(told.contains("os.system"), "{told}");
+}
+
+#[test]
+fn damage_is_an_error_and_never_a_panic() {
+    let whole = state(0, [2, 2], [2, 1]);
+    for cut in 0..whole.len() {
+        assert!(tensors(&archive(&whole[..cut]), 0).is_err(), "cut at {cut}");
+    }
+    for at in 0..whole.len() {
+        for value in 0..=255 {
+            let mut changed = whole.clone();
+            changed[at] = value;
+            let _ = tensors(&archive(&changed), 0);
+        }
+    }
+    assert!(refusal(b"\x80\x02}q\0h\0h\0h\0.").contains("no named tensors"));
+    assert!(tensors(b"no archive", 0).unwrap_err().to_string().contains("not a PyTorch archive"));
+}
+
+#[test]
+fn what_grows_without_end_is_stopped() {
+    // A dictionary that holds itself.
+    let told = refusal(b"}q\0X\x01\0\0\0ah\0s.");
+    assert!(told.contains("nested too deeply"), "{told}");
+    // Each of 30 dictionaries holds the next twice.
+    let mut code = b"}q\0".to_vec();
+    for level in 1..30u8 {
+        code.extend([b'}', b'q', level]);
+        for key in [b'a', b'b'] {
+            code.extend([b'X', 1, 0, 0, 0, key, b'h', level - 1, b's']);
+        }
+    }
+    code.push(b'.');
+    assert!(refusal(&code).contains("nested too deeply"));
+}
+
+#[test]
+fn compressed_members_are_refused() {
+    // The writer here knows no compression, so the method is set by hand: in both headers of the first member.
+    let mut bytes = archive(&state(0, [2, 2], [2, 1]));
+    let central = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
+    bytes[8] = 8;
+    bytes[central + 10] = 8;
+    let told = tensors(&bytes, 0).unwrap_err().to_string();
+    assert!(told.contains("m/data.pkl is compressed"), "{told}");
+}

@@ -1,0 +1,344 @@
+//! The store: a directory in which each model lies under the digest of its content, and names point to some of them.
+//!
+//! ```text
+//! sha256-DIGEST/        the files as they came, read-only, and model.json, which says what they are and where from
+//! names/NAME            symbolic link to one of those
+//! .incoming-*           what is being put together; the next change of the store removes what was abandoned
+//! .lock                 held by whoever changes something
+//! ```
+//!
+//! A model appears by one rename, when all of it is on the disk; so does a name. Readers need no lock. Whoever may write
+//! the directory may change the store: there is no other authority.
+
+mod record;
+
+pub use record::{FileRecord, RECORD, Record};
+
+use crate::model::{Model, ModelError};
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+#[derive(Debug, Error)]
+pub enum StoreError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("no space is left on the disk of {}; make room, then run this again", path.display())]
+    Full { path: PathBuf },
+    #[error("the store {} may not be changed by this user; run this as the user who owns it (sudo -u coftd …)", dir.display())]
+    NotAllowed { dir: PathBuf },
+    #[error("the store {} is being changed by another program; try again when it is done", dir.display())]
+    Busy { dir: PathBuf },
+    #[error("there is no model {name:?} in {}", dir.display())]
+    Unknown { name: String, dir: PathBuf },
+    #[error("{name:?} fits several models: {}; give more of the digest", candidates.join(", "))]
+    Ambiguous { name: String, candidates: Vec<String> },
+    #[error(
+        "{name:?} is no name for a model: use 1 to 100 letters, digits, `.`, `_` and `-`, no `.` or `-` first, and not the form of a digest"
+    )]
+    BadName { name: String },
+    #[error(
+        "the name {name:?} is that of another model, from {source_of}; choose one with --name, or remove that first"
+    )]
+    NameTaken { name: String, source_of: String },
+    #[error("{}: {problem}", path.display())]
+    Damaged { path: PathBuf, problem: String },
+    #[error(transparent)]
+    Model(#[from] ModelError),
+}
+
+impl StoreError {
+    /// An error met at `path`; that the disk is full is told apart.
+    pub fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
+        let path = path.to_owned();
+        move |source| match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                StoreError::Full { path: path.clone() }
+            }
+            _ => StoreError::Io { path: path.clone(), source },
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Store {
+    dir: PathBuf,
+}
+
+/// A model of the store.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// SHA-256 over the list of its files, hex.
+    pub digest: String,
+    pub dir: PathBuf,
+    pub names: Vec<String>,
+    pub record: Record,
+}
+
+/// The right to change the store, and the place where a model is put together.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    store: &'a Store,
+    dir: PathBuf,
+    _lock: File,
+}
+
+const NAMES: &str = "names";
+const INCOMING: &str = ".incoming-";
+const LOCK: &str = ".lock";
+const PREFIX: &str = "sha256-";
+/// Fewest digits of a digest that stand for it.
+const SHORTEST: usize = 6;
+
+impl Store {
+    /// The store in a directory, which need not exist yet.
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Every model, those with names first, by name.
+    pub fn list(&self) -> Result<Vec<Entry>, StoreError> {
+        let mut entries = Vec::new();
+        let names = self.names()?;
+        for (path, file_name) in children(&self.dir)? {
+            let Some(digest) = file_name.strip_prefix(PREFIX) else { continue };
+            entries.push(self.entry(digest, path, &names)?);
+        }
+        entries
+            .sort_by(|a, b| (a.names.is_empty(), &a.names, &a.digest).cmp(&(b.names.is_empty(), &b.names, &b.digest)));
+        Ok(entries)
+    }
+
+    /// The model of a name, of a digest, or of a digest's first digits (`sha256-` or `sha256:` may stand before them).
+    pub fn find(&self, name: &str) -> Result<Entry, StoreError> {
+        let names = self.names()?;
+        if let Some((_, digest)) = names.iter().find(|(known, _)| known == name) {
+            return self.entry(digest, self.dir.join(format!("{PREFIX}{digest}")), &names);
+        }
+        let digits = name.strip_prefix(PREFIX).or(name.strip_prefix("sha256:")).unwrap_or(name);
+        let unknown = || StoreError::Unknown { name: name.to_owned(), dir: self.dir.clone() };
+        if digits.len() < SHORTEST || !is_hex(digits) {
+            return Err(unknown());
+        }
+        let fits = |(path, file): (PathBuf, String)| {
+            let digest = file.strip_prefix(PREFIX)?.to_owned();
+            digest.starts_with(digits).then_some((path, digest))
+        };
+        let mut found: Vec<_> = children(&self.dir)?.into_iter().filter_map(fits).collect();
+        match found.len() {
+            0 => Err(unknown()),
+            1 => {
+                let (path, digest) = found.pop().expect("there is one");
+                self.entry(&digest, path, &names)
+            }
+            _ => {
+                let candidates = found.into_iter().map(|(_, digest)| digest[..12].to_owned()).collect();
+                Err(StoreError::Ambiguous { name: name.to_owned(), candidates })
+            }
+        }
+    }
+
+    fn entry(&self, digest: &str, dir: PathBuf, names: &[(String, String)]) -> Result<Entry, StoreError> {
+        let record = Record::read(&dir)?;
+        let names = names.iter().filter(|(_, of)| of == digest).map(|(name, _)| name.clone()).collect();
+        Ok(Entry { digest: digest.to_owned(), dir, names, record })
+    }
+
+    /// Names, and the digests they stand for.
+    fn names(&self) -> Result<Vec<(String, String)>, StoreError> {
+        let mut names = Vec::new();
+        for (path, name) in children(&self.dir.join(NAMES))? {
+            let target = fs::read_link(&path).map_err(StoreError::at(&path))?;
+            let digest = target.file_name().and_then(|target| target.to_str()?.strip_prefix(PREFIX));
+            if let Some(digest) = digest {
+                names.push((name, digest.to_owned()));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Begins a change. What an interrupted one left is removed, but for downloads, which are worth going on with.
+    pub fn incoming(&self) -> Result<Incoming<'_>, StoreError> {
+        let not_allowed = |source: io::Error| match source.kind() {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                StoreError::NotAllowed { dir: self.dir.clone() }
+            }
+            _ => StoreError::at(&self.dir)(source),
+        };
+        DirBuilder::new().recursive(true).mode(0o755).create(self.dir.join(NAMES)).map_err(not_allowed)?;
+        let lock = File::create(self.dir.join(LOCK)).map_err(not_allowed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => return Err(StoreError::Busy { dir: self.dir.clone() }),
+            Err(fs::TryLockError::Error(source)) => return Err(StoreError::at(&self.dir)(source)),
+        }
+        for (path, name) in children(&self.dir)? {
+            if name.starts_with(INCOMING) {
+                remove(&path)?;
+            }
+        }
+        let dir = self.dir.join(format!("{INCOMING}{}", std::process::id()));
+        DirBuilder::new().mode(0o755).create(&dir).map_err(not_allowed)?;
+        Ok(Incoming { store: self, dir, _lock: lock })
+    }
+
+    /// Whether every file of a model is what its record says; the first that is not is the error.
+    pub fn verify(&self, entry: &Entry, mut progress: impl FnMut(&str, u64)) -> Result<(), StoreError> {
+        for (name, file) in &entry.record.files {
+            let path = entry.dir.join(name);
+            let digest = crate::file_digest(&path).map_err(StoreError::at(&path))?;
+            if digest != file.sha256 {
+                let problem =
+                    format!("its SHA-256 is {digest}, it came with {}; remove the model and get it again", file.sha256);
+                return Err(StoreError::Damaged { path, problem });
+            }
+            progress(name, file.size);
+        }
+        if entry.record.digest() != entry.digest {
+            let problem = format!("its list of files is not the one that {} stands for", entry.digest);
+            return Err(StoreError::Damaged { path: entry.dir.join(RECORD), problem });
+        }
+        Model::open(&entry.dir)?;
+        Ok(())
+    }
+
+    /// Takes a model's names away, then its files. A classifier that uses it finds nothing at its next start.
+    pub fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
+        let incoming = self.incoming()?;
+        for name in &entry.names {
+            let path = self.dir.join(NAMES).join(name);
+            fs::remove_file(&path).map_err(StoreError::at(&path))?;
+        }
+        sync(&self.dir.join(NAMES))?;
+        // Out of sight at once, whatever happens while its files go.
+        let away = incoming.dir.join("removed");
+        fs::rename(&entry.dir, &away).map_err(StoreError::at(&entry.dir))?;
+        sync(&self.dir)?;
+        remove(&away)
+    }
+}
+
+/// What came of an installation.
+#[derive(Debug)]
+pub struct Installed {
+    pub entry: Entry,
+    /// The same content was there before; at most a name is new.
+    pub already: bool,
+}
+
+impl Incoming<'_> {
+    /// Where the files go, flat.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Checks what lies in the directory, and makes it a model of the store under a name.
+    pub fn install(self, name: &str, source: &str) -> Result<Installed, StoreError> {
+        check_name(name)?;
+        let Self { store, dir, .. } = &self;
+        let taken = store.names()?.into_iter().find(|(known, _)| known == name);
+        if let Some((_, digest)) = taken {
+            let other = Record::read(&store.dir.join(format!("{PREFIX}{digest}")))?;
+            if origin(&other.source) != origin(source) {
+                return Err(StoreError::NameTaken { name: name.to_owned(), source_of: other.source });
+            }
+        }
+        let model = Model::open(dir)?;
+        let record = Record::make(&model, source)?;
+        let digest = record.digest();
+        let home = store.dir.join(format!("{PREFIX}{digest}"));
+        let already = home.is_dir();
+        if !already {
+            record.write(dir)?;
+            for (path, _) in children(dir)? {
+                fs::set_permissions(&path, Permissions::from_mode(0o444)).map_err(StoreError::at(&path))?;
+                sync(&path)?;
+            }
+            sync(dir)?;
+            fs::rename(dir, &home).map_err(StoreError::at(&home))?;
+            sync(&store.dir)?;
+        }
+        // The link is made beside the others under a name that nobody looks for, and moved over the old one.
+        let (names, fresh) = (store.dir.join(NAMES), store.dir.join(format!("{INCOMING}name")));
+        remove(&fresh)?;
+        symlink(Path::new("..").join(format!("{PREFIX}{digest}")), &fresh).map_err(StoreError::at(&fresh))?;
+        let link = names.join(name);
+        fs::rename(&fresh, &link).map_err(StoreError::at(&link))?;
+        sync(&names)?;
+        sync(&store.dir)?;
+        let entry = store.find(&digest)?;
+        Ok(Installed { entry, already })
+    }
+}
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        // After an installation it is gone; a failure's remains are removed now, or by the next change.
+        let _ = remove(&self.dir);
+    }
+}
+
+/// Whether this may be a model's name; a digest may not, since it would stand for another model.
+pub fn check_name(name: &str) -> Result<(), StoreError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let digest = name.starts_with(PREFIX) || (name.len() >= SHORTEST && is_hex(name));
+    if first && name.len() <= 100 && name.bytes().all(plain) && !digest {
+        return Ok(());
+    }
+    Err(StoreError::BadName { name: name.to_owned() })
+}
+
+/// `owner/name@revision` without the revision: another revision may take over a name, another repository may not.
+fn origin(source: &str) -> &str {
+    source.split('@').next().unwrap_or(source)
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
+/// What lies in a directory, sorted; nothing where there is no directory.
+fn children(dir: &Path) -> Result<Vec<(PathBuf, String)>, StoreError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(StoreError::at(dir)(error)),
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(StoreError::at(dir))?;
+        if let Ok(name) = entry.file_name().into_string() {
+            found.push((entry.path(), name));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn sync(path: &Path) -> Result<(), StoreError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::at(path))
+}
+
+/// Removes a file, link or directory; one that is not there is no failure.
+fn remove(path: &Path) -> Result<(), StoreError> {
+    let gone = match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match gone {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::at(path)(error)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

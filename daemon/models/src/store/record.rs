@@ -1,0 +1,101 @@
+//! `model.json`: what a model of the store consists of.
+
+use super::StoreError;
+use crate::model::Model;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+pub const RECORD: &str = "model.json";
+const FORMAT: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Record {
+    pub format: u32,
+    /// Where it came from: a directory, or `owner/name@revision`.
+    pub source: String,
+    /// SHA-256 of the weights alone, hex; what manifests of generations name.
+    pub weights: String,
+    /// By name; `model.json` is not among them.
+    pub files: BTreeMap<String, FileRecord>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FileRecord {
+    /// Bytes.
+    pub size: u64,
+    pub sha256: String,
+}
+
+impl Record {
+    /// Reads every file of a recognised model.
+    pub fn make(model: &Model, source: &str) -> Result<Self, StoreError> {
+        let mut files = BTreeMap::new();
+        for (path, name) in super::children(&model.dir)? {
+            if name == RECORD {
+                continue;
+            }
+            let at = StoreError::at(&path);
+            let metadata = fs::symlink_metadata(&path).map_err(&at)?;
+            if !metadata.is_file() {
+                return Err(StoreError::Damaged { path, problem: "only plain files make a model".to_owned() });
+            }
+            let sha256 = crate::file_digest(&path).map_err(&at)?;
+            files.insert(name, FileRecord { size: metadata.len(), sha256 });
+        }
+        let weights = match &model.weights.paths()[..] {
+            [one] if one.parent() == Some(&model.dir) => {
+                let name = one.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                files.get(name).map(|file| file.sha256.clone())
+            }
+            _ => None,
+        };
+        let weights = match weights {
+            Some(digest) => digest,
+            None => model.digest().map_err(StoreError::at(&model.dir))?,
+        };
+        Ok(Self { format: FORMAT, source: source.to_owned(), weights, files })
+    }
+
+    pub fn read(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join(RECORD);
+        let text = fs::read(&path).map_err(StoreError::at(&path))?;
+        let damaged = |problem: String| StoreError::Damaged { path: path.clone(), problem };
+        let record: Self = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+        if record.format != FORMAT {
+            return Err(damaged(format!("format {}; this coft reads {FORMAT}", record.format)));
+        }
+        // A name is joined to a path when the model is verified.
+        match record.files.keys().find(|name| name.contains('/') || name.starts_with('.')) {
+            Some(name) => Err(damaged(format!("{name:?} is no name of a file in it"))),
+            None => Ok(record),
+        }
+    }
+
+    pub(super) fn write(&self, dir: &Path) -> Result<(), StoreError> {
+        let path = dir.join(RECORD);
+        let text = serde_json::to_vec_pretty(self).expect("a record is plain data");
+        let written = File::create(&path).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.write_all(b"\n")
+        });
+        written.map_err(StoreError::at(&path))
+    }
+
+    /// SHA-256, hex, over one line a file: its digest, two spaces, its name; sorted by name. `sha256sum * | sha256sum`
+    /// gives the same over the files in that order.
+    pub fn digest(&self) -> String {
+        let lines = self.files.iter().map(|(name, file)| format!("{}  {name}\n", file.sha256)).collect::<String>();
+        Sha256::digest(lines).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Of all files, bytes.
+    pub fn size(&self) -> u64 {
+        self.files.values().map(|file| file.size).sum()
+    }
+}

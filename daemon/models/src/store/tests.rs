@@ -1,0 +1,111 @@
+use super::*;
+use crate::fixture;
+
+struct Site {
+    _place: tempfile::TempDir,
+    store: Store,
+}
+
+fn site() -> Site {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::at(&place.path().join("models"));
+    Site { _place: place, store }
+}
+
+fn install(store: &Store, name: &str, source: &str) -> Result<Installed, StoreError> {
+    let incoming = store.incoming()?;
+    fixture::hugging_face(incoming.dir());
+    incoming.install(name, source)
+}
+
+#[test]
+fn a_model_lies_under_its_digest_and_is_found_by_name_and_digits() {
+    let Site { store, .. } = &site();
+    assert!(store.list().unwrap().is_empty());
+    let Installed { entry, already } = install(store, "small", "test").unwrap();
+    assert!(!already);
+    assert_eq!(entry.dir.file_name().unwrap().to_str().unwrap(), format!("sha256-{}", entry.digest));
+    assert_eq!(entry.names, ["small"]);
+    for name in ["small", &entry.digest, &entry.digest[..6], &format!("sha256:{}", &entry.digest[..8])] {
+        assert_eq!(store.find(name).unwrap().digest, entry.digest, "{name}");
+    }
+    for name in ["smal", &entry.digest[..5], "ffffff"] {
+        assert!(matches!(store.find(name), Err(StoreError::Unknown { .. })), "{name}");
+    }
+    let weights = entry.dir.join("model.safetensors");
+    assert_eq!(entry.record.weights, crate::file_digest(&weights).unwrap());
+    assert!(fs::metadata(&weights).unwrap().permissions().readonly());
+    store.verify(&entry, |_, _| {}).unwrap();
+}
+
+#[test]
+fn the_same_content_is_kept_once_under_two_names() {
+    let Site { store, .. } = &site();
+    install(store, "first", "here").unwrap();
+    let Installed { entry, already } = install(store, "second", "there").unwrap();
+    assert!(already);
+    assert_eq!(entry.names, ["first", "second"]);
+    assert_eq!(store.list().unwrap().len(), 1);
+    store.remove(&entry).unwrap();
+    assert!(store.list().unwrap().is_empty());
+    let left: Vec<_> = children(store.dir()).unwrap().into_iter().map(|(_, name)| name).collect();
+    assert_eq!(left, [LOCK, NAMES], "nothing is left lying about");
+    assert!(children(&store.dir().join(NAMES)).unwrap().is_empty());
+}
+
+#[test]
+fn a_name_is_not_taken_over_from_another_source() {
+    let Site { store, .. } = &site();
+    install(store, "clip", "a/clip@1").unwrap();
+    install(store, "clip", "a/clip@2").unwrap();
+    let told = install(store, "clip", "b/clip@1").unwrap_err().to_string();
+    assert!(told.contains("a/clip@1") && told.contains("--name"), "{told}");
+}
+
+#[test]
+fn a_name_cannot_be_a_path_or_a_digest() {
+    for name in ["", ".", "..", "a/b", "-x", ".x", "deadbeef", "sha256-0", "a b", &"x".repeat(101)] {
+        assert!(check_name(name).is_err(), "{name:?}");
+    }
+    for name in ["clip-vit-base-patch32", "ViT_B.32", "b16"] {
+        check_name(name).unwrap();
+    }
+}
+
+#[test]
+fn a_changed_file_is_found_out() {
+    let Site { store, .. } = &site();
+    let entry = install(store, "small", "test").unwrap().entry;
+    let path = entry.dir.join("config.json");
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&path, fs::read_to_string(&path).unwrap() + " ").unwrap();
+    let told = store.verify(&entry, |_, _| {}).unwrap_err().to_string();
+    assert!(told.contains("config.json") && told.contains("get it again"), "{told}");
+}
+
+#[test]
+fn what_is_no_model_leaves_nothing_behind() {
+    let Site { store, .. } = &site();
+    let incoming = store.incoming().unwrap();
+    fixture::hugging_face(incoming.dir());
+    fs::remove_file(incoming.dir().join("model.safetensors")).unwrap();
+    assert!(matches!(incoming.install("x", "test"), Err(StoreError::Model(ModelError::Incomplete { .. }))));
+    assert!(store.list().unwrap().is_empty());
+    assert!(children(store.dir()).unwrap().iter().all(|(_, name)| !name.starts_with(INCOMING)));
+}
+
+#[test]
+fn an_interrupted_change_is_cleared_by_the_next() {
+    let Site { store, .. } = &site();
+    let incoming = store.incoming().unwrap();
+    fixture::hugging_face(incoming.dir());
+    let abandoned = incoming.dir().to_owned();
+    let second = store.incoming();
+    assert!(matches!(second, Err(StoreError::Busy { .. })), "one at a time");
+    std::mem::forget(incoming); // as a power cut would
+    // The lock went with its process; this one stands for the next.
+    fs::remove_file(store.dir().join(LOCK)).unwrap();
+    install(store, "small", "test").unwrap();
+    assert!(!abandoned.exists());
+    assert_eq!(store.list().unwrap().len(), 1);
+}

@@ -1,0 +1,221 @@
+//! Tensors where they lie: mapped files, and for each name a place in one of them.
+//!
+//! A place may be narrowed and transposed without touching a byte, which is how other layouts turn into the one that is
+//! used. The files are mapped read-only and are expected not to change meanwhile, like any model that is in use.
+
+use crate::pickle::{self, PickleError};
+use memmap2::{Mmap, UncheckedAdvice};
+use safetensors::{Dtype, SafeTensors};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Type of a tensor's elements, little-endian.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    F32,
+    F16,
+    BF16,
+    /// Anything else: named by errors, and never a weight.
+    Other(&'static str),
+}
+
+impl Element {
+    pub fn bytes(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::F16 | Element::BF16 => 2,
+            Element::Other(_) => 1,
+        }
+    }
+}
+
+/// One tensor: where it lies and how to step through it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The tensor's name in its file.
+    pub name: String,
+    pub(crate) file: usize,
+    /// Of the first element in the file, bytes.
+    pub(crate) offset: usize,
+    pub element: Element,
+    pub shape: Vec<usize>,
+    /// Elements from one index to the next, for each dimension.
+    pub strides: Vec<usize>,
+}
+
+impl Place {
+    /// Row-major strides.
+    pub(crate) fn dense(shape: &[usize]) -> Vec<usize> {
+        let mut strides = vec![1; shape.len()];
+        for i in (1..shape.len()).rev() {
+            strides[i - 1] = strides[i] * shape[i];
+        }
+        strides
+    }
+
+    /// Elements from the first to the last, both included.
+    pub fn span(&self) -> usize {
+        if self.shape.contains(&0) {
+            return 0;
+        }
+        1 + self.shape.iter().zip(&self.strides).map(|(n, stride)| (n - 1) * stride).sum::<usize>()
+    }
+
+    /// Rows `first..first + rows` of the first dimension.
+    pub(crate) fn rows(&self, first: usize, rows: usize) -> Self {
+        let mut part = self.clone();
+        part.offset += first * self.strides[0] * self.element.bytes();
+        part.shape[0] = rows;
+        part
+    }
+
+    pub(crate) fn transposed(&self) -> Self {
+        let mut turned = self.clone();
+        turned.shape.reverse();
+        turned.strides.reverse();
+        turned
+    }
+}
+
+#[derive(Debug, Error)]
+pub enum WeightsError {
+    #[error("{}: {source}", path.display())]
+    Read { path: PathBuf, source: io::Error },
+    #[error("{}: {source}", path.display())]
+    Safetensors { path: PathBuf, source: safetensors::SafeTensorError },
+    #[error("{}: {source}", path.display())]
+    Pickle { path: PathBuf, source: PickleError },
+    #[error("{}: {problem}", path.display())]
+    Index { path: PathBuf, problem: String },
+}
+
+/// Mapped files and the tensors in them.
+#[derive(Debug, Default)]
+pub struct Weights {
+    files: Vec<Mapped>,
+    tensors: BTreeMap<String, Place>,
+}
+
+#[derive(Debug)]
+struct Mapped {
+    path: PathBuf,
+    map: Mmap,
+}
+
+impl Weights {
+    /// A `.safetensors` file, or PyTorch's archive by any other name.
+    pub fn open(path: &Path) -> Result<Self, WeightsError> {
+        let mut weights = Self::default();
+        weights.add(path)?;
+        Ok(weights)
+    }
+
+    /// The shards that an index (`*.index.json`) lists. Each tensor has to be in the shard where the index sees it.
+    pub fn open_shards(index: &Path) -> Result<Self, WeightsError> {
+        let fault = |problem: String| WeightsError::Index { path: index.to_owned(), problem };
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let text = std::fs::read(index).map_err(|source| WeightsError::Read { path: index.to_owned(), source })?;
+        let Index { weight_map } = serde_json::from_slice(&text).map_err(|error| fault(error.to_string()))?;
+        let mut shards: Vec<&String> = weight_map.values().collect();
+        shards.sort();
+        shards.dedup();
+        let mut weights = Self::default();
+        for shard in &shards {
+            if Path::new(shard).components().count() != 1 || shard.starts_with('.') {
+                return Err(fault(format!("shard {shard:?} is not the name of a file beside it")));
+            }
+            weights.add(&index.with_file_name(shard))?;
+        }
+        for (name, shard) in &weight_map {
+            let found = weights.tensors.get(name).map(|place| &weights.files[place.file].path);
+            if found.and_then(|path| path.file_name()).is_none_or(|file| file != shard.as_str()) {
+                return Err(fault(format!("tensor {name} is not in {shard}, where the index says it is")));
+            }
+        }
+        Ok(weights)
+    }
+
+    fn add(&mut self, path: &Path) -> Result<(), WeightsError> {
+        let read = |source| WeightsError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(read)?;
+        // SAFETY: the map is only ever read, and models do not change while they are in use (see the module's comment).
+        let map = unsafe { Mmap::map(&file) }.map_err(read)?;
+        let number = self.files.len();
+        let places = if path.extension().is_some_and(|extension| extension == "safetensors") {
+            safetensors(&map, number).map_err(|source| WeightsError::Safetensors { path: path.to_owned(), source })?
+        } else {
+            pickle::tensors(&map, number).map_err(|source| WeightsError::Pickle { path: path.to_owned(), source })?
+        };
+        for place in places {
+            if let Some(other) = self.tensors.get(&place.name) {
+                let other = self.files[other.file].path.display();
+                let problem = format!("tensor {} is in {other} too", place.name);
+                return Err(WeightsError::Index { path: path.to_owned(), problem });
+            }
+            self.tensors.insert(place.name.clone(), place);
+        }
+        self.files.push(Mapped { path: path.to_owned(), map });
+        Ok(())
+    }
+
+    /// The files, in the order in which they are digested.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.files.iter().map(|file| file.path.clone()).collect()
+    }
+
+    pub fn path(&self, place: &Place) -> &Path {
+        &self.files[place.file].path
+    }
+
+    pub fn get(&self, name: &str) -> Option<&Place> {
+        self.tensors.get(name)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Place)> {
+        self.tensors.iter().map(|(name, place)| (name.as_str(), place))
+    }
+
+    /// The same files with other names for the tensors.
+    pub(crate) fn renamed(self, tensors: BTreeMap<String, Place>) -> Self {
+        Self { tensors, ..self }
+    }
+
+    /// The bytes from a tensor's first element to its last, handed to `read`; their pages are given back afterwards.
+    pub fn with_bytes<T>(&self, place: &Place, read: impl FnOnce(&[u8]) -> T) -> T {
+        let map = &self.files[place.file].map;
+        let length = place.span() * place.element.bytes();
+        let value = read(&map[place.offset..place.offset + length]);
+        // SAFETY: the mapping is read-only and of a file, so a page that is given back is read again when it is needed.
+        // Without this, what has been copied would stay resident twice. Failing to is no reason to fail.
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, place.offset, length) };
+        value
+    }
+}
+
+fn safetensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, safetensors::SafeTensorError> {
+    let (header, metadata) = SafeTensors::read_metadata(bytes)?;
+    let data = header + 8; // behind the header's length
+    let place = |(name, info): (String, &safetensors::tensor::TensorInfo)| Place {
+        name,
+        file,
+        offset: data + info.data_offsets.0,
+        element: match info.dtype {
+            Dtype::F32 => Element::F32,
+            Dtype::F16 => Element::F16,
+            Dtype::BF16 => Element::BF16,
+            Dtype::F64 => Element::Other("F64"),
+            Dtype::I64 => Element::Other("I64"),
+            Dtype::I32 => Element::Other("I32"),
+            _ => Element::Other("neither F32, F16 nor BF16"),
+        },
+        strides: Place::dense(&info.shape),
+        shape: info.shape.clone(),
+    };
+    Ok(metadata.tensors().into_iter().map(place).collect())
+}

@@ -1,0 +1,121 @@
+"""A CLIP of full size with random weights as `transformers` or `open_clip` makes and saves it, and its features.
+
+Run:  python clip_features.py CASE DIR
+
+Leaves the model in DIR, and in DIR/expected.safetensors: `pixels` [B, 3, S, S], `ids` [T, L] ending in the end token,
+`image` [B, D] and `text` [T, D], the features as the other program computes them, not normalised. Cases are
+LIBRARY:MODEL:FORMAT, as in CASES below.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import torch
+from safetensors.torch import save_file
+
+END = 49407
+# Hidden sizes and layers of the towers that both libraries call so.
+SIZES = {
+    "ViT-B-32": dict(vision=(768, 12, 12, 32, 224), text=(512, 8, 12), embed=512),
+    "ViT-B-16": dict(vision=(768, 12, 12, 16, 224), text=(512, 8, 12), embed=512),
+    "ViT-L-14": dict(vision=(1024, 16, 24, 14, 224), text=(768, 12, 12), embed=768),
+}
+
+
+def unlike_the_start(model):
+    """Biases that are not nought and norms that are not one: fresh weights would hide what is mixed up or left out."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if parameter.ndim == 1 and "class_embedding" not in name:
+                parameter += 0.05 * torch.randn_like(parameter)
+
+
+def transformers_model(name):
+    from transformers import CLIPConfig, CLIPModel
+
+    size = SIZES[name]
+    width, heads, layers, patch, side = size["vision"]
+    text_width, text_heads, text_layers = size["text"]
+    return CLIPModel(
+        CLIPConfig(
+            projection_dim=size["embed"],
+            vision_config=dict(
+                hidden_size=width, intermediate_size=4 * width, num_attention_heads=heads, num_hidden_layers=layers,
+                patch_size=patch, image_size=side, projection_dim=size["embed"],
+            ),
+            text_config=dict(
+                hidden_size=text_width, intermediate_size=4 * text_width, num_attention_heads=text_heads,
+                num_hidden_layers=text_layers, projection_dim=size["embed"], eos_token_id=END,
+            ),
+        )
+    )
+
+
+def save_transformers(model, form, folder):
+    if form == "bin":
+        model.config.save_pretrained(folder)
+        torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    else:
+        model.save_pretrained(folder, max_shard_size="150MB" if form == "shards" else "50GB")
+    side = model.config.vision_config.image_size
+    preprocessing = dict(size=dict(shortest_edge=side), crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+
+
+def save_open_clip(model, name, form, folder):
+    import open_clip
+
+    if form == "torchscript":
+        # OpenAI's archives are compiled modules with these very names, in half precision.
+        torch.jit.script(model).save(str(folder / "model.pt"))
+        return
+    config = open_clip.get_model_config(name)
+    preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3, interpolation="bicubic", resize_mode="shortest")
+    text = json.dumps(dict(model_cfg=config, preprocess_cfg=preprocess))
+    (folder / "open_clip_config.json").write_text(text)
+    if form == "bin":
+        torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    else:
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
+
+
+def main():
+    case, folder = sys.argv[1], Path(sys.argv[2])
+    library, name, form = case.split(":")
+    torch.manual_seed(7)
+    plain = name.removesuffix("-quickgelu")
+    side = SIZES[plain]["vision"][4] if plain in SIZES else 224
+    pixels = torch.randn(2 if plain != "ViT-L-14" else 1, 3, side, side)
+    words = [[320, 1125, 539, 320, 2368], [320, 1125, 539, 530, 518, 6267, 1704, 269], [9]]
+    ids = torch.zeros(len(words), 12, dtype=torch.long)
+    for row, text in zip(ids, words):
+        row[: len(text) + 2] = torch.tensor([49406, *text, END])
+    if library == "transformers":
+        model = transformers_model(name).eval()
+    else:
+        import open_clip
+
+        model = open_clip.create_model(name).eval()
+    unlike_the_start(model)
+    expected = dict(pixels=pixels, ids=ids)
+    with torch.no_grad():
+        if library == "transformers":
+            image = model.get_image_features(pixel_values=pixels)
+            text = model.get_text_features(input_ids=ids, attention_mask=None)
+            # Later versions answer with the pooled features among others.
+            expected["image"] = getattr(image, "pooler_output", image)
+            expected["text"] = getattr(text, "pooler_output", text)
+            save_transformers(model, form, folder)
+        else:
+            window = torch.nn.functional.pad(ids, (0, 77 - ids.shape[1]))
+            expected["image"], expected["text"] = model.encode_image(pixels), model.encode_text(window)
+            save_open_clip(model, name, form, folder)
+    save_file({k: v.contiguous() for k, v in expected.items()}, folder / "expected.safetensors")
+
+
+if __name__ == "__main__":
+    main()
