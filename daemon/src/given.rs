@@ -108,7 +108,7 @@ mod tests {
         refused("path,class\na.png,nut\nb.png,gear\n", "line 3: there is no class \"gear\"");
         refused("path,class\nlost.png,nut\n", "line 2: DIR/lost.png cannot be read");
         refused("path,class\na.png,nut\ncopy.png,hex bolt\n", "line 3: DIR/copy.png is the image of line 2");
-        refused("path,class\na.png\n", "line 2");
+        refused("path,class\na.png\n", "line: 2");
         refused("file,class\na.png,nut\n", "missing field `path`");
     }
 }

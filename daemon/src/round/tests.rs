@@ -94,9 +94,9 @@ async fn a_killed_trainer_is_explained() {
 
 #[tokio::test]
 async fn another_protocol_is_refused() {
-    let other = HELLO.replace("\"protocol\":1", "\"protocol\":9");
+    let other = HELLO.replace(&format!("\"protocol\":{PROTOCOL}"), "\"protocol\":99");
     let (_, outcome) = run(&format!("{other}\nsleep 60")).await;
-    assert!(message(outcome).contains("it speaks version 9, this is 1"));
+    assert!(message(outcome).contains(&format!("it speaks version 99, this is {PROTOCOL}")));
     let (_, outcome) = run("echo hello >&3\nsleep 60").await;
     assert!(message(outcome).contains("protocol"));
 }

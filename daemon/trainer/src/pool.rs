@@ -118,6 +118,17 @@ impl<'a> Pool<'a> {
         })
     }
 
+    /// The images as training crops them, without mirroring: each a random part of at least `scale` of its area, the same at
+    /// every call. → [B, 3, S, S]
+    pub fn cropped(&self, positions: &[usize], scale: f64) -> Tensor {
+        self.filled(positions.len(), |i, out| {
+            let image = &self.images[positions[i]];
+            let draws = random::stream(positions[i] as u64, "crop").random();
+            let window = random_resized_crop(image.width(), image.height(), scale, draws);
+            self.preprocess.augmented(image, window, false, out);
+        })
+    }
+
     /// The images of [`Pool::batch`], left and right exchanged. → [B, 3, S, S]
     pub fn mirrored(&self, positions: &[usize]) -> Tensor {
         self.batch(positions).flip([3])

@@ -46,6 +46,21 @@ fn a_killed_daemon_serves_again_and_its_trainer_ends() {
     let status = site.status().unwrap();
     assert_eq!((&status["images"], &status["active_generation"]), (&Value::from(30), &Value::from(1)));
     assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1);
+
+    // The next round takes up the work; one that is cancelled leaves nothing to take up.
+    let continued = || site.log().matches("an interrupted round is continued").count();
+    assert_eq!(continued(), 0);
+    let (number, _) = training(&site);
+    assert_eq!(continued(), 1, "{}", site.log());
+    let cancel = |number: u64| {
+        site.json(&["round", "cancel"]).unwrap();
+        assert_eq!(ended(&site, number)["state"], "cancelled");
+    };
+    cancel(number);
+    assert!(!site.state_dir().join("journal").exists());
+    let (number, _) = training(&site);
+    cancel(number);
+    assert_eq!(continued(), 1, "{}", site.log());
 }
 
 /// The daemon dies at several instants after the candidate has appeared; the store's own tests try every step.
