@@ -11,6 +11,42 @@ use serde::{Deserialize, Serialize};
 pub struct Settings {
     pub phase1: Phase1,
     pub phase2: Phase2,
+    /// Which of the round's models is deployed. `chosen` [choice], see docs/decisions/0005.
+    pub deploy: Deploy,
+}
+
+/// A model that a round leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Deploy {
+    /// The one that the rule finds best; nothing where that is zero-shot.
+    #[default]
+    Chosen,
+    /// Phase I of a model: prompts over the pretrained weights.
+    Phase1Model1,
+    Phase1Model2,
+    /// Phase II of a model.
+    Model1,
+    Model2,
+    /// The mean of both models' weights.
+    Average,
+    /// That mean, half way back to the pretrained weights (WiSE-FT).
+    AverageHalf,
+}
+
+impl Deploy {
+    /// The candidate's name in the report; none where the rule chooses.
+    pub fn candidate(self) -> Option<&'static str> {
+        match self {
+            Deploy::Chosen => None,
+            Deploy::Phase1Model1 => Some("phase1-model1"),
+            Deploy::Phase1Model2 => Some("phase1-model2"),
+            Deploy::Model1 => Some("model1"),
+            Deploy::Model2 => Some("model2"),
+            Deploy::Average => Some("average"),
+            Deploy::AverageHalf => Some("average-half"),
+        }
+    }
 }
 
 /// SGD with momentum and a cosine schedule to zero.
@@ -207,7 +243,7 @@ impl Default for Phase2 {
 impl Settings {
     /// The first setting that is out of its range: its key, and what it has to be.
     pub fn fault(&self) -> Option<(String, &'static str)> {
-        let Self { phase1, phase2 } = self;
+        let Self { phase1, phase2, .. } = self;
         let contrast = &phase2.contrast;
         let positive = |value: f64| value > 0.0 && value.is_finite();
         let share = |value: f64| value > 0.0 && value <= 1.0;

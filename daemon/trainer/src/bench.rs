@@ -93,7 +93,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mut phase = |name: &str, images: &[usize]| {
         let mut journal = Journal::at(&dir.path().join(name), b"bench", Device::Cpu)?;
-        bench.phase(args.phase, images, &mut Desk { reporter: &mut reporter, journal: &mut journal })
+        bench.phase(args.phase, images, &mut Desk { reporter: &mut reporter, journal: &mut journal, memory: None })
     };
     phase("warm-up", &warm_up)?;
     let resident = status_bytes("VmRSS")?;

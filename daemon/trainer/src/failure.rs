@@ -21,6 +21,11 @@ pub enum Failure {
     Pool(#[from] PoolError),
     #[error("template on line {line}: {cause}")]
     Template { line: usize, cause: CheckpointError },
+    #[error(
+        "the round needs {} of memory even with one image at a time; {} are free",
+        bytesize::ByteSize(*needed), bytesize::ByteSize(*available)
+    )]
+    Memory { needed: u64, available: u64 },
     #[error("no image was predicted as any class")]
     NoSeeds,
     #[error("the loss is not finite in stage {}, step {step}", stage.as_str())]
@@ -64,6 +69,7 @@ impl Failure {
             Failure::Pool(_) => FailureKind::BadImages,
             Failure::NoSeeds => FailureKind::NoSeeds,
             Failure::NonFinite { .. } => FailureKind::NonFinite,
+            Failure::Memory { .. } => FailureKind::OutOfMemory,
             Failure::Write { cause, .. } if cause.kind() == io::ErrorKind::StorageFull => FailureKind::DiskFull,
             Failure::Stop(Stop::Cancelled) => FailureKind::Cancelled,
             Failure::Panic(why) if is_out_of_memory(why) => FailureKind::OutOfMemory,
@@ -81,7 +87,7 @@ impl Failure {
             FailureKind::BadImages => "the cached pixels are damaged; remove the pixels directory, it is made again",
             FailureKind::NoSeeds => "check that the class names describe what the images show",
             FailureKind::NonFinite => "lower the learning rate of that phase",
-            FailureKind::OutOfMemory => "lower the batch size of the phases, or free memory",
+            FailureKind::OutOfMemory => "free memory, or take a smaller model; a batch is computed in parts by itself",
             FailureKind::DiskFull => "free disk space and start the round again; the active generation is untouched",
             FailureKind::Cancelled => "start it again when it suits",
             FailureKind::Internal => "see the journal for the trainer's own messages",

@@ -7,6 +7,7 @@
 
 use crate::failure::Failure;
 use crate::journal::Journal;
+use crate::memory::Estimate;
 use crate::pool::{Batch, Pool, Visits};
 use crate::progress::Reporter;
 use crate::sgd::Sgd;
@@ -56,6 +57,8 @@ pub struct Plan<'a> {
 pub struct Desk<'a> {
     pub reporter: &'a mut Reporter,
     pub journal: &'a mut Journal,
+    /// What a training may need; absent where nothing is known of the device's memory.
+    pub memory: Option<(Estimate, u64)>,
 }
 
 /// Trains what `make` makes; `make` must give the same each time.
@@ -128,7 +131,10 @@ fn run(
         objective.restore(state.filter_map(|(name, t)| Some((name.strip_prefix(STATE)?.to_owned(), t))).collect());
         desk.reporter.advance(u64::from(first) * visits.size() as u64, None)?;
     }
-    let mut parts = 1;
+    let mut parts = match desk.memory {
+        Some((estimate, available)) => estimate.parts(visits.size(), available)?,
+        None => 1,
+    };
     pool.train(visits, first..steps, |batch| {
         let (losses, gradients) = loop {
             match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, parts))) {

@@ -79,7 +79,7 @@ impl OwnDesk {
     }
 
     pub fn borrow(&mut self) -> Desk<'_> {
-        Desk { reporter: &mut self.reporter, journal: &mut self.journal }
+        Desk { reporter: &mut self.reporter, journal: &mut self.journal, memory: None }
     }
 }
 

@@ -16,6 +16,7 @@ mod fit;
 mod fixture;
 mod journal;
 mod loss;
+mod memory;
 mod model;
 #[cfg(test)]
 mod parity;
@@ -30,6 +31,7 @@ mod round;
 mod sgd;
 
 use clap::{Parser, Subcommand};
+use coft_core::settings::Deploy;
 use coft_core::spec::{Method, PROTOCOL, RoundSpec};
 use failure::Failure;
 use progress::{Reporter, Stop};
@@ -127,6 +129,10 @@ fn read(path: &Path) -> Result<RoundSpec, Failure> {
     }
     if spec.method == Method::Upl && spec.student_dir.is_some() {
         return Err(fault("prompt tuning alone has no student".to_owned()));
+    }
+    let of_phase_1 = matches!(spec.settings.deploy, Deploy::Phase1Model1 | Deploy::Phase1Model2);
+    if of_phase_1 && spec.student_dir.is_some() {
+        return Err(fault("settings.deploy asks for a model of Phase I, which a student does not have".to_owned()));
     }
     if spec.classes.len() < 2 {
         return Err(fault("fewer than 2 classes; every image would get the same answer".to_owned()));

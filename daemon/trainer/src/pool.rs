@@ -98,6 +98,11 @@ impl<'a> Pool<'a> {
         self.images.len()
     }
 
+    /// Memory of all pixels, bytes.
+    pub fn bytes(&self) -> u64 {
+        self.images.iter().map(|image| image.as_raw().len() as u64).sum()
+    }
+
     /// Every position.
     pub fn everything(&self) -> Vec<usize> {
         (0..self.len()).collect()

@@ -9,6 +9,7 @@ use crate::export::candidate;
 use crate::failure::Failure;
 use crate::fit::Desk;
 use crate::journal::Journal;
+use crate::memory::{self, Estimate};
 use crate::model::Model;
 use crate::phase1::{self, Seeds};
 use crate::phase2::Clean;
@@ -85,7 +86,11 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         && choice::mirrors(&Model::zero_shot(&teacher, &text), &pool, reporter)?;
     let material =
         Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
-    let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal })?;
+    let contrast = spec.method == Method::CoftPlus;
+    let visual_tokens = u64::from(spec.settings.phase1.visual_tokens);
+    let estimate = Estimate::new(&teacher, material.student.checkpoint, &pool, contrast, visual_tokens);
+    let memory = memory::available(device).map(|available| (estimate, available));
+    let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal, memory })?;
 
     reporter.begin(Stage::Export, 1)?;
     let Student { checkpoint, pool, .. } = material.student;
@@ -148,7 +153,8 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
         choice::classes(&found.plain, classes)
     };
     let signs = choice::signs(&answered, classes);
-    let deployed = choice::choose(&signs).to_owned();
+    let asked = material.spec.settings.deploy.candidate();
+    let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
     let adaptation = Adaptation {
         clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
@@ -368,6 +374,18 @@ mod tests {
         done(&spec);
         let names: Vec<String> = report(&spec).adaptation.unwrap().candidates.into_iter().map(|c| c.name).collect();
         assert!(names.iter().all(|name| !name.starts_with("phase1")), "{names:?}");
+    }
+
+    #[test]
+    fn every_model_of_a_round_can_be_deployed() {
+        let asked = ["phase1-model1", "phase1-model2", "model1", "model2", "average", "average-half"];
+        for name in asked {
+            let bench = Bench::new(1);
+            let mut spec = bench.spec(Method::Coft);
+            spec.settings.deploy = serde_json::from_value(name.into()).unwrap();
+            done(&spec);
+            assert_eq!(report(&spec).adaptation.unwrap().deployed, name);
+        }
     }
 
     #[test]

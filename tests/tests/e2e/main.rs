@@ -20,6 +20,9 @@ const QUICK: &str = r#"
 [schedule]
 automatic = false
 
+[settings]
+# So little is learnt that the rule would keep zero-shot.
+deploy = "average"
 [settings.phase1]
 seeds-per-class = 2
 [settings.phase1.sgd]
