@@ -90,6 +90,31 @@ fn a_damaged_model_is_told_from_a_sound_one() {
 }
 
 #[test]
+fn a_model_with_a_broken_tokeniser_is_neither_imported_nor_pulled() {
+    let site = Site::new();
+    let dir = site.place.path().join("broken");
+    fs::create_dir(&dir).unwrap();
+    for entry in fs::read_dir(DEMO).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+    let tokenizer = dir.join("tokenizer.json");
+    let whole = fs::read(&tokenizer).unwrap();
+    for content in [&whole[..whole.len() / 2], b"{}".as_slice()] {
+        fs::write(&tokenizer, content).unwrap();
+        let dir = dir.to_str().unwrap();
+        let hub = Hub::of(dir, Fault::None);
+        for told in [site.failure(None, &["import", dir]), site.failure(Some(&hub), &["pull", "parts/clip"])] {
+            assert!(told.contains("tokenizer.json: "), "{told}");
+        }
+        assert_eq!(site.models(), 0);
+    }
+    fs::remove_file(&tokenizer).unwrap();
+    let told = site.failure(None, &["import", dir.to_str().unwrap()]);
+    assert!(told.contains("no tokeniser: tokenizer.json is needed"), "{told}");
+}
+
+#[test]
 fn a_model_is_pulled_by_its_digests() {
     let (site, hub) = (Site::new(), Hub::of(DEMO, Fault::None));
     let model = site.json(Some(&hub), &["pull", "parts/clip"]);

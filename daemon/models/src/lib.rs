@@ -13,6 +13,7 @@ mod model;
 mod pickle;
 mod shape;
 pub mod store;
+pub mod tokenizer;
 mod weights;
 
 pub use digest::{digest, file_digest};

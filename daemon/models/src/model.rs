@@ -3,6 +3,7 @@
 use crate::config::ClipConfig;
 use crate::layout::{self, Layout};
 use crate::shape::{self, ShapeError};
+use crate::tokenizer::{TokenizerError, TokenizerFiles};
 use crate::weights::{Weights, WeightsError};
 use serde_json::Value;
 use std::io;
@@ -23,6 +24,8 @@ pub enum ModelError {
     Weights(#[from] WeightsError),
     #[error("{}: {source}", path.display())]
     Shape { path: PathBuf, source: ShapeError },
+    #[error(transparent)]
+    Tokenizer(#[from] TokenizerError),
     #[error(transparent)]
     Preprocess(#[from] coft_vision::PreprocessError),
 }
@@ -52,6 +55,14 @@ impl Model {
         shape::check(&weights, &config, source).map_err(|source| ModelError::Shape { path: at, source })?;
         let preprocessing = found.preprocessing(&config)?;
         Ok(Self { dir: dir.to_owned(), layout: found.layout, config, preprocessing, weights })
+    }
+
+    /// Whether texts and images can be prepared for it: its tokeniser's files fit together and its vocabulary, and its
+    /// preprocessing is one that coft can do.
+    pub fn check(&self) -> Result<(), ModelError> {
+        TokenizerFiles::find(&self.dir)?.check(self.config.text_config.vocab_size)?;
+        coft_vision::Preprocess::from_json(&self.preprocessing)?;
+        Ok(())
     }
 
     /// SHA-256 of the weights, hex: of their file's bytes, or of the shards' one behind the other. Reads all of them.

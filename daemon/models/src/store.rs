@@ -205,8 +205,7 @@ impl Store {
             let problem = format!("its list of files is not the one that {} stands for", entry.digest);
             return Err(StoreError::Damaged { path: entry.dir.join(RECORD), problem });
         }
-        Model::open(&entry.dir)?;
-        Ok(())
+        Ok(Model::open(&entry.dir)?.check()?)
     }
 
     /// Takes a model's names away, then its files. A classifier that uses it finds nothing at its next start.
@@ -251,6 +250,7 @@ impl Incoming<'_> {
             }
         }
         let model = Model::open(dir)?;
+        model.check()?;
         let record = Record::make(&model, source)?;
         let digest = record.digest();
         let home = store.dir.join(format!("{PREFIX}{digest}"));

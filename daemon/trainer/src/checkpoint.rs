@@ -156,18 +156,24 @@ fn tensor(place: &Place, bytes: &[u8], device: Device) -> Tensor {
 mod tests {
     use super::*;
     use crate::fixture;
-    use safetensors::Dtype;
+    use half::{bf16, f16};
+    use safetensors::tensor::TensorView;
+    use safetensors::{Dtype, SafeTensors};
     use std::fs;
 
     /// The embedded model with one of its files replaced.
-    fn fault(file: &str, content: &[u8]) -> String {
+    fn with(file: &str, content: &[u8]) -> Result<Checkpoint, CheckpointError> {
         let dir = tempfile::tempdir().unwrap();
         for entry in fs::read_dir(fixture::model_dir()).unwrap() {
             let path = entry.unwrap().path();
             fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
         }
         fs::write(dir.path().join(file), content).unwrap();
-        Checkpoint::load(dir.path(), Device::Cpu).unwrap_err().to_string()
+        Checkpoint::load(dir.path(), Device::Cpu)
+    }
+
+    fn fault(file: &str, content: &[u8]) -> String {
+        with(file, content).unwrap_err().to_string()
     }
 
     #[test]
@@ -186,9 +192,47 @@ mod tests {
     #[test]
     fn weights_of_another_element_type_are_named() {
         let numbers = 1i32.to_le_bytes();
-        let view = safetensors::tensor::TensorView::new(Dtype::I32, vec![1], &numbers).unwrap();
+        let view = TensorView::new(Dtype::I32, vec![1], &numbers).unwrap();
         let told = fault("model.safetensors", &safetensors::serialize([("logit_scale", view)], None).unwrap());
         assert!(told.contains("logit_scale") && told.contains("I32"), "{told}");
+    }
+
+    #[test]
+    fn weights_are_read_in_every_element_type() {
+        let stored = fs::read(fixture::model_dir().join("model.safetensors")).unwrap();
+        let stored = SafeTensors::deserialize(&stored).unwrap().tensors();
+        // The embedded weights are halves; the factor takes each between two of them, to either side of the middle.
+        let original = |bytes: &[u8]| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32() * 1.0003;
+        type Element = (Dtype, fn(f32) -> Vec<u8>, fn(f32) -> f32);
+        let elements: [Element; 3] = [
+            (Dtype::F32, |x| x.to_le_bytes().to_vec(), |x| x),
+            (Dtype::F16, |x| f16::from_f32(x).to_le_bytes().to_vec(), |x| f16::from_f32(x).to_f32()),
+            (Dtype::BF16, |x| bf16::from_f32(x).to_le_bytes().to_vec(), |x| bf16::from_f32(x).to_f32()),
+        ];
+        for (dtype, bytes, rounded) in elements {
+            let (mut parts, mut expected) = (Vec::new(), Vec::new());
+            let (mut moved, mut all) = (0, 0);
+            for (name, view) in &stored {
+                assert_eq!(view.dtype(), Dtype::F16, "{name}");
+                let numbers: Vec<f32> = view.data().chunks(2).map(original).collect();
+                moved += numbers.iter().filter(|&&x| rounded(x) != x).count();
+                all += numbers.len();
+                parts.push((name, view.shape(), numbers.iter().flat_map(|&x| bytes(x)).collect::<Vec<u8>>()));
+                expected.push((name, view.shape(), numbers.into_iter().map(rounded).collect::<Vec<f32>>()));
+            }
+            assert!(dtype == Dtype::F32 && moved == 0 || dtype != Dtype::F32 && 2 * moved > all, "{dtype:?}: {moved}");
+            let views =
+                parts.iter().map(|(name, shape, bytes)| (name, TensorView::new(dtype, shape.to_vec(), bytes).unwrap()));
+            let loaded = with("model.safetensors", &safetensors::serialize(views, None).unwrap()).unwrap();
+            assert_eq!(loaded.tensors.names().count(), expected.len());
+            for (name, shape, expected) in expected {
+                let shape: Vec<i64> = shape.iter().map(|&n| n as i64).collect();
+                let tensor = loaded.tensors.get(name, &shape).unwrap();
+                assert_eq!(tensor.kind(), Kind::Float, "{name}");
+                let found = Vec::<f32>::try_from(tensor.reshape([-1])).unwrap();
+                assert!(found == expected, "{dtype:?}: {name}");
+            }
+        }
     }
 
     #[test]

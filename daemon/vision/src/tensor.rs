@@ -20,7 +20,8 @@ impl Preprocess {
         3 * self.crop as usize * self.crop as usize
     }
 
-    /// The centre window of a canonical image, crop × crop px; odd margins leave the spare pixel right and below.
+    /// The centre window of a canonical image, crop × crop px; odd margins leave the spare pixel right and below, as
+    /// `transformers` does it (torchvision leaves it left and above where that makes the offset even).
     pub fn centre(&self, width: u32, height: u32) -> Window {
         let crop = self.crop;
         assert!(width >= crop && height >= crop, "{width}×{height} px is no canonical image of crop {crop}");

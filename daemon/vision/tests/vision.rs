@@ -2,5 +2,7 @@
 
 #[path = "vision/golden.rs"]
 mod golden;
+#[path = "vision/peers.rs"]
+mod peers;
 #[path = "vision/refusals.rs"]
 mod refusals;

@@ -16,7 +16,7 @@ pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> R
         None => dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
     check_name(&name)?;
-    Model::open(&dir).map_err(StoreError::from)?; // before gigabytes are copied
+    Model::open(&dir).and_then(|model| model.check()).map_err(StoreError::from)?; // before gigabytes are copied
     let incoming = store.incoming()?;
     for entry in fs::read_dir(&dir).map_err(StoreError::at(&dir))? {
         let path = entry.map_err(StoreError::at(&dir))?.path();

@@ -95,6 +95,19 @@ fn what_is_no_model_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_model_whose_texts_or_images_cannot_be_prepared_is_refused() {
+    for (file, content) in [("tokenizer.json", "{}"), ("preprocessor_config.json", r#"{"size": 8}"#)] {
+        let Site { store, .. } = &site();
+        let incoming = store.incoming().unwrap();
+        fixture::hugging_face(incoming.dir());
+        fs::write(incoming.dir().join(file), content).unwrap();
+        let told = incoming.install("x", "test").unwrap_err().to_string();
+        assert!(told.contains(file), "{told}");
+        assert!(store.list().unwrap().is_empty());
+    }
+}
+
+#[test]
 fn an_interrupted_change_is_cleared_by_the_next() {
     let Site { store, .. } = &site();
     let incoming = store.incoming().unwrap();

@@ -7,15 +7,22 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-/// Runs `tests/peers/clip_features.py`; none where there is no Python to run it.
-fn made(case: &str) -> Option<tempfile::TempDir> {
+/// A script of `tests/peers`; none where there is no Python to run it.
+fn peer(script: &str) -> Option<Command> {
     let Some(python) = env::var_os("COFT_TEST_PYTHON") else {
         println!("skipped: no Python; cargo xtask test installs one");
         return None;
     };
+    let mut command = Command::new(python);
+    command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/peers").join(script));
+    Some(command)
+}
+
+/// What `clip_features.py` leaves of a case.
+fn made(case: &str) -> Option<tempfile::TempDir> {
+    let mut script = peer("clip_features.py")?;
     let dir = tempfile::tempdir().unwrap();
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/peers/clip_features.py");
-    let done = Command::new(python).arg(script).arg(case).arg(dir.path()).output().unwrap();
+    let done = script.arg(case).arg(dir.path()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     fs::copy(fixture::model_dir().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
     Some(dir)
@@ -151,4 +158,37 @@ fn positions_for_larger_images_are_interpolated_and_the_class_token_is_not() {
     assert!(largest(&wider.vision.positions) < 1.5 * largest(&plain.vision.positions));
     let told = Checkpoint::load_for(&fixture::model_dir(), Device::Cpu, Some(patch as u32 + 1)).unwrap_err();
     assert!(told.to_string().contains("not a multiple"), "{told}");
+}
+
+#[test]
+fn interpolated_positions_equal_those_of_open_clip() {
+    let Some(mut script) = peer("clip_positions.py") else { return };
+    let plain = fixture::checkpoint();
+    let patch = plain.config.vision_config.patch_size;
+    // From 6 patches a side: fewer, a few more, twice as many.
+    let grids: [i64; 5] = [3, 5, 7, 10, 12];
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("positions.safetensors");
+    Tensor::write_safetensors(&[("positions", &plain.vision.positions)], &file).unwrap();
+    let done = script.arg(&file).args(grids.map(|grid| grid.to_string())).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let theirs = Tensor::read_safetensors(&file).unwrap();
+    let theirs = |name: String| theirs.iter().find(|(n, _)| *n == name).unwrap().1.shallow_clone();
+    for grid in grids {
+        let side = Some((grid * patch) as u32);
+        let ours = Checkpoint::load_for(&fixture::model_dir(), Device::Cpu, side).unwrap().vision.positions;
+        // Number by number, relative to the largest.
+        let from = |theirs: Tensor| {
+            assert_eq!(ours.size(), theirs.size());
+            ((&ours - &theirs).abs().max() / theirs.abs().max()).double_value(&[])
+        };
+        let (open_clip, transformers) =
+            (from(theirs(format!("open_clip.{grid}"))), from(theirs(format!("transformers.{grid}"))));
+        println!("{grid} patches a side: open_clip {open_clip:.1e}, transformers {transformers:.1e}");
+        assert!(open_clip <= 1e-5, "{grid} patches a side: {open_clip:.1e}");
+        assert!(
+            transformers > 1e-3,
+            "the two have come together; the comment of positions.rs has not: {transformers:.1e}"
+        );
+    }
 }

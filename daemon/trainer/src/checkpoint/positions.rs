@@ -1,5 +1,8 @@
 //! Position embeddings for images of another size than the model was trained with.
 //!
+//! `transformers` interpolates with another cubic and without antialiasing, which differs by 7 to 48 % of the largest number
+//! (embedded model, 6 patches a side to 3..12). OpenCLIP's is what checkpoints are fine-tuned to larger images with.
+//!
 //! G and H patches a side before and after, W width of the tower.
 
 use crate::clip::{ClipConfig, Tensors};

@@ -4,9 +4,8 @@
 //! end token.
 
 use super::CheckpointError;
-use std::collections::HashMap;
-use std::fs;
-use std::io::Read;
+use coft_models::ModelError;
+use coft_models::tokenizer::{Bpe, END, END_OF_WORD, START, TokenizerFiles};
 use std::path::Path;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::normalizers::{Lowercase, NFC, Replace, Sequence as Normalizers, replace::ReplacePattern};
@@ -17,87 +16,29 @@ use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{AddedToken, NormalizerWrapper, SplitDelimiterBehavior, Tokenizer};
 
-const JSON: &str = "tokenizer.json";
-const VOCABULARY: &str = "vocab.json";
-const MERGES: &str = "merges.txt";
-const ORIGINAL: &str = "bpe_simple_vocab_16e6.txt.gz";
-const START: &str = "<|startoftext|>";
-const END: &str = "<|endoftext|>";
-const END_OF_WORD: &str = "</w>";
 /// Contractions, runs of letters, single numbers, and runs of anything else but spaces. [OpenAI's CLIP]
 const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
-/// Merges of the original file that CLIP uses: what is left of its vocabulary without bytes, twice, and special tokens.
-const ORIGINAL_MERGES: usize = 49152 - 256 - 2;
-/// Longest vocabulary file that is unpacked, bytes; the real one has 3.2 MB. [choice]
-const MAX_UNPACKED: u64 = 64 << 20;
 
 pub fn load(dir: &Path, vocabulary: i64) -> Result<Tokenizer, CheckpointError> {
-    let has = |file: &str| dir.join(file).is_file();
-    let (file, made) = if has(JSON) {
-        (JSON, Tokenizer::from_file(dir.join(JSON)))
-    } else if has(VOCABULARY) && has(MERGES) {
-        (VOCABULARY, from_files(&dir.join(VOCABULARY), &dir.join(MERGES)))
-    } else if has(ORIGINAL) {
-        (ORIGINAL, from_original(&dir.join(ORIGINAL)))
-    } else {
-        let fault = format!("no tokeniser: {JSON} is needed, or {VOCABULARY} and {MERGES}, or {ORIGINAL}");
-        return Err(CheckpointError::Config { path: dir.to_owned(), fault });
+    let files = TokenizerFiles::find(dir).map_err(ModelError::from)?;
+    files.check(vocabulary).map_err(ModelError::from)?;
+    let (path, made) = match files {
+        TokenizerFiles::Json(path) => (path.clone(), Tokenizer::from_file(path)),
+        TokenizerFiles::Bpe(path, bpe) => (path, build(bpe)),
     };
-    let path = dir.join(file);
-    let mut tokenizer = made.map_err(|cause| CheckpointError::Tokenizer { path: path.clone(), cause })?;
+    let mut tokenizer = made.map_err(|cause| CheckpointError::Tokenizer { path, cause })?;
     tokenizer.with_padding(None);
     tokenizer.with_truncation(None).expect("switching truncation off cannot fail");
-    // An id beyond the embedding would end in libtorch's own words.
-    let largest = tokenizer.get_vocab(true).into_values().max().map_or(0, i64::from);
-    if largest >= vocabulary {
-        let fault = format!("it has a token {largest}; the model's vocabulary has {vocabulary}");
-        return Err(CheckpointError::Config { path, fault });
-    }
     Ok(tokenizer)
 }
 
 type Made = Result<Tokenizer, tokenizers::Error>;
 
-fn from_files(vocabulary: &Path, merges: &Path) -> Made {
-    let ids: HashMap<String, u32> = serde_json::from_slice(&fs::read(vocabulary)?)?;
-    let text = fs::read_to_string(merges)?;
-    let merges: Vec<(String, String)> =
-        text.lines().filter(|line| !line.starts_with("#version")).filter_map(pair).collect();
-    build(ids, merges)
-}
-
-/// The file that came with OpenAI's code: merges alone, from which the vocabulary follows.
-fn from_original(path: &Path) -> Made {
-    let mut text = String::new();
-    flate2::read::GzDecoder::new(fs::File::open(path)?).take(MAX_UNPACKED).read_to_string(&mut text)?;
-    let merges: Vec<(String, String)> = text.lines().skip(1).take(ORIGINAL_MERGES).filter_map(pair).collect();
-    let letters = byte_letters();
-    let words = letters.iter().map(|letter| format!("{letter}{END_OF_WORD}"));
-    let merged = merges.iter().map(|(first, second)| format!("{first}{second}"));
-    let special = [START, END].map(str::to_owned);
-    let tokens = letters.iter().map(char::to_string).chain(words).chain(merged).chain(special);
-    build(tokens.zip(0..).collect(), merges)
-}
-
-fn pair(line: &str) -> Option<(String, String)> {
-    let (first, second) = line.split_once(' ')?;
-    Some((first.to_owned(), second.to_owned()))
-}
-
-/// The letters that stand for the bytes, in the order of the vocabulary: printable ones first, as themselves.
-fn byte_letters() -> Vec<char> {
-    let printable = (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff);
-    let mut letters: Vec<char> = printable.map(char::from).collect();
-    let others = 256 - letters.len() as u32;
-    letters.extend((0..others).map(|n| char::from_u32(256 + n).expect("these are letters of Latin Extended-A")));
-    letters
-}
-
-fn build(vocabulary: HashMap<String, u32>, merges: Vec<(String, String)>) -> Made {
-    let id = |token: &str| vocabulary.get(token).copied().ok_or(format!("the vocabulary has no {token}"));
+fn build(Bpe { ids, merges }: Bpe) -> Made {
+    let id = |token: &str| ids.get(token).copied().ok_or(format!("the vocabulary has no {token}"));
     let (start, end) = (id(START)?, id(END)?);
     let bpe = BPE::builder()
-        .vocab_and_merges(vocabulary.into_iter().collect::<Vocab>(), merges)
+        .vocab_and_merges(ids.into_iter().collect::<Vocab>(), merges)
         .continuing_subword_prefix(String::new())
         .end_of_word_suffix(END_OF_WORD.to_owned())
         .unk_token(END.to_owned())
@@ -121,8 +62,13 @@ fn build(vocabulary: HashMap<String, u32>, merges: Vec<(String, String)>) -> Mad
 mod tests {
     use super::*;
     use std::env;
+    use std::fs;
     use std::path::PathBuf;
     use std::process::Command;
+
+    const VOCABULARY: &str = "vocab.json";
+    const MERGES: &str = "merges.txt";
+    const ORIGINAL: &str = "bpe_simple_vocab_16e6.txt.gz";
 
     /// OpenAI's vocabulary, in every form that it came in.
     fn vocabulary() -> Option<PathBuf> {

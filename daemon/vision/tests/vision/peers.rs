@@ -1,0 +1,86 @@
+//! What a model is given, against torchvision, open_clip and transformers, whose pipelines trained the checkpoints.
+//!
+//! Where the margin is odd, the window of transformers, and ours, begins half a pixel before the middle; torchvision's, and so
+//! open_clip's, at the even one of the two pixels. Their answers are held against that window, so that it is the only
+//! difference. Images longer than 4:1 are left out: the ends are cut off before ours are resized, by whole pixels.
+
+use crate::golden::{goldens, input};
+use coft_vision::{Filter, MAX_ASPECT, Preprocess, decode};
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    peer: String,
+    input: String,
+    edge: u32,
+    crop: u32,
+    filter: String,
+    /// File with the pixels.
+    pixels: String,
+}
+
+#[test]
+fn resized_and_cropped_pixels_equal_the_peers() {
+    let Some(python) = std::env::var_os("COFT_TEST_PYTHON") else {
+        println!("skipped: no Python; cargo xtask test installs one");
+        return;
+    };
+    let out = tempfile::tempdir().unwrap();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/peers/preprocess.py");
+    let done = Command::new(python).arg(script).arg(goldens().join("inputs")).arg(out.path()).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let answers: Vec<Answer> = serde_json::from_slice(&std::fs::read(out.path().join("index.json")).unwrap()).unwrap();
+    let (mut wrong, mut worst, mut left_out) = (Vec::new(), BTreeMap::new(), BTreeSet::new());
+    for answer in &answers {
+        let decoded = decode(&input(&answer.input)).unwrap();
+        let (width, height) = decoded.pixels.dimensions();
+        if width.max(height) > MAX_ASPECT * width.min(height) {
+            left_out.insert(answer.input.as_str());
+            continue;
+        }
+        let filter = if answer.filter == "bilinear" { Filter::Bilinear } else { Filter::Bicubic };
+        let preprocess =
+            Preprocess { shortest_edge: answer.edge, crop: answer.crop, mean: [0.0; 3], std: [1.0; 3], filter };
+        let canonical = preprocess.canonical(&decoded);
+        let mut window = preprocess.centre(canonical.width(), canonical.height());
+        if answer.peer != "transformers" {
+            window.x = half_to_even(canonical.width() - answer.crop);
+            window.y = half_to_even(canonical.height() - answer.crop);
+        }
+        let mut ours = vec![0.0; preprocess.tensor_len()];
+        preprocess.augmented(&canonical, window, false, &mut ours);
+        let theirs = std::fs::read(out.path().join(&answer.pixels)).unwrap();
+        let plane = ours.len() / 3;
+        let apart = |(at, &value): (usize, &f32)| {
+            let their = f32::from(theirs[at % plane * 3 + at / plane]);
+            (value * 255.0 - their).abs().round() as u8
+        };
+        let apart = ours.iter().enumerate().map(apart).max().unwrap();
+        // Lossy files add what two correct decoders may differ by, as in the goldens.
+        let lossy = answer.input.ends_with(".jpg") || answer.input == "lossy.webp";
+        let allowed = if lossy { 4 } else { 1 };
+        let most = worst.entry((answer.peer.as_str(), lossy)).or_insert((0, 0));
+        *most = (apart.max(most.0), most.1 + 1);
+        if apart > allowed {
+            wrong.push(format!(
+                "{} {}→{} {} {}: {apart}",
+                answer.input, answer.edge, answer.crop, answer.filter, answer.peer
+            ));
+        }
+    }
+    for ((peer, lossy), (most, count)) in &worst {
+        println!("{peer}, {}: {count} images, {most} apart", if *lossy { "lossy" } else { "lossless" });
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(worst.len(), 6, "three peers, both kinds");
+    assert_eq!(left_out.into_iter().collect::<Vec<_>>(), ["sliver.png", "strip.png"]);
+}
+
+/// Half of a margin, px; of two equally near, the even one.
+fn half_to_even(margin: u32) -> u32 {
+    margin / 2 + margin % 2 * (margin / 2 % 2)
+}
