@@ -13,6 +13,8 @@ pub const AGREEMENT_BOUND: f64 = 0.5;
 pub const CLEAN_BOUND: f64 = 0.05;
 /// A class that zero-shot gave this share of the pool or more must not end with none; 0 to 1. 0.1 [choice].
 pub const COLLAPSE_BOUND: f64 = 0.1;
+/// Fewer images than this are chance, whatever their share. 5 [choice].
+pub const COLLAPSE_IMAGES: u64 = 5;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -57,7 +59,7 @@ pub fn judge(method: Method, parity_max_abs_diff: f64, report: &Report) -> Verdi
     if clean < CLEAN_BOUND {
         return Verdict::Keep(Reason::TooFewClean { found: clean });
     }
-    let often = |count: u64| count as f64 >= COLLAPSE_BOUND * report.images as f64 && count > 0;
+    let often = |count: u64| count >= COLLAPSE_IMAGES && count as f64 >= COLLAPSE_BOUND * report.images as f64;
     match report.classes.iter().find(|class| often(class.zero_shot) && class.deployed == 0) {
         Some(class) => Verdict::Keep(Reason::Collapsed { class: class.name.clone(), zero_shot: class.zero_shot }),
         None => Verdict::Promote,
@@ -114,6 +116,9 @@ mod tests {
         kept(0.0, &doubted, "only 1.2 % of the pseudo-labels were confirmed; at least 5 % is asked for");
         let collapsed = report(0.9, [0.8, 0.7], &[(60, 100), (40, 0)]);
         kept(0.0, &collapsed, "no image is classified as \"class 1\" any more, where zero-shot found 40");
+        let mut tiny = report(0.9, [0.8, 0.7], &[(26, 30), (4, 0)]);
+        tiny.images = 30;
+        assert_eq!(judge(Method::Coft, 0.0, &tiny), Verdict::Promote, "four images are no class that was lost");
         let mut same = report(0.9, [0.8, 0.7], &[(60, 60), (40, 40)]);
         same.adaptation.as_mut().unwrap().deployed = ZERO_SHOT.into();
         kept(0.0, &same, "no adapted model spreads its answers over the classes as evenly as zero-shot does");

@@ -22,7 +22,7 @@ automatic = false
 
 [settings]
 # So little is learnt that the rule would keep zero-shot.
-deploy = "average"
+deploy = "average-half"
 [settings.phase1]
 seeds-per-class = 2
 [settings.phase1.sgd]
