@@ -237,7 +237,7 @@ fn add(name: &str, place: &Place, places: &mut BTreeMap<String, Place>) -> Resul
     if let Some(kind) = part.strip_prefix("attn.in_proj_") {
         // Query, key and value, one upon the other.
         rank(if kind == "weight" { 2 } else { 1 })?;
-        if place.shape[0] % 3 != 0 {
+        if !place.shape[0].is_multiple_of(3) {
             return Err(format!("tensor {name} has shape {:?}; a multiple of 3 rows is expected", place.shape));
         }
         let rows = place.shape[0] / 3;

@@ -324,7 +324,9 @@ impl Machine {
     fn set(&mut self, items: &[Id]) -> Result<(), Fault> {
         let target = self.top()?;
         match &mut self.nodes[target.0] {
-            Node::Dict(pairs) if items.len() % 2 == 0 => pairs.extend(items.chunks(2).map(|pair| (pair[0], pair[1]))),
+            Node::Dict(pairs) if items.len().is_multiple_of(2) => {
+                pairs.extend(items.chunks(2).map(|pair| (pair[0], pair[1])))
+            }
             _ => return Err(Fault::Damaged("an entry for what is no dictionary")),
         }
         Ok(())
