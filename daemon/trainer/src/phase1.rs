@@ -265,6 +265,7 @@ fn likely(rng: &mut impl Rng, label: usize, probabilities: &[f32]) -> usize {
 mod tests {
     use super::*;
     use crate::fixture;
+    use std::slice::from_ref;
 
     #[test]
     fn the_negative_loss_teaches_the_visual_prompts_unless_it_is_detached() {
@@ -334,7 +335,7 @@ mod tests {
         let template = |line, text: &str| Template { line, text: text.to_owned() };
         let (one, two) = (template(1, fixture::TEMPLATE), template(2, "a {}."));
         let features = |templates: &[Template]| text_features(&checkpoint, templates, &fixture::classes()).unwrap();
-        let expected = normalised(&(features(&[one.clone()]) + features(&[two.clone()])));
+        let expected = normalised(&(features(from_ref(&one)) + features(from_ref(&two))));
         let difference = (features(&[one, two]) - expected).abs().max().double_value(&[]);
         assert!(difference < 1e-6, "{difference}");
     }
