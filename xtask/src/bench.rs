@@ -9,7 +9,7 @@ mod trouble;
 #[derive(clap::Subcommand)]
 pub enum Command {
     /// Runs the trainer on a labelled set, and tells how right it was before and after.
-    Adapt(adapt::Args),
+    Adapt(Box<adapt::Args>),
     /// Speed and memory of the trainer's phases beside a PyTorch script that does the same.
     Trainer(trainer::Args),
 }
