@@ -39,7 +39,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Setup => setup::for_testing().map(drop),
-        Command::Env => setup::for_testing().map(|environment| print!("{}", environment.exports())),
+        Command::Env => setup::for_running().map(|environment| print!("{}", environment.exports())),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(command) => bench::run(command),
