@@ -39,7 +39,7 @@ const STAMP: &str = "complete";
 
 /// What building and running takes.
 pub fn for_running() -> anyhow::Result<Environment> {
-    debian::install(&[debian::COMPILER, debian::BUS])?;
+    debian::install(&[debian::COMPILER, debian::CMAKE, debian::NASM, debian::BUS])?;
     let (libtorch, onnxruntime) = match (env::var_os("LIBTORCH"), env::var_os("ORT_DYLIB_PATH")) {
         (Some(libtorch), Some(onnxruntime)) => (libtorch, onnxruntime),
         _ => libraries::install()?,

@@ -3,6 +3,8 @@
 use crate::decode::Decoded;
 use crate::preprocess::{Filter, Preprocess};
 use fast_image_resize as fir;
+use fast_image_resize::images::{TypedImage, TypedImageRef};
+use fast_image_resize::pixels::{InnerPixel, U16x3};
 use image::codecs::qoi::QoiEncoder;
 use image::{ExtendedColorType, ImageEncoder, ImageError, RgbImage};
 use std::cell::RefCell;
@@ -73,11 +75,17 @@ pub(crate) fn resize(source: &RgbImage, crop: Crop, filter: Filter, out: &mut [u
 }
 
 /// The two passes of a resize, with what they keep from one call to the next.
+///
+/// Bytes are widened to 16 bits on the way: the resizer's byte kernels hold their weights in 14 bits, which moves one pixel in
+/// thirty by a level in each pass; those of 16 bits round as Pillow does.
 #[derive(Default)]
 struct Passes {
     resizer: fir::Resizer,
-    /// Rows of the part at their final width.
-    rows: Vec<u8>,
+    /// Some lines of the part, as they are.
+    band: Vec<U16x3>,
+    /// All lines of the part at their final width.
+    rows: Vec<U16x3>,
+    out: Vec<U16x3>,
 }
 
 impl Passes {
@@ -90,29 +98,49 @@ impl Passes {
         let count = end - first;
         let stride = 3 * source.width() as usize;
         let read = &source.as_raw()[stride * first as usize..stride * end as usize];
-        self.rows.resize(3 * width as usize * count as usize, 0);
 
-        let columns = Crop { top: 0, height: count, ..crop };
-        pass(&mut self.resizer, filter, (read, source.width(), count), columns, (&mut self.rows, width, count));
+        self.rows.resize(width as usize * count as usize, U16x3::default());
+        for (lines, rows) in read.chunks(stride * BAND).zip(self.rows.chunks_mut(width as usize * BAND)) {
+            self.band.clear();
+            self.band.extend(lines.chunks_exact(3).map(|rgb| U16x3::new([rgb[0], rgb[1], rgb[2]].map(u16::from))));
+            let count = (lines.len() / stride) as u32;
+            let columns = Crop { top: 0, height: count, ..crop };
+            pass(&mut self.resizer, filter, (&self.band, source.width(), count), columns, (rows, width, count));
+        }
+        self.out.resize(width as usize * height as usize, U16x3::default());
         let lines = Crop { left: 0, width, top: crop.top - first, height: crop.height };
-        pass(&mut self.resizer, filter, (&self.rows, width, count), lines, (out, width, height));
+        pass(&mut self.resizer, filter, (&self.rows, width, count), lines, (&mut self.out, width, height));
+        for (to, &from) in out.iter_mut().zip(U16x3::components(&self.out)) {
+            *to = from as u8;
+        }
     }
 }
 
 /// Half the width of the wider (bicubic) kernel, in pixels of the smaller image. Pillow's.
 const KERNEL_RADIUS: f64 = 2.0;
+/// Lines that are widened at a time, so that they stay in the cache. [choice]
+const BAND: usize = 32;
 
-fn pass(resizer: &mut fir::Resizer, filter: Filter, from: (&[u8], u32, u32), crop: Crop, to: (&mut [u8], u32, u32)) {
+/// Resizes a part of `from`; no channel of the result exceeds a byte.
+fn pass(
+    resizer: &mut fir::Resizer,
+    filter: Filter,
+    from: (&[U16x3], u32, u32),
+    crop: Crop,
+    to: (&mut [U16x3], u32, u32),
+) {
     let filter = match filter {
         Filter::Bilinear => fir::FilterType::Bilinear,
         Filter::Bicubic => fir::FilterType::CatmullRom,
     };
-    let rgb = fir::PixelType::U8x3;
-    let from = fir::images::ImageRef::new(from.1, from.2, from.0, rgb).expect("three bytes a pixel");
-    let mut to = fir::images::Image::from_slice_u8(to.1, to.2, to.0, rgb).expect("three bytes a pixel");
+    let from = TypedImageRef::new(from.1, from.2, from.0).expect("as many pixels as its sides say");
+    let mut to = TypedImage::from_pixels_slice(to.1, to.2, to.0).expect("as many pixels as its sides say");
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(filter))
         .crop(crop.left.into(), crop.top.into(), crop.width.into(), crop.height.into())
         .use_alpha(false);
-    resizer.resize(&from, &mut to, &options).expect("both images are RGB and the part lies inside the first");
+    resizer.resize_typed(&from, &mut to, &options).expect("the part lies inside the image");
+    for channel in U16x3::components_mut(to.pixels_mut()) {
+        *channel = (*channel).min(u16::from(u8::MAX));
+    }
 }

@@ -3,7 +3,7 @@
 //! Pixels come out as Pillow's `convert("RGB")` after `exif_transpose` makes them: alpha is dropped rather than composited,
 //! 16-bit channels keep their high byte, grey is repeated.
 
-use crate::ending;
+use crate::{ending, jpeg, webp};
 use image::error::{ImageError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageBuffer, ImageDecoder, ImageFormat, ImageReader, Limits, Pixel, RgbImage};
@@ -56,7 +56,8 @@ pub enum Limit {
 /// Decodes the first image of a JPEG, PNG, WebP, BMP, TIFF, GIF or QOI file and turns it upright as its EXIF
 /// orientation says.
 ///
-/// Size limits are checked on the header, before any pixel is allocated.
+/// Lossy formats are decoded by the libraries that Pillow, and so every published preprocessing, decodes them with; two
+/// correct decoders differ by up to 4 of 255. Size limits are checked on the header, before any pixel is allocated.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
@@ -82,8 +83,12 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     }
     // Metadata that cannot be read is no reason to refuse the pixels.
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let image = DynamicImage::from_decoder(decoder).map_err(|error| refusal(error, name, (width, height)))?;
-    let mut upright = DynamicImage::ImageRgb8(rgb(image)?);
+    let pixels = match format {
+        ImageFormat::Jpeg => jpeg::pixels(bytes)?,
+        ImageFormat::WebP if !webp::is_animated(bytes) => webp::pixels(bytes)?,
+        _ => rgb(DynamicImage::from_decoder(decoder).map_err(|error| refusal(error, name, (width, height)))?)?,
+    };
+    let mut upright = DynamicImage::ImageRgb8(pixels);
     upright.apply_orientation(orientation);
     Ok(Decoded { pixels: upright.into_rgb8(), format: name })
 }

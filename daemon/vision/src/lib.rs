@@ -10,8 +10,10 @@
 mod canonical;
 mod decode;
 mod ending;
+mod jpeg;
 mod preprocess;
 mod tensor;
+mod webp;
 
 pub use canonical::{MAX_ASPECT, save_canonical};
 pub use decode::{DecodeError, Decoded, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX, decode};

@@ -11,6 +11,9 @@ pub struct Package {
 }
 
 pub const COMPILER: Package = Package { name: "g++", check: &["g++", "--version"] };
+pub const CMAKE: Package = Package { name: "cmake", check: &["cmake", "--version"] };
+/// Assembles the fast paths of libjpeg-turbo.
+pub const NASM: Package = Package { name: "nasm", check: &["nasm", "-v"] };
 pub const BUS: Package = Package { name: "dbus", check: &["dbus-daemon", "--version"] };
 pub const PYTHON: Package = Package { name: "python3", check: &["python3", "--version"] };
 pub const PIP: Package = Package { name: "python3-pip", check: &["python3", "-m", "pip", "--version"] };

@@ -90,4 +90,18 @@ fn damage_is_named() {
     bytes[200] ^= 0xff;
     let Err(DecodeError::Damaged { format: "PNG", reason }) = decode(&bytes) else { panic!("not noticed") };
     assert!(!reason.is_empty());
+
+    let mut bytes = input("half-chroma.jpg");
+    let middle = bytes.len() * 2 / 3;
+    bytes[middle..middle + 64].fill(0xfe);
+    let Err(DecodeError::Damaged { format: "JPEG", reason }) = decode(&bytes) else { panic!("not noticed") };
+    assert!(reason.contains("Corrupt JPEG data"), "{reason}");
+}
+
+#[test]
+fn stray_bytes_between_the_segments_of_a_jpeg_are_passed_over() {
+    let bytes = input("half-chroma.jpg");
+    let (pixels, end) = bytes.split_at(bytes.len() - 2);
+    assert_eq!(end, [0xff, 0xd9]);
+    assert_eq!(decode(&[pixels, &[0x00, 0x01, 0x02], end].concat()), decode(&bytes));
 }
