@@ -103,6 +103,11 @@ pub struct Start {
 pub enum Generation {
     /// List the generations, the oldest first; the active one is marked
     List,
+    /// Show what the round that made a generation saw: its candidates, what speaks for each, and every class
+    Show {
+        /// Number of the generation [default: the active one]
+        generation: Option<u64>,
+    },
 }
 
 /// Models lie in a store by the digest of their content. In the configuration a classifier names one by its name, its digest

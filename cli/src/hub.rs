@@ -74,6 +74,11 @@ impl Download {
         Ok(Self { id: id.to_owned(), revision, online, cache: Cache::new(dir.clone()), dir })
     }
 
+    /// What the revision is at the hub; unknown where nothing may be asked.
+    pub fn commit(&self) -> Option<&str> {
+        self.online.as_ref().map(|online| online.commit.as_str())
+    }
+
     /// Puts the model's files into `to` and says of which commit they are.
     pub fn fetch(&self, to: &Path) -> Result<String, Failure> {
         let mut found = false;

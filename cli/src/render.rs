@@ -10,7 +10,7 @@ mod progress;
 mod round;
 mod status;
 
-pub use generation::generations;
+pub use generation::{generation, generations};
 pub use labels::labels;
 pub use model::{bytes, model, models};
 pub use progress::{duration, progress_line};

@@ -88,8 +88,9 @@ pub struct Running {
     minder: JoinHandle<()>,
 }
 
-/// From the polite signal to the other.
-const GRACE: Duration = Duration::from_secs(5);
+/// From the polite signal to the other. The trainer looks between steps, and one of a large model may take longer; it can be
+/// killed at any instant, since what it keeps is written whole or not at all. A cancel takes less than 2 s with this. [choice]
+const GRACE: Duration = Duration::from_millis(1500);
 /// Lines of the trainer's stderr that are kept for the message of a failure.
 const LAST_WORDS: usize = 8;
 const EVENTS_FD: i32 = 3;
@@ -137,7 +138,7 @@ impl Running {
         self.updates.recv().await
     }
 
-    /// Asks the trainer to stop; it ends as cancelled within seconds.
+    /// Has the trainer stop; it ends as cancelled within 2 s.
     pub fn cancel(&self) {
         self.cancel.notify_one();
     }

@@ -46,11 +46,17 @@ _coftctl() {
             coftctl__subcmd__generation,list)
                 cmd="coftctl__subcmd__generation__subcmd__list"
                 ;;
+            coftctl__subcmd__generation,show)
+                cmd="coftctl__subcmd__generation__subcmd__show"
+                ;;
             coftctl__subcmd__generation__subcmd__help,help)
                 cmd="coftctl__subcmd__generation__subcmd__help__subcmd__help"
                 ;;
             coftctl__subcmd__generation__subcmd__help,list)
                 cmd="coftctl__subcmd__generation__subcmd__help__subcmd__list"
+                ;;
+            coftctl__subcmd__generation__subcmd__help,show)
+                cmd="coftctl__subcmd__generation__subcmd__help__subcmd__show"
                 ;;
             coftctl__subcmd__help,classify)
                 cmd="coftctl__subcmd__help__subcmd__classify"
@@ -78,6 +84,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__help__subcmd__generation,list)
                 cmd="coftctl__subcmd__help__subcmd__generation__subcmd__list"
+                ;;
+            coftctl__subcmd__help__subcmd__generation,show)
+                cmd="coftctl__subcmd__help__subcmd__generation__subcmd__show"
                 ;;
             coftctl__subcmd__help__subcmd__model,import)
                 cmd="coftctl__subcmd__help__subcmd__model__subcmd__import"
@@ -267,7 +276,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__generation)
-            opts="-h --bus --json --classifier --help list help"
+            opts="-h --bus --json --classifier --help list show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -289,7 +298,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__generation__subcmd__help)
-            opts="list help"
+            opts="list show help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -330,7 +339,43 @@ _coftctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        coftctl__subcmd__generation__subcmd__help__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         coftctl__subcmd__generation__subcmd__list)
+            opts="-h --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__generation__subcmd__show)
             opts="-h --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -395,7 +440,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__generation)
-            opts="list"
+            opts="list show"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -409,6 +454,20 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__generation__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__generation__subcmd__show)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -84,17 +84,23 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the rounds, the oldest first'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one round'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -l json -d 'Print JSON instead of text'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from show" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from show" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from show" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
@@ -169,6 +175,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_su
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "list" -d 'List the rounds, the oldest first'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "show" -d 'Show one round'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "list" -d 'List the models of the store'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "info" -d 'Show what a model is: layout, sizes, preprocessing, digests'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "verify" -d 'Read every file of a model and hold it against its digest'

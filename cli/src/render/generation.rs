@@ -1,7 +1,9 @@
 //! Generations: the models that rounds have made.
 
-use super::{GOOD, Style, lines, paint, table};
+use super::{FAIR, GOOD, Style, fields, lines, paint, table};
 use crate::view::Generation;
+use coft_core::report::{Adaptation, ClassReport, Report};
+use serde::Deserialize;
 
 pub fn generations(generations: &[Generation], style: &Style) -> String {
     if generations.is_empty() {
@@ -20,4 +22,71 @@ pub fn generations(generations: &[Generation], style: &Style) -> String {
         ]);
     }
     lines(&table)
+}
+
+pub fn generation(generation: &Generation, style: &Style) -> String {
+    let mut text = fields(&[
+        ("generation", generation.generation.to_string()),
+        ("active", if generation.active { paint(GOOD, "yes") } else { "no".into() }),
+        ("round", generation.round.to_string()),
+        ("method", generation.method.clone()),
+        ("created", style.time(generation.created)),
+        ("images", generation.images.to_string()),
+        ("parity", format!("{:.1e}", generation.parity_max_abs_diff)),
+    ]);
+    let Ok(report) = Report::deserialize(&generation.report) else {
+        return text + "its report is of another version of coft; --json prints it\n";
+    };
+    if let Some(adaptation) = &report.adaptation {
+        text += &adapted(adaptation);
+    }
+    text += &classes(&report.classes);
+    let warnings: Vec<_> = report.warnings.iter().map(|warning| ("warning", paint(FAIR, warning))).collect();
+    if !warnings.is_empty() {
+        text.push('\n');
+    }
+    text + &fields(&warnings)
+}
+
+fn adapted(adaptation: &Adaptation) -> String {
+    let [one, two] = adaptation.clean_fraction.map(percent);
+    let signs = fields(&[
+        ("kept labels", format!("{one} for model 1, {two} for model 2")),
+        ("agreement", format!("the two models agree on {} of the images", percent(adaptation.agreement))),
+    ]);
+    let header = ["CANDIDATE", "BALANCE", "STABILITY", "MARGIN", "AS ZERO-SHOT", "SHIFT", ""];
+    let mut table = table(&header, &[1, 2, 3, 4, 5]);
+    for candidate in &adaptation.candidates {
+        let deployed = candidate.name == adaptation.deployed;
+        table.add_row([
+            candidate.name.clone(),
+            format!("{:.3}", candidate.balance),
+            percent(candidate.stability),
+            format!("{:.3}", candidate.margin),
+            percent(candidate.kept),
+            percent(candidate.shift),
+            if deployed { paint(GOOD, "deployed") } else { String::new() },
+        ]);
+    }
+    format!("{signs}\n{}", lines(&table))
+}
+
+/// How many images each class has, and had at every step.
+fn classes(classes: &[ClassReport]) -> String {
+    let mut table = table(&["CLASS", "ZERO-SHOT", "SEEDS", "KEPT LABELS", "DEPLOYED"], &[1, 2, 3, 4]);
+    for class in classes {
+        let both = |[one, two]: [u64; 2]| format!("{one}, {two}");
+        table.add_row([
+            class.name.clone(),
+            class.zero_shot.to_string(),
+            both(class.seeds),
+            both(class.clean),
+            class.deployed.to_string(),
+        ]);
+    }
+    format!("\n{}", lines(&table))
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
 }

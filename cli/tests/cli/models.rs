@@ -121,8 +121,10 @@ fn a_model_is_pulled_by_its_digests() {
     assert_eq!(model["names"][0], "clip");
     assert_eq!(model["source"], format!("parts/clip@{}", hub::COMMIT));
     assert_eq!(site.json(None, &["verify", "clip"])[0]["problem"], Value::Null);
+    let fetched = hub.starts("model.safetensors");
     let again = site.json(Some(&hub), &["pull", "parts/clip@main"]);
     assert_eq!(again["digest"], model["digest"]);
+    assert_eq!(hub.starts("model.safetensors"), fetched, "what is there is not fetched again");
     assert!(!site.store().join(".downloads").exists(), "what was kept to go on with is gone");
 }
 

@@ -164,6 +164,27 @@ fn list_of_generations() {
 }
 
 #[test]
+fn one_generation_with_what_its_round_saw() {
+    let signs = |name: &str, balance: f64| json!({ "name": name, "stability": 0.93, "margin": 0.41, "kept": 0.8, "shift": 0.07, "balance": balance });
+    let class = |name: &str, deployed: u64| json!({ "name": name, "zero-shot": 700, "seeds": [14, 16], "clean": [420, 399], "deployed": deployed });
+    let report = json!({
+        "images": 1400,
+        "classes": [class("bolt", 720), class("wing nut", 680)],
+        "adaptation": {
+            "clean-fraction": [0.627, 0.598], "agreement": 0.921,
+            "candidates": [signs("zero-shot", 0.901), signs("average", 0.953)], "deployed": "average",
+        },
+        "warnings": ["class \"wing nut\": few images look like it"],
+        "seconds": { "load": 0.4 },
+        "peak-memory-bytes": 400_000_000,
+    });
+    let adapted = Generation { report, ..generation(2, true) };
+    let other = generation(1, false);
+    let texts = [adapted, other].map(|generation| plain(render::generation(&generation, &style())));
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
 fn nothing_yet_says_how_to_begin() {
     let text = render::rounds(&[], &style()) + &render::generations(&[], &style());
     insta::assert_snapshot!(plain(text));

@@ -165,6 +165,11 @@ async fn generations_carry_their_report() {
     let told = stage.tell(&["generation", "list", "--json"]).await;
     assert_eq!(told.code, 0, "{}", told.stderr);
     assert_eq!(json(&told.stdout)[0]["report"]["agreement"], 0.97);
+    let active = stage.tell(&["generation", "show", "--json"]).await;
+    assert_eq!(json(&active.stdout)["generation"], 2, "{}", active.stderr);
+    let missing = stage.tell(&["generation", "show", "99"]).await;
+    assert_ne!(missing.code, 0);
+    assert!(missing.stderr.contains("no generation 99"), "{}", missing.stderr);
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! `report.json`: what a round saw, without a single label.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
     pub images: u64,
@@ -17,7 +18,7 @@ pub struct Report {
     pub peak_memory_bytes: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ClassReport {
     pub name: String,
@@ -32,7 +33,7 @@ pub struct ClassReport {
 }
 
 /// The label-free signs of a round's quality.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Adaptation {
     /// Share of the pool that the other model confirmed, for each model's labels.
@@ -49,7 +50,7 @@ pub struct Adaptation {
 pub const ZERO_SHOT: &str = "zero-shot";
 
 /// What can be told of a model without labels, over the pool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CandidateSigns {
     pub name: String,

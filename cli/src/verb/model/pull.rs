@@ -4,7 +4,7 @@ use super::installed;
 use crate::failure::{Exit, Failure};
 use crate::hub::Download;
 use crate::output::Output;
-use coft_models::store::{Store, check_name};
+use coft_models::store::{Installed, Store, check_name};
 
 pub fn run(store: &Store, output: Output, repository: &str, name: Option<String>) -> Result<Exit, Failure> {
     let (id, revision) = match repository.split_once('@') {
@@ -25,6 +25,11 @@ pub fn run(store: &Store, output: Output, repository: &str, name: Option<String>
     check_name(&name)?;
     let incoming = store.incoming()?;
     let download = Download::new(store.dir(), id, revision)?;
+    if let (Some(commit), Ok(entry)) = (download.commit(), store.find(&name))
+        && entry.record.source == format!("{id}@{commit}")
+    {
+        return installed(output, Installed { entry, already: true });
+    }
     let commit = download.fetch(incoming.dir())?;
     let installation = incoming.install(&name, &format!("{id}@{commit}"))?;
     download.forget();
