@@ -4,7 +4,7 @@ Run:  python clip_features.py CASE DIR
 
 Leaves the model in DIR, and in DIR/expected.safetensors: `pixels` [B, 3, S, S], `ids` [T, L] ending in the end token,
 `image` [B, D] and `text` [T, D], the features as the other program computes them, not normalised. Cases are
-LIBRARY:MODEL:FORMAT, as in CASES below.
+LIBRARY:MODEL:FORMAT, with a model of SIZES or one that open_clip lists.
 """
 
 import json
@@ -18,8 +18,9 @@ import torch
 from safetensors.torch import save_file
 
 END = 49407
-# Hidden sizes and layers of the towers that both libraries call so.
+# Width, heads, layers, patch and side; width, heads and layers; the width of both. As open_clip names them, and DeiT-Ti.
 SIZES = {
+    "ViT-Ti-16": dict(vision=(192, 3, 12, 16, 224), text=(256, 4, 12), embed=256),
     "ViT-B-32": dict(vision=(768, 12, 12, 32, 224), text=(512, 8, 12), embed=512),
     "ViT-B-16": dict(vision=(768, 12, 12, 16, 224), text=(512, 8, 12), embed=512),
     "ViT-L-14": dict(vision=(1024, 16, 24, 14, 224), text=(768, 12, 12), embed=768),
@@ -87,20 +88,18 @@ def main():
     case, folder = sys.argv[1], Path(sys.argv[2])
     library, name, form = case.split(":")
     torch.manual_seed(7)
-    plain = name.removesuffix("-quickgelu")
-    side = SIZES[plain]["vision"][4] if plain in SIZES else 224
-    pixels = torch.randn(2 if plain != "ViT-L-14" else 1, 3, side, side)
+    if library == "transformers":
+        model, side = transformers_model(name).eval(), SIZES[name]["vision"][4]
+    else:
+        import open_clip
+
+        model, side = open_clip.create_model(name).eval(), open_clip.get_model_config(name)["vision_cfg"]["image_size"]
+    unlike_the_start(model)
+    pixels = torch.randn(1 if "-14" in name else 2, 3, side, side)
     words = [[320, 1125, 539, 320, 2368], [320, 1125, 539, 530, 518, 6267, 1704, 269], [9]]
     ids = torch.zeros(len(words), 12, dtype=torch.long)
     for row, text in zip(ids, words):
         row[: len(text) + 2] = torch.tensor([49406, *text, END])
-    if library == "transformers":
-        model = transformers_model(name).eval()
-    else:
-        import open_clip
-
-        model = open_clip.create_model(name).eval()
-    unlike_the_start(model)
     expected = dict(pixels=pixels, ids=ids)
     with torch.no_grad():
         if library == "transformers":

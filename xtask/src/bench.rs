@@ -2,6 +2,7 @@
 
 mod adapt;
 mod labelled_set;
+mod load;
 mod shift;
 mod trainer;
 mod trouble;
@@ -10,6 +11,8 @@ mod trouble;
 pub enum Command {
     /// Runs the trainer on a labelled set, and tells how right it was before and after.
     Adapt(Box<adapt::Args>),
+    /// How long the trainer takes to load a checkpoint, beside reading its files.
+    Load(load::Args),
     /// Speed and memory of the trainer's phases beside a PyTorch script that does the same.
     Trainer(trainer::Args),
 }
@@ -17,6 +20,7 @@ pub enum Command {
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Adapt(args) => adapt::run(&args),
+        Command::Load(args) => load::run(&args),
         Command::Trainer(args) => trainer::run(&args),
     }
 }

@@ -3,6 +3,7 @@
 use crate::config::ClipConfig;
 use crate::layout::{self, Layout};
 use crate::shape::{self, ShapeError};
+use crate::store::Record;
 use crate::tokenizer::{TokenizerError, TokenizerFiles};
 use crate::weights::{Weights, WeightsError};
 use serde_json::Value;
@@ -65,9 +66,15 @@ impl Model {
         Ok(())
     }
 
-    /// SHA-256 of the weights, hex: of their file's bytes, or of the shards' one behind the other. Reads all of them.
+    /// SHA-256 of the weights, hex: of their file's bytes, or of the shards' one behind the other.
+    ///
+    /// The store knows it of a model that lies in one (`coftctl model verify` holds the files against it); of any other, all
+    /// weights are read.
     pub fn digest(&self) -> io::Result<String> {
-        crate::digest(&self.weights.paths())
+        match Record::installed(&self.dir) {
+            Some(record) => Ok(record.weights),
+            None => crate::digest(&self.weights.paths()),
+        }
     }
 
     /// Of the files with the weights, bytes.

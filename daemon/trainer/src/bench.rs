@@ -109,6 +109,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+pub fn load(model: &Path) -> anyhow::Result<()> {
+    let start = Instant::now();
+    Checkpoint::load(model, Device::Cpu)?;
+    println!("{}", start.elapsed().as_secs_f64());
+    Ok(())
+}
+
 struct Bench<'a> {
     job: &'a Job,
     checkpoint: &'a Checkpoint,

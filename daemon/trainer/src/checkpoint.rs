@@ -69,16 +69,18 @@ impl Checkpoint {
 
     /// The same for images of another side, px, a multiple of the patch's: positions are interpolated.
     pub fn load_for(dir: &Path, device: Device, image_size: Option<u32>) -> Result<Self, CheckpointError> {
-        let Model { mut config, mut preprocessing, weights, .. } = Model::open(dir)?;
-        let tokenizer = tokenizer::load(dir, config.text_config.vocab_size)?;
-        let files = weights.paths();
+        let model = Model::open(dir)?;
         // Hashing reads the files from the disk while tensors are copied out of what is in memory already.
-        let (mut tensors, digest) = thread::scope(|scope| {
-            let digest = scope.spawn(|| coft_models::digest(&files));
-            let tensors = tensors(&weights, device);
-            (tensors, digest.join().expect("hashing does not panic"))
+        let (mut tensors, digest, tokenizer) = thread::scope(|scope| {
+            let digest = scope.spawn(|| model.digest());
+            let tokenizer = scope.spawn(|| tokenizer::load(dir, model.config.text_config.vocab_size));
+            let tensors = tensors(&model.weights, device);
+            let no_panic = "neither hashing nor reading a tokeniser panics";
+            (tensors, digest.join().expect(no_panic), tokenizer.join().expect(no_panic))
         });
-        let path = files.into_iter().next().expect("a model has weights");
+        let tokenizer = tokenizer?;
+        let path = model.weights.paths().into_iter().next().expect("a model has weights");
+        let Model { mut config, mut preprocessing, .. } = model;
         let digest = digest.map_err(|cause| CheckpointError::Read { path: path.clone(), cause })?;
         let faulty = |cause| CheckpointError::Tensor { path: path.clone(), cause };
         if let Some(side) = image_size {

@@ -64,6 +64,8 @@ enum Command {
     },
     /// Measures one phase on given images (`cargo xtask bench trainer` does, beside a PyTorch script).
     Bench(bench::Args),
+    /// Loads a checkpoint and says how long it took, in seconds (`cargo xtask bench load` does, beside the disk).
+    Load { model: PathBuf },
     /// Trains a small CLIP from drawn pictures and captions (how the embedded model was made).
     Pretrain(pretrain::Args),
 }
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
         }
         Command::Pretrain(args) => told(pretrain::run(&args)),
         Command::Bench(args) => told(bench::run(&args)),
+        Command::Load { model } => told(bench::load(&model)),
     }
 }
 

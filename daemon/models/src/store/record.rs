@@ -77,6 +77,18 @@ impl Record {
         }
     }
 
+    /// The record of a directory that lies in a store, with every file as long as it says; of no other.
+    ///
+    /// The name of such a directory is the digest of its record, and its files were written once and are read-only.
+    pub fn installed(dir: &Path) -> Option<Self> {
+        let digest = dir.file_name()?.to_str()?.strip_prefix(super::PREFIX)?;
+        let record = Self::read(dir).ok().filter(|record| record.digest() == digest)?;
+        let whole = |(name, file): (&String, &FileRecord)| {
+            fs::metadata(dir.join(name)).is_ok_and(|metadata| metadata.len() == file.size)
+        };
+        record.files.iter().all(whole).then_some(record)
+    }
+
     pub(super) fn write(&self, dir: &Path) -> Result<(), StoreError> {
         let path = dir.join(RECORD);
         let text = serde_json::to_vec_pretty(self).expect("a record is plain data");

@@ -39,6 +39,32 @@ fn a_model_lies_under_its_digest_and_is_found_by_name_and_digits() {
 }
 
 #[test]
+fn the_store_knows_the_digest_of_the_weights_it_holds_and_of_no_others() {
+    let Site { store, .. } = &site();
+    let place = tempfile::tempdir().unwrap();
+    let Installed { entry, .. } = install(store, "small", "test").unwrap();
+    let weights = crate::file_digest(&entry.dir.join("model.safetensors")).unwrap();
+    assert_eq!(Record::installed(&entry.dir).unwrap().weights, weights);
+    assert_eq!(Model::open(&entry.dir).unwrap().digest().unwrap(), weights);
+
+    // Under another name, under the name of another content, and with a file that is not as long as it was.
+    let copied = |name: &str| {
+        let copy = place.path().join(name);
+        fs::create_dir(&copy).unwrap();
+        for (path, name) in children(&entry.dir).unwrap() {
+            fs::write(copy.join(name), fs::read(path).unwrap()).unwrap();
+        }
+        copy
+    };
+    assert!(Record::installed(&copied("copy")).is_none());
+    assert!(Record::installed(&copied(&format!("sha256-{weights}"))).is_none());
+    let longer = copied(entry.dir.file_name().unwrap().to_str().unwrap());
+    assert!(Record::installed(&longer).is_some());
+    fs::write(longer.join("config.json"), "{} and more").unwrap();
+    assert!(Record::installed(&longer).is_none());
+}
+
+#[test]
 fn the_same_content_is_kept_once_under_two_names() {
     let Site { store, .. } = &site();
     install(store, "first", "here").unwrap();

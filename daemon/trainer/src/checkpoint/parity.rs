@@ -69,6 +69,28 @@ fn transformers_l14() {
 }
 
 #[test]
+fn transformers_ti16() {
+    agrees("transformers:ViT-Ti-16:safetensors", 1e-5);
+}
+
+#[test]
+fn open_clip_s32() {
+    agrees("open_clip:ViT-S-32:safetensors", 1e-5);
+}
+
+#[test]
+#[ignore = "1.7 GB of weights"]
+fn open_clip_l14_at_336() {
+    agrees("open_clip:ViT-L-14-336:safetensors", 1e-4);
+}
+
+#[test]
+#[ignore = "3.9 GB of weights"]
+fn open_clip_h14() {
+    agrees("open_clip:ViT-H-14:safetensors", 1e-4);
+}
+
+#[test]
 fn open_clip_b32_quick_gelu_from_torchscript() {
     agrees("open_clip:ViT-B-32-quickgelu:torchscript", 1e-5);
 }
