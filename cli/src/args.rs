@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of the bus; an address is taken as text and judged where the connection is made.
 
+use crate::bundle::Format;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use std::path::PathBuf;
@@ -41,6 +42,17 @@ pub enum Verb {
     /// Look at the models that rounds have made
     #[command(subcommand)]
     Generation(Generation),
+    /// Copy a generation out of the service, for other programs to serve
+    ///
+    /// Every file is held against the digest that was made when the generation was.
+    Export {
+        /// Number of the generation (coftctl generation list)
+        generation: u64,
+        #[arg(long, value_enum)]
+        format: Format,
+        /// Directory to make
+        dir: PathBuf,
+    },
     /// Get, check and remove pretrained CLIP models; needs no running service
     Model(Model),
     /// Have every watched directory looked at again

@@ -52,6 +52,11 @@ pub enum Failure {
     Store(#[from] StoreError),
     #[error("{0}")]
     Hub(String),
+    /// A generation that could not be written for other programs.
+    #[error("{0}")]
+    Export(String),
+    #[error("cannot describe an image: {0}")]
+    Oci(#[from] oci_spec::OciSpecError),
     #[error("cannot write the answer: {0}")]
     Output(#[from] io::Error),
     #[error("cannot listen for Ctrl-C: {0}")]
@@ -75,7 +80,7 @@ impl Failure {
             Self::Store(StoreError::NotAllowed { .. }) => Exit::NotAuthorized,
             Self::Store(StoreError::Busy { .. }) => Exit::Busy,
             Self::Store(StoreError::BadName { .. }) => Exit::Usage,
-            Self::Store(_) | Self::Hub(_) => Exit::Failed,
+            Self::Store(_) | Self::Hub(_) | Self::Export(_) | Self::Oci(_) => Exit::Failed,
             Self::Misunderstood(_) | Self::NoObject(_) | Self::NotFound(_) | Self::Output(_) | Self::Signal(_) => {
                 Exit::Failed
             }
@@ -93,6 +98,7 @@ impl Failure {
             Self::Unreadable(_) => "Unreadable",
             Self::Store(_) => "Store",
             Self::Hub(_) => "Hub",
+            Self::Export(_) | Self::Oci(_) => "Export",
             Self::Output(_) | Self::Signal(_) => "Local",
         }
     }

@@ -1,10 +1,11 @@
 //! The command line of coft as a library, so that its grammar can be turned into man pages and completions.
 //!
 //! `args` says what may be typed, `verb` does it, `service` is the one module that speaks D-Bus, `hub` the one that opens
-//! a connection to anywhere else, `view` is what comes
-//! back as data, and `render` turns that into text.
+//! a connection to anywhere else, `bundle` writes what other programs read, `view` is what comes back as data, and `render`
+//! turns that into text.
 
 pub mod args;
+mod bundle;
 pub mod failure;
 mod hub;
 mod image_input;

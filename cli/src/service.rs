@@ -8,10 +8,12 @@ use crate::failure::Failure;
 use crate::view::{Generation, Label, Labels, Round, Source, Status};
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::{
-    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, JobProxy, ManagerProxy, ROOT, RoundOptions, TIMEOUT, job_path,
+    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, JobProxy, ManagerProxy, ROOT, RoundOptions,
+    TIMEOUT, generation_path, job_path,
 };
 use objects::{Classifier, Properties};
-use std::os::fd::AsFd;
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::sync::OnceCell;
 use zbus::fdo::{ManagedObjects, ObjectManagerProxy, PropertiesProxy};
@@ -94,6 +96,23 @@ impl Service {
         let mut generations = generations.into_iter().map(objects::generation).collect::<Result<Vec<_>, _>>()?;
         generations.sort_by_key(|generation| generation.generation);
         Ok(generations)
+    }
+
+    /// The name of the classifier, and the files of one of its generations by name.
+    pub async fn open_generation(&self, number: u64) -> Result<(String, HashMap<String, OwnedFd>), Failure> {
+        let classifier = self.choose(&mut self.managed().await?)?;
+        let generation = GenerationProxy::builder(&self.connection)
+            .path(generation_path(&classifier.name, number))
+            .cache_properties(CacheProperties::No)
+            .build()
+            .await?;
+        let files = generation.open().await.map_err(|error| match error.into() {
+            Failure::NoObject(_) => {
+                Failure::NotFound(format!("no generation {number}\n  see which there are: coftctl generation list"))
+            }
+            failure => failure,
+        })?;
+        Ok((classifier.name, files.into_iter().map(|(name, file)| (name, file.into())).collect()))
     }
 
     /// Answers the number of the round, which goes on by itself.

@@ -86,6 +86,13 @@ pub struct Generation {
     pub report: Value,
 }
 
+/// What `export` has written.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Exported {
+    pub generation: u64,
+    pub directory: String,
+}
+
 /// One line of `classify`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Classified {

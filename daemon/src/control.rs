@@ -112,6 +112,8 @@ pub enum RoundState {
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationStatus {
     pub generation: GenerationId,
+    /// Where its files are.
+    pub dir: PathBuf,
     pub round: RoundId,
     /// `zero-shot` or `coft`.
     pub method: String,

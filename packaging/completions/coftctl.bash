@@ -22,6 +22,9 @@ _coftctl() {
             coftctl,completions)
                 cmd="coftctl__subcmd__completions"
                 ;;
+            coftctl,export)
+                cmd="coftctl__subcmd__export"
+                ;;
             coftctl,generation)
                 cmd="coftctl__subcmd__generation"
                 ;;
@@ -63,6 +66,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__help,completions)
                 cmd="coftctl__subcmd__help__subcmd__completions"
+                ;;
+            coftctl__subcmd__help,export)
+                cmd="coftctl__subcmd__help__subcmd__export"
                 ;;
             coftctl__subcmd__help,generation)
                 cmd="coftctl__subcmd__help__subcmd__generation"
@@ -206,7 +212,7 @@ _coftctl() {
 
     case "${cmd}" in
         coftctl)
-            opts="-h -V --bus --json --classifier --help --version status classify round generation model rescan completions help"
+            opts="-h -V --bus --json --classifier --help --version status classify round generation export model rescan completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -260,6 +266,32 @@ _coftctl() {
                 return 0
             fi
             case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__export)
+            opts="-h --format --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --format)
+                    COMPREPLY=($(compgen -W "onnx triton oci" -- "${cur}"))
+                    return 0
+                    ;;
                 --bus)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
@@ -398,7 +430,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help)
-            opts="status classify round generation model rescan completions help"
+            opts="status classify round generation export model rescan completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -426,6 +458,20 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__completions)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__export)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

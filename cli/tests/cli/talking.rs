@@ -1,6 +1,7 @@
 //! The program itself, run against a service that plays the parts the real one cannot play on demand: busy at first,
 //! gone for a while, a round that is over before anybody looks.
 
+mod export;
 mod stage;
 
 use serde_json::Value;

@@ -16,10 +16,7 @@ fn is_written(name: &str, schema: &Schema) {
         return;
     }
     let written = fs::read_to_string(&path).unwrap();
-    assert_eq!(
-        written, text,
-        "run COFT_BLESS=1 cargo test -p coft-core, and raise PROTOCOL if a reader would mind"
-    );
+    assert_eq!(written, text, "run COFT_BLESS=1 cargo test -p coft-core, and raise PROTOCOL if a reader would mind");
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! Client side of each interface. The introspection XML beside this package is the reference.
 
 use crate::{ClassifyDetails, ClassifyOptions, JobResult, RoundOptions};
-use zbus::{Fd, OwnedObjectPath, proxy};
+use std::collections::HashMap;
+use zbus::{Fd, OwnedFd, OwnedObjectPath, proxy};
 
 /// The service as a whole, at [`crate::ROOT`].
 #[proxy(interface = "org.coft.Coft1.Manager", default_service = "org.coft.Coft1", default_path = "/org/coft/Coft1")]
@@ -101,6 +102,8 @@ pub trait Job {
 /// A classifier that was put into the store, at [`crate::generation_path`].
 #[proxy(interface = "org.coft.Coft1.Generation", default_service = "org.coft.Coft1", assume_defaults = false)]
 pub trait Generation {
+    /// Its files, opened for reading, by name.
+    fn open(&self) -> zbus::Result<HashMap<String, OwnedFd>>;
     #[zbus(property)]
     fn number(&self) -> zbus::Result<u64>;
     #[zbus(property)]

@@ -129,6 +129,7 @@ impl Court {
         let active = store.active().map(|generation| generation.id);
         let status = |generation: &Generation| GenerationStatus {
             generation: generation.id,
+            dir: generation.dir.clone(),
             round: generation.manifest.round,
             method: generation.manifest.method.as_str().into(),
             created: generation.record.created,

@@ -16,6 +16,8 @@ pub enum Action {
     /// Starting or cancelling a round.
     Round,
     Rescan,
+    /// Reading a generation's files.
+    Export,
 }
 
 impl Action {
@@ -24,6 +26,7 @@ impl Action {
         match self {
             Action::Round => "org.coft.Coft1.round",
             Action::Rescan => "org.coft.Coft1.rescan",
+            Action::Export => "org.coft.Coft1.export",
         }
     }
 }

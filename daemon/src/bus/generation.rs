@@ -1,8 +1,15 @@
 //! `org.coft.Coft1.Generation`: a classifier that was put into the store.
 
+use super::authorisation::{self, Action};
 use crate::control::{Control, GenerationStatus};
 use coft_core::ids::GenerationId;
-use zbus::{fdo, interface};
+use coft_core::manifest::{MANIFEST, MODEL, PROBE, REPORT, WEIGHTS};
+use coft_dbus::Error;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use zbus::message::Header;
+use zbus::{Connection, fdo, interface};
 
 pub struct Generation {
     control: Control,
@@ -23,6 +30,24 @@ impl Generation {
 
 #[interface(name = "org.coft.Coft1.Generation")]
 impl Generation {
+    /// Its files, opened for reading, by name: the manifest, and those whose digests it states.
+    #[zbus(out_args("files"))]
+    async fn open(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<HashMap<&'static str, zbus::OwnedFd>, Error> {
+        authorisation::check(connection, &header, Action::Export).await?;
+        let dir = self.status(|status| status.dir.clone()).map_err(|error| Error::ZBus(error.into()))?;
+        let opened = |name| match File::open(dir.join(name)) {
+            Ok(file) => Ok((name, OwnedFd::from(file).into())),
+            Err(error) => {
+                Err(Error::Failed(format!("generation {}: {name}: {error}; the log of coftd says more", self.id)))
+            }
+        };
+        [MANIFEST, MODEL, WEIGHTS, PROBE, REPORT].into_iter().map(opened).collect()
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn number(&self) -> u64 {
         self.id.0

@@ -1,6 +1,7 @@
 //! The objects on a private bus, seen by a client, with the test as the service behind them.
 
 mod answers;
+mod export;
 mod introspection;
 mod jobs;
 mod permission;
@@ -16,6 +17,7 @@ use futures_util::StreamExt;
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::os::fd::AsFd;
+use std::path::PathBuf;
 use tokio::sync::mpsc;
 use zbus::fdo::{ObjectManagerProxy, PropertiesProxy};
 use zbus::proxy::CacheProperties;
@@ -126,6 +128,7 @@ fn control(first: Snapshot, classifier: Classifier) -> (Control, watch::Sender<S
 fn generation(number: u64, active: bool) -> GenerationStatus {
     GenerationStatus {
         generation: GenerationId(number),
+        dir: PathBuf::new(),
         round: RoundId(number),
         method: "coft".into(),
         created: 1_700_000_000,

@@ -1,5 +1,6 @@
 //! A service on a private bus, and the program run against it. Needs `dbus-daemon` (package dbus-daemon or dbus).
 
+use coft_core::manifest::WEIGHTS;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::collections::HashMap;
@@ -26,11 +27,13 @@ pub struct Play {
     /// How many images are refused as too many at first.
     pub busy: u32,
     pub forbidden: bool,
+    /// Whether a generation's weights are not those that its manifest names.
+    pub damaged: bool,
 }
 
 impl Default for Play {
     fn default() -> Self {
-        Self { ending: "promoted", looks: 0, busy: 0, forbidden: false }
+        Self { ending: "promoted", looks: 0, busy: 0, forbidden: false, damaged: false }
     }
 }
 
@@ -145,7 +148,7 @@ async fn serve(address: &str, world: &Arc<World>) -> Connection {
         .serve_at(ROOT, fdo::ObjectManager)
         .serve_at(ROOT, Manager(world.clone()))
         .serve_at(CLASSIFIER, Classifier(world.clone()))
-        .serve_at(format!("{CLASSIFIER}/generations/2"), Generation)
+        .serve_at(format!("{CLASSIFIER}/generations/2"), Generation(world.clone()))
         .serve_at(format!("{ROOT}/sources/1"), source("/srv/camera", ""))
         .serve_at(format!("{ROOT}/sources/2"), source("/mnt/usb", "no such directory"))
         .name("org.coft.Coft1")
@@ -259,10 +262,22 @@ impl Classifier {
     }
 }
 
-struct Generation;
+struct Generation(Arc<World>);
 
 #[interface(name = "org.coft.Coft1.Generation")]
 impl Generation {
+    fn open(&self) -> HashMap<&'static str, OwnedFd> {
+        let mut files = super::export::files();
+        if self.0.play.damaged {
+            files.insert(WEIGHTS, b"others".to_vec());
+        }
+        let opened = |bytes: Vec<u8>| {
+            let mut file = tempfile::tempfile().unwrap();
+            std::io::Write::write_all(&mut file, &bytes).unwrap();
+            std::os::fd::OwnedFd::from(file).into()
+        };
+        files.into_iter().map(|(name, bytes)| (name, opened(bytes))).collect()
+    }
     #[zbus(property)]
     fn number(&self) -> u64 {
         2

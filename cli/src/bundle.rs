@@ -1,0 +1,160 @@
+//! A generation outside the service: its files, and the layouts that other programs read them from.
+
+mod oci;
+mod onnx;
+mod triton;
+
+use crate::failure::Failure;
+use clap::ValueEnum;
+use coft_core::manifest::{FORMAT, MANIFEST, Manifest, PROBE};
+use safetensors::SafeTensors;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// The ONNX model with its weights, labels, manifest, report and probe
+    Onnx,
+    /// A model repository of Triton, which OpenVINO Model Server reads too
+    Triton,
+    /// An OCI image layout with that repository below /models, as KServe takes it
+    Oci,
+}
+
+/// Class names in the order of the model's outputs, one a line.
+const LABELS: &str = "labels.txt";
+
+pub struct Bundle {
+    /// Of the classifier.
+    name: String,
+    generation: u64,
+    manifest: Manifest,
+    /// `manifest.json` as it is.
+    stated: Vec<u8>,
+    files: HashMap<String, File>,
+    shape: Shape,
+}
+
+/// Sides of the model's input and outputs, read off the probe.
+struct Shape {
+    /// px; `pixels` is [B, 3, side, side].
+    side: usize,
+    classes: usize,
+    embedding: usize,
+}
+
+impl Bundle {
+    /// The files that the service has handed out of a generation.
+    pub fn new(name: String, generation: u64, files: HashMap<String, OwnedFd>) -> Result<Self, Failure> {
+        let mut files: HashMap<_, _> = files.into_iter().map(|(name, file)| (name, File::from(file))).collect();
+        let stated = read(&mut files, MANIFEST)?;
+        let damaged = |fault: String| Failure::Export(format!("generation {generation}: {fault}"));
+        let manifest: Manifest =
+            serde_json::from_slice(&stated).map_err(|error| damaged(format!("{MANIFEST}: {error}")))?;
+        if manifest.format != FORMAT {
+            return Err(damaged(format!("layout version {}; this coftctl reads {FORMAT}", manifest.format)));
+        }
+        let shape = Shape::of(&read(&mut files, PROBE)?).map_err(|fault| damaged(format!("{PROBE}: {fault}")))?;
+        Ok(Self { name, generation, manifest, stated, files, shape })
+    }
+
+    /// Writes the bundle to a directory that is not there yet; it appears complete or not at all.
+    pub fn write(&self, format: Format, dir: &Path) -> Result<(), Failure> {
+        if dir.symlink_metadata().is_ok() {
+            return Err(Failure::Usage(format!("{} is there already; name a new directory", dir.display())));
+        }
+        let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let partial = tempfile::Builder::new().prefix(".coft-export-").tempdir_in(parent).map_err(at(parent))?;
+        match format {
+            Format::Onnx => onnx::write(self, partial.path())?,
+            Format::Triton => triton::write(self, partial.path())?,
+            Format::Oci => oci::write(self, partial.path())?,
+        }
+        fs::set_permissions(partial.path(), Permissions::from_mode(0o755)).map_err(at(dir))?;
+        fs::rename(partial.path(), dir).map_err(at(dir))?;
+        File::open(parent).and_then(|parent| parent.sync_all()).map_err(at(parent))
+    }
+
+    /// Copies a file of the generation, and holds what was copied against the manifest.
+    fn copy(&self, name: &str, to: &Path) -> Result<(), Failure> {
+        let missing = || Failure::Export(format!("generation {}: {name} is missing", self.generation));
+        let (mut from, digest) = self.files.get(name).zip(self.manifest.files.get(name)).ok_or_else(missing)?;
+        let path = to.join(name);
+        let mut hashed = Hashed { to: File::create_new(&path).map_err(at(&path))?, hash: Sha256::new() };
+        let copied = from.seek(SeekFrom::Start(0)).and_then(|_| io::copy(&mut from, &mut hashed));
+        copied.and_then(|_| hashed.to.sync_all()).map_err(at(&path))?;
+        if hex(hashed.hash) != *digest {
+            let generation = self.generation;
+            return Err(Failure::Export(format!(
+                "generation {generation}: {name} does not have the digest that the manifest names; it is damaged"
+            )));
+        }
+        Ok(())
+    }
+
+    fn labels(&self) -> String {
+        self.manifest.classes.iter().map(|class| format!("{class}\n")).collect()
+    }
+}
+
+impl Shape {
+    fn of(probe: &[u8]) -> Result<Self, String> {
+        let tensors = SafeTensors::deserialize(probe).map_err(|error| error.to_string())?;
+        let last = |name: &str| {
+            let shape = tensors.tensor(name).map_err(|error| error.to_string())?.shape().to_vec();
+            shape.last().copied().ok_or(format!("{name} has no sides"))
+        };
+        Ok(Self { side: last("pixels")?, classes: last("logits")?, embedding: last("embedding")? })
+    }
+}
+
+fn read(files: &mut HashMap<String, File>, name: &str) -> Result<Vec<u8>, Failure> {
+    let file = files.get_mut(name).ok_or_else(|| Failure::Misunderstood(format!("no {name} among the files")))?;
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).map_err(at(Path::new(name)))?;
+    Ok(bytes)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let written = File::create_new(path).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    written.map_err(at(path))
+}
+
+fn create_dir(path: &Path) -> Result<(), Failure> {
+    fs::create_dir(path).map_err(at(path))
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
+    let path = path.display().to_string();
+    move |error| Failure::Export(format!("{path}: {error}"))
+}
+
+/// Passes bytes on and hashes them.
+struct Hashed<W> {
+    to: W,
+    hash: Sha256,
+}
+
+impl<W: Write> Write for Hashed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.to.write(bytes)?;
+        self.hash.update(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
+    }
+}
+
+fn hex(hash: Sha256) -> String {
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,104 @@
+//! An image layout (OCI image specification 1.1) of one layer, which holds the Triton repository below `models/`.
+//!
+//! The same generation gives the same bytes: entries are sorted and carry no time and no owner.
+
+use super::{Bundle, Hashed, at, create_dir, hex, triton, write_new};
+use crate::failure::Failure;
+use oci_spec::image::{
+    Arch, Descriptor, ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType, OciLayoutBuilder,
+    Os, RootFsBuilder, SCHEMA_VERSION, Sha256Digest,
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use tar::{EntryType, Header};
+
+const ROOT: &str = "models";
+
+pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), Failure> {
+    let blobs = dir.join("blobs/sha256");
+    fs::create_dir_all(&blobs).map_err(at(&blobs))?;
+    let tree = dir.join("tree");
+    create_dir(&tree)?;
+    triton::write(bundle, &tree)?;
+    let layer = layer(&tree, &blobs)?;
+    fs::remove_dir_all(&tree).map_err(at(&tree))?;
+
+    let diff_id = layer.digest().to_string();
+    let rootfs = RootFsBuilder::default().typ("layers").diff_ids([diff_id]).build()?;
+    let config =
+        ImageConfigurationBuilder::default().architecture(Arch::default()).os(Os::Linux).rootfs(rootfs).build()?;
+    let config = blob(&blobs, MediaType::ImageConfig, &config)?;
+    let manifest = ImageManifestBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(MediaType::ImageManifest)
+        .config(config)
+        .layers([layer])
+        .build()?;
+    let mut manifest = blob(&blobs, MediaType::ImageManifest, &manifest)?;
+    let tag = format!("{}-{}", bundle.name, bundle.generation);
+    manifest.set_annotations(Some(HashMap::from([("org.opencontainers.image.ref.name".to_owned(), tag)])));
+    let index = ImageIndexBuilder::default()
+        .schema_version(SCHEMA_VERSION)
+        .media_type(MediaType::ImageIndex)
+        .manifests([manifest])
+        .build()?;
+    write_new(&dir.join("index.json"), &json(&index))?;
+    let layout = OciLayoutBuilder::default().image_layout_version("1.0.0").build()?;
+    write_new(&dir.join("oci-layout"), &json(&layout))
+}
+
+/// The tree as a tar archive among the blobs.
+fn layer(tree: &Path, blobs: &Path) -> Result<Descriptor, Failure> {
+    let unnamed = blobs.join("layer");
+    let file = File::create_new(&unnamed).map_err(at(&unnamed))?;
+    let mut archive = tar::Builder::new(Hashed { to: file, hash: Sha256::new() });
+    archive_tree(&mut archive, tree, Path::new(ROOT)).map_err(at(&unnamed))?;
+    let Hashed { to: file, hash } = archive.into_inner().map_err(at(&unnamed))?;
+    let size = file.sync_all().and_then(|()| file.metadata()).map_err(at(&unnamed))?.len();
+    let digest = hex(hash);
+    let path = blobs.join(&digest);
+    fs::rename(&unnamed, &path).map_err(at(&path))?;
+    Ok(Descriptor::new(MediaType::ImageLayer, size, sha256(&digest)?))
+}
+
+fn archive_tree(archive: &mut tar::Builder<Hashed<File>>, from: &Path, name: &Path) -> io::Result<()> {
+    let header = |kind, mode, size| {
+        let mut header = Header::new_ustar();
+        header.set_entry_type(kind);
+        header.set_mode(mode);
+        header.set_size(size);
+        header.set_mtime(0);
+        header
+    };
+    if !from.is_dir() {
+        let file = File::open(from)?;
+        let mut header = header(EntryType::Regular, 0o644, file.metadata()?.len());
+        return archive.append_data(&mut header, name, file);
+    }
+    archive.append_data(&mut header(EntryType::Directory, 0o755, 0), name, io::empty())?;
+    let mut children: Vec<PathBuf> = fs::read_dir(from)?.map(|entry| Ok(entry?.path())).collect::<io::Result<_>>()?;
+    children.sort();
+    for child in children {
+        archive_tree(archive, &child, &name.join(child.file_name().expect("an entry has a name")))?;
+    }
+    Ok(())
+}
+
+fn blob(blobs: &Path, kind: MediaType, content: &impl Serialize) -> Result<Descriptor, Failure> {
+    let bytes = json(content);
+    let digest = hex(Sha256::new_with_prefix(&bytes));
+    write_new(&blobs.join(&digest), &bytes)?;
+    Ok(Descriptor::new(kind, bytes.len() as u64, sha256(&digest)?))
+}
+
+fn sha256(digest: &str) -> Result<Sha256Digest, Failure> {
+    Ok(digest.parse()?)
+}
+
+fn json(content: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(content).expect("it is plain data")
+}

@@ -1,0 +1,14 @@
+//! The files as they are, with the labels beside them.
+
+use super::{Bundle, LABELS, write_new};
+use crate::failure::Failure;
+use coft_core::manifest::MANIFEST;
+use std::path::Path;
+
+pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), Failure> {
+    for name in bundle.manifest.files.keys() {
+        bundle.copy(name, dir)?;
+    }
+    write_new(&dir.join(MANIFEST), &bundle.stated)?;
+    write_new(&dir.join(LABELS), bundle.labels().as_bytes())
+}
