@@ -40,7 +40,10 @@ pub fn generation(generation: &Generation, style: &Style) -> String {
     if let Some(adaptation) = &report.adaptation {
         text += &adapted(adaptation);
     }
-    text += &classes(&report.classes);
+    // The first generation may have been made before there was an image.
+    if report.images > 0 {
+        text += &classes(&report.classes);
+    }
     let warnings: Vec<_> = report.warnings.iter().map(|warning| ("warning", paint(FAIR, warning))).collect();
     if !warnings.is_empty() {
         text.push('\n');

@@ -67,7 +67,7 @@ pub struct Sgd {
     /// Images a step; ≥ 1. 64 [DeFT].
     #[serde(default = "batch")]
     pub batch: u32,
-    /// Fewest optimiser steps, however few the images; more epochs are run to reach it. 500 [choice].
+    /// Fewest optimiser steps, however few the images; more epochs are run to reach it. 300 [choice].
     #[serde(default = "minimum_steps")]
     pub minimum_steps: u32,
 }
@@ -89,7 +89,7 @@ fn batch() -> u32 {
 }
 
 fn minimum_steps() -> u32 {
-    500
+    300
 }
 
 /// Phase I: prompts tuned on confident pseudo-labels (Eq. 1 to 6).

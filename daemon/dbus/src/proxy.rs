@@ -103,7 +103,8 @@ pub trait Job {
 #[proxy(interface = "org.coft.Coft1.Generation", default_service = "org.coft.Coft1", assume_defaults = false)]
 pub trait Generation {
     /// Its files, opened for reading, by name.
-    fn open(&self) -> zbus::Result<HashMap<String, OwnedFd>>;
+    #[zbus(allow_interactive_auth)]
+    fn open(&self) -> Result<HashMap<String, OwnedFd>, crate::Error>;
     #[zbus(property)]
     fn number(&self) -> zbus::Result<u64>;
     #[zbus(property)]

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
-async fn opened(stage: &Stage) -> zbus::Result<HashMap<String, zbus::OwnedFd>> {
+async fn opened(stage: &Stage) -> Result<HashMap<String, zbus::OwnedFd>, coft_dbus::Error> {
     let proxy = GenerationProxy::builder(&stage.client).path(generation_path("parts", 1));
     proxy.cache_properties(CacheProperties::No).build().await.unwrap().open().await
 }
