@@ -355,6 +355,24 @@ mod tests {
     }
 
     #[test]
+    fn each_iteration_of_coft_plus_takes_each_models_own_labels_as_seeds() {
+        let seeds = |method| {
+            let bench = Bench::new(2);
+            let mut spec = bench.spec(method);
+            // Few steps have to move labels.
+            spec.settings.phase1.sgd.learning_rate = 3.0;
+            done(&spec);
+            let classes = report(&spec).classes;
+            let of = |model: usize| classes.iter().map(|class| class.seeds[model]).collect::<Vec<_>>();
+            (classes.iter().map(|class| class.zero_shot).collect::<Vec<_>>(), of(0), of(1))
+        };
+        let (zero_shot, first, second) = seeds(Method::Coft);
+        assert!(first == zero_shot && second == zero_shot, "{first:?} and {second:?}");
+        let (zero_shot, first, second) = seeds(Method::CoftPlus);
+        assert!(first != zero_shot && second != zero_shot && first != second, "{first:?} and {second:?}");
+    }
+
+    #[test]
     fn a_users_own_label_is_a_seed_and_clean_whatever_the_models_say() {
         let bench = Bench::new(1);
         let mut spec = bench.spec(Method::Coft);
