@@ -15,6 +15,8 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -22,7 +24,7 @@ pub enum Format {
     Onnx,
     /// A model repository of Triton, which OpenVINO Model Server reads too
     Triton,
-    /// An OCI image layout with that repository below /models, as KServe takes it
+    /// An OCI image layout with that repository below /models
     Oci,
 }
 
@@ -38,6 +40,7 @@ pub struct Bundle {
     stated: Vec<u8>,
     files: HashMap<String, File>,
     shape: Shape,
+    stop: Arc<AtomicBool>,
 }
 
 /// Sides of the model's input and outputs, read off the probe.
@@ -52,6 +55,10 @@ impl Bundle {
     /// The files that the service has handed out of a generation.
     pub fn new(name: String, generation: u64, files: HashMap<String, OwnedFd>) -> Result<Self, Failure> {
         let mut files: HashMap<_, _> = files.into_iter().map(|(name, file)| (name, File::from(file))).collect();
+        // It becomes the name of a directory.
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            return Err(Failure::Misunderstood(format!("{name:?} is no name of a classifier")));
+        }
         let stated = read(&mut files, MANIFEST)?;
         let damaged = |fault: String| Failure::Export(format!("generation {generation}: {fault}"));
         let manifest: Manifest =
@@ -60,7 +67,12 @@ impl Bundle {
             return Err(damaged(format!("layout version {}; this coftctl reads {FORMAT}", manifest.format)));
         }
         let shape = Shape::of(&read(&mut files, PROBE)?).map_err(|fault| damaged(format!("{PROBE}: {fault}")))?;
-        Ok(Self { name, generation, manifest, stated, files, shape })
+        Ok(Self { name, generation, manifest, stated, files, shape, stop: Arc::default() })
+    }
+
+    /// Set, it ends the writing, which then leaves nothing.
+    pub fn stop(&self) -> Arc<AtomicBool> {
+        self.stop.clone()
     }
 
     /// Writes the bundle to a directory that is not there yet; it appears complete or not at all.
@@ -85,7 +97,7 @@ impl Bundle {
         let missing = || Failure::Export(format!("generation {}: {name} is missing", self.generation));
         let (mut from, digest) = self.files.get(name).zip(self.manifest.files.get(name)).ok_or_else(missing)?;
         let path = to.join(name);
-        let mut hashed = Hashed { to: File::create_new(&path).map_err(at(&path))?, hash: Sha256::new() };
+        let mut hashed = self.hashed(File::create_new(&path).map_err(at(&path))?);
         let copied = from.seek(SeekFrom::Start(0)).and_then(|_| io::copy(&mut from, &mut hashed));
         copied.and_then(|_| hashed.to.sync_all()).map_err(at(&path))?;
         if hex(hashed.hash) != *digest {
@@ -95,6 +107,10 @@ impl Bundle {
             )));
         }
         Ok(())
+    }
+
+    fn hashed(&self, to: File) -> Hashed {
+        Hashed { to, hash: Sha256::new(), stop: self.stop.clone() }
     }
 
     fn labels(&self) -> String {
@@ -137,14 +153,18 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
     move |error| Failure::Export(format!("{path}: {error}"))
 }
 
-/// Passes bytes on and hashes them.
-struct Hashed<W> {
-    to: W,
+/// Passes bytes on and hashes them, until it is stopped.
+struct Hashed {
+    to: File,
     hash: Sha256,
+    stop: Arc<AtomicBool>,
 }
 
-impl<W: Write> Write for Hashed<W> {
+impl Write for Hashed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.stop.load(Relaxed) {
+            return Err(io::Error::other("stopped"));
+        }
         let count = self.to.write(bytes)?;
         self.hash.update(&bytes[..count]);
         Ok(count)

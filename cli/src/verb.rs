@@ -38,7 +38,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Round(Round::Show { round }) => show::run(&service, output, round).await,
         Verb::Generation(Generation::List) => generations::run(&service, output).await,
         Verb::Generation(Generation::Show { generation }) => generation::run(&service, output, generation).await,
-        Verb::Export { generation, format, dir } => export::run(&service, output, generation, format, &dir).await,
+        Verb::Export { generation, format, dir } => export::run(&service, output, generation, format, dir).await,
         Verb::Rescan => rescan::run(&service).await,
         Verb::Completions { shell } => completions::run(shell),
         Verb::Model(model) => model::run(output, model),

@@ -228,7 +228,8 @@ impl Run {
             }
         }
         // The pipe is closed, or the process killed; it ends soon, or is made to.
-        let status = match tokio::time::timeout(GRACE, self.child.wait()).await {
+        let limit = if stopping.is_some() { self.deadline } else { Instant::now() + GRACE };
+        let status = match tokio::time::timeout_at(limit, self.child.wait()).await {
             Ok(status) => status,
             Err(_) => {
                 let _ = self.child.start_kill();

@@ -105,7 +105,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l format -r -f -a "onnx\t'The ONNX model with its weights, labels, manifest, report and probe'
 triton\t'A model repository of Triton, which OpenVINO Model Server reads too'
-oci\t'An OCI image layout with that repository below /models, as KServe takes it'"
+oci\t'An OCI image layout with that repository below /models'"
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l json -d 'Print JSON instead of text'

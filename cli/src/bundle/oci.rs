@@ -24,13 +24,13 @@ pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), Failure> {
     let tree = dir.join("tree");
     create_dir(&tree)?;
     triton::write(bundle, &tree)?;
-    let layer = layer(&tree, &blobs)?;
+    let layer = layer(bundle, &tree, &blobs)?;
     fs::remove_dir_all(&tree).map_err(at(&tree))?;
 
     let diff_id = layer.digest().to_string();
     let rootfs = RootFsBuilder::default().typ("layers").diff_ids([diff_id]).build()?;
-    let config =
-        ImageConfigurationBuilder::default().architecture(Arch::default()).os(Os::Linux).rootfs(rootfs).build()?;
+    // The content has no architecture; one has to be named, and always the same.
+    let config = ImageConfigurationBuilder::default().architecture(Arch::Amd64).os(Os::Linux).rootfs(rootfs).build()?;
     let config = blob(&blobs, MediaType::ImageConfig, &config)?;
     let manifest = ImageManifestBuilder::default()
         .schema_version(SCHEMA_VERSION)
@@ -52,12 +52,12 @@ pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), Failure> {
 }
 
 /// The tree as a tar archive among the blobs.
-fn layer(tree: &Path, blobs: &Path) -> Result<Descriptor, Failure> {
+fn layer(bundle: &Bundle, tree: &Path, blobs: &Path) -> Result<Descriptor, Failure> {
     let unnamed = blobs.join("layer");
     let file = File::create_new(&unnamed).map_err(at(&unnamed))?;
-    let mut archive = tar::Builder::new(Hashed { to: file, hash: Sha256::new() });
+    let mut archive = tar::Builder::new(bundle.hashed(file));
     archive_tree(&mut archive, tree, Path::new(ROOT)).map_err(at(&unnamed))?;
-    let Hashed { to: file, hash } = archive.into_inner().map_err(at(&unnamed))?;
+    let Hashed { to: file, hash, .. } = archive.into_inner().map_err(at(&unnamed))?;
     let size = file.sync_all().and_then(|()| file.metadata()).map_err(at(&unnamed))?.len();
     let digest = hex(hash);
     let path = blobs.join(&digest);
@@ -65,7 +65,7 @@ fn layer(tree: &Path, blobs: &Path) -> Result<Descriptor, Failure> {
     Ok(Descriptor::new(MediaType::ImageLayer, size, sha256(&digest)?))
 }
 
-fn archive_tree(archive: &mut tar::Builder<Hashed<File>>, from: &Path, name: &Path) -> io::Result<()> {
+fn archive_tree(archive: &mut tar::Builder<Hashed>, from: &Path, name: &Path) -> io::Result<()> {
     let header = |kind, mode, size| {
         let mut header = Header::new_ustar();
         header.set_entry_type(kind);

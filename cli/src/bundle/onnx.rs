@@ -2,11 +2,11 @@
 
 use super::{Bundle, LABELS, write_new};
 use crate::failure::Failure;
-use coft_core::manifest::MANIFEST;
+use coft_core::manifest::{MANIFEST, MODEL, PROBE, REPORT, WEIGHTS};
 use std::path::Path;
 
 pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), Failure> {
-    for name in bundle.manifest.files.keys() {
+    for name in [MODEL, WEIGHTS, PROBE, REPORT] {
         bundle.copy(name, dir)?;
     }
     write_new(&dir.join(MANIFEST), &bundle.stated)?;

@@ -5,18 +5,32 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::service::Service;
 use crate::view::Exported;
-use std::path::Path;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
 
 pub async fn run(
     service: &Service,
     output: Output,
     generation: u64,
     format: Format,
-    dir: &Path,
+    dir: PathBuf,
 ) -> Result<Exit, Failure> {
     let (classifier, files) = service.open_generation(generation).await?;
-    Bundle::new(classifier, generation, files)?.write(format, dir)?;
+    let bundle = Bundle::new(classifier, generation, files)?;
     let exported = Exported { generation, directory: dir.display().to_string() };
+    let stop = bundle.stop();
+    let mut writing = tokio::task::spawn_blocking(move || bundle.write(format, &dir));
+    let written = tokio::select! {
+        written = &mut writing => written,
+        pressed = tokio::signal::ctrl_c() => {
+            pressed.map_err(Failure::Signal)?;
+            stop.store(true, Relaxed);
+            // Waits until what was written is removed.
+            let _ = writing.await;
+            return Ok(Exit::Interrupted);
+        }
+    };
+    written.expect("writing does not panic")?;
     output.document(&exported, || format!("generation {generation} is in {}\n", exported.directory))?;
     Ok(Exit::Done)
 }

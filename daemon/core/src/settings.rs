@@ -124,7 +124,7 @@ pub struct Phase1 {
     pub crop_scale: f64,
     /// Mirrors training images at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
     pub flip: Flip,
-    /// Learning rate 0.03, 10 epochs of 64 [DeFT]; at least 500 steps [choice].
+    /// Learning rate 0.03, 10 epochs of 64 [DeFT]; at least 300 steps [choice].
     pub sgd: Sgd,
 }
 
@@ -173,7 +173,7 @@ pub struct Phase2 {
     pub frozen_blocks: u32,
     /// Momentum contrast; in CoFT+ alone.
     pub contrast: Contrast,
-    /// Learning rate 5e-4, 10 epochs of 64 [DeFT]; at least 500 steps [choice].
+    /// Learning rate 5e-4, 10 epochs of 64 [DeFT]; at least 300 steps [choice].
     pub sgd: Sgd,
 }
 

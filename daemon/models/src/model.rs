@@ -68,12 +68,18 @@ impl Model {
 
     /// SHA-256 of the weights, hex: of their file's bytes, or of the shards' one behind the other.
     ///
-    /// The store knows it of a model that lies in one (`coftctl model verify` holds the files against it); of any other, all
-    /// weights are read.
+    /// The store knows that of a single file that lies in it (`coftctl model verify` holds the files against it); else all weights
+    /// are read.
     pub fn digest(&self) -> io::Result<String> {
-        match Record::installed(&self.dir) {
-            Some(record) => Ok(record.weights),
-            None => crate::digest(&self.weights.paths()),
+        let paths = self.weights.paths();
+        let name = match &paths[..] {
+            [one] if one.parent() == Some(&self.dir) => one.file_name().and_then(|name| name.to_str()),
+            _ => None,
+        };
+        let recorded = |name| Some(Record::installed(&self.dir)?.files.get(name)?.sha256.clone());
+        match name.and_then(recorded) {
+            Some(digest) => Ok(digest),
+            None => crate::digest(&paths),
         }
     }
 

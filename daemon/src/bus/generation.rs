@@ -41,9 +41,10 @@ impl Generation {
         let dir = self.status(|status| status.dir.clone()).map_err(|error| Error::ZBus(error.into()))?;
         let opened = |name| match File::open(dir.join(name)) {
             Ok(file) => Ok((name, OwnedFd::from(file).into())),
-            Err(error) => {
-                Err(Error::Failed(format!("generation {}: {name}: {error}; the log of coftd says more", self.id)))
-            }
+            Err(error) => Err(Error::Failed(format!(
+                "generation {}: {name}: {error}; coftctl generation list shows which there are",
+                self.id
+            ))),
         };
         [MANIFEST, MODEL, WEIGHTS, PROBE, REPORT].into_iter().map(opened).collect()
     }

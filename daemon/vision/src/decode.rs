@@ -15,7 +15,8 @@ use thiserror::Error;
 pub const MAX_SIDE_PX: u32 = 32_768;
 /// Most pixels that are decoded. 100 megapixels, 300 MB of RGB. [choice]
 pub const MAX_PIXELS: u64 = 100_000_000;
-/// Most memory that a decoder may ask for, bytes. [choice]
+/// Most memory that a decoder of the `image` crate may ask for, bytes. libjpeg-turbo takes up to 8 bytes a pixel of a progressive
+/// file beside the pixels. [choice]
 pub const MAX_ALLOCATION_BYTES: u64 = 1 << 30;
 
 /// An image as it was in its file, upright.
@@ -85,8 +86,12 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let pixels = match format {
         ImageFormat::Jpeg => jpeg::pixels(bytes)?,
-        ImageFormat::WebP if !webp::is_animated(bytes) => webp::pixels(bytes)?,
-        _ => rgb(DynamicImage::from_decoder(decoder).map_err(|error| refusal(error, name, (width, height)))?)?,
+        ImageFormat::WebP if !webp::is_animated(bytes) => Some(webp::pixels(bytes)?),
+        _ => None,
+    };
+    let pixels = match pixels {
+        Some(pixels) => pixels,
+        None => rgb(DynamicImage::from_decoder(decoder).map_err(|error| refusal(error, name, (width, height)))?)?,
     };
     let mut upright = DynamicImage::ImageRgb8(pixels);
     upright.apply_orientation(orientation);

@@ -10,14 +10,22 @@ const FORMAT: &str = "JPEG";
 /// ("Two Issues with the JPEG Standard", libjpeg-turbo.org). [choice]
 const MAX_SCANS: u32 = 500;
 
-/// The pixels of a JPEG file, not turned; grey is repeated, and inks are mixed as Pillow mixes them.
+/// What libjpeg warns of though every pixel is right: oddities that cameras and programs write.
+const HARMLESS: [&str; 4] =
+    ["extraneous bytes", "unknown JFIF revision", "Unknown Adobe color transform", "Invalid SOS parameters"];
+
+/// The pixels of a JPEG file, not turned; grey is repeated, and inks are mixed as Pillow mixes them. None where
+/// libjpeg-turbo's interface stops at a harmless oddity of the header; another decoder may take the file.
 ///
-/// Damage that libjpeg only warns of is refused: its pixels are made up from there on. Stray bytes between segments, which
-/// some cameras write, harm nothing.
-pub fn pixels(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
+/// Damage that libjpeg only warns of is refused: its pixels are made up from there on. It tells of the first warning alone, so
+/// that damage behind a harmless one is not noticed.
+pub fn pixels(bytes: &[u8]) -> Result<Option<RgbImage>, DecodeError> {
     let mut decoder = Decompressor::new().map_err(refusal)?;
     decoder.set_scan_limit(MAX_SCANS).map_err(refusal)?;
-    let header = decoder.read_header(bytes).map_err(refusal)?;
+    let header = match decoder.read_header(bytes) {
+        Err(error) if is_harmless(&error) => return Ok(None),
+        header => header.map_err(refusal)?,
+    };
     let format = match header.colorspace {
         Colorspace::CMYK | Colorspace::YCCK => PixelFormat::CMYK,
         _ => PixelFormat::RGB,
@@ -30,7 +38,7 @@ pub fn pixels(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         format,
     };
     match decoder.decompress(bytes, image.as_deref_mut()) {
-        Err(error) if !error.to_string().contains("extraneous bytes") => return Err(refusal(error)),
+        Err(error) if !is_harmless(&error) => return Err(refusal(error)),
         _ => {}
     }
     let pixels = match format {
@@ -38,7 +46,12 @@ pub fn pixels(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         _ => image.pixels,
     };
     let (width, height) = (header.width as u32, header.height as u32);
-    Ok(RgbImage::from_raw(width, height, pixels).expect("three bytes a pixel"))
+    Ok(Some(RgbImage::from_raw(width, height, pixels).expect("three bytes a pixel")))
+}
+
+fn is_harmless(warning: &turbojpeg::Error) -> bool {
+    let text = warning.to_string();
+    HARMLESS.iter().any(|harmless| text.contains(harmless))
 }
 
 fn mixed(inks: &[u8]) -> Vec<u8> {

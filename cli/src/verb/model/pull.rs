@@ -28,6 +28,7 @@ pub fn run(store: &Store, output: Output, repository: &str, name: Option<String>
     if let (Some(commit), Ok(entry)) = (download.commit(), store.find(&name))
         && entry.record.source == format!("{id}@{commit}")
     {
+        download.forget();
         return installed(output, Installed { entry, already: true });
     }
     let commit = download.fetch(incoming.dir())?;

@@ -79,7 +79,7 @@ impl Record {
 
     /// The record of a directory that lies in a store, with every file as long as it says; of no other.
     ///
-    /// The name of such a directory is the digest of its record, and its files were written once and are read-only.
+    /// The name of such a directory is the digest of its list of files, which were written once and are read-only.
     pub fn installed(dir: &Path) -> Option<Self> {
         let digest = dir.file_name()?.to_str()?.strip_prefix(super::PREFIX)?;
         let record = Self::read(dir).ok().filter(|record| record.digest() == digest)?;

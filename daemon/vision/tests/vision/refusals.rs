@@ -104,4 +104,9 @@ fn stray_bytes_between_the_segments_of_a_jpeg_are_passed_over() {
     let (pixels, end) = bytes.split_at(bytes.len() - 2);
     assert_eq!(end, [0xff, 0xd9]);
     assert_eq!(decode(&[pixels, &[0x00, 0x01, 0x02], end].concat()), decode(&bytes));
+
+    let after_jfif = 4 + usize::from(bytes[5]);
+    let (jfif, rest) = bytes.split_at(after_jfif);
+    let odd = decode(&[jfif, &[0x00, 0x01], rest].concat()).unwrap();
+    assert_eq!(odd.pixels.dimensions(), decode(&bytes).unwrap().pixels.dimensions());
 }
