@@ -10,39 +10,60 @@ use image::{ExtendedColorType, ImageEncoder, ImageError, RgbImage};
 use std::cell::RefCell;
 use std::io::{self, Write};
 
-/// Longest side over shortest side of canonical pixels; > 1. A longer image is cropped to it around its centre before it
-/// is resized: 4 holds every camera and panorama format, and keeps a 1×10000 px strip from growing a hundredfold. [choice]
-pub const MAX_ASPECT: u32 = 4;
+/// Longest side over shortest side of canonical pixels; > 1. Of a longer image the ends are left out: 4 holds every camera and
+/// panorama format, and keeps a 1×10000 px strip from growing a hundredfold. [choice]
+const MAX_ASPECT: u32 = 4;
 
 impl Preprocess {
     /// Resizes an image so that its short side is `shortest_edge`, keeping the aspect ratio.
     ///
     /// Antialiased as Pillow computes it. The long side is `shortest_edge · long / short` rounded down, as the
-    /// `transformers` image processors do it (torchvision agrees; Pillow's `thumbnail` rounds to nearest). Images longer than
-    /// [`MAX_ASPECT`] lose their ends first. The canonical image of a canonical image is itself.
+    /// `transformers` image processors do it (torchvision agrees; Pillow's `thumbnail` rounds to nearest), of which the middle is
+    /// kept where that is longer than [`MAX_ASPECT`] allows. The canonical image of a canonical image is itself.
     pub fn canonical(&self, decoded: &Decoded) -> RgbImage {
         let source = &decoded.pixels;
         let (width, height) = source.dimensions();
-        let kept_width = width.min(height.saturating_mul(MAX_ASPECT));
-        let kept_height = height.min(width.saturating_mul(MAX_ASPECT));
-        let window = Crop {
-            left: (width - kept_width) / 2,
-            top: (height - kept_height) / 2,
-            width: kept_width,
-            height: kept_height,
-        };
-        let short = kept_width.min(kept_height);
-        let side = |length: u32| {
-            let side = u64::from(self.shortest_edge) * u64::from(length) / u64::from(short);
-            u32::try_from(side).expect("at most MAX_ASPECT times the shortest edge")
-        };
-        let (out_width, out_height) = (side(kept_width), side(kept_height));
-        if (out_width, out_height) == (width, height) {
+        let short = width.min(height);
+        let (columns, lines) = (self.kept(width, short), self.kept(height, short));
+        if (columns.whole, lines.whole) == (width.into(), height.into()) && columns.is_all() && lines.is_all() {
             return source.clone();
         }
-        let mut out = RgbImage::new(out_width, out_height);
-        resize(source, window, self.filter, &mut out, (out_width, out_height));
+        let mut out = RgbImage::new(columns.count, lines.count);
+        let (left, width) = columns.of(width);
+        let (top, height) = lines.of(height);
+        resize(source, Crop { left, top, width, height }, self.filter, &mut out, (columns.count, lines.count));
         out
+    }
+
+    /// What is kept of a side. A centred crop of it is one of the whole, whichever way an odd margin is rounded: what is left
+    /// out is a multiple of four.
+    fn kept(&self, side: u32, short: u32) -> Kept {
+        let whole = u64::from(self.shortest_edge) * u64::from(side) / u64::from(short);
+        let most = u64::from(MAX_ASPECT) * u64::from(self.shortest_edge);
+        let count = if whole > most { most - (most + 4 - whole % 4) % 4 } else { whole };
+        Kept { whole, count: u32::try_from(count).expect("at most MAX_ASPECT times the shortest edge") }
+    }
+}
+
+/// The middle of a resized side, px.
+struct Kept {
+    /// All of it.
+    whole: u64,
+    count: u32,
+}
+
+impl Kept {
+    fn is_all(&self) -> bool {
+        self.whole == u64::from(self.count)
+    }
+
+    /// Where it begins on the unresized side, and its length there.
+    fn of(&self, side: u32) -> (f64, f64) {
+        if self.is_all() {
+            return (0.0, side.into());
+        }
+        let scale = f64::from(side) / self.whole as f64;
+        ((self.whole - u64::from(self.count)) as f64 / 2.0 * scale, f64::from(self.count) * scale)
     }
 }
 
@@ -56,13 +77,13 @@ pub fn save_canonical(image: &RgbImage, out: impl Write) -> io::Result<()> {
     )
 }
 
-/// A part of an image, px. It lies inside the image and is not empty.
+/// A part of an image, px, whole or not. It lies inside the image and is not empty.
 #[derive(Clone, Copy)]
 pub(crate) struct Crop {
-    pub left: u32,
-    pub top: u32,
-    pub width: u32,
-    pub height: u32,
+    pub left: f64,
+    pub top: f64,
+    pub width: f64,
+    pub height: f64,
 }
 
 /// Resizes a part of `source` into `out` (RGB, row by row), antialiased. At its border the kernel
@@ -92,9 +113,9 @@ impl Passes {
     /// Pillow's order, columns first. The resizer's own is rows first, which is faster but differs from Pillow by up to ten
     /// levels at hard edges, where the overshoot of the first pass is cut to a byte.
     fn run(&mut self, source: &RgbImage, crop: Crop, filter: Filter, out: &mut [u8], (width, height): (u32, u32)) {
-        let reach = (KERNEL_RADIUS * f64::from(crop.height) / f64::from(height)).max(KERNEL_RADIUS).ceil() as u32 + 1;
-        let first = crop.top.saturating_sub(reach);
-        let end = (crop.top + crop.height).saturating_add(reach).min(source.height());
+        let reach = (KERNEL_RADIUS * crop.height / f64::from(height)).max(KERNEL_RADIUS).ceil() + 1.0;
+        let first = (crop.top - reach).max(0.0) as u32;
+        let end = ((crop.top + crop.height + reach).ceil() as u32).min(source.height());
         let count = end - first;
         let stride = 3 * source.width() as usize;
         let read = &source.as_raw()[stride * first as usize..stride * end as usize];
@@ -104,11 +125,11 @@ impl Passes {
             self.band.clear();
             self.band.extend(lines.chunks_exact(3).map(|rgb| U16x3::new([rgb[0], rgb[1], rgb[2]].map(u16::from))));
             let count = (lines.len() / stride) as u32;
-            let columns = Crop { top: 0, height: count, ..crop };
+            let columns = Crop { top: 0.0, height: count.into(), ..crop };
             pass(&mut self.resizer, filter, (&self.band, source.width(), count), columns, (rows, width, count));
         }
         self.out.resize(width as usize * height as usize, U16x3::default());
-        let lines = Crop { left: 0, width, top: crop.top - first, height: crop.height };
+        let lines = Crop { left: 0.0, width: width.into(), top: crop.top - f64::from(first), height: crop.height };
         pass(&mut self.resizer, filter, (&self.rows, width, count), lines, (&mut self.out, width, height));
         for (to, &from) in out.iter_mut().zip(U16x3::components(&self.out)) {
             *to = from as u8;
@@ -137,7 +158,7 @@ fn pass(
     let mut to = TypedImage::from_pixels_slice(to.1, to.2, to.0).expect("as many pixels as its sides say");
     let options = fir::ResizeOptions::new()
         .resize_alg(fir::ResizeAlg::Convolution(filter))
-        .crop(crop.left.into(), crop.top.into(), crop.width.into(), crop.height.into())
+        .crop(crop.left, crop.top, crop.width, crop.height)
         .use_alpha(false);
     resizer.resize_typed(&from, &mut to, &options).expect("the part lies inside the image");
     for channel in U16x3::components_mut(to.pixels_mut()) {

@@ -15,7 +15,7 @@ mod preprocess;
 mod tensor;
 mod webp;
 
-pub use canonical::{MAX_ASPECT, save_canonical};
+pub use canonical::save_canonical;
 pub use decode::{DecodeError, Decoded, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX, decode};
 pub use preprocess::{CONFIG_FILE, Filter, Preprocess, PreprocessError, restated};
 pub use tensor::{Window, random_resized_crop};

@@ -61,7 +61,8 @@ impl Preprocess {
         }
         PIXELS.with_borrow_mut(|pixels| {
             pixels.resize(3 * side * side, 0);
-            let crop = Crop { left: window.x, top: window.y, width: window.width, height: window.height };
+            let (left, top) = (window.x.into(), window.y.into());
+            let crop = Crop { left, top, width: window.width.into(), height: window.height.into() };
             resize(image, crop, self.filter, pixels, (self.crop, self.crop));
             self.normalise(pixels, 3 * side, flip, out);
         });

@@ -38,15 +38,14 @@ def scene(width, height, seed):
 
 
 def canonical(image, edge, filter=Image.BICUBIC):
-    """The reference: `transformers` sizes, Pillow pixels, ends of very long images cut off."""
-    width, height = image.size
-    kept = min(width, MAX_ASPECT * height), min(height, MAX_ASPECT * width)
-    short = min(kept)
-    size = tuple(int(edge * side / short) for side in kept)
-    if size == image.size:
-        return image
-    left, top = (width - kept[0]) // 2, (height - kept[1]) // 2
-    return image.resize(size, filter, box=(left, top, left + kept[0], top + kept[1]))
+    """The reference: `transformers` sizes, Pillow pixels, the ends of very long images left out, a multiple of four pixels."""
+    short = min(image.size)
+    size = [edge * side // short for side in image.size]
+    whole = image if tuple(size) == image.size else image.resize(size, filter)
+    most = MAX_ASPECT * edge
+    kept = [side if side <= most else most - (most - side) % 4 for side in size]
+    left, top = ((side - count) // 2 for side, count in zip(size, kept))
+    return whole.crop((left, top, left + kept[0], top + kept[1]))
 
 
 def case(name, edge, bilinear=False):
