@@ -18,6 +18,7 @@ use crate::prompts::ClassTokens;
 use anyhow::{Context, ensure};
 use coft_core::settings::{self, Settings};
 use coft_core::spec::Template;
+use coft_models::Model;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
 use serde::Deserialize;
@@ -109,10 +110,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Prints how long loading takes, s, and which files the weights are.
 pub fn load(model: &Path) -> anyhow::Result<()> {
+    let files = Model::open(model)?.weights.paths();
     let start = Instant::now();
     Checkpoint::load(model, Device::Cpu)?;
-    println!("{}", start.elapsed().as_secs_f64());
+    println!("{}", json!({ "seconds": start.elapsed().as_secs_f64(), "files": files }));
     Ok(())
 }
 

@@ -5,9 +5,8 @@
 use crate::build;
 use crate::setup;
 use anyhow::{Context, ensure};
-use coft_models::Model;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,6 +26,13 @@ pub struct Args {
     json: bool,
 }
 
+/// What the trainer prints.
+#[derive(Deserialize)]
+struct Loaded {
+    seconds: f64,
+    files: Vec<PathBuf>,
+}
+
 #[derive(Serialize)]
 struct Report {
     bytes: u64,
@@ -43,22 +49,21 @@ struct Report {
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let environment = setup::for_running()?;
     let trainer = build::release(&environment, &["coft-trainer"])?.join("coft-trainer");
-    let files = Model::open(&args.model)?.weights.paths();
-    let load = || -> anyhow::Result<f64> {
+    let load = || -> anyhow::Result<Loaded> {
         let mut command = Command::new(&trainer);
         environment.apply(&mut command);
         let output = command.arg("load").arg(&args.model).output().context("starting coft-trainer")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+        Ok(serde_json::from_slice(&output.stdout)?)
     };
     // Brings the program and its libraries into memory, which are not what is measured.
-    load()?;
+    let files = load()?.files;
     let mut taken = Vec::new();
     for _ in 0..args.rounds {
         forget(&files)?;
         let read = read(&files)?;
         forget(&files)?;
-        taken.push((read, load()?, load()?));
+        taken.push((read, load()?.seconds, load()?.seconds));
     }
     let median = |figure: fn(&(f64, f64, f64)) -> f64| {
         let mut figures: Vec<f64> = taken.iter().map(figure).collect();

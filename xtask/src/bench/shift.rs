@@ -3,7 +3,6 @@
 //! All numbers [choice], fixed before anything was measured on them, and the same for every set.
 
 use anyhow::Context;
-use coft_vision::decode;
 use image::{Rgb, RgbImage, imageops};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -42,7 +41,8 @@ impl Shift {
     /// Writes the picture at `from` as this camera sees it to `to`, a PNG. The noise depends on the picture alone.
     pub fn photograph(self, from: &Path, to: &Path) -> anyhow::Result<()> {
         let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
-        let picture = decode(&bytes).with_context(|| format!("decoding {}", from.display()))?.pixels;
+        let picture =
+            image::load_from_memory(&bytes).with_context(|| format!("decoding {}", from.display()))?.into_rgb8();
         let seen = match self {
             Shift::Clean => picture,
             Shift::Night => night(&picture, &mut ChaCha8Rng::from_seed(Sha256::digest(&bytes).into())),
