@@ -54,7 +54,7 @@ fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     files.into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }
 
-/// `onnx.checker` and Python's ONNX Runtime take the file, and the latter gives torch's answers.
+/// `onnx.checker` takes the file; the reference evaluator, Python's ONNX Runtime and OpenVINO give torch's answers.
 fn accepted_by_python(generation: &Path) {
     let python = std::env::var_os("COFT_TEST_PYTHON").expect("run by `cargo xtask test`");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("goldens/check_generation.py");
