@@ -70,9 +70,18 @@ pub struct Classify {
     /// Image files; - reads one image from standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<String>,
+    /// Take directories too, with every image file below them (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif, .qoi)
+    #[arg(long, short)]
+    pub recursive: bool,
     /// Labels to print for each image, the likeliest first
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: u32,
+    /// Leave out labels that are less probable, 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub threshold: f64,
+    /// Print the image's embedding too; needs --json
+    #[arg(long)]
+    pub embedding: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -220,6 +229,9 @@ mod tests {
     fn verbs_take_what_they_need() {
         let Verb::Classify(classify) = parse("coftctl classify --top-k 3 a.jpg -").unwrap().verb else { panic!() };
         assert_eq!((classify.files, classify.top_k), (vec!["a.jpg".into(), "-".into()], 3));
+        let line = "coftctl --json classify -r --threshold 0.5 --embedding photos";
+        let Verb::Classify(classify) = parse(line).unwrap().verb else { panic!() };
+        assert_eq!((classify.recursive, classify.threshold, classify.embedding), (true, 0.5, true));
         let Verb::Round(Round::Start(start)) = parse("coftctl round start --wait --seed 7").unwrap().verb else {
             panic!()
         };

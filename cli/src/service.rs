@@ -7,11 +7,13 @@ mod objects;
 use crate::failure::Failure;
 use crate::view::{Generation, Label, Labels, Round, Source, Status};
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
+use coft_dbus::stream::Stream;
 use coft_dbus::{
     BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, JobProxy, ManagerProxy, ROOT, RoundOptions,
     TIMEOUT, generation_path, job_path,
 };
 use objects::{Classifier, Properties};
+
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -60,6 +62,7 @@ impl Service {
             images: classifier.images,
             quarantined: classifier.quarantined,
             provider: classifier.provider,
+            provider_problem: classifier.provider_problem,
             round: classifier.round,
             sources,
         })
@@ -138,17 +141,25 @@ impl Service {
     }
 
     /// `image` is a regular file or a sealed memfd; its position does not matter.
-    pub async fn classify(&self, image: &impl AsFd, top_k: u32) -> Result<Labels, Failure> {
+    pub async fn classify(&self, image: &impl AsFd, options: ClassifyOptions) -> Result<Labels, Failure> {
         let classifier = self.classifier_proxy().await?;
-        let options = ClassifyOptions { top_k: Some(top_k) };
         let (labels, details) = prompt(classifier.classify(Fd::from(image.as_fd()), options)).await?;
         Ok(Labels {
             labels: labels.into_iter().map(|(label, score)| Label { label, score }).collect(),
+            none_of_these: details.none_of_these,
+            embedding: details.embedding,
             generation: details.generation,
             queue_seconds: details.queue_seconds,
             decode_seconds: details.decode_seconds,
             inference_seconds: details.inference_seconds,
+            provider: details.provider,
         })
+    }
+
+    /// A socket for any number of images.
+    pub async fn open_batch(&self, options: ClassifyOptions) -> Result<Stream, Failure> {
+        let socket = prompt(self.classifier_proxy().await?.open_batch(options)).await?;
+        Ok(Stream::new(socket.into())?)
     }
 
     async fn classifier_proxy(&self) -> Result<ClassifierProxy<'_>, Failure> {

@@ -16,6 +16,8 @@ pub struct Status {
     pub quarantined: u64,
     /// Execution provider that serves.
     pub provider: String,
+    /// Why a provider that was to come before it does not run the model.
+    pub provider_problem: Option<String>,
     /// The round that runs.
     pub round: Option<u64>,
     pub sources: Vec<Source>,
@@ -111,10 +113,14 @@ pub enum Answer {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Labels {
     pub labels: Vec<Label>,
+    pub none_of_these: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<Vec<f64>>,
     pub generation: u64,
     pub queue_seconds: f64,
     pub decode_seconds: f64,
     pub inference_seconds: f64,
+    pub provider: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

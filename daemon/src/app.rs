@@ -35,6 +35,9 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 use verdict::Court;
 
+/// Where TensorRT keeps its engines, in the state directory.
+const ENGINES: &str = "engines";
+
 #[derive(Debug, Error)]
 pub enum AppError {
     #[error(transparent)]
@@ -73,7 +76,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     }
     store.clean_scratch()?;
     let (classifier, controller) = Classifier::start(config.serve.clone());
-    let court = Court::new(store, controller);
+    let court = Court::new(store, controller.keep_engines(config.state_dir.join(ENGINES)));
     close_interrupted_rounds(&catalog, &court).await?;
     forget_cleared_quarantine(&catalog).await?;
 

@@ -4,7 +4,9 @@
 //! properties that changed. Knows nothing of how the service does its work.
 
 mod authorisation;
+mod batch;
 mod classifier;
+mod clients;
 mod generation;
 mod job;
 mod manager;
@@ -61,8 +63,9 @@ pub async fn start(bus: &str, control: Control) -> Result<Bus, BusError> {
     let builder = address.builder().serve_at(ROOT, ObjectManager);
     let builder = builder.serve_at(ROOT, manager::Manager::new(control.clone()));
     let connection = builder.build().await.map_err(connecting)?;
+    let clients = clients::Clients::follow(&connection).await?;
     let snapshots = control.snapshot.clone();
-    let mut objects = Objects { connection: connection.clone(), control, told: HashMap::new() };
+    let mut objects = Objects { connection: connection.clone(), control, clients, told: HashMap::new() };
     let first = snapshots.borrow().clone();
     objects.show(&Snapshot::default(), &first).await?;
 
@@ -108,6 +111,7 @@ async fn follow(mut objects: Objects, mut snapshots: watch::Receiver<Snapshot>, 
 struct Objects {
     connection: Connection,
     control: Control,
+    clients: clients::Clients,
     /// Properties by object path.
     told: HashMap<String, HashMap<String, OwnedVariant>>,
 }
@@ -136,7 +140,8 @@ impl Objects {
                 self.show_round(known, shown).await?;
             }
         }
-        self.refresh(classifier_path(name), classifier::Classifier::new(self.control.clone())).await
+        let classifier = classifier::Classifier::new(self.control.clone(), self.clients.clone());
+        self.refresh(classifier_path(name), classifier).await
     }
 
     async fn show_round(&mut self, known: Option<&RoundStatus>, shown: &RoundStatus) -> zbus::Result<()> {

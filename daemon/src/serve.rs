@@ -5,22 +5,29 @@
 //! store: images come as descriptors, generations as directories.
 
 mod image;
+mod lanes;
 mod ort;
 pub mod parity;
+mod pipeline;
+
+pub use lanes::Priority;
+pub use ort::Provider;
 
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE};
 use coft_vision::Preprocess;
+use lanes::{Lanes, PRIORITIES};
 use parity::Parity;
+use pipeline::{Answer, Plan, Request};
 use serde::Deserialize;
-use std::collections::VecDeque;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tracing::{debug, warn};
 
 /// `[serve]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -28,10 +35,16 @@ use tokio::sync::{Semaphore, oneshot};
 pub struct Settings {
     /// ONNX Runtime's library; where it is not given, `ORT_DYLIB_PATH`, then the places of an installation.
     pub library: Option<PathBuf>,
-    /// Requests that may wait or be under way; one more is refused as busy. ≥ 1. 64 [choice].
+    /// What the sessions run on: the first that opens the model and answers the probe.
+    pub providers: Vec<Provider>,
+    /// Images of each priority that may wait or be under way; one more is refused as busy. ≥ 1. 64 [choice].
     pub queue: usize,
     /// Most images of one run of the session; ≥ 1. 16 [choice].
     pub max_batch: usize,
+    /// How long the first image of a batch waits for others where nothing else runs. 0 [choice]: a batch fills by itself
+    /// while the one before it runs.
+    #[serde(with = "humantime_serde")]
+    pub max_delay: Duration,
     /// CPU threads of the session; 0 lets ONNX Runtime choose. 0 [choice].
     pub threads: usize,
     /// Images decoded at once; 0 for one a core. 0 [choice].
@@ -44,8 +57,10 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             library: None,
+            providers: vec![Provider::Tensorrt, Provider::Cuda, Provider::Cpu],
             queue: 64,
             max_batch: 16,
+            max_delay: Duration::ZERO,
             threads: 0,
             decoders: 0,
             file_limit: bytesize::ByteSize::mib(64),
@@ -53,30 +68,58 @@ impl Default for Settings {
     }
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Batch sockets that may be open. 16 [choice].
+const BATCHES: usize = 16;
+
+/// Nobody waits longer for an answer than the bus does. 25 s.
+pub const PATIENCE: Duration = coft_dbus::TIMEOUT;
+
+#[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Labels wanted, best first; all of them where it is absent.
     pub top_k: Option<usize>,
+    /// Labels less probable are left out; 0 to 1.
+    pub threshold: f64,
+    /// Whether the image's embedding is wanted.
+    pub embedding: bool,
+    /// How long the caller waits.
+    pub deadline: Duration,
+    pub priority: Priority,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { top_k: None, threshold: 0.0, embedding: false, deadline: PATIENCE, priority: Priority::default() }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Classification {
     /// Class names with their probabilities, best first.
     pub labels: Vec<(String, f64)>,
+    /// Whether the image looks like none of the classes.
+    pub none_of_these: bool,
+    /// Of length 1.
+    pub embedding: Option<Vec<f32>>,
     pub generation: GenerationId,
-    /// From the decoded image to its turn.
+    /// Waiting for a thread that decodes, and for the session.
     pub queue: Duration,
     pub decode: Duration,
     /// Of the batch that the image was part of.
     pub inference: Duration,
+    pub provider: Provider,
 }
 
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ServeError {
-    #[error("{0} requests are waiting already")]
+    #[error("{0} images are waiting already")]
     Busy(usize),
+    #[error("{0} batch sockets are open already")]
+    TooManyBatches(usize),
     #[error("no generation serves yet")]
     NotReady,
+    #[error("the deadline passed before the image's turn")]
+    DeadlineExceeded,
     #[error("the image cannot be used: {0}")]
     BadImage(String),
     #[error("the descriptor is not a regular file")]
@@ -99,6 +142,8 @@ pub enum LoadError {
     Preprocess(#[from] coft_vision::PreprocessError),
     #[error("{path}: {fault}")]
     Probe { path: PathBuf, fault: String },
+    #[error("no provider is left: {0}")]
+    NoProvider(String),
 }
 
 /// Answers requests; clones share the queue.
@@ -110,6 +155,8 @@ pub struct Classifier(Arc<Shared>);
 pub struct Controller {
     shared: Arc<Shared>,
     settings: Settings,
+    /// Where TensorRT keeps what it has built.
+    engines: Option<PathBuf>,
 }
 
 /// A session that is loaded, warm and proven, but does not serve yet.
@@ -119,14 +166,23 @@ pub struct Ready {
     pub parity: Parity,
 }
 
+/// What the session that serves runs on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Running {
+    /// As ONNX Runtime names it; empty where nothing serves.
+    pub provider: String,
+    /// Why a provider that comes before it does not run the model; empty where none failed.
+    pub problem: String,
+}
+
 #[derive(Debug)]
 struct Shared {
     current: RwLock<Option<Arc<Loaded>>>,
-    places: Semaphore,
-    decoders: Semaphore,
+    /// By priority, so that bulk work never takes the places of others.
+    places: [Arc<Semaphore>; 2],
     queue: usize,
-    file_limit: u64,
-    waiting: mpsc::Sender<Request>,
+    batches: Arc<Semaphore>,
+    submit: Lanes<(Instant, Request)>,
 }
 
 #[derive(Debug)]
@@ -134,83 +190,164 @@ struct Loaded {
     generation: GenerationId,
     classes: Vec<String>,
     preprocess: Preprocess,
+    provider: Provider,
+    problem: String,
     session: Mutex<ort::Session>,
 }
 
-struct Request {
-    pixels: Vec<f32>,
-    loaded: Arc<Loaded>,
-    since: Instant,
-    reply: oneshot::Sender<Result<Answer, String>>,
-}
-
-struct Answer {
-    probabilities: Vec<f32>,
-    queue: Duration,
-    inference: Duration,
-}
-
 impl Classifier {
-    /// Starts the thread that owns the sessions' runs; it ends when every handle is gone.
+    /// Starts the threads that decode and the one that owns the sessions' runs; they end when every handle is gone.
     pub fn start(settings: Settings) -> (Classifier, Controller) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let decoders = if settings.decoders == 0 { cores } else { settings.decoders };
-        let (waiting, requests) = mpsc::channel();
+        let queue = settings.queue.clamp(1, Semaphore::MAX_PERMITS);
         let shared = Arc::new(Shared {
             current: RwLock::new(None),
-            places: Semaphore::new(settings.queue.max(1)),
-            decoders: Semaphore::new(decoders),
-            queue: settings.queue.max(1),
-            file_limit: settings.file_limit.as_u64(),
-            waiting,
+            places: PRIORITIES.map(|_| Arc::new(Semaphore::new(queue))),
+            queue,
+            batches: Arc::new(Semaphore::new(BATCHES)),
+            submit: pipeline::start(Plan {
+                decoders: if settings.decoders == 0 { cores } else { settings.decoders },
+                max_batch: settings.max_batch.max(1),
+                max_delay: settings.max_delay,
+                file_limit: settings.file_limit.as_u64(),
+            }),
         });
-        let max_batch = settings.max_batch.max(1);
-        std::thread::Builder::new()
-            .name("classify".to_owned())
-            .spawn(move || serve(&requests, max_batch))
-            .expect("a thread can be started");
-        (Classifier(Arc::clone(&shared)), Controller { shared, settings })
+        (Classifier(Arc::clone(&shared)), Controller { shared, settings, engines: None })
     }
 
-    /// Classifies the image in a regular file or memfd. The descriptor's offset is neither used nor moved.
-    pub async fn classify(&self, image: OwnedFd, options: Options) -> Result<Classification, ServeError> {
-        let shared = &self.0;
-        let Ok(_place) = shared.places.try_acquire() else { return Err(ServeError::Busy(shared.queue)) };
-        let loaded = shared.current().ok_or(ServeError::NotReady)?;
-        let (pixels, decode) = {
-            let _turn = shared.decoders.acquire().await.map_err(|_| ServeError::Stopped)?;
-            let (limit, loaded) = (shared.file_limit, Arc::clone(&loaded));
-            let began = Instant::now();
-            let prepared = tokio::task::spawn_blocking(move || image::prepare(&image, limit, &loaded.preprocess));
-            (prepared.await.map_err(|error| ServeError::Internal(error.to_string()))??, began.elapsed())
-        };
-        let (reply, answer) = oneshot::channel();
-        let request = Request { pixels, loaded: Arc::clone(&loaded), since: Instant::now(), reply };
-        shared.waiting.send(request).map_err(|_| ServeError::Stopped)?;
-        let Answer { probabilities, queue, inference } =
-            answer.await.map_err(|_| ServeError::Stopped)?.map_err(ServeError::Internal)?;
+    /// Classifies the image in a regular file or memfd; busy at once where the queue is full. The descriptor's offset is
+    /// neither used nor moved. Dropped, it costs no more than the step that it is in.
+    pub async fn classify(&self, image: OwnedFd, options: &Options) -> Result<Classification, ServeError> {
+        let mut answers = self.classify_many(vec![image], options).await?;
+        answers.pop().expect("an answer an image")
+    }
 
-        let mut labels: Vec<(String, f64)> =
-            loaded.classes.iter().cloned().zip(probabilities.iter().map(|&p| f64::from(p))).collect();
+    /// The same of several images at once: all of them are taken in, or none.
+    pub async fn classify_many(
+        &self,
+        images: Vec<OwnedFd>,
+        options: &Options,
+    ) -> Result<Vec<Result<Classification, ServeError>>, ServeError> {
+        let busy = || ServeError::Busy(self.0.queue);
+        let count = u32::try_from(images.len()).map_err(|_| busy())?;
+        let places = Arc::clone(&self.0.places[options.priority as usize]);
+        let mut places = places.try_acquire_many_owned(count).map_err(|_| busy())?;
+        // Submitted before any is awaited.
+        let answers: Vec<_> = images
+            .into_iter()
+            .map(|image| self.submit(image, options, places.split(1).expect("a place an image")))
+            .collect();
+        let mut classified = Vec::with_capacity(answers.len());
+        for answer in answers {
+            classified.push(match answer {
+                Ok(answer) => answer.classified(options).await,
+                Err(error) => Err(error),
+            });
+        }
+        Ok(classified)
+    }
+
+    /// The same where the caller can wait for a place.
+    pub async fn classify_in_turn(&self, image: OwnedFd, options: &Options) -> Result<Classification, ServeError> {
+        let places = Arc::clone(&self.0.places[options.priority as usize]);
+        let place = places.acquire_owned().await.map_err(|_| ServeError::Stopped)?;
+        self.submit(image, options, place)?.classified(options).await
+    }
+
+    /// Held while a batch socket is open.
+    pub fn batch_place(&self) -> Result<OwnedSemaphorePermit, ServeError> {
+        Arc::clone(&self.0.batches).try_acquire_owned().map_err(|_| ServeError::TooManyBatches(BATCHES))
+    }
+
+    fn submit(&self, image: OwnedFd, options: &Options, place: OwnedSemaphorePermit) -> Result<Submitted, ServeError> {
+        let loaded = self.0.current().ok_or(ServeError::NotReady)?;
+        let (reply, answer) = oneshot::channel();
+        let now = Instant::now();
+        let (deadline, priority) = (now + options.deadline.min(PATIENCE), options.priority);
+        let request = Request { image, loaded: Arc::clone(&loaded), deadline, reply, _place: place };
+        match self.0.submit.send(priority, (now, request)) {
+            true => Ok(Submitted { loaded, answer }),
+            false => Err(ServeError::Stopped),
+        }
+    }
+}
+
+/// A request under way.
+struct Submitted {
+    loaded: Arc<Loaded>,
+    answer: oneshot::Receiver<Result<Answer, ServeError>>,
+}
+
+impl Submitted {
+    async fn classified(self, options: &Options) -> Result<Classification, ServeError> {
+        let Self { loaded, answer } = self;
+        let Answer { outputs, queue, decode, inference } = answer.await.map_err(|_| ServeError::Stopped)??;
+        let probabilities = outputs.probabilities.iter().map(|&p| f64::from(p));
+        let mut labels: Vec<(&String, f64)> =
+            loaded.classes.iter().zip(probabilities).filter(|(_, p)| *p >= options.threshold).collect();
         labels.sort_by(|a, b| b.1.total_cmp(&a.1));
         labels.truncate(options.top_k.unwrap_or(usize::MAX));
-        Ok(Classification { labels, generation: loaded.generation, queue, decode, inference })
+        Ok(Classification {
+            labels: labels.into_iter().map(|(name, p)| (name.clone(), p)).collect(),
+            none_of_these: false,
+            embedding: options.embedding.then_some(outputs.embedding),
+            generation: loaded.generation,
+            queue,
+            decode,
+            inference,
+            provider: loaded.provider,
+        })
     }
 }
 
 impl Controller {
-    /// Loads a generation's directory, warms it with the probe, and compares its answers with torch's. Takes seconds.
+    /// Has TensorRT keep its engines in a directory, so that each is built once.
+    pub fn keep_engines(self, dir: PathBuf) -> Self {
+        Self { engines: Some(dir), ..self }
+    }
+
+    /// Loads a generation's directory on the first provider that takes it, warms it with the probe, and compares its answers
+    /// with torch's. Takes seconds; minutes where TensorRT builds its engine.
     pub fn load(&self, dir: &Path, generation: GenerationId) -> Result<Ready, LoadError> {
         let path = dir.join(MANIFEST);
         let reading = |cause: String| LoadError::Read { path: path.clone(), cause };
         let bytes = fs::read(&path).map_err(|error| reading(error.to_string()))?;
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| reading(error.to_string()))?;
         let preprocess = Preprocess::from_json(&manifest.preprocessing)?;
-        let mut session =
-            ort::Session::open(&dir.join(MODEL), self.settings.library.as_deref(), self.settings.threads)?;
-        let parity = parity::replay(&mut session, &dir.join(PROBE), &preprocess)?;
-        let classes = manifest.classes;
-        Ok(Ready { loaded: Loaded { generation, classes, preprocess, session: Mutex::new(session) }, parity })
+        let library = self.settings.library.as_deref();
+
+        let mut problems: Vec<String> = Vec::new();
+        for provider in self.settings.providers.iter().copied() {
+            if !provider.is_built_in(library)? {
+                debug!(provider = provider.name(), "ONNX Runtime was built without it");
+                continue;
+            }
+            if let (Provider::Tensorrt, Some(engines)) = (provider, &self.engines) {
+                fs::create_dir_all(engines).map_err(|error| reading(error.to_string()))?;
+            }
+            let opened =
+                ort::Session::open(&dir.join(MODEL), library, self.settings.threads, provider, self.engines.as_deref())
+                    .map_err(LoadError::from)
+                    .and_then(|mut session| {
+                        Ok((parity::replay(&mut session, &dir.join(PROBE), &preprocess)?, session))
+                    });
+            match opened {
+                Ok((parity, session)) => {
+                    let (classes, session) = (manifest.classes, Mutex::new(session));
+                    let problem = problems.join("; ");
+                    let loaded = Loaded { generation, classes, preprocess, provider, problem, session };
+                    return Ok(Ready { loaded, parity });
+                }
+                // The CPU takes whatever is sound.
+                Err(error) if provider == Provider::Cpu => return Err(error),
+                Err(error) => {
+                    warn!(provider = provider.name(), %error, "the provider does not run the model; the next is tried");
+                    problems.push(format!("{}: {error}", provider.name()));
+                }
+            }
+        }
+        let none = "ONNX Runtime was built without those of serve.providers; name cpu there".to_owned();
+        Err(LoadError::NoProvider(if problems.is_empty() { none } else { problems.join("; ") }))
     }
 
     /// Lets a loaded session take over; requests under way end on the old one.
@@ -219,54 +356,17 @@ impl Controller {
         *current = Some(Arc::new(ready.loaded));
     }
 
-    /// The execution provider of the sessions, as ONNX Runtime names it.
-    pub fn provider(&self) -> &'static str {
-        ort::PROVIDER
+    pub fn running(&self) -> Running {
+        self.shared.current().map_or_else(Running::default, |loaded| Running {
+            provider: loaded.provider.name().to_owned(),
+            problem: loaded.problem.clone(),
+        })
     }
 }
 
 impl Shared {
     fn current(&self) -> Option<Arc<Loaded>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-}
-
-/// Runs what waits, batch by batch: the oldest request, and those behind it that found the same session.
-fn serve(requests: &mpsc::Receiver<Request>, max_batch: usize) {
-    let mut waiting = VecDeque::new();
-    loop {
-        if waiting.is_empty() {
-            match requests.recv() {
-                Ok(request) => waiting.push_back(request),
-                Err(mpsc::RecvError) => return, // every handle is gone
-            }
-        }
-        waiting.extend(requests.try_iter());
-        let first: &Request = &waiting[0];
-        let loaded = Arc::clone(&first.loaded);
-        let alike = waiting.iter().take(max_batch).take_while(|r| Arc::ptr_eq(&r.loaded, &loaded)).count();
-        let batch: Vec<Request> = waiting.drain(..alike).collect();
-        run(batch, &loaded);
-    }
-}
-
-fn run(batch: Vec<Request>, loaded: &Loaded) {
-    let began = Instant::now();
-    let pixels: Vec<f32> = batch.iter().flat_map(|request| request.pixels.iter().copied()).collect();
-    let side = loaded.preprocess.crop as usize;
-    let mut session = loaded.session.lock().unwrap_or_else(PoisonError::into_inner);
-    let answers = session.probabilities(&pixels, batch.len(), side);
-    let inference = began.elapsed();
-    for (i, request) in batch.into_iter().enumerate() {
-        let answer = match &answers {
-            Ok(all) => {
-                let probabilities = all[i].clone();
-                Ok(Answer { probabilities, queue: began.duration_since(request.since), inference })
-            }
-            Err(error) => Err(error.to_string()),
-        };
-        // A caller that has gone wants no answer.
-        let _ = request.reply.send(answer);
     }
 }
 

@@ -234,13 +234,17 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__classify)
-            opts="-h --top-k --bus --json --classifier --help"
+            opts="-r -h --recursive --top-k --threshold --embedding --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
                 --top-k)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --threshold)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -43,8 +43,11 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand status" -l classifier -d
 complete -c coftctl -n "__fish_coftctl_using_subcommand status" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand status" -s h -l help -d 'Print help'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l top-k -d 'Labels to print for each image, the likeliest first' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l threshold -d 'Leave out labels that are less probable, 0 to 1' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -s r -l recursive -d 'Take directories too, with every image file below them (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif, .qoi)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l embedding -d 'Print the image\'s embedding too; needs --json'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -s h -l help -d 'Print help'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r

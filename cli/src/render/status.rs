@@ -16,14 +16,15 @@ pub fn status(status: &Status) -> String {
     if status.quarantined > 0 {
         images += &format!(", {} refused", counted(status.quarantined, "file"));
     }
-    let mut text = fields(&[
+    let mut lines = vec![
         ("coftd", status.version.clone()),
         ("classifier", status.classifier.clone()),
         ("classes", classes(&status.classes)),
         ("model", model),
-        ("round", round),
-        ("catalogue", images),
-    ]);
+    ];
+    lines.extend(status.provider_problem.iter().map(|problem| ("", paint(BAD, problem))));
+    lines.extend([("round", round), ("catalogue", images)]);
+    let mut text = fields(&lines);
     if status.sources.is_empty() {
         text += "sources     none; name a directory in the configuration of coftd\n";
     }

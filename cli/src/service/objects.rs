@@ -118,6 +118,7 @@ pub struct Classifier {
     pub images: u64,
     pub quarantined: u64,
     pub provider: String,
+    pub provider_problem: Option<String>,
     /// The round that runs.
     pub round: Option<u64>,
 }
@@ -125,6 +126,7 @@ pub struct Classifier {
 pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
     let active: u64 = object.take("ActiveGeneration")?;
     let round: OwnedObjectPath = object.take("Round")?;
+    let problem: String = object.take("ProviderProblem")?;
     Ok(Classifier {
         path: object.path().to_owned(),
         name: object.take("Name")?,
@@ -133,6 +135,7 @@ pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
         images: object.take("Images")?,
         quarantined: object.take("Quarantined")?,
         provider: object.take("Provider")?,
+        provider_problem: (!problem.is_empty()).then_some(problem),
         round: trailing_number(round.as_str()),
     })
 }

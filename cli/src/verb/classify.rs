@@ -1,7 +1,10 @@
-//! `coftctl classify`: several files are under way at a time, the answers come in the order of the files.
+//! `coftctl classify`: several files are under way at a time, the answers come in the order of the files. With
+//! `--recursive` they go through a batch socket, else each is a call.
 //!
 //! A file that is no image is reported and the others go on; what says something about the service (not there, not
 //! ready, not allowed) ends the whole, since the next file would fare no better.
+
+mod tree;
 
 use crate::args::Classify;
 use crate::failure::{Exit, Failure};
@@ -10,7 +13,9 @@ use crate::output::Output;
 use crate::render;
 use crate::service::Service;
 use crate::view::{Answer, Classified, Labels, Problem};
+use coft_dbus::ClassifyOptions;
 use futures_util::{StreamExt, stream};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 /// Files under way at a time, 1 to 16: enough for the service to fill a batch (choice).
@@ -29,32 +34,45 @@ const PATIENCE: [Duration; 8] = [
 ];
 
 pub async fn run(service: &Service, output: Output, asked: Classify) -> Result<Exit, Failure> {
+    if asked.embedding && !output.is_json() {
+        return Err(Failure::Usage("an embedding is printed as JSON alone; add --json".into()));
+    }
+    let options = ClassifyOptions {
+        top_k: Some(asked.top_k),
+        threshold: Some(asked.threshold),
+        embedding: asked.embedding.then_some(true),
+        ..ClassifyOptions::default()
+    };
+    if asked.recursive {
+        return tree::run(service, output, asked.files, options).await;
+    }
     if asked.files.iter().filter(|file| *file == image_input::STANDARD_INPUT).count() > 1 {
         return Err(Failure::Usage("standard input holds one image; name - once".into()));
     }
-    let top_k = asked.top_k;
     let mut answers = stream::iter(asked.files)
-        .map(|file| async move {
-            let answer = classify(service, &file, top_k).await;
+        .map(|file| async {
+            let answer = classify(service, &file, &options).await;
             (file, answer)
         })
         .buffered(CONCURRENCY);
     let mut exit = Exit::Done;
     while let Some((file, answer)) = answers.next().await {
-        match answer {
-            Ok(labels) => {
-                let line = Classified { file, answer: Answer::Labels(labels) };
-                print(output, &line)?;
-            }
-            Err(failure) if concerns_the_file(&failure) => {
-                exit = Exit::SomeInputs;
-                let error = Problem { name: failure.name().into(), message: failure.to_string() };
-                print(output, &Classified { file, answer: Answer::Error { error } })?;
-            }
-            Err(failure) => return Err(failure),
-        }
+        exit = report(output, file, answer)?.unwrap_or(exit);
     }
     Ok(exit)
+}
+
+/// Prints what became of a file; how the program then ends, where that is not well. What concerns the service is passed on.
+fn report(output: Output, file: String, answer: Result<Labels, Failure>) -> Result<Option<Exit>, Failure> {
+    match answer {
+        Ok(labels) => print(output, &Classified { file, answer: Answer::Labels(labels) }).map(|()| None),
+        Err(failure) if concerns_the_file(&failure) => {
+            let error = Problem { name: failure.name().into(), message: failure.to_string() };
+            print(output, &Classified { file, answer: Answer::Error { error } })?;
+            Ok(Some(Exit::SomeInputs))
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
 fn print(output: Output, line: &Classified) -> Result<(), Failure> {
@@ -68,25 +86,31 @@ fn print(output: Output, line: &Classified) -> Result<(), Failure> {
     }
 }
 
-async fn classify(service: &Service, file: &str, top_k: u32) -> Result<Labels, Failure> {
-    let name = file.to_owned();
-    let image = tokio::task::spawn_blocking(move || image_input::open(&name))
-        .await
-        .expect("opening a file does not panic and is never aborted")
-        .map_err(Failure::Unreadable)?;
+async fn classify(service: &Service, file: &str, options: &ClassifyOptions) -> Result<Labels, Failure> {
+    let image = open(file).await?;
     for wait in PATIENCE {
-        match service.classify(&image, top_k).await {
+        match service.classify(&image, options.clone()).await {
             Err(Failure::Refused { name, .. }) if name == "Busy" => tokio::time::sleep(wait).await,
             answer => return answer,
         }
     }
-    service.classify(&image, top_k).await
+    service.classify(&image, options.clone()).await
+}
+
+async fn open(file: &str) -> Result<OwnedFd, Failure> {
+    let name = file.to_owned();
+    tokio::task::spawn_blocking(move || image_input::open(&name))
+        .await
+        .expect("opening a file does not panic and is never aborted")
+        .map_err(Failure::Unreadable)
 }
 
 fn concerns_the_file(failure: &Failure) -> bool {
     match failure {
         Failure::Unreadable(_) => true,
-        Failure::Refused { name, .. } => matches!(name.as_str(), "BadImage" | "InvalidArgs" | "Failed"),
+        Failure::Refused { name, .. } => {
+            matches!(name.as_str(), "BadImage" | "DeadlineExceeded" | "InvalidArgs" | "Failed")
+        }
         _ => false,
     }
 }

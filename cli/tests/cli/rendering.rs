@@ -22,6 +22,7 @@ fn status() -> Status {
         images: 12_400,
         quarantined: 2,
         provider: "CUDAExecutionProvider".into(),
+        provider_problem: Some("TensorrtExecutionProvider: no plugin for an operator".into()),
         round: Some(4),
         sources: vec![
             Source { path: "/srv/camera".into(), images: 12_400, quarantined: 2, problem: None },
@@ -99,10 +100,13 @@ fn labels() -> Labels {
     let label = |label: &str, score| Label { label: label.into(), score };
     Labels {
         labels: vec![label("bolt", 0.9744), label("nut", 0.0251)],
+        none_of_these: false,
+        embedding: None,
         generation: 3,
         queue_seconds: 0.001,
         decode_seconds: 0.004,
         inference_seconds: 0.002,
+        provider: "CUDAExecutionProvider".into(),
     }
 }
 
@@ -119,6 +123,7 @@ fn status_of_a_new_service() {
         images: 1,
         quarantined: 0,
         provider: String::new(),
+        provider_problem: None,
         round: None,
         sources: Vec::new(),
         ..status()
@@ -193,7 +198,9 @@ fn nothing_yet_says_how_to_begin() {
 #[test]
 fn labels_of_images() {
     let none = Labels { labels: Vec::new(), ..labels() };
-    insta::assert_snapshot!(plain(render::labels("bolt.jpg", &labels()) + &render::labels("dark.jpg", &none)));
+    let other = Labels { none_of_these: true, ..labels() };
+    let lines = [("bolt.jpg", &labels()), ("dark.jpg", &none), ("cat.jpg", &other)];
+    insta::assert_snapshot!(plain(lines.map(|(file, labels)| render::labels(file, labels)).concat()));
 }
 
 #[test]

@@ -95,6 +95,39 @@ async fn without_a_model_there_is_no_use_in_going_on() {
 }
 
 #[tokio::test]
+async fn a_directory_is_classified_in_the_order_of_its_names() {
+    let stage = Stage::set(Play::default()).await;
+    for name in ["nut", "bad", "bolt", "washer"] {
+        stage.file(name);
+    }
+    let dir = stage.dir();
+    std::fs::write(dir.join("notes.txt"), "no image").unwrap();
+    let told = stage.tell(&["--json", "classify", "--recursive", dir.to_str().unwrap()]).await;
+    assert_eq!(told.code, 4, "{}", told.stderr);
+    let lines: Vec<Value> = told.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<&str> = lines.iter().map(|l| l["file"].as_str().unwrap().rsplit('/').next().unwrap()).collect();
+    assert_eq!(names, ["bad.jpg", "bolt.jpg", "nut.jpg", "washer.jpg"]);
+    assert_eq!(lines[0]["error"]["name"], "BadImage");
+    assert_eq!(
+        (&lines[3]["labels"][0]["label"], &lines[3]["provider"]),
+        (&"washer".into(), &"CPUExecutionProvider".into())
+    );
+}
+
+#[tokio::test]
+async fn a_service_that_ends_meanwhile_is_told_of() {
+    let stage = Stage::set(Play::default()).await;
+    stage.file("bolt");
+    stage.file("end");
+    let told = stage.tell(&["classify", "-r", stage.dir().to_str().unwrap()]).await;
+    assert_eq!(told.code, 3);
+    assert!(told.stderr.contains("closed the connection after 0 of 2 images"), "{}", told.stderr);
+    let nothing = tempfile::tempdir().unwrap();
+    let told = stage.tell(&["classify", "-r", nothing.path().to_str().unwrap()]).await;
+    assert!(told.code == 1 && told.stderr.contains("no image files below"), "{}", told.stderr);
+}
+
+#[tokio::test]
 async fn waiting_ends_as_the_round_ends() {
     for (ending, looks, code) in [
         ("promoted", 3, 0),

@@ -12,6 +12,8 @@ pub enum Error {
     Busy(String),
     /// No generation serves yet.
     NotReady(String),
+    /// The image's turn did not come within the caller's deadline.
+    DeadlineExceeded(String),
     BadImage(String),
     TooFewImages(String),
     NoSuchRound(String),

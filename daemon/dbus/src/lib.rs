@@ -10,7 +10,8 @@
 //! let connection = Bus::System.connect().await?;
 //! let classifier = ClassifierProxy::builder(&connection).path(coft_dbus::classifier_path("default")).build().await?;
 //! let image = std::fs::File::open("part.jpg")?;
-//! let (labels, details) = classifier.classify((&image).into(), ClassifyOptions { top_k: Some(1) }).await?;
+//! let options = ClassifyOptions { top_k: Some(1), ..ClassifyOptions::default() };
+//! let (labels, details) = classifier.classify((&image).into(), options).await?;
 //! println!("{} ({:.2}), generation {}", labels[0].0, labels[0].1, details.generation);
 //! # Ok(())
 //! # }
@@ -18,6 +19,7 @@
 
 mod error;
 mod proxy;
+pub mod stream;
 
 pub use error::Error;
 pub use proxy::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy, SourceProxy};
@@ -101,12 +103,24 @@ impl Bus {
     }
 }
 
-/// Options of `Classify`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+/// Images of one `ClassifyMany`: as many descriptors as the bus lets through in a message.
+pub const MANY: usize = 16;
+
+/// Options of `Classify`, `ClassifyMany` and `OpenBatch`.
+#[derive(Clone, Debug, Default, PartialEq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClassifyOptions {
     /// Labels wanted, best first; all of them where it is absent.
     pub top_k: Option<u32>,
+    /// Labels less probable are left out; 0 to 1.
+    pub threshold: Option<f64>,
+    /// Whether the image's embedding is wanted.
+    pub embedding: Option<bool>,
+    /// How long the answer is of use, s; at most 25, which it is where it is absent.
+    pub deadline_seconds: Option<f64>,
+    /// `interactive`, or `bulk`, which comes to its turn when nothing interactive waits. `OpenBatch` is bulk where it is
+    /// absent, the others are interactive.
+    pub priority: Option<String>,
 }
 
 /// How an answer of `Classify` came about.
@@ -114,10 +128,16 @@ pub struct ClassifyOptions {
 #[zbus(signature = "a{sv}")]
 #[serde(rename_all = "kebab-case")]
 pub struct ClassifyDetails {
+    /// Whether the image looks like none of the classes.
+    #[serde(with = "zbus::as_variant")]
+    pub none_of_these: bool,
+    /// Of length 1, where it was wanted.
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub embedding: Option<Vec<f64>>,
     /// The generation that answered.
     #[serde(with = "zbus::as_variant")]
     pub generation: u64,
-    /// From the decoded image to its turn, s.
+    /// Waiting for its turn, s.
     #[serde(with = "zbus::as_variant")]
     pub queue_seconds: f64,
     #[serde(with = "zbus::as_variant")]
@@ -125,6 +145,41 @@ pub struct ClassifyDetails {
     /// Of the batch that the image was part of, s.
     #[serde(with = "zbus::as_variant")]
     pub inference_seconds: f64,
+    /// What it ran on, as ONNX Runtime names it.
+    #[serde(with = "zbus::as_variant")]
+    pub provider: String,
+}
+
+/// How one answer of `ClassifyMany` came about: what [`ClassifyDetails`] has, or `error` and `message`.
+#[derive(Clone, Debug, Default, PartialEq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct ManyDetails {
+    pub none_of_these: Option<bool>,
+    pub embedding: Option<Vec<f64>>,
+    pub generation: Option<u64>,
+    pub queue_seconds: Option<f64>,
+    pub decode_seconds: Option<f64>,
+    pub inference_seconds: Option<f64>,
+    pub provider: Option<String>,
+    /// What follows `org.coft.Coft1.Error.` in the name of the error that this image alone would have been answered with.
+    pub error: Option<String>,
+    pub message: Option<String>,
+}
+
+impl From<ClassifyDetails> for ManyDetails {
+    fn from(details: ClassifyDetails) -> Self {
+        Self {
+            none_of_these: Some(details.none_of_these),
+            embedding: details.embedding,
+            generation: Some(details.generation),
+            queue_seconds: Some(details.queue_seconds),
+            decode_seconds: Some(details.decode_seconds),
+            inference_seconds: Some(details.inference_seconds),
+            provider: Some(details.provider),
+            error: None,
+            message: None,
+        }
+    }
 }
 
 /// Options of `StartRound`.

@@ -1,6 +1,6 @@
 //! Client side of each interface. The introspection XML beside this package is the reference.
 
-use crate::{ClassifyDetails, ClassifyOptions, JobResult, RoundOptions};
+use crate::{ClassifyDetails, ClassifyOptions, JobResult, ManyDetails, RoundOptions};
 use std::collections::HashMap;
 use zbus::{Fd, OwnedFd, OwnedObjectPath, proxy};
 
@@ -25,6 +25,16 @@ pub trait Classifier {
         options: ClassifyOptions,
     ) -> Result<(Vec<(String, f64)>, ClassifyDetails), crate::Error>;
 
+    /// Up to [`crate::MANY`] images, answered in their order; one that fails has no labels, and its details say why.
+    fn classify_many(
+        &self,
+        images: Vec<Fd<'_>>,
+        options: ClassifyOptions,
+    ) -> Result<Vec<(Vec<(String, f64)>, ManyDetails)>, crate::Error>;
+
+    /// A socket for any number of images, see [`crate::stream`].
+    fn open_batch(&self, options: ClassifyOptions) -> Result<OwnedFd, crate::Error>;
+
     /// Starts an adaptation round; the job's path at once.
     #[zbus(allow_interactive_auth)]
     fn start_round(&self, options: RoundOptions) -> Result<OwnedObjectPath, crate::Error>;
@@ -43,6 +53,9 @@ pub trait Classifier {
     /// Execution provider that serves.
     #[zbus(property)]
     fn provider(&self) -> zbus::Result<String>;
+    /// Why a provider that comes before it in the configuration does not run the model; empty where none failed.
+    #[zbus(property)]
+    fn provider_problem(&self) -> zbus::Result<String>;
     /// The job that runs, or `/`.
     #[zbus(property)]
     fn round(&self) -> zbus::Result<OwnedObjectPath>;

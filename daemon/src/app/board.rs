@@ -3,6 +3,7 @@
 
 use crate::catalog::Counts;
 use crate::control::{GenerationStatus, RoundState, RoundStatus, Snapshot};
+use crate::serve::Running;
 use coft_core::event::Progress;
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::Trigger;
@@ -66,10 +67,11 @@ impl Board {
         self.publish();
     }
 
-    pub fn serving(&mut self, generations: Vec<GenerationStatus>, provider: String) {
+    pub fn serving(&mut self, generations: Vec<GenerationStatus>, running: Running) {
         self.snapshot.active = generations.iter().find(|generation| generation.active).map(|active| active.generation);
         self.snapshot.generations = generations;
-        self.snapshot.provider = provider;
+        self.snapshot.provider = running.provider;
+        self.snapshot.provider_problem = running.problem;
         self.publish();
     }
 

@@ -408,8 +408,8 @@ impl Director {
     }
 
     fn show_generations(&mut self) {
-        let (generations, provider) = self.court.generations();
-        self.board.serving(generations, provider);
+        let (generations, running) = self.court.generations();
+        self.board.serving(generations, running);
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::control::GenerationStatus;
 use crate::model::Base;
-use crate::serve::{Controller, LoadError, Ready};
+use crate::serve::{Controller, LoadError, Ready, Running};
 use crate::store::{Generation, Staged, Store, StoreError};
 use coft_core::event::FailureKind;
 use coft_core::ids::{GenerationId, RoundId};
@@ -123,8 +123,8 @@ impl Court {
         Ok(self.store().clean_scratch()?)
     }
 
-    /// Every generation, oldest first, and the execution provider that serves.
-    pub fn generations(&self) -> (Vec<GenerationStatus>, String) {
+    /// Every generation, oldest first, and what the one that serves runs on.
+    pub fn generations(&self) -> (Vec<GenerationStatus>, Running) {
         let store = self.store();
         let active = store.active().map(|generation| generation.id);
         let status = |generation: &Generation| GenerationStatus {
@@ -138,7 +138,7 @@ impl Court {
             parity_max_abs_diff: generation.record.parity_max_abs_diff,
             report: serde_json::to_string(&generation.report).expect("a report is plain data"),
         };
-        (store.generations().map(status).collect(), self.controller.provider().to_owned())
+        (store.generations().map(status).collect(), self.controller.running())
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {

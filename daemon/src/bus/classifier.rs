@@ -1,24 +1,30 @@
 //! `org.coft.Coft1.Classifier`: answers about images, and the start of rounds.
 
 use super::authorisation::{self, Action};
+use super::batch;
+use super::clients::Clients;
 use super::job::Job;
 use super::manager::stopping;
 use crate::control::{Command, Control, Refused, RoundRequest, Snapshot};
-use crate::serve::{Options, ServeError};
+use crate::serve::{Classification, Options, PATIENCE, Priority, ServeError};
 use coft_core::ids::RoundId;
-use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, ROOT, RoundOptions, job_path};
+use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, ROOT, RoundOptions, job_path};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Ref;
 use zbus::message::Header;
-use zbus::{Connection, ObjectServer, OwnedFd, OwnedObjectPath, interface};
+use zbus::{Connection, DBusError, ObjectServer, OwnedFd, OwnedObjectPath, fdo, interface};
 
 pub struct Classifier {
     control: Control,
+    clients: Clients,
 }
 
+type Labels = Vec<(String, f64)>;
+
 impl Classifier {
-    pub fn new(control: Control) -> Self {
-        Self { control }
+    pub fn new(control: Control, clients: Clients) -> Self {
+        Self { control, clients }
     }
 
     fn snapshot(&self) -> Ref<'_, Snapshot> {
@@ -34,16 +40,44 @@ impl Classifier {
         &self,
         image: OwnedFd,
         options: ClassifyOptions,
-    ) -> Result<(Vec<(String, f64)>, ClassifyDetails), Error> {
-        let options = Options { top_k: options.top_k.map(|k| k as usize) };
-        let answer = self.control.classifier.classify(image.into(), options).await.map_err(unanswered)?;
-        let details = ClassifyDetails {
-            generation: answer.generation.0,
-            queue_seconds: answer.queue.as_secs_f64(),
-            decode_seconds: answer.decode.as_secs_f64(),
-            inference_seconds: answer.inference.as_secs_f64(),
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<(Labels, ClassifyDetails), Error> {
+        let options = wanted(options, Priority::Interactive)?;
+        let work = self.control.classifier.classify(image.into(), &options);
+        Ok(answer(self.clients.while_there(&header, work).await.map_err(unanswered)?))
+    }
+
+    /// Up to 16 images, answered in their order; one that fails has no labels, and its details say why.
+    #[zbus(out_args("answers"))]
+    async fn classify_many(
+        &self,
+        images: Vec<OwnedFd>,
+        options: ClassifyOptions,
+        #[zbus(header)] header: Header<'_>,
+    ) -> Result<Vec<(Labels, ManyDetails)>, Error> {
+        let options = wanted(options, Priority::Interactive)?;
+        if images.len() > MANY {
+            let count = images.len();
+            return Err(invalid(format!("{count} images; at most {MANY} go into a call, OpenBatch takes more")));
+        }
+        let images = images.into_iter().map(Into::into).collect();
+        let work = self.control.classifier.classify_many(images, &options);
+        let answers = self.clients.while_there(&header, work).await.map_err(unanswered)?;
+        let told = |classified: Result<Classification, ServeError>| match classified.map(answer) {
+            Ok((labels, details)) => (labels, details.into()),
+            Err(error) => {
+                let (name, message) = named(unanswered(error));
+                (Vec::new(), ManyDetails { error: Some(name), message: Some(message), ..ManyDetails::default() })
+            }
         };
-        Ok((answer.labels, details))
+        Ok(answers.into_iter().map(told).collect())
+    }
+
+    /// A SOCK_SEQPACKET socket for any number of images, one a message.
+    #[zbus(out_args("socket"))]
+    async fn open_batch(&self, options: ClassifyOptions) -> Result<OwnedFd, Error> {
+        let options = wanted(options, Priority::Bulk)?;
+        Ok(batch::open(self.control.classifier.clone(), options).map_err(unanswered)?.into())
     }
 
     /// Starts an adaptation round and answers its job at once.
@@ -96,6 +130,12 @@ impl Classifier {
         self.snapshot().provider.clone()
     }
 
+    /// Why a provider that comes before it in the configuration does not run the model; empty where none failed.
+    #[zbus(property)]
+    fn provider_problem(&self) -> String {
+        self.snapshot().provider_problem.clone()
+    }
+
     /// The job that runs, or `/`.
     #[zbus(property)]
     fn round(&self) -> OwnedObjectPath {
@@ -108,11 +148,59 @@ fn path(round: RoundId) -> OwnedObjectPath {
     OwnedObjectPath::try_from(job_path(round.0)).expect("a number ends a valid path")
 }
 
+/// What a client asks for, in the classifier's own terms.
+fn wanted(options: ClassifyOptions, priority: Priority) -> Result<Options, Error> {
+    let priority = match options.priority.as_deref() {
+        None => priority,
+        Some("interactive") => Priority::Interactive,
+        Some("bulk") => Priority::Bulk,
+        Some(other) => return Err(invalid(format!("priority {other:?}; it is interactive or bulk"))),
+    };
+    let threshold = options.threshold.unwrap_or(0.0);
+    if !(0.0..=1.0).contains(&threshold) {
+        return Err(invalid(format!("threshold {threshold}; it is a probability, 0 to 1")));
+    }
+    let deadline = match options.deadline_seconds {
+        None => PATIENCE,
+        Some(seconds) => Duration::try_from_secs_f64(seconds)
+            .map_err(|_| invalid(format!("deadline-seconds {seconds}; it is a number of seconds from now")))?,
+    };
+    let top_k = options.top_k.map(|k| k as usize);
+    Ok(Options { top_k, threshold, embedding: options.embedding.unwrap_or(false), deadline, priority })
+}
+
+fn invalid(text: String) -> Error {
+    Error::ZBus(fdo::Error::InvalidArgs(text).into())
+}
+
+fn answer(classified: Classification) -> (Labels, ClassifyDetails) {
+    let details = ClassifyDetails {
+        none_of_these: classified.none_of_these,
+        embedding: classified.embedding.map(|values| values.into_iter().map(f64::from).collect()),
+        generation: classified.generation.0,
+        queue_seconds: classified.queue.as_secs_f64(),
+        decode_seconds: classified.decode.as_secs_f64(),
+        inference_seconds: classified.inference.as_secs_f64(),
+        provider: classified.provider.name().to_owned(),
+    };
+    (classified.labels, details)
+}
+
+/// The last part of an error's name, and its text.
+pub fn named(error: Error) -> (String, String) {
+    let name = error.name();
+    let name = name.rsplit('.').next().unwrap_or_default().to_owned();
+    (name, error.description().unwrap_or_default().to_owned())
+}
+
 pub fn unanswered(error: ServeError) -> Error {
     let text = error.to_string();
     match error {
-        ServeError::Busy(_) => Error::Busy(format!("{text}; try again in a moment")),
+        ServeError::Busy(_) | ServeError::TooManyBatches(_) => Error::Busy(format!("{text}; try again in a moment")),
         ServeError::NotReady => Error::NotReady(format!("{text}; wait until the first round has ended")),
+        ServeError::DeadlineExceeded => {
+            Error::DeadlineExceeded(format!("{text}; allow more time, or keep fewer images under way"))
+        }
         ServeError::BadImage(_) => Error::BadImage(format!("{text}; send a complete image file")),
         ServeError::NotAFile => Error::BadImage(format!("{text}; pass an opened file or a memfd")),
         ServeError::TooLarge { .. } => {

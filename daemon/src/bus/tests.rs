@@ -162,6 +162,7 @@ fn grown() -> Snapshot {
         images: 300,
         quarantined: 2,
         provider: "CPUExecutionProvider".into(),
+        provider_problem: String::new(),
         rounds: vec![round(1, RoundState::Promoted(GenerationId(1)))],
         generations: vec![generation(1, true)],
     }

@@ -1,15 +1,60 @@
 //! ONNX Runtime: the one place that knows it. The library is found at run time.
 
 use ort::environment::Environment;
+use ort::ep::{CPU, CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
 use ort::session::builder::GraphOptimizationLevel;
 use ort::value::TensorRef;
+use serde::Deserialize;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 
-/// What the sessions run on, as ONNX Runtime names it.
-pub const PROVIDER: &str = "CPUExecutionProvider";
+/// An execution provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provider {
+    Tensorrt,
+    Cuda,
+    Cpu,
+}
+
+impl Provider {
+    /// As ONNX Runtime names it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tensorrt => TensorRT::NAME,
+            Self::Cuda => CUDA::NAME,
+            Self::Cpu => CPU::NAME,
+        }
+    }
+
+    /// Whether the library was built with it; whether it works, only a session tells.
+    pub fn is_built_in(self, library: Option<&Path>) -> Result<bool, SessionError> {
+        environment(library)?;
+        Ok(match self {
+            Self::Tensorrt => TensorRT::is_available()?,
+            Self::Cuda => CUDA::is_available()?,
+            Self::Cpu => true,
+        })
+    }
+
+    fn dispatch(self, engines: Option<&Path>) -> Option<ExecutionProviderDispatch> {
+        let provider = match self {
+            Self::Tensorrt => {
+                let provider = TensorRT::default();
+                match engines {
+                    Some(dir) => provider.with_engine_cache(true).with_engine_cache_path(dir.display()),
+                    None => provider,
+                }
+                .build()
+            }
+            Self::Cuda => CUDA::default().build(),
+            Self::Cpu => return None, // it is always there, behind the others
+        };
+        Some(provider.error_on_failure())
+    }
+}
 
 /// Where installations put the library, beside what the dynamic linker finds.
 const PLACES: [&str; 3] = ["/usr/lib/coft", "/usr/local/lib", "/usr/lib"];
@@ -36,8 +81,15 @@ pub enum SessionError {
 pub struct Session(ort::session::Session);
 
 impl Session {
-    /// Opens `model.onnx` with the weights beside it. `threads` 0 lets ONNX Runtime choose.
-    pub fn open(model: &Path, library: Option<&Path>, threads: usize) -> Result<Self, SessionError> {
+    /// Opens `model.onnx` with the weights beside it. `threads` 0 lets ONNX Runtime choose; `engines` is where TensorRT keeps
+    /// what it has built.
+    pub fn open(
+        model: &Path,
+        library: Option<&Path>,
+        threads: usize,
+        provider: Provider,
+        engines: Option<&Path>,
+    ) -> Result<Self, SessionError> {
         let environment = environment(library)?;
         let open = || -> ort::Result<ort::session::Session> {
             let mut builder =
@@ -45,23 +97,40 @@ impl Session {
             if threads > 0 {
                 builder = builder.with_intra_threads(threads)?;
             }
+            if let Some(provider) = provider.dispatch(engines) {
+                builder = builder.with_execution_providers([provider])?;
+            }
             builder.commit_from_file(model)
         };
         open().map(Self).map_err(|cause| SessionError::Open { path: model.to_owned(), cause })
     }
 
-    /// Probabilities of normalised pixels, B × 3 × side × side: one row an image.
-    pub fn probabilities(&mut self, pixels: &[f32], images: usize, side: usize) -> Result<Vec<Vec<f32>>, SessionError> {
-        const OUTPUT: &str = "probabilities";
+    /// Answers for normalised pixels, B × 3 × side × side: one an image.
+    pub fn run(&mut self, pixels: &[f32], images: usize, side: usize) -> Result<Vec<Outputs>, SessionError> {
         let input = TensorRef::from_array_view(([images, 3, side, side], pixels))?;
         let outputs = self.0.run(ort::inputs!["pixels" => input])?;
-        let output = outputs.get(OUTPUT).ok_or_else(|| SessionError::Layout(format!("there is no {OUTPUT}")))?;
-        let (shape, values) = output.try_extract_tensor::<f32>()?;
-        match shape[..] {
-            [b, c] if b == images as i64 && c > 0 => Ok(values.chunks_exact(c as usize).map(<[f32]>::to_vec).collect()),
-            _ => Err(SessionError::Layout(format!("{OUTPUT} have shape {shape:?} for {images} images"))),
-        }
+        let rows = |name: &str| -> Result<Vec<Vec<f32>>, SessionError> {
+            let output = outputs.get(name).ok_or_else(|| SessionError::Layout(format!("there is no {name}")))?;
+            let (shape, values) = output.try_extract_tensor::<f32>()?;
+            match shape[..] {
+                [b, c] if b == images as i64 && c > 0 => {
+                    Ok(values.chunks_exact(c as usize).map(<[f32]>::to_vec).collect())
+                }
+                _ => Err(SessionError::Layout(format!("{name} have shape {shape:?} for {images} images"))),
+            }
+        };
+        let rest = rows("logits")?.into_iter().zip(rows("embedding")?);
+        let rows = rows("probabilities")?.into_iter().zip(rest);
+        Ok(rows.map(|(probabilities, (logits, embedding))| Outputs { probabilities, logits, embedding }).collect())
     }
+}
+
+/// What the model says of one image.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outputs {
+    pub probabilities: Vec<f32>,
+    pub logits: Vec<f32>,
+    pub embedding: Vec<f32>,
 }
 
 /// The process's ONNX Runtime, loaded at the first call.

@@ -1,7 +1,7 @@
 //! The test that every export carries: the same inputs, torch's answers, and ONNX Runtime's.
 
 use super::LoadError;
-use super::ort::Session;
+use super::ort::{Outputs, Session};
 use coft_vision::Preprocess;
 use safetensors::SafeTensors;
 use std::fs;
@@ -26,10 +26,11 @@ pub fn replay(session: &mut Session, probe: &Path, preprocess: &Preprocess) -> R
         _ => return Err(fault(format!("pixels have shape {shape:?}; the model looks at {side} × {side}"))),
     };
     let (_, expected) = floats(&file, "probabilities").map_err(fault)?;
-    let together = session.probabilities(&pixels, images, side)?.concat();
+    let probabilities = |outputs: Vec<Outputs>| outputs.into_iter().flat_map(|outputs| outputs.probabilities);
+    let together: Vec<f32> = probabilities(session.run(&pixels, images, side)?).collect();
     let mut alone = Vec::new();
     for image in pixels.chunks_exact(3 * side * side) {
-        alone.extend(session.probabilities(image, 1, side)?.concat());
+        alone.extend(probabilities(session.run(image, 1, side)?));
     }
     if together.len() != expected.len() {
         return Err(fault(format!("{} probabilities, the model gives {}", expected.len(), together.len())));

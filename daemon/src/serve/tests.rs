@@ -32,19 +32,20 @@ const GREEN: [u8; 3] = [40, 200, 40];
 #[tokio::test]
 async fn an_image_gets_its_label() {
     let (classifier, _controller) = start(Settings::default());
-    let answer = classifier.classify(picture(GREEN), Options { top_k: None }).await.unwrap();
+    let answer = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
     let names: Vec<&str> = answer.labels.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!((names[0], names.len(), answer.generation), ("green", 3, GenerationId(1)));
     let total: f64 = answer.labels.iter().map(|(_, score)| score).sum();
     assert!((total - 1.0).abs() < 1e-5);
-    let best = classifier.classify(picture(GREEN), Options { top_k: Some(1) }).await.unwrap();
+    let best = classifier.classify(picture(GREEN), &Options { top_k: Some(1), ..Options::default() }).await.unwrap();
     assert_eq!(best.labels, answer.labels[..1]);
 }
 
 #[tokio::test]
 async fn what_is_no_image_is_said_to_be_none() {
     let (classifier, _controller) = start(Settings { file_limit: bytesize::ByteSize::kib(64), ..Settings::default() });
-    let classify = |fd| classifier.classify(fd, Options::default());
+    let options = Options::default();
+    let classify = |fd| classifier.classify(fd, &options);
     assert!(matches!(classify(file(b"not an image")).await, Err(ServeError::BadImage(_))));
     assert!(matches!(classify(file(b"")).await, Err(ServeError::BadImage(_))));
     let large = Err(ServeError::TooLarge { size: 65537, limit: 65536 });
@@ -56,7 +57,7 @@ async fn what_is_no_image_is_said_to_be_none() {
 #[tokio::test]
 async fn without_a_generation_nothing_is_answered() {
     let (classifier, _controller) = Classifier::start(Settings::default());
-    assert_eq!(classifier.classify(picture(GREEN), Options::default()).await, Err(ServeError::NotReady));
+    assert_eq!(classifier.classify(picture(GREEN), &Options::default()).await, Err(ServeError::NotReady));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -64,7 +65,7 @@ async fn a_full_queue_refuses_at_once() {
     let (classifier, _controller) = start(Settings { queue: 2, ..Settings::default() });
     let requests = (0..40).map(|_| {
         let classifier = classifier.clone();
-        tokio::spawn(async move { classifier.classify(picture(GREEN), Options::default()).await })
+        tokio::spawn(async move { classifier.classify(picture(GREEN), &Options::default()).await })
     });
     let mut refused = 0;
     for request in requests.collect::<Vec<_>>() {
@@ -87,7 +88,7 @@ async fn the_whole_file_is_read_wherever_its_offset_stands() {
     let mut file = std::fs::File::from(picture(GREEN));
     file.seek(SeekFrom::End(0)).unwrap();
     let at = file.stream_position().unwrap();
-    let answer = classifier.classify(file.try_clone().unwrap().into(), Options::default()).await.unwrap();
+    let answer = classifier.classify(file.try_clone().unwrap().into(), &Options::default()).await.unwrap();
     assert_eq!(answer.labels[0].0, "green");
     assert_eq!(file.stream_position().unwrap(), at);
 }
@@ -98,7 +99,7 @@ async fn a_swap_under_load_fails_and_mixes_nothing() {
     let score = |name: &str, id| {
         let (classifier, controller) = Classifier::start(Settings::default());
         controller.swap(controller.load(&golden(name), GenerationId(id)).unwrap());
-        async move { classifier.classify(picture(GREEN), Options::default()).await.unwrap().labels[0].1 }
+        async move { classifier.classify(picture(GREEN), &Options::default()).await.unwrap().labels[0].1 }
     };
     let (sharp, soft) = (score("sharp", 1).await, score("soft", 2).await);
     assert!((sharp - soft).abs() > 0.1, "the two generations can be told apart");
@@ -109,7 +110,7 @@ async fn a_swap_under_load_fails_and_mixes_nothing() {
         tokio::spawn(async move {
             let mut seen = [0u32; 2];
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
-                let answer = classifier.classify(picture(GREEN), Options::default()).await.unwrap();
+                let answer = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
                 // Odd generations are sharp, even ones soft.
                 let odd = answer.generation.0 % 2 == 1;
                 let expected = if odd { sharp } else { soft };
@@ -121,14 +122,16 @@ async fn a_swap_under_load_fails_and_mixes_nothing() {
     });
     let clients: Vec<_> = clients.collect();
     let controller = Arc::new(controller);
-    for id in 2..22 {
+    let mut served = Vec::new();
+    for id in 2..102 {
+        served.push(Arc::downgrade(&controller.shared.current().unwrap()));
         let controller = Arc::clone(&controller);
         let swapped = tokio::task::spawn_blocking(move || {
             let name = if id % 2 == 1 { "sharp" } else { "soft" };
             controller.swap(controller.load(&golden(name), GenerationId(id)).unwrap());
         });
         swapped.await.unwrap();
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
     let mut seen = [0; 2];
@@ -137,6 +140,71 @@ async fn a_swap_under_load_fails_and_mixes_nothing() {
         seen = [seen[0] + counts[0], seen[1] + counts[1]];
     }
     assert!(seen[0] > 0 && seen[1] > 0, "both generations answered: {seen:?}");
+    let alive = || served.iter().filter(|session| session.strong_count() > 0).count();
+    // The thread that runs them may still hold the last one.
+    tokio::time::timeout(Duration::from_secs(60), async {
+        while alive() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await
+    .expect("what was replaced is closed");
+}
+
+#[tokio::test]
+async fn what_is_asked_for_is_answered_and_no_more() {
+    let (classifier, _controller) = start(Settings::default());
+    let plain = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
+    assert_eq!((plain.embedding, plain.provider), (None, Provider::Cpu));
+    let options = Options { threshold: plain.labels[0].1, embedding: true, ..Options::default() };
+    let answer = classifier.classify(picture(GREEN), &options).await.unwrap();
+    assert_eq!(answer.labels, plain.labels[..1], "the others are below the threshold");
+    assert!(answer.embedding.is_some_and(|values| !values.is_empty()));
+}
+
+#[tokio::test]
+async fn many_are_answered_in_their_order_and_a_bad_one_alone_fails() {
+    let (classifier, _controller) = start(Settings { queue: 3, ..Settings::default() });
+    let images = || vec![picture(GREEN), file(b"no image"), picture([200, 40, 40])];
+    let answers = classifier.classify_many(images(), &Options::default()).await.unwrap();
+    let best = |answer: &Result<Classification, ServeError>| answer.as_ref().unwrap().labels[0].0.clone();
+    assert_eq!((best(&answers[0]), best(&answers[2])), ("green".to_owned(), "red".to_owned()));
+    assert!(matches!(answers[1], Err(ServeError::BadImage(_))));
+    let one_more = images().into_iter().chain([picture(GREEN)]).collect();
+    assert_eq!(classifier.classify_many(one_more, &Options::default()).await, Err(ServeError::Busy(3)));
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_is_said() {
+    let (classifier, _controller) = start(Settings::default());
+    let options = Options { deadline: Duration::ZERO, ..Options::default() };
+    assert_eq!(classifier.classify(picture(GREEN), &options).await, Err(ServeError::DeadlineExceeded));
+}
+
+/// The session is held up; what queues behind it and is given up costs nothing once it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_gives_up_frees_the_place() {
+    let (classifier, controller) = start(Settings { queue: 2, max_batch: 1, ..Settings::default() });
+    let loaded = controller.shared.current().unwrap();
+    let session = loaded.session.lock().unwrap();
+    let ask = || {
+        let classifier = classifier.clone();
+        tokio::spawn(async move { classifier.classify(picture(GREEN), &Options::default()).await })
+    };
+    let (first, second) = (ask(), ask());
+    while controller.shared.places[0].available_permits() > 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(classifier.classify(picture(GREEN), &Options::default()).await, Err(ServeError::Busy(2)));
+    let bulk = Options { priority: Priority::Bulk, deadline: Duration::from_millis(1), ..Options::default() };
+    assert_eq!(controller.shared.places[1].available_permits(), 2, "bulk work has places of its own");
+    second.abort();
+    drop(session);
+    assert_eq!(first.await.unwrap().unwrap().labels[0].0, "green");
+    assert!(second.await.unwrap_err().is_cancelled());
+    // Waits behind both, in the other lane.
+    let _ = classifier.classify_in_turn(picture(GREEN), &bulk).await;
+    assert_eq!(controller.shared.places[0].available_permits(), 2);
 }
 
 #[test]

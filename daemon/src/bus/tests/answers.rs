@@ -1,6 +1,7 @@
 //! Images that go through the bus to a session and come back as labels.
 
 use super::*;
+use coft_dbus::stream::{Outcome, Stream, WINDOW};
 use coft_dbus::{ClassifyOptions, Error};
 use image::{ImageFormat, Rgb, RgbImage};
 use std::fs::File;
@@ -31,7 +32,8 @@ fn file(content: &[u8]) -> File {
 async fn an_image_gets_its_label() {
     let stage = sharp(Settings::default()).await;
     let (classifier, picture) = (stage.classifier().await, green());
-    let (labels, details) = classifier.classify((&picture).into(), ClassifyOptions { top_k: Some(2) }).await.unwrap();
+    let (labels, details) =
+        classifier.classify((&picture).into(), ClassifyOptions { top_k: Some(2), ..Default::default() }).await.unwrap();
     assert_eq!((labels[0].0.as_str(), labels.len(), details.generation), ("green", 2, 1));
     assert!(labels[0].1 >= labels[1].1);
     assert!(details.inference_seconds > 0.0 && details.decode_seconds > 0.0 && details.queue_seconds >= 0.0);
@@ -80,4 +82,83 @@ async fn a_client_that_goes_disturbs_nobody() {
     let classifier = stage.classifier().await;
     let (labels, _) = soon(classifier.classify((&picture).into(), ClassifyOptions::default())).await.unwrap();
     assert_eq!(labels[0].0, "green");
+}
+
+#[tokio::test]
+async fn many_images_go_into_one_call() {
+    let stage = sharp(Settings::default()).await;
+    let (classifier, picture, text) = (stage.classifier().await, green(), file(b"no image"));
+    let options = ClassifyOptions { top_k: Some(1), embedding: Some(true), ..Default::default() };
+    let answers = classifier.classify_many(vec![(&picture).into(), (&text).into()], options).await.unwrap();
+    let [(labels, details), (none, failed)] = &answers[..] else { panic!("{answers:?}") };
+    assert_eq!((labels[0].0.as_str(), labels.len(), details.generation), ("green", 1, Some(1)));
+    assert!(details.embedding.as_ref().is_some_and(|values| !values.is_empty()) && details.error.is_none());
+    assert_eq!((none.len(), failed.error.as_deref(), failed.generation), (0, Some("BadImage"), None));
+    assert!(failed.message.as_ref().unwrap().contains("send a complete image file"), "{failed:?}");
+}
+
+#[tokio::test]
+async fn nonsense_among_the_options_is_an_invalid_argument() {
+    let stage = sharp(Settings::default()).await;
+    let (classifier, picture) = (stage.classifier().await, green());
+    for (options, word) in [
+        (ClassifyOptions { priority: Some("high".into()), ..Default::default() }, "interactive or bulk"),
+        (ClassifyOptions { threshold: Some(1.5), ..Default::default() }, "a probability"),
+        (ClassifyOptions { deadline_seconds: Some(-1.0), ..Default::default() }, "number of seconds"),
+    ] {
+        let error = classifier.classify((&picture).into(), options).await.unwrap_err().to_string();
+        assert!(error.contains("InvalidArgs") && error.contains(word), "{error}");
+    }
+    let late = ClassifyOptions { deadline_seconds: Some(0.0), ..Default::default() };
+    let error = classifier.classify((&picture).into(), late).await.unwrap_err();
+    assert!(matches!(error, Error::DeadlineExceeded(_)), "{error}");
+}
+
+#[tokio::test]
+async fn a_batch_socket_answers_every_image_once() {
+    const IMAGES: u64 = 3 * WINDOW as u64;
+    let stage = sharp(Settings::default()).await;
+    let options = ClassifyOptions { top_k: Some(1), ..Default::default() };
+    let socket = stage.classifier().await.open_batch(options).await.unwrap();
+    let stream = Stream::new(socket.into()).unwrap();
+    let (picture, text) = (green(), file(b"no image"));
+    let send = async {
+        for id in 0..IMAGES {
+            stream.send(id, if id == 7 { &text } else { &picture }).await.unwrap();
+        }
+        stream.finish().unwrap();
+    };
+    let mut seen = BTreeSet::new();
+    let receive = async {
+        while let Some(answer) = stream.answer().await.unwrap() {
+            match answer.outcome {
+                Outcome::Labels(labels) => assert_eq!((labels.labels[0].0.as_str(), labels.generation), ("green", 1)),
+                Outcome::Error { error } => assert_eq!((answer.id, error.name.as_str()), (7, "BadImage")),
+            }
+            assert!(seen.insert(answer.id), "{} is answered twice", answer.id);
+        }
+    };
+    soon(async { tokio::join!(send, receive) }).await;
+    assert_eq!(seen.len() as u64, IMAGES);
+}
+
+#[tokio::test]
+async fn batch_sockets_are_counted_and_a_closed_one_makes_room() {
+    let stage = sharp(Settings::default()).await;
+    let classifier = stage.classifier().await;
+    let mut open = Vec::new();
+    let refused = loop {
+        match classifier.open_batch(ClassifyOptions::default()).await {
+            Ok(socket) => open.push(socket),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(&refused, Error::Busy(text) if text.contains("16")), "{refused}");
+    open.pop();
+    soon(async {
+        while classifier.open_batch(ClassifyOptions::default()).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
 }

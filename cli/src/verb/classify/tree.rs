@@ -1,0 +1,125 @@
+//! Directories: every image file below them, through one batch socket.
+
+use super::{open, report};
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::service::Service;
+use crate::view::{Label, Labels};
+use coft_dbus::ClassifyOptions;
+use coft_dbus::stream::{Outcome, StreamLabels};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::collections::BTreeMap;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use tokio::sync::mpsc;
+use walkdir::WalkDir;
+
+/// What the service reads, by the names that such files have.
+const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "qoi"];
+
+pub async fn run(
+    service: &Service,
+    output: Output,
+    named: Vec<String>,
+    options: ClassifyOptions,
+) -> Result<Exit, Failure> {
+    let files = tokio::task::spawn_blocking(move || below(&named)).await.expect("looking does not panic")?;
+    let stream = service.open_batch(options).await?;
+    let (told, mut answers) = mpsc::unbounded_channel();
+    let (unread, total) = (told.clone(), files.len());
+
+    let send = async {
+        for (id, file) in files.iter().enumerate() {
+            match open(file).await {
+                // Where the service has closed the socket, the answers end too early, and that is said below.
+                Ok(image) => match stream.send(id as u64, &image).await {
+                    Ok(()) => {}
+                    Err(_) => break,
+                },
+                Err(failure) => {
+                    let _ = unread.send((id, Err(failure)));
+                }
+            }
+        }
+        drop(unread);
+        let _ = stream.finish();
+    };
+    let receive = async {
+        while let Ok(Some(answer)) = stream.answer().await {
+            let outcome = match answer.outcome {
+                Outcome::Labels(found) => Ok(labels(found)),
+                Outcome::Error { error } => Err(Failure::Refused { name: error.name, message: error.message }),
+            };
+            let _ = told.send((answer.id as usize, outcome));
+        }
+        drop(told);
+    };
+    let print = async {
+        let bar = progress(total);
+        let (mut early, mut next, mut exit) = (BTreeMap::new(), 0, Exit::Done);
+        while let Some((id, outcome)) = answers.recv().await {
+            early.insert(id, outcome);
+            while let Some(outcome) = early.remove(&next) {
+                exit = report(output, files[next].clone(), outcome)?.unwrap_or(exit);
+                next += 1;
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        match next == total {
+            true => Ok(exit),
+            false => Err(Failure::Unreachable(format!("it closed the connection after {next} of {total} images"))),
+        }
+    };
+    let work = async { tokio::join!(send, receive) };
+    tokio::pin!(work, print);
+    // What ends the printing ends the work.
+    tokio::select! {
+        exit = &mut print => exit,
+        _ = &mut work => print.await,
+    }
+}
+
+/// The files named and those below the directories named, in the order of their names.
+fn below(named: &[String]) -> Result<Vec<String>, Failure> {
+    let mut files = Vec::new();
+    for name in named {
+        if !Path::new(name).is_dir() {
+            files.push(name.clone());
+            continue;
+        }
+        for entry in WalkDir::new(name).sort_by_file_name() {
+            let entry = entry.map_err(|error| Failure::Unreadable(error.into()))?;
+            let extension = entry.path().extension().map(|extension| extension.to_string_lossy().to_lowercase());
+            if entry.file_type().is_file() && extension.is_some_and(|found| EXTENSIONS.contains(&found.as_str())) {
+                files.push(entry.path().to_string_lossy().into_owned());
+            }
+        }
+    }
+    match files.is_empty() {
+        true => Err(Failure::NotFound(format!("no image files below {}", named.join(", ")))),
+        false => Ok(files),
+    }
+}
+
+fn labels(found: StreamLabels) -> Labels {
+    Labels {
+        labels: found.labels.into_iter().map(|(label, score)| Label { label, score }).collect(),
+        none_of_these: found.none_of_these,
+        embedding: found.embedding.map(|values| values.into_iter().map(f64::from).collect()),
+        generation: found.generation,
+        queue_seconds: found.queue_seconds,
+        decode_seconds: found.decode_seconds,
+        inference_seconds: found.inference_seconds,
+        provider: found.provider,
+    }
+}
+
+/// On standard error, where the answers themselves do not run over the same terminal.
+fn progress(total: usize) -> ProgressBar {
+    if io::stdout().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{bar:30} {pos} of {len} images, {per_sec}, {eta} left");
+    ProgressBar::new(total as u64).with_style(style.expect("a fixed template"))
+}

@@ -1,0 +1,144 @@
+//! The socket of `OpenBatch`: one message an image, any number of images.
+//!
+//! SOCK_SEQPACKET. A request is a JSON object with an `id` of the client's, and the descriptor of the image beside it; the
+//! answer to it is a JSON object with the same `id`. Answers come as they are ready, in any order. The service reads on while
+//! at most [`WINDOW`] images of the socket are under way; what is sent beyond that waits in the socket.
+
+use serde::{Deserialize, Serialize};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, OwnedFd};
+use tokio_seqpacket::UnixSeqpacket;
+use tokio_seqpacket::ancillary::{AncillaryMessageWriter, OwnedAncillaryMessage};
+
+/// Images of one socket that are under way at most.
+pub const WINDOW: usize = 32;
+
+/// Largest message, B.
+const MESSAGE: usize = 1 << 20;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamRequest {
+    pub id: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamAnswer {
+    pub id: u64,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Outcome {
+    Labels(StreamLabels),
+    Error { error: StreamError },
+}
+
+/// What `Classify` answers, by the same names.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct StreamLabels {
+    /// Class names with probabilities, best first.
+    pub labels: Vec<(String, f64)>,
+    pub none_of_these: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<Vec<f32>>,
+    pub generation: u64,
+    pub queue_seconds: f64,
+    pub decode_seconds: f64,
+    pub inference_seconds: f64,
+    pub provider: String,
+}
+
+/// As the error of a call would be; `name` is what follows `org.coft.Coft1.Error.`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StreamError {
+    pub name: String,
+    pub message: String,
+}
+
+/// A client's end. Requests and answers may be under way at the same time.
+#[derive(Debug)]
+pub struct Stream(UnixSeqpacket);
+
+/// The service's end.
+#[derive(Debug)]
+pub struct Served(UnixSeqpacket);
+
+/// Both ends of a new socket; the client's as it travels.
+pub fn pair() -> io::Result<(Served, OwnedFd)> {
+    let (ours, theirs) = UnixSeqpacket::pair()?;
+    Ok((Served(ours), theirs.into()))
+}
+
+impl Stream {
+    /// Of the descriptor that `OpenBatch` has answered.
+    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        socket.try_into().map(Self)
+    }
+
+    /// Waits while the service is behind.
+    pub async fn send(&self, id: u64, image: impl AsFd) -> io::Result<()> {
+        let mut space = [0; 64];
+        let mut descriptor = AncillaryMessageWriter::new(&mut space);
+        descriptor.add_fds([image.as_fd()]).expect("there is space for one descriptor");
+        let message = serde_json::to_vec(&StreamRequest { id })?;
+        self.0.send_with_ancillary(&message, &mut descriptor).await.map(drop)
+    }
+
+    /// No more images will come; the answers that are due still do.
+    pub fn finish(&self) -> io::Result<()> {
+        self.0.shutdown(std::net::Shutdown::Write)
+    }
+
+    /// The next answer; none when the service has closed its end.
+    pub async fn answer(&self) -> io::Result<Option<StreamAnswer>> {
+        let mut message = vec![0; MESSAGE];
+        let read = self.0.recv(&mut message).await?.bytes_read();
+        if read == 0 {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&message[..read])?))
+    }
+}
+
+impl Served {
+    /// The next request, with its image where it has one; none when the client wants no more.
+    pub async fn request(&self) -> io::Result<Option<(StreamRequest, Option<OwnedFd>)>> {
+        let (mut message, mut space) = ([0; 256], [0; 64]);
+        let (info, beside) = self.0.recv_with_ancillary(&mut message, &mut space).await?;
+        let mut image = None;
+        for part in beside.into_messages() {
+            if let OwnedAncillaryMessage::FileDescriptors(descriptors) = part {
+                image = image.or(descriptors.into_iter().next());
+            }
+        }
+        match info.bytes_read() {
+            0 => Ok(None),
+            read => Ok(Some((serde_json::from_slice(&message[..read])?, image))),
+        }
+    }
+
+    pub async fn answer(&self, answer: &StreamAnswer) -> io::Result<()> {
+        match self.0.send(&serde_json::to_vec(answer)?).await {
+            Err(error) if error.raw_os_error() == Some(EMSGSIZE) => {
+                let error = StreamError {
+                    name: "Failed".into(),
+                    message: "the answer is too large for a message; ask for fewer labels by top-k".into(),
+                };
+                let answer = StreamAnswer { id: answer.id, outcome: Outcome::Error { error } };
+                self.0.send(&serde_json::to_vec(&answer)?).await.map(drop)
+            }
+            sent => sent.map(drop),
+        }
+    }
+}
+
+/// Message too long, `errno(3)`.
+const EMSGSIZE: i32 = 90;
+
+/// Whether the other end has merely gone.
+pub fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset | ErrorKind::NotConnected)
+}

@@ -1,0 +1,68 @@
+//! A batch socket: images come one a message and are answered as they are ready.
+
+use super::classifier::{named, unanswered};
+use crate::serve::{Classification, Classifier, Options, ServeError};
+use coft_dbus::stream::{self, Outcome, Served, StreamAnswer, StreamError, StreamLabels, WINDOW};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use std::io;
+use std::os::fd::OwnedFd;
+use tracing::debug;
+
+/// Opens a socket that is served until the client closes its end; answers that end.
+pub fn open(classifier: Classifier, options: Options) -> Result<OwnedFd, ServeError> {
+    let place = classifier.batch_place()?;
+    let (ours, theirs) = stream::pair().map_err(|error| ServeError::Internal(error.to_string()))?;
+    tokio::spawn(async move {
+        let _place = place;
+        match serve(&ours, &classifier, &options).await {
+            Err(error) if !stream::is_gone(&error) => debug!(%error, "a batch socket was closed"),
+            _ => {}
+        }
+    });
+    Ok(theirs)
+}
+
+async fn serve(socket: &Served, classifier: &Classifier, options: &Options) -> io::Result<()> {
+    let mut under_way = FuturesUnordered::new();
+    let mut more = true;
+    while more || !under_way.is_empty() {
+        tokio::select! {
+            // None where nothing is under way: the other branch then goes on alone.
+            Some(answer) = under_way.next() => socket.answer(&answer).await?,
+            request = socket.request(), if more && under_way.len() < WINDOW => match request? {
+                Some((request, image)) => under_way.push(answer(classifier, options, request.id, image)),
+                None => more = false,
+            },
+        }
+    }
+    Ok(())
+}
+
+async fn answer(classifier: &Classifier, options: &Options, id: u64, image: Option<OwnedFd>) -> StreamAnswer {
+    let classified = match image {
+        Some(image) => classifier.classify_in_turn(image, options).await,
+        None => Err(ServeError::BadImage("no descriptor came with the request".into())),
+    };
+    let outcome = match classified {
+        Ok(classified) => Outcome::Labels(labels(classified)),
+        Err(error) => {
+            let (name, message) = named(unanswered(error));
+            Outcome::Error { error: StreamError { name, message } }
+        }
+    };
+    StreamAnswer { id, outcome }
+}
+
+fn labels(classified: Classification) -> StreamLabels {
+    StreamLabels {
+        labels: classified.labels,
+        none_of_these: classified.none_of_these,
+        embedding: classified.embedding,
+        generation: classified.generation.0,
+        queue_seconds: classified.queue.as_secs_f64(),
+        decode_seconds: classified.decode.as_secs_f64(),
+        inference_seconds: classified.inference.as_secs_f64(),
+        provider: classified.provider.name().to_owned(),
+    }
+}

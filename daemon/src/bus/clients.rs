@@ -1,0 +1,80 @@
+//! Which callers are still there: work for one that has left the bus ends where it is.
+
+use crate::serve::ServeError;
+use futures_util::StreamExt;
+use std::collections::HashMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio_util::sync::CancellationToken;
+use zbus::message::Header;
+use zbus::{Connection, fdo};
+
+/// The callers with a call under way, by their unique names; clones share them.
+#[derive(Clone, Default)]
+pub struct Clients(Arc<Mutex<HashMap<String, Client>>>);
+
+#[derive(Default)]
+struct Client {
+    calls: usize,
+    gone: CancellationToken,
+}
+
+impl Clients {
+    /// Follows the bus's names until the connection ends.
+    pub async fn follow(connection: &Connection) -> zbus::Result<Self> {
+        let clients = Self::default();
+        let mut changes = fdo::DBusProxy::new(connection).await?.receive_name_owner_changed().await?;
+        let known = clients.clone();
+        tokio::spawn(async move {
+            while let Some(change) = changes.next().await {
+                let Ok(change) = change.args() else { continue };
+                if change.new_owner().is_none()
+                    && let Some(client) = known.known().get(change.name().as_str())
+                {
+                    client.gone.cancel();
+                }
+            }
+        });
+        Ok(clients)
+    }
+
+    /// Works for the caller of `header` until it is done or the caller has gone.
+    pub async fn while_there<T>(
+        &self,
+        header: &Header<'_>,
+        work: impl Future<Output = Result<T, ServeError>>,
+    ) -> Result<T, ServeError> {
+        let Some(name) = header.sender() else { return work.await };
+        let gone = {
+            let mut known = self.known();
+            let client = known.entry(name.to_string()).or_default();
+            client.calls += 1;
+            client.gone.clone()
+        };
+        let _call = Call { clients: self, name: name.as_str() };
+        // Nobody reads the answer of a call that is cut off.
+        gone.run_until_cancelled(work).await.unwrap_or(Err(ServeError::Stopped))
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Client>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A call under way, however it ends.
+struct Call<'a> {
+    clients: &'a Clients,
+    name: &'a str,
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        let mut known = self.clients.known();
+        if let Some(client) = known.get_mut(self.name) {
+            client.calls -= 1;
+            if client.calls == 0 {
+                known.remove(self.name);
+            }
+        }
+    }
+}

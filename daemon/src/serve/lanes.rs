@@ -1,0 +1,94 @@
+//! A channel with two priorities: what is interactive overtakes what is bulk.
+
+use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
+use std::time::Instant;
+
+/// Who goes first where requests wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Priority {
+    #[default]
+    Interactive,
+    /// Comes to its turn when nothing interactive waits.
+    Bulk,
+}
+
+pub const PRIORITIES: [Priority; 2] = [Priority::Interactive, Priority::Bulk];
+
+#[derive(Debug)]
+pub struct Lanes<T>([Sender<T>; 2]);
+
+#[derive(Debug)]
+pub struct Waiting<T>([Receiver<T>; 2]);
+
+// Derived, they would ask it of what is sent.
+impl<T> Clone for Lanes<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Clone for Waiting<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+pub fn lanes<T>() -> (Lanes<T>, Waiting<T>) {
+    let ((interactive, first), (bulk, second)) = (unbounded(), unbounded());
+    (Lanes([interactive, bulk]), Waiting([first, second]))
+}
+
+impl<T> Lanes<T> {
+    /// False where nobody takes anything any more.
+    pub fn send(&self, priority: Priority, item: T) -> bool {
+        self.0[priority as usize].send(item).is_ok()
+    }
+}
+
+impl<T> Waiting<T> {
+    /// Waits for the next; none when every sender has gone.
+    pub fn next(&self) -> Option<(Priority, T)> {
+        let [interactive, bulk] = &self.0;
+        select_biased! {
+            recv(interactive) -> item => item.ok().map(|item| (Priority::Interactive, item)),
+            recv(bulk) -> item => item.ok().map(|item| (Priority::Bulk, item)),
+        }
+    }
+
+    /// Waits for the next until an instant.
+    pub fn next_before(&self, end: Instant) -> Option<(Priority, T)> {
+        let [interactive, bulk] = &self.0;
+        select_biased! {
+            recv(interactive) -> item => item.ok().map(|item| (Priority::Interactive, item)),
+            recv(bulk) -> item => item.ok().map(|item| (Priority::Bulk, item)),
+            recv(crossbeam_channel::at(end)) -> _ => None,
+        }
+    }
+
+    /// What is there already.
+    pub fn ready(&self) -> impl Iterator<Item = (Priority, T)> {
+        PRIORITIES
+            .into_iter()
+            .flat_map(|priority| self.0[priority as usize].try_iter().map(move |item| (priority, item)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_interactive_comes_first_and_each_lane_keeps_its_order() {
+        let (lanes, waiting) = lanes();
+        for (priority, item) in [(Priority::Bulk, 1), (Priority::Bulk, 2), (Priority::Interactive, 3)] {
+            assert!(lanes.send(priority, item));
+        }
+        assert_eq!(waiting.next(), Some((Priority::Interactive, 3)));
+        assert_eq!(waiting.next(), Some((Priority::Bulk, 1)));
+        assert!(lanes.send(Priority::Interactive, 4));
+        assert_eq!(waiting.ready().collect::<Vec<_>>(), [(Priority::Interactive, 4), (Priority::Bulk, 2)]);
+        assert_eq!(waiting.next_before(Instant::now()), None);
+        drop(lanes);
+        assert_eq!(waiting.next(), None);
+    }
+}

@@ -1,0 +1,203 @@
+//! The way of a request: decoded by a pool of threads, then answered by the one thread that runs the sessions.
+//!
+//! Beside each other: while a batch runs, the next images are decoded. What nobody waits for any more, since the client has
+//! gone or the deadline has passed, is dropped at each step.
+
+use super::lanes::{Lanes, PRIORITIES, Waiting, lanes};
+use super::ort::Outputs;
+use super::{Loaded, ServeError, image};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+#[derive(Debug)]
+pub struct Request {
+    pub image: OwnedFd,
+    /// The session that it found, which prepares and answers it.
+    pub loaded: Arc<Loaded>,
+    pub deadline: Instant,
+    pub reply: oneshot::Sender<Result<Answer, ServeError>>,
+    /// Given back when it has been answered or dropped.
+    pub _place: OwnedSemaphorePermit,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub outputs: Outputs,
+    pub queue: Duration,
+    pub decode: Duration,
+    pub inference: Duration,
+}
+
+/// How the threads work.
+pub struct Plan {
+    pub decoders: usize,
+    pub max_batch: usize,
+    pub max_delay: Duration,
+    pub file_limit: u64,
+}
+
+struct Decoded {
+    request: Request,
+    pixels: Vec<f32>,
+    submitted: Instant,
+    decode: Duration,
+}
+
+impl Request {
+    /// Itself, if somebody still waits for the answer.
+    fn wanted(self) -> Option<Self> {
+        if self.reply.is_closed() {
+            return None;
+        }
+        if Instant::now() >= self.deadline {
+            self.answer(Err(ServeError::DeadlineExceeded));
+            return None;
+        }
+        Some(self)
+    }
+
+    fn answer(self, answer: Result<Answer, ServeError>) {
+        // A caller that has gone wants no answer.
+        let _ = self.reply.send(answer);
+    }
+}
+
+/// Starts the threads; they end when the returned end is gone.
+pub fn start(plan: Plan) -> Lanes<(Instant, Request)> {
+    let (submit, submitted) = lanes();
+    let (pass_on, decoded) = lanes();
+    for number in 0..plan.decoders {
+        let (submitted, pass_on) = (submitted.clone(), pass_on.clone());
+        spawn(&format!("decode-{number}"), move || decode(&submitted, &pass_on, plan.file_limit));
+    }
+    spawn("classify", move || run(&decoded, plan.max_batch, plan.max_delay));
+    submit
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
+    thread::Builder::new().name(name.to_owned()).spawn(work).expect("a thread can be started");
+}
+
+fn decode(submitted: &Waiting<(Instant, Request)>, pass_on: &Lanes<Decoded>, limit: u64) {
+    while let Some((priority, (submitted, request))) = submitted.next() {
+        let Some(request) = request.wanted() else { continue };
+        let began = Instant::now();
+        match image::prepare(&request.image, limit, &request.loaded.preprocess) {
+            Ok(pixels) => {
+                pass_on.send(priority, Decoded { request, pixels, submitted, decode: began.elapsed() });
+            }
+            Err(error) => request.answer(Err(error)),
+        }
+    }
+}
+
+/// Runs what is decoded, batch by batch: the interactive first, and only what found the same session.
+fn run(decoded: &Waiting<Decoded>, max_batch: usize, max_delay: Duration) {
+    let mut lanes = [VecDeque::new(), VecDeque::new()];
+    loop {
+        if lanes.iter().all(VecDeque::is_empty) {
+            let Some((priority, first)) = decoded.next() else { return };
+            lanes[priority as usize].push_back(first);
+            let end = Instant::now() + max_delay;
+            while !max_delay.is_zero() && lanes.iter().map(VecDeque::len).sum::<usize>() < max_batch {
+                let Some((priority, next)) = decoded.next_before(end) else { break };
+                lanes[priority as usize].push_back(next);
+            }
+        }
+        for (priority, next) in decoded.ready() {
+            lanes[priority as usize].push_back(next);
+        }
+        let batch = take(&mut lanes, max_batch);
+        if !batch.is_empty() {
+            classify(batch);
+        }
+    }
+}
+
+/// The next batch; a request of another session waits for the batch after it.
+fn take(lanes: &mut [VecDeque<Decoded>; 2], max_batch: usize) -> Vec<Decoded> {
+    let mut batch: Vec<Decoded> = Vec::new();
+    for priority in PRIORITIES {
+        let lane = &mut lanes[priority as usize];
+        while let Some(next) = lane.front().filter(|_| batch.len() < max_batch) {
+            if batch.first().is_some_and(|first| !Arc::ptr_eq(&first.request.loaded, &next.request.loaded)) {
+                break;
+            }
+            let Decoded { request, pixels, submitted, decode } = lane.pop_front().expect("it was just looked at");
+            batch.extend(request.wanted().map(|request| Decoded { request, pixels, submitted, decode }));
+        }
+    }
+    batch
+}
+
+fn classify(mut batch: Vec<Decoded>) {
+    let loaded = Arc::clone(&batch[0].request.loaded);
+    let began = Instant::now();
+    let pixels = match &mut batch[..] {
+        [only] => std::mem::take(&mut only.pixels),
+        all => all.iter().flat_map(|decoded| decoded.pixels.iter().copied()).collect(),
+    };
+    let side = loaded.preprocess.crop as usize;
+    let mut session = loaded.session.lock().unwrap_or_else(PoisonError::into_inner);
+    let answers = session.run(&pixels, batch.len(), side).map_err(|error| ServeError::Internal(error.to_string()));
+    drop(session);
+    let inference = began.elapsed();
+    let mut answers = answers.map(Vec::into_iter);
+    for Decoded { request, submitted, decode, .. } in batch {
+        let outputs = match &mut answers {
+            Ok(rows) => Ok(rows.next().expect("a row an image")),
+            Err(error) => Err(error.clone()),
+        };
+        let queue = began.duration_since(submitted).saturating_sub(decode);
+        request.answer(outputs.map(|outputs| Answer { outputs, queue, decode, inference }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Controller, Settings};
+    use super::*;
+    use coft_core::ids::GenerationId;
+    use std::path::Path;
+    use tokio::sync::Semaphore;
+
+    fn loaded(controller: &Controller, id: u64) -> Arc<Loaded> {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");
+        Arc::new(controller.load(&golden, GenerationId(id)).unwrap().loaded)
+    }
+
+    #[test]
+    fn a_batch_is_of_one_session_the_interactive_first_and_without_those_that_gave_up() {
+        let (_classifier, controller) = super::super::Classifier::start(Settings::default());
+        let (old, new) = (loaded(&controller, 1), loaded(&controller, 2));
+        let places = Arc::new(Semaphore::new(9));
+        let mut waiting = Vec::new();
+        let mut decoded = |loaded: &Arc<Loaded>, mark: u8| {
+            let (reply, answer) = oneshot::channel();
+            waiting.push(answer);
+            let now = Instant::now();
+            let request = Request {
+                image: tempfile::tempfile().unwrap().into(),
+                loaded: Arc::clone(loaded),
+                deadline: now + Duration::from_secs(60),
+                reply,
+                _place: Arc::clone(&places).try_acquire_owned().unwrap(),
+            };
+            Decoded { request, pixels: vec![f32::from(mark)], submitted: now, decode: Duration::ZERO }
+        };
+        let interactive = [1, 2].map(|mark| decoded(&old, mark));
+        let bulk = [(&old, 3), (&old, 4), (&old, 5), (&new, 6)].map(|(l, mark)| decoded(l, mark));
+        drop(waiting.remove(1)); // of 2
+        let mut lanes = [VecDeque::from(interactive), VecDeque::from(bulk)];
+        let marks = |batch: &[Decoded]| batch.iter().map(|decoded| decoded.pixels[0]).collect::<Vec<_>>();
+        let first = take(&mut lanes, 3);
+        assert_eq!(marks(&first), [1.0, 3.0, 4.0]);
+        assert_eq!(places.available_permits(), 4, "the one that gave up has left its place");
+        assert_eq!(marks(&take(&mut lanes, 3)), [5.0]);
+        assert_eq!(marks(&take(&mut lanes, 3)), [6.0]);
+    }
+}
