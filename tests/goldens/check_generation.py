@@ -1,11 +1,14 @@
-"""Checks a generation with other people's tools: onnx.checker takes it, and three engines give torch's answers on the probe:
-ONNX's reference evaluator, Python's ONNX Runtime, and OpenVINO, which shares no code with either.
+"""Checks a generation with other people's tools: onnx.checker takes it, three engines give torch's answers on the probe
+(ONNX's reference evaluator, Python's ONNX Runtime, and OpenVINO, which shares no code with either), and ONNX Runtime fuses
+what docs/export.md says.
 
     python check_generation.py DIRECTORY
 """
 
+import collections
 import pathlib
 import sys
+import tempfile
 
 import numpy as np
 import onnx
@@ -46,6 +49,21 @@ def check(engine, model, probe):
         print(f"{engine.__name__:12} {name:13} {difference:.1e}")
 
 
+def check_fusions(model):
+    weights = onnx.load(model, load_external_data=False).graph.initializer
+    blocks = len({w.name.split(".")[1] for w in weights if w.name.startswith("blocks.")})
+    with tempfile.TemporaryDirectory() as scratch:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = scratch + "/optimised.onnx"
+        options.log_severity_level = 3  # it warns that such a file is for this machine alone
+        onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        optimised = onnx.load(options.optimized_model_filepath, load_external_data=False)
+    ops = collections.Counter(node.op_type for node in optimised.graph.node)
+    # Of a block's two norms, that behind visual prompts is not fused.
+    assert blocks <= ops["SkipLayerNormalization"] < 2 * blocks, ops
+    assert ops["QuickGelu"] + ops["BiasGelu"] == blocks, ops
+
+
 directory = pathlib.Path(sys.argv[1])
 model = str(directory / "model.onnx")
 onnx.checker.check_model(model, full_check=True)
@@ -53,3 +71,4 @@ probe = load_file(directory / "probe.safetensors")
 check(reference, model, {name: values[:IMAGES_OF_REFERENCE] for name, values in probe.items()})
 for engine in (onnx_runtime, open_vino):
     check(engine, model, probe)
+check_fusions(model)

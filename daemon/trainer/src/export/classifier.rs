@@ -65,16 +65,61 @@ fn encoder(graph: &mut Graph, tower: &VisionTower, prompts: Option<&Tensor>, pix
     let tokens = graph.node("Concat", &[&class, &patches], &[Attribute::Int("axis", 1)]);
     let positions = graph.weight("positions", &tower.positions);
     let tokens = graph.node("Add", &[&tokens, &positions], &[]); // [B, 1 + G², W]
-    let mut x = layer_norm(graph, "pre_norm", &tower.pre_norm, &tokens);
+    let mut x = Tokens::from(layer_norm(graph, "pre_norm", &tower.pre_norm, &tokens));
     for (i, layer) in tower.blocks.iter().enumerate() {
         if let Some(prompts) = prompts.filter(|prompts| (i as i64) < prompts.size()[0]) {
-            x = with_prompts(graph, i, &prompts.get(i as i64), &batch, &x);
+            let before = x.sum(graph);
+            x = Tokens::from(with_prompts(graph, i, &prompts.get(i as i64), &batch, &before));
         }
-        x = block(graph, &format!("blocks.{i}"), layer, &x);
+        // Of the last block's tokens only the class token is read.
+        let asking = if i + 1 == tower.blocks.len() { Asking::Class } else { Asking::All };
+        x = block(graph, &format!("blocks.{i}"), layer, asking, &x);
     }
     let first = graph.scalar_index("index.class", 0);
+    let x = x.sum(graph);
     let class = graph.node("Gather", &[&x, &first], &[Attribute::Int("axis", 1)]); // [B, W]
     layer_norm(graph, "post_norm", &tower.post_norm, &class)
+}
+
+/// The residual stream, [B, L, W], with the sum that is still to be taken.
+struct Tokens {
+    x: Value,
+    update: Option<Value>,
+}
+
+impl From<Value> for Tokens {
+    fn from(x: Value) -> Self {
+        Self { x, update: None }
+    }
+}
+
+impl Tokens {
+    fn sum(&self, graph: &mut Graph) -> Value {
+        match &self.update {
+            Some(update) => graph.node("Add", &[update, &self.x], &[]),
+            None => self.x.clone(),
+        }
+    }
+
+    /// The sum, and its norm.
+    ///
+    /// The norm has a sum of its own, its terms the other way round: ONNX Runtime makes one kernel of a sum and a norm where
+    /// nobody else reads that sum, a kernel five times as fast as that of the norm, and takes two equal nodes for one.
+    fn norm(&self, graph: &mut Graph, name: &str, norm: &LayerNorm) -> (Value, Value) {
+        let own = match &self.update {
+            Some(update) => graph.node("Add", &[&self.x, update], &[]),
+            None => self.x.clone(),
+        };
+        let normed = layer_norm(graph, name, norm, &own);
+        (self.sum(graph), normed)
+    }
+}
+
+/// The tokens that look at the others; those that do not are gone afterwards.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asking {
+    All,
+    Class,
 }
 
 /// Visual prompts [T, W] of block `i` behind the class token; from the second block on they replace those before them.
@@ -95,11 +140,16 @@ fn with_prompts(graph: &mut Graph, i: usize, prompts: &Tensor, batch: &Value, x:
     graph.node("Concat", &[&class, &own, &patches], &[Attribute::Int("axis", 1)])
 }
 
-fn block(graph: &mut Graph, name: &str, block: &Block, x: &Value) -> Value {
-    let normed = layer_norm(graph, &format!("{name}.norm1"), &block.norm1, x);
-    let attended = attention(graph, name, block, &normed);
-    let x = graph.node("Add", &[x, &attended], &[]);
-    let normed = layer_norm(graph, &format!("{name}.norm2"), &block.norm2, &x);
+fn block(graph: &mut Graph, name: &str, block: &Block, asking: Asking, tokens: &Tokens) -> Tokens {
+    let (mut x, normed) = tokens.norm(graph, &format!("{name}.norm1"), &block.norm1);
+    let mut asked = normed.clone();
+    if asking == Asking::Class {
+        let first = graph.integers("index.class.kept", &[0]);
+        let mut class = |x: &Value| graph.node("Gather", &[x, &first], &[Attribute::Int("axis", 1)]); // [B, 1, W]
+        (x, asked) = (class(&x), class(&normed));
+    }
+    let update = Some(attention(graph, name, block, &asked, &normed));
+    let (x, normed) = Tokens { x, update }.norm(graph, &format!("{name}.norm2"), &block.norm2);
     let hidden = linear(graph, &format!("{name}.fc1"), &block.fc1, &normed);
     let hidden = match block.activation {
         Activation::QuickGelu => {
@@ -110,22 +160,22 @@ fn block(graph: &mut Graph, name: &str, block: &Block, x: &Value) -> Value {
         }
         Activation::Gelu => graph.node("Gelu", &[&hidden], &[Attribute::Text("approximate", "none")]),
     };
-    let out = linear(graph, &format!("{name}.fc2"), &block.fc2, &hidden);
-    graph.node("Add", &[&x, &out], &[])
+    Tokens { x, update: Some(linear(graph, &format!("{name}.fc2"), &block.fc2, &hidden)) }
 }
 
-fn attention(graph: &mut Graph, name: &str, block: &Block, x: &Value) -> Value {
+/// What `asking` [B, Q, W] see of `tokens` [B, L, W] → [B, Q, W].
+fn attention(graph: &mut Graph, name: &str, block: &Block, asking: &Value, tokens: &Value) -> Value {
     let width = block.query.weight.size()[0];
     let head_width = width / block.heads;
     let split = graph.integers("shape.split", &[0, 0, block.heads, head_width]);
-    let heads_first = |graph: &mut Graph, part: &str, layer: &Linear, perm: &[i64]| {
+    let heads_first = |graph: &mut Graph, part: &str, layer: &Linear, x: &Value, perm: &[i64]| {
         let projected = linear(graph, &format!("{name}.{part}"), layer, x);
         let parts = graph.node("Reshape", &[&projected, &split], &[]); // [B, L, H, W/H]
         graph.node("Transpose", &[&parts], &[Attribute::Ints("perm", perm)])
     };
-    let query = heads_first(graph, "query", &block.query, &[0, 2, 1, 3]); // [B, H, L, W/H]
-    let key = heads_first(graph, "key", &block.key, &[0, 2, 3, 1]); // [B, H, W/H, L]
-    let value = heads_first(graph, "value", &block.value, &[0, 2, 1, 3]);
+    let query = heads_first(graph, "query", &block.query, asking, &[0, 2, 1, 3]); // [B, H, Q, W/H]
+    let key = heads_first(graph, "key", &block.key, tokens, &[0, 2, 3, 1]); // [B, H, W/H, L]
+    let value = heads_first(graph, "value", &block.value, tokens, &[0, 2, 1, 3]);
     let scores = graph.node("MatMul", &[&query, &key], &[]);
     let scale = graph.scalar("attention.scale", 1.0 / (head_width as f32).sqrt());
     let scores = graph.node("Mul", &[&scores, &scale], &[]);
