@@ -53,6 +53,14 @@ pub enum Verb {
         /// Directory to make
         dir: PathBuf,
     },
+    /// Have the service take in a generation that was exported elsewhere, and show how far it is
+    ///
+    /// The service checks its digests and, where it is told to, its signature; replays its probe; and lets it serve if, on the
+    /// service's own images, it does no worse than what serves.
+    Import {
+        /// Directory that coftctl export --format onnx has written
+        dir: PathBuf,
+    },
     /// Get, check and remove pretrained CLIP models; needs no running service
     Model(Model),
     /// Have every watched directory looked at again

@@ -121,9 +121,14 @@ impl Service {
     /// Answers the number of the round, which goes on by itself.
     pub async fn start_round(&self, seed: Option<u64>) -> Result<u64, Failure> {
         let classifier = self.classifier_proxy().await?;
-        let job = classifier.start_round(RoundOptions { seed }).await?;
-        objects::trailing_number(job.as_str())
-            .ok_or_else(|| Failure::Misunderstood(format!("{} does not end in a number", job.as_str())))
+        round_of(classifier.start_round(RoundOptions { seed }).await?.as_str())
+    }
+
+    /// Has a generation from elsewhere taken in; answers the number of the round, which goes on by itself.
+    pub async fn import(&self, files: &[(String, OwnedFd)]) -> Result<u64, Failure> {
+        let classifier = self.classifier_proxy().await?;
+        let files = files.iter().map(|(name, file)| (name.as_str(), Fd::from(file))).collect();
+        round_of(classifier.import(files).await?.as_str())
     }
 
     pub async fn cancel_round(&self, number: u64) -> Result<(), Failure> {
@@ -199,6 +204,10 @@ impl Service {
         let interface = InterfaceName::from_static_str_unchecked(interface);
         Ok(Properties::new(path, prompt(proxy.get_all(interface)).await?))
     }
+}
+
+fn round_of(job: &str) -> Result<u64, Failure> {
+    objects::trailing_number(job).ok_or_else(|| Failure::Misunderstood(format!("{job} does not end in a number")))
 }
 
 /// Awaits a call that nobody has to consent to.

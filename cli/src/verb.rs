@@ -6,6 +6,7 @@ mod completions;
 mod export;
 mod generation;
 mod generations;
+mod import;
 mod model;
 mod rescan;
 mod rounds;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Generation(Generation::List) => generations::run(&service, output).await,
         Verb::Generation(Generation::Show { generation }) => generation::run(&service, output, generation).await,
         Verb::Export { generation, format, dir } => export::run(&service, output, generation, format, dir).await,
+        Verb::Import { dir } => import::run(&service, output, dir).await,
         Verb::Rescan => rescan::run(&service).await,
         Verb::Completions { shell } => completions::run(shell),
         Verb::Model(model) => model::run(output, model),

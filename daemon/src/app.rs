@@ -2,10 +2,12 @@
 
 mod board;
 mod director;
+mod import;
 mod intake;
 mod rounds;
 mod verdict;
 
+pub use import::Settings as ImportSettings;
 pub use rounds::RoundSettings;
 
 use crate::catalog::{Catalog, CatalogError, Entry};
@@ -101,6 +103,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
         scratch: court.scratch(),
         journal: state_dir.join("journal"),
         given_labels: config.classifier.given_labels.clone(),
+        import: config.import.clone(),
     };
     let lifecycle = Lifecycle::new(last, config.round.minimum_images);
     let schedule = config.schedule.clone();

@@ -3,7 +3,7 @@
 //! Each section is a struct of the module that uses it; here they are put together, paths are resolved against the file's
 //! own directory, and what no section can know alone is checked.
 
-use crate::app::RoundSettings;
+use crate::app::{ImportSettings, RoundSettings};
 use crate::{ingest, model, serve, watch};
 use coft_core::schedule::Schedule;
 use coft_core::settings::Settings;
@@ -31,6 +31,7 @@ pub struct Config {
     pub round: RoundSettings,
     pub settings: Settings,
     pub serve: serve::Settings,
+    pub import: ImportSettings,
 }
 
 impl Default for Config {
@@ -45,6 +46,7 @@ impl Default for Config {
             round: RoundSettings::default(),
             settings: Settings::default(),
             serve: serve::Settings::default(),
+            import: ImportSettings::default(),
         }
     }
 }
@@ -102,12 +104,13 @@ impl Config {
     }
 
     fn resolve(&mut self, dir: &Path) {
-        let Self { classifier, round, serve, .. } = self;
+        let Self { classifier, round, serve, import, .. } = self;
         // A single word that is no directory beside the file is the name of a model in the store.
         let named = |path: &PathBuf| path.components().count() == 1 && path.is_relative() && !dir.join(path).is_dir();
         let model::Settings { labels, templates, given_labels, model, student, .. } = classifier;
         let models = [model, student].map(|model| model.as_mut().filter(|path| !named(path)));
-        let files = [labels, templates, given_labels, &mut round.trainer, &mut serve.library].map(Option::as_mut);
+        let files = [labels, templates, given_labels, &mut round.trainer, &mut serve.library, &mut import.trusted_key]
+            .map(Option::as_mut);
         let paths = files.into_iter().chain(models);
         let paths = paths.into_iter().flatten().chain(self.sources.iter_mut().map(|source| &mut source.path));
         for path in paths.chain([&mut self.state_dir]) {

@@ -6,6 +6,8 @@
 use crate::serve::Classifier;
 use coft_core::event::{FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -22,6 +24,8 @@ pub struct Control {
 pub enum Command {
     /// Starts a round; answers its id at once, the round goes on as a job.
     StartRound { request: RoundRequest, reply: oneshot::Sender<Result<RoundId, Refused>> },
+    /// Starts a round that takes in a generation from elsewhere, file by file; answers its id at once.
+    Import { files: HashMap<String, OwnedFd>, reply: oneshot::Sender<Result<RoundId, Refused>> },
     /// Asks a running round to stop; it ends as cancelled within seconds.
     CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), Refused>> },
     /// Looks at every source again, as if the service had just started.
@@ -83,7 +87,7 @@ pub struct SourceStatus {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoundStatus {
     pub round: RoundId,
-    /// What made it start: `manual`, `schedule` or `zero-shot`.
+    /// What made it start: `manual`, `schedule`, `zero-shot` or `import`.
     pub trigger: String,
     /// Unix time, s.
     pub started: i64,

@@ -300,6 +300,34 @@ impl Submitted {
     }
 }
 
+impl Ready {
+    /// Its probabilities for the images in files, N × C row-major.
+    pub fn answers(&self, images: &[PathBuf]) -> Result<Vec<f32>, LoadError> {
+        self.loaded.answers(images)
+    }
+}
+
+impl Loaded {
+    fn answers(&self, images: &[PathBuf]) -> Result<Vec<f32>, LoadError> {
+        const BATCH: usize = 8;
+        let mut all = Vec::new();
+        for chunk in images.chunks(BATCH) {
+            let mut pixels = vec![0f32; chunk.len() * self.preprocess.tensor_len()];
+            for (path, out) in chunk.iter().zip(pixels.chunks_exact_mut(self.preprocess.tensor_len())) {
+                let reading = |cause: String| LoadError::Read { path: path.clone(), cause };
+                let bytes = fs::read(path).map_err(|error| reading(error.to_string()))?;
+                let decoded = coft_vision::decode(&bytes).map_err(|error| reading(error.to_string()))?;
+                self.preprocess.tensor(&self.preprocess.canonical(&decoded), out);
+            }
+            // Requests come in between.
+            let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
+            let outputs = session.run(&pixels, chunk.len(), self.preprocess.crop as usize)?;
+            all.extend(outputs.into_iter().flat_map(|outputs| outputs.probabilities));
+        }
+        Ok(all)
+    }
+}
+
 impl Controller {
     /// Has TensorRT keep its engines in a directory, so that each is built once.
     pub fn keep_engines(self, dir: PathBuf) -> Self {
@@ -354,6 +382,11 @@ impl Controller {
     pub fn swap(&self, ready: Ready) {
         let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
         *current = Some(Arc::new(ready.loaded));
+    }
+
+    /// What the generation that serves answers, as [`Ready::answers`]; empty where none serves.
+    pub fn answers(&self, images: &[PathBuf]) -> Result<Vec<f32>, LoadError> {
+        self.shared.current().map_or(Ok(Vec::new()), |loaded| loaded.answers(images))
     }
 
     pub fn running(&self) -> Running {

@@ -48,6 +48,13 @@ pub struct Generation {
     pub record: Record,
 }
 
+impl Generation {
+    /// The round of this service that brought it.
+    pub fn round(&self) -> RoundId {
+        self.record.imported_by.unwrap_or(self.manifest.round)
+    }
+}
+
 /// `generation.json`: what the store adds to a candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -58,6 +65,9 @@ pub struct Record {
     pub parity_max_abs_diff: f64,
     /// The generation that was active before.
     pub replaces: Option<GenerationId>,
+    /// The round of this service that took it in, where another service made it.
+    #[serde(default)]
+    pub imported_by: Option<RoundId>,
 }
 
 /// A verified candidate inside the store that does not serve.
@@ -131,7 +141,7 @@ impl Store {
     /// The generation that a round which did not live to its end has left, if it is the one that serves: only the change of
     /// `active` makes a promotion, and the directory that is there a moment before it does not.
     pub fn promoted_by(&self, round: RoundId) -> Option<GenerationId> {
-        self.active().filter(|active| active.manifest.round == round).map(|active| active.id)
+        self.active().filter(|active| active.round() == round).map(|active| active.id)
     }
 
     /// All generations, oldest first.
@@ -164,9 +174,14 @@ impl Store {
     }
 
     /// Makes a staged candidate the active generation.
-    pub fn activate(&mut self, staged: Staged, parity_max_abs_diff: f64) -> Result<Generation, StoreError> {
+    pub fn activate(
+        &mut self,
+        staged: Staged,
+        parity_max_abs_diff: f64,
+        imported_by: Option<RoundId>,
+    ) -> Result<Generation, StoreError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let record = Record { created: now, parity_max_abs_diff, replaces: self.active };
+        let record = Record { created: now, parity_max_abs_diff, replaces: self.active, imported_by };
         let Staged { id, dir: staged_dir, manifest, report } = staged;
         self.step()?;
         write_synced(&staged_dir.join(RECORD), &pretty(&record))?;

@@ -31,6 +31,9 @@ _coftctl() {
             coftctl,help)
                 cmd="coftctl__subcmd__help"
                 ;;
+            coftctl,import)
+                cmd="coftctl__subcmd__import"
+                ;;
             coftctl,model)
                 cmd="coftctl__subcmd__model"
                 ;;
@@ -75,6 +78,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__help,help)
                 cmd="coftctl__subcmd__help__subcmd__help"
+                ;;
+            coftctl__subcmd__help,import)
+                cmd="coftctl__subcmd__help__subcmd__import"
                 ;;
             coftctl__subcmd__help,model)
                 cmd="coftctl__subcmd__help__subcmd__model"
@@ -212,7 +218,7 @@ _coftctl() {
 
     case "${cmd}" in
         coftctl)
-            opts="-h -V --bus --json --classifier --help --version status classify round generation export model rescan completions help"
+            opts="-h -V --bus --json --classifier --help --version status classify round generation export import model rescan completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -434,7 +440,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help)
-            opts="status classify round generation export model rescan completions help"
+            opts="status classify round generation export import model rescan completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -532,6 +538,20 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -748,6 +768,28 @@ _coftctl() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__import)
+            opts="-h --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

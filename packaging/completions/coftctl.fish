@@ -34,6 +34,7 @@ complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "classify" -d 'Say w
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "round" -d 'Start, stop and look at adaptation rounds'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "generation" -d 'Look at the models that rounds have made'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "rescan" -d 'Have every watched directory looked at again'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
@@ -113,6 +114,10 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l bus -d 'Bus t
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
@@ -172,15 +177,16 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l bus -d '
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export model rescan completions help" -f -a "status" -d 'Show what the service serves, watches and does'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export model rescan completions help" -f -a "classify" -d 'Say what images show'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export model rescan completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export model rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export model rescan completions help" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export model rescan completions help" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export model rescan completions help" -f -a "rescan" -d 'Have every watched directory looked at again'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export model rescan completions help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export model rescan completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "status" -d 'Show what the service serves, watches and does'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "classify" -d 'Say what images show'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "rescan" -d 'Have every watched directory looked at again'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "start" -d 'Start a round over the images catalogued so far'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "wait" -d 'Stay until a round has ended and show how far it is; Ctrl-C leaves the round running'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "cancel" -d 'Stop a running round; the active model stays'

@@ -16,6 +16,8 @@ pub enum Trigger {
     Schedule,
     /// The class names or the base model have no generation yet; needs no image.
     ZeroShot,
+    /// A generation that was exported elsewhere is to serve here; needs no image either.
+    Import,
 }
 
 impl Trigger {
@@ -25,6 +27,7 @@ impl Trigger {
             Trigger::Manual => "manual",
             Trigger::Schedule => "schedule",
             Trigger::ZeroShot => "zero-shot",
+            Trigger::Import => "import",
         }
     }
 }
@@ -142,7 +145,8 @@ impl Lifecycle {
         if let Some(current) = self.current {
             return Action::Refuse(Refusal::Busy(current.round));
         }
-        if trigger != Trigger::ZeroShot && images < self.minimum_images {
+        let adapts = matches!(trigger, Trigger::Manual | Trigger::Schedule);
+        if adapts && images < self.minimum_images {
             return Action::Refuse(Refusal::TooFewImages { images, needed: self.minimum_images });
         }
         let round = RoundId(self.last.0 + 1);

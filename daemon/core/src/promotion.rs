@@ -15,6 +15,8 @@ pub const CLEAN_BOUND: f64 = 0.05;
 pub const COLLAPSE_BOUND: f64 = 0.1;
 /// Fewer images than this are chance, whatever their share. 5 [choice].
 pub const COLLAPSE_IMAGES: u64 = 5;
+/// Fewest images of this service that an imported generation is judged by. 16 [choice], the fewest that make a round.
+pub const IMPORT_IMAGES: usize = 16;
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -38,6 +40,12 @@ pub enum Reason {
     NothingBetter,
     #[error("no image is classified as {class:?} any more, where zero-shot found {zero_shot}")]
     Collapsed { class: String, zero_shot: u64 },
+    #[error("it was made for other {what} than this service's; import it where the configuration names the same")]
+    Foreign { what: &'static str },
+    #[error(
+        "on this service's own images it spreads its answers over the classes less evenly ({found:.3}) than what serves ({active:.3})"
+    )]
+    LessEven { found: f64, active: f64 },
 }
 
 /// Judges a candidate by its parity on the probe and by its report.
@@ -64,6 +72,36 @@ pub fn judge(method: Method, parity_max_abs_diff: f64, report: &Report) -> Verdi
         Some(class) => Verdict::Keep(Reason::Collapsed { class: class.name.clone(), zero_shot: class.zero_shot }),
         None => Verdict::Promote,
     }
+}
+
+/// Judges a generation that was made elsewhere by its answers on images of this service, beside those of the one that serves:
+/// N × C probabilities each, row-major. By the rule that chooses among a round's candidates the more even answers win; where
+/// there are fewer than [`IMPORT_IMAGES`] images there is nothing to judge by, and parity on the probe alone decides.
+pub fn judge_import(parity_max_abs_diff: f64, classes: &[String], candidate: &[f32], active: &[f32]) -> Verdict {
+    // Written so that a difference that is not a number fails.
+    if !matches!(parity_max_abs_diff.partial_cmp(&PARITY_BOUND), Some(o) if o.is_le()) {
+        return Verdict::Keep(Reason::Parity { found: parity_max_abs_diff });
+    }
+    let count = classes.len();
+    if active.len() < IMPORT_IMAGES * count {
+        return Verdict::Promote;
+    }
+    let (found, serving) = (balance(candidate, count), balance(active, count));
+    match found >= serving {
+        true => Verdict::Promote,
+        false => Verdict::Keep(Reason::LessEven { found, active: serving }),
+    }
+}
+
+/// Entropy of the mean probabilities of N × C, row-major, over that of a uniform distribution; 0 to 1.
+pub fn balance(probabilities: &[f32], count: usize) -> f64 {
+    let mut mean = vec![0f64; count];
+    for row in probabilities.chunks_exact(count) {
+        mean.iter_mut().zip(row).for_each(|(sum, &p)| *sum += f64::from(p));
+    }
+    let rows = (probabilities.len() / count).max(1) as f64;
+    let entropy: f64 = mean.iter().map(|sum| sum / rows).filter(|&p| p > 0.0).map(|p| -p * p.ln()).sum();
+    entropy / (count as f64).ln()
 }
 
 #[cfg(test)]
@@ -123,6 +161,18 @@ mod tests {
         same.adaptation.as_mut().unwrap().deployed = ZERO_SHOT.into();
         kept(0.0, &same, "no adapted model spreads its answers over the classes as evenly as zero-shot does");
         assert_eq!(judge(Method::ZeroShot, 0.0, &collapsed), Verdict::Promote, "nothing was learnt");
+    }
+
+    #[test]
+    fn an_import_is_held_against_what_serves() {
+        let classes = ["a".to_owned(), "b".to_owned()];
+        let even = [0.9, 0.1, 0.1, 0.9].repeat(IMPORT_IMAGES / 2);
+        let sunk = [0.9, 0.1, 0.8, 0.2].repeat(IMPORT_IMAGES / 2);
+        assert_eq!(judge_import(0.0, &classes, &even, &sunk), Verdict::Promote);
+        assert_eq!(judge_import(0.0, &classes, &even, &even), Verdict::Promote);
+        assert_eq!(judge_import(0.0, &classes, &sunk[2..], &even[2..]), Verdict::Promote, "too few images to tell");
+        assert!(matches!(judge_import(0.0, &classes, &sunk, &even), Verdict::Keep(Reason::LessEven { .. })));
+        assert!(matches!(judge_import(f64::NAN, &classes, &even, &sunk), Verdict::Keep(Reason::Parity { .. })));
     }
 
     proptest! {

@@ -39,6 +39,10 @@ pub trait Classifier {
     #[zbus(allow_interactive_auth)]
     fn start_round(&self, options: RoundOptions) -> Result<OwnedObjectPath, crate::Error>;
 
+    /// Takes in a generation that another service has exported, its files by name; the job's path at once.
+    #[zbus(allow_interactive_auth)]
+    fn import(&self, files: HashMap<&str, Fd<'_>>) -> Result<OwnedObjectPath, crate::Error>;
+
     #[zbus(property)]
     fn name(&self) -> zbus::Result<String>;
     #[zbus(property)]
@@ -76,7 +80,7 @@ pub trait Job {
     /// `round`.
     #[zbus(property)]
     fn kind(&self) -> zbus::Result<String>;
-    /// `manual`, `schedule` or `zero-shot`.
+    /// `manual`, `schedule`, `zero-shot` or `import`.
     #[zbus(property)]
     fn trigger(&self) -> zbus::Result<String>;
     /// `running`, `promoted`, `kept`, `failed`, `cancelled` or `interrupted`.

@@ -17,7 +17,9 @@ use coft_core::ids::RoundId;
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
 use coft_core::schedule::{self, Due, Schedule};
 use coft_core::spec::{Method, RoundSpec};
+use std::collections::HashMap;
 use std::future::Future;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::{Duration, SystemTime};
@@ -29,6 +31,8 @@ use tracing::{error, info, warn};
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after a round failed to give the classifier its first generation another one tries.
 const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);
+/// Images of this service that an imported generation is judged by, at most. 256 [choice].
+const IMPORT_SAMPLE: usize = 256;
 /// Words of a round that may wait; the trainer waits then, too.
 const WORDS: usize = 64;
 
@@ -55,6 +59,7 @@ type Verdict = Result<Judgement, Trouble>;
 
 /// The round under way.
 struct Job {
+    trigger: Trigger,
     status: RoundStatus,
     work: Work,
     candidate: PathBuf,
@@ -182,6 +187,9 @@ impl Director {
             Command::StartRound { request, reply } => {
                 let _ = reply.send(self.ask(Trigger::Manual, request).await);
             }
+            Command::Import { files, reply } => {
+                let _ = reply.send(self.import(files).await);
+            }
             Command::CancelRound { round, reply } => {
                 let refusal = self.tell(Event::CancelAsked(round)).await;
                 let _ = reply.send(refusal.map_or(Ok(()), |refusal| Err(refused(refusal))));
@@ -219,6 +227,26 @@ impl Director {
     }
 
     async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, Refused> {
+        let status = self.admit(trigger).await?;
+        let round = status.round;
+        let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.workshop.round.method.into() };
+        let seed = request.seed.unwrap_or(self.workshop.round.seed);
+        let work = self.workshop.start(Assignment { round, method, seed }, self.words.sender.clone());
+        self.job = Some(Job { trigger, status, work, candidate: PathBuf::new(), verdict: None });
+        Ok(round)
+    }
+
+    async fn import(&mut self, files: HashMap<String, OwnedFd>) -> Result<RoundId, Refused> {
+        let trigger = Trigger::Import;
+        let status = self.admit(trigger).await?;
+        let round = status.round;
+        let work = self.workshop.import(round, files, self.words.sender.clone());
+        self.job = Some(Job { trigger, status, work, candidate: PathBuf::new(), verdict: None });
+        Ok(round)
+    }
+
+    /// Lets a round begin, if it may, and writes it down.
+    async fn admit(&mut self, trigger: Trigger) -> Result<RoundStatus, Refused> {
         let images = self.board.snapshot().images;
         let round = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
             [Action::Start { round, .. }] => *round,
@@ -230,7 +258,7 @@ impl Director {
             trigger: trigger.as_str().into(),
             started: unix_time(),
             ended: None,
-            images: if trigger == Trigger::ZeroShot { 0 } else { images },
+            images: if matches!(trigger, Trigger::ZeroShot | Trigger::Import) { 0 } else { images },
             state: RoundState::Running,
             progress: None,
             warnings: Vec::new(),
@@ -244,11 +272,7 @@ impl Director {
         }
         info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger = status.trigger, "round started");
         self.board.round(status.clone());
-        let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.workshop.round.method.into() };
-        let seed = request.seed.unwrap_or(self.workshop.round.seed);
-        let work = self.workshop.start(Assignment { round, method, seed }, self.words.sender.clone());
-        self.job = Some(Job { status, work, candidate: PathBuf::new(), verdict: None });
-        Ok(round)
+        Ok(status)
     }
 
     async fn heard(&mut self, news: rounds::News) {
@@ -323,8 +347,15 @@ impl Director {
     fn judge(&self) {
         let Some(job) = &self.job else { return };
         let (court, candidate, verdicts) = (self.court.clone(), job.candidate.clone(), self.verdicts.sender.clone());
+        let foreign = (job.trigger == Trigger::Import).then(|| (job.status.round, self.workshop.clone()));
         tokio::spawn(async move {
-            let verdict = blocking(move || court.judge(&candidate)).await;
+            let verdict = match foreign {
+                None => blocking(move || court.judge(&candidate)).await,
+                Some((round, workshop)) => {
+                    let images = workshop.sample(IMPORT_SAMPLE).await;
+                    blocking(move || court.judge_import(&candidate, round, &workshop.base, &images)).await
+                }
+            };
             // A service that has gone needs no verdict.
             let _ = verdicts.send(verdict).await;
         });
@@ -390,7 +421,11 @@ impl Director {
             RoundState::Failed { kind, .. } => matches!(kind, FailureKind::Internal | FailureKind::OutOfMemory),
             _ => false,
         };
-        if !goes_on && let Err(error) = self.workshop.forget_unfinished() {
+        let adapts = job.trigger != Trigger::Import; // what was interrupted before it is still to be continued
+        if adapts
+            && !goes_on
+            && let Err(error) = self.workshop.forget_unfinished()
+        {
             warn!(problem = %error, "the journal of a round cannot be removed");
         }
         (status.state, status.ended) = (state, Some(unix_time()));

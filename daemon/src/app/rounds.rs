@@ -2,6 +2,8 @@
 //!
 //! A task of its own for each round. It does not know which rounds may start, nor what becomes of a candidate.
 
+use super::import;
+use super::verdict::Trouble;
 use crate::catalog::{Catalog, CatalogError};
 use crate::given;
 use crate::ingest::Ingest;
@@ -12,12 +14,14 @@ use coft_core::ids::{ImageId, RoundId};
 use coft_core::settings::Settings;
 use coft_core::spec::{Device, JOURNAL_SPEC, Method, PROTOCOL, PoolImage, RoundSpec};
 use serde::Deserialize;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::env;
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tracing::{info, warn};
@@ -108,6 +112,7 @@ pub struct Workshop {
     pub scratch: PathBuf,
     /// What the last round has done so far; it outlives the service.
     pub journal: PathBuf,
+    pub import: import::Settings,
     /// The user's own labels, a file that is read anew for each round.
     pub given_labels: Option<PathBuf>,
 }
@@ -175,6 +180,42 @@ impl Workshop {
         let (niceness, deadline) = (self.round.niceness, self.round.deadline);
         round::spawn(round::Launch { trainer, spec, scratch, niceness, deadline })
             .map_err(|error| failed(error.kind(), error.to_string(), error.hint()))
+    }
+
+    /// Takes in a generation from elsewhere.
+    pub fn import(&self, round: RoundId, files: HashMap<String, OwnedFd>, news: mpsc::Sender<News>) -> Work {
+        let cancel = Arc::new(Notify::new());
+        let (settings, cancelled) = (self.import.clone(), Arc::clone(&cancel));
+        let candidate = self.scratch.join(format!("round-{round}")).join("candidate");
+        tokio::spawn(async move {
+            let stop = Arc::new(AtomicBool::new(false));
+            let (stopped, to) = (Arc::clone(&stop), candidate.clone());
+            let mut copying = tokio::task::spawn_blocking(move || import::copy(&files, &settings, &to, &stopped));
+            let copied = tokio::select! {
+                copied = &mut copying => copied,
+                () = cancelled.notified() => {
+                    stop.store(true, Relaxed);
+                    copying.await
+                }
+            };
+            let outcome = match copied.expect("copying neither panics nor is aborted") {
+                Ok(()) => Outcome::Candidate(candidate),
+                Err(Trouble { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
+                Err(Trouble { kind, message, hint }) => Outcome::Failed { kind, message, hint },
+            };
+            // A service that has gone needs no news.
+            let _ = news.send(News::Ended(outcome)).await;
+        });
+        Work { cancel }
+    }
+
+    /// Pixels of up to `most` images of the service, evenly spread over all of them.
+    pub async fn sample(&self, most: usize) -> Vec<PathBuf> {
+        let pool = self.catalog.pool(self.ingest.canonical_px()).await.unwrap_or_default();
+        let step = pool.len().div_ceil(most).max(1);
+        let paths: Vec<PathBuf> = pool.iter().step_by(step).map(|id| self.ingest.canonical_path(id)).collect();
+        let kept = move || paths.into_iter().filter(|path| path.is_file()).collect();
+        tokio::task::spawn_blocking(kept).await.expect("looking for files neither panics nor is aborted")
     }
 
     /// The work of a round that did not come to its end, if there is any.

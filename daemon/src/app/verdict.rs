@@ -8,7 +8,8 @@ use crate::serve::{Controller, LoadError, Ready, Running};
 use crate::store::{Generation, Staged, Store, StoreError};
 use coft_core::event::FailureKind;
 use coft_core::ids::{GenerationId, RoundId};
-use coft_core::promotion::{self, Verdict};
+use coft_core::manifest::Manifest;
+use coft_core::promotion::{self, Reason, Verdict};
 use coft_vision::Preprocess;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -35,6 +36,7 @@ pub enum Judgement {
 pub struct Promotion {
     staged: Staged,
     ready: Ready,
+    imported_by: Option<RoundId>,
 }
 
 /// Why there is no verdict, or why it could not be carried out.
@@ -57,13 +59,7 @@ impl Court {
 
     /// Whether the active generation knows these classes, comes from this model and reads images of its size.
     pub fn is_current(&self, base: &Base) -> bool {
-        self.store().active().is_some_and(|generation| {
-            let manifest = &generation.manifest;
-            let preprocess = Preprocess::from_json(&manifest.preprocessing);
-            manifest.classes == base.classes
-                && manifest.base_model == base.digest
-                && preprocess.is_ok_and(|preprocess| preprocess == base.preprocess)
-        })
+        self.store().active().is_some_and(|generation| foreign(&generation.manifest, base).is_none())
     }
 
     /// What a round that did not live to its end has promoted, if anything.
@@ -82,28 +78,66 @@ impl Court {
     /// Takes a candidate into the store, replays its probe and judges it.
     pub fn judge(&self, candidate: &Path) -> Result<Judgement, Trouble> {
         let staged = self.store().stage(candidate)?;
-        let ready = match self.controller.load(&staged.dir, staged.id) {
-            Ok(ready) => ready,
+        let round = staged.manifest.round;
+        self.decide(staged, None, |staged| {
+            let ready = self.controller.load(&staged.dir, staged.id)?;
+            let parity = ready.parity.max_abs_diff;
+            info!(coft.round = round.0, parity_max_abs_diff = parity, "candidate replayed");
+            Ok((promotion::judge(staged.manifest.method, parity, &staged.report), Some(ready)))
+        })
+    }
+
+    /// The same of a generation that another service made, by its answers on images of this one.
+    pub fn judge_import(
+        &self,
+        candidate: &Path,
+        round: RoundId,
+        base: &Base,
+        images: &[PathBuf],
+    ) -> Result<Judgement, Trouble> {
+        let staged = self.store().stage(candidate)?;
+        self.decide(staged, Some(round), |staged| {
+            if let Some(what) = foreign(&staged.manifest, base) {
+                return Ok((Verdict::Keep(Reason::Foreign { what }), None));
+            }
+            let ready = self.controller.load(&staged.dir, staged.id)?;
+            let parity = ready.parity.max_abs_diff;
+            let active = self.controller.answers(images)?;
+            let found = if active.is_empty() { Vec::new() } else { ready.answers(images)? };
+            info!(coft.round = round.0, parity_max_abs_diff = parity, images = images.len(), "import replayed");
+            Ok((promotion::judge_import(parity, &base.classes, &found, &active), Some(ready)))
+        })
+    }
+
+    /// What a look at a staged candidate comes to; it leaves the store again unless it is to be promoted.
+    fn decide(
+        &self,
+        staged: Staged,
+        imported_by: Option<RoundId>,
+        look: impl FnOnce(&Staged) -> Result<(Verdict, Option<Ready>), LoadError>,
+    ) -> Result<Judgement, Trouble> {
+        match look(&staged) {
+            Ok((Verdict::Promote, Some(ready))) => {
+                Ok(Judgement::Promote(Box::new(Promotion { staged, ready, imported_by })))
+            }
+            Ok((verdict, _)) => {
+                self.store().discard(staged)?;
+                match verdict {
+                    Verdict::Keep(reason) => Ok(Judgement::Keep(reason.to_string())),
+                    Verdict::Promote => Err(Trouble::unexplained()),
+                }
+            }
             Err(error) => {
                 self.store().discard(staged)?;
-                return Err(error.into());
-            }
-        };
-        let parity = ready.parity.max_abs_diff;
-        info!(coft.round = staged.manifest.round.0, parity_max_abs_diff = parity, "candidate replayed");
-        match promotion::judge(staged.manifest.method, parity, &staged.report) {
-            Verdict::Promote => Ok(Judgement::Promote(Box::new(Promotion { staged, ready }))),
-            Verdict::Keep(reason) => {
-                self.store().discard(staged)?;
-                Ok(Judgement::Keep(reason.to_string()))
+                Err(error.into())
             }
         }
     }
 
     /// Makes the candidate the active generation, on disk first and then in the classifier.
     pub fn promote(&self, promotion: Promotion) -> Result<GenerationId, Trouble> {
-        let Promotion { staged, ready } = promotion;
-        let generation = self.store().activate(staged, ready.parity.max_abs_diff)?;
+        let Promotion { staged, ready, imported_by } = promotion;
+        let generation = self.store().activate(staged, ready.parity.max_abs_diff, imported_by)?;
         self.controller.swap(ready);
         match self.store().prune(KEPT) {
             Ok(expired) if expired.is_empty() => {}
@@ -130,7 +164,7 @@ impl Court {
         let status = |generation: &Generation| GenerationStatus {
             generation: generation.id,
             dir: generation.dir.clone(),
-            round: generation.manifest.round,
+            round: generation.round(),
             method: generation.manifest.method.as_str().into(),
             created: generation.record.created,
             active: Some(generation.id) == active,
@@ -143,6 +177,20 @@ impl Court {
 
     fn store(&self) -> MutexGuard<'_, Store> {
         self.store.lock().expect("nothing panics while it holds the store")
+    }
+}
+
+/// What a generation was made for that is not this service's.
+fn foreign(manifest: &Manifest, base: &Base) -> Option<&'static str> {
+    let preprocess = Preprocess::from_json(&manifest.preprocessing);
+    if manifest.classes != base.classes {
+        Some("classes")
+    } else if manifest.base_model != base.digest {
+        Some("pretrained weights")
+    } else if !preprocess.is_ok_and(|preprocess| preprocess == base.preprocess) {
+        Some("image sizes")
+    } else {
+        None
     }
 }
 

@@ -18,6 +18,8 @@ pub enum Action {
     Rescan,
     /// Reading a generation's files.
     Export,
+    /// Having a generation from elsewhere serve.
+    Import,
 }
 
 impl Action {
@@ -27,6 +29,7 @@ impl Action {
             Action::Round => "org.coft.Coft1.round",
             Action::Rescan => "org.coft.Coft1.rescan",
             Action::Export => "org.coft.Coft1.export",
+            Action::Import => "org.coft.Coft1.import",
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::control::{Command, Control, Refused, RoundRequest, Snapshot};
 use crate::serve::{Classification, Options, PATIENCE, Priority, ServeError};
 use coft_core::ids::RoundId;
 use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, ROOT, RoundOptions, job_path};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Ref;
@@ -29,6 +30,18 @@ impl Classifier {
 
     fn snapshot(&self) -> Ref<'_, Snapshot> {
         self.control.snapshot.borrow()
+    }
+
+    /// The job of a round that was asked for.
+    async fn job(
+        &self,
+        answer: oneshot::Receiver<Result<RoundId, Refused>>,
+        server: &ObjectServer,
+    ) -> Result<OwnedObjectPath, Error> {
+        let round = answer.await.map_err(|_| stopping())?.map_err(refused)?;
+        // The caller may look at the job at once; usually it is exported already.
+        server.at(job_path(round.0), Job::new(self.control.clone(), round)).await?;
+        Ok(path(round))
     }
 }
 
@@ -93,10 +106,23 @@ impl Classifier {
         let (reply, answer) = oneshot::channel();
         let request = RoundRequest { seed: options.seed };
         self.control.commands.send(Command::StartRound { request, reply }).await.map_err(|_| stopping())?;
-        let round = answer.await.map_err(|_| stopping())?.map_err(refused)?;
-        // The caller may look at the job at once; usually it is exported already.
-        server.at(job_path(round.0), Job::new(self.control.clone(), round)).await?;
-        Ok(path(round))
+        self.job(answer, server).await
+    }
+
+    /// Takes in a generation that another service has exported, file by file, and answers the job at once.
+    #[zbus(out_args("job"))]
+    async fn import(
+        &self,
+        files: HashMap<String, OwnedFd>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<OwnedObjectPath, Error> {
+        authorisation::check(connection, &header, Action::Import).await?;
+        let (reply, answer) = oneshot::channel();
+        let files = files.into_iter().map(|(name, file)| (name, file.into())).collect();
+        self.control.commands.send(Command::Import { files, reply }).await.map_err(|_| stopping())?;
+        self.job(answer, server).await
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

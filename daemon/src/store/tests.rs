@@ -44,7 +44,7 @@ fn promote(store: &mut Store, content: &str) -> Result<GenerationId, StoreError>
 
 fn promote_from(store: &mut Store, round: u64, content: &str) -> Result<GenerationId, StoreError> {
     let staged = store.stage(&candidate(&store.root.clone(), round, content))?;
-    Ok(store.activate(staged, 1e-6)?.id)
+    Ok(store.activate(staged, 1e-6, None)?.id)
 }
 
 /// What the active generation's model says, read through the link as a server would.

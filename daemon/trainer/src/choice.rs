@@ -9,6 +9,7 @@ use crate::model::Model;
 use crate::phase1::SCORING_BATCH;
 use crate::pool::Pool;
 use crate::progress::Reporter;
+use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
 use tch::{Kind, Tensor, no_grad};
 
@@ -153,17 +154,6 @@ pub fn signs(answered: &[Answered], count: usize) -> Vec<CandidateSigns> {
 pub fn choose(signs: &[CandidateSigns]) -> &str {
     let best = signs.iter().reduce(|best, next| if next.balance > best.balance { next } else { best });
     &best.expect("zero-shot is always a candidate").name
-}
-
-/// Entropy of the mean probabilities, over that of a uniform distribution; 0 to 1.
-fn balance(probabilities: &[f32], count: usize) -> f64 {
-    let mut mean = vec![0f64; count];
-    for row in probabilities.chunks_exact(count) {
-        mean.iter_mut().zip(row).for_each(|(sum, &p)| *sum += f64::from(p));
-    }
-    let rows = (probabilities.len() / count).max(1) as f64;
-    let entropy: f64 = mean.iter().map(|sum| sum / rows).filter(|&p| p > 0.0).map(|p| -p * p.ln()).sum();
-    entropy / (count as f64).ln()
 }
 
 /// Share of positions at which both say the same.

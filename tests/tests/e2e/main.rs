@@ -3,6 +3,7 @@
 mod bad_files;
 mod bad_settings;
 mod full_disk;
+mod import;
 mod interruptions;
 mod real_images;
 mod whole_path;

@@ -1,0 +1,188 @@
+//! A generation from elsewhere becomes a candidate: its files are copied, and its signature is checked where one is asked for.
+//! That they are what the manifest says, and whether they serve, is decided as for every other candidate.
+
+use super::verdict::Trouble;
+use coft_core::event::FailureKind;
+use coft_core::manifest::{MANIFEST, MODEL, PROBE, REPORT, WEIGHTS};
+use ed25519_dalek::pkcs8::DecodePublicKey;
+use ed25519_dalek::{Signature, VerifyingKey};
+use serde::Deserialize;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+/// `[import]` of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// Ed25519 public key, PEM (RFC 8410). Where it is given, a bundle without this key's signature is refused.
+    pub trusted_key: Option<PathBuf>,
+}
+
+/// Ed25519 signature of the manifest, 64 bytes (RFC 8032).
+pub const SIGNATURE: &str = "manifest.json.sig";
+
+/// What a bundle consists of; the manifest holds the digests of the others.
+const FILES: [&str; 5] = [MANIFEST, MODEL, WEIGHTS, PROBE, REPORT];
+/// Most that is read of a key, B.
+const KEY_LIMIT: u64 = 64 << 10;
+/// Most that is copied between two looks at whether to stop, B.
+const CHUNK: usize = 1 << 20;
+
+/// Copies a bundle into a new directory, until it is told to stop.
+pub fn copy(
+    files: &HashMap<String, OwnedFd>,
+    settings: &Settings,
+    candidate: &Path,
+    stop: &AtomicBool,
+) -> Result<(), Trouble> {
+    let scratch = candidate.parent().expect("a candidate lies in its round's directory");
+    fs::create_dir_all(scratch).and_then(|()| fs::create_dir(candidate)).map_err(|error| at(candidate, &error))?;
+    for name in FILES {
+        let file = files.get(name).ok_or_else(|| bad(format!("the bundle has no {name}")))?;
+        copy_file(file, &candidate.join(name), stop)?;
+    }
+    if let Some(key) = &settings.trusted_key {
+        let signature = files.get(SIGNATURE).ok_or_else(|| {
+            bad(format!(
+                "the bundle has no {SIGNATURE}; this service takes in only what is signed by {}",
+                key.display()
+            ))
+        })?;
+        // What was copied is checked: the client may still change what it has handed over.
+        verify(key, &candidate.join(MANIFEST), signature)?;
+    }
+    File::open(candidate).and_then(|dir| dir.sync_all()).map_err(|error| at(candidate, &error))
+}
+
+fn copy_file(from: &OwnedFd, path: &Path, stop: &AtomicBool) -> Result<(), Trouble> {
+    let from = regular(from, path)?;
+    let mut to = File::create_new(path).map_err(|error| at(path, &error))?;
+    let (mut chunk, mut offset) = (vec![0; CHUNK], 0);
+    loop {
+        if stop.load(Relaxed) {
+            return Err(Trouble {
+                kind: FailureKind::Cancelled,
+                message: "the import was stopped".into(),
+                hint: "import it again".into(),
+            });
+        }
+        // From its start, wherever the client's offset stands.
+        let count = from.read_at(&mut chunk, offset).map_err(|error| at(path, &error))?;
+        if count == 0 {
+            break;
+        }
+        to.write_all(&chunk[..count]).map_err(|error| at(path, &error))?;
+        offset += count as u64;
+    }
+    to.sync_all().map_err(|error| at(path, &error))
+}
+
+fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Trouble> {
+    let unusable = |why: String| bad(format!("import.trusted-key {}: {why}", key.display()));
+    let mut pem = String::new();
+    let read = File::open(key).and_then(|file| file.take(KEY_LIMIT).read_to_string(&mut pem));
+    read.map_err(|error| unusable(error.to_string()))?;
+    let trusted = VerifyingKey::from_public_key_pem(&pem).map_err(|error| unusable(error.to_string()))?;
+    let stated = fs::read(manifest).map_err(|error| at(manifest, &error))?;
+    // One more than it has, to see that it ends there.
+    let mut bytes = [0; Signature::BYTE_SIZE + 1];
+    let read = regular(signature, Path::new(SIGNATURE))?.read_at(&mut bytes, 0);
+    let count = read.map_err(|error| at(Path::new(SIGNATURE), &error))?;
+    let refused = || bad(format!("{SIGNATURE} is no signature of the manifest by {}", key.display()));
+    let signature = Signature::from_slice(&bytes[..count]).map_err(|_| refused())?;
+    trusted.verify_strict(&stated, &signature).map_err(|_| refused())
+}
+
+/// A pipe could keep the service waiting.
+fn regular(file: &OwnedFd, path: &Path) -> Result<File, Trouble> {
+    let file = file.try_clone().map(File::from).map_err(|error| at(path, &error))?;
+    match file.metadata().map_err(|error| at(path, &error))?.is_file() {
+        true => Ok(file),
+        false => Err(bad(format!("{} is no regular file", path.display()))),
+    }
+}
+
+fn bad(message: String) -> Trouble {
+    let hint = "import a directory that coftctl export --format onnx has written".into();
+    Trouble { kind: FailureKind::BadModel, message, hint }
+}
+
+fn at(path: &Path, error: &io::Error) -> Trouble {
+    let (kind, hint) = match error.kind() {
+        io::ErrorKind::StorageFull => (FailureKind::DiskFull, "free some space; the active generation keeps serving"),
+        _ => (FailureKind::Internal, "look at the named file; the active generation keeps serving"),
+    };
+    Trouble { kind, message: format!("{}: {error}", path.display()), hint: hint.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ed25519_dalek::pkcs8::{EncodePublicKey, spki::der::pem::LineEnding};
+    use ed25519_dalek::{Signer, SigningKey};
+    use std::io::{Seek, SeekFrom};
+
+    fn file(content: &[u8]) -> OwnedFd {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        file.seek(SeekFrom::End(0)).unwrap();
+        file.into()
+    }
+
+    fn bundle() -> HashMap<String, OwnedFd> {
+        FILES.into_iter().map(|name| (name.to_owned(), file(name.as_bytes()))).collect()
+    }
+
+    fn import(files: &HashMap<String, OwnedFd>, settings: &Settings) -> Result<String, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let candidate = dir.path().join("round-1/candidate");
+        copy(files, settings, &candidate, &AtomicBool::new(false)).map_err(|trouble| trouble.message)?;
+        Ok(fs::read_to_string(candidate.join(MODEL)).unwrap())
+    }
+
+    #[test]
+    fn files_are_copied_from_their_start() {
+        assert_eq!(import(&bundle(), &Settings::default()).unwrap(), MODEL);
+        let mut short = bundle();
+        short.remove(PROBE);
+        assert_eq!(import(&short, &Settings::default()).unwrap_err(), "the bundle has no probe.safetensors");
+        let (reader, _writer) = io::pipe().unwrap();
+        short.insert(PROBE.into(), reader.into());
+        assert!(import(&short, &Settings::default()).unwrap_err().contains("no regular file"));
+    }
+
+    #[test]
+    fn a_stopped_import_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let stop = AtomicBool::new(true);
+        let stopped = copy(&bundle(), &Settings::default(), &dir.path().join("round-1/candidate"), &stop).unwrap_err();
+        assert_eq!(stopped.kind, FailureKind::Cancelled);
+    }
+
+    #[test]
+    fn only_what_the_trusted_key_has_signed_is_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        let (ours, other) = (SigningKey::from_bytes(&[7; 32]), SigningKey::from_bytes(&[8; 32]));
+        fs::write(&path, ours.verifying_key().to_public_key_pem(LineEnding::LF).unwrap()).unwrap();
+        let settings = Settings { trusted_key: Some(path.clone()) };
+        let signed = |bytes: &[u8]| {
+            let mut files = bundle();
+            files.insert(SIGNATURE.into(), file(bytes));
+            import(&files, &settings)
+        };
+        assert!(import(&bundle(), &settings).unwrap_err().contains("only what is signed"));
+        assert!(
+            signed(&other.sign(MANIFEST.as_bytes()).to_bytes()).unwrap_err().contains("no signature of the manifest")
+        );
+        assert!(signed(b"short").unwrap_err().contains("no signature of the manifest"));
+        assert_eq!(signed(&ours.sign(MANIFEST.as_bytes()).to_bytes()).unwrap(), MODEL);
+        fs::write(&path, "no key").unwrap();
+        assert!(signed(&ours.sign(MANIFEST.as_bytes()).to_bytes()).unwrap_err().contains("import.trusted-key"));
+    }
+}
