@@ -71,7 +71,7 @@ impl Default for Settings {
 /// Batch sockets that may be open. 16 [choice].
 const BATCHES: usize = 16;
 
-/// Nobody waits longer for an answer than the bus does. 25 s.
+/// The longest deadline: nobody waits longer for the answer of a call. 25 s.
 pub const PATIENCE: Duration = coft_dbus::TIMEOUT;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -82,14 +82,14 @@ pub struct Options {
     pub threshold: f64,
     /// Whether the image's embedding is wanted.
     pub embedding: bool,
-    /// How long the caller waits.
-    pub deadline: Duration,
+    /// How long the caller waits; as long as it takes where it is absent.
+    pub deadline: Option<Duration>,
     pub priority: Priority,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { top_k: None, threshold: 0.0, embedding: false, deadline: PATIENCE, priority: Priority::default() }
+        Self { top_k: None, threshold: 0.0, embedding: false, deadline: None, priority: Priority::default() }
     }
 }
 
@@ -263,7 +263,7 @@ impl Classifier {
         let loaded = self.0.current().ok_or(ServeError::NotReady)?;
         let (reply, answer) = oneshot::channel();
         let now = Instant::now();
-        let (deadline, priority) = (now + options.deadline.min(PATIENCE), options.priority);
+        let (deadline, priority) = (options.deadline.map(|wait| now + wait.min(PATIENCE)), options.priority);
         let request = Request { image, loaded: Arc::clone(&loaded), deadline, reply, _place: place };
         match self.0.submit.send(priority, (now, request)) {
             true => Ok(Submitted { loaded, answer }),

@@ -55,7 +55,7 @@ impl Classifier {
         options: ClassifyOptions,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(Labels, ClassifyDetails), Error> {
-        let options = wanted(options, Priority::Interactive)?;
+        let options = wanted(options, Priority::Interactive, Some(PATIENCE))?;
         let work = self.control.classifier.classify(image.into(), &options);
         Ok(answer(self.clients.while_there(&header, work).await.map_err(unanswered)?))
     }
@@ -68,7 +68,7 @@ impl Classifier {
         options: ClassifyOptions,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<(Labels, ManyDetails)>, Error> {
-        let options = wanted(options, Priority::Interactive)?;
+        let options = wanted(options, Priority::Interactive, Some(PATIENCE))?;
         if images.len() > MANY {
             let count = images.len();
             return Err(invalid(format!("{count} images; at most {MANY} go into a call, OpenBatch takes more")));
@@ -89,7 +89,7 @@ impl Classifier {
     /// A SOCK_SEQPACKET socket for any number of images, one a message.
     #[zbus(out_args("socket"))]
     async fn open_batch(&self, options: ClassifyOptions) -> Result<OwnedFd, Error> {
-        let options = wanted(options, Priority::Bulk)?;
+        let options = wanted(options, Priority::Bulk, None)?;
         Ok(batch::open(self.control.classifier.clone(), options).map_err(unanswered)?.into())
     }
 
@@ -174,8 +174,8 @@ fn path(round: RoundId) -> OwnedObjectPath {
     OwnedObjectPath::try_from(job_path(round.0)).expect("a number ends a valid path")
 }
 
-/// What a client asks for, in the classifier's own terms.
-fn wanted(options: ClassifyOptions, priority: Priority) -> Result<Options, Error> {
+/// What a client asks for, in the classifier's own terms; priority and deadline where it says nothing.
+fn wanted(options: ClassifyOptions, priority: Priority, patience: Option<Duration>) -> Result<Options, Error> {
     let priority = match options.priority.as_deref() {
         None => priority,
         Some("interactive") => Priority::Interactive,
@@ -187,9 +187,11 @@ fn wanted(options: ClassifyOptions, priority: Priority) -> Result<Options, Error
         return Err(invalid(format!("threshold {threshold}; it is a probability, 0 to 1")));
     }
     let deadline = match options.deadline_seconds {
-        None => PATIENCE,
-        Some(seconds) => Duration::try_from_secs_f64(seconds)
-            .map_err(|_| invalid(format!("deadline-seconds {seconds}; it is a number of seconds from now")))?,
+        None => patience,
+        Some(seconds) => {
+            let bad = |_| invalid(format!("deadline-seconds {seconds}; it is a number of seconds from now"));
+            Some(Duration::try_from_secs_f64(seconds).map_err(bad)?)
+        }
     };
     let top_k = options.top_k.map(|k| k as usize);
     Ok(Options { top_k, threshold, embedding: options.embedding.unwrap_or(false), deadline, priority })

@@ -18,7 +18,8 @@ pub struct Request {
     pub image: OwnedFd,
     /// The session that it found, which prepares and answers it.
     pub loaded: Arc<Loaded>,
-    pub deadline: Instant,
+    /// None where the caller waits as long as it takes.
+    pub deadline: Option<Instant>,
     pub reply: oneshot::Sender<Result<Answer, ServeError>>,
     /// Given back when it has been answered or dropped.
     pub _place: OwnedSemaphorePermit,
@@ -53,7 +54,7 @@ impl Request {
         if self.reply.is_closed() {
             return None;
         }
-        if Instant::now() >= self.deadline {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             self.answer(Err(ServeError::DeadlineExceeded));
             return None;
         }
@@ -183,7 +184,7 @@ mod tests {
             let request = Request {
                 image: tempfile::tempfile().unwrap().into(),
                 loaded: Arc::clone(loaded),
-                deadline: now + Duration::from_secs(60),
+                deadline: None,
                 reply,
                 _place: Arc::clone(&places).try_acquire_owned().unwrap(),
             };

@@ -177,7 +177,7 @@ async fn many_are_answered_in_their_order_and_a_bad_one_alone_fails() {
 #[tokio::test]
 async fn a_deadline_that_has_passed_is_said() {
     let (classifier, _controller) = start(Settings::default());
-    let options = Options { deadline: Duration::ZERO, ..Options::default() };
+    let options = Options { deadline: Some(Duration::ZERO), ..Options::default() };
     assert_eq!(classifier.classify(picture(GREEN), &options).await, Err(ServeError::DeadlineExceeded));
 }
 
@@ -196,7 +196,7 @@ async fn whoever_gives_up_frees_the_place() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(classifier.classify(picture(GREEN), &Options::default()).await, Err(ServeError::Busy(2)));
-    let bulk = Options { priority: Priority::Bulk, deadline: Duration::from_millis(1), ..Options::default() };
+    let bulk = Options { priority: Priority::Bulk, deadline: Some(Duration::from_millis(1)), ..Options::default() };
     assert_eq!(controller.shared.places[1].available_permits(), 2, "bulk work has places of its own");
     second.abort();
     drop(session);
