@@ -4,6 +4,8 @@
 //! answer to it is a JSON object with the same `id`. Answers come as they are ready, in any order. The service reads on while
 //! at most [`WINDOW`] images of the socket are under way; what is sent beyond that waits in the socket.
 
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, OwnedFd};
@@ -69,12 +71,22 @@ pub struct Served(UnixSeqpacket);
 /// Both ends of a new socket; the client's as it travels.
 pub fn pair() -> io::Result<(Served, OwnedFd)> {
     let (ours, theirs) = UnixSeqpacket::pair()?;
-    Ok((Served(ours), theirs.into()))
+    let theirs = OwnedFd::from(theirs);
+    set_nonblocking(&theirs, false)?; // as a client in any language expects it
+    Ok((Served(ours), theirs))
+}
+
+fn set_nonblocking(socket: &OwnedFd, nonblocking: bool) -> io::Result<()> {
+    let mut flags = OFlag::from_bits_retain(fcntl(socket, FcntlArg::F_GETFL)?);
+    flags.set(OFlag::O_NONBLOCK, nonblocking);
+    fcntl(socket, FcntlArg::F_SETFL(flags))?;
+    Ok(())
 }
 
 impl Stream {
     /// Of the descriptor that `OpenBatch` has answered.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
+        set_nonblocking(&socket, true)?;
         socket.try_into().map(Self)
     }
 
@@ -122,7 +134,7 @@ impl Served {
 
     pub async fn answer(&self, answer: &StreamAnswer) -> io::Result<()> {
         match self.0.send(&serde_json::to_vec(answer)?).await {
-            Err(error) if error.raw_os_error() == Some(EMSGSIZE) => {
+            Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {
                 let error = StreamError {
                     name: "Failed".into(),
                     message: "the answer is too large for a message; ask for fewer labels by top-k".into(),
@@ -134,9 +146,6 @@ impl Served {
         }
     }
 }
-
-/// Message too long, `errno(3)`.
-const EMSGSIZE: i32 = 90;
 
 /// Whether the other end has merely gone.
 pub fn is_gone(error: &io::Error) -> bool {

@@ -120,7 +120,10 @@ async fn a_batch_socket_answers_every_image_once() {
     let stage = sharp(Settings::default()).await;
     let options = ClassifyOptions { top_k: Some(1), ..Default::default() };
     let socket = stage.classifier().await.open_batch(options).await.unwrap();
-    let stream = Stream::new(socket.into()).unwrap();
+    let socket = std::os::fd::OwnedFd::from(socket);
+    let flags = nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_GETFL).unwrap();
+    assert_eq!(flags & libc::O_NONBLOCK, 0, "clients may wait on it as on any other");
+    let stream = Stream::new(socket).unwrap();
     let (picture, text) = (green(), file(b"no image"));
     let send = async {
         for id in 0..IMAGES {
