@@ -2,7 +2,7 @@
 
 use crate::ids::RoundId;
 use crate::settings::Settings;
-use crate::spec::Method;
+use crate::spec::{Method, Precision};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -33,6 +33,9 @@ pub struct Manifest {
     pub images: u64,
     pub seed: u64,
     pub settings: Settings,
+    /// What [`MODEL`] computes in.
+    #[serde(default)]
+    pub precision: Precision,
     /// Program and version that wrote it.
     pub producer: String,
     /// SHA-256 (hex) of every other file of the directory.

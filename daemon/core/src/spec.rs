@@ -41,6 +41,9 @@ pub struct RoundSpec {
     /// Seeds every random draw; the same spec on the CPU gives the same candidate.
     pub seed: u64,
     pub device: Device,
+    /// What the exported model computes in.
+    #[serde(default, skip_serializing_if = "Precision::is_single")]
+    pub precision: Precision,
     /// CPU threads; 0 lets libtorch choose.
     pub threads: u32,
     pub settings: Settings,
@@ -98,6 +101,24 @@ pub enum Device {
     #[default]
     Cpu,
     Cuda,
+}
+
+/// What an exported model computes in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    #[default]
+    Fp32,
+    /// The encoder in half precision, its norms' sums in single.
+    Fp16,
+    /// The products of the encoder's blocks on integers of eight bits, all else in single precision.
+    Int8,
+}
+
+impl Precision {
+    fn is_single(&self) -> bool {
+        *self == Precision::Fp32
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -12,7 +12,7 @@ use crate::round::{self, Outcome, Update};
 use coft_core::event::{Event, FailureKind};
 use coft_core::ids::{ImageId, RoundId};
 use coft_core::settings::Settings;
-use coft_core::spec::{Device, JOURNAL_SPEC, Method, PROTOCOL, PoolImage, RoundSpec};
+use coft_core::spec::{Device, JOURNAL_SPEC, Method, PROTOCOL, PoolImage, Precision, RoundSpec};
 use serde::Deserialize;
 use std::collections::{HashMap, HashSet};
 use std::env;
@@ -35,6 +35,8 @@ pub struct RoundSettings {
     /// Seeds every random draw. 1 [choice].
     pub seed: u64,
     pub device: Device,
+    /// What the models of later rounds compute in while they serve. fp32 [choice].
+    pub precision: Precision,
     /// CPU threads; 0 lets libtorch choose. 0 [choice].
     pub threads: u32,
     /// The trainer; where it is not given, `coft-trainer` beside this program, then in `/usr/libexec/coft`.
@@ -72,6 +74,7 @@ impl Default for RoundSettings {
             method: Adaptation::default(),
             seed: 1,
             device: Device::default(),
+            precision: Precision::default(),
             threads: 0,
             trainer: None,
             minimum_images: 16,
@@ -166,6 +169,7 @@ impl Workshop {
             images,
             seed: assignment.seed,
             device: self.round.device,
+            precision: self.round.precision,
             threads: self.round.threads,
             settings: self.settings.clone(),
             candidate_dir: scratch.join("candidate"),

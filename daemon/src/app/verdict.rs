@@ -83,7 +83,10 @@ impl Court {
             let ready = self.controller.load(&staged.dir, staged.id)?;
             let parity = ready.parity.max_abs_diff;
             info!(coft.round = round.0, parity_max_abs_diff = parity, "candidate replayed");
-            Ok((promotion::judge(staged.manifest.method, parity, &staged.report), Some(ready)))
+            Ok((
+                promotion::judge(staged.manifest.method, staged.manifest.precision, parity, &staged.report),
+                Some(ready),
+            ))
         })
     }
 
@@ -105,7 +108,10 @@ impl Court {
             let active = self.controller.answers(images)?;
             let found = if active.is_empty() { Vec::new() } else { ready.answers(images)? };
             info!(coft.round = round.0, parity_max_abs_diff = parity, images = images.len(), "import replayed");
-            Ok((promotion::judge_import(parity, &base.classes, &found, &active), Some(ready)))
+            Ok((
+                promotion::judge_import(staged.manifest.precision, parity, &base.classes, &found, &active),
+                Some(ready),
+            ))
         })
     }
 

@@ -28,6 +28,7 @@ fn launch(dir: &TempDir, script: &str, deadline: Duration) -> Launch {
         images: Vec::new(),
         seed: 0,
         device: Device::Cpu,
+        precision: Default::default(),
         threads: 0,
         settings: Settings::default(),
         candidate_dir: scratch.join("candidate"),

@@ -27,6 +27,7 @@ fn candidate(root: &Path, round: u64, content: &str) -> PathBuf {
         images: 3,
         seed: 0,
         settings: Settings::default(),
+        precision: Default::default(),
         producer: "test".into(),
         files: BTreeMap::new(),
     };

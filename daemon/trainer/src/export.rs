@@ -3,6 +3,9 @@
 pub mod candidate;
 pub mod classifier;
 pub mod graph;
+mod int8;
 #[rustfmt::skip]
 #[allow(clippy::all, dead_code)]
 mod onnx;
+#[cfg(test)]
+mod tests;

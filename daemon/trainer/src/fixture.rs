@@ -109,6 +109,7 @@ impl Bench {
             images: self.images.clone(),
             seed: 1,
             device: coft_core::spec::Device::Cpu,
+            precision: Default::default(),
             threads: 0,
             settings: self.settings.clone(),
             candidate_dir: self.dir.path().join("candidate"),

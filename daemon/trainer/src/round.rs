@@ -113,6 +113,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         images: spec.images.len() as u64,
         seed: spec.seed,
         settings: spec.settings.clone(),
+        precision: spec.precision,
         producer: concat!("coft-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
         files: BTreeMap::new(),
     };

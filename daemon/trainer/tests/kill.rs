@@ -58,6 +58,7 @@ fn spec(dir: &Path) -> RoundSpec {
         images: images(dir),
         seed: 1,
         device: Device::Cpu,
+        precision: Default::default(),
         threads: 1,
         settings,
         candidate_dir: dir.join("candidate"),

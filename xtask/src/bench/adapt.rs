@@ -70,6 +70,9 @@ pub struct Args {
     settings: Vec<String>,
     #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
     device: String,
+    /// What the candidate computes in.
+    #[arg(long, default_value = "fp32", value_parser = ["fp32", "fp16", "int8"])]
+    precision: String,
     /// Leaves the candidate directory here.
     #[arg(long)]
     out: Option<PathBuf>,
@@ -207,6 +210,7 @@ fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Re
         images,
         seed,
         device: if args.device == "cuda" { Device::Cuda } else { Device::Cpu },
+        precision: serde_json::from_value(json!(args.precision)).context("the precision")?,
         threads: 0,
         settings: serde_json::from_value(settings).context("the settings")?,
         candidate_dir: scratch.join("candidate"),

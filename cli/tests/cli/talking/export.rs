@@ -38,6 +38,7 @@ pub fn files() -> HashMap<&'static str, Vec<u8>> {
         images: 12,
         seed: 0,
         settings: Settings::default(),
+        precision: Default::default(),
         producer: "a test".into(),
         files: files.iter().map(|(name, bytes)| ((*name).into(), sha256(bytes))).collect(),
     };

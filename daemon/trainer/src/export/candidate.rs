@@ -30,7 +30,7 @@ pub fn write(
     }
     fs::create_dir(&partial).map_err(Failure::write(&partial))?;
 
-    let (graph, weights) = classifier::write(model, probe.size()[2]);
+    let (graph, weights) = classifier::write(model, probe.size()[2], manifest.precision);
     let files = [(MODEL, graph), (WEIGHTS, weights), (PROBE, answers(model, probe)), (REPORT, pretty(report))];
     for (name, bytes) in &files {
         manifest.files.insert((*name).to_owned(), format!("{:x}", Sha256::digest(bytes)));

@@ -2,22 +2,24 @@
 //!
 //! Each function mirrors its namesake in `clip/` and `phase2`; the probe proves that they agree.
 
-use super::graph::{Attribute, Graph, Side, Value};
+use super::graph::{Attribute, Graph, Real, Side, Value};
+use super::int8::{self, Range, Rounded};
 use crate::clip::VisionTower;
 use crate::clip::block::{Block, LayerNorm, Linear};
 use crate::clip::config::Activation;
 use crate::model::{Head, Model};
 use coft_core::manifest::WEIGHTS;
+use coft_core::spec::Precision;
 use tch::Tensor;
 
 const BATCH: Side = Side::Named("batch");
 
 /// The model file and its external weights.
-pub fn write(model: &Model, image_size: i64) -> (Vec<u8>, Vec<u8>) {
+pub fn write(model: &Model, image_size: i64, precision: Precision) -> (Vec<u8>, Vec<u8>) {
     let mut graph = Graph::new(WEIGHTS);
     let side = Side::Known(image_size);
     let pixels = graph.input("pixels", &[BATCH, Side::Known(3), side, side]);
-    let class = encoder(&mut graph, &model.encoder, model.prompts.as_ref(), &pixels);
+    let class = encoder(&mut graph, &model.encoder, model.prompts.as_ref(), precision, &pixels);
     let (logits, embedding, width) = match &model.head {
         Head::Linear { weight, bias } => {
             let transposed = graph.weight("head.weight", &weight.tr());
@@ -46,8 +48,18 @@ pub fn write(model: &Model, image_size: i64) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// `pixels` → class token after the final layer norm. [B, 3, S, S] → [B, W]
-fn encoder(graph: &mut Graph, tower: &VisionTower, prompts: Option<&Tensor>, pixels: &Value) -> Value {
+fn encoder(
+    graph: &mut Graph,
+    tower: &VisionTower,
+    prompts: Option<&Tensor>,
+    precision: Precision,
+    pixels: &Value,
+) -> Value {
     let (width, patch) = (tower.patch.size()[0], tower.patch.size()[2]);
+    let pixels = match precision {
+        Precision::Fp16 => &graph.turn_to(Real::Half, pixels),
+        Precision::Fp32 | Precision::Int8 => pixels,
+    };
     let kernel = graph.weight("patch", &tower.patch);
     let sides = [Attribute::Ints("kernel_shape", &[patch, patch]), Attribute::Ints("strides", &[patch, patch])];
     let patches = graph.node("Conv", &[pixels, &kernel], &sides); // [B, W, G, G]
@@ -73,11 +85,14 @@ fn encoder(graph: &mut Graph, tower: &VisionTower, prompts: Option<&Tensor>, pix
         }
         // Of the last block's tokens only the class token is read.
         let asking = if i + 1 == tower.blocks.len() { Asking::Class } else { Asking::All };
-        x = block(graph, &format!("blocks.{i}"), layer, asking, &x);
+        x = Layer { name: format!("blocks.{i}"), block: layer, precision }.write(graph, asking, &x);
     }
     let first = graph.scalar_index("index.class", 0);
     let x = x.sum(graph);
-    let class = graph.node("Gather", &[&x, &first], &[Attribute::Int("axis", 1)]); // [B, W]
+    let mut class = graph.node("Gather", &[&x, &first], &[Attribute::Int("axis", 1)]); // [B, W]
+    if precision == Precision::Fp16 {
+        class = graph.turn_to(Real::Single, &class);
+    }
     layer_norm(graph, "post_norm", &tower.post_norm, &class)
 }
 
@@ -140,51 +155,92 @@ fn with_prompts(graph: &mut Graph, i: usize, prompts: &Tensor, batch: &Value, x:
     graph.node("Concat", &[&class, &own, &patches], &[Attribute::Int("axis", 1)])
 }
 
-fn block(graph: &mut Graph, name: &str, block: &Block, asking: Asking, tokens: &Tokens) -> Tokens {
-    let (mut x, normed) = tokens.norm(graph, &format!("{name}.norm1"), &block.norm1);
-    let mut asked = normed.clone();
-    if asking == Asking::Class {
-        let first = graph.integers("index.class.kept", &[0]);
-        let mut class = |x: &Value| graph.node("Gather", &[x, &first], &[Attribute::Int("axis", 1)]); // [B, 1, W]
-        (x, asked) = (class(&x), class(&normed));
-    }
-    let update = Some(attention(graph, name, block, &asked, &normed));
-    let (x, normed) = Tokens { x, update }.norm(graph, &format!("{name}.norm2"), &block.norm2);
-    let hidden = linear(graph, &format!("{name}.fc1"), &block.fc1, &normed);
-    let hidden = match block.activation {
-        Activation::QuickGelu => {
-            let slope = graph.scalar("quick_gelu.slope", 1.702);
-            let scaled = graph.node("Mul", &[&hidden, &slope], &[]);
-            let gate = graph.node("Sigmoid", &[&scaled], &[]);
-            graph.node("Mul", &[&hidden, &gate], &[])
-        }
-        Activation::Gelu => graph.node("Gelu", &[&hidden], &[Attribute::Text("approximate", "none")]),
-    };
-    Tokens { x, update: Some(linear(graph, &format!("{name}.fc2"), &block.fc2, &hidden)) }
+/// A block that is to be written.
+struct Layer<'a> {
+    name: String,
+    block: &'a Block,
+    precision: Precision,
 }
 
-/// What `asking` [B, Q, W] see of `tokens` [B, L, W] → [B, Q, W].
-fn attention(graph: &mut Graph, name: &str, block: &Block, asking: &Value, tokens: &Value) -> Value {
-    let width = block.query.weight.size()[0];
-    let head_width = width / block.heads;
-    let split = graph.integers("shape.split", &[0, 0, block.heads, head_width]);
-    let heads_first = |graph: &mut Graph, part: &str, layer: &Linear, x: &Value, perm: &[i64]| {
-        let projected = linear(graph, &format!("{name}.{part}"), layer, x);
-        let parts = graph.node("Reshape", &[&projected, &split], &[]); // [B, L, H, W/H]
-        graph.node("Transpose", &[&parts], &[Attribute::Ints("perm", perm)])
-    };
-    let query = heads_first(graph, "query", &block.query, asking, &[0, 2, 1, 3]); // [B, H, Q, W/H]
-    let key = heads_first(graph, "key", &block.key, tokens, &[0, 2, 3, 1]); // [B, H, W/H, L]
-    let value = heads_first(graph, "value", &block.value, tokens, &[0, 2, 1, 3]);
-    let scores = graph.node("MatMul", &[&query, &key], &[]);
-    let scale = graph.scalar("attention.scale", 1.0 / (head_width as f32).sqrt());
-    let scores = graph.node("Mul", &[&scores, &scale], &[]);
-    let weights = graph.node("Softmax", &[&scores], &[Attribute::Int("axis", -1)]);
-    let mixed = graph.node("MatMul", &[&weights, &value], &[]);
-    let mixed = graph.node("Transpose", &[&mixed], &[Attribute::Ints("perm", &[0, 2, 1, 3])]);
-    let merge = graph.integers("shape.merge", &[0, 0, width]);
-    let merged = graph.node("Reshape", &[&mixed, &merge], &[]);
-    linear(graph, &format!("{name}.out"), &block.out, &merged)
+/// What a linear layer takes.
+enum Input {
+    Plain(Value),
+    Rounded(Rounded),
+}
+
+impl Layer<'_> {
+    fn write(&self, graph: &mut Graph, asking: Asking, tokens: &Tokens) -> Tokens {
+        let Self { name, block, .. } = self;
+        let (mut x, normed) = tokens.norm(graph, &format!("{name}.norm1"), &block.norm1);
+        let offered = self.input(graph, &normed, Range::AroundZero);
+        let update = Some(match asking {
+            Asking::All => self.attention(graph, &offered, &offered),
+            Asking::Class => {
+                let first = graph.integers("index.class.kept", &[0]);
+                let mut class = |x: &Value| graph.node("Gather", &[x, &first], &[Attribute::Int("axis", 1)]); // [B, 1, W]
+                let asked = class(&normed);
+                x = class(&x);
+                let asked = self.input(graph, &asked, Range::AroundZero);
+                self.attention(graph, &asked, &offered)
+            }
+        });
+        let (x, normed) = Tokens { x, update }.norm(graph, &format!("{name}.norm2"), &block.norm2);
+        let normed = self.input(graph, &normed, Range::AroundZero);
+        let hidden = self.linear(graph, "fc1", &block.fc1, &normed);
+        let hidden = match block.activation {
+            Activation::QuickGelu => {
+                let slope = graph.scalar("quick_gelu.slope", 1.702);
+                let scaled = graph.node("Mul", &[&hidden, &slope], &[]);
+                let gate = graph.node("Sigmoid", &[&scaled], &[]);
+                graph.node("Mul", &[&hidden, &gate], &[])
+            }
+            Activation::Gelu => graph.node("Gelu", &[&hidden], &[Attribute::Text("approximate", "none")]),
+        };
+        let hidden = self.input(graph, &hidden, Range::AboveGeluFloor);
+        Tokens { x, update: Some(self.linear(graph, "fc2", &block.fc2, &hidden)) }
+    }
+
+    /// What `asking` [B, Q, W] see of `tokens` [B, L, W] → [B, Q, W].
+    fn attention(&self, graph: &mut Graph, asking: &Input, tokens: &Input) -> Value {
+        let block = self.block;
+        let width = block.query.weight.size()[0];
+        let head_width = width / block.heads;
+        let split = graph.integers("shape.split", &[0, 0, block.heads, head_width]);
+        let heads_first = |graph: &mut Graph, part: &str, layer: &Linear, x: &Input, perm: &[i64]| {
+            let projected = self.linear(graph, part, layer, x);
+            let parts = graph.node("Reshape", &[&projected, &split], &[]); // [B, L, H, W/H]
+            graph.node("Transpose", &[&parts], &[Attribute::Ints("perm", perm)])
+        };
+        let query = heads_first(graph, "query", &block.query, asking, &[0, 2, 1, 3]); // [B, H, Q, W/H]
+        let key = heads_first(graph, "key", &block.key, tokens, &[0, 2, 3, 1]); // [B, H, W/H, L]
+        let value = heads_first(graph, "value", &block.value, tokens, &[0, 2, 1, 3]);
+        let scores = graph.node("MatMul", &[&query, &key], &[]);
+        let scale = graph.scalar("attention.scale", 1.0 / (head_width as f32).sqrt());
+        let scores = graph.node("Mul", &[&scores, &scale], &[]);
+        let weights = graph.node("Softmax", &[&scores], &[Attribute::Int("axis", -1)]);
+        let mixed = graph.node("MatMul", &[&weights, &value], &[]);
+        let mixed = graph.node("Transpose", &[&mixed], &[Attribute::Ints("perm", &[0, 2, 1, 3])]);
+        let merge = graph.integers("shape.merge", &[0, 0, width]);
+        let merged = graph.node("Reshape", &[&mixed, &merge], &[]);
+        let merged = self.input(graph, &merged, Range::AroundZero);
+        self.linear(graph, "out", &block.out, &merged)
+    }
+
+    /// Once for all the layers that take `x`.
+    fn input(&self, graph: &mut Graph, x: &Value, range: Range) -> Input {
+        match self.precision {
+            Precision::Fp32 | Precision::Fp16 => Input::Plain(x.clone()),
+            Precision::Int8 => Input::Rounded(Rounded::new(graph, x, range)),
+        }
+    }
+
+    fn linear(&self, graph: &mut Graph, part: &str, layer: &Linear, x: &Input) -> Value {
+        let name = format!("{}.{part}", self.name);
+        match x {
+            Input::Plain(x) => linear(graph, &name, layer, x),
+            Input::Rounded(x) => int8::linear(graph, &name, layer, x),
+        }
+    }
 }
 
 /// Weights are stored as MatMul wants them, [in, out], so that no runtime keeps a transposed copy.

@@ -7,9 +7,8 @@ use super::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
     TensorShapeProto, TypeProto, ValueInfoProto, attribute_proto, tensor_proto, tensor_shape_proto, type_proto,
 };
-use crate::clip::to_f32;
 use prost::Message;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 const OPSET: i64 = 20;
 const IR: i64 = 9;
@@ -36,6 +35,15 @@ pub struct Graph {
     inputs: Vec<ValueInfoProto>,
     outputs: Vec<ValueInfoProto>,
     values: usize,
+    real: Real,
+}
+
+/// What real numbers are written in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Real {
+    #[default]
+    Single,
+    Half,
 }
 
 /// An attribute of a node.
@@ -85,10 +93,24 @@ impl Graph {
         name
     }
 
-    /// An fp32 constant with the values and shape of `tensor`.
+    /// `value` as real numbers of that kind; those of the constants that follow are written in it too.
+    pub fn turn_to(&mut self, real: Real, value: &Value) -> Value {
+        self.real = real;
+        self.node("Cast", &[value], &[Attribute::Int("to", real.kind() as i64)])
+    }
+
+    /// A constant with the values and shape of `tensor`, of real numbers.
     pub fn weight(&mut self, name: &str, tensor: &Tensor) -> Value {
-        let bytes: Vec<u8> = to_f32(tensor).iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(name, &tensor.size(), tensor_proto::DataType::Float, bytes)
+        let kind = match self.real {
+            Real::Single => Kind::Float,
+            Real::Half => Kind::Half,
+        };
+        self.constant(name, &tensor.size(), self.real.kind(), bytes(tensor, kind))
+    }
+
+    /// A constant of integers of eight bits, which `tensor` holds already.
+    pub fn int8(&mut self, name: &str, tensor: &Tensor) -> Value {
+        self.constant(name, &tensor.size(), tensor_proto::DataType::Int8, bytes(tensor, Kind::Int8))
     }
 
     pub fn integers(&mut self, name: &str, values: &[i64]) -> Value {
@@ -97,7 +119,11 @@ impl Graph {
     }
 
     pub fn scalar(&mut self, name: &str, value: f32) -> Value {
-        self.constant(name, &[], tensor_proto::DataType::Float, value.to_le_bytes().to_vec())
+        self.weight(name, &Tensor::from(value))
+    }
+
+    pub fn byte(&mut self, name: &str, value: u8) -> Value {
+        self.constant(name, &[], tensor_proto::DataType::Uint8, vec![value])
     }
 
     /// A single integer without dimensions: what `Gather` takes to drop the axis.
@@ -153,6 +179,23 @@ impl Graph {
         };
         (model.encode_to_vec(), self.external)
     }
+}
+
+impl Real {
+    fn kind(self) -> tensor_proto::DataType {
+        match self {
+            Real::Single => tensor_proto::DataType::Float,
+            Real::Half => tensor_proto::DataType::Float16,
+        }
+    }
+}
+
+/// The values as that kind of number, little-endian like every machine that coft runs on.
+fn bytes(tensor: &Tensor, kind: Kind) -> Vec<u8> {
+    let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous();
+    let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];
+    tensor.copy_data_u8(&mut bytes, tensor.numel());
+    bytes
 }
 
 fn attribute(attribute: &Attribute) -> AttributeProto {

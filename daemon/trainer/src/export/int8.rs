@@ -1,0 +1,102 @@
+//! Linear layers whose products run on integers of eight bits.
+//!
+//! Weights keep a scale an output, which is known beforehand. Inputs are rounded as they come, with a scale of each token's own:
+//! an image's answer does not depend on those that share its batch, and nothing is calibrated. Written with QuantizeLinear and
+//! DequantizeLinear, so that a runtime without such products computes the same in single precision.
+
+use super::graph::{Attribute, Graph, Value};
+use crate::clip::block::Linear;
+use tch::Tensor;
+
+/// Largest of a weight's integers. 127 [measurement, docs/export.md]: 63 would spare processors without VNNI sums that sixteen
+/// bits do not hold, and three times as many answers would change. ONNX Runtime has `session.x64quantprecision` for those.
+const WEIGHT_TOP: f64 = 127.0;
+/// Added before rounding where values have a floor: neither GELU falls below −0.17.
+const GELU_FLOOR: f32 = 0.17;
+/// Least magnitude of a token, so that one of zeros is divided by something.
+const LEAST: f32 = 1e-12;
+
+/// Where values lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    AroundZero,
+    /// What leaves a GELU: hardly below zero.
+    AboveGeluFloor,
+}
+
+/// Values of [B, L, W] after rounding, divided by each token's scale [B, L, 1].
+#[derive(Debug)]
+pub struct Rounded {
+    values: Value,
+    scale: Value,
+    range: Range,
+}
+
+impl Rounded {
+    pub fn new(graph: &mut Graph, x: &Value, range: Range) -> Self {
+        let axis = graph.integers("axes.last", &[-1]);
+        let (x, magnitude, steps, zero) = match range {
+            Range::AroundZero => {
+                let magnitude = graph.node("Abs", &[x], &[]);
+                (x.clone(), magnitude, graph.scalar("int8.step", 1.0 / 127.0), graph.byte("int8.middle", 128))
+            }
+            Range::AboveGeluFloor => {
+                let floor = graph.scalar("int8.floor", GELU_FLOOR);
+                let raised = graph.node("Add", &[x, &floor], &[]);
+                (raised.clone(), raised, graph.scalar("int8.step.floor", 1.0 / 255.0), graph.byte("int8.bottom", 0))
+            }
+        };
+        let largest = graph.node("ReduceMax", &[&magnitude, &axis], &[Attribute::Int("keepdims", 1)]); // [B, L, 1]
+        let least = graph.scalar("int8.least", LEAST);
+        let largest = graph.node("Max", &[&largest, &least], &[]);
+        let scale = graph.node("Mul", &[&largest, &steps], &[]);
+        let divided = graph.node("Div", &[&x, &scale], &[]);
+        let one = graph.scalar("int8.one", 1.0);
+        let integers = graph.node("QuantizeLinear", &[&divided, &one, &zero], &[]);
+        let values = graph.node("DequantizeLinear", &[&integers, &one, &zero], &[]);
+        Self { values, scale, range }
+    }
+}
+
+pub fn linear(graph: &mut Graph, name: &str, layer: &Linear, x: &Rounded) -> Value {
+    let (integers, steps) = rounded(&layer.weight.tr());
+    let bias = match x.range {
+        Range::AroundZero => layer.bias.shallow_clone(),
+        // x·W = (x + floor)·W − floor·ΣW
+        Range::AboveGeluFloor => {
+            &layer.bias - (&integers * &steps).sum_dim_intlist([0i64].as_slice(), false, None) * f64::from(GELU_FLOOR)
+        }
+    };
+    let weight = graph.int8(&format!("{name}.weight"), &integers);
+    let zeros = graph.int8(&format!("{name}.zero"), &steps.zeros_like());
+    let steps = graph.weight(&format!("{name}.step"), &steps);
+    let weight = graph.node("DequantizeLinear", &[&weight, &steps, &zeros], &[Attribute::Int("axis", 1)]);
+    let product = graph.node("MatMul", &[&x.values, &weight], &[]);
+    let product = graph.node("Mul", &[&product, &x.scale], &[]);
+    let bias = graph.weight(&format!("{name}.bias"), &bias);
+    graph.node("Add", &[&product, &bias], &[])
+}
+
+/// Integers [in, out] and the step of each output [out].
+fn rounded(weight: &Tensor) -> (Tensor, Tensor) {
+    let largest = weight.abs().amax([0i64].as_slice(), false).clamp_min(f64::from(LEAST));
+    let steps = largest / WEIGHT_TOP;
+    ((weight / &steps).round(), steps)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn a_weight_is_off_by_half_a_step_at_most() {
+        tch::manual_seed(0);
+        let weight = Tensor::randn([64, 8], (Kind::Float, Device::Cpu))
+            * Tensor::from_slice(&[0f32, 1e-9, 1e-3, 1., 2., 5., 1e3, 1e6]);
+        let (integers, steps) = rounded(&weight);
+        assert!(integers.abs().max().double_value(&[]) <= WEIGHT_TOP);
+        let apart = ((&integers * &steps - &weight) / &steps).abs().max().double_value(&[]);
+        assert!(apart <= 0.5 + 1e-4, "{apart}");
+    }
+}

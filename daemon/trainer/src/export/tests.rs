@@ -1,0 +1,39 @@
+//! Candidates of every precision in other people's engines (`tests/goldens/check_generation.py`).
+
+use crate::fixture::{Bench, reporter};
+use crate::round;
+use coft_core::settings::Deploy;
+use coft_core::spec::{Method, Precision, RoundSpec};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The round's model file and weights, bytes.
+fn taken_by_other_engines(spec: &RoundSpec) -> u64 {
+    round::run(spec, &mut reporter()).unwrap();
+    let python = std::env::var_os("COFT_TEST_PYTHON").expect("run by `cargo xtask test`");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/check_generation.py");
+    let output = Command::new(python).arg(script).arg(&spec.candidate_dir).output().unwrap();
+    assert!(output.status.success(), "{:?}: {}", spec.precision, String::from_utf8_lossy(&output.stderr));
+    println!("{:?}\n{}", spec.precision, String::from_utf8_lossy(&output.stdout));
+    fs::metadata(spec.candidate_dir.join(coft_core::manifest::WEIGHTS)).unwrap().len()
+}
+
+#[test]
+fn every_precision_gives_torchs_answers() {
+    let bench = Bench::new(2);
+    let sizes = [Precision::Fp32, Precision::Fp16, Precision::Int8].map(|precision| {
+        let candidate_dir = bench.spec(Method::ZeroShot).candidate_dir.with_extension(format!("{precision:?}"));
+        taken_by_other_engines(&RoundSpec { precision, candidate_dir, ..bench.spec(Method::ZeroShot) })
+    });
+    assert!(sizes[1] < sizes[0] && sizes[2] < sizes[1], "{sizes:?}");
+}
+
+#[test]
+fn visual_prompts_travel_in_every_precision() {
+    for precision in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
+        let mut bench = Bench::new(1);
+        bench.settings.deploy = Deploy::Phase1Model1;
+        taken_by_other_engines(&RoundSpec { precision, ..bench.spec(Method::Coft) });
+    }
+}
