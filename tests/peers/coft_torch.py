@@ -2,7 +2,7 @@
 
   coft_torch.py bench JOB --phase zero-shot|phase1|phase2   speed and peak memory of one phase, as one JSON object
   coft_torch.py check DIR --phase features|phase1|phase2    reads DIR/given.safetensors, writes DIR/found.safetensors
-  coft_torch.py random OUT --like DIR                       ViT-B/32 with random weights and the tokenizer of DIR
+  coft_torch.py random OUT --like DIR [--patch 16]          ViT-B/32 or ViT-B/16, random weights, the tokenizer of DIR
 
 Eager, float32, CPU; every prompt runs over the whole text window. Nothing here is tuned, and nothing is wasteful on purpose.
 Shapes: B images, C classes, M context vectors, T visual tokens, W width of a tower, D embedding, L tokens.
@@ -218,10 +218,10 @@ def check(directory, phase):
     save_file({name: tensor.contiguous() for name, tensor in found.items()}, directory / "found.safetensors")
 
 
-def random(out, like):
+def random(out, like, patch):
     out, like = pathlib.Path(out), pathlib.Path(like)
     torch.manual_seed(0)
-    model = CLIPModel(CLIPConfig())  # transformers' own defaults are ViT-B/32
+    model = CLIPModel(CLIPConfig(vision_config={"patch_size": patch}))  # transformers' own defaults are ViT-B/32
     model.save_pretrained(out)
     (out / "tokenizer.json").write_bytes((like / "tokenizer.json").read_bytes())
     preprocessing = json.loads((like / "preprocessor_config.json").read_text())
@@ -242,10 +242,11 @@ if __name__ == "__main__":
     command = commands.add_parser("random")
     command.add_argument("out")
     command.add_argument("--like", required=True)
+    command.add_argument("--patch", type=int, default=32)
     args = parser.parse_args()
     if args.command == "bench":
         bench(args.job, args.phase)
     elif args.command == "random":
-        random(args.out, args.like)
+        random(args.out, args.like, args.patch)
     else:
         check(args.directory, args.phase)

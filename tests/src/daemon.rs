@@ -66,6 +66,10 @@ impl Site {
         self.dir.path().join("coft.toml")
     }
 
+    pub fn bus_address(&self) -> &str {
+        self.bus.address()
+    }
+
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
     }

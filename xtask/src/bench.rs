@@ -3,6 +3,7 @@
 mod adapt;
 mod labelled_set;
 mod load;
+mod serve;
 mod shift;
 mod trainer;
 mod trouble;
@@ -13,6 +14,8 @@ pub enum Command {
     Adapt(Box<adapt::Args>),
     /// How long the trainer takes to load a checkpoint, beside reading its files.
     Load(load::Args),
+    /// Answers a second, latency and memory of coftd beside a bare loop and Python servers on the same ONNX file.
+    Serve(serve::Args),
     /// Speed and memory of the trainer's phases beside a PyTorch script that does the same.
     Trainer(trainer::Args),
 }
@@ -21,6 +24,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Adapt(args) => adapt::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Serve(args) => serve::run(&args),
         Command::Trainer(args) => trainer::run(&args),
     }
 }

@@ -27,6 +27,14 @@ pub fn release(environment: &Environment, packages: &[&str]) -> anyhow::Result<P
     Ok(target_dir().join("release"))
 }
 
+/// An optimised example program.
+pub fn example(environment: &Environment, package: &str, name: &str) -> anyhow::Result<PathBuf> {
+    let mut command = cargo(environment);
+    command.args(["build", "--release", "--package", package, "--example", name]);
+    ensure!(command.status().context("starting cargo")?.success(), "the build failed");
+    Ok(target_dir().join("release/examples").join(name))
+}
+
 pub fn programs(environment: &Environment) -> anyhow::Result<Programs> {
     Programs::within(&release(environment, &["coftd", "coft-trainer", "coftctl"])?)
 }

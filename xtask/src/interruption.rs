@@ -27,6 +27,12 @@ impl Interruption {
         Ok(Self(seen))
     }
 
+    /// One that never comes.
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self(Arc::new(AtomicBool::new(false)))
+    }
+
     pub fn seen(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
@@ -64,7 +70,7 @@ mod tests {
 
     #[test]
     fn a_signal_ends_what_is_waited_for() {
-        let interruption = Interruption(Arc::new(AtomicBool::new(false)));
+        let interruption = Interruption::none();
         let status = interruption.wait(&mut Command::new("true").spawn().unwrap()).unwrap();
         assert!(status.success());
         let mut child = Command::new("sleep").arg("60").spawn().unwrap();

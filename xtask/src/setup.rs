@@ -54,7 +54,7 @@ pub fn for_running() -> anyhow::Result<Environment> {
 /// What building, running and testing takes.
 pub fn for_testing() -> anyhow::Result<Environment> {
     let mut environment = for_running()?;
-    environment.0.push(("COFT_TEST_PYTHON", python::install()?.into()));
+    environment.0.push(("COFT_TEST_PYTHON", python::install(&python::CHECKS)?.into()));
     let data = repository().join("../shared/data");
     if let Some(data) = env::var_os("COFT_TEST_DATA") {
         environment.0.push(("COFT_TEST_DATA", data));
@@ -62,6 +62,11 @@ pub fn for_testing() -> anyhow::Result<Environment> {
         environment.0.push(("COFT_TEST_DATA", data.canonicalize()?.into()));
     }
     Ok(environment)
+}
+
+/// The Python that runs the servers of `cargo xtask bench serve`.
+pub fn for_serving_peers() -> anyhow::Result<PathBuf> {
+    python::install(&python::SERVERS)
 }
 
 /// Root of this repository.

@@ -1,4 +1,4 @@
-//! A Python with the packages of `tests/requirements.txt`, for the checks against other implementations.
+//! Pythons with the packages of a requirements file each, for checks and measurements against other implementations.
 
 use super::{cache, debian, once, repository, room};
 use anyhow::{Context, ensure};
@@ -8,20 +8,40 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// The wheels and the unpacked packages side by side, bytes. Measured: 2.3 GB and 4.0 GB.
-const ROOM: u64 = 6_500_000_000;
+/// Packages, and what they are for.
+pub struct Packages {
+    /// Their pinned list, below the repository's root; it names what they depend on, too.
+    requirements: &'static str,
+    told: &'static str,
+    /// The wheels and the unpacked packages side by side, bytes.
+    room: u64,
+}
+
+/// Measured: 2.3 GB and 4.0 GB.
+pub const CHECKS: Packages = Packages {
+    requirements: "tests/requirements.txt",
+    told: "Python packages for the checks (about 2300 MB, most of it torch and its libraries)",
+    room: 6_500_000_000,
+};
+
+/// Measured: 60 MB and 220 MB. Python 3.11 or later.
+pub const SERVERS: Packages = Packages {
+    requirements: "tests/peers/serve-requirements.txt",
+    told: "the servers to measure beside (about 60 MB)",
+    room: 400_000_000,
+};
 
 /// The interpreter; it is made anew when the requirements change.
-pub fn install() -> anyhow::Result<PathBuf> {
+pub fn install(packages: &Packages) -> anyhow::Result<PathBuf> {
     debian::install(&[debian::PYTHON, debian::VENV])?;
-    let requirements = repository().join("tests/requirements.txt");
+    let requirements = repository().join(packages.requirements);
     let text = fs::read(&requirements).with_context(|| format!("reading {}", requirements.display()))?;
     let home = cache()?.join(format!("python-{:.12}", format!("{:x}", Sha256::digest(&text))));
     let python = home.join("bin/python");
     once(&home, || {
         let parent = home.parent().context("the cache directory has a parent")?;
-        room(parent, ROOM)?;
-        eprintln!("installing Python packages for the checks (about 2300 MB, most of it torch and its libraries) ...");
+        room(parent, packages.room)?;
+        eprintln!("installing {} ...", packages.told);
         let made = Command::new("python3").args(["-m", "venv", "--clear"]).arg(&home).stdout(io::stderr()).status()?;
         ensure!(made.success(), "python3 could not make a virtual environment in {}", home.display());
         let installed = Command::new(&python)
@@ -34,7 +54,8 @@ pub fn install() -> anyhow::Result<PathBuf> {
             .status()?;
         ensure!(
             installed.success(),
-            "pip could not install tests/requirements.txt (it says why above); check the network, then run this again"
+            "pip could not install {} (it says why above); check the network, then run this again",
+            packages.requirements
         );
         Ok(())
     })?;
