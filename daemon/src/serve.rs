@@ -13,6 +13,7 @@ mod pipeline;
 pub use lanes::Priority;
 pub use ort::Provider;
 
+use coft_core::decision::NoneOfThese;
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE};
 use coft_vision::Preprocess;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub decoders: usize,
     /// Largest file that is read. 64 MiB [choice].
     pub file_limit: bytesize::ByteSize,
+    /// Whether answers say that an image is none of the classes. false [choice].
+    pub none_of_these: bool,
 }
 
 impl Default for Settings {
@@ -64,6 +67,7 @@ impl Default for Settings {
             threads: 0,
             decoders: 0,
             file_limit: bytesize::ByteSize::mib(64),
+            none_of_these: false,
         }
     }
 }
@@ -189,6 +193,8 @@ struct Shared {
 struct Loaded {
     generation: GenerationId,
     classes: Vec<String>,
+    /// None where it is not asked for, or the generation has none.
+    none_of_these: Option<NoneOfThese>,
     preprocess: Preprocess,
     provider: Provider,
     problem: String,
@@ -289,7 +295,7 @@ impl Submitted {
         labels.truncate(options.top_k.unwrap_or(usize::MAX));
         Ok(Classification {
             labels: labels.into_iter().map(|(name, p)| (name.clone(), p)).collect(),
-            none_of_these: false,
+            none_of_these: loaded.none_of_these.is_some_and(|decision| decision.refuses(&outputs.logits)),
             embedding: options.embedding.then_some(outputs.embedding),
             generation: loaded.generation,
             queue,
@@ -363,7 +369,8 @@ impl Controller {
                 Ok((parity, session)) => {
                     let (classes, session) = (manifest.classes, Mutex::new(session));
                     let problem = problems.join("; ");
-                    let loaded = Loaded { generation, classes, preprocess, provider, problem, session };
+                    let none_of_these = manifest.none_of_these.filter(|_| self.settings.none_of_these);
+                    let loaded = Loaded { generation, classes, none_of_these, preprocess, provider, problem, session };
                     return Ok(Ready { loaded, parity });
                 }
                 // The CPU takes whatever is sound.

@@ -1,5 +1,6 @@
 //! `manifest.json`: what a candidate directory holds and how it came to be.
 
+use crate::decision::NoneOfThese;
 use crate::ids::RoundId;
 use crate::settings::Settings;
 use crate::spec::{Method, Precision};
@@ -36,6 +37,9 @@ pub struct Manifest {
     /// What [`MODEL`] computes in.
     #[serde(default)]
     pub precision: Precision,
+    /// Which images are none of the classes; absent where the pool was too small to tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none_of_these: Option<NoneOfThese>,
     /// Program and version that wrote it.
     pub producer: String,
     /// SHA-256 (hex) of every other file of the directory.

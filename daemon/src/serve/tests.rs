@@ -162,6 +162,32 @@ async fn what_is_asked_for_is_answered_and_no_more() {
     assert!(answer.embedding.is_some_and(|values| !values.is_empty()));
 }
 
+/// A copy of a generation whose manifest has a threshold.
+fn with_least_energy(least_energy: f64) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(golden("sharp")).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let path = dir.path().join(MANIFEST);
+    let mut manifest: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    manifest["none-of-these"] = serde_json::json!({ "least-energy": least_energy });
+    fs::write(&path, manifest.to_string()).unwrap();
+    dir
+}
+
+#[tokio::test]
+async fn an_image_may_be_none_of_the_classes_where_that_is_asked_for() {
+    for (asked, least_energy, expected) in [(true, 1e9, true), (true, -1e9, false), (false, 1e9, false)] {
+        let (classifier, controller) = Classifier::start(Settings { none_of_these: asked, ..Settings::default() });
+        let dir = with_least_energy(least_energy);
+        controller.swap(controller.load(dir.path(), GenerationId(1)).unwrap());
+        let answer = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
+        assert_eq!(answer.none_of_these, expected, "asked {asked}, least energy {least_energy}");
+        assert_eq!(answer.labels[0].0, "green", "the labels are told all the same");
+    }
+}
+
 #[tokio::test]
 async fn many_are_answered_in_their_order_and_a_bad_one_alone_fails() {
     let (classifier, _controller) = start(Settings { queue: 3, ..Settings::default() });

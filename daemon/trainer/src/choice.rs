@@ -9,6 +9,7 @@ use crate::model::Model;
 use crate::phase1::SCORING_BATCH;
 use crate::pool::Pool;
 use crate::progress::Reporter;
+use coft_core::decision::energy;
 use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
 use tch::{Kind, Tensor, no_grad};
@@ -94,6 +95,17 @@ pub fn mirrors(model: &Model, pool: &Pool, reporter: &mut Reporter) -> Result<bo
     let cropped = share(&plain, &answers(&|chunk| pool.cropped(chunk, CROP))?);
     let mirrored = share(&plain, &answers(&|chunk| pool.mirrored(chunk))?);
     Ok(mirrored >= cropped)
+}
+
+/// The energy of every image of the pool.
+pub fn energies(model: &Model, pool: &Pool, reporter: &mut Reporter) -> Result<Vec<f64>, Failure> {
+    let mut all = Vec::with_capacity(pool.len());
+    for chunk in pool.everything().chunks(SCORING_BATCH) {
+        let logits = no_grad(|| model.logits(&pool.batch(chunk)));
+        all.extend(to_f32(&logits).chunks_exact(logits.size()[1] as usize).map(energy));
+        reporter.advance(chunk.len() as u64, None)?;
+    }
+    Ok(all)
 }
 
 fn probabilities(

@@ -16,6 +16,7 @@ use crate::phase2::Clean;
 use crate::pool::Pool;
 use crate::progress::{Reporter, TRAINING, Work};
 use crate::prompts::ClassTokens;
+use coft_core::decision::NoneOfThese;
 use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
 use coft_core::report::{Adaptation, ClassReport, Report};
@@ -92,8 +93,9 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
     let memory = memory::available(device).map(|available| (estimate, available));
     let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal, memory })?;
 
-    reporter.begin(Stage::Export, 1)?;
     let Student { checkpoint, pool, .. } = material.student;
+    reporter.begin(Stage::Export, 1)?;
+    let none_of_these = NoneOfThese::of_pool(choice::energies(&outcome.deployed, pool, reporter)?);
     let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
         let paths: Vec<&Path> = diagnostics.score.iter().map(|path| path.as_path()).collect();
@@ -114,6 +116,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         seed: spec.seed,
         settings: spec.settings.clone(),
         precision: spec.precision,
+        none_of_these,
         producer: concat!("coft-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
         files: BTreeMap::new(),
     };
@@ -222,6 +225,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
             work(Stage::Choose, 1, 2 * CANDIDATES.len() as u64 * n, 1.0),
         ]),
     }
+    plan.push(work(Stage::Export, 1, n, 1.0));
     plan
 }
 
