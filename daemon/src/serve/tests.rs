@@ -208,29 +208,31 @@ async fn a_deadline_that_has_passed_is_said() {
 }
 
 /// The session is held up; what queues behind it and is given up costs nothing once it goes on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_gives_up_frees_the_place() {
+#[test]
+fn whoever_gives_up_frees_the_place() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     let (classifier, controller) = start(Settings { queue: 2, max_batch: 1, ..Settings::default() });
-    let loaded = controller.shared.current().unwrap();
-    let session = loaded.session.lock().unwrap();
+    let free = || controller.shared.places.each_ref().map(|places| places.available_permits());
     let ask = || {
         let classifier = classifier.clone();
-        tokio::spawn(async move { classifier.classify(picture(GREEN), &Options::default()).await })
+        runtime.spawn(async move { classifier.classify(picture(GREEN), &Options::default()).await })
     };
+    let loaded = controller.shared.current().unwrap();
+    let session = loaded.session.lock().unwrap();
     let (first, second) = (ask(), ask());
-    while controller.shared.places[0].available_permits() > 0 {
-        tokio::time::sleep(Duration::from_millis(1)).await;
+    while free()[0] > 0 {
+        std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(classifier.classify(picture(GREEN), &Options::default()).await, Err(ServeError::Busy(2)));
-    let bulk = Options { priority: Priority::Bulk, deadline: Some(Duration::from_millis(1)), ..Options::default() };
-    assert_eq!(controller.shared.places[1].available_permits(), 2, "bulk work has places of its own");
+    assert_eq!(runtime.block_on(ask()).unwrap(), Err(ServeError::Busy(2)));
+    assert_eq!(free()[1], 2, "bulk work has places of its own");
     second.abort();
     drop(session);
-    assert_eq!(first.await.unwrap().unwrap().labels[0].0, "green");
-    assert!(second.await.unwrap_err().is_cancelled());
-    // Waits behind both, in the other lane.
-    let _ = classifier.classify_in_turn(picture(GREEN), &bulk).await;
-    assert_eq!(controller.shared.places[0].available_permits(), 2);
+    assert_eq!(runtime.block_on(first).unwrap().unwrap().labels[0].0, "green");
+    assert!(runtime.block_on(second).unwrap_err().is_cancelled());
+    // Comes to its turn behind both.
+    let bulk = Options { priority: Priority::Bulk, ..Options::default() };
+    assert!(runtime.block_on(classifier.classify_in_turn(picture(GREEN), &bulk)).is_ok());
+    assert_eq!(free(), [2, 2]);
 }
 
 #[test]
