@@ -43,7 +43,7 @@ pub struct RoundSettings {
     pub trainer: Option<PathBuf>,
     /// Fewest catalogued images for a round that adapts; ≥ 1. 16 [choice]: fewer than that is no pool.
     pub minimum_images: u64,
-    /// Niceness of the trainer, 0 to 19. 10 [choice].
+    /// Niceness of the trainer, 0 to 19. 19 [choice]: who waits for an answer goes first.
     pub niceness: i32,
     /// A round that takes longer is stopped; "1s" or more. "12h" [choice].
     #[serde(with = "humantime_serde")]
@@ -78,7 +78,7 @@ impl Default for RoundSettings {
             threads: 0,
             trainer: None,
             minimum_images: 16,
-            niceness: 10,
+            niceness: 19,
             deadline: Duration::from_secs(12 * 60 * 60),
         }
     }

@@ -92,8 +92,10 @@ impl Session {
     ) -> Result<Self, SessionError> {
         let environment = environment(library)?;
         let open = || -> ort::Result<ort::session::Session> {
-            let mut builder =
-                ort::session::Session::builder(&environment)?.with_optimization_level(GraphOptimizationLevel::All)?;
+            let mut builder = ort::session::Session::builder(&environment)?
+                .with_optimization_level(GraphOptimizationLevel::All)?
+                // Threads that spin take the cores that decode, and those that train; docs/benchmarks.md has the figures.
+                .with_intra_op_spinning(false)?;
             if threads > 0 {
                 builder = builder.with_intra_threads(threads)?;
             }
