@@ -3,6 +3,7 @@
 mod adapt;
 mod labelled_set;
 mod load;
+mod scores;
 mod serve;
 mod shift;
 mod trainer;

@@ -3,13 +3,16 @@
 //! `pool.safetensors`: `zero-shot-label`, `label1`, `label2` (i64 [N]), `clean1`, `clean2`, `seed1`, `seed2` (u8 [N]; 1
 //! where the pair (x, label) teaches that model), `margin1`, `margin2` (f32 [N]; s⁺ − s⁻ by the validating model), and the
 //! probabilities of every candidate, `plain/…` and `shifted/…` (f32 [N, C]). `test.safetensors`: probabilities (f32 [T, C])
-//! of every candidate by its name, and of what was `deployed`. No label is ever read.
+//! of every candidate by its name and of what was `deployed`, and their energies, `energy/…` (f32 [T, 1]). No label is ever read.
 
 use crate::clip::tensors::to_safetensors;
+use crate::clip::to_f32;
 use crate::export::candidate::write_synced;
 use crate::failure::Failure;
+use crate::model::Model;
 use crate::phase1::SCORING_BATCH;
 use crate::pool::Pool;
+use coft_core::decision::energy;
 use std::path::Path;
 use tch::{Kind, Tensor, no_grad};
 
@@ -32,15 +35,17 @@ impl Answers {
         self.0.push((name.to_owned(), Tensor::from_slice(values).view([-1, columns as i64])));
     }
 
-    /// softmax of `logits` of every image of the pool.
-    pub fn probabilities(&mut self, name: &str, pool: &Pool, logits: impl Fn(&Tensor) -> Tensor) {
-        let parts: Vec<Tensor> = pool
-            .everything()
-            .chunks(SCORING_BATCH)
-            .map(|chunk| no_grad(|| logits(&pool.batch(chunk)).softmax(-1, Kind::Float)))
-            .collect();
-        if !parts.is_empty() {
-            self.0.push((name.to_owned(), Tensor::cat(&parts, 0)));
+    /// Probabilities and energy of every image of the pool.
+    pub fn model(&mut self, name: &str, pool: &Pool, model: &Model) {
+        let logits: Vec<Tensor> =
+            pool.everything().chunks(SCORING_BATCH).map(|chunk| no_grad(|| model.logits(&pool.batch(chunk)))).collect();
+        if !logits.is_empty() {
+            let logits = Tensor::cat(&logits, 0);
+            let rows = to_f32(&logits);
+            let energies: Vec<f32> =
+                rows.chunks_exact(logits.size()[1] as usize).map(|row| energy(row) as f32).collect();
+            self.0.push((name.to_owned(), logits.softmax(-1, Kind::Float)));
+            self.floats(&format!("energy/{name}"), &energies, 1);
         }
     }
 

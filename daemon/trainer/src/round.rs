@@ -313,20 +313,21 @@ fn test_answers(material: &Material, outcome: &Outcome, paths: &[&Path]) -> Resu
     for (name, recipe) in
         choice::candidates(material).filter(|(_, recipe)| adapted.is_some() || *recipe == Recipe::ZeroShot)
     {
-        let model = recipe.model(material, adapted);
-        answers.probabilities(name, &pool, |pixels| model.logits(pixels));
+        answers.model(name, &pool, &recipe.model(material, adapted));
     }
-    answers.probabilities("deployed", &pool, |pixels| outcome.deployed.logits(pixels));
+    answers.model("deployed", &pool, &outcome.deployed);
     Ok(answers)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clip::to_f32;
     use crate::fixture;
     use crate::fixture::Bench;
     use coft_core::ids::ClassId;
-    use coft_core::manifest::REPORT;
+    use coft_core::manifest::{MANIFEST, REPORT};
+    use coft_core::spec::Diagnostics;
 
     fn done(spec: &RoundSpec) {
         run(spec, &mut fixture::reporter()).unwrap();
@@ -409,6 +410,26 @@ mod tests {
             done(&spec);
             assert_eq!(report(&spec).adaptation.unwrap().deployed, name);
         }
+    }
+
+    #[test]
+    fn a_candidate_refuses_a_twentieth_of_its_pool() {
+        let decided = |per_part| {
+            let bench = Bench::new(per_part);
+            let mut spec = bench.spec(Method::ZeroShot);
+            let dir = spec.candidate_dir.parent().unwrap().to_owned();
+            let score = spec.images.iter().map(|image| image.path.clone()).collect();
+            spec.diagnostics = Some(Diagnostics { dir: dir.clone(), score });
+            done(&spec);
+            let answers = Tensor::read_safetensors(dir.join("test.safetensors")).unwrap();
+            let energies = answers.into_iter().find(|(name, _)| name == "energy/deployed").unwrap().1;
+            let manifest = std::fs::read(spec.candidate_dir.join(MANIFEST)).unwrap();
+            (to_f32(&energies), serde_json::from_slice::<Manifest>(&manifest).unwrap().none_of_these)
+        };
+        let (energies, decision) = decided(10);
+        let least = decision.unwrap().least_energy as f32;
+        assert_eq!((energies.len(), energies.iter().filter(|&&energy| energy < least).count()), (100, 5));
+        assert_eq!(decided(9).1, None, "too few images");
     }
 
     #[test]

@@ -2,14 +2,16 @@
 //! images alone, and leaves its answers, which are compared with the labels here.
 
 use super::labelled_set::{Labelled, LabelledSet};
+use super::scores::{auroc, calibration_error};
 use super::shift::Shift;
 use super::trouble::{NO_CLASS, Trouble};
 use crate::build;
 use crate::setup::{self, Environment};
 use anyhow::{Context, bail, ensure};
+use coft_core::decision::NoneOfThese;
 use coft_core::event::Event;
 use coft_core::ids::{ClassId, ImageId, RoundId};
-use coft_core::manifest::REPORT;
+use coft_core::manifest::{MANIFEST, Manifest, REPORT};
 use coft_core::report::Report;
 use coft_core::settings::Settings;
 use coft_core::spec::{Device, Diagnostics, PROTOCOL, PoolImage, RoundSpec};
@@ -28,6 +30,9 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+/// Before the name of a model: its energies, in `test.safetensors`.
+const ENERGY: &str = "energy/";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -48,10 +53,10 @@ pub struct Args {
     /// What is wrong with the pool.
     #[arg(long, value_enum, default_value = "none")]
     pool: Trouble,
-    /// Labelled set that outliers come from.
+    /// Labelled set that outliers come from: those of --pool outliers, and, of its test split, images to tell from the set's own.
     #[arg(long)]
     outliers: Option<PathBuf>,
-    /// Takes this many images of the test split, drawn by the seed 0.
+    /// Takes this many images of each test split, drawn by the seed 0.
     #[arg(long)]
     test_limit: Option<usize>,
     /// Leaves the trainer's answers, with the labels, here.
@@ -121,8 +126,12 @@ fn one(args: &Args, seed: u64, environment: &Environment, trainer: &Path) -> any
     args.pool.make(&mut set, others.as_ref(), seed)?;
     set.adapt.truncate(args.limit.unwrap_or(usize::MAX));
     if let Some(limit) = args.test_limit {
-        set.test.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
-        set.test.truncate(limit);
+        draw(&mut set.test, limit);
+    }
+    if let Some(others) = &others {
+        let mut strange = others.test.clone();
+        draw(&mut strange, args.test_limit.unwrap_or(usize::MAX));
+        set.test.extend(strange.into_iter().map(|image| Labelled { label: NO_CLASS, ..image }));
     }
     let scratch = tempfile::tempdir()?;
     for (split, images) in [("adapt", &mut set.adapt), ("test", &mut set.test)] {
@@ -132,7 +141,8 @@ fn one(args: &Args, seed: u64, environment: &Environment, trainer: &Path) -> any
     train(environment, trainer, &spec, scratch.path())?;
 
     let report: Report = read_json(&spec.candidate_dir.join(REPORT))?;
-    let mut result = measure(scratch.path(), &labels, &set.test)?;
+    let manifest: Manifest = read_json(&spec.candidate_dir.join(MANIFEST))?;
+    let mut result = measure(scratch.path(), &labels, &set.test, manifest.none_of_these)?;
     result["set"] = json!(set.name);
     result["method"] = json!(args.method);
     result["shift"] = json!(args.shift.name());
@@ -158,6 +168,11 @@ fn one(args: &Args, seed: u64, environment: &Environment, trainer: &Path) -> any
         keep(&spec.candidate_dir, out)?;
     }
     Ok(result)
+}
+
+fn draw(images: &mut Vec<Labelled>, limit: usize) {
+    images.shuffle(&mut ChaCha8Rng::seed_from_u64(0));
+    images.truncate(limit);
 }
 
 /// Puts what the camera makes of `images` into `dir`, and in their place.
@@ -263,16 +278,14 @@ fn train(environment: &Environment, trainer: &Path, spec: &RoundSpec, scratch: &
 }
 
 /// The trainer's answers against the labels, in percent; null where the method has no such answer.
-fn measure(dir: &Path, labels: &[usize], test: &[Labelled]) -> anyhow::Result<Value> {
+fn measure(dir: &Path, labels: &[usize], test: &[Labelled], decision: Option<NoneOfThese>) -> anyhow::Result<Value> {
     let bytes = fs::read(dir.join("pool.safetensors"))?;
     let pool = SafeTensors::deserialize(&bytes)?;
     let bytes = fs::read(dir.join("test.safetensors"))?;
     let tested = SafeTensors::deserialize(&bytes)?;
-    let truth: Vec<usize> = test.iter().map(|image| image.label).collect();
+    let own = test.iter().take_while(|image| image.label != NO_CLASS).count();
+    let truth: Vec<usize> = test[..own].iter().map(|image| image.label).collect();
 
-    let probabilities = |name: &str| tested.tensor(name).ok().map(|view| rows(&view));
-    let accuracy =
-        |name: &str| probabilities(name).map(|p| percent(&p.iter().map(|row| best(row)).collect::<Vec<_>>(), &truth));
     let believed = |name: &str| pool.tensor(name).ok().map(|view| integers(&view));
     let zero_shot_pool = believed("zero-shot-label").map(|found| percent(&found, labels));
     let mut label_accuracy = Vec::new();
@@ -291,11 +304,32 @@ fn measure(dir: &Path, labels: &[usize], test: &[Labelled]) -> anyhow::Result<Va
             precision.push(percent(&pick(&found), &pick(labels)));
         }
     }
-    let accuracies: BTreeMap<String, f64> =
-        tested.names().into_iter().filter_map(|name| Some((name.to_string(), accuracy(name)?))).collect();
+    let (mut accuracies, mut ece, mut apart) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    for name in tested.names().into_iter().filter(|name| !name.starts_with(ENERGY)) {
+        let probabilities = rows(&tested.tensor(name)?);
+        let found: Vec<usize> = probabilities[..own].iter().map(|row| best(row)).collect();
+        let confidence: Vec<f32> = probabilities.iter().map(|row| row[best(row)]).collect();
+        let right = found.iter().zip(&truth).map(|(found, truth)| found == truth);
+        let answers: Vec<(f32, bool)> = confidence.iter().copied().zip(right).collect();
+        accuracies.insert(name, percent(&found, &truth));
+        ece.insert(name, in_percent(calibration_error(&answers)));
+        if own < test.len() {
+            let energies = rows(&tested.tensor(&format!("{ENERGY}{name}"))?).concat();
+            let told = |scores: &[f32]| in_percent(auroc(&scores[..own], &scores[own..]));
+            apart.insert(name, json!({ "energy": told(&energies), "max-softmax": told(&confidence) }));
+        }
+    }
+    let refused = decision.filter(|_| own < test.len()).map(|decision| -> anyhow::Result<Value> {
+        let energies = rows(&tested.tensor(&format!("{ENERGY}deployed"))?).concat();
+        let share = |energies: &[f32]| {
+            let below = energies.iter().filter(|&&energy| f64::from(energy) < decision.least_energy).count();
+            in_percent(below as f64 / energies.len() as f64)
+        };
+        Ok(json!({ "test": share(&energies[..own]), "outliers": share(&energies[own..]) }))
+    });
     let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
     Ok(json!({
-        "accuracy": accuracies,
+        "accuracy": accuracies, "ece": ece, "auroc": apart, "refused": refused.transpose()?,
         "label_accuracies": label_accuracy, "precisions": precision,
         "zero_shot_pool": zero_shot_pool,
         "pool_label_accuracy": mean(&label_accuracy).or(zero_shot_pool),
@@ -320,7 +354,11 @@ fn best(row: &[f32]) -> usize {
 
 fn percent(found: &[usize], truth: &[usize]) -> f64 {
     let right = found.iter().zip(truth).filter(|(a, b)| a == b).count();
-    (10_000.0 * right as f64 / truth.len() as f64).round() / 100.0
+    in_percent(right as f64 / truth.len() as f64)
+}
+
+fn in_percent(share: f64) -> f64 {
+    (10_000.0 * share).round() / 100.0
 }
 
 /// The candidate directory, copied to `out`.
