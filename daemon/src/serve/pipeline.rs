@@ -8,6 +8,7 @@ use super::ort::Outputs;
 use super::{Loaded, ServeError, image};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -87,13 +88,19 @@ fn decode(submitted: &Waiting<(Instant, Request)>, pass_on: &Lanes<Decoded>, lim
     while let Some((priority, (submitted, request))) = submitted.next() {
         let Some(request) = request.wanted() else { continue };
         let began = Instant::now();
-        match image::prepare(&request.image, limit, &request.loaded.preprocess) {
+        match guarded(|| image::prepare(&request.image, limit, &request.loaded.preprocess)) {
             Ok(pixels) => {
                 pass_on.send(priority, Decoded { request, pixels, submitted, decode: began.elapsed() });
             }
             Err(error) => request.answer(Err(error)),
         }
     }
+}
+
+/// A decoder that panics over an image must not take its thread along: the next images need it.
+fn guarded<T>(work: impl FnOnce() -> Result<T, ServeError>) -> Result<T, ServeError> {
+    panic::catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(ServeError::Internal("the decoder failed over the image".into())))
 }
 
 /// Runs what is decoded, batch by batch: the interactive first, and only what found the same session.
@@ -169,6 +176,12 @@ mod tests {
     fn loaded(controller: &Controller, id: u64) -> Arc<Loaded> {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");
         Arc::new(controller.load(&golden, GenerationId(id)).unwrap().loaded)
+    }
+
+    #[test]
+    fn a_panic_costs_one_answer() {
+        let failed = guarded(|| -> Result<(), ServeError> { panic!("an image it could not bear") }).unwrap_err();
+        assert!(matches!(failed, ServeError::Internal(_)), "{failed}");
     }
 
     #[test]
