@@ -15,7 +15,8 @@ pub use ort::Provider;
 
 use coft_core::decision::NoneOfThese;
 use coft_core::ids::GenerationId;
-use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE};
+use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, WEIGHTS};
+use coft_core::promotion;
 use coft_vision::Preprocess;
 use lanes::{Lanes, PRIORITIES};
 use parity::Parity;
@@ -72,8 +73,8 @@ impl Default for Settings {
     }
 }
 
-/// Batch sockets that may be open. 16 [choice].
-const BATCHES: usize = 16;
+/// Batch sockets that may be open. 64 [choice].
+const BATCHES: usize = 64;
 
 /// The longest deadline: nobody waits longer for the answer of a call. 25 s.
 pub const PATIENCE: Duration = coft_dbus::TIMEOUT;
@@ -182,10 +183,11 @@ pub struct Running {
 #[derive(Debug)]
 struct Shared {
     current: RwLock<Option<Arc<Loaded>>>,
-    /// By priority, so that bulk work never takes the places of others.
+    /// Of calls, by priority, so that bulk work never takes the places of others.
     places: [Arc<Semaphore>; 2],
     queue: usize,
     batches: Arc<Semaphore>,
+    batch_places: Arc<Semaphore>,
     submit: Lanes<(Instant, Request)>,
 }
 
@@ -211,6 +213,7 @@ impl Classifier {
             places: PRIORITIES.map(|_| Arc::new(Semaphore::new(queue))),
             queue,
             batches: Arc::new(Semaphore::new(BATCHES)),
+            batch_places: Arc::new(Semaphore::new(queue)),
             submit: pipeline::start(Plan {
                 decoders: if settings.decoders == 0 { cores } else { settings.decoders },
                 max_batch: settings.max_batch.max(1),
@@ -253,10 +256,10 @@ impl Classifier {
         Ok(classified)
     }
 
-    /// The same where the caller can wait for a place.
-    pub async fn classify_in_turn(&self, image: OwnedFd, options: &Options) -> Result<Classification, ServeError> {
-        let places = Arc::clone(&self.0.places[options.priority as usize]);
-        let place = places.acquire_owned().await.map_err(|_| ServeError::Stopped)?;
+    /// The same for a batch, which waits for one of the places that batches have to themselves: whoever waits in line would
+    /// otherwise be before every call.
+    pub async fn classify_in_batch(&self, image: OwnedFd, options: &Options) -> Result<Classification, ServeError> {
+        let place = Arc::clone(&self.0.batch_places).acquire_owned().await.map_err(|_| ServeError::Stopped)?;
         self.submit(image, options, place)?.classified(options).await
     }
 
@@ -349,6 +352,11 @@ impl Controller {
         let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| reading(error.to_string()))?;
         let preprocess = Preprocess::from_json(&manifest.preprocessing)?;
         let library = self.settings.library.as_deref();
+        // ONNX Runtime tells engines apart by names alone, not by weights: each generation has a directory of its own.
+        let digest = |name: &str| manifest.files.get(name).map_or("unknown", String::as_str);
+        let engines =
+            self.engines.as_ref().map(|dir| dir.join(format!("{:.16}-{:.16}", digest(MODEL), digest(WEIGHTS))));
+        let agrees = |found| promotion::agrees(manifest.precision, found);
 
         let mut problems: Vec<String> = Vec::new();
         for provider in self.settings.providers.iter().copied() {
@@ -356,16 +364,22 @@ impl Controller {
                 debug!(provider = provider.name(), "ONNX Runtime was built without it");
                 continue;
             }
-            if let (Provider::Tensorrt, Some(engines)) = (provider, &self.engines) {
+            if let (Provider::Tensorrt, Some(engines)) = (provider, &engines) {
                 fs::create_dir_all(engines).map_err(|error| reading(error.to_string()))?;
             }
             let opened =
-                ort::Session::open(&dir.join(MODEL), library, self.settings.threads, provider, self.engines.as_deref())
+                ort::Session::open(&dir.join(MODEL), library, self.settings.threads, provider, engines.as_deref())
                     .map_err(LoadError::from)
                     .and_then(|mut session| {
                         Ok((parity::replay(&mut session, &dir.join(PROBE), &preprocess)?, session))
                     });
             match opened {
+                // The CPU's is judged, another's is passed over.
+                Ok((parity, _)) if provider != Provider::Cpu && !agrees(parity.max_abs_diff) => {
+                    let found = parity.max_abs_diff;
+                    warn!(provider = provider.name(), found, "the provider's answers differ; the next is tried");
+                    problems.push(format!("{}: its probabilities differ from torch's by {found:.1e}", provider.name()));
+                }
                 Ok((parity, session)) => {
                     let (classes, session) = (manifest.classes, Mutex::new(session));
                     let problem = problems.join("; ");

@@ -166,6 +166,8 @@ impl Store {
         let (manifest, report) = verified(candidate)?;
         let id = GenerationId(self.latest_on_disk()? + 1);
         let dir = self.generations_dir().join(format!("{id}.{STAGED}"));
+        // Left by a promotion that a full disk cut short.
+        remove_tree(&dir)?;
         self.step()?;
         fs::rename(candidate, &dir).map_err(at(candidate))?;
         self.step()?;

@@ -4,12 +4,10 @@ use super::wait;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::service::Service;
+use coft_core::manifest::is_of_a_bundle;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-
-/// Most files that are handed over: as many descriptors as the bus lets through in a message.
-const MOST: usize = coft_dbus::MANY;
 
 pub async fn run(service: &Service, output: Output, dir: PathBuf) -> Result<Exit, Failure> {
     let files = open(&dir).map_err(|error| Failure::Usage(format!("{}: {error}", dir.display())))?;
@@ -19,10 +17,11 @@ pub async fn run(service: &Service, output: Output, dir: PathBuf) -> Result<Exit
 
 fn open(dir: &Path) -> std::io::Result<Vec<(String, OwnedFd)>> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(dir)?.take(MOST) {
+    for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        if entry.path().is_file() {
-            files.push((entry.file_name().to_string_lossy().into_owned(), File::open(entry.path())?.into()));
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if is_of_a_bundle(&name) {
+            files.push((name, File::open(entry.path())?.into()));
         }
     }
     Ok(files)

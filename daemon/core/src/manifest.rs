@@ -17,6 +17,17 @@ pub const WEIGHTS: &str = "model.onnx.data";
 pub const PROBE: &str = "probe.safetensors";
 pub const REPORT: &str = "report.json";
 
+/// Ed25519 signature of the manifest, 64 bytes (RFC 8032); where there is one, it lies beside it.
+pub const SIGNATURE: &str = "manifest.json.sig";
+
+/// What the manifest has to state the digests of.
+pub const STATED: [&str; 4] = [MODEL, WEIGHTS, PROBE, REPORT];
+
+/// Whether a file has a place in a bundle that is imported.
+pub fn is_of_a_bundle(name: &str) -> bool {
+    name == MANIFEST || name == SIGNATURE || STATED.contains(&name)
+}
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Manifest {
@@ -37,6 +48,9 @@ pub struct Manifest {
     /// What [`MODEL`] computes in.
     #[serde(default)]
     pub precision: Precision,
+    /// What the head was divided by, so that its probabilities are as sure as zero-shot's; 1 where nothing was adapted.
+    #[serde(default = "untempered")]
+    pub temperature: f64,
     /// Which images are none of the classes; absent where the pool was too small to tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub none_of_these: Option<NoneOfThese>,
@@ -44,4 +58,8 @@ pub struct Manifest {
     pub producer: String,
     /// SHA-256 (hex) of every other file of the directory.
     pub files: BTreeMap<String, String>,
+}
+
+fn untempered() -> f64 {
+    1.0
 }

@@ -107,10 +107,12 @@ pub fn judge_import(
 }
 
 fn apart(precision: Precision, found: f64) -> Option<Reason> {
-    let bound = parity_bound(precision);
-    // Written so that a difference that is not a number fails.
-    let agrees = matches!(found.partial_cmp(&bound), Some(o) if o.is_le());
-    (!agrees).then_some(Reason::Parity { found, bound })
+    (!agrees(precision, found)).then(|| Reason::Parity { found, bound: parity_bound(precision) })
+}
+
+/// Whether a difference of probabilities on the probe is within the bound; one that is not a number never is.
+pub fn agrees(precision: Precision, found: f64) -> bool {
+    matches!(found.partial_cmp(&parity_bound(precision)), Some(o) if o.is_le())
 }
 
 /// Entropy of the mean probabilities of N × C, row-major, over that of a uniform distribution; 0 to 1.

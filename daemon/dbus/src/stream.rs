@@ -116,9 +116,10 @@ impl Stream {
 }
 
 impl Served {
-    /// The next request, with its image where it has one; none when the client wants no more.
+    /// The next request, with its image where it has one; none when the client wants no more. A message that is no request
+    /// is an error of the kind `InvalidData`.
     pub async fn request(&self) -> io::Result<Option<(StreamRequest, Option<OwnedFd>)>> {
-        let (mut message, mut space) = ([0; 256], [0; 64]);
+        let (mut message, mut space) = ([0; 4096], [0; 64]);
         let (info, beside) = self.0.recv_with_ancillary(&mut message, &mut space).await?;
         let mut image = None;
         for part in beside.into_messages() {
@@ -128,7 +129,10 @@ impl Served {
         }
         match info.bytes_read() {
             0 => Ok(None),
-            read => Ok(Some((serde_json::from_slice(&message[..read])?, image))),
+            read => {
+                let request = serde_json::from_slice(&message[..read]);
+                Ok(Some((request.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?, image)))
+            }
         }
     }
 

@@ -98,7 +98,9 @@ impl Board {
     /// What the schedule decides from. Rounds before the last zero-shot round adapted another model or other classes.
     pub fn facts(&self) -> Facts {
         let zero_shot = |round: &&RoundStatus| round.trigger == Trigger::ZeroShot.as_str();
-        let adapting = || self.snapshot.rounds.iter().rev().take_while(|round| !zero_shot(round));
+        let import = |round: &&RoundStatus| round.trigger == Trigger::Import.as_str();
+        let adapting =
+            || self.snapshot.rounds.iter().rev().take_while(|round| !zero_shot(round)).filter(|r| !import(r));
         let completed = |round: &&RoundStatus| matches!(round.state, RoundState::Promoted(_) | RoundState::Kept(_));
         let ended = adapting().find_map(|round| round.ended);
         Facts {

@@ -351,10 +351,16 @@ impl Director {
         tokio::spawn(async move {
             let verdict = match foreign {
                 None => blocking(move || court.judge(&candidate)).await,
-                Some((round, workshop)) => {
-                    let images = workshop.sample(IMPORT_SAMPLE).await;
-                    blocking(move || court.judge_import(&candidate, round, &workshop.base, &images)).await
-                }
+                Some((round, workshop)) => match workshop.sample(IMPORT_SAMPLE).await {
+                    Ok(images) => {
+                        blocking(move || court.judge_import(&candidate, round, &workshop.base, &images)).await
+                    }
+                    Err(error) => Err(Trouble {
+                        kind: FailureKind::Internal,
+                        message: error.to_string(),
+                        hint: "the active generation keeps serving; import it again".into(),
+                    }),
+                },
             };
             // A service that has gone needs no verdict.
             let _ = verdicts.send(verdict).await;

@@ -3,7 +3,7 @@
 
 use super::verdict::Trouble;
 use coft_core::event::FailureKind;
-use coft_core::manifest::{MANIFEST, MODEL, PROBE, REPORT, WEIGHTS};
+use coft_core::manifest::{MANIFEST, Manifest, SIGNATURE, STATED};
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::Deserialize;
@@ -23,11 +23,8 @@ pub struct Settings {
     pub trusted_key: Option<PathBuf>,
 }
 
-/// Ed25519 signature of the manifest, 64 bytes (RFC 8032).
-pub const SIGNATURE: &str = "manifest.json.sig";
-
-/// What a bundle consists of; the manifest holds the digests of the others.
-const FILES: [&str; 5] = [MANIFEST, MODEL, WEIGHTS, PROBE, REPORT];
+/// Largest manifest that is read, B. 16 MiB [choice].
+const MANIFEST_LIMIT: u64 = 16 << 20;
 /// Most that is read of a key, B.
 const KEY_LIMIT: u64 = 64 << 10;
 /// Most that is copied between two looks at whether to stop, B.
@@ -42,10 +39,10 @@ pub fn copy(
 ) -> Result<(), Trouble> {
     let scratch = candidate.parent().expect("a candidate lies in its round's directory");
     fs::create_dir_all(scratch).and_then(|()| fs::create_dir(candidate)).map_err(|error| at(candidate, &error))?;
-    for name in FILES {
-        let file = files.get(name).ok_or_else(|| bad(format!("the bundle has no {name}")))?;
-        copy_file(file, &candidate.join(name), stop)?;
-    }
+    let file = |name: &str| files.get(name).ok_or_else(|| bad(format!("the bundle has no {name}")));
+    // What was copied is checked: the client may still change what it has handed over.
+    let manifest = candidate.join(MANIFEST);
+    copy_file(file(MANIFEST)?, &manifest, MANIFEST_LIMIT, stop)?;
     if let Some(key) = &settings.trusted_key {
         let signature = files.get(SIGNATURE).ok_or_else(|| {
             bad(format!(
@@ -53,13 +50,20 @@ pub fn copy(
                 key.display()
             ))
         })?;
-        // What was copied is checked: the client may still change what it has handed over.
-        verify(key, &candidate.join(MANIFEST), signature)?;
+        verify(key, &manifest, signature)?;
+    }
+    let stated = fs::read(&manifest).map_err(|error| at(&manifest, &error))?;
+    let stated: Manifest = serde_json::from_slice(&stated).map_err(|error| bad(format!("{MANIFEST}: {error}")))?;
+    for name in STATED {
+        if !stated.files.contains_key(name) {
+            return Err(bad(format!("{MANIFEST} states no digest of {name}")));
+        }
+        copy_file(file(name)?, &candidate.join(name), u64::MAX, stop)?;
     }
     File::open(candidate).and_then(|dir| dir.sync_all()).map_err(|error| at(candidate, &error))
 }
 
-fn copy_file(from: &OwnedFd, path: &Path, stop: &AtomicBool) -> Result<(), Trouble> {
+fn copy_file(from: &OwnedFd, path: &Path, limit: u64, stop: &AtomicBool) -> Result<(), Trouble> {
     let from = regular(from, path)?;
     let mut to = File::create_new(path).map_err(|error| at(path, &error))?;
     let (mut chunk, mut offset) = (vec![0; CHUNK], 0);
@@ -78,6 +82,9 @@ fn copy_file(from: &OwnedFd, path: &Path, stop: &AtomicBool) -> Result<(), Troub
         }
         to.write_all(&chunk[..count]).map_err(|error| at(path, &error))?;
         offset += count as u64;
+        if offset > limit {
+            return Err(bad(format!("{} has more than {limit} bytes", path.display())));
+        }
     }
     to.sync_all().map_err(|error| at(path, &error))
 }
@@ -123,6 +130,7 @@ fn at(path: &Path, error: &io::Error) -> Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use coft_core::manifest::{MODEL, PROBE};
     use ed25519_dalek::pkcs8::{EncodePublicKey, spki::der::pem::LineEnding};
     use ed25519_dalek::{Signer, SigningKey};
     use std::io::{Seek, SeekFrom};
@@ -134,8 +142,16 @@ mod tests {
         file.into()
     }
 
+    fn manifest() -> Vec<u8> {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");
+        let mut manifest: Manifest = serde_json::from_slice(&fs::read(golden.join(MANIFEST)).unwrap()).unwrap();
+        manifest.files = STATED.map(|name| (name.to_owned(), "0".repeat(64))).into();
+        serde_json::to_vec(&manifest).unwrap()
+    }
+
     fn bundle() -> HashMap<String, OwnedFd> {
-        FILES.into_iter().map(|name| (name.to_owned(), file(name.as_bytes()))).collect()
+        let files = STATED.into_iter().map(|name| (name.to_owned(), file(name.as_bytes())));
+        files.chain([(MANIFEST.to_owned(), file(&manifest()))]).collect()
     }
 
     fn import(files: &HashMap<String, OwnedFd>, settings: &Settings) -> Result<String, String> {
@@ -151,6 +167,11 @@ mod tests {
         let mut short = bundle();
         short.remove(PROBE);
         assert_eq!(import(&short, &Settings::default()).unwrap_err(), "the bundle has no probe.safetensors");
+        let mut unstated: Manifest = serde_json::from_slice(&manifest()).unwrap();
+        unstated.files.remove(MODEL);
+        let mut loose = bundle();
+        loose.insert(MANIFEST.into(), file(&serde_json::to_vec(&unstated).unwrap()));
+        assert!(import(&loose, &Settings::default()).unwrap_err().contains("states no digest of model.onnx"));
         let (reader, _writer) = io::pipe().unwrap();
         short.insert(PROBE.into(), reader.into());
         assert!(import(&short, &Settings::default()).unwrap_err().contains("no regular file"));
@@ -177,12 +198,10 @@ mod tests {
             import(&files, &settings)
         };
         assert!(import(&bundle(), &settings).unwrap_err().contains("only what is signed"));
-        assert!(
-            signed(&other.sign(MANIFEST.as_bytes()).to_bytes()).unwrap_err().contains("no signature of the manifest")
-        );
+        assert!(signed(&other.sign(&manifest()).to_bytes()).unwrap_err().contains("no signature of the manifest"));
         assert!(signed(b"short").unwrap_err().contains("no signature of the manifest"));
-        assert_eq!(signed(&ours.sign(MANIFEST.as_bytes()).to_bytes()).unwrap(), MODEL);
+        assert_eq!(signed(&ours.sign(&manifest()).to_bytes()).unwrap(), MODEL);
         fs::write(&path, "no key").unwrap();
-        assert!(signed(&ours.sign(MANIFEST.as_bytes()).to_bytes()).unwrap_err().contains("import.trusted-key"));
+        assert!(signed(&ours.sign(&manifest()).to_bytes()).unwrap_err().contains("import.trusted-key"));
     }
 }

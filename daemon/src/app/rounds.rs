@@ -214,12 +214,12 @@ impl Workshop {
     }
 
     /// Pixels of up to `most` images of the service, evenly spread over all of them.
-    pub async fn sample(&self, most: usize) -> Vec<PathBuf> {
-        let pool = self.catalog.pool(self.ingest.canonical_px()).await.unwrap_or_default();
+    pub async fn sample(&self, most: usize) -> Result<Vec<PathBuf>, CatalogError> {
+        let pool = self.catalog.pool(self.ingest.canonical_px()).await?;
         let step = pool.len().div_ceil(most).max(1);
         let paths: Vec<PathBuf> = pool.iter().step_by(step).map(|id| self.ingest.canonical_path(id)).collect();
         let kept = move || paths.into_iter().filter(|path| path.is_file()).collect();
-        tokio::task::spawn_blocking(kept).await.expect("looking for files neither panics nor is aborted")
+        Ok(tokio::task::spawn_blocking(kept).await.expect("looking for files neither panics nor is aborted"))
     }
 
     /// The work of a round that did not come to its end, if there is any.

@@ -105,7 +105,8 @@ impl Court {
             }
             let ready = self.controller.load(&staged.dir, staged.id)?;
             let parity = ready.parity.max_abs_diff;
-            let active = self.controller.answers(images)?;
+            // One of other classes or another model is no measure.
+            let active = if self.is_current(base) { self.controller.answers(images)? } else { Vec::new() };
             let found = if active.is_empty() { Vec::new() } else { ready.answers(images)? };
             info!(coft.round = round.0, parity_max_abs_diff = parity, images = images.len(), "import replayed");
             Ok((
@@ -212,9 +213,19 @@ impl Trouble {
 
 impl From<StoreError> for Trouble {
     fn from(error: StoreError) -> Self {
-        let (kind, hint) = match error.is_disk_full() {
-            true => (FailureKind::DiskFull, "free some space; the active generation keeps serving"),
-            false => (FailureKind::Internal, "the active generation keeps serving; look at the named file"),
+        let (kind, hint) = match &error {
+            full if full.is_disk_full() => {
+                (FailureKind::DiskFull, "free some space; the active generation keeps serving")
+            }
+            StoreError::Io { .. } => {
+                (FailureKind::Internal, "the active generation keeps serving; look at the named file")
+            }
+            StoreError::Json { .. }
+            | StoreError::Format { .. }
+            | StoreError::Digest { .. }
+            | StoreError::Name { .. } => {
+                (FailureKind::BadModel, "the active generation keeps serving; make or export the model again")
+            }
         };
         Self { kind, message: error.to_string(), hint: hint.into() }
     }

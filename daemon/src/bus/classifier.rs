@@ -8,13 +8,15 @@ use super::manager::stopping;
 use crate::control::{Command, Control, Refused, RoundRequest, Snapshot};
 use crate::serve::{Classification, Options, PATIENCE, Priority, ServeError};
 use coft_core::ids::RoundId;
+use coft_core::manifest::is_of_a_bundle;
 use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, ROOT, RoundOptions, job_path};
 use std::collections::HashMap;
+use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Ref;
 use zbus::message::Header;
-use zbus::{Connection, DBusError, ObjectServer, OwnedFd, OwnedObjectPath, fdo, interface};
+use zbus::{Connection, DBusError, Fd, ObjectServer, OwnedFd, OwnedObjectPath, fdo, interface};
 
 pub struct Classifier {
     control: Control,
@@ -64,7 +66,7 @@ impl Classifier {
     #[zbus(out_args("answers"))]
     async fn classify_many(
         &self,
-        images: Vec<OwnedFd>,
+        images: Vec<Fd<'_>>,
         options: ClassifyOptions,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<(Labels, ManyDetails)>, Error> {
@@ -73,7 +75,8 @@ impl Classifier {
             let count = images.len();
             return Err(invalid(format!("{count} images; at most {MANY} go into a call, OpenBatch takes more")));
         }
-        let images = images.into_iter().map(Into::into).collect();
+        // Descriptors of our own only now that they are counted.
+        let images = images.iter().map(owned).collect::<Result<_, _>>()?;
         let work = self.control.classifier.classify_many(images, &options);
         let answers = self.clients.while_there(&header, work).await.map_err(unanswered)?;
         let told = |classified: Result<Classification, ServeError>| match classified.map(answer) {
@@ -88,9 +91,10 @@ impl Classifier {
 
     /// A SOCK_SEQPACKET socket for any number of images, one a message.
     #[zbus(out_args("socket"))]
-    async fn open_batch(&self, options: ClassifyOptions) -> Result<OwnedFd, Error> {
+    async fn open_batch(&self, options: ClassifyOptions, #[zbus(header)] header: Header<'_>) -> Result<OwnedFd, Error> {
         let options = wanted(options, Priority::Bulk, None)?;
-        Ok(batch::open(self.control.classifier.clone(), options).map_err(unanswered)?.into())
+        let caller = self.clients.caller(&header);
+        Ok(batch::open(self.control.classifier.clone(), options, caller).map_err(unanswered)?.into())
     }
 
     /// Starts an adaptation round and answers its job at once.
@@ -113,14 +117,15 @@ impl Classifier {
     #[zbus(out_args("job"))]
     async fn import(
         &self,
-        files: HashMap<String, OwnedFd>,
+        files: HashMap<String, Fd<'_>>,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath, Error> {
         authorisation::check(connection, &header, Action::Import).await?;
         let (reply, answer) = oneshot::channel();
-        let files = files.into_iter().map(|(name, file)| (name, file.into())).collect();
+        let files = files.into_iter().filter(|(name, _)| is_of_a_bundle(name));
+        let files = files.map(|(name, file)| Ok((name, owned(&file)?))).collect::<Result<_, Error>>()?;
         self.control.commands.send(Command::Import { files, reply }).await.map_err(|_| stopping())?;
         self.job(answer, server).await
     }
@@ -195,6 +200,11 @@ fn wanted(options: ClassifyOptions, priority: Priority, patience: Option<Duratio
     };
     let top_k = options.top_k.map(|k| k as usize);
     Ok(Options { top_k, threshold, embedding: options.embedding.unwrap_or(false), deadline, priority })
+}
+
+fn owned(descriptor: &Fd<'_>) -> Result<std::os::fd::OwnedFd, Error> {
+    let owned = descriptor.as_fd().try_clone_to_owned();
+    owned.map_err(|error| Error::Busy(format!("no descriptor is left: {error}; try again in a moment")))
 }
 
 fn invalid(text: String) -> Error {

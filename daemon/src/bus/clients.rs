@@ -44,16 +44,16 @@ impl Clients {
         header: &Header<'_>,
         work: impl Future<Output = Result<T, ServeError>>,
     ) -> Result<T, ServeError> {
-        let Some(name) = header.sender() else { return work.await };
-        let gone = {
-            let mut known = self.known();
-            let client = known.entry(name.to_string()).or_default();
-            client.calls += 1;
-            client.gone.clone()
-        };
-        let _call = Call { clients: self, name: name.as_str() };
         // Nobody reads the answer of a call that is cut off.
-        gone.run_until_cancelled(work).await.unwrap_or(Err(ServeError::Stopped))
+        self.caller(header).while_there(work).await.unwrap_or(Err(ServeError::Stopped))
+    }
+
+    pub fn caller(&self, header: &Header<'_>) -> Caller {
+        let name = header.sender().map(ToString::to_string).unwrap_or_default();
+        let mut known = self.known();
+        let client = known.entry(name.clone()).or_default();
+        client.calls += 1;
+        Caller { gone: client.gone.clone(), clients: self.clone(), name }
     }
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, Client>> {
@@ -61,19 +61,27 @@ impl Clients {
     }
 }
 
-/// A call under way, however it ends.
-struct Call<'a> {
-    clients: &'a Clients,
-    name: &'a str,
+/// Somebody with a call under way, however it ends.
+pub struct Caller {
+    clients: Clients,
+    name: String,
+    gone: CancellationToken,
 }
 
-impl Drop for Call<'_> {
+impl Caller {
+    /// None where the caller has gone before the work was done.
+    pub async fn while_there<T>(self, work: impl Future<Output = T>) -> Option<T> {
+        self.gone.run_until_cancelled(work).await
+    }
+}
+
+impl Drop for Caller {
     fn drop(&mut self) {
         let mut known = self.clients.known();
-        if let Some(client) = known.get_mut(self.name) {
+        if let Some(client) = known.get_mut(&self.name) {
             client.calls -= 1;
             if client.calls == 0 {
-                known.remove(self.name);
+                known.remove(&self.name);
             }
         }
     }

@@ -49,8 +49,8 @@ impl Provider {
                 }
                 .build()
             }
-            Self::Cuda => CUDA::default().build(),
-            Self::Cpu => return None, // it is always there, behind the others
+            Self::Cuda => CUDA::default().with_tf32(false).build(), // the probe is in fp32
+            Self::Cpu => return None,                               // it is always there, behind the others
         };
         Some(provider.error_on_failure())
     }

@@ -231,7 +231,7 @@ fn whoever_gives_up_frees_the_place() {
     assert!(runtime.block_on(second).unwrap_err().is_cancelled());
     // Comes to its turn behind both.
     let bulk = Options { priority: Priority::Bulk, ..Options::default() };
-    assert!(runtime.block_on(classifier.classify_in_turn(picture(GREEN), &bulk)).is_ok());
+    assert!(runtime.block_on(classifier.classify_in_batch(picture(GREEN), &bulk)).is_ok());
     assert_eq!(free(), [2, 2]);
 }
 

@@ -28,6 +28,7 @@ fn candidate(root: &Path, round: u64, content: &str) -> PathBuf {
         seed: 0,
         settings: Settings::default(),
         precision: Default::default(),
+        temperature: 1.0,
         none_of_these: None,
         producer: "test".into(),
         files: BTreeMap::new(),

@@ -41,6 +41,16 @@ impl Model {
         Self { prompts: prompts.visual(), ..Self::zero_shot(checkpoint, text) }
     }
 
+    /// The same classifier with its logits divided by `temperature`.
+    pub fn tempered(self, temperature: f64) -> Self {
+        // Arithmetic on finished weights.
+        let head = no_grad(|| match self.head {
+            Head::Linear { weight, bias } => Head::Linear { weight: weight / temperature, bias: bias / temperature },
+            Head::Text { features } => Head::Text { features: features / temperature },
+        });
+        Self { head, ..self }
+    }
+
     /// Logits of pixels: [B, 3, S, S] → [B, C].
     pub fn logits(&self, pixels: &Tensor) -> Tensor {
         self.answers(pixels).0

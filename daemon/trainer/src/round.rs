@@ -16,10 +16,11 @@ use crate::phase2::Clean;
 use crate::pool::Pool;
 use crate::progress::{Reporter, TRAINING, Work};
 use crate::prompts::ClassTokens;
+use coft_core::confidence;
 use coft_core::decision::NoneOfThese;
 use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
-use coft_core::report::{Adaptation, ClassReport, Report};
+use coft_core::report::{Adaptation, ClassReport, Report, ZERO_SHOT};
 use coft_core::settings::{Flip, Sgd};
 use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec, Template};
 use sha2::{Digest, Sha256};
@@ -32,7 +33,9 @@ const PROBE_IMAGES: usize = 16;
 
 /// What a round ends with.
 struct Outcome {
+    /// Tempered already.
     deployed: Model,
+    temperature: f64,
     /// Where the method is CoFT or CoFT+.
     adapted: Option<(Adapted, Adaptation, Vec<Answered>)>,
     /// Classes of the pool by the deployed model.
@@ -116,6 +119,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         seed: spec.seed,
         settings: spec.settings.clone(),
         precision: spec.precision,
+        temperature: outcome.temperature,
         none_of_these,
         producer: concat!("coft-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
         files: BTreeMap::new(),
@@ -127,7 +131,8 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
 /// The method of the spec.
 fn carry_out(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let Material { spec, teacher, pool, zero_shot, given, .. } = *material;
-    let plain = |deployed| Outcome { deployed, adapted: None, predictions: zero_shot.labels.classes.clone() };
+    let plain =
+        |deployed| Outcome { deployed, temperature: 1.0, adapted: None, predictions: zero_shot.labels.classes.clone() };
     let everything = vec![true; pool.len()];
     let labels: Vec<usize> = given.iter().map(|given| given.unwrap_or(0)).collect();
     let clean = match spec.method {
@@ -152,10 +157,11 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let adapted = adapt::adapt(material, desk)?;
     desk.reporter.begin(Stage::Choose, 1)?;
     let answered = choice::answer(material, &adapted, desk.reporter)?;
-    let predictions = |name: &str| {
+    let plain = |name: &str| {
         let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
-        choice::classes(&found.plain, classes)
+        &found.plain
     };
+    let predictions = |name: &str| choice::classes(plain(name), classes);
     let signs = choice::signs(&answered, classes);
     let asked = material.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
@@ -166,8 +172,13 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
         candidates: signs,
         deployed: deployed.clone(),
     };
+    let temperature = match &deployed[..] {
+        ZERO_SHOT => 1.0,
+        name => confidence::temperature(plain(name), classes, confidence::mean(plain(ZERO_SHOT), classes, 1.0)),
+    };
     Ok(Outcome {
-        deployed: recipe(&deployed).model(material, Some(&adapted)),
+        deployed: recipe(&deployed).model(material, Some(&adapted)).tempered(temperature),
+        temperature,
         predictions: predictions(&deployed),
         adapted: Some((adapted, adaptation, answered)),
     })
@@ -409,6 +420,28 @@ mod tests {
             spec.settings.deploy = serde_json::from_value(name.into()).unwrap();
             done(&spec);
             assert_eq!(report(&spec).adaptation.unwrap().deployed, name);
+        }
+    }
+
+    #[test]
+    fn what_is_deployed_is_as_sure_as_zero_shot() {
+        for name in ["phase1-model1", "model1"] {
+            let bench = Bench::new(1);
+            let mut spec = bench.spec(Method::Coft);
+            spec.settings.deploy = serde_json::from_value(name.into()).unwrap();
+            let dir = spec.candidate_dir.parent().unwrap().to_owned();
+            let score = spec.images.iter().map(|image| image.path.clone()).collect();
+            spec.diagnostics = Some(Diagnostics { dir: dir.clone(), score });
+            done(&spec);
+            let answers = Tensor::read_safetensors(dir.join("test.safetensors")).unwrap();
+            let sure = |name: &str| {
+                let (_, found) = answers.iter().find(|(found, _)| found == name).unwrap();
+                confidence::mean(&to_f32(found), spec.classes.len(), 1.0)
+            };
+            assert!((sure("deployed") - sure("zero-shot")).abs() < 1e-4, "{name}");
+            let manifest: Manifest =
+                serde_json::from_slice(&std::fs::read(spec.candidate_dir.join(MANIFEST)).unwrap()).unwrap();
+            assert_ne!(manifest.temperature, 1.0, "{name}");
         }
     }
 

@@ -23,7 +23,12 @@ pub async fn run(
     named: Vec<String>,
     options: ClassifyOptions,
 ) -> Result<Exit, Failure> {
-    let files = tokio::task::spawn_blocking(move || below(&named)).await.expect("looking does not panic")?;
+    let found = tokio::task::spawn_blocking(move || below(&named)).await.expect("looking does not panic");
+    let (files, unreadable) = found?;
+    let mut exit = Exit::Done;
+    for (name, failure) in unreadable {
+        exit = report(output, name, Err(failure))?.unwrap_or(exit);
+    }
     let stream = service.open_batch(options).await?;
     let (told, mut answers) = mpsc::unbounded_channel();
     let (unread, total) = (told.clone(), files.len());
@@ -56,7 +61,7 @@ pub async fn run(
     };
     let print = async {
         let bar = progress(total);
-        let (mut early, mut next, mut exit) = (BTreeMap::new(), 0, Exit::Done);
+        let (mut early, mut next) = (BTreeMap::new(), 0);
         while let Some((id, outcome)) = answers.recv().await {
             early.insert(id, outcome);
             while let Some(outcome) = early.remove(&next) {
@@ -71,7 +76,14 @@ pub async fn run(
             false => Err(Failure::Unreachable(format!("it closed the connection after {next} of {total} images"))),
         }
     };
-    let work = async { tokio::join!(send, receive) };
+    // Where no answer comes any more, nothing more is sent.
+    let work = async {
+        tokio::pin!(send, receive);
+        tokio::select! {
+            () = &mut receive => {}
+            () = &mut send => receive.await,
+        }
+    };
     tokio::pin!(work, print);
     // What ends the printing ends the work.
     tokio::select! {
@@ -80,16 +92,26 @@ pub async fn run(
     }
 }
 
+/// What could not be looked into, and why.
+type Unreadable = Vec<(String, Failure)>;
+
 /// The files named and those below the directories named, in the order of their names.
-fn below(named: &[String]) -> Result<Vec<String>, Failure> {
-    let mut files = Vec::new();
+fn below(named: &[String]) -> Result<(Vec<String>, Unreadable), Failure> {
+    let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for name in named {
         if !Path::new(name).is_dir() {
             files.push(name.clone());
             continue;
         }
         for entry in WalkDir::new(name).sort_by_file_name() {
-            let entry = entry.map_err(|error| Failure::Unreadable(error.into()))?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                Err(error) => {
+                    let name = error.path().unwrap_or(Path::new(name)).to_string_lossy().into_owned();
+                    unreadable.push((name, Failure::Unreadable(error.into())));
+                    continue;
+                }
+            };
             let extension = entry.path().extension().map(|extension| extension.to_string_lossy().to_lowercase());
             if entry.file_type().is_file() && extension.is_some_and(|found| EXTENSIONS.contains(&found.as_str())) {
                 files.push(entry.path().to_string_lossy().into_owned());
@@ -98,7 +120,7 @@ fn below(named: &[String]) -> Result<Vec<String>, Failure> {
     }
     match files.is_empty() {
         true => Err(Failure::NotFound(format!("no image files below {}", named.join(", ")))),
-        false => Ok(files),
+        false => Ok((files, unreadable)),
     }
 }
 

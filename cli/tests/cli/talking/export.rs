@@ -39,6 +39,7 @@ pub fn files() -> HashMap<&'static str, Vec<u8>> {
         seed: 0,
         settings: Settings::default(),
         precision: Default::default(),
+        temperature: 1.0,
         none_of_these: None,
         producer: "a test".into(),
         files: files.iter().map(|(name, bytes)| ((*name).into(), sha256(bytes))).collect(),

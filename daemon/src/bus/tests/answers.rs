@@ -156,7 +156,7 @@ async fn batch_sockets_are_counted_and_a_closed_one_makes_room() {
             Err(error) => break error,
         }
     };
-    assert!(matches!(&refused, Error::Busy(text) if text.contains("16")), "{refused}");
+    assert!(matches!(&refused, Error::Busy(text) if text.contains("64")), "{refused}");
     open.pop();
     soon(async {
         while classifier.open_batch(ClassifyOptions::default()).await.is_err() {
