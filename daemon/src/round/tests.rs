@@ -96,9 +96,9 @@ async fn a_killed_trainer_is_explained() {
 #[tokio::test]
 async fn another_protocol_is_refused() {
     let other = HELLO.replace(&format!("\"protocol\":{PROTOCOL}"), "\"protocol\":99");
-    let (_, outcome) = run(&format!("{other}\nsleep 60")).await;
+    let (_, outcome) = run(&format!("{other}\nexec sleep 60")).await;
     assert!(message(outcome).contains(&format!("it speaks version 99, this is {PROTOCOL}")));
-    let (_, outcome) = run("echo hello >&3\nsleep 60").await;
+    let (_, outcome) = run("echo hello >&3\nexec sleep 60").await;
     assert!(message(outcome).contains("protocol"));
 }
 
