@@ -76,9 +76,6 @@ impl Default for Settings {
 /// Batch sockets that may be open. 64 [choice].
 const BATCHES: usize = 64;
 
-/// The longest deadline: nobody waits longer for the answer of a call. 25 s.
-pub const PATIENCE: Duration = coft_dbus::TIMEOUT;
-
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Labels wanted, best first; all of them where it is absent.
@@ -272,7 +269,7 @@ impl Classifier {
         let loaded = self.0.current().ok_or(ServeError::NotReady)?;
         let (reply, answer) = oneshot::channel();
         let now = Instant::now();
-        let (deadline, priority) = (options.deadline.map(|wait| now + wait.min(PATIENCE)), options.priority);
+        let (deadline, priority) = (options.deadline.map(|wait| now + wait), options.priority);
         let request = Request { image, loaded: Arc::clone(&loaded), deadline, reply, _place: place };
         match self.0.submit.send(priority, (now, request)) {
             true => Ok(Submitted { loaded, answer }),

@@ -90,7 +90,11 @@ fn copy_file(from: &OwnedFd, path: &Path, limit: u64, stop: &AtomicBool) -> Resu
 }
 
 fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Trouble> {
-    let unusable = |why: String| bad(format!("import.trusted-key {}: {why}", key.display()));
+    let unusable = |why: String| Trouble {
+        kind: FailureKind::Internal,
+        message: format!("import.trusted-key {}: {why}", key.display()),
+        hint: "name an Ed25519 public key in PEM there; the bundle has not been looked at".into(),
+    };
     let mut pem = String::new();
     let read = File::open(key).and_then(|file| file.take(KEY_LIMIT).read_to_string(&mut pem));
     read.map_err(|error| unusable(error.to_string()))?;

@@ -6,10 +6,10 @@ use super::clients::Clients;
 use super::job::Job;
 use super::manager::stopping;
 use crate::control::{Command, Control, Refused, RoundRequest, Snapshot};
-use crate::serve::{Classification, Options, PATIENCE, Priority, ServeError};
+use crate::serve::{Classification, Options, Priority, ServeError};
 use coft_core::ids::RoundId;
 use coft_core::manifest::is_of_a_bundle;
-use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, ROOT, RoundOptions, job_path};
+use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, ROOT, RoundOptions, TIMEOUT, job_path};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl Classifier {
         options: ClassifyOptions,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<(Labels, ClassifyDetails), Error> {
-        let options = wanted(options, Priority::Interactive, Some(PATIENCE))?;
+        let options = wanted(options, Priority::Interactive, Some(TIMEOUT))?;
         let work = self.control.classifier.classify(image.into(), &options);
         Ok(answer(self.clients.while_there(&header, work).await.map_err(unanswered)?))
     }
@@ -70,7 +70,7 @@ impl Classifier {
         options: ClassifyOptions,
         #[zbus(header)] header: Header<'_>,
     ) -> Result<Vec<(Labels, ManyDetails)>, Error> {
-        let options = wanted(options, Priority::Interactive, Some(PATIENCE))?;
+        let options = wanted(options, Priority::Interactive, Some(TIMEOUT))?;
         if images.len() > MANY {
             let count = images.len();
             return Err(invalid(format!("{count} images; at most {MANY} go into a call, OpenBatch takes more")));
@@ -195,7 +195,7 @@ fn wanted(options: ClassifyOptions, priority: Priority, patience: Option<Duratio
         None => patience,
         Some(seconds) => {
             let bad = |_| invalid(format!("deadline-seconds {seconds}; it is a number of seconds from now"));
-            Some(Duration::try_from_secs_f64(seconds).map_err(bad)?)
+            Some(Duration::try_from_secs_f64(seconds).map_err(bad)?.min(TIMEOUT))
         }
     };
     let top_k = options.top_k.map(|k| k as usize);
