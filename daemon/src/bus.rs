@@ -134,6 +134,11 @@ impl Objects {
             let object = generation::Generation::new(self.control.clone(), shown.generation);
             self.refresh(generation_path(name, shown.generation.0), object).await?;
         }
+        for gone in before.rounds.iter().filter(|b| now.rounds.iter().all(|n| n.round != b.round)) {
+            let path = job_path(gone.round.0);
+            self.connection.object_server().remove::<job::Job, _>(path.as_str()).await?;
+            self.told.remove(&path);
+        }
         for shown in &now.rounds {
             let known = before.rounds.iter().find(|round| round.round == shown.round);
             if known != Some(shown) {

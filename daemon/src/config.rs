@@ -148,6 +148,8 @@ impl Config {
         require("round.minimum-images", self.round.minimum_images >= 1, "use 1 or more")?;
         require("round.deadline", self.round.deadline >= Duration::from_secs(1), "use \"1s\" or more")?;
         require("round.niceness", (0..=19).contains(&self.round.niceness), "use 0 to 19")?;
+        require("serve.gpu-idle", self.serve.gpu_idle >= Duration::from_secs(1), "use \"1s\" or more")?;
+        require("serve.queue", self.serve.queue >= coft_dbus::MANY, "use 16 or more: a call may bring as many images")?;
         match self.settings.fault() {
             Some((key, rule)) => require(format!("settings.{key}"), false, rule),
             None => Ok(()),
@@ -238,6 +240,8 @@ mod tests {
         );
         refused("[[source]]\npath = \"/var/lib\"\n", "source 1 (/var/lib): path: overlaps with state-dir");
         refused("[round]\nniceness = -5\n", "round.niceness: use 0 to 19");
+        refused("[serve]\ngpu-idle = \"0s\"\n", "serve.gpu-idle: use \"1s\" or more");
+        refused("[serve]\nqueue = 15\n", "serve.queue: use 16 or more");
         refused("[settings.phase1]\nlambda = -1.0\n", "settings.phase1.lambda: use 0 or more");
         refused("[settings.phase1.sgd]\nepochs = 2\n", "line 1: missing field `learning-rate`");
     }

@@ -6,30 +6,26 @@
 
 mod image;
 mod lanes;
+mod load;
 mod ort;
 pub mod parity;
 mod pipeline;
 
 pub use lanes::Priority;
+pub use load::Ready;
 pub use ort::Provider;
 
-use coft_core::decision::NoneOfThese;
 use coft_core::ids::GenerationId;
-use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, WEIGHTS};
-use coft_core::promotion;
-use coft_vision::Preprocess;
 use lanes::{Lanes, PRIORITIES};
-use parity::Parity;
+use load::Loaded;
 use pipeline::{Answer, Plan, Request};
 use serde::Deserialize;
-use std::fs;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tracing::{debug, warn};
 
 /// `[serve]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -51,6 +47,9 @@ pub struct Settings {
     pub threads: usize,
     /// Images decoded at once; 0 for one a core. 0 [choice].
     pub decoders: usize,
+    /// How long nothing is asked of a GPU's session before it is closed; the next request opens it again. 10 min [choice].
+    #[serde(with = "humantime_serde")]
+    pub gpu_idle: Duration,
     /// Largest file that is read. 64 MiB [choice].
     pub file_limit: bytesize::ByteSize,
     /// Whether answers say that an image is none of the classes. false [choice].
@@ -67,6 +66,7 @@ impl Default for Settings {
             max_delay: Duration::ZERO,
             threads: 0,
             decoders: 0,
+            gpu_idle: Duration::from_secs(600),
             file_limit: bytesize::ByteSize::mib(64),
             none_of_these: false,
         }
@@ -161,13 +161,6 @@ pub struct Controller {
     engines: Option<PathBuf>,
 }
 
-/// A session that is loaded, warm and proven, but does not serve yet.
-#[derive(Debug)]
-pub struct Ready {
-    loaded: Loaded,
-    pub parity: Parity,
-}
-
 /// What the session that serves runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Running {
@@ -188,35 +181,28 @@ struct Shared {
     submit: Lanes<(Instant, Request)>,
 }
 
-#[derive(Debug)]
-struct Loaded {
-    generation: GenerationId,
-    classes: Vec<String>,
-    /// None where it is not asked for, or the generation has none.
-    none_of_these: Option<NoneOfThese>,
-    preprocess: Preprocess,
-    provider: Provider,
-    problem: String,
-    session: Mutex<ort::Session>,
-}
-
 impl Classifier {
     /// Starts the threads that decode and the one that owns the sessions' runs; they end when every handle is gone.
     pub fn start(settings: Settings) -> (Classifier, Controller) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let queue = settings.queue.clamp(1, Semaphore::MAX_PERMITS);
-        let shared = Arc::new(Shared {
-            current: RwLock::new(None),
-            places: PRIORITIES.map(|_| Arc::new(Semaphore::new(queue))),
-            queue,
-            batches: Arc::new(Semaphore::new(BATCHES)),
-            batch_places: Arc::new(Semaphore::new(queue)),
-            submit: pipeline::start(Plan {
-                decoders: if settings.decoders == 0 { cores } else { settings.decoders },
-                max_batch: settings.max_batch.max(1),
-                max_delay: settings.max_delay,
-                file_limit: settings.file_limit.as_u64(),
-            }),
+        let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
+            let shared = Weak::clone(shared);
+            Shared {
+                current: RwLock::new(None),
+                places: PRIORITIES.map(|_| Arc::new(Semaphore::new(queue))),
+                queue,
+                batches: Arc::new(Semaphore::new(BATCHES)),
+                batch_places: Arc::new(Semaphore::new(queue)),
+                submit: pipeline::start(Plan {
+                    decoders: if settings.decoders == 0 { cores } else { settings.decoders },
+                    max_batch: settings.max_batch.max(1),
+                    max_delay: settings.max_delay,
+                    file_limit: settings.file_limit.as_u64(),
+                    idle: settings.gpu_idle,
+                    rest: Box::new(move || shared.upgrade().iter().for_each(|shared| shared.rest())),
+                }),
+            }
         });
         (Classifier(Arc::clone(&shared)), Controller { shared, settings, engines: None })
     }
@@ -306,94 +292,10 @@ impl Submitted {
     }
 }
 
-impl Ready {
-    /// Its probabilities for the images in files, N × C row-major.
-    pub fn answers(&self, images: &[PathBuf]) -> Result<Vec<f32>, LoadError> {
-        self.loaded.answers(images)
-    }
-}
-
-impl Loaded {
-    fn answers(&self, images: &[PathBuf]) -> Result<Vec<f32>, LoadError> {
-        const BATCH: usize = 8;
-        let mut all = Vec::new();
-        for chunk in images.chunks(BATCH) {
-            let mut pixels = vec![0f32; chunk.len() * self.preprocess.tensor_len()];
-            for (path, out) in chunk.iter().zip(pixels.chunks_exact_mut(self.preprocess.tensor_len())) {
-                let reading = |cause: String| LoadError::Read { path: path.clone(), cause };
-                let bytes = fs::read(path).map_err(|error| reading(error.to_string()))?;
-                let decoded = coft_vision::decode(&bytes).map_err(|error| reading(error.to_string()))?;
-                self.preprocess.tensor(&self.preprocess.canonical(&decoded), out);
-            }
-            // Requests come in between.
-            let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-            let outputs = session.run(&pixels, chunk.len(), self.preprocess.crop as usize)?;
-            all.extend(outputs.into_iter().flat_map(|outputs| outputs.probabilities));
-        }
-        Ok(all)
-    }
-}
-
 impl Controller {
     /// Has TensorRT keep its engines in a directory, so that each is built once.
     pub fn keep_engines(self, dir: PathBuf) -> Self {
         Self { engines: Some(dir), ..self }
-    }
-
-    /// Loads a generation's directory on the first provider that takes it, warms it with the probe, and compares its answers
-    /// with torch's. Takes seconds; minutes where TensorRT builds its engine.
-    pub fn load(&self, dir: &Path, generation: GenerationId) -> Result<Ready, LoadError> {
-        let path = dir.join(MANIFEST);
-        let reading = |cause: String| LoadError::Read { path: path.clone(), cause };
-        let bytes = fs::read(&path).map_err(|error| reading(error.to_string()))?;
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| reading(error.to_string()))?;
-        let preprocess = Preprocess::from_json(&manifest.preprocessing)?;
-        let library = self.settings.library.as_deref();
-        // ONNX Runtime tells engines apart by names alone, not by weights: each generation has a directory of its own.
-        let digest = |name: &str| manifest.files.get(name).map_or("unknown", String::as_str);
-        let engines =
-            self.engines.as_ref().map(|dir| dir.join(format!("{:.16}-{:.16}", digest(MODEL), digest(WEIGHTS))));
-        let agrees = |found| promotion::agrees(manifest.precision, found);
-
-        let mut problems: Vec<String> = Vec::new();
-        for provider in self.settings.providers.iter().copied() {
-            if !provider.is_built_in(library)? {
-                debug!(provider = provider.name(), "ONNX Runtime was built without it");
-                continue;
-            }
-            if let (Provider::Tensorrt, Some(engines)) = (provider, &engines) {
-                fs::create_dir_all(engines).map_err(|error| reading(error.to_string()))?;
-            }
-            let opened =
-                ort::Session::open(&dir.join(MODEL), library, self.settings.threads, provider, engines.as_deref())
-                    .map_err(LoadError::from)
-                    .and_then(|mut session| {
-                        Ok((parity::replay(&mut session, &dir.join(PROBE), &preprocess)?, session))
-                    });
-            match opened {
-                // The CPU's is judged, another's is passed over.
-                Ok((parity, _)) if provider != Provider::Cpu && !agrees(parity.max_abs_diff) => {
-                    let found = parity.max_abs_diff;
-                    warn!(provider = provider.name(), found, "the provider's answers differ; the next is tried");
-                    problems.push(format!("{}: its probabilities differ from torch's by {found:.1e}", provider.name()));
-                }
-                Ok((parity, session)) => {
-                    let (classes, session) = (manifest.classes, Mutex::new(session));
-                    let problem = problems.join("; ");
-                    let none_of_these = manifest.none_of_these.filter(|_| self.settings.none_of_these);
-                    let loaded = Loaded { generation, classes, none_of_these, preprocess, provider, problem, session };
-                    return Ok(Ready { loaded, parity });
-                }
-                // The CPU takes whatever is sound.
-                Err(error) if provider == Provider::Cpu => return Err(error),
-                Err(error) => {
-                    warn!(provider = provider.name(), %error, "the provider does not run the model; the next is tried");
-                    problems.push(format!("{}: {error}", provider.name()));
-                }
-            }
-        }
-        let none = "ONNX Runtime was built without those of serve.providers; name cpu there".to_owned();
-        Err(LoadError::NoProvider(if problems.is_empty() { none } else { problems.join("; ") }))
     }
 
     /// Lets a loaded session take over; requests under way end on the old one.
@@ -418,6 +320,13 @@ impl Controller {
 impl Shared {
     fn current(&self) -> Option<Arc<Loaded>> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nothing has been asked for a while: a GPU has other uses for its memory.
+    fn rest(&self) {
+        if let Some(loaded) = self.current().filter(|loaded| loaded.provider != Provider::Cpu) {
+            loaded.session.lock().unwrap_or_else(PoisonError::into_inner).close();
+        }
     }
 }
 

@@ -57,7 +57,7 @@ pub enum Action {
         trigger: Trigger,
     },
     Refuse(Refusal),
-    /// The trainer is to end now; `Failed` or `CandidateLeft` follows when it has.
+    /// The trainer, or the judgement of its candidate, is to end now; `Failed`, `CandidateLeft` or `Judged` follows when it has.
     StopTrainer(RoundId),
     /// Verify and judge the candidate; `Judged` or `Failed` follows.
     Judge(RoundId),
@@ -261,7 +261,9 @@ mod tests {
         let cancel = (Event::CancelAsked(R1), &[Action::StopTrainer(R1)] as &[Action]);
         tell(&[(ASK, &[START]), cancel, (Event::Failed, cancelled)]);
         tell(&[(ASK, &[START]), cancel, cancel, (Event::CandidateLeft, cancelled)]);
-        tell(&[(ASK, &[START]), (Event::CandidateLeft, &[Action::Judge(R1)]), cancel, (Event::Judged, cancelled)]);
+        for judged in [Event::Judged, Event::Failed] {
+            tell(&[(ASK, &[START]), (Event::CandidateLeft, &[Action::Judge(R1)]), cancel, (judged, cancelled)]);
+        }
     }
 
     #[test]
@@ -282,6 +284,12 @@ mod tests {
             (ASK, &[START]),
             (Event::StopAsked, &[Action::StopTrainer(R1)]),
             (ASK, &[Action::Refuse(Refusal::Stopping)]),
+            (Event::Failed, &[Action::Abandon(R1, Abandoned::Interrupted), Action::Exit]),
+        ]);
+        tell(&[
+            (ASK, &[START]),
+            (Event::CandidateLeft, &[Action::Judge(R1)]),
+            (Event::StopAsked, &[Action::StopTrainer(R1)]),
             (Event::Failed, &[Action::Abandon(R1, Abandoned::Interrupted), Action::Exit]),
         ]);
         tell(&[

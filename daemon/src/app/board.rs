@@ -15,6 +15,9 @@ use tokio::sync::watch;
 /// How often progress is published at most.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
+/// Rounds that are shown, the latest; the catalogue keeps them all. 100 [choice].
+const ROUNDS: usize = 100;
+
 pub struct Board {
     snapshot: Snapshot,
     published: watch::Sender<Snapshot>,
@@ -26,7 +29,8 @@ pub struct Board {
 }
 
 impl Board {
-    pub fn new(snapshot: Snapshot) -> (Self, watch::Receiver<Snapshot>) {
+    pub fn new(mut snapshot: Snapshot) -> (Self, watch::Receiver<Snapshot>) {
+        keep_the_latest(&mut snapshot.rounds);
         let (published, receiver) = watch::channel(snapshot.clone());
         (Self { snapshot, published, stale: false, last_image: None, counted: false }, receiver)
     }
@@ -81,6 +85,7 @@ impl Board {
             Some(round) => *round = status,
             None => self.snapshot.rounds.push(status),
         }
+        keep_the_latest(&mut self.snapshot.rounds);
         self.publish();
     }
 
@@ -133,6 +138,10 @@ impl Board {
         self.stale = false;
         self.published.send_replace(self.snapshot.clone());
     }
+}
+
+fn keep_the_latest(rounds: &mut Vec<RoundStatus>) {
+    rounds.drain(..rounds.len().saturating_sub(ROUNDS));
 }
 
 #[cfg(test)]
@@ -193,6 +202,15 @@ mod tests {
         let broken = round(4, Schedule, 500, Some(40), failed());
         facts(vec![zero_shot.clone(), first.clone(), kept, broken], 400, Some(40));
         facts(vec![first, zero_shot], 0, None);
+    }
+
+    #[test]
+    fn the_latest_rounds_are_shown() {
+        let ended = |number| round(number, Trigger::Schedule, 300, Some(10), failed());
+        let (mut board, _seen) = Board::new(Snapshot { rounds: (1..=150).map(ended).collect(), ..Snapshot::default() });
+        board.round(ended(151));
+        let shown: Vec<u64> = board.snapshot().rounds.iter().map(|round| round.round.0).collect();
+        assert_eq!(shown, (52..=151).collect::<Vec<_>>());
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! Clients' commands, what the intake and the round have to say, the signal to stop and the clock come in one at a time;
 //! `coft-core` decides; what follows is carried out here or handed to a task that reports back.
 
+mod ending;
+
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
-use super::rounds::{self, Assignment, Work, Workshop};
+use super::rounds::{self, Assignment, Workshop};
 use super::unix_time;
 use super::verdict::{Court, Judgement, Trouble};
 use crate::control::{Command, Refused, RoundRequest, RoundState, RoundStatus};
@@ -25,14 +27,13 @@ use std::pin::pin;
 use std::time::{Duration, SystemTime};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 /// How often the schedule is looked at and systemd is told what goes on.
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after a round failed to give the classifier its first generation another one tries.
 const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);
-/// Images of this service that an imported generation is judged by, at most. 256 [choice].
-const IMPORT_SAMPLE: usize = 256;
 /// Words of a round that may wait; the trainer waits then, too.
 const WORDS: usize = 64;
 
@@ -61,9 +62,16 @@ type Verdict = Result<Judgement, Trouble>;
 struct Job {
     trigger: Trigger,
     status: RoundStatus,
-    work: Work,
+    /// Ends the trainer, the copying or the judging.
+    stop: CancellationToken,
     candidate: PathBuf,
     verdict: Option<Verdict>,
+}
+
+impl Job {
+    fn new(trigger: Trigger, status: RoundStatus) -> Self {
+        Self { trigger, status, stop: CancellationToken::new(), candidate: PathBuf::new(), verdict: None }
+    }
 }
 
 /// Both ends of a channel: tasks get the sender, the loop reads.
@@ -231,17 +239,17 @@ impl Director {
         let round = status.round;
         let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.workshop.round.method.into() };
         let seed = request.seed.unwrap_or(self.workshop.round.seed);
-        let work = self.workshop.start(Assignment { round, method, seed }, self.words.sender.clone());
-        self.job = Some(Job { trigger, status, work, candidate: PathBuf::new(), verdict: None });
+        let job = Job::new(trigger, status);
+        self.workshop.start(Assignment { round, method, seed }, job.stop.clone(), self.words.sender.clone());
+        self.job = Some(job);
         Ok(round)
     }
 
     async fn import(&mut self, files: HashMap<String, OwnedFd>) -> Result<RoundId, Refused> {
-        let trigger = Trigger::Import;
-        let status = self.admit(trigger).await?;
-        let round = status.round;
-        let work = self.workshop.import(round, files, self.words.sender.clone());
-        self.job = Some(Job { trigger, status, work, candidate: PathBuf::new(), verdict: None });
+        let job = Job::new(Trigger::Import, self.admit(Trigger::Import).await?);
+        let round = job.status.round;
+        self.workshop.import(round, files, job.stop.clone(), self.words.sender.clone());
+        self.job = Some(job);
         Ok(round)
     }
 
@@ -325,7 +333,7 @@ impl Director {
                 Action::Refuse(why) => refusal = Some(why),
                 Action::StopTrainer(_) => {
                     if let Some(job) = &self.job {
-                        job.work.cancel();
+                        job.stop.cancel();
                     }
                 }
                 Action::Judge(_) => self.judge(),
@@ -342,110 +350,6 @@ impl Director {
             }
         }
         refusal
-    }
-
-    fn judge(&self) {
-        let Some(job) = &self.job else { return };
-        let (court, candidate, verdicts) = (self.court.clone(), job.candidate.clone(), self.verdicts.sender.clone());
-        let foreign = (job.trigger == Trigger::Import).then(|| (job.status.round, self.workshop.clone()));
-        tokio::spawn(async move {
-            let verdict = match foreign {
-                None => blocking(move || court.judge(&candidate)).await,
-                Some((round, workshop)) => match workshop.sample(IMPORT_SAMPLE).await {
-                    Ok(images) => {
-                        blocking(move || court.judge_import(&candidate, round, &workshop.base, &images)).await
-                    }
-                    Err(error) => Err(Trouble {
-                        kind: FailureKind::Internal,
-                        message: error.to_string(),
-                        hint: "the active generation keeps serving; import it again".into(),
-                    }),
-                },
-            };
-            // A service that has gone needs no verdict.
-            let _ = verdicts.send(verdict).await;
-        });
-    }
-
-    /// Carries out the verdict, or writes down why there is none.
-    async fn conclude(&mut self) {
-        let verdict = self.job.as_mut().and_then(|job| job.verdict.take());
-        let verdict = verdict.unwrap_or_else(|| Err(Trouble::unexplained()));
-        let state = match verdict {
-            Ok(Judgement::Promote(promotion)) => {
-                let court = self.court.clone();
-                match blocking(move || court.promote(*promotion)).await {
-                    Ok(generation) => RoundState::Promoted(generation),
-                    Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
-                }
-            }
-            Ok(Judgement::Keep(reason)) => RoundState::Kept(reason),
-            Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
-        };
-        self.close(state).await;
-    }
-
-    async fn drop_candidate(&mut self) {
-        let verdict = self.job.as_mut().and_then(|job| job.verdict.take());
-        if let Some(Ok(Judgement::Promote(promotion))) = verdict {
-            let court = self.court.clone();
-            if let Err(error) = blocking(move || court.drop_candidate(*promotion)).await {
-                warn!(problem = error.message, "a candidate that is not wanted cannot be removed");
-            }
-        }
-    }
-
-    /// Writes the end of the round down and clears up after it.
-    async fn close(&mut self, state: RoundState) {
-        let Some(job) = self.job.take() else { return };
-        let mut status = job.status;
-        let round = status.round.0;
-        match &state {
-            RoundState::Promoted(generation) => info!(
-                message_id = events::PROMOTED,
-                coft.round = round,
-                coft.generation = generation.0,
-                "generation promoted"
-            ),
-            RoundState::Kept(reason) => {
-                info!(message_id = events::KEPT, coft.round = round, reason, "candidate not taken");
-            }
-            RoundState::Failed { message, hint, .. } => {
-                error!(message_id = events::ROUND_FAILED, coft.round = round, problem = message, hint, "round failed");
-            }
-            RoundState::Cancelled => {
-                info!(message_id = events::ROUND_CANCELLED, coft.round = round, "round cancelled");
-            }
-            RoundState::Running | RoundState::Interrupted => {
-                info!(message_id = events::ROUND_INTERRUPTED, coft.round = round, "round interrupted");
-            }
-        }
-
-        let goes_on = match &state {
-            RoundState::Interrupted => true,
-            // Killed, or short of memory: the same work may well succeed the next time.
-            RoundState::Failed { kind, .. } => matches!(kind, FailureKind::Internal | FailureKind::OutOfMemory),
-            _ => false,
-        };
-        let adapts = job.trigger != Trigger::Import; // what was interrupted before it is still to be continued
-        if adapts
-            && !goes_on
-            && let Err(error) = self.workshop.forget_unfinished()
-        {
-            warn!(problem = %error, "the journal of a round cannot be removed");
-        }
-        (status.state, status.ended) = (state, Some(unix_time()));
-        // Clearing up first: on a full disk it makes room for the last line of the record.
-        let court = self.court.clone();
-        if let Err(error) = blocking(move || court.clear_up()).await {
-            warn!(problem = error.message, "a round's leftovers cannot be removed");
-        }
-        if let Err(error) = self.workshop.catalog.save_round(&status).await {
-            error!(coft.round = round, problem = %error, "the end of the round cannot be written down");
-        }
-        self.board.round(status);
-        self.show_generations();
-        self.zero_shot_at = (!self.court.is_current(&self.workshop.base)).then(|| Instant::now() + ZERO_SHOT_RETRY);
     }
 
     fn show_generations(&mut self) {

@@ -2,10 +2,12 @@
 //! That they are what the manifest says, and whether they serve, is decided as for every other candidate.
 
 use super::verdict::Trouble;
+use bytesize::ByteSize;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, SIGNATURE, STATED};
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
+use nix::sys::statvfs::statvfs;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -13,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use tokio_util::sync::CancellationToken;
 
 /// `[import]` of the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -29,20 +31,29 @@ const MANIFEST_LIMIT: u64 = 16 << 20;
 const KEY_LIMIT: u64 = 64 << 10;
 /// Most that is copied between two looks at whether to stop, B.
 const CHUNK: usize = 1 << 20;
+/// What an import leaves free on the disk, B: the service writes there, too. 64 MiB [choice].
+const RESERVE: u64 = 64 << 20;
 
 /// Copies a bundle into a new directory, until it is told to stop.
 pub fn copy(
     files: &HashMap<String, OwnedFd>,
     settings: &Settings,
     candidate: &Path,
-    stop: &AtomicBool,
+    stop: &CancellationToken,
 ) -> Result<(), Trouble> {
     let scratch = candidate.parent().expect("a candidate lies in its round's directory");
     fs::create_dir_all(scratch).and_then(|()| fs::create_dir(candidate)).map_err(|error| at(candidate, &error))?;
-    let file = |name: &str| files.get(name).ok_or_else(|| bad(format!("the bundle has no {name}")));
+    let part = |name| {
+        let file = files.get(name).ok_or_else(|| bad(format!("the bundle has no {name}")))?;
+        Part::new(file, name)
+    };
+    let first = part(MANIFEST)?;
+    let limit = first.size.min(MANIFEST_LIMIT);
+    let parts = STATED.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
+    room(scratch, parts.iter().fold(limit, |sum, part| sum.saturating_add(part.size)))?;
     // What was copied is checked: the client may still change what it has handed over.
     let manifest = candidate.join(MANIFEST);
-    copy_file(file(MANIFEST)?, &manifest, MANIFEST_LIMIT, stop)?;
+    copy_file(&first.file, &manifest, limit, stop)?;
     if let Some(key) = &settings.trusted_key {
         let signature = files.get(SIGNATURE).ok_or_else(|| {
             bad(format!(
@@ -54,26 +65,52 @@ pub fn copy(
     }
     let stated = fs::read(&manifest).map_err(|error| at(&manifest, &error))?;
     let stated: Manifest = serde_json::from_slice(&stated).map_err(|error| bad(format!("{MANIFEST}: {error}")))?;
-    for name in STATED {
+    for Part { name, file, size } in parts {
         if !stated.files.contains_key(name) {
             return Err(bad(format!("{MANIFEST} states no digest of {name}")));
         }
-        copy_file(file(name)?, &candidate.join(name), u64::MAX, stop)?;
+        copy_file(&file, &candidate.join(name), size, stop)?;
     }
     File::open(candidate).and_then(|dir| dir.sync_all()).map_err(|error| at(candidate, &error))
 }
 
-fn copy_file(from: &OwnedFd, path: &Path, limit: u64, stop: &AtomicBool) -> Result<(), Trouble> {
-    let from = regular(from, path)?;
+/// A file of the bundle, and the bytes that it had at first.
+struct Part {
+    name: &'static str,
+    file: File,
+    size: u64,
+}
+
+impl Part {
+    fn new(file: &OwnedFd, name: &'static str) -> Result<Self, Trouble> {
+        let file = regular(file, Path::new(name))?;
+        let size = file.metadata().map_err(|error| at(Path::new(name), &error))?.len();
+        Ok(Self { name, file, size })
+    }
+}
+
+/// Refuses what the disk of `dir` has no room for.
+fn room(dir: &Path, needed: u64) -> Result<(), Trouble> {
+    let disk = statvfs(dir).map_err(|error| at(dir, &error.into()))?;
+    let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
+    let lacking = needed.saturating_add(RESERVE).saturating_sub(free);
+    if lacking == 0 {
+        return Ok(());
+    }
+    let [needed, free, reserve, lacking] = [needed, free, RESERVE, lacking].map(ByteSize::b);
+    Err(Trouble {
+        kind: FailureKind::DiskFull,
+        message: format!("the bundle has {needed}; {} has {free} free, of which {reserve} stay so", dir.display()),
+        hint: format!("free {lacking} there and import it again; the active generation keeps serving"),
+    })
+}
+
+fn copy_file(from: &File, path: &Path, limit: u64, stop: &CancellationToken) -> Result<(), Trouble> {
     let mut to = File::create_new(path).map_err(|error| at(path, &error))?;
     let (mut chunk, mut offset) = (vec![0; CHUNK], 0);
     loop {
-        if stop.load(Relaxed) {
-            return Err(Trouble {
-                kind: FailureKind::Cancelled,
-                message: "the import was stopped".into(),
-                hint: "import it again".into(),
-            });
+        if stop.is_cancelled() {
+            return Err(Trouble::stopped());
         }
         // From its start, wherever the client's offset stands.
         let count = from.read_at(&mut chunk, offset).map_err(|error| at(path, &error))?;
@@ -161,7 +198,7 @@ mod tests {
     fn import(files: &HashMap<String, OwnedFd>, settings: &Settings) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();
         let candidate = dir.path().join("round-1/candidate");
-        copy(files, settings, &candidate, &AtomicBool::new(false)).map_err(|trouble| trouble.message)?;
+        copy(files, settings, &candidate, &CancellationToken::new()).map_err(|trouble| trouble.message)?;
         Ok(fs::read_to_string(candidate.join(MODEL)).unwrap())
     }
 
@@ -184,9 +221,33 @@ mod tests {
     #[test]
     fn a_stopped_import_ends() {
         let dir = tempfile::tempdir().unwrap();
-        let stop = AtomicBool::new(true);
+        let stop = CancellationToken::new();
+        stop.cancel();
         let stopped = copy(&bundle(), &Settings::default(), &dir.path().join("round-1/candidate"), &stop).unwrap_err();
         assert_eq!(stopped.kind, FailureKind::Cancelled);
+    }
+
+    #[test]
+    fn what_the_disk_has_no_room_for_is_not_begun() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = statvfs(dir.path()).unwrap();
+        let sparse = tempfile::tempfile().unwrap();
+        sparse.set_len(disk.blocks_available() as u64 * disk.fragment_size() as u64).unwrap();
+        let mut large = bundle();
+        large.insert(MODEL.into(), sparse.into());
+        let candidate = dir.path().join("round-1/candidate");
+        let refused = copy(&large, &Settings::default(), &candidate, &CancellationToken::new()).unwrap_err();
+        assert_eq!(refused.kind, FailureKind::DiskFull, "{}", refused.message);
+        assert!(refused.message.contains("64.0 MiB stay so"), "{}", refused.message);
+        assert_eq!(fs::read_dir(candidate).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_file_that_grows_while_it_is_copied_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let (grown, to) = (File::from(file(b"12345")), dir.path().join(MODEL));
+        let refused = copy_file(&grown, &to, 4, &CancellationToken::new()).unwrap_err();
+        assert!(refused.message.contains("more than 4 bytes"), "{}", refused.message);
     }
 
     #[test]

@@ -21,9 +21,9 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// `[round]` of the configuration.
@@ -120,32 +120,18 @@ pub struct Workshop {
     pub given_labels: Option<PathBuf>,
 }
 
-/// A round under way.
-#[derive(Debug)]
-pub struct Work {
-    cancel: Arc<Notify>,
-}
-
-impl Work {
-    /// Stops the round; its end follows as news.
-    pub fn cancel(&self) {
-        self.cancel.notify_one();
-    }
-}
-
 impl Workshop {
-    pub fn start(&self, assignment: Assignment, news: mpsc::Sender<News>) -> Work {
-        let cancel = Arc::new(Notify::new());
-        let (workshop, cancelled) = (self.clone(), Arc::clone(&cancel));
+    /// Starts a round; its end follows as news, soon where it is told to stop.
+    pub fn start(&self, assignment: Assignment, stop: CancellationToken, news: mpsc::Sender<News>) {
+        let workshop = self.clone();
         tokio::spawn(async move {
             let outcome = match workshop.launch(assignment, &news).await {
-                Ok(running) => follow(running, &cancelled, &news).await,
+                Ok(running) => follow(running, &stop, &news).await,
                 Err(outcome) => outcome,
             };
             // A service that has gone needs no news.
             let _ = news.send(News::Ended(outcome)).await;
         });
-        Work { cancel }
     }
 
     async fn launch(&self, assignment: Assignment, news: &mpsc::Sender<News>) -> Result<round::Running, Outcome> {
@@ -186,22 +172,19 @@ impl Workshop {
             .map_err(|error| failed(error.kind(), error.to_string(), error.hint()))
     }
 
-    /// Takes in a generation from elsewhere.
-    pub fn import(&self, round: RoundId, files: HashMap<String, OwnedFd>, news: mpsc::Sender<News>) -> Work {
-        let cancel = Arc::new(Notify::new());
-        let (settings, cancelled) = (self.import.clone(), Arc::clone(&cancel));
+    /// Takes in a generation from elsewhere, as a round.
+    pub fn import(
+        &self,
+        round: RoundId,
+        files: HashMap<String, OwnedFd>,
+        stop: CancellationToken,
+        news: mpsc::Sender<News>,
+    ) {
+        let settings = self.import.clone();
         let candidate = self.scratch.join(format!("round-{round}")).join("candidate");
         tokio::spawn(async move {
-            let stop = Arc::new(AtomicBool::new(false));
-            let (stopped, to) = (Arc::clone(&stop), candidate.clone());
-            let mut copying = tokio::task::spawn_blocking(move || import::copy(&files, &settings, &to, &stopped));
-            let copied = tokio::select! {
-                copied = &mut copying => copied,
-                () = cancelled.notified() => {
-                    stop.store(true, Relaxed);
-                    copying.await
-                }
-            };
+            let to = candidate.clone();
+            let copied = tokio::task::spawn_blocking(move || import::copy(&files, &settings, &to, &stop)).await;
             let outcome = match copied.expect("copying neither panics nor is aborted") {
                 Ok(()) => Outcome::Candidate(candidate),
                 Err(Trouble { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
@@ -210,7 +193,6 @@ impl Workshop {
             // A service that has gone needs no news.
             let _ = news.send(News::Ended(outcome)).await;
         });
-        Work { cancel }
     }
 
     /// Pixels of up to `most` images of the service, evenly spread over all of them.
@@ -296,7 +278,8 @@ fn continued(new: &RoundSpec, old: RoundSpec) -> Option<Vec<PoolImage>> {
     (same && !old.images.is_empty() && old.images.iter().all(|image| known.contains(image))).then_some(old.images)
 }
 
-async fn follow(mut running: round::Running, cancelled: &Notify, news: &mpsc::Sender<News>) -> Outcome {
+async fn follow(mut running: round::Running, stop: &CancellationToken, news: &mpsc::Sender<News>) -> Outcome {
+    let mut stopping = false;
     loop {
         tokio::select! {
             update = running.next() => match update {
@@ -306,7 +289,10 @@ async fn follow(mut running: round::Running, cancelled: &Notify, news: &mpsc::Se
                 Some(Update::Ended(outcome)) => return outcome,
                 None => return failed(FailureKind::Internal, "the trainer's end was not noticed", "look into the log"),
             },
-            () = cancelled.notified() => running.cancel(),
+            () = stop.cancelled(), if !stopping => {
+                stopping = true;
+                running.cancel();
+            }
         }
     }
 }

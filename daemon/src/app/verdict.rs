@@ -13,6 +13,7 @@ use coft_core::promotion::{self, Reason, Verdict};
 use coft_vision::Preprocess;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 /// Generations that are kept beside the active one and the one before it. 5 [choice].
@@ -75,11 +76,11 @@ impl Court {
         Ok(Some(id))
     }
 
-    /// Takes a candidate into the store, replays its probe and judges it.
-    pub fn judge(&self, candidate: &Path) -> Result<Judgement, Trouble> {
+    /// Takes a candidate into the store, replays its probe and judges it; nothing of it stays where it is told to stop.
+    pub fn judge(&self, candidate: &Path, stop: &CancellationToken) -> Result<Judgement, Trouble> {
         let staged = self.store().stage(candidate)?;
         let round = staged.manifest.round;
-        self.decide(staged, None, |staged| {
+        self.decide(staged, None, stop, |staged| {
             let ready = self.controller.load(&staged.dir, staged.id)?;
             let parity = ready.parity.max_abs_diff;
             info!(coft.round = round.0, parity_max_abs_diff = parity, "candidate replayed");
@@ -97,18 +98,21 @@ impl Court {
         round: RoundId,
         base: &Base,
         images: &[PathBuf],
+        stop: &CancellationToken,
     ) -> Result<Judgement, Trouble> {
         let staged = self.store().stage(candidate)?;
-        self.decide(staged, Some(round), |staged| {
+        self.decide(staged, Some(round), stop, |staged| {
             if let Some(what) = foreign(&staged.manifest, base) {
                 return Ok((Verdict::Keep(Reason::Foreign { what }), None));
             }
             let ready = self.controller.load(&staged.dir, staged.id)?;
             let parity = ready.parity.max_abs_diff;
             // One of other classes or another model is no measure.
-            let active = if self.is_current(base) { self.controller.answers(images)? } else { Vec::new() };
-            let found = if active.is_empty() { Vec::new() } else { ready.answers(images)? };
-            info!(coft.round = round.0, parity_max_abs_diff = parity, images = images.len(), "import replayed");
+            let images = if self.is_current(base) { images } else { &[] };
+            let [active, found] =
+                side_by_side(images, stop, |images| self.controller.answers(images), |images| ready.answers(images))?;
+            let images = active.len() / base.classes.len().max(1);
+            info!(coft.round = round.0, parity_max_abs_diff = parity, images, "import replayed");
             Ok((
                 promotion::judge_import(staged.manifest.precision, parity, &base.classes, &found, &active),
                 Some(ready),
@@ -121,9 +125,10 @@ impl Court {
         &self,
         staged: Staged,
         imported_by: Option<RoundId>,
-        look: impl FnOnce(&Staged) -> Result<(Verdict, Option<Ready>), LoadError>,
+        stop: &CancellationToken,
+        look: impl FnOnce(&Staged) -> Result<(Verdict, Option<Ready>), Trouble>,
     ) -> Result<Judgement, Trouble> {
-        match look(&staged) {
+        match going_on(stop).and_then(|()| look(&staged)) {
             Ok((Verdict::Promote, Some(ready))) => {
                 Ok(Judgement::Promote(Box::new(Promotion { staged, ready, imported_by })))
             }
@@ -134,9 +139,9 @@ impl Court {
                     Verdict::Promote => Err(Trouble::unexplained()),
                 }
             }
-            Err(error) => {
+            Err(trouble) => {
                 self.store().discard(staged)?;
-                Err(error.into())
+                Err(trouble)
             }
         }
     }
@@ -150,6 +155,10 @@ impl Court {
             Ok(expired) if expired.is_empty() => {}
             Ok(expired) => info!(generations = expired.len(), "old generations removed"),
             Err(error) => warn!(problem = %error, "old generations cannot be removed"),
+        }
+        let kept = self.controller.keep_engines_of(self.store().generations().map(|kept| &kept.manifest));
+        if let Err(error) = kept {
+            warn!(problem = %error, "engines of old generations cannot be removed");
         }
         Ok(generation.id)
     }
@@ -187,6 +196,38 @@ impl Court {
     }
 }
 
+/// What the generation that serves and a candidate answer on images; nothing where none serves. Damaged images are left out:
+/// a sample of the pool is enough.
+fn side_by_side(
+    images: &[PathBuf],
+    stop: &CancellationToken,
+    serving: impl Fn(&[PathBuf]) -> Result<Vec<f32>, LoadError>,
+    candidate: impl Fn(&[PathBuf]) -> Result<Vec<f32>, LoadError>,
+) -> Result<[Vec<f32>; 2], Trouble> {
+    let (mut active, mut found, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
+    // One at a time: who stops it waits for no more, and it is known which one is damaged.
+    for image in images.chunks(1) {
+        going_on(stop)?;
+        match serving(image).and_then(|serving| Ok((serving, candidate(image)?))) {
+            Ok((serving, _)) if serving.is_empty() => break,
+            Ok((serving, candidate)) => {
+                active.extend(serving);
+                found.extend(candidate);
+            }
+            Err(LoadError::Read { path, cause }) if path == image[0] => damaged.push((path, cause)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if let Some((path, problem)) = damaged.first() {
+        warn!(images = damaged.len(), first = %path.display(), problem, "damaged pixels have no part in the judgement");
+    }
+    Ok([active, found])
+}
+
+fn going_on(stop: &CancellationToken) -> Result<(), Trouble> {
+    if stop.is_cancelled() { Err(Trouble::stopped()) } else { Ok(()) }
+}
+
 /// What a generation was made for that is not this service's.
 fn foreign(manifest: &Manifest, base: &Base) -> Option<&'static str> {
     let preprocess = Preprocess::from_json(&manifest.preprocessing);
@@ -208,6 +249,10 @@ impl Trouble {
             message: "the round ended without a verdict".into(),
             hint: "look into the log".into(),
         }
+    }
+
+    pub fn stopped() -> Self {
+        Self { kind: FailureKind::Cancelled, message: "the round was stopped".into(), hint: "start it again".into() }
     }
 }
 
@@ -237,3 +282,6 @@ impl From<LoadError> for Trouble {
         Self { kind: FailureKind::Internal, message: error.to_string(), hint }
     }
 }
+
+#[cfg(test)]
+mod tests;

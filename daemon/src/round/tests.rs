@@ -4,6 +4,7 @@ use super::*;
 use coft_core::ids::RoundId;
 use coft_core::settings::Settings;
 use coft_core::spec::{Device, Method};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
@@ -126,4 +127,16 @@ async fn a_trainer_that_is_not_there_is_named() {
     launch.trainer = dir.path().join("nowhere");
     let error = spawn(launch).unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+/// zbus leaves the descriptors that it receives open across exec.
+#[tokio::test]
+async fn a_trainer_inherits_no_descriptor_of_a_call() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    fcntl(image.as_file(), FcntlArg::F_SETFD(FdFlag::empty())).unwrap();
+    let name = image.path().display();
+    let script = format!("{HELLO}\nif ls -l /proc/self/fd | grep -qF {name}; then exit 7; else exit 8; fi");
+    let (events, outcome) = run(&script).await;
+    assert_eq!(events.len(), 1, "its own descriptor is there");
+    assert_eq!(message(outcome), "the trainer ended without a candidate (exit status: 8)");
 }

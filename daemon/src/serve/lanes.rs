@@ -1,7 +1,7 @@
 //! A channel with two priorities: what is interactive overtakes what is bulk.
 
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
-use std::time::Instant;
+use std::time::Duration;
 
 /// Who goes first where requests wait.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,6 +19,15 @@ pub struct Lanes<T>([Sender<T>; 2]);
 
 #[derive(Debug)]
 pub struct Waiting<T>([Receiver<T>; 2]);
+
+/// What came of waiting for a while.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<T> {
+    Item(Priority, T),
+    Late,
+    /// Every sender has gone.
+    Closed,
+}
 
 // Derived, they would ask it of what is sent.
 impl<T> Clone for Lanes<T> {
@@ -55,14 +64,15 @@ impl<T> Waiting<T> {
         }
     }
 
-    /// Waits for the next until an instant.
-    pub fn next_before(&self, end: Instant) -> Option<(Priority, T)> {
+    /// Waits a while for the next.
+    pub fn next_within(&self, time: Duration) -> Next<T> {
         let [interactive, bulk] = &self.0;
-        select_biased! {
-            recv(interactive) -> item => item.ok().map(|item| (Priority::Interactive, item)),
-            recv(bulk) -> item => item.ok().map(|item| (Priority::Bulk, item)),
-            recv(crossbeam_channel::at(end)) -> _ => None,
-        }
+        let (priority, item) = select_biased! {
+            recv(interactive) -> item => (Priority::Interactive, item),
+            recv(bulk) -> item => (Priority::Bulk, item),
+            recv(crossbeam_channel::after(time)) -> _ => return Next::Late,
+        };
+        item.map_or(Next::Closed, |item| Next::Item(priority, item))
     }
 
     /// What is there already.
@@ -87,8 +97,9 @@ mod tests {
         assert_eq!(waiting.next(), Some((Priority::Bulk, 1)));
         assert!(lanes.send(Priority::Interactive, 4));
         assert_eq!(waiting.ready().collect::<Vec<_>>(), [(Priority::Interactive, 4), (Priority::Bulk, 2)]);
-        assert_eq!(waiting.next_before(Instant::now()), None);
+        assert_eq!(waiting.next_within(Duration::ZERO), Next::Late);
         drop(lanes);
+        assert_eq!(waiting.next_within(Duration::ZERO), Next::Closed);
         assert_eq!(waiting.next(), None);
     }
 }

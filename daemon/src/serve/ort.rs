@@ -38,22 +38,6 @@ impl Provider {
             Self::Cpu => true,
         })
     }
-
-    fn dispatch(self, engines: Option<&Path>) -> Option<ExecutionProviderDispatch> {
-        let provider = match self {
-            Self::Tensorrt => {
-                let provider = TensorRT::default();
-                match engines {
-                    Some(dir) => provider.with_engine_cache(true).with_engine_cache_path(dir.display()),
-                    None => provider,
-                }
-                .build()
-            }
-            Self::Cuda => CUDA::default().with_tf32(false).build(), // the probe is in fp32
-            Self::Cpu => return None,                               // it is always there, behind the others
-        };
-        Some(provider.error_on_failure())
-    }
 }
 
 /// Where installations put the library, beside what the dynamic linker finds.
@@ -76,41 +60,86 @@ pub enum SessionError {
     Layout(String),
 }
 
-/// A model file, ready to run.
-#[derive(Debug)]
-pub struct Session(ort::session::Session);
+/// The model's input.
+const INPUT: &str = "pixels";
 
-impl Session {
-    /// Opens `model.onnx` with the weights beside it. `threads` 0 lets ONNX Runtime choose; `engines` is where TensorRT keeps
-    /// what it has built.
-    pub fn open(
-        model: &Path,
-        library: Option<&Path>,
-        threads: usize,
-        provider: Provider,
-        engines: Option<&Path>,
-    ) -> Result<Self, SessionError> {
-        let environment = environment(library)?;
+/// How long a thread of the session looks for work before it sleeps, µs. [choice]
+const SPIN_US: &str = "30";
+
+/// How a session is opened.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// `model.onnx`, with the weights beside it.
+    pub model: PathBuf,
+    pub library: Option<PathBuf>,
+    /// 0 lets ONNX Runtime choose.
+    pub threads: usize,
+    pub provider: Provider,
+    /// Where TensorRT keeps what it has built.
+    pub engines: Option<PathBuf>,
+    /// Most images of a run.
+    pub max_batch: usize,
+    /// Of the images, px.
+    pub side: usize,
+}
+
+impl Opening {
+    pub fn open(&self) -> Result<Session, SessionError> {
+        let environment = environment(self.library.as_deref())?;
         let open = || -> ort::Result<ort::session::Session> {
             let mut builder = ort::session::Session::builder(&environment)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
-                // Threads that spin take the cores that decode, and those that train; docs/benchmarks.md has the figures.
-                .with_intra_op_spinning(false)?;
-            if threads > 0 {
-                builder = builder.with_intra_threads(threads)?;
+                // Long enough from one operator to the next; threads that spin on take the cores that decode, and those that
+                // train. docs/benchmarks.md has the figures of both.
+                .with_config_entry("session.intra_op.spin_duration_us", SPIN_US)?
+                // Batches come in every size, and each would keep a plan of its memory.
+                .with_memory_pattern(false)?;
+            if self.threads > 0 {
+                builder = builder.with_intra_threads(self.threads)?;
             }
-            if let Some(provider) = provider.dispatch(engines) {
+            if let Some(provider) = self.dispatch() {
                 builder = builder.with_execution_providers([provider])?;
             }
-            builder.commit_from_file(model)
+            builder.commit_from_file(&self.model)
         };
-        open().map(Self).map_err(|cause| SessionError::Open { path: model.to_owned(), cause })
+        let opened = open().map(|session| Session { session, side: self.side });
+        opened.map_err(|cause| SessionError::Open { path: self.model.clone(), cause })
     }
 
+    fn dispatch(&self) -> Option<ExecutionProviderDispatch> {
+        let provider = match self.provider {
+            Provider::Tensorrt => {
+                // One engine for every batch; it is built anew for a shape that it was not told of.
+                let shape = |images| format!("{INPUT}:{images}x3x{side}x{side}", side = self.side);
+                let provider = TensorRT::default()
+                    .with_profile_min_shapes(shape(1))
+                    .with_profile_opt_shapes(shape(self.max_batch))
+                    .with_profile_max_shapes(shape(self.max_batch));
+                match &self.engines {
+                    Some(dir) => provider.with_engine_cache(true).with_engine_cache_path(dir.display()),
+                    None => provider,
+                }
+                .build()
+            }
+            Provider::Cuda => CUDA::default().with_tf32(false).build(), // the probe is in fp32
+            Provider::Cpu => return None,                               // it is always there, behind the others
+        };
+        Some(provider.error_on_failure())
+    }
+}
+
+/// A model file, ready to run.
+#[derive(Debug)]
+pub struct Session {
+    session: ort::session::Session,
+    side: usize,
+}
+
+impl Session {
     /// Answers for normalised pixels, B × 3 × side × side: one an image.
-    pub fn run(&mut self, pixels: &[f32], images: usize, side: usize) -> Result<Vec<Outputs>, SessionError> {
-        let input = TensorRef::from_array_view(([images, 3, side, side], pixels))?;
-        let outputs = self.0.run(ort::inputs!["pixels" => input])?;
+    pub fn run(&mut self, pixels: &[f32], images: usize) -> Result<Vec<Outputs>, SessionError> {
+        let input = TensorRef::from_array_view(([images, 3, self.side, self.side], pixels))?;
+        let outputs = self.session.run(ort::inputs![INPUT => input])?;
         let rows = |name: &str| -> Result<Vec<Vec<f32>>, SessionError> {
             let output = outputs.get(name).ok_or_else(|| SessionError::Layout(format!("there is no {name}")))?;
             let (shape, values) = output.try_extract_tensor::<f32>()?;

@@ -1,7 +1,7 @@
 //! The test that every export carries: the same inputs, torch's answers, and ONNX Runtime's.
 
 use super::LoadError;
-use super::ort::{Outputs, Session};
+use super::ort::Session;
 use coft_vision::Preprocess;
 use safetensors::SafeTensors;
 use std::fs;
@@ -14,24 +14,32 @@ pub struct Parity {
     pub max_abs_diff: f64,
 }
 
-/// Runs the probe through the session, once as a batch and once image by image: batching must change nothing.
-pub fn replay(session: &mut Session, probe: &Path, preprocess: &Preprocess) -> Result<Parity, LoadError> {
+/// Runs the probe through the session, once in batches and once image by image: batching must change nothing.
+pub fn replay(
+    session: &mut Session,
+    max_batch: usize,
+    probe: &Path,
+    preprocess: &Preprocess,
+) -> Result<Parity, LoadError> {
     let fault = |fault: String| LoadError::Probe { path: probe.to_owned(), fault };
     let bytes = fs::read(probe).map_err(|error| fault(error.to_string()))?;
     let file = SafeTensors::deserialize(&bytes).map_err(|error| fault(error.to_string()))?;
     let (shape, pixels) = floats(&file, "pixels").map_err(fault)?;
     let side = preprocess.crop as usize;
-    let images = match shape[..] {
-        [n, 3, height, width] if n > 0 && height == side && width == side => n,
-        _ => return Err(fault(format!("pixels have shape {shape:?}; the model looks at {side} × {side}"))),
-    };
-    let (_, expected) = floats(&file, "probabilities").map_err(fault)?;
-    let probabilities = |outputs: Vec<Outputs>| outputs.into_iter().flat_map(|outputs| outputs.probabilities);
-    let together: Vec<f32> = probabilities(session.run(&pixels, images, side)?).collect();
-    let mut alone = Vec::new();
-    for image in pixels.chunks_exact(3 * side * side) {
-        alone.extend(probabilities(session.run(image, 1, side)?));
+    if !matches!(shape[..], [n, 3, height, width] if n > 0 && height == side && width == side) {
+        return Err(fault(format!("pixels have shape {shape:?}; the model looks at {side} × {side}")));
     }
+    let (_, expected) = floats(&file, "probabilities").map_err(fault)?;
+    let mut probabilities = |max_batch: usize| -> Result<Vec<f32>, LoadError> {
+        let image = 3 * side * side;
+        let mut all = Vec::new();
+        for batch in pixels.chunks(max_batch * image) {
+            let outputs = session.run(batch, batch.len() / image)?;
+            all.extend(outputs.into_iter().flat_map(|outputs| outputs.probabilities));
+        }
+        Ok(all)
+    };
+    let (together, alone) = (probabilities(max_batch)?, probabilities(1)?);
     if together.len() != expected.len() {
         return Err(fault(format!("{} probabilities, the model gives {}", expected.len(), together.len())));
     }

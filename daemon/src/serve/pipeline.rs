@@ -3,9 +3,10 @@
 //! Beside each other: while a batch runs, the next images are decoded. What nobody waits for any more, since the client has
 //! gone or the deadline has passed, is dropped at each step.
 
-use super::lanes::{Lanes, PRIORITIES, Waiting, lanes};
+use super::lanes::{Lanes, Next, PRIORITIES, Waiting, lanes};
+use super::load::Loaded;
 use super::ort::Outputs;
-use super::{Loaded, ServeError, image};
+use super::{ServeError, image};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
@@ -40,6 +41,9 @@ pub struct Plan {
     pub max_batch: usize,
     pub max_delay: Duration,
     pub file_limit: u64,
+    /// Called again and again while nothing has been asked for as long as this.
+    pub idle: Duration,
+    pub rest: Box<dyn Fn() + Send>,
 }
 
 struct Decoded {
@@ -76,7 +80,7 @@ pub fn start(plan: Plan) -> Lanes<(Instant, Request)> {
         let (submitted, pass_on) = (submitted.clone(), pass_on.clone());
         spawn(&format!("decode-{number}"), move || decode(&submitted, &pass_on, plan.file_limit));
     }
-    spawn("classify", move || run(&decoded, plan.max_batch, plan.max_delay));
+    spawn("classify", move || run(&decoded, &plan));
     submit
 }
 
@@ -104,15 +108,23 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, ServeError>) -> Result<T, ServeEr
 }
 
 /// Runs what is decoded, batch by batch: the interactive first, and only what found the same session.
-fn run(decoded: &Waiting<Decoded>, max_batch: usize, max_delay: Duration) {
+fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
+    let &Plan { max_batch, max_delay, idle, .. } = plan;
     let mut lanes = [VecDeque::new(), VecDeque::new()];
     loop {
         if lanes.iter().all(VecDeque::is_empty) {
-            let Some((priority, first)) = decoded.next() else { return };
+            let (priority, first) = loop {
+                match decoded.next_within(idle) {
+                    Next::Item(priority, item) => break (priority, item),
+                    Next::Late => (plan.rest)(),
+                    Next::Closed => return,
+                }
+            };
             lanes[priority as usize].push_back(first);
             let end = Instant::now() + max_delay;
             while !max_delay.is_zero() && lanes.iter().map(VecDeque::len).sum::<usize>() < max_batch {
-                let Some((priority, next)) = decoded.next_before(end) else { break };
+                let left = end.saturating_duration_since(Instant::now());
+                let Next::Item(priority, next) = decoded.next_within(left) else { break };
                 lanes[priority as usize].push_back(next);
             }
         }
@@ -149,9 +161,8 @@ fn classify(mut batch: Vec<Decoded>) {
         [only] => std::mem::take(&mut only.pixels),
         all => all.iter().flat_map(|decoded| decoded.pixels.iter().copied()).collect(),
     };
-    let side = loaded.preprocess.crop as usize;
     let mut session = loaded.session.lock().unwrap_or_else(PoisonError::into_inner);
-    let answers = session.run(&pixels, batch.len(), side).map_err(|error| ServeError::Internal(error.to_string()));
+    let answers = session.run(&pixels, batch.len()).map_err(|error| ServeError::Internal(error.to_string()));
     drop(session);
     let inference = began.elapsed();
     let mut answers = answers.map(Vec::into_iter);
@@ -176,6 +187,18 @@ mod tests {
     fn loaded(controller: &Controller, id: u64) -> Arc<Loaded> {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");
         Arc::new(controller.load(&golden, GenerationId(id)).unwrap().loaded)
+    }
+
+    #[test]
+    fn rest_is_called_while_nothing_is_asked() {
+        let (sender, called) = std::sync::mpsc::channel();
+        let rest = Box::new(move || sender.send(()).unwrap_or_default());
+        let idle = Duration::from_millis(1);
+        let plan = Plan { decoders: 1, max_batch: 1, max_delay: Duration::ZERO, file_limit: 1, idle, rest };
+        let submit = start(plan);
+        assert!([called.recv(), called.recv()].iter().all(Result::is_ok));
+        drop(submit);
+        while called.recv().is_ok() {} // until the thread has ended
     }
 
     #[test]

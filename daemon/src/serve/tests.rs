@@ -2,7 +2,10 @@
 
 use super::*;
 use ::image::{ImageFormat, Rgb, RgbImage};
+use coft_core::manifest::{MANIFEST, Manifest};
+use std::fs;
 use std::io::{Cursor, Write};
+use std::path::Path;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve").join(name)
@@ -233,6 +236,33 @@ fn whoever_gives_up_frees_the_place() {
     let bulk = Options { priority: Priority::Bulk, ..Options::default() };
     assert!(runtime.block_on(classifier.classify_in_batch(picture(GREEN), &bulk)).is_ok());
     assert_eq!(free(), [2, 2]);
+}
+
+#[tokio::test]
+async fn a_closed_session_is_opened_by_the_next_request() {
+    let (classifier, controller) = start(Settings::default());
+    let before = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
+    controller.shared.current().unwrap().session.lock().unwrap().close();
+    let after = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
+    assert_eq!((before.labels, before.generation), (after.labels, after.generation));
+}
+
+#[test]
+fn engines_of_generations_that_are_gone_are_removed() {
+    let (_classifier, controller) = Classifier::start(Settings::default());
+    let manifest = fs::read(golden("sharp").join(MANIFEST)).unwrap();
+    let kept: Manifest = serde_json::from_slice(&manifest).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let engines = state.path().join("engines");
+    let controller = controller.keep_engines(engines.clone());
+    controller.keep_engines_of([&kept].into_iter()).unwrap(); // none has been built yet
+    let name = load::engine_name(&kept);
+    for dir in [name.as_str(), "0123456789abcdef-0123456789abcdef"] {
+        fs::create_dir_all(engines.join(dir)).unwrap();
+    }
+    controller.keep_engines_of([&kept].into_iter()).unwrap();
+    let left: Vec<_> = fs::read_dir(&engines).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [name.as_str()]);
 }
 
 #[test]

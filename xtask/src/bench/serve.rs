@@ -14,6 +14,7 @@ mod memory;
 mod peer;
 mod pictures;
 mod report;
+mod swaps;
 mod training;
 
 use super::labelled_set::LabelledSet;
@@ -23,7 +24,7 @@ use crate::setup::{self, Environment};
 use anyhow::{Context, ensure};
 use arm::Arm;
 use bare::BareLoop;
-use bus::BusClient;
+use bus::{BusClient, StreamClient};
 use clap::ValueEnum;
 use coft_harness::daemon::Site;
 use coft_harness::programs::Programs;
@@ -108,7 +109,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         eprintln!("drawing pictures: {} ...", input.name());
         inputs.push((input, pictures::draw(input, scratch.path())?));
     }
-    let (mut cells, mut agreement, mut beside_rounds) = (Cells::default(), Vec::new(), Vec::new());
+    let (mut cells, mut agreement, mut beside_rounds, mut swaps) = (Cells::default(), Vec::new(), Vec::new(), None);
     for &model in &bench.models {
         let (site, generation) = generation::serve(model, &bench)?;
         let mut sides = Sides::start(&bench, &site, &generation, scratch.path())?;
@@ -122,19 +123,25 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             }
         }
         drop(sides);
-        if bench.arms.contains(&Arm::Round) && model == Model::MiniClip64 {
+        if model == Model::MiniClip64 && [Arm::Round, Arm::Swaps].iter().any(|arm| bench.arms.contains(arm)) {
             let pictures = inputs.iter().find(|(input, _)| *input == Input::Vga);
-            let (_, pictures) = pictures.context("the arm round takes the input 640x480")?;
-            beside_rounds = training::measure(&bench, &site, pictures)?;
+            let (_, pictures) = pictures.context("the arms round and swaps take the input 640x480")?;
+            if bench.arms.contains(&Arm::Swaps) {
+                swaps = Some(swaps::measure(&bench, &site, pictures)?);
+            }
+            if bench.arms.contains(&Arm::Round) {
+                beside_rounds = training::measure(&bench, &site, pictures)?;
+            }
         }
     }
     let report = Report {
         threads: bench.threads,
         seconds: args.seconds,
         rounds: bench.rounds,
-        bars: bars::bars(&cells, &beside_rounds),
+        bars: bars::bars(&cells, &beside_rounds, swaps.as_ref()),
         cells: cells.rows(),
         while_a_round_trains: beside_rounds,
+        swaps,
         agreement,
     };
     if args.json {
@@ -252,10 +259,14 @@ impl<'a> Sides<'a> {
             let seen = Seen { images_per_second, latencies, beyond_decoding: Vec::new() };
             cells.add(key(Arm::Bare), seen, taken.anonymous_bytes);
         }
-        if arms.contains(&Arm::Coftd) {
-            let seen = load(connect(clients, || BusClient::connect(self.site.bus_address()))?)?;
+        let bus = self.site.bus_address();
+        for arm in [Arm::Coftd, Arm::CoftdStream].into_iter().filter(|arm| arms.contains(arm)) {
+            let seen = match arm {
+                Arm::Coftd => load(connect(clients, || BusClient::connect(bus))?),
+                _ => load(connect(clients, || StreamClient::connect(bus))?),
+            };
             let pid = self.site.pid().context("coftd has ended")?;
-            cells.add(key(Arm::Coftd), seen, anonymous_bytes(pid)?);
+            cells.add(key(arm), seen?, anonymous_bytes(pid)?);
         }
         for (arm, peer) in self.peers.iter().filter(|_| input != Input::Tiny) {
             peer.go_on()?;

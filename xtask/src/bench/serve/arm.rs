@@ -10,6 +10,8 @@ pub enum Arm {
     Bare,
     /// Over D-Bus, images as descriptors.
     Coftd,
+    /// Through a batch socket a client, one image under way.
+    CoftdStream,
     /// FastAPI, uvicorn, Pillow and onnxruntime.
     FastapiPillow,
     /// The same, JPEGs decoded by libjpeg-turbo alone.
@@ -18,6 +20,8 @@ pub enum Arm {
     Litserve,
     /// coftd with mini_clip64, before and while a round trains.
     Round,
+    /// coftd with mini_clip64, while a hundred generations take over one after the other.
+    Swaps,
 }
 
 impl Arm {
@@ -25,10 +29,12 @@ impl Arm {
         match self {
             Self::Bare => "bare",
             Self::Coftd => "coftd",
+            Self::CoftdStream => "coftd-stream",
             Self::FastapiPillow => "fastapi-pillow",
             Self::FastapiSimplejpeg => "fastapi-simplejpeg",
             Self::Litserve => "litserve",
             Self::Round => "round",
+            Self::Swaps => "swaps",
         }
     }
 
@@ -38,7 +44,7 @@ impl Arm {
             Self::FastapiPillow => Some(&["serve_fastapi.py", "--decoder", "pillow"]),
             Self::FastapiSimplejpeg => Some(&["serve_fastapi.py", "--decoder", "simplejpeg"]),
             Self::Litserve => Some(&["serve_litserve.py"]),
-            Self::Bare | Self::Coftd | Self::Round => None,
+            Self::Bare | Self::Coftd | Self::CoftdStream | Self::Round | Self::Swaps => None,
         }
     }
 

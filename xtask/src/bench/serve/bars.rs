@@ -4,6 +4,7 @@ use super::arm::Arm;
 use super::generation::Model;
 use super::pictures::Input;
 use super::report::{Cells, Figures, Key, RoundRow};
+use super::swaps::Swaps;
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -49,7 +50,7 @@ const MODELS: [Model; 3] = [Model::MiniClip64, Model::VitB32, Model::VitB16];
 const INPUTS: [Input; 4] = [Input::Tiny, Input::Vga, Input::FullHd, Input::TwelveMegapixels];
 
 /// All that were measured.
-pub fn bars(cells: &Cells, rounds: &[RoundRow]) -> Vec<Bar> {
+pub fn bars(cells: &Cells, rounds: &[RoundRow], swaps: Option<&Swaps>) -> Vec<Bar> {
     let rows = cells.rows();
     let find = |model, input, clients, arm| -> Option<Figures> {
         let key = Key { model, input, clients, arm };
@@ -60,10 +61,11 @@ pub fn bars(cells: &Cells, rounds: &[RoundRow]) -> Vec<Bar> {
         let bare = |input, batch| find(model, input, batch, Arm::Bare);
         let coftd = |input, clients| find(model, input, clients, Arm::Coftd);
         for input in INPUTS {
-            let ours = coftd(input, 1).and_then(|coftd| coftd.tensor_to_label_seconds);
-            if let (Some(ours), Some(bare)) = (ours, bare(input, 1)) {
+            for arm in [Arm::Coftd, Arm::CoftdStream] {
+                let ours = find(model, input, 1, arm).and_then(|ours| ours.tensor_to_label_seconds);
+                let (Some(ours), Some(bare)) = (ours, bare(input, 1)) else { continue };
                 let (ours, limit) = (ours * 1e3, bare.p50_seconds * 1e3);
-                let at = format!("{}, {}, clients: 1", model.name(), input.name());
+                let at = format!("{}, {}, {}, clients: 1", arm.name(), model.name(), input.name());
                 let bar =
                     Bar::new("tensor to label − bare loop, p50", at.clone(), ours - limit, AtMost(limit * 0.05 + 0.3));
                 bars.push(Bar { unit: "ms", ..bar });
@@ -72,9 +74,11 @@ pub fn bars(cells: &Cells, rounds: &[RoundRow]) -> Vec<Bar> {
                 bars.push(Bar::new("tensor to label / bare loop, p50", at, ours / limit, bound));
             }
         }
-        if let (Some(coftd), Some(bare)) = (coftd(Input::Tiny, 16), bare(Input::Tiny, 16)) {
-            let at = format!("{}, tiny, clients: 16", model.name());
-            let ratio = coftd.images_per_second / bare.images_per_second;
+        for arm in [Arm::Coftd, Arm::CoftdStream] {
+            let ours = find(model, Input::Tiny, 16, arm);
+            let (Some(ours), Some(bare)) = (ours, bare(Input::Tiny, 16)) else { continue };
+            let at = format!("{}, {}, tiny, clients: 16", arm.name(), model.name());
+            let ratio = ours.images_per_second / bare.images_per_second;
             bars.push(Bar::new("images/s / bare loop's in batches of 16", at, ratio, AtLeast(0.95)));
         }
         for input in INPUTS {
@@ -109,6 +113,16 @@ pub fn bars(cells: &Cells, rounds: &[RoundRow]) -> Vec<Bar> {
         let at = format!("mini_clip64, 640x480, clients: {clients}");
         bars.push(Bar::new("p99 while a round trains / idle", at, *p99_ratio, AtMost(1.5)));
     }
+    if let Some(swaps) = swaps {
+        let at = || "mini_clip64, 640x480, clients: 4".to_owned();
+        bars.push(Bar::new(
+            "failed requests / all, over 100 swaps",
+            at(),
+            swaps.failed as f64 / swaps.requests as f64,
+            AtMost(0.0),
+        ));
+        bars.push(Bar::new("growth of anonymous memory over the last 80 swaps", at(), swaps.growth(), AtMost(0.05)));
+    }
     bars
 }
 
@@ -129,7 +143,7 @@ mod tests {
         add(Arm::Coftd, Input::Vga, 1, 0.0147, 0.004, 60.0);
         add(Arm::Bare, Input::Tiny, 16, 0.16, 0.0, 100.0);
         add(Arm::Coftd, Input::Tiny, 16, 0.16, 0.0, 94.0);
-        let bars = bars(&cells, &[]);
+        let bars = bars(&cells, &[], None);
         let told: Vec<_> = bars.iter().map(|bar| (bar.what, bar.holds)).collect();
         let expected = [
             ("tensor to label − bare loop, p50", true), // 0.7 ms, of 0.8
@@ -138,7 +152,8 @@ mod tests {
             ("anonymous memory / bare loop", true),
         ];
         assert_eq!(told, expected);
-        let line = "| tensor to label − bare loop, p50 | vit-b-32, 640x480, clients: 1 | 0.70 ms | ≤ 0.80 ms | yes |\n";
+        let line =
+            "| tensor to label − bare loop, p50 | coftd, vit-b-32, 640x480, clients: 1 | 0.70 ms | ≤ 0.80 ms | yes |\n";
         assert_eq!(bars[0].line(), line);
     }
 }

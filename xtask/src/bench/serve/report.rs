@@ -4,6 +4,7 @@ use super::arm::Arm;
 use super::generation::Model;
 use super::load::Seen;
 use super::pictures::Input;
+use super::swaps::Swaps;
 use serde::Serialize;
 
 /// Of a cell's rounds together.
@@ -145,6 +146,7 @@ pub struct Report {
     pub rounds: u32,
     pub cells: Vec<Row>,
     pub while_a_round_trains: Vec<RoundRow>,
+    pub swaps: Option<Swaps>,
     pub agreement: Vec<Agreement>,
     pub bars: Vec<super::bars::Bar>,
 }
@@ -186,6 +188,24 @@ impl Report {
                 training.images_per_second,
                 idle.p99_seconds * 1e3,
                 training.p99_seconds * 1e3,
+            );
+        }
+        if let Some(Swaps {
+            swaps,
+            clients,
+            requests,
+            failed,
+            anonymous_bytes_before,
+            anonymous_bytes_after,
+            bytes_per_swap,
+        }) = &self.swaps
+        {
+            text += &format!(
+                "\n{swaps} swaps under {clients} clients: {requests} requests, {failed} failed; anonymous memory {:.1} MB after the \
+                 warm-up, {:.1} MB after the last, {:+.1} kB a swap.\n",
+                *anonymous_bytes_before as f64 / 1e6,
+                *anonymous_bytes_after as f64 / 1e6,
+                bytes_per_swap / 1e3,
             );
         }
         text += "\n| what is aimed at | where | measured | bar | holds |\n|---|---|---|---|---|\n";

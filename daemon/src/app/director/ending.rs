@@ -1,0 +1,122 @@
+//! How a round ends: its candidate is judged, the verdict carried out, and the end written down.
+
+use super::{Director, ZERO_SHOT_RETRY, blocking};
+use crate::app::unix_time;
+use crate::app::verdict::{Judgement, Trouble};
+use crate::control::RoundState;
+use crate::telemetry::events;
+use coft_core::event::FailureKind;
+use coft_core::lifecycle::Trigger;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+/// Images of this service that an imported generation is judged by, at most. 256 [choice].
+const IMPORT_SAMPLE: usize = 256;
+
+impl Director {
+    /// Has the candidate judged on a thread of its own; the verdict comes back to the loop.
+    pub(super) fn judge(&self) {
+        let Some(job) = &self.job else { return };
+        let (court, verdicts) = (self.court.clone(), self.verdicts.sender.clone());
+        let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
+        let foreign = (job.trigger == Trigger::Import).then(|| (job.status.round, self.workshop.clone()));
+        tokio::spawn(async move {
+            let verdict = match foreign {
+                None => blocking(move || court.judge(&candidate, &stop)).await,
+                Some((round, workshop)) => match workshop.sample(IMPORT_SAMPLE).await {
+                    Ok(images) => {
+                        blocking(move || court.judge_import(&candidate, round, &workshop.base, &images, &stop)).await
+                    }
+                    Err(error) => Err(Trouble {
+                        kind: FailureKind::Internal,
+                        message: error.to_string(),
+                        hint: "the active generation keeps serving; import it again".into(),
+                    }),
+                },
+            };
+            // A service that has gone needs no verdict.
+            let _ = verdicts.send(verdict).await;
+        });
+    }
+
+    /// Carries out the verdict, or writes down why there is none.
+    pub(super) async fn conclude(&mut self) {
+        let verdict = self.job.as_mut().and_then(|job| job.verdict.take());
+        let verdict = verdict.unwrap_or_else(|| Err(Trouble::unexplained()));
+        let state = match verdict {
+            Ok(Judgement::Promote(promotion)) => {
+                let court = self.court.clone();
+                match blocking(move || court.promote(*promotion)).await {
+                    Ok(generation) => RoundState::Promoted(generation),
+                    Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
+                }
+            }
+            Ok(Judgement::Keep(reason)) => RoundState::Kept(reason),
+            Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
+        };
+        self.close(state).await;
+    }
+
+    pub(super) async fn drop_candidate(&mut self) {
+        let verdict = self.job.as_mut().and_then(|job| job.verdict.take());
+        if let Some(Ok(Judgement::Promote(promotion))) = verdict {
+            let court = self.court.clone();
+            if let Err(error) = blocking(move || court.drop_candidate(*promotion)).await {
+                warn!(problem = error.message, "a candidate that is not wanted cannot be removed");
+            }
+        }
+    }
+
+    /// Writes the end of the round down and clears up after it.
+    pub(super) async fn close(&mut self, state: RoundState) {
+        let Some(job) = self.job.take() else { return };
+        let mut status = job.status;
+        let round = status.round.0;
+        match &state {
+            RoundState::Promoted(generation) => info!(
+                message_id = events::PROMOTED,
+                coft.round = round,
+                coft.generation = generation.0,
+                "generation promoted"
+            ),
+            RoundState::Kept(reason) => {
+                info!(message_id = events::KEPT, coft.round = round, reason, "candidate not taken");
+            }
+            RoundState::Failed { message, hint, .. } => {
+                error!(message_id = events::ROUND_FAILED, coft.round = round, problem = message, hint, "round failed");
+            }
+            RoundState::Cancelled => {
+                info!(message_id = events::ROUND_CANCELLED, coft.round = round, "round cancelled");
+            }
+            RoundState::Running | RoundState::Interrupted => {
+                info!(message_id = events::ROUND_INTERRUPTED, coft.round = round, "round interrupted");
+            }
+        }
+
+        let goes_on = match &state {
+            RoundState::Interrupted => true,
+            // Killed, or short of memory: the same work may well succeed the next time.
+            RoundState::Failed { kind, .. } => matches!(kind, FailureKind::Internal | FailureKind::OutOfMemory),
+            _ => false,
+        };
+        let adapts = job.trigger != Trigger::Import; // what was interrupted before it is still to be continued
+        if adapts
+            && !goes_on
+            && let Err(error) = self.workshop.forget_unfinished()
+        {
+            warn!(problem = %error, "the journal of a round cannot be removed");
+        }
+        (status.state, status.ended) = (state, Some(unix_time()));
+        // Clearing up first: on a full disk it makes room for the last line of the record.
+        let court = self.court.clone();
+        if let Err(error) = blocking(move || court.clear_up()).await {
+            warn!(problem = error.message, "a round's leftovers cannot be removed");
+        }
+        if let Err(error) = self.workshop.catalog.save_round(&status).await {
+            error!(coft.round = round, problem = %error, "the end of the round cannot be written down");
+        }
+        self.board.round(status);
+        self.show_generations();
+        self.zero_shot_at = (!self.court.is_current(&self.workshop.base)).then(|| Instant::now() + ZERO_SHOT_RETRY);
+    }
+}

@@ -1,0 +1,102 @@
+//! Imports, judged through ONNX Runtime on the tiny generations of `tests/goldens/serve`.
+
+use super::*;
+use crate::serve::{Classifier, Settings};
+use coft_core::manifest::MANIFEST;
+use image::{Rgb, RgbImage};
+use std::cell::Cell;
+use std::fs;
+use tempfile::TempDir;
+
+const ROUND: RoundId = RoundId(7);
+
+/// A copy of a golden generation, as a round leaves one.
+fn candidate(root: &Path, name: &str) -> PathBuf {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve").join(name);
+    let dir = root.join("candidate");
+    fs::create_dir_all(&dir).unwrap();
+    for entry in fs::read_dir(golden).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+    dir
+}
+
+/// A service whose generation 1, the soft one, serves.
+fn service(root: &Path) -> (Court, Base) {
+    let mut store = Store::open(root).unwrap();
+    let staged = store.stage(&candidate(root, "soft")).unwrap();
+    let dir = store.activate(staged, 0.0, None).unwrap().dir;
+    let court = Court::new(store, Classifier::start(Settings::default()).1);
+    court.serve_active().unwrap();
+    let manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
+    let base = Base {
+        dir,
+        digest: manifest.base_model,
+        preprocess: Preprocess::from_json(&manifest.preprocessing).unwrap(),
+        image_size: None,
+        classes: manifest.classes,
+        class_lines: Vec::new(),
+        template: String::new(),
+        templates: Vec::new(),
+        student: None,
+    };
+    (court, base)
+}
+
+/// As many green pictures, of which the sharp generation makes less even answers than the soft one.
+fn pictures(root: &Path, count: usize) -> Vec<PathBuf> {
+    let picture = |i| {
+        let path = root.join(format!("{i}.png"));
+        RgbImage::from_pixel(8, 8, Rgb([40, 200, 40])).save(&path).unwrap();
+        path
+    };
+    (0..count).map(picture).collect()
+}
+
+fn import(root: &Path, (court, base): &(Court, Base), images: &[PathBuf]) -> Judgement {
+    court.judge_import(&candidate(root, "sharp"), ROUND, base, images, &CancellationToken::new()).unwrap()
+}
+
+#[test]
+fn a_damaged_picture_of_the_pool_does_not_fail_an_import() {
+    let root = TempDir::new().unwrap();
+    let service = service(root.path());
+    let images = pictures(root.path(), promotion::IMPORT_IMAGES + 1);
+    fs::write(&images[3], "not an image").unwrap();
+    match import(root.path(), &service, &images) {
+        Judgement::Keep(reason) => assert!(reason.contains("less evenly"), "{reason}"),
+        Judgement::Promote(_) => panic!("judged by the others all the same"),
+    }
+    for image in &images {
+        fs::write(image, "not an image").unwrap();
+    }
+    assert!(matches!(import(root.path(), &service, &images), Judgement::Promote(_)), "as without images");
+}
+
+#[test]
+fn a_stopped_judgement_leaves_nothing_staged() {
+    let root = TempDir::new().unwrap();
+    let (court, base) = service(root.path());
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let trouble = court.judge_import(&candidate(root.path(), "sharp"), ROUND, &base, &[], &stop).unwrap_err();
+    assert_eq!(trouble.kind, FailureKind::Cancelled);
+    assert_eq!(court.judge(&candidate(root.path(), "sharp"), &stop).unwrap_err().kind, FailureKind::Cancelled);
+    assert_eq!(fs::read_dir(root.path().join("generations")).unwrap().count(), 1, "the active one alone");
+}
+
+#[test]
+fn a_stop_is_looked_at_before_every_image() {
+    let images = vec![PathBuf::from("picture"); 256];
+    let (stop, asked) = (CancellationToken::new(), Cell::new(0));
+    let answer = |images: &[PathBuf]| {
+        asked.set(asked.get() + images.len());
+        if asked.get() == 3 {
+            stop.cancel();
+        }
+        Ok(vec![1.0])
+    };
+    let trouble = side_by_side(&images, &stop, answer, |_| Ok(vec![1.0])).unwrap_err();
+    assert_eq!((trouble.kind, asked.get()), (FailureKind::Cancelled, 3));
+}
