@@ -47,10 +47,13 @@ fn main() -> ExitCode {
     // Nothing about the user's images leaves the device: ONNX Runtime reports home from 1.29 on unless it finds this.
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-    // Large pictures and weights go back to the system when they are done with. By itself glibc raises the size from which on that
-    // is so, and the rest stays scattered over its arenas.
-    // SAFETY: it takes plain numbers.
-    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
+    // Large pictures and weights go back to the system when they are done with: by itself glibc raises the size from which on that
+    // is so, and they stay scattered over its arenas. What a small picture takes stays with the thread that decodes.
+    // SAFETY: they take plain numbers.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 8 << 20);
+    }
     let Arguments { config, state_dir, bus } = Arguments::parse();
     if let Err(error) = telemetry::start() {
         eprintln!("coftd: {}: {error}", telemetry::FILTER_VARIABLE);

@@ -107,10 +107,15 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, ServeError>) -> Result<T, ServeEr
         .unwrap_or_else(|_| Err(ServeError::Internal("the decoder failed over the image".into())))
 }
 
+/// Part of the time of a batch that the next one waits for those whom it has answered: clients ask again at once, and a batch
+/// that begins with the first of them leaves the others to one more. [choice]
+const REFILL: u32 = 50;
+
 /// Runs what is decoded, batch by batch: the interactive first, and only what found the same session.
 fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
     let &Plan { max_batch, max_delay, idle, .. } = plan;
     let mut lanes = [VecDeque::new(), VecDeque::new()];
+    let (mut images, mut refilled) = (0, Instant::now());
     loop {
         if lanes.iter().all(VecDeque::is_empty) {
             let (priority, first) = loop {
@@ -121,20 +126,28 @@ fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
                 }
             };
             lanes[priority as usize].push_back(first);
-            let end = Instant::now() + max_delay;
-            while !max_delay.is_zero() && lanes.iter().map(VecDeque::len).sum::<usize>() < max_batch {
-                let left = end.saturating_duration_since(Instant::now());
-                let Next::Item(priority, next) = decoded.next_within(left) else { break };
-                lanes[priority as usize].push_back(next);
-            }
+            gather(&mut lanes, decoded, max_batch, Instant::now() + max_delay);
         }
+        gather(&mut lanes, decoded, images, refilled);
         for (priority, next) in decoded.ready() {
             lanes[priority as usize].push_back(next);
         }
         let batch = take(&mut lanes, max_batch);
         if !batch.is_empty() {
+            let began = Instant::now();
+            images = batch.len();
             classify(batch);
+            refilled = Instant::now() + began.elapsed() / REFILL;
         }
+    }
+}
+
+/// Waits until there are so many, or the time is over.
+fn gather<T>(lanes: &mut [VecDeque<T>; 2], waiting: &Waiting<T>, images: usize, end: Instant) {
+    while lanes.iter().map(VecDeque::len).sum::<usize>() < images {
+        let left = end.saturating_duration_since(Instant::now());
+        let Next::Item(priority, next) = waiting.next_within(left) else { break };
+        lanes[priority as usize].push_back(next);
     }
 }
 
@@ -178,7 +191,7 @@ fn classify(mut batch: Vec<Decoded>) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Controller, Settings};
+    use super::super::{Controller, Priority, Settings};
     use super::*;
     use coft_core::ids::GenerationId;
     use std::path::Path;
@@ -187,6 +200,21 @@ mod tests {
     fn loaded(controller: &Controller, id: u64) -> Arc<Loaded> {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");
         Arc::new(controller.load(&golden, GenerationId(id)).unwrap().loaded)
+    }
+
+    #[test]
+    fn gathering_ends_with_the_last_or_with_the_time() {
+        let (sender, waiting) = lanes();
+        for number in 0..3 {
+            sender.send(Priority::Bulk, number);
+        }
+        let mut gathered = [VecDeque::from([9]), VecDeque::new()];
+        let far = Instant::now() + Duration::from_secs(3600);
+        gather(&mut gathered, &waiting, 3, far);
+        assert_eq!(gathered, [VecDeque::from([9]), VecDeque::from([0, 1])]);
+        gather(&mut gathered, &waiting, 16, Instant::now());
+        assert_eq!(gathered[1], [0, 1, 2]);
+        gather(&mut gathered, &waiting, 4, far);
     }
 
     #[test]
