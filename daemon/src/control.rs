@@ -70,7 +70,7 @@ pub struct Snapshot {
     pub provider: String,
     /// Why a provider that comes before it in the configuration does not run the model; empty where none failed.
     pub provider_problem: String,
-    /// Every round known to the catalogue, oldest first, also those of earlier runs of the daemon.
+    /// The latest rounds, oldest first, also those of earlier runs of the daemon.
     pub rounds: Vec<RoundStatus>,
     pub generations: Vec<GenerationStatus>,
 }

@@ -17,11 +17,11 @@ pub use ort::Provider;
 
 use coft_core::ids::GenerationId;
 use lanes::{Lanes, PRIORITIES};
-use load::Loaded;
+use load::{Loaded, Opener};
 use pipeline::{Answer, Plan, Request};
 use serde::Deserialize;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -35,19 +35,19 @@ pub struct Settings {
     pub library: Option<PathBuf>,
     /// What the sessions run on: the first that opens the model and answers the probe.
     pub providers: Vec<Provider>,
-    /// Images of each priority that may wait or be under way; one more is refused as busy. ≥ 1. 64 [choice].
+    /// Images of each priority that may wait or be under way; one more is refused as busy. ≥ 16, what a call may bring. 64 [choice].
     pub queue: usize,
-    /// Most images of one run of the session; ≥ 1. 16 [choice].
+    /// Most images of one run of the session; fewer where it answers no more a second for them. ≥ 1. 16 [choice].
     pub max_batch: usize,
     /// How long the first image of a batch waits for others where nothing else runs. 0 [choice]: a batch fills by itself
-    /// while the one before it runs.
+    /// while the one before it runs, and for a moment after.
     #[serde(with = "humantime_serde")]
     pub max_delay: Duration,
     /// CPU threads of the session; 0 lets ONNX Runtime choose. 0 [choice].
     pub threads: usize,
     /// Images decoded at once; 0 for one a core. 0 [choice].
     pub decoders: usize,
-    /// How long nothing is asked of a GPU's session before it is closed; the next request opens it again. 10 min [choice].
+    /// How long nothing is asked of a GPU's session before it is closed; the next request opens it again. ≥ 1 s. 10 min [choice].
     #[serde(with = "humantime_serde")]
     pub gpu_idle: Duration,
     /// Largest file that is read. 64 MiB [choice].
@@ -156,9 +156,7 @@ pub struct Classifier(Arc<Shared>);
 #[derive(Debug)]
 pub struct Controller {
     shared: Arc<Shared>,
-    settings: Settings,
-    /// Where TensorRT keeps what it has built.
-    engines: Option<PathBuf>,
+    opener: Arc<Opener>,
 }
 
 /// What the session that serves runs on.
@@ -204,7 +202,7 @@ impl Classifier {
                 }),
             }
         });
-        (Classifier(Arc::clone(&shared)), Controller { shared, settings, engines: None })
+        (Classifier(Arc::clone(&shared)), Controller { shared, opener: Arc::new(Opener { settings, engines: None }) })
     }
 
     /// Classifies the image in a regular file or memfd; busy at once where the queue is full. The descriptor's offset is
@@ -273,7 +271,8 @@ struct Submitted {
 impl Submitted {
     async fn classified(self, options: &Options) -> Result<Classification, ServeError> {
         let Self { loaded, answer } = self;
-        let Answer { outputs, queue, decode, inference } = answer.await.map_err(|_| ServeError::Stopped)??;
+        let Answer { outputs, provider, queue, decode, inference } =
+            answer.await.map_err(|_| ServeError::Stopped)??;
         let probabilities = outputs.probabilities.iter().map(|&p| f64::from(p));
         let mut labels: Vec<(&String, f64)> =
             loaded.classes.iter().zip(probabilities).filter(|(_, p)| *p >= options.threshold).collect();
@@ -287,7 +286,7 @@ impl Submitted {
             queue,
             decode,
             inference,
-            provider: loaded.provider,
+            provider,
         })
     }
 }
@@ -295,25 +294,31 @@ impl Submitted {
 impl Controller {
     /// Has TensorRT keep its engines in a directory, so that each is built once.
     pub fn keep_engines(self, dir: PathBuf) -> Self {
-        Self { engines: Some(dir), ..self }
+        let settings = self.opener.settings.clone();
+        Self { opener: Arc::new(Opener { settings, engines: Some(dir) }), ..self }
     }
 
     /// Lets a loaded session take over; requests under way end on the old one.
     pub fn swap(&self, ready: Ready) {
-        let mut current = self.shared.current.write().unwrap_or_else(PoisonError::into_inner);
-        *current = Some(Arc::new(ready.loaded));
+        let loaded = Arc::new(ready.loaded);
+        let replaced = self.shared.current.write().unwrap_or_else(PoisonError::into_inner).replace(loaded);
+        // Closing it takes a while, in which requests come in.
+        drop(replaced);
     }
 
-    /// What the generation that serves answers, as [`Ready::answers`]; empty where none serves.
-    pub fn answers(&self, images: &[PathBuf]) -> Result<Vec<f32>, LoadError> {
-        self.shared.current().map_or(Ok(Vec::new()), |loaded| loaded.answers(images))
+    /// What the generation that serves answers, as [`Ready::answer`]; empty where none serves.
+    pub fn answer(&self, image: &Path) -> Result<Vec<f32>, LoadError> {
+        self.shared.current().map_or(Ok(Vec::new()), |loaded| loaded.answer(image))
+    }
+
+    /// As after a long time without a request.
+    #[cfg(test)]
+    pub fn close_session(&self) {
+        self.shared.current().expect("a generation serves").close();
     }
 
     pub fn running(&self) -> Running {
-        self.shared.current().map_or_else(Running::default, |loaded| Running {
-            provider: loaded.provider.name().to_owned(),
-            problem: loaded.problem.clone(),
-        })
+        self.shared.current().map_or_else(Running::default, |loaded| loaded.running())
     }
 }
 
@@ -324,8 +329,8 @@ impl Shared {
 
     /// Nothing has been asked for a while: a GPU has other uses for its memory.
     fn rest(&self) {
-        if let Some(loaded) = self.current().filter(|loaded| loaded.provider != Provider::Cpu) {
-            loaded.session.lock().unwrap_or_else(PoisonError::into_inner).close();
+        if let Some(loaded) = self.current().filter(|loaded| loaded.is_on_gpu()) {
+            loaded.close();
         }
     }
 }

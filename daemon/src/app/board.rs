@@ -15,7 +15,7 @@ use tokio::sync::watch;
 /// How often progress is published at most.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Rounds that are shown, the latest; the catalogue keeps them all. 100 [choice].
+/// Rounds that are shown, the latest, and that the schedule knows; the catalogue keeps them all. 100 [choice].
 const ROUNDS: usize = 100;
 
 pub struct Board {
@@ -100,13 +100,9 @@ impl Board {
         }
     }
 
-    /// What the schedule decides from. Rounds before the last zero-shot round adapted another model or other classes.
+    /// What the schedule decides from.
     pub fn facts(&self) -> Facts {
-        let zero_shot = |round: &&RoundStatus| round.trigger == Trigger::ZeroShot.as_str();
-        let import = |round: &&RoundStatus| round.trigger == Trigger::Import.as_str();
-        let adapting =
-            || self.snapshot.rounds.iter().rev().take_while(|round| !zero_shot(round)).filter(|r| !import(r));
-        let completed = |round: &&RoundStatus| matches!(round.state, RoundState::Promoted(_) | RoundState::Kept(_));
+        let adapting = || adapting(&self.snapshot.rounds);
         let ended = adapting().find_map(|round| round.ended);
         Facts {
             images: self.snapshot.images,
@@ -140,8 +136,26 @@ impl Board {
     }
 }
 
+/// Leaves out the oldest, but not the last that was completed: the schedule counts images from there.
 fn keep_the_latest(rounds: &mut Vec<RoundStatus>) {
-    rounds.drain(..rounds.len().saturating_sub(ROUNDS));
+    let mut surplus = rounds.len().saturating_sub(ROUNDS);
+    let completed = adapting(rounds).find(completed).map(|round| round.round);
+    rounds.retain(|round| {
+        let goes = surplus > 0 && Some(round.round) != completed;
+        surplus -= usize::from(goes);
+        !goes
+    });
+}
+
+/// The rounds that adapted the present model to the present classes, the latest first: not those before the last zero-shot round.
+fn adapting(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
+    let is = |round: &RoundStatus, trigger: Trigger| round.trigger == trigger.as_str();
+    let here = rounds.iter().rev().take_while(move |round| !is(round, Trigger::ZeroShot));
+    here.filter(move |round| !is(round, Trigger::Import))
+}
+
+fn completed(round: &&RoundStatus) -> bool {
+    matches!(round.state, RoundState::Promoted(_) | RoundState::Kept(_))
 }
 
 #[cfg(test)]
@@ -211,6 +225,14 @@ mod tests {
         board.round(ended(151));
         let shown: Vec<u64> = board.snapshot().rounds.iter().map(|round| round.round.0).collect();
         assert_eq!(shown, (52..=151).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_schedule_remembers_the_last_completed_round() {
+        let promoted = |number| RoundState::Promoted(GenerationId(number));
+        let import = |number| round(number, Trigger::Import, 0, Some(90), promoted(number));
+        let completed = round(1, Trigger::Schedule, 300, Some(10), promoted(1));
+        facts([completed].into_iter().chain((2..=150).map(import)).collect(), 300, Some(10));
     }
 
     #[test]

@@ -125,9 +125,10 @@ impl Workshop {
     pub fn start(&self, assignment: Assignment, stop: CancellationToken, news: mpsc::Sender<News>) {
         let workshop = self.clone();
         tokio::spawn(async move {
-            let outcome = match workshop.launch(assignment, &news).await {
-                Ok(running) => follow(running, &stop, &news).await,
-                Err(outcome) => outcome,
+            let outcome = match stop.run_until_cancelled(workshop.launch(assignment, &news)).await {
+                Some(Ok(running)) => follow(running, &stop, &news).await,
+                Some(Err(outcome)) => outcome,
+                None => Outcome::Cancelled,
             };
             // A service that has gone needs no news.
             let _ = news.send(News::Ended(outcome)).await;

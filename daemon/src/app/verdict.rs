@@ -110,7 +110,7 @@ impl Court {
             // One of other classes or another model is no measure.
             let images = if self.is_current(base) { images } else { &[] };
             let [active, found] =
-                side_by_side(images, stop, |images| self.controller.answers(images), |images| ready.answers(images))?;
+                side_by_side(images, stop, |image| self.controller.answer(image), |image| ready.answer(image))?;
             let images = active.len() / base.classes.len().max(1);
             info!(coft.round = round.0, parity_max_abs_diff = parity, images, "import replayed");
             Ok((
@@ -150,15 +150,11 @@ impl Court {
     pub fn promote(&self, promotion: Promotion) -> Result<GenerationId, Trouble> {
         let Promotion { staged, ready, imported_by } = promotion;
         let generation = self.store().activate(staged, ready.parity.max_abs_diff, imported_by)?;
-        self.controller.swap(ready);
+        self.controller.swap(ready.moved_to(&generation.dir));
         match self.store().prune(KEPT) {
             Ok(expired) if expired.is_empty() => {}
             Ok(expired) => info!(generations = expired.len(), "old generations removed"),
             Err(error) => warn!(problem = %error, "old generations cannot be removed"),
-        }
-        let kept = self.controller.keep_engines_of(self.store().generations().map(|kept| &kept.manifest));
-        if let Err(error) = kept {
-            warn!(problem = %error, "engines of old generations cannot be removed");
         }
         Ok(generation.id)
     }
@@ -168,9 +164,13 @@ impl Court {
         Ok(self.store().discard(promotion.staged)?)
     }
 
-    /// Removes what a round left behind.
+    /// Removes what a round left behind; nothing is being judged.
     pub fn clear_up(&self) -> Result<(), Trouble> {
-        Ok(self.store().clean_scratch()?)
+        let store = self.store();
+        if let Err(error) = self.controller.keep_engines_of(store.generations().map(|kept| &kept.manifest)) {
+            warn!(problem = %error, "engines of models that are gone cannot be removed");
+        }
+        Ok(store.clean_scratch()?)
     }
 
     /// Every generation, oldest first, and what the one that serves runs on.
@@ -201,12 +201,12 @@ impl Court {
 fn side_by_side(
     images: &[PathBuf],
     stop: &CancellationToken,
-    serving: impl Fn(&[PathBuf]) -> Result<Vec<f32>, LoadError>,
-    candidate: impl Fn(&[PathBuf]) -> Result<Vec<f32>, LoadError>,
+    serving: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
+    candidate: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
 ) -> Result<[Vec<f32>; 2], Trouble> {
     let (mut active, mut found, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
     // One at a time: who stops it waits for no more, and it is known which one is damaged.
-    for image in images.chunks(1) {
+    for image in images {
         going_on(stop)?;
         match serving(image).and_then(|serving| Ok((serving, candidate(image)?))) {
             Ok((serving, _)) if serving.is_empty() => break,
@@ -214,7 +214,7 @@ fn side_by_side(
                 active.extend(serving);
                 found.extend(candidate);
             }
-            Err(LoadError::Read { path, cause }) if path == image[0] => damaged.push((path, cause)),
+            Err(LoadError::Read { path, cause }) if path == *image => damaged.push((path, cause)),
             Err(error) => return Err(error.into()),
         }
     }

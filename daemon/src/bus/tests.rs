@@ -221,6 +221,16 @@ async fn generations_come_and_go() {
 }
 
 #[tokio::test]
+async fn a_round_that_is_not_shown_any_more_leaves_the_bus() {
+    let stage = Stage::set(grown()).await;
+    let mut signals = stage.signals().await;
+    stage.publish(|snapshot| snapshot.rounds.clear());
+    assert_eq!(signals.next().await.header().member().unwrap().as_str(), "InterfacesRemoved");
+    let objects = stage.objects().await;
+    assert!(objects.iter().all(|path| !path.contains("/jobs/")), "{objects:?}");
+}
+
+#[tokio::test]
 async fn properties_can_be_asked_for_together() {
     let stage = Stage::set(grown()).await;
     let properties = PropertiesProxy::builder(&stage.client).destination(BUS_NAME).path(source_path(0));

@@ -129,6 +129,18 @@ async fn a_trainer_that_is_not_there_is_named() {
     assert!(error.to_string().contains("nowhere"), "{error}");
 }
 
+#[tokio::test]
+async fn the_least_of_priorities_is_the_idle_class() {
+    for (niceness, class) in [(5, "0"), (19, "5")] {
+        let dir = TempDir::new().unwrap();
+        // Field 41 of proc_pid_stat(5) is the policy; 5 is SCHED_IDLE. The name in field 2 has no blank.
+        let script = format!("{HELLO}\nset -- $(cat /proc/$$/stat)\nshift 40\nexit $((10 + $1))");
+        let mut running = spawn(Launch { niceness, ..launch(&dir, &script, Duration::from_secs(60)) }).unwrap();
+        let message = message(ended(&mut running).await.1);
+        assert!(message.contains(&format!("exit status: 1{class}")), "{niceness}: {message}");
+    }
+}
+
 /// zbus leaves the descriptors that it receives open across exec.
 #[tokio::test]
 async fn a_trainer_inherits_no_descriptor_of_a_call() {

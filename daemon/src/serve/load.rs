@@ -1,8 +1,8 @@
 //! From a generation's directory to a session that is proven, on the first provider that takes it.
 
-use super::ort::{self, Opening, Outputs, Provider, SessionError};
+use super::ort::{self, Opening, Outputs, Provider};
 use super::parity::{self, Parity};
-use super::{Controller, LoadError, Settings};
+use super::{Controller, LoadError, Running, Settings};
 use coft_core::decision::NoneOfThese;
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, WEIGHTS};
@@ -11,7 +11,8 @@ use coft_vision::Preprocess;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 /// A session that is loaded, warm and proven, but does not serve yet.
@@ -21,6 +22,7 @@ pub struct Ready {
     pub parity: Parity,
 }
 
+/// A generation and its session.
 #[derive(Debug)]
 pub struct Loaded {
     pub generation: GenerationId,
@@ -28,41 +30,135 @@ pub struct Loaded {
     /// None where it is not asked for, or the generation has none.
     pub none_of_these: Option<NoneOfThese>,
     pub preprocess: Preprocess,
-    pub provider: Provider,
-    pub problem: String,
-    pub session: Mutex<Doze>,
-    max_batch: usize,
+    /// What the session runs on, or ran on before it was closed.
+    runs_on: Mutex<RunsOn>,
+    session: Mutex<Dozing>,
 }
 
-/// A session that can be closed and is opened again by the next run.
+#[derive(Clone, Debug)]
+struct RunsOn {
+    provider: Provider,
+    problem: String,
+    /// Images of a run beyond which it answers no more of them a second.
+    batch: usize,
+}
+
+/// Opens sessions.
 #[derive(Debug)]
-pub struct Doze {
-    opening: Opening,
-    session: Option<ort::Session>,
+pub struct Opener {
+    pub settings: Settings,
+    /// Where TensorRT keeps what it has built.
+    pub engines: Option<PathBuf>,
 }
 
-impl Doze {
-    /// As [`ort::Session::run`].
-    pub fn run(&mut self, pixels: &[f32], images: usize) -> Result<Vec<Outputs>, SessionError> {
-        let session = match &mut self.session {
-            Some(session) => session,
-            closed => {
-                info!(provider = self.opening.provider.name(), "the session is opened again");
-                closed.insert(self.opening.open()?)
-            }
-        };
-        session.run(pixels, images)
+/// A session that may be closed while nothing is asked, and is opened and proven again by the next run.
+#[derive(Debug)]
+struct Dozing {
+    opener: Arc<Opener>,
+    /// The generation's directory.
+    dir: PathBuf,
+    session: Option<ort::Session>,
+    /// When opening it failed, and why.
+    failed: Option<(Instant, String)>,
+}
+
+/// Between two attempts to open a session again; requests fail at once meanwhile. 10 s [choice].
+const PAUSE: Duration = Duration::from_secs(10);
+
+struct Opened {
+    session: ort::Session,
+    runs_on: RunsOn,
+    parity: Parity,
+}
+
+impl Loaded {
+    /// Answers for normalised pixels, one an image, and what they were computed on.
+    pub fn run(&self, pixels: &[f32], images: usize) -> Result<(Vec<Outputs>, Provider), LoadError> {
+        let mut dozing = self.dozing();
+        if dozing.session.is_none() {
+            let opened = dozing.open()?;
+            *self.runs_on() = opened.runs_on;
+            dozing.session = Some(opened.session);
+        }
+        let session = dozing.session.as_mut().expect("it has been opened");
+        Ok((session.run(pixels, images)?, self.runs_on().provider))
     }
 
-    /// Gives back what it holds of the provider's memory.
-    pub fn close(&mut self) {
-        if self.session.take().is_some() {
-            info!(provider = self.opening.provider.name(), "the session is closed until it is asked again");
+    /// Probabilities for the image in a file.
+    pub fn answer(&self, image: &Path) -> Result<Vec<f32>, LoadError> {
+        let reading = |cause: String| LoadError::Read { path: image.to_owned(), cause };
+        let bytes = fs::read(image).map_err(|error| reading(error.to_string()))?;
+        let decoded = coft_vision::decode(&bytes).map_err(|error| reading(error.to_string()))?;
+        let mut pixels = vec![0f32; self.preprocess.tensor_len()];
+        self.preprocess.tensor(&self.preprocess.canonical(&decoded), &mut pixels);
+        let (outputs, _) = self.run(&pixels, 1)?;
+        Ok(outputs.into_iter().flat_map(|outputs| outputs.probabilities).collect())
+    }
+
+    /// Gives back what the session holds of the provider's memory.
+    pub fn close(&self) {
+        if self.dozing().session.take().is_some() {
+            info!(provider = self.runs_on().provider.name(), "the session is closed until it is asked again");
         }
     }
+
+    pub fn running(&self) -> Running {
+        let RunsOn { provider, problem, .. } = self.runs_on().clone();
+        Running { provider: provider.name().to_owned(), problem }
+    }
+
+    /// Most images that are worth a run.
+    pub fn batch(&self) -> usize {
+        self.runs_on().batch
+    }
+
+    pub fn is_on_gpu(&self) -> bool {
+        self.runs_on().provider != Provider::Cpu
+    }
+
+    fn dozing(&self) -> MutexGuard<'_, Dozing> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn runs_on(&self) -> MutexGuard<'_, RunsOn> {
+        self.runs_on.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whatever was measured.
+    #[cfg(test)]
+    pub fn set_batch(&self, images: usize) {
+        self.runs_on().batch = images;
+    }
+
+    /// Holds up every run.
+    #[cfg(test)]
+    pub fn held_up(&self) -> impl Drop {
+        self.dozing()
+    }
 }
 
-impl Drop for Doze {
+impl Dozing {
+    fn open(&mut self) -> Result<Opened, LoadError> {
+        if let Some((_, cause)) = self.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE) {
+            return Err(LoadError::Read { path: self.dir.clone(), cause: cause.clone() });
+        }
+        let opened = self.opener.open(&self.dir).and_then(|(manifest, _, opened)| {
+            let found = opened.parity.max_abs_diff;
+            match promotion::agrees(manifest.precision, found) {
+                true => Ok(opened),
+                false => Err(LoadError::NoProvider(format!("the probabilities differ from torch's by {found:.1e}"))),
+            }
+        });
+        self.failed = opened.as_ref().err().map(|error| (Instant::now(), error.to_string()));
+        match &opened {
+            Ok(opened) => info!(provider = opened.runs_on.provider.name(), "the session is open again"),
+            Err(error) => warn!(%error, "the session cannot be opened again"),
+        }
+        opened
+    }
+}
+
+impl Drop for Dozing {
     fn drop(&mut self) {
         self.session = None;
         // What it was is scattered over the allocator's arenas, which keep it otherwise: 10 MB of a model of 14 MB.
@@ -71,32 +167,16 @@ impl Drop for Doze {
     }
 }
 
-impl Loaded {
-    /// Probabilities for the images in files, N × C row-major.
-    pub fn answers(&self, images: &[PathBuf]) -> Result<Vec<f32>, LoadError> {
-        const BATCH: usize = 8;
-        let mut all = Vec::new();
-        for chunk in images.chunks(BATCH.min(self.max_batch)) {
-            let mut pixels = vec![0f32; chunk.len() * self.preprocess.tensor_len()];
-            for (path, out) in chunk.iter().zip(pixels.chunks_exact_mut(self.preprocess.tensor_len())) {
-                let reading = |cause: String| LoadError::Read { path: path.clone(), cause };
-                let bytes = fs::read(path).map_err(|error| reading(error.to_string()))?;
-                let decoded = coft_vision::decode(&bytes).map_err(|error| reading(error.to_string()))?;
-                self.preprocess.tensor(&self.preprocess.canonical(&decoded), out);
-            }
-            // Requests come in between.
-            let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-            let outputs = session.run(&pixels, chunk.len())?;
-            all.extend(outputs.into_iter().flat_map(|outputs| outputs.probabilities));
-        }
-        Ok(all)
-    }
-}
-
 impl Ready {
-    /// Its probabilities for the images in files, N × C row-major.
-    pub fn answers(&self, images: &[PathBuf]) -> Result<Vec<f32>, LoadError> {
-        self.loaded.answers(images)
+    /// Its probabilities for the image in a file.
+    pub fn answer(&self, image: &Path) -> Result<Vec<f32>, LoadError> {
+        self.loaded.answer(image)
+    }
+
+    /// The same in the directory that the generation has been moved to.
+    pub fn moved_to(mut self, dir: &Path) -> Self {
+        self.loaded.session.get_mut().unwrap_or_else(PoisonError::into_inner).dir = dir.to_owned();
+        self
     }
 }
 
@@ -104,6 +184,36 @@ impl Controller {
     /// Loads a generation's directory on the first provider that takes it, warms it with the probe, and compares its answers
     /// with torch's. Takes seconds; minutes where TensorRT builds its engine.
     pub fn load(&self, dir: &Path, generation: GenerationId) -> Result<Ready, LoadError> {
+        let (manifest, preprocess, Opened { session, runs_on, parity }) = self.opener.open(dir)?;
+        let dozing =
+            Dozing { opener: Arc::clone(&self.opener), dir: dir.to_owned(), session: Some(session), failed: None };
+        let loaded = Loaded {
+            generation,
+            classes: manifest.classes,
+            none_of_these: manifest.none_of_these.filter(|_| self.opener.settings.none_of_these),
+            preprocess,
+            runs_on: Mutex::new(runs_on),
+            session: Mutex::new(dozing),
+        };
+        Ok(Ready { loaded, parity })
+    }
+
+    /// Removes what TensorRT has built for other generations than these.
+    pub fn keep_engines_of<'a>(&self, generations: impl Iterator<Item = &'a Manifest>) -> io::Result<()> {
+        let Some(engines) = self.opener.engines.as_ref().filter(|dir| dir.is_dir()) else { return Ok(()) };
+        let kept: Vec<String> = generations.map(engine_name).collect();
+        for entry in fs::read_dir(engines)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() && !kept.iter().any(|name| entry.file_name() == name.as_str()) {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Opener {
+    fn open(&self, dir: &Path) -> Result<(Manifest, Preprocess, Opened), LoadError> {
         let manifest = manifest(dir)?;
         let preprocess = Preprocess::from_json(&manifest.preprocessing)?;
         let Settings { library, threads, max_batch, .. } = &self.settings;
@@ -140,18 +250,11 @@ impl Controller {
                     warn!(provider = provider.name(), found, "the provider's answers differ; the next is tried");
                     problems.push(format!("{}: its probabilities differ from torch's by {found:.1e}", provider.name()));
                 }
-                Ok((parity, session)) => {
-                    let loaded = Loaded {
-                        generation,
-                        classes: manifest.classes,
-                        none_of_these: manifest.none_of_these.filter(|_| self.settings.none_of_these),
-                        preprocess,
-                        provider,
-                        problem: problems.join("; "),
-                        session: Mutex::new(Doze { opening, session: Some(session) }),
-                        max_batch,
-                    };
-                    return Ok(Ready { loaded, parity });
+                Ok((parity, mut session)) => {
+                    let batch = batch_of(max_batch, |images| session.time(images))?;
+                    debug!(provider = provider.name(), batch, "images of a run");
+                    let runs_on = RunsOn { provider, problem: problems.join("; "), batch };
+                    return Ok((manifest, preprocess, Opened { session, runs_on, parity }));
                 }
                 // The CPU takes whatever is sound.
                 Err(error) if provider == Provider::Cpu => return Err(error),
@@ -164,19 +267,29 @@ impl Controller {
         let none = "ONNX Runtime was built without those of serve.providers; name cpu there".to_owned();
         Err(LoadError::NoProvider(if problems.is_empty() { none } else { problems.join("; ") }))
     }
+}
 
-    /// Removes what TensorRT has built for other generations than those in these directories.
-    pub fn keep_engines_of<'a>(&self, generations: impl Iterator<Item = &'a Manifest>) -> io::Result<()> {
-        let Some(engines) = self.engines.as_ref().filter(|dir| dir.is_dir()) else { return Ok(()) };
-        let kept: Vec<String> = generations.map(engine_name).collect();
-        for entry in fs::read_dir(engines)? {
-            let entry = entry?;
-            if !kept.iter().any(|name| entry.file_name() == name.as_str()) {
-                fs::remove_dir_all(entry.path())?;
-            }
+/// How much faster twice the images have to be to be worth the wait, as a share of the time an image. [choice]
+const GAIN: f64 = 0.03;
+
+/// The images of a run up to which more of them take less time each: nobody should wait for others where nothing is gained.
+/// `time` runs the model on so many.
+fn batch_of<E>(most: usize, mut time: impl FnMut(usize) -> Result<Duration, E>) -> Result<usize, E> {
+    let mut each = |images: usize| -> Result<f64, E> {
+        let (first, second) = (time(images)?, time(images)?);
+        Ok(first.min(second).as_secs_f64() / images as f64)
+    };
+    let (mut best, mut least) = (1, each(1)?);
+    let mut images = 1;
+    // Two steps without gain end it: a large model takes seconds for many.
+    while images < most && images < 4 * best {
+        images = (2 * images).min(most);
+        let found = each(images)?;
+        if found < (1.0 - GAIN) * least {
+            (best, least) = (images, found);
         }
-        Ok(())
     }
+    Ok(best)
 }
 
 fn manifest(dir: &Path) -> Result<Manifest, LoadError> {
@@ -190,4 +303,27 @@ fn manifest(dir: &Path) -> Result<Manifest, LoadError> {
 pub(super) fn engine_name(manifest: &Manifest) -> String {
     let digest = |name: &str| manifest.files.get(name).map_or("unknown", String::as_str);
     format!("{:.16}-{:.16}", digest(MODEL), digest(WEIGHTS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+
+    #[test]
+    fn a_batch_is_as_large_as_is_worth_it() {
+        let batch = |most, milliseconds: fn(f64) -> f64| {
+            let mut asked = Vec::new();
+            let batch = batch_of::<Infallible>(most, |images| {
+                asked.push(images);
+                Ok(Duration::from_secs_f64(milliseconds(images as f64) / 1e3))
+            });
+            (batch.unwrap(), asked.into_iter().max().unwrap())
+        };
+        assert_eq!(batch(16, |images| 120.0 * images), (1, 4), "a large model on a CPU");
+        assert_eq!(batch(16, |images| 10.0 + images), (16, 16));
+        assert_eq!(batch(12, |images| 10.0 + images), (12, 12));
+        assert_eq!(batch(1, |images| 10.0 + images), (1, 1));
+        assert_eq!(batch(64, |images| (5.0 * images).max(20.0)), (4, 16), "a processor that is full with four");
+    }
 }

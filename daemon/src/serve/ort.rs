@@ -8,6 +8,7 @@ use serde::Deserialize;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use thiserror::Error;
 
 /// An execution provider.
@@ -92,6 +93,8 @@ impl Opening {
                 // Long enough from one operator to the next; threads that spin on take the cores that decode, and those that
                 // train. docs/benchmarks.md has the figures of both.
                 .with_config_entry("session.intra_op.spin_duration_us", SPIN_US)?
+                // For versions that do not know it (before 1.26): at most until the run ends.
+                .with_config_entry("session.force_spinning_stop", "1")?
                 // Batches come in every size, and each would keep a plan of its memory.
                 .with_memory_pattern(false)?;
             if self.threads > 0 {
@@ -109,7 +112,8 @@ impl Opening {
     fn dispatch(&self) -> Option<ExecutionProviderDispatch> {
         let provider = match self.provider {
             Provider::Tensorrt => {
-                // One engine for every batch; it is built anew for a shape that it was not told of.
+                // One engine for every batch; it is built anew for a shape that it was not told of. A graph that TensorRT takes in
+                // parts is refused with it, and the next provider tried.
                 let shape = |images| format!("{INPUT}:{images}x3x{side}x{side}", side = self.side);
                 let provider = TensorRT::default()
                     .with_profile_min_shapes(shape(1))
@@ -136,6 +140,14 @@ pub struct Session {
 }
 
 impl Session {
+    /// What a run of so many black images takes; it does not depend on what they show.
+    pub fn time(&mut self, images: usize) -> Result<Duration, SessionError> {
+        let pixels = vec![0f32; images * 3 * self.side * self.side];
+        let began = Instant::now();
+        self.run(&pixels, images)?;
+        Ok(began.elapsed())
+    }
+
     /// Answers for normalised pixels, B × 3 × side × side: one an image.
     pub fn run(&mut self, pixels: &[f32], images: usize) -> Result<Vec<Outputs>, SessionError> {
         let input = TensorRef::from_array_view(([images, 3, self.side, self.side], pixels))?;

@@ -5,12 +5,12 @@
 
 use super::lanes::{Lanes, Next, PRIORITIES, Waiting, lanes};
 use super::load::Loaded;
-use super::ort::Outputs;
+use super::ort::{Outputs, Provider};
 use super::{ServeError, image};
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -30,6 +30,7 @@ pub struct Request {
 #[derive(Debug)]
 pub struct Answer {
     pub outputs: Outputs,
+    pub provider: Provider,
     pub queue: Duration,
     pub decode: Duration,
     pub inference: Duration,
@@ -107,9 +108,11 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, ServeError>) -> Result<T, ServeEr
         .unwrap_or_else(|_| Err(ServeError::Internal("the decoder failed over the image".into())))
 }
 
-/// Part of the time of a batch that the next one waits for those whom it has answered: clients ask again at once, and a batch
-/// that begins with the first of them leaves the others to one more. [choice]
+/// A batch waits for those whom the last one has answered, a fiftieth of the time that it took: clients ask again at once, and a
+/// batch that begins with the first of them leaves the others to one more. [choice]
 const REFILL: u32 = 50;
+/// And no longer than this, whatever held the last one up. [choice]
+const LONGEST_REFILL: Duration = Duration::from_millis(20);
 
 /// Runs what is decoded, batch by batch: the interactive first, and only what found the same session.
 fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
@@ -137,7 +140,7 @@ fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
             let began = Instant::now();
             images = batch.len();
             classify(batch);
-            refilled = Instant::now() + began.elapsed() / REFILL;
+            refilled = Instant::now() + (began.elapsed() / REFILL).min(LONGEST_REFILL);
         }
     }
 }
@@ -156,8 +159,12 @@ fn take(lanes: &mut [VecDeque<Decoded>; 2], max_batch: usize) -> Vec<Decoded> {
     let mut batch: Vec<Decoded> = Vec::new();
     for priority in PRIORITIES {
         let lane = &mut lanes[priority as usize];
-        while let Some(next) = lane.front().filter(|_| batch.len() < max_batch) {
-            if batch.first().is_some_and(|first| !Arc::ptr_eq(&first.request.loaded, &next.request.loaded)) {
+        while let Some(next) = lane.front() {
+            let full = |first: &Decoded| {
+                let (loaded, other) = (&first.request.loaded, &next.request.loaded);
+                batch.len() >= max_batch.min(loaded.batch()) || !Arc::ptr_eq(loaded, other)
+            };
+            if batch.first().is_some_and(full) {
                 break;
             }
             let Decoded { request, pixels, submitted, decode } = lane.pop_front().expect("it was just looked at");
@@ -174,18 +181,16 @@ fn classify(mut batch: Vec<Decoded>) {
         [only] => std::mem::take(&mut only.pixels),
         all => all.iter().flat_map(|decoded| decoded.pixels.iter().copied()).collect(),
     };
-    let mut session = loaded.session.lock().unwrap_or_else(PoisonError::into_inner);
-    let answers = session.run(&pixels, batch.len()).map_err(|error| ServeError::Internal(error.to_string()));
-    drop(session);
+    let answers = loaded.run(&pixels, batch.len()).map_err(|error| ServeError::Internal(error.to_string()));
     let inference = began.elapsed();
-    let mut answers = answers.map(Vec::into_iter);
+    let mut answers = answers.map(|(rows, provider)| (rows.into_iter(), provider));
     for Decoded { request, submitted, decode, .. } in batch {
         let outputs = match &mut answers {
-            Ok(rows) => Ok(rows.next().expect("a row an image")),
+            Ok((rows, provider)) => Ok((rows.next().expect("a row an image"), *provider)),
             Err(error) => Err(error.clone()),
         };
         let queue = began.duration_since(submitted).saturating_sub(decode);
-        request.answer(outputs.map(|outputs| Answer { outputs, queue, decode, inference }));
+        request.answer(outputs.map(|(outputs, provider)| Answer { outputs, provider, queue, decode, inference }));
     }
 }
 
@@ -199,7 +204,9 @@ mod tests {
 
     fn loaded(controller: &Controller, id: u64) -> Arc<Loaded> {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");
-        Arc::new(controller.load(&golden, GenerationId(id)).unwrap().loaded)
+        let loaded = controller.load(&golden, GenerationId(id)).unwrap().loaded;
+        loaded.set_batch(16);
+        Arc::new(loaded)
     }
 
     #[test]
@@ -256,13 +263,17 @@ mod tests {
         };
         let interactive = [1, 2].map(|mark| decoded(&old, mark));
         let bulk = [(&old, 3), (&old, 4), (&old, 5), (&new, 6)].map(|(l, mark)| decoded(l, mark));
+        let more = [7, 8, 9].map(|mark| decoded(&old, mark));
         drop(waiting.remove(1)); // of 2
         let mut lanes = [VecDeque::from(interactive), VecDeque::from(bulk)];
         let marks = |batch: &[Decoded]| batch.iter().map(|decoded| decoded.pixels[0]).collect::<Vec<_>>();
         let first = take(&mut lanes, 3);
         assert_eq!(marks(&first), [1.0, 3.0, 4.0]);
-        assert_eq!(places.available_permits(), 4, "the one that gave up has left its place");
+        assert_eq!(places.available_permits(), 1, "the one that gave up has left its place");
         assert_eq!(marks(&take(&mut lanes, 3)), [5.0]);
         assert_eq!(marks(&take(&mut lanes, 3)), [6.0]);
+        old.set_batch(2);
+        lanes[0].extend(more);
+        assert_eq!(marks(&take(&mut lanes, 3)), [7.0, 8.0], "more would not be faster");
     }
 }

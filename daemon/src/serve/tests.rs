@@ -221,7 +221,7 @@ fn whoever_gives_up_frees_the_place() {
         runtime.spawn(async move { classifier.classify(picture(GREEN), &Options::default()).await })
     };
     let loaded = controller.shared.current().unwrap();
-    let session = loaded.session.lock().unwrap();
+    let session = loaded.held_up();
     let (first, second) = (ask(), ask());
     while free()[0] > 0 {
         std::thread::sleep(Duration::from_millis(1));
@@ -242,9 +242,23 @@ fn whoever_gives_up_frees_the_place() {
 async fn a_closed_session_is_opened_by_the_next_request() {
     let (classifier, controller) = start(Settings::default());
     let before = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
-    controller.shared.current().unwrap().session.lock().unwrap().close();
+    controller.close_session();
     let after = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
     assert_eq!((before.labels, before.generation), (after.labels, after.generation));
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_opened_again_is_said_and_not_tried_at_every_request() {
+    let (classifier, controller) = Classifier::start(Settings::default());
+    let dir = with_least_energy(0.0);
+    controller.swap(controller.load(dir.path(), GenerationId(1)).unwrap());
+    controller.close_session();
+    let model = dir.path().join("model.onnx");
+    fs::rename(&model, dir.path().join("away")).unwrap();
+    let classify = async || classifier.classify(picture(GREEN), &Options::default()).await;
+    assert!(matches!(classify().await, Err(ServeError::Internal(_))));
+    fs::rename(dir.path().join("away"), &model).unwrap();
+    assert!(matches!(classify().await, Err(ServeError::Internal(_))), "it was tried just now");
 }
 
 #[test]
@@ -260,9 +274,11 @@ fn engines_of_generations_that_are_gone_are_removed() {
     for dir in [name.as_str(), "0123456789abcdef-0123456789abcdef"] {
         fs::create_dir_all(engines.join(dir)).unwrap();
     }
+    fs::write(engines.join("README"), "not ours").unwrap();
     controller.keep_engines_of([&kept].into_iter()).unwrap();
-    let left: Vec<_> = fs::read_dir(&engines).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(left, [name.as_str()]);
+    let mut left: Vec<_> = fs::read_dir(&engines).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [name.as_str(), "README"]);
 }
 
 #[test]
@@ -270,6 +286,9 @@ fn parity_is_measured() {
     let (_classifier, controller) = Classifier::start(Settings::default());
     let honest = controller.load(&golden("soft"), GenerationId(1)).unwrap();
     assert!(honest.parity.max_abs_diff < 1e-6, "{:?}", honest.parity);
+    let (_classifier, small) = Classifier::start(Settings { max_batch: 3, ..Settings::default() });
+    let in_batches = small.load(&golden("soft"), GenerationId(1)).unwrap();
+    assert!(in_batches.parity.max_abs_diff < 1e-6, "{:?}", in_batches.parity);
     let twisted = controller.load(&golden("twisted"), GenerationId(1)).unwrap();
     assert!(twisted.parity.max_abs_diff > 1e-3, "{:?}", twisted.parity);
 }

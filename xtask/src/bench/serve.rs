@@ -126,11 +126,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         if model == Model::MiniClip64 && [Arm::Round, Arm::Swaps].iter().any(|arm| bench.arms.contains(arm)) {
             let pictures = inputs.iter().find(|(input, _)| *input == Input::Vga);
             let (_, pictures) = pictures.context("the arms round and swaps take the input 640x480")?;
-            if bench.arms.contains(&Arm::Swaps) {
-                swaps = Some(swaps::measure(&bench, &site, pictures)?);
-            }
             if bench.arms.contains(&Arm::Round) {
                 beside_rounds = training::measure(&bench, &site, pictures)?;
+            }
+            if bench.arms.contains(&Arm::Swaps) {
+                swaps = Some(swaps::measure(&bench, &site, pictures)?);
             }
         }
     }

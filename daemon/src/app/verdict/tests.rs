@@ -74,6 +74,18 @@ fn a_damaged_picture_of_the_pool_does_not_fail_an_import() {
     assert!(matches!(import(root.path(), &service, &images), Judgement::Promote(_)), "as without images");
 }
 
+/// Candidates are loaded from where they are staged, and promoted to a place of their own.
+#[test]
+fn a_promoted_generation_s_session_can_be_opened_again() {
+    let root = TempDir::new().unwrap();
+    let service = service(root.path());
+    let Judgement::Promote(promotion) = import(root.path(), &service, &[]) else { panic!("it was kept") };
+    service.0.promote(*promotion).unwrap();
+    service.0.controller.close_session();
+    let image = &pictures(root.path(), 1)[0];
+    assert_eq!(service.0.controller.answer(image).unwrap().len(), 3);
+}
+
 #[test]
 fn a_stopped_judgement_leaves_nothing_staged() {
     let root = TempDir::new().unwrap();
@@ -90,8 +102,8 @@ fn a_stopped_judgement_leaves_nothing_staged() {
 fn a_stop_is_looked_at_before_every_image() {
     let images = vec![PathBuf::from("picture"); 256];
     let (stop, asked) = (CancellationToken::new(), Cell::new(0));
-    let answer = |images: &[PathBuf]| {
-        asked.set(asked.get() + images.len());
+    let answer = |_: &Path| {
+        asked.set(asked.get() + 1);
         if asked.get() == 3 {
             stop.cancel();
         }

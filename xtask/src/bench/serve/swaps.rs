@@ -51,8 +51,9 @@ pub fn measure(bench: &Bench, site: &Site, pictures: &[Picture]) -> anyhow::Resu
         for picture in pictures.iter().cycle().skip(first).take_while(|_| !stop.load(Ordering::Relaxed)) {
             requests += 1;
             if let Err(error) = client.classify(picture) {
-                eprintln!("a request failed: {error:#}");
+                eprintln!("a request failed, and its client goes: {error:#}");
                 failed += 1;
+                break;
             }
         }
         Ok((requests, failed))
