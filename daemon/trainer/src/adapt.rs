@@ -118,9 +118,10 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     // Round 0 is zero-shot; from then on each model selects its own seeds by what it learnt before.
     let zero_shot = &material.zero_shot.labels;
     let mut seeds = [material.seeds(zero_shot)?, material.seeds(zero_shot)?];
-    for (name, _) in spec.classes.iter().zip(&seeds[0]).filter(|(_, seeds)| seeds.is_empty()) {
-        desk.reporter
-            .warn(format!("class {name:?}: no image looks like it to the pretrained model; it cannot be adapted"))?;
+    let unseen: Vec<&str> =
+        spec.classes.iter().zip(&seeds[0]).filter(|(_, s)| s.is_empty()).map(|(n, _)| &n[..]).collect();
+    if !unseen.is_empty() {
+        desk.reporter.warn(told_unseen(&unseen))?;
     }
     let mut labels = [zero_shot.clone(), zero_shot.clone()];
     let mut last: Option<[(Prompts, Scores); 2]> = None;
@@ -187,6 +188,21 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
         clean,
         margins,
     })
+}
+
+/// Classes that the warning names; the report lists all. 5 [choice]: a thousand classes are no thousand warnings.
+pub const NAMED: usize = 5;
+
+fn told_unseen(classes: &[&str]) -> String {
+    let named: Vec<String> = classes.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
+    let more = match classes.len() - named.len() {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let named = named.join(", ");
+    format!(
+        "no image looks like these classes to the pretrained model, so they cannot be adapted; check their names: {named}{more}"
+    )
 }
 
 fn phase1_stage(model: usize) -> Stage {

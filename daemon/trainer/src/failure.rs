@@ -87,7 +87,9 @@ impl Failure {
             FailureKind::BadImages => "the cached pixels are damaged; remove the pixels directory, it is made again",
             FailureKind::NoSeeds => "check that the class names describe what the images show",
             FailureKind::NonFinite => "lower the learning rate of that phase",
-            FailureKind::OutOfMemory => "free memory, or take a smaller model; a batch is computed in parts by itself",
+            FailureKind::OutOfMemory => {
+                "free memory, or take a smaller model or fewer classes; a batch is computed in parts by itself"
+            }
             FailureKind::DiskFull => "free disk space and start the round again; the active generation is untouched",
             FailureKind::Cancelled => "start it again when it suits",
             FailureKind::Internal => "see the journal for the trainer's own messages",

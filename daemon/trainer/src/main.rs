@@ -138,7 +138,7 @@ fn read(path: &Path) -> Result<RoundSpec, Failure> {
         return Err(fault("settings.deploy asks for a model of Phase I, which a student does not have".to_owned()));
     }
     if spec.classes.len() < 2 {
-        return Err(fault("fewer than 2 classes; every image would get the same answer".to_owned()));
+        return Err(fault("fewer than 2 classes, where every image gets the same answer; name 2 or more".to_owned()));
     }
     Ok(spec)
 }

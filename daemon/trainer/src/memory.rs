@@ -1,11 +1,13 @@
 //! Whether a round fits into memory, before it starts.
 //!
-//! The estimate is for libtorch on the CPU in single precision. It counts what grows with the model, the pool and the batch;
-//! the program itself is part of `BASE`. On a GPU nothing is estimated: there an allocation fails, which halves the batch.
+//! The estimate is for libtorch on the CPU in single precision. It counts what grows with the model, the pool, the classes
+//! and the batch; the program itself is part of `BASE`. On a GPU nothing is estimated: there an allocation fails, which
+//! halves the batch.
 
 use crate::checkpoint::Checkpoint;
 use crate::failure::Failure;
 use crate::pool::Pool;
+use coft_core::spec::{Method, RoundSpec};
 use sysinfo::System;
 use tch::Device;
 
@@ -19,15 +21,16 @@ const BASE: u64 = 300_000_000;
 /// What a round needs, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Pixels of the pool, the pretrained model, and what Phase II adds: weights, gradients and moments of one encoder, and
-    /// the weights of both models.
+    /// Pixels of the pool, the pretrained model, and the larger of what the phases add: in Phase I both prompts of every class,
+    /// however small the parts of a batch; in Phase II weights, gradients and moments of one encoder, and the weights of both
+    /// models.
     fixed: u64,
     /// What a training image keeps until its gradients are there.
     image: u64,
 }
 
 impl Estimate {
-    pub fn new(teacher: &Checkpoint, student: &Checkpoint, pool: &Pool, contrast: bool, visual_tokens: u64) -> Self {
+    pub fn new(teacher: &Checkpoint, student: &Checkpoint, pool: &Pool, spec: &RoundSpec) -> Self {
         let bytes = |checkpoint: &Checkpoint, prefix: &str| -> u64 {
             let named = checkpoint.tensors.iter().filter(|(name, _)| name.starts_with(prefix));
             named.map(|(_, tensor)| tensor.numel() as u64 * FLOAT).sum()
@@ -35,14 +38,19 @@ impl Estimate {
         let encoder = bytes(student, crate::clip::VisionTower::ENCODER);
         let distils = !std::ptr::eq(teacher, student);
         let pretrained = bytes(teacher, "") + if distils { bytes(student, "") } else { 0 };
-        let copies = if contrast { 6 } else { 5 };
+        let copies = if spec.method == Method::CoftPlus { 6 } else { 5 };
+        let prompts = match spec.method {
+            Method::Coft | Method::CoftPlus | Method::Upl => prompts(teacher, spec),
+            Method::ZeroShot | Method::SelfTraining | Method::Oracle => 0,
+        };
         let image = |checkpoint: &Checkpoint| {
             let v = &checkpoint.config.vision_config;
             let side = (v.image_size / v.patch_size) as u64;
-            let tokens = 1 + visual_tokens + side * side;
+            let tokens = 1 + u64::from(spec.settings.phase1.visual_tokens) + side * side;
             v.num_hidden_layers as u64 * tokens * v.hidden_size as u64 * KEPT * FLOAT
         };
-        Self { fixed: BASE + pool.bytes() + pretrained + copies * encoder, image: image(teacher).max(image(student)) }
+        let fixed = BASE + pool.bytes() + pretrained + prompts.max(copies * encoder);
+        Self { fixed, image: image(teacher).max(image(student)) }
     }
 
     /// In how many parts a batch has to be computed to fit into `available` bytes; refused where one image does not.
@@ -57,6 +65,17 @@ impl Estimate {
         }
         Ok(parts)
     }
+}
+
+/// What the positive and the negative prompt of every class keep until their gradients are there, bytes: the class name, what
+/// follows it and the end token, padded to the longest. The context is computed once for all classes.
+fn prompts(teacher: &Checkpoint, spec: &RoundSpec) -> u64 {
+    let t = &teacher.config.text_config;
+    let rest = spec.template.split_once("{}").map_or("", |(_, rest)| rest);
+    // Without the start token, which belongs to the context.
+    let tokens = |class: &String| teacher.tokens(&(class.replace('_', " ") + rest)).len() as u64 - 1;
+    let longest = spec.classes.iter().map(tokens).max().unwrap_or(0);
+    2 * spec.classes.len() as u64 * longest * t.num_hidden_layers as u64 * t.hidden_size as u64 * KEPT * FLOAT
 }
 
 /// Memory that this process may still take, bytes: what the machine has, or its control group where that is less. Nothing on a
@@ -90,10 +109,24 @@ mod tests {
     fn the_demo_model_fits_anywhere_and_contrast_costs_an_encoder() {
         let bench = Bench::new(1);
         let pool = bench.pool();
-        let of = |contrast| Estimate::new(&bench.checkpoint, &bench.checkpoint, &pool, contrast, 20);
-        assert!(of(true).fixed > of(false).fixed);
-        let megabytes = (of(true).fixed + 64 * of(true).image) / 1_000_000;
+        let of = |method| Estimate::new(&bench.checkpoint, &bench.checkpoint, &pool, &bench.spec(method));
+        assert!(of(Method::CoftPlus).fixed > of(Method::Coft).fixed);
+        let megabytes = (of(Method::CoftPlus).fixed + 64 * of(Method::CoftPlus).image) / 1_000_000;
         assert!((300..1000).contains(&megabytes), "{megabytes} MB");
         assert!(available(Device::Cpu).unwrap() > 0);
+    }
+
+    /// A round of a thousand classes took 113 MB more than one of ten.
+    #[test]
+    fn a_thousand_classes_are_counted() {
+        let bench = Bench::new(1);
+        let pool = bench.pool();
+        let fixed = |classes| {
+            let spec = RoundSpec { classes, ..bench.spec(Method::Coft) };
+            Estimate::new(&bench.checkpoint, &bench.checkpoint, &pool, &spec).fixed
+        };
+        let megabytes =
+            (fixed(vec!["black zinc hex bolt".to_owned(); 1000]) - fixed(crate::fixture::classes())) / 1_000_000;
+        assert!((90..130).contains(&megabytes), "{megabytes} MB");
     }
 }

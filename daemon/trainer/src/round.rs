@@ -90,9 +90,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         && choice::mirrors(&Model::zero_shot(&teacher, &text), &pool, reporter)?;
     let material =
         Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
-    let contrast = spec.method == Method::CoftPlus;
-    let visual_tokens = u64::from(spec.settings.phase1.visual_tokens);
-    let estimate = Estimate::new(&teacher, material.student.checkpoint, &pool, contrast, visual_tokens);
+    let estimate = Estimate::new(&teacher, material.student.checkpoint, &pool, spec);
     let memory = memory::available(device).map(|available| (estimate, available));
     let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal, memory })?;
 
@@ -329,6 +327,9 @@ fn test_answers(material: &Material, outcome: &Outcome, paths: &[&Path]) -> Resu
     answers.model("deployed", &pool, &outcome.deployed);
     Ok(answers)
 }
+
+#[cfg(test)]
+mod pools;
 
 #[cfg(test)]
 mod tests {
