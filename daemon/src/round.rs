@@ -189,6 +189,20 @@ fn yield_to_others(niceness: i32) -> io::Result<()> {
     Ok(())
 }
 
+/// Takes back what [`yield_to_others`] has given away: on busy processors even a killed trainer waits for its turn to end, 10 to
+/// 16 s. It takes the right to a nice value of 0 (RLIMIT_NICE; the unit's LimitNICE), and is slower without.
+fn hurry(trainer: u32) {
+    let not_real_time = libc::sched_param { sched_priority: 0 };
+    let threads = fs::read_dir(format!("/proc/{trainer}/task")).into_iter().flatten().flatten();
+    for thread in threads.filter_map(|thread| thread.file_name().to_str()?.parse::<libc::pid_t>().ok()) {
+        // SAFETY: the calls take plain numbers, and the trainer has not been waited for: nobody else has its number.
+        unsafe {
+            libc::sched_setscheduler(thread, libc::SCHED_OTHER, &raw const not_real_time);
+            libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, 0);
+        }
+    }
+}
+
 struct Run {
     child: Child,
     deadline: Instant,
@@ -265,6 +279,7 @@ impl Run {
         *stopping = Some(why);
         self.deadline = Instant::now() + GRACE;
         if let Some(pid) = self.child.id() {
+            hurry(pid);
             // It may have ended by itself in this instant.
             let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);
         }

@@ -141,6 +141,25 @@ async fn the_least_of_priorities_is_the_idle_class() {
     }
 }
 
+#[tokio::test]
+async fn a_trainer_that_is_to_end_need_not_wait_for_the_processor() {
+    if !nix::unistd::Uid::effective().is_root() {
+        eprintln!("skipped: only root may raise a priority");
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let seen = dir.path().join("seen");
+    let stat = "$(cat /proc/$$/stat)";
+    // Field 19 is the nice value, 41 the policy.
+    let told = format!("set -- {stat}; echo ${{19}} ${{41}} > {}; exit", seen.display());
+    let script = format!("trap '{told}' TERM\n{HELLO}\nwhile :; do sleep 0.1; done");
+    let mut running = spawn(Launch { niceness: 19, ..launch(&dir, &script, Duration::from_secs(60)) }).unwrap();
+    assert!(matches!(running.next().await, Some(Update::Event(Event::Started { .. }))));
+    running.cancel();
+    assert_eq!(ended(&mut running).await.1, Outcome::Cancelled);
+    assert_eq!(fs::read_to_string(seen).unwrap().trim(), "0 0");
+}
+
 /// zbus leaves the descriptors that it receives open across exec.
 #[tokio::test]
 async fn a_trainer_inherits_no_descriptor_of_a_call() {
