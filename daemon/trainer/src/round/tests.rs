@@ -1,0 +1,140 @@
+use super::*;
+use crate::clip::to_f32;
+use crate::fixture;
+use crate::fixture::Bench;
+use coft_core::ids::ClassId;
+use coft_core::manifest::{MANIFEST, REPORT};
+use coft_core::spec::Diagnostics;
+
+fn done(spec: &RoundSpec) {
+    run(spec, &mut fixture::reporter()).unwrap();
+}
+
+/// What every training of a round of a few steps ended with, by the name of its file.
+fn results(seed: u64) -> BTreeMap<std::ffi::OsString, Vec<u8>> {
+    let bench = Bench::new(2);
+    let spec = RoundSpec { seed, ..bench.spec(Method::Coft) };
+    done(&spec);
+    let entries = std::fs::read_dir(&spec.journal_dir).unwrap().map(|entry| entry.unwrap());
+    let results = entries.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "result"));
+    results.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
+}
+
+fn report(spec: &RoundSpec) -> Report {
+    serde_json::from_slice(&std::fs::read(spec.candidate_dir.join(REPORT)).unwrap()).unwrap()
+}
+
+#[test]
+fn every_method_leaves_a_candidate() {
+    for method in [Method::ZeroShot, Method::CoftPlus, Method::Upl, Method::SelfTraining, Method::Oracle] {
+        let bench = Bench::new(2);
+        let mut spec = bench.spec(method);
+        for (i, image) in spec.images.iter_mut().enumerate() {
+            image.label = (method == Method::Oracle).then_some(ClassId(i as u32 / 2));
+        }
+        done(&spec);
+        assert_eq!(report(&spec).images, 20, "{method:?}");
+    }
+}
+
+#[test]
+fn each_iteration_of_coft_plus_takes_each_models_own_labels_as_seeds() {
+    let seeds = |method| {
+        let bench = Bench::new(2);
+        let mut spec = bench.spec(method);
+        // Few steps have to move labels.
+        spec.settings.phase1.sgd.learning_rate = 3.0;
+        done(&spec);
+        let classes = report(&spec).classes;
+        let of = |model: usize| classes.iter().map(|class| class.seeds[model]).collect::<Vec<_>>();
+        (classes.iter().map(|class| class.zero_shot).collect::<Vec<_>>(), of(0), of(1))
+    };
+    let (zero_shot, first, second) = seeds(Method::Coft);
+    assert!(first == zero_shot && second == zero_shot, "{first:?} and {second:?}");
+    let (zero_shot, first, second) = seeds(Method::CoftPlus);
+    assert!(first != zero_shot && second != zero_shot && first != second, "{first:?} and {second:?}");
+}
+
+#[test]
+fn a_users_own_label_is_a_seed_and_clean_whatever_the_models_say() {
+    let bench = Bench::new(1);
+    let mut spec = bench.spec(Method::Coft);
+    for image in &mut spec.images {
+        image.label = Some(ClassId(3)); // all of them wrong but one
+    }
+    done(&spec);
+    let report = report(&spec);
+    let class = &report.classes[3];
+    assert_eq!((class.zero_shot, class.seeds, class.clean), (10, [10, 10], [10, 10]));
+}
+
+#[test]
+fn a_student_of_its_own_is_what_is_served() {
+    let bench = Bench::new(1);
+    let spec = RoundSpec { student_dir: Some(fixture::model_dir()), ..bench.spec(Method::Coft) };
+    done(&spec);
+    let names: Vec<String> = report(&spec).adaptation.unwrap().candidates.into_iter().map(|c| c.name).collect();
+    assert!(names.iter().all(|name| !name.starts_with("phase1")), "{names:?}");
+}
+
+#[test]
+fn every_model_of_a_round_can_be_deployed() {
+    let asked = ["phase1-model1", "phase1-model2", "model1", "model2", "average", "average-half"];
+    for name in asked {
+        let bench = Bench::new(1);
+        let mut spec = bench.spec(Method::Coft);
+        spec.settings.deploy = serde_json::from_value(name.into()).unwrap();
+        done(&spec);
+        assert_eq!(report(&spec).adaptation.unwrap().deployed, name);
+    }
+}
+
+#[test]
+fn what_is_deployed_is_as_sure_as_zero_shot() {
+    for name in ["phase1-model1", "model1"] {
+        let bench = Bench::new(1);
+        let mut spec = bench.spec(Method::Coft);
+        spec.settings.deploy = serde_json::from_value(name.into()).unwrap();
+        let dir = spec.candidate_dir.parent().unwrap().to_owned();
+        let score = spec.images.iter().map(|image| image.path.clone()).collect();
+        spec.diagnostics = Some(Diagnostics { dir: dir.clone(), score });
+        done(&spec);
+        let answers = Tensor::read_safetensors(dir.join("test.safetensors")).unwrap();
+        let sure = |name: &str| {
+            let (_, found) = answers.iter().find(|(found, _)| found == name).unwrap();
+            confidence::mean(&to_f32(found), spec.classes.len(), 1.0)
+        };
+        assert!((sure("deployed") - sure("zero-shot")).abs() < 1e-4, "{name}");
+        let manifest: Manifest =
+            serde_json::from_slice(&std::fs::read(spec.candidate_dir.join(MANIFEST)).unwrap()).unwrap();
+        assert_ne!(manifest.temperature, 1.0, "{name}");
+    }
+}
+
+#[test]
+fn a_candidate_refuses_a_twentieth_of_its_pool() {
+    let decided = |per_part| {
+        let bench = Bench::new(per_part);
+        let mut spec = bench.spec(Method::ZeroShot);
+        let dir = spec.candidate_dir.parent().unwrap().to_owned();
+        let score = spec.images.iter().map(|image| image.path.clone()).collect();
+        spec.diagnostics = Some(Diagnostics { dir: dir.clone(), score });
+        done(&spec);
+        let answers = Tensor::read_safetensors(dir.join("test.safetensors")).unwrap();
+        let energies = answers.into_iter().find(|(name, _)| name == "energy/deployed").unwrap().1;
+        let manifest = std::fs::read(spec.candidate_dir.join(MANIFEST)).unwrap();
+        (to_f32(&energies), serde_json::from_slice::<Manifest>(&manifest).unwrap().none_of_these)
+    };
+    let (energies, decision) = decided(10);
+    let least = decision.unwrap().least_energy as f32;
+    assert_eq!((energies.len(), energies.iter().filter(|&&energy| energy < least).count()), (100, 5));
+    assert_eq!(decided(9).1, None, "too few images");
+}
+
+#[test]
+fn the_seed_decides_every_training() {
+    let (first, again, other) = (results(1), results(1), results(2));
+    assert_eq!(first.len(), 4, "two models, two phases");
+    assert!(first == again, "the same spec gives the same bits");
+    assert!(first.iter().all(|(name, bytes)| other[name] != *bytes), "another seed gives others");
+}
