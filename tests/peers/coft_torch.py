@@ -4,7 +4,7 @@
   coft_torch.py check DIR --phase features|phase1|phase2    reads DIR/given.safetensors, writes DIR/found.safetensors
   coft_torch.py random OUT --like DIR [--patch 16]          ViT-B/32 or ViT-B/16, random weights, the tokenizer of DIR
 
-Eager, float32, CPU; every prompt runs over the whole text window. Nothing here is tuned, and nothing is wasteful on purpose.
+Eager, float32 or autocast to bfloat16, CPU; every prompt runs over the whole text window. Nothing here is tuned, and nothing is wasteful on purpose.
 Shapes: B images, C classes, M context vectors, T visual tokens, W width of a tower, D embedding, L tokens.
 """
 
@@ -110,6 +110,7 @@ class Bench:
         self.batches = pathlib.Path(job["batches"])
         self.model = CLIPModel.from_pretrained(job["model"], dtype=torch.float32).eval()
         self.job = job
+        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=job["mixed_precision"] == "bf16")
 
     def read(self, step):
         return load_file(self.batches / f"{step}.safetensors")
@@ -140,7 +141,8 @@ class Bench:
         def losses():
             for step in range(steps):
                 batch = self.read(step)
-                supervised, negative = tuned.losses(batch["pixels"], batch["labels"], batch["complements"])
+                with self.autocast:
+                    supervised, negative = tuned.losses(batch["pixels"], batch["labels"], batch["complements"])
                 yield supervised + negative
 
         descend(tuned.parameters_to_tune(), 0.03, steps, losses())
@@ -154,7 +156,9 @@ class Bench:
         def losses():
             for step in range(steps):
                 batch = self.read(step)
-                yield classifier.loss(batch["pixels"], batch["labels"])
+                with self.autocast:
+                    loss = classifier.loss(batch["pixels"], batch["labels"])
+                yield loss
 
         descend(list(classifier.parameters()), 5e-4, steps, losses())
         return now() - began

@@ -57,12 +57,13 @@ fn adapted(adaptation: &Adaptation) -> String {
         ("kept labels", format!("{one} for model 1, {two} for model 2")),
         ("agreement", format!("the two models agree on {} of the images", percent(adaptation.agreement))),
     ]);
-    let header = ["CANDIDATE", "BALANCE", "STABILITY", "MARGIN", "AS ZERO-SHOT", "SHIFT", ""];
-    let mut table = table(&header, &[1, 2, 3, 4, 5]);
+    let header = ["CANDIDATE", "COHERENCE", "BALANCE", "STABILITY", "MARGIN", "AS ZERO-SHOT", "SHIFT", ""];
+    let mut table = table(&header, &[1, 2, 3, 4, 5, 6]);
     for candidate in &adaptation.candidates {
         let deployed = candidate.name == adaptation.deployed;
         table.add_row([
             candidate.name.clone(),
+            format!("{:.3}", candidate.coherence),
             format!("{:.3}", candidate.balance),
             percent(candidate.stability),
             format!("{:.3}", candidate.margin),

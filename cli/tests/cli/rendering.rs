@@ -170,7 +170,7 @@ fn list_of_generations() {
 
 #[test]
 fn one_generation_with_what_its_round_saw() {
-    let signs = |name: &str, balance: f64| json!({ "name": name, "stability": 0.93, "margin": 0.41, "kept": 0.8, "shift": 0.07, "balance": balance });
+    let signs = |name: &str, coherence: f64| json!({ "name": name, "stability": 0.93, "margin": 0.41, "kept": 0.8, "shift": 0.07, "balance": 0.912, "coherence": coherence });
     let class = |name: &str, deployed: u64| json!({ "name": name, "zero-shot": 700, "seeds": [14, 16], "clean": [420, 399], "deployed": deployed });
     let report = json!({
         "images": 1400,

@@ -45,7 +45,9 @@ pub enum Reason {
     Disagreement { found: f64 },
     #[error("only {:.1} % of the pseudo-labels were confirmed; at least {:.0} % is asked for", found * 100.0, CLEAN_BOUND * 100.0)]
     TooFewClean { found: f64 },
-    #[error("no adapted model spreads its answers over the classes as evenly as zero-shot does")]
+    #[error(
+        "no adapted model's answers are as evenly spread over the classes, and as alike for images that look alike, as zero-shot's"
+    )]
     NothingBetter,
     #[error("no image is classified as {class:?} any more, where zero-shot found {zero_shot}")]
     Collapsed { class: String, zero_shot: u64 },
@@ -83,7 +85,7 @@ pub fn judge(method: Method, precision: Precision, parity_max_abs_diff: f64, rep
 }
 
 /// Judges a generation that was made elsewhere by its answers on images of this service, beside those of the one that serves:
-/// N × C probabilities each, row-major. By the rule that chooses among a round's candidates the more even answers win; where
+/// N × C probabilities each, row-major. The more even answers win; where
 /// there are fewer than [`IMPORT_IMAGES`] images there is nothing to judge by, and parity on the probe alone decides.
 pub fn judge_import(
     precision: Precision,
@@ -195,7 +197,11 @@ mod tests {
         );
         let mut same = report(0.9, [0.8, 0.7], &[(60, 60), (40, 40)]);
         same.adaptation.as_mut().unwrap().deployed = ZERO_SHOT.into();
-        kept(0.0, &same, "no adapted model spreads its answers over the classes as evenly as zero-shot does");
+        kept(
+            0.0,
+            &same,
+            "no adapted model's answers are as evenly spread over the classes, and as alike for images that look alike, as zero-shot's",
+        );
         assert_eq!(judge(Method::ZeroShot, Precision::Fp32, 0.0, &collapsed), Verdict::Promote, "nothing was learnt");
     }
 

@@ -62,6 +62,10 @@ pub struct CandidateSigns {
     pub kept: f64,
     /// Total variation distance between its class shares and zero-shot's; 0 to 1.
     pub shift: f64,
-    /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. The largest decides.
+    /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. The largest sum with `coherence` decides.
     pub balance: f64,
+    /// Mutual information of an image's class and the classes of the images that look most like it to the pretrained model, over
+    /// the entropy of a uniform distribution; 0 to 1. 0 in reports of rounds that did not take it.
+    #[serde(default)]
+    pub coherence: f64,
 }

@@ -13,6 +13,19 @@ pub struct Settings {
     pub phase2: Phase2,
     /// Which of the round's models is deployed. `chosen` [choice], see docs/decisions/0005.
     pub deploy: Deploy,
+    /// What matrix products are computed in while training. `auto` [choice], see docs/decisions/0014.
+    pub mixed_precision: MixedPrecision,
+}
+
+/// Weights, their gradients, norms and losses stay in single precision whatever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MixedPrecision {
+    /// bfloat16 where it was measured to pay: on processors with matrix units for it, and models that are wide enough.
+    #[default]
+    Auto,
+    Bf16,
+    Off,
 }
 
 /// A model that a round leaves.

@@ -5,6 +5,7 @@
 //! both training phases as the pool makes them, and the prompts.
 
 use crate::checkpoint::Checkpoint;
+use crate::clip::autocast;
 use crate::clip::tensors::to_safetensors;
 use crate::clip::text::padded;
 use crate::failure::Failure;
@@ -16,7 +17,7 @@ use crate::pool::{Pool, Visits};
 use crate::progress::Reporter;
 use crate::prompts::ClassTokens;
 use anyhow::{Context, ensure};
-use coft_core::settings::{self, Settings};
+use coft_core::settings::{self, MixedPrecision, Settings};
 use coft_core::spec::Template;
 use coft_models::Model;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -60,6 +61,7 @@ struct Job {
     /// Steps before them.
     warm_up: u32,
     threads: i32,
+    mixed_precision: MixedPrecision,
     /// Directory of the batches.
     batches: PathBuf,
 }
@@ -92,9 +94,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let warm_up: Vec<usize> = (0..(job.batch * job.warm_up) as usize).collect();
     // What was done to warm up must not stand in the journal of what is measured.
     let dir = tempfile::tempdir()?;
+    let width = checkpoint.config.vision_config.hidden_size;
+    let kind = autocast::kind(job.mixed_precision, Device::Cpu, width);
     let mut phase = |name: &str, images: &[usize]| {
         let mut journal = Journal::at(&dir.path().join(name), b"bench", Device::Cpu)?;
-        bench.phase(args.phase, images, &mut Desk { reporter: &mut reporter, journal: &mut journal, memory: None })
+        let mut desk = Desk { reporter: &mut reporter, journal: &mut journal, memory: None, kind };
+        bench.phase(args.phase, images, &mut desk)
     };
     phase("warm-up", &warm_up)?;
     let resident = status_bytes("VmRSS")?;

@@ -3,7 +3,7 @@
 //! N images of the pool, C classes.
 
 use crate::adapt::{Adapted, Material, Student};
-use crate::clip::{argmax, to_f32};
+use crate::clip::{argmax, normalised, to_f32};
 use crate::failure::Failure;
 use crate::model::Model;
 use crate::phase1::SCORING_BATCH;
@@ -12,6 +12,7 @@ use crate::progress::Reporter;
 use coft_core::decision::energy;
 use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
+use std::collections::BTreeMap;
 use tch::{Kind, Tensor, no_grad};
 
 /// How a candidate is made from what adaptation left.
@@ -62,6 +63,33 @@ impl Recipe {
 pub fn candidates(material: &Material) -> impl Iterator<Item = (&'static str, Recipe)> {
     let distils = material.spec.student_dir.is_some();
     CANDIDATES.into_iter().filter(move |(_, recipe)| !(distils && matches!(recipe, Recipe::Phase1(_))))
+}
+
+/// Images that each image of the pool is held against. 10 [choice]: 3 to 20 chose alike.
+const NEIGHBOURS: i64 = 10;
+
+/// For each image of the pool the others that look most like it to the pretrained model, the likest first: those of the largest
+/// cosine similarity of their embeddings. Fewer than [`NEIGHBOURS`] where the pool has no more.
+pub fn neighbours(material: &Material, reporter: &mut Reporter) -> Result<Vec<Vec<usize>>, Failure> {
+    let Material { teacher, pool, .. } = *material;
+    let mut parts = Vec::new();
+    for chunk in pool.everything().chunks(SCORING_BATCH) {
+        parts.push(no_grad(|| normalised(&teacher.vision.embed(&pool.batch(chunk), None))));
+        reporter.advance(chunk.len() as u64, None)?;
+    }
+    let all = Tensor::cat(&parts, 0); // [N, D]
+    let (n, count) = (pool.len(), NEIGHBOURS.min(pool.len() as i64 - 1));
+    let mut found = Vec::with_capacity(n);
+    for (part, first) in parts.iter().zip((0..).step_by(SCORING_BATCH)) {
+        // One more, since the likest of all is the image itself, or a copy of it.
+        let (_, places) = part.matmul(&all.tr()).topk(count + 1, -1, true, true); // [B, count + 1]
+        let places: Vec<Vec<i64>> = places.try_into().expect("two dimensions of integers");
+        let others = |(own, places): (usize, Vec<i64>)| {
+            places.into_iter().map(|place| place as usize).filter(|&place| place != own).take(count as usize).collect()
+        };
+        found.extend((first..).zip(places).map(others));
+    }
+    Ok(found)
 }
 
 /// Lets every candidate answer on the pool.
@@ -140,8 +168,8 @@ fn best(row: &[f32]) -> (usize, f32) {
     (first, row[first] - second)
 }
 
-/// The signs of each candidate; the first is zero-shot.
-pub fn signs(answered: &[Answered], count: usize) -> Vec<CandidateSigns> {
+/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool.
+pub fn signs(answered: &[Answered], neighbours: &[Vec<usize>], count: usize) -> Vec<CandidateSigns> {
     let zero_shot = classes(&answered[0].plain, count);
     let of = |candidate: &Answered| {
         let found = classes(&candidate.plain, count);
@@ -153,19 +181,42 @@ pub fn signs(answered: &[Answered], count: usize) -> Vec<CandidateSigns> {
             kept: share(&found, &zero_shot),
             shift: shift(&found, &zero_shot, count),
             balance: balance(&candidate.plain, count),
+            coherence: coherence(&found, neighbours, count),
         }
     };
     answered.iter().map(of).collect()
 }
 
-/// The candidate to deploy: the one whose answers are the most evenly spread over the classes (`balance`), the earlier one on a
-/// tie, so that zero-shot stays where nothing is better. See docs/decisions/0005.
+/// The candidate to deploy: the one with the largest sum of `balance` and `coherence`, the earlier one on a tie, so that zero-shot
+/// stays where nothing is better. See docs/decisions/0005.
 ///
-/// Whatever makes a model worse without labels, a camera that it does not know or labels that it learnt wrongly, draws its
-/// answers to a few classes; adaptation that worked gives them back.
+/// Right answers are spread over the classes, and are the same for images that look alike. What makes a model worse without
+/// labels breaks one or the other: a camera that it does not know draws its answers to a few classes, and labels learnt wrongly
+/// part images that belong together. Which images look alike is the pretrained model's word, that no training has changed.
 pub fn choose(signs: &[CandidateSigns]) -> &str {
-    let best = signs.iter().reduce(|best, next| if next.balance > best.balance { next } else { best });
+    let sum = |signs: &CandidateSigns| signs.balance + signs.coherence;
+    let best = signs.iter().reduce(|best, next| if sum(next) > sum(best) { next } else { best });
     &best.expect("zero-shot is always a candidate").name
+}
+
+/// Mutual information of the class of an image and the class of one of its neighbours, over the logarithm of the number of
+/// classes; 0 to 1, and 0 where no image has neighbours.
+fn coherence(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> f64 {
+    let mut pairs = BTreeMap::new();
+    let (mut own, mut other) = (vec![0u64; count], vec![0u64; count]);
+    for (&class, neighbours) in found.iter().zip(neighbours) {
+        for &neighbour in neighbours {
+            *pairs.entry((class, found[neighbour])).or_insert(0u64) += 1;
+            own[class] += 1;
+            other[found[neighbour]] += 1;
+        }
+    }
+    let all = own.iter().sum::<u64>() as f64;
+    let term = |(&(a, b), &together): (&(usize, usize), &u64)| {
+        let together = together as f64;
+        together / all * (together * all / (own[a] as f64 * other[b] as f64)).ln()
+    };
+    pairs.iter().map(term).sum::<f64>() / (count as f64).ln()
 }
 
 /// Share of positions at which both say the same.
@@ -184,6 +235,7 @@ fn shift(a: &[usize], b: &[usize], count: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::Rng;
 
     #[test]
     fn the_margin_is_over_the_second_best() {
@@ -197,15 +249,52 @@ mod tests {
     }
 
     #[test]
-    fn the_most_even_candidate_is_deployed_and_zero_shot_on_a_tie() {
-        let sunk = answered("zero-shot", &[0.9, 0.1, 0.8, 0.2]);
-        let even = answered("model1", &[0.9, 0.1, 0.2, 0.8]);
-        let one_class = answered("model2", &[1.0, 0.0, 1.0, 0.0]);
-        let signs = signs(&[sunk, even, one_class], 2);
+    fn the_most_even_and_coherent_candidate_is_deployed_and_zero_shot_on_a_tie() {
+        let [a, b] = [[0.9, 0.1], [0.2, 0.8]];
+        let parted = answered("zero-shot", &[a, b, b, b].concat());
+        let alike = answered("model1", &[a, a, b, b].concat());
+        let one_class = answered("model2", &[a, a, a, a].concat());
+        // Two pairs of images that look alike.
+        let neighbours = [1, 0, 3, 2].map(|other| vec![other]);
+        let signs = signs(&[parted, alike, one_class], &neighbours, 2);
         assert_eq!(choose(&signs), "model1");
         assert_eq!(choose(&[signs[0].clone(), signs[2].clone()]), "zero-shot");
         let same = CandidateSigns { name: "other".into(), ..signs[0].clone() };
         assert_eq!(choose(&[signs[0].clone(), same]), "zero-shot");
-        assert_eq!((signs[1].kept, signs[1].shift, signs[2].balance), (0.5, 0.5, 0.0));
+        assert!((signs[1].coherence - 1.0).abs() < 1e-12, "{:?}", signs[1]);
+        assert_eq!((signs[1].kept, signs[1].shift, signs[2].coherence), (0.75, 0.25, 0.0));
+    }
+
+    #[test]
+    fn classes_that_the_neighbours_do_not_share_are_incoherent() {
+        let (classes, ring): (Vec<usize>, Vec<Vec<usize>>) = (0..900).map(|i| (i % 2, vec![(i + 1) % 900])).unzip();
+        assert!((coherence(&classes, &ring, 2) - 1.0).abs() < 1e-12, "the neighbour's class tells the own");
+        let mut rng = crate::random::stream(1, "test");
+        let drawn: Vec<usize> = (0..900).map(|_| rng.random_range(0..2)).collect();
+        assert!(coherence(&drawn, &ring, 2) < 0.01, "{}", coherence(&drawn, &ring, 2));
+        assert_eq!(coherence(&[0], &[Vec::new()], 2), 0.0);
+    }
+
+    #[test]
+    fn neighbours_are_of_the_same_part_and_never_the_image_itself() {
+        let bench = crate::fixture::Bench::new(4);
+        let (pool, text, zero_shot) = (bench.pool(), bench.text(), bench.zero_shot());
+        let spec = bench.spec(coft_core::spec::Method::Coft);
+        let student = Student { checkpoint: &bench.checkpoint, pool: &pool, text: &text, embedding_norm: 1.0 };
+        let given = vec![None; pool.len()];
+        let material = Material {
+            spec: &spec,
+            teacher: &bench.checkpoint,
+            pool: &pool,
+            zero_shot: &zero_shot,
+            mirrors: false,
+            given: &given,
+            student,
+        };
+        let found = neighbours(&material, &mut crate::fixture::reporter()).unwrap();
+        assert!(found.iter().enumerate().all(|(own, of)| of.len() == 10 && !of.contains(&own)));
+        // The fixture has four pictures of each part, one part after the other.
+        let same = found.iter().enumerate().filter(|(own, of)| of[0] / 4 == own / 4).count();
+        assert!(2 * same > pool.len(), "{same} of {}", pool.len());
     }
 }

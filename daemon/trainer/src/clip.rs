@@ -4,6 +4,7 @@
 //! P patch side, G = S/P. The towers hold shallow clones of the tensors in a [`Tensors`], so whoever owns those decides
 //! whether they are trained.
 
+pub mod autocast;
 pub mod block;
 pub mod config;
 pub mod tensors;

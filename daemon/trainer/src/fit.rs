@@ -5,6 +5,7 @@
 //! of the seed and of k. A loss that is not finite starts the training over once at a tenth of the learning rate. A batch
 //! that memory does not hold is computed in halves, whose gradients add up to the same step.
 
+use crate::clip::autocast::autocast;
 use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::memory::Estimate;
@@ -17,7 +18,7 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// The learning rate of a second attempt, over that of the first. [choice]
 const CAUTION: f64 = 0.1;
@@ -59,6 +60,8 @@ pub struct Desk<'a> {
     pub journal: &'a mut Journal,
     /// What a training may need; absent where nothing is known of the device's memory.
     pub memory: Option<(Estimate, u64)>,
+    /// What matrix products are computed in.
+    pub kind: Kind,
 }
 
 /// Trains what `make` makes; `make` must give the same each time.
@@ -135,9 +138,10 @@ fn run(
         Some((estimate, available)) => estimate.parts(visits.size(), available)?,
         None => 1,
     };
+    let kind = desk.kind;
     pool.train(visits, first..steps, |batch| {
         let (losses, gradients) = loop {
-            match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, parts))) {
+            match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, parts, kind))) {
                 Ok(found) => break found,
                 Err(panic) if no_memory(&*panic) && parts < batch.positions.len() => {
                     parts *= 2;
@@ -180,13 +184,15 @@ fn gradients(
     parameters: &[(String, Tensor)],
     batch: &Batch,
     parts: usize,
+    kind: Kind,
 ) -> (BTreeMap<&'static str, f64>, Vec<Tensor>) {
     let mut sums = BTreeMap::new();
     let mut gradients: Vec<Tensor> = Vec::new();
     let parameters: Vec<&Tensor> = parameters.iter().map(|(_, parameter)| parameter).collect();
     let size = batch.positions.len().div_ceil(parts);
     for start in (0..batch.positions.len()).step_by(size) {
-        let terms = objective.losses(batch, start..(start + size).min(batch.positions.len()));
+        let part = start..(start + size).min(batch.positions.len());
+        let terms = autocast(kind, || objective.losses(batch, part));
         let Some(loss) = terms.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b) else { continue };
         let of_part = Tensor::run_backward(&[loss], &parameters, false, false);
         gradients = match gradients.is_empty() {
@@ -243,7 +249,6 @@ mod tests {
     use std::cell::Cell;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
-    use tch::Kind;
 
     const STEPS: u32 = 6;
 

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
 pub const TEMPLATE: &str = EVAL_TEMPLATE;
@@ -79,7 +79,7 @@ impl OwnDesk {
     }
 
     pub fn borrow(&mut self) -> Desk<'_> {
-        Desk { reporter: &mut self.reporter, journal: &mut self.journal, memory: None }
+        Desk { reporter: &mut self.reporter, journal: &mut self.journal, memory: None, kind: Kind::Float }
     }
 }
 

@@ -4,6 +4,7 @@ use crate::adapt::{self, Adapted, Material, Student};
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
 use crate::choice::{self, Answered, CANDIDATES, Recipe};
+use crate::clip::autocast;
 use crate::diagnostics::Answers;
 use crate::export::candidate;
 use crate::failure::Failure;
@@ -92,7 +93,9 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
     let estimate = Estimate::new(&teacher, material.student.checkpoint, &pool, spec);
     let memory = memory::available(device).map(|available| (estimate, available));
-    let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal, memory })?;
+    let width = teacher.config.vision_config.hidden_size;
+    let kind = autocast::kind(spec.settings.mixed_precision, device, width);
+    let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal, memory, kind })?;
 
     let Student { checkpoint, pool, .. } = material.student;
     reporter.begin(Stage::Export, 1)?;
@@ -154,13 +157,14 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let classes = material.spec.classes.len();
     let adapted = adapt::adapt(material, desk)?;
     desk.reporter.begin(Stage::Choose, 1)?;
+    let neighbours = choice::neighbours(material, desk.reporter)?;
     let answered = choice::answer(material, &adapted, desk.reporter)?;
     let plain = |name: &str| {
         let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
         &found.plain
     };
     let predictions = |name: &str| choice::classes(plain(name), classes);
-    let signs = choice::signs(&answered, classes);
+    let signs = choice::signs(&answered, &neighbours, classes);
     let asked = material.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
@@ -231,7 +235,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
         Method::Coft | Method::CoftPlus => plan.extend([
             work(Stage::Phase2Model1, 1, second, cost),
             work(Stage::Phase2Model2, 1, second, cost),
-            work(Stage::Choose, 1, 2 * CANDIDATES.len() as u64 * n, 1.0),
+            work(Stage::Choose, 1, (1 + 2 * CANDIDATES.len() as u64) * n, 1.0),
         ]),
     }
     plan.push(work(Stage::Export, 1, n, 1.0));

@@ -34,6 +34,9 @@ pub struct Args {
     /// Threads of each side; one a processor where it is not given.
     #[arg(long)]
     threads: Option<usize>,
+    /// What both sides compute matrix products of the towers in while training.
+    #[arg(long, default_value = "off", value_parser = ["off", "bf16"])]
+    mixed_precision: String,
     /// Python with torch and transformers; else that of the checks.
     #[arg(long)]
     python: Option<PathBuf>,
@@ -124,7 +127,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let mut rows = Vec::new();
     for shape in &shapes {
-        rows.extend(measure(shape, &set, args.rounds, threads, &trainer, &environment, &peer)?);
+        rows.extend(measure(args, shape, &set, threads, &trainer, &environment, &peer)?);
     }
     if args.json {
         println!("{}", serde_json::to_string(&rows)?);
@@ -135,9 +138,9 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn measure(
+    args: &Args,
     shape: &Shape,
     set: &LabelledSet,
-    rounds: u32,
     threads: usize,
     trainer: &Path,
     environment: &Environment,
@@ -152,6 +155,7 @@ fn measure(
     let content = json!({
         "model": shape.model, "classes": set.classes, "template": set.template, "images": images,
         "batch": shape.batch, "steps": shape.steps, "warm_up": WARM_UP, "threads": threads, "batches": scratch.path(),
+        "mixed_precision": args.mixed_precision,
     });
     fs::write(&job, serde_json::to_vec(&content)?)?;
     let ours = |phase: &str| {
@@ -165,8 +169,8 @@ fn measure(
     let mut rows = Vec::new();
     for phase in PHASES {
         let mut taken = Vec::new();
-        for round in 1..=rounds {
-            eprintln!("{}: {phase}, {round} of {rounds} ...", shape.name);
+        for round in 1..=args.rounds {
+            eprintln!("{}: {phase}, {round} of {} ...", shape.name, args.rounds);
             let ours: Figures = serde_json::from_slice(&ours(phase)?)?;
             let peer = peer.run(&["bench".as_ref(), job.as_os_str(), "--phase".as_ref(), phase.as_ref()])?;
             taken.push((ours, serde_json::from_slice::<Figures>(&peer)?));
@@ -178,7 +182,7 @@ fn measure(
             phase,
             batch: shape.batch,
             steps: shape.steps,
-            rounds,
+            rounds: args.rounds,
             threads,
             ours,
             peer,

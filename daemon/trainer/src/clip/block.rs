@@ -1,5 +1,6 @@
 //! The residual attention block that both towers repeat.
 
+use super::autocast::cast;
 use super::config::Activation;
 use super::tensors::{TensorError, Tensors};
 use tch::Tensor;
@@ -89,7 +90,7 @@ impl Linear {
     }
 
     pub fn forward(&self, x: &Tensor) -> Tensor {
-        x.linear(&self.weight, Some(&self.bias))
+        cast(x).linear(&cast(&self.weight), Some(&cast(&self.bias)))
     }
 
     fn with_bias_scaled(&self, factor: f64) -> Self {

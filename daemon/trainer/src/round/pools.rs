@@ -7,7 +7,8 @@ use crate::random;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, PROBE, REPORT};
 use coft_core::promotion::{Reason, Verdict, judge};
-use coft_core::report::{ClassReport, Report, ZERO_SHOT};
+use coft_core::report::{CandidateSigns, ClassReport, Report, ZERO_SHOT};
+use coft_core::settings::MixedPrecision;
 use coft_core::spec::{Method, Precision, RoundSpec};
 use image::{Rgb, RgbImage};
 use rand::Rng;
@@ -42,7 +43,8 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
         assert_eq!(sum(&|c| c.clean[model]) as f64 / images as f64, signs.clean_fraction[model], "{name}");
     }
     for candidate in &signs.candidates {
-        let told = [candidate.stability, candidate.margin, candidate.kept, candidate.shift, candidate.balance];
+        let CandidateSigns { stability, margin, kept, shift, balance, coherence, .. } = *candidate;
+        let told = [stability, margin, kept, shift, balance, coherence];
         assert!(told.iter().all(|sign| (-1e-6..=1.0 + 1e-6).contains(sign)), "{name}: {candidate:?}");
     }
 
@@ -87,7 +89,7 @@ type Expected = fn(&Report) -> bool;
 
 #[test]
 fn a_round_over_any_pool_ends_with_a_sound_candidate() {
-    let cases: [(&str, Method, Change, Expected); 6] = [
+    let cases: [(&str, Method, Change, Expected); 7] = [
         (
             "one image",
             Method::CoftPlus,
@@ -102,6 +104,12 @@ fn a_round_over_any_pool_ends_with_a_sound_candidate() {
                 (spec.settings.phase1.sgd.batch, spec.settings.phase2.sgd.batch) = (64, 64);
             },
             |report| report.images == 10 && report.adaptation.as_ref().unwrap().candidates[0].balance > 0.9,
+        ),
+        (
+            "in bfloat16",
+            Method::CoftPlus,
+            |spec| spec.settings.mixed_precision = MixedPrecision::Bf16,
+            |report| report.adaptation.as_ref().unwrap().agreement > 0.5,
         ),
         (
             "two classes",
