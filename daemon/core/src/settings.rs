@@ -131,6 +131,8 @@ pub struct Phase1 {
     pub visual_deep: bool,
     /// λ, weight of the negative-prompt loss; ≥ 0. 1 [DeFT].
     pub lambda: f64,
+    /// Learning rate of the negative prompt, over that of the other prompts; > 0. 10 [choice], see docs/decisions/0004.
+    pub negative_pace: f64,
     /// Cuts the gradient of the negative-prompt loss at the image features, an ablation. false [paper].
     pub detach_negative: bool,
     /// Random crop of at least this share of the area, and flips. 1 switches the crop off; 0.8 [choice].
@@ -232,6 +234,7 @@ impl Default for Phase1 {
             visual_tokens: 20,
             visual_deep: true,
             lambda: 1.0,
+            negative_pace: 10.0,
             detach_negative: false,
             crop_scale: 0.8,
             flip: Flip::Auto,
@@ -268,6 +271,7 @@ impl Settings {
             ("phase1.context-deviation", positive(phase1.context_deviation), "use a number above 0"),
             ("phase1.visual-tokens", phase1.visual_tokens >= 1, "use 1 or more"),
             ("phase1.lambda", phase1.lambda >= 0.0 && phase1.lambda.is_finite(), "use 0 or more"),
+            ("phase1.negative-pace", positive(phase1.negative_pace), "use a number above 0"),
             ("phase1.crop-scale", share(phase1.crop_scale), "use a number above 0, up to 1"),
             ("phase2.contrast.weight", contrast.weight >= 0.0 && contrast.weight.is_finite(), "use 0 or more"),
             ("phase2.contrast.momentum", (0.0..1.0).contains(&contrast.momentum), "use 0 to 1, without 1"),

@@ -28,6 +28,11 @@ pub trait Objective {
     /// What gradients move, by name.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
+    /// The learning rate of a parameter over that of the plan.
+    fn pace(&self, _name: &str) -> f64 {
+        1.0
+    }
+
     /// What changes besides and has to be saved with them, by name; always the same names.
     fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
@@ -111,7 +116,8 @@ fn run(
 ) -> Result<(), Failure> {
     let Plan { stage, ref visits, sgd: settings, steps } = *plan;
     let parameters = objective.parameters();
-    let mut sgd = Sgd::new(parameters.iter().map(|(_, t)| t.shallow_clone()).collect(), settings, steps);
+    let paced = parameters.iter().map(|(name, t)| (t.shallow_clone(), objective.pace(name)));
+    let mut sgd = Sgd::new(paced.collect(), settings, steps);
     if attempt > 0 {
         sgd.slow_down(CAUTION);
     }

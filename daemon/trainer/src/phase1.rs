@@ -9,7 +9,7 @@ use crate::fit::{self, Desk, Objective, Plan};
 use crate::loss;
 use crate::pool::{Batch, Pool, Visits};
 use crate::progress::Reporter;
-use crate::prompts::{ClassTokens, Prompts};
+use crate::prompts::{self, ClassTokens, Prompts};
 use crate::random;
 use coft_core::event::Stage;
 use coft_core::settings::{Complement, Phase1};
@@ -191,6 +191,10 @@ impl Objective for Tuning<'_> {
         self.prompts.named()
     }
 
+    fn pace(&self, name: &str) -> f64 {
+        if name == prompts::NEGATIVE { self.task.settings.negative_pace } else { 1.0 }
+    }
+
     fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
         let PromptTuning { checkpoint, settings, seed, .. } = self.task;
         let mut rng = random::stream(seed, &format!("{}, complements of step {}", self.name, batch.step));
@@ -303,6 +307,36 @@ mod tests {
                 "positive, negative and visual prompts, detach = {detach_negative}"
             );
         }
+    }
+
+    #[test]
+    fn the_negative_prompt_alone_learns_at_its_own_pace() {
+        let steps = |negative_pace| {
+            let bench = fixture::Bench::new(1);
+            let (pool, zero_shot) = (bench.pool(), bench.zero_shot());
+            let settings = Phase1 { negative_pace, ..bench.settings.phase1.clone() };
+            let tokens =
+                ClassTokens::new(&bench.checkpoint, fixture::TEMPLATE, &fixture::classes(), &settings).unwrap();
+            let task = PromptTuning {
+                checkpoint: &bench.checkpoint,
+                pool: &pool,
+                tokens: &tokens,
+                settings: &settings,
+                flip: false,
+                seed: 1,
+                model: 1,
+                iteration: 1,
+            };
+            let images = pool.everything();
+            let seeds = Seeds { images: &images, labels: &zero_shot.labels };
+            let started = Prompts::new(&bench.checkpoint, &tokens, &settings, 1, "phase 1 of model 1, iteration 1");
+            let tuned = task.run(&seeds, &mut bench.desk().borrow()).unwrap();
+            let moved = tuned.named().into_iter().zip(started.named());
+            moved.map(|((_, to), (_, from))| f64::try_from((to - from).norm()).unwrap()).collect::<Vec<_>>()
+        };
+        let (slow, fast) = (steps(1.0), steps(10.0));
+        let ratios: Vec<f64> = fast.iter().zip(&slow).map(|(fast, slow)| fast / slow).collect();
+        assert!(ratios[1] > 3.0 && ratios[0] < 2.0 && ratios[2] < 2.0, "{ratios:?}");
     }
 
     #[test]

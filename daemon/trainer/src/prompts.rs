@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use tch::{IndexOp, Tensor};
 
 const POSITIVE: &str = "positive";
-const NEGATIVE: &str = "negative";
+pub const NEGATIVE: &str = "negative";
 const VISUAL: &str = "visual";
 
 /// The class names as the prompts hold them: start token, room for the context, name and what follows it, end token.

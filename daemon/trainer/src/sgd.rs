@@ -6,16 +6,20 @@ use tch::{Tensor, no_grad};
 #[derive(Debug)]
 pub struct Sgd {
     parameters: Vec<Tensor>,
+    /// The learning rate of each parameter over that of the settings.
+    factors: Vec<f64>,
     moments: Vec<Tensor>,
     settings: settings::Sgd,
     steps: u32,
 }
 
 impl Sgd {
-    /// Takes part in the storage of `parameters`, which must require gradients; `steps` is where the cosine reaches 0.
-    pub fn new(parameters: Vec<Tensor>, settings: &settings::Sgd, steps: u32) -> Self {
-        let moments = parameters.iter().map(Tensor::zeros_like).collect();
-        Self { parameters, moments, settings: settings.clone(), steps }
+    /// Takes part in the storage of `parameters`, which must require gradients, and each of which has its learning rate over
+    /// that of `settings` beside it; `steps` is where the cosine reaches 0.
+    pub fn new(parameters: Vec<(Tensor, f64)>, settings: &settings::Sgd, steps: u32) -> Self {
+        let moments = parameters.iter().map(|(parameter, _)| parameter.zeros_like()).collect();
+        let (parameters, factors) = parameters.into_iter().unzip();
+        Self { parameters, factors, moments, settings: settings.clone(), steps }
     }
 
     /// Takes up with the moments that [`Sgd::moments`] gave.
@@ -36,17 +40,18 @@ impl Sgd {
     /// g ← ∇ + wd·θ, m ← μ·m + g, θ ← θ − lr·m, with lr on a half cosine.
     pub fn step(&mut self, number: u32, gradients: Vec<Tensor>) {
         let scalar = |value: f64| Tensor::from(value);
-        let (decay, rate) = (scalar(self.settings.weight_decay), scalar(-self.learning_rate(number)));
+        let (decay, rate) = (scalar(self.settings.weight_decay), self.learning_rate(number));
         // The update is not part of any graph.
         no_grad(|| {
-            for ((parameter, moment), gradient) in self.parameters.iter_mut().zip(&mut self.moments).zip(gradients) {
+            let parameters = self.parameters.iter_mut().zip(&self.factors).zip(&mut self.moments);
+            for (((parameter, factor), moment), gradient) in parameters.zip(gradients) {
                 if !gradient.defined() {
                     continue;
                 }
                 *moment *= self.settings.momentum;
                 *moment += gradient;
                 let _ = moment.addcmul_(parameter, &decay);
-                let _ = parameter.addcmul_(moment, &rate);
+                let _ = parameter.addcmul_(moment, &scalar(-rate * factor));
             }
         });
     }
@@ -72,15 +77,17 @@ mod tests {
             batch: 1,
             minimum_steps: 2,
         };
-        let x = Tensor::from_slice(&[2.0f64]).set_requires_grad(true);
-        let mut sgd = Sgd::new(vec![x.shallow_clone()], &settings, 2);
-        let (mut expected, mut moment) = (2.0f64, 0.0);
-        for (number, rate) in [(0, 0.1), (1, 0.05)] {
-            let loss = x.square().sum(Kind::Double);
-            sgd.step(number, Tensor::run_backward(&[&loss], &[&x], false, false));
-            moment = 0.9 * moment + 2.0 * expected + 0.01 * expected;
-            expected -= rate * moment;
-            assert!((x.double_value(&[0]) - expected).abs() < 1e-12);
+        for factor in [1.0, 3.0] {
+            let x = Tensor::from_slice(&[2.0f64]).set_requires_grad(true);
+            let mut sgd = Sgd::new(vec![(x.shallow_clone(), factor)], &settings, 2);
+            let (mut expected, mut moment) = (2.0f64, 0.0);
+            for (number, rate) in [(0, 0.1), (1, 0.05)] {
+                let loss = x.square().sum(Kind::Double);
+                sgd.step(number, Tensor::run_backward(&[&loss], &[&x], false, false));
+                moment = 0.9 * moment + 2.0 * expected + 0.01 * expected;
+                expected -= factor * rate * moment;
+                assert!((x.double_value(&[0]) - expected).abs() < 1e-12);
+            }
         }
     }
 }
