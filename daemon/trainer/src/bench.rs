@@ -5,7 +5,6 @@
 //! both training phases as the pool makes them, and the prompts.
 
 use crate::checkpoint::Checkpoint;
-use crate::clip::autocast;
 use crate::clip::tensors::to_safetensors;
 use crate::clip::text::padded;
 use crate::failure::Failure;
@@ -94,11 +93,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let warm_up: Vec<usize> = (0..(job.batch * job.warm_up) as usize).collect();
     // What was done to warm up must not stand in the journal of what is measured.
     let dir = tempfile::tempdir()?;
-    let width = checkpoint.config.vision_config.hidden_size;
-    let kind = autocast::kind(job.mixed_precision, Device::Cpu, width);
+    let mixed_precision = job.mixed_precision;
     let mut phase = |name: &str, images: &[usize]| {
         let mut journal = Journal::at(&dir.path().join(name), b"bench", Device::Cpu)?;
-        let mut desk = Desk { reporter: &mut reporter, journal: &mut journal, memory: None, kind };
+        let mut desk = Desk { reporter: &mut reporter, journal: &mut journal, memory: None, mixed_precision };
         bench.phase(args.phase, images, &mut desk)
     };
     phase("warm-up", &warm_up)?;

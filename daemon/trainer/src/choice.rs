@@ -13,7 +13,7 @@ use coft_core::decision::energy;
 use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
 use std::collections::BTreeMap;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Device, Kind, Tensor, no_grad};
 
 /// How a candidate is made from what adaptation left.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,7 +65,7 @@ pub fn candidates(material: &Material) -> impl Iterator<Item = (&'static str, Re
     CANDIDATES.into_iter().filter(move |(_, recipe)| !(distils && matches!(recipe, Recipe::Phase1(_))))
 }
 
-/// Images that each image of the pool is held against. 10 [choice]: 3 to 20 chose alike.
+/// Images that each image of the pool is held against. 10 [choice], see docs/decisions/0005.
 const NEIGHBOURS: i64 = 10;
 
 /// For each image of the pool the others that look most like it to the pretrained model, the likest first: those of the largest
@@ -78,16 +78,18 @@ pub fn neighbours(material: &Material, reporter: &mut Reporter) -> Result<Vec<Ve
         reporter.advance(chunk.len() as u64, None)?;
     }
     let all = Tensor::cat(&parts, 0); // [N, D]
-    let (n, count) = (pool.len(), NEIGHBOURS.min(pool.len() as i64 - 1));
-    let mut found = Vec::with_capacity(n);
-    for (part, first) in parts.iter().zip((0..).step_by(SCORING_BATCH)) {
+    drop(parts);
+    let count = NEIGHBOURS.min(pool.len() as i64 - 1);
+    let mut found = Vec::with_capacity(pool.len());
+    for (part, first) in all.split(SCORING_BATCH as i64, 0).iter().zip((0..).step_by(SCORING_BATCH)) {
         // One more, since the likest of all is the image itself, or a copy of it.
         let (_, places) = part.matmul(&all.tr()).topk(count + 1, -1, true, true); // [B, count + 1]
-        let places: Vec<Vec<i64>> = places.try_into().expect("two dimensions of integers");
+        let places: Vec<Vec<i64>> = places.to_device(Device::Cpu).try_into().expect("two dimensions of integers");
         let others = |(own, places): (usize, Vec<i64>)| {
             places.into_iter().map(|place| place as usize).filter(|&place| place != own).take(count as usize).collect()
         };
         found.extend((first..).zip(places).map(others));
+        reporter.advance(0, None)?; // a large pool takes minutes, and may be cancelled
     }
     Ok(found)
 }
@@ -216,7 +218,8 @@ fn coherence(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> f64 {
         let together = together as f64;
         together / all * (together * all / (own[a] as f64 * other[b] as f64)).ln()
     };
-    pairs.iter().map(term).sum::<f64>() / (count as f64).ln()
+    let information: f64 = pairs.iter().map(term).sum();
+    if information > 0.0 { information / (count as f64).ln() } else { 0.0 } // no pair, or rounding
 }
 
 /// Share of positions at which both say the same.
@@ -261,6 +264,17 @@ mod tests {
         assert_eq!(choose(&[signs[0].clone(), signs[2].clone()]), "zero-shot");
         let same = CandidateSigns { name: "other".into(), ..signs[0].clone() };
         assert_eq!(choose(&[signs[0].clone(), same]), "zero-shot");
+        // Neither sign decides alone.
+        let with = |name: &str, balance, coherence| CandidateSigns {
+            name: name.into(),
+            balance,
+            coherence,
+            ..signs[0].clone()
+        };
+        assert_eq!(choose(&[with("zero-shot", 0.9, 0.3), with("other", 0.8, 0.5)]), "other");
+        assert_eq!(choose(&[with("zero-shot", 0.9, 0.3), with("other", 0.7, 0.4)]), "zero-shot");
+        assert_eq!(choose(&[with("zero-shot", 0.8, 0.5), with("other", 0.9, 0.3)]), "zero-shot");
+        assert_eq!(choose(&[with("zero-shot", 0.7, 0.4), with("other", 0.9, 0.3)]), "other");
         assert!((signs[1].coherence - 1.0).abs() < 1e-12, "{:?}", signs[1]);
         assert_eq!((signs[1].kept, signs[1].shift, signs[2].coherence), (0.75, 0.25, 0.0));
     }
@@ -272,7 +286,7 @@ mod tests {
         let mut rng = crate::random::stream(1, "test");
         let drawn: Vec<usize> = (0..900).map(|_| rng.random_range(0..2)).collect();
         assert!(coherence(&drawn, &ring, 2) < 0.01, "{}", coherence(&drawn, &ring, 2));
-        assert_eq!(coherence(&[0], &[Vec::new()], 2), 0.0);
+        assert!(coherence(&[0], &[Vec::new()], 2).is_sign_positive());
     }
 
     #[test]

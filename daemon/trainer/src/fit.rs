@@ -5,7 +5,8 @@
 //! of the seed and of k. A loss that is not finite starts the training over once at a tenth of the learning rate. A batch
 //! that memory does not hold is computed in halves, whose gradients add up to the same step.
 
-use crate::clip::autocast::autocast;
+use crate::checkpoint::Checkpoint;
+use crate::clip::autocast::{self, autocast};
 use crate::failure::Failure;
 use crate::journal::Journal;
 use crate::memory::Estimate;
@@ -13,7 +14,7 @@ use crate::pool::{Batch, Pool, Visits};
 use crate::progress::Reporter;
 use crate::sgd::Sgd;
 use coft_core::event::{Stage, Training};
-use coft_core::settings;
+use coft_core::settings::{self, MixedPrecision};
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -56,6 +57,8 @@ pub struct Plan<'a> {
     pub visits: Visits<'a>,
     pub sgd: &'a settings::Sgd,
     pub steps: u32,
+    /// What matrix products are computed in.
+    pub kind: Kind,
 }
 
 /// Who hears of a training and who remembers it.
@@ -65,8 +68,14 @@ pub struct Desk<'a> {
     pub journal: &'a mut Journal,
     /// What a training may need; absent where nothing is known of the device's memory.
     pub memory: Option<(Estimate, u64)>,
-    /// What matrix products are computed in.
-    pub kind: Kind,
+    pub mixed_precision: MixedPrecision,
+}
+
+impl Desk<'_> {
+    /// What the matrix products of a training of `checkpoint` are computed in.
+    pub fn kind(&self, checkpoint: &Checkpoint) -> Kind {
+        autocast::kind(self.mixed_precision, checkpoint.device, checkpoint.config.vision_config.hidden_size)
+    }
 }
 
 /// Trains what `make` makes; `make` must give the same each time.
@@ -114,7 +123,7 @@ fn run(
     attempt: u32,
     saved: Option<Saved>,
 ) -> Result<(), Failure> {
-    let Plan { stage, ref visits, sgd: settings, steps } = *plan;
+    let Plan { stage, ref visits, sgd: settings, steps, kind } = *plan;
     let parameters = objective.parameters();
     let paced = parameters.iter().map(|(name, t)| (t.shallow_clone(), objective.pace(name)));
     let mut sgd = Sgd::new(paced.collect(), settings, steps);
@@ -144,7 +153,6 @@ fn run(
         Some((estimate, available)) => estimate.parts(visits.size(), available)?,
         None => 1,
     };
-    let kind = desk.kind;
     pool.train(visits, first..steps, |batch| {
         let (losses, gradients) = loop {
             match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, parts, kind))) {
@@ -296,7 +304,8 @@ mod tests {
         let (pool, mut desk) = (bench.pool(), bench.desk());
         let images = pool.everything();
         let sgd = settings::Sgd { batch: 8, ..bench.settings.phase2.sgd.clone() };
-        let plan = Plan { stage: Stage::Phase2Model1, visits: visits(&images), sgd: &sgd, steps: STEPS };
+        let plan =
+            Plan { stage: Stage::Phase2Model1, visits: visits(&images), sgd: &sgd, steps: STEPS, kind: Kind::Float };
         let attempts = Cell::new(0);
         let done = fit(&plan, &pool, &mut desk.borrow(), || Toy::new(room, poisoned, &attempts));
         (done.map(|toy| toy.weight.double_value(&[0])), attempts.get(), desk.warnings())
@@ -347,6 +356,9 @@ mod tests {
         fn restore(&mut self, state: BTreeMap<String, Tensor>) {
             self.inner.restore(state);
         }
+        fn pace(&self, name: &str) -> f64 {
+            self.inner.pace(name) * if name == "head.weight" { 2.0 } else { 1.0 }
+        }
         fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
             self.step = batch.step;
             self.inner.losses(batch, part)
@@ -362,7 +374,8 @@ mod tests {
     fn tuned(task: &FineTuning, clean: &Clean, bench: &Bench, at_once: u32) -> Vec<Tensor> {
         let images = task.visited(clean);
         let visits = Visits { views: 2, ..visits(&images) };
-        let plan = Plan { stage: Stage::Phase2Model1, visits, sgd: &task.settings.sgd, steps: STEPS };
+        let (stage, sgd) = (Stage::Phase2Model1, &task.settings.sgd);
+        let plan = Plan { stage, visits, sgd, steps: STEPS, kind: Kind::Float };
         for _ in 0..=STEPS {
             let mut desk = bench.desk();
             desk.save_every_step();

@@ -8,7 +8,7 @@ use crate::phase2::FineTuning;
 use crate::pool::Pool;
 use crate::progress::Reporter;
 use coft_core::ids::{ImageId, RoundId};
-use coft_core::settings::Settings;
+use coft_core::settings::{MixedPrecision, Settings};
 use coft_core::spec::{Method, PROTOCOL, PoolImage, RoundSpec, Template};
 use coft_harness::world::{Camera, EVAL_TEMPLATE, PARTS, write_set};
 use std::fs::{self, File};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 use tempfile::TempDir;
 
 pub const TEMPLATE: &str = EVAL_TEMPLATE;
@@ -79,7 +79,12 @@ impl OwnDesk {
     }
 
     pub fn borrow(&mut self) -> Desk<'_> {
-        Desk { reporter: &mut self.reporter, journal: &mut self.journal, memory: None, kind: Kind::Float }
+        Desk {
+            reporter: &mut self.reporter,
+            journal: &mut self.journal,
+            memory: None,
+            mixed_precision: MixedPrecision::Off,
+        }
     }
 }
 

@@ -1,15 +1,16 @@
 //! Whether a round fits into memory, before it starts.
 //!
-//! The estimate is for libtorch on the CPU in single precision. It counts what grows with the model, the pool, the classes
+//! The estimate is for libtorch on the CPU, activations in single precision. It counts what grows with the model, the pool, the classes
 //! and the batch; the program itself is part of `BASE`. On a GPU nothing is estimated: there an allocation fails, which
 //! halves the batch.
 
 use crate::checkpoint::Checkpoint;
+use crate::clip::autocast;
 use crate::failure::Failure;
 use crate::pool::Pool;
 use coft_core::spec::{Method, RoundSpec};
 use sysinfo::System;
-use tch::Device;
+use tch::{Device, Kind};
 
 /// Values a token and a unit of width that a block keeps for the backward pass: two norms, query, key, value, mixed values,
 /// two residual sums, the hidden layer before and after its activation (4 each), and what the activation keeps (4). [choice]
@@ -49,7 +50,13 @@ impl Estimate {
             let tokens = 1 + u64::from(spec.settings.phase1.visual_tokens) + side * side;
             v.num_hidden_layers as u64 * tokens * v.hidden_size as u64 * KEPT * FLOAT
         };
-        let fixed = BASE + pool.bytes() + pretrained + prompts.max(copies * encoder);
+        // In bfloat16 the casts of the frozen weights are kept with the prompts.
+        let width = teacher.config.vision_config.hidden_size;
+        let casts = match autocast::kind(spec.settings.mixed_precision, teacher.device, width) {
+            Kind::BFloat16 => bytes(teacher, "") / 2,
+            _ => 0,
+        };
+        let fixed = BASE + pool.bytes() + pretrained + (prompts + casts).max(copies * encoder);
         Self { fixed, image: image(teacher).max(image(student)) }
     }
 

@@ -148,6 +148,7 @@ impl PromptTuning<'_> {
             },
             sgd: &settings.sgd,
             steps: settings.sgd.steps(seeds.images.len()),
+            kind: desk.kind(self.checkpoint),
         };
         let make = || Tuning {
             task: *self,

@@ -86,6 +86,7 @@ impl FineTuning<'_> {
             },
             sgd: &self.settings.sgd,
             steps: self.settings.sgd.steps(images.len()),
+            kind: desk.kind(self.checkpoint),
         };
         let tuned = fit::fit(&plan, self.pool, desk, || Tuning::new(self, clean, &name))?.weights;
         desk.journal.keep_result(&name, &tuned.named())?;

@@ -4,7 +4,6 @@ use crate::adapt::{self, Adapted, Material, Student};
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
 use crate::choice::{self, Answered, CANDIDATES, Recipe};
-use crate::clip::autocast;
 use crate::diagnostics::Answers;
 use crate::export::candidate;
 use crate::failure::Failure;
@@ -93,9 +92,8 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
     let estimate = Estimate::new(&teacher, material.student.checkpoint, &pool, spec);
     let memory = memory::available(device).map(|available| (estimate, available));
-    let width = teacher.config.vision_config.hidden_size;
-    let kind = autocast::kind(spec.settings.mixed_precision, device, width);
-    let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal, memory, kind })?;
+    let mixed_precision = spec.settings.mixed_precision;
+    let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal, memory, mixed_precision })?;
 
     let Student { checkpoint, pool, .. } = material.student;
     reporter.begin(Stage::Export, 1)?;

@@ -4,6 +4,7 @@ use crate::fixture;
 use crate::fixture::Bench;
 use coft_core::ids::ClassId;
 use coft_core::manifest::{MANIFEST, REPORT};
+use coft_core::settings::MixedPrecision;
 use coft_core::spec::Diagnostics;
 
 fn done(spec: &RoundSpec) {
@@ -87,6 +88,22 @@ fn every_model_of_a_round_can_be_deployed() {
         done(&spec);
         assert_eq!(report(&spec).adaptation.unwrap().deployed, name);
     }
+}
+
+#[test]
+fn a_round_in_bfloat16_ends_near_one_in_single_precision_and_not_on_it() {
+    let margins = |mixed_precision| {
+        let bench = Bench::new(1);
+        let mut spec = bench.spec(Method::CoftPlus);
+        spec.settings.mixed_precision = mixed_precision;
+        done(&spec);
+        let signs = report(&spec).adaptation.unwrap().candidates;
+        signs.into_iter().map(|c| c.margin).collect::<Vec<f64>>()
+    };
+    let (single, half) = (margins(MixedPrecision::Off), margins(MixedPrecision::Bf16));
+    assert_eq!(single[0], half[0], "zero-shot is not trained");
+    let off: Vec<f64> = single.iter().zip(&half).skip(1).map(|(a, b)| (a - b).abs()).collect();
+    assert!(off.iter().all(|&off| off > 0.0 && off < 0.02), "{off:?}");
 }
 
 #[test]
