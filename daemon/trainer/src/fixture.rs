@@ -3,12 +3,13 @@
 use crate::checkpoint::Checkpoint;
 use crate::fit::Desk;
 use crate::journal::Journal;
-use crate::phase1::{ZeroShot, text_features, zero_shot};
+use crate::phase1::{PromptTuning, ZeroShot, text_features, zero_shot};
 use crate::phase2::FineTuning;
 use crate::pool::Pool;
 use crate::progress::Reporter;
+use crate::prompts::ClassTokens;
 use coft_core::ids::{ImageId, RoundId};
-use coft_core::settings::{MixedPrecision, Settings};
+use coft_core::settings::{MixedPrecision, Phase1, Settings};
 use coft_core::spec::{Method, PROTOCOL, PoolImage, RoundSpec, Template};
 use coft_harness::world::{Camera, EVAL_TEMPLATE, PARTS, write_set};
 use std::fs::{self, File};
@@ -42,6 +43,16 @@ pub fn images(dir: &Path, per_part: usize) -> Vec<PoolImage> {
     paths.sort();
     let id = |number| ImageId(format!("{number:064x}"));
     paths.into_iter().enumerate().map(|(number, path)| PoolImage { id: id(number), path, label: None }).collect()
+}
+
+/// Model 1 in its first iteration, without mirroring.
+pub fn prompt_tuning<'a>(
+    checkpoint: &'a Checkpoint,
+    pool: &'a Pool<'a>,
+    tokens: &'a ClassTokens,
+    settings: &'a Phase1,
+) -> PromptTuning<'a> {
+    PromptTuning { checkpoint, pool, tokens, settings, flip: false, seed: 1, model: 1, iteration: 1 }
 }
 
 /// One that nobody listens to.

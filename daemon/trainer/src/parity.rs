@@ -9,7 +9,7 @@ use crate::clip::text::padded;
 use crate::clip::{Tensors, VisionTower};
 use crate::fixture;
 use crate::model::{Head, Model};
-use crate::phase1::{self, PromptTuning};
+use crate::phase1;
 use crate::pool::Pool;
 use crate::prompts::{ClassTokens, Prompts};
 use crate::random;
@@ -123,16 +123,7 @@ fn losses_and_gradients_of_phase_1_are_pytorchs() {
         let tokens = ClassTokens::new(&checkpoint, template, classes, &settings).unwrap();
         let prompts = Prompts::new(&checkpoint, &tokens, &settings, 3, "parity");
         let pool = Pool::load(&[], &checkpoint.preprocess, Device::Cpu).unwrap();
-        let task = PromptTuning {
-            checkpoint: &checkpoint,
-            pool: &pool,
-            tokens: &tokens,
-            settings: &settings,
-            flip: false,
-            seed: 3,
-            model: 1,
-            iteration: 1,
-        };
+        let task = fixture::prompt_tuning(&checkpoint, &pool, &tokens, &settings);
         let labels = Tensor::arange(pixels.size()[0], (Kind::Int64, Device::Cpu)).remainder(classes.len() as i64);
         let complements = (&labels + 1).remainder(classes.len() as i64);
 

@@ -1,0 +1,165 @@
+use super::*;
+use crate::fixture::Bench;
+use crate::phase2::{Clean, FineTuning};
+use crate::progress::Stop;
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const STEPS: u32 = 6;
+
+/// (w·x̄ − 1)² over the mean pixel of each image; something goes wrong where a test says so.
+struct Toy {
+    weight: Tensor,
+    /// Largest part that "memory" holds.
+    room: usize,
+    /// Attempts whose loss is not a number.
+    poisoned: u32,
+    attempt: u32,
+}
+
+impl Toy {
+    fn new(room: usize, poisoned: u32, attempts: &Cell<u32>) -> Self {
+        attempts.set(attempts.get() + 1);
+        let weight = Tensor::from_slice(&[0.5f32]).set_requires_grad(true);
+        Self { weight, room, poisoned, attempt: attempts.get() }
+    }
+}
+
+impl Objective for Toy {
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        vec![("weight".to_owned(), self.weight.shallow_clone())]
+    }
+
+    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
+        assert!(part.len() <= self.room, "DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes");
+        let pixels = batch.views[0].narrow(0, part.start as i64, part.len() as i64);
+        let means = pixels.mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
+        let poison = if self.attempt <= self.poisoned { f64::NAN } else { 1.0 };
+        let loss = (means * &self.weight - 1.0).square().sum(Kind::Float) * poison;
+        vec![("toy", loss / batch.positions.len() as f64)]
+    }
+}
+
+fn toy(room: usize, poisoned: u32) -> (Result<f64, Failure>, u32, Vec<String>) {
+    let bench = Bench::new(1);
+    let (pool, mut desk) = (bench.pool(), bench.desk());
+    let images = pool.everything();
+    let sgd = settings::Sgd { batch: 8, ..bench.settings.phase2.sgd.clone() };
+    let plan = Plan { stage: Stage::Phase2Model1, visits: visits(&images), sgd: &sgd, steps: STEPS, kind: Kind::Float };
+    let attempts = Cell::new(0);
+    let done = fit(&plan, &pool, &mut desk.borrow(), || Toy::new(room, poisoned, &attempts));
+    (done.map(|toy| toy.weight.double_value(&[0])), attempts.get(), desk.warnings())
+}
+
+fn visits(images: &[usize]) -> Visits<'_> {
+    Visits { images, batch: 8, crop_scale: 0.8, flip: true, views: 1, seed: 1, name: "test".into() }
+}
+
+#[test]
+fn a_batch_that_memory_does_not_hold_is_computed_in_parts() {
+    let (whole, _, silent) = toy(8, 0);
+    let (parts, _, warnings) = toy(3, 0);
+    assert!(silent.is_empty());
+    assert!(warnings.last().unwrap().contains("in 4 parts"), "{warnings:?}");
+    let (whole, parts) = (whole.unwrap(), parts.unwrap());
+    assert!((whole - parts).abs() < 1e-6, "{whole} {parts}");
+    assert!(std::panic::catch_unwind(|| toy(0, 0)).is_err(), "one image at a time is the end of it");
+}
+
+#[test]
+fn a_loss_that_is_not_finite_starts_over_once() {
+    let (done, attempts, warnings) = toy(8, 1);
+    assert_eq!((attempts, warnings.len()), (2, 1), "{warnings:?}");
+    let (quick, ..) = toy(8, 0);
+    let (slow, quick) = (done.unwrap() - 0.5, quick.unwrap() - 0.5);
+    assert!(slow.abs() < 0.3 * quick.abs(), "a tenth of the learning rate: {slow} {quick}");
+    let (failed, attempts, _) = toy(8, 2);
+    assert_eq!(attempts, 2);
+    assert!(matches!(failed, Err(Failure::NonFinite { stage: Stage::Phase2Model1, step: 0 })));
+}
+
+/// A fine-tuning with momentum contrast that is cancelled after some steps.
+struct Interrupted<O> {
+    inner: O,
+    step: u32,
+    left: u32,
+    cancel: Arc<AtomicBool>,
+}
+
+impl<O: Objective> Objective for Interrupted<O> {
+    fn parameters(&self) -> Vec<(String, Tensor)> {
+        self.inner.parameters()
+    }
+    fn state(&self) -> Vec<(String, Tensor)> {
+        self.inner.state()
+    }
+    fn restore(&mut self, state: BTreeMap<String, Tensor>) {
+        self.inner.restore(state);
+    }
+    fn pace(&self, name: &str) -> f64 {
+        self.inner.pace(name) * if name == "head.weight" { 2.0 } else { 1.0 }
+    }
+    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
+        self.step = batch.step;
+        self.inner.losses(batch, part)
+    }
+    fn stepped(&mut self) {
+        self.inner.stepped();
+        self.left -= 1;
+        self.cancel.store(self.left == 0 && self.step + 1 < STEPS, Ordering::Relaxed);
+    }
+}
+
+/// The weights after all steps, of which no more than `at_once` are done in a run.
+fn tuned(task: &FineTuning, clean: &Clean, bench: &Bench, at_once: u32) -> Vec<Tensor> {
+    let images = task.visited(clean);
+    let visits = Visits { views: 2, ..visits(&images) };
+    let (stage, sgd) = (Stage::Phase2Model1, &task.settings.sgd);
+    let plan = Plan { stage, visits, sgd, steps: STEPS, kind: Kind::Float };
+    for _ in 0..=STEPS {
+        let mut desk = bench.desk();
+        desk.save_every_step();
+        let cancel = desk.cancel();
+        let make = || {
+            let inner = task.objective(clean, "test");
+            Interrupted { inner, step: 0, left: at_once, cancel: cancel.clone() }
+        };
+        match fit(&plan, task.pool, &mut desk.borrow(), make) {
+            Ok(done) => return done.parameters().into_iter().map(|(_, t)| t).collect(),
+            Err(Failure::Stop(Stop::Cancelled)) => {}
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+    panic!("it never ends");
+}
+
+#[test]
+fn an_interrupted_training_ends_with_the_same_bits() {
+    let weights = |at_once| {
+        let bench = Bench::new(2);
+        let (pool, text, zero_shot) = (bench.pool(), bench.text(), bench.zero_shot());
+        let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, true);
+        let kept: Vec<bool> = (0..pool.len()).map(|i| i % 3 > 0).collect();
+        tuned(&task, &Clean { kept: &kept, labels: &zero_shot.labels.classes }, &bench, at_once)
+    };
+    let whole = weights(100);
+    for at_once in [1, 4] {
+        let same = whole.iter().zip(weights(at_once)).all(|(a, b)| a.equal(&b));
+        assert!(same, "{at_once} steps at once");
+    }
+}
+
+#[test]
+fn what_a_broken_journal_holds_is_computed_again() {
+    let bench = Bench::new(1);
+    let mut journal = Journal::open(&bench.spec(coft_core::spec::Method::Coft), tch::Device::Cpu).unwrap();
+    journal.keep_result("a", &[("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();
+    assert!(journal.result("a").is_some());
+    let dir = bench.spec(coft_core::spec::Method::Coft).journal_dir;
+    std::fs::write(dir.join("a.result"), "short").unwrap();
+    assert!(journal.result("a").is_none());
+    let other = coft_core::spec::RoundSpec { seed: 2, ..bench.spec(coft_core::spec::Method::Coft) };
+    Journal::open(&other, tch::Device::Cpu).unwrap();
+    assert!(!dir.join("a.result").exists(), "another spec's");
+}
