@@ -24,19 +24,13 @@ pub struct Args {
 const POOL: usize = 80;
 /// Labelled pictures of each part; they measure, and are never trained on.
 const TEST: usize = 80;
-/// The method's defaults but for its length: the demo model is a hundredth of a real CLIP, has learnt long before the 500
-/// steps that one needs, and takes larger ones in Phase II.
+/// The method's defaults, but for larger steps in Phase II: the demo model is a hundredth of a real CLIP.
 const CONFIG: &str = "
 [schedule]
 automatic = false
 
-[settings.phase1.sgd]
-learning-rate = 0.03
-minimum-steps = 150
-
 [settings.phase2.sgd]
 learning-rate = 3e-3
-minimum-steps = 150
 ";
 
 pub fn run(args: &Args) -> anyhow::Result<()> {

@@ -43,7 +43,7 @@ pub enum Reason {
         found * 100.0, AGREEMENT_BOUND * 100.0
     )]
     Disagreement { found: f64 },
-    #[error("only {:.1} % of the pseudo-labels were confirmed; at least {:.0} % is asked for", found * 100.0, CLEAN_BOUND * 100.0)]
+    #[error("only {:.1} % of the pseudo-labels are clean; at least {:.0} % is asked for", found * 100.0, CLEAN_BOUND * 100.0)]
     TooFewClean { found: f64 },
     #[error(
         "no adapted model's answers are as evenly spread over the classes, and as alike for images that look alike, as zero-shot's"
@@ -185,7 +185,7 @@ mod tests {
         let split = report(0.31, [0.8, 0.7], &[(60, 50), (40, 50)]);
         kept(0.0, &split, "the two models agree on 31 % of the images; at least 50 % is asked for");
         let doubted = report(0.9, [0.8, 0.012], &[(60, 50), (40, 50)]);
-        kept(0.0, &doubted, "only 1.2 % of the pseudo-labels were confirmed; at least 5 % is asked for");
+        kept(0.0, &doubted, "only 1.2 % of the pseudo-labels are clean; at least 5 % is asked for");
         let collapsed = report(0.9, [0.8, 0.7], &[(60, 100), (40, 0)]);
         kept(0.0, &collapsed, "no image is classified as \"class 1\" any more, where zero-shot found 40");
         let mut tiny = report(0.9, [0.8, 0.7], &[(26, 30), (4, 0)]);

@@ -36,7 +36,7 @@ pub struct ClassReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Adaptation {
-    /// Share of the pool that the other model confirmed, for each model's labels.
+    /// Share of the pool whose label teaches in Phase II, for each model's labels: the surest of those that the other model confirmed.
     pub clean_fraction: [f64; 2],
     /// Share of the pool on which the two models of Phase II predict the same class.
     pub agreement: f64,

@@ -22,7 +22,7 @@ pub fn seeds(
         chosen[label].push(image);
     }
     for images in &mut chosen {
-        images.sort_by(|&a, &b| confidence[b].total_cmp(&confidence[a]).then(a.cmp(&b)));
+        surest_first(images, confidence);
         images.truncate(k);
     }
     for (image, label) in given.iter().enumerate() {
@@ -48,6 +48,26 @@ pub fn clean(labels: &[usize], positive: &[f32], negative: &[f32], classes: usiz
         .collect()
 }
 
+/// Of the `confirmed` pairs of each class, the `share` of the highest `confidence`, rounded up; ties go to the earlier image.
+///
+/// `labels` [N] are class positions below `classes`; `share` is above 0, to 1, which keeps all. Returns one flag an image.
+pub fn surest(confirmed: &[bool], labels: &[usize], confidence: &[f32], classes: usize, share: f64) -> Vec<bool> {
+    assert_eq!(confirmed.len(), labels.len(), "one flag a label");
+    let mut of_class = vec![Vec::new(); classes];
+    (0..labels.len()).filter(|&image| confirmed[image]).for_each(|image| of_class[labels[image]].push(image));
+    let mut surest = vec![false; labels.len()];
+    for mut images in of_class {
+        surest_first(&mut images, confidence);
+        images.truncate((share * images.len() as f64).ceil() as usize);
+        images.into_iter().for_each(|image| surest[image] = true);
+    }
+    surest
+}
+
+fn surest_first(images: &mut [usize], confidence: &[f32]) {
+    images.sort_by(|&a, &b| confidence[b].total_cmp(&confidence[a]).then(a.cmp(&b)));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +89,15 @@ mod tests {
         assert_eq!(clean(&[0, 1], &positive, &negative, 2), [true, true]);
         assert_eq!(clean(&[1, 0], &positive, &negative, 2), [false, true]);
         assert_eq!(clean(&[0], &[0.5, 0.0], &[0.5, 0.0], 2), [false], "a tie is not clean");
+    }
+
+    #[test]
+    fn the_surest_of_each_class_teach() {
+        let (labels, confidence) = ([0, 0, 1, 0, 0, 1], [0.9, 0.3, 0.1, 0.5, 0.5, 0.8]);
+        let confirmed = [true, true, true, true, true, false];
+        let half = surest(&confirmed, &labels, &confidence, 3, 0.5);
+        assert_eq!(half, [true, false, true, true, false, false], "half of four, and one of one");
+        assert_eq!(surest(&confirmed, &labels, &confidence, 3, 1.0), confirmed);
     }
 
     proptest! {

@@ -80,7 +80,7 @@ pub struct Sgd {
     /// Images a step; ≥ 1. 64 [DeFT].
     #[serde(default = "batch")]
     pub batch: u32,
-    /// Fewest optimiser steps, however few the images; more epochs are run to reach it. 300 [choice].
+    /// Fewest optimiser steps, however few the images; more epochs are run to reach it. 150 [choice].
     #[serde(default = "minimum_steps")]
     pub minimum_steps: u32,
 }
@@ -102,7 +102,7 @@ fn batch() -> u32 {
 }
 
 fn minimum_steps() -> u32 {
-    300
+    150
 }
 
 /// Phase I: prompts tuned on confident pseudo-labels (Eq. 1 to 6).
@@ -131,7 +131,7 @@ pub struct Phase1 {
     pub visual_deep: bool,
     /// λ, weight of the negative-prompt loss; ≥ 0. 1 [DeFT].
     pub lambda: f64,
-    /// Learning rate of the negative prompt, over that of the other prompts; > 0. 10 [choice], see docs/decisions/0004.
+    /// Learning rate of the negative prompt, over that of the other prompts; > 0. 20 [choice], see docs/decisions/0004.
     pub negative_pace: f64,
     /// Cuts the gradient of the negative-prompt loss at the image features, an ablation. false [paper].
     pub detach_negative: bool,
@@ -139,7 +139,7 @@ pub struct Phase1 {
     pub crop_scale: f64,
     /// Mirrors training images at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
     pub flip: Flip,
-    /// Learning rate 0.03, 10 epochs of 64 [DeFT]; at least 300 steps [choice].
+    /// Learning rate 0.03, 10 epochs of 64 [DeFT]; at least 150 steps [choice].
     pub sgd: Sgd,
 }
 
@@ -183,12 +183,15 @@ pub struct Phase2 {
     pub flip: Flip,
     /// Where the head starts. `text` [choice]: a class without clean images then keeps its zero-shot row.
     pub head: HeadInit,
+    /// Of the pairs of each class that the other model confirms, the share that teaches: those that the labelling model is surest
+    /// of; above 0, to 1, which is all of them [paper]. 0.5 [choice], see docs/decisions/0004.
+    pub clean_share: f64,
     /// Blocks of the image encoder, from the input, that stay as pretrained together with the patch embedding; 0 trains
     /// everything [paper].
     pub frozen_blocks: u32,
     /// Momentum contrast; in CoFT+ alone.
     pub contrast: Contrast,
-    /// Learning rate 5e-4, 10 epochs of 64 [DeFT]; at least 300 steps [choice].
+    /// Learning rate 5e-4, 10 epochs of 64 [DeFT]; at least 150 steps [choice].
     pub sgd: Sgd,
 }
 
@@ -234,7 +237,7 @@ impl Default for Phase1 {
             visual_tokens: 20,
             visual_deep: true,
             lambda: 1.0,
-            negative_pace: 10.0,
+            negative_pace: 20.0,
             detach_negative: false,
             crop_scale: 0.8,
             flip: Flip::Auto,
@@ -249,6 +252,7 @@ impl Default for Phase2 {
             crop_scale: 0.8,
             flip: Flip::Auto,
             head: HeadInit::Text,
+            clean_share: 0.5,
             frozen_blocks: 0,
             contrast: Contrast::default(),
             sgd: Sgd::at(5e-4),
@@ -273,6 +277,7 @@ impl Settings {
             ("phase1.lambda", phase1.lambda >= 0.0 && phase1.lambda.is_finite(), "use 0 or more"),
             ("phase1.negative-pace", positive(phase1.negative_pace), "use a number above 0"),
             ("phase1.crop-scale", share(phase1.crop_scale), "use a number above 0, up to 1"),
+            ("phase2.clean-share", share(phase2.clean_share), "use a number above 0, up to 1"),
             ("phase2.contrast.weight", contrast.weight >= 0.0 && contrast.weight.is_finite(), "use 0 or more"),
             ("phase2.contrast.momentum", (0.0..1.0).contains(&contrast.momentum), "use 0 to 1, without 1"),
             ("phase2.contrast.temperature", positive(contrast.temperature), "use a number above 0"),

@@ -56,7 +56,7 @@ pub struct Adapted {
     pub seeds: [Vec<Vec<usize>>; 2],
     /// What the prompts say of the pool.
     pub labels: [Labels; 2],
-    /// The pairs that the other model confirmed, and those that the user gave. [N]
+    /// The pairs that teach: the surest of those that the other model confirmed, and those that the user gave. [N]
     pub clean: [Vec<bool>; 2],
     /// s⁺ − s⁻ of each model's label by the other model. [N]
     pub margins: [Vec<f32>; 2],
@@ -149,9 +149,12 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     }
     let [(prompts1, scores1), (prompts2, scores2)] = last.expect("at least one iteration");
 
-    // Each model's labels are kept where the other model's margin confirms them.
-    let filtered = |of: &Scores, by: &Scores| {
-        let mut kept = selection::clean(&of.labels.classes, &by.positive, &by.negative, spec.classes.len());
+    // Each model's labels teach where the other model's margin confirms them and it is among the surest itself; the user's always.
+    let filtered = |Scores { labels, .. }: &Scores, by: &Scores| {
+        let (classes, share) = (spec.classes.len(), spec.settings.phase2.clean_share);
+        let mut kept = selection::clean(&labels.classes, &by.positive, &by.negative, classes);
+        kept.iter_mut().zip(given).for_each(|(kept, given)| *kept &= given.is_none());
+        kept = selection::surest(&kept, &labels.classes, &labels.confidence, classes, share);
         kept.iter_mut().zip(given).for_each(|(kept, given)| *kept |= given.is_some());
         kept
     };

@@ -288,21 +288,24 @@ fn measure(dir: &Path, labels: &[usize], test: &[Labelled], decision: Option<Non
 
     let believed = |name: &str| pool.tensor(name).ok().map(|view| integers(&view));
     let zero_shot_pool = believed("zero-shot-label").map(|found| percent(&found, labels));
-    let mut label_accuracy = Vec::new();
-    let mut precision = Vec::new();
-    let mut fraction = Vec::new();
+    let (mut label_accuracy, mut confirmed_precision) = (Vec::new(), Vec::new());
+    let (mut precision, mut fraction) = (Vec::new(), Vec::new());
     for model in ["1", "2"] {
         let (Some(found), Ok(clean)) = (believed(&format!("label{model}")), pool.tensor(&format!("clean{model}")))
         else {
             continue;
         };
         label_accuracy.push(percent(&found, labels));
+        let margins = rows(&pool.tensor(&format!("margin{model}"))?).concat();
+        let right = |images: &[usize]| {
+            let pick = |from: &[usize]| images.iter().map(|&i| from[i]).collect::<Vec<_>>();
+            (!images.is_empty()).then(|| percent(&pick(&found), &pick(labels)))
+        };
+        let confirmed: Vec<usize> = (0..labels.len()).filter(|&i| margins[i] > 0.0).collect();
         let kept: Vec<usize> = (0..labels.len()).filter(|&i| clean.data()[i] == 1).collect();
+        confirmed_precision.extend(right(&confirmed));
+        precision.extend(right(&kept));
         fraction.push(kept.len() as f64 / labels.len() as f64);
-        if !kept.is_empty() {
-            let pick = |from: &[usize]| kept.iter().map(|&i| from[i]).collect::<Vec<_>>();
-            precision.push(percent(&pick(&found), &pick(labels)));
-        }
     }
     let (mut accuracies, mut ece, mut apart) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     for name in tested.names().into_iter().filter(|name| !name.starts_with(ENERGY)) {
@@ -330,7 +333,7 @@ fn measure(dir: &Path, labels: &[usize], test: &[Labelled], decision: Option<Non
     let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
     Ok(json!({
         "accuracy": accuracies, "ece": ece, "auroc": apart, "refused": refused.transpose()?,
-        "label_accuracies": label_accuracy, "precisions": precision,
+        "label_accuracies": label_accuracy, "confirmed_precisions": confirmed_precision, "precisions": precision,
         "zero_shot_pool": zero_shot_pool,
         "pool_label_accuracy": mean(&label_accuracy).or(zero_shot_pool),
         "clean_precision": mean(&precision),
