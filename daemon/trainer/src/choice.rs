@@ -3,7 +3,7 @@
 //! N images of the pool, C classes.
 
 use crate::adapt::{Adapted, Material, Student};
-use crate::clip::{argmax, normalised, to_f32};
+use crate::clip::{argmax, to_f32};
 use crate::failure::Failure;
 use crate::model::Model;
 use crate::phase1::SCORING_BATCH;
@@ -25,6 +25,8 @@ pub enum Recipe {
     Phase2([f64; 2]),
 }
 
+const AVERAGE: Recipe = Recipe::Phase2([0.5, 0.5]);
+
 /// Every candidate, by its name in the report.
 pub const CANDIDATES: [(&str, Recipe); 7] = [
     (ZERO_SHOT, Recipe::ZeroShot),
@@ -32,7 +34,7 @@ pub const CANDIDATES: [(&str, Recipe); 7] = [
     ("phase1-model2", Recipe::Phase1(2)),
     ("model1", Recipe::Phase2([1.0, 0.0])),
     ("model2", Recipe::Phase2([0.0, 1.0])),
-    ("average", Recipe::Phase2([0.5, 0.5])),
+    ("average", AVERAGE),
     ("average-half", Recipe::Phase2([0.25, 0.25])),
 ];
 
@@ -65,28 +67,45 @@ pub fn candidates(material: &Material) -> impl Iterator<Item = (&'static str, Re
     CANDIDATES.into_iter().filter(move |(_, recipe)| !(distils && matches!(recipe, Recipe::Phase1(_))))
 }
 
-/// Images that each image of the pool is held against. 10 [choice], see docs/decisions/0005.
-const NEIGHBOURS: i64 = 10;
+/// Images that each image of the pool is held against, of each kind. 10 [choice], see docs/decisions/0005.
+const NEIGHBOURS: usize = 10;
 
-/// For each image of the pool the others that look most like it to the pretrained model, the likest first: those of the largest
-/// cosine similarity of their embeddings. Fewer than [`NEIGHBOURS`] where the pool has no more.
-pub fn neighbours(material: &Material, reporter: &mut Reporter) -> Result<Vec<Vec<usize>>, Failure> {
-    let Material { teacher, pool, .. } = *material;
+/// For each image of the pool the others that look most like it, the likest first: to the pretrained model, and to the average of
+/// the two that Phase II made of it. Fewer than [`NEIGHBOURS`] where the pool has no more.
+pub fn neighbours(
+    material: &Material,
+    adapted: &Adapted,
+    reporter: &mut Reporter,
+) -> Result<[Vec<Vec<usize>>; 2], Failure> {
+    let mut of = |recipe: Recipe| -> Result<_, Failure> {
+        let embeddings = embeddings(&recipe.model(material, Some(adapted)), material.student.pool, reporter)?;
+        nearest(&embeddings, reporter)
+    };
+    Ok([of(Recipe::ZeroShot)?, of(AVERAGE)?])
+}
+
+/// [N, D], each of length 1.
+fn embeddings(model: &Model, pool: &Pool, reporter: &mut Reporter) -> Result<Tensor, Failure> {
     let mut parts = Vec::new();
     for chunk in pool.everything().chunks(SCORING_BATCH) {
-        parts.push(no_grad(|| normalised(&teacher.vision.embed(&pool.batch(chunk), None))));
+        let (_, _, embedding) = no_grad(|| model.answers(&pool.batch(chunk)));
+        parts.push(embedding);
         reporter.advance(chunk.len() as u64, None)?;
     }
-    let all = Tensor::cat(&parts, 0); // [N, D]
-    drop(parts);
-    let count = NEIGHBOURS.min(pool.len() as i64 - 1);
-    let mut found = Vec::with_capacity(pool.len());
-    for (part, first) in all.split(SCORING_BATCH as i64, 0).iter().zip((0..).step_by(SCORING_BATCH)) {
+    Ok(Tensor::cat(&parts, 0))
+}
+
+/// Of each row the [`NEIGHBOURS`] others of the largest dot product.
+fn nearest(embeddings: &Tensor, reporter: &mut Reporter) -> Result<Vec<Vec<usize>>, Failure> {
+    let images = embeddings.size()[0] as usize;
+    let count = NEIGHBOURS.min(images - 1);
+    let mut found = Vec::with_capacity(images);
+    for (part, first) in embeddings.split(SCORING_BATCH as i64, 0).iter().zip((0..).step_by(SCORING_BATCH)) {
         // One more, since the likest of all is the image itself, or a copy of it.
-        let (_, places) = part.matmul(&all.tr()).topk(count + 1, -1, true, true); // [B, count + 1]
+        let (_, places) = part.matmul(&embeddings.tr()).topk(count as i64 + 1, -1, true, true); // [B, count + 1]
         let places: Vec<Vec<i64>> = places.to_device(Device::Cpu).try_into().expect("two dimensions of integers");
         let others = |(own, places): (usize, Vec<i64>)| {
-            places.into_iter().map(|place| place as usize).filter(|&place| place != own).take(count as usize).collect()
+            places.into_iter().map(|place| place as usize).filter(|&place| place != own).take(count).collect()
         };
         found.extend((first..).zip(places).map(others));
         reporter.advance(0, None)?; // a large pool takes minutes, and may be cancelled
@@ -170,8 +189,8 @@ fn best(row: &[f32]) -> (usize, f32) {
     (first, row[first] - second)
 }
 
-/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool.
-pub fn signs(answered: &[Answered], neighbours: &[Vec<usize>], count: usize) -> Vec<CandidateSigns> {
+/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool, by each view of it.
+pub fn signs(answered: &[Answered], neighbours: &[Vec<Vec<usize>>], count: usize) -> Vec<CandidateSigns> {
     let zero_shot = classes(&answered[0].plain, count);
     let of = |candidate: &Answered| {
         let found = classes(&candidate.plain, count);
@@ -183,7 +202,7 @@ pub fn signs(answered: &[Answered], neighbours: &[Vec<usize>], count: usize) -> 
             kept: share(&found, &zero_shot),
             shift: shift(&found, &zero_shot, count),
             balance: balance(&candidate.plain, count),
-            coherence: coherence(&found, neighbours, count),
+            coherence: neighbours.iter().map(|by| coherence(&found, by, count)).sum::<f64>() / neighbours.len() as f64,
         }
     };
     answered.iter().map(of).collect()
@@ -194,7 +213,8 @@ pub fn signs(answered: &[Answered], neighbours: &[Vec<usize>], count: usize) -> 
 ///
 /// Right answers are spread over the classes, and are the same for images that look alike. What makes a model worse without
 /// labels breaks one or the other: a camera that it does not know draws its answers to a few classes, and labels learnt wrongly
-/// part images that belong together. Which images look alike is the pretrained model's word, that no training has changed.
+/// part images that belong together. Which images look alike is the word of the pretrained model, to which zero-shot's answers are
+/// bound, and of the adapted ones, to which theirs are, in equal parts.
 pub fn choose(signs: &[CandidateSigns]) -> &str {
     let sum = |signs: &CandidateSigns| signs.balance + signs.coherence;
     let best = signs.iter().reduce(|best, next| if sum(next) > sum(best) { next } else { best });
@@ -259,7 +279,7 @@ mod tests {
         let one_class = answered("model2", &[a, a, a, a].concat());
         // Two pairs of images that look alike.
         let neighbours = [1, 0, 3, 2].map(|other| vec![other]);
-        let signs = signs(&[parted, alike, one_class], &neighbours, 2);
+        let signs = signs(&[parted, alike, one_class], &[neighbours.to_vec(), neighbours.to_vec()], 2);
         assert_eq!(choose(&signs), "model1");
         assert_eq!(choose(&[signs[0].clone(), signs[2].clone()]), "zero-shot");
         let same = CandidateSigns { name: "other".into(), ..signs[0].clone() };
@@ -292,20 +312,10 @@ mod tests {
     #[test]
     fn neighbours_are_of_the_same_part_and_never_the_image_itself() {
         let bench = crate::fixture::Bench::new(4);
-        let (pool, text, zero_shot) = (bench.pool(), bench.text(), bench.zero_shot());
-        let spec = bench.spec(coft_core::spec::Method::Coft);
-        let student = Student { checkpoint: &bench.checkpoint, pool: &pool, text: &text, embedding_norm: 1.0 };
-        let given = vec![None; pool.len()];
-        let material = Material {
-            spec: &spec,
-            teacher: &bench.checkpoint,
-            pool: &pool,
-            zero_shot: &zero_shot,
-            mirrors: false,
-            given: &given,
-            student,
-        };
-        let found = neighbours(&material, &mut crate::fixture::reporter()).unwrap();
+        let (pool, text, mut reporter) = (bench.pool(), bench.text(), crate::fixture::reporter());
+        let found = embeddings(&Model::zero_shot(&bench.checkpoint, &text), &pool, &mut reporter)
+            .and_then(|embeddings| nearest(&embeddings, &mut reporter))
+            .unwrap();
         assert!(found.iter().enumerate().all(|(own, of)| of.len() == 10 && !of.contains(&own)));
         // The fixture has four pictures of each part, one part after the other.
         let same = found.iter().enumerate().filter(|(own, of)| of[0] / 4 == own / 4).count();

@@ -155,7 +155,7 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let classes = material.spec.classes.len();
     let adapted = adapt::adapt(material, desk)?;
     desk.reporter.begin(Stage::Choose, 1)?;
-    let neighbours = choice::neighbours(material, desk.reporter)?;
+    let neighbours = choice::neighbours(material, &adapted, desk.reporter)?;
     let answered = choice::answer(material, &adapted, desk.reporter)?;
     let plain = |name: &str| {
         let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
@@ -233,7 +233,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
         Method::Coft | Method::CoftPlus => plan.extend([
             work(Stage::Phase2Model1, 1, second, cost),
             work(Stage::Phase2Model2, 1, second, cost),
-            work(Stage::Choose, 1, (1 + 2 * CANDIDATES.len() as u64) * n, 1.0),
+            work(Stage::Choose, 1, 2 * (1 + CANDIDATES.len() as u64) * n, 1.0),
         ]),
     }
     plan.push(work(Stage::Export, 1, n, 1.0));
