@@ -36,7 +36,8 @@ pub struct ClassReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Adaptation {
-    /// Share of the pool whose label teaches in Phase II, for each model's labels: the surest of those that the other model confirmed.
+    /// Share of the pool whose label teaches in Phase II, by model: the surest of those that the other model confirmed, and the
+    /// user's own.
     pub clean_fraction: [f64; 2],
     /// Share of the pool on which the two models of Phase II predict the same class.
     pub agreement: f64,
@@ -64,8 +65,9 @@ pub struct CandidateSigns {
     pub shift: f64,
     /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. The largest sum with `coherence` decides.
     pub balance: f64,
-    /// Mutual information of an image's class and the classes of the images that look most like it to the pretrained model, over
-    /// the entropy of a uniform distribution; 0 to 1. 0 in reports of rounds that did not take it.
+    /// Mutual information of an image's class and the classes of the images that look most like it, over the entropy of a uniform
+    /// distribution; the mean of two, as the pretrained and as the adapted model see it; 0 to 1. 0 in reports of rounds that did not
+    /// take it.
     #[serde(default)]
     pub coherence: f64,
 }

@@ -53,6 +53,7 @@ pub fn clean(labels: &[usize], positive: &[f32], negative: &[f32], classes: usiz
 /// `labels` [N] are class positions below `classes`; `share` is above 0, to 1, which keeps all. Returns one flag an image.
 pub fn surest(confirmed: &[bool], labels: &[usize], confidence: &[f32], classes: usize, share: f64) -> Vec<bool> {
     assert_eq!(confirmed.len(), labels.len(), "one flag a label");
+    assert_eq!(labels.len(), confidence.len(), "one confidence a label");
     let mut of_class = vec![Vec::new(); classes];
     (0..labels.len()).filter(|&image| confirmed[image]).for_each(|image| of_class[labels[image]].push(image));
     let mut surest = vec![false; labels.len()];

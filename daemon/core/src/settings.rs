@@ -350,6 +350,8 @@ mod tests {
         let mut settings = Settings::default();
         settings.phase2.sgd.batch = 0;
         assert_eq!(settings.fault(), Some(("phase2.sgd.batch".into(), "use 1 or more")));
+        settings.phase2.clean_share = 0.0;
+        assert_eq!(settings.fault(), Some(("phase2.clean-share".into(), "use a number above 0, up to 1")));
         settings.phase1.crop_scale = f64::NAN;
         assert_eq!(settings.fault(), Some(("phase1.crop-scale".into(), "use a number above 0, up to 1")));
     }

@@ -13,7 +13,7 @@ use coft_core::decision::energy;
 use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
 use std::collections::BTreeMap;
-use tch::{Device, Kind, Tensor, no_grad};
+use tch::{Device, Tensor, no_grad};
 
 /// How a candidate is made from what adaptation left.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +46,8 @@ pub struct Answered {
     pub plain: Vec<f32>,
     /// The same of a shifted crop.
     pub shifted: Vec<f32>,
+    /// What the head sees of each image, of length 1, where the model is one of the [`VIEWS`]. [N, D]
+    pub embeddings: Option<Tensor>,
 }
 
 impl Recipe {
@@ -67,32 +69,16 @@ pub fn candidates(material: &Material) -> impl Iterator<Item = (&'static str, Re
     CANDIDATES.into_iter().filter(move |(_, recipe)| !(distils && matches!(recipe, Recipe::Phase1(_))))
 }
 
-/// Images that each image of the pool is held against, of each kind. 10 [choice], see docs/decisions/0005.
+/// The models that say which images look alike: the pretrained one, and the average of the two that Phase II made of it.
+const VIEWS: [Recipe; 2] = [Recipe::ZeroShot, AVERAGE];
+
+/// Images that each image of the pool is held against, in each view. 10 [choice], see docs/decisions/0005.
 const NEIGHBOURS: usize = 10;
 
-/// For each image of the pool the others that look most like it, the likest first: to the pretrained model, and to the average of
-/// the two that Phase II made of it. Fewer than [`NEIGHBOURS`] where the pool has no more.
-pub fn neighbours(
-    material: &Material,
-    adapted: &Adapted,
-    reporter: &mut Reporter,
-) -> Result<[Vec<Vec<usize>>; 2], Failure> {
-    let mut of = |recipe: Recipe| -> Result<_, Failure> {
-        let embeddings = embeddings(&recipe.model(material, Some(adapted)), material.student.pool, reporter)?;
-        nearest(&embeddings, reporter)
-    };
-    Ok([of(Recipe::ZeroShot)?, of(AVERAGE)?])
-}
-
-/// [N, D], each of length 1.
-fn embeddings(model: &Model, pool: &Pool, reporter: &mut Reporter) -> Result<Tensor, Failure> {
-    let mut parts = Vec::new();
-    for chunk in pool.everything().chunks(SCORING_BATCH) {
-        let (_, _, embedding) = no_grad(|| model.answers(&pool.batch(chunk)));
-        parts.push(embedding);
-        reporter.advance(chunk.len() as u64, None)?;
-    }
-    Ok(Tensor::cat(&parts, 0))
+/// In each view, for each image of the pool, the others that look most like it, the likest first. Fewer than [`NEIGHBOURS`] where
+/// the pool has no more.
+pub fn neighbours(answered: &[Answered], reporter: &mut Reporter) -> Result<Vec<Vec<Vec<usize>>>, Failure> {
+    answered.iter().filter_map(|candidate| candidate.embeddings.as_ref()).map(|view| nearest(view, reporter)).collect()
 }
 
 /// Of each row the [`NEIGHBOURS`] others of the largest dot product.
@@ -119,9 +105,9 @@ pub fn answer(material: &Material, adapted: &Adapted, reporter: &mut Reporter) -
     let mut answered = Vec::with_capacity(CANDIDATES.len());
     for (name, recipe) in candidates(material) {
         let model = recipe.model(material, Some(adapted));
-        let plain = probabilities(&model, pool, reporter, |chunk| pool.batch(chunk))?;
-        let shifted = probabilities(&model, pool, reporter, |chunk| pool.shifted(chunk))?;
-        answered.push(Answered { name, plain, shifted });
+        let (plain, embeddings) = answers(&model, pool, reporter, |chunk| pool.batch(chunk))?;
+        let (shifted, _) = answers(&model, pool, reporter, |chunk| pool.shifted(chunk))?;
+        answered.push(Answered { name, plain, shifted, embeddings: VIEWS.contains(&recipe).then_some(embeddings) });
     }
     Ok(answered)
 }
@@ -157,18 +143,21 @@ pub fn energies(model: &Model, pool: &Pool, reporter: &mut Reporter) -> Result<V
     Ok(all)
 }
 
-fn probabilities(
+/// Probabilities, N × C row-major, and embeddings [N, D].
+fn answers(
     model: &Model,
     pool: &Pool,
     reporter: &mut Reporter,
     pixels: impl Fn(&[usize]) -> Tensor,
-) -> Result<Vec<f32>, Failure> {
-    let mut all = Vec::new();
+) -> Result<(Vec<f32>, Tensor), Failure> {
+    let (mut all, mut embeddings) = (Vec::new(), Vec::new());
     for chunk in pool.everything().chunks(SCORING_BATCH) {
-        all.extend(to_f32(&no_grad(|| model.logits(&pixels(chunk)).softmax(-1, Kind::Float))));
+        let (_, probabilities, embedding) = no_grad(|| model.answers(&pixels(chunk)));
+        all.extend(to_f32(&probabilities));
+        embeddings.push(embedding);
         reporter.advance(chunk.len() as u64, None)?;
     }
-    Ok(all)
+    Ok((all, Tensor::cat(&embeddings, 0)))
 }
 
 /// The class of each row of `probabilities`.
@@ -189,7 +178,7 @@ fn best(row: &[f32]) -> (usize, f32) {
     (first, row[first] - second)
 }
 
-/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool, by each view of it.
+/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool, in each view.
 pub fn signs(answered: &[Answered], neighbours: &[Vec<Vec<usize>>], count: usize) -> Vec<CandidateSigns> {
     let zero_shot = classes(&answered[0].plain, count);
     let of = |candidate: &Answered| {
@@ -213,8 +202,8 @@ pub fn signs(answered: &[Answered], neighbours: &[Vec<Vec<usize>>], count: usize
 ///
 /// Right answers are spread over the classes, and are the same for images that look alike. What makes a model worse without
 /// labels breaks one or the other: a camera that it does not know draws its answers to a few classes, and labels learnt wrongly
-/// part images that belong together. Which images look alike is the word of the pretrained model, to which zero-shot's answers are
-/// bound, and of the adapted ones, to which theirs are, in equal parts.
+/// part images that belong together. Which images look alike is said in equal parts by the pretrained model, whose embedding decides
+/// zero-shot's answers, and by the adapted one, whose embedding decides its own.
 pub fn choose(signs: &[CandidateSigns]) -> &str {
     let sum = |signs: &CandidateSigns| signs.balance + signs.coherence;
     let best = signs.iter().reduce(|best, next| if sum(next) > sum(best) { next } else { best });
@@ -268,7 +257,7 @@ mod tests {
     }
 
     fn answered(name: &'static str, plain: &[f32]) -> Answered {
-        Answered { name, plain: plain.to_vec(), shifted: plain.to_vec() }
+        Answered { name, plain: plain.to_vec(), shifted: plain.to_vec(), embeddings: None }
     }
 
     #[test]
@@ -277,9 +266,10 @@ mod tests {
         let parted = answered("zero-shot", &[a, b, b, b].concat());
         let alike = answered("model1", &[a, a, b, b].concat());
         let one_class = answered("model2", &[a, a, a, a].concat());
-        // Two pairs of images that look alike.
-        let neighbours = [1, 0, 3, 2].map(|other| vec![other]);
-        let signs = signs(&[parted, alike, one_class], &[neighbours.to_vec(), neighbours.to_vec()], 2);
+        // Two pairs of images that look alike in one view; in the other each looks like one of its pair and one that is not.
+        let pairs = [1, 0, 3, 2].map(|other| vec![other]).to_vec();
+        let mixed = [[1, 2], [0, 3], [3, 0], [2, 1]].map(Vec::from).to_vec();
+        let signs = signs(&[parted, alike, one_class], &[pairs, mixed], 2);
         assert_eq!(choose(&signs), "model1");
         assert_eq!(choose(&[signs[0].clone(), signs[2].clone()]), "zero-shot");
         let same = CandidateSigns { name: "other".into(), ..signs[0].clone() };
@@ -295,7 +285,7 @@ mod tests {
         assert_eq!(choose(&[with("zero-shot", 0.9, 0.3), with("other", 0.7, 0.4)]), "zero-shot");
         assert_eq!(choose(&[with("zero-shot", 0.8, 0.5), with("other", 0.9, 0.3)]), "zero-shot");
         assert_eq!(choose(&[with("zero-shot", 0.7, 0.4), with("other", 0.9, 0.3)]), "other");
-        assert!((signs[1].coherence - 1.0).abs() < 1e-12, "{:?}", signs[1]);
+        assert!((signs[1].coherence - 0.5).abs() < 1e-12, "{:?}", signs[1]);
         assert_eq!((signs[1].kept, signs[1].shift, signs[2].coherence), (0.75, 0.25, 0.0));
     }
 
@@ -313,12 +303,15 @@ mod tests {
     fn neighbours_are_of_the_same_part_and_never_the_image_itself() {
         let bench = crate::fixture::Bench::new(4);
         let (pool, text, mut reporter) = (bench.pool(), bench.text(), crate::fixture::reporter());
-        let found = embeddings(&Model::zero_shot(&bench.checkpoint, &text), &pool, &mut reporter)
-            .and_then(|embeddings| nearest(&embeddings, &mut reporter))
-            .unwrap();
-        assert!(found.iter().enumerate().all(|(own, of)| of.len() == 10 && !of.contains(&own)));
+        let model = Model::zero_shot(&bench.checkpoint, &text);
+        let (plain, embeddings) = answers(&model, &pool, &mut reporter, |chunk| pool.batch(chunk)).unwrap();
+        let embeddings = Some(embeddings);
+        let candidates = [Answered { embeddings, ..answered("zero-shot", &plain) }, answered("model1", &plain)];
+        let views = neighbours(&candidates, &mut reporter).unwrap();
+        assert_eq!(views.len(), 1);
+        assert!(views[0].iter().enumerate().all(|(own, of)| of.len() == 10 && !of.contains(&own)));
         // The fixture has four pictures of each part, one part after the other.
-        let same = found.iter().enumerate().filter(|(own, of)| of[0] / 4 == own / 4).count();
+        let same = views[0].iter().enumerate().filter(|(own, of)| of[0] / 4 == own / 4).count();
         assert!(2 * same > pool.len(), "{same} of {}", pool.len());
     }
 }

@@ -155,8 +155,8 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let classes = material.spec.classes.len();
     let adapted = adapt::adapt(material, desk)?;
     desk.reporter.begin(Stage::Choose, 1)?;
-    let neighbours = choice::neighbours(material, &adapted, desk.reporter)?;
     let answered = choice::answer(material, &adapted, desk.reporter)?;
+    let neighbours = choice::neighbours(&answered, desk.reporter)?;
     let plain = |name: &str| {
         let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
         &found.plain
@@ -200,7 +200,7 @@ fn device(wanted: Device) -> Result<tch::Device, Failure> {
     }
 }
 
-/// The work ahead, as if every class had all its seeds and every label were clean.
+/// The work ahead, as if every class had all its seeds and every label were confirmed.
 fn plan(spec: &RoundSpec) -> Vec<Work> {
     let n = spec.images.len() as u64;
     let work = |stage, iteration, images, cost| Work { stage, iteration, images, cost };
@@ -209,7 +209,11 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
     let (phase1, phase2) = (&spec.settings.phase1, &spec.settings.phase2);
     let classes = spec.classes.len();
     let seeds = (phase1.seeds(spec.images.len(), classes) * classes).min(spec.images.len());
-    let (first, second) = (visits(&phase1.sgd, seeds), visits(&phase2.sgd, spec.images.len()));
+    let taught = match spec.method {
+        Method::Coft => (phase2.clean_share * n as f64).ceil() as usize,
+        _ => spec.images.len(),
+    };
+    let (first, second) = (visits(&phase1.sgd, seeds), visits(&phase2.sgd, taught));
     let mut plan = vec![
         work(Stage::Load, 1, n, 0.1),
         work(Stage::Label, 1, if spec.method == Method::ZeroShot { n } else { 4 * n }, 1.0),
@@ -233,7 +237,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
         Method::Coft | Method::CoftPlus => plan.extend([
             work(Stage::Phase2Model1, 1, second, cost),
             work(Stage::Phase2Model2, 1, second, cost),
-            work(Stage::Choose, 1, 2 * (1 + CANDIDATES.len() as u64) * n, 1.0),
+            work(Stage::Choose, 1, 2 * CANDIDATES.len() as u64 * n, 1.0),
         ]),
     }
     plan.push(work(Stage::Export, 1, n, 1.0));

@@ -64,7 +64,7 @@ pub struct Args {
     answers: Option<PathBuf>,
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Runs this many seeds from --seed on, and tells mean and standard deviation of every accuracy.
+    /// Runs this many seeds from --seed on, and tells mean and standard deviation of their figures.
     #[arg(long, default_value_t = 1)]
     seeds: u64,
     /// Takes this many images of the pool, drawn by the seed.
@@ -96,7 +96,10 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     }
     let result = match &runs[..] {
         [one] => one.clone(),
-        runs => json!({ "runs": runs, "accuracy": spread(runs) }),
+        runs => {
+            let accuracies: Vec<&Value> = runs.iter().map(|run| &run["accuracy"]).collect();
+            json!({ "runs": runs, "accuracy": spread(&accuracies), "figures": spread(&runs.iter().collect::<Vec<_>>()) })
+        }
     };
     if args.json {
         println!("{result}");
@@ -106,15 +109,16 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Mean and standard deviation (n − 1) of every accuracy over the runs.
-fn spread(runs: &[Value]) -> Value {
-    let names = runs[0]["accuracy"].as_object().into_iter().flat_map(|accuracies| accuracies.keys());
+/// Mean and standard deviation (n − 1) of every number that all of `runs` have, but for what they were given.
+fn spread(runs: &[&Value]) -> Value {
+    let names = runs[0].as_object().into_iter().flat_map(|figures| figures.keys());
     names
-        .map(|name| {
-            let values: Vec<f64> = runs.iter().filter_map(|run| run["accuracy"][name].as_f64()).collect();
+        .filter(|name| !["seed", "images"].contains(&name.as_str()))
+        .filter_map(|name| {
+            let values: Vec<f64> = runs.iter().map(|run| run[name].as_f64()).collect::<Option<_>>()?;
             let mean = values.iter().sum::<f64>() / values.len() as f64;
             let square = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / (values.len() - 1) as f64;
-            (name.clone(), json!({ "mean": mean, "deviation": square.sqrt() }))
+            Some((name.clone(), json!({ "mean": mean, "deviation": square.sqrt() })))
         })
         .collect()
 }
@@ -336,7 +340,7 @@ fn measure(dir: &Path, labels: &[usize], test: &[Labelled], decision: Option<Non
         "label_accuracies": label_accuracy, "confirmed_precisions": confirmed_precision, "precisions": precision,
         "zero_shot_pool": zero_shot_pool,
         "pool_label_accuracy": mean(&label_accuracy).or(zero_shot_pool),
-        "clean_precision": mean(&precision),
+        "confirmed_precision": mean(&confirmed_precision), "clean_precision": mean(&precision),
         "clean_fraction": mean(&fraction),
     }))
 }
@@ -376,4 +380,17 @@ fn keep(candidate: &Path, out: &Path) -> anyhow::Result<()> {
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     serde_json::from_slice(&fs::read(path)?).with_context(|| format!("reading {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_spread_is_over_what_all_runs_have() {
+        let runs =
+            [json!({ "seed": 1, "a": 1.0, "b": 2, "c": "x" }), json!({ "seed": 2, "a": 3.0, "b": null, "c": "x" })];
+        let spread = spread(&runs.iter().collect::<Vec<_>>());
+        assert_eq!(spread, json!({ "a": { "mean": 2.0, "deviation": 2f64.sqrt() } }));
+    }
 }

@@ -70,6 +70,24 @@ fn a_users_own_label_is_a_seed_and_clean_whatever_the_models_say() {
 }
 
 #[test]
+fn the_surest_half_of_the_confirmed_labels_teaches_and_the_users_own_beside_it() {
+    let clean = |clean_share| {
+        let bench = Bench::new(4);
+        let mut spec = bench.spec(Method::Coft);
+        spec.settings.phase2.clean_share = clean_share;
+        spec.images[..3].iter_mut().for_each(|image| image.label = Some(ClassId(5)));
+        done(&spec);
+        report(&spec).classes.into_iter().map(|class| class.clean).collect::<Vec<_>>()
+    };
+    let (all, half) = (clean(1.0), clean(0.5));
+    assert!(all.iter().flatten().any(|&pairs| pairs > 3), "{all:?}");
+    for (class, (all, half)) in all.into_iter().zip(half).enumerate() {
+        let given = if class == 5 { 3 } else { 0 };
+        assert_eq!(half, all.map(|pairs| given + (pairs - given).div_ceil(2)), "class {class}");
+    }
+}
+
+#[test]
 fn a_student_of_its_own_is_what_is_served() {
     let bench = Bench::new(1);
     let spec = RoundSpec { student_dir: Some(fixture::model_dir()), ..bench.spec(Method::Coft) };
