@@ -149,7 +149,7 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     }
     let [(prompts1, scores1), (prompts2, scores2)] = last.expect("at least one iteration");
 
-    // A label teaches where the other model's margin confirms it and its own model is among the surest of it; the user's always do.
+    // A label teaches where the other model's margin confirms it and it is one of its model's surest; the user's always do.
     let filtered = |Scores { labels, .. }: &Scores, by: &Scores| {
         let (classes, share) = (spec.classes.len(), spec.settings.phase2.clean_share);
         let mut kept = selection::clean(&labels.classes, &by.positive, &by.negative, classes);
