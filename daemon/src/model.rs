@@ -67,7 +67,21 @@ pub struct Base {
     pub class_lines: Vec<usize>,
     pub template: String,
     pub templates: Vec<Template>,
-    pub student: Option<PathBuf>,
+    pub student: Option<Student>,
+}
+
+/// The CLIP that is fine-tuned and served in the base model's place.
+#[derive(Clone, Debug)]
+pub struct Student {
+    pub dir: PathBuf,
+    pub preprocess: Preprocess,
+}
+
+impl Base {
+    /// How the served model wants its images; the pool is kept as the base model wants them.
+    pub fn served(&self) -> &Preprocess {
+        self.student.as_ref().map_or(&self.preprocess, |student| &student.preprocess)
+    }
 }
 
 #[derive(Debug, Error)]
@@ -138,12 +152,12 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, ModelError> {
     Ok(Base { dir, digest, preprocess, image_size, classes, class_lines, template, templates, student })
 }
 
-/// The directory of a student, which must not read larger images than the pool keeps for the base model.
-fn open_student(student: &Path, models: &Path, preprocess: &Preprocess) -> Result<PathBuf, ModelError> {
+/// A student, which must not read larger images than the pool keeps for the base model.
+fn open_student(student: &Path, models: &Path, kept: &Preprocess) -> Result<Student, ModelError> {
     let dir = located(student, models)?;
-    let asked = Preprocess::from_json(&Model::open(&dir)?.preprocessing)?.shortest_edge;
-    let kept = preprocess.shortest_edge;
-    if asked > kept { Err(ModelError::StudentSize { dir, asked, kept }) } else { Ok(dir) }
+    let preprocess = Preprocess::from_json(&Model::open(&dir)?.preprocessing)?;
+    let (asked, kept) = (preprocess.shortest_edge, kept.shortest_edge);
+    if asked > kept { Err(ModelError::StudentSize { dir, asked, kept }) } else { Ok(Student { dir, preprocess }) }
 }
 
 /// The directory of a model that is named, or given by its directory.

@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements, each in a file of its own.
 
 mod adapt;
+mod answers;
 mod labelled_set;
 mod load;
 mod scores;

@@ -36,9 +36,10 @@ pub struct Manifest {
     pub method: Method,
     /// Class names in the order of the model's outputs.
     pub classes: Vec<String>,
-    /// `preprocessor_config.json` of the base model, as it was: the server prepares images as the trainer did.
+    /// `preprocessor_config.json` of the base model, in distillation the student's, at the size that it reads: the
+    /// server prepares images as the trainer did.
     pub preprocessing: serde_json::Value,
-    /// SHA-256 of the base model's weights, hex.
+    /// SHA-256 of the base model's weights, hex; in distillation the teacher's.
     pub base_model: String,
     /// SHA-256 over the sorted ids of the pool's images, hex.
     pub image_set: String,

@@ -149,7 +149,7 @@ impl Workshop {
             model_dir: self.base.dir.clone(),
             image_size: self.base.image_size,
             classes: self.base.classes.clone(),
-            student_dir: self.base.student.clone(),
+            student_dir: self.base.student.as_ref().map(|student| student.dir.clone()),
             class_lines: self.base.class_lines.clone(),
             template: self.base.template.clone(),
             templates: self.base.templates.clone(),

@@ -58,7 +58,7 @@ impl Court {
         self.store().scratch()
     }
 
-    /// Whether the active generation knows these classes, comes from this model and reads images of its size.
+    /// Whether the active generation knows these classes, comes from this model and reads images of the right size.
     pub fn is_current(&self, base: &Base) -> bool {
         self.store().active().is_some_and(|generation| foreign(&generation.manifest, base).is_none())
     }
@@ -235,7 +235,7 @@ fn foreign(manifest: &Manifest, base: &Base) -> Option<&'static str> {
         Some("classes")
     } else if manifest.base_model != base.digest {
         Some("pretrained weights")
-    } else if !preprocess.is_ok_and(|preprocess| preprocess == base.preprocess) {
+    } else if !preprocess.is_ok_and(|preprocess| preprocess == *base.served()) {
         Some("image sizes")
     } else {
         None

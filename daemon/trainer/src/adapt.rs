@@ -39,8 +39,8 @@ pub struct Student<'a> {
     pub pool: &'a Pool<'a>,
     /// Normalised text features of the class names. [C, D]
     pub text: &'a Tensor,
-    /// Mean length of the pool's image embeddings before normalisation.
-    pub embedding_norm: f64,
+    /// What that CLIP says of them.
+    pub zero_shot: &'a ZeroShot,
 }
 
 /// What adaptation leaves; index 0 is model 1.
@@ -87,12 +87,12 @@ impl<'a> Material<'a> {
     }
 
     pub fn fine_tuning(&self, model: usize) -> FineTuning<'a> {
-        let Student { checkpoint, pool, text, embedding_norm } = self.student;
+        let Student { checkpoint, pool, text, zero_shot } = self.student;
         FineTuning {
             checkpoint,
             pool,
             text,
-            embedding_norm,
+            embedding_norm: zero_shot.embedding_norm,
             settings: &self.spec.settings.phase2,
             flip: self.flips(self.spec.settings.phase2.flip),
             contrast: self.spec.method == Method::CoftPlus && self.spec.settings.phase2.contrast.weight > 0.0,
@@ -118,10 +118,14 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     // Round 0 is zero-shot; from then on each model selects its own seeds by what it learnt before.
     let zero_shot = &material.zero_shot.labels;
     let mut seeds = [material.seeds(zero_shot)?, material.seeds(zero_shot)?];
-    let unseen: Vec<&str> =
-        spec.classes.iter().zip(&seeds[0]).filter(|(_, s)| s.is_empty()).map(|(n, _)| &n[..]).collect();
+    let seen: Vec<bool> = seeds[0].iter().map(|seeds| !seeds.is_empty()).collect();
+    let unseen = spec.classes.iter().zip(&seen).filter(|&(_, &seen)| !seen).map(|(name, _)| &name[..]);
+    let unseen: Vec<&str> = unseen.collect();
     if !unseen.is_empty() {
-        desk.reporter.warn(told_unseen(&unseen))?;
+        desk.reporter.warn(format!(
+            "no image looks like these classes to the pretrained model, so they cannot be adapted; check their names: {}",
+            named(&unseen)
+        ))?;
     }
     let mut labels = [zero_shot.clone(), zero_shot.clone()];
     let mut last: Option<[(Prompts, Scores); 2]> = None;
@@ -136,7 +140,7 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
         desk.reporter.begin(Stage::Filter, iteration)?;
         let mut scored = Vec::with_capacity(2);
         for (prompts, model) in tuned.into_iter().zip([1, 2]) {
-            let mut scores = material.prompt_tuning(&tokens, model, iteration).score(&prompts, desk.reporter)?;
+            let mut scores = material.prompt_tuning(&tokens, model, iteration).score(&prompts, desk)?;
             scores.labels.correct(given);
             scored.push((prompts, scores));
         }
@@ -149,24 +153,23 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     }
     let [(prompts1, scores1), (prompts2, scores2)] = last.expect("at least one iteration");
 
-    // A label teaches where the other model's margin confirms it and it is one of its model's surest; the user's always do.
-    let filtered = |Scores { labels, .. }: &Scores, by: &Scores| {
-        let (classes, share) = (spec.classes.len(), spec.settings.phase2.clean_share);
-        let mut kept = selection::clean(&labels.classes, &by.positive, &by.negative, classes);
-        kept.iter_mut().zip(given).for_each(|(kept, given)| *kept &= given.is_none());
-        kept = selection::surest(&kept, &labels.classes, &labels.confidence, classes, share);
-        kept.iter_mut().zip(given).for_each(|(kept, given)| *kept |= given.is_some());
-        kept
+    let share = spec.settings.phase2.clean_share;
+    let (clean, margins) = filter([&scores1, &scores2], given, spec.classes.len(), share);
+    let teaches = |class: usize| {
+        let of =
+            |clean: &[bool], labels: &Labels| clean.iter().zip(&labels.classes).any(|(&kept, &of)| kept && of == class);
+        of(&clean[0], &scores1.labels) || of(&clean[1], &scores2.labels)
     };
-    let margins = |of: &Scores, by: &Scores| {
-        let at = |(image, &class): (usize, &usize)| {
-            let place = image * spec.classes.len() + class;
-            by.positive[place] - by.negative[place]
-        };
-        of.labels.classes.iter().enumerate().map(at).collect()
-    };
-    let margins = [margins(&scores1, &scores2), margins(&scores2, &scores1)];
-    let clean = [filtered(&scores1, &scores2), filtered(&scores2, &scores1)];
+    let untaught: Vec<&str> = (0..spec.classes.len())
+        .filter(|&class| seen[class] && !teaches(class))
+        .map(|class| &spec.classes[class][..])
+        .collect();
+    if !untaught.is_empty() {
+        desk.reporter.warn(format!(
+            "no image of these classes is sure enough to teach, so they stay as the pretrained model knows them: {}",
+            named(&untaught)
+        ))?;
+    }
     let mut weights = Vec::with_capacity(2);
     for (model, scores) in [(1, &scores1), (2, &scores2)] {
         let kept = &clean[model - 1];
@@ -193,19 +196,43 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     })
 }
 
+/// Which pairs teach each model [N], and s⁺ − s⁻ of its labels by the other model [N].
+///
+/// A label teaches where the other model's margin confirms it and it is one of its model's surest; the user's always do.
+fn filter(
+    scores: [&Scores; 2],
+    given: &[Option<usize>],
+    classes: usize,
+    share: f64,
+) -> ([Vec<bool>; 2], [Vec<f32>; 2]) {
+    let clean = |Scores { labels, .. }: &Scores, by: &Scores| {
+        let mut kept = selection::clean(&labels.classes, &by.positive, &by.negative, classes);
+        kept.iter_mut().zip(given).for_each(|(kept, given)| *kept &= given.is_none());
+        kept = selection::surest(&kept, &labels.classes, &labels.confidence, classes, share);
+        kept.iter_mut().zip(given).for_each(|(kept, given)| *kept |= given.is_some());
+        kept
+    };
+    let margins = |of: &Scores, by: &Scores| {
+        let at = |(image, &class): (usize, &usize)| {
+            let place = image * classes + class;
+            by.positive[place] - by.negative[place]
+        };
+        of.labels.classes.iter().enumerate().map(at).collect()
+    };
+    let [first, second] = scores;
+    ([clean(first, second), clean(second, first)], [margins(first, second), margins(second, first)])
+}
+
 /// Classes that the warning names; the report lists all. 5 [choice]: a thousand classes are no thousand warnings.
 pub const NAMED: usize = 5;
 
-fn told_unseen(classes: &[&str]) -> String {
+fn named(classes: &[&str]) -> String {
     let named: Vec<String> = classes.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
     let more = match classes.len() - named.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let named = named.join(", ");
-    format!(
-        "no image looks like these classes to the pretrained model, so they cannot be adapted; check their names: {named}{more}"
-    )
+    named.join(", ") + &more
 }
 
 fn phase1_stage(model: usize) -> Stage {
@@ -225,5 +252,82 @@ impl Adapted {
         let parts = [(shares[0], &self.weights[0]), (shares[1], &self.weights[1]), (rest, &self.start)];
         let used: Vec<(f64, &Weights)> = parts.into_iter().filter(|(share, _)| *share > 0.0).collect();
         Weights::mixed(&used).model(student)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::tensors::to_safetensors;
+    use crate::fixture::Bench;
+
+    /// A model of two classes: its labels, their confidence, and s⁺ − s⁻ of each image and class.
+    fn scores(classes: &[usize], confidence: &[f32], margins: &[f32]) -> Scores {
+        let labels = Labels { classes: classes.to_vec(), confidence: confidence.to_vec(), ..Labels::default() };
+        Scores { labels, positive: margins.to_vec(), negative: vec![0.0; margins.len()] }
+    }
+
+    #[test]
+    fn each_models_labels_are_confirmed_by_the_margins_of_the_other() {
+        let one = [-1.0, 2.0, 3.0, -4.0, 5.0, -6.0];
+        let two = [0.5, -0.5, 0.25, -0.25, -0.75, 0.75];
+        let filtered = |one: &[f32], two: &[f32]| {
+            let (one, two) = (scores(&[0, 1, 0], &[0.5; 3], one), scores(&[1, 1, 0], &[0.5; 3], two));
+            filter([&one, &two], &[None; 3], 2, 1.0)
+        };
+        let (clean, margins) = filtered(&one, &two);
+        assert_eq!(margins, [[0.5, -0.25, -0.75], [2.0, -4.0, 5.0]]);
+        assert_eq!(clean, [[true, false, false], [true, false, true]]);
+        // Each model's own margins, turned round, are heard by the other alone.
+        let turned = |margins: [f32; 6]| margins.map(|margin| -margin);
+        assert_eq!(filtered(&turned(one), &two).0, [[true, false, false], [false, true, false]]);
+        assert_eq!(filtered(&one, &turned(two)).0, [[false, true, true], [true, false, true]]);
+    }
+
+    #[test]
+    fn the_surest_are_the_labelling_models_and_a_users_own_come_on_top() {
+        let one = scores(&[0, 0, 0], &[0.9, 0.1, 1.0], &[1.0; 6]);
+        let two = scores(&[0, 0, 0], &[0.1, 0.9, 1.0], &[1.0; 6]);
+        let (clean, _) = filter([&one, &two], &[None, None, Some(0)], 2, 0.5);
+        assert_eq!(clean, [[true, false, true], [false, true, true]]);
+    }
+
+    /// What `work` makes of a round over a few pictures.
+    fn of_round<T>(method: Method, work: impl FnOnce(&Material, &mut Desk) -> T) -> T {
+        let mut bench = Bench::new(2);
+        bench.settings.phase1.iterations = 2;
+        let (spec, pool, text, zero_shot) = (bench.spec(method), bench.pool(), bench.text(), bench.zero_shot());
+        let given = vec![None; pool.len()];
+        let (teacher, pool, zero_shot, given) = (&bench.checkpoint, &pool, &zero_shot, &given);
+        let student = Student { checkpoint: teacher, pool, text: &text, zero_shot };
+        let material = Material { spec: &spec, teacher, pool, zero_shot, mirrors: true, given, student };
+        work(&material, &mut bench.desk().borrow())
+    }
+
+    fn bytes<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Vec<u8> {
+        to_safetensors(&tensors.map(|(name, tensor)| (name, tensor.shallow_clone())).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn an_iteration_of_coft_plus_takes_over_the_labels_of_the_one_before_and_nothing_else() {
+        let bits = |prompts: &Prompts| bytes(prompts.named().iter().map(|(name, tensor)| (name.as_str(), tensor)));
+        let whole = of_round(Method::CoftPlus, |material, desk| {
+            let loaded = bytes(material.teacher.tensors.iter());
+            let adapted = adapt(material, desk).unwrap();
+            assert!(bytes(material.teacher.tensors.iter()) == loaded, "the teacher stays as it was loaded");
+            adapted.prompts.map(|(prompts, _)| bits(&prompts))
+        });
+        let second_alone = of_round(Method::Coft, |material, desk| {
+            let first = adapt(material, desk).unwrap();
+            let Material { spec, teacher, .. } = *material;
+            let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1).unwrap();
+            [1, 2].map(|model| {
+                let labels = &first.labels[model - 1];
+                let images = material.seeds(labels).unwrap().concat();
+                let seeds = Seeds { images: &images, labels };
+                bits(&material.prompt_tuning(&tokens, model, 2).run(&seeds, desk).unwrap())
+            })
+        });
+        assert!(whole == second_alone, "the second iteration by itself, given the first one's labels");
     }
 }

@@ -95,7 +95,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mixed_precision = job.mixed_precision;
     let mut phase = |name: &str, images: &[usize]| {
-        let mut journal = Journal::at(&dir.path().join(name), b"bench", Device::Cpu)?;
+        let mut journal = Journal::at(&dir.path().join(name), b"bench", &[], Device::Cpu)?;
         let mut desk = Desk { reporter: &mut reporter, journal: &mut journal, memory: None, mixed_precision };
         bench.phase(args.phase, images, &mut desk)
     };
@@ -140,7 +140,7 @@ impl Bench<'_> {
             Phase::Batches => unreachable!("written, not measured"),
             Phase::ZeroShot => {
                 began = (Instant::now(), cpu_time());
-                phase1::zero_shot(checkpoint, text, pool, desk.reporter)?;
+                phase1::zero_shot("model", checkpoint, text, pool, desk)?;
             }
             Phase::Phase1 => {
                 let tokens = ClassTokens::new(checkpoint, &job.template, &job.classes, &settings.phase1)?;

@@ -5,15 +5,17 @@
 use crate::adapt::{Adapted, Material, Student};
 use crate::clip::{argmax, to_f32};
 use crate::failure::Failure;
+use crate::fit::Desk;
 use crate::model::Model;
-use crate::phase1::SCORING_BATCH;
+use crate::pass::SCORING_BATCH;
+use crate::phase1::ZeroShot;
 use crate::pool::Pool;
 use crate::progress::Reporter;
 use coft_core::decision::energy;
 use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
 use std::collections::BTreeMap;
-use tch::{Device, Tensor, no_grad};
+use tch::{Device, Tensor};
 
 /// How a candidate is made from what adaptation left.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,14 +102,26 @@ fn nearest(embeddings: &Tensor, reporter: &mut Reporter) -> Result<Vec<Vec<usize
 }
 
 /// Lets every candidate answer on the pool.
-pub fn answer(material: &Material, adapted: &Adapted, reporter: &mut Reporter) -> Result<Vec<Answered>, Failure> {
-    let pool = material.student.pool;
+pub fn answer(material: &Material, adapted: &Adapted, desk: &mut Desk) -> Result<Vec<Answered>, Failure> {
+    let Student { pool, zero_shot, .. } = material.student;
     let mut answered = Vec::with_capacity(CANDIDATES.len());
     for (name, recipe) in candidates(material) {
         let model = recipe.model(material, Some(adapted));
-        let (plain, embeddings) = answers(&model, pool, reporter, |chunk| pool.batch(chunk))?;
-        let (shifted, _) = answers(&model, pool, reporter, |chunk| pool.shifted(chunk))?;
-        answered.push(Answered { name, plain, shifted, embeddings: VIEWS.contains(&recipe).then_some(embeddings) });
+        let (plain, embeddings) = match recipe {
+            Recipe::ZeroShot => (zero_shot.labels.probabilities.clone(), zero_shot.embeddings.shallow_clone()),
+            _ => {
+                let answers = |chunk: &[usize]| {
+                    let (_, probabilities, embeddings) = model.answers(&pool.batch(chunk));
+                    [probabilities, embeddings]
+                };
+                let [probabilities, embeddings] = desk.pass(&format!("answers of {name}"), pool, answers)?;
+                (to_f32(&probabilities), embeddings)
+            }
+        };
+        let answers = |chunk: &[usize]| [model.answers(&pool.shifted(chunk)).1];
+        let [shifted] = desk.pass(&format!("answers of {name} to shifted crops"), pool, answers)?;
+        let embeddings = VIEWS.contains(&recipe).then_some(embeddings);
+        answered.push(Answered { name, plain, shifted: to_f32(&shifted), embeddings });
     }
     Ok(answered)
 }
@@ -117,47 +131,22 @@ const CROP: f64 = 0.8;
 
 /// Whether training images may be mirrored: where mirroring changes the answers of the pretrained `model` no more often than
 /// a training crop does.
-pub fn mirrors(model: &Model, pool: &Pool, reporter: &mut Reporter) -> Result<bool, Failure> {
-    let mut answers = |pixels: &dyn Fn(&[usize]) -> Tensor| -> Result<Vec<usize>, Failure> {
-        let mut found = Vec::with_capacity(pool.len());
-        for chunk in pool.everything().chunks(SCORING_BATCH) {
-            found.extend(argmax(&no_grad(|| model.logits(&pixels(chunk)))));
-            reporter.advance(chunk.len() as u64, None)?;
-        }
-        Ok(found)
-    };
-    let plain = answers(&|chunk| pool.batch(chunk))?;
-    let cropped = share(&plain, &answers(&|chunk| pool.cropped(chunk, CROP))?);
-    let mirrored = share(&plain, &answers(&|chunk| pool.mirrored(chunk))?);
-    Ok(mirrored >= cropped)
+pub fn mirrors(model: &Model, zero_shot: &ZeroShot, pool: &Pool, desk: &mut Desk) -> Result<bool, Failure> {
+    let classes = |logits: [Tensor; 1]| argmax(&logits[0]);
+    let answers = |chunk: &[usize]| [model.logits(&pool.cropped(chunk, CROP))];
+    let cropped = classes(desk.pass("zero-shot answers to crops", pool, answers)?);
+    let answers = |chunk: &[usize]| [model.logits(&pool.mirrored(chunk))];
+    let mirrored = classes(desk.pass("zero-shot answers to mirrored images", pool, answers)?);
+    Ok(share(&zero_shot.answers, &mirrored) >= share(&zero_shot.answers, &cropped))
 }
 
-/// The energy of every image of the pool.
-pub fn energies(model: &Model, pool: &Pool, reporter: &mut Reporter) -> Result<Vec<f64>, Failure> {
-    let mut all = Vec::with_capacity(pool.len());
-    for chunk in pool.everything().chunks(SCORING_BATCH) {
-        let logits = no_grad(|| model.logits(&pool.batch(chunk)));
-        all.extend(to_f32(&logits).chunks_exact(logits.size()[1] as usize).map(energy));
-        reporter.advance(chunk.len() as u64, None)?;
+/// What the `model` that is deployed says of the pool: the class of every image, and its energy.
+pub fn served(model: &Model, pool: &Pool, desk: &mut Desk) -> Result<(Vec<usize>, Vec<f64>), Failure> {
+    let [logits] = desk.pass("answers of what is deployed", pool, |chunk| [model.logits(&pool.batch(chunk))])?;
+    match pool.len() {
+        0 => Ok((Vec::new(), Vec::new())),
+        images => Ok((argmax(&logits), to_f32(&logits).chunks_exact(logits.numel() / images).map(energy).collect())),
     }
-    Ok(all)
-}
-
-/// Probabilities, N × C row-major, and embeddings [N, D].
-fn answers(
-    model: &Model,
-    pool: &Pool,
-    reporter: &mut Reporter,
-    pixels: impl Fn(&[usize]) -> Tensor,
-) -> Result<(Vec<f32>, Tensor), Failure> {
-    let (mut all, mut embeddings) = (Vec::new(), Vec::new());
-    for chunk in pool.everything().chunks(SCORING_BATCH) {
-        let (_, probabilities, embedding) = no_grad(|| model.answers(&pixels(chunk)));
-        all.extend(to_f32(&probabilities));
-        embeddings.push(embedding);
-        reporter.advance(chunk.len() as u64, None)?;
-    }
-    Ok((all, Tensor::cat(&embeddings, 0)))
 }
 
 /// The class of each row of `probabilities`.
@@ -302,12 +291,10 @@ mod tests {
     #[test]
     fn neighbours_are_of_the_same_part_and_never_the_image_itself() {
         let bench = crate::fixture::Bench::new(4);
-        let (pool, text, mut reporter) = (bench.pool(), bench.text(), crate::fixture::reporter());
-        let model = Model::zero_shot(&bench.checkpoint, &text);
-        let (plain, embeddings) = answers(&model, &pool, &mut reporter, |chunk| pool.batch(chunk)).unwrap();
-        let embeddings = Some(embeddings);
-        let candidates = [Answered { embeddings, ..answered("zero-shot", &plain) }, answered("model1", &plain)];
-        let views = neighbours(&candidates, &mut reporter).unwrap();
+        let (pool, zero_shot) = (bench.pool(), bench.zero_shot());
+        let (plain, embeddings) = (&zero_shot.labels.probabilities, Some(zero_shot.embeddings));
+        let candidates = [Answered { embeddings, ..answered("zero-shot", plain) }, answered("model1", plain)];
+        let views = neighbours(&candidates, &mut crate::fixture::reporter()).unwrap();
         assert_eq!(views.len(), 1);
         assert!(views[0].iter().enumerate().all(|(own, of)| of.len() == 10 && !of.contains(&own)));
         // The fixture has four pictures of each part, one part after the other.

@@ -10,7 +10,7 @@ use crate::clip::to_f32;
 use crate::export::candidate::write_synced;
 use crate::failure::Failure;
 use crate::model::Model;
-use crate::phase1::SCORING_BATCH;
+use crate::pass::SCORING_BATCH;
 use crate::pool::Pool;
 use coft_core::decision::energy;
 use std::path::Path;

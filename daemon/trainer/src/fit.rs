@@ -147,7 +147,7 @@ fn run(
         sgd.resume(moments.collect());
         let state = saved.tensors.into_iter();
         objective.restore(state.filter_map(|(name, t)| Some((name.strip_prefix(STATE)?.to_owned(), t))).collect());
-        desk.reporter.advance(u64::from(first) * visits.size() as u64, None)?;
+        desk.reporter.resume(u64::from(first) * visits.size() as u64)?;
     }
     let mut parts = match desk.memory {
         Some((estimate, available)) => estimate.parts(visits.size(), available)?,
@@ -229,7 +229,7 @@ fn added(sum: Tensor, part: Tensor) -> Tensor {
 }
 
 /// Whether a panic of tch tells of an allocation that failed.
-fn no_memory(panic: &(dyn Any + Send)) -> bool {
+pub fn no_memory(panic: &(dyn Any + Send)) -> bool {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.is_some_and(crate::failure::is_out_of_memory)
 }

@@ -144,7 +144,7 @@ impl Bench {
     }
 
     pub fn zero_shot(&self) -> ZeroShot {
-        zero_shot(&self.checkpoint, &self.text(), &self.pool(), &mut reporter()).unwrap()
+        zero_shot("model", &self.checkpoint, &self.text(), &self.pool(), &mut self.desk().borrow()).unwrap()
     }
 
     pub fn fine_tuning<'a>(
@@ -161,7 +161,7 @@ impl Bench {
     pub fn desk(&self) -> OwnDesk {
         let cancel = Arc::new(AtomicBool::new(false));
         let nowhere = File::options().write(true).open("/dev/null").unwrap();
-        let journal = Journal::open(&self.spec(Method::Coft), Device::Cpu).unwrap();
+        let journal = Journal::open(&self.spec(Method::Coft), &[], Device::Cpu).unwrap();
         OwnDesk { reporter: Reporter::new(nowhere, cancel.clone()), journal, cancel }
     }
 }

@@ -1,8 +1,8 @@
 //! What a round has done so far, on disk: results of the stages that are over and the training under way.
 //!
 //! One safetensors file each, written new, synced and renamed, so that a stop at any instant leaves the file before or the
-//! file after. The directory belongs to one spec; what another spec left there is thrown away, and so is what cannot be read:
-//! it is computed again.
+//! file after. The directory belongs to one spec, the models that were read for it and this version of the program; what others
+//! left there is thrown away, and so is what cannot be read: it is computed again.
 
 use crate::clip::tensors::{from_safetensors, to_safetensors};
 use crate::export::candidate::{sync_dir, write_synced};
@@ -17,7 +17,13 @@ use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
 /// Time between two savings of a training. 30 s [choice]: at most a minute is lost, whatever a step takes.
-const PACE: Duration = Duration::from_secs(30);
+pub const PACE: Duration = Duration::from_secs(30);
+
+/// File that names this program and the models, one a line.
+const ORIGIN: &str = "origin";
+
+/// This program and its version.
+pub const PRODUCER: &str = concat!("coft-trainer ", env!("CARGO_PKG_VERSION"));
 
 #[derive(Debug)]
 pub struct Journal {
@@ -28,28 +34,31 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The journal of `spec`.
-    pub fn open(spec: &RoundSpec, device: Device) -> Result<Self, Failure> {
+    /// The journal of `spec`, whose directories held the models of these digests.
+    pub fn open(spec: &RoundSpec, models: &[&str], device: Device) -> Result<Self, Failure> {
         let work = serde_json::to_vec(&spec.work()).expect("a spec is plain data");
-        Self::at(&spec.journal_dir, &work, device)
+        Self::at(&spec.journal_dir, &work, models, device)
     }
 
     /// The journal of `work` in `dir`, which is made if it is not there.
-    pub fn at(dir: &Path, work: &[u8], device: Device) -> Result<Self, Failure> {
-        let stamp = dir.join(JOURNAL_SPEC);
-        if fs::read(&stamp).ok().as_deref() != Some(work) {
+    pub fn at(dir: &Path, work: &[u8], models: &[&str], device: Device) -> Result<Self, Failure> {
+        let (stamp, origin) = (dir.join(JOURNAL_SPEC), dir.join(ORIGIN));
+        let by = [&[PRODUCER], models].concat().join("\n");
+        let holds = |path: &Path, bytes: &[u8]| fs::read(path).ok().as_deref() == Some(bytes);
+        if !holds(&stamp, work) || !holds(&origin, by.as_bytes()) {
             match fs::remove_dir_all(dir) {
                 Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Failure::write(dir)(cause)),
                 _ => {}
             }
             fs::create_dir(dir).map_err(Failure::write(dir))?;
+            write_synced(&origin, by.as_bytes())?;
             write_synced(&stamp, work)?;
             sync_dir(dir)?;
         }
         Ok(Self { dir: dir.to_owned(), device, saved: Instant::now(), pace: PACE })
     }
 
-    #[cfg(test)]
+    /// Another time between two savings than [`PACE`].
     pub fn save_every(&mut self, pace: Duration) {
         self.pace = pace;
     }

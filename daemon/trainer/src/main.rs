@@ -20,6 +20,7 @@ mod memory;
 mod model;
 #[cfg(test)]
 mod parity;
+mod pass;
 mod phase1;
 mod phase2;
 mod pool;
@@ -42,6 +43,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 /// Runs one CoFT adaptation round. Started by coftd; not meant for people.
 ///
@@ -61,6 +63,9 @@ enum Command {
         /// Open file descriptor for the events, one JSON object a line.
         #[arg(long)]
         events_fd: RawFd,
+        /// Seconds between two savings of what is under way.
+        #[arg(long, value_name = "SECONDS", default_value_t = journal::PACE.as_secs())]
+        save_every: u64,
     },
     /// Measures one phase on given images (`cargo xtask bench trainer` does, beside a PyTorch script).
     Bench(bench::Args),
@@ -72,10 +77,10 @@ enum Command {
 
 fn main() -> ExitCode {
     match Args::parse().command {
-        Command::Round { spec, events_fd } => {
+        Command::Round { spec, events_fd, save_every } => {
             // SAFETY: the caller passed this descriptor to be owned here; nothing else in this process uses it.
             let events = unsafe { File::from_raw_fd(events_fd) };
-            run_round(&spec, events)
+            run_round(&spec, Duration::from_secs(save_every), events)
         }
         Command::Pretrain(args) => told(pretrain::run(&args)),
         Command::Bench(args) => told(bench::run(&args)),
@@ -94,7 +99,7 @@ fn told(done: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn run_round(spec: &Path, events: File) -> ExitCode {
+fn run_round(spec: &Path, pace: Duration, events: File) -> ExitCode {
     let cancelled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, cancelled.clone()).expect("these signals can be caught");
@@ -103,7 +108,7 @@ fn run_round(spec: &Path, events: File) -> ExitCode {
     // tch turns an exception of libtorch (no memory, for one) into a panic: report it like any other failure.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let spec = read(spec)?;
-        round::run(&spec, &mut reporter).map_err(|failure| failure.on_line_of(&spec.class_lines))
+        round::run(&spec, pace, &mut reporter).map_err(|failure| failure.on_line_of(&spec.class_lines))
     }));
     let failure = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,

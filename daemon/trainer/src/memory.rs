@@ -9,6 +9,8 @@ use crate::clip::autocast;
 use crate::failure::Failure;
 use crate::pool::Pool;
 use coft_core::spec::{Method, RoundSpec};
+use std::fs;
+use std::path::Path;
 use sysinfo::System;
 use tch::{Device, Kind};
 
@@ -85,16 +87,33 @@ fn prompts(teacher: &Checkpoint, spec: &RoundSpec) -> u64 {
     2 * spec.classes.len() as u64 * longest * t.num_hidden_layers as u64 * t.hidden_size as u64 * KEPT * FLOAT
 }
 
-/// Memory that this process may still take, bytes: what the machine has, or its control group where that is less. Nothing on a
-/// GPU, whose memory is not counted here.
+/// Memory that this process may still take, bytes: what the machine has, or one of its control groups where that is less. Nothing
+/// on a GPU, whose memory is not counted here.
 pub fn available(device: Device) -> Option<u64> {
     if device != Device::Cpu {
         return None;
     }
     let mut system = System::new();
     system.refresh_memory();
-    let machine = system.available_memory();
-    Some(system.cgroup_limits().map_or(machine, |group| machine.min(group.free_memory)))
+    let group = fs::read_to_string("/proc/self/cgroup").ok();
+    let group = group.as_deref().and_then(|line| free_in_groups(Path::new("/sys/fs/cgroup"), line));
+    Some(group.unwrap_or(u64::MAX).min(system.available_memory()))
+}
+
+/// What the limits of a control group and of those around it leave, bytes; nothing where none of them has a limit. `line` is that of
+/// version 2 in /proc/self/cgroup, cgroups(7). Cached files count as free, since they give way.
+fn free_in_groups(root: &Path, line: &str) -> Option<u64> {
+    let path = line.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let free = |group: &Path| {
+        let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
+        let limit = number("memory.max")?; // "max" where there is none
+        let used = number("memory.current")?;
+        let stat = fs::read_to_string(group.join("memory.stat")).ok()?;
+        let of = |key: &str| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok());
+        let cached = of("inactive_file ").unwrap_or(0) + of("active_file ").unwrap_or(0);
+        Some(limit.saturating_sub(used.saturating_sub(cached)))
+    };
+    root.join(path).ancestors().take_while(|group| group.starts_with(root)).filter_map(free).min()
 }
 
 #[cfg(test)]
@@ -110,6 +129,26 @@ mod tests {
         assert_eq!(estimate.parts(64, 1010).unwrap(), 64);
         let refused = estimate.parts(64, 1009).unwrap_err().to_string();
         assert_eq!(refused, "the round needs 1010 B of memory even with one image at a time; 1009 B are free");
+    }
+
+    #[test]
+    fn the_narrowest_control_group_decides_and_cached_files_count_as_free() {
+        let root = tempfile::tempdir().unwrap();
+        let group = |path: &str, files: [(&str, &str); 3]| {
+            let dir = root.path().join(path);
+            fs::create_dir_all(&dir).unwrap();
+            for (name, text) in files {
+                fs::write(dir.join(name), text).unwrap();
+            }
+        };
+        let free = || free_in_groups(root.path(), "0::/system.slice/coftd.service\n");
+        assert_eq!(free(), None, "no limit anywhere");
+        let stat = ("memory.stat", "anon 70\ninactive_file 20\nactive_file 10\n");
+        group("system.slice", [("memory.max", "500\n"), ("memory.current", "100\n"), stat]);
+        group("system.slice/coftd.service", [("memory.max", "max\n"), ("memory.current", "100\n"), stat]);
+        assert_eq!(free(), Some(430));
+        group("system.slice/coftd.service", [("memory.max", "120\n"), ("memory.current", "100\n"), stat]);
+        assert_eq!(free(), Some(50));
     }
 
     #[test]

@@ -147,3 +147,29 @@ impl Weights {
         Some(Self { encoder: named.into_iter().collect(), weight, bias })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::to_f32;
+
+    /// Every tensor has its own multiple of `value`.
+    fn weights(value: f32) -> Weights {
+        let tensor = |factor: f32| Tensor::from_slice(&[value * factor, -value * factor]);
+        let encoder = [("a", tensor(1.0)), ("b", tensor(2.0))].map(|(name, tensor)| (name.to_owned(), tensor));
+        Weights { encoder: encoder.into_iter().collect(), weight: tensor(3.0), bias: tensor(4.0) }
+    }
+
+    fn values(weights: &Weights) -> Vec<(String, Vec<f32>)> {
+        weights.named().into_iter().map(|(name, tensor)| (name, to_f32(&tensor))).collect()
+    }
+
+    #[test]
+    fn models_are_mixed_weight_by_weight_in_their_shares() {
+        let (one, two, rest) = (weights(8.0), weights(4.0), weights(-1.0));
+        // A quarter of 8, a quarter of 4, and half of -1.
+        assert_eq!(values(&Weights::mixed(&[(0.25, &one), (0.25, &two), (0.5, &rest)])), values(&weights(2.5)));
+        let odd = weights(0.1);
+        assert_eq!(values(&Weights::mixed(&[(1.0, &odd)])), values(&odd), "the same bits");
+    }
+}

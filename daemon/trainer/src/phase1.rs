@@ -8,7 +8,6 @@ use crate::failure::Failure;
 use crate::fit::{self, Desk, Objective, Plan};
 use crate::loss;
 use crate::pool::{Batch, Pool, Visits};
-use crate::progress::Reporter;
 use crate::prompts::{self, ClassTokens, Prompts};
 use crate::random;
 use coft_core::event::Stage;
@@ -19,9 +18,6 @@ use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use std::ops::Range;
 use tch::{Kind, Tensor, no_grad};
-
-/// Images of one forward pass without gradients.
-pub const SCORING_BATCH: usize = 128;
 
 /// What a model believes of the pool.
 #[derive(Clone, Debug, Default)]
@@ -35,11 +31,17 @@ pub struct Labels {
 }
 
 impl Labels {
-    fn add(&mut self, logits: &Tensor) {
+    /// Of `logits` [N, C].
+    fn of(logits: &Tensor) -> Self {
+        if logits.numel() == 0 {
+            return Self::default(); // a pool without images
+        }
         let probabilities = logits.softmax(-1, Kind::Float);
-        self.classes.extend(argmax(logits));
-        self.confidence.extend(to_f32(&probabilities.amax([-1i64].as_slice(), false)));
-        self.probabilities.extend(to_f32(&probabilities));
+        Self {
+            classes: argmax(logits),
+            confidence: to_f32(&probabilities.amax([-1i64].as_slice(), false)),
+            probabilities: to_f32(&probabilities),
+        }
     }
 
     /// The user's own labels are never doubted.
@@ -53,13 +55,18 @@ impl Labels {
 /// Zero-shot answers on the pool (Eq. 1).
 #[derive(Debug)]
 pub struct ZeroShot {
+    /// What the pool is labelled with: the answers, or what the user gave instead.
     pub labels: Labels,
+    /// The class that the model sees in each image. [N]
+    pub answers: Vec<usize>,
+    /// Normalised image embeddings. [N, D]
+    pub embeddings: Tensor,
     /// Mean length of the image embeddings before normalisation.
     pub embedding_norm: f64,
 }
 
 /// A model's answers on the pool under its tuned prompts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Scores {
     pub labels: Labels,
     /// s⁺, N × C row-major.
@@ -106,28 +113,33 @@ pub fn text_features(checkpoint: &Checkpoint, templates: &[Template], classes: &
     Ok(normalised(&sum.expect("a round has a template")))
 }
 
-/// Eq. 1 over the whole pool.
+/// Eq. 1 over the whole pool, of the CLIP called `name`.
 pub fn zero_shot(
+    name: &str,
     checkpoint: &Checkpoint,
     text: &Tensor,
     pool: &Pool,
-    reporter: &mut Reporter,
+    desk: &mut Desk,
 ) -> Result<ZeroShot, Failure> {
-    let mut answer = ZeroShot { labels: Labels::default(), embedding_norm: 0.0 };
-    for chunk in pool.everything().chunks(SCORING_BATCH) {
-        no_grad(|| {
-            let embedding = checkpoint.vision.embed(&pool.batch(chunk), None);
-            let norms = embedding.norm_scalaropt_dim(2.0, -1, false);
-            answer.embedding_norm += to_f32(&norms).iter().map(|&n| f64::from(n)).sum::<f64>();
-            answer.labels.add(&(normalised(&embedding).matmul(&text.tr()) * checkpoint.logit_scale));
-        });
-        reporter.advance(chunk.len() as u64, None)?;
-    }
-    answer.embedding_norm /= pool.len().max(1) as f64;
-    Ok(answer)
+    let [logits, embeddings, norms] = desk.pass(&format!("zero-shot answers of the {name}"), pool, |chunk| {
+        let embedding = checkpoint.vision.embed(&pool.batch(chunk), None);
+        let normalised = normalised(&embedding);
+        let logits = normalised.matmul(&text.tr()) * checkpoint.logit_scale;
+        [logits, normalised, embedding.norm_scalaropt_dim(2.0, -1, false)]
+    })?;
+    let lengths = to_f32(&norms).into_iter().map(f64::from);
+    let embedding_norm = lengths.sum::<f64>() / pool.len().max(1) as f64;
+    let labels = Labels::of(&logits);
+    Ok(ZeroShot { answers: labels.classes.clone(), labels, embeddings, embedding_norm })
 }
 
 impl PromptTuning<'_> {
+    /// What is minimised over the seeds.
+    #[cfg(test)]
+    pub fn objective<'a>(&'a self, labels: &'a Labels, name: &'a str) -> impl Objective + 'a {
+        Tuning::new(self, labels, name)
+    }
+
     /// Tunes one model's prompts on the seeds, from fresh prompts over the pretrained weights.
     pub fn run(&self, seeds: &Seeds, desk: &mut Desk) -> Result<Prompts, Failure> {
         let Self { settings, seed, model, iteration, .. } = *self;
@@ -150,33 +162,22 @@ impl PromptTuning<'_> {
             steps: settings.sgd.steps(seeds.images.len()),
             kind: desk.kind(self.checkpoint),
         };
-        let make = || Tuning {
-            task: *self,
-            labels: seeds.labels,
-            prompts: Prompts::new(self.checkpoint, self.tokens, settings, seed, &name),
-            name: &name,
-        };
-        let prompts = fit::fit(&plan, self.pool, desk, make)?.prompts;
+        let prompts = fit::fit(&plan, self.pool, desk, || Tuning::new(self, seeds.labels, &name))?.prompts;
         desk.journal.keep_result(&name, &prompts.named())?;
         Ok(prompts)
     }
 
     /// Labels and similarities of the whole pool under tuned prompts.
-    pub fn score(&self, prompts: &Prompts, reporter: &mut Reporter) -> Result<Scores, Failure> {
-        let Self { checkpoint, pool, .. } = *self;
+    pub fn score(&self, prompts: &Prompts, desk: &mut Desk) -> Result<Scores, Failure> {
+        let Self { checkpoint, pool, model, iteration, .. } = *self;
         let (t_positive, t_negative) = no_grad(|| prompts.text(checkpoint, self.tokens));
-        let mut scores = Scores::default();
-        for chunk in pool.everything().chunks(SCORING_BATCH) {
-            no_grad(|| {
-                let image = prompts.image(checkpoint, &pool.batch(chunk));
-                let positive = image.matmul(&t_positive.tr());
-                scores.labels.add(&(&positive * checkpoint.logit_scale));
-                scores.positive.extend(to_f32(&positive));
-                scores.negative.extend(to_f32(&image.matmul(&t_negative.tr())));
-            });
-            reporter.advance(chunk.len() as u64, None)?;
-        }
-        Ok(scores)
+        let name = format!("labels of model {model}, iteration {iteration}");
+        let [positive, negative] = desk.pass(&name, pool, |chunk| {
+            let image = prompts.image(checkpoint, &pool.batch(chunk));
+            [image.matmul(&t_positive.tr()), image.matmul(&t_negative.tr())]
+        })?;
+        let labels = Labels::of(&(&positive * checkpoint.logit_scale));
+        Ok(Scores { labels, positive: to_f32(&positive), negative: to_f32(&negative) })
     }
 }
 
@@ -185,6 +186,13 @@ struct Tuning<'a> {
     labels: &'a Labels,
     prompts: Prompts,
     name: &'a str,
+}
+
+impl<'a> Tuning<'a> {
+    fn new(task: &PromptTuning<'a>, labels: &'a Labels, name: &'a str) -> Self {
+        let prompts = Prompts::new(task.checkpoint, task.tokens, task.settings, task.seed, name);
+        Self { task: *task, labels, prompts, name }
+    }
 }
 
 impl Objective for Tuning<'_> {

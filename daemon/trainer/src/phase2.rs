@@ -11,7 +11,7 @@ use crate::model::Weights;
 use crate::pool::{Batch, Pool, Visits};
 use coft_core::event::Stage;
 use coft_core::settings::{Contrast, Phase2};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use tch::{Kind, Reduction, Tensor, no_grad};
 
@@ -99,6 +99,9 @@ struct Tuning<'a> {
     encoder: VisionTower,
     frozen: u32,
     clean: Clean<'a>,
+    /// Classes that have a clean pair, in order. The loss is over these alone: nothing was seen that speaks against the others,
+    /// whose rows of the head stay zero-shot's but for the weight decay.
+    taught: Vec<usize>,
     keys: Option<Keys<'a>>,
 }
 
@@ -112,7 +115,9 @@ impl<'a> Tuning<'a> {
         let encoder = weights.model(task.checkpoint).encoder;
         let capacity = (task.settings.contrast.queue as usize).min(task.pool.len() / 2).max(1);
         let keys = task.contrast.then(|| Keys::new(task.checkpoint, &task.settings.contrast, capacity));
-        Self { weights, encoder, frozen, clean: *clean, keys }
+        let pairs = clean.labels.iter().zip(clean.kept).filter(|&(_, &kept)| kept);
+        let taught: BTreeSet<usize> = pairs.map(|(&label, _)| label).collect();
+        Self { weights, encoder, frozen, clean: *clean, taught: taught.into_iter().collect(), keys }
     }
 }
 
@@ -153,10 +158,14 @@ impl Objective for Tuning<'_> {
             .map(|row| (row - part.start) as i64)
             .collect();
         if !rows.is_empty() {
-            let labels: Vec<i64> =
-                rows.iter().map(|&row| self.clean.labels[batch.positions[part.start + row as usize]] as i64).collect();
+            let label = |&row: &i64| self.clean.labels[batch.positions[part.start + row as usize]];
+            let place =
+                |label: usize| self.taught.binary_search(&label).expect("a clean pair teaches its class") as i64;
+            let labels: Vec<i64> = rows.iter().map(|row| place(label(row))).collect();
+            let taught: Vec<i64> = self.taught.iter().map(|&class| class as i64).collect();
             let on = |values: &[i64]| Tensor::from_slice(values).to_device(class.device());
             let logits = class.index_select(0, &on(&rows)).linear(&self.weights.weight, Some(&self.weights.bias));
+            let logits = logits.index_select(1, &on(&taught)); // [rows, taught]
             let sum = logits.cross_entropy_loss(&on(&labels), None::<&Tensor>, Reduction::Sum, -100, 0.0);
             losses.push(("supervised", sum / all as f64));
         }
@@ -205,20 +214,15 @@ impl<'a> Keys<'a> {
         Self { settings, weights, encoder, queue, capacity: capacity as i64, fresh: Vec::new() }
     }
 
-    /// Eq. 9, summed over the batch: queries from class tokens [B, W], keys from another view [B, 3, S, S]. Nothing until
-    /// the queue holds keys of other images.
+    /// Eq. 9 with queries from class tokens [B, W] and keys from another view [B, 3, S, S]. Nothing until the queue holds
+    /// keys of other images.
     fn contrast(&mut self, class: &Tensor, other: &Tensor) -> Option<Tensor> {
         let query = normalised(class);
         // No gradient reaches the keys: they move by averaging alone (Eq. 8).
         let key = no_grad(|| normalised(&self.encoder.class_token(other, None)));
-        let own = (&query * &key).sum_dim_intlist([-1i64].as_slice(), true, Kind::Float); // [B, 1]
+        let loss = (self.queue.size()[0] > 0).then(|| info_nce(&query, &key, &self.queue, self.settings.temperature));
         self.fresh.push(key);
-        if self.queue.size()[0] == 0 {
-            return None;
-        }
-        let logits = Tensor::cat(&[own, query.matmul(&self.queue.tr())], 1) / self.settings.temperature; // [B, 1 + Q]
-        let first = Tensor::zeros([logits.size()[0]], (Kind::Int64, logits.device()));
-        Some(logits.cross_entropy_loss(&first, None::<&Tensor>, Reduction::Sum, -100, 0.0))
+        loss
     }
 
     /// Eq. 8, θ_k ← μ·θ_k + (1 − μ)·θ_q, and the step's keys into the queue.
@@ -254,11 +258,40 @@ impl<'a> Keys<'a> {
     }
 }
 
+/// Eq. 9, summed over the batch: −Σ log softmax([q·k, q·Q] / τ′)₁.
+///
+/// `query` and `key` [B, W] of the same images, `queue` [Q, W], all normalised.
+fn info_nce(query: &Tensor, key: &Tensor, queue: &Tensor, temperature: f64) -> Tensor {
+    let own = (query * key).sum_dim_intlist([-1i64].as_slice(), true, Kind::Float); // [B, 1]
+    let logits = Tensor::cat(&[own, query.matmul(&queue.tr())], 1) / temperature; // [B, 1 + Q]
+    let first = Tensor::zeros([logits.size()[0]], (Kind::Int64, logits.device()));
+    logits.cross_entropy_loss(&first, None::<&Tensor>, Reduction::Sum, -100, 0.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::argmax;
+    use crate::clip::{argmax, to_f32};
     use crate::fixture::Bench;
+    use tch::Device;
+
+    /// What `work` makes of a training with momentum contrast over 20 images, of which those in `kept` are clean, and of a
+    /// batch of the first 8.
+    fn contrasted<T>(contrast: Contrast, kept: Range<usize>, work: impl FnOnce(&mut Tuning, &Batch) -> T) -> T {
+        let mut bench = Bench::new(2);
+        bench.settings.phase2.contrast = contrast;
+        let (pool, zero_shot, text) = (bench.pool(), bench.zero_shot(), bench.text());
+        let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, true);
+        let kept: Vec<bool> = (0..pool.len()).map(|i| kept.contains(&i)).collect();
+        let clean = Clean { kept: &kept, labels: &zero_shot.labels.classes };
+        let positions: Vec<usize> = (0..8).collect();
+        let views = vec![pool.batch(&positions), pool.shifted(&positions)];
+        work(&mut Tuning::new(&task, &clean, "test"), &Batch { step: 0, positions, views })
+    }
+
+    fn names(terms: &[(&'static str, Tensor)]) -> Vec<&'static str> {
+        terms.iter().map(|(name, _)| *name).collect()
+    }
 
     #[test]
     fn nothing_clean_leaves_the_zero_shot_classifier() {
@@ -274,41 +307,109 @@ mod tests {
     }
 
     #[test]
-    fn keys_follow_slowly_and_get_no_gradient() {
+    fn a_class_without_a_clean_pair_keeps_its_row_and_is_not_argued_against() {
         let bench = Bench::new(2);
         let (pool, zero_shot, text) = (bench.pool(), bench.zero_shot(), bench.text());
-        let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, true);
-        let kept: Vec<bool> = (0..pool.len()).map(|i| i % 2 == 0).collect();
-        let clean = Clean { kept: &kept, labels: &zero_shot.labels.classes };
+        let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, false);
+        // Pairs of the first and the third class; as many wrong as right.
+        let labels: Vec<usize> = (0..pool.len()).map(|i| 2 * (i % 2)).collect();
+        let kept: Vec<bool> = (0..pool.len()).map(|i| i < 8).collect();
+        let clean = Clean { kept: &kept, labels: &labels };
         let mut tuning = Tuning::new(&task, &clean, "test");
         let positions: Vec<usize> = (0..8).collect();
-        let batch = |step| Batch {
-            step,
-            positions: positions.clone(),
-            views: vec![pool.batch(&positions), pool.shifted(&positions)],
-        };
-        let names = |terms: &[(&'static str, Tensor)]| terms.iter().map(|(name, _)| *name).collect::<Vec<_>>();
-        assert_eq!(names(&tuning.losses(&batch(0), 0..8)), ["supervised"], "an empty queue has nothing to tell apart");
-        tuning.stepped();
-        let terms = tuning.losses(&batch(1), 0..8);
-        assert_eq!(names(&terms), ["supervised", "contrast"]);
-        terms[1].1.backward();
-        let keys = tuning.keys.as_ref().unwrap();
-        assert!(keys.weights.iter().all(|(_, t)| !t.grad().defined()), "no gradient through keys");
-        assert!(tuning.weights.encoder.iter().any(|(_, t)| t.grad().defined()));
-        assert_eq!(keys.queue.size()[0], 8);
+        let batch = Batch { step: 0, views: vec![pool.batch(&positions)], positions };
+        let (_, loss) = tuning.losses(&batch, 0..8).pop().unwrap();
+        loss.backward();
+        let gradient = tuning.weights.weight.grad().abs().sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+        let moved: Vec<bool> = to_f32(&gradient).into_iter().map(|sum| sum > 0.0).collect();
+        assert_eq!(moved, (0..10).map(|class| class == 0 || class == 2).collect::<Vec<_>>());
+    }
 
-        // Eq. 8: a key weight moves by 1 - mu of the way.
-        let (_, key) = keys.weights.iter().next().unwrap();
-        let (_, query) = tuning.weights.encoder.iter().next().unwrap();
-        no_grad(|| {
-            let _ = query.shallow_clone().g_add_scalar_(1.0);
+    #[test]
+    fn keys_follow_slowly_and_get_no_gradient() {
+        contrasted(Contrast::default(), 0..4, |tuning, batch| {
+            assert_eq!(names(&tuning.losses(batch, 0..8)), ["supervised"], "an empty queue has nothing to tell apart");
+            tuning.stepped();
+            let terms = tuning.losses(batch, 0..8);
+            assert_eq!(names(&terms), ["supervised", "contrast"]);
+            terms[1].1.backward();
+            let keys = tuning.keys.as_ref().unwrap();
+            assert!(keys.weights.iter().all(|(_, t)| !t.grad().defined()), "no gradient through keys");
+            assert!(tuning.weights.encoder.iter().any(|(_, t)| t.grad().defined()));
+            assert_eq!(keys.queue.size()[0], 8);
+
+            // Eq. 8: a key weight moves by 1 - mu of the way.
+            let (_, key) = keys.weights.iter().next().unwrap();
+            let (_, query) = tuning.weights.encoder.iter().next().unwrap();
+            no_grad(|| {
+                let _ = query.shallow_clone().g_add_scalar_(1.0);
+            });
+            let before = key.copy();
+            tuning.stepped();
+            let (_, key) = tuning.keys.as_ref().unwrap().weights.iter().next().unwrap();
+            let moved = (key - before).mean(Kind::Float).double_value(&[]);
+            assert!((moved - (1.0 - Contrast::default().momentum)).abs() < 1e-5, "{moved}");
         });
-        let before = key.copy();
-        tuning.stepped();
-        let (_, key) = tuning.keys.as_ref().unwrap().weights.iter().next().unwrap();
-        let moved = (key - before).mean(Kind::Float).double_value(&[]);
-        assert!((moved - (1.0 - task.settings.contrast.momentum)).abs() < 1e-5, "{moved}");
+    }
+
+    #[test]
+    fn the_contrast_is_cross_entropy_of_the_own_key_among_those_of_the_queue() {
+        let rows = |values: &[f32]| Tensor::from_slice(values).view([-1, 2]);
+        let (query, key) = (rows(&[1.0, 0.0, 0.0, 1.0]), rows(&[0.6, 0.8, 0.0, 1.0]));
+        let queue = rows(&[0.0, 1.0, 0.8, 0.6]);
+        // At a temperature of 0.5 cosines count twice: 0.6 against 0 and 0.8, and 1 against 1 and 0.6.
+        let [first, second] = [[1.2f64, 0.0, 1.6], [2.0, 2.0, 1.2]]
+            .map(|logits| logits.map(f64::exp).iter().sum::<f64>().ln() - logits[0]);
+        let got = info_nce(&query, &key, &queue, 0.5).double_value(&[]);
+        assert!((got - (first + second)).abs() < 1e-5, "{got} {first} {second}");
+    }
+
+    #[test]
+    fn the_contrast_counts_gamma_times_its_mean_beside_the_supervised_loss() {
+        let total = |weight| {
+            let contrast = Contrast { weight, temperature: 0.2, ..Contrast::default() };
+            contrasted(contrast, 0..4, |tuning, batch| {
+                tuning.losses(batch, 0..8);
+                tuning.stepped();
+                let terms = tuning.losses(batch, 0..8);
+                let of = |view: &Tensor| no_grad(|| normalised(&tuning.encoder.class_token(view, None)));
+                let (query, key) = (of(&batch.views[0]), of(&batch.views[1]));
+                let mean = info_nce(&query, &key, &key, 0.2).double_value(&[]) / 8.0;
+                (terms.iter().map(|(_, term)| term.double_value(&[])).sum::<f64>(), mean)
+            })
+        };
+        let ((once, mean), (twice, _)) = (total(0.3), total(0.6));
+        assert!((twice - once - 0.3 * mean).abs() < 1e-5, "{once} {twice} {mean}");
+    }
+
+    #[test]
+    fn a_batch_without_a_clean_pair_is_contrasted_alone() {
+        contrasted(Contrast::default(), 8..20, |tuning, batch| {
+            for _ in 0..2 {
+                tuning.losses(batch, 0..8);
+                tuning.stepped();
+            }
+            let keys = tuning.keys.as_ref().unwrap();
+            assert_eq!((keys.queue.size()[0], keys.capacity), (10, 10), "half the pool");
+            let terms = tuning.losses(batch, 0..8);
+            assert_eq!(names(&terms), ["contrast"]);
+            let loss = terms[0].1.double_value(&[]);
+            assert!(loss.is_finite() && loss > 0.0, "{loss}");
+        });
+    }
+
+    #[test]
+    fn the_oldest_keys_leave_a_queue_that_is_full() {
+        contrasted(Contrast { queue: 5, ..Contrast::default() }, 0..20, |tuning, _| {
+            let keys = tuning.keys.as_mut().unwrap();
+            let width = keys.queue.size()[1];
+            for (fresh, queue) in [(0..2, 0..2), (2..4, 0..4), (4..6, 1..6), (6..13, 8..13)] {
+                keys.fresh = fresh.map(|key| Tensor::full([1, width], key, (Kind::Float, Device::Cpu))).collect();
+                keys.stepped(&tuning.weights.encoder);
+                let expected: Vec<f32> = queue.map(|key: i64| key as f32).collect();
+                assert_eq!(to_f32(&keys.queue.select(1, 0)), expected);
+            }
+        });
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Reporter {
     plan: Vec<Work>,
     /// Cost of the stages that are over.
     over: f64,
+    /// Cost of what an earlier run had done, or what was not necessary: it took no time of this one.
+    spared: f64,
     began: Instant,
     current: Option<Current>,
     said: Option<Instant>,
@@ -66,6 +68,7 @@ impl Reporter {
             cancelled,
             plan: Vec::new(),
             over: 0.0,
+            spared: 0.0,
             began: Instant::now(),
             current: None,
             said: None,
@@ -94,6 +97,14 @@ impl Reporter {
         self.current = Some(Current { work, began: Instant::now(), done: 0 });
         self.said = None;
         self.advance(0, None)
+    }
+
+    /// `images` visits of the stage were done by an earlier run.
+    pub fn resume(&mut self, images: u64) -> Result<(), Stop> {
+        if let Some(current) = &self.current {
+            self.spared += images as f64 * current.work.cost;
+        }
+        self.advance(images, None)
     }
 
     /// `images` more visits are done; the place where a cancelled round stops.
@@ -126,7 +137,7 @@ impl Reporter {
             images_done: current.done,
             images_total: current.work.images.max(current.done),
             images_per_second: if current.done > 0 { rate } else { 0.0 },
-            remaining_seconds: (fraction > 0.01).then(|| elapsed * (1.0 - fraction) / fraction),
+            remaining_seconds: remaining(elapsed, done - self.spared, total - done, total),
             training,
         };
         self.say(&Event::Progress(progress))
@@ -142,6 +153,9 @@ impl Reporter {
     pub fn end(&mut self) {
         if let Some(current) = self.current.take() {
             self.over += cost(&current.work);
+            // Kept from an earlier run, or fewer than planned.
+            let left = current.work.images.saturating_sub(current.done);
+            self.spared += left as f64 * current.work.cost;
             let name = current.work.stage.as_str().to_owned();
             *self.seconds.entry(name).or_default() += current.began.elapsed().as_secs_f64();
         }
@@ -159,4 +173,64 @@ impl Reporter {
 
 fn cost(work: &Work) -> f64 {
     work.images as f64 * work.cost
+}
+
+/// Seconds for the cost `left`, by the `elapsed` that the cost `worked` took; unknown until that is a hundredth of the `total`.
+fn remaining(elapsed: f64, worked: f64, left: f64, total: f64) -> Option<f64> {
+    (worked > 0.01 * total).then(|| elapsed * left / worked)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{BufRead, BufReader, Seek};
+
+    /// What a reporter with two stages of 100 images says while `work` is done.
+    fn said(work: impl FnOnce(&mut Reporter) -> Result<(), Stop>) -> Vec<Progress> {
+        let mut file = tempfile::tempfile().unwrap();
+        let mut reporter = Reporter::new(file.try_clone().unwrap(), Default::default());
+        let stage = |stage| Work { stage, iteration: 1, images: 100, cost: 1.0 };
+        reporter.plan(vec![stage(Stage::Label), stage(Stage::Filter)]);
+        work(&mut reporter).unwrap();
+        file.rewind().unwrap();
+        let event = |line: std::io::Result<String>| match serde_json::from_str(&line.unwrap()).unwrap() {
+            Event::Progress(progress) => progress,
+            other => panic!("{other:?}"),
+        };
+        BufReader::new(file).lines().map(event).collect()
+    }
+
+    #[test]
+    fn the_fraction_never_falls_and_ends_at_one() {
+        let said = said(|reporter| {
+            reporter.begin(Stage::Label, 1)?;
+            reporter.advance(40, None)?; // fewer than planned
+            reporter.begin(Stage::Filter, 1)?;
+            reporter.advance(100, None)?;
+            reporter.advance(20, None) // more than planned
+        });
+        let fractions: Vec<f64> = said.iter().map(|progress| progress.fraction).collect();
+        assert!(fractions.is_sorted(), "{fractions:?}");
+        assert_eq!(fractions.last(), Some(&1.0));
+        let last = said.last().unwrap();
+        assert_eq!((last.images_done, last.images_total), (120, 120));
+    }
+
+    #[test]
+    fn what_an_earlier_run_did_says_nothing_of_the_time_left() {
+        let kept = said(|reporter| {
+            reporter.begin(Stage::Label, 1)?; // its result was kept
+            reporter.begin(Stage::Filter, 1)?;
+            reporter.resume(50)?;
+            reporter.begin(Stage::Filter, 1)
+        });
+        assert!(kept.iter().all(|progress| progress.remaining_seconds.is_none()), "{kept:?}");
+        let worked = said(|reporter| {
+            reporter.begin(Stage::Label, 1)?;
+            reporter.advance(100, None)
+        });
+        assert!(worked.last().unwrap().remaining_seconds.is_some(), "{worked:?}");
+        assert_eq!(remaining(10.0, 20.0, 60.0, 200.0), Some(30.0));
+        assert_eq!(remaining(10.0, 2.0, 60.0, 200.0), None);
+    }
 }

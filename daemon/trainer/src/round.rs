@@ -8,7 +8,7 @@ use crate::diagnostics::Answers;
 use crate::export::candidate;
 use crate::failure::Failure;
 use crate::fit::Desk;
-use crate::journal::Journal;
+use crate::journal::{Journal, PRODUCER};
 use crate::memory::{self, Estimate};
 use crate::model::Model;
 use crate::phase1::{self, Seeds};
@@ -26,6 +26,7 @@ use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec, Template};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 use tch::Tensor;
 
 /// Images whose answers travel with the candidate.
@@ -38,12 +39,12 @@ struct Outcome {
     temperature: f64,
     /// Where the method is CoFT or CoFT+.
     adapted: Option<(Adapted, Adaptation, Vec<Answered>)>,
-    /// Classes of the pool by the deployed model.
-    predictions: Vec<usize>,
 }
 
 /// Runs the round; when it returns without failure, the candidate directory is in place.
-pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
+///
+/// What is done is kept in the journal every `pace`.
+pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<(), Failure> {
     let device = device(spec.device)?;
     if spec.threads > 0 {
         tch::set_num_threads(spec.threads as i32);
@@ -55,15 +56,28 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
     })?;
     reporter.plan(plan(spec));
     reporter.begin(Stage::Load, 1)?;
-    let mut journal = Journal::open(spec, device)?;
+    let available = memory::available(device);
     let teacher = Checkpoint::load_for(&spec.model_dir, device, spec.image_size)?;
     let other = spec.student_dir.as_ref().map(|dir| Checkpoint::load(dir, device)).transpose()?;
+    let models = [Some(&teacher), other.as_ref()].into_iter().flatten().map(|model| &model.digest[..]);
+    let mut journal = Journal::open(spec, &models.collect::<Vec<_>>(), device)?;
+    journal.save_every(pace);
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
     let pool = Pool::load(&paths, &teacher.preprocess, device)?;
     let other_pool = other.as_ref().map(|other| Pool::load(&paths, &other.preprocess, device)).transpose()?;
     reporter.advance(pool.len() as u64, None)?;
 
-    reporter.begin(Stage::Label, 1)?;
+    let estimate = Estimate::new(&teacher, other.as_ref().unwrap_or(&teacher), &pool, spec);
+    let desk = &mut Desk {
+        reporter,
+        journal: &mut journal,
+        memory: available.map(|available| (estimate, available)),
+        mixed_precision: spec.settings.mixed_precision,
+    };
+    if let Some((estimate, available)) = desk.memory.filter(|_| spec.method != Method::ZeroShot) {
+        estimate.parts(1, available)?; // refused before anything is computed
+    }
+    desk.reporter.begin(Stage::Label, 1)?;
     let templates = match &spec.templates[..] {
         [] => &[Template { line: 1, text: spec.template.clone() }],
         templates => templates,
@@ -74,30 +88,31 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         Failure::Template { cause, .. } if spec.templates.is_empty() => Failure::Checkpoint(cause),
         failure => failure,
     })?;
-    let mut zero_shot = phase1::zero_shot(&teacher, &text, &pool, reporter)?;
-    zero_shot.labels.correct(&given);
+    let mut zero_shot = phase1::zero_shot("teacher", &teacher, &text, &pool, desk)?;
+    if spec.method != Method::Oracle {
+        zero_shot.labels.correct(&given); // the oracle's labels are nobody's own
+    }
     let other_text = other.as_ref().map(|other| phase1::text_features(other, templates, &spec.classes)).transpose()?;
+    let others_answers;
     let student = match (&other, &other_pool, &other_text) {
         (Some(checkpoint), Some(pool), Some(text)) => {
-            let embedding_norm = phase1::zero_shot(checkpoint, text, pool, reporter)?.embedding_norm;
-            Student { checkpoint, pool, text, embedding_norm }
+            others_answers = phase1::zero_shot("student", checkpoint, text, pool, desk)?;
+            Student { checkpoint, pool, text, zero_shot: &others_answers }
         }
-        _ => Student { checkpoint: &teacher, pool: &pool, text: &text, embedding_norm: zero_shot.embedding_norm },
+        _ => Student { checkpoint: &teacher, pool: &pool, text: &text, zero_shot: &zero_shot },
     };
     let asked = [spec.settings.phase1.flip, spec.settings.phase2.flip].contains(&Flip::Auto);
     let mirrors = asked
         && !matches!(spec.method, Method::ZeroShot)
-        && choice::mirrors(&Model::zero_shot(&teacher, &text), &pool, reporter)?;
+        && choice::mirrors(&Model::zero_shot(&teacher, &text), &zero_shot, &pool, desk)?;
     let material =
         Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
-    let estimate = Estimate::new(&teacher, material.student.checkpoint, &pool, spec);
-    let memory = memory::available(device).map(|available| (estimate, available));
-    let mixed_precision = spec.settings.mixed_precision;
-    let outcome = carry_out(&material, &mut Desk { reporter, journal: &mut journal, memory, mixed_precision })?;
+    let outcome = carry_out(&material, desk)?;
 
     let Student { checkpoint, pool, .. } = material.student;
-    reporter.begin(Stage::Export, 1)?;
-    let none_of_these = NoneOfThese::of_pool(choice::energies(&outcome.deployed, pool, reporter)?);
+    desk.reporter.begin(Stage::Export, 1)?;
+    let (predictions, energies) = choice::served(&outcome.deployed, pool, desk)?;
+    let none_of_these = NoneOfThese::of_pool(energies);
     let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
         let paths: Vec<&Path> = diagnostics.score.iter().map(|path| path.as_path()).collect();
@@ -105,7 +120,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         test_answers(&material, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
     }
     reporter.end();
-    let report = report(&material, &outcome, reporter);
+    let report = report(&material, &outcome, &predictions, reporter);
     let manifest = Manifest {
         format: FORMAT,
         round: spec.round,
@@ -120,7 +135,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
         precision: spec.precision,
         temperature: outcome.temperature,
         none_of_these,
-        producer: concat!("coft-trainer ", env!("CARGO_PKG_VERSION")).to_owned(),
+        producer: PRODUCER.to_owned(),
         files: BTreeMap::new(),
     };
     candidate::write(&spec.candidate_dir, &outcome.deployed, &probe, &report, manifest)?;
@@ -130,8 +145,7 @@ pub fn run(spec: &RoundSpec, reporter: &mut Reporter) -> Result<(), Failure> {
 /// The method of the spec.
 fn carry_out(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let Material { spec, teacher, pool, zero_shot, given, .. } = *material;
-    let plain =
-        |deployed| Outcome { deployed, temperature: 1.0, adapted: None, predictions: zero_shot.labels.classes.clone() };
+    let plain = |deployed| Outcome { deployed, temperature: 1.0, adapted: None };
     let everything = vec![true; pool.len()];
     let labels: Vec<usize> = given.iter().map(|given| given.unwrap_or(0)).collect();
     let clean = match spec.method {
@@ -155,7 +169,7 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let classes = material.spec.classes.len();
     let adapted = adapt::adapt(material, desk)?;
     desk.reporter.begin(Stage::Choose, 1)?;
-    let answered = choice::answer(material, &adapted, desk.reporter)?;
+    let answered = choice::answer(material, &adapted, desk)?;
     let neighbours = choice::neighbours(&answered, desk.reporter)?;
     let plain = |name: &str| {
         let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
@@ -165,10 +179,14 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let signs = choice::signs(&answered, &neighbours, classes);
     let asked = material.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
+    let agreement = choice::share(&predictions("model1"), &predictions("model2"));
+    if let Some(told) = told_alike(agreement, material.student.pool.len()) {
+        desk.reporter.warn(told)?;
+    }
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
     let adaptation = Adaptation {
         clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
-        agreement: choice::share(&predictions("model1"), &predictions("model2")),
+        agreement,
         candidates: signs,
         deployed: deployed.clone(),
     };
@@ -179,8 +197,22 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     Ok(Outcome {
         deployed: recipe(&deployed).model(material, Some(&adapted)).tempered(temperature),
         temperature,
-        predictions: predictions(&deployed),
         adapted: Some((adapted, adaptation, answered)),
+    })
+}
+
+/// Agreement from which two models hardly check each other any more; 0 to 1. 0.99 [choice].
+const ALIKE: f64 = 0.99;
+/// Fewest images that show it. 100 [choice], so that one of them is not the difference.
+const ENOUGH: usize = 100;
+
+fn told_alike(agreement: f64, images: usize) -> Option<String> {
+    let percent = 100.0 * agreement;
+    (agreement >= ALIKE && images >= ENOUGH).then(|| {
+        format!(
+            "both models give {percent:.1} % of the images the same class: what one gets wrong the other confirms; \
+             see whether the report's share of each class is what you expect"
+        )
     })
 }
 
@@ -216,7 +248,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
     let (first, second) = (visits(&phase1.sgd, seeds), visits(&phase2.sgd, taught));
     let mut plan = vec![
         work(Stage::Load, 1, n, 0.1),
-        work(Stage::Label, 1, if spec.method == Method::ZeroShot { n } else { 4 * n }, 1.0),
+        work(Stage::Label, 1, if spec.method == Method::ZeroShot { n } else { 3 * n }, 1.0),
     ];
     let iterations = match spec.method {
         Method::ZeroShot | Method::SelfTraining | Method::Oracle => 0,
@@ -237,7 +269,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
         Method::Coft | Method::CoftPlus => plan.extend([
             work(Stage::Phase2Model1, 1, second, cost),
             work(Stage::Phase2Model2, 1, second, cost),
-            work(Stage::Choose, 1, 2 * CANDIDATES.len() as u64 * n, 1.0),
+            work(Stage::Choose, 1, (2 * CANDIDATES.len() as u64 - 1) * n, 1.0),
         ]),
     }
     plan.push(work(Stage::Export, 1, n, 1.0));
@@ -267,7 +299,8 @@ fn image_set(spec: &RoundSpec) -> String {
     format!("{:x}", hash.finalize())
 }
 
-fn report(material: &Material, outcome: &Outcome, reporter: &Reporter) -> Report {
+/// `predictions` are the classes of the pool by the deployed model.
+fn report(material: &Material, outcome: &Outcome, predictions: &[usize], reporter: &Reporter) -> Report {
     let Material { spec, zero_shot, .. } = *material;
     let count = |labels: &[usize], class: usize| labels.iter().filter(|&&label| label == class).count() as u64;
     let classes = spec.classes.iter().enumerate().map(|(class, name)| {
@@ -277,10 +310,10 @@ fn report(material: &Material, outcome: &Outcome, reporter: &Reporter) -> Report
         };
         ClassReport {
             name: name.clone(),
-            zero_shot: count(&zero_shot.labels.classes, class),
+            zero_shot: count(&zero_shot.answers, class),
             seeds: adapted.map_or([0, 0], |a| [0, 1].map(|k| a.seeds[k][class].len() as u64)),
             clean: adapted.map_or([0, 0], |a| [clean(a, 0), clean(a, 1)]),
-            deployed: count(&outcome.predictions, class),
+            deployed: count(predictions, class),
         }
     });
     Report {
@@ -301,7 +334,7 @@ fn peak_memory_bytes() -> u64 {
 
 fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
     let mut answers = Answers::default();
-    answers.integers("zero-shot-label", &material.zero_shot.labels.classes);
+    answers.integers("zero-shot-label", &material.zero_shot.answers);
     if let Some((adapted, _, answered)) = &outcome.adapted {
         let classes = material.spec.classes.len();
         for k in [0, 1] {

@@ -5,10 +5,11 @@ use coft_core::manifest::{MANIFEST, Manifest};
 use coft_core::settings::Settings;
 use coft_core::spec::{Device, Method, PROTOCOL, PoolImage, RoundSpec};
 use coft_harness::world::{Camera, EVAL_TEMPLATE, PARTS, write_set};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(600);
@@ -28,7 +29,7 @@ fn start(spec: &RoundSpec, dir: &Path) -> Child {
     fs::write(&path, serde_json::to_vec(spec).unwrap()).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_coft-trainer"));
     // Standard output stands in for the events' descriptor.
-    command.arg("round").arg(&path).args(["--events-fd", "1"]).stdin(Stdio::null()).stdout(Stdio::null());
+    command.arg("round").arg(&path).args(["--events-fd", "1", "--save-every", "0"]).stdin(Stdio::null()).stdout(Stdio::null());
     command.stderr(Stdio::null()).spawn().unwrap()
 }
 
@@ -72,21 +73,26 @@ fn a_killed_round_continues_and_ends_with_the_same_files() {
     let dir = tempfile::tempdir().unwrap();
     let quiet = spec(dir.path());
     assert!(start(&quiet, dir.path()).wait().unwrap().success());
-    let results = || fs::read_dir(&quiet.journal_dir).map_or(0, |entries| entries.count());
-    let of_all = results();
-    assert!(of_all > 4, "four results and the spec: {of_all}");
     let expected = candidate(&quiet);
 
     fs::remove_dir_all(&quiet.journal_dir).unwrap();
     let killed = RoundSpec { candidate_dir: dir.path().join("other"), ..quiet.clone() };
-    // Each run is killed as soon as it has kept one result more than the run before.
-    let (mut runs, since) = (0, Instant::now());
+    let under_way = || -> BTreeMap<PathBuf, SystemTime> {
+        let entries = fs::read_dir(&killed.journal_dir).into_iter().flatten().map_while(Result::ok);
+        let saved = entries.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "progress"));
+        saved.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.modified().ok()?))).collect()
+    };
+    // Each run is killed after it has saved what is under way once, twice or three times.
+    let (mut runs, mut cut_off, since) = (0, 0, Instant::now());
     loop {
-        let before = results();
+        let (mut saved, mut savings) = (under_way(), 0);
         let mut trainer = start(&killed, dir.path());
         let status = loop {
             assert!(since.elapsed() < LIMIT, "after {runs} runs");
-            if results() > before && runs < 4 {
+            let now = under_way();
+            savings += usize::from(now.iter().any(|(path, at)| saved.get(path) != Some(at)));
+            saved = now;
+            if savings > runs % 3 && runs < 9 {
                 trainer.kill().unwrap();
                 break trainer.wait().unwrap();
             }
@@ -99,7 +105,8 @@ fn a_killed_round_continues_and_ends_with_the_same_files() {
             break;
         }
         runs += 1;
+        cut_off += usize::from(!under_way().is_empty());
     }
-    assert!(runs >= 3, "it was killed {runs} times");
+    assert!(runs >= 5 && cut_off >= 3, "it was killed {runs} times, {cut_off} of them with something under way");
     assert_eq!(candidate(&killed), expected);
 }

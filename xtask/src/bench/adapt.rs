@@ -1,20 +1,21 @@
 //! `cargo xtask bench adapt`: one round of the trainer on a labelled set. The labels stay on this side: the trainer gets the
 //! images alone, and leaves its answers, which are compared with the labels here.
 
+use super::answers::measure;
 use super::labelled_set::{Labelled, LabelledSet};
-use super::scores::{auroc, calibration_error};
 use super::shift::Shift;
 use super::trouble::{NO_CLASS, Trouble};
 use crate::build;
 use crate::setup::{self, Environment};
 use anyhow::{Context, bail, ensure};
-use coft_core::decision::NoneOfThese;
+use clap::ValueEnum;
 use coft_core::event::Event;
 use coft_core::ids::{ClassId, ImageId, RoundId};
 use coft_core::manifest::{MANIFEST, Manifest, REPORT};
 use coft_core::report::Report;
 use coft_core::settings::Settings;
-use coft_core::spec::{Device, Diagnostics, PROTOCOL, PoolImage, RoundSpec};
+use coft_core::spec::{Device, Diagnostics, PROTOCOL, PoolImage, RoundSpec, Template};
+use coft_core::templates;
 use coft_harness::programs::ends_with_us;
 use command_fds::{CommandFdExt, FdMapping};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,17 +23,13 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// Before the name of a model: its energies, in `test.safetensors`.
-const ENERGY: &str = "energy/";
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -70,6 +67,12 @@ pub struct Args {
     /// Takes this many images of the pool, drawn by the seed.
     #[arg(long)]
     limit: Option<usize>,
+    /// Gives the trainer the labels of this many images of each class, as a user's own.
+    #[arg(long, default_value_t = 0)]
+    given: usize,
+    /// Template file, prompts whose text features are averaged.
+    #[arg(long)]
+    templates: Option<PathBuf>,
     /// Overrides a setting by its path, as phase2.sgd.learning-rate=0.001.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     settings: Vec<String>,
@@ -92,7 +95,15 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let trainer = build::release(&environment, &["coft-trainer"])?.join("coft-trainer");
     let mut runs = Vec::new();
     for seed in args.seed..args.seed + args.seeds {
-        runs.push(one(args, seed, &environment, &trainer)?);
+        // Of several seeds, each has a directory of its own.
+        let of_seed = |dir: &Option<PathBuf>| {
+            dir.as_ref().map(|dir| if args.seeds > 1 { dir.join(seed.to_string()) } else { dir.clone() })
+        };
+        let run = one(args, seed, [of_seed(&args.answers), of_seed(&args.out)], &environment, &trainer)?;
+        if args.seeds > 1 {
+            eprintln!("{run}"); // a later seed may fail
+        }
+        runs.push(run);
     }
     let result = match &runs[..] {
         [one] => one.clone(),
@@ -123,8 +134,14 @@ fn spread(runs: &[&Value]) -> Value {
         .collect()
 }
 
-/// One seed.
-fn one(args: &Args, seed: u64, environment: &Environment, trainer: &Path) -> anyhow::Result<Value> {
+/// One seed, which leaves its answers and its candidate where that is asked for.
+fn one(
+    args: &Args,
+    seed: u64,
+    [answers, out]: [Option<PathBuf>; 2],
+    environment: &Environment,
+    trainer: &Path,
+) -> anyhow::Result<Value> {
     let mut set = LabelledSet::read(&args.data, &args.classes)?;
     let others = args.outliers.as_ref().map(|path| LabelledSet::read(path, &[])).transpose()?;
     args.pool.make(&mut set, others.as_ref(), seed)?;
@@ -150,6 +167,8 @@ fn one(args: &Args, seed: u64, environment: &Environment, trainer: &Path) -> any
     result["set"] = json!(set.name);
     result["method"] = json!(args.method);
     result["shift"] = json!(args.shift.name());
+    result["pool"] = json!(args.pool.to_possible_value().map(|value| value.get_name().to_owned()));
+    result["settings"] = json!(args.settings);
     result["images"] = json!(labels.len());
     result["seed"] = json!(seed);
     if let Some(adaptation) = &report.adaptation {
@@ -159,8 +178,8 @@ fn one(args: &Args, seed: u64, environment: &Environment, trainer: &Path) -> any
     }
     result["seconds"] = json!(report.seconds);
     result["peak_memory_bytes"] = json!(report.peak_memory_bytes);
-    if let Some(answers) = &args.answers {
-        fs::create_dir_all(answers)?;
+    if let Some(answers) = answers {
+        fs::create_dir_all(&answers)?;
         for file in ["pool.safetensors", "test.safetensors"] {
             fs::copy(scratch.path().join(file), answers.join(file))?;
         }
@@ -168,8 +187,8 @@ fn one(args: &Args, seed: u64, environment: &Environment, trainer: &Path) -> any
         let text = json!({ "pool": labels, "test": truth, "result": result }).to_string();
         fs::write(answers.join("labels.json"), text)?;
     }
-    if let Some(out) = &args.out {
-        keep(&spec.candidate_dir, out)?;
+    if let Some(out) = out {
+        keep(&spec.candidate_dir, &out)?;
     }
     Ok(result)
 }
@@ -197,13 +216,17 @@ fn photograph(shift: Shift, images: &mut [Labelled], dir: &Path) -> anyhow::Resu
 fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(RoundSpec, Vec<usize>)> {
     let mut seen = HashSet::new();
     let (mut images, mut labels) = (Vec::new(), Vec::new());
+    let mut given = vec![0; set.classes.len()];
     for image in &set.adapt {
         let bytes = fs::read(&image.path).with_context(|| format!("reading {}", image.path.display()))?;
         let id = ImageId(format!("{:x}", Sha256::digest(&bytes)));
         // As in the daemon: two copies are one image.
         if seen.insert(id.clone()) {
-            let known = args.method == "oracle" && image.label != NO_CLASS;
-            let label = known.then_some(ClassId(image.label as u32));
+            let known = image.label != NO_CLASS && (args.method == "oracle" || given[image.label] < args.given);
+            let label = known.then(|| {
+                given[image.label] += 1;
+                ClassId(image.label as u32)
+            });
             images.push(PoolImage { id, path: fs::canonicalize(&image.path)?, label });
             labels.push(image.label);
         }
@@ -225,7 +248,7 @@ fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Re
         student_dir: None,
         class_lines: Vec::new(),
         template: set.template.clone(),
-        templates: Vec::new(),
+        templates: args.templates.as_deref().map(read_templates).transpose()?.unwrap_or_default(),
         images,
         seed,
         device: if args.device == "cuda" { Device::Cuda } else { Device::Cpu },
@@ -281,93 +304,6 @@ fn train(environment: &Environment, trainer: &Path, spec: &RoundSpec, scratch: &
     }
 }
 
-/// The trainer's answers against the labels, in percent; null where the method has no such answer.
-fn measure(dir: &Path, labels: &[usize], test: &[Labelled], decision: Option<NoneOfThese>) -> anyhow::Result<Value> {
-    let bytes = fs::read(dir.join("pool.safetensors"))?;
-    let pool = SafeTensors::deserialize(&bytes)?;
-    let bytes = fs::read(dir.join("test.safetensors"))?;
-    let tested = SafeTensors::deserialize(&bytes)?;
-    let own = test.iter().take_while(|image| image.label != NO_CLASS).count();
-    let truth: Vec<usize> = test[..own].iter().map(|image| image.label).collect();
-
-    let believed = |name: &str| pool.tensor(name).ok().map(|view| integers(&view));
-    let zero_shot_pool = believed("zero-shot-label").map(|found| percent(&found, labels));
-    let (mut label_accuracy, mut confirmed_precision) = (Vec::new(), Vec::new());
-    let (mut precision, mut fraction) = (Vec::new(), Vec::new());
-    for model in ["1", "2"] {
-        let (Some(found), Ok(clean)) = (believed(&format!("label{model}")), pool.tensor(&format!("clean{model}")))
-        else {
-            continue;
-        };
-        label_accuracy.push(percent(&found, labels));
-        let margins = rows(&pool.tensor(&format!("margin{model}"))?).concat();
-        let right = |images: &[usize]| {
-            let pick = |from: &[usize]| images.iter().map(|&i| from[i]).collect::<Vec<_>>();
-            (!images.is_empty()).then(|| percent(&pick(&found), &pick(labels)))
-        };
-        let confirmed: Vec<usize> = (0..labels.len()).filter(|&i| margins[i] > 0.0).collect();
-        let kept: Vec<usize> = (0..labels.len()).filter(|&i| clean.data()[i] == 1).collect();
-        confirmed_precision.extend(right(&confirmed));
-        precision.extend(right(&kept));
-        fraction.push(kept.len() as f64 / labels.len() as f64);
-    }
-    let (mut accuracies, mut ece, mut apart) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-    for name in tested.names().into_iter().filter(|name| !name.starts_with(ENERGY)) {
-        let probabilities = rows(&tested.tensor(name)?);
-        let found: Vec<usize> = probabilities[..own].iter().map(|row| best(row)).collect();
-        let confidence: Vec<f32> = probabilities.iter().map(|row| row[best(row)]).collect();
-        let right = found.iter().zip(&truth).map(|(found, truth)| found == truth);
-        let answers: Vec<(f32, bool)> = confidence.iter().copied().zip(right).collect();
-        accuracies.insert(name, percent(&found, &truth));
-        ece.insert(name, in_percent(calibration_error(&answers)));
-        if own < test.len() {
-            let energies = rows(&tested.tensor(&format!("{ENERGY}{name}"))?).concat();
-            let told = |scores: &[f32]| in_percent(auroc(&scores[..own], &scores[own..]));
-            apart.insert(name, json!({ "energy": told(&energies), "max-softmax": told(&confidence) }));
-        }
-    }
-    let refused = decision.filter(|_| own < test.len()).map(|decision| -> anyhow::Result<Value> {
-        let energies = rows(&tested.tensor(&format!("{ENERGY}deployed"))?).concat();
-        let share = |energies: &[f32]| {
-            let below = energies.iter().filter(|&&energy| f64::from(energy) < decision.least_energy).count();
-            in_percent(below as f64 / energies.len() as f64)
-        };
-        Ok(json!({ "test": share(&energies[..own]), "outliers": share(&energies[own..]) }))
-    });
-    let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
-    Ok(json!({
-        "accuracy": accuracies, "ece": ece, "auroc": apart, "refused": refused.transpose()?,
-        "label_accuracies": label_accuracy, "confirmed_precisions": confirmed_precision, "precisions": precision,
-        "zero_shot_pool": zero_shot_pool,
-        "pool_label_accuracy": mean(&label_accuracy).or(zero_shot_pool),
-        "confirmed_precision": mean(&confirmed_precision), "clean_precision": mean(&precision),
-        "clean_fraction": mean(&fraction),
-    }))
-}
-
-fn rows(view: &safetensors::tensor::TensorView) -> Vec<Vec<f32>> {
-    let floats: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    floats.chunks_exact(view.shape()[1]).map(<[f32]>::to_vec).collect()
-}
-
-fn integers(view: &safetensors::tensor::TensorView) -> Vec<usize> {
-    let integer = |b: &[u8]| i64::from_le_bytes(b.try_into().expect("eight bytes")) as usize;
-    view.data().chunks_exact(8).map(integer).collect()
-}
-
-fn best(row: &[f32]) -> usize {
-    row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class)
-}
-
-fn percent(found: &[usize], truth: &[usize]) -> f64 {
-    let right = found.iter().zip(truth).filter(|(a, b)| a == b).count();
-    in_percent(right as f64 / truth.len() as f64)
-}
-
-fn in_percent(share: f64) -> f64 {
-    (10_000.0 * share).round() / 100.0
-}
-
 /// The candidate directory, copied to `out`.
 fn keep(candidate: &Path, out: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
@@ -376,6 +312,11 @@ fn keep(candidate: &Path, out: &Path) -> anyhow::Result<()> {
         fs::copy(&path, out.join(path.file_name().expect("a file has a name")))?;
     }
     Ok(())
+}
+
+fn read_templates(path: &Path) -> anyhow::Result<Vec<Template>> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+    templates::parse(&text).with_context(|| format!("reading {}", path.display()))
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {

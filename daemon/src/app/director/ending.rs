@@ -115,8 +115,11 @@ impl Director {
         if let Err(error) = self.workshop.catalog.save_round(&status).await {
             error!(coft.round = round, problem = %error, "the end of the round cannot be written down");
         }
+        // What was just promoted stays, even where the model's files are others than when the service started.
+        let promoted = matches!(status.state, RoundState::Promoted(_));
         self.board.round(status);
         self.show_generations();
-        self.zero_shot_at = (!self.court.is_current(&self.workshop.base)).then(|| Instant::now() + ZERO_SHOT_RETRY);
+        let retries = !promoted && !self.court.is_current(&self.workshop.base);
+        self.zero_shot_at = retries.then(|| Instant::now() + ZERO_SHOT_RETRY);
     }
 }

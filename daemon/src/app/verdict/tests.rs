@@ -1,8 +1,10 @@
 //! Imports, judged through ONNX Runtime on the tiny generations of `tests/goldens/serve`.
 
 use super::*;
+use crate::model;
 use crate::serve::{Classifier, Settings};
 use coft_core::manifest::MANIFEST;
+use coft_models::Model;
 use image::{Rgb, RgbImage};
 use std::cell::Cell;
 use std::fs;
@@ -72,6 +74,30 @@ fn a_damaged_picture_of_the_pool_does_not_fail_an_import() {
         fs::write(image, "not an image").unwrap();
     }
     assert!(matches!(import(root.path(), &service, &images), Judgement::Promote(_)), "as without images");
+}
+
+/// It was held against the teacher's image size, so that a zero-shot round replaced every adapted generation.
+#[test]
+fn a_generation_that_reads_the_student_s_images_is_current() {
+    let root = TempDir::new().unwrap();
+    let models = root.path().join("models");
+    let demo = model::prepare(&model::Settings::default(), &models).unwrap();
+    let side = 2 * demo.preprocess.crop;
+    let (image_size, student) = (Some(side), Some(demo.dir.clone()));
+    let base = model::prepare(&model::Settings { image_size, student, ..Default::default() }, &models).unwrap();
+    let of_student = Model::open(&demo.dir).unwrap().preprocessing;
+    let of_teacher = coft_vision::restated(&of_student, side).unwrap();
+
+    let mut store = Store::open(root.path()).unwrap();
+    let path = candidate(root.path(), "soft").join(MANIFEST);
+    let manifest: Manifest = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let manifest = Manifest { classes: base.classes.clone(), base_model: base.digest.clone(), ..manifest };
+    let of = |preprocessing| Manifest { preprocessing, ..manifest.clone() };
+    assert_eq!(foreign(&of(of_teacher), &base), Some("image sizes"));
+    fs::write(&path, serde_json::to_vec(&of(of_student)).unwrap()).unwrap();
+    let staged = store.stage(&root.path().join("candidate")).unwrap();
+    store.activate(staged, 0.0, None).unwrap();
+    assert!(Court::new(store, Classifier::start(Settings::default()).1).is_current(&base));
 }
 
 /// Candidates are loaded from where they are staged, and promoted to a place of their own.

@@ -1,7 +1,9 @@
 use super::*;
-use crate::fixture::Bench;
-use crate::phase2::{Clean, FineTuning};
+use crate::fixture::{self, Bench};
+use crate::phase2::Clean;
 use crate::progress::Stop;
+use crate::prompts::ClassTokens;
+use coft_core::spec::{Method, RoundSpec};
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -79,7 +81,7 @@ fn a_loss_that_is_not_finite_starts_over_once() {
     assert!(matches!(failed, Err(Failure::NonFinite { stage: Stage::Phase2Model1, step: 0 })));
 }
 
-/// A fine-tuning with momentum contrast that is cancelled after some steps.
+/// A training that is cancelled after some steps.
 struct Interrupted<O> {
     inner: O,
     step: u32,
@@ -98,7 +100,7 @@ impl<O: Objective> Objective for Interrupted<O> {
         self.inner.restore(state);
     }
     fn pace(&self, name: &str) -> f64 {
-        self.inner.pace(name) * if name == "head.weight" { 2.0 } else { 1.0 }
+        self.inner.pace(name)
     }
     fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
         self.step = batch.step;
@@ -111,21 +113,16 @@ impl<O: Objective> Objective for Interrupted<O> {
     }
 }
 
-/// The weights after all steps, of which no more than `at_once` are done in a run.
-fn tuned(task: &FineTuning, clean: &Clean, bench: &Bench, at_once: u32) -> Vec<Tensor> {
-    let images = task.visited(clean);
-    let visits = Visits { views: 2, ..visits(&images) };
-    let (stage, sgd) = (Stage::Phase2Model1, &task.settings.sgd);
-    let plan = Plan { stage, visits, sgd, steps: STEPS, kind: Kind::Float };
+/// What is trained, after all steps, of which no more than `at_once` are done in a run.
+fn tuned<O: Objective>(images: &[usize], bench: &Bench, at_once: u32, objective: impl Fn() -> O) -> Vec<Tensor> {
+    let (stage, sgd, pool) = (Stage::Phase2Model1, &bench.settings.phase1.sgd, bench.pool());
+    let plan = Plan { stage, visits: Visits { views: 2, ..visits(images) }, sgd, steps: STEPS, kind: Kind::Float };
     for _ in 0..=STEPS {
         let mut desk = bench.desk();
         desk.save_every_step();
         let cancel = desk.cancel();
-        let make = || {
-            let inner = task.objective(clean, "test");
-            Interrupted { inner, step: 0, left: at_once, cancel: cancel.clone() }
-        };
-        match fit(&plan, task.pool, &mut desk.borrow(), make) {
+        let make = || Interrupted { inner: objective(), step: 0, left: at_once, cancel: cancel.clone() };
+        match fit(&plan, &pool, &mut desk.borrow(), make) {
             Ok(done) => return done.parameters().into_iter().map(|(_, t)| t).collect(),
             Err(Failure::Stop(Stop::Cancelled)) => {}
             Err(failure) => panic!("{failure}"),
@@ -134,15 +131,8 @@ fn tuned(task: &FineTuning, clean: &Clean, bench: &Bench, at_once: u32) -> Vec<T
     panic!("it never ends");
 }
 
-#[test]
-fn an_interrupted_training_ends_with_the_same_bits() {
-    let weights = |at_once| {
-        let bench = Bench::new(2);
-        let (pool, text, zero_shot) = (bench.pool(), bench.text(), bench.zero_shot());
-        let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, true);
-        let kept: Vec<bool> = (0..pool.len()).map(|i| i % 3 > 0).collect();
-        tuned(&task, &Clean { kept: &kept, labels: &zero_shot.labels.classes }, &bench, at_once)
-    };
+/// Holds what [`tuned`] makes in one go against runs that were cut off.
+fn ends_with_the_same_bits(weights: impl Fn(u32) -> Vec<Tensor>) {
     let whole = weights(100);
     for at_once in [1, 4] {
         let same = whole.iter().zip(weights(at_once)).all(|(a, b)| a.equal(&b));
@@ -151,15 +141,42 @@ fn an_interrupted_training_ends_with_the_same_bits() {
 }
 
 #[test]
+fn an_interrupted_fine_tuning_with_contrast_ends_with_the_same_bits() {
+    ends_with_the_same_bits(|at_once| {
+        let bench = Bench::new(2);
+        let (pool, text, zero_shot) = (bench.pool(), bench.text(), bench.zero_shot());
+        let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, true);
+        let kept: Vec<bool> = (0..pool.len()).map(|i| i % 3 > 0).collect();
+        let clean = Clean { kept: &kept, labels: &zero_shot.labels.classes };
+        tuned(&task.visited(&clean), &bench, at_once, || task.objective(&clean, "test"))
+    });
+}
+
+#[test]
+fn an_interrupted_prompt_tuning_ends_with_the_same_bits() {
+    ends_with_the_same_bits(|at_once| {
+        let bench = Bench::new(2);
+        let (pool, zero_shot, settings) = (bench.pool(), bench.zero_shot(), &bench.settings.phase1);
+        let tokens = ClassTokens::new(&bench.checkpoint, fixture::TEMPLATE, &fixture::classes(), settings).unwrap();
+        let task = fixture::prompt_tuning(&bench.checkpoint, &pool, &tokens, settings);
+        tuned(&pool.everything(), &bench, at_once, || task.objective(&zero_shot.labels, "test"))
+    });
+}
+
+#[test]
 fn what_a_broken_journal_holds_is_computed_again() {
     let bench = Bench::new(1);
-    let mut journal = Journal::open(&bench.spec(coft_core::spec::Method::Coft), tch::Device::Cpu).unwrap();
+    let open = |spec: &RoundSpec, models: &[&str]| Journal::open(spec, models, tch::Device::Cpu).unwrap();
+    let spec = bench.spec(Method::Coft);
+    let mut journal = open(&spec, &["model"]);
     journal.keep_result("a", &[("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();
     assert!(journal.result("a").is_some());
-    let dir = bench.spec(coft_core::spec::Method::Coft).journal_dir;
-    std::fs::write(dir.join("a.result"), "short").unwrap();
-    assert!(journal.result("a").is_none());
-    let other = coft_core::spec::RoundSpec { seed: 2, ..bench.spec(coft_core::spec::Method::Coft) };
-    Journal::open(&other, tch::Device::Cpu).unwrap();
-    assert!(!dir.join("a.result").exists(), "another spec's");
+    let kept = spec.journal_dir.join("a.result");
+    std::fs::write(&kept, "short").unwrap();
+    assert!(open(&spec, &["model"]).result("a").is_none() && kept.exists());
+    open(&spec, &["another model"]);
+    assert!(!kept.exists(), "another model's");
+    std::fs::write(&kept, "short").unwrap();
+    open(&RoundSpec { seed: 2, ..spec }, &["another model"]);
+    assert!(!kept.exists(), "another spec's");
 }

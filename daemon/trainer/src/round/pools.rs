@@ -3,6 +3,7 @@
 use super::run;
 use crate::adapt::NAMED;
 use crate::fixture::{Bench, reporter};
+use crate::journal::PACE;
 use crate::random;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, PROBE, REPORT};
@@ -19,7 +20,7 @@ use tch::{Kind, Tensor};
 /// Runs the round, and proves what holds of all of them.
 #[track_caller]
 fn ended(name: &str, spec: &RoundSpec) -> Report {
-    run(spec, &mut reporter()).unwrap_or_else(|failure| panic!("{name}: {failure}"));
+    run(spec, PACE, &mut reporter()).unwrap_or_else(|failure| panic!("{name}: {failure}"));
     let read = |file| fs::read(spec.candidate_dir.join(file)).unwrap();
     let report: Report = serde_json::from_slice(&read(REPORT)).unwrap();
     let manifest: Manifest = serde_json::from_slice(&read(MANIFEST)).unwrap();

@@ -1,0 +1,144 @@
+//! A pass over the pool without gradients: what a model says of every image, kept in the journal.
+
+use crate::failure::Failure;
+use crate::fit::{Desk, Saved, no_memory};
+use crate::pool::Pool;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use tch::{Kind, Tensor, no_grad};
+
+/// Images of one forward pass without gradients.
+pub const SCORING_BATCH: usize = 128;
+
+impl Desk<'_> {
+    /// What `answer` says of every image of the pool: K tensors, with a row for each image of the chunk that it is given.
+    ///
+    /// A pass that was cut off goes on where it was last saved, and one that is over is read back from the journal, so that `name`
+    /// stands for one work of the round. A chunk that memory does not hold is computed in halves.
+    pub fn pass<const K: usize>(
+        &mut self,
+        name: &str,
+        pool: &Pool,
+        answer: impl Fn(&[usize]) -> [Tensor; K],
+    ) -> Result<[Tensor; K], Failure> {
+        let rows = |tensors: &[Tensor; K], count: usize| tensors.iter().all(|t| t.size()[0] == count as i64);
+        let done = self.journal.result(name).and_then(from_named).filter(|found| rows(found, pool.len()));
+        if let Some(done) = done {
+            self.reporter.resume(pool.len() as u64)?;
+            return Ok(done);
+        }
+        let mut found: Vec<[Tensor; K]> = Vec::new();
+        let mut first = 0;
+        if let Some(Saved { step, tensors, .. }) = self.journal.progress(name) {
+            let visited = (step as usize * SCORING_BATCH).min(pool.len());
+            if let Some(saved) = from_named(tensors).filter(|saved| rows(saved, visited)) {
+                first = step as usize;
+                found.push(saved);
+                self.reporter.resume(visited as u64)?;
+            }
+        }
+        let (everything, mut parts) = (pool.everything(), 1);
+        for (number, chunk) in everything.chunks(SCORING_BATCH).enumerate().skip(first) {
+            let whole = |parts: usize| {
+                let found: Vec<[Tensor; K]> = chunk.chunks(chunk.len().div_ceil(parts)).map(&answer).collect();
+                joined(&found)
+            };
+            let answered = loop {
+                match catch_unwind(AssertUnwindSafe(|| no_grad(|| whole(parts)))) {
+                    Ok(answered) => break answered,
+                    Err(panic) if no_memory(&*panic) && parts < chunk.len() => {
+                        parts *= 2;
+                        self.reporter.warn(format!(
+                            "memory does not hold {} images for {name}; they are looked at in {parts} parts from here on",
+                            chunk.len()
+                        ))?;
+                    }
+                    Err(panic) => resume_unwind(panic),
+                }
+            };
+            found.push(answered);
+            if self.journal.due() {
+                let tensors = named(&joined(&found)).into_iter().collect();
+                self.journal.keep_progress(name, &Saved { attempt: 0, step: number as u32 + 1, tensors })?;
+            }
+            self.reporter.advance(chunk.len() as u64, None)?;
+        }
+        let found = joined(&found);
+        self.journal.keep_result(name, &named(&found))?;
+        Ok(found)
+    }
+}
+
+/// The rows of all `parts`; without any part, tensors without a row.
+fn joined<const K: usize>(parts: &[[Tensor; K]]) -> [Tensor; K] {
+    std::array::from_fn(|k| match parts {
+        [] => Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)),
+        parts => Tensor::cat(&parts.iter().map(|part| &part[k]).collect::<Vec<_>>(), 0),
+    })
+}
+
+fn named<const K: usize>(tensors: &[Tensor; K]) -> Vec<(String, Tensor)> {
+    tensors.iter().enumerate().map(|(k, tensor)| (k.to_string(), tensor.shallow_clone())).collect()
+}
+
+/// What [`named`] gave; nothing where that is not whole.
+fn from_named<const K: usize>(mut named: BTreeMap<String, Tensor>) -> Option<[Tensor; K]> {
+    let tensors: Option<Vec<Tensor>> = (0..K).map(|k| named.remove(&k.to_string())).collect();
+    tensors?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fixture::Bench;
+    use crate::progress::Stop;
+    use std::cell::Cell;
+    use std::sync::atomic::Ordering;
+
+    /// The mean pixel of each image and its position.
+    fn means(pool: &Pool, chunk: &[usize]) -> [Tensor; 2] {
+        let positions: Vec<i64> = chunk.iter().map(|&image| image as i64).collect();
+        [pool.batch(chunk).mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float), Tensor::from_slice(&positions)]
+    }
+
+    #[test]
+    fn a_pass_that_was_cut_off_goes_on_and_one_that_is_over_is_read_back() {
+        let bench = Bench::new(30); // 300 images, three chunks
+        let pool = bench.pool();
+        let expected = means(&pool, &pool.everything());
+        let calls = Cell::new(0);
+        // Each run is cancelled in its first new chunk.
+        let run = |cancels: bool| {
+            let mut desk = bench.desk();
+            desk.save_every_step();
+            let cancel = desk.cancel();
+            desk.borrow().pass("test", &pool, |chunk| {
+                calls.set(calls.get() + 1);
+                cancel.store(cancels, Ordering::Relaxed);
+                means(&pool, chunk)
+            })
+        };
+        for number in 1..=2 {
+            assert!(matches!(run(true), Err(Failure::Stop(Stop::Cancelled))));
+            assert_eq!(calls.get(), number);
+        }
+        for _ in 0..2 {
+            let found = run(false).unwrap();
+            assert_eq!(calls.get(), 3);
+            assert!(found.iter().zip(&expected).all(|(a, b)| a.equal(b)));
+        }
+    }
+
+    #[test]
+    fn a_chunk_that_memory_does_not_hold_is_computed_in_parts() {
+        let bench = Bench::new(2);
+        let (pool, mut desk) = (bench.pool(), bench.desk());
+        let found = desk.borrow().pass("test", &pool, |chunk| {
+            assert!(chunk.len() <= 5, "DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes");
+            means(&pool, chunk)
+        });
+        assert!(found.unwrap()[1].equal(&means(&pool, &pool.everything())[1]));
+        let warnings = desk.warnings();
+        assert!(warnings.last().unwrap().contains("in 4 parts"), "{warnings:?}");
+    }
+}

@@ -1,0 +1,115 @@
+//! What the trainer leaves for measuring, against the labels; see its `diagnostics`.
+
+use super::labelled_set::Labelled;
+use super::scores::{auroc, calibration_error};
+use super::trouble::NO_CLASS;
+use coft_core::decision::NoneOfThese;
+use safetensors::SafeTensors;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+/// Before the name of a model: its energies, in `test.safetensors`.
+const ENERGY: &str = "energy/";
+
+/// The mean of the probabilities of both models of Phase II, which is never deployed: it would take both to serve it.
+const ENSEMBLE: &str = "ensemble";
+
+/// The trainer's answers against the labels, in percent; null where the method has no such answer.
+pub fn measure(
+    dir: &Path,
+    labels: &[usize],
+    test: &[Labelled],
+    decision: Option<NoneOfThese>,
+) -> anyhow::Result<Value> {
+    let bytes = fs::read(dir.join("pool.safetensors"))?;
+    let pool = SafeTensors::deserialize(&bytes)?;
+    let bytes = fs::read(dir.join("test.safetensors"))?;
+    let tested = SafeTensors::deserialize(&bytes)?;
+    let own = test.iter().take_while(|image| image.label != NO_CLASS).count();
+    let truth: Vec<usize> = test[..own].iter().map(|image| image.label).collect();
+
+    let believed = |name: &str| pool.tensor(name).ok().map(|view| integers(&view));
+    let zero_shot_pool = believed("zero-shot-label").map(|found| percent(&found, labels));
+    let (mut label_accuracy, mut confirmed_precision) = (Vec::new(), Vec::new());
+    let (mut precision, mut fraction) = (Vec::new(), Vec::new());
+    for model in ["1", "2"] {
+        let (Some(found), Ok(clean)) = (believed(&format!("label{model}")), pool.tensor(&format!("clean{model}")))
+        else {
+            continue;
+        };
+        label_accuracy.push(percent(&found, labels));
+        let margins = rows(&pool.tensor(&format!("margin{model}"))?).concat();
+        let right = |images: &[usize]| {
+            let pick = |from: &[usize]| images.iter().map(|&i| from[i]).collect::<Vec<_>>();
+            (!images.is_empty()).then(|| percent(&pick(&found), &pick(labels)))
+        };
+        let confirmed: Vec<usize> = (0..labels.len()).filter(|&i| margins[i] > 0.0).collect();
+        let kept: Vec<usize> = (0..labels.len()).filter(|&i| clean.data()[i] == 1).collect();
+        confirmed_precision.extend(right(&confirmed));
+        precision.extend(right(&kept));
+        fraction.push(kept.len() as f64 / labels.len() as f64);
+    }
+    let (mut accuracies, mut ece, mut apart) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    if let (Ok(one), Ok(two)) = (tested.tensor("model1"), tested.tensor("model2")) {
+        let sums =
+            rows(&one).into_iter().zip(rows(&two)).map(|(one, two)| one.iter().zip(two).map(|(a, b)| a + b).collect());
+        let found: Vec<usize> = sums.take(own).map(|row: Vec<f32>| best(&row)).collect();
+        accuracies.insert(ENSEMBLE, percent(&found, &truth));
+    }
+    for name in tested.names().into_iter().filter(|name| !name.starts_with(ENERGY)) {
+        let probabilities = rows(&tested.tensor(name)?);
+        let found: Vec<usize> = probabilities[..own].iter().map(|row| best(row)).collect();
+        let confidence: Vec<f32> = probabilities.iter().map(|row| row[best(row)]).collect();
+        let right = found.iter().zip(&truth).map(|(found, truth)| found == truth);
+        let answers: Vec<(f32, bool)> = confidence.iter().copied().zip(right).collect();
+        accuracies.insert(name, percent(&found, &truth));
+        ece.insert(name, in_percent(calibration_error(&answers)));
+        if own < test.len() {
+            let energies = rows(&tested.tensor(&format!("{ENERGY}{name}"))?).concat();
+            let told = |scores: &[f32]| in_percent(auroc(&scores[..own], &scores[own..]));
+            apart.insert(name, json!({ "energy": told(&energies), "max-softmax": told(&confidence) }));
+        }
+    }
+    let refused = decision.filter(|_| own < test.len()).map(|decision| -> anyhow::Result<Value> {
+        let energies = rows(&tested.tensor(&format!("{ENERGY}deployed"))?).concat();
+        let share = |energies: &[f32]| {
+            let below = energies.iter().filter(|&&energy| f64::from(energy) < decision.least_energy).count();
+            in_percent(below as f64 / energies.len() as f64)
+        };
+        Ok(json!({ "test": share(&energies[..own]), "outliers": share(&energies[own..]) }))
+    });
+    let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
+    Ok(json!({
+        "accuracy": accuracies, "ece": ece, "auroc": apart, "refused": refused.transpose()?,
+        "label_accuracies": label_accuracy, "confirmed_precisions": confirmed_precision, "precisions": precision,
+        "zero_shot_pool": zero_shot_pool,
+        "pool_label_accuracy": mean(&label_accuracy).or(zero_shot_pool),
+        "confirmed_precision": mean(&confirmed_precision), "clean_precision": mean(&precision),
+        "clean_fraction": mean(&fraction),
+    }))
+}
+
+fn rows(view: &safetensors::tensor::TensorView) -> Vec<Vec<f32>> {
+    let floats: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    floats.chunks_exact(view.shape()[1]).map(<[f32]>::to_vec).collect()
+}
+
+fn integers(view: &safetensors::tensor::TensorView) -> Vec<usize> {
+    let integer = |b: &[u8]| i64::from_le_bytes(b.try_into().expect("eight bytes")) as usize;
+    view.data().chunks_exact(8).map(integer).collect()
+}
+
+fn best(row: &[f32]) -> usize {
+    row.iter().enumerate().max_by(|a, b| a.1.total_cmp(b.1)).map_or(0, |(class, _)| class)
+}
+
+fn percent(found: &[usize], truth: &[usize]) -> f64 {
+    let right = found.iter().zip(truth).filter(|(a, b)| a == b).count();
+    in_percent(right as f64 / truth.len() as f64)
+}
+
+fn in_percent(share: f64) -> f64 {
+    (10_000.0 * share).round() / 100.0
+}
