@@ -4,6 +4,7 @@ mod adapt;
 mod answers;
 mod labelled_set;
 mod load;
+mod ranking;
 mod scores;
 mod serve;
 mod shift;
@@ -16,6 +17,8 @@ pub enum Command {
     Adapt(Box<adapt::Args>),
     /// How long the trainer takes to load a checkpoint, beside reading its files.
     Load(load::Args),
+    /// How well the signs that read no label rank models and rounds that `adapt --answers` kept.
+    Ranking(ranking::Args),
     /// Answers a second, latency and memory of coftd beside a bare loop and Python servers on the same ONNX file.
     Serve(serve::Args),
     /// Speed and memory of the trainer's phases beside a PyTorch script that does the same.
@@ -26,6 +29,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Adapt(args) => adapt::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Ranking(args) => ranking::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Trainer(args) => trainer::run(&args),
     }

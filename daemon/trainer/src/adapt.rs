@@ -7,7 +7,7 @@ use crate::failure::Failure;
 use crate::fit::Desk;
 use crate::model::{Model, Weights};
 use crate::phase1::{Labels, PromptTuning, Scores, Seeds, ZeroShot};
-use crate::phase2::{Clean, FineTuning};
+use crate::phase2::{Clean, FineTuning, taught};
 use crate::pool::Pool;
 use crate::prompts::{ClassTokens, Prompts};
 use coft_core::event::Stage;
@@ -155,15 +155,11 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
 
     let share = spec.settings.phase2.clean_share;
     let (clean, margins) = filter([&scores1, &scores2], given, spec.classes.len(), share);
-    let teaches = |class: usize| {
-        let of =
-            |clean: &[bool], labels: &Labels| clean.iter().zip(&labels.classes).any(|(&kept, &of)| kept && of == class);
-        of(&clean[0], &scores1.labels) || of(&clean[1], &scores2.labels)
-    };
-    let untaught: Vec<&str> = (0..spec.classes.len())
-        .filter(|&class| seen[class] && !teaches(class))
-        .map(|class| &spec.classes[class][..])
-        .collect();
+    let pairs = [(&clean[0], &scores1), (&clean[1], &scores2)];
+    let pairs = pairs.map(|(kept, scores)| Clean { kept, labels: &scores.labels.classes });
+    let teaching = pairs.map(|pairs| taught(&pairs)).concat();
+    let untaught = (0..spec.classes.len()).filter(|class| seen[*class] && !teaching.contains(class));
+    let untaught: Vec<&str> = untaught.map(|class| &spec.classes[class][..]).collect();
     if !untaught.is_empty() {
         desk.reporter.warn(format!(
             "no image of these classes is sure enough to teach, so they stay as the pretrained model knows them: {}",
@@ -171,15 +167,14 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
         ))?;
     }
     let mut weights = Vec::with_capacity(2);
-    for (model, scores) in [(1, &scores1), (2, &scores2)] {
-        let kept = &clean[model - 1];
-        if !kept.contains(&true) {
-            desk.reporter
-                .warn(format!("model {model}: the other model confirmed none of its labels; it stays as pretrained"))?;
+    for (model, pairs) in [1, 2].into_iter().zip(pairs) {
+        if taught(&pairs).len() < 2 {
+            desk.reporter.warn(format!(
+                "model {model}: the other model confirmed labels of fewer than two classes; it stays as pretrained"
+            ))?;
         }
         desk.reporter.begin(if model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 }, 1)?;
-        let clean = Clean { kept, labels: &scores.labels.classes };
-        weights.push(material.fine_tuning(model).run(&clean, desk)?);
+        weights.push(material.fine_tuning(model).run(&pairs, desk)?);
     }
     let with_text = |prompts: Prompts| {
         let (text, _) = no_grad(|| prompts.text(teacher, &tokens));

@@ -4,20 +4,21 @@
 //! Two tensors differ by ‖ours − theirs‖₂ / ‖theirs‖₂. B images of a batch, C classes, D embedding width.
 
 use crate::checkpoint::Checkpoint;
+use crate::clip::normalised;
 use crate::clip::tensors::to_safetensors;
 use crate::clip::text::padded;
-use crate::clip::{Tensors, VisionTower};
+use crate::fit::Objective;
 use crate::fixture;
-use crate::model::{Head, Model};
 use crate::phase1;
-use crate::pool::Pool;
+use crate::phase2::{Clean, FineTuning};
+use crate::pool::{Batch, Pool};
 use crate::prompts::{ClassTokens, Prompts};
 use crate::random;
-use coft_core::settings::{ContextInit, Phase1};
+use coft_core::settings::{ContextInit, Phase1, Phase2};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tch::{Device, IndexOp, Kind, Reduction, Tensor, no_grad};
+use tch::{Device, IndexOp, Kind, Tensor, no_grad};
 
 /// Of every tensor.
 const TOLERANCE: f64 = 1e-5;
@@ -162,29 +163,43 @@ fn losses_and_gradients_of_phase_1_are_pytorchs() {
 fn losses_and_gradients_of_phase_2_are_pytorchs() {
     for Known { model, classes, .. } in models() {
         let (checkpoint, pixels) = opened(&model);
-        let classes = classes.len() as i64;
-        let mut rng = random::stream(3, "parity");
-        let width = checkpoint.config.vision_config.hidden_size;
-        let weight = random::normal(&mut rng, &[classes, width], 0.1, Device::Cpu).set_requires_grad(true);
-        let bias = random::normal(&mut rng, &[classes], 0.1, Device::Cpu).set_requires_grad(true);
-        let labels = Tensor::arange(pixels.size()[0], (Kind::Int64, Device::Cpu)).remainder(classes);
-
-        let tensors: Tensors = checkpoint.tensors.trainable(VisionTower::ENCODER);
-        let projection = checkpoint.vision.projection.shallow_clone();
-        let encoder = VisionTower::with_projection(&checkpoint.config, &tensors, projection).unwrap();
-        let head = Head::Linear { weight: weight.shallow_clone(), bias: bias.shallow_clone() };
-        let logits = Model { encoder, prompts: None, head }.logits(&pixels);
-        let loss = logits.cross_entropy_loss(&labels, None::<&Tensor>, Reduction::Mean, -100, 0.0);
-        let mut parameters: Vec<(&str, &Tensor)> = tensors.iter().collect();
-        parameters.extend([("weight", &weight), ("bias", &bias)]);
-        let inputs: Vec<&Tensor> = parameters.iter().map(|(_, parameter)| *parameter).collect();
+        let classes = classes.len();
+        let width = checkpoint.vision.projection.size()[0];
+        let text =
+            normalised(&random::normal(&mut random::stream(3, "parity"), &[classes as i64, width], 1.0, Device::Cpu));
+        let labels: Vec<usize> = (0..pixels.size()[0] as usize).map(|image| image % classes).collect();
+        let pool = Pool::load(&[], &checkpoint.preprocess, Device::Cpu).unwrap();
+        let task = FineTuning {
+            checkpoint: &checkpoint,
+            pool: &pool,
+            text: &text,
+            embedding_norm: 10.0,
+            settings: &Phase2::default(),
+            flip: false,
+            contrast: false,
+            seed: 3,
+            model: 1,
+        };
+        let kept = vec![true; labels.len()];
+        let clean = Clean { kept: &kept, labels: &labels };
+        let mut objective = task.objective(&clean, "parity");
+        let positions: Vec<usize> = (0..labels.len()).collect();
+        let batch = Batch { step: 0, views: vec![pixels.shallow_clone()], positions };
+        let (_, loss) = objective.losses(&batch, 0..labels.len()).pop().unwrap();
+        let short = |name: String| name.strip_prefix("head.").map(str::to_owned).unwrap_or(name);
+        let parameters: Vec<(String, Tensor)> =
+            objective.parameters().into_iter().map(|(name, tensor)| (short(name), tensor)).collect();
+        let inputs: Vec<&Tensor> = parameters.iter().map(|(_, parameter)| parameter).collect();
         let gradients = Tensor::run_backward(&[&loss], &inputs, false, false);
         let mut ours: BTreeMap<String, Tensor> =
-            parameters.iter().zip(gradients).map(|((name, _), gradient)| (name.to_string(), gradient)).collect();
+            parameters.iter().zip(gradients).map(|((name, _), gradient)| (name.clone(), gradient)).collect();
         ours.insert("loss".to_owned(), loss.detach());
 
-        let (weight, bias) = (weight.detach(), bias.detach());
-        let given = [("weight", weight), ("bias", bias), ("pixels", pixels), ("labels", labels)];
+        let head = parameters.into_iter().filter(|(name, _)| ["weight", "bias"].contains(&&name[..]));
+        let head: BTreeMap<String, Tensor> = head.map(|(name, tensor)| (name, tensor.detach())).collect();
+        let labels = Tensor::from_slice(&labels.iter().map(|&label| label as i64).collect::<Vec<_>>());
+        let mut given = vec![("pixels", pixels), ("labels", labels)];
+        given.extend(head.iter().map(|(name, tensor)| (&name[..], tensor.shallow_clone())));
         // A key's bias moves all of a query's scores alike, which softmax does not see: its gradient is zero but for
         // rounding, and is measured by the gradient of the key's weight.
         agree(&ours, &theirs(&model, "phase2", &given), |name| name.replace("k_proj.bias", "k_proj.weight"));

@@ -91,12 +91,12 @@ pub fn measure(
     }))
 }
 
-fn rows(view: &safetensors::tensor::TensorView) -> Vec<Vec<f32>> {
+pub fn rows(view: &safetensors::tensor::TensorView) -> Vec<Vec<f32>> {
     let floats: Vec<f32> = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     floats.chunks_exact(view.shape()[1]).map(<[f32]>::to_vec).collect()
 }
 
-fn integers(view: &safetensors::tensor::TensorView) -> Vec<usize> {
+pub fn integers(view: &safetensors::tensor::TensorView) -> Vec<usize> {
     let integer = |b: &[u8]| i64::from_le_bytes(b.try_into().expect("eight bytes")) as usize;
     view.data().chunks_exact(8).map(integer).collect()
 }
