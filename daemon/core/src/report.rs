@@ -22,7 +22,7 @@ pub struct Report {
 #[serde(rename_all = "kebab-case")]
 pub struct ClassReport {
     pub name: String,
-    /// Pool images that zero-shot assigns to the class.
+    /// Pool images that have the label of the class at first: zero-shot's, or one that the user gave.
     pub zero_shot: u64,
     /// Seeds of Phase I (at most K), for each model.
     pub seeds: [u64; 2],

@@ -162,7 +162,7 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     let untaught: Vec<&str> = untaught.map(|class| &spec.classes[class][..]).collect();
     if !untaught.is_empty() {
         desk.reporter.warn(format!(
-            "no image of these classes is sure enough to teach, so they stay as the pretrained model knows them: {}",
+            "no image of these classes is sure enough to teach, so nothing new is learnt of them: {}",
             named(&untaught)
         ))?;
     }

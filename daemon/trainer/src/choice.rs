@@ -3,7 +3,7 @@
 //! N images of the pool, C classes.
 
 use crate::adapt::{Adapted, Material, Student};
-use crate::clip::{argmax, to_f32};
+use crate::clip::{argmax, places, to_f32};
 use crate::failure::Failure;
 use crate::fit::Desk;
 use crate::model::Model;
@@ -14,6 +14,7 @@ use crate::progress::Reporter;
 use coft_core::decision::energy;
 use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
+use coft_core::spec::RoundSpec;
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
 
@@ -66,8 +67,8 @@ impl Recipe {
 }
 
 /// The candidates of a round. In distillation the models of Phase I are not among them: they are the large CLIP's.
-pub fn candidates(material: &Material) -> impl Iterator<Item = (&'static str, Recipe)> {
-    let distils = material.spec.student_dir.is_some();
+pub fn candidates(spec: &RoundSpec) -> impl Iterator<Item = (&'static str, Recipe)> {
+    let distils = spec.student_dir.is_some();
     CANDIDATES.into_iter().filter(move |(_, recipe)| !(distils && matches!(recipe, Recipe::Phase1(_))))
 }
 
@@ -105,22 +106,23 @@ fn nearest(embeddings: &Tensor, reporter: &mut Reporter) -> Result<Vec<Vec<usize
 pub fn answer(material: &Material, adapted: &Adapted, desk: &mut Desk) -> Result<Vec<Answered>, Failure> {
     let Student { pool, zero_shot, .. } = material.student;
     let mut answered = Vec::with_capacity(CANDIDATES.len());
-    for (name, recipe) in candidates(material) {
+    for (name, recipe) in candidates(material.spec) {
         let model = recipe.model(material, Some(adapted));
-        let (plain, embeddings) = match recipe {
-            Recipe::ZeroShot => (zero_shot.labels.probabilities.clone(), zero_shot.embeddings.shallow_clone()),
-            _ => {
-                let answers = |chunk: &[usize]| {
-                    let (_, probabilities, embeddings) = model.answers(&pool.batch(chunk));
-                    [probabilities, embeddings]
-                };
-                let [probabilities, embeddings] = desk.pass(&format!("answers of {name}"), pool, answers)?;
-                (to_f32(&probabilities), embeddings)
-            }
+        let work = format!("answers of {name}");
+        let (plain, embeddings) = if recipe == Recipe::ZeroShot {
+            (zero_shot.labels.probabilities.clone(), Some(zero_shot.embeddings.shallow_clone()))
+        } else if VIEWS.contains(&recipe) {
+            let [probabilities, embeddings] = desk.pass(&work, pool, |chunk| {
+                let (_, probabilities, embeddings) = model.answers(&pool.batch(chunk));
+                [probabilities, embeddings]
+            })?;
+            (to_f32(&probabilities), Some(embeddings))
+        } else {
+            let [probabilities] = desk.pass(&work, pool, |chunk| [model.answers(&pool.batch(chunk)).1])?;
+            (to_f32(&probabilities), None)
         };
         let answers = |chunk: &[usize]| [model.answers(&pool.shifted(chunk)).1];
-        let [shifted] = desk.pass(&format!("answers of {name} to shifted crops"), pool, answers)?;
-        let embeddings = VIEWS.contains(&recipe).then_some(embeddings);
+        let [shifted] = desk.pass(&format!("{work} to shifted crops"), pool, answers)?;
         answered.push(Answered { name, plain, shifted: to_f32(&shifted), embeddings });
     }
     Ok(answered)
@@ -132,12 +134,11 @@ const CROP: f64 = 0.8;
 /// Whether training images may be mirrored: where mirroring changes the answers of the pretrained `model` no more often than
 /// a training crop does.
 pub fn mirrors(model: &Model, zero_shot: &ZeroShot, pool: &Pool, desk: &mut Desk) -> Result<bool, Failure> {
-    let classes = |logits: [Tensor; 1]| argmax(&logits[0]);
-    let answers = |chunk: &[usize]| [model.logits(&pool.cropped(chunk, CROP))];
-    let cropped = classes(desk.pass("zero-shot answers to crops", pool, answers)?);
-    let answers = |chunk: &[usize]| [model.logits(&pool.mirrored(chunk))];
-    let mirrored = classes(desk.pass("zero-shot answers to mirrored images", pool, answers)?);
-    Ok(share(&zero_shot.answers, &mirrored) >= share(&zero_shot.answers, &cropped))
+    let classes = |pixels: Tensor| [model.logits(&pixels).argmax(-1, false)];
+    let [cropped] = desk.pass("zero-shot classes of crops", pool, |chunk| classes(pool.cropped(chunk, CROP)))?;
+    let [mirrored] = desk.pass("zero-shot classes of mirrored images", pool, |chunk| classes(pool.mirrored(chunk)))?;
+    let same = |found: &Tensor| share(&zero_shot.answers, &places(found));
+    Ok(same(&mirrored) >= same(&cropped))
 }
 
 /// What the `model` that is deployed says of the pool: the class of every image, and its energy.

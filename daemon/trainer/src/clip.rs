@@ -33,8 +33,13 @@ pub fn to_f32(x: &Tensor) -> Vec<f32> {
 
 /// The class of each row: position of its largest value. [B, C] → [B]
 pub fn argmax(x: &Tensor) -> Vec<usize> {
-    let best = x.argmax(-1, false).to_device(tch::Device::Cpu);
-    let mut values = vec![0i64; best.numel()];
-    best.copy_data(&mut values, best.numel());
+    places(&x.argmax(-1, false))
+}
+
+/// Positions that a tensor of integers holds, on the CPU.
+pub fn places(x: &Tensor) -> Vec<usize> {
+    let x = x.to_device(tch::Device::Cpu);
+    let mut values = vec![0i64; x.numel()];
+    x.copy_data(&mut values, x.numel());
     values.into_iter().map(|v| v as usize).collect()
 }

@@ -101,12 +101,12 @@ pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, desk: &mut Desk, make: impl F
     Err(outcome.unwrap_or(Failure::NonFinite { stage: plan.stage, step: 0 }))
 }
 
-/// A training as it was last saved.
+/// A training, or a pass over the pool, as it was last saved.
 #[derive(Debug)]
 pub struct Saved {
     /// 0, or 1 after a loss that was not finite.
     pub attempt: u32,
-    /// Steps done.
+    /// Steps done, or chunks.
     pub step: u32,
     pub tensors: BTreeMap<String, Tensor>,
 }

@@ -1,7 +1,7 @@
 //! What a round has done so far, on disk: results of the stages that are over and the training under way.
 //!
 //! One safetensors file each, written new, synced and renamed, so that a stop at any instant leaves the file before or the
-//! file after. The directory belongs to one spec, the models that were read for it and this version of the program; what others
+//! file after. The directory belongs to one spec, the models that were read for it (weights and preprocessing) and this version of the program; what others
 //! left there is thrown away, and so is what cannot be read: it is computed again.
 
 use crate::clip::tensors::{from_safetensors, to_safetensors};
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// Time between two savings of a training. 30 s [choice]: at most a minute is lost, whatever a step takes.
+/// Time between two savings of what is under way. 30 s [choice]: at most a minute is lost, whatever a step takes.
 pub const PACE: Duration = Duration::from_secs(30);
 
 /// File that names this program and the models, one a line.
@@ -34,16 +34,16 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The journal of `spec`, whose directories held the models of these digests.
-    pub fn open(spec: &RoundSpec, models: &[&str], device: Device) -> Result<Self, Failure> {
+    /// The journal of `spec`, whose directories held these `models`.
+    pub fn open(spec: &RoundSpec, models: &[String], device: Device) -> Result<Self, Failure> {
         let work = serde_json::to_vec(&spec.work()).expect("a spec is plain data");
         Self::at(&spec.journal_dir, &work, models, device)
     }
 
     /// The journal of `work` in `dir`, which is made if it is not there.
-    pub fn at(dir: &Path, work: &[u8], models: &[&str], device: Device) -> Result<Self, Failure> {
+    pub fn at(dir: &Path, work: &[u8], models: &[String], device: Device) -> Result<Self, Failure> {
         let (stamp, origin) = (dir.join(JOURNAL_SPEC), dir.join(ORIGIN));
-        let by = [&[PRODUCER], models].concat().join("\n");
+        let by = [&[PRODUCER.to_owned()], models].concat().join("\n");
         let holds = |path: &Path, bytes: &[u8]| fs::read(path).ok().as_deref() == Some(bytes);
         if !holds(&stamp, work) || !holds(&origin, by.as_bytes()) {
             match fs::remove_dir_all(dir) {
@@ -74,7 +74,7 @@ impl Journal {
         self.forget(name)
     }
 
-    /// The training called `name`, if it was under way.
+    /// The training or the pass called `name`, if it was under way.
     pub fn progress(&self, name: &str) -> Option<Saved> {
         let number = |tensors: &mut BTreeMap<String, Tensor>, key: &str| {
             tensors.remove(key).and_then(|t| u32::try_from(t.int64_value(&[])).ok())
@@ -84,7 +84,7 @@ impl Journal {
         Some(Saved { attempt, step, tensors })
     }
 
-    /// Whether the training under way should be saved.
+    /// Whether what is under way should be saved.
     pub fn due(&self) -> bool {
         self.saved.elapsed() >= self.pace
     }

@@ -7,7 +7,6 @@
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast;
 use crate::failure::Failure;
-use crate::pool::Pool;
 use coft_core::spec::{Method, RoundSpec};
 use std::fs;
 use std::path::Path;
@@ -18,13 +17,16 @@ use tch::{Device, Kind};
 /// two residual sums, the hidden layer before and after its activation (4 each), and what the activation keeps (4). [choice]
 const KEPT: u64 = 20;
 const FLOAT: u64 = 4;
+/// Numbers an image and a class that are kept of the pool until the end: probabilities of seven candidates on two views of an image, and
+/// the similarities of both models. [choice]
+const ANSWERS: u64 = 20;
 /// libtorch, buffers and fragmentation, bytes. [choice]
 const BASE: u64 = 300_000_000;
 
 /// What a round needs, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Pixels of the pool, the pretrained model, and the larger of what the phases add: in Phase I both prompts of every class,
+    /// Pixels of the pool and what is said of it, the pretrained model, and the larger of what the phases add: in Phase I both prompts of every class,
     /// however small the parts of a batch; in Phase II weights, gradients and moments of one encoder, and the weights of both
     /// models.
     fixed: u64,
@@ -33,7 +35,8 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    pub fn new(teacher: &Checkpoint, student: &Checkpoint, pool: &Pool, spec: &RoundSpec) -> Self {
+    /// `pixels` are the bytes of the pool, and of the student's where it reads another one.
+    pub fn new(teacher: &Checkpoint, student: &Checkpoint, pixels: u64, spec: &RoundSpec) -> Self {
         let bytes = |checkpoint: &Checkpoint, prefix: &str| -> u64 {
             let named = checkpoint.tensors.iter().filter(|(name, _)| name.starts_with(prefix));
             named.map(|(_, tensor)| tensor.numel() as u64 * FLOAT).sum()
@@ -58,7 +61,8 @@ impl Estimate {
             Kind::BFloat16 => bytes(teacher, "") / 2,
             _ => 0,
         };
-        let fixed = BASE + pool.bytes() + pretrained + (prompts + casts).max(copies * encoder);
+        let answers = spec.images.len() as u64 * spec.classes.len() as u64 * ANSWERS * FLOAT;
+        let fixed = BASE + pixels + answers + pretrained + (prompts + casts).max(copies * encoder);
         Self { fixed, image: image(teacher).max(image(student)) }
     }
 
@@ -100,13 +104,14 @@ pub fn available(device: Device) -> Option<u64> {
     Some(group.unwrap_or(u64::MAX).min(system.available_memory()))
 }
 
-/// What the limits of a control group and of those around it leave, bytes; nothing where none of them has a limit. `line` is that of
-/// version 2 in /proc/self/cgroup, cgroups(7). Cached files count as free, since they give way.
+/// What the limits of a control group and of those around it leave, bytes; nothing where none of them has a limit. `line` holds that of
+/// version 2 in /proc/self/cgroup, cgroups(7); version 1 is not asked. Cached files count as free, since they give way.
 fn free_in_groups(root: &Path, line: &str) -> Option<u64> {
     let path = line.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let free = |group: &Path| {
         let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
-        let limit = number("memory.max")?; // "max" where there is none
+        // "max" where there is none
+        let limit = [number("memory.max"), number("memory.high")].into_iter().flatten().min()?;
         let used = number("memory.current")?;
         let stat = fs::read_to_string(group.join("memory.stat")).ok()?;
         let of = |key: &str| stat.lines().find_map(|line| line.strip_prefix(key)?.trim().parse::<u64>().ok());
@@ -155,7 +160,7 @@ mod tests {
     fn the_demo_model_fits_anywhere_and_contrast_costs_an_encoder() {
         let bench = Bench::new(1);
         let pool = bench.pool();
-        let of = |method| Estimate::new(&bench.checkpoint, &bench.checkpoint, &pool, &bench.spec(method));
+        let of = |method| Estimate::new(&bench.checkpoint, &bench.checkpoint, pool.bytes(), &bench.spec(method));
         assert!(of(Method::CoftPlus).fixed > of(Method::Coft).fixed);
         let megabytes = (of(Method::CoftPlus).fixed + 64 * of(Method::CoftPlus).image) / 1_000_000;
         assert!((300..1000).contains(&megabytes), "{megabytes} MB");
@@ -169,7 +174,7 @@ mod tests {
         let pool = bench.pool();
         let fixed = |classes| {
             let spec = RoundSpec { classes, ..bench.spec(Method::Coft) };
-            Estimate::new(&bench.checkpoint, &bench.checkpoint, &pool, &spec).fixed
+            Estimate::new(&bench.checkpoint, &bench.checkpoint, pool.bytes(), &spec).fixed
         };
         let megabytes =
             (fixed(vec!["black zinc hex bolt".to_owned(); 1000]) - fixed(crate::fixture::classes())) / 1_000_000;

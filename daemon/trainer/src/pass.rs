@@ -5,7 +5,7 @@ use crate::fit::{Desk, Saved, no_memory};
 use crate::pool::Pool;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad_guard};
 
 /// Images of one forward pass without gradients.
 pub const SCORING_BATCH: usize = 128;
@@ -14,7 +14,7 @@ impl Desk<'_> {
     /// What `answer` says of every image of the pool: K tensors, with a row for each image of the chunk that it is given.
     ///
     /// A pass that was cut off goes on where it was last saved, and one that is over is read back from the journal, so that `name`
-    /// stands for one work of the round. A chunk that memory does not hold is computed in halves.
+    /// stands for one work of the round. A chunk that memory does not hold is computed in halves, whose last bits may be others.
     pub fn pass<const K: usize>(
         &mut self,
         name: &str,
@@ -40,11 +40,12 @@ impl Desk<'_> {
         let (everything, mut parts) = (pool.everything(), 1);
         for (number, chunk) in everything.chunks(SCORING_BATCH).enumerate().skip(first) {
             let whole = |parts: usize| {
+                let _guard = no_grad_guard(); // which a panic drops, other than no_grad
                 let found: Vec<[Tensor; K]> = chunk.chunks(chunk.len().div_ceil(parts)).map(&answer).collect();
                 joined(&found)
             };
             let answered = loop {
-                match catch_unwind(AssertUnwindSafe(|| no_grad(|| whole(parts)))) {
+                match catch_unwind(AssertUnwindSafe(|| whole(parts))) {
                     Ok(answered) => break answered,
                     Err(panic) if no_memory(&*panic) && parts < chunk.len() => {
                         parts *= 2;
@@ -57,7 +58,7 @@ impl Desk<'_> {
                 }
             };
             found.push(answered);
-            if self.journal.due() {
+            if self.journal.due() && (number + 1) * SCORING_BATCH < pool.len() {
                 let tensors = named(&joined(&found)).into_iter().collect();
                 self.journal.keep_progress(name, &Saved { attempt: 0, step: number as u32 + 1, tensors })?;
             }
@@ -140,5 +141,7 @@ mod tests {
         assert!(found.unwrap()[1].equal(&means(&pool, &pool.everything())[1]));
         let warnings = desk.warnings();
         assert!(warnings.last().unwrap().contains("in 4 parts"), "{warnings:?}");
+        let weight = Tensor::from_slice(&[1.0f32]).set_requires_grad(true);
+        assert!((weight * 2.0).requires_grad(), "training goes on");
     }
 }

@@ -12,7 +12,7 @@ use crate::fit::{self, Desk, Objective, Plan};
 use crate::model::Weights;
 use crate::pool::{Batch, Pool, Visits};
 use coft_core::event::Stage;
-use coft_core::settings::Phase2;
+use coft_core::settings::{HeadInit, Phase2};
 use contrast::Keys;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -47,7 +47,7 @@ pub struct FineTuning<'a> {
 }
 
 impl FineTuning<'_> {
-    /// Where training starts, and what a model without any clean pair stays.
+    /// Where training starts, and what a model stays that nothing can teach.
     pub fn start(&self) -> Weights {
         Weights::pretrained(self.checkpoint, self.text, self.embedding_norm)
     }
@@ -116,7 +116,11 @@ impl<'a> Tuning<'a> {
         let encoder = weights.model(task.checkpoint).encoder;
         let capacity = (task.settings.contrast.queue as usize).min(task.pool.len() / 2).max(1);
         let keys = task.contrast.then(|| Keys::new(task.checkpoint, &task.settings.contrast, capacity));
-        Self { weights, encoder, frozen, clean: *clean, taught: taught(clean), keys }
+        let taught = match task.settings.head {
+            HeadInit::Text => taught(clean),
+            HeadInit::Random => (0..task.text.size()[0] as usize).collect(), // there is no zero-shot row to keep
+        };
+        Self { weights, encoder, frozen, clean: *clean, taught, keys }
     }
 }
 

@@ -101,8 +101,8 @@ impl Reporter {
 
     /// `images` visits of the stage were done by an earlier run.
     pub fn resume(&mut self, images: u64) -> Result<(), Stop> {
-        if let Some(current) = &self.current {
-            self.spared += images as f64 * current.work.cost;
+        if let Some(Current { work, done, .. }) = &self.current {
+            self.spared += images.min(work.images.saturating_sub(*done)) as f64 * work.cost;
         }
         self.advance(images, None)
     }

@@ -59,15 +59,17 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
     let available = memory::available(device);
     let teacher = Checkpoint::load_for(&spec.model_dir, device, spec.image_size)?;
     let other = spec.student_dir.as_ref().map(|dir| Checkpoint::load(dir, device)).transpose()?;
-    let models = [Some(&teacher), other.as_ref()].into_iter().flatten().map(|model| &model.digest[..]);
-    let mut journal = Journal::open(spec, &models.collect::<Vec<_>>(), device)?;
+    let models = [Some(&teacher), other.as_ref()].into_iter().flatten();
+    let models: Vec<String> = models.map(|model| format!("{} {}", model.digest, model.preprocessing)).collect();
+    let mut journal = Journal::open(spec, &models, device)?;
     journal.save_every(pace);
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
     let pool = Pool::load(&paths, &teacher.preprocess, device)?;
     let other_pool = other.as_ref().map(|other| Pool::load(&paths, &other.preprocess, device)).transpose()?;
     reporter.advance(pool.len() as u64, None)?;
 
-    let estimate = Estimate::new(&teacher, other.as_ref().unwrap_or(&teacher), &pool, spec);
+    let pixels = pool.bytes() + other_pool.as_ref().map_or(0, Pool::bytes);
+    let estimate = Estimate::new(&teacher, other.as_ref().unwrap_or(&teacher), pixels, spec);
     let desk = &mut Desk {
         reporter,
         journal: &mut journal,
@@ -89,9 +91,7 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
         failure => failure,
     })?;
     let mut zero_shot = phase1::zero_shot("teacher", &teacher, &text, &pool, desk)?;
-    if spec.method != Method::Oracle {
-        zero_shot.labels.correct(&given); // the oracle's labels are nobody's own
-    }
+    zero_shot.labels.correct(&given);
     let other_text = other.as_ref().map(|other| phase1::text_features(other, templates, &spec.classes)).transpose()?;
     let others_answers;
     let student = match (&other, &other_pool, &other_text) {
@@ -103,6 +103,7 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
     };
     let asked = [spec.settings.phase1.flip, spec.settings.phase2.flip].contains(&Flip::Auto);
     let mirrors = asked
+        && pool.len() > 0
         && !matches!(spec.method, Method::ZeroShot)
         && choice::mirrors(&Model::zero_shot(&teacher, &text), &zero_shot, &pool, desk)?;
     let material =
@@ -179,14 +180,14 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let signs = choice::signs(&answered, &neighbours, classes);
     let asked = material.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
-    let agreement = choice::share(&predictions("model1"), &predictions("model2"));
-    if let Some(told) = told_alike(agreement, material.student.pool.len()) {
+    let [first, second] = &adapted.labels;
+    if let Some(told) = told_alike(&first.classes, &second.classes) {
         desk.reporter.warn(told)?;
     }
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
     let adaptation = Adaptation {
         clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
-        agreement,
+        agreement: choice::share(&predictions("model1"), &predictions("model2")),
         candidates: signs,
         deployed: deployed.clone(),
     };
@@ -206,11 +207,13 @@ const ALIKE: f64 = 0.99;
 /// Fewest images that show it. 100 [choice], so that one of them is not the difference.
 const ENOUGH: usize = 100;
 
-fn told_alike(agreement: f64, images: usize) -> Option<String> {
+/// Of the labels that each model is to check for the other.
+fn told_alike(one: &[usize], other: &[usize]) -> Option<String> {
+    let agreement = choice::share(one, other);
     let percent = 100.0 * agreement;
-    (agreement >= ALIKE && images >= ENOUGH).then(|| {
+    (agreement >= ALIKE && one.len() >= ENOUGH).then(|| {
         format!(
-            "both models give {percent:.1} % of the images the same class: what one gets wrong the other confirms; \
+            "both models label {percent:.1} % of the images alike: what one gets wrong the other confirms; \
              see whether the report's share of each class is what you expect"
         )
     })
@@ -246,10 +249,9 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
         _ => spec.images.len(),
     };
     let (first, second) = (visits(&phase1.sgd, seeds), visits(&phase2.sgd, taught));
-    let mut plan = vec![
-        work(Stage::Load, 1, n, 0.1),
-        work(Stage::Label, 1, if spec.method == Method::ZeroShot { n } else { 3 * n }, 1.0),
-    ];
+    // The teacher, the student where it is another, and two views that tell whether images may be mirrored.
+    let looks = 1 + u64::from(spec.student_dir.is_some()) + if spec.method == Method::ZeroShot { 0 } else { 2 };
+    let mut plan = vec![work(Stage::Load, 1, n, 0.1), work(Stage::Label, 1, looks * n, 1.0)];
     let iterations = match spec.method {
         Method::ZeroShot | Method::SelfTraining | Method::Oracle => 0,
         Method::Coft | Method::Upl => 1,
@@ -269,7 +271,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
         Method::Coft | Method::CoftPlus => plan.extend([
             work(Stage::Phase2Model1, 1, second, cost),
             work(Stage::Phase2Model2, 1, second, cost),
-            work(Stage::Choose, 1, (2 * CANDIDATES.len() as u64 - 1) * n, 1.0),
+            work(Stage::Choose, 1, (2 * choice::candidates(spec).count() as u64 - 1) * n, 1.0),
         ]),
     }
     plan.push(work(Stage::Export, 1, n, 1.0));
@@ -310,7 +312,7 @@ fn report(material: &Material, outcome: &Outcome, predictions: &[usize], reporte
         };
         ClassReport {
             name: name.clone(),
-            zero_shot: count(&zero_shot.answers, class),
+            zero_shot: count(&zero_shot.labels.classes, class),
             seeds: adapted.map_or([0, 0], |a| [0, 1].map(|k| a.seeds[k][class].len() as u64)),
             clean: adapted.map_or([0, 0], |a| [clean(a, 0), clean(a, 1)]),
             deployed: count(predictions, class),
@@ -359,7 +361,7 @@ fn test_answers(material: &Material, outcome: &Outcome, paths: &[&Path]) -> Resu
     let mut answers = Answers::default();
     let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
     for (name, recipe) in
-        choice::candidates(material).filter(|(_, recipe)| adapted.is_some() || *recipe == Recipe::ZeroShot)
+        choice::candidates(material.spec).filter(|(_, recipe)| adapted.is_some() || *recipe == Recipe::ZeroShot)
     {
         answers.model(name, &pool, &recipe.model(material, adapted));
     }

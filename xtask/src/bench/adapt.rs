@@ -168,6 +168,7 @@ fn one(
     result["method"] = json!(args.method);
     result["shift"] = json!(args.shift.name());
     result["pool"] = json!(args.pool.to_possible_value().map(|value| value.get_name().to_owned()));
+    result["given"] = json!(args.given);
     result["settings"] = json!(args.settings);
     result["images"] = json!(labels.len());
     result["seed"] = json!(seed);

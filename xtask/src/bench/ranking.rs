@@ -54,7 +54,9 @@ struct Answers {
     set: String,
     shift: String,
     accuracy: BTreeMap<String, f64>,
+    #[serde(default)]
     signs: Vec<CandidateSigns>,
+    #[serde(default)]
     agreement: f64,
 }
 
@@ -104,7 +106,11 @@ fn read(dir: &Path) -> anyhow::Result<Round> {
     let text = fs::read(dir.join("labels.json")).with_context(|| format!("reading {}", dir.display()))?;
     let Labels { pool, result } =
         serde_json::from_slice(&text).with_context(|| format!("reading {}", dir.display()))?;
-    ensure!(result.signs.first().is_some_and(|c| c.name == ZERO_SHOT), "{}: not of CoFT or CoFT+", dir.display());
+    ensure!(
+        result.signs.first().is_some_and(|c| c.name == ZERO_SHOT),
+        "{}: a round of neither coft nor coft-plus",
+        dir.display()
+    );
     let bytes = fs::read(dir.join("pool.safetensors"))?;
     let answers = SafeTensors::deserialize(&bytes)?;
     let mut margins = [Vec::new(), Vec::new()];

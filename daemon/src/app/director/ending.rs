@@ -115,11 +115,12 @@ impl Director {
         if let Err(error) = self.workshop.catalog.save_round(&status).await {
             error!(coft.round = round, problem = %error, "the end of the round cannot be written down");
         }
-        // What was just promoted stays, even where the model's files are others than when the service started.
+        // What was promoted stays, even where the model's files are others by now than when the service started.
         let promoted = matches!(status.state, RoundState::Promoted(_));
+        let wanted = self.zero_shot_at.is_some() && !promoted;
         self.board.round(status);
         self.show_generations();
-        let retries = !promoted && !self.court.is_current(&self.workshop.base);
+        let retries = wanted && !self.court.is_current(&self.workshop.base);
         self.zero_shot_at = retries.then(|| Instant::now() + ZERO_SHOT_RETRY);
     }
 }

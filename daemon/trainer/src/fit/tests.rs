@@ -166,17 +166,17 @@ fn an_interrupted_prompt_tuning_ends_with_the_same_bits() {
 #[test]
 fn what_a_broken_journal_holds_is_computed_again() {
     let bench = Bench::new(1);
-    let open = |spec: &RoundSpec, models: &[&str]| Journal::open(spec, models, tch::Device::Cpu).unwrap();
+    let open = |spec: &RoundSpec, model: &str| Journal::open(spec, &[model.to_owned()], tch::Device::Cpu).unwrap();
     let spec = bench.spec(Method::Coft);
-    let mut journal = open(&spec, &["model"]);
+    let mut journal = open(&spec, "model");
     journal.keep_result("a", &[("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();
     assert!(journal.result("a").is_some());
     let kept = spec.journal_dir.join("a.result");
     std::fs::write(&kept, "short").unwrap();
-    assert!(open(&spec, &["model"]).result("a").is_none() && kept.exists());
-    open(&spec, &["another model"]);
+    assert!(open(&spec, "model").result("a").is_none() && kept.exists());
+    open(&spec, "another model");
     assert!(!kept.exists(), "another model's");
     std::fs::write(&kept, "short").unwrap();
-    open(&RoundSpec { seed: 2, ..spec }, &["another model"]);
+    open(&RoundSpec { seed: 2, ..spec }, "another model");
     assert!(!kept.exists(), "another spec's");
 }

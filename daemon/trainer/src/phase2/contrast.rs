@@ -6,7 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clip::{Tensors, VisionTower, normalised};
 use coft_core::settings::Contrast;
 use std::collections::BTreeMap;
-use tch::{Kind, Reduction, Tensor, no_grad};
+use tch::{Kind, Reduction, Tensor, no_grad, no_grad_guard};
 
 /// The averaged key encoder and the queue of past keys.
 pub struct Keys<'a> {
@@ -46,7 +46,10 @@ impl<'a> Keys<'a> {
     pub fn contrast(&mut self, class: &Tensor, other: &Tensor) -> Option<Tensor> {
         let query = normalised(class);
         // No gradient reaches the keys: they move by averaging alone (Eq. 8).
-        let key = no_grad(|| normalised(&self.encoder.class_token(other, None)));
+        let key = {
+            let _guard = no_grad_guard(); // which a panic drops, other than no_grad
+            normalised(&self.encoder.class_token(other, None))
+        };
         let loss = (self.queue.size()[0] > 0).then(|| info_nce(&query, &key, &self.queue, self.settings.temperature));
         self.fresh.push(key);
         loss
