@@ -201,13 +201,14 @@ fn the_adapted_model_has_a_say_in_which_images_look_alike() {
 #[test]
 fn ablations_are_rounds_like_others() {
     // The change, and whose answers must be others: both models' of Phase I, or of Phase II.
-    let changes: [(fn(&mut Settings), [usize; 2]); 4] = [
+    type Change = fn(&mut Settings);
+    let changes: [(Change, [usize; 2]); 4] = [
         (|settings| settings.phase1.visual_deep = false, [1, 2]),
         (|settings| settings.phase1.context = ContextInit::Random, [1, 2]),
         (|settings| settings.phase2.head = HeadInit::Random, [3, 4]),
         (|settings| settings.phase2.frozen_blocks = 1, [3, 4]),
     ];
-    let trained = |change: fn(&mut Settings)| {
+    let trained = |change: Change| {
         let bench = Bench::new(4);
         let mut spec = bench.spec(Method::Coft);
         change(&mut spec.settings);
