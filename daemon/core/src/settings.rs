@@ -181,8 +181,8 @@ pub struct Phase2 {
     pub crop_scale: f64,
     /// Mirrors training images at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
     pub flip: Flip,
-    /// Where the head starts. `text` [choice]: a class without clean images then keeps its zero-shot row, since the loss is over the
-    /// classes that have some.
+    /// Where the head starts. `text` [choice]: a class without clean images then keeps its zero-shot row, since the loss
+    /// is over the classes that have some.
     pub head: HeadInit,
     /// Of the pairs of each class that the other model confirms, the share that teaches: those that the labelling model is surest
     /// of; above 0, to 1, which is all of them [paper]. 0.5 [choice], see docs/decisions/0004.

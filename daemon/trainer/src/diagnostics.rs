@@ -1,9 +1,10 @@
 //! Per-image answers for measuring: what was believed of the pool, and what each model says of images it never saw.
 //!
-//! `pool.safetensors`: `zero-shot-label`, `label1`, `label2` (i64 [N]), `clean1`, `clean2`, `seed1`, `seed2` (u8 [N]; 1
-//! where the pair (x, label) teaches that model), `margin1`, `margin2` (f32 [N]; s⁺ − s⁻ by the validating model), and the
-//! probabilities of every candidate, `plain/…` and `shifted/…` (f32 [N, C]). `test.safetensors`: probabilities (f32 [T, C])
-//! of every candidate by its name and of what was `deployed`, and their energies, `energy/…` (f32 [T, 1]). No label is ever read.
+//! `pool.safetensors`: `zero-shot-label` (what zero-shot sees, whatever a user gave), `label1`, `label2` (i64 [N]),
+//! `clean1`, `clean2`, `seed1`, `seed2` (u8 [N]; 1 where the pair (x, label) teaches that model), `margin1`, `margin2`
+//! (f32 [N]; s⁺ − s⁻ by the validating model), and the probabilities of every candidate, `plain/…` and `shifted/…`
+//! (f32 [N, C]). `test.safetensors`: probabilities (f32 [T, C]) of every candidate by its name and of what was `deployed`,
+//! and their energies, `energy/…` (f32 [T, 1]). No label is ever read.
 
 use crate::clip::tensors::to_safetensors;
 use crate::clip::to_f32;

@@ -1,8 +1,8 @@
 //! What a round has done so far, on disk: results of the stages that are over and the training under way.
 //!
 //! One safetensors file each, written new, synced and renamed, so that a stop at any instant leaves the file before or the
-//! file after. The directory belongs to one spec, the models that were read for it (weights and preprocessing) and this version of the program; what others
-//! left there is thrown away, and so is what cannot be read: it is computed again.
+//! file after. The directory belongs to one spec, the models that were read for it (weights and preprocessing) and this
+//! version of the program; what others left there is thrown away, and so is what cannot be read: it is computed again.
 
 use crate::clip::tensors::{from_safetensors, to_safetensors};
 use crate::export::candidate::{sync_dir, write_synced};

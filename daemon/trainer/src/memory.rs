@@ -17,8 +17,8 @@ use tch::{Device, Kind};
 /// two residual sums, the hidden layer before and after its activation (4 each), and what the activation keeps (4). [choice]
 const KEPT: u64 = 20;
 const FLOAT: u64 = 4;
-/// Numbers an image and a class that are kept of the pool until the end: probabilities of seven candidates on two views of an image, and
-/// the similarities of both models. [choice]
+/// Numbers an image and a class that are kept of the pool until the end: probabilities of seven candidates on two views of
+/// an image, and the similarities of both models. [choice]
 const ANSWERS: u64 = 20;
 /// libtorch, buffers and fragmentation, bytes. [choice]
 const BASE: u64 = 300_000_000;
@@ -26,9 +26,9 @@ const BASE: u64 = 300_000_000;
 /// What a round needs, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Pixels of the pool and what is said of it, the pretrained model, and the larger of what the phases add: in Phase I both prompts of every class,
-    /// however small the parts of a batch; in Phase II weights, gradients and moments of one encoder, and the weights of both
-    /// models.
+    /// Pixels of the pool and what is said of it, the pretrained model, and the larger of what the phases add: in Phase I
+    /// both prompts of every class, however small the parts of a batch; in Phase II weights, gradients and moments of one
+    /// encoder, and the weights of both models.
     fixed: u64,
     /// What a training image keeps until its gradients are there.
     image: u64,
@@ -104,8 +104,9 @@ pub fn available(device: Device) -> Option<u64> {
     Some(group.unwrap_or(u64::MAX).min(system.available_memory()))
 }
 
-/// What the limits of a control group and of those around it leave, bytes; nothing where none of them has a limit. `line` holds that of
-/// version 2 in /proc/self/cgroup, cgroups(7); version 1 is not asked. Cached files count as free, since they give way.
+/// What the limits of a control group and of those around it leave, bytes; nothing where none of them has a limit. `line`
+/// holds that of version 2 in /proc/self/cgroup, cgroups(7); version 1 is not asked. Cached files count as free, since
+/// they give way.
 fn free_in_groups(root: &Path, line: &str) -> Option<u64> {
     let path = line.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let free = |group: &Path| {

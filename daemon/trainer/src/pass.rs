@@ -13,8 +13,9 @@ pub const SCORING_BATCH: usize = 128;
 impl Desk<'_> {
     /// What `answer` says of every image of the pool: K tensors, with a row for each image of the chunk that it is given.
     ///
-    /// A pass that was cut off goes on where it was last saved, and one that is over is read back from the journal, so that `name`
-    /// stands for one work of the round. A chunk that memory does not hold is computed in halves, whose last bits may be others.
+    /// A pass that was cut off goes on where it was last saved, and one that is over is read back from the journal, so that
+    /// `name` stands for one work of the round. A chunk that memory does not hold is computed in halves, whose last bits may
+    /// be others.
     pub fn pass<const K: usize>(
         &mut self,
         name: &str,

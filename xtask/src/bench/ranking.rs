@@ -1,4 +1,5 @@
-//! `cargo xtask bench ranking`: what the signs that read no label are worth, over rounds whose answers `bench adapt --answers` kept.
+//! `cargo xtask bench ranking`: what the signs that read no label are worth, over rounds whose answers `bench adapt
+//! --answers` kept.
 
 use super::answers::{integers, rows};
 use anyhow::{Context, ensure};

@@ -112,7 +112,12 @@ fn a_round_over_any_pool_ends_with_a_sound_candidate() {
                 spec.classes.truncate(2);
                 spec.images.truncate(8);
             },
-            |report| report.classes.iter().all(|c| c.seeds[0] > 0 && c.deployed > 0),
+            // Of so few images one class of a model may be left without a clean pair; nothing else is to be told.
+            |report| {
+                let told =
+                    |warning: &String| warning.ends_with("labels of fewer than two classes; it stays as pretrained");
+                report.warnings.iter().all(told) && report.classes.iter().all(|c| c.seeds[0] > 0 && c.deployed > 0)
+            },
         ),
         (
             "a thousand classes",
