@@ -208,14 +208,15 @@ fn gradients(
         let part = start..(start + size).min(batch.positions.len());
         let terms = autocast(kind, || objective.losses(batch, part));
         let Some(loss) = terms.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b) else { continue };
+        // Read before the backward pass, which a GPU then computes while the next batch is prepared.
+        for (name, term) in &terms {
+            *sums.entry(*name).or_default() += term.double_value(&[]);
+        }
         let of_part = Tensor::run_backward(&[loss], &parameters, false, false);
         gradients = match gradients.is_empty() {
             true => of_part,
             false => gradients.into_iter().zip(of_part).map(|(sum, part)| added(sum, part)).collect(),
         };
-        for (name, term) in terms {
-            *sums.entry(name).or_default() += term.double_value(&[]);
-        }
     }
     (sums, gradients)
 }

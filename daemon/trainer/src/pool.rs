@@ -8,9 +8,10 @@ use image::RgbImage;
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -139,44 +140,37 @@ impl<'a> Pool<'a> {
         self.batch(positions).flip([3])
     }
 
-    /// Calls `step` with the batches `steps` in turn. They are made ahead on a thread of their own.
+    /// Calls `step` with the batches `steps` in turn. They are made ahead, on a thread of their own and on the device.
     pub fn train<E>(
         &self,
         visits: &Visits,
         steps: std::ops::Range<u32>,
         mut step: impl FnMut(Batch) -> Result<(), E>,
     ) -> Result<(), E> {
-        let side = self.preprocess.crop as usize;
         std::thread::scope(|scope| {
-            let (send, receive) = sync_channel::<(u32, Vec<usize>, Vec<Vec<f32>>)>(2);
-            scope.spawn(move || {
+            let (send, receive) = sync_channel(2);
+            let maker = scope.spawn(move || {
                 let mut order = None;
                 for step in steps {
                     let positions = visits.positions(step, &mut order);
                     let mut rng = random::stream(visits.seed, &format!("{}, step {step}", visits.name));
                     let view = |_| {
-                        let mut pixels = vec![0f32; positions.len() * 3 * side * side];
-                        for (&position, out) in positions.iter().zip(pixels.chunks_exact_mut(3 * side * side)) {
-                            let image = &self.images[position];
-                            let draws: [f32; 4] = rng.random();
-                            let mirrored = rng.random::<bool>() && visits.flip;
-                            let window = random_resized_crop(image.width(), image.height(), visits.crop_scale, draws);
-                            self.preprocess.augmented(image, window, mirrored, out);
-                        }
-                        pixels
+                        let draws: Vec<([f32; 4], bool)> = positions.iter().map(|_| rng.random()).collect();
+                        self.filled(positions.len(), |i, out| {
+                            let (image, (crop, mirrored)) = (&self.images[positions[i]], draws[i]);
+                            let window = random_resized_crop(image.width(), image.height(), visits.crop_scale, crop);
+                            self.preprocess.augmented(image, window, mirrored && visits.flip, out);
+                        })
                     };
                     let views = (0..visits.views).map(view).collect();
-                    if send.send((step, positions, views)).is_err() {
+                    if send.send(Batch { step, positions, views }).is_err() {
                         return; // the training stopped early
                     }
                 }
             });
-            for (number, positions, views) in receive {
-                let side = side as i64;
-                let tensor =
-                    |pixels: Vec<f32>| Tensor::from_slice(&pixels).view([-1, 3, side, side]).to_device(self.device);
-                step(Batch { step: number, positions, views: views.into_iter().map(tensor).collect() })?;
-            }
+            receive.into_iter().try_for_each(&mut step)?;
+            // Where it ended early, it is for a reason that is told (no memory on the device, for one).
+            maker.join().unwrap_or_else(|panic| resume_unwind(panic));
             Ok(())
         })
     }
@@ -186,6 +180,9 @@ impl<'a> Pool<'a> {
         let mut pixels = vec![0f32; count * 3 * side * side];
         pixels.par_chunks_exact_mut(3 * side * side).enumerate().for_each(|(i, out)| fill(i, out));
         let side = side as i64;
-        Tensor::from_slice(&pixels).view([-1, 3, side, side]).to_device(self.device)
+        let (size, strides) = ([count as i64, 3, side, side], [3 * side * side, side * side, side, 1]);
+        // SAFETY: as many values as the shape has, which live until they are copied in the next line.
+        let seen = unsafe { Tensor::from_blob(pixels.as_ptr().cast(), &size, &strides, Kind::Float, Device::Cpu) };
+        seen.to_device_(self.device, Kind::Float, false, true)
     }
 }
