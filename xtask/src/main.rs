@@ -22,7 +22,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Installs what this machine lacks: libtorch, ONNX Runtime, a compiler, a message bus, Python packages for checks.
-    Setup,
+    Setup(setup::Args),
     /// Prints the environment in which cargo builds and runs everything, as shell exports.
     Env,
     /// Sets up, builds, and runs every test.
@@ -38,7 +38,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let done = match Args::parse().command {
-        Command::Setup => setup::for_testing().map(drop),
+        Command::Setup(args) => setup::run(&args),
         Command::Env => setup::for_running().map(|environment| print!("{}", environment.exports())),
         Command::Test(args) => test::run(&args),
         Command::Demo(args) => demo::run(&args),

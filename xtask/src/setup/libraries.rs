@@ -20,11 +20,13 @@ struct Wheel {
 }
 
 const TORCH: &str = "2.11.0";
+const TORCH_PACKAGE: &str = "torch==2.11.0";
+const TORCH_SHA256: &str = "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756";
 /// CPU parts of the x86_64 wheels; libtorch_cpu.so needs the two small CUDA libraries to load, but no GPU.
 const WHEELS: [Wheel; 4] = [
     Wheel {
-        package: "torch==2.11.0",
-        sha256: "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756",
+        package: TORCH_PACKAGE,
+        sha256: TORCH_SHA256,
         members: &["torch/include/*", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp*"],
     },
     Wheel {
@@ -43,13 +45,83 @@ const WHEELS: [Wheel; 4] = [
         members: &["onnxruntime/capi/libonnxruntime.so*"],
     },
 ];
+/// What libtorch_cuda.so takes besides, and what cuDNN and libtorch open later.
+const CUDA_WHEELS: [Wheel; 12] = [
+    Wheel {
+        package: TORCH_PACKAGE,
+        sha256: TORCH_SHA256,
+        members: &[
+            "torch/lib/libc10_cuda.so",
+            "torch/lib/libcaffe2_nvrtc.so",
+            "torch/lib/libtorch_cuda.so",
+            "torch/lib/libtorch_nvshmem.so",
+        ],
+    },
+    Wheel {
+        package: "nvidia-cublas==13.1.0.3",
+        sha256: "ee8722c1f0145ab246bccb9e452153b5e0515fd094c3678df50b2a0888b8b171",
+        members: &["nvidia/cu13/lib/libcublas.so.13", "nvidia/cu13/lib/libcublasLt.so.13"],
+    },
+    Wheel {
+        package: "nvidia-cuda-nvrtc==13.0.88",
+        sha256: "ad9b6d2ead2435f11cbb6868809d2adeeee302e9bb94bcf0539c7a40d80e8575",
+        members: &["nvidia/cu13/lib/libnvrtc.so.13", "nvidia/cu13/lib/libnvrtc-builtins.so.*"],
+    },
+    Wheel {
+        package: "nvidia-cudnn-cu13==9.19.0.56",
+        sha256: "d20e1734305e9d68889a96e3f35094d733ff1f83932ebe462753973e53a572bf",
+        members: &["nvidia/cudnn/lib/*"],
+    },
+    Wheel {
+        package: "nvidia-cufft==12.0.0.61",
+        sha256: "6c44f692dce8fd5ffd3e3df134b6cdb9c2f72d99cf40b62c32dde45eea9ddad3",
+        members: &["nvidia/cu13/lib/libcufft.so.12"],
+    },
+    Wheel {
+        package: "nvidia-cufile==1.15.1.6",
+        sha256: "08a3ecefae5a01c7f5117351c64f17c7c62efa5fffdbe24fc7d298da19cd0b44",
+        members: &["nvidia/cu13/lib/libcufile.so.0"],
+    },
+    Wheel {
+        package: "nvidia-curand==10.4.0.35",
+        sha256: "1aee33a5da6e1db083fe2b90082def8915f30f3248d5896bcec36a579d941bfc",
+        members: &["nvidia/cu13/lib/libcurand.so.10"],
+    },
+    Wheel {
+        package: "nvidia-cusparse==12.6.3.3",
+        sha256: "2b3c89c88d01ee0e477cb7f82ef60a11a4bcd57b6b87c33f789350b59759360b",
+        members: &["nvidia/cu13/lib/libcusparse.so.12"],
+    },
+    Wheel {
+        package: "nvidia-cusparselt-cu13==0.8.0",
+        sha256: "25e30a8a7323935d4ad0340b95a0b69926eee755767e8e0b1cf8dd85b197d3fd",
+        members: &["nvidia/cusparselt/lib/libcusparseLt.so.0"],
+    },
+    Wheel {
+        package: "nvidia-nccl-cu13==2.28.9",
+        sha256: "e4553a30f34195f3fa1da02a6da3d6337d28f2003943aa0a3d247bbc25fefc42",
+        members: &["nvidia/nccl/lib/libnccl.so.2"],
+    },
+    Wheel {
+        package: "nvidia-nvjitlink==13.0.88",
+        sha256: "13a74f429e23b921c1109976abefacc69835f2f433ebd323d3946e11d804e47b",
+        members: &["nvidia/cu13/lib/libnvJitLink.so.13"],
+    },
+    Wheel {
+        package: "nvidia-nvshmem-cu13==3.4.5",
+        sha256: "290f0a2ee94c9f3687a02502f3b9299a9f9fe826e6d0287ee18482e78d495b80",
+        members: &["nvidia/nvshmem/lib/libnvshmem_host.so.3"],
+    },
+];
 const DIRECTORY: &str = "torch-2.11.0_ort-1.28.0";
 /// Wheels, pip's own copy of the largest, and the unpacked files side by side, bytes.
 const ROOM: u64 = 2_000_000_000;
+/// The same of what CUDA takes.
+const CUDA_ROOM: u64 = 6_500_000_000;
 
 /// libtorch's directory and ONNX Runtime's library, downloaded if they are not there.
 pub fn install() -> anyhow::Result<(OsString, OsString)> {
-    let home = cache()?.join("toolchain").join(DIRECTORY);
+    let home = home()?;
     once(&home, || fetch(&home))?;
     let capi = home.join("onnxruntime/capi");
     let library = fs::read_dir(&capi)
@@ -60,6 +132,28 @@ pub fn install() -> anyhow::Result<(OsString, OsString)> {
             format!("no ONNX Runtime in {}; remove {} and run this again", capi.display(), home.display())
         })?;
     Ok((home.join("torch").into(), library.into()))
+}
+
+/// libtorch's CUDA half beside the other, and NVIDIA's libraries that it takes, downloaded if they are not there.
+pub fn install_cuda() -> anyhow::Result<()> {
+    let home = home()?;
+    let mark = home.join("cuda");
+    once(&mark, || {
+        let wheels = mark.with_extension("wheels");
+        remove(&wheels)?; // of an interrupted set-up
+        room(&home, CUDA_ROOM)?;
+        eprintln!("downloading libtorch {TORCH}'s CUDA half and NVIDIA's libraries (about 2.3 GB) ...");
+        download(&CUDA_WHEELS, &wheels)?;
+        unpack(&CUDA_WHEELS, &wheels, &home)?;
+        remove(&wheels)?;
+        fs::create_dir_all(&mark)?;
+        eprintln!("CUDA's libraries are in {}", home.display());
+        Ok(())
+    })
+}
+
+fn home() -> anyhow::Result<PathBuf> {
+    Ok(cache()?.join("toolchain").join(DIRECTORY))
 }
 
 fn fetch(home: &Path) -> anyhow::Result<()> {
@@ -77,13 +171,9 @@ fn fetch(home: &Path) -> anyhow::Result<()> {
         remove(leftover)?; // of an interrupted set-up
     }
     room(parent, ROOM)?;
-    fs::create_dir(&wheels)?;
-    download(&wheels)?;
-    for wheel in &WHEELS {
-        let path = find(&wheels, wheel)?;
-        eprintln!("unpacking {}", wheel.package);
-        unpack(&path, wheel, &fresh)?;
-    }
+    eprintln!("downloading libtorch {TORCH} and ONNX Runtime (about 570 MB) ...");
+    download(&WHEELS, &wheels)?;
+    unpack(&WHEELS, &wheels, &fresh)?;
     symlink("libtorch_cpu.so", fresh.join("torch/lib/libtorch.so"))?;
     fs::write(fresh.join("torch/build-version"), TORCH)?;
     remove(home)?; // without its stamp: made by an older, interrupted set-up
@@ -93,10 +183,11 @@ fn fetch(home: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn download(to: &Path) -> anyhow::Result<()> {
-    eprintln!("downloading libtorch {TORCH} and ONNX Runtime (about 570 MB) ...");
+/// Fills a new directory.
+fn download(wheels: &[Wheel], to: &Path) -> anyhow::Result<()> {
+    fs::create_dir(to).with_context(|| format!("making {}", to.display()))?;
     let requirements = to.join("requirements.txt");
-    let lines = WHEELS.iter().map(|wheel| format!("{} --hash=sha256:{}\n", wheel.package, wheel.sha256));
+    let lines = wheels.iter().map(|wheel| format!("{} --hash=sha256:{}\n", wheel.package, wheel.sha256));
     fs::write(&requirements, lines.collect::<String>())?;
     let mut pip = Command::new("python3");
     // pip's own directories may be small: it keeps no copy, and works beside the wheels.
@@ -114,7 +205,7 @@ fn download(to: &Path) -> anyhow::Result<()> {
         "--abi",
         "none",
     ]);
-    for glibc in [5, 12, 14, 17, 24, 25, 26, 27, 28, 31, 34] {
+    for glibc in [5, 12, 14, 17, 18, 24, 25, 26, 27, 28, 31, 34] {
         pip.args(["--platform", &format!("manylinux_2_{glibc}_x86_64")]);
     }
     pip.args(["--platform", "manylinux2014_x86_64", "--platform", "manylinux1_x86_64"]);
@@ -140,7 +231,15 @@ fn find(dir: &Path, wheel: &Wheel) -> anyhow::Result<PathBuf> {
     bail!("{} was not among the downloaded files", wheel.package)
 }
 
-fn unpack(path: &Path, wheel: &Wheel, to: &Path) -> anyhow::Result<()> {
+fn unpack(wheels: &[Wheel], from: &Path, to: &Path) -> anyhow::Result<()> {
+    for wheel in wheels {
+        eprintln!("unpacking {}", wheel.package);
+        unpack_one(&find(from, wheel)?, wheel, to)?;
+    }
+    Ok(())
+}
+
+fn unpack_one(path: &Path, wheel: &Wheel, to: &Path) -> anyhow::Result<()> {
     let mut archive = zip::ZipArchive::new(File::open(path)?).with_context(|| format!("reading {}", path.display()))?;
     for i in 0..archive.len() {
         let mut member = archive.by_index(i)?;
