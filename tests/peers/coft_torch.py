@@ -4,7 +4,7 @@
   coft_torch.py check DIR --phase features|phase1|phase2    reads DIR/given.safetensors, writes DIR/found.safetensors
   coft_torch.py random OUT --like DIR [--patch 16]          ViT-B/32 or ViT-B/16, random weights, the tokenizer of DIR
 
-Eager, float32 or autocast to bfloat16, CPU; every prompt runs over the whole text window. Nothing here is tuned, and nothing is wasteful on purpose.
+Eager, float32 (no TF32) or autocast to bfloat16, CPU or GPU; every prompt runs over the whole text window. Nothing here is tuned, and nothing is wasteful on purpose.
 Shapes: B images, C classes, M context vectors, T visual tokens, W width of a tower, D embedding, L tokens.
 """
 
@@ -51,7 +51,7 @@ class Prompts(torch.nn.Module):
         for block in tower.encoder.layers:
             x = block(x, None, is_causal=True)
         x = tower.final_layer_norm(x)
-        return normalised(self.model.text_projection(x[torch.arange(c), self.ends]))
+        return normalised(self.model.text_projection(x[torch.arange(c, device=x.device), self.ends]))
 
     def image(self, pixels):
         """[B, 3, S, S] -> [B, D]"""
@@ -108,34 +108,49 @@ def descend(parameters, rate, steps, losses):
 class Bench:
     def __init__(self, job):
         self.batches = pathlib.Path(job["batches"])
-        self.model = CLIPModel.from_pretrained(job["model"], dtype=torch.float32).eval()
+        self.device = job["device"]
+        self.model = CLIPModel.from_pretrained(job["model"], dtype=torch.float32).eval().to(self.device)
         self.job = job
-        self.autocast = torch.autocast("cpu", torch.bfloat16, enabled=job["mixed_precision"] == "bf16")
+        self.autocast = torch.autocast(self.device, torch.bfloat16, enabled=job["mixed_precision"] == "bf16")
 
-    def read(self, step):
-        return load_file(self.batches / f"{step}.safetensors")
+    def read(self, name):
+        return load_file(self.batches / f"{name}.safetensors", device=self.device)
+
+    def now(self):
+        """Wall time and processor time of all threads, s."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        return torch.tensor([time.perf_counter(), time.process_time()], dtype=torch.float64)
+
+    def peak_memory(self):
+        """Of the process, or of the GPU, of which PyTorch gives nothing back; bytes."""
+        if self.device == "cuda":
+            free, total = torch.cuda.mem_get_info()
+            return total - free
+        return status_bytes("VmHWM")
 
     def zero_shot(self, steps):
-        prompts = load_file(self.batches / "prompts.safetensors")
+        prompts = self.read("prompts")
         scale = self.model.logit_scale.exp()
         with torch.no_grad():
             text = normalised(self.model.get_text_features(prompts["ids"]).pooler_output)
             together = max(SCORING_BATCH // self.job["batch"], 1)
-            began = now()
+            began = self.now()
             for first in range(0, steps, together):
                 pixels = torch.cat([self.read(step)["pixels"] for step in range(first, min(first + together, steps))])
                 image = normalised(self.model.get_image_features(pixels).pooler_output)
                 probabilities = (image @ text.T * scale).softmax(-1)
                 _ = probabilities.argmax(-1).tolist(), probabilities.amax(-1).tolist()
-        return now() - began
+        return self.now() - began
 
     def phase1(self, steps):
-        prompts = load_file(self.batches / "prompts.safetensors")
+        prompts = self.read("prompts")
         v = self.model.config.vision_config
         bound = math.sqrt(6 / (3 * v.patch_size**2 + v.hidden_size))
-        visual = torch.empty(v.num_hidden_layers, VISUAL_TOKENS, v.hidden_size).uniform_(-bound, bound)
+        shape = v.num_hidden_layers, VISUAL_TOKENS, v.hidden_size
+        visual = torch.empty(shape, device=self.device).uniform_(-bound, bound)
         context = lambda: prompts["context"] + 0.02 * torch.randn_like(prompts["context"])
-        began = now()
+        began = self.now()
         tuned = Prompts(self.model, prompts["ids"], prompts["ends"], context(), context(), visual)
 
         def losses():
@@ -146,12 +161,13 @@ class Bench:
                 yield supervised + negative
 
         descend(tuned.parameters_to_tune(), 0.03, steps, losses())
-        return now() - began
+        return self.now() - began
 
     def phase2(self, steps):
         c, w = len(self.job["classes"]), self.model.config.vision_config.hidden_size
-        began = now()
-        classifier = Classifier(self.model, 0.01 * torch.randn(c, w), torch.zeros(c))
+        began = self.now()
+        head = 0.01 * torch.randn(c, w, device=self.device), torch.zeros(c, device=self.device)
+        classifier = Classifier(self.model, *head)
 
         def losses():
             for step in range(steps):
@@ -161,18 +177,14 @@ class Bench:
                 yield loss
 
         descend(list(classifier.parameters()), 5e-4, steps, losses())
-        return now() - began
-
-
-def now():
-    """Wall time and processor time of all threads, s."""
-    return torch.tensor([time.perf_counter(), time.process_time()], dtype=torch.float64)
+        return self.now() - began
 
 
 def bench(path, phase):
     job = json.loads(pathlib.Path(path).read_text())
     torch.set_num_threads(job["threads"])
     torch.manual_seed(0)
+    torch.backends.cudnn.allow_tf32 = False
     bench = Bench(job)
     run = getattr(bench, phase.replace("-", "_"))
     run(job["warm_up"])
@@ -181,7 +193,7 @@ def bench(path, phase):
     measured = {
         "images_per_second": job["steps"] * job["batch"] / seconds,
         "images_per_cpu_second": job["steps"] * job["batch"] / cpu_seconds,
-        "peak_memory_bytes": status_bytes("VmHWM"),
+        "peak_memory_bytes": bench.peak_memory(),
         "growth_bytes": status_bytes("VmRSS") - resident,
     }
     print(json.dumps(measured))

@@ -7,6 +7,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::clip::tensors::to_safetensors;
 use crate::clip::text::padded;
+use crate::cuda;
 use crate::failure::Failure;
 use crate::fit::Desk;
 use crate::journal::Journal;
@@ -17,7 +18,7 @@ use crate::progress::Reporter;
 use crate::prompts::ClassTokens;
 use anyhow::{Context, ensure};
 use coft_core::settings::{self, MixedPrecision, Settings};
-use coft_core::spec::Template;
+use coft_core::spec::{self, Template};
 use coft_models::Model;
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -60,6 +61,7 @@ struct Job {
     /// Steps before them.
     warm_up: u32,
     threads: i32,
+    device: spec::Device,
     mixed_precision: MixedPrecision,
     /// Directory of the batches.
     batches: PathBuf,
@@ -78,10 +80,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         job.batch,
         job.warm_up
     );
+    // Batches for a peer are written from the processor's memory.
+    let device = if args.phase == Phase::Batches { Device::Cpu } else { cuda::device(job.device)? };
     tch::set_num_threads(job.threads);
-    let checkpoint = Checkpoint::load(&job.model, Device::Cpu)?;
+    let checkpoint = Checkpoint::load(&job.model, device)?;
     let paths: Vec<&Path> = job.images.iter().map(PathBuf::as_path).collect();
-    let pool = Pool::load(&paths, &checkpoint.preprocess, Device::Cpu)?;
+    let pool = Pool::load(&paths, &checkpoint.preprocess, device)?;
     let template = Template { line: 1, text: job.template.clone() };
     let text = phase1::text_features(&checkpoint, &[template], &job.classes)?;
     let bench = Bench { job: &job, checkpoint: &checkpoint, pool: &pool, text: &text };
@@ -95,7 +99,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mixed_precision = job.mixed_precision;
     let mut phase = |name: &str, images: &[usize]| {
-        let mut journal = Journal::at(&dir.path().join(name), b"bench", &[], Device::Cpu)?;
+        let mut journal = Journal::at(&dir.path().join(name), b"bench", &[], device)?;
         let mut desk = Desk { reporter: &mut reporter, journal: &mut journal, memory: None, mixed_precision };
         bench.phase(args.phase, images, &mut desk)
     };
@@ -105,7 +109,11 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let measured = json!({
         "images_per_second": pool.len() as f64 / seconds,
         "images_per_cpu_second": pool.len() as f64 / cpu_seconds,
-        "peak_memory_bytes": status_bytes("VmHWM")?,
+        // libtorch gives back nothing of what it took of a GPU's memory: what is used at the end is the peak.
+        "peak_memory_bytes": match device {
+            Device::Cpu => status_bytes("VmHWM")?,
+            _ => cuda::memory().map(|memory| memory.total - memory.free).context("asking for the GPU's memory")?,
+        },
         // What has come on top of the warmed-up process.
         "growth_bytes": status_bytes("VmRSS")? as i64 - resident as i64,
     });
@@ -180,6 +188,9 @@ impl Bench<'_> {
                 began = (Instant::now(), cpu_time());
                 tuning.run(&Clean { kept: &kept, labels: &labels }, desk)?;
             }
+        }
+        if let Device::Cuda(index) = checkpoint.device {
+            tch::Cuda::synchronize(index as i64);
         }
         Ok((began.0.elapsed().as_secs_f64(), (cpu_time() - began.1).as_secs_f64()))
     }

@@ -34,15 +34,16 @@ pub enum Failure {
     Write { path: PathBuf, cause: io::Error },
     #[error(transparent)]
     Stop(#[from] Stop),
-    #[error("device {0} is not available in this libtorch")]
-    Device(&'static str),
+    #[error("device {name}: {cause}")]
+    Device { name: &'static str, cause: String },
     #[error("{0}")]
     Panic(String),
 }
 
 /// Whether libtorch's message tells of an allocation that failed.
 pub fn is_out_of_memory(message: &str) -> bool {
-    message.contains("not enough memory") || message.contains("out of memory")
+    // The last is how cuBLAS and cuDNN say it.
+    ["not enough memory", "out of memory", "STATUS_ALLOC_FAILED"].iter().any(|words| message.contains(words))
 }
 
 impl Failure {
@@ -64,7 +65,7 @@ impl Failure {
 
     pub fn kind(&self) -> FailureKind {
         match self {
-            Failure::Spec { .. } | Failure::Device(_) => FailureKind::BadSpec,
+            Failure::Spec { .. } | Failure::Device { .. } => FailureKind::BadSpec,
             Failure::Checkpoint(_) | Failure::Class { .. } | Failure::Template { .. } => FailureKind::BadModel,
             Failure::Pool(_) => FailureKind::BadImages,
             Failure::NoSeeds => FailureKind::NoSeeds,

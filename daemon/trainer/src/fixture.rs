@@ -45,6 +45,15 @@ pub fn images(dir: &Path, per_part: usize) -> Vec<PoolImage> {
     paths.into_iter().enumerate().map(|(number, path)| PoolImage { id: id(number), path, label: None }).collect()
 }
 
+/// What the rounds of tests run on: the CPU, but where `COFT_TEST_DEVICE` is `cuda`. Then `LD_PRELOAD` has to name
+/// libtorch_cuda.so, since tests share a process whose first one may be about the CPU (see `cuda::device`).
+pub fn device() -> coft_core::spec::Device {
+    match std::env::var("COFT_TEST_DEVICE").as_deref() {
+        Ok("cuda") => coft_core::spec::Device::Cuda,
+        _ => coft_core::spec::Device::Cpu,
+    }
+}
+
 /// Model 1 in its first iteration, without mirroring.
 pub fn prompt_tuning<'a>(
     checkpoint: &'a Checkpoint,
@@ -124,7 +133,7 @@ impl Bench {
             templates: Vec::new(),
             images: self.images.clone(),
             seed: 1,
-            device: coft_core::spec::Device::Cpu,
+            device: device(),
             precision: Default::default(),
             threads: 0,
             settings: self.settings.clone(),

@@ -8,6 +8,7 @@ mod bench;
 mod checkpoint;
 mod choice;
 mod clip;
+mod cuda;
 mod diagnostics;
 mod export;
 mod failure;

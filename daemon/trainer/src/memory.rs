@@ -1,11 +1,12 @@
 //! Whether a round fits into memory, before it starts.
 //!
 //! The estimate is for libtorch on the CPU, activations in single precision. It counts what grows with the model, the pool, the classes
-//! and the batch; the program itself is part of `BASE`. On a GPU nothing is estimated: there an allocation fails, which
-//! halves the batch.
+//! and the batch; the program itself is part of `BASE`. On a GPU it is held against the GPU's memory, of which a round takes less:
+//! the pixels of the pool stay with the processor.
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast;
+use crate::cuda;
 use crate::failure::Failure;
 use coft_core::spec::{Method, RoundSpec};
 use std::fs;
@@ -91,11 +92,11 @@ fn prompts(teacher: &Checkpoint, spec: &RoundSpec) -> u64 {
     2 * spec.classes.len() as u64 * longest * t.num_hidden_layers as u64 * t.hidden_size as u64 * KEPT * FLOAT
 }
 
-/// Memory that this process may still take, bytes: what the machine has, or one of its control groups where that is less. Nothing
-/// on a GPU, whose memory is not counted here.
+/// Memory that this process may still take, bytes: what the GPU has, or the machine, or one of its control groups where that is
+/// less. Nothing where it cannot be told.
 pub fn available(device: Device) -> Option<u64> {
     if device != Device::Cpu {
-        return None;
+        return cuda::memory().map(|memory| memory.free);
     }
     let mut system = System::new();
     system.refresh_memory();

@@ -4,6 +4,7 @@ use crate::adapt::{self, Adapted, Material, Student};
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
 use crate::choice::{self, Answered, CANDIDATES, Recipe};
+use crate::cuda;
 use crate::diagnostics::Answers;
 use crate::export::candidate;
 use crate::failure::Failure;
@@ -22,7 +23,7 @@ use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
 use coft_core::report::{Adaptation, ClassReport, Report, ZERO_SHOT};
 use coft_core::settings::{Flip, Sgd};
-use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec, Template};
+use coft_core::spec::{Method, PROTOCOL, RoundSpec, Template};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -45,7 +46,7 @@ struct Outcome {
 ///
 /// What is done is kept in the journal every `pace`.
 pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<(), Failure> {
-    let device = device(spec.device)?;
+    let device = cuda::device(spec.device)?;
     if spec.threads > 0 {
         tch::set_num_threads(spec.threads as i32);
     }
@@ -225,14 +226,6 @@ fn recipe(name: &str) -> Recipe {
 
 fn given(spec: &RoundSpec) -> Vec<Option<usize>> {
     spec.images.iter().map(|image| image.label.map(|label| label.0 as usize)).collect()
-}
-
-fn device(wanted: Device) -> Result<tch::Device, Failure> {
-    match wanted {
-        Device::Cpu => Ok(tch::Device::Cpu),
-        Device::Cuda if tch::Cuda::is_available() => Ok(tch::Device::Cuda(0)),
-        Device::Cuda => Err(Failure::Device("cuda")),
-    }
 }
 
 /// The work ahead, as if every class had all its seeds and every label were confirmed.

@@ -63,7 +63,10 @@ fn spec(dir: &Path) -> RoundSpec {
         templates: Vec::new(),
         images: images(dir),
         seed: 1,
-        device: Device::Cpu,
+        device: match std::env::var("COFT_TEST_DEVICE").as_deref() {
+            Ok("cuda") => Device::Cuda,
+            _ => Device::Cpu,
+        },
         precision: Default::default(),
         threads: 1,
         settings,

@@ -37,7 +37,10 @@ pub struct Args {
     /// What both sides compute matrix products of the towers in while training.
     #[arg(long, default_value = "off", value_parser = ["off", "bf16"])]
     mixed_precision: String,
-    /// Python with torch and transformers; else that of the checks.
+    /// What both sides compute on. On a GPU the peak is that of its memory, with CUDA's context.
+    #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
+    device: String,
+    /// Python with torch and transformers, beside which --model and --data are to be given; else that of the checks.
     #[arg(long)]
     python: Option<PathBuf>,
     /// Prints one JSON array instead of tables.
@@ -84,7 +87,7 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let environment = setup::for_testing()?;
+    let environment = if args.python.is_some() { setup::for_running()? } else { setup::for_testing()? };
     let data = |name: &str| -> anyhow::Result<PathBuf> {
         let mut variables = environment.variables();
         let (_, dir) = variables
@@ -155,7 +158,7 @@ fn measure(
     let content = json!({
         "model": shape.model, "classes": set.classes, "template": set.template, "images": images,
         "batch": shape.batch, "steps": shape.steps, "warm_up": WARM_UP, "threads": threads, "batches": scratch.path(),
-        "mixed_precision": args.mixed_precision,
+        "mixed_precision": args.mixed_precision, "device": args.device,
     });
     fs::write(&job, serde_json::to_vec(&content)?)?;
     let ours = |phase: &str| {

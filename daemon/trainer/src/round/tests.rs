@@ -6,7 +6,7 @@ use crate::journal::PACE;
 use coft_core::ids::ClassId;
 use coft_core::manifest::{MANIFEST, REPORT};
 use coft_core::settings::{ContextInit, HeadInit, MixedPrecision, Settings};
-use coft_core::spec::Diagnostics;
+use coft_core::spec::{Device, Diagnostics};
 
 fn done(spec: &RoundSpec) {
     run(spec, PACE, &mut fixture::reporter()).unwrap();
@@ -116,22 +116,37 @@ fn every_model_of_a_round_can_be_deployed() {
     }
 }
 
+/// Mean margins of the candidates of a round of CoFT+ whose labels are given, so that every such round teaches with the same.
+fn margins(change: impl FnOnce(&mut RoundSpec)) -> Vec<f64> {
+    let bench = Bench::new(1);
+    let mut spec = bench.spec(Method::CoftPlus);
+    spec.images.iter_mut().zip(0..).for_each(|(image, class)| image.label = Some(ClassId(class)));
+    change(&mut spec);
+    done(&spec);
+    let signs = report(&spec).adaptation.unwrap().candidates;
+    signs.into_iter().map(|c| c.margin).collect()
+}
+
 #[test]
 fn a_round_in_bfloat16_ends_near_one_in_single_precision_and_not_on_it() {
-    let margins = |mixed_precision| {
-        let bench = Bench::new(1);
-        let mut spec = bench.spec(Method::CoftPlus);
-        // Labels that are given, so that both teach with the same.
-        spec.images.iter_mut().zip(0..).for_each(|(image, class)| image.label = Some(ClassId(class)));
-        spec.settings.mixed_precision = mixed_precision;
-        done(&spec);
-        let signs = report(&spec).adaptation.unwrap().candidates;
-        signs.into_iter().map(|c| c.margin).collect::<Vec<f64>>()
-    };
+    let margins = |mixed_precision| margins(|spec| spec.settings.mixed_precision = mixed_precision);
     let (single, half) = (margins(MixedPrecision::Off), margins(MixedPrecision::Bf16));
     assert_eq!(single[0], half[0], "zero-shot is not trained");
     let off: Vec<f64> = single.iter().zip(&half).skip(1).map(|(a, b)| (a - b).abs()).collect();
     assert!(off.iter().all(|&off| off > 0.0 && off < 0.02), "{off:?}");
+}
+
+#[test]
+fn a_round_on_a_gpu_ends_near_one_on_the_processor() {
+    if fixture::device() == Device::Cpu {
+        println!("skipped: COFT_TEST_DEVICE is not cuda");
+        return;
+    }
+    let margins = |device| margins(|spec| spec.device = device);
+    let (processor, gpu) = (margins(Device::Cpu), margins(Device::Cuda));
+    let off: Vec<f64> = processor.iter().zip(&gpu).map(|(a, b)| (a - b).abs()).collect();
+    println!("{off:?}");
+    assert!(off.iter().all(|&off| off < 1e-4), "{off:?}");
 }
 
 #[test]
