@@ -35,8 +35,7 @@ pub fn cast(x: &Tensor) -> Tensor {
 }
 
 /// What `setting` means for an image tower of `width` on `device`. On a CPU the answer depends on the kind of processor, never on
-/// a measurement, so that a round stays a function of its seed. On a GPU `auto` is single precision: bfloat16 was never measured
-/// on one.
+/// a measurement, so that a round stays a function of its seed. On a GPU `auto` is single precision (decisions/0015).
 pub fn kind(setting: MixedPrecision, device: Device, width: i64) -> Kind {
     let pays = || device == Device::Cpu && width >= WIDE && has_matrix_units();
     match setting {
