@@ -6,6 +6,6 @@ fn main() {
         let lib = std::path::Path::new(&libtorch).join("lib");
         // DT_RPATH, not DT_RUNPATH: it also serves the libraries that libtorch itself opens.
         println!("cargo::rustc-link-arg=-Wl,--disable-new-dtags,-rpath,{}", lib.display());
-        println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib/coft/torch/lib");
+        println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../../lib/coft/torch/lib");
     }
 }

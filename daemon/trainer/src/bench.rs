@@ -16,6 +16,7 @@ use crate::phase2::{Clean, FineTuning};
 use crate::pool::{Pool, Visits};
 use crate::progress::Reporter;
 use crate::prompts::ClassTokens;
+use crate::round::use_threads;
 use anyhow::{Context, ensure};
 use coft_core::settings::{self, MixedPrecision, Settings};
 use coft_core::spec::{self, Template};
@@ -60,7 +61,7 @@ struct Job {
     steps: u32,
     /// Steps before them.
     warm_up: u32,
-    threads: i32,
+    threads: usize,
     device: spec::Device,
     mixed_precision: MixedPrecision,
     /// Directory of the batches.
@@ -82,7 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     );
     // Batches for a peer are written from the processor's memory.
     let device = if args.phase == Phase::Batches { Device::Cpu } else { cuda::device(job.device)? };
-    tch::set_num_threads(job.threads);
+    use_threads(job.threads);
     let checkpoint = Checkpoint::load(&job.model, device)?;
     let paths: Vec<&Path> = job.images.iter().map(PathBuf::as_path).collect();
     let pool = Pool::load(&paths, &checkpoint.preprocess, device)?;

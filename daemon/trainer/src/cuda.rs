@@ -1,10 +1,11 @@
 //! CUDA, opened where a round asks for it and nowhere else.
 //!
 //! The trainer is linked with libtorch's CPU half alone. The CUDA half registers itself as it is opened, so that one binary
-//! serves machines with a GPU and machines without one, whose set-up is a fifth of the size.
+//! serves machines with a GPU and machines without one, whose set-up is a sixth of the size.
 
 use crate::failure::Failure;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+use std::error::Error;
 use std::ffi::c_int;
 use std::sync::OnceLock;
 use tch::Device;
@@ -27,21 +28,21 @@ pub fn device(wanted: coft_core::spec::Device) -> Result<Device, Failure> {
 
 /// The first GPU.
 fn open() -> Result<Device, Failure> {
-    let failed = |cause: String| Failure::Device { name: "cuda", cause };
     if OPENED.get().is_none() {
         // In TF32, cuDNN's default for convolutions, answers would differ from the CPU's and the server's in the third digit.
-        // SAFETY: no other thread reads the environment yet.
+        // SAFETY: the program has no other thread yet. In tests others may read the environment, through Rust's lock.
         unsafe { std::env::set_var("NVIDIA_TF32_OVERRIDE", "0") };
         // SAFETY: libtorch's own library, whose initialisers expect to be run like this.
-        let library = unsafe { Library::open(Some(HALF), RTLD_NOW | RTLD_GLOBAL) }.map_err(|cause| {
-            failed(format!("{cause}; this libtorch is for CPUs, or a library of CUDA is missing beside it"))
+        let library = unsafe { Library::open(Some(HALF), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| {
+            let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            Failure::Cuda(format!("{cause}; this libtorch is for CPUs, or a library of CUDA is missing beside it"))
         })?;
         let _ = OPENED.set(library);
     }
     if !tch::Cuda::is_available() {
-        return Err(failed(
-            "libtorch finds no GPU, or no driver that is new enough; nvidia-smi tells of both".to_owned(),
-        ));
+        let cause =
+            "libtorch finds no GPU that this process may use, or no driver that is new enough; nvidia-smi tells";
+        return Err(Failure::Cuda(cause.to_owned()));
     }
     Ok(Device::Cuda(0))
 }

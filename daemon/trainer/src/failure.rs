@@ -34,16 +34,18 @@ pub enum Failure {
     Write { path: PathBuf, cause: io::Error },
     #[error(transparent)]
     Stop(#[from] Stop),
-    #[error("device {name}: {cause}")]
-    Device { name: &'static str, cause: String },
+    #[error("device cuda: {0}")]
+    Cuda(String),
     #[error("{0}")]
     Panic(String),
 }
 
 /// Whether libtorch's message tells of an allocation that failed.
 pub fn is_out_of_memory(message: &str) -> bool {
-    // The last is how cuBLAS and cuDNN say it.
-    ["not enough memory", "out of memory", "STATUS_ALLOC_FAILED"].iter().any(|words| message.contains(words))
+    // The last two are cuBLAS's and cuDNN's.
+    ["not enough memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED"]
+        .iter()
+        .any(|words| message.contains(words))
 }
 
 impl Failure {
@@ -65,7 +67,7 @@ impl Failure {
 
     pub fn kind(&self) -> FailureKind {
         match self {
-            Failure::Spec { .. } | Failure::Device { .. } => FailureKind::BadSpec,
+            Failure::Spec { .. } | Failure::Cuda(_) => FailureKind::BadSpec,
             Failure::Checkpoint(_) | Failure::Class { .. } | Failure::Template { .. } => FailureKind::BadModel,
             Failure::Pool(_) => FailureKind::BadImages,
             Failure::NoSeeds => FailureKind::NoSeeds,
@@ -81,9 +83,10 @@ impl Failure {
     pub fn event(&self) -> Event {
         let kind = self.kind();
         let hint = match kind {
-            FailureKind::BadSpec => {
-                "use a daemon and a trainer of the same version, and a device that this machine has"
+            FailureKind::BadSpec if matches!(self, Failure::Cuda(_)) => {
+                "set device = \"cpu\" in [round], or install what a GPU takes (docs/decisions/0015-gpu.md)"
             }
+            FailureKind::BadSpec => "use a daemon and a trainer of the same version",
             FailureKind::BadModel => "point classifier.model to a complete CLIP directory and class names that fit it",
             FailureKind::BadImages => "the cached pixels are damaged; remove the pixels directory, it is made again",
             FailureKind::NoSeeds => "check that the class names describe what the images show",

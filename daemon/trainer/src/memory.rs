@@ -1,13 +1,14 @@
 //! Whether a round fits into memory, before it starts.
 //!
 //! The estimate is for libtorch on the CPU, activations in single precision. It counts what grows with the model, the pool, the classes
-//! and the batch; the program itself is part of `BASE`. On a GPU it is held against the GPU's memory, of which a round takes less:
-//! the pixels of the pool stay with the processor.
+//! and the batch; the program itself is part of `BASE`. On a GPU it is held against the GPU's memory, without
+//! the pixels of the pool, which stay with the processor; the processor's memory is not looked at then.
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast;
 use crate::cuda;
 use crate::failure::Failure;
+use crate::pool::BATCHES;
 use coft_core::spec::{Method, RoundSpec};
 use std::fs;
 use std::path::Path;
@@ -27,7 +28,7 @@ const BASE: u64 = 300_000_000;
 /// What a round needs, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Pixels of the pool and what is said of it, the pretrained model, and the larger of what the phases add: in Phase I
+    /// Pixels of the pool and of the batches ahead, what is said of the pool, the pretrained model, and the larger of what the phases add: in Phase I
     /// both prompts of every class, however small the parts of a batch; in Phase II weights, gradients and moments of one
     /// encoder, and the weights of both models.
     fixed: u64,
@@ -63,7 +64,13 @@ impl Estimate {
             _ => 0,
         };
         let answers = spec.images.len() as u64 * spec.classes.len() as u64 * ANSWERS * FLOAT;
-        let fixed = BASE + pixels + answers + pretrained + (prompts + casts).max(copies * encoder);
+        let pixels = if teacher.device == Device::Cpu { pixels } else { 0 };
+        let views = if spec.method == Method::CoftPlus { 2 } else { 1 };
+        let batch = spec.settings.phase1.sgd.batch.max(views * spec.settings.phase2.sgd.batch);
+        let side =
+            [teacher, student].map(|checkpoint| checkpoint.config.vision_config.image_size as u64).into_iter().max();
+        let batches = BATCHES as u64 * u64::from(batch) * 3 * side.unwrap_or(0).pow(2) * FLOAT;
+        let fixed = BASE + pixels + batches + answers + pretrained + (prompts + casts).max(copies * encoder);
         Self { fixed, image: image(teacher).max(image(student)) }
     }
 

@@ -22,6 +22,9 @@ pub enum PoolError {
     Decode { path: PathBuf, cause: coft_vision::DecodeError },
 }
 
+/// Batches of a training that are in memory at a time: one that is learnt from, one that waits, one that is being made.
+pub const BATCHES: usize = 3;
+
 #[derive(Debug)]
 pub struct Pool<'a> {
     images: Vec<RgbImage>,
@@ -148,7 +151,7 @@ impl<'a> Pool<'a> {
         mut step: impl FnMut(Batch) -> Result<(), E>,
     ) -> Result<(), E> {
         std::thread::scope(|scope| {
-            let (send, receive) = sync_channel(2);
+            let (send, receive) = sync_channel(BATCHES - 2);
             let maker = scope.spawn(move || {
                 let mut order = None;
                 for step in steps {
@@ -168,21 +171,22 @@ impl<'a> Pool<'a> {
                     }
                 }
             });
-            receive.into_iter().try_for_each(&mut step)?;
-            // Where it ended early, it is for a reason that is told (no memory on the device, for one).
-            maker.join().unwrap_or_else(|panic| resume_unwind(panic));
+            let done = receive.into_iter().try_for_each(&mut step);
+            let made = maker.join();
+            done?;
+            // No memory for a batch, for one.
+            made.unwrap_or_else(|panic| resume_unwind(panic));
             Ok(())
         })
     }
 
     fn filled(&self, count: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
         let side = self.preprocess.crop as usize;
-        let mut pixels = vec![0f32; count * 3 * side * side];
+        // Neither zeroed nor copied by libtorch, whose threads would then wait beside those of the training.
+        let images = Tensor::empty([count as i64, 3, side as i64, side as i64], (Kind::Float, Device::Cpu));
+        // SAFETY: just made, contiguous and nobody else's; `fill` writes every value of its image and reads none.
+        let pixels = unsafe { std::slice::from_raw_parts_mut(images.data_ptr().cast::<f32>(), images.numel()) };
         pixels.par_chunks_exact_mut(3 * side * side).enumerate().for_each(|(i, out)| fill(i, out));
-        let side = side as i64;
-        let (size, strides) = ([count as i64, 3, side, side], [3 * side * side, side * side, side, 1]);
-        // SAFETY: as many values as the shape has, which live until they are copied in the next line.
-        let seen = unsafe { Tensor::from_blob(pixels.as_ptr().cast(), &size, &strides, Kind::Float, Device::Cpu) };
-        seen.to_device_(self.device, Kind::Float, false, true)
+        images.to_device(self.device)
     }
 }

@@ -48,7 +48,7 @@ struct Outcome {
 pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<(), Failure> {
     let device = cuda::device(spec.device)?;
     if spec.threads > 0 {
-        tch::set_num_threads(spec.threads as i32);
+        use_threads(spec.threads as usize);
     }
     reporter.say(&Event::Started {
         protocol: PROTOCOL,
@@ -226,6 +226,13 @@ fn recipe(name: &str) -> Recipe {
 
 fn given(spec: &RoundSpec) -> Vec<Option<usize>> {
     spec.images.iter().map(|image| image.label.map(|label| label.0 as usize)).collect()
+}
+
+/// Threads of libtorch, and of decoding and cropping.
+pub fn use_threads(count: usize) {
+    tch::set_num_threads(count as i32);
+    // Refused where a test had an earlier round in this process.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
 }
 
 /// The work ahead, as if every class had all its seeds and every label were confirmed.

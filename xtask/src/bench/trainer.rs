@@ -41,7 +41,7 @@ pub struct Args {
     #[arg(long, default_value = "cpu", value_parser = ["cpu", "cuda"])]
     device: String,
     /// Python with torch and transformers, beside which --model and --data are to be given; else that of the checks.
-    #[arg(long)]
+    #[arg(long, requires_all = ["model", "data"])]
     python: Option<PathBuf>,
     /// Prints one JSON array instead of tables.
     #[arg(long)]

@@ -5,7 +5,7 @@
 use super::{cache, debian, once, room};
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::symlink;
@@ -150,6 +150,11 @@ pub fn install_cuda() -> anyhow::Result<()> {
         eprintln!("CUDA's libraries are in {}", home.display());
         Ok(())
     })
+}
+
+/// Whether this is the libtorch that [`install`] puts in place.
+pub fn is_ours(libtorch: &OsStr) -> anyhow::Result<bool> {
+    Ok(Path::new(libtorch) == home()?.join("torch"))
 }
 
 fn home() -> anyhow::Result<PathBuf> {
