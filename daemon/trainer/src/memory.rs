@@ -28,8 +28,8 @@ const BASE: u64 = 300_000_000;
 /// What a round needs, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Pixels of the pool and of the batches ahead, what is said of the pool, the pretrained model, and the larger of what the phases add: in Phase I
-    /// both prompts of every class, however small the parts of a batch; in Phase II weights, gradients and moments of one
+    /// Pixels of the pool and of the batches ahead, what is said of the pool, the pretrained model, and the larger of what the
+    /// phases add: in Phase I both prompts of every class, however small the parts of a batch; in Phase II weights, gradients and moments of one
     /// encoder, and the weights of both models.
     fixed: u64,
     /// What a training image keeps until its gradients are there.
@@ -67,9 +67,9 @@ impl Estimate {
         let pixels = if teacher.device == Device::Cpu { pixels } else { 0 };
         let views = if spec.method == Method::CoftPlus { 2 } else { 1 };
         let batch = spec.settings.phase1.sgd.batch.max(views * spec.settings.phase2.sgd.batch);
-        let side =
-            [teacher, student].map(|checkpoint| checkpoint.config.vision_config.image_size as u64).into_iter().max();
-        let batches = BATCHES as u64 * u64::from(batch) * 3 * side.unwrap_or(0).pow(2) * FLOAT;
+        let side = |checkpoint: &Checkpoint| checkpoint.config.vision_config.image_size as u64;
+        let side = side(teacher).max(side(student));
+        let batches = BATCHES as u64 * u64::from(batch) * 3 * side * side * FLOAT;
         let fixed = BASE + pixels + batches + answers + pretrained + (prompts + casts).max(copies * encoder);
         Self { fixed, image: image(teacher).max(image(student)) }
     }
