@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 use tempfile::TempDir;
 
 pub const TEMPLATE: &str = EVAL_TEMPLATE;
@@ -52,6 +52,11 @@ pub fn device() -> coft_core::spec::Device {
         Ok("cuda") => coft_core::spec::Device::Cuda,
         _ => coft_core::spec::Device::Cpu,
     }
+}
+
+/// Fails as libtorch does where memory ends.
+pub fn exhaust_memory() {
+    let _ = Tensor::empty([1 << 60], (Kind::Uint8, Device::Cpu));
 }
 
 /// Model 1 in its first iteration, without mirroring.

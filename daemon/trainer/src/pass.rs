@@ -92,7 +92,7 @@ fn from_named<const K: usize>(mut named: BTreeMap<String, Tensor>) -> Option<[Te
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::Bench;
+    use crate::fixture::{self, Bench};
     use crate::progress::Stop;
     use std::cell::Cell;
     use std::sync::atomic::Ordering;
@@ -136,7 +136,9 @@ mod tests {
         let bench = Bench::new(2);
         let (pool, mut desk) = (bench.pool(), bench.desk());
         let found = desk.borrow().pass("test", &pool, |chunk| {
-            assert!(chunk.len() <= 5, "DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes");
+            if chunk.len() > 5 {
+                fixture::exhaust_memory();
+            }
             means(&pool, chunk)
         });
         assert!(found.unwrap()[1].equal(&means(&pool, &pool.everything())[1]));
