@@ -4,13 +4,13 @@
 //! file after. The directory belongs to one spec, the models that were read for it (weights and preprocessing) and this
 //! version of the program; what others left there is thrown away, and so is what cannot be read: it is computed again.
 
-use crate::clip::tensors::{from_safetensors, to_safetensors};
+use crate::clip::tensors::{from_safetensors, write_safetensors};
 use crate::export::candidate::{sync_dir, write_synced};
 use crate::failure::Failure;
 use crate::fit::Saved;
 use coft_core::spec::{JOURNAL_SPEC, RoundSpec};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -119,7 +119,8 @@ impl Journal {
         let fresh = path.with_extension("new");
         let _ = fs::remove_file(&fresh); // of a run that was cut off
         let named: Vec<(&str, Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t.shallow_clone())).collect();
-        write_synced(&fresh, &to_safetensors(&named))?;
+        let write = || write_safetensors(&fresh, &named).and_then(|()| File::open(&fresh)?.sync_all());
+        write().map_err(Failure::write(&fresh))?;
         fs::rename(&fresh, path).map_err(Failure::write(path))?;
         sync_dir(&self.dir)
     }

@@ -1,8 +1,10 @@
 //! Named tensors: the weights of a checkpoint, or a trainable copy of some of them.
 
-use safetensors::Dtype;
 use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensorError, View};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
 
@@ -74,23 +76,52 @@ pub fn from_safetensors(bytes: &[u8], device: Device) -> Option<BTreeMap<String,
 
 /// Named tensors as the bytes of a safetensors file; element types f32, f16, i64 and u8.
 pub fn to_safetensors(tensors: &[(&str, Tensor)]) -> Vec<u8> {
-    let parts: Vec<(&str, Dtype, Vec<usize>, Vec<u8>)> = tensors
-        .iter()
-        .map(|(name, tensor)| {
-            let tensor = tensor.detach().to_device(Device::Cpu).contiguous();
-            let (dtype, width) = match tensor.kind() {
-                Kind::Half => (Dtype::F16, 2),
-                Kind::Int64 => (Dtype::I64, 8),
-                Kind::Uint8 => (Dtype::U8, 1),
-                _ => (Dtype::F32, 4),
-            };
-            let mut bytes = vec![0u8; tensor.numel() * width];
-            tensor.copy_data_u8(&mut bytes, tensor.numel());
-            (*name, dtype, tensor.size().iter().map(|&n| n as usize).collect(), bytes)
-        })
-        .collect();
-    let views = parts.iter().map(|(name, dtype, shape, bytes)| {
-        (*name, TensorView::new(*dtype, shape.clone(), bytes).expect("the shape is the tensor's own"))
-    });
-    safetensors::serialize(views, None).expect("names are distinct and shapes fit")
+    safetensors::serialize(written(tensors), None).expect("names are distinct and shapes fit")
+}
+
+/// Writes them to the file at `path`, one after the other, without holding all of them in memory again.
+pub fn write_safetensors(path: &Path, tensors: &[(&str, Tensor)]) -> std::io::Result<()> {
+    safetensors::serialize_to_file(written(tensors), None, path).map_err(|error| match error {
+        SafeTensorError::IoError(cause) => cause,
+        other => std::io::Error::other(other),
+    })
+}
+
+fn written<'a>(tensors: &'a [(&str, Tensor)]) -> impl Iterator<Item = (&'a str, Written<'a>)> {
+    tensors.iter().map(|(name, tensor)| {
+        let shape = tensor.size().iter().map(|&n| n as usize).collect();
+        (*name, Written { tensor, shape })
+    })
+}
+
+/// A tensor to be written; its values are fetched when their turn comes.
+struct Written<'a> {
+    tensor: &'a Tensor,
+    shape: Vec<usize>,
+}
+
+impl View for Written<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.tensor.kind() {
+            Kind::Half => Dtype::F16,
+            Kind::Int64 => Dtype::I64,
+            Kind::Uint8 => Dtype::U8,
+            _ => Dtype::F32,
+        }
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let tensor = self.tensor.detach().to_device(Device::Cpu).contiguous();
+        let mut bytes = vec![0u8; self.data_len()];
+        tensor.copy_data_u8(&mut bytes, tensor.numel());
+        bytes.into()
+    }
+
+    fn data_len(&self) -> usize {
+        self.tensor.numel() * self.dtype().bitsize() / 8
+    }
 }
