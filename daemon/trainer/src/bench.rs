@@ -83,7 +83,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     );
     // Batches for a peer are written from the processor's memory.
     let device = if args.phase == Phase::Batches { Device::Cpu } else { cuda::device(job.device)? };
-    use_threads(job.threads);
+    use_threads(job.threads, device);
     let checkpoint = Checkpoint::load(&job.model, device)?;
     let paths: Vec<&Path> = job.images.iter().map(PathBuf::as_path).collect();
     let pool = Pool::load(&paths, &checkpoint.preprocess, device)?;
@@ -171,7 +171,7 @@ impl Bench<'_> {
                     iteration: 1,
                 };
                 began = (Instant::now(), cpu_time());
-                tuning.run(&Seeds { images, labels: &labels }, desk)?;
+                tuning.tuned(&Seeds { images, labels: &labels }, "bench", desk)?;
             }
             Phase::Phase2 => {
                 let tuning = FineTuning {
@@ -187,7 +187,7 @@ impl Bench<'_> {
                 };
                 let kept: Vec<bool> = (0..pool.len()).map(|image| images.contains(&image)).collect();
                 began = (Instant::now(), cpu_time());
-                tuning.run(&Clean { kept: &kept, labels: &labels }, desk)?;
+                tuning.tuned(&Clean { kept: &kept, labels: &labels }, "bench", desk)?;
             }
         }
         if let Device::Cuda(index) = checkpoint.device {

@@ -3,7 +3,7 @@
 //! Every phase states its loss and its parameters as an [`Objective`]; here is what they share. A training that is cut off
 //! continues where it was last saved and ends with the same bits on the CPU: batch k and every draw of step k are functions
 //! of the seed and of k. A loss that is not finite starts the training over once at a tenth of the learning rate. A batch
-//! that memory does not hold is computed in halves, whose gradients add up to the same step.
+//! that memory does not hold is computed in parts, whose gradients add up to the same step.
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast::{self, autocast};
@@ -41,6 +41,17 @@ pub trait Objective {
 
     /// Takes back what [`Objective::state`] gave.
     fn restore(&mut self, _state: BTreeMap<String, Tensor>) {}
+
+    /// Called before the parts of a batch are computed: what all of them start from is computed here once, without its graph, in
+    /// about as many pieces. The tensors given stand for it in the losses; nothing is given where a batch is computed whole.
+    fn begin(&mut self, _parts: usize) -> Vec<Tensor> {
+        Vec::new()
+    }
+
+    /// The piece at `index` of [`Objective::begin`] once more, with its graph, when the gradient of what stands for it is there.
+    fn again(&self, _index: usize) -> Tensor {
+        unreachable!("asked for where begin gave something")
+    }
 
     /// Terms of the loss over `part` of the batch, by name, each already weighted and divided by what the whole batch asks
     /// for, so that the parts of a batch add up. A term without any image is left out.
@@ -144,17 +155,20 @@ fn run(
             tch::no_grad(|| parameter.shallow_clone().copy_(&value)); // a value, not a step of any graph
             take(MOMENT)
         });
-        sgd.resume(moments.collect());
+        sgd.resume(&moments.collect::<Vec<_>>());
         let state = saved.tensors.into_iter();
         objective.restore(state.filter_map(|(name, t)| Some((name.strip_prefix(STATE)?.to_owned(), t))).collect());
         desk.reporter.resume(u64::from(first) * visits.size() as u64)?;
     }
     let mut parts = match desk.memory {
-        Some((estimate, available)) => estimate.parts(visits.size(), available)?,
+        Some((estimate, available)) => estimate.of(stage).parts(visits.size(), available)?,
         None => 1,
     };
+    // Whoever reads a loss waits for it. On a GPU that is done when the next step is under way, so that it never idles.
+    let reads_later = parameters.iter().any(|(_, parameter)| parameter.device().is_cuda());
+    let mut unread: Option<Step> = None;
     pool.train(visits, first..steps, |batch| {
-        let (losses, gradients) = loop {
+        let (terms, gradients) = loop {
             match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, parts, kind))) {
                 Ok(found) => break found,
                 Err(panic) if no_memory(&*panic) && parts < batch.positions.len() => {
@@ -168,27 +182,56 @@ fn run(
                 Err(panic) => resume_unwind(panic),
             }
         };
-        let total: f64 = losses.values().sum();
-        if !total.is_finite() {
-            return Err(Failure::NonFinite { stage, step: batch.step });
-        }
-        if !losses.is_empty() {
+        if !terms.is_empty() {
             sgd.step(batch.step, gradients);
         }
         objective.stepped();
         let step = batch.step + 1;
-        if desk.journal.due() && step < steps {
+        let save_now = desk.journal.due() && step < steps;
+        let mut done =
+            Vec::from_iter(unread.replace(Step { number: batch.step, images: batch.positions.len(), terms }));
+        if save_now || !reads_later {
+            done.extend(unread.take());
+        }
+        let done = done.iter().map(|done| done.training(plan)).collect::<Result<Vec<_>, _>>()?;
+        if save_now {
             save(desk.journal, &visits.name, attempt, step, &parameters, &sgd, objective)?;
         }
-        let losses = losses.into_iter().map(|(name, value)| (name.to_owned(), value));
-        let training = Training {
-            epoch: visits.epoch(batch.step) as u32 + 1,
-            step,
-            steps,
-            losses: losses.chain([("total".to_owned(), total)]).collect(),
-        };
-        Ok(desk.reporter.advance(batch.positions.len() as u64, Some(training))?)
-    })
+        for (images, training) in done {
+            desk.reporter.advance(images, Some(training))?;
+        }
+        Ok::<(), Failure>(())
+    })?;
+    if let Some(last) = unread {
+        let (images, training) = last.training(plan)?;
+        desk.reporter.advance(images, Some(training))?;
+    }
+    Ok(())
+}
+
+/// A step that was made, its losses still where they were computed.
+struct Step {
+    number: u32,
+    images: usize,
+    /// Of all parts.
+    terms: Vec<(&'static str, Tensor)>,
+}
+
+impl Step {
+    /// How many images it learnt from, and what is told of it; a failure where its loss is not finite.
+    fn training(&self, plan: &Plan) -> Result<(u64, Training), Failure> {
+        let mut losses = BTreeMap::new();
+        for (name, term) in &self.terms {
+            *losses.entry((*name).to_owned()).or_default() += term.double_value(&[]);
+        }
+        let total: f64 = losses.values().sum();
+        if !total.is_finite() {
+            return Err(Failure::NonFinite { stage: plan.stage, step: self.number });
+        }
+        losses.insert("total".to_owned(), total);
+        let epoch = plan.visits.epoch(self.number) as u32 + 1;
+        Ok((self.images as u64, Training { epoch, step: self.number + 1, steps: plan.steps, losses }))
+    }
 }
 
 /// The terms of a batch's loss and its gradients, added up part by part. Gradients live for the step alone, not through the
@@ -199,26 +242,35 @@ fn gradients(
     batch: &Batch,
     parts: usize,
     kind: Kind,
-) -> (BTreeMap<&'static str, f64>, Vec<Tensor>) {
-    let mut sums = BTreeMap::new();
+) -> (Vec<(&'static str, Tensor)>, Vec<Tensor>) {
+    let mut all_terms = Vec::new();
     let mut gradients: Vec<Tensor> = Vec::new();
     let parameters: Vec<&Tensor> = parameters.iter().map(|(_, parameter)| parameter).collect();
+    let pieces = autocast(kind, || objective.begin(parts));
+    let leaves: Vec<&Tensor> = parameters.iter().copied().chain(&pieces).collect();
     let size = batch.positions.len().div_ceil(parts);
     for start in (0..batch.positions.len()).step_by(size) {
         let part = start..(start + size).min(batch.positions.len());
         let terms = autocast(kind, || objective.losses(batch, part));
         let Some(loss) = terms.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b) else { continue };
-        // Read before the backward pass, which a GPU then computes while the next batch is prepared.
-        for (name, term) in &terms {
-            *sums.entry(*name).or_default() += term.double_value(&[]);
-        }
-        let of_part = Tensor::run_backward(&[loss], &parameters, false, false);
-        gradients = match gradients.is_empty() {
-            true => of_part,
-            false => gradients.into_iter().zip(of_part).map(|(sum, part)| added(sum, part)).collect(),
-        };
+        all_terms.extend(terms.iter().map(|(name, term)| (*name, term.detach())));
+        add(&mut gradients, Tensor::run_backward(&[loss], &leaves, false, false));
     }
-    (sums, gradients)
+    let of_pieces = gradients.split_off(parameters.len().min(gradients.len()));
+    for (index, gradient) in of_pieces.into_iter().enumerate().filter(|(_, gradient)| gradient.defined()) {
+        // By the chain rule, the gradient of this product is that of the loss.
+        let product = autocast(kind, || (objective.again(index) * gradient).sum(Kind::Float));
+        add(&mut gradients, Tensor::run_backward(&[product], &parameters, false, false));
+    }
+    (all_terms, gradients)
+}
+
+/// Adds gradients to what earlier parts of the batch gave.
+fn add(sums: &mut Vec<Tensor>, more: Vec<Tensor>) {
+    *sums = match sums.is_empty() {
+        true => more,
+        false => std::mem::take(sums).into_iter().zip(more).map(|(sum, part)| added(sum, part)).collect(),
+    };
 }
 
 fn added(sum: Tensor, part: Tensor) -> Tensor {

@@ -9,6 +9,8 @@ use crate::clip::autocast;
 use crate::cuda;
 use crate::failure::Failure;
 use crate::pool::BATCHES;
+use coft_core::event::Stage;
+use coft_core::settings::ContextInit;
 use coft_core::spec::{Method, RoundSpec};
 use std::fs;
 use std::path::Path;
@@ -28,10 +30,14 @@ const BASE: u64 = 300_000_000;
 /// What a round needs, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Pixels of the pool and of the batches ahead, what is said of the pool, the pretrained model, and the larger of what the
-    /// phases add: in Phase I both prompts of every class, however small the parts of a batch; in Phase II weights, gradients and moments of one
-    /// encoder, and the weights of both models.
+    /// Pixels of the pool and of the batches ahead, what is said of the pool, and the pretrained model.
     fixed: u64,
+    /// What Phase I adds: the weights again, where they are cast.
+    phase1: u64,
+    /// What both prompts of every class keep until their gradients are there, in Phase I.
+    text: u64,
+    /// What Phase II adds: weights, gradients and moments of one encoder, and the weights of both models.
+    phase2: u64,
     /// What a training image keeps until its gradients are there.
     image: u64,
 }
@@ -70,13 +76,26 @@ impl Estimate {
         let side = |checkpoint: &Checkpoint| checkpoint.config.vision_config.image_size as u64;
         let side = side(teacher).max(side(student));
         let batches = BATCHES as u64 * u64::from(batch) * 3 * side * side * FLOAT;
-        let fixed = BASE + pixels + batches + answers + pretrained + (prompts + casts).max(copies * encoder);
-        Self { fixed, image: image(teacher).max(image(student)) }
+        let fixed = BASE + pixels + batches + answers + pretrained;
+        let image = image(teacher).max(image(student));
+        Self { fixed, phase1: casts, text: prompts, phase2: copies * encoder, image }
     }
 
-    /// In how many parts a batch has to be computed to fit into `available` bytes; refused where one image does not.
+    /// What a training of `stage` needs, of what a round needs.
+    pub fn of(self, stage: Stage) -> Self {
+        match stage {
+            Stage::Phase2Model1 | Stage::Phase2Model2 => Self { phase1: 0, text: 0, ..self },
+            _ => Self { phase2: 0, ..self },
+        }
+    }
+
+    /// In how many parts a batch, and the text features in Phase I, have to be computed to fit into `available` bytes; refused where
+    /// one image does not.
     pub fn parts(self, batch: usize, available: u64) -> Result<usize, Failure> {
-        let needed = |parts: usize| self.fixed + batch.div_ceil(parts) as u64 * self.image;
+        let needed = |parts: usize| {
+            let phases = (self.phase1 + self.text.div_ceil(parts as u64)).max(self.phase2);
+            self.fixed + phases + batch.div_ceil(parts) as u64 * self.image
+        };
         let mut parts = 1;
         while needed(parts) > available {
             if parts >= batch {
@@ -89,14 +108,25 @@ impl Estimate {
 }
 
 /// What the positive and the negative prompt of every class keep until their gradients are there, bytes: the class name, what
-/// follows it and the end token, padded to the longest. The context is computed once for all classes.
+/// follows it and the end token, padded to the longest; on a GPU the start token and the context too, which may be computed for each class.
 fn prompts(teacher: &Checkpoint, spec: &RoundSpec) -> u64 {
     let t = &teacher.config.text_config;
-    let rest = spec.template.split_once("{}").map_or("", |(_, rest)| rest);
+    let (begin, rest) = spec.template.split_once("{}").unwrap_or_default();
     // Without the start token, which belongs to the context.
     let tokens = |class: &String| teacher.tokens(&(class.replace('_', " ") + rest)).len() as u64 - 1;
     let longest = spec.classes.iter().map(tokens).max().unwrap_or(0);
-    2 * spec.classes.len() as u64 * longest * t.num_hidden_layers as u64 * t.hidden_size as u64 * KEPT * FLOAT
+    let words = teacher.tokens(begin).len() as u64 - 2;
+    let context = match (teacher.device, spec.settings.phase1.context) {
+        (Device::Cpu, _) => 0,
+        (_, ContextInit::Template) if words > 0 => 1 + words,
+        _ => 1 + u64::from(spec.settings.phase1.context_tokens),
+    };
+    2 * spec.classes.len() as u64
+        * (context + longest)
+        * t.num_hidden_layers as u64
+        * t.hidden_size as u64
+        * KEPT
+        * FLOAT
 }
 
 /// Memory that this process may still take, bytes: what the GPU has, or the machine, or one of its control groups where that is
@@ -137,12 +167,19 @@ mod tests {
 
     #[test]
     fn a_batch_is_split_until_it_fits_and_refused_with_numbers_where_one_image_does_not() {
-        let estimate = Estimate { fixed: 1000, image: 10 };
+        let estimate = Estimate { fixed: 800, phase1: 50, text: 0, phase2: 200, image: 10 };
         assert_eq!(estimate.parts(64, 1640).unwrap(), 1);
         assert_eq!(estimate.parts(64, 1639).unwrap(), 2);
         assert_eq!(estimate.parts(64, 1010).unwrap(), 64);
         let refused = estimate.parts(64, 1009).unwrap_err().to_string();
         assert_eq!(refused, "the round needs 1010 B of memory even with one image at a time; 1009 B are free");
+        // Text features are computed in as many parts.
+        let estimate = Estimate { text: 1000, ..estimate };
+        assert_eq!(estimate.parts(64, 800 + 50 + 1000 + 640).unwrap(), 1);
+        assert_eq!(estimate.parts(64, 800 + 50 + 500 + 320).unwrap(), 2);
+        assert_eq!(estimate.parts(64, 800 + 200 + 40).unwrap(), 16);
+        assert_eq!(estimate.of(Stage::Phase2Model1).parts(64, 800 + 200 + 640).unwrap(), 1, "which has no text");
+        assert_eq!(estimate.of(Stage::Phase1Model1).parts(64, 800 + 50 + 125 + 80).unwrap(), 8);
     }
 
     #[test]
@@ -170,8 +207,9 @@ mod tests {
         let bench = Bench::new(1);
         let pool = bench.pool();
         let of = |method| Estimate::new(&bench.checkpoint, &bench.checkpoint, pool.bytes(), &bench.spec(method));
-        assert!(of(Method::CoftPlus).fixed > of(Method::Coft).fixed);
-        let megabytes = (of(Method::CoftPlus).fixed + 64 * of(Method::CoftPlus).image) / 1_000_000;
+        let plus = of(Method::CoftPlus);
+        assert!(plus.phase2 > of(Method::Coft).phase2);
+        let megabytes = (plus.fixed + plus.phase2 + 64 * plus.image) / 1_000_000;
         assert!((300..1000).contains(&megabytes), "{megabytes} MB");
         assert!(available(Device::Cpu).unwrap() > 0);
     }
@@ -181,12 +219,12 @@ mod tests {
     fn a_thousand_classes_are_counted() {
         let bench = Bench::new(1);
         let pool = bench.pool();
-        let fixed = |classes| {
+        let text = |classes| {
             let spec = RoundSpec { classes, ..bench.spec(Method::Coft) };
-            Estimate::new(&bench.checkpoint, &bench.checkpoint, pool.bytes(), &spec).fixed
+            Estimate::new(&bench.checkpoint, &bench.checkpoint, pool.bytes(), &spec).text
         };
         let megabytes =
-            (fixed(vec!["black zinc hex bolt".to_owned(); 1000]) - fixed(crate::fixture::classes())) / 1_000_000;
+            (text(vec!["black zinc hex bolt".to_owned(); 1000]) - text(crate::fixture::classes())) / 1_000_000;
         assert!((90..130).contains(&megabytes), "{megabytes} MB");
     }
 }

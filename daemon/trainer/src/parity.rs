@@ -4,9 +4,9 @@
 //! Two tensors differ by ‖ours − theirs‖₂ / ‖theirs‖₂. B images of a batch, C classes, D embedding width.
 
 use crate::checkpoint::Checkpoint;
-use crate::clip::normalised;
 use crate::clip::tensors::to_safetensors;
 use crate::clip::text::padded;
+use crate::clip::{TextTower, normalised};
 use crate::fit::Objective;
 use crate::fixture;
 use crate::phase1;
@@ -129,7 +129,8 @@ fn losses_and_gradients_of_phase_1_are_pytorchs() {
         let complements = (&labels + 1).remainder(classes.len() as i64);
 
         let parameters: Vec<Tensor> = prompts.named().into_iter().map(|(_, prompt)| prompt).collect();
-        let (supervised, negative) = phase1::losses(&task, &prompts, &pixels, (&labels, &complements));
+        let (supervised, negative) =
+            phase1::losses(&task, &prompts, prompts.text(&checkpoint, &tokens), &pixels, (&labels, &complements));
         let mut ours = BTreeMap::new();
         for (name, loss) in [("supervised", &supervised), ("negative", &negative)] {
             ours.insert(name.to_owned(), loss.detach());
@@ -215,10 +216,13 @@ fn prompts_computed_by_their_parts_are_the_same_as_whole() {
         let whole = tower.token_embeddings(&ids);
         let beginnings = Tensor::cat(&[whole.i((0..1, 0..m)), whole.i((0..1, 0..m)) * 2.0], 0);
         let ends_behind: Vec<i64> = ends.iter().map(|end| end - m).collect();
-        let pairs = tower.embed_pairs(&beginnings, &whole.i((.., m..)), &ends_behind); // [2C, D]
-        let doubled = Tensor::cat(&[whole.i((.., 0..m)) * 2.0, whole.i((.., m..))], 1);
+        let endings = whole.i((.., m..));
+        let doubled = Tensor::cat(&[whole.i((.., 0..m)) * 2.0, endings.shallow_clone()], 1);
         let expected = Tensor::cat(&[tower.embed(&whole, &ends), tower.embed(&doubled, &ends)], 0);
-        let difference = length(&(pairs - &expected)) / length(&expected);
-        assert!(difference < 1e-6, "{difference}");
+        for embed in [TextTower::embed_apart, TextTower::embed_joined] {
+            let difference =
+                length(&(embed(tower, &beginnings, &endings, &ends_behind) - &expected)) / length(&expected);
+            assert!(difference < 1e-6, "{difference}");
+        }
     });
 }

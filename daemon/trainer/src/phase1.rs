@@ -17,7 +17,7 @@ use rand::Rng;
 use rand::distr::Distribution;
 use rand::distr::weighted::WeightedIndex;
 use std::ops::Range;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Kind, Tensor, no_grad, no_grad_guard};
 
 /// What a model believes of the pool.
 #[derive(Clone, Debug, Default)]
@@ -142,11 +142,18 @@ impl PromptTuning<'_> {
 
     /// Tunes one model's prompts on the seeds, from fresh prompts over the pretrained weights.
     pub fn run(&self, seeds: &Seeds, desk: &mut Desk) -> Result<Prompts, Failure> {
-        let Self { settings, seed, model, iteration, .. } = *self;
-        let name = format!("phase 1 of model {model}, iteration {iteration}");
+        let name = format!("phase 1 of model {}, iteration {}", self.model, self.iteration);
         if let Some(prompts) = desk.journal.result(&name).and_then(Prompts::from_named) {
             return Ok(prompts);
         }
+        let prompts = self.tuned(seeds, &name, desk)?;
+        desk.journal.keep_result(&name, &prompts.named())?;
+        Ok(prompts)
+    }
+
+    /// The training alone; `name` names what is random in it.
+    pub fn tuned(&self, seeds: &Seeds, name: &str, desk: &mut Desk) -> Result<Prompts, Failure> {
+        let Self { settings, seed, model, .. } = *self;
         let plan = Plan {
             stage: if model == 1 { Stage::Phase1Model1 } else { Stage::Phase1Model2 },
             visits: Visits {
@@ -156,15 +163,13 @@ impl PromptTuning<'_> {
                 flip: self.flip,
                 views: 1,
                 seed,
-                name: name.clone(),
+                name: name.to_owned(),
             },
             sgd: &settings.sgd,
             steps: settings.sgd.steps(seeds.images.len()),
             kind: desk.kind(self.checkpoint),
         };
-        let prompts = fit::fit(&plan, self.pool, desk, || Tuning::new(self, seeds.labels, &name))?.prompts;
-        desk.journal.keep_result(&name, &prompts.named())?;
-        Ok(prompts)
+        Ok(fit::fit(&plan, self.pool, desk, || Tuning::new(self, seeds.labels, name))?.prompts)
     }
 
     /// Labels and similarities of the whole pool under tuned prompts.
@@ -186,12 +191,34 @@ struct Tuning<'a> {
     labels: &'a Labels,
     prompts: Prompts,
     name: &'a str,
+    /// What stands for the text features where a batch is computed in parts.
+    pieces: Vec<Piece>,
+}
+
+/// Some rows of t⁺ or t⁻.
+struct Piece {
+    negative: bool,
+    classes: Range<usize>,
+    /// Computed, and a leaf of the losses' graph. [classes, D]
+    features: Tensor,
 }
 
 impl<'a> Tuning<'a> {
     fn new(task: &PromptTuning<'a>, labels: &'a Labels, name: &'a str) -> Self {
         let prompts = Prompts::new(task.checkpoint, task.tokens, task.settings, task.seed, name);
-        Self { task: *task, labels, prompts, name }
+        Self { task: *task, labels, prompts, name, pieces: Vec::new() }
+    }
+
+    /// Normalised text features t⁺ and t⁻, each [C, D].
+    fn text(&self) -> (Tensor, Tensor) {
+        if self.pieces.is_empty() {
+            return self.prompts.text(self.task.checkpoint, self.task.tokens);
+        }
+        let of = |negative: bool| {
+            let pieces = self.pieces.iter().filter(|piece| piece.negative == negative);
+            Tensor::cat(&pieces.map(|piece| &piece.features).collect::<Vec<_>>(), 0)
+        };
+        (of(false), of(true))
     }
 }
 
@@ -202,6 +229,29 @@ impl Objective for Tuning<'_> {
 
     fn pace(&self, name: &str) -> f64 {
         if name == prompts::NEGATIVE { self.task.settings.negative_pace } else { 1.0 }
+    }
+
+    /// The text towers: their graph may be the larger part by far where classes are many, and every part of a batch needs them.
+    fn begin(&mut self, parts: usize) -> Vec<Tensor> {
+        let PromptTuning { checkpoint, tokens, .. } = self.task;
+        self.pieces.clear();
+        if parts > 1 {
+            let _guard = no_grad_guard(); // which a panic drops, other than no_grad
+            let all: Vec<usize> = (0..tokens.classes()).collect();
+            let size = all.len().div_ceil(parts / 2);
+            for (negative, classes) in [false, true].into_iter().flat_map(|n| all.chunks(size).map(move |c| (n, c))) {
+                let classes = classes[0]..classes[0] + classes.len();
+                let features = self.prompts.text_of(checkpoint, tokens, negative, classes.clone());
+                let features = features.set_requires_grad(true);
+                self.pieces.push(Piece { negative, classes, features });
+            }
+        }
+        self.pieces.iter().map(|piece| piece.features.shallow_clone()).collect()
+    }
+
+    fn again(&self, index: usize) -> Tensor {
+        let Piece { negative, classes, .. } = &self.pieces[index];
+        self.prompts.text_of(self.task.checkpoint, self.task.tokens, *negative, classes.clone())
     }
 
     fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
@@ -223,7 +273,8 @@ impl Objective for Tuning<'_> {
         let labels: Vec<i64> = labels.iter().map(|&y| y as i64).collect();
         let on = |values: &[i64]| Tensor::from_slice(&values[part.clone()]).to_device(checkpoint.device);
         let pixels = batch.views[0].narrow(0, part.start as i64, part.len() as i64);
-        let (supervised, negative) = losses(&self.task, &self.prompts, &pixels, (&on(&labels), &on(&complements)));
+        let (supervised, negative) =
+            losses(&self.task, &self.prompts, self.text(), &pixels, (&on(&labels), &on(&complements)));
         let share = part.len() as f64 / batch.positions.len() as f64;
         let mut terms = vec![("supervised", supervised * share)];
         if settings.lambda > 0.0 {
@@ -233,18 +284,19 @@ impl Objective for Tuning<'_> {
     }
 }
 
-/// L1 (Eq. 4) and L2 (Eq. 6) of a batch: pixels [B, 3, S, S], labels and complement labels [B].
+/// L1 (Eq. 4) and L2 (Eq. 6) of a batch: text features t⁺ and t⁻, each [C, D], pixels [B, 3, S, S], labels and complement
+/// labels [B].
 ///
 /// L2 reaches the visual prompts too, unless `detach-negative`, an ablation, leaves it to the text prompts.
 pub fn losses(
     task: &PromptTuning,
     prompts: &Prompts,
+    (t_positive, t_negative): (Tensor, Tensor),
     pixels: &Tensor,
     (labels, others): (&Tensor, &Tensor),
 ) -> (Tensor, Tensor) {
     let checkpoint = task.checkpoint;
     let scale = checkpoint.logit_scale;
-    let (t_positive, t_negative) = prompts.text(checkpoint, task.tokens); // [C, D] each
     let image = prompts.image(checkpoint, pixels); // [B, D]
     let positive = image.matmul(&t_positive.tr()); // [B, C]
     let supervised = loss::supervised(&positive, labels, scale);
@@ -294,7 +346,8 @@ mod tests {
             let settings = Phase1 { detach_negative, ..settings.clone() };
             let task = fixture::prompt_tuning(&checkpoint, &pool, &tokens, &settings);
             let prompts = Prompts::new(&checkpoint, &tokens, &settings, 1, "test");
-            let (_, loss) = losses(&task, &prompts, &pixels, (&labels, &others));
+            let text = prompts.text(&checkpoint, &tokens);
+            let (_, loss) = losses(&task, &prompts, text, &pixels, (&labels, &others));
             loss.backward();
             let moved: Vec<bool> = prompts
                 .named()

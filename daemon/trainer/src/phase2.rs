@@ -65,7 +65,6 @@ impl FineTuning<'_> {
 
     /// Fine-tunes one model on its clean pairs, from the pretrained weights; it stays as it was where [`taught`] says so.
     pub fn run(&self, clean: &Clean, desk: &mut Desk) -> Result<Weights, Failure> {
-        let stage = if self.model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 };
         let name = format!("phase 2 of model {}", self.model);
         if let Some(weights) = desk.journal.result(&name).and_then(Weights::from_named) {
             return Ok(weights);
@@ -73,6 +72,14 @@ impl FineTuning<'_> {
         if taught(clean).len() < 2 {
             return Ok(self.start());
         }
+        let tuned = self.tuned(clean, &name, desk)?;
+        desk.journal.keep_result(&name, &tuned.named())?;
+        Ok(tuned)
+    }
+
+    /// The training alone; `name` names what is random in it.
+    pub fn tuned(&self, clean: &Clean, name: &str, desk: &mut Desk) -> Result<Weights, Failure> {
+        let stage = if self.model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 };
         let images = self.visited(clean);
         let plan = Plan {
             stage,
@@ -83,15 +90,13 @@ impl FineTuning<'_> {
                 flip: self.flip,
                 views: if self.contrast { 2 } else { 1 },
                 seed: self.seed,
-                name: name.clone(),
+                name: name.to_owned(),
             },
             sgd: &self.settings.sgd,
             steps: self.settings.sgd.steps(images.len()),
             kind: desk.kind(self.checkpoint),
         };
-        let tuned = fit::fit(&plan, self.pool, desk, || Tuning::new(self, clean, &name))?.weights;
-        desk.journal.keep_result(&name, &tuned.named())?;
-        Ok(tuned)
+        Ok(fit::fit(&plan, self.pool, desk, || Tuning::new(self, clean, name))?.weights)
     }
 }
 

@@ -184,9 +184,11 @@ impl<'a> Pool<'a> {
         let side = self.preprocess.crop as usize;
         // Neither zeroed nor copied by libtorch, whose threads would then wait beside those of the training.
         let images = Tensor::empty([count as i64, 3, side as i64, side as i64], (Kind::Float, Device::Cpu));
+        // A GPU copies from pinned memory beside its work; from any other, the copy waits for the work before it.
+        let images = if self.device.is_cuda() { images.internal_pin_memory(self.device) } else { images };
         // SAFETY: just made, contiguous and nobody else's; `fill` writes every value of its image and reads none.
         let pixels = unsafe { std::slice::from_raw_parts_mut(images.data_ptr().cast::<f32>(), images.numel()) };
         pixels.par_chunks_exact_mut(3 * side * side).enumerate().for_each(|(i, out)| fill(i, out));
-        images.to_device(self.device)
+        images.to_device_(self.device, Kind::Float, true, false)
     }
 }

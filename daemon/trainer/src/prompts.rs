@@ -8,6 +8,7 @@ use crate::clip::text::padded;
 use crate::random;
 use coft_core::settings::{ContextInit, Phase1};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use tch::{IndexOp, Tensor};
 
 const POSITIVE: &str = "positive";
@@ -56,6 +57,10 @@ impl ClassTokens {
         let names = embeddings.i((.., 1 + m..));
         let ends = ends.iter().map(|end| end - 1 - m).collect();
         Ok(Self { start: embeddings.i((0, 0..1)), names, ends, context, ids })
+    }
+
+    pub fn classes(&self) -> usize {
+        self.ends.len()
     }
 }
 
@@ -113,16 +118,34 @@ impl Prompts {
 
     /// Normalised text features of both prompts: t⁺ and t⁻, each [C, D].
     pub fn text(&self, checkpoint: &Checkpoint, tokens: &ClassTokens) -> (Tensor, Tensor) {
-        // The start token and the context come before the class name, so they are the same for all classes.
-        let begin = |context: &Tensor| Tensor::cat(&[&tokens.start, context], 0); // [1 + M, W]
-        let beginnings = Tensor::stack(&[begin(&self.positive), begin(&self.negative)], 0);
-        let features = normalised(&checkpoint.text.embed_pairs(&beginnings, &tokens.names, &tokens.ends)); // [2C, D]
-        let classes = tokens.names.size()[0];
-        (features.narrow(0, 0, classes), features.narrow(0, classes, classes))
+        let classes = tokens.classes();
+        let features = features(checkpoint, tokens, &[&self.positive, &self.negative], 0..classes); // [2C, D]
+        (features.narrow(0, 0, classes as i64), features.narrow(0, classes as i64, classes as i64))
+    }
+
+    /// Those rows of t⁺, or of t⁻ where `negative` says so, that belong to `classes`.
+    pub fn text_of(
+        &self,
+        checkpoint: &Checkpoint,
+        tokens: &ClassTokens,
+        negative: bool,
+        classes: Range<usize>,
+    ) -> Tensor {
+        let context = if negative { &self.negative } else { &self.positive };
+        features(checkpoint, tokens, &[context], classes)
     }
 
     /// Normalised image features under the visual prompts: [B, 3, S, S] → [B, D].
     pub fn image(&self, checkpoint: &Checkpoint, pixels: &Tensor) -> Tensor {
         normalised(&checkpoint.vision.embed(pixels, self.visual.as_ref()))
     }
+}
+
+/// Normalised text features of the classes in `range` under each of P contexts [M, W]: [P · classes, D].
+fn features(checkpoint: &Checkpoint, tokens: &ClassTokens, contexts: &[&Tensor], range: Range<usize>) -> Tensor {
+    let names = tokens.names.narrow(0, range.start as i64, range.len() as i64);
+    // The start token and the context come before the class name, so they are the same for all classes.
+    let beginnings = contexts.iter().map(|context| Tensor::cat(&[&tokens.start, *context], 0)); // [1 + M, W]
+    let beginnings = Tensor::stack(&beginnings.collect::<Vec<_>>(), 0);
+    normalised(&checkpoint.text.embed_pairs(&beginnings, &names, &tokens.ends[range]))
 }

@@ -27,8 +27,9 @@ use coft_core::spec::{Method, PROTOCOL, RoundSpec, Template};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::thread::available_parallelism;
 use std::time::Duration;
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Images whose answers travel with the candidate.
 const PROBE_IMAGES: usize = 16;
@@ -47,13 +48,15 @@ struct Outcome {
 /// What is done is kept in the journal every `pace`.
 pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<(), Failure> {
     let device = cuda::device(spec.device)?;
-    if spec.threads > 0 {
-        use_threads(spec.threads as usize);
+    match spec.threads as usize {
+        0 if device.is_cuda() => use_threads(available_parallelism().map_or(1, usize::from), device),
+        0 => {} // as many as there are
+        threads => use_threads(threads, device),
     }
     reporter.say(&Event::Started {
         protocol: PROTOCOL,
         device: format!("{device:?}").to_lowercase(),
-        threads: tch::get_num_threads() as u32,
+        threads: (tch::get_num_threads() as usize).max(rayon::current_num_threads()) as u32,
     })?;
     reporter.plan(plan(spec));
     reporter.begin(Stage::Load, 1)?;
@@ -228,11 +231,13 @@ fn given(spec: &RoundSpec) -> Vec<Option<usize>> {
     spec.images.iter().map(|image| image.label.map(|label| label.0 as usize)).collect()
 }
 
-/// Threads of libtorch, and of decoding and cropping.
-pub fn use_threads(count: usize) {
-    tch::set_num_threads(count as i32);
+/// Threads of libtorch, and of decoding and cropping. A GPU is fed by two threads, which wait where others take their
+/// processors from them.
+pub fn use_threads(count: usize, device: Device) {
+    let (torch, cropping) = if device.is_cuda() { (1, count.saturating_sub(2).max(1)) } else { (count, count) };
+    tch::set_num_threads(torch as i32);
     // Refused where a test had an earlier round in this process.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(count).build_global();
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(cropping).build_global();
 }
 
 /// The work ahead, as if every class had all its seeds and every label were confirmed.

@@ -9,6 +9,8 @@ pub struct Sgd {
     /// The learning rate of each parameter over that of the settings.
     factors: Vec<f64>,
     moments: Vec<Tensor>,
+    /// Of which the parameters and the moments are parts, where they are stepped together.
+    joined: Option<(Tensor, Tensor)>,
     settings: settings::Sgd,
     steps: u32,
 }
@@ -17,14 +19,27 @@ impl Sgd {
     /// Takes part in the storage of `parameters`, which must require gradients, and each of which has its learning rate over
     /// that of `settings` beside it; `steps` is where the cosine reaches 0.
     pub fn new(parameters: Vec<(Tensor, f64)>, settings: &settings::Sgd, steps: u32) -> Self {
-        let moments = parameters.iter().map(|(parameter, _)| parameter.zeros_like()).collect();
+        let moments = parameters.iter().map(|(parameter, _)| parameter.detach().zeros_like()).collect();
         let (parameters, factors) = parameters.into_iter().unzip();
-        Self { parameters, factors, moments, settings: settings.clone(), steps }
+        let mut sgd = Self { parameters, factors, moments, joined: None, settings: settings.clone(), steps };
+        let on_gpu = sgd.parameters.iter().all(|parameter| parameter.device().is_cuda());
+        if on_gpu && sgd.factors.iter().all(|&factor| factor == sgd.factors[0]) {
+            sgd.join();
+        }
+        sgd
+    }
+
+    /// Steps all parameters together from here on: to start kernels for each takes a GPU longer than to compute them.
+    fn join(&mut self) {
+        // Where values lie is not part of any graph.
+        self.joined = Some(no_grad(|| (joined(&mut self.parameters), joined(&mut self.moments))));
     }
 
     /// Takes up with the moments that [`Sgd::moments`] gave.
-    pub fn resume(&mut self, moments: Vec<Tensor>) {
-        self.moments = moments;
+    pub fn resume(&mut self, moments: &[Tensor]) {
+        for (moment, saved) in self.moments.iter_mut().zip(moments) {
+            moment.copy_(saved);
+        }
     }
 
     /// Multiplies the learning rate.
@@ -41,17 +56,26 @@ impl Sgd {
     pub fn step(&mut self, number: u32, gradients: Vec<Tensor>) {
         let scalar = |value: f64| Tensor::from(value);
         let (decay, rate) = (scalar(self.settings.weight_decay), self.learning_rate(number));
+        let momentum = self.settings.momentum;
+        let update = |parameter: &mut Tensor, moment: &mut Tensor, gradient: &Tensor, factor: f64| {
+            *moment *= momentum;
+            *moment += gradient;
+            let _ = moment.addcmul_(parameter, &decay);
+            let _ = parameter.addcmul_(moment, &scalar(-rate * factor));
+        };
         // The update is not part of any graph.
-        no_grad(|| {
-            let parameters = self.parameters.iter_mut().zip(&self.factors).zip(&mut self.moments);
-            for (((parameter, factor), moment), gradient) in parameters.zip(gradients) {
-                if !gradient.defined() {
-                    continue;
+        no_grad(|| match &mut self.joined {
+            Some((parameters, moments)) if gradients.iter().all(Tensor::defined) => {
+                let gradient = Tensor::cat(&gradients.iter().map(flat).collect::<Vec<_>>(), 0);
+                update(parameters, moments, &gradient, self.factors[0]);
+            }
+            _ => {
+                let parameters = self.parameters.iter_mut().zip(&mut self.moments).zip(&self.factors);
+                for (((parameter, moment), factor), gradient) in parameters.zip(gradients) {
+                    if gradient.defined() {
+                        update(parameter, moment, &gradient, *factor);
+                    }
                 }
-                *moment *= self.settings.momentum;
-                *moment += gradient;
-                let _ = moment.addcmul_(parameter, &decay);
-                let _ = parameter.addcmul_(moment, &scalar(-rate * factor));
             }
         });
     }
@@ -60,6 +84,20 @@ impl Sgd {
         let progress = f64::from(step) / f64::from(self.steps.max(1));
         self.settings.learning_rate * 0.5 * (1.0 + (std::f64::consts::PI * progress).cos())
     }
+}
+
+fn flat(tensor: &Tensor) -> Tensor {
+    tensor.flatten(0, -1)
+}
+
+/// Moves the values of `tensors` into one tensor, of which each is a part from then on.
+fn joined(tensors: &mut [Tensor]) -> Tensor {
+    let whole = Tensor::cat(&tensors.iter().map(flat).collect::<Vec<_>>(), 0);
+    let sizes: Vec<i64> = tensors.iter().map(|tensor| tensor.numel() as i64).collect();
+    for (tensor, part) in tensors.iter_mut().zip(whole.split_with_sizes(&sizes, 0)) {
+        tensor.set_data(&part.view_as(tensor));
+    }
+    whole
 }
 
 #[cfg(test)]
@@ -89,5 +127,31 @@ mod tests {
                 assert!((x.double_value(&[0]) - expected).abs() < 1e-12);
             }
         }
+    }
+
+    #[test]
+    fn stepped_together_parameters_go_where_each_would_have_gone() {
+        let settings = settings::Sgd { learning_rate: 0.1, ..crate::fixture::Bench::new(1).settings.phase2.sgd };
+        let trained = |join: bool| {
+            let start = |values: &[f64]| Tensor::from_slice(values).set_requires_grad(true);
+            let (a, b) = (start(&[1.0, -2.0, 0.5]).view([3, 1]).detach().set_requires_grad(true), start(&[4.0]));
+            let others = a.shallow_clone(); // as a tower that was made before has them
+            let mut sgd = Sgd::new(vec![(a.shallow_clone(), 1.0), (b.shallow_clone(), 1.0)], &settings, 6);
+            if join {
+                sgd.join();
+            }
+            for step in 0..6 {
+                let loss = match step {
+                    3 => others.square().sum(Kind::Double), // which does not reach b
+                    _ => (&others * &b).square().sum(Kind::Double),
+                };
+                sgd.step(step, Tensor::run_backward(&[loss], &[&a, &b], false, false));
+                let saved: Vec<Tensor> = sgd.moments().iter().map(Tensor::copy).collect();
+                sgd.resume(&saved); // as after an interruption
+            }
+            [a, b].map(|tensor| Vec::<f64>::try_from(tensor.detach().view(-1)).unwrap())
+        };
+        assert_eq!(trained(true), trained(false));
+        assert_ne!(trained(true)[1], [4.0]);
     }
 }

@@ -30,6 +30,16 @@ pub struct Block {
     pub fc2: Linear,
     pub heads: i64,
     pub activation: Activation,
+    /// What QuickGELU takes of the block, computed once where its weights never change.
+    fixed: Option<Factored>,
+}
+
+/// The norm before the MLP and the MLP, the slope of QuickGELU multiplied in.
+#[derive(Debug)]
+struct Factored {
+    norm: LayerNorm,
+    fc1: Linear,
+    fc2: Linear,
 }
 
 /// What tokens offer to those that look at them: keys and values, [B, L, W] each.
@@ -135,7 +145,22 @@ impl Block {
             fc2: Linear::new(tensors, &format!("{name}.mlp.fc2"), hidden, width)?,
             heads,
             activation,
+            fixed: None,
         })
+    }
+
+    /// The same block, whose weights never change from here on.
+    pub fn fixed(self) -> Self {
+        let fixed = (self.activation == Activation::QuickGelu).then(|| self.factored());
+        Self { fixed, ..self }
+    }
+
+    fn factored(&self) -> Factored {
+        Factored {
+            norm: self.norm2.scaled(QUICK_GELU_SLOPE),
+            fc1: self.fc1.with_bias_scaled(QUICK_GELU_SLOPE),
+            fc2: self.fc2.with_bias_scaled(QUICK_GELU_SLOPE),
+        }
     }
 
     /// [B, L, W] → [B, L, W]; every token asks.
@@ -172,9 +197,15 @@ impl Block {
             // x·sigmoid(ax) = silu(ax)/a: one pass over the widest tensor. The factors go where tensors are narrow, which is
             // exact but for rounding.
             Activation::QuickGelu => {
-                let normed = self.norm2.scaled(QUICK_GELU_SLOPE).forward(x);
-                let hidden = self.fc1.with_bias_scaled(QUICK_GELU_SLOPE).forward(&normed).silu();
-                self.fc2.with_bias_scaled(QUICK_GELU_SLOPE).forward(&hidden) / QUICK_GELU_SLOPE
+                let fresh;
+                let Factored { norm, fc1, fc2 } = match &self.fixed {
+                    Some(fixed) => fixed,
+                    None => {
+                        fresh = self.factored();
+                        &fresh
+                    }
+                };
+                fc2.forward(&fc1.forward(&norm.forward(x)).silu()) / QUICK_GELU_SLOPE
             }
             Activation::Gelu => self.fc2.forward(&self.fc1.forward(&self.norm2.forward(x)).gelu("none")),
         }

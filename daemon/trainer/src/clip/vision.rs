@@ -53,6 +53,11 @@ impl VisionTower {
         })
     }
 
+    /// The same tower, whose weights never change from here on.
+    pub fn fixed(self) -> Self {
+        Self { blocks: self.blocks.into_iter().map(Block::fixed).collect(), ..self }
+    }
+
     /// The class token after the final layer norm, before projection: [B, 3, S, S] → [B, W].
     ///
     /// `prompts` [blocks or 1, T, W]: visual prompt tokens beside the image's own. One set a block (deep VPT) is looked at by
