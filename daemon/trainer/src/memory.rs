@@ -52,7 +52,8 @@ impl Estimate {
         let encoder = bytes(student, crate::clip::VisionTower::ENCODER);
         let distils = !std::ptr::eq(teacher, student);
         let pretrained = bytes(teacher, "") + if distils { bytes(student, "") } else { 0 };
-        let copies = if spec.method == Method::CoftPlus { 6 } else { 5 };
+        // On a GPU gradients are joined for a step.
+        let copies = 5 + u64::from(spec.method == Method::CoftPlus) + u64::from(student.device.is_cuda());
         let prompts = match spec.method {
             Method::Coft | Method::CoftPlus | Method::Upl => prompts(teacher, spec),
             Method::ZeroShot | Method::SelfTraining | Method::Oracle => 0,
