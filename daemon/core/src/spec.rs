@@ -44,7 +44,7 @@ pub struct RoundSpec {
     /// What the exported model computes in.
     #[serde(default, skip_serializing_if = "Precision::is_single")]
     pub precision: Precision,
-    /// CPU threads; 0 lets libtorch choose.
+    /// CPU threads; 0 lets libtorch choose, and on a GPU takes as many as there are.
     pub threads: u32,
     pub settings: Settings,
     /// Where the finished candidate directory appears, by one rename. Its parent exists and is the trainer's to write.

@@ -42,8 +42,8 @@ pub enum Failure {
 
 /// Whether libtorch's message tells of an allocation that failed.
 pub fn is_out_of_memory(message: &str) -> bool {
-    // libtorch's on the CPU and on a GPU, cuBLAS's and cuDNN's.
-    ["can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED"]
+    // libtorch's on the CPU and on a GPU, cuBLAS's, cuDNN's and C++'s.
+    ["can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "bad_alloc"]
         .iter()
         .any(|words| message.contains(words))
 }

@@ -42,6 +42,11 @@ pub trait Objective {
     /// Takes back what [`Objective::state`] gave.
     fn restore(&mut self, _state: BTreeMap<String, Tensor>) {}
 
+    /// The most parts that a batch of so many images can be computed in.
+    fn most_parts(&self, images: usize) -> usize {
+        images
+    }
+
     /// Called before the parts of a batch are computed: what all of them start from is computed here once, without its graph, in
     /// about as many pieces. The tensors given stand for it in the losses; nothing is given where a batch is computed whole.
     fn begin(&mut self, _parts: usize) -> Vec<Tensor> {
@@ -164,14 +169,13 @@ fn run(
         Some((estimate, available)) => estimate.of(stage).parts(visits.size(), available)?,
         None => 1,
     };
-    // Whoever reads a loss waits for it. On a GPU that is done when the next step is under way, so that it never idles.
-    let reads_later = parameters.iter().any(|(_, parameter)| parameter.device().is_cuda());
-    let mut unread: Option<Step> = None;
+    // Steps whose losses were not read yet: on a GPU, whoever reads one waits for all that was asked for before.
+    let mut unread: Vec<Step> = Vec::new();
     pool.train(visits, first..steps, |batch| {
         let (terms, gradients) = loop {
             match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, parts, kind))) {
                 Ok(found) => break found,
-                Err(panic) if no_memory(&*panic) && parts < batch.positions.len() => {
+                Err(panic) if no_memory(&*panic) && parts < objective.most_parts(batch.positions.len()) => {
                     parts *= 2;
                     desk.reporter.warn(format!(
                         "memory does not hold a batch of {} in stage {}; it is computed in {parts} parts from here on",
@@ -188,25 +192,18 @@ fn run(
         objective.stepped();
         let step = batch.step + 1;
         let save_now = desk.journal.due() && step < steps;
-        let mut done =
-            Vec::from_iter(unread.replace(Step { number: batch.step, images: batch.positions.len(), terms }));
-        if save_now || !reads_later {
-            done.extend(unread.take());
-        }
-        let done = done.iter().map(|done| done.training(plan)).collect::<Result<Vec<_>, _>>()?;
+        unread.push(Step { number: batch.step, images: batch.positions.len(), terms });
+        let told = match save_now || desk.reporter.is_due() {
+            true => read(&mut unread, plan)?,
+            false => (0, None),
+        };
         if save_now {
             save(desk.journal, &visits.name, attempt, step, &parameters, &sgd, objective)?;
         }
-        for (images, training) in done {
-            desk.reporter.advance(images, Some(training))?;
-        }
-        Ok::<(), Failure>(())
+        Ok::<(), Failure>(desk.reporter.advance(told.0, told.1)?)
     })?;
-    if let Some(last) = unread {
-        let (images, training) = last.training(plan)?;
-        desk.reporter.advance(images, Some(training))?;
-    }
-    Ok(())
+    let (images, last) = read(&mut unread, plan)?;
+    Ok(desk.reporter.advance(images, last)?)
 }
 
 /// A step that was made, its losses still where they were computed.
@@ -217,21 +214,24 @@ struct Step {
     terms: Vec<(&'static str, Tensor)>,
 }
 
-impl Step {
-    /// How many images it learnt from, and what is told of it; a failure where its loss is not finite.
-    fn training(&self, plan: &Plan) -> Result<(u64, Training), Failure> {
+/// Images that `steps` learnt from, and what is told of the last; a failure where a loss is not finite.
+fn read(steps: &mut Vec<Step>, plan: &Plan) -> Result<(u64, Option<Training>), Failure> {
+    let mut told = (0, None);
+    for Step { number, images, terms } in steps.drain(..) {
         let mut losses = BTreeMap::new();
-        for (name, term) in &self.terms {
-            *losses.entry((*name).to_owned()).or_default() += term.double_value(&[]);
+        for (name, term) in terms {
+            *losses.entry(name.to_owned()).or_default() += term.double_value(&[]);
         }
         let total: f64 = losses.values().sum();
         if !total.is_finite() {
-            return Err(Failure::NonFinite { stage: plan.stage, step: self.number });
+            return Err(Failure::NonFinite { stage: plan.stage, step: number });
         }
         losses.insert("total".to_owned(), total);
-        let epoch = plan.visits.epoch(self.number) as u32 + 1;
-        Ok((self.images as u64, Training { epoch, step: self.number + 1, steps: plan.steps, losses }))
+        let epoch = plan.visits.epoch(number) as u32 + 1;
+        let training = Training { epoch, step: number + 1, steps: plan.steps, losses };
+        told = (told.0 + images as u64, Some(training));
     }
+    Ok(told)
 }
 
 /// The terms of a batch's loss and its gradients, added up part by part. Gradients live for the step alone, not through the
@@ -253,6 +253,7 @@ fn gradients(
         let part = start..(start + size).min(batch.positions.len());
         let terms = autocast(kind, || objective.losses(batch, part));
         let Some(loss) = terms.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b) else { continue };
+        // To be read, without the graph that they end.
         all_terms.extend(terms.iter().map(|(name, term)| (*name, term.detach())));
         add(&mut gradients, Tensor::run_backward(&[loss], &leaves, false, false));
     }

@@ -72,7 +72,8 @@ impl Model {
 }
 
 fn pretrained(checkpoint: &Checkpoint) -> VisionTower {
-    VisionTower::new(&checkpoint.config, &checkpoint.tensors).expect("the checkpoint was loaded with these shapes")
+    let tower = VisionTower::new(&checkpoint.config, &checkpoint.tensors);
+    tower.expect("the checkpoint was loaded with these shapes").fixed()
 }
 
 /// The weights that Phase II trains: an image encoder and a linear head.

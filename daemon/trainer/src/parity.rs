@@ -219,7 +219,7 @@ fn prompts_computed_by_their_parts_are_the_same_as_whole() {
         let endings = whole.i((.., m..));
         let doubled = Tensor::cat(&[whole.i((.., 0..m)) * 2.0, endings.shallow_clone()], 1);
         let expected = Tensor::cat(&[tower.embed(&whole, &ends), tower.embed(&doubled, &ends)], 0);
-        for embed in [TextTower::embed_apart, TextTower::embed_joined] {
+        for embed in [TextTower::embed_pairs, TextTower::embed_pairs_apart] {
             let difference =
                 length(&(embed(tower, &beginnings, &endings, &ends_behind) - &expected)) / length(&expected);
             assert!(difference < 1e-6, "{difference}");

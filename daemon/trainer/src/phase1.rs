@@ -231,16 +231,20 @@ impl Objective for Tuning<'_> {
         if name == prompts::NEGATIVE { self.task.settings.negative_pace } else { 1.0 }
     }
 
+    fn most_parts(&self, images: usize) -> usize {
+        images.max(2 * self.task.tokens.classes())
+    }
+
     /// The text towers: their graph may be the larger part by far where classes are many, and every part of a batch needs them.
     fn begin(&mut self, parts: usize) -> Vec<Tensor> {
         let PromptTuning { checkpoint, tokens, .. } = self.task;
         self.pieces.clear();
         if parts > 1 {
-            let _guard = no_grad_guard(); // which a panic drops, other than no_grad
-            let all: Vec<usize> = (0..tokens.classes()).collect();
-            let size = all.len().div_ceil(parts / 2);
-            for (negative, classes) in [false, true].into_iter().flat_map(|n| all.chunks(size).map(move |c| (n, c))) {
-                let classes = classes[0]..classes[0] + classes.len();
+            // The graph is made piece by piece in `again`. A panic drops the guard, other than no_grad.
+            let _guard = no_grad_guard();
+            let (all, size) = (tokens.classes(), tokens.classes().div_ceil(parts / 2));
+            let chunks = (0..all).step_by(size).map(|start| start..(start + size).min(all));
+            for (negative, classes) in [false, true].into_iter().flat_map(|n| chunks.clone().map(move |c| (n, c))) {
                 let features = self.prompts.text_of(checkpoint, tokens, negative, classes.clone());
                 let features = features.set_requires_grad(true);
                 self.pieces.push(Piece { negative, classes, features });

@@ -182,9 +182,10 @@ impl<'a> Pool<'a> {
 
     fn filled(&self, count: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
         let side = self.preprocess.crop as usize;
-        // Neither zeroed nor copied by libtorch, whose threads would then wait beside those of the training.
+        // Not zeroed by libtorch, whose threads would then wait beside those of the training.
         let images = Tensor::empty([count as i64, 3, side as i64, side as i64], (Kind::Float, Device::Cpu));
-        // A GPU copies from pinned memory beside its work; from any other, the copy waits for the work before it.
+        // From pinned memory a GPU fetches the images when their turn comes; from any other this thread, and the driver with it,
+        // would wait for that. There is no way to ask tch for such memory but to copy to it.
         let images = if self.device.is_cuda() { images.internal_pin_memory(self.device) } else { images };
         // SAFETY: just made, contiguous and nobody else's; `fill` writes every value of its image and reads none.
         let pixels = unsafe { std::slice::from_raw_parts_mut(images.data_ptr().cast::<f32>(), images.numel()) };

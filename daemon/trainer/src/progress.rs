@@ -61,6 +61,10 @@ struct Current {
 /// At most one progress line in this time, but for the first and last of a stage.
 const PACE: Duration = Duration::from_millis(200);
 
+fn is_due(said: Option<Instant>) -> bool {
+    said.is_none_or(|at| at.elapsed() >= PACE)
+}
+
 impl Reporter {
     pub fn new(out: File, cancelled: Arc<AtomicBool>) -> Self {
         Self {
@@ -107,6 +111,11 @@ impl Reporter {
         self.advance(images, None)
     }
 
+    /// Whether the next [`Reporter::advance`] says something, and not only counts.
+    pub fn is_due(&self) -> bool {
+        is_due(self.said)
+    }
+
     /// `images` more visits are done; the place where a cancelled round stops.
     pub fn advance(&mut self, images: u64, training: Option<Training>) -> Result<(), Stop> {
         if self.cancelled.load(Ordering::Relaxed) {
@@ -115,7 +124,7 @@ impl Reporter {
         let Some(current) = &mut self.current else { return Ok(()) };
         current.done += images;
         let complete = current.done >= current.work.images;
-        if !complete && self.said.is_some_and(|at| at.elapsed() < PACE) {
+        if !complete && !is_due(self.said) {
             return Ok(());
         }
         self.said = Some(Instant::now());

@@ -9,11 +9,20 @@ use crate::random;
 use coft_core::settings::{ContextInit, Phase1};
 use std::collections::BTreeMap;
 use std::ops::Range;
-use tch::{IndexOp, Tensor};
+use tch::{Device, IndexOp, Tensor};
 
 const POSITIVE: &str = "positive";
 pub const NEGATIVE: &str = "negative";
 const VISUAL: &str = "visual";
+
+/// Classes below which a GPU computes the context with each of them: less work for it than to start the kernels that compute it
+/// apart. Measured with 10 (decisions/0015). [choice]
+const FEW: usize = 128;
+
+/// Whether the context, which all of so many classes share, is computed once instead of with each.
+pub fn computes_context_apart(device: Device, classes: usize) -> bool {
+    !device.is_cuda() || classes >= FEW
+}
 
 /// The class names as the prompts hold them: start token, room for the context, name and what follows it, end token.
 #[derive(Debug)]
@@ -147,5 +156,9 @@ fn features(checkpoint: &Checkpoint, tokens: &ClassTokens, contexts: &[&Tensor],
     // The start token and the context come before the class name, so they are the same for all classes.
     let beginnings = contexts.iter().map(|context| Tensor::cat(&[&tokens.start, *context], 0)); // [1 + M, W]
     let beginnings = Tensor::stack(&beginnings.collect::<Vec<_>>(), 0);
-    normalised(&checkpoint.text.embed_pairs(&beginnings, &names, &tokens.ends[range]))
+    let (tower, ends) = (&checkpoint.text, &tokens.ends[range]);
+    normalised(&match computes_context_apart(checkpoint.device, tokens.classes()) {
+        true => tower.embed_pairs_apart(&beginnings, &names, ends),
+        false => tower.embed_pairs(&beginnings, &names, ends),
+    })
 }

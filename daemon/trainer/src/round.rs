@@ -56,7 +56,10 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
     reporter.say(&Event::Started {
         protocol: PROTOCOL,
         device: format!("{device:?}").to_lowercase(),
-        threads: (tch::get_num_threads() as usize).max(rayon::current_num_threads()) as u32,
+        threads: match device {
+            Device::Cpu => tch::get_num_threads() as u32,
+            _ => rayon::current_num_threads() as u32,
+        },
     })?;
     reporter.plan(plan(spec));
     reporter.begin(Stage::Load, 1)?;

@@ -115,6 +115,7 @@ impl View for Written<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
+        // Values, without the graph that they may stand in.
         let tensor = self.tensor.detach().to_device(Device::Cpu).contiguous();
         let mut bytes = vec![0u8; self.data_len()];
         tensor.copy_data_u8(&mut bytes, tensor.numel());

@@ -5,10 +5,6 @@ use super::config::ClipConfig;
 use super::tensors::{TensorError, Tensors};
 use tch::{Device, Kind, Tensor};
 
-/// Endings below which a GPU computes the beginning with each of them: less work for it than to start the kernels that compute
-/// it apart. Measured with 10 (decisions/0015). [choice]
-const FEW: usize = 128;
-
 #[derive(Debug)]
 pub struct TextTower {
     pub tokens: Tensor,    // [vocabulary, W]
@@ -70,27 +66,18 @@ impl TextTower {
 
     /// Text embeddings of all pairs of P beginnings [P, L₀, W] and C endings [C, L₁, W]: [P·C, D], those of the first
     /// beginning first. `ends` [C] counts from the ending's first token.
-    ///
-    /// The tower is causal, so what becomes of a beginning does not depend on the ending, and can be computed once for all.
     pub fn embed_pairs(&self, beginnings: &Tensor, endings: &Tensor, ends: &[i64]) -> Tensor {
-        match beginnings.device().is_cuda() && ends.len() < FEW {
-            true => self.embed_joined(beginnings, endings, ends),
-            false => self.embed_apart(beginnings, endings, ends),
-        }
-    }
-
-    /// [`TextTower::embed_pairs`], each pair by itself.
-    pub fn embed_joined(&self, beginnings: &Tensor, endings: &Tensor, ends: &[i64]) -> Tensor {
         let (p, l0, _) = beginnings.size3().expect("beginnings have three dimensions");
         let c = endings.size()[0];
-        let beginnings = beginnings.unsqueeze(1).expand([-1, c, -1, -1], false).flatten(0, 1);
+        let beginnings = beginnings.unsqueeze(1).expand([-1, c, -1, -1], false).flatten(0, 1); // [P·C, L₀, W]
         let pairs = Tensor::cat(&[beginnings, endings.repeat([p, 1, 1])], 1); // [P·C, L₀ + L₁, W]
         let ends: Vec<i64> = ends.iter().map(|end| l0 + end).collect();
         self.embed(&pairs, &ends.repeat(p as usize))
     }
 
-    /// [`TextTower::embed_pairs`], the beginnings once for all endings.
-    pub fn embed_apart(&self, beginnings: &Tensor, endings: &Tensor, ends: &[i64]) -> Tensor {
+    /// The same as [`TextTower::embed_pairs`]. The tower is causal, so what becomes of a beginning does not depend on the
+    /// ending, and is computed once for all.
+    pub fn embed_pairs_apart(&self, beginnings: &Tensor, endings: &Tensor, ends: &[i64]) -> Tensor {
         let (p, l0, _) = beginnings.size3().expect("beginnings have three dimensions");
         let (c, l1, _) = endings.size3().expect("endings have three dimensions");
         let mut begun = beginnings + self.positions.narrow(0, 0, l0);

@@ -88,6 +88,8 @@ struct Interrupted<O> {
     inner: O,
     step: u32,
     left: u32,
+    /// Largest part that "memory" holds.
+    room: usize,
     cancel: Arc<AtomicBool>,
 }
 
@@ -104,7 +106,16 @@ impl<O: Objective> Objective for Interrupted<O> {
     fn pace(&self, name: &str) -> f64 {
         self.inner.pace(name)
     }
+    fn begin(&mut self, parts: usize) -> Vec<Tensor> {
+        self.inner.begin(parts)
+    }
+    fn again(&self, index: usize) -> Tensor {
+        self.inner.again(index)
+    }
     fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
+        if part.len() > self.room {
+            fixture::exhaust_memory();
+        }
         self.step = batch.step;
         self.inner.losses(batch, part)
     }
@@ -115,15 +126,21 @@ impl<O: Objective> Objective for Interrupted<O> {
     }
 }
 
-/// What is trained, after all steps, of which no more than `at_once` are done in a run.
-fn tuned<O: Objective>(images: &[usize], bench: &Bench, at_once: u32, objective: impl Fn() -> O) -> Vec<Tensor> {
+/// What is trained, after all steps, of which no more than `at_once` are done in a run, while memory has `room` for so many
+/// images.
+fn tuned<O: Objective>(
+    images: &[usize],
+    bench: &Bench,
+    (at_once, room): (u32, usize),
+    objective: impl Fn() -> O,
+) -> Vec<Tensor> {
     let (stage, sgd, pool) = (Stage::Phase2Model1, &bench.settings.phase1.sgd, bench.pool());
     let plan = Plan { stage, visits: Visits { views: 2, ..visits(images) }, sgd, steps: STEPS, kind: Kind::Float };
     for _ in 0..=STEPS {
         let mut desk = bench.desk();
         desk.save_every_step();
         let cancel = desk.cancel();
-        let make = || Interrupted { inner: objective(), step: 0, left: at_once, cancel: cancel.clone() };
+        let make = || Interrupted { inner: objective(), step: 0, left: at_once, room, cancel: cancel.clone() };
         match fit(&plan, &pool, &mut desk.borrow(), make) {
             Ok(done) => return done.parameters().into_iter().map(|(_, t)| t).collect(),
             Err(Failure::Stop(Stop::Cancelled)) => {}
@@ -150,19 +167,30 @@ fn an_interrupted_fine_tuning_with_contrast_ends_with_the_same_bits() {
         let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, true);
         let kept: Vec<bool> = (0..pool.len()).map(|i| i % 3 > 0).collect();
         let clean = Clean { kept: &kept, labels: &zero_shot.labels.classes };
-        tuned(&task.visited(&clean), &bench, at_once, || task.objective(&clean, "test"))
+        tuned(&task.visited(&clean), &bench, (at_once, 8), || task.objective(&clean, "test"))
     });
+}
+
+fn tuned_prompts(at_once: u32, room: usize) -> Vec<Tensor> {
+    let bench = Bench::new(2);
+    let (pool, zero_shot, settings) = (bench.pool(), bench.zero_shot(), &bench.settings.phase1);
+    let tokens = ClassTokens::new(&bench.checkpoint, fixture::TEMPLATE, &fixture::classes(), settings).unwrap();
+    let task = fixture::prompt_tuning(&bench.checkpoint, &pool, &tokens, settings);
+    tuned(&pool.everything(), &bench, (at_once, room), || task.objective(&zero_shot.labels, "test"))
 }
 
 #[test]
 fn an_interrupted_prompt_tuning_ends_with_the_same_bits() {
-    ends_with_the_same_bits(|at_once| {
-        let bench = Bench::new(2);
-        let (pool, zero_shot, settings) = (bench.pool(), bench.zero_shot(), &bench.settings.phase1);
-        let tokens = ClassTokens::new(&bench.checkpoint, fixture::TEMPLATE, &fixture::classes(), settings).unwrap();
-        let task = fixture::prompt_tuning(&bench.checkpoint, &pool, &tokens, settings);
-        tuned(&pool.everything(), &bench, at_once, || task.objective(&zero_shot.labels, "test"))
-    });
+    ends_with_the_same_bits(|at_once| tuned_prompts(at_once, 8));
+}
+
+#[test]
+fn a_prompt_tuning_in_parts_ends_with_the_same_bits_and_near_one_that_is_whole() {
+    ends_with_the_same_bits(|at_once| tuned_prompts(at_once, 3));
+    for (whole, parts) in tuned_prompts(100, 8).iter().zip(tuned_prompts(100, 3)) {
+        let difference = (whole - parts).norm().double_value(&[]) / whole.norm().double_value(&[]);
+        assert!(difference > 0.0 && difference < 1e-5, "{difference}");
+    }
 }
 
 #[test]
