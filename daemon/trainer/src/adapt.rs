@@ -122,7 +122,7 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     let unseen = spec.classes.iter().zip(&seen).filter(|&(_, &seen)| !seen).map(|(name, _)| &name[..]);
     let unseen: Vec<&str> = unseen.collect();
     if !unseen.is_empty() {
-        desk.reporter.warn(format!(
+        desk.warn(format!(
             "no image looks like these classes to the pretrained model, so they cannot be adapted; check their names: {}",
             named(&unseen)
         ))?;
@@ -161,7 +161,7 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     let untaught = (0..spec.classes.len()).filter(|class| seen[*class] && !teaching.contains(class));
     let untaught: Vec<&str> = untaught.map(|class| &spec.classes[class][..]).collect();
     if !untaught.is_empty() {
-        desk.reporter.warn(format!(
+        desk.warn(format!(
             "no image of these classes is sure enough to teach, so nothing new is learnt of them: {}",
             named(&untaught)
         ))?;
@@ -169,7 +169,7 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     let mut weights = Vec::with_capacity(2);
     for (model, pairs) in [1, 2].into_iter().zip(pairs) {
         if taught(&pairs).len() < 2 {
-            desk.reporter.warn(format!(
+            desk.warn(format!(
                 "model {model}: the other model confirmed labels of fewer than two classes; it stays as pretrained"
             ))?;
         }

@@ -92,6 +92,12 @@ impl Desk<'_> {
     pub fn kind(&self, checkpoint: &Checkpoint) -> Kind {
         autocast::kind(self.mixed_precision, checkpoint.device, checkpoint.config.vision_config.hidden_size)
     }
+
+    /// Warns once of a thing, also where the round is cut off and goes on.
+    pub fn warn(&mut self, message: String) -> Result<(), Failure> {
+        self.journal.keep_warning(&message)?;
+        Ok(self.reporter.warn(message)?)
+    }
 }
 
 /// Trains what `make` makes; `make` must give the same each time.
@@ -107,7 +113,7 @@ pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, desk: &mut Desk, make: impl F
             Ok(()) => return Ok(objective),
             Err(failure @ Failure::NonFinite { .. }) => {
                 if attempt == 0 {
-                    desk.reporter.warn(format!("{failure}; it starts over at a tenth of the learning rate"))?;
+                    desk.warn(format!("{failure}; it starts over at a tenth of the learning rate"))?;
                 }
                 outcome = Some(failure);
             }
@@ -177,7 +183,7 @@ fn run(
                 Ok(found) => break found,
                 Err(panic) if no_memory(&*panic) && parts < objective.most_parts(batch.positions.len()) => {
                     parts *= 2;
-                    desk.reporter.warn(format!(
+                    desk.warn(format!(
                         "memory does not hold a batch of {} in stage {}; it is computed in {parts} parts from here on",
                         batch.positions.len(),
                         stage.as_str()

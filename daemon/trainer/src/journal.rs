@@ -22,6 +22,9 @@ pub const PACE: Duration = Duration::from_secs(30);
 /// File that names this program and the models, one a line.
 const ORIGIN: &str = "origin";
 
+/// File of the warnings, a JSON array.
+const WARNINGS: &str = "warnings";
+
 /// This program and its version.
 pub const PRODUCER: &str = concat!("coft-trainer ", env!("CARGO_PKG_VERSION"));
 
@@ -99,6 +102,23 @@ impl Journal {
         Ok(())
     }
 
+    /// What this and earlier runs of the work warned of.
+    pub fn warnings(&self) -> Vec<String> {
+        let read = || serde_json::from_slice(&fs::read(self.dir.join(WARNINGS)).ok()?).ok();
+        read().unwrap_or_default()
+    }
+
+    /// Keeps a warning for the runs to come.
+    pub fn keep_warning(&self, message: &str) -> Result<(), Failure> {
+        let mut all = self.warnings();
+        if all.iter().any(|kept| kept == message) {
+            return Ok(());
+        }
+        all.push(message.to_owned());
+        let bytes = serde_json::to_vec(&all).expect("strings are plain data");
+        self.replace(&self.dir.join(WARNINGS), |fresh| fs::write(fresh, &bytes))
+    }
+
     fn forget(&self, name: &str) -> Result<(), Failure> {
         let path = self.path(name, "progress");
         match fs::remove_file(&path) {
@@ -116,11 +136,16 @@ impl Journal {
     }
 
     fn write(&self, path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Failure> {
+        let named: Vec<(&str, Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t.shallow_clone())).collect();
+        self.replace(path, |fresh| write_safetensors(fresh, &named))
+    }
+
+    /// Puts what `write` writes in the place of the file at `path`, whole or not at all.
+    fn replace(&self, path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), Failure> {
         let fresh = path.with_extension("new");
         let _ = fs::remove_file(&fresh); // of a run that was cut off
-        let named: Vec<(&str, Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t.shallow_clone())).collect();
-        let write = || write_safetensors(&fresh, &named).and_then(|()| File::open(&fresh)?.sync_all());
-        write().map_err(Failure::write(&fresh))?;
+        let synced = write(&fresh).and_then(|()| File::open(&fresh)?.sync_all());
+        synced.map_err(Failure::write(&fresh))?;
         fs::rename(&fresh, path).map_err(Failure::write(path))?;
         sync_dir(&self.dir)
     }

@@ -50,7 +50,7 @@ impl Desk<'_> {
                     Ok(answered) => break answered,
                     Err(panic) if no_memory(&*panic) && parts < chunk.len() => {
                         parts *= 2;
-                        self.reporter.warn(format!(
+                        self.warn(format!(
                             "memory does not hold {} images for {name}; they are looked at in {parts} parts from here on",
                             chunk.len()
                         ))?;

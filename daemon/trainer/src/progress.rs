@@ -152,7 +152,11 @@ impl Reporter {
         self.say(&Event::Progress(progress))
     }
 
+    /// A warning that was given before is not repeated.
     pub fn warn(&mut self, message: String) -> Result<(), Stop> {
+        if self.warnings.contains(&message) {
+            return Ok(());
+        }
         self.say(&Event::Warning { message: message.clone() })?;
         self.warnings.push(message);
         Ok(())

@@ -70,6 +70,7 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
     let models: Vec<String> = models.map(|model| format!("{} {}", model.digest, model.preprocessing)).collect();
     let mut journal = Journal::open(spec, &models, device)?;
     journal.save_every(pace);
+    journal.warnings().into_iter().try_for_each(|message| reporter.warn(message))?;
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
     let pool = Pool::load(&paths, &teacher.preprocess, device)?;
     let other_pool = other.as_ref().map(|other| Pool::load(&paths, &other.preprocess, device)).transpose()?;
@@ -189,7 +190,7 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
     let [first, second] = &adapted.labels;
     if let Some(told) = told_alike(&first.classes, &second.classes) {
-        desk.reporter.warn(told)?;
+        desk.warn(told)?;
     }
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
     let adaptation = Adaptation {

@@ -215,6 +215,17 @@ fn text_features_in_pieces_teach_the_prompts_the_same() {
 }
 
 #[test]
+fn a_warning_is_given_once_and_outlives_an_interruption() {
+    let bench = Bench::new(1);
+    let mut desk = bench.desk();
+    for message in ["memory is short", "the camera is dark", "memory is short"] {
+        desk.borrow().warn(message.to_owned()).unwrap();
+    }
+    assert_eq!(desk.warnings(), ["memory is short", "the camera is dark"]);
+    assert_eq!(bench.desk().borrow().journal.warnings(), desk.warnings());
+}
+
+#[test]
 fn what_a_broken_journal_holds_is_computed_again() {
     let bench = Bench::new(1);
     let open = |spec: &RoundSpec, model: &str| Journal::open(spec, &[model.to_owned()], tch::Device::Cpu).unwrap();
