@@ -22,7 +22,10 @@ pub fn open(name: &str) -> io::Result<OwnedFd> {
     let mut file = OpenOptions::new().read(true).open(name)?;
     let kind = file.metadata()?.file_type();
     if kind.is_dir() {
-        return Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory; name the files in it"));
+        return Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "it is a directory; name the files in it, or give --recursive",
+        ));
     }
     if kind.is_file() { Ok(file.into()) } else { sealed(&mut file, PIPE_LIMIT_BYTES) }
 }

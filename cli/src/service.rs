@@ -53,6 +53,8 @@ impl Service {
         sources.sort_by_key(|(number, _)| *number);
         let sources =
             sources.into_iter().map(|(_, source)| objects::source(source)).collect::<Result<Vec<Source>, _>>()?;
+        let rounds = interface(&mut managed, JOB, ROOT).into_iter().map(objects::round);
+        let last_round = rounds.collect::<Result<Vec<_>, _>>()?.into_iter().max_by_key(|round| round.round);
         let classifier = self.choose(&mut managed)?;
         Ok(Status {
             version: manager.take("Version")?,
@@ -64,6 +66,7 @@ impl Service {
             provider: classifier.provider,
             provider_problem: classifier.provider_problem,
             round: classifier.round,
+            last_round,
             sources,
         })
     }

@@ -20,6 +20,8 @@ pub struct Status {
     pub provider_problem: Option<String>,
     /// The round that runs.
     pub round: Option<u64>,
+    /// The latest round: that one, or how the last one ended.
+    pub last_round: Option<Round>,
     pub sources: Vec<Source>,
 }
 

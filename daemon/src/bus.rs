@@ -48,7 +48,8 @@ pub enum BusError {
 #[derive(Debug)]
 pub struct Bus {
     connection: Connection,
-    follower: JoinHandle<()>,
+    /// What follows the service's snapshots, and the callers that leave; each holds the connection.
+    followers: [JoinHandle<()>; 2],
 }
 
 /// How long calls under way may take to end when the service stops (choice).
@@ -63,7 +64,7 @@ pub async fn start(bus: &str, control: Control) -> Result<Bus, BusError> {
     let builder = address.builder().serve_at(ROOT, ObjectManager);
     let builder = builder.serve_at(ROOT, manager::Manager::new(control.clone()));
     let connection = builder.build().await.map_err(connecting)?;
-    let clients = clients::Clients::follow(&connection).await?;
+    let (clients, leaving) = clients::Clients::follow(&connection).await?;
     let snapshots = control.snapshot.clone();
     let mut objects = Objects { connection: connection.clone(), control, clients, told: HashMap::new() };
     let first = snapshots.borrow().clone();
@@ -75,7 +76,7 @@ pub async fn start(bus: &str, control: Control) -> Result<Bus, BusError> {
         Err(cause) => return Err(BusError::Denied { bus: bus.to_owned(), cause }),
     }
     let follower = tokio::spawn(follow(objects, snapshots, first));
-    Ok(Bus { connection, follower })
+    Ok(Bus { connection, followers: [follower, leaving] })
 }
 
 impl Bus {
@@ -86,13 +87,18 @@ impl Bus {
 
     /// Gives the name back; calls under way are answered first.
     pub async fn stop(self) -> Result<(), BusError> {
-        self.follower.abort();
+        let [snapshots, leaving] = self.followers;
+        snapshots.abort();
         if self.connection.is_closed() {
             return Err(BusError::Lost);
         }
         // The connection closes either way, and with it the name is free.
         let _ = self.connection.release_name(BUS_NAME).await;
-        let _ = tokio::time::timeout(FAREWELL, self.connection.graceful_shutdown()).await;
+        leaving.abort();
+        // It ends when the last who holds the connection lets go of it.
+        if tokio::time::timeout(FAREWELL, self.connection.graceful_shutdown()).await.is_err() {
+            warn!("calls that were under way are cut off");
+        }
         Ok(())
     }
 }

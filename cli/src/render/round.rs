@@ -76,7 +76,7 @@ pub fn outcome(round: &Round) -> String {
     }
 }
 
-fn state(round: &Round) -> String {
+pub(super) fn state(round: &Round) -> String {
     let style = match round.state.as_str() {
         "promoted" => GOOD,
         "failed" => BAD,
@@ -87,7 +87,7 @@ fn state(round: &Round) -> String {
 }
 
 /// What the round came to, or where it is.
-fn brief(round: &Round) -> String {
+pub(super) fn brief(round: &Round) -> String {
     let result = &round.result;
     if round.is_running() {
         return progress_line(round);

@@ -1,5 +1,6 @@
 //! The service at a glance.
 
+use super::round::{brief, state};
 use super::{BAD, FAINT, counted, fields, paint};
 use crate::view::Status;
 
@@ -8,10 +9,19 @@ pub fn status(status: &Status) -> String {
         Some(generation) => format!("generation {generation} on {}", provider(&status.provider)),
         None => "none yet; the first round makes one (coftctl round start --wait)".into(),
     };
-    let round = match status.round {
-        Some(round) => format!("{round} is running; follow it: coftctl round wait"),
-        None => paint(FAINT, "none is running"),
+    let round = match (status.round, &status.last_round) {
+        (Some(round), Some(last)) if last.round == round => {
+            format!("{round} is running, {:.0} %; follow it: coftctl round wait", (last.fraction * 100.0).floor())
+        }
+        (Some(round), _) => format!("{round} is running; follow it: coftctl round wait"),
+        (None, Some(last)) => {
+            let result = Some(brief(last)).filter(|result| result != "-").map(|result| format!(": {result}"));
+            format!("none is running; round {} {}{}", last.round, state(last), result.unwrap_or_default())
+        }
+        (None, None) => paint(FAINT, "none is running"),
     };
+    let failed = status.last_round.as_ref().filter(|last| last.state == "failed");
+    let advice = failed.map(|last| format!("see what to do: coftctl round show {}", last.round));
     let mut images = counted(status.images, "image");
     if status.quarantined > 0 {
         images += &format!(", {} refused", counted(status.quarantined, "file"));
@@ -23,7 +33,9 @@ pub fn status(status: &Status) -> String {
         ("model", model),
     ];
     lines.extend(status.provider_problem.iter().map(|problem| ("", paint(BAD, problem))));
-    lines.extend([("round", round), ("catalogue", images)]);
+    lines.push(("round", round));
+    lines.extend(advice.map(|advice| ("", advice)));
+    lines.push(("catalogue", images));
     let mut text = fields(&lines);
     if status.sources.is_empty() {
         text += "sources     none; name a directory in the configuration of coftd\n";

@@ -24,6 +24,7 @@ fn status() -> Status {
         provider: "CUDAExecutionProvider".into(),
         provider_problem: Some("TensorrtExecutionProvider: no plugin for an operator".into()),
         round: Some(4),
+        last_round: Some(running()),
         sources: vec![
             Source { path: "/srv/camera".into(), images: 12_400, quarantined: 2, problem: None },
             Source { path: "/mnt/usb".into(), images: 0, quarantined: 0, problem: Some("no such directory".into()) },
@@ -125,10 +126,20 @@ fn status_of_a_new_service() {
         provider: String::new(),
         provider_problem: None,
         round: None,
+        last_round: None,
         sources: Vec::new(),
         ..status()
     };
     insta::assert_snapshot!(plain(render::status(&new)));
+}
+
+#[test]
+fn status_after_rounds_that_ended() {
+    let after = |last| Status { classes: Vec::new(), round: None, last_round: Some(last), ..status() };
+    let shown: Vec<String> = endings().into_iter().map(|last| plain(render::status(&after(last)))).collect();
+    let lines = shown.iter().flat_map(|text| text.lines().skip_while(|line| !line.starts_with("round")));
+    let of_round: Vec<&str> = lines.filter(|line| line.contains("round ")).collect();
+    insta::assert_snapshot!(of_round.join("\n"));
 }
 
 #[test]

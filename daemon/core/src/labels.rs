@@ -13,7 +13,7 @@ pub enum LabelsError {
     Duplicate { line: usize, first: usize, name: String },
     #[error("line {line}: class name has a control character; write it as plain text")]
     Control { line: usize },
-    #[error("{0} class names; a classifier needs at least 2")]
+    #[error("class names: {0}; a classifier needs at least 2")]
     TooFew(usize),
 }
 
@@ -78,6 +78,6 @@ mod tests {
         refused("nut\n\nbolt\n", "line 2: blank line between class names; remove it");
         refused("nut\nbolt\nNut\n", "line 3: class \"Nut\" was already named on line 1; remove one of them");
         refused("nut\nbo\u{7}lt\n", "line 2: class name has a control character; write it as plain text");
-        refused("# nothing\nnut\n", "1 class names; a classifier needs at least 2");
+        refused("# nothing\nnut\n", "class names: 1; a classifier needs at least 2");
     }
 }

@@ -5,6 +5,7 @@ use futures_util::StreamExt;
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use zbus::message::Header;
 use zbus::{Connection, fdo};
@@ -20,12 +21,12 @@ struct Client {
 }
 
 impl Clients {
-    /// Follows the bus's names until the connection ends.
-    pub async fn follow(connection: &Connection) -> zbus::Result<Self> {
+    /// Follows the bus's names, in a task that ends with the connection or when it is aborted.
+    pub async fn follow(connection: &Connection) -> zbus::Result<(Self, JoinHandle<()>)> {
         let clients = Self::default();
         let mut changes = fdo::DBusProxy::new(connection).await?.receive_name_owner_changed().await?;
         let known = clients.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while let Some(change) = changes.next().await {
                 let Ok(change) = change.args() else { continue };
                 if change.new_owner().is_none()
@@ -35,7 +36,7 @@ impl Clients {
                 }
             }
         });
-        Ok(clients)
+        Ok((clients, task))
     }
 
     /// Works for the caller of `header` until it is done or the caller has gone.

@@ -206,7 +206,12 @@ fn run(
         if save_now {
             save(desk.journal, &visits.name, attempt, step, &parameters, &sgd, objective)?;
         }
-        Ok::<(), Failure>(desk.reporter.advance(told.0, told.1)?)
+        let stop = desk.reporter.advance(told.0, told.1);
+        if stop.is_err() && !save_now && step < steps {
+            read(&mut unread, plan)?; // nothing is kept behind a loss that is not finite
+            save(desk.journal, &visits.name, attempt, step, &parameters, &sgd, objective)?;
+        }
+        Ok::<(), Failure>(stop?)
     })?;
     let (images, last) = read(&mut unread, plan)?;
     Ok(desk.reporter.advance(images, last)?)

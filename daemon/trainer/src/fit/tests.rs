@@ -138,7 +138,9 @@ fn tuned<O: Objective>(
     let plan = Plan { stage, visits: Visits { views: 2, ..visits(images) }, sgd, steps: STEPS, kind: Kind::Float };
     for _ in 0..=STEPS {
         let mut desk = bench.desk();
-        desk.save_every_step();
+        if at_once > 1 {
+            desk.save_every_step(); // else what is cancelled is saved at that
+        }
         let cancel = desk.cancel();
         let make = || Interrupted { inner: objective(), step: 0, left: at_once, room, cancel: cancel.clone() };
         match fit(&plan, &pool, &mut desk.borrow(), make) {
