@@ -53,8 +53,7 @@ impl Service {
         sources.sort_by_key(|(number, _)| *number);
         let sources =
             sources.into_iter().map(|(_, source)| objects::source(source)).collect::<Result<Vec<Source>, _>>()?;
-        let rounds = interface(&mut managed, JOB, ROOT).into_iter().map(objects::round);
-        let last_round = rounds.collect::<Result<Vec<_>, _>>()?.into_iter().max_by_key(|round| round.round);
+        let last_round = rounds(&mut managed)?.pop();
         let classifier = self.choose(&mut managed)?;
         Ok(Status {
             version: manager.take("Version")?,
@@ -73,10 +72,7 @@ impl Service {
 
     /// Every round the service knows, oldest first.
     pub async fn rounds(&self) -> Result<Vec<Round>, Failure> {
-        let jobs = interface(&mut self.managed().await?, JOB, ROOT);
-        let mut rounds = jobs.into_iter().map(objects::round).collect::<Result<Vec<_>, _>>()?;
-        rounds.sort_by_key(|round| round.round);
-        Ok(rounds)
+        rounds(&mut self.managed().await?)
     }
 
     pub async fn round(&self, number: u64) -> Result<Round, Failure> {
@@ -242,6 +238,14 @@ fn interface(managed: &mut ManagedObjects, interface: &str, root: &str) -> Vec<P
         }
     }
     found
+}
+
+/// Every round, oldest first.
+fn rounds(managed: &mut ManagedObjects) -> Result<Vec<Round>, Failure> {
+    let jobs = interface(managed, JOB, ROOT).into_iter().map(objects::round);
+    let mut rounds = jobs.collect::<Result<Vec<_>, _>>()?;
+    rounds.sort_by_key(|round| round.round);
+    Ok(rounds)
 }
 
 fn numbered(objects: Vec<Properties>) -> Result<Vec<(u64, Properties)>, Failure> {

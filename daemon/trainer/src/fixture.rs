@@ -59,6 +59,11 @@ pub fn exhaust_memory() {
     let _ = Tensor::empty([1 << 60], (Kind::Uint8, Device::Cpu));
 }
 
+/// The classes as the prompts hold them.
+pub fn class_tokens(checkpoint: &Checkpoint, settings: &Phase1) -> ClassTokens {
+    ClassTokens::new(checkpoint, TEMPLATE, &classes(), settings).unwrap()
+}
+
 /// Model 1 in its first iteration, without mirroring.
 pub fn prompt_tuning<'a>(
     checkpoint: &'a Checkpoint,

@@ -8,6 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clip::autocast;
 use crate::cuda;
 use crate::failure::Failure;
+use crate::phase1::most_pieces;
 use crate::pool::BATCHES;
 use crate::prompts::computes_context_apart;
 use coft_core::event::Stage;
@@ -82,7 +83,14 @@ impl Estimate {
         let batches = BATCHES as u64 * u64::from(batch) * 3 * side * side * FLOAT;
         let fixed = BASE + pixels + batches + answers + pretrained;
         let image = image(teacher).max(image(student));
-        Self { fixed, phase1: casts, text: prompts, pieces: 2 * spec.classes.len(), phase2: copies * encoder, image }
+        Self {
+            fixed,
+            phase1: casts,
+            text: prompts,
+            pieces: most_pieces(spec.classes.len()),
+            phase2: copies * encoder,
+            image,
+        }
     }
 
     /// What a training of `stage` needs, of what a round needs.

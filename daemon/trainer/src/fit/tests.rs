@@ -2,7 +2,6 @@ use super::*;
 use crate::fixture::{self, Bench};
 use crate::phase2::Clean;
 use crate::progress::Stop;
-use crate::prompts::ClassTokens;
 use coft_core::spec::{Method, RoundSpec};
 use std::cell::Cell;
 use std::sync::Arc;
@@ -176,7 +175,7 @@ fn an_interrupted_fine_tuning_with_contrast_ends_with_the_same_bits() {
 fn tuned_prompts(at_once: u32, room: usize) -> Vec<Tensor> {
     let bench = Bench::new(2);
     let (pool, zero_shot, settings) = (bench.pool(), bench.zero_shot(), &bench.settings.phase1);
-    let tokens = ClassTokens::new(&bench.checkpoint, fixture::TEMPLATE, &fixture::classes(), settings).unwrap();
+    let tokens = fixture::class_tokens(&bench.checkpoint, settings);
     let task = fixture::prompt_tuning(&bench.checkpoint, &pool, &tokens, settings);
     tuned(&pool.everything(), &bench, (at_once, room), || task.objective(&zero_shot.labels, "test"))
 }
@@ -199,7 +198,7 @@ fn a_prompt_tuning_in_parts_ends_with_the_same_bits_and_near_one_that_is_whole()
 fn text_features_in_pieces_teach_the_prompts_the_same() {
     let bench = Bench::new(1);
     let (pool, zero_shot, settings) = (bench.pool(), bench.zero_shot(), &bench.settings.phase1);
-    let tokens = ClassTokens::new(&bench.checkpoint, fixture::TEMPLATE, &fixture::classes(), settings).unwrap();
+    let tokens = fixture::class_tokens(&bench.checkpoint, settings);
     let task = fixture::prompt_tuning(&bench.checkpoint, &pool, &tokens, settings);
     let mut tuning = task.objective(&zero_shot.labels, "test");
     let parameters = tuning.parameters();
