@@ -1,7 +1,8 @@
 """CoFT's two phases as a PyTorch script on transformers' CLIPModel: what the trainer is measured and checked against.
 
   coft_torch.py bench JOB --phase zero-shot|phase1|phase2   speed and peak memory of one phase, as one JSON object
-  coft_torch.py check DIR --phase features|phase1|phase2    reads DIR/given.safetensors, writes DIR/found.safetensors
+  coft_torch.py check DIR --phase features|phase1|phase2|contrast
+                                                            reads DIR/given.safetensors, writes DIR/found.safetensors
   coft_torch.py random OUT --like DIR [--patch 16]          ViT-B/32 or ViT-B/16, random weights, the tokenizer of DIR
 
 Eager, float32 (no TF32) or autocast to bfloat16, CPU or GPU; every prompt runs over the whole text window. Nothing here is tuned, and nothing is wasteful on purpose.
@@ -9,6 +10,7 @@ Shapes: B images, C classes, M context vectors, T visual tokens, W width of a to
 """
 
 import argparse
+import copy
 import json
 import math
 import pathlib
@@ -90,6 +92,31 @@ class Classifier(torch.nn.Module):
         """Eq. 7."""
         class_token = self.encoder(pixel_values=pixels).pooler_output
         return F.cross_entropy(F.linear(class_token, self.weight, self.bias), labels)
+
+
+class Contrast:
+    """CoFT+ beside Phase II: an averaged key encoder and a queue of past keys."""
+
+    def __init__(self, encoder, momentum, temperature, capacity):
+        self.encoder = copy.deepcopy(encoder).requires_grad_(False)
+        self.momentum, self.temperature, self.capacity = momentum, temperature, capacity
+        self.queue = torch.empty(0, encoder.config.hidden_size)
+
+    def key(self, pixels):
+        with torch.no_grad():
+            return normalised(self.encoder(pixel_values=pixels).pooler_output)
+
+    def loss(self, query, key):
+        """Eq. 9, [B, W] each."""
+        logits = torch.cat([(query * key).sum(-1, keepdim=True), query @ self.queue.T], dim=1) / self.temperature
+        return F.cross_entropy(logits, torch.zeros(len(query), dtype=torch.long))
+
+    def stepped(self, trained, key):
+        """Eq. 8, and the step's keys into the queue."""
+        with torch.no_grad():
+            for own, other in zip(self.encoder.parameters(), trained.parameters()):
+                own.mul_(self.momentum).add_(other, alpha=1 - self.momentum)
+        self.queue = torch.cat([self.queue, key])[-self.capacity :]
 
 
 def descend(parameters, rate, steps, losses):
@@ -228,6 +255,19 @@ def check(directory, phase):
     else:
         classifier = Classifier(model, given["weight"], given["bias"])
         loss = classifier.loss(given["pixels"], given["labels"])
+        if phase == "contrast":
+            # A plain step of descent, and then what Eq. 10 asks for.
+            rate, momentum, temperature, weight, capacity = given["numbers"].tolist()
+            contrast = Contrast(classifier.encoder, momentum, temperature, int(capacity))
+            key = contrast.key(given["other"])
+            loss.backward()
+            with torch.no_grad():
+                for parameter in classifier.parameters():
+                    parameter -= rate * parameter.grad
+            classifier.zero_grad()
+            contrast.stepped(classifier.encoder, key)
+            query = normalised(classifier.encoder(pixel_values=given["pixels"]).pooler_output)
+            loss = classifier.loss(given["pixels"], given["labels"]) + weight * contrast.loss(query, contrast.key(given["other"]))
         loss.backward()
         found = {"loss": loss.detach(), "weight": classifier.weight.grad, "bias": classifier.bias.grad}
         found |= {f"vision_model.{name}": p.grad for name, p in classifier.encoder.named_parameters()}
@@ -254,7 +294,7 @@ if __name__ == "__main__":
     command.add_argument("--phase", required=True, choices=["zero-shot", "phase1", "phase2"])
     command = commands.add_parser("check")
     command.add_argument("directory")
-    command.add_argument("--phase", required=True, choices=["features", "phase1", "phase2"])
+    command.add_argument("--phase", required=True, choices=["features", "phase1", "phase2", "contrast"])
     command = commands.add_parser("random")
     command.add_argument("out")
     command.add_argument("--like", required=True)

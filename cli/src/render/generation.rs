@@ -52,9 +52,13 @@ pub fn generation(generation: &Generation, style: &Style) -> String {
 }
 
 fn adapted(adaptation: &Adaptation) -> String {
-    let [one, two] = adaptation.clean_fraction.map(percent);
+    let of_models = |fractions: [f64; 2]| {
+        let [one, two] = fractions.map(percent);
+        format!("{one} for model 1, {two} for model 2")
+    };
     let signs = fields(&[
-        ("kept labels", format!("{one} for model 1, {two} for model 2")),
+        ("confirmed labels", of_models(adaptation.confirmed_fraction)),
+        ("teaching labels", of_models(adaptation.clean_fraction)),
         ("agreement", format!("the two models agree on {} of the images", percent(adaptation.agreement))),
     ]);
     let header = ["CANDIDATE", "COHERENCE", "BALANCE", "STABILITY", "MARGIN", "AS ZERO-SHOT", "SHIFT", ""];

@@ -1,7 +1,9 @@
 //! Snapshots of what people and scripts read.
 
 use coftctl::render::{self, Style};
-use coftctl::view::{Answer, Classified, Generation, Label, Labels, Outcome, Problem, Round, Source, Status};
+use coftctl::view::{
+    Answer, Classified, Generation, Label, Labels, NextRound, Outcome, Problem, Round, Source, Status,
+};
 use serde_json::json;
 
 fn style() -> Style {
@@ -13,6 +15,10 @@ fn plain(text: String) -> String {
     anstream::adapter::strip_str(&text).to_string()
 }
 
+fn shown(status: &Status) -> String {
+    plain(render::status(status, &style()))
+}
+
 fn status() -> Status {
     Status {
         version: "0.1.0".into(),
@@ -21,10 +27,12 @@ fn status() -> Status {
         active_generation: Some(3),
         images: 12_400,
         quarantined: 2,
+        serving_problem: None,
         provider: "CUDAExecutionProvider".into(),
         provider_problem: Some("TensorrtExecutionProvider: no plugin for an operator".into()),
         round: Some(4),
         last_round: Some(running()),
+        next_round: NextRound { at: None, images: Some(120) },
         sources: vec![
             Source { path: "/srv/camera".into(), images: 12_400, quarantined: 2, problem: None },
             Source { path: "/mnt/usb".into(), images: 0, quarantined: 0, problem: Some("no such directory".into()) },
@@ -114,7 +122,7 @@ fn labels() -> Labels {
 #[test]
 fn status_of_a_working_service() {
     let classes = (1..=43).map(|number| format!("sign {number}")).collect();
-    insta::assert_snapshot!(plain(render::status(&Status { classes, ..status() })));
+    insta::assert_snapshot!(shown(&Status { classes, ..status() }));
 }
 
 #[test]
@@ -130,13 +138,39 @@ fn status_of_a_new_service() {
         sources: Vec::new(),
         ..status()
     };
-    insta::assert_snapshot!(plain(render::status(&new)));
+    insta::assert_snapshot!(shown(&new));
+}
+
+/// It named the active generation as the one that answers.
+#[test]
+fn status_of_a_generation_that_cannot_be_loaded() {
+    let problem =
+        "generation 3 cannot be loaded: ONNX Runtime (libonnxruntime.so) was not found in /usr/lib; install it";
+    let unloaded = Status {
+        serving_problem: Some(problem.into()),
+        provider: String::new(),
+        provider_problem: None,
+        round: None,
+        last_round: None,
+        ..status()
+    };
+    insta::assert_snapshot!(shown(&unloaded));
+}
+
+#[test]
+fn status_says_when_the_next_round_starts() {
+    let cases = [(Some(1), None), (None, Some(1_750_000_000)), (None, Some(0)), (None, None)];
+    let lines = cases.map(|(images, at)| {
+        let resting = Status { round: None, last_round: None, next_round: NextRound { images, at }, ..status() };
+        shown(&resting).lines().find(|line| line.contains("the next")).unwrap().to_owned()
+    });
+    insta::assert_snapshot!(lines.join("\n"));
 }
 
 #[test]
 fn status_after_rounds_that_ended() {
     let after = |last| Status { classes: Vec::new(), round: None, last_round: Some(last), ..status() };
-    let shown: Vec<String> = endings().into_iter().map(|last| plain(render::status(&after(last)))).collect();
+    let shown: Vec<String> = endings().into_iter().map(|last| shown(&after(last))).collect();
     let lines = shown.iter().flat_map(|text| text.lines().skip_while(|line| !line.starts_with("round")));
     let of_round: Vec<&str> = lines.filter(|line| line.contains("round ")).collect();
     insta::assert_snapshot!(of_round.join("\n"));
@@ -187,7 +221,7 @@ fn one_generation_with_what_its_round_saw() {
         "images": 1400,
         "classes": [class("bolt", 720), class("wing nut", 680)],
         "adaptation": {
-            "clean-fraction": [0.627, 0.598], "agreement": 0.921,
+            "label-agreement": 0.874, "confirmed-fraction": [0.813, 0.795], "clean-fraction": [0.427, 0.408], "agreement": 0.921,
             "candidates": [signs("zero-shot", 0.901), signs("average", 0.953)], "deployed": "average",
         },
         "warnings": ["class \"wing nut\": few images look like it"],

@@ -147,6 +147,8 @@ mod tests {
             images: 100,
             classes: classes.iter().enumerate().map(class).collect(),
             adaptation: Some(Adaptation {
+                label_agreement: agreement,
+                confirmed_fraction: clean,
                 clean_fraction: clean,
                 agreement,
                 candidates: Vec::new(),

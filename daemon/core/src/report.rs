@@ -36,6 +36,14 @@ pub struct ClassReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Adaptation {
+    /// Share of the pool, but for the user's own labels, that the two models label alike after Phase I: what one gets wrong there
+    /// the other may confirm. 0 in reports of rounds that did not tell.
+    #[serde(default)]
+    pub label_agreement: f64,
+    /// Share of the pool whose label the other model confirmed, by model: what the filter keeps. 0 in reports of rounds that did
+    /// not tell.
+    #[serde(default)]
+    pub confirmed_fraction: [f64; 2],
     /// Share of the pool whose label teaches in Phase II, by model: the surest of those that the other model confirmed, and the
     /// user's own.
     pub clean_fraction: [f64; 2],

@@ -73,6 +73,7 @@ fn surest_first(images: &mut [usize], confidence: &[f32]) {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn the_most_confident_of_each_class_are_kept() {
@@ -105,17 +106,24 @@ mod tests {
         /// Permuting the images permutes what is selected (distinct confidences).
         #[test]
         fn selection_commutes_with_permutation(
-            labels in proptest::collection::vec(0usize..5, 1..60), k in 1usize..8, turn in 0usize..60,
+            order in (1usize..60).prop_flat_map(|n| Just((0..n).collect::<Vec<_>>()).prop_shuffle()),
+            labels in proptest::collection::vec(0usize..5, 60), margins in proptest::collection::vec(-1.0f32..1.0, 300),
+            k in 1usize..8, share in 0.1..1.0f64,
         ) {
-            let n = labels.len();
-            let confidence: Vec<f32> = (0..n).map(|i| ((i * 37 + 11) % 101) as f32).collect();
-            let at = |i: usize| (i + turn) % n;
-            let turned_labels: Vec<_> = (0..n).map(|i| labels[at(i)]).collect();
-            let turned_confidence: Vec<_> = (0..n).map(|i| confidence[at(i)]).collect();
-            let plain = seeds(&labels, &confidence, &vec![None; n], 5, k);
-            let turned: Vec<Vec<usize>> = seeds(&turned_labels, &turned_confidence, &vec![None; n], 5, k)
-                .into_iter().map(|c| c.into_iter().map(at).collect()).collect();
-            prop_assert_eq!(plain, turned);
+            let selected = |order: &[usize]| {
+                let labels: Vec<usize> = order.iter().map(|&i| labels[i]).collect();
+                let confidence: Vec<f32> = order.iter().map(|&i| ((i * 37 + 11) % 101) as f32).collect();
+                let margins: Vec<f32> = order.iter().flat_map(|&i| margins[5 * i..5 * (i + 1)].iter().copied()).collect();
+                let seeds = seeds(&labels, &confidence, &vec![None; order.len()], 5, k);
+                let clean = clean(&labels, &margins, &vec![0.0; margins.len()], 5);
+                let surest = surest(&clean, &labels, &confidence, 5, share);
+                let named = |flags: Vec<bool>| order.iter().zip(flags).filter(|(_, flag)| *flag).map(|(&i, _)| i).collect();
+                let seeds: Vec<Vec<usize>> = seeds.iter().map(|of| of.iter().map(|&place| order[place]).collect()).collect();
+                let flags: [BTreeSet<usize>; 2] = [named(clean), named(surest)];
+                (seeds, flags)
+            };
+            let plain: Vec<usize> = (0..order.len()).collect();
+            prop_assert_eq!(selected(&order), selected(&plain));
         }
 
         /// The filter's flags do not change with the temperature.

@@ -1,4 +1,4 @@
-//! Every number of the method, with its unit, range and source: nothing is buried in the trainer.
+//! The numbers of the method, with their units, ranges and sources. The few that a rule fixes are named in docs/paper-map.md.
 //!
 //! Sources: [paper] arXiv 2602.04337; [DeFT] "Vision-Language Models are Strong Noisy Label Detectors" (NeurIPS 2024);
 //! [choice] ours, where both are silent.
@@ -343,6 +343,16 @@ mod tests {
     fn steps_are_whole_epochs_and_no_fewer_than_the_floor() {
         let sgd = Sgd { minimum_steps: 100, ..Sgd::at(0.1) };
         assert_eq!((sgd.steps(1), sgd.steps(640), sgd.steps(641)), (100, 100, 110));
+    }
+
+    #[test]
+    fn seeds_grow_with_the_pool_from_a_floor() {
+        let phase1 = Phase1::default();
+        assert_eq!(
+            [(400, 10), (410, 10), (1000, 10), (1000, 43), (0, 10)].map(|(n, c)| phase1.seeds(n, c)),
+            [16, 16, 40, 16, 16]
+        );
+        assert_eq!(Phase1 { seed_share: 0.0, ..phase1 }.seeds(1000, 10), 16, "the paper's K, whatever the pool");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! CoFT and CoFT+ from the zero-shot labels to the models that may be deployed; the order of the paper, top to bottom.
 //!
+//! Neither phase lets one model see the other, so each is trained to its end before the other begins: one graph is in memory at a
+//! time, and the outcome is that of stepping them in turn.
+//!
 //! N images of the pool, C classes.
 
 use crate::checkpoint::Checkpoint;
@@ -148,6 +151,16 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
         if iteration < iterations {
             labels = [0, 1].map(|k| scored[k].1.labels.clone());
             seeds = [material.seeds(&labels[0])?, material.seeds(&labels[1])?];
+            for (model, seeds) in [1, 2].into_iter().zip(&seeds) {
+                let lost = (0..spec.classes.len()).filter(|&class| seen[class] && seeds[class].is_empty());
+                let lost: Vec<&str> = lost.map(|class| &spec.classes[class][..]).collect();
+                if !lost.is_empty() {
+                    desk.warn(format!(
+                        "after iteration {iteration}, model {model} sees these classes in no image, and learns nothing more of them: {}",
+                        named(&lost)
+                    ))?;
+                }
+            }
         }
         last = Some(scored);
     }

@@ -7,10 +7,8 @@ use crate::clip::{argmax, places, to_f32};
 use crate::failure::Failure;
 use crate::fit::Desk;
 use crate::model::Model;
-use crate::pass::SCORING_BATCH;
 use crate::phase1::ZeroShot;
 use crate::pool::Pool;
-use crate::progress::Reporter;
 use coft_core::decision::energy;
 use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
@@ -80,26 +78,27 @@ const NEIGHBOURS: usize = 10;
 
 /// In each view, for each image of the pool, the others that look most like it, the likest first. Fewer than [`NEIGHBOURS`] where
 /// the pool has no more.
-pub fn neighbours(answered: &[Answered], reporter: &mut Reporter) -> Result<Vec<Vec<Vec<usize>>>, Failure> {
-    answered.iter().filter_map(|candidate| candidate.embeddings.as_ref()).map(|view| nearest(view, reporter)).collect()
+pub fn neighbours(answered: &[Answered], pool: &Pool, desk: &mut Desk) -> Result<Vec<Vec<Vec<usize>>>, Failure> {
+    let views = answered.iter().filter_map(|candidate| Some((candidate.name, candidate.embeddings.as_ref()?)));
+    views
+        .map(|(name, embeddings)| nearest(&format!("neighbours as {name} sees them"), embeddings, pool, desk))
+        .collect()
 }
 
 /// Of each row the [`NEIGHBOURS`] others of the largest dot product.
-fn nearest(embeddings: &Tensor, reporter: &mut Reporter) -> Result<Vec<Vec<usize>>, Failure> {
-    let images = embeddings.size()[0] as usize;
-    let count = NEIGHBOURS.min(images - 1);
-    let mut found = Vec::with_capacity(images);
-    for (part, first) in embeddings.split(SCORING_BATCH as i64, 0).iter().zip((0..).step_by(SCORING_BATCH)) {
+fn nearest(name: &str, embeddings: &Tensor, pool: &Pool, desk: &mut Desk) -> Result<Vec<Vec<usize>>, Failure> {
+    let count = NEIGHBOURS.min(pool.len() - 1);
+    let [places] = desk.pass(name, pool, |chunk| {
+        let first = chunk[0] as i64; // a chunk is a run of the pool
+        let rows = embeddings.narrow(0, first, chunk.len() as i64);
         // One more, since the likest of all is the image itself, or a copy of it.
-        let (_, places) = part.matmul(&embeddings.tr()).topk(count as i64 + 1, -1, true, true); // [B, count + 1]
-        let places: Vec<Vec<i64>> = places.to_device(Device::Cpu).try_into().expect("two dimensions of integers");
-        let others = |(own, places): (usize, Vec<i64>)| {
-            places.into_iter().map(|place| place as usize).filter(|&place| place != own).take(count).collect()
-        };
-        found.extend((first..).zip(places).map(others));
-        reporter.advance(0, None)?; // a large pool takes minutes, and may be cancelled
-    }
-    Ok(found)
+        [rows.matmul(&embeddings.tr()).topk(count as i64 + 1, -1, true, true).1] // [B, count + 1]
+    })?;
+    let places: Vec<Vec<i64>> = places.to_device(Device::Cpu).try_into().expect("two dimensions of integers");
+    let others = |(own, places): (usize, Vec<i64>)| {
+        places.into_iter().map(|place| place as usize).filter(|&place| place != own).take(count).collect()
+    };
+    Ok(places.into_iter().enumerate().map(others).collect())
 }
 
 /// Lets every candidate answer on the pool.
@@ -237,7 +236,12 @@ fn shift(a: &[usize], b: &[usize], count: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::Bench;
+    use crate::phase1;
+    use coft_core::spec::Method;
+    use image::RgbImage;
     use rand::Rng;
+    use std::path::{Path, PathBuf};
 
     #[test]
     fn the_margin_is_over_the_second_best() {
@@ -280,6 +284,49 @@ mod tests {
     }
 
     #[test]
+    fn a_candidates_signs_are_of_its_own_answers() {
+        let [a, b] = [[0.9, 0.1], [0.4, 0.6]];
+        let zero_shot = answered("zero-shot", &[a, a, a, b].concat());
+        let moved = Answered { shifted: [a, a, b, a].concat(), ..answered("model1", &[a, b, b, b].concat()) };
+        let alone = vec![Vec::new(); 4];
+        let [first, second] = &signs(&[zero_shot, moved], &[alone], 2)[..] else { panic!("two candidates") };
+        assert_eq!((first.stability, first.kept, first.shift), (1.0, 1.0, 0.0));
+        // Of its four answers two stay in a shifted crop, and two are zero-shot's; it moves two images to the other class.
+        assert_eq!((second.stability, second.kept, second.shift), (0.5, 0.5, 0.5));
+        assert!((first.margin - 0.65).abs() < 1e-6 && (second.margin - 0.35).abs() < 1e-6, "{first:?} {second:?}");
+    }
+
+    /// Whether a pool of copies of one picture may be mirrored.
+    fn mirrored(path: &Path) -> bool {
+        let bench = Bench::new(1);
+        let pool = Pool::load(&[path; 8], &bench.checkpoint.preprocess, Device::Cpu).unwrap();
+        let (text, mut desk) = (bench.text(), bench.desk());
+        let zero_shot = phase1::zero_shot("model", &bench.checkpoint, &text, &pool, &mut desk.borrow()).unwrap();
+        mirrors(&Model::zero_shot(&bench.checkpoint, &text), &zero_shot, &pool, &mut desk.borrow()).unwrap()
+    }
+
+    #[test]
+    fn images_are_mirrored_where_that_changes_no_more_than_a_crop_does() {
+        let bench = Bench::new(10);
+        let pool = bench.pool();
+        let paths: Vec<PathBuf> = bench.spec(Method::Coft).images.into_iter().map(|image| image.path).collect();
+        let model = Model::zero_shot(&bench.checkpoint, &bench.text());
+        let classes = |pixels: Tensor| argmax(&model.logits(&pixels));
+        let everything = pool.everything();
+        let (plain, turned) = (classes(pool.batch(&everything)), classes(pool.mirrored(&everything)));
+        let told_apart =
+            (0..pool.len()).find(|&i| plain[i] != turned[i]).expect("a picture that has a left and a right");
+        assert!(!mirrored(&paths[told_apart]));
+        let symmetric = paths[0].with_file_name("symmetric.png");
+        let picture = image::open(&paths[0]).unwrap().to_rgb8();
+        let width = picture.width();
+        RgbImage::from_fn(width, picture.height(), |x, y| *picture.get_pixel(x.min(width - 1 - x), y))
+            .save(&symmetric)
+            .unwrap();
+        assert!(mirrored(&symmetric));
+    }
+
+    #[test]
     fn classes_that_the_neighbours_do_not_share_are_incoherent() {
         let (classes, ring): (Vec<usize>, Vec<Vec<usize>>) = (0..900).map(|i| (i % 2, vec![(i + 1) % 900])).unzip();
         assert!((coherence(&classes, &ring, 2) - 1.0).abs() < 1e-12, "the neighbour's class tells the own");
@@ -291,11 +338,11 @@ mod tests {
 
     #[test]
     fn neighbours_are_of_the_same_part_and_never_the_image_itself() {
-        let bench = crate::fixture::Bench::new(4);
+        let bench = Bench::new(4);
         let (pool, zero_shot) = (bench.pool(), bench.zero_shot());
         let (plain, embeddings) = (&zero_shot.labels.probabilities, Some(zero_shot.embeddings));
         let candidates = [Answered { embeddings, ..answered("zero-shot", plain) }, answered("model1", plain)];
-        let views = neighbours(&candidates, &mut crate::fixture::reporter()).unwrap();
+        let views = neighbours(&candidates, &pool, &mut bench.desk().borrow()).unwrap();
         assert_eq!(views.len(), 1);
         assert!(views[0].iter().enumerate().all(|(own, of)| of.len() == 10 && !of.contains(&own)));
         // The fixture has four pictures of each part, one part after the other.

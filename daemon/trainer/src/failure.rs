@@ -19,7 +19,7 @@ pub enum Failure {
     Class { line: usize, cause: CheckpointError },
     #[error(transparent)]
     Pool(#[from] PoolError),
-    #[error("template on line {line}: {cause}")]
+    #[error("line {line} of the template file: {cause}")]
     Template { line: usize, cause: CheckpointError },
     #[error(
         "the round needs {} of memory even with one image at a time; {} are free",
@@ -87,12 +87,18 @@ impl Failure {
                 "set device = \"cpu\" in [round], or install what a GPU takes (docs/decisions/0015-gpu.md)"
             }
             FailureKind::BadSpec => "use a daemon and a trainer of the same version",
+            FailureKind::BadModel if matches!(self, Failure::Template { .. }) => {
+                "shorten that prompt in the file of classifier.templates, or a class name"
+            }
             FailureKind::BadModel => "point classifier.model to a complete CLIP directory and class names that fit it",
-            FailureKind::BadImages => "the cached pixels are damaged; remove the pixels directory, it is made again",
+            FailureKind::BadImages => {
+                "start the round again: what was damaged is left out, and taken in again from its file"
+            }
             FailureKind::NoSeeds => "check that the class names describe what the images show",
             FailureKind::NonFinite => "lower the learning rate of that phase",
             FailureKind::OutOfMemory => {
-                "free memory, or take a smaller model or fewer classes; a batch is computed in parts by itself"
+                "free memory, or take a smaller model, fewer classes or fewer images (ingest.most-images); a batch is computed \
+                 in parts by itself"
             }
             FailureKind::DiskFull => "free disk space and start the round again; the active generation is untouched",
             FailureKind::Cancelled => "start it again when it suits",

@@ -14,7 +14,7 @@ use crate::phase2::{Clean, FineTuning};
 use crate::pool::{Batch, Pool};
 use crate::prompts::{ClassTokens, Prompts};
 use crate::random;
-use coft_core::settings::{ContextInit, Phase1, Phase2};
+use coft_core::settings::{ContextInit, Contrast, Phase1, Phase2};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -160,51 +160,92 @@ fn losses_and_gradients_of_phase_1_are_pytorchs() {
     }
 }
 
-#[test]
-fn losses_and_gradients_of_phase_2_are_pytorchs() {
+/// Phase II as one step teaches, or with momentum contrast as the second does, after a plain step of descent.
+fn phase_2(contrast: bool) {
     for Known { model, classes, .. } in models() {
-        let (checkpoint, pixels) = opened(&model);
+        let checkpoint = Checkpoint::load(&model, Device::Cpu).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let images = fixture::images(dir.path(), 1);
+        let paths: Vec<&Path> = images.iter().map(|image| image.path.as_path()).collect();
+        let pool = Pool::load(&paths, &checkpoint.preprocess, Device::Cpu).unwrap();
+        let positions = pool.everything();
+        let (pixels, other) = (pool.batch(&positions), pool.shifted(&positions));
         let classes = classes.len();
         let width = checkpoint.vision.projection.size()[0];
         let text =
             normalised(&random::normal(&mut random::stream(3, "parity"), &[classes as i64, width], 1.0, Device::Cpu));
-        let labels: Vec<usize> = (0..pixels.size()[0] as usize).map(|image| image % classes).collect();
-        let pool = Pool::load(&[], &checkpoint.preprocess, Device::Cpu).unwrap();
+        let labels: Vec<usize> = positions.iter().map(|image| image % classes).collect();
+        // Keys that follow visibly, and a loss that is seen beside the other.
+        let of_contrast = Contrast { weight: 0.5, momentum: 0.5, temperature: 0.2, ..Contrast::default() };
+        let settings = Phase2 { contrast: of_contrast.clone(), ..Phase2::default() };
         let task = FineTuning {
             checkpoint: &checkpoint,
             pool: &pool,
             text: &text,
             embedding_norm: 10.0,
-            settings: &Phase2::default(),
+            settings: &settings,
             flip: false,
-            contrast: false,
+            contrast,
             seed: 3,
             model: 1,
         };
         let kept = vec![true; labels.len()];
         let clean = Clean { kept: &kept, labels: &labels };
         let mut objective = task.objective(&clean, "parity");
-        let positions: Vec<usize> = (0..labels.len()).collect();
-        let batch = Batch { step: 0, views: vec![pixels.shallow_clone()], positions };
-        let (_, loss) = objective.losses(&batch, 0..labels.len()).pop().unwrap();
+        let batch = Batch { step: 0, views: vec![pixels.shallow_clone(), other.shallow_clone()], positions };
         let short = |name: String| name.strip_prefix("head.").map(str::to_owned).unwrap_or(name);
         let parameters: Vec<(String, Tensor)> =
             objective.parameters().into_iter().map(|(name, tensor)| (short(name), tensor)).collect();
+        let head = parameters.iter().filter(|(name, _)| ["weight", "bias"].contains(&&name[..]));
+        let head: BTreeMap<String, Tensor> =
+            head.map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect();
+
         let inputs: Vec<&Tensor> = parameters.iter().map(|(_, parameter)| parameter).collect();
-        let gradients = Tensor::run_backward(&[&loss], &inputs, false, false);
+        let learn = |objective: &mut dyn Objective| {
+            let terms = objective.losses(&batch, 0..labels.len());
+            let loss = terms.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b).unwrap();
+            let gradients = Tensor::run_backward(&[&loss], &inputs, false, false);
+            (terms.len(), loss.detach(), gradients)
+        };
+        let (terms, mut loss, mut gradients) = learn(&mut objective);
+        assert_eq!(terms, 1);
+        const RATE: f64 = 0.01;
+        if contrast {
+            tch::no_grad(|| {
+                for (parameter, gradient) in inputs.iter().zip(&gradients) {
+                    let _ = parameter.shallow_clone().g_sub_(&(gradient * RATE));
+                }
+            });
+            objective.stepped();
+            let terms;
+            (terms, loss, gradients) = learn(&mut objective);
+            assert_eq!(terms, 2);
+        }
         let mut ours: BTreeMap<String, Tensor> =
             parameters.iter().zip(gradients).map(|((name, _), gradient)| (name.clone(), gradient)).collect();
-        ours.insert("loss".to_owned(), loss.detach());
+        ours.insert("loss".to_owned(), loss);
 
-        let head = parameters.into_iter().filter(|(name, _)| ["weight", "bias"].contains(&&name[..]));
-        let head: BTreeMap<String, Tensor> = head.map(|(name, tensor)| (name, tensor.detach())).collect();
+        let Contrast { weight, momentum, temperature, .. } = of_contrast;
+        let numbers = [RATE, momentum, temperature, weight, (pool.len() / 2) as f64];
         let labels = Tensor::from_slice(&labels.iter().map(|&label| label as i64).collect::<Vec<_>>());
-        let mut given = vec![("pixels", pixels), ("labels", labels)];
+        let numbers = Tensor::from_slice(&numbers.map(|number| number as f32));
+        let mut given = vec![("pixels", pixels), ("other", other), ("labels", labels), ("numbers", numbers)];
         given.extend(head.iter().map(|(name, tensor)| (&name[..], tensor.shallow_clone())));
         // A key's bias moves all of a query's scores alike, which softmax does not see: its gradient is zero but for
         // rounding, and is measured by the gradient of the key's weight.
-        agree(&ours, &theirs(&model, "phase2", &given), |name| name.replace("k_proj.bias", "k_proj.weight"));
+        let theirs = theirs(&model, if contrast { "contrast" } else { "phase2" }, &given);
+        agree(&ours, &theirs, |name| name.replace("k_proj.bias", "k_proj.weight"));
     }
+}
+
+#[test]
+fn losses_and_gradients_of_phase_2_are_pytorchs() {
+    phase_2(false);
+}
+
+#[test]
+fn losses_and_gradients_of_momentum_contrast_are_pytorchs() {
+    phase_2(true);
 }
 
 #[test]

@@ -87,6 +87,13 @@ impl Visits<'_> {
     }
 }
 
+/// Memory that the pixels of these files take in a pool, bytes, by their headers. A file whose header cannot be read counts nothing:
+/// loading it tells why.
+pub fn bytes(paths: &[&Path], preprocess: &Preprocess) -> u64 {
+    let size = |path: &&Path| image::ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok();
+    paths.par_iter().filter_map(size).map(|(width, height)| preprocess.canonical_bytes(width, height)).sum()
+}
+
 impl<'a> Pool<'a> {
     pub fn load(paths: &[&Path], preprocess: &'a Preprocess, device: Device) -> Result<Self, PoolError> {
         let load = |path: &&Path| {
@@ -100,11 +107,6 @@ impl<'a> Pool<'a> {
 
     pub fn len(&self) -> usize {
         self.images.len()
-    }
-
-    /// Memory of all pixels, bytes.
-    pub fn bytes(&self) -> u64 {
-        self.images.iter().map(|image| image.as_raw().len() as u64).sum()
     }
 
     /// Every position.

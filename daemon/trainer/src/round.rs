@@ -12,9 +12,9 @@ use crate::fit::Desk;
 use crate::journal::{Journal, PRODUCER};
 use crate::memory::{self, Estimate};
 use crate::model::Model;
-use crate::phase1::{self, Seeds};
+use crate::phase1::{self, Labels, Seeds};
 use crate::phase2::Clean;
-use crate::pool::Pool;
+use crate::pool::{self, Pool};
 use crate::progress::{Reporter, TRAINING, Work};
 use crate::prompts::ClassTokens;
 use coft_core::confidence;
@@ -72,48 +72,42 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
     journal.save_every(pace);
     journal.warnings().into_iter().try_for_each(|message| reporter.warn(message))?;
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
+    let memory = room(spec, &paths, &teacher, other.as_ref(), available)?;
     let pool = Pool::load(&paths, &teacher.preprocess, device)?;
     let other_pool = other.as_ref().map(|other| Pool::load(&paths, &other.preprocess, device)).transpose()?;
     reporter.advance(pool.len() as u64, None)?;
 
-    let pixels = pool.bytes() + other_pool.as_ref().map_or(0, Pool::bytes);
-    let estimate = Estimate::new(&teacher, other.as_ref().unwrap_or(&teacher), pixels, spec);
-    let desk = &mut Desk {
-        reporter,
-        journal: &mut journal,
-        memory: available.map(|available| (estimate, available)),
-        mixed_precision: spec.settings.mixed_precision,
-    };
-    if let Some((estimate, available)) = desk.memory.filter(|_| spec.method != Method::ZeroShot) {
-        estimate.parts(1, available)?; // refused before anything is computed
-    }
+    let desk = &mut Desk { reporter, journal: &mut journal, memory, mixed_precision: spec.settings.mixed_precision };
     desk.reporter.begin(Stage::Label, 1)?;
     let templates = match &spec.templates[..] {
         [] => &[Template { line: 1, text: spec.template.clone() }],
         templates => templates,
     };
     let given = given(spec);
-    let text = phase1::text_features(&teacher, templates, &spec.classes).map_err(|failure| match failure {
-        // There is no template file: it is the class name that is too long.
-        Failure::Template { cause, .. } if spec.templates.is_empty() => Failure::Checkpoint(cause),
-        failure => failure,
-    })?;
-    let mut zero_shot = phase1::zero_shot("teacher", &teacher, &text, &pool, desk)?;
+    let text = |checkpoint: &Checkpoint| {
+        phase1::text_features(checkpoint, templates, &spec.classes).map_err(|failure| match failure {
+            // There is no template file: it is the class name that is too long.
+            Failure::Template { cause, .. } if spec.templates.is_empty() => Failure::Checkpoint(cause),
+            failure => failure,
+        })
+    };
+    let teachers_text = text(&teacher)?;
+    let mut zero_shot = phase1::zero_shot("teacher", &teacher, &teachers_text, &pool, desk)?;
     zero_shot.labels.correct(&given);
-    let other_text = other.as_ref().map(|other| phase1::text_features(other, templates, &spec.classes)).transpose()?;
+    let other_text = other.as_ref().map(text).transpose()?;
     let others_answers;
     let student = match (&other, &other_pool, &other_text) {
         (Some(checkpoint), Some(pool), Some(text)) => {
             others_answers = phase1::zero_shot("student", checkpoint, text, pool, desk)?;
             Student { checkpoint, pool, text, zero_shot: &others_answers }
         }
-        _ => Student { checkpoint: &teacher, pool: &pool, text: &text, zero_shot: &zero_shot },
+        _ => Student { checkpoint: &teacher, pool: &pool, text: &teachers_text, zero_shot: &zero_shot },
     };
     let asked = [spec.settings.phase1.flip, spec.settings.phase2.flip].contains(&Flip::Auto);
     let mirrors = asked
         && pool.len() > 0
         && !matches!(spec.method, Method::ZeroShot)
-        && choice::mirrors(&Model::zero_shot(&teacher, &text), &zero_shot, &pool, desk)?;
+        && choice::mirrors(&Model::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, desk)?;
     let material =
         Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
     let outcome = carry_out(&material, desk)?;
@@ -151,6 +145,24 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
     Ok(reporter.say(&Event::Finished)?)
 }
 
+/// What a round over these images may need and what there is, `available` bytes; refused where it does not fit, before an image
+/// is decoded. Nothing where it cannot be told.
+fn room(
+    spec: &RoundSpec,
+    paths: &[&Path],
+    teacher: &Checkpoint,
+    other: Option<&Checkpoint>,
+    available: Option<u64>,
+) -> Result<Option<(Estimate, u64)>, Failure> {
+    let Some(available) = available else { return Ok(None) };
+    let of = |checkpoint: &Checkpoint| pool::bytes(paths, &checkpoint.preprocess);
+    let estimate = Estimate::new(teacher, other.unwrap_or(teacher), of(teacher) + other.map_or(0, of), spec);
+    if spec.method != Method::ZeroShot {
+        estimate.parts(1, available)?;
+    }
+    Ok(Some((estimate, available)))
+}
+
 /// The method of the spec.
 fn carry_out(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let Material { spec, teacher, pool, zero_shot, given, .. } = *material;
@@ -179,7 +191,7 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let adapted = adapt::adapt(material, desk)?;
     desk.reporter.begin(Stage::Choose, 1)?;
     let answered = choice::answer(material, &adapted, desk)?;
-    let neighbours = choice::neighbours(&answered, desk.reporter)?;
+    let neighbours = choice::neighbours(&answered, material.student.pool, desk)?;
     let plain = |name: &str| {
         let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
         &found.plain
@@ -189,11 +201,24 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let asked = material.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
     let [first, second] = &adapted.labels;
-    if let Some(told) = told_alike(&first.classes, &second.classes) {
+    // What the user said is no agreement of the models.
+    let own = |labels: &Labels| -> Vec<usize> {
+        let labels = labels.classes.iter().zip(material.given);
+        labels.filter(|(_, given)| given.is_none()).map(|(&class, _)| class).collect()
+    };
+    let (first, second) = (own(first), own(second));
+    let label_agreement = if first.is_empty() { 1.0 } else { choice::share(&first, &second) };
+    if let Some(told) = told_alike(label_agreement, first.len()) {
         desk.warn(told)?;
     }
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
+    let confirmed = |model: usize| {
+        let label = |(&margin, given): (&f32, &Option<usize>)| margin > 0.0 || given.is_some();
+        fraction(&adapted.margins[model].iter().zip(material.given).map(label).collect::<Vec<_>>())
+    };
     let adaptation = Adaptation {
+        label_agreement,
+        confirmed_fraction: [confirmed(0), confirmed(1)],
         clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
         agreement: choice::share(&predictions("model1"), &predictions("model2")),
         candidates: signs,
@@ -215,11 +240,10 @@ const ALIKE: f64 = 0.99;
 /// Fewest images that show it. 100 [choice], so that one of them is not the difference.
 const ENOUGH: usize = 100;
 
-/// Of the labels that each model is to check for the other.
-fn told_alike(one: &[usize], other: &[usize]) -> Option<String> {
-    let agreement = choice::share(one, other);
+/// Of the labels of so many images that each model is to check for the other.
+fn told_alike(agreement: f64, images: usize) -> Option<String> {
     let percent = 100.0 * agreement;
-    (agreement >= ALIKE && one.len() >= ENOUGH).then(|| {
+    (agreement >= ALIKE && images >= ENOUGH).then(|| {
         format!(
             "both models label {percent:.1} % of the images alike: what one gets wrong the other confirms; \
              see whether the report's share of each class is what you expect"
@@ -280,7 +304,8 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
         Method::Coft | Method::CoftPlus => plan.extend([
             work(Stage::Phase2Model1, 1, second, cost),
             work(Stage::Phase2Model2, 1, second, cost),
-            work(Stage::Choose, 1, (2 * choice::candidates(spec).count() as u64 - 1) * n, 1.0),
+            // Two answers of each candidate but one, and the neighbours of each image in two views.
+            work(Stage::Choose, 1, (2 * choice::candidates(spec).count() as u64 + 1) * n, 1.0),
         ]),
     }
     plan.push(work(Stage::Export, 1, n, 1.0));

@@ -45,15 +45,16 @@ fn candidate(spec: &RoundSpec) -> Manifest {
     manifest
 }
 
-fn spec(dir: &Path) -> RoundSpec {
+fn spec(dir: &Path, method: Method) -> RoundSpec {
     let mut settings = Settings::default();
     for sgd in [&mut settings.phase1.sgd, &mut settings.phase2.sgd] {
         (sgd.epochs, sgd.batch, sgd.minimum_steps) = (1, 8, 4);
     }
+    settings.phase1.iterations = 2;
     RoundSpec {
         protocol: PROTOCOL,
         round: RoundId(1),
-        method: Method::Coft,
+        method,
         model_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/demo-model"),
         student_dir: None,
         image_size: None,
@@ -78,8 +79,18 @@ fn spec(dir: &Path) -> RoundSpec {
 
 #[test]
 fn a_killed_round_continues_and_ends_with_the_same_files() {
+    killed(Method::Coft);
+}
+
+#[test]
+fn a_killed_round_of_coft_plus_does_too() {
+    killed(Method::CoftPlus);
+}
+
+/// Runs a round, and kills another like it nine times.
+fn killed(method: Method) {
     let dir = tempfile::tempdir().unwrap();
-    let quiet = spec(dir.path());
+    let quiet = spec(dir.path(), method);
     assert!(start(&quiet, dir.path()).wait().unwrap().success());
     let expected = candidate(&quiet);
 

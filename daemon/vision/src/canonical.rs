@@ -23,8 +23,7 @@ impl Preprocess {
     pub fn canonical(&self, decoded: &Decoded) -> RgbImage {
         let source = &decoded.pixels;
         let (width, height) = source.dimensions();
-        let short = width.min(height);
-        let (columns, lines) = (self.kept(width, short), self.kept(height, short));
+        let [columns, lines] = self.kept_of(width, height);
         if (columns.whole, lines.whole) == (width.into(), height.into()) && columns.is_all() && lines.is_all() {
             return source.clone();
         }
@@ -33,6 +32,17 @@ impl Preprocess {
         let (top, height) = lines.of(height);
         resize(source, Crop { left, top, width, height }, self.filter, &mut out, (columns.count, lines.count));
         out
+    }
+
+    /// Bytes of the canonical pixels of an image of this size, px.
+    pub fn canonical_bytes(&self, width: u32, height: u32) -> u64 {
+        let [columns, lines] = self.kept_of(width, height);
+        3 * u64::from(columns.count) * u64::from(lines.count)
+    }
+
+    /// What is kept of the width and of the height.
+    fn kept_of(&self, width: u32, height: u32) -> [Kept; 2] {
+        [width, height].map(|side| self.kept(side, width.min(height)))
     }
 
     /// What is kept of a side. A centred crop of it is one of the whole, whichever way an odd margin is rounded: what is left

@@ -87,5 +87,5 @@ fn features_of_several_templates_are_averaged() {
 fn a_template_that_outgrows_the_window_is_named_by_its_line() {
     let long = Template { line: 7, text: "very ".repeat(80) + "{}" };
     let error = text_features(&fixture::checkpoint(), &[long], &fixture::classes()).unwrap_err().to_string();
-    assert!(error.starts_with("template on line 7: "), "{error}");
+    assert!(error.starts_with("line 7 of the template file: "), "{error}");
 }

@@ -174,7 +174,7 @@ fn labels_that_nobody_confirms_leave_the_pretrained_model() {
         (spec.settings.phase1.context_deviation, spec.settings.phase1.sgd.learning_rate) = (1e-12, 1e-12);
         let report = ended("nothing clean", &spec);
         let signs = report.adaptation.as_ref().unwrap();
-        assert_eq!(signs.clean_fraction, [0.0, 0.0], "{method:?}");
+        assert_eq!((signs.confirmed_fraction, signs.clean_fraction), ([0.0, 0.0], [0.0, 0.0]), "{method:?}");
         for model in [1, 2] {
             let told = format!(
                 "model {model}: the other model confirmed labels of fewer than two classes; it stays as pretrained"

@@ -1,12 +1,15 @@
 use super::*;
+use crate::clip::tensors::to_safetensors;
 use crate::clip::to_f32;
 use crate::fixture;
 use crate::fixture::Bench;
 use crate::journal::PACE;
+use coft_core::event::FailureKind;
 use coft_core::ids::ClassId;
-use coft_core::manifest::{MANIFEST, REPORT};
+use coft_core::manifest::{MANIFEST, PROBE, REPORT};
 use coft_core::settings::{ContextInit, HeadInit, MixedPrecision, Settings};
-use coft_core::spec::{Device, Diagnostics};
+use coft_core::spec::{Device, Diagnostics, PoolImage};
+use image::RgbImage;
 
 fn done(spec: &RoundSpec) {
     run(spec, PACE, &mut fixture::reporter()).unwrap();
@@ -105,6 +108,78 @@ fn a_student_of_its_own_is_what_is_served() {
 }
 
 #[test]
+fn what_teaches_is_right_more_often_than_the_labels_are() {
+    let bench = Bench::new(20);
+    let mut spec = bench.spec(Method::Coft);
+    (spec.settings.phase1.sgd.batch, spec.settings.phase1.sgd.minimum_steps) = (32, 60);
+    let dir = spec.candidate_dir.parent().unwrap().to_owned();
+    spec.diagnostics = Some(Diagnostics { dir: dir.clone(), score: Vec::new() });
+    done(&spec);
+    let answers: BTreeMap<String, Tensor> =
+        Tensor::read_safetensors(dir.join("pool.safetensors")).unwrap().into_iter().collect();
+    let folder = |path: &Path| path.parent().unwrap().file_name().unwrap().to_string_lossy().replace('_', " ");
+    let part = |path: &Path| spec.classes.iter().position(|class| *class == folder(path)).unwrap();
+    let truth: Vec<usize> = spec.images.iter().map(|image| part(&image.path)).collect();
+    for model in [1, 2] {
+        let labels = crate::clip::places(&answers[&format!("label{model}")]);
+        let right = |kept: &[bool]| {
+            let kept: Vec<usize> = (0..kept.len()).filter(|&i| kept[i]).collect();
+            kept.iter().filter(|&&i| labels[i] == truth[i]).count() as f64 / kept.len() as f64
+        };
+        let margins = to_f32(&answers[&format!("margin{model}")]);
+        let all = right(&vec![true; labels.len()]);
+        let confirmed = right(&margins.iter().map(|&margin| margin > 0.0).collect::<Vec<_>>());
+        let taught = to_f32(&answers[&format!("clean{model}")].to_kind(tch::Kind::Float));
+        let taught = right(&taught.iter().map(|&flag| flag > 0.0).collect::<Vec<_>>());
+        println!("model {model}: {all:.3} of the labels are right, {confirmed:.3} confirmed, {taught:.3} taught");
+        assert!(confirmed > all + 0.02 && taught > all + 0.1, "{all} {confirmed} {taught}");
+    }
+}
+
+#[test]
+fn a_smaller_student_learns_from_a_larger_teacher() {
+    // The embedded model without its last block of the image encoder; and, where there is test data, as the student of a wider one.
+    let dir = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(fixture::model_dir()).unwrap().map(|file| file.unwrap().path()) {
+        std::fs::copy(&file, dir.path().join(file.file_name().unwrap())).unwrap();
+    }
+    let config = dir.path().join("config.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&config).unwrap()).unwrap();
+    let blocks = &mut json["vision_config"]["num_hidden_layers"];
+    let last = blocks.as_u64().unwrap() - 1;
+    *blocks = last.into();
+    std::fs::write(&config, json.to_string()).unwrap();
+    let weights = dir.path().join("model.safetensors");
+    let mut tensors = Tensor::read_safetensors(&weights).unwrap();
+    tensors.retain(|(name, _)| !name.starts_with(&format!("vision_model.encoder.layers.{last}.")));
+    let tensors: Vec<(&str, Tensor)> =
+        tensors.iter().map(|(name, tensor)| (&name[..], tensor.shallow_clone())).collect();
+    std::fs::write(&weights, to_safetensors(&tensors)).unwrap();
+    let data = std::env::var_os("COFT_TEST_DATA").map(|data| std::path::PathBuf::from(data).join("mini_clip64"));
+    if data.is_none() {
+        println!("mini_clip64 skipped: no data");
+    }
+    let pairs = [(fixture::model_dir(), dir.path().to_owned())].into_iter();
+    for (teacher, student) in pairs.chain(data.map(|teacher| (teacher, fixture::model_dir()))) {
+        let bench = Bench::new(4);
+        let mut spec =
+            RoundSpec { student_dir: Some(student.clone()), model_dir: teacher, ..bench.spec(Method::CoftPlus) };
+        spec.settings.deploy = serde_json::from_value("model2".into()).unwrap();
+        spec.images.iter_mut().zip(0..).for_each(|(image, i)| image.label = Some(ClassId(i / 4)));
+        done(&spec);
+        let probe: BTreeMap<String, Tensor> =
+            Tensor::read_safetensors(spec.candidate_dir.join(PROBE)).unwrap().into_iter().collect();
+        let pretrained = Checkpoint::load(&student, tch::Device::Cpu).unwrap();
+        assert_eq!(probe["pixels"].size()[2], pretrained.config.vision_config.image_size);
+        let text =
+            phase1::text_features(&pretrained, &[Template { line: 1, text: spec.template.clone() }], &spec.classes);
+        let told = Model::zero_shot(&pretrained, &text.unwrap()).answers(&probe["pixels"]).1;
+        let moved = (told - &probe["probabilities"]).abs().max().double_value(&[]);
+        assert!(moved > 1e-3, "{moved}: the student learnt");
+    }
+}
+
+#[test]
 fn every_model_of_a_round_can_be_deployed() {
     let asked = ["phase1-model1", "phase1-model2", "model1", "model2", "average", "average-half"];
     for name in asked {
@@ -192,11 +267,83 @@ fn a_candidate_refuses_a_twentieth_of_its_pool() {
 }
 
 #[test]
+fn what_is_none_of_the_classes_is_refused_more_often_than_what_is() {
+    let Some(data) = std::env::var_os("COFT_TEST_DATA").map(std::path::PathBuf::from) else {
+        return println!("skipped: no data");
+    };
+    let bench = Bench::new(1);
+    let mut spec = bench.spec(Method::ZeroShot);
+    let dir = spec.candidate_dir.parent().unwrap().to_owned();
+    let pictures = |part: &str| -> Vec<std::path::PathBuf> {
+        let set = part.split('/').next().unwrap();
+        let mut tar = std::process::Command::new("tar");
+        tar.arg("-xzf").arg(data.join(format!("{set}.tar.gz"))).arg("-C").arg(&dir).arg(part);
+        assert!(tar.status().unwrap().success());
+        let folders = std::fs::read_dir(dir.join(part)).unwrap().map(|folder| folder.unwrap().path());
+        folders
+            .flat_map(|folder| std::fs::read_dir(folder).unwrap().take(20))
+            .map(|file| file.unwrap().path())
+            .collect()
+    };
+    spec.model_dir = data.join("mini_clip64");
+    spec.template = "a photo of a {}.".into();
+    spec.classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+        .map(str::to_owned)
+        .into();
+    let id = |number| coft_core::ids::ImageId(format!("{number:064x}"));
+    let own = pictures("cifar10/adapt").into_iter().enumerate();
+    spec.images = own.map(|(number, path)| PoolImage { id: id(number), path, label: None }).collect();
+    let score = pictures("scenes/test");
+    spec.diagnostics = Some(Diagnostics { dir: dir.clone(), score });
+    done(&spec);
+    let answers: BTreeMap<String, Tensor> =
+        Tensor::read_safetensors(dir.join("test.safetensors")).unwrap().into_iter().collect();
+    let manifest: Manifest =
+        serde_json::from_slice(&std::fs::read(spec.candidate_dir.join(MANIFEST)).unwrap()).unwrap();
+    let least = manifest.none_of_these.unwrap().least_energy as f32;
+    let refused = to_f32(&answers["energy/deployed"]).into_iter().filter(|&energy| energy < least).count();
+    assert!(refused >= 20, "{refused} of {}; of its own images a twentieth is", answers["energy/deployed"].numel());
+}
+
+#[test]
+fn a_round_that_cannot_fit_is_refused_with_numbers_before_an_image_is_decoded() {
+    let bench = Bench::new(1);
+    let spec = bench.spec(Method::Coft);
+    let teacher = fixture::checkpoint();
+    let mut pixels = Vec::new();
+    coft_vision::save_canonical(&RgbImage::new(64, 48), &mut pixels).unwrap();
+    let cut = spec.candidate_dir.with_file_name("cut.qoi");
+    std::fs::write(&cut, &pixels[..14]).unwrap(); // its header
+    let paths = [cut.as_path(); 1000];
+    let room = |paths: &[&Path], available| room(&spec, paths, &teacher, None, available);
+    let refused = room(&paths, Some(1_000_000)).unwrap_err();
+    assert_eq!(refused.kind(), FailureKind::OutOfMemory);
+    assert!(refused.to_string().ends_with("976.6 KiB are free"), "{refused}");
+    let (all, available) = room(&paths, Some(1 << 40)).unwrap().unwrap();
+    let (none, _) = room(&[], Some(1 << 40)).unwrap().unwrap();
+    assert_eq!(available, 1 << 40);
+    assert_ne!(all, none, "the pixels are counted by their headers");
+    let shorter = teacher.preprocess.shortest_edge as u64;
+    assert_eq!(pool::bytes(&paths, &teacher.preprocess), 1000 * 3 * shorter * (shorter * 4 / 3));
+    assert!(room(&paths, None).unwrap().is_none());
+}
+
+#[test]
 fn models_that_say_the_same_are_told() {
-    // The first `others` of 500 labels are others.
-    let told = |others: usize| told_alike(&[0; 500], &(0..500).map(|i| usize::from(i < others)).collect::<Vec<_>>());
-    assert_eq!((told(10), told_alike(&[0; 99], &[0; 99])), (None, None));
-    assert!(told(3).unwrap().starts_with("both models label 99.4 % of the images alike"));
+    assert_eq!((told_alike(0.98, 500), told_alike(1.0, 99)), (None, None));
+    assert!(told_alike(0.994, 500).unwrap().starts_with("both models label 99.4 % of the images alike"));
+    let of_copies = |given: Option<ClassId>| {
+        let bench = Bench::new(1);
+        let mut spec = bench.spec(Method::Coft);
+        let picture = PoolImage { label: given, ..spec.images[0].clone() };
+        spec.images = vec![picture; 100];
+        done(&spec);
+        let report = report(&spec);
+        let told = report.warnings.iter().any(|told| told.starts_with("both models label 100.0 % of the images alike"));
+        (report.adaptation.unwrap().label_agreement, told)
+    };
+    assert_eq!(of_copies(None), (1.0, true));
+    assert_eq!(of_copies(Some(ClassId(0))), (1.0, false), "the user's own labels are no agreement of the models");
 }
 
 #[test]
