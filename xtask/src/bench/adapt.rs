@@ -36,6 +36,9 @@ pub struct Args {
     /// CLIP directory in Hugging Face layout.
     #[arg(long)]
     model: PathBuf,
+    /// CLIP that Phase II trains in place of --model, which labels and filters (distillation).
+    #[arg(long)]
+    student: Option<PathBuf>,
     /// Labelled set: a directory or a .tar.gz.
     #[arg(long)]
     data: PathBuf,
@@ -91,6 +94,12 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.seeds >= 1, "--seeds is a number of runs, 1 or more");
+    // With upl the trainer refuses it.
+    ensure!(
+        args.student.is_none() || !["zero-shot", "oracle"].contains(&args.method.as_str()),
+        "with --method {} no label comes from --model, and --student learns nothing from it; give the student as --model",
+        args.method
+    );
     let environment = setup::for_running()?;
     let trainer = build::release(&environment, &["coft-trainer"])?.join("coft-trainer");
     let mut runs = Vec::new();
@@ -166,6 +175,7 @@ fn one(
     let mut result = measure(scratch.path(), &labels, &set.test, manifest.none_of_these)?;
     result["set"] = json!(set.name);
     result["method"] = json!(args.method);
+    result["student"] = json!(args.student);
     result["shift"] = json!(args.shift.name());
     result["pool"] = json!(args.pool.to_possible_value().map(|value| value.get_name().to_owned()));
     result["given"] = json!(args.given);
@@ -243,10 +253,10 @@ fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Re
         protocol: PROTOCOL,
         round: RoundId(1),
         method: serde_json::from_value(json!(args.method)).context("the method")?,
-        model_dir: fs::canonicalize(&args.model).with_context(|| format!("opening {}", args.model.display()))?,
+        model_dir: opened(&args.model)?,
         image_size: None,
         classes: set.classes.clone(),
-        student_dir: None,
+        student_dir: args.student.as_deref().map(opened).transpose()?,
         class_lines: Vec::new(),
         template: set.template.clone(),
         templates: args.templates.as_deref().map(read_templates).transpose()?.unwrap_or_default(),
@@ -264,6 +274,11 @@ fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Re
         }),
     };
     Ok((spec, labels))
+}
+
+/// Where a model lies, from any directory.
+fn opened(model: &Path) -> anyhow::Result<PathBuf> {
+    fs::canonicalize(model).with_context(|| format!("opening {}", model.display()))
 }
 
 fn train(environment: &Environment, trainer: &Path, spec: &RoundSpec, scratch: &Path) -> anyhow::Result<()> {

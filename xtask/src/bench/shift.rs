@@ -77,3 +77,6 @@ fn to_linear(v: f32) -> f32 {
 fn to_srgb(v: f32) -> f32 {
     if v <= 0.0031308 { v * 12.92 } else { 1.055 * v.powf(1.0 / 2.4) - 0.055 }
 }
+
+#[cfg(test)]
+mod tests;

@@ -57,3 +57,6 @@ impl Trouble {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
