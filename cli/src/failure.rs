@@ -34,9 +34,9 @@ pub enum Failure {
     Usage(String),
     #[error("cannot reach coftd: {0}\n  is coftd running? systemctl status coftd")]
     Unreachable(String),
-    /// The service answered with an error; `name` is the last part of its D-Bus name.
-    #[error("{message}{}", advice(.name))]
-    Refused { name: String, message: String },
+    /// The service answered with an error; `name` is the last part of its D-Bus name, and `advice` a line that is put to it.
+    #[error("{message}{advice}")]
+    Refused { name: String, message: String, advice: &'static str },
     /// The service answered, but not in the words of this program.
     #[error("coftd and coftctl do not understand each other: {0}\n  are both of the same version? coftctl status")]
     Misunderstood(String),
@@ -150,17 +150,18 @@ fn standard(error: zbus::fdo::Error) -> Failure {
     }
 }
 
-fn refused(name: &str, message: Option<String>) -> Failure {
+/// `name` may be the last part of the D-Bus name alone.
+pub fn refused(name: &str, message: Option<String>) -> Failure {
     let short = name.rsplit('.').next().unwrap_or(name).to_owned();
     let message = message.filter(|text| !text.is_empty()).unwrap_or_else(|| name.to_owned());
-    Failure::Refused { name: short, message }
+    Failure::Refused { advice: advice(&short), name: short, message }
 }
 
 /// What to do next, where the service cannot know it: it does not know which program asks.
 fn advice(name: &str) -> &'static str {
     match name {
         "Busy" => "\n  see what runs: coftctl status",
-        "NotReady" => "\n  there is no model yet; make one: coftctl round start --wait",
+        "NotReady" => "\n  see what it waits for: coftctl status",
         "TooFewImages" => "\n  see what is catalogued: coftctl status",
         "NoSuchRound" => "\n  see which there are: coftctl round list",
         "AlreadyEnded" => "\n  see how it ended: coftctl round list",

@@ -62,10 +62,12 @@ impl Service {
             active_generation: classifier.active_generation,
             images: classifier.images,
             quarantined: classifier.quarantined,
+            serving_problem: classifier.serving_problem,
             provider: classifier.provider,
             provider_problem: classifier.provider_problem,
             round: classifier.round,
             last_round,
+            next_round: classifier.next_round,
             sources,
         })
     }
@@ -120,14 +122,14 @@ impl Service {
     /// Answers the number of the round, which goes on by itself.
     pub async fn start_round(&self, seed: Option<u64>) -> Result<u64, Failure> {
         let classifier = self.classifier_proxy().await?;
-        round_of(classifier.start_round(RoundOptions { seed }).await?.as_str())
+        round_of(classifier.start_round(RoundOptions { seed }).await.map_err(one_at_a_time)?.as_str())
     }
 
     /// Has a generation from elsewhere taken in; answers the number of the round, which goes on by itself.
     pub async fn import(&self, files: &[(String, OwnedFd)]) -> Result<u64, Failure> {
         let classifier = self.classifier_proxy().await?;
         let files = files.iter().map(|(name, file)| (name.as_str(), Fd::from(file))).collect();
-        round_of(classifier.import(files).await?.as_str())
+        round_of(classifier.import(files).await.map_err(one_at_a_time)?.as_str())
     }
 
     pub async fn cancel_round(&self, number: u64) -> Result<(), Failure> {
@@ -216,6 +218,18 @@ where
 {
     let late = |_| Failure::Unreachable("it did not answer in time".into());
     Ok(tokio::time::timeout(TIMEOUT, call).await.map_err(late)??)
+}
+
+/// A service that is busy with a round, not with images.
+fn one_at_a_time(error: coft_dbus::Error) -> Failure {
+    match error.into() {
+        Failure::Refused { name, message, .. } if name == "Busy" => Failure::Refused {
+            name,
+            message,
+            advice: "\n  follow it: coftctl round wait; or stop it: coftctl round cancel",
+        },
+        failure => failure,
+    }
 }
 
 /// A round without an object is one that the service does not know.

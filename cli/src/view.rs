@@ -14,6 +14,8 @@ pub struct Status {
     pub active_generation: Option<u64>,
     pub images: u64,
     pub quarantined: u64,
+    /// Why the active generation does not serve.
+    pub serving_problem: Option<String>,
     /// Execution provider that serves.
     pub provider: String,
     /// Why a provider that was to come before it does not run the model.
@@ -22,7 +24,19 @@ pub struct Status {
     pub round: Option<u64>,
     /// The latest round: that one, or how the last one ended.
     pub last_round: Option<Round>,
+    pub next_round: NextRound,
     pub sources: Vec<Source>,
+}
+
+/// When a round starts by itself, unless one runs; without either field rounds start by hand alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct NextRound {
+    /// So many more images have to come first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
+    /// Unix time, s; 0 where it starts as soon as none runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub at: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -74,7 +74,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     let catalog = Catalog::open(&state_dir.join("catalog.sqlite"))?;
     let store = Store::open(state_dir)?;
     for warning in store.warnings() {
-        warn!(warning, "the store of generations has suffered");
+        warn!(warning, "the store of generations has suffered: {warning}");
     }
     store.clean_scratch()?;
     let (classifier, controller) = Classifier::start(config.serve.clone());
@@ -113,11 +113,12 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     let control = Control { commands: command_sender, snapshot, classifier };
     let bus = bus::start(&config.bus, control).await?;
     systemd::ready();
+    let (state_dir, bus_name) = (state_dir.display(), &config.bus);
     info!(
         message_id = events::STARTED,
-        state_dir = %config.state_dir.display(),
-        bus = config.bus,
-        "service started"
+        %state_dir,
+        bus = bus_name,
+        "service started on the bus {bus_name} with the state directory {state_dir}"
     );
     let ended = async {
         tokio::select! {
@@ -156,14 +157,17 @@ async fn close_interrupted_rounds(catalog: &Catalog, court: &Court) -> Result<()
         if round.state != RoundState::Running {
             continue;
         }
-        round.state = court.promoted_by(round.round).map_or(RoundState::Interrupted, RoundState::Promoted);
+        let (number, promoted) = (round.round, court.promoted_by(round.round));
+        round.state = promoted.map_or(RoundState::Interrupted, RoundState::Promoted);
         round.ended = Some(unix_time());
         catalog.save_round(&round).await?;
+        let outcome =
+            promoted.map_or("is interrupted".into(), |generation| format!("has promoted generation {generation}"));
         info!(
             message_id = events::ROUND_INTERRUPTED,
-            coft.round = round.round.0,
+            coft.round = number.0,
             state = ?round.state,
-            "round had not ended when the service last stopped"
+            "round {number} had not ended when the service last stopped; it {outcome}"
         );
     }
     Ok(())

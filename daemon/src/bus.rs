@@ -107,7 +107,7 @@ async fn follow(mut objects: Objects, mut snapshots: watch::Receiver<Snapshot>, 
     while snapshots.changed().await.is_ok() {
         let next = snapshots.borrow_and_update().clone();
         if let Err(error) = objects.show(&shown, &next).await {
-            warn!(%error, "clients were not told of a change");
+            warn!(problem = %error, "clients were not told of a change: {error}");
         }
         shown = next;
     }

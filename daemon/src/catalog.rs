@@ -6,7 +6,7 @@ mod rounds;
 
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
-use rusqlite::{Connection, ErrorCode, Transaction, params};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -51,10 +51,20 @@ pub enum Entry {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Images that were ever taken in.
     pub images: u64,
     pub quarantined: u64,
     /// Images and quarantined files of each source.
     pub sources: HashMap<PathBuf, (u64, u64)>,
+}
+
+/// What rounds choose from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pool {
+    /// The images whose canonical pixels are kept, the latest taken in first.
+    pub kept: Vec<ImageId>,
+    /// How many were let go.
+    pub let_go: u64,
 }
 
 /// The way to ask the catalogue.
@@ -85,14 +95,14 @@ impl Catalog {
     }
 
     /// Whether the file is as it was when it was taken in or quarantined, and, for an image, its pixels of this size are
-    /// kept.
+    /// kept or were let go.
     pub async fn knows(&self, sighting: &Sighting, canonical_px: u32) -> Result<bool, CatalogError> {
         let (path, stamp) = (sighting.path.clone(), sighting.stamp);
         self.ask(move |db| {
             let path = path.as_os_str().as_bytes();
             let mut image = db.prepare_cached(
                 "SELECT 1 FROM paths JOIN images ON image = id WHERE path = ?1 AND paths.bytes = ?2
-                 AND modified_ns = ?3 AND changed_ns = ?4 AND canonical_px = ?5",
+                 AND modified_ns = ?3 AND changed_ns = ?4 AND canonical_px IN (?5, 0)",
             )?;
             let Stamp { bytes, modified_ns, changed_ns } = stamp;
             if image.exists(params![path, bytes, modified_ns, changed_ns, canonical_px])? {
@@ -111,6 +121,9 @@ impl Catalog {
         let now = unix_time();
         self.ask(move |db| {
             let transaction = db.transaction()?;
+            // The order in which images came is kept where the clock goes back, as without a battery it does at each start.
+            let last: Option<i64> = transaction.query_row("SELECT max(added) FROM images", [], |row| row.get(0))?;
+            let now = last.filter(|last| *last > now).map_or(now, |last| last + 1);
             for entry in &entries {
                 record(&transaction, entry, now)?;
             }
@@ -142,12 +155,24 @@ impl Catalog {
         .await
     }
 
-    /// The images whose canonical pixels of this size are kept, in the order of their ids.
-    pub async fn pool(&self, canonical_px: u32) -> Result<Vec<ImageId>, CatalogError> {
+    /// The images with canonical pixels of this size.
+    pub async fn pool(&self, canonical_px: u32) -> Result<Pool, CatalogError> {
         self.ask(move |db| {
-            let mut statement = db.prepare_cached("SELECT id FROM images WHERE canonical_px = ?1 ORDER BY id")?;
-            let ids = statement.query_map([canonical_px], |row| row.get(0).map(ImageId))?;
-            ids.collect()
+            let mut statement =
+                db.prepare_cached("SELECT id FROM images WHERE canonical_px = ?1 ORDER BY added DESC, id")?;
+            let kept = statement.query_map([canonical_px], |row| row.get(0).map(ImageId))?.collect::<Result<_, _>>()?;
+            let let_go = db.query_row("SELECT count(*) FROM images WHERE canonical_px = 0", [], |row| row.get(0))?;
+            Ok(Pool { kept, let_go })
+        })
+        .await
+    }
+
+    /// The image that was last seen in a file, which may have gone.
+    pub async fn image_at(&self, path: &Path) -> Result<Option<ImageId>, CatalogError> {
+        let path = path.as_os_str().as_bytes().to_owned();
+        self.ask(move |db| {
+            let mut statement = db.prepare_cached("SELECT image FROM paths WHERE path = ?1")?;
+            statement.query_row([path], |row| row.get(0).map(ImageId)).optional()
         })
         .await
     }
@@ -157,11 +182,52 @@ impl Catalog {
         self.ask(move |db| {
             let transaction = db.transaction()?;
             for image in &images {
-                transaction.execute("UPDATE images SET canonical_px = NULL WHERE id = ?1", [&image.0])?;
+                transaction
+                    .execute("UPDATE images SET canonical_px = NULL WHERE id = ?1 AND canonical_px <> 0", [&image.0])?;
             }
             transaction.commit()
         })
         .await
+    }
+
+    /// Where the canonical pixels of this size of more than `limit` images are kept, lets go of all but the latest `most`, and
+    /// tells which: their records stay, their files are not taken in again. It is for the caller to remove the pixels. An image
+    /// that turns up in a new file is kept again, in its old place among the others.
+    pub async fn let_go(&self, canonical_px: u32, limit: u64, most: u64) -> Result<Vec<ImageId>, CatalogError> {
+        self.ask(move |db| {
+            let kept = "SELECT count(*) FROM images WHERE canonical_px = ?1";
+            if db.query_row(kept, [canonical_px], |row| row.get::<_, u64>(0))? <= limit {
+                return Ok(Vec::new());
+            }
+            let mut statement = db.prepare_cached(
+                "UPDATE images SET canonical_px = 0 WHERE id IN
+                 (SELECT id FROM images WHERE canonical_px = ?1 ORDER BY added DESC, id LIMIT -1 OFFSET ?2)
+                 RETURNING id",
+            )?;
+            statement.query_map(params![canonical_px, most], |row| row.get(0).map(ImageId))?.collect()
+        })
+        .await
+    }
+
+    /// Those of the images that were let go.
+    pub async fn let_go_among(&self, images: Vec<ImageId>) -> Result<Vec<ImageId>, CatalogError> {
+        self.ask(move |db| {
+            let mut statement = db.prepare_cached("SELECT 1 FROM images WHERE id = ?1 AND canonical_px = 0")?;
+            let mut found = Vec::new();
+            for image in images {
+                if statement.exists([&image.0])? {
+                    found.push(image);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
+    /// Lets every quarantined file count as changed, so that it is looked at again: what was wrong may have been the service's
+    /// settings or rights.
+    pub async fn doubt_quarantine(&self) -> Result<(), CatalogError> {
+        self.ask(|db| db.execute("UPDATE quarantine SET changed_ns = 0", []).map(drop)).await
     }
 
     /// The quarantined files, with what is wrong with each.

@@ -6,8 +6,8 @@ CREATE TABLE images (
     width_px     INTEGER NOT NULL,
     height_px    INTEGER NOT NULL,
     bytes        INTEGER NOT NULL,
-    added        INTEGER NOT NULL,           -- Unix time, s
-    canonical_px INTEGER                     -- short side of the cached pixels; NULL when they were lost
+    added        INTEGER NOT NULL,           -- Unix time, s; later than of all that came before
+    canonical_px INTEGER                     -- short side of the cached pixels; NULL when they were lost, 0 when let go
 ) STRICT, WITHOUT ROWID;
 
 -- Where each image was seen, and how the file looked then. A path that is rewritten moves on to its new image.

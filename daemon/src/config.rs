@@ -144,6 +144,11 @@ impl Config {
             }
         }
         require("ingest.file-limit", self.ingest.file_limit.as_u64() >= 1024, "use \"1KiB\" or more")?;
+        require(
+            "ingest.most-images",
+            self.ingest.most_images >= self.round.minimum_images,
+            "use as many as round.minimum-images or more",
+        )?;
         require("schedule.new-images", self.schedule.new_images >= 1, "use 1 or more")?;
         require("round.minimum-images", self.round.minimum_images >= 1, "use 1 or more")?;
         require("round.deadline", self.round.deadline >= Duration::from_secs(1), "use \"1s\" or more")?;
@@ -239,6 +244,7 @@ mod tests {
             "source 2 (/a/b): path: overlaps with source /a",
         );
         refused("[[source]]\npath = \"/var/lib\"\n", "source 1 (/var/lib): path: overlaps with state-dir");
+        refused("[ingest]\nmost-images = 15\n", "ingest.most-images: use as many as round.minimum-images");
         refused("[round]\nniceness = -5\n", "round.niceness: use 0 to 19");
         refused("[serve]\ngpu-idle = \"0s\"\n", "serve.gpu-idle: use \"1s\" or more");
         refused("[serve]\nqueue = 15\n", "serve.queue: use 16 or more");

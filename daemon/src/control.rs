@@ -66,13 +66,30 @@ pub struct Snapshot {
     pub images: u64,
     /// Files that were refused; see the quarantine ledger.
     pub quarantined: u64,
+    /// Why the active generation does not serve; empty where it does, or where there is none yet.
+    pub serving_problem: String,
     /// Execution provider that serves, as ONNX Runtime names it.
     pub provider: String,
     /// Why a provider that comes before it in the configuration does not run the model; empty where none failed.
     pub provider_problem: String,
     /// The latest rounds, oldest first, also those of earlier runs of the daemon.
     pub rounds: Vec<RoundStatus>,
+    pub next_round: NextRound,
     pub generations: Vec<GenerationStatus>,
+}
+
+/// When a round starts by itself, unless one runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextRound {
+    /// Rounds start by hand alone.
+    #[default]
+    ByHand,
+    /// So many more images have to come first.
+    Images(u64),
+    /// Unix time, s.
+    At(i64),
+    /// As soon as none runs.
+    Due,
 }
 
 #[derive(Clone, Debug, PartialEq)]

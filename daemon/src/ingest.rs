@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
 use tokio::sync::Semaphore;
+use walkdir::WalkDir;
 
 /// `[ingest]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -27,13 +28,18 @@ pub struct Settings {
     pub file_limit: ByteSize,
     /// Files taken in at once; 0 for one a core. 0 [choice].
     pub threads: usize,
+    /// Images whose pixels are kept for training, the latest taken in; `round.minimum-images` or more. 10000 [choice].
+    pub most_images: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { file_limit: ByteSize::mib(64), threads: 0 }
+        Self { file_limit: ByteSize::mib(64), threads: 0, most_images: 10_000 }
     }
 }
+
+/// Extension of canonical pixels.
+const CANONICAL: &str = "qoi";
 
 /// What became of a file.
 #[derive(Debug)]
@@ -56,6 +62,8 @@ pub enum Trouble {
     DiskFull { path: PathBuf },
     #[error("cannot keep the pixels of an image in {}: {source}", path.display())]
     Keep { path: PathBuf, source: io::Error },
+    #[error("cannot remove the pixels {}: {source}", path.display())]
+    Discard { path: PathBuf, source: io::Error },
 }
 
 /// Takes files in.
@@ -70,6 +78,7 @@ struct Shared {
     pixels: PathBuf,
     permits: Arc<Semaphore>,
     threads: usize,
+    most_images: u64,
 }
 
 impl Ingest {
@@ -78,13 +87,18 @@ impl Ingest {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if settings.threads == 0 { cores } else { settings.threads };
         let permits = Arc::new(Semaphore::new(threads));
-        let file_limit = settings.file_limit.as_u64();
-        Self { shared: Arc::new(Shared { file_limit, preprocess, pixels, permits, threads }) }
+        let (file_limit, most_images) = (settings.file_limit.as_u64(), settings.most_images);
+        Self { shared: Arc::new(Shared { file_limit, preprocess, pixels, permits, threads, most_images }) }
     }
 
     /// Files that are taken in at once; asking for more only makes them wait.
     pub fn threads(&self) -> usize {
         self.shared.threads
+    }
+
+    /// Images whose pixels are to be kept for training, the latest taken in.
+    pub fn most_images(&self) -> u64 {
+        self.shared.most_images
     }
 
     /// Short side of the canonical pixels, px.
@@ -95,7 +109,40 @@ impl Ingest {
     /// Where the canonical pixels of an image are kept.
     pub fn canonical_path(&self, id: &ImageId) -> PathBuf {
         let prefix = id.0.get(..2).unwrap_or("__");
-        self.shared.pixels.join(self.canonical_px().to_string()).join(prefix).join(format!("{id}.qoi"))
+        self.canonical_dir().join(prefix).join(format!("{id}.{CANONICAL}"))
+    }
+
+    fn canonical_dir(&self) -> PathBuf {
+        self.shared.pixels.join(self.canonical_px().to_string())
+    }
+
+    /// The images whose canonical pixels are on the disk, whether anybody knows of them or not.
+    pub async fn cached(&self) -> Vec<ImageId> {
+        let dir = self.canonical_dir();
+        let list = move || {
+            let files = WalkDir::new(dir).min_depth(2).max_depth(2).into_iter().flatten();
+            let pixels = files.filter(|file| file.path().extension().is_some_and(|found| found == CANONICAL));
+            pixels.filter_map(|file| Some(ImageId(file.path().file_stem()?.to_str()?.to_owned()))).collect()
+        };
+        tokio::task::spawn_blocking(list).await.expect("listing files neither panics nor is aborted")
+    }
+
+    /// Removes the canonical pixels of images, where there are any. What cannot be removed stays, and the first of it is told.
+    pub async fn discard(&self, images: Vec<ImageId>) -> Result<(), Trouble> {
+        let ingest = self.clone();
+        let remove = move || {
+            let mut trouble = None;
+            for path in images.iter().map(|id| ingest.canonical_path(id)) {
+                match fs::remove_file(&path) {
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        trouble.get_or_insert(Trouble::Discard { path, source });
+                    }
+                    _ => {}
+                }
+            }
+            trouble.map_or(Ok(()), Err)
+        };
+        tokio::task::spawn_blocking(remove).await.expect("removing files neither panics nor is aborted")
     }
 
     /// Reads a file and keeps its canonical pixels.

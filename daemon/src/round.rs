@@ -119,7 +119,7 @@ pub fn spawn(launch: Launch) -> Result<Running, SpawnError> {
     if let Some(pid) = child.id() {
         // First to go when memory runs out; where /proc forbids it the run goes on without.
         if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), "1000") {
-            debug!(%error, "the trainer keeps its out-of-memory score");
+            debug!("the trainer keeps its out-of-memory score: {error}");
         }
     }
     let events = pipe::Receiver::from_owned_fd(reader.into()).map_err(starting)?;
@@ -347,7 +347,7 @@ async fn last_words(stderr: ChildStderr) -> VecDeque<String> {
     let mut words = VecDeque::new();
     let mut lines = BufReader::new(stderr).lines();
     while let Ok(Some(line)) = lines.next_line().await {
-        warn!(line, "the trainer said");
+        warn!(line, "the trainer said: {line}");
         if words.len() == LAST_WORDS {
             words.pop_front();
         }

@@ -22,7 +22,7 @@ use pipeline::{Answer, Plan, Request};
 use serde::Deserialize;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -120,6 +120,8 @@ pub enum ServeError {
     TooManyBatches(usize),
     #[error("no generation serves yet")]
     NotReady,
+    #[error("generation {generation} cannot be loaded: {cause}")]
+    NotLoaded { generation: GenerationId, cause: String },
     #[error("the deadline passed before the image's turn")]
     DeadlineExceeded,
     #[error("the image cannot be used: {0}")]
@@ -159,18 +161,21 @@ pub struct Controller {
     opener: Arc<Opener>,
 }
 
-/// What the session that serves runs on.
+/// Whether a generation serves, and what its session runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Running {
+    /// Why the active generation does not serve; empty where it does, or where there is none yet.
+    pub problem: String,
     /// As ONNX Runtime names it; empty where nothing serves.
     pub provider: String,
     /// Why a provider that comes before it does not run the model; empty where none failed.
-    pub problem: String,
+    pub provider_problem: String,
 }
 
 #[derive(Debug)]
 struct Shared {
-    current: RwLock<Option<Arc<Loaded>>>,
+    /// What answers, or the error that does so in its place.
+    current: RwLock<Result<Arc<Loaded>, ServeError>>,
     /// Of calls, by priority, so that bulk work never takes the places of others.
     places: [Arc<Semaphore>; 2],
     queue: usize,
@@ -187,7 +192,7 @@ impl Classifier {
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
             let shared = Weak::clone(shared);
             Shared {
-                current: RwLock::new(None),
+                current: RwLock::new(Err(ServeError::NotReady)),
                 places: PRIORITIES.map(|_| Arc::new(Semaphore::new(queue))),
                 queue,
                 batches: Arc::new(Semaphore::new(BATCHES)),
@@ -250,7 +255,7 @@ impl Classifier {
     }
 
     fn submit(&self, image: OwnedFd, options: &Options, place: OwnedSemaphorePermit) -> Result<Submitted, ServeError> {
-        let loaded = self.0.current().ok_or(ServeError::NotReady)?;
+        let loaded = self.0.current()?;
         let (reply, answer) = oneshot::channel();
         let now = Instant::now();
         let (deadline, priority) = (options.deadline.map(|wait| now + wait), options.priority);
@@ -301,14 +306,22 @@ impl Controller {
     /// Lets a loaded session take over; requests under way end on the old one.
     pub fn swap(&self, ready: Ready) {
         let loaded = Arc::new(ready.loaded);
-        let replaced = self.shared.current.write().unwrap_or_else(PoisonError::into_inner).replace(loaded);
+        let replaced = std::mem::replace(&mut *self.shared.writing(), Ok(loaded));
         // Closing it takes a while, in which requests come in.
         drop(replaced);
     }
 
+    /// Has requests told why a generation does not serve, as long as none does.
+    pub fn cannot_load(&self, generation: GenerationId, cause: String) {
+        let mut current = self.shared.writing();
+        if current.is_err() {
+            *current = Err(ServeError::NotLoaded { generation, cause });
+        }
+    }
+
     /// What the generation that serves answers, as [`Ready::answer`]; empty where none serves.
     pub fn answer(&self, image: &Path) -> Result<Vec<f32>, LoadError> {
-        self.shared.current().map_or(Ok(Vec::new()), |loaded| loaded.answer(image))
+        self.shared.current().map_or_else(|_| Ok(Vec::new()), |loaded| loaded.answer(image))
     }
 
     /// As after a long time without a request.
@@ -318,18 +331,28 @@ impl Controller {
     }
 
     pub fn running(&self) -> Running {
-        self.shared.current().map_or_else(Running::default, |loaded| loaded.running())
+        match self.shared.current() {
+            Ok(loaded) => loaded.running(),
+            Err(ServeError::NotReady) => Running::default(),
+            Err(problem) => Running { problem: problem.to_string(), ..Running::default() },
+        }
     }
 }
 
 impl Shared {
-    fn current(&self) -> Option<Arc<Loaded>> {
+    fn current(&self) -> Result<Arc<Loaded>, ServeError> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn writing(&self) -> RwLockWriteGuard<'_, Result<Arc<Loaded>, ServeError>> {
+        self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nothing has been asked for a while: a GPU has other uses for its memory.
     fn rest(&self) {
-        if let Some(loaded) = self.current().filter(|loaded| loaded.is_on_gpu()) {
+        if let Ok(loaded) = self.current()
+            && loaded.is_on_gpu()
+        {
             loaded.close();
         }
     }

@@ -1,12 +1,14 @@
 //! Logging: to the journal where systemd started the service, to people otherwise; and the table of message ids.
+//!
+//! A line's sentence states the facts, since `journalctl` shows nothing else; programs find them in its fields as well.
 
 use std::env;
 use std::io::{self, IsTerminal};
 use tracing::Subscriber;
 use tracing_subscriber::filter::{EnvFilter, ParseError};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::prelude::__tracing_subscriber_field_MakeExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -67,20 +69,29 @@ fn output<S: Subscriber + for<'a> LookupSpan<'a>>() -> Box<dyn Layer<S> + Send +
             return Box::new(journal.with_field_prefix(None).with_syslog_identifier("coftd".into()));
         }
     }
-    let fields = debug_fn(|out, field, value| match field.name() {
+    Box::new(people(io::stderr, io::stderr().is_terminal()))
+}
+
+/// Writes sentences alone.
+fn people<S, W>(writer: W, colours: bool) -> impl Layer<S> + Send + Sync
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let sentence = debug_fn(|out, field, value| match field.name() {
         "message" => write!(out, "{value:?}"),
-        // Of use to programs alone.
-        "message_id" => Ok(()),
-        name => write!(out, "{name}={value:?}"),
+        _ => Ok(()),
     });
-    let human = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    Box::new(human.fmt_fields(fields.delimited(" ")))
+    tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).fmt_fields(sentence)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::events;
+    use super::*;
     use std::collections::HashSet;
+    use std::io::{Read, Seek};
+    use std::sync::Arc;
+    use tracing::error;
 
     #[test]
     fn message_ids_are_ids_and_unique() {
@@ -89,5 +100,20 @@ mod tests {
         }
         let ids: HashSet<_> = events::ALL.iter().map(|(_, id)| id).collect();
         assert_eq!(ids.len(), events::ALL.len());
+    }
+
+    #[test]
+    fn people_read_sentences_without_fields() {
+        let file = tempfile::tempfile().unwrap();
+        let writer = Arc::new(file.try_clone().unwrap());
+        let subscriber = tracing_subscriber::registry().with(people(writer, false));
+        tracing::subscriber::with_default(subscriber, || {
+            let (round, problem) = (7, "no space");
+            error!(message_id = events::ROUND_FAILED, coft.round = round, problem, "round {round} failed: {problem}");
+        });
+        let (mut file, mut log) = (file, String::new());
+        file.rewind().unwrap();
+        file.read_to_string(&mut log).unwrap();
+        assert!(log.ends_with("ERROR coftd::telemetry::tests: round 7 failed: no space\n"), "{log}");
     }
 }

@@ -1,13 +1,14 @@
 //! The service at a glance.
 
 use super::round::{brief, state};
-use super::{BAD, FAINT, counted, fields, paint};
-use crate::view::Status;
+use super::{BAD, FAINT, Style, counted, fields, paint};
+use crate::view::{NextRound, Status};
 
-pub fn status(status: &Status) -> String {
-    let model = match status.active_generation {
-        Some(generation) => format!("generation {generation} on {}", provider(&status.provider)),
-        None => "none yet; the first round makes one (coftctl round start --wait)".into(),
+pub fn status(status: &Status, style: &Style) -> String {
+    let model = match (status.active_generation, &status.serving_problem) {
+        (_, Some(problem)) => paint(BAD, problem),
+        (Some(generation), None) => format!("generation {generation} on {}", provider(&status.provider)),
+        (None, None) => "none yet; the first round makes one (coftctl round start --wait)".into(),
     };
     let round = match (status.round, &status.last_round) {
         (Some(round), Some(last)) if last.round == round => {
@@ -33,8 +34,14 @@ pub fn status(status: &Status) -> String {
         ("model", model),
     ];
     lines.extend(status.provider_problem.iter().map(|problem| ("", paint(BAD, problem))));
+    if status.serving_problem.is_some() {
+        lines.push(("", "put that right; loading is tried again every minute".into()));
+    }
     lines.push(("round", round));
     lines.extend(advice.map(|advice| ("", advice)));
+    if status.round.is_none() {
+        lines.push(("", next(&status.next_round, style)));
+    }
     lines.push(("catalogue", images));
     let mut text = fields(&lines);
     if status.sources.is_empty() {
@@ -49,6 +56,16 @@ pub fn status(status: &Status) -> String {
         text += &format!("{name:12}{}: {state}\n", source.path);
     }
     text
+}
+
+/// When the next round starts by itself.
+fn next(next: &NextRound, style: &Style) -> String {
+    match (next.images, next.at) {
+        (Some(images), _) => format!("the next starts by itself after {}", counted(images, "more image")),
+        (None, Some(0)) => "the next is about to start by itself".into(),
+        (None, Some(at)) => format!("the next starts by itself at {}", style.time(at)),
+        (None, None) => "the next starts by hand: coftctl round start".into(),
+    }
 }
 
 /// All of a few, the first of many.

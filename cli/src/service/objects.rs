@@ -4,7 +4,7 @@
 //! zero where nobody said so.
 
 use crate::failure::Failure;
-use crate::view::{Generation, Outcome, Round, Source};
+use crate::view::{Generation, NextRound, Outcome, Round, Source};
 use std::collections::HashMap;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
@@ -119,14 +119,17 @@ pub struct Classifier {
     pub quarantined: u64,
     pub provider: String,
     pub provider_problem: Option<String>,
+    pub serving_problem: Option<String>,
     /// The round that runs.
     pub round: Option<u64>,
+    pub next_round: NextRound,
 }
 
 pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
     let active: u64 = object.take("ActiveGeneration")?;
     let round: OwnedObjectPath = object.take("Round")?;
-    let problem: String = object.take("ProviderProblem")?;
+    let mut problem = |name| object.take(name).map(|problem: String| Some(problem).filter(|text| !text.is_empty()));
+    let (provider_problem, serving_problem) = (problem("ProviderProblem")?, problem("ServingProblem")?);
     Ok(Classifier {
         path: object.path().to_owned(),
         name: object.take("Name")?,
@@ -135,9 +138,18 @@ pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
         images: object.take("Images")?,
         quarantined: object.take("Quarantined")?,
         provider: object.take("Provider")?,
-        provider_problem: (!problem.is_empty()).then_some(problem),
+        provider_problem,
+        serving_problem,
         round: trailing_number(round.as_str()),
+        next_round: next_round(object.take("NextRound")?),
     })
+}
+
+fn next_round(mut next: HashMap<String, OwnedVariant>) -> NextRound {
+    NextRound {
+        images: next.remove("images").and_then(|value| u64::try_from(value).ok()),
+        at: next.remove("at").and_then(|value| i64::try_from(value).ok()),
+    }
 }
 
 /// The wanted classifier, or where none was named the only one, or the one called `default`.

@@ -20,7 +20,8 @@ async fn status_reads_every_object() {
     assert_eq!(status["version"], "0.1.0");
     assert_eq!(status["classifier"], "parts", "the only classifier is the one that is meant");
     assert_eq!(status["active_generation"], 2);
-    assert_eq!(status["round"], Value::Null);
+    assert_eq!((&status["serving_problem"], &status["round"]), (&Value::Null, &Value::Null));
+    assert_eq!(status["next_round"], serde_json::json!({ "images": 188 }));
     assert_eq!(status["sources"][0]["path"], "/srv/camera");
     assert_eq!(status["sources"][0]["problem"], Value::Null);
     assert_eq!(status["sources"][1]["problem"], "no such directory");
@@ -91,7 +92,7 @@ async fn without_a_model_there_is_no_use_in_going_on() {
     let stage = Stage::set(Play::default()).await;
     let told = stage.tell(&["classify", &stage.file("early"), &stage.file("bolt")]).await;
     assert_eq!((told.code, told.stdout.as_str()), (6, ""));
-    assert!(told.stderr.contains("coftctl round start --wait"), "{}", told.stderr);
+    assert!(told.stderr.contains("coftctl status"), "{}", told.stderr);
 }
 
 #[tokio::test]
@@ -148,8 +149,12 @@ async fn waiting_ends_as_the_round_ends() {
 
 #[tokio::test]
 async fn a_round_that_runs_already_is_waited_for() {
-    let stage = Stage::set(Play { ending: "promoted", looks: 3, ..Play::default() }).await;
+    let stage = Stage::set(Play { ending: "promoted", looks: 4, ..Play::default() }).await;
     assert_eq!(stage.tell(&["round", "start"]).await.code, 0);
+    let refused = stage.tell(&["round", "start"]).await;
+    assert_eq!(refused.code, 6);
+    assert!(refused.stderr.contains("coftctl round wait; or stop it: coftctl round cancel"), "{}", refused.stderr);
+    assert!(!refused.stderr.contains("coftctl status"), "{}", refused.stderr);
     let told = stage.tell(&["round", "wait", "--json"]).await;
     assert_eq!((told.code, json(&told.stdout)["state"].as_str()), (0, Some("promoted")), "{}", told.stderr);
     assert!(told.stderr.contains("round 1: training, 50 %"), "{}", told.stderr);

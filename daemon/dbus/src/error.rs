@@ -10,7 +10,7 @@ pub enum Error {
     ZBus(zbus::Error),
     /// The queue is full, or a round runs already.
     Busy(String),
-    /// No generation serves yet.
+    /// No generation serves: there is none yet, or the active one cannot be loaded.
     NotReady(String),
     /// The image's turn did not come within the caller's deadline.
     DeadlineExceeded(String),

@@ -190,6 +190,16 @@ pub struct RoundOptions {
     pub seed: Option<u64>,
 }
 
+/// When a round starts by itself, unless one runs; without either field rounds start by hand alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct NextRound {
+    /// So many more images have to come first.
+    pub images: Option<u64>,
+    /// Unix time, s; 0 where it starts as soon as none runs.
+    pub at: Option<i64>,
+}
+
 /// What a job came to; which fields are there depends on its state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case")]

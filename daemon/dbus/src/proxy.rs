@@ -1,6 +1,6 @@
 //! Client side of each interface. The introspection XML beside this package is the reference.
 
-use crate::{ClassifyDetails, ClassifyOptions, JobResult, ManyDetails, RoundOptions};
+use crate::{ClassifyDetails, ClassifyOptions, JobResult, ManyDetails, NextRound, RoundOptions};
 use std::collections::HashMap;
 use zbus::{Fd, OwnedFd, OwnedObjectPath, proxy};
 
@@ -54,6 +54,9 @@ pub trait Classifier {
     fn images(&self) -> zbus::Result<u64>;
     #[zbus(property)]
     fn quarantined(&self) -> zbus::Result<u64>;
+    /// Why the active generation does not serve; empty where it does, or where there is none yet.
+    #[zbus(property)]
+    fn serving_problem(&self) -> zbus::Result<String>;
     /// Execution provider that serves.
     #[zbus(property)]
     fn provider(&self) -> zbus::Result<String>;
@@ -63,6 +66,9 @@ pub trait Classifier {
     /// The job that runs, or `/`.
     #[zbus(property)]
     fn round(&self) -> zbus::Result<OwnedObjectPath>;
+    /// When a round starts by itself.
+    #[zbus(property)]
+    fn next_round(&self) -> zbus::Result<NextRound>;
 }
 
 /// A round, running or ended, at [`crate::job_path`].

@@ -2,12 +2,12 @@
 //! only moves on.
 
 use crate::catalog::Counts;
-use crate::control::{GenerationStatus, RoundState, RoundStatus, Snapshot};
+use crate::control::{GenerationStatus, NextRound, RoundState, RoundStatus, Snapshot};
 use crate::serve::Running;
 use coft_core::event::Progress;
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::Trigger;
-use coft_core::schedule::Facts;
+use coft_core::schedule::{self, Due, Facts, Schedule};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
@@ -74,8 +74,9 @@ impl Board {
     pub fn serving(&mut self, generations: Vec<GenerationStatus>, running: Running) {
         self.snapshot.active = generations.iter().find(|generation| generation.active).map(|active| active.generation);
         self.snapshot.generations = generations;
+        self.snapshot.serving_problem = running.problem;
         self.snapshot.provider = running.provider;
-        self.snapshot.provider_problem = running.problem;
+        self.snapshot.provider_problem = running.provider_problem;
         self.publish();
     }
 
@@ -100,6 +101,24 @@ impl Board {
         }
     }
 
+    /// When a round starts by itself, unless one runs; `minimum_images` are the fewest that it takes.
+    pub fn look_ahead(&mut self, schedule: &Schedule, minimum_images: u64, now: SystemTime) -> NextRound {
+        let facts = self.facts();
+        let new = facts.images.saturating_sub(facts.images_of_last_completed);
+        let missing = schedule.new_images.max(1).saturating_sub(new).max(minimum_images.saturating_sub(facts.images));
+        let next = match schedule::due(schedule, &facts, now) {
+            _ if !schedule.automatic => NextRound::ByHand,
+            _ if missing > 0 => NextRound::Images(missing),
+            Due::Now => NextRound::Due,
+            Due::At(at) => NextRound::At(at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |at| at.as_secs() as i64)),
+            Due::No => NextRound::ByHand,
+        };
+        if std::mem::replace(&mut self.snapshot.next_round, next) != next {
+            self.stale = true;
+        }
+        next
+    }
+
     /// What the schedule decides from.
     pub fn facts(&self) -> Facts {
         let adapting = || adapting(&self.snapshot.rounds);
@@ -115,9 +134,10 @@ impl Board {
     /// One line for `systemctl status`.
     pub fn status_line(&self) -> String {
         let Snapshot { images, quarantined, .. } = self.snapshot;
-        let serving = match self.snapshot.active {
-            Some(generation) => format!("generation {generation} serves"),
-            None => "nothing serves yet".into(),
+        let serving = match (self.snapshot.active, &self.snapshot.serving_problem) {
+            (_, problem) if !problem.is_empty() => problem.clone(),
+            (Some(generation), _) => format!("generation {generation} serves"),
+            (None, _) => "nothing serves yet".into(),
         };
         let running = self.snapshot.rounds.iter().rev().find(|round| round.state == RoundState::Running);
         let round = running.map_or_else(String::new, |round| {
@@ -268,6 +288,29 @@ mod tests {
     }
 
     #[test]
+    fn the_next_round_is_told_with_what_it_waits_for() {
+        let schedule = Schedule { new_images: 200, ..Schedule::default() };
+        let second = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
+        let next = |images, rounds, schedule: &Schedule, now| {
+            let (mut board, mut seen) = Board::new(Snapshot { images, rounds, ..Snapshot::default() });
+            let next = board.look_ahead(schedule, 16, second(now));
+            board.tick();
+            assert_eq!(seen.borrow_and_update().next_round, next, "it is published");
+            board.look_ahead(schedule, 16, second(now));
+            assert!(!board.is_stale(), "once");
+            next
+        };
+        let ended = || vec![round(1, Trigger::Schedule, 300, Some(1000), RoundState::Kept("worse".into()))];
+        assert_eq!(next(150, vec![], &schedule, 5000), NextRound::Images(50));
+        assert_eq!(next(200, vec![], &schedule, 5000), NextRound::Due);
+        assert_eq!(next(450, ended(), &schedule, 5000), NextRound::Images(50));
+        assert_eq!(next(500, ended(), &schedule, 5000), NextRound::At(1000 + 6 * 60 * 60));
+        assert_eq!(next(500, ended(), &schedule, 1000 + 6 * 60 * 60), NextRound::Due);
+        assert_eq!(next(5, vec![], &Schedule { new_images: 1, ..schedule.clone() }, 5000), NextRound::Images(11));
+        assert_eq!(next(500, vec![], &Schedule { automatic: false, ..schedule }, 5000), NextRound::ByHand);
+    }
+
+    #[test]
     fn systemd_gets_one_line() {
         let sources = vec![SourceStatus { path: "/in".into(), images: 0, quarantined: 0, problem: None }];
         let (mut board, _seen) = Board::new(Snapshot { sources, ..Snapshot::default() });
@@ -278,5 +321,17 @@ mod tests {
         board.round(round(1, Trigger::Manual, 7, None, RoundState::Running));
         board.progress(RoundId(1), progress(Stage::Filter, 0.456));
         assert_eq!(board.status_line(), "nothing serves yet; 7 images, 1 files refused; round 1: filter 46 %");
+    }
+
+    /// It said "generation 5 serves" of one that could not be loaded.
+    #[test]
+    fn a_generation_that_is_active_and_cannot_be_loaded_does_not_serve() {
+        let (mut board, seen) =
+            Board::new(Snapshot { active: Some(GenerationId(5)), images: 7, ..Snapshot::default() });
+        assert_eq!(board.status_line(), "generation 5 serves; 7 images, 0 files refused");
+        let problem = "generation 5 cannot be loaded: no library".to_owned();
+        board.serving(Vec::new(), Running { problem: problem.clone(), ..Running::default() });
+        assert_eq!(board.status_line(), format!("{problem}; 7 images, 0 files refused"));
+        assert_eq!(seen.borrow().serving_problem, problem);
     }
 }

@@ -4,20 +4,21 @@
 //! `coft-core` decides; what follows is carried out here or handed to a task that reports back.
 
 mod ending;
+mod serving;
 
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::rounds::{self, Assignment, Workshop};
 use super::unix_time;
 use super::verdict::{Court, Judgement, Trouble};
-use crate::control::{Command, Refused, RoundRequest, RoundState, RoundStatus};
+use crate::control::{Command, NextRound, Refused, RoundRequest, RoundState, RoundStatus};
 use crate::round::Outcome;
 use crate::systemd;
 use crate::telemetry::events;
 use coft_core::event::{Event as Word, FailureKind};
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
-use coft_core::schedule::{self, Due, Schedule};
+use coft_core::schedule::Schedule;
 use coft_core::spec::{Method, RoundSpec};
 use std::collections::HashMap;
 use std::future::Future;
@@ -48,6 +49,10 @@ pub struct Director {
     job: Option<Job>,
     words: Channel<rounds::News>,
     verdicts: Channel<Verdict>,
+    /// The active generation has been tried once more.
+    tried: Channel<()>,
+    /// When it is tried again, where it could not be loaded.
+    serve_at: Option<Instant>,
     /// When a zero-shot round is due, while no generation knows the configured classes and model.
     zero_shot_at: Option<Instant>,
     /// What an earlier run of the service left unfinished.
@@ -111,32 +116,12 @@ impl Director {
             job: None,
             words: Channel::new(WORDS),
             verdicts: Channel::new(1),
+            tried: Channel::new(1),
+            serve_at: None,
             zero_shot_at: None,
             unfinished,
             told_systemd: String::new(),
             exit: false,
-        }
-    }
-
-    /// Lets the active generation answer requests, if there is one that can.
-    pub async fn serve_active(&mut self) {
-        let court = self.court.clone();
-        match blocking(move || court.serve_active()).await {
-            Ok(Some(generation)) => {
-                info!(message_id = events::SERVING, coft.generation = generation.0, "generation serves");
-            }
-            Ok(None) => info!("no generation yet"),
-            Err(trouble) => {
-                error!(
-                    message_id = events::NOT_SERVING,
-                    problem = trouble.message,
-                    "the active generation cannot serve"
-                );
-            }
-        }
-        self.show_generations();
-        if !self.court.is_current(&self.workshop.base) {
-            self.zero_shot_at = Some(Instant::now());
         }
     }
 
@@ -170,6 +155,7 @@ impl Director {
                     }
                     self.tell(event).await;
                 }
+                Some(()) = self.tried.receiver.recv() => self.tried_to_serve(),
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     self.tell(Event::StopAsked).await;
@@ -181,6 +167,7 @@ impl Director {
                         systemd::status(&status);
                         self.told_systemd = status;
                     }
+                    self.look_at_serving();
                     self.look_at_schedule().await;
                 }
                 _ = watchdog.tick() => systemd::alive(),
@@ -210,6 +197,7 @@ impl Director {
     }
 
     async fn look_at_schedule(&mut self) {
+        let next = self.board.look_ahead(&self.schedule, self.workshop.round.minimum_images, SystemTime::now());
         if self.lifecycle.current().is_some() {
             return;
         }
@@ -223,9 +211,7 @@ impl Director {
             // What an earlier run of the service began is not begun again, but continued.
             request.seed = Some(unfinished.seed);
             Trigger::Schedule
-        } else if schedule::due(&self.schedule, &self.board.facts(), SystemTime::now()) == Due::Now
-            && self.board.snapshot().images >= self.workshop.round.minimum_images
-        {
+        } else if next == NextRound::Due {
             Trigger::Schedule
         } else {
             return;
@@ -275,10 +261,16 @@ impl Director {
             // A round that is not written down does not start.
             self.lifecycle.tell(Event::Failed);
             self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now() + ZERO_SHOT_RETRY);
-            error!(message_id = events::ROUND_FAILED, coft.round = round.0, problem = %error, "round cannot start");
+            error!(
+                message_id = events::ROUND_FAILED,
+                coft.round = round.0,
+                problem = %error,
+                "round {round} cannot start: {error}"
+            );
             return Err(Refused::Failed(error.to_string()));
         }
-        info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger = status.trigger, "round started");
+        let trigger = trigger.as_str();
+        info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger, "round {round} started: {trigger}");
         self.board.round(status.clone());
         Ok(status)
     }
@@ -296,12 +288,12 @@ impl Director {
                 self.board.progress(round, progress);
             }
             rounds::News::Event(Word::Warning { message: warning }) => {
-                warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "the trainer warns");
+                warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
                 job.status.warnings.push(warning);
                 self.board.round(job.status.clone());
             }
             rounds::News::Event(Word::Started { device, threads, .. }) => {
-                info!(coft.round = round.0, device, threads, "the trainer is at work");
+                info!(coft.round = round.0, device, threads, "round {round} works on {device} with {threads} threads");
             }
             // How it ended is told once more, and explained, when the process is gone.
             rounds::News::Event(Word::Finished | Word::Failed { .. }) => {}

@@ -8,6 +8,7 @@ use crate::ingest::{Ingest, Taken};
 use crate::sighting::Sighting;
 use crate::telemetry::events;
 use crate::watch::{Notice, Watch};
+use coft_core::ids::ImageId;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,6 +40,9 @@ const GROUP: usize = 64;
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 /// How long after trouble everything is looked at again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(30);
+/// The oldest images are let go once this share more than `ingest.most-images` are kept: a round under way, or one that is to be
+/// continued, finds its images while others come in. 1/4 [choice].
+const SURPLUS: u64 = 4;
 
 impl Intake {
     pub fn start(
@@ -62,7 +66,7 @@ impl Intake {
         Self { requests, task: tokio::spawn(desk.run(watch, notices, inbox)) }
     }
 
-    /// Looks at every file of every source again.
+    /// Looks at every file of every source again, quarantined or not.
     pub async fn rescan(&self) {
         // An intake that has ended has nothing to look at.
         let _ = self.requests.send(Request::Rescan).await;
@@ -72,7 +76,7 @@ impl Intake {
     pub async fn stop(self) {
         drop(self.requests);
         if let Err(error) = self.task.await {
-            error!(%error, "the intake failed");
+            error!(%error, "the intake failed: {error}");
         }
     }
 }
@@ -95,13 +99,19 @@ impl Desk {
     async fn run(mut self, watch: Watch, mut notices: mpsc::Receiver<Notice>, mut requests: mpsc::Receiver<Request>) {
         let mut flush = interval(FLUSH_INTERVAL);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.doubt_quarantine().await;
+        self.let_go().await;
+        self.clear_cache().await;
         let mut counted = false;
         loop {
             let idle = counted && self.entries.is_empty() && self.retry.is_none();
             let room = self.working.len() < 2 * self.ingest.threads() && self.entries.len() < 2 * GROUP;
             tokio::select! {
                 request = requests.recv() => match request {
-                    Some(Request::Rescan) => watch.rescan(),
+                    Some(Request::Rescan) => {
+                        self.doubt_quarantine().await;
+                        watch.rescan();
+                    }
                     None => break,
                 },
                 Some(notice) = notices.recv(), if room => self.noticed(notice).await,
@@ -147,9 +157,9 @@ impl Desk {
                 let source = path.display();
                 match &problem {
                     Some(problem) => {
-                        warn!(message_id = events::SOURCE_PROBLEM, %source, problem, "source cannot be watched")
+                        warn!(message_id = events::SOURCE_PROBLEM, %source, problem, "{source} cannot be watched: {problem}")
                     }
-                    None => info!(message_id = events::SOURCE_WATCHED, %source, "source is watched"),
+                    None => info!(message_id = events::SOURCE_WATCHED, %source, "{source} is watched"),
                 }
                 // Nobody listens while the service stops.
                 let _ = self.news.send(News::Source { path, problem }).await;
@@ -180,14 +190,14 @@ impl Desk {
         let path = sighting.path.display();
         match taken {
             Taken::Image(record) => {
-                debug!(%path, image = %record.id, "image taken in");
+                debug!(%path, image = %record.id, "{path} is taken in as image {}", record.id);
                 self.entries.push(Entry::Image { sighting, record });
             }
             Taken::Refused(reason) => {
-                warn!(message_id = events::QUARANTINED, %path, reason, "file is no usable image");
+                warn!(message_id = events::QUARANTINED, %path, reason, "{path} is no usable image: {reason}");
                 self.entries.push(Entry::Quarantined { sighting, reason });
             }
-            Taken::Moving => debug!(%path, "file changed while it was looked at"),
+            Taken::Moving => debug!(%path, "{path} changed while it was looked at"),
             Taken::Deferred(trouble) => self.trouble(&trouble.to_string()),
         }
         if let Some(later) = later {
@@ -207,8 +217,49 @@ impl Desk {
                     self.in_trouble = false;
                     info!("images are stored again");
                 }
+                self.let_go().await;
             }
             Err(error) => self.trouble(&error.to_string()),
+        }
+    }
+
+    /// What was wrong with quarantined files may have been mended in the configuration or by the rights of the service.
+    async fn doubt_quarantine(&mut self) {
+        if let Err(error) = self.catalog.doubt_quarantine().await {
+            self.trouble(&error.to_string());
+        }
+    }
+
+    /// Bounds what is kept for training. What the catalogue says comes first: of pixels that it does not count any more, those
+    /// that outlive a crash are removed at the next start.
+    async fn let_go(&mut self) {
+        let (px, most) = (self.ingest.canonical_px(), self.ingest.most_images());
+        match self.catalog.let_go(px, most.saturating_add(most / SURPLUS), most).await {
+            Ok(images) if images.is_empty() => {}
+            Ok(images) => {
+                let count = images.len();
+                info!(
+                    images = count,
+                    "{count} older images are let go; training keeps the latest {most} (ingest.most-images)"
+                );
+                self.discard(images).await;
+            }
+            Err(error) => self.trouble(&error.to_string()),
+        }
+    }
+
+    /// Removes pixels that were let go and are still there.
+    async fn clear_cache(&mut self) {
+        let cached = self.ingest.cached().await;
+        match self.catalog.let_go_among(cached).await {
+            Ok(images) => self.discard(images).await,
+            Err(error) => self.trouble(&error.to_string()),
+        }
+    }
+
+    async fn discard(&self, images: Vec<ImageId>) {
+        if let Err(trouble) = self.ingest.discard(images).await {
+            warn!("{trouble}; it is tried again when the service starts");
         }
     }
 
@@ -227,8 +278,11 @@ impl Desk {
         if !std::mem::replace(&mut self.in_trouble, true) {
             error!(
                 message_id = events::INTAKE_TROUBLE,
-                problem, "images cannot be stored; trying again until they can"
+                problem, "images cannot be stored, trying again until they can: {problem}"
             );
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

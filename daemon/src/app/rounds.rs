@@ -2,19 +2,20 @@
 //!
 //! A task of its own for each round. It does not know which rounds may start, nor what becomes of a candidate.
 
+mod pool;
+
 use super::import;
 use super::verdict::Trouble;
 use crate::catalog::{Catalog, CatalogError};
-use crate::given;
 use crate::ingest::Ingest;
 use crate::model::Base;
 use crate::round::{self, Outcome, Update};
 use coft_core::event::{Event, FailureKind};
-use coft_core::ids::{ImageId, RoundId};
+use coft_core::ids::RoundId;
 use coft_core::settings::Settings;
 use coft_core::spec::{Device, JOURNAL_SPEC, Method, PROTOCOL, PoolImage, Precision, RoundSpec};
 use serde::Deserialize;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::io;
@@ -24,7 +25,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 /// `[round]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -94,13 +94,20 @@ pub struct Assignment {
 
 #[derive(Debug)]
 pub enum News {
-    /// The pool is gathered; so many images take part.
+    /// The pool is gathered. So many images had been taken in by then: those that take part, and older ones that do not
+    /// any more. What comes after them is new to the next round.
     Gathered {
         images: u64,
     },
     Event(Event),
     /// Last of a round.
     Ended(Outcome),
+}
+
+/// A trainer at work, and what it was given.
+struct Launched {
+    running: round::Running,
+    images: Vec<PoolImage>,
 }
 
 /// Everything that rounds are made from.
@@ -126,7 +133,13 @@ impl Workshop {
         let workshop = self.clone();
         tokio::spawn(async move {
             let outcome = match stop.run_until_cancelled(workshop.launch(assignment, &news)).await {
-                Some(Ok(running)) => follow(running, &stop, &news).await,
+                Some(Ok(Launched { running, images })) => {
+                    let outcome = follow(running, &stop, &news).await;
+                    if matches!(outcome, Outcome::Failed { kind: FailureKind::BadImages, .. }) {
+                        workshop.remove_damaged(images).await;
+                    }
+                    outcome
+                }
                 Some(Err(outcome)) => outcome,
                 None => Outcome::Cancelled,
             };
@@ -135,14 +148,24 @@ impl Workshop {
         });
     }
 
-    async fn launch(&self, assignment: Assignment, news: &mpsc::Sender<News>) -> Result<round::Running, Outcome> {
+    async fn launch(&self, assignment: Assignment, news: &mpsc::Sender<News>) -> Result<Launched, Outcome> {
         let trainer = self.trainer()?;
+        let mut spec = self.spec(assignment);
         let images = match assignment.method {
-            Method::ZeroShot => Vec::new(),
-            _ => self.label(self.gather().await?).await?,
+            Method::ZeroShot => 0,
+            _ => self.fill(&mut spec).await?,
         };
-        let scratch = self.scratch.join(format!("round-{}", assignment.round));
-        let mut spec = RoundSpec {
+        let _ = news.send(News::Gathered { images }).await;
+        let images = spec.images.clone();
+        let (scratch, niceness, deadline) = (self.directory(spec.round), self.round.niceness, self.round.deadline);
+        let running = round::spawn(round::Launch { trainer, spec, scratch, niceness, deadline })
+            .map_err(|error| failed(error.kind(), error.to_string(), error.hint()))?;
+        Ok(Launched { running, images })
+    }
+
+    /// What the trainer is told, but for the images.
+    fn spec(&self, assignment: Assignment) -> RoundSpec {
+        RoundSpec {
             protocol: PROTOCOL,
             round: assignment.round,
             method: assignment.method,
@@ -153,24 +176,21 @@ impl Workshop {
             class_lines: self.base.class_lines.clone(),
             template: self.base.template.clone(),
             templates: self.base.templates.clone(),
-            images,
+            images: Vec::new(),
             seed: assignment.seed,
             device: self.round.device,
             precision: self.round.precision,
             threads: self.round.threads,
             settings: self.settings.clone(),
-            candidate_dir: scratch.join("candidate"),
+            candidate_dir: self.directory(assignment.round).join("candidate"),
             journal_dir: self.journal.clone(),
             diagnostics: None,
-        };
-        if let Some(images) = self.unfinished().and_then(|old| continued(&spec, old)) {
-            info!(coft.round = assignment.round.0, images = images.len(), "an interrupted round is continued");
-            spec.images = images;
         }
-        let _ = news.send(News::Gathered { images: spec.images.len() as u64 }).await;
-        let (niceness, deadline) = (self.round.niceness, self.round.deadline);
-        round::spawn(round::Launch { trainer, spec, scratch, niceness, deadline })
-            .map_err(|error| failed(error.kind(), error.to_string(), error.hint()))
+    }
+
+    /// A round's own directory.
+    fn directory(&self, round: RoundId) -> PathBuf {
+        self.scratch.join(format!("round-{round}"))
     }
 
     /// Takes in a generation from elsewhere, as a round.
@@ -182,7 +202,7 @@ impl Workshop {
         news: mpsc::Sender<News>,
     ) {
         let settings = self.import.clone();
-        let candidate = self.scratch.join(format!("round-{round}")).join("candidate");
+        let candidate = self.directory(round).join("candidate");
         tokio::spawn(async move {
             let to = candidate.clone();
             let copied = tokio::task::spawn_blocking(move || import::copy(&files, &settings, &to, &stop)).await;
@@ -194,15 +214,6 @@ impl Workshop {
             // A service that has gone needs no news.
             let _ = news.send(News::Ended(outcome)).await;
         });
-    }
-
-    /// Pixels of up to `most` images of the service, evenly spread over all of them.
-    pub async fn sample(&self, most: usize) -> Result<Vec<PathBuf>, CatalogError> {
-        let pool = self.catalog.pool(self.ingest.canonical_px()).await?;
-        let step = pool.len().div_ceil(most).max(1);
-        let paths: Vec<PathBuf> = pool.iter().step_by(step).map(|id| self.ingest.canonical_path(id)).collect();
-        let kept = move || paths.into_iter().filter(|path| path.is_file()).collect();
-        Ok(tokio::task::spawn_blocking(kept).await.expect("looking for files neither panics nor is aborted"))
     }
 
     /// The work of a round that did not come to its end, if there is any.
@@ -218,46 +229,6 @@ impl Workshop {
         }
     }
 
-    /// Puts the user's own labels to the images.
-    async fn label(&self, mut images: Vec<PoolImage>) -> Result<Vec<PoolImage>, Outcome> {
-        let Some(path) = self.given_labels.clone() else { return Ok(images) };
-        let base = Arc::clone(&self.base);
-        let read = tokio::task::spawn_blocking(move || given::read(&path, &base.classes)).await;
-        let hint = "correct the list; it is read again when the next round starts";
-        let mut given = read
-            .expect("reading files neither panics nor is aborted")
-            .map_err(|error| failed(FailureKind::BadImages, error.to_string(), hint))?;
-        for image in &mut images {
-            image.label = given.remove(&image.id);
-        }
-        if !given.is_empty() {
-            warn!(images = given.len(), "labelled images are in no source; they take no part");
-        }
-        Ok(images)
-    }
-
-    /// The images whose pixels are kept. Lost ones are noted, so that the next scan takes their files in again.
-    async fn gather(&self) -> Result<Vec<PoolImage>, Outcome> {
-        let px = self.ingest.canonical_px();
-        let pool = self.catalog.pool(px).await.map_err(|error| catalog_failed(&error))?;
-        let ingest = self.ingest.clone();
-        let sorted = tokio::task::spawn_blocking(move || {
-            let located = pool.into_iter().map(|id| PoolImage { path: ingest.canonical_path(&id), id, label: None });
-            located.partition::<Vec<_>, _>(|image| image.path.is_file())
-        });
-        let (kept, lost) = sorted.await.expect("looking for files neither panics nor is aborted");
-        if !lost.is_empty() {
-            warn!(images = lost.len(), "cached pixels are lost; their images stay out until they are taken in again");
-            let lost: Vec<ImageId> = lost.into_iter().map(|image| image.id).collect();
-            self.catalog.pixels_lost(lost).await.map_err(|error| catalog_failed(&error))?;
-        }
-        if (kept.len() as u64) < self.round.minimum_images {
-            let message = format!("the pixels of only {} images are kept in {px} px", kept.len());
-            return Err(failed(FailureKind::BadImages, message, "wait until the sources were looked through again"));
-        }
-        Ok(kept)
-    }
-
     fn trainer(&self) -> Result<PathBuf, Outcome> {
         const NAME: &str = "coft-trainer";
         if let Some(trainer) = &self.round.trainer {
@@ -270,13 +241,6 @@ impl Workshop {
             failed(FailureKind::Internal, message, "install it or set round.trainer")
         })
     }
-}
-
-/// The images of the unfinished round `old`, where `new` would do the same work but for images that came since.
-fn continued(new: &RoundSpec, old: RoundSpec) -> Option<Vec<PoolImage>> {
-    let same = RoundSpec { images: new.images.clone(), ..old.clone() } == new.work();
-    let known: HashSet<&PoolImage> = new.images.iter().collect();
-    (same && !old.images.is_empty() && old.images.iter().all(|image| known.contains(image))).then_some(old.images)
 }
 
 async fn follow(mut running: round::Running, stop: &CancellationToken, news: &mpsc::Sender<News>) -> Outcome {
@@ -309,3 +273,6 @@ fn catalog_failed(error: &CatalogError) -> Outcome {
     };
     failed(kind, error.to_string(), "the active generation keeps serving; look into the log of the service")
 }
+
+#[cfg(test)]
+mod tests;

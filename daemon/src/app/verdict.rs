@@ -68,12 +68,26 @@ impl Court {
         self.store().promoted_by(round)
     }
 
-    /// Lets the active generation answer; none where there is none yet.
-    pub fn serve_active(&self) -> Result<Option<GenerationId>, Trouble> {
-        let Some(Generation { id, dir, .. }) = self.store().active().cloned() else { return Ok(None) };
-        let ready = self.controller.load(&dir, id)?;
-        self.controller.swap(ready);
-        Ok(Some(id))
+    /// Lets the active generation answer, if there is one; where it cannot be loaded, requests are told why.
+    pub fn serve_active(&self) {
+        let Some(Generation { id, dir, manifest, .. }) = self.store().active().cloned() else { return };
+        let loaded = self.controller.load(&dir, id).and_then(|ready| {
+            let found = ready.parity.max_abs_diff;
+            match promotion::agrees(manifest.precision, found) {
+                true => Ok(ready),
+                false => Err(LoadError::NoProvider(format!("the probabilities differ from torch's by {found:.1e}"))),
+            }
+        });
+        match loaded {
+            Ok(ready) => {
+                let store = self.store();
+                // A round may have promoted another one meanwhile, which serves.
+                if store.active().is_some_and(|active| active.id == id) {
+                    self.controller.swap(ready);
+                }
+            }
+            Err(error) => self.controller.cannot_load(id, error.to_string()),
+        }
     }
 
     /// Takes a candidate into the store, replays its probe and judges it; nothing of it stays where it is told to stop.
@@ -83,7 +97,11 @@ impl Court {
         self.decide(staged, None, stop, |staged| {
             let ready = self.controller.load(&staged.dir, staged.id)?;
             let parity = ready.parity.max_abs_diff;
-            info!(coft.round = round.0, parity_max_abs_diff = parity, "candidate replayed");
+            info!(
+                coft.round = round.0,
+                parity_max_abs_diff = parity,
+                "candidate of round {round} replayed: its probabilities differ from torch's by {parity:.1e} at most"
+            );
             Ok((
                 promotion::judge(staged.manifest.method, staged.manifest.precision, parity, &staged.report),
                 Some(ready),
@@ -112,7 +130,13 @@ impl Court {
             let [active, found] =
                 side_by_side(images, stop, |image| self.controller.answer(image), |image| ready.answer(image))?;
             let images = active.len() / base.classes.len().max(1);
-            info!(coft.round = round.0, parity_max_abs_diff = parity, images, "import replayed");
+            info!(
+                coft.round = round.0,
+                parity_max_abs_diff = parity,
+                images,
+                "import of round {round} replayed: its probabilities differ from torch's by {parity:.1e} at most; compared with \
+                 the active generation on {images} images"
+            );
             Ok((
                 promotion::judge_import(staged.manifest.precision, parity, &base.classes, &found, &active),
                 Some(ready),
@@ -153,8 +177,11 @@ impl Court {
         self.controller.swap(ready.moved_to(&generation.dir));
         match self.store().prune(KEPT) {
             Ok(expired) if expired.is_empty() => {}
-            Ok(expired) => info!(generations = expired.len(), "old generations removed"),
-            Err(error) => warn!(problem = %error, "old generations cannot be removed"),
+            Ok(expired) => {
+                let numbers: Vec<String> = expired.iter().map(ToString::to_string).collect();
+                info!(generations = expired.len(), "old generations removed: {}", numbers.join(", "));
+            }
+            Err(error) => warn!(problem = %error, "old generations cannot be removed: {error}"),
         }
         Ok(generation.id)
     }
@@ -168,12 +195,12 @@ impl Court {
     pub fn clear_up(&self) -> Result<(), Trouble> {
         let store = self.store();
         if let Err(error) = self.controller.keep_engines_of(store.generations().map(|kept| &kept.manifest)) {
-            warn!(problem = %error, "engines of models that are gone cannot be removed");
+            warn!(problem = %error, "engines of models that are gone cannot be removed: {error}");
         }
         Ok(store.clean_scratch()?)
     }
 
-    /// Every generation, oldest first, and what the one that serves runs on.
+    /// Every generation, oldest first, and whether and on what the active one serves.
     pub fn generations(&self) -> (Vec<GenerationStatus>, Running) {
         let store = self.store();
         let active = store.active().map(|generation| generation.id);
@@ -219,7 +246,12 @@ fn side_by_side(
         }
     }
     if let Some((path, problem)) = damaged.first() {
-        warn!(images = damaged.len(), first = %path.display(), problem, "damaged pixels have no part in the judgement");
+        let (images, first) = (damaged.len(), path.display());
+        warn!(
+            images,
+            %first,
+            problem, "damaged pixels of {images} images have no part in the judgement; the first is {first}: {problem}"
+        );
     }
     Ok([active, found])
 }
@@ -284,4 +316,4 @@ impl From<LoadError> for Trouble {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

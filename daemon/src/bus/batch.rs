@@ -16,7 +16,7 @@ pub fn open(classifier: Classifier, options: Options, caller: Caller) -> Result<
     tokio::spawn(async move {
         let _place = place;
         match caller.while_there(serve(&ours, &classifier, &options)).await {
-            Some(Err(error)) if !stream::is_gone(&error) => debug!(%error, "a batch socket was closed"),
+            Some(Err(error)) if !stream::is_gone(&error) => debug!("a batch socket was closed: {error}"),
             _ => {}
         }
     });

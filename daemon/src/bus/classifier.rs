@@ -5,11 +5,13 @@ use super::batch;
 use super::clients::Clients;
 use super::job::Job;
 use super::manager::stopping;
-use crate::control::{Command, Control, Refused, RoundRequest, Snapshot};
+use crate::control::{self, Command, Control, Refused, RoundRequest, Snapshot};
 use crate::serve::{Classification, Options, Priority, ServeError};
 use coft_core::ids::RoundId;
 use coft_core::manifest::is_of_a_bundle;
-use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, ROOT, RoundOptions, TIMEOUT, job_path};
+use coft_dbus::{
+    ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, NextRound, ROOT, RoundOptions, TIMEOUT, job_path,
+};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -156,6 +158,12 @@ impl Classifier {
         self.snapshot().quarantined
     }
 
+    /// Why the active generation does not serve; empty where it does, or where there is none yet.
+    #[zbus(property)]
+    fn serving_problem(&self) -> String {
+        self.snapshot().serving_problem.clone()
+    }
+
     #[zbus(property)]
     fn provider(&self) -> String {
         self.snapshot().provider.clone()
@@ -172,6 +180,18 @@ impl Classifier {
     fn round(&self) -> OwnedObjectPath {
         let running = self.snapshot().rounds.iter().find(|round| round.ended.is_none()).map(|round| round.round);
         running.map_or_else(OwnedObjectPath::default, path)
+    }
+
+    /// When a round starts by itself, unless one runs.
+    #[zbus(property)]
+    fn next_round(&self) -> NextRound {
+        let (images, at) = match self.snapshot().next_round {
+            control::NextRound::ByHand => (None, None),
+            control::NextRound::Images(images) => (Some(images), None),
+            control::NextRound::At(at) => (None, Some(at)),
+            control::NextRound::Due => (None, Some(0)),
+        };
+        NextRound { images, at }
     }
 }
 
@@ -236,6 +256,9 @@ pub fn unanswered(error: ServeError) -> Error {
     match error {
         ServeError::Busy(_) | ServeError::TooManyBatches(_) => Error::Busy(format!("{text}; try again in a moment")),
         ServeError::NotReady => Error::NotReady(format!("{text}; wait until the first round has ended")),
+        ServeError::NotLoaded { .. } => {
+            Error::NotReady(format!("{text}; put that right, loading is tried again every minute"))
+        }
         ServeError::DeadlineExceeded => {
             Error::DeadlineExceeded(format!("{text}; allow more time, or keep fewer images under way"))
         }

@@ -8,7 +8,7 @@ mod permission;
 mod refusals;
 
 use super::*;
-use crate::control::{Command, GenerationStatus, RoundState, SourceStatus};
+use crate::control::{Command, GenerationStatus, NextRound, RoundState, SourceStatus};
 use crate::serve::{Classifier, Controller, Settings};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_dbus::{ClassifierProxy, JobProxy, ManagerProxy};
@@ -161,9 +161,11 @@ fn grown() -> Snapshot {
         sources: vec![SourceStatus { path: "/srv/in".into(), images: 300, quarantined: 2, problem: None }],
         images: 300,
         quarantined: 2,
+        serving_problem: String::new(),
         provider: "CPUExecutionProvider".into(),
         provider_problem: String::new(),
         rounds: vec![round(1, RoundState::Promoted(GenerationId(1)))],
+        next_round: NextRound::Images(120),
         generations: vec![generation(1, true)],
     }
 }
@@ -203,7 +205,26 @@ async fn only_what_changed_is_told() {
     assert_eq!(signals.changed().await, (source, set(["Problem"])));
     stage.publish(|_| {});
     stage.publish(|snapshot| (snapshot.provider, snapshot.quarantined) = ("CUDAExecutionProvider".into(), 3));
-    assert_eq!(signals.changed().await, (classifier, set(["Provider", "Quarantined"])));
+    assert_eq!(signals.changed().await, (classifier.clone(), set(["Provider", "Quarantined"])));
+    stage.publish(|snapshot| snapshot.serving_problem = "generation 1 cannot be loaded: no library".into());
+    assert_eq!(signals.changed().await, (classifier, set(["ServingProblem"])));
+    let told = stage.classifier().await.serving_problem().await.unwrap();
+    assert_eq!(told, "generation 1 cannot be loaded: no library");
+}
+
+#[tokio::test]
+async fn the_next_round_is_told() {
+    let stage = Stage::set(grown()).await;
+    let classifier = stage.classifier().await;
+    for (next, images, at) in [
+        (NextRound::Images(120), Some(120), None),
+        (NextRound::At(1_700_000_000), None, Some(1_700_000_000)),
+        (NextRound::Due, None, Some(0)),
+        (NextRound::ByHand, None, None),
+    ] {
+        stage.publish(|snapshot| snapshot.next_round = next);
+        assert_eq!(classifier.next_round().await.unwrap(), coft_dbus::NextRound { images, at });
+    }
 }
 
 #[tokio::test]

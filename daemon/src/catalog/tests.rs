@@ -45,7 +45,7 @@ async fn copies_and_renames_are_one_image() {
     for path in ["a.jpg", "copy.jpg"] {
         assert!(catalog.knows(&sighting(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
     }
-    assert_eq!(catalog.pool(CANONICAL_PX).await.unwrap(), [ImageId("aa".into()), ImageId("bb".into())]);
+    assert_eq!(catalog.pool(CANONICAL_PX).await.unwrap().kept, [ImageId("aa".into()), ImageId("bb".into())]);
 }
 
 #[tokio::test]
@@ -76,14 +76,90 @@ async fn a_quarantined_file_is_tried_again_once_it_changes() {
 async fn lost_pixels_leave_the_pool_until_they_are_made_again() {
     let (_dir, catalog) = catalog();
     catalog.record(vec![image("a.jpg", 1, "aa")]).await.unwrap();
-    assert!(catalog.pool(224).await.unwrap().is_empty(), "another model looks at another size");
+    assert!(catalog.pool(224).await.unwrap().kept.is_empty(), "another model looks at another size");
     assert!(!catalog.knows(&sighting("a.jpg", 1), 224).await.unwrap());
     catalog.pixels_lost(vec![ImageId("aa".into())]).await.unwrap();
-    assert!(catalog.pool(CANONICAL_PX).await.unwrap().is_empty());
+    assert!(catalog.pool(CANONICAL_PX).await.unwrap().kept.is_empty());
     assert!(!catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
     check(&catalog.counts().await.unwrap(), 1, 0);
     catalog.record(vec![image("a.jpg", 1, "aa")]).await.unwrap();
-    assert_eq!(catalog.pool(CANONICAL_PX).await.unwrap().len(), 1);
+    assert_eq!(catalog.pool(CANONICAL_PX).await.unwrap().kept.len(), 1);
+}
+
+/// Images `a0`, `a1`, …, each taken in after the one before.
+async fn filled(catalog: &Catalog, images: i64) {
+    for number in 0..images {
+        let id = format!("a{number}");
+        catalog.record(vec![image(&format!("{id}.jpg"), 1, &id)]).await.unwrap();
+        let added = "UPDATE images SET added = ?1 WHERE id = ?2";
+        catalog.ask(move |db| db.execute(added, params![number, id])).await.unwrap();
+    }
+}
+
+fn ids(names: &[&str]) -> Vec<ImageId> {
+    names.iter().map(|name| ImageId((*name).into())).collect()
+}
+
+#[tokio::test]
+async fn the_oldest_images_are_let_go_and_stay_known() {
+    let (_dir, catalog) = catalog();
+    filled(&catalog, 6).await;
+    assert_eq!(catalog.let_go(CANONICAL_PX, 6, 4).await.unwrap(), [], "not over the limit");
+    let mut let_go = catalog.let_go(CANONICAL_PX, 5, 4).await.unwrap();
+    let_go.sort_unstable();
+    assert_eq!(let_go, ids(&["a0", "a1"]));
+    let pool = catalog.pool(CANONICAL_PX).await.unwrap();
+    assert_eq!(pool, Pool { kept: ids(&["a5", "a4", "a3", "a2"]), let_go: 2 });
+    check(&catalog.counts().await.unwrap(), 6, 0);
+    for number in 0..6 {
+        assert!(catalog.knows(&sighting(&format!("a{number}.jpg"), 1), CANONICAL_PX).await.unwrap(), "a{number}");
+    }
+    assert_eq!(catalog.let_go_among(ids(&["a1", "a2", "stranger"])).await.unwrap(), ids(&["a1"]));
+    // Pixels that are removed on purpose are not lost.
+    catalog.pixels_lost(ids(&["a1", "a2"])).await.unwrap();
+    assert!(catalog.knows(&sighting("a1.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(!catalog.knows(&sighting("a2.jpg", 1), CANONICAL_PX).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_copy_of_an_image_that_was_let_go_is_no_new_image() {
+    let (_dir, catalog) = catalog();
+    filled(&catalog, 4).await;
+    catalog.let_go(CANONICAL_PX, 2, 2).await.unwrap();
+    catalog.record(vec![image("copy.jpg", 1, "a0")]).await.unwrap();
+    check(&catalog.counts().await.unwrap(), 4, 0);
+    assert_eq!(catalog.pool(CANONICAL_PX).await.unwrap().kept, ids(&["a3", "a2", "a0"]), "it stays the oldest");
+    assert_eq!(catalog.let_go(CANONICAL_PX, 2, 2).await.unwrap(), ids(&["a0"]));
+}
+
+#[tokio::test]
+async fn the_latest_image_is_the_latest_whatever_the_clock_says() {
+    let (_dir, catalog) = catalog();
+    catalog.record(vec![image("b.jpg", 1, "b")]).await.unwrap();
+    catalog.ask(|db| db.execute("UPDATE images SET added = added + 1000000", [])).await.unwrap();
+    for id in ["c", "a"] {
+        catalog.record(vec![image(id, 1, id)]).await.unwrap();
+    }
+    assert_eq!(catalog.pool(CANONICAL_PX).await.unwrap().kept, ids(&["a", "c", "b"]));
+}
+
+#[tokio::test]
+async fn a_doubted_quarantined_file_is_looked_at_again() {
+    let (_dir, catalog) = catalog();
+    catalog.record(vec![bad("a.jpg", 1)]).await.unwrap();
+    catalog.doubt_quarantine().await.unwrap();
+    assert!(!catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
+    check(&catalog.counts().await.unwrap(), 0, 1);
+    catalog.record(vec![bad("a.jpg", 1)]).await.unwrap();
+    assert!(catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_file_that_has_gone_is_still_found_by_its_path() {
+    let (_dir, catalog) = catalog();
+    catalog.record(vec![image("a.jpg", 1, "aa"), Entry::Gone("/camera/a.jpg".into())]).await.unwrap();
+    assert_eq!(catalog.image_at(Path::new("/camera/a.jpg")).await.unwrap(), Some(ImageId("aa".into())));
+    assert_eq!(catalog.image_at(Path::new("/camera/b.jpg")).await.unwrap(), None);
 }
 
 #[tokio::test]

@@ -17,7 +17,7 @@ impl Folder {
         fs::create_dir(dir.path().join("in")).unwrap();
         let preprocess =
             Preprocess { shortest_edge: 16, crop: 16, mean: [0.0; 3], std: [1.0; 3], filter: Default::default() };
-        let settings = Settings { file_limit: ByteSize::kib(64), threads: 1 };
+        let settings = Settings { file_limit: ByteSize::kib(64), threads: 1, ..Settings::default() };
         let ingest = Ingest::new(&settings, preprocess, dir.path().join("pixels"));
         Self { dir, ingest }
     }
@@ -128,6 +128,22 @@ async fn pixels_that_cannot_be_kept_are_not_the_files_fault() {
         Taken::Deferred(trouble) => assert!(trouble.to_string().contains("cannot keep the pixels"), "{trouble}"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test]
+async fn pixels_are_listed_and_removed() {
+    let folder = Folder::new();
+    assert_eq!(folder.ingest.cached().await, []);
+    let Taken::Image(a) = folder.take("a.png", &picture(ImageFormat::Png, 20, 20)) else { panic!("not taken") };
+    let Taken::Image(b) = folder.take("b.png", &picture(ImageFormat::Png, 24, 20)) else { panic!("not taken") };
+    let mut cached = folder.ingest.cached().await;
+    cached.sort_unstable();
+    let mut both = vec![a.id.clone(), b.id.clone()];
+    both.sort_unstable();
+    assert_eq!(cached, both);
+    folder.ingest.discard(vec![a.id, ImageId("unknown".into())]).await.unwrap();
+    assert_eq!(folder.ingest.cached().await, [b.id]);
+    assert!(folder.path("a.png").is_file(), "the user's file is untouched");
 }
 
 #[test]

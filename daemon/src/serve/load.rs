@@ -98,13 +98,17 @@ impl Loaded {
     /// Gives back what the session holds of the provider's memory.
     pub fn close(&self) {
         if self.dozing().session.take().is_some() {
-            info!(provider = self.runs_on().provider.name(), "the session is closed until it is asked again");
+            let (generation, provider) = (self.generation.0, self.runs_on().provider.name());
+            info!(
+                coft.generation = generation,
+                provider, "generation {generation} gives back what it holds of {provider} until it is asked again"
+            );
         }
     }
 
     pub fn running(&self) -> Running {
         let RunsOn { provider, problem, .. } = self.runs_on().clone();
-        Running { provider: provider.name().to_owned(), problem }
+        Running { problem: String::new(), provider: provider.name().to_owned(), provider_problem: problem }
     }
 
     /// Most images that are worth a run.
@@ -150,9 +154,13 @@ impl Dozing {
             }
         });
         self.failed = opened.as_ref().err().map(|error| (Instant::now(), error.to_string()));
+        let dir = self.dir.display();
         match &opened {
-            Ok(opened) => info!(provider = opened.runs_on.provider.name(), "the session is open again"),
-            Err(error) => warn!(%error, "the session cannot be opened again"),
+            Ok(opened) => {
+                let provider = opened.runs_on.provider.name();
+                info!(provider, "the session of {dir} is open again on {provider}");
+            }
+            Err(error) => warn!(problem = %error, "the session of {dir} cannot be opened again: {error}"),
         }
         opened
     }
@@ -221,7 +229,7 @@ impl Opener {
         let mut problems: Vec<String> = Vec::new();
         for provider in self.settings.providers.iter().copied() {
             if !provider.is_built_in(library.as_deref())? {
-                debug!(provider = provider.name(), "ONNX Runtime was built without it");
+                debug!("ONNX Runtime was built without {}", provider.name());
                 continue;
             }
             let engines = self.engines.as_ref().filter(|_| provider == Provider::Tensorrt);
@@ -247,21 +255,21 @@ impl Opener {
                 Ok((Parity { max_abs_diff: found }, _))
                     if provider != Provider::Cpu && !promotion::agrees(manifest.precision, found) =>
                 {
-                    warn!(provider = provider.name(), found, "the provider's answers differ; the next is tried");
                     problems.push(format!("{}: its probabilities differ from torch's by {found:.1e}", provider.name()));
                 }
                 Ok((parity, mut session)) => {
                     let batch = batch_of(max_batch, |images| session.time(images))?;
-                    debug!(provider = provider.name(), batch, "images of a run");
-                    let runs_on = RunsOn { provider, problem: problems.join("; "), batch };
+                    let (name, problem) = (provider.name(), problems.join("; "));
+                    debug!("a run of {name} takes up to {batch} images");
+                    if !problem.is_empty() {
+                        warn!(provider = name, problem, "{} runs on {name}: {problem}", dir.display());
+                    }
+                    let runs_on = RunsOn { provider, problem, batch };
                     return Ok((manifest, preprocess, Opened { session, runs_on, parity }));
                 }
                 // The CPU takes whatever is sound.
                 Err(error) if provider == Provider::Cpu => return Err(error),
-                Err(error) => {
-                    warn!(provider = provider.name(), %error, "the provider does not run the model; the next is tried");
-                    problems.push(format!("{}: {error}", provider.name()));
-                }
+                Err(error) => problems.push(format!("{}: {error}", provider.name())),
             }
         }
         let none = "ONNX Runtime was built without those of serve.providers; name cpu there".to_owned();

@@ -63,6 +63,20 @@ async fn without_a_generation_nothing_is_answered() {
     assert_eq!(classifier.classify(picture(GREEN), &Options::default()).await, Err(ServeError::NotReady));
 }
 
+#[tokio::test]
+async fn a_generation_that_cannot_be_loaded_is_named_until_one_serves() {
+    let (classifier, controller) = Classifier::start(Settings::default());
+    assert_eq!(controller.running(), Running::default(), "no generation yet is no problem");
+    controller.cannot_load(GenerationId(5), "no library".into());
+    assert_eq!(controller.running().problem, "generation 5 cannot be loaded: no library");
+    let said = ServeError::NotLoaded { generation: GenerationId(5), cause: "no library".into() };
+    assert_eq!(classifier.classify(picture(GREEN), &Options::default()).await, Err(said));
+    controller.swap(controller.load(&golden("sharp"), GenerationId(6)).unwrap());
+    controller.cannot_load(GenerationId(5), "no library".into());
+    assert_eq!(controller.running().problem, "");
+    assert!(classifier.classify(picture(GREEN), &Options::default()).await.is_ok());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_queue_refuses_at_once() {
     let (classifier, _controller) = start(Settings { queue: 2, ..Settings::default() });

@@ -1,7 +1,7 @@
 //! Directories: every image file below them, through one batch socket.
 
 use super::{open, report};
-use crate::failure::{Exit, Failure};
+use crate::failure::{Exit, Failure, refused};
 use crate::output::Output;
 use crate::service::Service;
 use crate::view::{Label, Labels};
@@ -53,7 +53,7 @@ pub async fn run(
         while let Ok(Some(answer)) = stream.answer().await {
             let outcome = match answer.outcome {
                 Outcome::Labels(found) => Ok(labels(found)),
-                Outcome::Error { error } => Err(Failure::Refused { name: error.name, message: error.message }),
+                Outcome::Error { error } => Err(refused(&error.name, Some(error.message))),
             };
             let _ = told.send((answer.id as usize, outcome));
         }

@@ -273,7 +273,9 @@ impl Classifier {
         #[zbus(object_server)] server: &zbus::ObjectServer,
     ) -> Result<OwnedObjectPath, Refused> {
         let round = options.remove("seed").map_or(1, |seed| u64::try_from(seed).unwrap());
-        *self.0.round.lock().unwrap() = Some(round);
+        if let Some(running) = self.0.round.lock().unwrap().replace(round) {
+            return Err(Refused::Busy(format!("round {running} is already running")));
+        }
         server.at(job(round), Job(self.0.clone(), round)).await?;
         Ok(job(round))
     }
@@ -301,6 +303,14 @@ impl Classifier {
     #[zbus(property)]
     fn provider_problem(&self) -> String {
         String::new()
+    }
+    #[zbus(property)]
+    fn serving_problem(&self) -> String {
+        String::new()
+    }
+    #[zbus(property)]
+    fn next_round(&self) -> HashMap<String, OwnedVariant> {
+        HashMap::from([("images".to_owned(), 188u64.into())])
     }
     #[zbus(property)]
     fn provider(&self) -> String {

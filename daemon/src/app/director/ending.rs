@@ -62,7 +62,8 @@ impl Director {
         if let Some(Ok(Judgement::Promote(promotion))) = verdict {
             let court = self.court.clone();
             if let Err(error) = blocking(move || court.drop_candidate(*promotion)).await {
-                warn!(problem = error.message, "a candidate that is not wanted cannot be removed");
+                let problem = error.message;
+                warn!(problem, "a candidate that is not wanted cannot be removed: {problem}");
             }
         }
     }
@@ -77,19 +78,26 @@ impl Director {
                 message_id = events::PROMOTED,
                 coft.round = round,
                 coft.generation = generation.0,
-                "generation promoted"
+                "round {round} promoted generation {generation}"
             ),
-            RoundState::Kept(reason) => {
-                info!(message_id = events::KEPT, coft.round = round, reason, "candidate not taken");
-            }
-            RoundState::Failed { message, hint, .. } => {
-                error!(message_id = events::ROUND_FAILED, coft.round = round, problem = message, hint, "round failed");
-            }
+            RoundState::Kept(reason) => info!(
+                message_id = events::KEPT,
+                coft.round = round,
+                reason,
+                "round {round} ended; its candidate is not taken: {reason}"
+            ),
+            RoundState::Failed { message, hint, .. } => error!(
+                message_id = events::ROUND_FAILED,
+                coft.round = round,
+                problem = message,
+                hint,
+                "round {round} failed: {message}; {hint}"
+            ),
             RoundState::Cancelled => {
-                info!(message_id = events::ROUND_CANCELLED, coft.round = round, "round cancelled");
+                info!(message_id = events::ROUND_CANCELLED, coft.round = round, "round {round} cancelled");
             }
             RoundState::Running | RoundState::Interrupted => {
-                info!(message_id = events::ROUND_INTERRUPTED, coft.round = round, "round interrupted");
+                info!(message_id = events::ROUND_INTERRUPTED, coft.round = round, "round {round} interrupted");
             }
         }
 
@@ -104,16 +112,17 @@ impl Director {
             && !goes_on
             && let Err(error) = self.workshop.forget_unfinished()
         {
-            warn!(problem = %error, "the journal of a round cannot be removed");
+            warn!(problem = %error, "the journal of round {round} cannot be removed: {error}");
         }
         (status.state, status.ended) = (state, Some(unix_time()));
         // Clearing up first: on a full disk it makes room for the last line of the record.
         let court = self.court.clone();
         if let Err(error) = blocking(move || court.clear_up()).await {
-            warn!(problem = error.message, "a round's leftovers cannot be removed");
+            let problem = error.message;
+            warn!(problem, "what round {round} left behind cannot be removed: {problem}");
         }
         if let Err(error) = self.workshop.catalog.save_round(&status).await {
-            error!(coft.round = round, problem = %error, "the end of the round cannot be written down");
+            error!(coft.round = round, problem = %error, "the end of round {round} cannot be written down: {error}");
         }
         // What was promoted stays, even where the model's files are others by now than when the service started.
         let promoted = matches!(status.state, RoundState::Promoted(_));

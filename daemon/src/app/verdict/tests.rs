@@ -3,11 +3,12 @@
 use super::*;
 use crate::model;
 use crate::serve::{Classifier, Settings};
-use coft_core::manifest::MANIFEST;
+use coft_core::manifest::{MANIFEST, MODEL};
 use coft_models::Model;
 use image::{Rgb, RgbImage};
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
 const ROUND: RoundId = RoundId(7);
@@ -26,11 +27,17 @@ fn candidate(root: &Path, name: &str) -> PathBuf {
 
 /// A service whose generation 1, the soft one, serves.
 fn service(root: &Path) -> (Court, Base) {
+    let (court, base) = idle(root);
+    court.serve_active();
+    (court, base)
+}
+
+/// A service whose generation 1, the soft one, is active and not loaded yet; the base's directory is the generation's.
+pub fn idle(root: &Path) -> (Court, Base) {
     let mut store = Store::open(root).unwrap();
     let staged = store.stage(&candidate(root, "soft")).unwrap();
     let dir = store.activate(staged, 0.0, None).unwrap().dir;
     let court = Court::new(store, Classifier::start(Settings::default()).1);
-    court.serve_active().unwrap();
     let manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
     let base = Base {
         dir,
@@ -110,6 +117,40 @@ fn a_promoted_generation_s_session_can_be_opened_again() {
     service.0.controller.close_session();
     let image = &pictures(root.path(), 1)[0];
     assert_eq!(service.0.controller.answer(image).unwrap().len(), 3);
+}
+
+#[test]
+fn a_damaged_generation_gives_way_to_the_one_before_it_when_the_service_starts() {
+    let root = TempDir::new().unwrap();
+    let (court, _) = service(root.path());
+    let image = &pictures(root.path(), 1)[0];
+    let soft = court.controller.answer(image).unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    let staged = store.stage(&candidate(root.path(), "sharp")).unwrap();
+    let model = store.activate(staged, 0.0, None).unwrap().dir.join(MODEL);
+    fs::set_permissions(&model, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&model, "damaged").unwrap();
+
+    let court = Court::new(Store::open(root.path()).unwrap(), Classifier::start(Settings::default()).1);
+    court.serve_active();
+    assert_eq!(court.controller.answer(image).unwrap(), soft);
+    let (generations, running) = court.generations();
+    assert!(generations[0].active && running.problem.is_empty(), "{generations:?} {running:?}");
+}
+
+#[test]
+fn a_generation_that_answers_other_than_its_probe_does_not_serve() {
+    let root = TempDir::new().unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    let staged = store.stage(&candidate(root.path(), "twisted")).unwrap();
+    store.activate(staged, 0.0, None).unwrap();
+    let court = Court::new(store, Classifier::start(Settings::default()).1);
+    court.serve_active();
+    let problem = court.generations().1.problem;
+    assert!(
+        problem.starts_with("generation 1 cannot be loaded") && problem.contains("differ from torch's"),
+        "{problem}"
+    );
 }
 
 #[test]

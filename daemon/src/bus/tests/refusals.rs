@@ -41,6 +41,11 @@ fn an_unanswered_image_has_a_name_and_a_hint() {
     let cases = [
         (ServeError::Busy(64), "Busy", "try again"),
         (ServeError::NotReady, "NotReady", "wait until the first round has ended"),
+        (
+            ServeError::NotLoaded { generation: GenerationId(5), cause: "no library".into() },
+            "NotReady",
+            "generation 5 cannot be loaded: no library; put that right",
+        ),
         (ServeError::BadImage("no image".into()), "BadImage", "no image"),
         (ServeError::NotAFile, "BadImage", "pass an opened file or a memfd"),
         (ServeError::TooLarge { size: 2, limit: 1 }, "BadImage", "raise file-limit in [serve]"),

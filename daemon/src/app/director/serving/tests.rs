@@ -1,0 +1,69 @@
+use super::*;
+use crate::app::board::Board;
+use crate::app::director::Staff;
+use crate::app::intake::Intake;
+use crate::app::rounds::{RoundSettings, Workshop};
+use crate::app::verdict::tests::idle;
+use crate::catalog::Catalog;
+use crate::ingest::Ingest;
+use crate::watch;
+use coft_core::ids::RoundId;
+use coft_core::lifecycle::Lifecycle;
+use coft_core::manifest::MODEL;
+use coft_core::schedule::Schedule;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// A director of a service that watches nothing.
+fn director(root: &Path, board: Board) -> Director {
+    let (court, base) = idle(root);
+    let catalog = Catalog::open(&root.join("catalog.sqlite")).unwrap();
+    let ingest = Ingest::new(&Default::default(), base.preprocess.clone(), root.join("pixels"));
+    let (sender, notices) = mpsc::channel(1);
+    let watch = watch::start(&[], &sender).unwrap();
+    let intake = Intake::start(watch, notices, ingest.clone(), catalog.clone(), mpsc::channel(1).0);
+    let workshop = Workshop {
+        catalog,
+        ingest,
+        base: Arc::new(base),
+        round: RoundSettings::default(),
+        settings: Default::default(),
+        scratch: court.scratch(),
+        journal: root.join("journal"),
+        import: Default::default(),
+        given_labels: None,
+    };
+    let lifecycle = Lifecycle::new(RoundId(1), 16);
+    let schedule = Schedule { automatic: false, ..Schedule::default() };
+    Director::new(Staff { workshop, court, lifecycle, schedule, board, intake })
+}
+
+/// It was tried at the start alone, and status called it the one that serves.
+#[tokio::test]
+async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
+    let root = tempfile::tempdir().unwrap();
+    let (board, mut seen) = Board::new(Snapshot::default());
+    let mut director = director(root.path(), board);
+    let dir = director.workshop.base.dir.clone();
+    let (model, away) = (dir.join(MODEL), root.path().join("away"));
+    fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
+    fs::rename(&model, &away).unwrap();
+
+    director.serve_active().await;
+    let told = seen.borrow().clone();
+    let problem = told.serving_problem;
+    assert!(problem.starts_with("generation 1 cannot be loaded: ") && problem.contains(MODEL), "{problem}");
+    assert_eq!((told.active.map(|id| id.0), told.provider.as_str()), (Some(1), ""));
+    assert!(director.serve_at.is_some_and(|at| at > Instant::now()), "not at once");
+
+    fs::rename(&away, &model).unwrap();
+    director.serve_at = Some(Instant::now());
+    let serves = async { drop(seen.wait_for(|seen| !seen.provider.is_empty()).await.unwrap()) };
+    let working = director.run(mpsc::channel(1).1, mpsc::channel(1).1, serves);
+    timeout(Duration::from_secs(60), working).await.expect("it serves by itself").stop().await;
+    assert_eq!(seen.borrow().serving_problem, "");
+}

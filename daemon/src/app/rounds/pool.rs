@@ -1,0 +1,162 @@
+//! The images of a round: which ones take part, the labels that the user gave them, and cached pixels that turn out lost or
+//! damaged.
+
+use super::{Workshop, catalog_failed, failed};
+use crate::catalog::CatalogError;
+use crate::given::{self, GivenError};
+use crate::round::Outcome;
+use coft_core::event::FailureKind;
+use coft_core::ids::ImageId;
+use coft_core::spec::{PoolImage, RoundSpec};
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tracing::{info, warn};
+
+impl Workshop {
+    /// Gives a round its images: those of the interrupted round that it continues, or the latest ones. Tells how many had been
+    /// taken in by then: these, and older ones that take no part any more.
+    pub(super) async fn fill(&self, spec: &mut RoundSpec) -> Result<u64, Outcome> {
+        let (images, let_go) = self.gather().await?;
+        spec.images = self.label(images).await?;
+        let (kept, mut newer) = (spec.images.len(), 0);
+        match self.unfinished().and_then(|old| continued(spec, old)) {
+            Some(images) => {
+                let (round, count) = (spec.round, images.len());
+                info!(
+                    coft.round = round.0,
+                    images = count,
+                    "an interrupted round is continued: round {round} goes on with its {count} images"
+                );
+                let old: HashSet<&PoolImage> = images.iter().collect();
+                newer = spec.images.iter().take_while(|image| !old.contains(image)).count();
+                spec.images = images;
+            }
+            None => {
+                spec.images.truncate(usize::try_from(self.ingest.most_images()).unwrap_or(usize::MAX));
+                spec.images.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+            }
+        }
+        Ok(let_go + (kept - newer) as u64)
+    }
+
+    /// Pixels of up to `most` images of the service, evenly spread over all of them.
+    pub async fn sample(&self, most: usize) -> Result<Vec<PathBuf>, CatalogError> {
+        let pool = self.catalog.pool(self.ingest.canonical_px()).await?.kept;
+        let step = pool.len().div_ceil(most).max(1);
+        let paths: Vec<PathBuf> = pool.iter().step_by(step).map(|id| self.ingest.canonical_path(id)).collect();
+        let kept = move || paths.into_iter().filter(|path| path.is_file()).collect();
+        Ok(tokio::task::spawn_blocking(kept).await.expect("looking for files neither panics nor is aborted"))
+    }
+
+    /// The images whose pixels are kept, the latest first, and how many were let go. Lost ones are noted, so that the next scan
+    /// takes their files in again.
+    async fn gather(&self) -> Result<(Vec<PoolImage>, u64), Outcome> {
+        let px = self.ingest.canonical_px();
+        let pool = self.catalog.pool(px).await.map_err(|error| catalog_failed(&error))?;
+        let ingest = self.ingest.clone();
+        let sorted = tokio::task::spawn_blocking(move || {
+            let located =
+                pool.kept.into_iter().map(|id| PoolImage { path: ingest.canonical_path(&id), id, label: None });
+            located.partition::<Vec<_>, _>(|image| image.path.is_file())
+        });
+        let (kept, lost) = sorted.await.expect("looking for files neither panics nor is aborted");
+        if !lost.is_empty() {
+            let count = lost.len();
+            warn!(
+                images = count,
+                "cached pixels of {count} images are lost; they stay out until they are taken in again"
+            );
+            let lost: Vec<ImageId> = lost.into_iter().map(|image| image.id).collect();
+            self.catalog.pixels_lost(lost).await.map_err(|error| catalog_failed(&error))?;
+        }
+        if (kept.len() as u64) < self.round.minimum_images {
+            let message = format!("the pixels of only {} images are kept in {px} px", kept.len());
+            return Err(failed(FailureKind::BadImages, message, "wait until the sources were looked through again"));
+        }
+        Ok((kept, pool.let_go))
+    }
+
+    /// Puts the user's own labels to the images.
+    async fn label(&self, mut images: Vec<PoolImage>) -> Result<Vec<PoolImage>, Outcome> {
+        let Some(path) = self.given_labels.clone() else { return Ok(images) };
+        let base = Arc::clone(&self.base);
+        let read = tokio::task::spawn_blocking(move || given::List::read(&path, &base.classes)).await;
+        let bad = |error: GivenError| {
+            failed(
+                FailureKind::BadImages,
+                error.to_string(),
+                "correct the list; it is read again when the next round starts",
+            )
+        };
+        let mut list = read.expect("reading files neither panics nor is aborted").map_err(bad)?;
+        // A folder may rotate: what the catalogue has seen there still has its label.
+        for line in list.lost() {
+            if let Some(image) = self.catalog.image_at(&line.path).await.map_err(|error| catalog_failed(&error))? {
+                line.image = Ok(image);
+            }
+        }
+        let (mut given, lost) = list.labels().map_err(bad)?;
+        if let Some(given::Line { number, path, image: Err(error), .. }) = lost.first() {
+            let (count, path) = (lost.len(), path.display());
+            warn!(
+                images = count,
+                line = number,
+                %path,
+                "the label list names {count} files that cannot be read and were never taken in; they are left out; the first, \
+                 on line {number}: {path}: {error}"
+            );
+        }
+        for image in &mut images {
+            image.label = given.remove(&image.id);
+        }
+        if !given.is_empty() {
+            let count = given.len();
+            warn!(images = count, "{count} labelled images are in no source, or were let go; they take no part");
+        }
+        Ok(images)
+    }
+
+    /// Removes cached pixels that cannot be decoded: the next round goes on without them, and the next scan takes the images in
+    /// again whose files are still there.
+    pub(super) async fn remove_damaged(&self, images: Vec<PoolImage>) {
+        let find = move || images.into_iter().filter(|image| is_damaged(&image.path)).collect::<Vec<_>>();
+        let damaged = match tokio::task::spawn_blocking(find).await {
+            Ok(damaged) => damaged,
+            Err(error) => return warn!("the round's cached pixels cannot be checked: {error}"),
+        };
+        let Some(first) = damaged.first() else { return };
+        let (count, first) = (damaged.len(), first.path.display());
+        warn!(
+            images = count,
+            %first,
+            "cached pixels of {count} images were damaged and are removed; they stay out until they are taken in again; the first: \
+             {first}"
+        );
+        let ids: Vec<ImageId> = damaged.iter().map(|image| image.id.clone()).collect();
+        // Removed before it is noted: an image that is taken in again keeps the pixels that it finds.
+        if let Err(trouble) = self.ingest.discard(ids.clone()).await {
+            warn!("{trouble}");
+        }
+        if let Err(error) = self.catalog.pixels_lost(ids).await {
+            warn!("{error}");
+        }
+    }
+}
+
+/// The images of the unfinished round `old`, where `new` would do the same work but for images that came since.
+fn continued(new: &RoundSpec, old: RoundSpec) -> Option<Vec<PoolImage>> {
+    let same = RoundSpec { images: new.images.clone(), ..old.clone() } == new.work();
+    let known: HashSet<&PoolImage> = new.images.iter().collect();
+    (same && !old.images.is_empty() && old.images.iter().all(|image| known.contains(image))).then_some(old.images)
+}
+
+/// Whether cached pixels are gone, unreadable or no image. What may pass, such as too many open files, is no damage.
+fn is_damaged(path: &Path) -> bool {
+    match fs::read(path) {
+        Ok(bytes) => coft_vision::decode(&bytes).is_err(),
+        Err(error) => error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::EIO),
+    }
+}

@@ -1,0 +1,234 @@
+//! A workshop made from a configuration, with a shell script as its trainer; the real one is tested end to end.
+
+use super::*;
+use crate::catalog::Entry;
+use crate::config::{Config, Overrides};
+use crate::model;
+use crate::sighting::{Sighting, Stamp};
+use coft_core::ids::{ClassId, ImageId};
+use coft_core::spec::Template;
+use image::{Rgb, RgbImage};
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
+
+const FINDS_BAD_IMAGES: &str = r#"echo '{"type":"failed","kind":"bad-images","message":"no image","hint":""}' >&3"#;
+
+struct Site {
+    dir: TempDir,
+    workshop: Workshop,
+}
+
+impl Site {
+    /// `prepare` writes the files that the configuration names; paths are relative to the directory that it gets.
+    fn new(config: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        prepare(dir.path());
+        fs::create_dir(path("in")).unwrap();
+        fs::create_dir(path("state")).unwrap();
+        // Keeps what it is told.
+        let spec = path("spec.json");
+        let trainer = format!("#!/bin/sh\ncp \"$2\" {}\n{FINDS_BAD_IMAGES}\n", spec.display());
+        fs::write(path("trainer"), trainer).unwrap();
+        fs::set_permissions(path("trainer"), fs::Permissions::from_mode(0o755)).unwrap();
+        let common = "state-dir = \"state\"\n[[source]]\npath = \"in\"\n";
+        fs::write(path("coft.toml"), format!("{common}{config}")).unwrap();
+        let mut config = Config::load(&path("coft.toml"), Overrides::default()).unwrap();
+        config.round.trainer = Some(path("trainer"));
+        let base = Arc::new(model::prepare(&config.classifier, &path("models")).unwrap());
+        let workshop = Workshop {
+            catalog: Catalog::open(&path("state/catalog.sqlite")).unwrap(),
+            ingest: Ingest::new(&config.ingest, base.preprocess.clone(), path("state/pixels")),
+            base,
+            round: config.round,
+            settings: config.settings,
+            scratch: path("state/rounds"),
+            journal: path("state/journal"),
+            import: config.import,
+            given_labels: config.classifier.given_labels,
+        };
+        Self { dir, workshop }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        fs::canonicalize(self.dir.path()).unwrap().join("in").join(name)
+    }
+
+    /// Takes a picture in, as the intake does.
+    async fn take(&self, name: &str, shade: u8) -> ImageId {
+        let path = self.path(name);
+        RgbImage::from_pixel(40, 30, Rgb([shade; 3])).save(&path).unwrap();
+        self.take_again(name).await
+    }
+
+    async fn take_again(&self, name: &str) -> ImageId {
+        let path = self.path(name);
+        let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+        let sighting = Sighting { source: self.dir.path().join("in"), path, stamp };
+        let crate::ingest::Taken::Image(record) = self.workshop.ingest.take(sighting.clone()).await else {
+            panic!("{name} is not taken")
+        };
+        let id = record.id.clone();
+        self.workshop.catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();
+        id
+    }
+
+    /// Lets a round run to its end: the images that were told, what the trainer was told, if it started, and the end.
+    async fn round(&self, number: u64) -> (Option<u64>, Option<RoundSpec>, Outcome) {
+        let spec = self.dir.path().join("spec.json");
+        let _ = fs::remove_file(&spec);
+        let (sender, mut news) = mpsc::channel(16);
+        let round = &self.workshop.round;
+        let assignment = Assignment { round: RoundId(number), method: round.method.into(), seed: round.seed };
+        self.workshop.start(assignment, CancellationToken::new(), sender);
+        let mut gathered = None;
+        loop {
+            match news.recv().await.expect("an end is always told") {
+                News::Gathered { images } => gathered = Some(images),
+                News::Event(_) => {}
+                News::Ended(outcome) => {
+                    let told = fs::read(&spec).ok().map(|spec| serde_json::from_slice(&spec).unwrap());
+                    return (gathered, told, outcome);
+                }
+            }
+        }
+    }
+
+    /// What the trainer of a round is told.
+    async fn told(&self, number: u64) -> RoundSpec {
+        self.round(number).await.1.expect("the trainer starts")
+    }
+}
+
+fn ids(spec: &RoundSpec) -> Vec<&ImageId> {
+    spec.images.iter().map(|image| &image.id).collect()
+}
+
+fn sorted<const N: usize>(mut ids: [&ImageId; N]) -> [&ImageId; N] {
+    ids.sort_unstable();
+    ids
+}
+
+#[tokio::test]
+async fn what_is_configured_reaches_the_trainer() {
+    let config = r#"
+[classifier]
+template = "a bad photo of a {}."
+templates = "templates.txt"
+given-labels = "given.csv"
+student = "./models/demo"
+[round]
+method = "coft-plus"
+minimum-images = 2
+seed = 7
+[settings.phase2]
+clean-share = 0.25
+"#;
+    let site = Site::new(config, |dir| {
+        fs::write(dir.join("templates.txt"), "# prompts\na drawing of a {}.\nthe {}.\n").unwrap();
+        fs::write(dir.join("given.csv"), "path,class\nin/b.png,hex nut\n").unwrap();
+    });
+    let (a, b) = (site.take("a.png", 1).await, site.take("b.png", 2).await);
+    let spec = site.told(1).await;
+    assert_eq!(spec.method, Method::CoftPlus);
+    assert_eq!(spec.template, "a bad photo of a {}.");
+    let template = |line, text: &str| Template { line, text: text.into() };
+    assert_eq!(spec.templates, [template(2, "a drawing of a {}."), template(3, "the {}.")]);
+    assert_eq!(spec.student_dir, Some(site.dir.path().join("models/demo")));
+    assert_eq!((spec.seed, spec.settings.phase2.clean_share), (7, 0.25));
+    let label = |id: &ImageId| spec.images.iter().find(|image| image.id == *id).unwrap().label;
+    let class = spec.classes.iter().position(|class| class == "hex nut").unwrap();
+    assert_eq!((label(&a), label(&b)), (None, Some(ClassId(class as u32))));
+}
+
+#[tokio::test]
+async fn nothing_that_is_not_configured_does() {
+    let site = Site::new("[round]\nminimum-images = 1\n", |_| ());
+    site.take("a.png", 1).await;
+    let spec = site.told(1).await;
+    assert_eq!(spec.method, Method::Coft);
+    assert_eq!((spec.student_dir, spec.templates, spec.images[0].label), (None, vec![], None));
+}
+
+/// It failed every round.
+#[tokio::test]
+async fn a_labelled_file_that_has_gone_keeps_its_label_and_an_unknown_one_is_left_out() {
+    let config = "[classifier]\ngiven-labels = \"given.csv\"\n[round]\nminimum-images = 1\n";
+    let site = Site::new(config, |dir| {
+        fs::write(dir.join("given.csv"), "path,class\nin/gone.png,hex nut\nin/never.png,hex bolt\n").unwrap();
+    });
+    site.take("gone.png", 1).await;
+    fs::remove_file(site.path("gone.png")).unwrap();
+    let spec = site.told(1).await;
+    let class = spec.classes.iter().position(|class| class == "hex nut").unwrap();
+    assert_eq!(spec.images[0].label, Some(ClassId(class as u32)));
+}
+
+#[tokio::test]
+async fn a_label_without_a_class_ends_the_round() {
+    let config = "[classifier]\ngiven-labels = \"given.csv\"\n[round]\nminimum-images = 1\n";
+    let site = Site::new(config, |dir| fs::write(dir.join("given.csv"), "path,class\nin/never.png,teapot\n").unwrap());
+    site.take("a.png", 1).await;
+    let (_, spec, outcome) = site.round(1).await;
+    assert!(spec.is_none(), "no trainer starts");
+    assert!(
+        matches!(&outcome, Outcome::Failed { message, .. } if message.contains("there is no class \"teapot\"")),
+        "{outcome:?}"
+    );
+}
+
+/// One damaged file failed every round, and the advice was to remove them all.
+#[tokio::test]
+async fn damaged_pixels_are_removed_and_taken_in_again() {
+    let site = Site::new("[round]\nminimum-images = 1\n", |_| ());
+    let (good, bad) = (site.take("good.png", 1).await, site.take("bad.png", 2).await);
+    let cached = site.workshop.ingest.canonical_path(&bad);
+    let whole = fs::read(&cached).unwrap();
+    fs::write(&cached, &whole[..whole.len() / 2]).unwrap();
+    assert_eq!(ids(&site.told(1).await), sorted([&good, &bad]));
+    assert!(!cached.exists());
+    assert!(site.workshop.ingest.canonical_path(&good).is_file());
+    assert_eq!(ids(&site.told(2).await), [&good]);
+    site.take_again("bad.png").await;
+    assert_eq!(fs::read(&cached).unwrap(), whole);
+    assert_eq!(ids(&site.told(3).await), sorted([&good, &bad]));
+}
+
+#[tokio::test]
+async fn a_round_takes_the_latest_images_and_a_continued_one_its_own() {
+    let site = Site::new("[ingest]\nmost-images = 2\n[round]\nminimum-images = 1\n", |_| ());
+    let mut taken = Vec::new();
+    for number in 0..4 {
+        let id = site.take(&format!("{number}.png"), number).await;
+        // The catalogue orders by the second.
+        let catalog = rusqlite::Connection::open(site.dir.path().join("state/catalog.sqlite")).unwrap();
+        catalog.execute("UPDATE images SET added = ?1 WHERE id = ?2", (number, &id.0)).unwrap();
+        taken.push(id);
+    }
+    let [a, b, c, d] = &taken[..] else { unreachable!("four were taken") };
+    let (gathered, spec, _) = site.round(1).await;
+    let spec = spec.unwrap();
+    assert_eq!(ids(&spec), sorted([c, d]));
+    assert_eq!(gathered, Some(4), "none of the older ones is new to the next round");
+
+    // A round of the second and third was interrupted before the fourth came.
+    let images = spec.images.iter().filter(|image| image.id == *c);
+    let older = PoolImage { id: b.clone(), path: site.workshop.ingest.canonical_path(b), label: None };
+    let unfinished = RoundSpec { images: images.cloned().chain([older]).collect(), ..spec.work() };
+    fs::create_dir_all(&site.workshop.journal).unwrap();
+    let journal = site.workshop.journal.join(JOURNAL_SPEC);
+    fs::write(&journal, serde_json::to_vec(&unfinished).unwrap()).unwrap();
+    let (gathered, spec, _) = site.round(2).await;
+    assert_eq!(spec.unwrap().images, unfinished.images);
+    assert_eq!(gathered, Some(3), "the fourth is new to the next round");
+
+    // Once one of its images is let go it begins anew.
+    let px = site.workshop.ingest.canonical_px();
+    let mut let_go = site.workshop.catalog.let_go(px, 2, 2).await.unwrap();
+    let_go.sort_unstable();
+    assert_eq!(let_go.iter().collect::<Vec<_>>(), sorted([a, b]));
+    site.workshop.ingest.discard(let_go).await.unwrap();
+    let (gathered, spec, _) = site.round(3).await;
+    assert_eq!(ids(&spec.unwrap()), sorted([c, d]));
+    assert_eq!(gathered, Some(4));
+}
