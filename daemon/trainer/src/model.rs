@@ -97,7 +97,7 @@ impl Weights {
         Self { encoder: checkpoint.tensors.trainable(VisionTower::ENCODER), weight, bias }
     }
 
-    /// The same encoder with a head drawn from N(0, 0.01²) where the setting asks for it.
+    /// The same encoder with a head drawn from N(0, 0.01²) [choice] where the setting asks for it.
     pub fn with_head(self, init: HeadInit, seed: u64, name: &str) -> Self {
         let weight = match init {
             HeadInit::Text => self.weight,

@@ -119,7 +119,7 @@ impl<'a> Pool<'a> {
         self.filled(positions.len(), |i, out| self.preprocess.tensor(&self.images[positions[i]], out))
     }
 
-    /// The images seen a little differently: a crop of the upper left nine tenths. → [B, 3, S, S]
+    /// The images seen a little differently: a crop of the upper left nine tenths [choice]. → [B, 3, S, S]
     pub fn shifted(&self, positions: &[usize]) -> Tensor {
         self.filled(positions.len(), |i, out| {
             let image = &self.images[positions[i]];
