@@ -6,7 +6,7 @@
 use crate::app::{ImportSettings, RoundSettings};
 use crate::{ingest, model, serve, watch};
 use coft_core::schedule::Schedule;
-use coft_core::settings::Settings;
+use coft_core::settings::{Deploy, Settings};
 use serde::Deserialize;
 use std::fs;
 use std::io;
@@ -155,6 +155,12 @@ impl Config {
         require("round.niceness", (0..=19).contains(&self.round.niceness), "use 0 to 19")?;
         require("serve.gpu-idle", self.serve.gpu_idle >= Duration::from_secs(1), "use \"1s\" or more")?;
         require("serve.queue", self.serve.queue >= coft_dbus::MANY, "use 16 or more: a call may bring as many images")?;
+        let of_phase_1 = matches!(self.settings.deploy, Deploy::Phase1Model1 | Deploy::Phase1Model2);
+        require(
+            "settings.deploy",
+            classifier.student.is_none() || !of_phase_1,
+            "use another: with classifier.student there is no model of Phase I to deploy",
+        )?;
         match self.settings.fault() {
             Some((key, rule)) => require(format!("settings.{key}"), false, rule),
             None => Ok(()),
@@ -248,6 +254,10 @@ mod tests {
         refused("[round]\nniceness = -5\n", "round.niceness: use 0 to 19");
         refused("[serve]\ngpu-idle = \"0s\"\n", "serve.gpu-idle: use \"1s\" or more");
         refused("[serve]\nqueue = 15\n", "serve.queue: use 16 or more");
+        refused(
+            "[classifier]\nstudent = \"small\"\n[settings]\ndeploy = \"phase1-model2\"\n",
+            "settings.deploy: use another: with classifier.student",
+        );
         refused("[settings.phase1]\nlambda = -1.0\n", "settings.phase1.lambda: use 0 or more");
         refused("[settings.phase1.sgd]\nepochs = 2\n", "line 1: missing field `learning-rate`");
     }

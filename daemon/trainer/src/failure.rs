@@ -12,6 +12,9 @@ use thiserror::Error;
 pub enum Failure {
     #[error("{path}: {cause}")]
     Spec { path: PathBuf, cause: String },
+    /// A round that no trainer can carry out.
+    #[error("{0}")]
+    Asked(&'static str),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// A class that the model cannot take, and its line in the label file.
@@ -67,7 +70,7 @@ impl Failure {
 
     pub fn kind(&self) -> FailureKind {
         match self {
-            Failure::Spec { .. } | Failure::Cuda(_) => FailureKind::BadSpec,
+            Failure::Spec { .. } | Failure::Asked(_) | Failure::Cuda(_) => FailureKind::BadSpec,
             Failure::Checkpoint(_) | Failure::Class { .. } | Failure::Template { .. } => FailureKind::BadModel,
             Failure::Pool(_) => FailureKind::BadImages,
             Failure::NoSeeds => FailureKind::NoSeeds,
@@ -86,6 +89,7 @@ impl Failure {
             FailureKind::BadSpec if matches!(self, Failure::Cuda(_)) => {
                 "set device = \"cpu\" in [round], or install what a GPU takes (docs/decisions/0015-gpu.md)"
             }
+            FailureKind::BadSpec if matches!(self, Failure::Asked(_)) => "correct the settings of the round",
             FailureKind::BadSpec => "use a daemon and a trainer of the same version",
             FailureKind::BadModel if matches!(self, Failure::Template { .. }) => {
                 "shorten that prompt in the file of classifier.templates, or a class name"

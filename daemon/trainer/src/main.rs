@@ -137,14 +137,14 @@ fn read(path: &Path) -> Result<RoundSpec, Failure> {
         return Err(fault(format!("protocol {}; this trainer speaks {PROTOCOL}", spec.protocol)));
     }
     if spec.method == Method::Upl && spec.student_dir.is_some() {
-        return Err(fault("prompt tuning alone has no student".to_owned()));
+        return Err(Failure::Asked("prompt tuning alone has no student"));
     }
     let of_phase_1 = matches!(spec.settings.deploy, Deploy::Phase1Model1 | Deploy::Phase1Model2);
     if of_phase_1 && spec.student_dir.is_some() {
-        return Err(fault("settings.deploy asks for a model of Phase I, which a student does not have".to_owned()));
+        return Err(Failure::Asked("settings.deploy asks for a model of Phase I, which a student does not have"));
     }
     if spec.classes.len() < 2 {
-        return Err(fault("fewer than 2 classes, where every image gets the same answer; name 2 or more".to_owned()));
+        return Err(Failure::Asked("fewer than 2 classes, where every image gets the same answer; name 2 or more"));
     }
     Ok(spec)
 }
