@@ -39,7 +39,7 @@ pub enum Verb {
     /// Start, stop and look at adaptation rounds
     #[command(subcommand)]
     Round(Round),
-    /// Look at the models that rounds have made
+    /// Look at the models that rounds have made, and go back to an earlier one
     #[command(subcommand)]
     Generation(Generation),
     /// Copy a generation out of the service, for other programs to serve
@@ -135,6 +135,16 @@ pub enum Generation {
     /// Show what the round that made a generation saw: its candidates, what speaks for each, and every class
     Show {
         /// Number of the generation [default: the active one]
+        generation: Option<u64>,
+    },
+    /// Have an earlier generation serve again, and show how far it is
+    ///
+    /// The service checks its digests and replays its probe first; what serves now answers until then. Only a generation of the
+    /// configured classes and model can serve. Later rounds may promote another one over it; automatic = false in [schedule]
+    /// starts none by itself.
+    Activate {
+        /// Number of the generation [default: the one that served before the active one]
+        #[arg(value_name = "N")]
         generation: Option<u64>,
     },
 }
@@ -250,6 +260,12 @@ mod tests {
         assert_eq!(round, Some(4));
         let Verb::Round(Round::Show { round }) = parse("coftctl round show").unwrap().verb else { panic!() };
         assert_eq!(round, None);
+        let activate = |line| match parse(line).unwrap().verb {
+            Verb::Generation(Generation::Activate { generation }) => generation,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(activate("coftctl generation activate"), None);
+        assert_eq!(activate("coftctl generation activate 4"), Some(4));
     }
 
     #[test]

@@ -62,6 +62,7 @@ impl Service {
             active_generation: classifier.active_generation,
             images: classifier.images,
             quarantined: classifier.quarantined,
+            intake_problem: classifier.intake_problem,
             serving_problem: classifier.serving_problem,
             provider: classifier.provider,
             provider_problem: classifier.provider_problem,
@@ -104,19 +105,9 @@ impl Service {
 
     /// The name of the classifier, and the files of one of its generations by name.
     pub async fn open_generation(&self, number: u64) -> Result<(String, HashMap<String, OwnedFd>), Failure> {
-        let classifier = self.choose(&mut self.managed().await?)?;
-        let generation = GenerationProxy::builder(&self.connection)
-            .path(generation_path(&classifier.name, number))
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await?;
-        let files = generation.open().await.map_err(|error| match error.into() {
-            Failure::NoObject(_) => {
-                Failure::NotFound(format!("no generation {number}\n  see which there are: coftctl generation list"))
-            }
-            failure => failure,
-        })?;
-        Ok((classifier.name, files.into_iter().map(|(name, file)| (name, file.into())).collect()))
+        let (classifier, generation) = self.generation_proxy(number).await?;
+        let files = generation.open().await.map_err(|error| no_such_generation(error.into(), number))?;
+        Ok((classifier, files.into_iter().map(|(name, file)| (name, file.into())).collect()))
     }
 
     /// Answers the number of the round, which goes on by itself.
@@ -130,6 +121,13 @@ impl Service {
         let classifier = self.classifier_proxy().await?;
         let files = files.iter().map(|(name, file)| (name.as_str(), Fd::from(file))).collect();
         round_of(classifier.import(files).await.map_err(one_at_a_time)?.as_str())
+    }
+
+    /// Has an earlier generation serve again; answers the number of the round, none where it is active already.
+    pub async fn activate(&self, number: u64) -> Result<Option<u64>, Failure> {
+        let (_, generation) = self.generation_proxy(number).await?;
+        let job = generation.activate().await.map_err(|error| no_such_generation(one_at_a_time(error), number))?;
+        if job.as_str() == "/" { Ok(None) } else { round_of(job.as_str()).map(Some) }
     }
 
     pub async fn cancel_round(&self, number: u64) -> Result<(), Failure> {
@@ -172,6 +170,13 @@ impl Service {
         let path = self.classifier().await?;
         let builder = ClassifierProxy::builder(&self.connection).path(path);
         Ok(builder.cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// The name of the classifier, and one of its generations.
+    async fn generation_proxy(&self, number: u64) -> Result<(String, GenerationProxy<'_>), Failure> {
+        let classifier = self.choose(&mut self.managed().await?)?.name;
+        let builder = GenerationProxy::builder(&self.connection).path(generation_path(&classifier, number));
+        Ok((classifier, builder.cache_properties(CacheProperties::No).build().await?))
     }
 
     /// The path of the classifier to ask; looked up once.
@@ -237,6 +242,15 @@ fn no_such_round(failure: Failure, number: u64) -> Failure {
     match failure {
         Failure::NoObject(_) => {
             Failure::NotFound(format!("no round {number}\n  see which there are: coftctl round list"))
+        }
+        other => other,
+    }
+}
+
+fn no_such_generation(failure: Failure, number: u64) -> Failure {
+    match failure {
+        Failure::NoObject(_) => {
+            Failure::NotFound(format!("no generation {number}\n  see which there are: coftctl generation list"))
         }
         other => other,
     }

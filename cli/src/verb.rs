@@ -1,5 +1,6 @@
 //! The verbs, one file each. A verb asks the service, prints the answer and says how the program ends.
 
+mod activate;
 mod cancel;
 mod classify;
 mod completions;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Round(Round::Show { round }) => show::run(&service, output, round).await,
         Verb::Generation(Generation::List) => generations::run(&service, output).await,
         Verb::Generation(Generation::Show { generation }) => generation::run(&service, output, generation).await,
+        Verb::Generation(Generation::Activate { generation }) => activate::run(&service, output, generation).await,
         Verb::Export { generation, format, dir } => export::run(&service, output, generation, format, dir).await,
         Verb::Import { dir } => import::run(&service, output, dir).await,
         Verb::Rescan => rescan::run(&service).await,

@@ -14,6 +14,8 @@ pub struct Status {
     pub active_generation: Option<u64>,
     pub images: u64,
     pub quarantined: u64,
+    /// Why images cannot be stored now.
+    pub intake_problem: Option<String>,
     /// Why the active generation does not serve.
     pub serving_problem: Option<String>,
     /// Execution provider that serves.
@@ -98,10 +100,20 @@ pub struct Generation {
     pub method: String,
     /// Unix time, s.
     pub created: i64,
+    /// What was active before this one became so, the last time it did.
+    pub replaces: Option<u64>,
     pub active: bool,
     pub images: u64,
     pub parity_max_abs_diff: f64,
     pub report: Value,
+}
+
+/// What `generation activate` answers where nothing had to be done: a round's fields, without a round.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Unchanged {
+    pub round: Option<u64>,
+    pub state: &'static str,
+    pub result: Outcome,
 }
 
 /// What `export` has written.

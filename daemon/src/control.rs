@@ -26,6 +26,8 @@ pub enum Command {
     StartRound { request: RoundRequest, reply: oneshot::Sender<Result<RoundId, Refused>> },
     /// Starts a round that takes in a generation from elsewhere, file by file; answers its id at once.
     Import { files: HashMap<String, OwnedFd>, reply: oneshot::Sender<Result<RoundId, Refused>> },
+    /// Starts a round that lets a generation serve again; answers its id at once, none where that one is active already.
+    Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<RoundId>, Refused>> },
     /// Asks a running round to stop; it ends as cancelled within seconds.
     CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), Refused>> },
     /// Looks at every source again, as if the service had just started.
@@ -66,6 +68,8 @@ pub struct Snapshot {
     pub images: u64,
     /// Files that were refused; see the quarantine ledger.
     pub quarantined: u64,
+    /// Why images cannot be stored now; empty where they can.
+    pub intake_problem: String,
     /// Why the active generation does not serve; empty where it does, or where there is none yet.
     pub serving_problem: String,
     /// Execution provider that serves, as ONNX Runtime names it.
@@ -104,7 +108,7 @@ pub struct SourceStatus {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoundStatus {
     pub round: RoundId,
-    /// What made it start: `manual`, `schedule`, `zero-shot` or `import`.
+    /// What made it start: `manual`, `schedule`, `zero-shot`, `import` or `activation`.
     pub trigger: String,
     /// Unix time, s.
     pub started: i64,
@@ -142,6 +146,8 @@ pub struct GenerationStatus {
     pub method: String,
     /// Unix time, s.
     pub created: i64,
+    /// The generation that was active before this one became so, the last time it did.
+    pub replaces: Option<GenerationId>,
     pub active: bool,
     pub images: u64,
     /// Largest difference of a probability between torch and ONNX Runtime on the probe.

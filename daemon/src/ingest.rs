@@ -3,6 +3,7 @@
 //! Work runs on a bounded set of blocking threads. User files are read and never written. Whether an image is known
 //! already is not known here, nor is where the record goes.
 
+use crate::room::{self, Shortage};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use bytesize::ByteSize;
 use coft_core::ids::ImageId;
@@ -58,6 +59,8 @@ pub enum Taken {
 pub enum Trouble {
     #[error("cannot read {}: {source}", path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("the disk is full: {shortage}; free {} there", shortage.lacking)]
+    NoRoom { shortage: Shortage },
     #[error("the disk is full: cannot keep the pixels of an image in {}; free some space", path.display())]
     DiskFull { path: PathBuf },
     #[error("cannot keep the pixels of an image in {}: {source}", path.display())]
@@ -145,7 +148,23 @@ impl Ingest {
         tokio::task::spawn_blocking(remove).await.expect("removing files neither panics nor is aborted")
     }
 
-    /// Reads a file and keeps its canonical pixels.
+    /// Whether there is room for canonical pixels.
+    pub async fn room(&self) -> Result<(), Trouble> {
+        let ingest = self.clone();
+        let look = tokio::task::spawn_blocking(move || ingest.room_now());
+        look.await.expect("looking at a disk neither panics nor is aborted")
+    }
+
+    fn room_now(&self) -> Result<(), Trouble> {
+        let path = &self.shared.pixels;
+        match room::shortage(path, 0) {
+            Ok(None) => Ok(()),
+            Ok(Some(shortage)) => Err(Trouble::NoRoom { shortage }),
+            Err(source) => Err(Trouble::Keep { path: path.clone(), source }),
+        }
+    }
+
+    /// Reads a file and keeps its canonical pixels; does not read it where there is no room for them.
     pub async fn take(&self, sighting: Sighting) -> Taken {
         let permit = Arc::clone(&self.shared.permits).acquire_owned().await.expect("the semaphore is never closed");
         let ingest = self.clone();
@@ -162,6 +181,9 @@ impl Ingest {
     }
 
     fn take_now(&self, sighting: &Sighting) -> Taken {
+        if let Err(trouble) = self.room_now() {
+            return Taken::Deferred(trouble);
+        }
         let bytes = match read(&sighting.source, &sighting.path, self.shared.file_limit) {
             Ok((bytes, stamp)) if stamp == sighting.stamp => bytes,
             Ok(_) => return Taken::Moving,

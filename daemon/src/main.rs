@@ -8,6 +8,7 @@ mod control;
 mod given;
 mod ingest;
 mod model;
+mod room;
 mod round;
 mod serve;
 mod sighting;

@@ -30,6 +30,8 @@ pub enum StoreError {
     Digest { path: PathBuf },
     #[error("{path}: not a plain file name")]
     Name { path: PathBuf },
+    #[error("there is no generation {id}")]
+    Unknown { id: GenerationId },
 }
 
 impl StoreError {
@@ -53,6 +55,11 @@ impl Generation {
     pub fn round(&self) -> RoundId {
         self.record.imported_by.unwrap_or(self.manifest.round)
     }
+
+    /// Holds every file against the digest that the manifest names.
+    pub fn verify(&self) -> Result<(), StoreError> {
+        verified(&self.dir).map(|_| ())
+    }
 }
 
 /// `generation.json`: what the store adds to a candidate.
@@ -63,11 +70,14 @@ pub struct Record {
     pub created: i64,
     /// Largest difference of a probability between torch and ONNX Runtime on the probe.
     pub parity_max_abs_diff: f64,
-    /// The generation that was active before.
+    /// The generation that was active before this one became so, the last time it did.
     pub replaces: Option<GenerationId>,
     /// The round of this service that took it in, where another service made it.
     #[serde(default)]
     pub imported_by: Option<RoundId>,
+    /// The round that let it serve again, where one has.
+    #[serde(default)]
+    pub activated_by: Option<RoundId>,
 }
 
 /// A verified candidate inside the store that does not serve.
@@ -95,6 +105,7 @@ const NEW_ACTIVE: &str = "active.new";
 const SCRATCH: &str = "rounds";
 const RECORD: &str = "generation.json";
 const STAGED: &str = "staged";
+const NEW_RECORD: &str = "record";
 
 impl Store {
     /// Opens the store below `root`, made if it is not there.
@@ -141,7 +152,12 @@ impl Store {
     /// The generation that a round which did not live to its end has left, if it is the one that serves: only the change of
     /// `active` makes a promotion, and the directory that is there a moment before it does not.
     pub fn promoted_by(&self, round: RoundId) -> Option<GenerationId> {
-        self.active().filter(|active| active.round() == round).map(|active| active.id)
+        let by = |active: &&Generation| active.round() == round || active.record.activated_by == Some(round);
+        self.active().filter(by).map(|active| active.id)
+    }
+
+    pub fn generation(&self, id: GenerationId) -> Result<&Generation, StoreError> {
+        self.generations.get(&id).ok_or(StoreError::Unknown { id })
     }
 
     /// All generations, oldest first.
@@ -183,7 +199,8 @@ impl Store {
         imported_by: Option<RoundId>,
     ) -> Result<Generation, StoreError> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let record = Record { created: now, parity_max_abs_diff, replaces: self.active, imported_by };
+        let record =
+            Record { created: now, parity_max_abs_diff, replaces: self.active, imported_by, activated_by: None };
         let Staged { id, dir: staged_dir, manifest, report } = staged;
         self.step()?;
         write_synced(&staged_dir.join(RECORD), &pretty(&record))?;
@@ -202,6 +219,18 @@ impl Store {
         self.point_active(id)?;
         let generation = Generation { id, dir, manifest, report, record };
         self.generations.insert(id, generation.clone());
+        Ok(generation)
+    }
+
+    /// Makes a generation that is here already the active one.
+    pub fn activate_again(&mut self, id: GenerationId, round: RoundId) -> Result<Generation, StoreError> {
+        let mut generation = self.generation(id)?.clone();
+        generation.record.replaces = self.active;
+        generation.record.activated_by = Some(round);
+        // Only the active generation's record is asked what was before it: of another one it may say so too early.
+        self.rewrite_record(&generation)?;
+        self.generations.insert(id, generation.clone());
+        self.point_active(id)?;
         Ok(generation)
     }
 
@@ -267,6 +296,23 @@ impl Store {
                 Ok(())
             }
         }
+    }
+
+    fn rewrite_record(&self, generation: &Generation) -> Result<(), StoreError> {
+        let new = self.generations_dir().join(format!("{}.{NEW_RECORD}", generation.id));
+        // Left where a full disk cut an activation short.
+        remove_tree(&new)?;
+        self.step()?;
+        write_synced(&new, &pretty(&generation.record))?;
+        fs::set_permissions(&new, Permissions::from_mode(0o444)).map_err(at(&new))?;
+        let dir = &generation.dir;
+        fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(at(dir))?;
+        self.step()?;
+        let replaced = fs::rename(&new, dir.join(RECORD)).map_err(at(&new));
+        fs::set_permissions(dir, Permissions::from_mode(0o555)).map_err(at(dir))?;
+        replaced?;
+        self.step()?;
+        sync_dir(dir)
     }
 
     fn point_active(&mut self, id: GenerationId) -> Result<(), StoreError> {

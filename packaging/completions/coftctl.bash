@@ -46,6 +46,9 @@ _coftctl() {
             coftctl,status)
                 cmd="coftctl__subcmd__status"
                 ;;
+            coftctl__subcmd__generation,activate)
+                cmd="coftctl__subcmd__generation__subcmd__activate"
+                ;;
             coftctl__subcmd__generation,help)
                 cmd="coftctl__subcmd__generation__subcmd__help"
                 ;;
@@ -54,6 +57,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__generation,show)
                 cmd="coftctl__subcmd__generation__subcmd__show"
+                ;;
+            coftctl__subcmd__generation__subcmd__help,activate)
+                cmd="coftctl__subcmd__generation__subcmd__help__subcmd__activate"
                 ;;
             coftctl__subcmd__generation__subcmd__help,help)
                 cmd="coftctl__subcmd__generation__subcmd__help__subcmd__help"
@@ -93,6 +99,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__help,status)
                 cmd="coftctl__subcmd__help__subcmd__status"
+                ;;
+            coftctl__subcmd__help__subcmd__generation,activate)
+                cmd="coftctl__subcmd__help__subcmd__generation__subcmd__activate"
                 ;;
             coftctl__subcmd__help__subcmd__generation,list)
                 cmd="coftctl__subcmd__help__subcmd__generation__subcmd__list"
@@ -318,7 +327,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__generation)
-            opts="-h --bus --json --classifier --help list show help"
+            opts="-h --bus --json --classifier --help list show activate help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -339,9 +348,45 @@ _coftctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
-        coftctl__subcmd__generation__subcmd__help)
-            opts="list show help"
+        coftctl__subcmd__generation__subcmd__activate)
+            opts="-h --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__generation__subcmd__help)
+            opts="list show activate help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__generation__subcmd__help__subcmd__activate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -496,8 +541,22 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__generation)
-            opts="list show"
+            opts="list show activate"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__generation__subcmd__activate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi

@@ -32,7 +32,7 @@ complete -c coftctl -n "__fish_coftctl_needs_command" -s V -l version -d 'Print 
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "status" -d 'Show what the service serves, watches and does'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "classify" -d 'Say what images show'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "round" -d 'Start, stop and look at adaptation rounds'
-complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "generation" -d 'Look at the models that rounds have made'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
@@ -89,13 +89,14 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the rounds, the oldest first'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one round'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -l json -d 'Print JSON instead of text'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "activate" -d 'Have an earlier generation serve again, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of text'
@@ -104,8 +105,13 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from show" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from show" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "activate" -d 'Have an earlier generation serve again, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l format -r -f -a "onnx\t'The ONNX model with its weights, labels, manifest, report and probe'
 triton\t'A model repository of Triton, which OpenVINO Model Server reads too'
@@ -180,7 +186,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -s h -l hel
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "status" -d 'Show what the service serves, watches and does'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "classify" -d 'Say what images show'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
@@ -194,6 +200,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_su
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "show" -d 'Show one round'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "activate" -d 'Have an earlier generation serve again, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "list" -d 'List the models of the store'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "info" -d 'Show what a model is: layout, sizes, preprocessing, digests'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "verify" -d 'Read every file of a model and hold it against its digest'

@@ -25,7 +25,7 @@ pub fn generations(generations: &[Generation], style: &Style) -> String {
 }
 
 pub fn generation(generation: &Generation, style: &Style) -> String {
-    let mut text = fields(&[
+    let mut pairs = vec![
         ("generation", generation.generation.to_string()),
         ("active", if generation.active { paint(GOOD, "yes") } else { "no".into() }),
         ("round", generation.round.to_string()),
@@ -33,7 +33,9 @@ pub fn generation(generation: &Generation, style: &Style) -> String {
         ("created", style.time(generation.created)),
         ("images", generation.images.to_string()),
         ("parity", format!("{:.1e}", generation.parity_max_abs_diff)),
-    ]);
+    ];
+    pairs.extend(generation.replaces.map(|number| ("replaces", format!("generation {number}"))));
+    let mut text = fields(&pairs);
     let Ok(report) = Report::deserialize(&generation.report) else {
         return text + "its report is of another version of coft; --json prints it\n";
     };

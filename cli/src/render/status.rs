@@ -43,6 +43,10 @@ pub fn status(status: &Status, style: &Style) -> String {
         lines.push(("", next(&status.next_round, style)));
     }
     lines.push(("catalogue", images));
+    if let Some(problem) = &status.intake_problem {
+        lines.push(("", paint(BAD, problem)));
+        lines.push(("", "put that right; images are tried again by themselves, at once with: coftctl rescan".into()));
+    }
     let mut text = fields(&lines);
     if status.sources.is_empty() {
         text += "sources     none; name a directory in the configuration of coftd\n";

@@ -80,6 +80,7 @@ fn outcome(mut result: HashMap<String, OwnedVariant>) -> Outcome {
 
 pub fn generation(mut object: Properties) -> Result<Generation, Failure> {
     let number = object.take("Number")?;
+    let replaces: u64 = object.take("Replaces")?;
     let report: String = object.take("Report")?;
     let report = match report.as_str() {
         "" => serde_json::Value::Null,
@@ -92,6 +93,7 @@ pub fn generation(mut object: Properties) -> Result<Generation, Failure> {
         round: object.take("Round")?,
         method: object.take("Method")?,
         created: object.take("Created")?,
+        replaces: (replaces != 0).then_some(replaces),
         active: object.take("Active")?,
         images: object.take("Images")?,
         parity_max_abs_diff: object.take("ParityMaxAbsDiff")?,
@@ -117,6 +119,7 @@ pub struct Classifier {
     pub active_generation: Option<u64>,
     pub images: u64,
     pub quarantined: u64,
+    pub intake_problem: Option<String>,
     pub provider: String,
     pub provider_problem: Option<String>,
     pub serving_problem: Option<String>,
@@ -130,6 +133,7 @@ pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
     let round: OwnedObjectPath = object.take("Round")?;
     let mut problem = |name| object.take(name).map(|problem: String| Some(problem).filter(|text| !text.is_empty()));
     let (provider_problem, serving_problem) = (problem("ProviderProblem")?, problem("ServingProblem")?);
+    let intake_problem = problem("IntakeProblem")?;
     Ok(Classifier {
         path: object.path().to_owned(),
         name: object.take("Name")?,
@@ -137,6 +141,7 @@ pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
         active_generation: (active != 0).then_some(active),
         images: object.take("Images")?,
         quarantined: object.take("Quarantined")?,
+        intake_problem,
         provider: object.take("Provider")?,
         provider_problem,
         serving_problem,

@@ -27,6 +27,7 @@ fn status() -> Status {
         active_generation: Some(3),
         images: 12_400,
         quarantined: 2,
+        intake_problem: None,
         serving_problem: None,
         provider: "CUDAExecutionProvider".into(),
         provider_problem: Some("TensorrtExecutionProvider: no plugin for an operator".into()),
@@ -98,6 +99,7 @@ fn generation(number: u64, active: bool) -> Generation {
         round: number,
         method: if number == 1 { "zero-shot" } else { "coft" }.into(),
         created: 1_750_000_000,
+        replaces: number.checked_sub(1).filter(|before| *before > 0),
         active,
         images: 12_400,
         parity_max_abs_diff: 3.1e-6,
@@ -155,6 +157,14 @@ fn status_of_a_generation_that_cannot_be_loaded() {
         ..status()
     };
     insta::assert_snapshot!(shown(&unloaded));
+}
+
+/// It showed a healthy service that took nothing in.
+#[test]
+fn status_of_a_full_disk() {
+    let problem =
+        "the disk is full: /var/lib/coft/pixels has 12.0 MiB free, and 64.0 MiB are to stay so; free 52.0 MiB there";
+    insta::assert_snapshot!(shown(&Status { intake_problem: Some(problem.into()), ..status() }));
 }
 
 #[test]

@@ -21,6 +21,7 @@ async fn status_reads_every_object() {
     assert_eq!(status["classifier"], "parts", "the only classifier is the one that is meant");
     assert_eq!(status["active_generation"], 2);
     assert_eq!((&status["serving_problem"], &status["round"]), (&Value::Null, &Value::Null));
+    assert_eq!(status["intake_problem"], "the disk is full");
     assert_eq!(status["next_round"], serde_json::json!({ "images": 188 }));
     assert_eq!(status["sources"][0]["path"], "/srv/camera");
     assert_eq!(status["sources"][0]["problem"], Value::Null);
@@ -209,6 +210,33 @@ async fn generations_carry_their_report() {
     let missing = stage.tell(&["generation", "show", "99"]).await;
     assert_ne!(missing.code, 0);
     assert!(missing.stderr.contains("no generation 99"), "{}", missing.stderr);
+}
+
+#[tokio::test]
+async fn an_earlier_generation_serves_again() {
+    for (number, ending, code) in [(None, "promoted", 0), (Some("1"), "promoted", 0), (Some("1"), "kept", 7)] {
+        let stage = Stage::set(Play { ending, looks: 3, ..Play::default() }).await;
+        let words: Vec<&str> = ["--json", "generation", "activate"].into_iter().chain(number).collect();
+        let told = stage.tell(&words).await;
+        assert_eq!(told.code, code, "{}", told.stderr);
+        let round = json(&told.stdout);
+        assert_eq!((&round["round"], &round["state"]), (&10.into(), &ending.into()), "of generation 1, and to its end");
+        let busy = stage.tell(&words).await;
+        assert!(busy.code == 6 && busy.stderr.contains("coftctl round wait"), "{}", busy.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_generation_that_is_active_or_not_there_starts_no_round() {
+    let stage = Stage::set(Play::default()).await;
+    let told = stage.tell(&["generation", "activate", "2"]).await;
+    assert_eq!((told.code, told.stdout.as_str()), (0, "generation 2 is active already\n"), "{}", told.stderr);
+    let told = json(&stage.tell(&["generation", "activate", "2", "--json"]).await.stdout);
+    assert_eq!(told, serde_json::json!({ "round": null, "state": "active", "result": { "generation": 2 } }));
+    let missing = stage.tell(&["generation", "activate", "99"]).await;
+    assert_eq!(missing.code, 1);
+    assert!(missing.stderr.contains("no generation 99"), "{}", missing.stderr);
+    assert_eq!(json(&stage.tell(&["status", "--json"]).await.stdout)["round"], Value::Null);
 }
 
 #[tokio::test]

@@ -18,6 +18,8 @@ pub enum Trigger {
     ZeroShot,
     /// A generation that was exported elsewhere is to serve here; needs no image either.
     Import,
+    /// A generation that has served before is to serve again; needs no image.
+    Activation,
 }
 
 impl Trigger {
@@ -28,7 +30,18 @@ impl Trigger {
             Trigger::Schedule => "schedule",
             Trigger::ZeroShot => "zero-shot",
             Trigger::Import => "import",
+            Trigger::Activation => "activation",
         }
+    }
+
+    /// Whether the trainer makes what is to serve; otherwise it is there already.
+    pub fn needs_trainer(self) -> bool {
+        !matches!(self, Trigger::Import | Trigger::Activation)
+    }
+
+    /// Whether the round learns from images.
+    pub fn adapts(self) -> bool {
+        self.needs_trainer() && self != Trigger::ZeroShot
     }
 }
 
@@ -145,8 +158,7 @@ impl Lifecycle {
         if let Some(current) = self.current {
             return Action::Refuse(Refusal::Busy(current.round));
         }
-        let adapts = matches!(trigger, Trigger::Manual | Trigger::Schedule);
-        if adapts && images < self.minimum_images {
+        if trigger.adapts() && images < self.minimum_images {
             return Action::Refuse(Refusal::TooFewImages { images, needed: self.minimum_images });
         }
         let round = RoundId(self.last.0 + 1);
@@ -245,14 +257,13 @@ mod tests {
     }
 
     #[test]
-    fn a_few_images_are_enough_for_zero_shot_alone() {
+    fn few_images_are_enough_for_a_round_that_does_not_adapt() {
         let few = |trigger| Event::Asked { trigger, images: 9 };
         let refusal = Action::Refuse(Refusal::TooFewImages { images: 9, needed: 10 });
-        tell(&[
-            (few(Trigger::Manual), &[refusal]),
-            (few(Trigger::Schedule), &[refusal]),
-            (few(Trigger::ZeroShot), &[Action::Start { round: R1, trigger: Trigger::ZeroShot }]),
-        ]);
+        tell(&[(few(Trigger::Manual), &[refusal]), (few(Trigger::Schedule), &[refusal])]);
+        for trigger in [Trigger::ZeroShot, Trigger::Import, Trigger::Activation] {
+            tell(&[(few(trigger), &[Action::Start { round: R1, trigger }])]);
+        }
     }
 
     #[test]

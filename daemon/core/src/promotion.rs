@@ -51,7 +51,7 @@ pub enum Reason {
     NothingBetter,
     #[error("no image is classified as {class:?} any more, where zero-shot found {zero_shot}")]
     Collapsed { class: String, zero_shot: u64 },
-    #[error("it was made for other {what} than this service's; import it where the configuration names the same")]
+    #[error("it was made for other {what} than this service's; let it serve where the configuration names the same")]
     Foreign { what: &'static str },
     #[error(
         "on this service's own images it spreads its answers over the classes less evenly ({found:.3}) than what serves ({active:.3})"
@@ -106,6 +106,11 @@ pub fn judge_import(
         true => Verdict::Promote,
         false => Verdict::Keep(Reason::LessEven { found, active: serving }),
     }
+}
+
+/// Judges a generation that has been judged before, and is to serve again: parity alone decides.
+pub fn judge_again(precision: Precision, parity_max_abs_diff: f64) -> Verdict {
+    apart(precision, parity_max_abs_diff).map_or(Verdict::Promote, Verdict::Keep)
 }
 
 fn apart(precision: Precision, found: f64) -> Option<Reason> {
@@ -222,6 +227,8 @@ mod tests {
         );
         assert!(matches!(judge_import(single, 0.0, &classes, &sunk, &even), Verdict::Keep(Reason::LessEven { .. })));
         assert!(matches!(judge_import(single, f64::NAN, &classes, &even, &sunk), Verdict::Keep(Reason::Parity { .. })));
+        let again = [0.0, 2e-3, f64::NAN].map(|found| judge_again(single, found) == Verdict::Promote);
+        assert_eq!(again, [true, false, false], "one that has served before has only to answer as it did");
     }
 
     proptest! {

@@ -54,6 +54,9 @@ pub trait Classifier {
     fn images(&self) -> zbus::Result<u64>;
     #[zbus(property)]
     fn quarantined(&self) -> zbus::Result<u64>;
+    /// Why images cannot be stored now; empty where they can.
+    #[zbus(property)]
+    fn intake_problem(&self) -> zbus::Result<String>;
     /// Why the active generation does not serve; empty where it does, or where there is none yet.
     #[zbus(property)]
     fn serving_problem(&self) -> zbus::Result<String>;
@@ -86,7 +89,7 @@ pub trait Job {
     /// `round`.
     #[zbus(property)]
     fn kind(&self) -> zbus::Result<String>;
-    /// `manual`, `schedule`, `zero-shot` or `import`.
+    /// `manual`, `schedule`, `zero-shot`, `import` or `activation`.
     #[zbus(property)]
     fn trigger(&self) -> zbus::Result<String>;
     /// `running`, `promoted`, `kept`, `failed`, `cancelled` or `interrupted`.
@@ -128,6 +131,11 @@ pub trait Generation {
     /// Its files, opened for reading, by name.
     #[zbus(allow_interactive_auth)]
     fn open(&self) -> Result<HashMap<String, OwnedFd>, crate::Error>;
+
+    /// Lets it serve again, once it is proven anew; the job's path at once, `/` where it is active already.
+    #[zbus(allow_interactive_auth)]
+    fn activate(&self) -> Result<OwnedObjectPath, crate::Error>;
+
     #[zbus(property)]
     fn number(&self) -> zbus::Result<u64>;
     #[zbus(property)]
@@ -138,6 +146,9 @@ pub trait Generation {
     /// Unix time, s.
     #[zbus(property)]
     fn created(&self) -> zbus::Result<i64>;
+    /// The generation that was active before this one became so, the last time it did; 0 where there was none.
+    #[zbus(property)]
+    fn replaces(&self) -> zbus::Result<u64>;
     #[zbus(property)]
     fn active(&self) -> zbus::Result<bool>;
     #[zbus(property)]

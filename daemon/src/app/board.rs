@@ -71,6 +71,12 @@ impl Board {
         self.publish();
     }
 
+    /// What keeps images from being stored, or none any more.
+    pub fn intake(&mut self, problem: Option<String>) {
+        self.snapshot.intake_problem = problem.unwrap_or_default();
+        self.publish();
+    }
+
     pub fn serving(&mut self, generations: Vec<GenerationStatus>, running: Running) {
         self.snapshot.active = generations.iter().find(|generation| generation.active).map(|active| active.generation);
         self.snapshot.generations = generations;
@@ -134,6 +140,10 @@ impl Board {
     /// One line for `systemctl status`.
     pub fn status_line(&self) -> String {
         let Snapshot { images, quarantined, .. } = self.snapshot;
+        let intake = match self.snapshot.intake_problem.as_str() {
+            "" => String::new(),
+            problem => format!("; {problem}"),
+        };
         let serving = match (self.snapshot.active, &self.snapshot.serving_problem) {
             (_, problem) if !problem.is_empty() => problem.clone(),
             (Some(generation), _) => format!("generation {generation} serves"),
@@ -147,7 +157,7 @@ impl Board {
             );
             format!("; round {}: {done}", round.round)
         });
-        format!("{serving}; {images} images, {quarantined} files refused{round}")
+        format!("{serving}; {images} images, {quarantined} files refused{intake}{round}")
     }
 
     fn publish(&mut self) {
@@ -171,7 +181,7 @@ fn keep_the_latest(rounds: &mut Vec<RoundStatus>) {
 fn adapting(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
     let is = |round: &RoundStatus, trigger: Trigger| round.trigger == trigger.as_str();
     let here = rounds.iter().rev().take_while(move |round| !is(round, Trigger::ZeroShot));
-    here.filter(move |round| !is(round, Trigger::Import))
+    here.filter(move |round| !is(round, Trigger::Import) && !is(round, Trigger::Activation))
 }
 
 fn completed(round: &&RoundStatus) -> bool {
@@ -252,6 +262,8 @@ mod tests {
         let promoted = |number| RoundState::Promoted(GenerationId(number));
         let import = |number| round(number, Trigger::Import, 0, Some(90), promoted(number));
         let completed = round(1, Trigger::Schedule, 300, Some(10), promoted(1));
+        let again = round(2, Trigger::Activation, 0, Some(90), promoted(1));
+        facts(vec![completed.clone(), again], 300, Some(10));
         facts([completed].into_iter().chain((2..=150).map(import)).collect(), 300, Some(10));
     }
 
@@ -321,6 +333,18 @@ mod tests {
         board.round(round(1, Trigger::Manual, 7, None, RoundState::Running));
         board.progress(RoundId(1), progress(Stage::Filter, 0.456));
         assert_eq!(board.status_line(), "nothing serves yet; 7 images, 1 files refused; round 1: filter 46 %");
+    }
+
+    /// It said nothing of a disk that was full, and the service looked healthy.
+    #[test]
+    fn a_full_disk_is_seen_until_there_is_room_again() {
+        let (mut board, mut seen) = Board::new(Snapshot { images: 7, ..Snapshot::default() });
+        board.intake(Some("the disk is full".into()));
+        assert_eq!(seen.borrow_and_update().intake_problem, "the disk is full");
+        assert_eq!(board.status_line(), "nothing serves yet; 7 images, 0 files refused; the disk is full");
+        board.intake(None);
+        assert_eq!(seen.borrow_and_update().intake_problem, "");
+        assert_eq!(board.status_line(), "nothing serves yet; 7 images, 0 files refused");
     }
 
     /// It said "generation 5 serves" of one that could not be loaded.

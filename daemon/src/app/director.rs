@@ -16,7 +16,7 @@ use crate::round::Outcome;
 use crate::systemd;
 use crate::telemetry::events;
 use coft_core::event::{Event as Word, FailureKind};
-use coft_core::ids::RoundId;
+use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
 use coft_core::schedule::Schedule;
 use coft_core::spec::{Method, RoundSpec};
@@ -70,12 +70,15 @@ struct Job {
     /// Ends the trainer, the copying or the judging.
     stop: CancellationToken,
     candidate: PathBuf,
+    /// What is to serve again, where that is all the round does.
+    generation: Option<GenerationId>,
     verdict: Option<Verdict>,
 }
 
 impl Job {
     fn new(trigger: Trigger, status: RoundStatus) -> Self {
-        Self { trigger, status, stop: CancellationToken::new(), candidate: PathBuf::new(), verdict: None }
+        let (stop, candidate) = (CancellationToken::new(), PathBuf::new());
+        Self { trigger, status, stop, candidate, generation: None, verdict: None }
     }
 }
 
@@ -146,6 +149,7 @@ impl Director {
                 Some(news) = intake_news.recv() => match news {
                     intake::News::Counts(counts) => self.board.counted(&counts, SystemTime::now()),
                     intake::News::Source { path, problem } => self.board.source(&path, problem),
+                    intake::News::Problem(problem) => self.board.intake(problem),
                 },
                 Some(news) = self.words.receiver.recv() => self.heard(news).await,
                 Some(verdict) = self.verdicts.receiver.recv() => {
@@ -184,6 +188,9 @@ impl Director {
             }
             Command::Import { files, reply } => {
                 let _ = reply.send(self.import(files).await);
+            }
+            Command::Activate { generation, reply } => {
+                let _ = reply.send(self.activate(generation).await);
             }
             Command::CancelRound { round, reply } => {
                 let refusal = self.tell(Event::CancelAsked(round)).await;
@@ -239,6 +246,24 @@ impl Director {
         Ok(round)
     }
 
+    async fn activate(&mut self, generation: GenerationId) -> Result<Option<RoundId>, Refused> {
+        if self.board.snapshot().active == Some(generation) {
+            return Ok(None);
+        }
+        let status = self.admit(Trigger::Activation).await?;
+        let round = status.round;
+        let number = generation.0;
+        info!(
+            coft.round = round.0,
+            coft.generation = number,
+            "round {round} is to let generation {number} serve again"
+        );
+        self.job = Some(Job { generation: Some(generation), ..Job::new(Trigger::Activation, status) });
+        // Nothing has to be made first.
+        self.tell(Event::CandidateLeft).await;
+        Ok(Some(round))
+    }
+
     /// Lets a round begin, if it may, and writes it down.
     async fn admit(&mut self, trigger: Trigger) -> Result<RoundStatus, Refused> {
         let images = self.board.snapshot().images;
@@ -252,7 +277,7 @@ impl Director {
             trigger: trigger.as_str().into(),
             started: unix_time(),
             ended: None,
-            images: if matches!(trigger, Trigger::ZeroShot | Trigger::Import) { 0 } else { images },
+            images: if trigger.adapts() { images } else { 0 },
             state: RoundState::Running,
             progress: None,
             warnings: Vec::new(),

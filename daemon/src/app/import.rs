@@ -2,12 +2,12 @@
 //! That they are what the manifest says, and whether they serve, is decided as for every other candidate.
 
 use super::verdict::Trouble;
+use crate::room;
 use bytesize::ByteSize;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, SIGNATURE, STATED};
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
-use nix::sys::statvfs::statvfs;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -31,8 +31,6 @@ const MANIFEST_LIMIT: u64 = 16 << 20;
 const KEY_LIMIT: u64 = 64 << 10;
 /// Most that is copied between two looks at whether to stop, B.
 const CHUNK: usize = 1 << 20;
-/// What an import leaves free on the disk, B: the service writes there, too. 64 MiB [choice].
-const RESERVE: u64 = 64 << 20;
 
 /// Copies a bundle into a new directory, until it is told to stop.
 pub fn copy(
@@ -50,7 +48,7 @@ pub fn copy(
     let first = part(MANIFEST)?;
     let limit = first.size.min(MANIFEST_LIMIT);
     let parts = STATED.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
-    room(scratch, parts.iter().fold(limit, |sum, part| sum.saturating_add(part.size)))?;
+    has_room(scratch, parts.iter().fold(limit, |sum, part| sum.saturating_add(part.size)))?;
     // What was copied is checked: the client may still change what it has handed over.
     let manifest = candidate.join(MANIFEST);
     copy_file(&first.file, &manifest, limit, stop)?;
@@ -90,18 +88,12 @@ impl Part {
 }
 
 /// Refuses what the disk of `dir` has no room for.
-fn room(dir: &Path, needed: u64) -> Result<(), Trouble> {
-    let disk = statvfs(dir).map_err(|error| at(dir, &error.into()))?;
-    let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
-    let lacking = needed.saturating_add(RESERVE).saturating_sub(free);
-    if lacking == 0 {
-        return Ok(());
-    }
-    let [needed, free, reserve, lacking] = [needed, free, RESERVE, lacking].map(ByteSize::b);
+fn has_room(dir: &Path, needed: u64) -> Result<(), Trouble> {
+    let Some(shortage) = room::shortage(dir, needed).map_err(|error| at(dir, &error))? else { return Ok(()) };
     Err(Trouble {
         kind: FailureKind::DiskFull,
-        message: format!("the bundle has {needed}; {} has {free} free, of which {reserve} stay so", dir.display()),
-        hint: format!("free {lacking} there and import it again; the active generation keeps serving"),
+        message: format!("the bundle has {}; {shortage}", ByteSize::b(needed)),
+        hint: format!("free {} there and import it again; the active generation keeps serving", shortage.lacking),
     })
 }
 
@@ -230,10 +222,10 @@ mod tests {
     #[test]
     fn what_the_disk_has_no_room_for_is_not_begun() {
         let dir = tempfile::tempdir().unwrap();
-        room(dir.path(), 0).unwrap();
-        let refused = room(dir.path(), u64::MAX).unwrap_err();
+        has_room(dir.path(), 0).unwrap();
+        let refused = has_room(dir.path(), u64::MAX).unwrap_err();
         assert_eq!(refused.kind, FailureKind::DiskFull, "{}", refused.message);
-        assert!(refused.message.contains("64.0 MiB stay so"), "{}", refused.message);
+        assert!(refused.message.contains("64.0 MiB are to stay so"), "{}", refused.message);
     }
 
     #[test]

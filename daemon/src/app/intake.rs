@@ -3,6 +3,8 @@
 //! A task of its own. It slows the watching down rather than pile up work, writes entries down in groups, and on the way
 //! out finishes what it has begun.
 
+mod trouble;
+
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::ingest::{Ingest, Taken};
 use crate::sighting::Sighting;
@@ -16,12 +18,18 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{debug, error, info, warn};
+use trouble::Trouble;
 
 /// What the rest of the service hears of the intake.
 #[derive(Debug)]
 pub enum News {
     Counts(Counts),
-    Source { path: PathBuf, problem: Option<String> },
+    Source {
+        path: PathBuf,
+        problem: Option<String>,
+    },
+    /// What keeps images from being stored; none once it does not any more.
+    Problem(Option<String>),
 }
 
 /// The running intake.
@@ -38,8 +46,6 @@ enum Request {
 /// Entries that are written down together at most, and the longest that one waits.
 const GROUP: usize = 64;
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
-/// How long after trouble everything is looked at again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 /// The oldest images are let go once this share more than `ingest.most-images` are kept: a round under way, or one that is to be
 /// continued, finds its images while others come in. 1/4 [choice].
 const SURPLUS: u64 = 4;
@@ -60,8 +66,7 @@ impl Intake {
             working: JoinSet::new(),
             in_work: HashMap::new(),
             entries: Vec::new(),
-            retry: None,
-            in_trouble: false,
+            trouble: Trouble::none(),
         };
         Self { requests, task: tokio::spawn(desk.run(watch, notices, inbox)) }
     }
@@ -89,10 +94,7 @@ struct Desk {
     /// The files in work; a value is a later sighting of the same file, to be looked at afterwards.
     in_work: HashMap<PathBuf, Option<Sighting>>,
     entries: Vec<Entry>,
-    /// When to look at everything again, after trouble.
-    retry: Option<Instant>,
-    /// Trouble is told once, not once a file.
-    in_trouble: bool,
+    trouble: Trouble,
 }
 
 impl Desk {
@@ -104,11 +106,12 @@ impl Desk {
         self.clear_cache().await;
         let mut counted = false;
         loop {
-            let idle = counted && self.entries.is_empty() && self.retry.is_none();
+            let idle = counted && self.entries.is_empty() && !self.trouble.is_there();
             let room = self.working.len() < 2 * self.ingest.threads() && self.entries.len() < 2 * GROUP;
             tokio::select! {
                 request = requests.recv() => match request {
                     Some(Request::Rescan) => {
+                        self.trouble.looked_at(Instant::now());
                         self.doubt_quarantine().await;
                         watch.rescan();
                     }
@@ -131,9 +134,15 @@ impl Desk {
                     if !counted {
                         counted = self.tell_counts().await;
                     }
-                    if self.retry.is_some_and(|at| at <= Instant::now()) {
-                        self.retry = None;
-                        watch.rescan();
+                    if self.trouble.is_due(Instant::now()) {
+                        match self.ingest.room().await {
+                            Ok(()) => watch.rescan(),
+                            // Every file would only be put off again.
+                            Err(trouble) => self.met(&trouble.to_string()).await,
+                        }
+                    }
+                    if self.trouble.has_passed(Instant::now()) {
+                        self.tell_end_of_trouble().await;
                     }
                 }
             }
@@ -175,7 +184,7 @@ impl Desk {
         match self.catalog.knows(&sighting, self.ingest.canonical_px()).await {
             Ok(true) => return,
             Ok(false) => {}
-            Err(error) => return self.trouble(&error.to_string()),
+            Err(error) => return self.met(&error.to_string()).await,
         }
         self.in_work.insert(sighting.path.clone(), None);
         let ingest = self.ingest.clone();
@@ -198,7 +207,7 @@ impl Desk {
                 self.entries.push(Entry::Quarantined { sighting, reason });
             }
             Taken::Moving => debug!(%path, "{path} changed while it was looked at"),
-            Taken::Deferred(trouble) => self.trouble(&trouble.to_string()),
+            Taken::Deferred(trouble) => self.met(&trouble.to_string()).await,
         }
         if let Some(later) = later {
             self.sighted(later).await;
@@ -212,21 +221,21 @@ impl Desk {
         }
         match self.catalog.record(self.entries.clone()).await {
             Ok(()) => {
+                let stored = self.entries.iter().any(|entry| matches!(entry, Entry::Image { .. }));
                 self.entries.clear();
-                if self.in_trouble && self.retry.is_none() {
-                    self.in_trouble = false;
-                    info!("images are stored again");
-                }
                 self.let_go().await;
+                if stored && self.trouble.stored(Instant::now()) {
+                    self.tell_end_of_trouble().await;
+                }
             }
-            Err(error) => self.trouble(&error.to_string()),
+            Err(error) => self.met(&error.to_string()).await,
         }
     }
 
     /// What was wrong with quarantined files may have been mended in the configuration or by the rights of the service.
     async fn doubt_quarantine(&mut self) {
         if let Err(error) = self.catalog.doubt_quarantine().await {
-            self.trouble(&error.to_string());
+            self.met(&error.to_string()).await;
         }
     }
 
@@ -244,7 +253,7 @@ impl Desk {
                 );
                 self.discard(images).await;
             }
-            Err(error) => self.trouble(&error.to_string()),
+            Err(error) => self.met(&error.to_string()).await,
         }
     }
 
@@ -253,7 +262,7 @@ impl Desk {
         let cached = self.ingest.cached().await;
         match self.catalog.let_go_among(cached).await {
             Ok(images) => self.discard(images).await,
-            Err(error) => self.trouble(&error.to_string()),
+            Err(error) => self.met(&error.to_string()).await,
         }
     }
 
@@ -267,20 +276,33 @@ impl Desk {
         match self.catalog.counts().await {
             Ok(counts) => self.news.send(News::Counts(counts)).await.is_ok(),
             Err(error) => {
-                self.trouble(&error.to_string());
+                self.met(&error.to_string()).await;
                 false
             }
         }
     }
 
-    fn trouble(&mut self, problem: &str) {
-        self.retry.get_or_insert(Instant::now() + RETRY_INTERVAL);
-        if !std::mem::replace(&mut self.in_trouble, true) {
+    /// Trouble is told once, not once a file.
+    async fn met(&mut self, problem: &str) {
+        if !self.trouble.is_there() {
             error!(
                 message_id = events::INTAKE_TROUBLE,
                 problem, "images cannot be stored, trying again until they can: {problem}"
             );
         }
+        if self.trouble.met(problem, Instant::now()) {
+            self.tell_problem(Some(problem.to_owned())).await;
+        }
+    }
+
+    async fn tell_end_of_trouble(&self) {
+        info!("images can be stored again");
+        self.tell_problem(None).await;
+    }
+
+    async fn tell_problem(&self, problem: Option<String>) {
+        // Nobody listens while the service stops.
+        let _ = self.news.send(News::Problem(problem)).await;
     }
 }
 

@@ -35,9 +35,21 @@ pub enum Judgement {
 
 #[derive(Debug)]
 pub struct Promotion {
-    staged: Staged,
+    candidate: Candidate,
     ready: Ready,
-    imported_by: Option<RoundId>,
+}
+
+#[derive(Debug)]
+enum Candidate {
+    Staged {
+        staged: Box<Staged>,
+        imported_by: Option<RoundId>,
+    },
+    /// A generation of the store, which a round lets serve again.
+    Kept {
+        id: GenerationId,
+        round: RoundId,
+    },
 }
 
 /// Why there is no verdict, or why it could not be carried out.
@@ -144,6 +156,36 @@ impl Court {
         })
     }
 
+    /// Proves a generation of the store once more, so that it can serve again.
+    pub fn judge_kept(
+        &self,
+        id: GenerationId,
+        round: RoundId,
+        base: &Base,
+        stop: &CancellationToken,
+    ) -> Result<Judgement, Trouble> {
+        let generation = self.store().generation(id)?.clone();
+        if let Some(what) = foreign(&generation.manifest, base) {
+            return Ok(Judgement::Keep(Reason::Foreign { what }.to_string()));
+        }
+        generation.verify()?;
+        going_on(stop)?;
+        let ready = self.controller.load(&generation.dir, id)?;
+        let parity = ready.parity.max_abs_diff;
+        info!(
+            coft.round = round.0,
+            coft.generation = id.0,
+            parity_max_abs_diff = parity,
+            "generation {id} replayed for round {round}: its probabilities differ from torch's by {parity:.1e} at most"
+        );
+        Ok(match promotion::judge_again(generation.manifest.precision, parity) {
+            Verdict::Promote => {
+                Judgement::Promote(Box::new(Promotion { candidate: Candidate::Kept { id, round }, ready }))
+            }
+            Verdict::Keep(reason) => Judgement::Keep(reason.to_string()),
+        })
+    }
+
     /// What a look at a staged candidate comes to; it leaves the store again unless it is to be promoted.
     fn decide(
         &self,
@@ -154,7 +196,8 @@ impl Court {
     ) -> Result<Judgement, Trouble> {
         match going_on(stop).and_then(|()| look(&staged)) {
             Ok((Verdict::Promote, Some(ready))) => {
-                Ok(Judgement::Promote(Box::new(Promotion { staged, ready, imported_by })))
+                let candidate = Candidate::Staged { staged: Box::new(staged), imported_by };
+                Ok(Judgement::Promote(Box::new(Promotion { candidate, ready })))
             }
             Ok((verdict, _)) => {
                 self.store().discard(staged)?;
@@ -172,8 +215,13 @@ impl Court {
 
     /// Makes the candidate the active generation, on disk first and then in the classifier.
     pub fn promote(&self, promotion: Promotion) -> Result<GenerationId, Trouble> {
-        let Promotion { staged, ready, imported_by } = promotion;
-        let generation = self.store().activate(staged, ready.parity.max_abs_diff, imported_by)?;
+        let Promotion { candidate, ready } = promotion;
+        let generation = match candidate {
+            Candidate::Staged { staged, imported_by } => {
+                self.store().activate(*staged, ready.parity.max_abs_diff, imported_by)?
+            }
+            Candidate::Kept { id, round } => self.store().activate_again(id, round)?,
+        };
         self.controller.swap(ready.moved_to(&generation.dir));
         match self.store().prune(KEPT) {
             Ok(expired) if expired.is_empty() => {}
@@ -188,7 +236,10 @@ impl Court {
 
     /// Removes a candidate that was judged and is not wanted any more.
     pub fn drop_candidate(&self, promotion: Promotion) -> Result<(), Trouble> {
-        Ok(self.store().discard(promotion.staged)?)
+        match promotion.candidate {
+            Candidate::Staged { staged, .. } => Ok(self.store().discard(*staged)?),
+            Candidate::Kept { .. } => Ok(()),
+        }
     }
 
     /// Removes what a round left behind; nothing is being judged.
@@ -210,6 +261,7 @@ impl Court {
             round: generation.round(),
             method: generation.manifest.method.as_str().into(),
             created: generation.record.created,
+            replaces: generation.record.replaces,
             active: Some(generation.id) == active,
             images: generation.manifest.images,
             parity_max_abs_diff: generation.record.parity_max_abs_diff,
@@ -303,6 +355,10 @@ impl From<StoreError> for Trouble {
             | StoreError::Name { .. } => {
                 (FailureKind::BadModel, "the active generation keeps serving; make or export the model again")
             }
+            StoreError::Unknown { .. } => (
+                FailureKind::BadModel,
+                "the active generation keeps serving; coftctl generation list shows which there are",
+            ),
         };
         Self { kind, message: error.to_string(), hint: hint.into() }
     }

@@ -20,6 +20,8 @@ pub enum Action {
     Export,
     /// Having a generation from elsewhere serve.
     Import,
+    /// Having an earlier generation serve again.
+    Activate,
 }
 
 impl Action {
@@ -30,6 +32,7 @@ impl Action {
             Action::Rescan => "org.coft.Coft1.rescan",
             Action::Export => "org.coft.Coft1.export",
             Action::Import => "org.coft.Coft1.import",
+            Action::Activate => "org.coft.Coft1.activate",
         }
     }
 }

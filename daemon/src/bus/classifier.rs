@@ -3,15 +3,13 @@
 use super::authorisation::{self, Action};
 use super::batch;
 use super::clients::Clients;
-use super::job::Job;
+use super::job;
 use super::manager::stopping;
 use crate::control::{self, Command, Control, Refused, RoundRequest, Snapshot};
 use crate::serve::{Classification, Options, Priority, ServeError};
 use coft_core::ids::RoundId;
 use coft_core::manifest::is_of_a_bundle;
-use coft_dbus::{
-    ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, NextRound, ROOT, RoundOptions, TIMEOUT, job_path,
-};
+use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, NextRound, ROOT, RoundOptions, TIMEOUT};
 use std::collections::HashMap;
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -43,9 +41,7 @@ impl Classifier {
         server: &ObjectServer,
     ) -> Result<OwnedObjectPath, Error> {
         let round = answer.await.map_err(|_| stopping())?.map_err(refused)?;
-        // The caller may look at the job at once; usually it is exported already.
-        server.at(job_path(round.0), Job::new(self.control.clone(), round)).await?;
-        Ok(path(round))
+        job::export(&self.control, round, server).await
     }
 }
 
@@ -158,6 +154,12 @@ impl Classifier {
         self.snapshot().quarantined
     }
 
+    /// Why images cannot be stored now; empty where they can.
+    #[zbus(property)]
+    fn intake_problem(&self) -> String {
+        self.snapshot().intake_problem.clone()
+    }
+
     /// Why the active generation does not serve; empty where it does, or where there is none yet.
     #[zbus(property)]
     fn serving_problem(&self) -> String {
@@ -179,7 +181,7 @@ impl Classifier {
     #[zbus(property)]
     fn round(&self) -> OwnedObjectPath {
         let running = self.snapshot().rounds.iter().find(|round| round.ended.is_none()).map(|round| round.round);
-        running.map_or_else(OwnedObjectPath::default, path)
+        running.map_or_else(OwnedObjectPath::default, job::path)
     }
 
     /// When a round starts by itself, unless one runs.
@@ -193,10 +195,6 @@ impl Classifier {
         };
         NextRound { images, at }
     }
-}
-
-fn path(round: RoundId) -> OwnedObjectPath {
-    OwnedObjectPath::try_from(job_path(round.0)).expect("a number ends a valid path")
 }
 
 /// What a client asks for, in the classifier's own terms; priority and deadline where it says nothing.

@@ -1,15 +1,19 @@
 //! `org.coft.Coft1.Generation`: a classifier that was put into the store.
 
 use super::authorisation::{self, Action};
-use crate::control::{Control, GenerationStatus};
+use super::classifier::refused;
+use super::job;
+use super::manager::stopping;
+use crate::control::{Command, Control, GenerationStatus};
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, PROBE, REPORT, WEIGHTS};
 use coft_dbus::Error;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use tokio::sync::oneshot;
 use zbus::message::Header;
-use zbus::{Connection, fdo, interface};
+use zbus::{Connection, ObjectServer, OwnedObjectPath, fdo, interface};
 
 pub struct Generation {
     control: Control,
@@ -49,6 +53,24 @@ impl Generation {
         [MANIFEST, MODEL, WEIGHTS, PROBE, REPORT].into_iter().map(opened).collect()
     }
 
+    /// Lets it serve again, once it is proven anew; answers the job at once, `/` where it is active already.
+    #[zbus(out_args("job"))]
+    async fn activate(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<OwnedObjectPath, Error> {
+        authorisation::check(connection, &header, Action::Activate).await?;
+        let (reply, answer) = oneshot::channel();
+        let command = Command::Activate { generation: self.id, reply };
+        self.control.commands.send(command).await.map_err(|_| stopping())?;
+        match answer.await.map_err(|_| stopping())?.map_err(refused)? {
+            Some(round) => job::export(&self.control, round, server).await,
+            None => Ok(OwnedObjectPath::default()),
+        }
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn number(&self) -> u64 {
         self.id.0
@@ -68,6 +90,12 @@ impl Generation {
     #[zbus(property(emits_changed_signal = "const"))]
     fn created(&self) -> fdo::Result<i64> {
         self.status(|status| status.created)
+    }
+
+    /// The generation that was active before this one became so, the last time it did; 0 where there was none.
+    #[zbus(property)]
+    fn replaces(&self) -> fdo::Result<u64> {
+        self.status(|status| status.replaces.map_or(0, |id| id.0))
     }
 
     #[zbus(property)]

@@ -6,11 +6,11 @@ use super::manager::stopping;
 use crate::control::{Command, Control, RoundState, RoundStatus};
 use coft_core::event::Progress;
 use coft_core::ids::RoundId;
-use coft_dbus::{Error, JobResult};
+use coft_dbus::{Error, JobResult, job_path};
 use tokio::sync::oneshot;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, fdo, interface};
+use zbus::{Connection, ObjectServer, OwnedObjectPath, fdo, interface};
 
 pub struct Job {
     control: Control,
@@ -131,6 +131,16 @@ impl Job {
     fn warnings(&self) -> fdo::Result<Vec<String>> {
         self.status(|status| status.warnings.clone())
     }
+}
+
+pub fn path(round: RoundId) -> OwnedObjectPath {
+    OwnedObjectPath::try_from(job_path(round.0)).expect("a number ends a valid path")
+}
+
+/// The job of a round that has just started, which the caller may look at at once; usually it is exported already.
+pub async fn export(control: &Control, round: RoundId, server: &ObjectServer) -> Result<OwnedObjectPath, Error> {
+    server.at(job_path(round.0), Job::new(control.clone(), round)).await?;
+    Ok(path(round))
 }
 
 /// The state as the bus writes it.

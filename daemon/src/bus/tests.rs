@@ -11,7 +11,7 @@ use super::*;
 use crate::control::{Command, GenerationStatus, NextRound, RoundState, SourceStatus};
 use crate::serve::{Classifier, Controller, Settings};
 use coft_core::ids::{GenerationId, RoundId};
-use coft_dbus::{ClassifierProxy, JobProxy, ManagerProxy};
+use coft_dbus::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy};
 use coft_harness::bus::PrivateBus;
 use futures_util::StreamExt;
 use std::collections::BTreeSet;
@@ -58,6 +58,11 @@ impl Stage {
 
     async fn classifier(&self) -> ClassifierProxy<'static> {
         let proxy = ClassifierProxy::builder(&self.client).path(classifier_path("parts"));
+        proxy.cache_properties(CacheProperties::No).build().await.unwrap()
+    }
+
+    async fn generation(&self, number: u64) -> GenerationProxy<'static> {
+        let proxy = GenerationProxy::builder(&self.client).path(generation_path("parts", number));
         proxy.cache_properties(CacheProperties::No).build().await.unwrap()
     }
 
@@ -132,6 +137,7 @@ fn generation(number: u64, active: bool) -> GenerationStatus {
         round: RoundId(number),
         method: "coft".into(),
         created: 1_700_000_000,
+        replaces: None,
         active,
         images: 300,
         parity_max_abs_diff: 1e-6,
@@ -161,6 +167,7 @@ fn grown() -> Snapshot {
         sources: vec![SourceStatus { path: "/srv/in".into(), images: 300, quarantined: 2, problem: None }],
         images: 300,
         quarantined: 2,
+        intake_problem: String::new(),
         serving_problem: String::new(),
         provider: "CPUExecutionProvider".into(),
         provider_problem: String::new(),
@@ -207,9 +214,12 @@ async fn only_what_changed_is_told() {
     stage.publish(|snapshot| (snapshot.provider, snapshot.quarantined) = ("CUDAExecutionProvider".into(), 3));
     assert_eq!(signals.changed().await, (classifier.clone(), set(["Provider", "Quarantined"])));
     stage.publish(|snapshot| snapshot.serving_problem = "generation 1 cannot be loaded: no library".into());
-    assert_eq!(signals.changed().await, (classifier, set(["ServingProblem"])));
+    assert_eq!(signals.changed().await, (classifier.clone(), set(["ServingProblem"])));
     let told = stage.classifier().await.serving_problem().await.unwrap();
     assert_eq!(told, "generation 1 cannot be loaded: no library");
+    stage.publish(|snapshot| snapshot.intake_problem = "the disk is full".into());
+    assert_eq!(signals.changed().await, (classifier, set(["IntakeProblem"])));
+    assert_eq!(stage.classifier().await.intake_problem().await.unwrap(), "the disk is full");
 }
 
 #[tokio::test]

@@ -131,6 +131,23 @@ async fn pixels_that_cannot_be_kept_are_not_the_files_fault() {
 }
 
 #[tokio::test]
+async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
+    let folder = Folder::new();
+    fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
+    let sighting = folder.sighting("a.png");
+    fs::remove_file(folder.path("a.png")).unwrap();
+    assert!(matches!(folder.ingest.take(sighting.clone()).await, Taken::Moving), "it was looked for");
+    // No byte of /proc is ever free.
+    let full = Ingest::new(&Settings::default(), folder.ingest.shared.preprocess.clone(), "/proc/pixels".into());
+    let Taken::Deferred(trouble) = full.take(sighting).await else { panic!("not deferred") };
+    assert_eq!(
+        trouble.to_string(),
+        "the disk is full: /proc/pixels has 0 B free, and 64.0 MiB are to stay so; free 64.0 MiB there"
+    );
+    assert!(full.room().await.is_err() && folder.ingest.room().await.is_ok());
+}
+
+#[tokio::test]
 async fn pixels_are_listed_and_removed() {
     let folder = Folder::new();
     assert_eq!(folder.ingest.cached().await, []);

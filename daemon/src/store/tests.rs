@@ -138,3 +138,61 @@ fn pruning_keeps_what_serves_and_what_it_replaced() {
     let left: Vec<u64> = Store::open(root.path()).unwrap().generations().map(|g| g.id.0).collect();
     assert_eq!(left, [3, 4]);
 }
+
+/// The plug is pulled after every step of a return from generation 3 to 1, which 2 has replaced.
+#[test]
+fn an_interrupted_return_leaves_a_generation_that_loads_and_knows_what_was_before_it() {
+    for steps in 0..32 {
+        let root = TempDir::new().unwrap();
+        let mut store = Store::open(root.path()).unwrap();
+        for (round, content) in [(1, "one"), (2, "two"), (3, "three")] {
+            promote_from(&mut store, round, content).unwrap();
+        }
+        store.stop_after.set(Some(steps));
+        let interrupted = store.activate_again(GenerationId(1), RoundId(7)).is_err();
+        assert_eq!(
+            store.active().is_some_and(|active| active.id.0 == 1),
+            served(root.path()).as_deref() == Some("one")
+        );
+        drop(store);
+
+        let mut store = Store::open(root.path()).unwrap();
+        assert!(store.warnings().is_empty(), "step {steps}: {:?}", store.warnings());
+        let active = store.active().unwrap().clone();
+        active.verify().unwrap();
+        let told =
+            (served(root.path()), active.id.0, active.record.replaces.map(|id| id.0), store.promoted_by(RoundId(7)));
+        let returned = (Some("one".into()), 1, Some(3), Some(GenerationId(1)));
+        let stayed = (Some("three".into()), 3, Some(2), None);
+        assert!(told == returned || told == stayed, "step {steps}: {told:?}");
+        assert!(interrupted || told == returned, "{told:?}");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&active.dir.join(RECORD)) & 0o222, 0, "read-only");
+        store.activate_again(GenerationId(2), RoundId(8)).unwrap();
+        assert_eq!(served(root.path()).as_deref(), Some("two"), "step {steps}");
+        if !interrupted {
+            assert_eq!(mode(&active.dir) & 0o222, 0, "read-only");
+            assert!(steps > 5, "the steps of a return were all tried");
+            return;
+        }
+    }
+    panic!("the return never ended");
+}
+
+#[test]
+fn pruning_keeps_what_one_has_returned_to_and_from() {
+    let root = TempDir::new().unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    for content in ["1", "2", "3", "4", "5"] {
+        promote(&mut store, content).unwrap();
+    }
+    for (id, round) in [(4, 6), (1, 7)] {
+        store.activate_again(GenerationId(id), RoundId(round)).unwrap();
+    }
+    assert_eq!(store.prune(1).unwrap(), [GenerationId(2), GenerationId(3)]);
+    let mut store = Store::open(root.path()).unwrap();
+    let (active, left) = (store.active().unwrap(), store.generations().map(|g| g.id.0).collect::<Vec<_>>());
+    assert_eq!((active.id, active.record.replaces, left), (GenerationId(1), Some(GenerationId(4)), vec![1, 4, 5]));
+    let gone = store.activate_again(GenerationId(2), RoundId(8)).unwrap_err();
+    assert_eq!(gone.to_string(), "there is no generation 2");
+}

@@ -1,4 +1,5 @@
 use super::*;
+use image::RgbImage;
 use std::fs::File;
 use std::io::Write;
 use std::process::Command;
@@ -26,7 +27,7 @@ impl Drop for SmallDisk {
 #[test]
 fn a_round_on_a_full_disk_fails_clearly_and_the_next_one_succeeds() {
     let place = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(place.path().join("disk"), "40m") else {
+    let Some(disk) = SmallDisk::mount(place.path().join("disk"), "160m") else {
         println!("skipped: cannot mount a small file system; run as root to test a full disk");
         return;
     };
@@ -46,10 +47,16 @@ fn a_round_on_a_full_disk_fails_clearly_and_the_next_one_succeeds() {
     assert_eq!(ended["result"]["error_kind"], "disk-full", "{ended}");
     assert!(text(&ended["result"]["hint"]).contains("free disk space"), "{ended}");
     assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1);
+    RgbImage::new(64, 64).save(site.watched().join("late.png")).unwrap();
+    let full = |status: &Value| text(&status["intake_problem"]).contains("the disk is full");
+    site.wait("the full disk told", LIMIT, full).unwrap();
 
     fs::remove_file(&filler).unwrap();
+    assert!(site.ctl(&["rescan"]).unwrap().status.success());
+    let well = |status: &Value| status["images"] == 21 && status["intake_problem"].is_null();
+    site.wait("the late picture catalogued", LIMIT, well).unwrap();
     let ended = round(&site);
     assert_eq!(ended["state"], "promoted", "{ended}\n{}", site.log());
-    assert_eq!(site.status().unwrap()["images"], 20);
+    assert_eq!(site.status().unwrap()["images"], 21);
     site.stop().unwrap();
 }

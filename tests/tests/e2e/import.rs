@@ -21,6 +21,15 @@ fn a_generation_moves_to_another_service() {
     let round = taker.json(&["round", "show", "2"]).unwrap();
     assert_eq!((&round["trigger"], &round["state"]), (&"import".into(), &"promoted".into()));
 
+    // And back, to what served before it.
+    let activated = taker.json(&["generation", "activate"]).unwrap();
+    let told = (&activated["trigger"], &activated["state"], &activated["result"]["generation"]);
+    assert_eq!(told, (&"activation".into(), &"promoted".into(), &1.into()));
+    assert_eq!(classify(&taker, &picture).1, 1);
+    let activated = taker.ctl(&["generation", "activate"]).unwrap();
+    assert!(activated.status.success(), "{activated:?}\n{}", taker.log());
+    assert_eq!(classify(&taker, &picture).1, 2);
+
     let weights = bundle.join("model.onnx.data");
     let mut bytes = fs::read(&weights).unwrap();
     bytes[0] ^= 1;

@@ -48,6 +48,16 @@ struct World {
     round: Mutex<Option<u64>>,
 }
 
+impl World {
+    async fn begin(self: &Arc<Self>, round: u64, server: &zbus::ObjectServer) -> Result<OwnedObjectPath, Refused> {
+        if let Some(running) = self.round.lock().unwrap().replace(round) {
+            return Err(Refused::Busy(format!("round {running} is already running")));
+        }
+        server.at(job(round), Job(self.clone(), round)).await?;
+        Ok(job(round))
+    }
+}
+
 pub struct Stage {
     world: Arc<World>,
     address: String,
@@ -155,7 +165,8 @@ async fn serve(address: &str, world: &Arc<World>) -> Connection {
         .serve_at(ROOT, fdo::ObjectManager)
         .serve_at(ROOT, Manager(world.clone()))
         .serve_at(CLASSIFIER, Classifier(world.clone()))
-        .serve_at(format!("{CLASSIFIER}/generations/2"), Generation(world.clone()))
+        .serve_at(format!("{CLASSIFIER}/generations/1"), Generation(world.clone(), 1))
+        .serve_at(format!("{CLASSIFIER}/generations/2"), Generation(world.clone(), 2))
         .serve_at(format!("{ROOT}/sources/1"), source("/srv/camera", ""))
         .serve_at(format!("{ROOT}/sources/2"), source("/mnt/usb", "no such directory"))
         .name("org.coft.Coft1")
@@ -273,11 +284,7 @@ impl Classifier {
         #[zbus(object_server)] server: &zbus::ObjectServer,
     ) -> Result<OwnedObjectPath, Refused> {
         let round = options.remove("seed").map_or(1, |seed| u64::try_from(seed).unwrap());
-        if let Some(running) = self.0.round.lock().unwrap().replace(round) {
-            return Err(Refused::Busy(format!("round {running} is already running")));
-        }
-        server.at(job(round), Job(self.0.clone(), round)).await?;
-        Ok(job(round))
+        self.0.begin(round, server).await
     }
 
     #[zbus(property)]
@@ -299,6 +306,10 @@ impl Classifier {
     #[zbus(property)]
     fn quarantined(&self) -> u64 {
         0
+    }
+    #[zbus(property)]
+    fn intake_problem(&self) -> String {
+        "the disk is full".into()
     }
     #[zbus(property)]
     fn provider_problem(&self) -> String {
@@ -323,7 +334,7 @@ impl Classifier {
     }
 }
 
-struct Generation(Arc<World>);
+struct Generation(Arc<World>, u64);
 
 #[interface(name = "org.coft.Coft1.Generation")]
 impl Generation {
@@ -339,9 +350,20 @@ impl Generation {
         };
         files.into_iter().map(|(name, bytes)| (name, opened(bytes))).collect()
     }
+    /// Round 10 lets generation 1 serve again, and so on.
+    async fn activate(&self, #[zbus(object_server)] server: &zbus::ObjectServer) -> Result<OwnedObjectPath, Refused> {
+        if self.active() {
+            return Ok(OwnedObjectPath::default());
+        }
+        self.0.begin(10 * self.1, server).await
+    }
     #[zbus(property)]
     fn number(&self) -> u64 {
-        2
+        self.1
+    }
+    #[zbus(property)]
+    fn replaces(&self) -> u64 {
+        self.1 - 1
     }
     #[zbus(property)]
     fn round(&self) -> u64 {
@@ -357,7 +379,7 @@ impl Generation {
     }
     #[zbus(property)]
     fn active(&self) -> bool {
-        true
+        self.1 == 2
     }
     #[zbus(property)]
     fn images(&self) -> u64 {

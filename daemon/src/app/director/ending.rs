@@ -19,11 +19,13 @@ impl Director {
         let Some(job) = &self.job else { return };
         let (court, verdicts) = (self.court.clone(), self.verdicts.sender.clone());
         let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
-        let foreign = (job.trigger == Trigger::Import).then(|| (job.status.round, self.workshop.clone()));
+        let (trigger, round, generation) = (job.trigger, job.status.round, job.generation);
+        let workshop = self.workshop.clone();
         tokio::spawn(async move {
-            let verdict = match foreign {
-                None => blocking(move || court.judge(&candidate, &stop)).await,
-                Some((round, workshop)) => match workshop.sample(IMPORT_SAMPLE).await {
+            let verdict = match generation {
+                Some(generation) => blocking(move || court.judge_kept(generation, round, &workshop.base, &stop)).await,
+                None if trigger != Trigger::Import => blocking(move || court.judge(&candidate, &stop)).await,
+                None => match workshop.sample(IMPORT_SAMPLE).await {
                     Ok(images) => {
                         blocking(move || court.judge_import(&candidate, round, &workshop.base, &images, &stop)).await
                     }
@@ -107,8 +109,8 @@ impl Director {
             RoundState::Failed { kind, .. } => matches!(kind, FailureKind::Internal | FailureKind::OutOfMemory),
             _ => false,
         };
-        let adapts = job.trigger != Trigger::Import; // what was interrupted before it is still to be continued
-        if adapts
+        // What was interrupted before an import or an activation is still to be continued.
+        if job.trigger.needs_trainer()
             && !goes_on
             && let Err(error) = self.workshop.forget_unfinished()
         {

@@ -41,13 +41,19 @@ impl Site {
     }
 
     fn start(&self) -> Intake {
+        let (intake, mut heard) = self.start_telling();
+        tokio::spawn(async move { while heard.recv().await.is_some() {} });
+        intake
+    }
+
+    /// What the intake has to say is to be read: it waits for its listener.
+    fn start_telling(&self) -> (Intake, mpsc::Receiver<News>) {
         let quiet_period = Duration::from_millis(10);
         let source = watch::Source { path: self.dir.path().join("in"), quiet_period, rescan_interval: RESCAN };
         let (sender, notices) = mpsc::channel(16);
         let watch = watch::start(&[source], &sender).unwrap();
-        let (news, mut heard) = mpsc::channel(16);
-        tokio::spawn(async move { while heard.recv().await.is_some() {} });
-        Intake::start(watch, notices, self.ingest(), self.catalog.clone(), news)
+        let (news, heard) = mpsc::channel(16);
+        (Intake::start(watch, notices, self.ingest(), self.catalog.clone(), news), heard)
     }
 
     /// Waits until so many images and quarantined files are catalogued.
@@ -91,6 +97,18 @@ impl Site {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// The next problem that is told, or that there is none any more.
+async fn problem(heard: &mut mpsc::Receiver<News>) -> Option<String> {
+    let told = async {
+        loop {
+            if let News::Problem(problem) = heard.recv().await.expect("the intake runs") {
+                return problem;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("it is told soon")
 }
 
 fn sorted(mut ids: Vec<ImageId>) -> Vec<ImageId> {
@@ -170,5 +188,31 @@ async fn the_oldest_images_are_let_go_and_not_taken_in_again() {
     fs::write(site.ingest().canonical_path(&ids[0]), "left behind").unwrap();
     let intake = site.start();
     site.until_cached(&ids[2..]).await;
+    intake.stop().await;
+}
+
+/// Clients were never told, and the last byte of the disk was taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_disk_is_told_and_so_is_that_there_is_room_again() {
+    let site = Site::new(Settings::default());
+    // No byte of /proc is ever free.
+    std::os::unix::fs::symlink("/proc", site.dir.path().join("pixels")).unwrap();
+    for number in 0..3 {
+        site.put(&format!("{number}.png"), &picture(number));
+    }
+    let (intake, mut heard) = site.start_telling();
+    let told = problem(&mut heard).await.expect("it is full");
+    assert!(told.contains("the disk is full") && told.contains("pixels has 0 B free"), "{told}");
+    tokio::time::sleep(10 * RESCAN).await;
+    while let Ok(news) = heard.try_recv() {
+        assert!(!matches!(news, News::Problem(_)), "it is told once: {news:?}");
+    }
+    site.until(0, 0).await;
+
+    fs::remove_file(site.dir.path().join("pixels")).unwrap();
+    intake.rescan().await;
+    assert_eq!(problem(&mut heard).await, None);
+    tokio::spawn(async move { while heard.recv().await.is_some() {} });
+    site.until(3, 0).await;
     intake.stop().await;
 }

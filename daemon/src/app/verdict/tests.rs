@@ -1,4 +1,4 @@
-//! Imports, judged through ONNX Runtime on the tiny generations of `tests/goldens/serve`.
+//! Imports and returns, judged through ONNX Runtime on the tiny generations of `tests/goldens/serve`.
 
 use super::*;
 use crate::model;
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 const ROUND: RoundId = RoundId(7);
 
 /// A copy of a golden generation, as a round leaves one.
-fn candidate(root: &Path, name: &str) -> PathBuf {
+pub fn candidate(root: &Path, name: &str) -> PathBuf {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve").join(name);
     let dir = root.join("candidate");
     fs::create_dir_all(&dir).unwrap();
@@ -178,4 +178,78 @@ fn a_stop_is_looked_at_before_every_image() {
     };
     let trouble = side_by_side(&images, &stop, answer, |_| Ok(vec![1.0])).unwrap_err();
     assert_eq!((trouble.kind, asked.get()), (FailureKind::Cancelled, 3));
+}
+
+/// The service of [`service`] after a second generation, the sharp one, has replaced the first.
+fn grown(root: &Path) -> (Court, Base) {
+    let service = service(root);
+    let Judgement::Promote(promotion) = import(root, &service, &[]) else { panic!("it was kept") };
+    service.0.promote(*promotion).unwrap();
+    service
+}
+
+fn return_to(number: u64, (court, base): &(Court, Base)) -> Result<Judgement, Trouble> {
+    court.judge_kept(GenerationId(number), RoundId(8), base, &CancellationToken::new())
+}
+
+#[test]
+fn an_earlier_generation_serves_again_once_it_is_proven() {
+    let root = TempDir::new().unwrap();
+    let service = grown(root.path());
+    let court = &service.0;
+    let image = &pictures(root.path(), 1)[0];
+    let sharp = court.controller.answer(image).unwrap();
+    let Judgement::Promote(promotion) = return_to(1, &service).unwrap() else { panic!("it was kept") };
+    assert_eq!(court.controller.answer(image).unwrap(), sharp, "until then the other one answers");
+    assert_eq!(court.promote(*promotion).unwrap(), GenerationId(1));
+    assert_ne!(court.controller.answer(image).unwrap(), sharp);
+    let [first, second] = &court.generations().0[..] else { panic!("both are kept") };
+    assert_eq!((first.active, first.replaces, second.active), (true, Some(GenerationId(2)), false));
+    assert_ne!(first.round, RoundId(8), "the round that made it stays the one that did");
+    assert_eq!(court.promoted_by(RoundId(8)), Some(GenerationId(1)));
+
+    let Judgement::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was kept") };
+    court.drop_candidate(*promotion).unwrap();
+    assert!(matches!(return_to(2, &service).unwrap(), Judgement::Promote(_)), "what is not wanted now stays");
+}
+
+#[test]
+fn what_cannot_serve_here_is_not_returned_to() {
+    let root = TempDir::new().unwrap();
+    let (court, base) = grown(root.path());
+    let kept = |base: Base| match return_to(1, &(court.clone(), base)).unwrap() {
+        Judgement::Keep(reason) => reason,
+        Judgement::Promote(_) => panic!("it was made for something else"),
+    };
+    let other = Base { classes: vec!["cat".into()], ..base.clone() };
+    assert!(kept(other).contains("made for other classes"));
+    let other = Base { digest: "0".repeat(64), ..base.clone() };
+    assert!(kept(other).contains("made for other pretrained weights"));
+
+    let service = (court, base);
+    let unknown = return_to(9, &service).unwrap_err();
+    assert!(unknown.message.contains("no generation 9") && unknown.hint.contains("generation list"), "{unknown:?}");
+    let stop = CancellationToken::new();
+    stop.cancel();
+    let stopped = service.0.judge_kept(GenerationId(1), RoundId(8), &service.1, &stop).unwrap_err();
+    assert_eq!(stopped.kind, FailureKind::Cancelled);
+
+    let model = service.1.dir.join(MODEL);
+    fs::set_permissions(&model, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&model, "damaged").unwrap();
+    let damaged = return_to(1, &service).unwrap_err();
+    assert!(damaged.kind == FailureKind::BadModel && damaged.message.contains("is damaged"), "{damaged:?}");
+    assert!(service.0.generations().0[1].active, "the other one stays");
+}
+
+#[test]
+fn a_generation_that_answers_other_than_its_probe_is_not_returned_to() {
+    let root = TempDir::new().unwrap();
+    let (_, base) = idle(root.path());
+    let mut store = Store::open(root.path()).unwrap();
+    let staged = store.stage(&candidate(root.path(), "twisted")).unwrap();
+    store.activate(staged, 0.0, None).unwrap();
+    let court = Court::new(store, Classifier::start(Settings::default()).1);
+    let Judgement::Keep(reason) = return_to(2, &(court, base)).unwrap() else { panic!("it is twisted") };
+    assert!(reason.contains("differ from torch's"), "{reason}");
 }

@@ -2,14 +2,12 @@
 
 use super::*;
 use coft_core::manifest::{MANIFEST, MODEL, PROBE, REPORT, WEIGHTS};
-use coft_dbus::GenerationProxy;
 use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::OwnedFd;
 
 async fn opened(stage: &Stage) -> Result<HashMap<String, zbus::OwnedFd>, coft_dbus::Error> {
-    let proxy = GenerationProxy::builder(&stage.client).path(generation_path("parts", 1));
-    proxy.cache_properties(CacheProperties::No).build().await.unwrap().open().await
+    stage.generation(1).await.open().await
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Rounds as jobs, from the call that starts one to its result.
 
 use super::*;
+use crate::control::Refused;
 use coft_core::event::{FailureKind, Progress, Stage as RoundStage};
 use coft_dbus::{JobResult, RoundOptions};
 
@@ -57,6 +58,37 @@ async fn a_round_is_a_job_from_start_to_end() {
     assert!(stage.objects().await.contains(&generation_path("parts", 2)));
     assert_eq!(job.result().await.unwrap(), JobResult { generation: Some(2), ..JobResult::default() });
     assert_eq!(job.ended().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_activation_is_a_job_unless_there_is_nothing_to_do() {
+    let replaces = Some(GenerationId(1));
+    let generations = vec![generation(1, false), GenerationStatus { replaces, ..generation(2, true) }];
+    let mut stage = Stage::set(Snapshot { generations, ..grown() }).await;
+    assert_eq!(
+        (stage.generation(1).await.replaces().await, stage.generation(2).await.replaces().await),
+        (Ok(0), Ok(1))
+    );
+    let cases = [
+        (Ok(Some(RoundId(2))), Ok("/org/coft/Coft1/jobs/2")),
+        (Ok(None), Ok("/")),
+        (Err(Refused::Busy(RoundId(2))), Err("round 2 is already running")),
+    ];
+    for (answer, told) in cases {
+        let object = stage.generation(1).await;
+        let activating = tokio::spawn(async move { object.activate().await });
+        let Command::Activate { generation, reply } = stage.command().await else { panic!("not an activation") };
+        assert_eq!(generation, GenerationId(1));
+        reply.send(answer).unwrap();
+        match (soon(activating).await.unwrap(), told) {
+            (Ok(path), Ok(told)) => assert_eq!(path.as_str(), told),
+            (Err(coft_dbus::Error::Busy(text)), Err(told)) => assert!(text.contains(told), "{text}"),
+            (other, told) => panic!("{other:?} instead of {told:?}"),
+        }
+    }
+    let gone = stage.generation(9).await.activate().await.unwrap_err();
+    let coft_dbus::Error::ZBus(zbus::Error::FDO(gone)) = gone else { panic!("{gone}") };
+    assert!(matches!(*gone, zbus::fdo::Error::UnknownObject(_)), "{gone}");
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ async fn polkit_decides_about_the_caller_by_its_name_on_the_bus() {
 #[test]
 fn every_action_is_in_the_policy() {
     let policy = include_str!("../../../../packaging/polkit/org.coft.Coft1.policy");
-    for action in [Action::Round, Action::Rescan, Action::Export] {
+    for action in [Action::Round, Action::Rescan, Action::Export, Action::Import, Action::Activate] {
         assert!(policy.contains(&format!("<action id=\"{}\">", action.id())), "{action:?}");
     }
 }

@@ -3,11 +3,13 @@ use crate::app::board::Board;
 use crate::app::director::Staff;
 use crate::app::intake::Intake;
 use crate::app::rounds::{RoundSettings, Workshop};
-use crate::app::verdict::tests::idle;
+use crate::app::verdict::Judgement;
+use crate::app::verdict::tests::{candidate, idle};
 use crate::catalog::Catalog;
+use crate::control::{Command, RoundState};
 use crate::ingest::Ingest;
 use crate::watch;
-use coft_core::ids::RoundId;
+use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::Lifecycle;
 use coft_core::manifest::MODEL;
 use coft_core::schedule::Schedule;
@@ -15,8 +17,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 /// A director of a service that watches nothing.
 fn director(root: &Path, board: Board) -> Director {
@@ -66,4 +69,39 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     let working = director.run(mpsc::channel(1).1, mpsc::channel(1).1, serves);
     timeout(Duration::from_secs(60), working).await.expect("it serves by itself").stop().await;
     assert_eq!(seen.borrow().serving_problem, "");
+}
+
+#[tokio::test]
+async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else() {
+    let root = tempfile::tempdir().unwrap();
+    let (board, mut seen) = Board::new(Snapshot::default());
+    let mut director = director(root.path(), board);
+    director.serve_active().await;
+    let (court, base) = (director.court.clone(), director.workshop.base.clone());
+    let (path, stop) = (candidate(root.path(), "sharp"), CancellationToken::new());
+    let Ok(Judgement::Promote(promotion)) = court.judge_import(&path, RoundId(1), &base, &[], &stop) else { panic!() };
+    court.promote(*promotion).unwrap();
+    director.show_generations();
+    let unfinished = director.workshop.journal.join("spec.json");
+    fs::create_dir_all(&director.workshop.journal).unwrap();
+    fs::write(&unfinished, "of a round that was interrupted").unwrap();
+
+    let (commands, receiver) = mpsc::channel(1);
+    let work = async {
+        let activate = async |generation| {
+            let (reply, answer) = oneshot::channel();
+            commands.send(Command::Activate { generation: GenerationId(generation), reply }).await.unwrap();
+            answer.await.unwrap()
+        };
+        assert_eq!(activate(2).await, Ok(None), "it is active");
+        assert_eq!(activate(1).await, Ok(Some(RoundId(2))));
+        let ended = seen.wait_for(|seen| seen.rounds.last().is_some_and(|round| round.ended.is_some())).await;
+        let round = ended.unwrap().rounds.last().unwrap().clone();
+        assert_eq!((round.trigger.as_str(), round.state), ("activation", RoundState::Promoted(GenerationId(1))));
+        seen.wait_for(|seen| seen.active == Some(GenerationId(1))).await.unwrap();
+        assert_eq!(activate(1).await, Ok(None));
+    };
+    let working = director.run(receiver, mpsc::channel(1).1, work);
+    timeout(Duration::from_secs(60), working).await.expect("it ends").stop().await;
+    assert!(unfinished.exists(), "what was interrupted before is still to be continued");
 }

@@ -1,0 +1,146 @@
+//! What keeps images from being stored, and when everything is looked at again. Knows neither the clock nor what is done about it.
+
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How long after trouble everything is looked at again, at first; each time that it lasts, twice as long. [choice]
+const FIRST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+
+#[derive(Debug)]
+pub struct Trouble {
+    /// What it is, as clients are told; none while all is well.
+    problem: Option<String>,
+    /// When to look again.
+    retry: Option<Instant>,
+    /// How long to wait the next time.
+    pause: Duration,
+    /// When everything was last looked at again.
+    tried: Option<Instant>,
+}
+
+impl Trouble {
+    pub fn none() -> Self {
+        Self { problem: None, retry: None, pause: FIRST_PAUSE, tried: None }
+    }
+
+    /// Whether there is any.
+    pub fn is_there(&self) -> bool {
+        self.problem.is_some()
+    }
+
+    /// Something could not be stored. Answers whether that is news to clients; between two tries only the first of it can be.
+    pub fn met(&mut self, problem: &str, now: Instant) -> bool {
+        if self.retry.is_some() {
+            return false;
+        }
+        self.retry = Some(now + self.pause);
+        self.pause = (2 * self.pause).min(LONGEST_PAUSE);
+        self.problem.replace(problem.to_owned()).as_deref() != Some(problem)
+    }
+
+    /// Images were stored. Answers whether that ends the trouble; where a try is still to come, it comes soon.
+    pub fn stored(&mut self, now: Instant) -> bool {
+        self.pause = FIRST_PAUSE;
+        match &mut self.retry {
+            Some(retry) => {
+                *retry = (*retry).min(now + FIRST_PAUSE);
+                false
+            }
+            None => self.problem.take().is_some(),
+        }
+    }
+
+    /// Whether to look again now; asked once a try.
+    pub fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.retry.is_some_and(|at| at <= now);
+        if due {
+            self.tried(now);
+        }
+        due
+    }
+
+    /// Everything is looked at again for another reason.
+    pub fn looked_at(&mut self, now: Instant) {
+        self.pause = FIRST_PAUSE;
+        self.tried(now);
+    }
+
+    fn tried(&mut self, now: Instant) {
+        (self.retry, self.tried) = (None, Some(now));
+    }
+
+    /// Whether it has ended because nothing has come of it since the last try: what could not be stored may have gone.
+    pub fn has_passed(&mut self, now: Instant) -> bool {
+        let quiet = self.retry.is_none() && self.tried.is_some_and(|at| now >= at + FIRST_PAUSE);
+        if quiet {
+            self.pause = FIRST_PAUSE;
+        }
+        quiet && self.problem.take().is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: u64) -> Duration {
+        Duration::from_secs(second)
+    }
+
+    #[test]
+    fn while_it_lasts_the_tries_become_fewer() {
+        let (mut trouble, start) = (Trouble::none(), Instant::now());
+        let mut now = start;
+        let pauses = [30, 60, 120, 240, 480, 600, 600].map(|pause| {
+            trouble.met("full", now);
+            assert!(!trouble.met("full", now + second(1)), "the next file of many");
+            assert!(!trouble.is_due(now + second(pause - 1)), "{pause}");
+            now += second(pause);
+            assert!(trouble.is_due(now), "{pause}");
+            assert!(!trouble.is_due(now), "once");
+            pause
+        });
+        assert_eq!(now, start + second(pauses.iter().sum()));
+        assert!(trouble.stored(now), "the try has succeeded");
+        trouble.met("full", now);
+        assert!(trouble.is_due(now + second(30)), "it begins anew");
+    }
+
+    #[test]
+    fn clients_hear_of_it_once_a_try_and_only_where_it_is_something_else() {
+        let (mut trouble, now) = (Trouble::none(), Instant::now());
+        assert!(trouble.met("full", now));
+        assert!(!trouble.met("unreadable", now));
+        assert!(trouble.is_due(now + second(30)));
+        assert!(!trouble.met("full", now + second(30)));
+        assert!(trouble.is_due(now + second(90)));
+        assert!(trouble.met("unreadable", now + second(90)));
+    }
+
+    #[test]
+    fn an_image_that_is_stored_meanwhile_brings_the_next_try_nearer() {
+        let (mut trouble, start) = (Trouble::none(), Instant::now());
+        assert!(!trouble.stored(start), "there was none");
+        for at in [0, 30, 90, 210] {
+            trouble.met("full", start + second(at));
+            assert!(trouble.is_due(start + second(at + 600)));
+        }
+        trouble.met("full", start + second(900));
+        assert!(!trouble.stored(start + second(910)) && trouble.is_there(), "the others are still to come");
+        assert!(!trouble.is_due(start + second(939)));
+        assert!(trouble.is_due(start + second(940)));
+        assert!(trouble.stored(start + second(941)) && !trouble.is_there());
+    }
+
+    #[test]
+    fn trouble_of_which_nothing_comes_any_more_is_over() {
+        let (mut trouble, start) = (Trouble::none(), Instant::now());
+        trouble.met("full", start);
+        assert!(!trouble.has_passed(start + second(500)), "before a try nobody knows");
+        trouble.looked_at(start + second(500));
+        assert!(!trouble.has_passed(start + second(529)));
+        assert!(trouble.has_passed(start + second(530)) && !trouble.is_there());
+        assert!(!trouble.has_passed(start + second(531)), "once");
+    }
+}
