@@ -63,8 +63,8 @@ pub struct Counts {
 pub struct Pool {
     /// The images whose canonical pixels are kept, the latest taken in first.
     pub kept: Vec<ImageId>,
-    /// How many were let go.
-    pub let_go: u64,
+    /// Images that were ever taken in.
+    pub all: u64,
 }
 
 /// The way to ask the catalogue.
@@ -121,9 +121,10 @@ impl Catalog {
         let now = unix_time();
         self.ask(move |db| {
             let transaction = db.transaction()?;
-            // The order in which images came is kept where the clock goes back, as without a battery it does at each start.
+            // The order in which images came is kept within a second, too, and where the clock goes back, as without a battery it
+            // does at each start.
             let last: Option<i64> = transaction.query_row("SELECT max(added) FROM images", [], |row| row.get(0))?;
-            let now = last.filter(|last| *last > now).map_or(now, |last| last + 1);
+            let now = last.filter(|last| *last >= now).map_or(now, |last| last + 1);
             for entry in &entries {
                 record(&transaction, entry, now)?;
             }
@@ -161,8 +162,8 @@ impl Catalog {
             let mut statement =
                 db.prepare_cached("SELECT id FROM images WHERE canonical_px = ?1 ORDER BY added DESC, id")?;
             let kept = statement.query_map([canonical_px], |row| row.get(0).map(ImageId))?.collect::<Result<_, _>>()?;
-            let let_go = db.query_row("SELECT count(*) FROM images WHERE canonical_px = 0", [], |row| row.get(0))?;
-            Ok(Pool { kept, let_go })
+            let all = db.query_row("SELECT count(*) FROM images", [], |row| row.get(0))?;
+            Ok(Pool { kept, all })
         })
         .await
     }

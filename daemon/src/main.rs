@@ -21,6 +21,7 @@ use clap::Parser;
 use config::{Config, Overrides};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::error;
 
@@ -40,6 +41,9 @@ struct Arguments {
     #[arg(long, value_name = "BUS")]
     bus: Option<String>,
 }
+
+/// What a load or a look at images may still take when everything else has ended. [choice]
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
@@ -69,10 +73,12 @@ fn main() -> ExitCode {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        runtime.block_on(async {
+        let ended = runtime.block_on(async {
             let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             Ok(app::run(config, asked_to_stop(terminate, interrupt)).await)
-        })
+        });
+        runtime.shutdown_timeout(LAST_WORK);
+        ended
     });
     match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,

@@ -1,6 +1,6 @@
 //! Model generations on disk: staged, verified, synced, swapped, pruned.
 //!
-//! `generations/N` holds generation N, read-only; `active` is a symbolic link to one of them, replaced by one rename. Every
+//! `generations/N` holds generation N, read-only but for the record of when it was active; `active` is a symbolic link to one of them, replaced by one rename. Every
 //! change is write-new, sync, rename, sync directory, so that a stop at any instant leaves either the old active
 //! generation or the new one, complete. Knows nothing of sessions, rounds under way, or the catalogue.
 

@@ -57,11 +57,11 @@ pub fn outcome(round: &Round) -> String {
     match round.state.as_str() {
         "promoted" => {
             let generation = result.generation.map_or_else(String::new, |g| format!(": generation {g} is active"));
-            format!(
-                "round {number} {}{took}{generation}, {}\n",
-                paint(GOOD, "promoted"),
-                counted(round.images, "image")
-            )
+            let images = match round.images {
+                0 => String::new(),
+                images => format!(", {}", counted(images, "image")),
+            };
+            format!("round {number} {}{took}{generation}{images}\n", paint(GOOD, "promoted"))
         }
         "kept" => {
             let reason = result.reason.as_deref().unwrap_or("no reason was given");

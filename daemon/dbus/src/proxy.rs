@@ -116,7 +116,7 @@ pub trait Job {
     /// Unix time, s; 0 while it runs.
     #[zbus(property)]
     fn ended(&self) -> zbus::Result<i64>;
-    /// Images of the pool.
+    /// Images that had been taken in when the round began: those that it trains on, and older ones that were let go. 0 where it needs none.
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
     #[zbus(property)]
@@ -146,7 +146,8 @@ pub trait Generation {
     /// Unix time, s.
     #[zbus(property)]
     fn created(&self) -> zbus::Result<i64>;
-    /// The generation that was active before this one became so, the last time it did; 0 where there was none.
+    /// The generation that was active before this one became so, the last time it did; 0 where there was none. Of one that is not
+    /// active it may tell of an activation that was cut short.
     #[zbus(property)]
     fn replaces(&self) -> zbus::Result<u64>;
     #[zbus(property)]

@@ -46,8 +46,8 @@ enum Request {
 /// Entries that are written down together at most, and the longest that one waits.
 const GROUP: usize = 64;
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
-/// The oldest images are let go once this share more than `ingest.most-images` are kept: a round under way, or one that is to be
-/// continued, finds its images while others come in. 1/4 [choice].
+/// Once this share more than `ingest.most-images` are kept, the oldest images are let go, down to half of that: a round that starts,
+/// or is to be continued, finds its images while others come in. 1/4 [choice].
 const SURPLUS: u64 = 4;
 
 impl Intake {
@@ -243,7 +243,11 @@ impl Desk {
     /// that outlive a crash are removed at the next start.
     async fn let_go(&mut self) {
         let (px, most) = (self.ingest.canonical_px(), self.ingest.most_images());
-        match self.catalog.let_go(px, most.saturating_add(most / SURPLUS), most).await {
+        match self
+            .catalog
+            .let_go(px, most.saturating_add(most / SURPLUS), most.saturating_add(most / SURPLUS / 2))
+            .await
+        {
             Ok(images) if images.is_empty() => {}
             Ok(images) => {
                 let count = images.len();

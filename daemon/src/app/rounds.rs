@@ -136,7 +136,7 @@ impl Workshop {
                 Some(Ok(Launched { running, images })) => {
                     let outcome = follow(running, &stop, &news).await;
                     if matches!(outcome, Outcome::Failed { kind: FailureKind::BadImages, .. }) {
-                        workshop.remove_damaged(images).await;
+                        stop.run_until_cancelled(workshop.remove_damaged(images)).await;
                     }
                     outcome
                 }

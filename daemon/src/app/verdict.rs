@@ -80,6 +80,15 @@ impl Court {
         self.store().promoted_by(round)
     }
 
+    /// Tries once more to let the active generation answer, whose files may be others than the store found.
+    pub fn serve_again(&self) {
+        let Some(generation) = self.store().active().cloned() else { return };
+        match generation.verify() {
+            Ok(()) => self.serve_active(),
+            Err(error) => self.controller.cannot_load(generation.id, error.to_string()),
+        }
+    }
+
     /// Lets the active generation answer, if there is one; where it cannot be loaded, requests are told why.
     pub fn serve_active(&self) {
         let Some(Generation { id, dir, manifest, .. }) = self.store().active().cloned() else { return };

@@ -92,7 +92,8 @@ impl Generation {
         self.status(|status| status.created)
     }
 
-    /// The generation that was active before this one became so, the last time it did; 0 where there was none.
+    /// The generation that was active before this one became so, the last time it did; 0 where there was none. Of one that is not
+    /// active it may tell of an activation that was cut short.
     #[zbus(property)]
     fn replaces(&self) -> fdo::Result<u64> {
         self.status(|status| status.replaces.map_or(0, |id| id.0))

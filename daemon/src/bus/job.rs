@@ -116,7 +116,7 @@ impl Job {
         self.status(|status| status.ended.unwrap_or(0))
     }
 
-    /// Images of the pool.
+    /// Images that had been taken in when the round began: those that it trains on, and older ones that were let go. 0 where it needs none.
     #[zbus(property)]
     fn images(&self) -> fdo::Result<u64> {
         self.status(|status| status.images)

@@ -29,9 +29,12 @@ impl Director {
         if self.serve_at.take_if(|at| *at <= Instant::now()).is_none() {
             return;
         }
+        if self.board.snapshot().serving_problem.is_empty() {
+            return; // another one was promoted meanwhile
+        }
         let (court, tried) = (self.court.clone(), self.tried.sender.clone());
         tokio::spawn(async move {
-            blocking(move || court.serve_active()).await;
+            blocking(move || court.serve_again()).await;
             // A service that has gone needs no news.
             let _ = tried.send(()).await;
         });

@@ -165,22 +165,26 @@ async fn a_quarantined_file_is_looked_at_again_when_a_rescan_is_asked_for_and_no
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_oldest_images_are_let_go_and_not_taken_in_again() {
-    let site = Site::new(Settings { most_images: 4, ..Settings::default() });
+    let site = Site::new(Settings { most_images: 8, ..Settings::default() });
     let intake = site.start();
     let mut ids = Vec::new();
-    for number in 0..5 {
+    for number in 0..10 {
         ids.push(site.take(number).await);
     }
     let pool = site.catalog.pool(16).await.unwrap();
-    assert_eq!((pool.kept.len(), pool.let_go), (5, 0), "a quarter more is within bounds");
-    ids.push(site.take(5).await);
+    assert_eq!((pool.kept.len(), pool.all), (10, 10), "a quarter more is within bounds");
+    ids.push(site.take(10).await);
     site.until_cached(&ids[2..]).await;
     intake.rescan().await;
     tokio::time::sleep(10 * RESCAN).await;
     site.until_cached(&ids[2..]).await;
     let pool = site.catalog.pool(16).await.unwrap();
-    assert_eq!((sorted(pool.kept), pool.let_go), (sorted(ids[2..].to_vec()), 2));
-    assert_eq!(site.catalog.counts().await.unwrap().images, 6);
+    assert_eq!(
+        (sorted(pool.kept), pool.all),
+        (sorted(ids[2..].to_vec()), 11),
+        "the latest eight, and one for a round that starts now"
+    );
+    assert_eq!(site.catalog.counts().await.unwrap().images, 11);
     assert!(site.path("0.png").is_file(), "the user's files stay");
     intake.stop().await;
 

@@ -19,9 +19,9 @@ impl Workshop {
     /// Gives a round its images: those of the interrupted round that it continues, or the latest ones. Tells how many had been
     /// taken in by then: these, and older ones that take no part any more.
     pub(super) async fn fill(&self, spec: &mut RoundSpec) -> Result<u64, Outcome> {
-        let (images, let_go) = self.gather().await?;
+        let (images, all) = self.gather().await?;
         spec.images = self.label(images).await?;
-        let (kept, mut newer) = (spec.images.len(), 0);
+        let mut newer = 0;
         match self.unfinished().and_then(|old| continued(spec, old)) {
             Some(images) => {
                 let (round, count) = (spec.round, images.len());
@@ -31,7 +31,7 @@ impl Workshop {
                     "an interrupted round is continued: round {round} goes on with its {count} images"
                 );
                 let old: HashSet<&PoolImage> = images.iter().collect();
-                newer = spec.images.iter().take_while(|image| !old.contains(image)).count();
+                newer = spec.images.iter().take_while(|image| !old.contains(image)).count() as u64;
                 spec.images = images;
             }
             None => {
@@ -39,7 +39,7 @@ impl Workshop {
                 spec.images.sort_unstable_by(|a, b| a.id.cmp(&b.id));
             }
         }
-        Ok(let_go + (kept - newer) as u64)
+        Ok(all - newer)
     }
 
     /// Pixels of up to `most` images of the service, evenly spread over all of them.
@@ -51,7 +51,7 @@ impl Workshop {
         Ok(tokio::task::spawn_blocking(kept).await.expect("looking for files neither panics nor is aborted"))
     }
 
-    /// The images whose pixels are kept, the latest first, and how many were let go. Lost ones are noted, so that the next scan
+    /// The images whose pixels are kept, the latest first, and how many there are with all others. Lost ones are noted, so that the next scan
     /// takes their files in again.
     async fn gather(&self) -> Result<(Vec<PoolImage>, u64), Outcome> {
         let px = self.ingest.canonical_px();
@@ -76,7 +76,7 @@ impl Workshop {
             let message = format!("the pixels of only {} images are kept in {px} px", kept.len());
             return Err(failed(FailureKind::BadImages, message, "wait until the sources were looked through again"));
         }
-        Ok((kept, pool.let_go))
+        Ok((kept, pool.all))
     }
 
     /// Puts the user's own labels to the images.

@@ -11,7 +11,7 @@ use crate::ingest::Ingest;
 use crate::watch;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::Lifecycle;
-use coft_core::manifest::MODEL;
+use coft_core::manifest::{MODEL, REPORT};
 use coft_core::schedule::Schedule;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -64,6 +64,15 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     assert!(director.serve_at.is_some_and(|at| at > Instant::now()), "not at once");
 
     fs::rename(&away, &model).unwrap();
+    // What the store found whole may have been altered since.
+    let (report, whole) = (dir.join(REPORT), root.path().join("report"));
+    fs::rename(&report, &whole).unwrap();
+    fs::write(&report, [&fs::read(&whole).unwrap()[..], b" "].concat()).unwrap();
+    director.court.serve_again();
+    let problem = director.court.generations().1.problem;
+    assert!(problem.contains(REPORT), "{problem}");
+
+    fs::rename(&whole, &report).unwrap();
     director.serve_at = Some(Instant::now());
     let serves = async { drop(seen.wait_for(|seen| !seen.provider.is_empty()).await.unwrap()) };
     let working = director.run(mpsc::channel(1).1, mpsc::channel(1).1, serves);
