@@ -30,5 +30,5 @@ fn before_the_active_one(generations: &[Generation]) -> Result<u64, Failure> {
     active
         .replaces
         .filter(kept)
-        .ok_or_else(|| missing(format!("the generation before the active one, {}, is not there", active.generation)))
+        .ok_or_else(|| missing(format!("there is none from before generation {}, which is active", active.generation)))
 }

@@ -104,6 +104,11 @@ impl<'a> Material<'a> {
         }
     }
 
+    /// Names of the classes that `which` says.
+    fn named(&self, which: impl Fn(usize) -> bool) -> Vec<&str> {
+        (0..self.spec.classes.len()).filter(|&class| which(class)).map(|class| &self.spec.classes[class][..]).collect()
+    }
+
     /// The K most confident images of each class by `labels`, and every image that the user labelled.
     pub fn seeds(&self, labels: &Labels) -> Result<Vec<Vec<usize>>, Failure> {
         let classes = self.spec.classes.len();
@@ -122,14 +127,11 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     let zero_shot = &material.zero_shot.labels;
     let mut seeds = [material.seeds(zero_shot)?, material.seeds(zero_shot)?];
     let seen: Vec<bool> = seeds[0].iter().map(|seeds| !seeds.is_empty()).collect();
-    let unseen = spec.classes.iter().zip(&seen).filter(|&(_, &seen)| !seen).map(|(name, _)| &name[..]);
-    let unseen: Vec<&str> = unseen.collect();
-    if !unseen.is_empty() {
-        desk.warn(format!(
-            "no image looks like these classes to the pretrained model, so they cannot be adapted; check their names: {}",
-            named(&unseen)
-        ))?;
-    }
+    warn_of(
+        "no image looks like these classes to the pretrained model, so they cannot be adapted; check their names",
+        &material.named(|class| !seen[class]),
+        desk,
+    )?;
     let mut labels = [zero_shot.clone(), zero_shot.clone()];
     let mut last: Option<[(Prompts, Scores); 2]> = None;
     for iteration in 1..=iterations {
@@ -152,14 +154,9 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
             labels = [0, 1].map(|k| scored[k].1.labels.clone());
             seeds = [material.seeds(&labels[0])?, material.seeds(&labels[1])?];
             for (model, seeds) in [1, 2].into_iter().zip(&seeds) {
-                let lost = (0..spec.classes.len()).filter(|&class| seen[class] && seeds[class].is_empty());
-                let lost: Vec<&str> = lost.map(|class| &spec.classes[class][..]).collect();
-                if !lost.is_empty() {
-                    desk.warn(format!(
-                        "after iteration {iteration}, model {model} sees these classes in no image, and learns nothing more of them: {}",
-                        named(&lost)
-                    ))?;
-                }
+                let lost = material.named(|class| seen[class] && seeds[class].is_empty());
+                let told = "sees these classes in no image, and learns nothing more of them";
+                warn_of(&format!("after iteration {iteration}, model {model} {told}"), &lost, desk)?;
             }
         }
         last = Some(scored);
@@ -171,14 +168,11 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     let pairs = [(&clean[0], &scores1), (&clean[1], &scores2)];
     let pairs = pairs.map(|(kept, scores)| Clean { kept, labels: &scores.labels.classes });
     let teaching = pairs.map(|pairs| taught(&pairs)).concat();
-    let untaught = (0..spec.classes.len()).filter(|class| seen[*class] && !teaching.contains(class));
-    let untaught: Vec<&str> = untaught.map(|class| &spec.classes[class][..]).collect();
-    if !untaught.is_empty() {
-        desk.warn(format!(
-            "no image of these classes is sure enough to teach, so nothing new is learnt of them: {}",
-            named(&untaught)
-        ))?;
-    }
+    warn_of(
+        "no image of these classes is sure enough to teach, so nothing new is learnt of them",
+        &material.named(|class| seen[class] && !teaching.contains(&class)),
+        desk,
+    )?;
     let mut weights = Vec::with_capacity(2);
     for (model, pairs) in [1, 2].into_iter().zip(pairs) {
         if taught(&pairs).len() < 2 {
@@ -234,13 +228,17 @@ fn filter(
 /// Classes that the warning names; the report lists all. 5 [choice]: a thousand classes are no thousand warnings.
 pub const NAMED: usize = 5;
 
-fn named(classes: &[&str]) -> String {
+/// Warns of `classes`, if there are any.
+fn warn_of(told: &str, classes: &[&str], desk: &mut Desk) -> Result<(), Failure> {
+    if classes.is_empty() {
+        return Ok(());
+    }
     let named: Vec<String> = classes.iter().take(NAMED).map(|name| format!("{name:?}")).collect();
     let more = match classes.len() - named.len() {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    named.join(", ") + &more
+    desk.warn(format!("{told}: {}{more}", named.join(", ")))
 }
 
 fn phase1_stage(model: usize) -> Stage {

@@ -1,11 +1,12 @@
 //! One round from its spec to a candidate directory.
 
+mod told;
+
 use crate::adapt::{self, Adapted, Material, Student};
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
 use crate::choice::{self, Answered, CANDIDATES, Recipe};
 use crate::cuda;
-use crate::diagnostics::Answers;
 use crate::export::candidate;
 use crate::failure::Failure;
 use crate::fit::Desk;
@@ -21,7 +22,7 @@ use coft_core::confidence;
 use coft_core::decision::NoneOfThese;
 use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
-use coft_core::report::{Adaptation, ClassReport, Report, ZERO_SHOT};
+use coft_core::report::{Adaptation, ZERO_SHOT};
 use coft_core::settings::{Flip, Sgd};
 use coft_core::spec::{Method, PROTOCOL, RoundSpec, Template};
 use sha2::{Digest, Sha256};
@@ -119,11 +120,11 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
     let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
         let paths: Vec<&Path> = diagnostics.score.iter().map(|path| path.as_path()).collect();
-        pool_answers(&material, &outcome).write(&diagnostics.dir.join("pool.safetensors"))?;
-        test_answers(&material, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
+        told::pool_answers(&material, &outcome).write(&diagnostics.dir.join("pool.safetensors"))?;
+        told::test_answers(&material, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
     }
     reporter.end();
-    let report = report(&material, &outcome, &predictions, reporter);
+    let report = told::report(&material, &outcome, &predictions, reporter);
     let manifest = Manifest {
         format: FORMAT,
         round: spec.round,
@@ -333,74 +334,6 @@ fn image_set(spec: &RoundSpec) -> String {
         hash.update("\n");
     }
     format!("{:x}", hash.finalize())
-}
-
-/// `predictions` are the classes of the pool by the deployed model.
-fn report(material: &Material, outcome: &Outcome, predictions: &[usize], reporter: &Reporter) -> Report {
-    let Material { spec, zero_shot, .. } = *material;
-    let count = |labels: &[usize], class: usize| labels.iter().filter(|&&label| label == class).count() as u64;
-    let classes = spec.classes.iter().enumerate().map(|(class, name)| {
-        let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
-        let clean = |a: &Adapted, k: usize| {
-            a.clean[k].iter().zip(&a.labels[k].classes).filter(|&(&kept, &label)| kept && label == class).count() as u64
-        };
-        ClassReport {
-            name: name.clone(),
-            zero_shot: count(&zero_shot.labels.classes, class),
-            seeds: adapted.map_or([0, 0], |a| [0, 1].map(|k| a.seeds[k][class].len() as u64)),
-            clean: adapted.map_or([0, 0], |a| [clean(a, 0), clean(a, 1)]),
-            deployed: count(predictions, class),
-        }
-    });
-    Report {
-        images: spec.images.len() as u64,
-        classes: classes.collect(),
-        adaptation: outcome.adapted.as_ref().map(|(_, adaptation, _)| adaptation.clone()),
-        warnings: reporter.warnings(),
-        seconds: reporter.seconds(),
-        peak_memory_bytes: peak_memory_bytes(),
-    }
-}
-
-/// Largest resident set of this process so far, bytes (getrusage(2)).
-fn peak_memory_bytes() -> u64 {
-    use nix::sys::resource::{UsageWho, getrusage};
-    getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss() as u64 * 1024)
-}
-
-fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
-    let mut answers = Answers::default();
-    answers.integers("zero-shot-label", &material.zero_shot.answers);
-    if let Some((adapted, _, answered)) = &outcome.adapted {
-        let classes = material.spec.classes.len();
-        for k in [0, 1] {
-            answers.integers(&format!("label{}", k + 1), &adapted.labels[k].classes);
-            answers.flags(&format!("clean{}", k + 1), &adapted.clean[k]);
-            answers.floats(&format!("margin{}", k + 1), &adapted.margins[k], 1);
-            let mut seeds = vec![false; material.pool.len()];
-            adapted.seeds[k].iter().flatten().for_each(|&image| seeds[image] = true);
-            answers.flags(&format!("seed{}", k + 1), &seeds);
-        }
-        for candidate in answered {
-            answers.floats(&format!("plain/{}", candidate.name), &candidate.plain, classes);
-            answers.floats(&format!("shifted/{}", candidate.name), &candidate.shifted, classes);
-        }
-    }
-    answers
-}
-
-fn test_answers(material: &Material, outcome: &Outcome, paths: &[&Path]) -> Result<Answers, Failure> {
-    let checkpoint = material.student.checkpoint;
-    let pool = Pool::load(paths, &checkpoint.preprocess, checkpoint.device)?;
-    let mut answers = Answers::default();
-    let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
-    for (name, recipe) in
-        choice::candidates(material.spec).filter(|(_, recipe)| adapted.is_some() || *recipe == Recipe::ZeroShot)
-    {
-        answers.model(name, &pool, &recipe.model(material, adapted));
-    }
-    answers.model("deployed", &pool, &outcome.deployed);
-    Ok(answers)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use crate::journal::PACE;
 use coft_core::event::FailureKind;
 use coft_core::ids::ClassId;
 use coft_core::manifest::{MANIFEST, PROBE, REPORT};
+use coft_core::report::Report;
 use coft_core::settings::{ContextInit, HeadInit, MixedPrecision, Settings};
 use coft_core::spec::{Device, Diagnostics, PoolImage};
 use image::RgbImage;

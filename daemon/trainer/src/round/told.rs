@@ -1,0 +1,79 @@
+//! What a round tells of itself: the report, and what its models answered, for whoever knows the labels.
+
+use super::Outcome;
+use crate::adapt::{Adapted, Material};
+use crate::choice::{self, Recipe};
+use crate::diagnostics::Answers;
+use crate::failure::Failure;
+use crate::pool::Pool;
+use crate::progress::Reporter;
+use coft_core::report::{ClassReport, Report};
+use std::path::Path;
+
+/// `predictions` are the classes of the pool by the deployed model.
+pub fn report(material: &Material, outcome: &Outcome, predictions: &[usize], reporter: &Reporter) -> Report {
+    let Material { spec, zero_shot, .. } = *material;
+    let count = |labels: &[usize], class: usize| labels.iter().filter(|&&label| label == class).count() as u64;
+    let classes = spec.classes.iter().enumerate().map(|(class, name)| {
+        let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
+        let clean = |a: &Adapted, k: usize| {
+            a.clean[k].iter().zip(&a.labels[k].classes).filter(|&(&kept, &label)| kept && label == class).count() as u64
+        };
+        ClassReport {
+            name: name.clone(),
+            zero_shot: count(&zero_shot.labels.classes, class),
+            seeds: adapted.map_or([0, 0], |a| [0, 1].map(|k| a.seeds[k][class].len() as u64)),
+            clean: adapted.map_or([0, 0], |a| [clean(a, 0), clean(a, 1)]),
+            deployed: count(predictions, class),
+        }
+    });
+    Report {
+        images: spec.images.len() as u64,
+        classes: classes.collect(),
+        adaptation: outcome.adapted.as_ref().map(|(_, adaptation, _)| adaptation.clone()),
+        warnings: reporter.warnings(),
+        seconds: reporter.seconds(),
+        peak_memory_bytes: peak_memory_bytes(),
+    }
+}
+
+/// Largest resident set of this process so far, bytes (getrusage(2)).
+fn peak_memory_bytes() -> u64 {
+    use nix::sys::resource::{UsageWho, getrusage};
+    getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss() as u64 * 1024)
+}
+
+pub fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
+    let mut answers = Answers::default();
+    answers.integers("zero-shot-label", &material.zero_shot.answers);
+    if let Some((adapted, _, answered)) = &outcome.adapted {
+        let classes = material.spec.classes.len();
+        for k in [0, 1] {
+            answers.integers(&format!("label{}", k + 1), &adapted.labels[k].classes);
+            answers.flags(&format!("clean{}", k + 1), &adapted.clean[k]);
+            answers.floats(&format!("margin{}", k + 1), &adapted.margins[k], 1);
+            let mut seeds = vec![false; material.pool.len()];
+            adapted.seeds[k].iter().flatten().for_each(|&image| seeds[image] = true);
+            answers.flags(&format!("seed{}", k + 1), &seeds);
+        }
+        for candidate in answered {
+            answers.floats(&format!("plain/{}", candidate.name), &candidate.plain, classes);
+            answers.floats(&format!("shifted/{}", candidate.name), &candidate.shifted, classes);
+        }
+    }
+    answers
+}
+
+pub fn test_answers(material: &Material, outcome: &Outcome, paths: &[&Path]) -> Result<Answers, Failure> {
+    let checkpoint = material.student.checkpoint;
+    let pool = Pool::load(paths, &checkpoint.preprocess, checkpoint.device)?;
+    let mut answers = Answers::default();
+    let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
+    for (name, recipe) in
+        choice::candidates(material.spec).filter(|(_, recipe)| adapted.is_some() || *recipe == Recipe::ZeroShot)
+    {
+        answers.model(name, &pool, &recipe.model(material, adapted));
+    }
+    answers.model("deployed", &pool, &outcome.deployed);
+    Ok(answers)
+}
