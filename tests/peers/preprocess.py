@@ -14,10 +14,13 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import numpy as np
+import pillow_heif
 from open_clip.transform import image_transform
 from PIL import Image, ImageOps
 from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+pillow_heif.register_heif_opener()
 
 # Shortest edge and crop, px: smaller and larger than the inputs, and a margin to crop away.
 SIZES = [(24, 24), (48, 40), (100, 100)]

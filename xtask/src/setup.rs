@@ -74,6 +74,7 @@ pub fn for_running() -> anyhow::Result<Environment> {
 pub fn for_testing() -> anyhow::Result<Environment> {
     let mut environment = for_running()?;
     environment.0.push(("COFT_TEST_PYTHON", python::install(&python::CHECKS)?.into()));
+    debian::install(&[debian::HEIF])?;
     let data = repository().join("../shared/data");
     if let Some(data) = env::var_os("COFT_TEST_DATA") {
         environment.0.push(("COFT_TEST_DATA", data));

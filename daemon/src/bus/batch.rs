@@ -50,7 +50,7 @@ async fn serve(socket: &Served, classifier: &Classifier, options: &Options) -> i
 async fn answer(classifier: Classifier, options: Options, id: u64, image: Option<OwnedFd>) -> StreamAnswer {
     let classified = match image {
         Some(image) => classifier.classify_in_batch(image, &options).await,
-        None => Err(ServeError::BadImage("no descriptor came with the request".into())),
+        None => Err(ServeError::BadImage("no descriptor came with the request; send an opened file with it".into())),
     };
     let outcome = match classified {
         Ok(classified) => Outcome::Labels(labels(classified)),

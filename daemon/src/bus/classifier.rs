@@ -260,7 +260,8 @@ pub fn unanswered(error: ServeError) -> Error {
         ServeError::DeadlineExceeded => {
             Error::DeadlineExceeded(format!("{text}; allow more time, or keep fewer images under way"))
         }
-        ServeError::BadImage(_) => Error::BadImage(format!("{text}; send a complete image file")),
+        // What to do depends on what is wrong with the file: the text says it.
+        ServeError::BadImage(_) => Error::BadImage(text),
         ServeError::NotAFile => Error::BadImage(format!("{text}; pass an opened file or a memfd")),
         ServeError::TooLarge { .. } => {
             Error::BadImage(format!("{text}; send a smaller file, or raise file-limit in [serve]"))

@@ -18,7 +18,9 @@ pub fn prepare(image: &OwnedFd, limit: u64, preprocess: &Preprocess) -> Result<V
 
 /// The whole file, from its start. A pipe or a socket could keep the service waiting: only regular files are read.
 fn read(image: &OwnedFd, limit: u64) -> Result<Vec<u8>, ServeError> {
-    let unreadable = |error: io::Error| ServeError::BadImage(format!("the descriptor cannot be read: {error}"));
+    let unreadable = |error: io::Error| {
+        ServeError::BadImage(format!("the descriptor cannot be read: {error}; open the file for reading"))
+    };
     let file = File::from(image.as_fd().try_clone_to_owned().map_err(unreadable)?);
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {

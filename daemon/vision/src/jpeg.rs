@@ -1,78 +1,97 @@
 //! JPEG by libjpeg-turbo, which rounds and spreads halved chroma as libjpeg does.
 
-use crate::DecodeError;
+mod segments;
+
+use crate::{DecodeError, Limit};
 use image::RgbImage;
-use turbojpeg::{Colorspace, Decompressor, Image, PixelFormat};
+use std::ffi::{c_int, c_long};
+use turbojpeg_sys as _; // links libjpeg-turbo
+
+pub use segments::Frame;
 
 const FORMAT: &str = "JPEG";
 
 /// Most scans of a progressive file. Each costs a pass over all coefficients, and a small file can hold thousands
 /// ("Two Issues with the JPEG Standard", libjpeg-turbo.org). [choice]
-const MAX_SCANS: u32 = 500;
+const MAX_SCANS: c_int = 500;
 
-/// What libjpeg warns of though every pixel is right: oddities that cameras and programs write.
-const HARMLESS: [&str; 4] =
-    ["extraneous bytes", "unknown JFIF revision", "Unknown Adobe color transform", "Invalid SOS parameters"];
+/// What libjpeg takes whatever the image is: tables and small structures, bytes. [choice]
+const ROOM: u64 = 1 << 20;
 
-/// The pixels of a JPEG file, not turned; grey is repeated, and inks are mixed as Pillow mixes them. None where
-/// libjpeg-turbo's interface stops at a harmless oddity of the header; another decoder may take the file.
+/// How the three channels are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+pub enum Colour {
+    /// As the file says.
+    Stated = 0,
+    Rgb = 1,
+    YCbCr = 2,
+}
+
+// The list of decode.c.
+const WHOLE: c_int = 0;
+const ENDS_EARLY: c_int = 1;
+const ROWS_MISSING: c_int = 2;
+const DAMAGED: c_int = 3;
+const UNSUPPORTED: c_int = 4;
+const TOO_MANY_SCANS: c_int = 5;
+const TOO_MUCH_MEMORY: c_int = 6;
+
+unsafe extern "C" {
+    fn coft_jpeg_decode(
+        bytes: *const u8,
+        length: usize,
+        rgb: *mut u8,
+        width: u32,
+        height: u32,
+        colour: c_int,
+        max_scans: c_int,
+        max_memory: c_long,
+    ) -> c_int;
+}
+
+/// The pixels of a JPEG file, not turned; grey is repeated, and inks are mixed as Pillow mixes them.
 ///
-/// Damage that libjpeg only warns of is refused: its pixels are made up from there on. It tells of the first warning alone, so
-/// that damage behind a harmless one is not noticed.
-pub fn pixels(bytes: &[u8]) -> Result<Option<RgbImage>, DecodeError> {
-    let mut decoder = Decompressor::new().map_err(refusal)?;
-    decoder.set_scan_limit(MAX_SCANS).map_err(refusal)?;
-    let header = match decoder.read_header(bytes) {
-        Err(error) if is_harmless(&error) => return Ok(None),
-        header => header.map_err(refusal)?,
-    };
-    let format = match header.colorspace {
-        Colorspace::CMYK | Colorspace::YCCK => PixelFormat::CMYK,
-        _ => PixelFormat::RGB,
-    };
-    let mut image = Image {
-        pixels: vec![0; header.width * header.height * format.size()],
-        width: header.width,
-        pitch: header.width * format.size(),
-        height: header.height,
-        format,
-    };
-    match decoder.decompress(bytes, image.as_deref_mut()) {
-        Err(error) if !is_harmless(&error) => return Err(refusal(error)),
-        _ => {}
-    }
-    let pixels = match format {
-        PixelFormat::CMYK => mixed(&image.pixels),
-        _ => image.pixels,
-    };
-    let (width, height) = (header.width as u32, header.height as u32);
-    Ok(Some(RgbImage::from_raw(width, height, pixels).expect("three bytes a pixel")))
-}
-
-fn is_harmless(warning: &turbojpeg::Error) -> bool {
-    let text = warning.to_string();
-    HARMLESS.iter().any(|harmless| text.contains(harmless))
-}
-
-fn mixed(inks: &[u8]) -> Vec<u8> {
-    inks.chunks_exact(4).flat_map(|ink| [ink[0], ink[1], ink[2]].map(|paper| through_black(paper, ink[3]))).collect()
-}
-
-/// How much light paper gives back under an ink and black, of 255.
+/// A file is taken where every row is there, whatever follows the last one, and even where nothing does: cameras leave
+/// the end mark out. Where rows are missing or made up, it is refused, whichever oddities come before.
 ///
-/// JPEG files of four inks hold them inverted, as Adobe's programs write them: 255 is bare paper.
-fn through_black(paper: u8, black: u8) -> u8 {
-    let taken = u32::from(255 - paper) * u32::from(black) + 128;
-    black - ((taken + (taken >> 8)) >> 8) as u8
-}
-
-fn refusal(error: turbojpeg::Error) -> DecodeError {
-    let reason = match error {
-        turbojpeg::Error::TurboJpegError(message) => message,
-        error => error.to_string(),
+/// # Errors
+/// [`DecodeError`] for a file that is cut off, damaged or of a kind that is not decoded.
+pub fn pixels(bytes: &[u8], frame: &Frame, colour: Colour) -> Result<RgbImage, DecodeError> {
+    frame.check()?;
+    let (bytes, has_end) = segments::without_lost_end(bytes);
+    let (width, height) = (frame.width, frame.height);
+    let mut rgb = vec![0; 3 * width as usize * height as usize];
+    let memory = c_long::try_from(frame.working_bytes() + ROOM).unwrap_or(c_long::MAX);
+    // SAFETY: the pointers are those of slices of the stated lengths, which nothing else touches meanwhile; decode.c
+    // writes 3 * width * height bytes, having compared both sides with the file's own.
+    let outcome = unsafe {
+        coft_jpeg_decode(
+            bytes.as_ptr(),
+            bytes.len(),
+            rgb.as_mut_ptr(),
+            width,
+            height,
+            colour as c_int,
+            MAX_SCANS,
+            memory,
+        )
     };
-    if reason.contains("Premature end of JPEG file") {
-        return DecodeError::Truncated { format: FORMAT };
+    let damaged = |what| Err(DecodeError::Damaged { format: FORMAT, what });
+    match outcome {
+        // Arithmetic coding leaves zeros at the end of its data out, so that a cut is not seen by the decoder; nor is a
+        // scan that does not begin.
+        WHOLE if !has_end && (frame.is_arithmetic() || !frame.has_all_scans(bytes)) => {
+            Err(DecodeError::Truncated { format: FORMAT })
+        }
+        WHOLE => Ok(RgbImage::from_raw(width, height, rgb).expect("three bytes a pixel")),
+        // Without an end, what is wrong is most likely that the rest is missing.
+        ROWS_MISSING | DAMAGED if !has_end => Err(DecodeError::Truncated { format: FORMAT }),
+        ENDS_EARLY => Err(DecodeError::Truncated { format: FORMAT }),
+        ROWS_MISSING => damaged("a part of its pixels is missing"),
+        UNSUPPORTED => Err(DecodeError::unsupported("a rare kind of JPEG")),
+        TOO_MANY_SCANS => damaged("it has too many scans"),
+        TOO_MUCH_MEMORY => Err(DecodeError::TooLarge { width, height, limit: Limit::Memory }),
+        _ => damaged("its data are wrong"),
     }
-    DecodeError::Damaged { format: FORMAT, reason }
 }

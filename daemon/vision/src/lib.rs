@@ -1,6 +1,8 @@
 //! Bytes to pixels to a normalised tensor: the one preprocessing that labelling, training, exporting and serving share,
 //! so that no two of them ever see an image differently.
 //!
+//! [`head`] tells from the first bytes of a file what decoding it will take.
+//!
 //! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels. [`Preprocess::canonical`]
 //! shrinks them to the size that a model looks at, once; [`save_canonical`] keeps the result, and decoding it again
 //! gives the same pixels. [`Preprocess::tensor`] (or [`Preprocess::augmented`], for training) crops and normalises.
@@ -9,13 +11,21 @@
 
 mod canonical;
 mod decode;
-mod ending;
+mod depth;
+mod exif;
+mod format;
+mod head;
+mod heif;
+mod ifd;
 mod jpeg;
+mod png;
 mod preprocess;
 mod tensor;
+mod tiff;
 mod webp;
 
 pub use canonical::save_canonical;
 pub use decode::{DecodeError, Decoded, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX, decode};
+pub use head::{Head, head};
 pub use preprocess::{CONFIG_FILE, Filter, Preprocess, PreprocessError, restated};
 pub use tensor::{Window, random_resized_crop};

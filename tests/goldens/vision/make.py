@@ -1,24 +1,30 @@
 """Makes the images of this directory and what Pillow reads and resizes them to.
 
-Run:  python3 -m venv /tmp/venv && /tmp/venv/bin/pip install pillow==12.0.0 numpy && /tmp/venv/bin/python make.py
+Run:  python3 -m venv /tmp/venv && /tmp/venv/bin/pip install pillow==12.0.0 pillow-heif==1.8.1 imagecodecs numpy
+      /tmp/venv/bin/python make.py     (needs jpegtran, of Debian's libjpeg-turbo-progs)
 
 Pillow up to 12 resizes columns first, then rows; later versions choose the order by the sizes, which moves single pixels at
 hard edges by several levels. coft follows the former, as the published preprocessing of CLIP models did.
 
 `cases.json` lists for each case the input, the short side and the expected canonical pixels (a PNG), from which no channel may
-be off by more than 1 of 255. A case whose short side is the input's own compares decoding alone.
+be off by more than 1 of 255. A case whose short side is the input's own compares decoding alone. `others` holds what is not decoded.
 """
 
 import json
 import struct
+import subprocess
 import zlib
 from pathlib import Path
 
+import imagecodecs
 import numpy as np
+import pillow_heif
 from PIL import Image, ImageDraw, ImageOps
 
+pillow_heif.register_heif_opener()
+
 HERE = Path(__file__).parent
-INPUTS, EXPECTED = HERE / "inputs", HERE / "expected"
+INPUTS, EXPECTED, OTHERS = HERE / "inputs", HERE / "expected", HERE / "others"
 MAX_ASPECT = 4
 CASES = []
 
@@ -83,7 +89,7 @@ def png16(pixels, name, colour_type):
 
 
 def main():
-    for folder in (INPUTS, EXPECTED):
+    for folder in (INPUTS, EXPECTED, OTHERS):
         folder.mkdir(exist_ok=True)
         for file in folder.iterdir():
             file.unlink()
@@ -142,8 +148,53 @@ def main():
     exif[0x0112] = 6
     save(small, "turned.png", [29], exif=exif)
 
+    # JPEG with restarts, one component a scan, arithmetic coding.
+    little = scene(45, 37, 11)
+    save(little, "restarts.jpg", [37], quality=85, subsampling=2, restart_marker_blocks=1)
+    save(little, "progressive-restarts.jpg", [37], quality=85, subsampling=0, progressive=True, restart_marker_blocks=4)
+    little.save(HERE / "source.jpg", quality=85, subsampling=2)
+    for name, options in {
+        "scan-by-scan.jpg": ["-scans", "/dev/stdin"],
+        "arithmetic.jpg": ["-arithmetic"],
+        "progressive-arithmetic.jpg": ["-arithmetic", "-progressive"],
+    }.items():
+        command = ["jpegtran", "-copy", "none", *options, "-outfile", INPUTS / name, HERE / "source.jpg"]
+        subprocess.run(command, input=b"0;1;2;", check=True)
+        case(name, 37)
+    (HERE / "source.jpg").unlink()
+
+    # HEIC and AVIF, by libheif and libavif; turned by the container (bytes of EXIF), or by EXIF alone, which does not count.
+    even = scene(64, 48, 12)
+    save(even, "full-chroma.heic", [48, 32], quality=90, chroma=444)
+    save(even, "half-chroma.heic", [48], quality=90, chroma=420)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    save(even, "turned.heic", [48], quality=90, chroma=444, exif=exif.tobytes())
+    save(even, "exif-alone.heic", [48], quality=90, chroma=444, exif=exif)
+    save(translucent, "alpha.heic", [29], quality=90, chroma=444)
+    save(even, "full-chroma.avif", [48], quality=90, subsampling="4:4:4")
+
+    # TIFF in the ways that Pillow writes.
+    save(small.quantize(16), "palette.tiff", [29])
+    save(small.convert("1"), "bilevel.tiff", [29])
+    save(small.convert("1"), "fax.tiff", [29], compression="group4")
+    save(small.convert("CMYK"), "four-inks.tiff", [29])
+    save(photo, "jpeg.tiff", [57], compression="jpeg", quality=85)
+    save(photo.convert("L"), "jpeg-grey.tiff", [57], compression="jpeg", quality=85)
+    turned = Image.Exif()
+    turned[0x0112] = 8
+    save(small, "turned.tiff", [29], exif=turned)
+
+    # What is named and not decoded.
+    grey = np.asarray(small.convert("L"))
+    deep = (grey.astype(np.uint16) << 6) | 5
+    (OTHERS / "lossless.jpg").write_bytes(imagecodecs.ljpeg_encode(grey))
+    (OTHERS / "lossless-14-bits.jpg").write_bytes(imagecodecs.ljpeg_encode(deep, bitspersample=14))
+    (OTHERS / "12-bits.jpg").write_bytes(imagecodecs.jpeg_encode(deep >> 2, bitspersample=12))
+    (OTHERS / "jpeg-ls.jls").write_bytes(imagecodecs.jpegls_encode(grey))
+
     (HERE / "cases.json").write_text("[\n" + ",\n".join("  " + json.dumps(c) for c in CASES) + "\n]\n")
-    total = sum(file.stat().st_size for folder in (INPUTS, EXPECTED) for file in folder.iterdir())
+    total = sum(file.stat().st_size for folder in (INPUTS, EXPECTED, OTHERS) for file in folder.iterdir())
     print(f"{len(CASES)} cases, {total / 1024:.0f} KiB")
 
 

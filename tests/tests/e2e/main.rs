@@ -43,7 +43,6 @@ fn slow() -> String {
     QUICK.replace("minimum-steps = 4", "minimum-steps = 400000")
 }
 
-
 /// What takes longer hangs. The trainer gives way to everything else on the machine, so a round of seconds takes many
 /// minutes on a busy machine with an old processor.
 const LIMIT: Duration = Duration::from_secs(30 * 60);

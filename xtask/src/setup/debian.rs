@@ -18,6 +18,9 @@ pub const BUS: Package = Package { name: "dbus", check: &["dbus-daemon", "--vers
 pub const PYTHON: Package = Package { name: "python3", check: &["python3", "--version"] };
 pub const PIP: Package = Package { name: "python3-pip", check: &["python3", "-m", "pip", "--version"] };
 pub const VENV: Package = Package { name: "python3-venv", check: &["python3", "-c", "import ensurepip"] };
+/// Decodes HEIC and AVIF; coftd opens it at run time.
+pub const HEIF: Package =
+    Package { name: "libheif1", check: &["python3", "-c", "import ctypes; ctypes.CDLL('libheif.so.1')"] };
 
 /// Installs by apt, with sudo for anyone but root, what does not answer.
 pub fn install(packages: &[Package]) -> anyhow::Result<()> {

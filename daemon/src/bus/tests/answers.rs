@@ -45,9 +45,11 @@ async fn an_image_gets_its_label() {
 async fn what_is_no_image_is_refused_with_a_hint() {
     let stage = sharp(Settings { file_limit: bytesize::ByteSize::kib(64), ..Settings::default() }).await;
     let classifier = stage.classifier().await;
-    let (text, large, (pipe, _writer)) = (file(b"no image"), file(&[0; 65537]), std::io::pipe().unwrap());
+    let (text, nothing, large) = (file(b"no image"), file(b""), file(&[0; 65537]));
+    let (pipe, _writer) = std::io::pipe().unwrap();
     for (descriptor, hint) in [
-        (text.as_fd(), "send a complete image file"),
+        (text.as_fd(), "not an image but a text; replace it by an image"),
+        (nothing.as_fd(), "send the complete file again"),
         (large.as_fd(), "raise file-limit in [serve]"),
         (pipe.as_fd(), "pass an opened file or a memfd"),
     ] {
@@ -94,7 +96,7 @@ async fn many_images_go_into_one_call() {
     assert_eq!((labels[0].0.as_str(), labels.len(), details.generation), ("green", 1, Some(1)));
     assert!(details.embedding.as_ref().is_some_and(|values| !values.is_empty()) && details.error.is_none());
     assert_eq!((none.len(), failed.error.as_deref(), failed.generation), (0, Some("BadImage"), None));
-    assert!(failed.message.as_ref().unwrap().contains("send a complete image file"), "{failed:?}");
+    assert!(failed.message.as_ref().unwrap().contains("not an image but a text"), "{failed:?}");
 }
 
 #[tokio::test]

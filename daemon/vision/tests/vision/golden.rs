@@ -1,5 +1,6 @@
 //! Pixels against Pillow's; `tests/goldens/vision/make.py` made both sides.
 
+use crate::heif::is_decoded;
 use coft_vision::{Decoded, Filter, Preprocess, decode, save_canonical};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ fn preprocess(case: &Case) -> Preprocess {
 #[test]
 fn canonical_pixels_equal_pillows() {
     let mut wrong = Vec::new();
-    for case in cases() {
+    for case in cases().into_iter().filter(|case| is_decoded(&case.input)) {
         let decoded = decode(&input(&case.input)).unwrap_or_else(|error| panic!("{}: {error}", case.input));
         let expected = std::fs::read(goldens().join("expected").join(&case.expected)).unwrap();
         let expected = decode(&expected).unwrap().pixels;
@@ -51,7 +52,7 @@ fn canonical_pixels_equal_pillows() {
 
 #[test]
 fn canonical_pixels_are_kept_through_a_file_and_never_resized_again() {
-    for case in cases() {
+    for case in cases().into_iter().filter(|case| is_decoded(&case.input)) {
         let preprocess = preprocess(&case);
         let first = preprocess.canonical(&decode(&input(&case.input)).unwrap());
         let mut file = Vec::new();

@@ -1,10 +1,11 @@
 //! What a model is given, against torchvision, open_clip and transformers, whose pipelines trained the checkpoints.
 //!
-//! Where the margin is odd, the window of transformers, and ours, begins half a pixel before the middle; torchvision's, and so
-//! open_clip's, at the even one of the two pixels. Their answers are held against that window, so that it is the only
-//! difference.
+//! Where the margin is odd, the window of transformers, and ours, begins half a pixel before the middle; torchvision's,
+//! and so open_clip's, at the even one of the two pixels. Their answers are held against that window, so that it is the
+//! only difference.
 
 use crate::golden::{goldens, input};
+use crate::heif::is_decoded;
 use coft_vision::{Filter, Preprocess, decode};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -35,7 +36,7 @@ fn resized_and_cropped_pixels_equal_the_peers() {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     let answers: Vec<Answer> = serde_json::from_slice(&std::fs::read(out.path().join("index.json")).unwrap()).unwrap();
     let (mut wrong, mut worst) = (Vec::new(), BTreeMap::new());
-    for answer in &answers {
+    for answer in answers.iter().filter(|answer| is_decoded(&answer.input)) {
         let decoded = decode(&input(&answer.input)).unwrap();
         let filter = if answer.filter == "bilinear" { Filter::Bilinear } else { Filter::Bicubic };
         let preprocess =
@@ -57,7 +58,9 @@ fn resized_and_cropped_pixels_equal_the_peers() {
         let apart = ours.iter().enumerate().map(apart).max().unwrap();
         let most = worst.entry(answer.peer.as_str()).or_insert((0, 0));
         *most = (apart.max(most.0), most.1 + 1);
-        if apart > 1 {
+        // libheif's versions differ in how they round and spread chroma; Pillow brings its own, and libavif.
+        let by_libheif = answer.input.ends_with(".heic") || answer.input.ends_with(".avif");
+        if apart > if by_libheif { 4 } else { 1 } {
             wrong.push(format!(
                 "{} {}→{} {} {}: {apart}",
                 answer.input, answer.edge, answer.crop, answer.filter, answer.peer

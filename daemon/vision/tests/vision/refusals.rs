@@ -9,17 +9,6 @@ fn refused(bytes: &[u8], why: &str) {
 }
 
 #[test]
-fn files_without_an_image_are_told_apart() {
-    refused(b"", "the file is empty");
-    refused(b"hex bolt,3\n", "not an image: the content is of no known image format");
-    refused(&[0; 4096], "not an image: the content is of no known image format");
-    refused(
-        b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf",
-        "unsupported image: AVIF is not among the formats that are read; convert it to JPEG or PNG",
-    );
-}
-
-#[test]
 fn half_of_an_image_is_no_image() {
     for name in [
         "full-chroma.jpg",
@@ -80,22 +69,26 @@ fn bombs_are_refused_by_their_header() {
     assert_eq!(decode(&png(MAX_SIDE_PX + 1, 1)), too_large(MAX_SIDE_PX + 1, 1, Limit::Side));
     assert_eq!(decode(&png(1, 2_000_000_000)), too_large(1, 2_000_000_000, Limit::Side));
     assert_eq!(decode(&png(20_000, 20_000)), too_large(20_000, 20_000, Limit::Pixels));
-    refused(&png(20_000, 20_000), "the image is too large: 20000×20000 px, over the limit of 100 megapixels");
-    refused(&png(40_000, 9), "the image is too large: 40000×9 px, over the limit of 32768 px a side");
+    refused(
+        &png(20_000, 20_000),
+        "the image is too large: 20000×20000 px, over the limit of 100 megapixels; send a smaller one",
+    );
+    refused(
+        &png(40_000, 9),
+        "the image is too large: 40000×9 px, over the limit of 32768 px a side; send a smaller one",
+    );
 }
 
 #[test]
 fn damage_is_named() {
     let mut bytes = input("colour.png");
     bytes[200] ^= 0xff;
-    let Err(DecodeError::Damaged { format: "PNG", reason }) = decode(&bytes) else { panic!("not noticed") };
-    assert!(!reason.is_empty());
+    refused(&bytes, "the PNG image is damaged: its data are wrong; copy it again from where it came");
 
     let mut bytes = input("half-chroma.jpg");
     let middle = bytes.len() * 2 / 3;
     bytes[middle..middle + 64].fill(0xfe);
-    let Err(DecodeError::Damaged { format: "JPEG", reason }) = decode(&bytes) else { panic!("not noticed") };
-    assert!(reason.contains("Corrupt JPEG data"), "{reason}");
+    refused(&bytes, "the JPEG image is damaged: a part of its pixels is missing; copy it again from where it came");
 }
 
 #[test]
@@ -108,5 +101,5 @@ fn stray_bytes_between_the_segments_of_a_jpeg_are_passed_over() {
     let after_jfif = 4 + usize::from(bytes[5]);
     let (jfif, rest) = bytes.split_at(after_jfif);
     let odd = decode(&[jfif, &[0x00, 0x01], rest].concat()).unwrap();
-    assert_eq!(odd.pixels.dimensions(), decode(&bytes).unwrap().pixels.dimensions());
+    assert_eq!(odd, decode(&bytes).unwrap());
 }

@@ -1,0 +1,145 @@
+//! What decoding an image will take, from its first bytes: format, size, memory. No pixel is decoded.
+
+use crate::format::{Format, recognise};
+use crate::heif::boxes;
+use crate::jpeg::Frame;
+use crate::tiff::Page;
+use crate::{DecodeError, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX, exif, png};
+use image::metadata::Orientation;
+
+/// What the first bytes of an image file say of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The file format by content, as people write it: `JPEG`, `PNG`.
+    pub format: &'static str,
+    /// Width as stored, before the image is turned upright, px.
+    pub width: u32,
+    /// Height as stored, px.
+    pub height: u32,
+    /// Most memory that [`crate::decode`] takes at a time beside the file's own bytes, the pixels that it returns among
+    /// it, bytes. An upper bound: much less for most files.
+    pub decode_bytes: u64,
+}
+
+impl Head {
+    pub(crate) fn too_large(&self, limit: Limit) -> DecodeError {
+        DecodeError::TooLarge { width: self.width, height: self.height, limit }
+    }
+}
+
+/// Reads the head of an image file: of the whole file, or of its first bytes. Some kB are enough for most files; a JPEG
+/// with a large preview, a TIFF and a HEIC may need all.
+///
+/// # Errors
+/// As [`crate::decode`] refuses the file. [`DecodeError::Truncated`] of the first bytes of a longer file means that
+/// more are needed; every other error holds for the whole file, however it goes on.
+pub fn head(bytes: &[u8]) -> Result<Head, DecodeError> {
+    let format = recognise(bytes)?;
+    let size = match format {
+        Format::Jpeg => jpeg(&Frame::read(bytes)?)?,
+        Format::Png => png::size(bytes)?,
+        Format::WebP => webp(bytes)?,
+        Format::Gif => gif(bytes)?,
+        Format::Bmp => bmp(bytes)?,
+        Format::Qoi => qoi(bytes)?,
+        Format::Tiff => Page::find(bytes)?.size(),
+        Format::Heic | Format::Avif => boxes::size(bytes, format)?,
+    };
+    size.check(format)
+}
+
+/// Width and height as stored, and the memory that the decoder takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub width: u32,
+    pub height: u32,
+    /// At most, for each pixel, with the RGB pixels that come out, bytes.
+    pub pixel_bytes: u64,
+    /// Whatever the number of pixels is, bytes.
+    pub other_bytes: u64,
+}
+
+/// What a decoder takes however small the image is, bytes. [measured: 0.3 MB for a PNG of one pixel, rounded up]
+const SMALL: u64 = 1 << 20;
+/// RGB, and RGB turned: what comes out, while both are there.
+const TURNED: u64 = 6;
+
+impl Size {
+    fn check(self, format: Format) -> Result<Head, DecodeError> {
+        let Self { width, height, .. } = self;
+        let pixels = u64::from(width) * u64::from(height);
+        let limit = |limit| Err(DecodeError::TooLarge { width, height, limit });
+        if pixels == 0 {
+            return Err(DecodeError::Damaged { format: format.name(), what: "it has no pixels" });
+        }
+        if width > MAX_SIDE_PX || height > MAX_SIDE_PX {
+            return limit(Limit::Side);
+        }
+        if pixels > MAX_PIXELS {
+            return limit(Limit::Pixels);
+        }
+        let decode_bytes = pixels * self.pixel_bytes + self.other_bytes.saturating_add(SMALL);
+        if decode_bytes > MAX_ALLOCATION_BYTES {
+            return limit(Limit::Memory);
+        }
+        Ok(Head { format: format.name(), width, height, decode_bytes })
+    }
+}
+
+fn jpeg(frame: &Frame) -> Result<Size, DecodeError> {
+    frame.check()?;
+    let turned = frame.exif.map(exif::orientation).is_some_and(|turn| turn != Orientation::NoTransforms);
+    let pixel_bytes = if turned { TURNED } else { 3 };
+    Ok(Size { width: frame.width, height: frame.height, pixel_bytes, other_bytes: frame.working_bytes() })
+}
+
+fn webp(bytes: &[u8]) -> Result<Size, DecodeError> {
+    let format = Format::WebP.name();
+    let features = ::webp::BitstreamFeatures::new(bytes).ok_or(match ends_with_riff(bytes) {
+        true => DecodeError::Damaged { format, what: "its header is wrong" },
+        false => DecodeError::Truncated { format },
+    })?;
+    // libwebp: its own four bytes a pixel where there is no loss, and the copy that comes out; an animation: frame and
+    // canvas.
+    let pixel_bytes = if features.has_animation() { 19 } else { 12 };
+    Ok(Size { width: features.width(), height: features.height(), pixel_bytes, other_bytes: 0 })
+}
+
+/// Whether a RIFF file is all there.
+pub(crate) fn ends_with_riff(bytes: &[u8]) -> bool {
+    let length = bytes.get(4..8).and_then(|length| length.try_into().ok()).map(u32::from_le_bytes);
+    length.is_some_and(|length| bytes.len() as u64 >= 8 + u64::from(length))
+}
+
+fn gif(bytes: &[u8]) -> Result<Size, DecodeError> {
+    let cut = DecodeError::Truncated { format: Format::Gif.name() };
+    let [w0, w1, h0, h1] = field(bytes, 6).ok_or(cut)?;
+    let (width, height) = (u16::from_le_bytes([w0, w1]).into(), u16::from_le_bytes([h0, h1]).into());
+    // The canvas, a frame of its own, and RGB.
+    Ok(Size { width, height, pixel_bytes: 12, other_bytes: 0 })
+}
+
+fn bmp(bytes: &[u8]) -> Result<Size, DecodeError> {
+    let cut = || DecodeError::Truncated { format: Format::Bmp.name() };
+    let header = u32::from_le_bytes(field(bytes, 14).ok_or_else(cut)?);
+    let (width, height) = if header == 12 {
+        let [w0, w1, h0, h1] = field(bytes, 18).ok_or_else(cut)?;
+        (u16::from_le_bytes([w0, w1]).into(), u16::from_le_bytes([h0, h1]).into())
+    } else {
+        let side = |at| field(bytes, at).map(|side| i32::from_le_bytes(side).unsigned_abs()).ok_or_else(cut);
+        (side(18)?, side(22)?) // A negative height counts from the top.
+    };
+    Ok(Size { width, height, pixel_bytes: 8, other_bytes: 0 })
+}
+
+fn qoi(bytes: &[u8]) -> Result<Size, DecodeError> {
+    let cut = || DecodeError::Truncated { format: Format::Qoi.name() };
+    let side = |at| field(bytes, at).map(u32::from_be_bytes).ok_or_else(cut);
+    let (width, height) = (side(4)?, side(8)?);
+    let [channels] = field(bytes, 12).ok_or_else(cut)?;
+    Ok(Size { width, height, pixel_bytes: if channels == 4 { 8 } else { 3 }, other_bytes: 0 })
+}
+
+fn field<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
+    bytes.get(at..at + N)?.try_into().ok()
+}

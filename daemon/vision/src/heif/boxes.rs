@@ -1,0 +1,141 @@
+//! The boxes of a HEIF file (ISO/IEC 14496-12 and 23008-12): the size of its main image. Nothing is decoded here.
+
+use crate::format::Format;
+use crate::head::Size;
+use crate::ifd::CutOff;
+use crate::{DecodeError, MAX_PIXELS};
+
+/// Boxes of one level that are looked at. [choice]
+const MOST_BOXES: usize = 4096;
+/// Most memory that libheif and its decoder take for a pixel: planes of up to 16 bits at full size, a tile of them, RGB
+/// in between, the pixels that come out; and however small the image is. [measured: 10.1 bytes for 8 bits, 4:2:0,
+/// rounded up for 4:4:4 and 10 bits]
+const PIXEL_BYTES: u64 = 10;
+const OTHER_BYTES: u64 = 32 << 20;
+
+/// # Errors
+/// [`DecodeError`] where the bytes end before the size, or hold no still image.
+pub fn size(bytes: &[u8], format: Format) -> Result<Size, DecodeError> {
+    let cut = |_: CutOff| DecodeError::Truncated { format: format.name() };
+    let Some(meta) = child(bytes, *b"meta").map_err(cut)? else {
+        // Either the first boxes of a still image, or all of a film.
+        return Err(match child(bytes, *b"moov") {
+            Ok(Some(_)) => DecodeError::unsupported(format!("a film of {} images", format.name())),
+            _ => cut(CutOff),
+        });
+    };
+    let meta = meta.get(4..).unwrap_or_default(); // behind version and flags
+    let main = child(meta, *b"pitm").map_err(cut)?.and_then(main_item);
+    let properties = child(meta, *b"iprp").map_err(cut)?.unwrap_or_default();
+    let container = child(properties, *b"ipco").map_err(cut)?.unwrap_or_default();
+    let all = boxes(container).collect::<Result<Vec<_>, _>>().map_err(cut)?;
+    let links = child(properties, *b"ipma").map_err(cut)?;
+    let of_main = links.zip(main).and_then(|(links, main)| properties_of(links, main)).unwrap_or_default();
+    let of_main: Vec<_> = of_main.into_iter().filter_map(|index| all.get(index.checked_sub(1)?)).collect();
+    let stated = |kind: Kind| of_main.iter().find(|(found, _)| *found == kind).map(|(_, body)| *body);
+
+    let largest = all.iter().filter(|(kind, _)| kind == b"ispe").filter_map(|(_, body)| sides(body)).max_by_key(area);
+    let damaged = DecodeError::Damaged { format: format.name(), what: "its header holds no size" };
+    let stored = stated(*b"ispe").and_then(sides).or(largest).ok_or(damaged)?;
+    // The encoder may have filled the image up to whole blocks: what counts is a part of it.
+    let (width, height) = stated(*b"clap")
+        .and_then(aperture)
+        .filter(|part| area(part) <= area(&stored) && area(&stored) <= MAX_PIXELS)
+        .unwrap_or(stored);
+    // The parts that the main image is put together of may be larger than it.
+    let most = largest.as_ref().map_or(0, area).max(area(&stored));
+    let other_bytes = OTHER_BYTES.saturating_add(most.saturating_mul(PIXEL_BYTES));
+    Ok(Size { width, height, pixel_bytes: PIXEL_BYTES, other_bytes })
+}
+
+fn area(&(width, height): &(u32, u32)) -> u64 {
+    u64::from(width) * u64::from(height)
+}
+
+type Kind = [u8; 4];
+
+/// The body of the first box of a kind.
+fn child(bytes: &[u8], kind: Kind) -> Result<Option<&[u8]>, CutOff> {
+    boxes(bytes)
+        .find(|found| !matches!(found, Ok((other, _)) if *other != kind))
+        .map(|found| found.map(|(_, body)| body))
+        .transpose()
+}
+
+/// The boxes of one level, up to the first one that does not lie in the bytes.
+fn boxes(bytes: &[u8]) -> impl Iterator<Item = Result<(Kind, &[u8]), CutOff>> {
+    let mut at = 0;
+    let mut cut = false;
+    std::iter::from_fn(move || {
+        if cut || at >= bytes.len() {
+            return None;
+        }
+        let found = one(&bytes[at..]);
+        match &found {
+            Ok((_, _, length)) => at += length,
+            Err(_) => cut = true,
+        }
+        Some(found.map(|(kind, body, _)| (kind, body)))
+    })
+    .take(MOST_BOXES)
+}
+
+/// Kind, body and whole length of the box at the start of the bytes.
+fn one(bytes: &[u8]) -> Result<(Kind, &[u8], usize), CutOff> {
+    let number = |at: usize| word(bytes, at).ok_or(CutOff);
+    let kind = number(4)?.to_be_bytes();
+    let (start, length) = match number(0)? {
+        0 => (8, bytes.len()),
+        1 => {
+            let long = u64::from(number(8)?) << 32 | u64::from(number(12)?);
+            (16, usize::try_from(long).map_err(|_| CutOff)?)
+        }
+        length => (8, length as usize),
+    };
+    let body = bytes.get(start..length).ok_or(CutOff)?;
+    Ok((kind, body, length))
+}
+
+fn main_item(pitm: &[u8]) -> Option<u32> {
+    Some(match pitm.first()? {
+        0 => u16::from_be_bytes(pitm.get(4..6)?.try_into().ok()?).into(),
+        _ => word(pitm, 4)?,
+    })
+}
+
+fn sides(ispe: &[u8]) -> Option<(u32, u32)> {
+    Some((word(ispe, 4)?, word(ispe, 8)?))
+}
+
+/// The sides of a part of the image, each a fraction.
+fn aperture(clap: &[u8]) -> Option<(u32, u32)> {
+    let side = |at: usize| word(clap, at)?.checked_div(word(clap, at + 4)?);
+    Some((side(0)?, side(8)?))
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
+}
+
+/// Numbers of an item's properties, from 1 on.
+fn properties_of(ipma: &[u8], item: u32) -> Option<Vec<usize>> {
+    let number = |at: usize, bytes: usize| {
+        Some(ipma.get(at..at + bytes)?.iter().fold(0u32, |number, &byte| number << 8 | u32::from(byte)))
+    };
+    let id_bytes = if *ipma.first()? == 0 { 2 } else { 4 };
+    let wide = *ipma.get(3)? & 1 == 1;
+    let index_bytes = if wide { 2 } else { 1 };
+    let mut at = 8;
+    for _ in 0..number(4, 4)? {
+        let id = number(at, id_bytes)?;
+        let count = usize::from(*ipma.get(at + id_bytes)?);
+        let first = at + id_bytes + 1;
+        // The highest bit says that the property is essential.
+        let mask = if wide { 0x7fff } else { 0x7f };
+        if id == item {
+            return (0..count).map(|n| Some((number(first + n * index_bytes, index_bytes)? & mask) as usize)).collect();
+        }
+        at = first + count * index_bytes;
+    }
+    None
+}

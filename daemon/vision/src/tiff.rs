@@ -1,0 +1,244 @@
+//! TIFF: which of a file's pages is the image, and whether it can be decoded.
+//!
+//! A RAW photograph is a TIFF as well, whose first page is a small preview: it is never taken for the image.
+
+mod decode;
+
+use crate::head::Size;
+use crate::ifd::{CutOff, Directories, Directory};
+use crate::{DecodeError, exif};
+use image::metadata::Orientation;
+
+pub use decode::pixels;
+
+const FORMAT: &str = "TIFF";
+
+const SUBFILE: u16 = 254;
+const OLD_SUBFILE: u16 = 255;
+const WIDTH: u16 = 256;
+const HEIGHT: u16 = 257;
+const BITS: u16 = 258;
+const COMPRESSION: u16 = 259;
+const PHOTOMETRIC: u16 = 262;
+const STRIP_OFFSETS: u16 = 273;
+const SAMPLES: u16 = 277;
+const ROWS_PER_STRIP: u16 = 278;
+const STRIP_BYTES: u16 = 279;
+const PLANAR: u16 = 284;
+const COLOUR_MAP: u16 = 320;
+const TILE_WIDTH: u16 = 322;
+const TILE_HEIGHT: u16 = 323;
+const TILE_OFFSETS: u16 = 324;
+const TILE_BYTES: u16 = 325;
+const SUB_DIRECTORIES: u16 = 330;
+const SAMPLE_FORMAT: u16 = 339;
+const JPEG_TABLES: u16 = 347;
+/// Tags that only RAW photographs carry: the pattern of the sensor's filters (TIFF/EP), the version of DNG.
+const RAW_TAGS: [u16; 3] = [33421, 33422, 50706];
+
+const GREY_INVERTED: u64 = 0;
+const GREY: u64 = 1;
+const RGB: u64 = 2;
+const PALETTE: u64 = 3;
+const MASK: u64 = 4;
+const INKS: u64 = 5;
+const YCBCR: u64 = 6;
+/// The sensor's own values: behind a filter of colours, and without one.
+const RAW_PHOTOMETRIC: [u64; 2] = [32803, 34892];
+
+const JPEG: u64 = 7;
+/// Compressions that cameras' RAW formats alone use: Nikon, Sony, Samsung, Kodak, Pentax.
+const RAW_COMPRESSION: [u64; 6] = [34713, 32767, 32769, 32770, 65000, 65535];
+
+/// Directories that are looked at, of each kind. [choice]
+const MOST_PAGES: usize = 64;
+
+/// The page that is decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Page {
+    /// Where its directory begins.
+    at: u64,
+    width: u32,
+    height: u32,
+    bits: u64,
+    samples: u64,
+    compression: u64,
+    photometric: u64,
+    planar: bool,
+    /// Rows of strips or tiles.
+    chunks: u64,
+    /// The largest piece that is decoded at a time, bytes.
+    chunk_bytes: u64,
+    pub orientation: Orientation,
+}
+
+impl Page {
+    /// The first page that is an image in full: neither a preview nor a mask.
+    ///
+    /// # Errors
+    /// [`DecodeError`] where there is none, where the file is a RAW photograph, or where the page is of a kind that is
+    /// not decoded.
+    pub fn find(bytes: &[u8]) -> Result<Self, DecodeError> {
+        Self::look(bytes).map_err(|CutOff| DecodeError::Truncated { format: FORMAT })?
+    }
+
+    fn look(bytes: &[u8]) -> Result<Result<Self, DecodeError>, CutOff> {
+        let damaged = |what| Ok(Err(DecodeError::Damaged { format: FORMAT, what }));
+        let Some(opened) = Directories::open(bytes) else { return damaged("its header is wrong") };
+        let (file, first) = opened?;
+        let mut at = first;
+        let mut seen = Vec::new();
+        let mut found = None;
+        while at != 0 && !seen.contains(&at) && seen.len() < MOST_PAGES {
+            seen.push(at);
+            let page = match file.directory(at) {
+                // A page that nobody asked for.
+                Err(CutOff) if found.is_some() => break,
+                page => page?,
+            };
+            if is_raw(&page)? {
+                return Ok(Err(DecodeError::Raw));
+            }
+            let mut is_aside = is_aside(&page)?;
+            if found.is_none() {
+                for below in page.integers(SUB_DIRECTORIES)?.into_iter().take(MOST_PAGES) {
+                    let below = file.directory(below)?;
+                    if is_raw(&below)? {
+                        return Ok(Err(DecodeError::Raw));
+                    }
+                    is_aside |= area(&below)? > area(&page)?;
+                }
+                if !is_aside {
+                    found = Some(Self::read(&page, at)?);
+                }
+            }
+            at = page.next;
+        }
+        if seen.is_empty() {
+            return damaged("it holds no page");
+        }
+        let previews = || DecodeError::unsupported("a TIFF that holds previews alone, and no image in full");
+        Ok(found.unwrap_or_else(|| Err(previews())))
+    }
+
+    fn read(page: &Directory, at: u64) -> Result<Result<Self, DecodeError>, CutOff> {
+        let number = |tag, otherwise| Ok::<u64, CutOff>(page.integer(tag)?.unwrap_or(otherwise));
+        let (Ok(width), Ok(height)) = (u32::try_from(number(WIDTH, 0)?), u32::try_from(number(HEIGHT, 0)?)) else {
+            return Ok(Err(DecodeError::Damaged { format: FORMAT, what: "its header holds no size" }));
+        };
+        let tiled = page.has(TILE_OFFSETS);
+        let across = if tiled { number(TILE_WIDTH, 0)? } else { width.into() };
+        let down =
+            if tiled { number(TILE_HEIGHT, 0)? } else { number(ROWS_PER_STRIP, height.into())?.min(height.into()) };
+        let found = Self {
+            at,
+            width,
+            height,
+            bits: number(BITS, 1)?,
+            samples: number(SAMPLES, 1)?,
+            compression: number(COMPRESSION, 1)?,
+            photometric: number(PHOTOMETRIC, u64::MAX)?,
+            planar: number(PLANAR, 1)? == 2,
+            chunks: if tiled { page.count(TILE_OFFSETS) } else { page.count(STRIP_OFFSETS) },
+            chunk_bytes: across.saturating_mul(down).saturating_mul(3),
+            orientation: page
+                .integer(exif::ORIENTATION)?
+                .and_then(exif::from_number)
+                .unwrap_or(Orientation::NoTransforms),
+        };
+        let formats = page.integers(SAMPLE_FORMAT)?;
+        let differ = page.integers(BITS)?.iter().any(|&bits| bits != found.bits);
+        Ok(found.check(&formats, differ).map(|()| found))
+    }
+
+    /// Whether the page is decoded; else what it is.
+    fn check(&self, formats: &[u64], bits_differ: bool) -> Result<(), DecodeError> {
+        let refused = |what: String| Err(DecodeError::unsupported(format!("a TIFF {what}")));
+        if let Some(&format) = formats.iter().find(|&&format| format != 1 && format != 4) {
+            return refused(match format {
+                2 => "whose pixels are numbers with a sign".into(),
+                3 => format!("whose pixels are {}-bit floating-point numbers, which have no fixed range", self.bits),
+                _ => "whose pixels are complex numbers".into(),
+            });
+        }
+        match self.compression {
+            1 | 4 | 5 | JPEG | 8 | 32773 | 32946 => {}
+            2 | 3 => return refused("with fax compression of group 3".into()),
+            6 => return refused("with JPEG compression in its old form".into()),
+            33003 | 33005 | 34712 => return refused("with JPEG 2000 compression".into()),
+            34925 => return refused("with LZMA compression".into()),
+            50000 => return refused("with Zstandard compression".into()),
+            50001 | 34927 => return refused("with WebP compression".into()),
+            50002 | 52546 => return refused("with JPEG XL compression".into()),
+            other => return refused(format!("with compression {other}")),
+        }
+        if bits_differ {
+            return refused("whose channels differ in their bits".into());
+        }
+        let bits_fit = match self.photometric {
+            GREY | GREY_INVERTED if self.samples == 1 => matches!(self.bits, 1 | 2 | 4 | 8 | 16),
+            GREY | GREY_INVERTED | RGB => matches!(self.bits, 8 | 16),
+            PALETTE if self.samples == 1 => matches!(self.bits, 1 | 2 | 4 | 8),
+            PALETTE => return refused("with a palette and more channels".into()),
+            INKS if self.samples == 4 => self.bits == 8,
+            INKS => return refused(format!("of {} inks", self.samples)),
+            YCBCR if self.compression == JPEG => self.bits == 8,
+            YCBCR => return refused("in YCbCr without JPEG compression".into()),
+            MASK => return refused("that is a mask".into()),
+            8..=10 => return refused("in the colour space L*a*b*".into()),
+            32844 | 32845 => return refused("with logarithmic pixels (LogLuv)".into()),
+            u64::MAX => return refused("that does not say what its pixels mean".into()),
+            other => return refused(format!("with colours of kind {other}")),
+        };
+        if !bits_fit {
+            return refused(format!("of {} bits a channel", self.bits));
+        }
+        if self.compression == JPEG && (self.planar && self.samples > 1 || self.bits != 8) {
+            return refused("with JPEG compression of each channel apart".into());
+        }
+        let least = match self.photometric {
+            RGB | YCBCR => 3,
+            INKS => 4,
+            _ => 1,
+        };
+        if self.samples < least || self.samples > 64 {
+            return refused(format!("of {} channels", self.samples));
+        }
+        if self.photometric == GREY_INVERTED && self.samples > 1 {
+            return refused("of inverted grey with more channels".into());
+        }
+        Ok(())
+    }
+
+    pub fn size(&self) -> Size {
+        let channel = if self.bits == 16 { 2 } else { 1 };
+        // Channels that are stored apart are put together once more.
+        let native = self.samples * channel * if self.planar { 2 } else { 1 };
+        let expanded = if self.bits < 8 { 1 } else { 0 };
+        let chunk = if self.compression == JPEG { self.chunk_bytes } else { u64::from(self.width) * native };
+        // Places and lengths of the pieces are held twice, 8 bytes each.
+        let other_bytes = chunk.saturating_mul(2).saturating_add(self.chunks.saturating_mul(64));
+        Size { width: self.width, height: self.height, pixel_bytes: (native + expanded + 3).max(6), other_bytes }
+    }
+}
+
+/// Whether the directory belongs to a RAW photograph.
+fn is_raw(page: &Directory) -> Result<bool, CutOff> {
+    let one_of = |tag, list: &[u64]| Ok::<bool, CutOff>(page.integer(tag)?.is_some_and(|value| list.contains(&value)));
+    Ok(RAW_TAGS.iter().any(|&tag| page.has(tag))
+        || one_of(PHOTOMETRIC, &RAW_PHOTOMETRIC)?
+        || one_of(COMPRESSION, &RAW_COMPRESSION)?)
+}
+
+fn area(page: &Directory) -> Result<u64, CutOff> {
+    Ok(page.integer(WIDTH)?.unwrap_or(0).saturating_mul(page.integer(HEIGHT)?.unwrap_or(0)))
+}
+
+/// Whether the page is a preview or a mask of another one.
+fn is_aside(page: &Directory) -> Result<bool, CutOff> {
+    const REDUCED: u64 = 1;
+    const OF_A_MASK: u64 = 4;
+    let kind = page.integer(SUBFILE)?.unwrap_or(0);
+    let old_reduced = page.integer(OLD_SUBFILE)? == Some(2);
+    Ok(kind & (REDUCED | OF_A_MASK) != 0 || old_reduced || page.integer(PHOTOMETRIC)? == Some(MASK))
+}
