@@ -2,16 +2,18 @@
 //!
 //! One thread owns the database; everybody else holds a [`Catalog`] and waits for answers. Nothing here opens an image.
 
+mod repair;
 mod rounds;
 
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
+use repair::Keeper;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
@@ -22,7 +24,7 @@ const VERSION: i64 = 1;
 
 #[derive(Debug, Error)]
 pub enum CatalogError {
-    #[error("the catalogue {} is damaged ({detail}); move it away and start again: images are taken in anew, the history of rounds is lost", path.display())]
+    #[error("the catalogue {} is damaged ({detail}); a new one takes its place", path.display())]
     Damaged { path: PathBuf, detail: String },
     #[error("the catalogue {} was written by a newer version of coft (format {found}, this one knows {VERSION}); upgrade coft", path.display())]
     Newer { path: PathBuf, found: i64 },
@@ -72,26 +74,32 @@ pub struct Pool {
 pub struct Catalog {
     path: PathBuf,
     jobs: mpsc::Sender<Job>,
+    /// What became of a damaged catalogue, once there was one.
+    note: Arc<Mutex<Option<String>>>,
 }
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
+/// Answers whoever asked, and tells of damage that it met.
+type Job = Box<dyn FnOnce(&mut Connection) -> Option<String> + Send>;
 
 impl Catalog {
-    /// Opens the catalogue or makes a new one, and checks it.
+    /// Opens the catalogue or makes a new one, and checks it. A damaged one is moved aside, now and whenever damage is
+    /// met later, and a new one takes its place; [`Catalog::note`] tells of it.
+    ///
+    /// # Errors
+    /// The catalogue cannot be read or written, or a newer version has written it: then nothing is touched.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
-        let connection = open(path).map_err(|error| refine(path, error))??;
+        let (keeper, note) = Keeper::open(path)?;
         let (jobs, inbox) = mpsc::channel::<Job>();
-        let owner = move || {
-            let mut connection = connection;
-            for job in inbox {
-                job(&mut connection);
-            }
-        };
         thread::Builder::new()
             .name("catalogue".into())
-            .spawn(owner)
+            .spawn(move || keeper.work(&inbox))
             .map_err(|source| CatalogError::Io { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), jobs })
+        Ok(Self { path: path.to_owned(), jobs, note })
+    }
+
+    /// What became of a damaged catalogue since the service started; none where there was no damage.
+    pub fn note(&self) -> Option<String> {
+        self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether the file is as it was when it was taken in or quarantined, and, for an image, its pixels of this size are
@@ -247,8 +255,11 @@ impl Catalog {
     ) -> Result<T, CatalogError> {
         let (reply, answer) = oneshot::channel();
         let job = move |connection: &mut Connection| {
+            let answer = question(connection);
+            let damage = answer.as_ref().err().filter(|error| is_damage(error)).map(ToString::to_string);
             // Whoever asked may have gone; the work is done all the same.
-            let _ = reply.send(question(connection));
+            let _ = reply.send(answer);
+            damage
         };
         self.jobs.send(Box::new(job)).expect("the owner lives as long as a Catalog does");
         let answer = answer.await.expect("a question does not panic");
@@ -256,11 +267,17 @@ impl Catalog {
     }
 }
 
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+}
+
 fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
     let db = Connection::open(path)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
+    // A word of another version is no damage.
+    db.pragma_update(None, "ignore_check_constraints", true)?;
     let detail: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
     if detail != "ok" {
         return Ok(Err(CatalogError::Damaged { path: path.to_owned(), detail }));
@@ -277,9 +294,7 @@ fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
 fn refine(path: &Path, error: rusqlite::Error) -> CatalogError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
-        Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-            CatalogError::Damaged { path, detail: error.to_string() }
-        }
+        _ if is_damage(&error) => CatalogError::Damaged { path, detail: error.to_string() },
         Some(ErrorCode::DiskFull) => CatalogError::DiskFull { path },
         _ => CatalogError::Sqlite { path, source: error },
     }

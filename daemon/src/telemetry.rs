@@ -35,6 +35,12 @@ pub mod events {
         QUARANTINED = "e8bced0060663aaf9a7e6262beaa99ef";
         /// Images cannot be stored now; they are tried again.
         INTAKE_TROUBLE = "1a44282c1bbb979bcf0267618d875794";
+        /// The catalogue was damaged; a new one took its place.
+        CATALOG_REBUILT = "17766966e227467190823cdc2fa30b48";
+        /// Something that a setting names is not there yet, or has changed since it was read.
+        SETUP_PROBLEM = "5a90a7a8b44845518f1668cdbc35a4a2";
+        /// What was missing is there now.
+        SETUP_COMPLETE = "19b20407786e49d6ad1e3ece81ead7df";
         ROUND_STARTED = "63fe3ce188a74e628ed0d2ee95d6fc3f";
         ROUND_WARNING = "9b63e54bd631aa7e0400439daa90ec2b";
         ROUND_FAILED = "e10f58dd1243c71c373f50ed5efc10d8";

@@ -4,10 +4,10 @@ use super::{Catalog, CatalogError};
 use crate::control::{RoundState, RoundStatus};
 use coft_core::event::FailureKind;
 use coft_core::ids::{GenerationId, RoundId};
-use rusqlite::types::Type;
 use rusqlite::{Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::warn;
 
 impl Catalog {
     /// Writes a round down, over what was written of it before.
@@ -42,12 +42,21 @@ impl Catalog {
         .await
     }
 
-    /// Every round, oldest first.
+    /// Every round, oldest first. A row that cannot be read is left out, and the log says so: another version may have
+    /// written it.
     pub async fn rounds(&self) -> Result<Vec<RoundStatus>, CatalogError> {
         self.ask(|db| {
             let mut statement = db.prepare_cached("SELECT * FROM rounds ORDER BY round")?;
-            let rounds = statement.query_map([], round)?;
-            rounds.collect()
+            let (mut rows, mut rounds) = (statement.query([])?, Vec::new());
+            while let Some(row) = rows.next()? {
+                match round(row) {
+                    Ok(round) => rounds.push(round),
+                    Err(error) => {
+                        warn!(problem = %error, "a round of the catalogue cannot be read and is left out: {error}")
+                    }
+                }
+            }
+            Ok(rounds)
         })
         .await
     }
@@ -69,15 +78,18 @@ fn round(row: &Row<'_>) -> rusqlite::Result<RoundStatus> {
     let state: String = row.get("state")?;
     let state = match state.as_str() {
         "running" => RoundState::Running,
-        "promoted" => RoundState::Promoted(GenerationId(row.get("generation")?)),
+        "promoted" => match row.get("generation")? {
+            Some(generation) => RoundState::Promoted(GenerationId(generation)),
+            None => RoundState::Interrupted,
+        },
         "kept" => RoundState::Kept(text("message")?),
         "failed" => RoundState::Failed {
-            kind: parsed(row.get("failure_kind")?)?.unwrap_or(FailureKind::Internal),
+            kind: parsed(row.get("failure_kind")?).unwrap_or(FailureKind::Internal),
             message: text("message")?,
             hint: text("hint")?,
         },
         "cancelled" => RoundState::Cancelled,
-        // The schema admits no other.
+        // A word of another version counts as well: how the round ended is not known here.
         _ => RoundState::Interrupted,
     };
     Ok(RoundStatus {
@@ -87,8 +99,8 @@ fn round(row: &Row<'_>) -> rusqlite::Result<RoundStatus> {
         ended: row.get("ended")?,
         images: row.get("images")?,
         state,
-        progress: parsed(row.get("progress")?)?,
-        warnings: parsed(row.get("warnings")?)?.unwrap_or_default(),
+        progress: parsed(row.get("progress")?),
+        warnings: parsed(row.get("warnings")?).unwrap_or_default(),
     })
 }
 
@@ -96,8 +108,7 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("no map with keys that are not text")
 }
 
-fn parsed<T: DeserializeOwned>(text: Option<String>) -> rusqlite::Result<Option<T>> {
-    text.map(|text| serde_json::from_str(&text))
-        .transpose()
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
+/// None for what this version does not understand: another one may have written it.
+fn parsed<T: DeserializeOwned>(text: Option<String>) -> Option<T> {
+    serde_json::from_str(&text?).ok()
 }

@@ -5,6 +5,7 @@ use crate::control::{RoundState, RoundStatus};
 use coft_core::event::{FailureKind, Progress, Stage};
 use coft_core::ids::{GenerationId, RoundId};
 use std::fs;
+use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
 
 const CANONICAL_PX: u32 = 64;
@@ -215,13 +216,115 @@ async fn names_need_not_be_text() {
     assert_eq!(catalog.quarantine().await.unwrap(), [(path, "r".to_owned())]);
 }
 
-#[test]
-fn a_damaged_catalogue_is_named() {
+/// It ended the service at each start.
+#[tokio::test]
+async fn a_damaged_catalogue_is_moved_aside_and_a_new_one_takes_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("catalog.sqlite");
-    fs::write(&path, "this is no database, but it is long enough to be taken for one".repeat(100)).unwrap();
-    let error = Catalog::open(&path).err().unwrap().to_string();
-    assert!(error.contains(&path.display().to_string()) && error.contains("is damaged"), "{error}");
+    let garbage = "this is no database, but it is long enough to be taken for one".repeat(100);
+    for number in 1..=5 {
+        fs::write(&path, &garbage).unwrap();
+        let catalog = Catalog::open(&path).unwrap();
+        let note = catalog.note().unwrap();
+        assert!(note.contains(&path.display().to_string()) && note.contains("taken in anew"), "{note}");
+        assert!(note.contains("history of rounds is lost"), "{note}");
+        check(&catalog.counts().await.unwrap(), 0, 0);
+        let kept = damaged(dir.path());
+        assert_eq!(kept.len(), number.min(3), "{kept:?}");
+        assert!(kept.iter().all(|kept| fs::read_to_string(kept).unwrap() == garbage));
+        closed(catalog, &path);
+    }
+    assert_eq!(Catalog::open(&path).unwrap().note(), None, "once");
+}
+
+/// Waits until nobody has the catalogue open any more: its thread closes it, and removes the log with that.
+fn closed(catalog: Catalog, path: &Path) {
+    drop(catalog);
+    let log = path.with_extension("sqlite-wal");
+    while log.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// The damaged catalogues that were kept.
+fn damaged(dir: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.to_str().unwrap().contains(".damaged-")).collect()
+}
+
+fn interrupted(number: u64) -> RoundStatus {
+    RoundStatus {
+        round: RoundId(number),
+        trigger: "manual".into(),
+        started: 100,
+        ended: Some(200),
+        images: 7,
+        state: RoundState::Interrupted,
+        progress: None,
+        warnings: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn rounds_that_can_still_be_read_go_over_to_the_new_catalogue() {
+    let (dir, catalog) = catalog();
+    catalog.save_round(&interrupted(4)).await.unwrap();
+    let path = dir.path().join("catalog.sqlite");
+    closed(catalog, &path);
+    alter(&path, "DROP TABLE quarantine");
+    let catalog = Catalog::open(&path).unwrap();
+    let note = catalog.note().unwrap();
+    assert!(note.contains("quarantine is missing") && note.contains("1 rounds of the history were kept"), "{note}");
+    assert_eq!(catalog.rounds().await.unwrap(), [interrupted(4)]);
+}
+
+fn alter(path: &Path, sql: &str) {
+    let db = Connection::open(path).unwrap();
+    db.execute_batch(&format!("PRAGMA ignore_check_constraints = 1; PRAGMA foreign_keys = 0; {sql}")).unwrap();
+}
+
+/// Every query failed from then on, until somebody moved the file away by hand.
+#[tokio::test]
+async fn damage_that_is_met_later_is_mended_while_the_service_runs() {
+    let (dir, catalog) = catalog();
+    filled(&catalog, 50).await;
+    let settle = "PRAGMA wal_checkpoint(TRUNCATE); PRAGMA shrink_memory";
+    catalog.ask(move |db| db.execute_batch(settle)).await.unwrap();
+    let file = fs::File::options().write(true).open(dir.path().join("catalog.sqlite")).unwrap();
+    let (first_page, bytes) = (4096, file.metadata().unwrap().len());
+    file.write_all_at(&vec![0xAA; bytes as usize - first_page], first_page as u64).unwrap();
+    drop(file);
+    assert_eq!(catalog.note(), None);
+    let met = catalog.counts().await;
+    assert!(matches!(met, Err(CatalogError::Damaged { .. })), "{met:?}");
+    check(&catalog.counts().await.unwrap(), 0, 0);
+    catalog.record(vec![image("a.jpg", 1, "aa")]).await.unwrap();
+    check(&catalog.counts().await.unwrap(), 1, 0);
+    assert!(catalog.note().unwrap().contains("taken in anew"));
+    assert_eq!(damaged(dir.path()).len(), 1);
+}
+
+/// After a downgrade the service ended with exit code 1 for ever.
+#[tokio::test]
+async fn a_round_in_the_words_of_another_version_is_read_as_far_as_it_is_understood() {
+    let (dir, catalog) = catalog();
+    for number in 1..=5 {
+        catalog.save_round(&interrupted(number)).await.unwrap();
+    }
+    let path = dir.path().join("catalog.sqlite");
+    closed(catalog, &path);
+    alter(
+        &path,
+        "UPDATE rounds SET state = 'paused' WHERE round = 1;
+         UPDATE rounds SET state = 'failed', failure_kind = '\"too-hot\"', message = 'm', hint = 'h' WHERE round = 2;
+         UPDATE rounds SET progress = '{\"stage\":\"dream\"}', warnings = 'no list' WHERE round = 3;
+         UPDATE rounds SET images = -1 WHERE round = 4;
+         UPDATE rounds SET state = 'promoted', generation = NULL WHERE round = 5",
+    );
+    let rounds = Catalog::open(&path).unwrap().rounds().await.unwrap();
+    let failed = RoundState::Failed { kind: FailureKind::Internal, message: "m".into(), hint: "h".into() };
+    let second = RoundStatus { state: failed, ..interrupted(2) };
+    assert_eq!(rounds, [interrupted(1), second, interrupted(3), interrupted(5)], "all but the one without sense");
 }
 
 #[test]

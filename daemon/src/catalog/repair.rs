@@ -1,0 +1,201 @@
+//! A damaged catalogue is moved aside, and a new one takes its place: no damage of the catalogue stops the service.
+//!
+//! The files of the damaged one are kept beside the new one. The history of rounds goes over to the new one where it
+//! can still be read; images are taken in anew, because a scan reports every file of every source.
+
+use super::{CatalogError, Job, SCHEMA, VERSION, open, refine, unix_time};
+use crate::telemetry::events;
+use rusqlite::{Connection, OpenFlags, params};
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use tracing::error;
+
+/// Damaged catalogues that are kept, the latest. 3 [choice].
+const KEPT: usize = 3;
+/// Follows the catalogue's file name; the Unix time, s, follows this.
+const DAMAGED: &str = ".damaged-";
+/// What SQLite keeps beside a database. The log comes first: what is left of it must never meet a new database.
+const BESIDE: [&str; 2] = ["-wal", "-shm"];
+
+/// Has the database, and replaces it when it is damaged.
+pub(super) struct Keeper {
+    path: PathBuf,
+    connection: Connection,
+    /// The damage of a catalogue that could not be replaced yet.
+    damage: Option<String>,
+    note: Arc<Mutex<Option<String>>>,
+}
+
+impl Keeper {
+    /// Opens the catalogue; the second value holds what became of a damaged one, now or later.
+    pub fn open(path: &Path) -> Result<(Self, Arc<Mutex<Option<String>>>), CatalogError> {
+        let (connection, told) = open_whole(path, unix_time())?;
+        let note = Arc::new(Mutex::new(None));
+        let keeper = Self { path: path.to_owned(), connection, damage: None, note: Arc::clone(&note) };
+        told.into_iter().for_each(|told| keeper.tell(told));
+        Ok((keeper, note))
+    }
+
+    /// Answers questions until nobody is left to ask.
+    pub fn work(mut self, jobs: &mpsc::Receiver<Job>) {
+        for job in jobs {
+            if self.damage.is_some() {
+                // For want of room on the disk, for example.
+                let _ = self.mend();
+            }
+            let Some(damage) = job(&mut self.connection) else { continue };
+            self.damage = Some(damage);
+            if let Err(error) = self.mend() {
+                error!(problem = %error, "the damaged catalogue cannot be replaced, trying again until it can: {error}");
+            }
+        }
+    }
+
+    fn mend(&mut self) -> Result<(), CatalogError> {
+        let Some(damage) = &self.damage else { return Ok(()) };
+        // Closes the damaged one. A database without tables stands in for it and answers every question with an error.
+        self.connection = Connection::open_in_memory().map_err(|error| refine(&self.path, error))?;
+        let (connection, told) = replace(&self.path, damage, unix_time())?;
+        (self.connection, self.damage) = (connection, None);
+        self.tell(told);
+        Ok(())
+    }
+
+    fn tell(&self, told: String) {
+        error!(message_id = events::CATALOG_REBUILT, problem = told, "{told}");
+        *self.note.lock().unwrap_or_else(PoisonError::into_inner) = Some(told);
+    }
+}
+
+/// Opens the catalogue. Where it is damaged, replaces it by a new one and tells what became of the old one.
+///
+/// # Errors
+/// What is no damage: the catalogue cannot be read or written, or a newer version has written it.
+fn open_whole(path: &Path, now: i64) -> Result<(Connection, Option<String>), CatalogError> {
+    let found = version(path);
+    if let Some(found) = found.filter(|found| *found > VERSION) {
+        return Err(CatalogError::Newer { path: path.to_owned(), found });
+    }
+    let opened = open(path).map_err(|error| refine(path, error)).flatten();
+    match opened.and_then(|db| has_tables(path, &db).map(|()| db)) {
+        Ok(db) => Ok((db, None)),
+        Err(CatalogError::Damaged { detail, .. }) => replace(path, &detail, now).map(|(db, note)| (db, Some(note))),
+        Err(error) => Err(error),
+    }
+}
+
+/// The version of a catalogue, read without the right to change anything; none where it cannot be read.
+fn version(path: &Path) -> Option<i64> {
+    let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
+    db.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()
+}
+
+/// Moves the damaged catalogue aside and opens a new one; nobody has the damaged one open.
+fn replace(path: &Path, detail: &str, now: i64) -> Result<(Connection, String), CatalogError> {
+    let failed = |source| CatalogError::Io { path: path.to_owned(), source };
+    let aside = move_aside(path, now).map_err(failed)?;
+    let db = open(path).map_err(|error| refine(path, error)).flatten()?;
+    let history = match take_over_rounds(&db, &aside) {
+        Ok(rounds) => format!("{rounds} rounds of the history were kept"),
+        Err(_) => "the history of rounds is lost".to_owned(),
+    };
+    let note = format!(
+        "the catalogue {} was damaged ({detail}): it is kept as {}, and a new one takes its place; images are taken in anew, \
+         {history}",
+        path.display(),
+        aside.display()
+    );
+    Ok((db, note))
+}
+
+/// An empty file or one that lost its tables opens without an error.
+fn has_tables(path: &Path, db: &Connection) -> Result<(), CatalogError> {
+    let names = |db: &Connection| -> rusqlite::Result<BTreeSet<String>> {
+        let mut statement = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
+        statement.query_map([], |row| row.get(0))?.collect()
+    };
+    let wanted = Connection::open_in_memory().and_then(|new| {
+        new.execute_batch(SCHEMA)?;
+        names(&new)
+    });
+    let found = names(db).map_err(|error| refine(path, error))?;
+    match wanted.map_err(|error| refine(path, error))?.difference(&found).next() {
+        Some(name) => {
+            Err(CatalogError::Damaged { path: path.to_owned(), detail: format!("the table {name} is missing") })
+        }
+        None => Ok(()),
+    }
+}
+
+fn move_aside(path: &Path, now: i64) -> io::Result<PathBuf> {
+    let mut aside = with_suffix(path, format!("{DAMAGED}{now}"));
+    for later in now.. {
+        if !aside.try_exists()? {
+            break;
+        }
+        aside = with_suffix(path, format!("{DAMAGED}{}", later.saturating_add(1)));
+    }
+    for name in BESIDE {
+        match fs::rename(with_suffix(path, name), with_suffix(&aside, name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    match fs::rename(path, &aside) {
+        // Moved already, before an attempt to make a new one failed.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    File::open(directory(path))?.sync_all()?;
+    // More of them than wanted do no harm.
+    let _ = remove_oldest(path);
+    Ok(aside)
+}
+
+fn remove_oldest(path: &Path) -> io::Result<()> {
+    let prefix = with_suffix(path, DAMAGED);
+    let prefix = prefix.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let mut times = Vec::new();
+    for entry in fs::read_dir(directory(path))? {
+        let name = entry?.file_name();
+        times.extend(name.to_str().and_then(|name| name.strip_prefix(prefix)?.parse::<i64>().ok()));
+    }
+    times.sort_unstable();
+    for time in times.iter().rev().skip(KEPT) {
+        let old = with_suffix(path, format!("{DAMAGED}{time}"));
+        for file in BESIDE.iter().map(|name| with_suffix(&old, name)).chain([old.clone()]) {
+            let _ = fs::remove_file(file);
+        }
+    }
+    Ok(())
+}
+
+/// Copies the history of rounds from the damaged catalogue and tells how many they are.
+fn take_over_rounds(db: &Connection, damaged: &Path) -> rusqlite::Result<usize> {
+    const COLUMNS: &str = "round, trigger, started, ended, images, state, generation, failure_kind, message, hint, progress, \
+                           warnings";
+    if !damaged.is_file() {
+        return Err(rusqlite::Error::QueryReturnedNoRows); // attaching would make it
+    }
+    db.execute("ATTACH DATABASE ?1 AS damaged", params![damaged.to_string_lossy()])?;
+    let copied = db.execute(
+        &format!("INSERT INTO main.rounds ({COLUMNS}) SELECT {COLUMNS} FROM damaged.rounds ORDER BY round"),
+        [],
+    );
+    db.execute("DETACH DATABASE damaged", [])?;
+    copied
+}
+
+fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn directory(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
