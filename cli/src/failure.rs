@@ -34,6 +34,9 @@ pub enum Failure {
     Usage(String),
     #[error("cannot reach coftd: {0}\n  is coftd running? systemctl status coftd")]
     Unreachable(String),
+    /// The bus could not have the service started, or does not know it.
+    #[error("coftd does not run, and the bus cannot start it: {cause}{advice}")]
+    NotStarted { cause: String, advice: &'static str },
     /// The service answered with an error; `name` is the last part of its D-Bus name, and `advice` a line that is put to it.
     #[error("{message}{advice}")]
     Refused { name: String, message: String, advice: &'static str },
@@ -67,13 +70,14 @@ impl Failure {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
-            Self::Unreachable(_) => Exit::Unreachable,
+            Self::Unreachable(_) | Self::NotStarted { .. } => Exit::Unreachable,
             Self::Refused { name, .. } => match name.as_str() {
                 "NotAuthorized" | "AccessDenied" | "AuthFailed" | "InteractiveAuthorizationRequired" => {
                     Exit::NotAuthorized
                 }
                 "Busy" | "NotReady" | "Stopping" | "LimitsExceeded" => Exit::Busy,
                 "InvalidArgs" => Exit::Usage,
+                "BadConfiguration" => Exit::Unreachable,
                 _ => Exit::Failed,
             },
             Self::Unreadable(_) => Exit::SomeInputs,
@@ -91,7 +95,7 @@ impl Failure {
     pub fn name(&self) -> &str {
         match self {
             Self::Usage(_) => "Usage",
-            Self::Unreachable(_) => "Unreachable",
+            Self::Unreachable(_) | Self::NotStarted { .. } => "Unreachable",
             Self::Refused { name, .. } => name,
             Self::Misunderstood(_) => "Misunderstood",
             Self::NoObject(_) | Self::NotFound(_) => "NotFound",
@@ -107,7 +111,9 @@ impl Failure {
 impl From<zbus::Error> for Failure {
     fn from(error: zbus::Error) -> Self {
         match error {
-            zbus::Error::MethodError(name, message, _) => refused(name.as_str(), message),
+            zbus::Error::MethodError(name, message, _) => {
+                not_started(name.as_str(), message.as_deref()).unwrap_or_else(|| refused(name.as_str(), message))
+            }
             zbus::Error::FDO(error) => standard(*error),
             zbus::Error::InputOutput(cause) if cause.kind() == io::ErrorKind::TimedOut => {
                 Self::Unreachable("it did not answer in time".into())
@@ -140,14 +146,32 @@ fn standard(error: zbus::fdo::Error) -> Failure {
     use zbus::fdo::Error;
     match error {
         Error::ZBus(error) => error.into(),
-        Error::ServiceUnknown(text)
-        | Error::NameHasNoOwner(text)
-        | Error::NoReply(text)
-        | Error::Disconnected(text) => Failure::Unreachable(text),
+        Error::NoReply(text) | Error::TimedOut(text) | Error::Timeout(text) | Error::Disconnected(text) => {
+            Failure::Unreachable(text)
+        }
         Error::UnknownObject(text) => Failure::NoObject(text),
         Error::UnknownInterface(text) | Error::UnknownMethod(text) => Failure::Misunderstood(text),
-        error => refused(error.name().as_str(), error.description().map(Into::into)),
+        error => {
+            let (name, text) = (error.name(), error.description());
+            not_started(name.as_str(), text).unwrap_or_else(|| refused(name.as_str(), text.map(Into::into)))
+        }
     }
+}
+
+/// What the bus or systemd says where the service could not be started by a call, with what to do about it.
+fn not_started(name: &str, text: Option<&str>) -> Option<Failure> {
+    const LOOK: &str = "\n  see why: systemctl status coftd; journalctl -u coftd";
+    let advice = match name.strip_prefix("org.freedesktop.")? {
+        "systemd1.NoSuchUnit" => "\n  coftd is not enabled: sudo systemctl enable --now coftd",
+        "systemd1.UnitMasked" => "\n  coftd is masked: sudo systemctl unmask coftd; sudo systemctl enable --now coftd",
+        "DBus.Error.ServiceUnknown" | "DBus.Error.NameHasNoOwner" => {
+            "\n  is it installed and enabled? sudo systemctl enable --now coftd; see its state: systemctl status coftd"
+        }
+        "DBus.Error.NoReply" | "DBus.Error.TimedOut" | "DBus.Error.Timeout" | "DBus.Error.Disconnected" => LOOK,
+        other if other.starts_with("systemd1.") || other.starts_with("DBus.Error.Spawn.") => LOOK,
+        _ => return None,
+    };
+    Some(Failure::NotStarted { cause: text.filter(|text| !text.is_empty()).unwrap_or(name).to_owned(), advice })
 }
 
 /// `name` may be the last part of the D-Bus name alone.
@@ -169,6 +193,7 @@ fn advice(name: &str) -> &'static str {
             "\n  ask as an administrator: sudo coftctl …"
         }
         "Stopping" => "\n  try again when it is back: systemctl status coftd",
+        "BadConfiguration" => "\n  correct the configuration, then: sudo systemctl restart coftd",
         _ => "",
     }
 }
@@ -186,6 +211,7 @@ mod tests {
         for (name, exit) in [
             ("Busy", Exit::Busy),
             ("NotReady", Exit::Busy),
+            ("BadConfiguration", Exit::Unreachable),
             ("Stopping", Exit::Busy),
             ("NotAuthorized", Exit::NotAuthorized),
             ("BadImage", Exit::Failed),
@@ -212,6 +238,34 @@ mod tests {
             assert_eq!(failure.exit(), Exit::Unreachable);
             assert!(failure.to_string().contains("systemctl status coftd"), "{failure}");
         }
+    }
+
+    /// A unit that was not enabled gave exit code 1 and the name of a unit that nobody has heard of.
+    #[test]
+    fn a_service_that_cannot_be_started_is_unreachable_with_what_to_type() {
+        for (name, advice) in [
+            ("systemd1.NoSuchUnit", "sudo systemctl enable --now coftd"),
+            ("systemd1.UnitMasked", "sudo systemctl unmask coftd"),
+            ("systemd1.LoadFailed", "journalctl -u coftd"),
+            ("systemd1.TransactionIsDestructive", "journalctl -u coftd"),
+            ("DBus.Error.ServiceUnknown", "sudo systemctl enable --now coftd"),
+            ("DBus.Error.NameHasNoOwner", "sudo systemctl enable --now coftd"),
+            ("DBus.Error.Spawn.ChildExited", "journalctl -u coftd"),
+            ("DBus.Error.Spawn.ExecFailed", "journalctl -u coftd"),
+            ("DBus.Error.Spawn.ServiceNotFound", "journalctl -u coftd"),
+            ("DBus.Error.NoReply", "journalctl -u coftd"),
+            ("DBus.Error.TimedOut", "journalctl -u coftd"),
+        ] {
+            let name = format!("org.freedesktop.{name}");
+            let failure = not_started(&name, Some("the cause")).expect(&name);
+            let shown = failure.to_string();
+            assert_eq!((failure.exit(), failure.name()), (Exit::Unreachable, "Unreachable"), "{name}");
+            assert!(shown.contains("the cause") && shown.contains(advice), "{shown}");
+        }
+        assert!(not_started("org.freedesktop.DBus.Error.InvalidArgs", None).is_none());
+        assert!(not_started("org.coft.Coft1.Error.Busy", None).is_none());
+        let exited = zbus::fdo::Error::SpawnChildExited("the cause".into());
+        assert_eq!(Failure::from(zbus::Error::FDO(Box::new(exited))).exit(), Exit::Unreachable);
     }
 
     #[test]

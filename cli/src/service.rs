@@ -62,6 +62,7 @@ impl Service {
             active_generation: classifier.active_generation,
             images: classifier.images,
             quarantined: classifier.quarantined,
+            setup_problem: classifier.setup_problem,
             intake_problem: classifier.intake_problem,
             serving_problem: classifier.serving_problem,
             provider: classifier.provider,

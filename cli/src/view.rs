@@ -14,6 +14,8 @@ pub struct Status {
     pub active_generation: Option<u64>,
     pub images: u64,
     pub quarantined: u64,
+    /// What the service waits for before it is set up as configured.
+    pub setup_problem: Option<String>,
     /// Why images cannot be stored now.
     pub intake_problem: Option<String>,
     /// Why the active generation does not serve.

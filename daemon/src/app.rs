@@ -4,38 +4,34 @@ mod board;
 mod director;
 mod import;
 mod intake;
+mod repair;
 mod rounds;
+mod setup;
+mod start;
 mod verdict;
 
 pub use import::Settings as ImportSettings;
 pub use rounds::RoundSettings;
 
-use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::config::Config;
-use crate::control::{Control, RoundState, RoundStatus, Snapshot, SourceStatus};
-use crate::ingest::Ingest;
-use crate::model::{self, Base, ModelError};
+use crate::control::{Command, Control, Snapshot, SourceStatus};
+use crate::model::SetupError;
 use crate::serve::Classifier;
-use crate::store::{Store, StoreError};
+use crate::store::StoreError;
 use crate::telemetry::events;
 use crate::{bus, systemd, watch};
 use board::Board;
-use coft_core::ids::RoundId;
-use coft_core::lifecycle::Lifecycle;
-use director::{Director, Staff};
-use intake::Intake;
-use rounds::Workshop;
-use std::fs::{self, DirBuilder, File, TryLockError};
+use start::{Complete, Start};
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::pin::pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tokio::sync::mpsc;
-use tracing::{info, warn};
-use verdict::Court;
+use tokio::time::{sleep, timeout};
+use tracing::info;
 
 /// Where TensorRT keeps its engines, in the state directory.
 const ENGINES: &str = "engines";
@@ -43,13 +39,11 @@ const ENGINES: &str = "engines";
 #[derive(Debug, Error)]
 pub enum AppError {
     #[error(transparent)]
-    Model(#[from] ModelError),
-    #[error("the state directory {} cannot be used: {source}", path.display())]
+    Setup(#[from] SetupError),
+    #[error("the state directory {} cannot be used: {source}{}", path.display(), hint(source))]
     StateDir { path: PathBuf, source: io::Error },
     #[error("the state directory {} is in use by another coftd; stop it or use another --state-dir", path.display())]
     InUse { path: PathBuf },
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("watching cannot start: {0}")]
@@ -59,136 +53,115 @@ pub enum AppError {
 }
 
 impl AppError {
-    /// Whether the configuration, or a file that it names, has to change before starting again makes sense.
+    /// Whether the configuration has to change before starting again makes sense.
     pub fn is_configuration(&self) -> bool {
-        matches!(self, AppError::Model(error) if !matches!(error, ModelError::Unpack { .. }))
+        matches!(self, AppError::Setup(error) if error.is_configuration())
     }
 }
 
-/// Runs the service until `stop` is ready.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), AppError> {
-    systemd::status("starting");
-    let state_dir = &config.state_dir;
-    let _lock = lock(state_dir)?;
-    let base = Arc::new(model::prepare(&config.classifier, &state_dir.join("models"))?);
-    let catalog = Catalog::open(&state_dir.join("catalog.sqlite"))?;
-    let store = Store::open(state_dir)?;
-    for warning in store.warnings() {
-        warn!(warning, "the store of generations has suffered: {warning}");
+/// What to do about a directory that cannot be used.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "; name it in ReadWritePaths= where the unit restricts writing (systemctl edit coftd), or mount its disk for writing"
+        }
+        io::ErrorKind::PermissionDenied => "; let the user of the service write there",
+        io::ErrorKind::StorageFull => "; free some space",
+        _ => "",
     }
-    store.clean_scratch()?;
+}
+
+/// After the bus has gone, how long a stop may take to arrive: where the machine shuts down, both come at once, and
+/// that is no failure. 2 s [choice].
+const BUS_GONE: Duration = Duration::from_secs(2);
+/// How long clients are told what is wrong with a configuration before the service ends. 3 s [choice]: whoever has it
+/// started by a call gets the answer within milliseconds, and systemd refuses to start what has been started five times
+/// in 10 s.
+const LAST_WORD: Duration = Duration::from_secs(3);
+/// Commands of clients that may wait; whoever sends more waits, too.
+const COMMANDS: usize = 64;
+
+/// Runs the service until `stop` is ready.
+///
+/// The name on the bus comes first, and with it systemd hears that the service is ready: whoever calls is answered from
+/// then on, with what the service waits for where it can do no better yet.
+///
+/// # Errors
+/// The bus cannot be used or has gone, another service has the state directory, or a value of the configuration cannot
+/// hold.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), AppError> {
+    let mut stop = pin!(stop);
+    systemd::status("starting");
     let (classifier, controller) = Classifier::start(config.serve.clone());
-    let court = Court::new(store, controller.keep_engines(config.state_dir.join(ENGINES)));
-    close_interrupted_rounds(&catalog, &court).await?;
-    forget_cleared_quarantine(&catalog).await?;
-
-    let rounds = catalog.rounds().await?;
-    let last = rounds.last().map_or(RoundId(0), |round| round.round);
-    let (board, snapshot) = Board::new(first_snapshot(&config, &base, rounds));
-
-    let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), state_dir.join("pixels"));
-    let (notice_sender, notices) = mpsc::channel(NOTICES);
-    let watch = watch::start(&config.sources, &notice_sender).map_err(AppError::Watch)?;
-    drop(notice_sender);
-    let (news_sender, intake_news) = mpsc::channel(NEWS);
-    let intake = Intake::start(watch, notices, ingest.clone(), catalog.clone(), news_sender);
-
-    let (command_sender, commands) = mpsc::channel(COMMANDS);
-    let workshop = Workshop {
-        catalog,
-        ingest,
-        base,
-        round: config.round.clone(),
-        settings: config.settings.clone(),
-        scratch: court.scratch(),
-        journal: state_dir.join("journal"),
-        given_labels: config.classifier.given_labels.clone(),
-        import: config.import.clone(),
-    };
-    let lifecycle = Lifecycle::new(last, config.round.minimum_images);
-    let schedule = config.schedule.clone();
-    let mut director = Director::new(Staff { workshop, court, lifecycle, schedule, board, intake });
-    director.serve_active().await;
-
+    let (board, snapshot) = Board::new(first_snapshot(&config));
+    let (command_sender, mut commands) = mpsc::channel(COMMANDS);
     let control = Control { commands: command_sender, snapshot, classifier };
-    let bus = bus::start(&config.bus, control).await?;
+    let bus = tokio::select! {
+        bus = bus::start(&config.bus, control) => bus?,
+        () = &mut stop => return Ok(()),
+    };
     systemd::ready();
-    let (state_dir, bus_name) = (state_dir.display(), &config.bus);
+    let (state_dir, bus_name) = (config.state_dir.display(), &config.bus);
     info!(
         message_id = events::STARTED,
         %state_dir,
         bus = bus_name,
         "service started on the bus {bus_name} with the state directory {state_dir}"
     );
+
+    let asked_to_stop = Cell::new(false);
     let ended = async {
-        tokio::select! {
-            () = stop => {}
-            () = bus.lost() => {}
-        }
+        let stopped = tokio::select! {
+            () = &mut stop => true,
+            () = bus.lost() => timeout(BUS_GONE, &mut stop).await.is_ok(),
+        };
+        asked_to_stop.set(stopped);
     };
-    let intake = director.run(commands, intake_news, ended).await;
-
-    info!(message_id = events::STOPPING, "service stops");
-    systemd::stopping();
-    intake.stop().await;
-    Ok(bus.stop().await?)
-}
-
-/// Notices of the watch, news of the intake and commands of clients that may wait; whoever sends more waits, too.
-const NOTICES: usize = 256;
-const NEWS: usize = 64;
-const COMMANDS: usize = 64;
-
-/// Makes the state directory and takes it: two services would spoil each other's files.
-fn lock(state_dir: &Path) -> Result<File, AppError> {
-    let failed = |source| AppError::StateDir { path: state_dir.to_owned(), source };
-    DirBuilder::new().recursive(true).mode(0o750).create(state_dir).map_err(failed)?;
-    let lock = File::create(state_dir.join("lock")).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(AppError::InUse { path: state_dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
+    work(Start::new(config, board, controller), &mut commands, ended).await?;
+    match bus.stop().await {
+        Err(bus::BusError::Lost) if asked_to_stop.get() => Ok(()),
+        stopped => Ok(stopped?),
     }
 }
 
-/// Rounds that ran when the last service ended without a word: promoted if their generation is the active one.
-async fn close_interrupted_rounds(catalog: &Catalog, court: &Court) -> Result<(), AppError> {
-    for mut round in catalog.rounds().await? {
-        if round.state != RoundState::Running {
-            continue;
+/// Works from the start on until `ended` is ready, and finishes what is under way then.
+async fn work(
+    start: Start,
+    commands: &mut mpsc::Receiver<Command>,
+    ended: impl Future<Output = ()>,
+) -> Result<(), AppError> {
+    let mut ended = pin!(ended);
+    let stops = || {
+        info!(message_id = events::STOPPING, "service stops");
+        systemd::stopping();
+    };
+    match start.run(commands, ended.as_mut()).await {
+        Ok(Some(Complete { director, news, lock })) => {
+            let intake = director.run(commands, news, ended).await;
+            stops();
+            intake.stop().await;
+            drop(lock);
         }
-        let (number, promoted) = (round.round, court.promoted_by(round.round));
-        round.state = promoted.map_or(RoundState::Interrupted, RoundState::Promoted);
-        round.ended = Some(unix_time());
-        catalog.save_round(&round).await?;
-        let outcome =
-            promoted.map_or("is interrupted".into(), |generation| format!("has promoted generation {generation}"));
-        info!(
-            message_id = events::ROUND_INTERRUPTED,
-            coft.round = number.0,
-            state = ?round.state,
-            "round {number} had not ended when the service last stopped; it {outcome}"
-        );
+        Ok(None) => stops(),
+        Err(error) => {
+            if error.is_configuration() {
+                tokio::select! {
+                    () = sleep(LAST_WORD) => {}
+                    () = ended => {}
+                }
+            }
+            return Err(error);
+        }
     }
     Ok(())
 }
 
-/// Quarantined files that were removed while nobody watched are nobody's problem any more.
-async fn forget_cleared_quarantine(catalog: &Catalog) -> Result<(), AppError> {
-    let quarantine = catalog.quarantine().await?;
-    let cleared = quarantine.into_iter().filter(|(path, _)| fs::symlink_metadata(path).is_err());
-    let entries: Vec<_> = cleared.map(|(path, _)| Entry::Gone(path)).collect();
-    Ok(catalog.record(entries).await?)
-}
-
-fn first_snapshot(config: &Config, base: &Base, rounds: Vec<RoundStatus>) -> Snapshot {
+fn first_snapshot(config: &Config) -> Snapshot {
     let source =
         |source: &watch::Source| SourceStatus { path: source.path.clone(), images: 0, quarantined: 0, problem: None };
     Snapshot {
         classifier: config.classifier.name.clone(),
-        classes: base.classes.clone(),
         sources: config.sources.iter().map(source).collect(),
-        rounds,
         ..Snapshot::default()
     }
 }

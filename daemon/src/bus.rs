@@ -10,7 +10,10 @@ mod clients;
 mod generation;
 mod job;
 mod manager;
+mod refusal;
 mod source;
+
+pub use refusal::explain;
 
 use crate::control::{Control, RoundStatus, Snapshot};
 use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, job_path, source_path};

@@ -75,6 +75,16 @@ pub struct Overrides {
     pub bus: Option<String>,
 }
 
+/// The bus that a configuration names, as far as it can be read at all.
+pub fn bus_of(path: &Path, overrides: &Overrides) -> String {
+    let named = || {
+        let text = fs::read_to_string(path).ok()?;
+        let table: toml::Table = toml::from_str(&text).ok()?;
+        Some(table.get("bus")?.as_str()?.to_owned())
+    };
+    overrides.bus.clone().or_else(named).unwrap_or_else(|| Config::default().bus)
+}
+
 impl Config {
     /// Reads, resolves and checks a configuration file.
     pub fn load(path: &Path, overrides: Overrides) -> Result<Self, ConfigError> {
@@ -260,6 +270,21 @@ mod tests {
         );
         refused("[settings.phase1]\nlambda = -1.0\n", "settings.phase1.lambda: use 0 or more");
         refused("[settings.phase1.sgd]\nepochs = 2\n", "line 1: missing field `learning-rate`");
+    }
+
+    #[test]
+    fn the_bus_of_a_configuration_with_a_mistake_is_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coft.toml");
+        let bus = |text: &str, bus: Option<&str>| {
+            fs::write(&path, text).unwrap();
+            bus_of(&path, &Overrides { state_dir: None, bus: bus.map(Into::into) })
+        };
+        assert_eq!(bus("bus = \"session\"\nx = 1\n", None), "session");
+        assert_eq!(bus("bus = \"session\"\nx = 1\n", Some("unix:path=/a")), "unix:path=/a");
+        assert_eq!(bus("[ingest\n", None), "system");
+        fs::remove_file(&path).unwrap();
+        assert_eq!(bus_of(&path, &Overrides::default()), "system");
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub enum Command {
     /// Asks a running round to stop; it ends as cancelled within seconds.
     CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), Refused>> },
     /// Looks at every source again, as if the service had just started.
-    Rescan { reply: oneshot::Sender<()> },
+    Rescan { reply: oneshot::Sender<Result<(), Refused>> },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +51,9 @@ pub enum Refused {
     NoSuchRound(RoundId),
     #[error("round {0} has already ended")]
     AlreadyEnded(RoundId),
+    /// What the service waits for.
+    #[error("{0}")]
+    NotReady(String),
     #[error("the service is stopping")]
     Stopping,
     #[error("{0}")]
@@ -68,6 +71,9 @@ pub struct Snapshot {
     pub images: u64,
     /// Files that were refused; see the quarantine ledger.
     pub quarantined: u64,
+    /// What the service waits for before it is set up as configured, or what it knows to be otherwise; empty where
+    /// nothing is.
+    pub setup_problem: String,
     /// Why images cannot be stored now; empty where they can.
     pub intake_problem: String,
     /// Why the active generation does not serve; empty where it does, or where there is none yet.

@@ -23,11 +23,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::error;
+use tracing::{debug, error};
 
 /// Makes an image classifier out of class names and folders of unlabelled images, and serves it on D-Bus.
 ///
-/// Exit codes: 0 stopped by request, 1 failed, 2 bad configuration.
+/// Exit codes: 0 stopped by request, 1 failed or the bus has gone (start it again), 2 bad configuration (correct it
+/// first).
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -64,14 +65,21 @@ fn main() -> ExitCode {
         eprintln!("coftd: {}: {error}", telemetry::FILTER_VARIABLE);
         return BAD_CONFIGURATION.into();
     }
-    let config = match Config::load(&config, Overrides { state_dir, bus }) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let overrides = Overrides { state_dir, bus };
+    let config = match Config::load(&config, overrides.clone()) {
         Ok(config) => config,
         Err(error) => {
             error!("{error}");
+            let told = runtime.map(|runtime| {
+                runtime.block_on(bus::explain(&config::bus_of(&config, &overrides), &error.to_string()))
+            });
+            if let Ok(Err(error)) = told {
+                debug!("nobody was told on the bus: {error}");
+            }
             return BAD_CONFIGURATION.into();
         }
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(async {
             let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

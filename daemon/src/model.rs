@@ -84,6 +84,27 @@ impl Base {
     }
 }
 
+/// Why what a setting names cannot be used.
+#[derive(Debug, Error)]
+#[error("{setting}: {cause}")]
+pub struct SetupError {
+    setting: &'static str,
+    cause: ModelError,
+}
+
+impl SetupError {
+    /// Whether only another configuration mends it. Everything else may be mended by files that come or change: a disk
+    /// that is mounted late, a copy under way, a list that somebody corrects.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self.cause, ModelError::ImageSize { .. } | ModelError::StudentSize { .. })
+    }
+}
+
+/// Names the setting that an error is about.
+fn of<E: Into<ModelError>>(setting: &'static str) -> impl FnOnce(E) -> SetupError {
+    move |cause| SetupError { setting, cause: cause.into() }
+}
+
 #[derive(Debug, Error)]
 pub enum ModelError {
     #[error("the label file {} cannot be read: {source}", path.display())]
@@ -98,9 +119,9 @@ pub enum ModelError {
     NoLabels { dir: PathBuf },
     #[error("{0}")]
     Model(#[from] coft_models::ModelError),
-    #[error("classifier.model: {0}; coftctl model list shows what there is")]
+    #[error("{0}; coftctl model list shows what there is")]
     Store(#[from] coft_models::store::StoreError),
-    #[error("classifier.image-size: {side} is not a multiple of the model's patch size {patch}")]
+    #[error("{side} is not a multiple of the model's patch size {patch}")]
     ImageSize { side: u32, patch: i64 },
     #[error("the model's weights {} cannot be read: {source}", path.display())]
     ReadWeights { path: PathBuf, source: io::Error },
@@ -127,29 +148,79 @@ const DEMO: [(&str, &[u8]); 5] =
     demo_files!["config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "labels.txt"];
 
 /// Finds or unpacks the base model and reads the class names. `models` is the service's own directory of models.
-pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, ModelError> {
+///
+/// # Errors
+/// A file that a setting names is missing, unreadable or no such file; the weights are read last, when all else is in
+/// order.
+pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
+    const MODEL: &str = "classifier.model";
     let dir = match &settings.model {
-        Some(model) => located(model, models)?,
+        Some(model) => located(model, models).map_err(of(MODEL))?,
         None => {
             let dir = models.join("demo");
-            unpack(&DEMO, &dir).map_err(|source| ModelError::Unpack { dir: dir.clone(), source })?;
+            unpack(&DEMO, &dir).map_err(|source| of("state-dir")(ModelError::Unpack { dir: dir.clone(), source }))?;
             dir
         }
     };
-    let model = Model::open(&dir)?;
-    let labels = match &settings.labels {
-        Some(path) => path.clone(),
-        None => {
-            Some(dir.join(LABELS)).filter(|path| path.is_file()).ok_or(ModelError::NoLabels { dir: dir.clone() })?
-        }
+    let model = Model::open(&dir).map_err(of(MODEL))?;
+    let labels = label_file(settings, &dir).map_err(of(MODEL))?;
+    let (class_lines, classes) = read_labels(&labels).map_err(of("classifier.labels"))?.into_iter().unzip();
+    let templates =
+        settings.templates.as_deref().map(read_templates).transpose().map_err(of("classifier.templates"))?;
+    let preprocess = match settings.image_size {
+        Some(side) => resized(&model, side).map_err(of("classifier.image-size"))?,
+        None => Preprocess::from_json(&model.preprocessing).map_err(of(MODEL))?,
     };
-    let (class_lines, classes) = read_labels(&labels)?.into_iter().unzip();
-    let preprocess = preprocess(&model, settings.image_size)?;
-    let digest = model.digest().map_err(|source| ModelError::ReadWeights { path: dir.clone(), source })?;
+    let student = settings.student.as_deref().map(|student| open_student(student, models, &preprocess)).transpose();
+    let student = student.map_err(of("classifier.student"))?;
+    let digest = model.digest().map_err(|source| of(MODEL)(ModelError::ReadWeights { path: dir.clone(), source }))?;
     let (image_size, template) = (settings.image_size, settings.template.clone());
-    let templates = settings.templates.as_deref().map(read_templates).transpose()?.unwrap_or_default();
-    let student = settings.student.as_deref().map(|student| open_student(student, models, &preprocess)).transpose()?;
+    let templates = templates.unwrap_or_default();
     Ok(Base { dir, digest, preprocess, image_size, classes, class_lines, template, templates, student })
+}
+
+/// The files of words that are others by now than those the base was made from, and what to do about each. A file that
+/// cannot be read is none of them: the service goes on with what it has read.
+pub fn edited(settings: &Settings, base: &Base) -> Vec<String> {
+    let labels = label_file(settings, &base.dir).ok().and_then(|path| {
+        let same = match read_labels(&path) {
+            Ok(lines) => lines.into_iter().map(|(_, class)| class).eq(base.classes.iter().cloned()),
+            Err(error) => error.is_unread(),
+        };
+        (!same).then_some(("classifier.labels", path))
+    });
+    let templates = settings.templates.as_ref().and_then(|path| {
+        let same = match read_templates(path) {
+            Ok(templates) => templates.iter().map(|t| &t.text).eq(base.templates.iter().map(|t| &t.text)),
+            Err(error) => error.is_unread(),
+        };
+        (!same).then(|| ("classifier.templates", path.clone()))
+    });
+    let told = |(setting, path): (&str, PathBuf)| {
+        let path = path.display();
+        format!(
+            "{setting}: {path} has changed since the service read it; restart coftd to use it: systemctl restart coftd"
+        )
+    };
+    labels.into_iter().chain(templates).map(told).collect()
+}
+
+impl ModelError {
+    /// Whether the file was not there or did not let itself be read.
+    fn is_unread(&self) -> bool {
+        matches!(self, ModelError::ReadLabels { .. } | ModelError::ReadTemplates { .. })
+    }
+}
+
+/// The file of class names: the configured one, or the model's own.
+fn label_file(settings: &Settings, dir: &Path) -> Result<PathBuf, ModelError> {
+    match &settings.labels {
+        Some(path) => Ok(path.clone()),
+        None => {
+            let own = dir.join(LABELS);
+            if own.is_file() { Ok(own) } else { Err(ModelError::NoLabels { dir: dir.to_owned() }) }
+        }
+    }
 }
 
 /// A student, which must not read larger images than the pool keeps for the base model.
@@ -168,8 +239,8 @@ fn located(model: &Path, models: &Path) -> Result<PathBuf, ModelError> {
     }
 }
 
-fn preprocess(model: &Model, image_size: Option<u32>) -> Result<Preprocess, ModelError> {
-    let Some(side) = image_size else { return Ok(Preprocess::from_json(&model.preprocessing)?) };
+/// The model's preprocessing for images of another size.
+fn resized(model: &Model, side: u32) -> Result<Preprocess, ModelError> {
     let patch = model.config.vision_config.patch_size;
     if side == 0 || i64::from(side) % patch != 0 {
         return Err(ModelError::ImageSize { side, patch });
@@ -179,14 +250,21 @@ fn preprocess(model: &Model, image_size: Option<u32>) -> Result<Preprocess, Mode
 
 /// The class names of a label file, each with its line.
 pub fn read_labels(path: &Path) -> Result<Vec<(usize, String)>, ModelError> {
-    let text = fs::read_to_string(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
+    let text = read_text(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
     labels::parse_lines(&text).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
 }
 
 fn read_templates(path: &Path) -> Result<Vec<Template>, ModelError> {
-    let text =
-        fs::read_to_string(path).map_err(|source| ModelError::ReadTemplates { path: path.to_owned(), source })?;
+    let text = read_text(path).map_err(|source| ModelError::ReadTemplates { path: path.to_owned(), source })?;
     templates::parse(&text).map_err(|source| ModelError::Templates { path: path.to_owned(), source })
+}
+
+/// Reads a file of words. A pipe would have the service wait for somebody to write into it.
+fn read_text(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    fs::read_to_string(path)
 }
 
 /// Puts the files into `dir`, as a whole or not at all. A directory that holds exactly them is left alone.
@@ -251,7 +329,7 @@ mod tests {
         let settings = Settings { labels: Some(path.clone()), ..Settings::default() };
         let error = prepare(&settings, state.path()).unwrap_err().to_string();
         let expected = "line 3: class \"nut\" was already named on line 1; remove one of them";
-        assert_eq!(error, format!("the label file {}: {expected}", path.display()));
+        assert_eq!(error, format!("classifier.labels: the label file {}: {expected}", path.display()));
     }
 
     #[test]

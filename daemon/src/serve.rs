@@ -73,6 +73,14 @@ impl Default for Settings {
     }
 }
 
+/// The file of ONNX Runtime's library.
+///
+/// # Errors
+/// It was not found in any of the places where it may be.
+pub fn find_library(settings: &Settings) -> Result<PathBuf, LoadError> {
+    Ok(ort::locate(settings.library.as_deref())?)
+}
+
 /// Batch sockets that may be open. 64 [choice].
 const BATCHES: usize = 64;
 
@@ -120,6 +128,11 @@ pub enum ServeError {
     TooManyBatches(usize),
     #[error("no generation serves yet")]
     NotReady,
+    /// No generation serves yet, and why.
+    #[error("{0}")]
+    Waiting(String),
+    #[error("generation {generation} is being loaded")]
+    Loading { generation: GenerationId },
     #[error("generation {generation} cannot be loaded: {cause}")]
     NotLoaded { generation: GenerationId, cause: String },
     #[error("the deadline passed before the image's turn")]
@@ -155,7 +168,7 @@ pub enum LoadError {
 pub struct Classifier(Arc<Shared>);
 
 /// Loads and swaps sessions; `app` holds it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Controller {
     shared: Arc<Shared>,
     opener: Arc<Opener>,
@@ -311,6 +324,22 @@ impl Controller {
         drop(replaced);
     }
 
+    /// Has requests told what the first generation waits for; none where only the first round is missing.
+    pub fn waiting(&self, why: Option<String>) {
+        let mut current = self.shared.writing();
+        if matches!(*current, Err(ServeError::NotReady | ServeError::Waiting(_))) {
+            *current = Err(why.map_or(ServeError::NotReady, ServeError::Waiting));
+        }
+    }
+
+    /// Has requests told that a generation is being loaded, as long as none serves.
+    pub fn loading(&self, generation: GenerationId) {
+        let mut current = self.shared.writing();
+        if current.is_err() {
+            *current = Err(ServeError::Loading { generation });
+        }
+    }
+
     /// Has requests told why a generation does not serve, as long as none does.
     pub fn cannot_load(&self, generation: GenerationId, cause: String) {
         let mut current = self.shared.writing();
@@ -333,7 +362,7 @@ impl Controller {
     pub fn running(&self) -> Running {
         match self.shared.current() {
             Ok(loaded) => loaded.running(),
-            Err(ServeError::NotReady) => Running::default(),
+            Err(ServeError::NotReady | ServeError::Waiting(_)) => Running::default(),
             Err(problem) => Running { problem: problem.to_string(), ..Running::default() },
         }
     }

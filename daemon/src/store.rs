@@ -126,7 +126,10 @@ impl Store {
         for entry in fs::read_dir(&dir).map_err(at(&dir))? {
             let path = entry.map_err(at(&dir))?.path();
             let Some(id) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else {
-                remove_tree(&path)?; // staged, never promoted
+                // Staged, never promoted. A disk that cannot be written now can still be served from.
+                if let Err(error) = remove_tree(&path) {
+                    store.warnings.push(format!("what was staged cannot be removed: {error}"));
+                }
                 continue;
             };
             match read_generation(GenerationId(id), &path) {
@@ -154,6 +157,13 @@ impl Store {
     pub fn promoted_by(&self, round: RoundId) -> Option<GenerationId> {
         let by = |active: &&Generation| active.round() == round || active.record.activated_by == Some(round);
         self.active().filter(by).map(|active| active.id)
+    }
+
+    /// The highest round number that a generation names, 0 for none: numbers go on from there where the catalogue is
+    /// lost.
+    pub fn last_round(&self) -> RoundId {
+        let rounds = self.generations().flat_map(|kept| [Some(kept.round()), kept.record.activated_by]);
+        rounds.flatten().max().unwrap_or(RoundId(0))
     }
 
     pub fn generation(&self, id: GenerationId) -> Result<&Generation, StoreError> {
@@ -289,7 +299,11 @@ impl Store {
         match fallback {
             Some(id) => {
                 self.warnings.push(format!("active generation {named} is damaged; generation {id} serves instead"));
-                self.point_active(id)
+                self.point_active(id).or_else(|error| {
+                    self.warnings.push(format!("the change cannot be written down: {error}"));
+                    self.active = Some(id);
+                    Ok(())
+                })
             }
             None => {
                 self.warnings.push(format!("active generation {named} is damaged, and no other is intact"));

@@ -17,9 +17,18 @@ pub struct PrivateBus {
 
 impl PrivateBus {
     pub fn start() -> anyhow::Result<Self> {
+        Self::with_services(&[])
+    }
+
+    /// A bus that starts services by calls: names with what is executed.
+    pub fn with_services(services: &[(&str, &str)]) -> anyhow::Result<Self> {
         let dir = TempDir::with_prefix("coft-bus-")?;
         let config = dir.path().join("bus.conf");
-        std::fs::write(&config, config_text(&dir.path().join("socket")))?;
+        for (name, exec) in services {
+            let service = format!("[D-BUS Service]\nName={name}\nExec={exec}\n");
+            std::fs::write(dir.path().join(format!("{name}.service")), service)?;
+        }
+        std::fs::write(&config, config_text(dir.path()))?;
         let mut command = Command::new("dbus-daemon");
         let mut process = ends_with_us(&mut command)
             .arg(format!("--config-file={}", config.display()))
@@ -40,23 +49,29 @@ impl PrivateBus {
     pub fn address(&self) -> &str {
         &self.address
     }
-}
 
-impl Drop for PrivateBus {
-    fn drop(&mut self) {
+    /// Ends the bus, and with it every connection.
+    pub fn end(&mut self) {
         // It may have ended by itself; then there is nothing left to do.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-fn config_text(socket: &Path) -> String {
+impl Drop for PrivateBus {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn config_text(dir: &Path) -> String {
     format!(
         r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <type>session</type>
-  <listen>unix:path={}</listen>
+  <listen>unix:path={socket}</listen>
+  <servicedir>{dir}</servicedir>
   <auth>EXTERNAL</auth>
   <policy context="default">
     <allow send_destination="*"/>
@@ -65,6 +80,7 @@ fn config_text(socket: &Path) -> String {
   </policy>
 </busconfig>
 "#,
-        socket.display()
+        socket = dir.join("socket").display(),
+        dir = dir.display()
     )
 }

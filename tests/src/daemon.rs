@@ -66,6 +66,11 @@ impl Site {
         self.dir.path().join("coft.toml")
     }
 
+    /// Ends the bus under the daemon's feet.
+    pub fn end_bus(&mut self) {
+        self.bus.end();
+    }
+
     pub fn bus_address(&self) -> &str {
         self.bus.address()
     }
@@ -78,18 +83,19 @@ impl Site {
         self.process.as_ref().map(Child::id)
     }
 
-    /// Starts the daemon and waits until it answers.
+    /// Starts the daemon and waits until it is set up as configured.
     pub fn start(&mut self) -> anyhow::Result<()> {
         self.spawn()?;
         let since = Instant::now();
         loop {
-            if self.ctl(&["--json", "status"])?.status.success() {
+            let answer = self.ctl(&["--json", "status"])?;
+            if answer.status.success() && serde_json::from_slice::<Value>(&answer.stdout)?["setup_problem"].is_null() {
                 return Ok(());
             }
             if let Some(status) = self.ended()? {
                 bail!("coftd ended ({status}):\n{}", self.log());
             }
-            ensure!(since.elapsed() < START, "coftd did not answer within {START:?}:\n{}", self.log());
+            ensure!(since.elapsed() < START, "coftd was not ready within {START:?}:\n{}", self.log());
             std::thread::sleep(POLL);
         }
     }
@@ -124,10 +130,21 @@ impl Site {
         Ok(status)
     }
 
+    /// Sends the daemon a signal, by its name.
+    pub fn signal(&self, name: &str) -> anyhow::Result<()> {
+        let pid = self.pid().context("coftd does not run")?.to_string();
+        ensure!(Command::new("kill").args(["-s", name, &pid]).status()?.success(), "coftd cannot be signalled");
+        Ok(())
+    }
+
     /// Stops the daemon as systemd would, and waits for its end.
     pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
-        let pid = self.pid().context("coftd does not run")?;
-        ensure!(Command::new("kill").arg(pid.to_string()).status()?.success(), "coftd cannot be signalled");
+        self.signal("TERM")?;
+        self.end()
+    }
+
+    /// Waits for the daemon's end.
+    pub fn end(&mut self) -> anyhow::Result<ExitStatus> {
         let since = Instant::now();
         loop {
             if let Some(status) = self.ended()? {

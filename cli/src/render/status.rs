@@ -8,6 +8,7 @@ pub fn status(status: &Status, style: &Style) -> String {
     let model = match (status.active_generation, &status.serving_problem) {
         (_, Some(problem)) => paint(BAD, problem),
         (Some(generation), None) => format!("generation {generation} on {}", provider(&status.provider)),
+        (None, None) if status.setup_problem.is_some() => "none yet".into(),
         (None, None) => "none yet; the first round makes one (coftctl round start --wait)".into(),
     };
     let round = match (status.round, &status.last_round) {
@@ -27,14 +28,12 @@ pub fn status(status: &Status, style: &Style) -> String {
     if status.quarantined > 0 {
         images += &format!(", {} refused", counted(status.quarantined, "file"));
     }
-    let mut lines = vec![
-        ("coftd", status.version.clone()),
-        ("classifier", status.classifier.clone()),
-        ("classes", classes(&status.classes)),
-        ("model", model),
-    ];
+    let mut lines = vec![("coftd", status.version.clone()), ("classifier", status.classifier.clone())];
+    lines.extend(status.setup_problem.iter().map(|problem| ("set-up", paint(BAD, problem))));
+    lines.extend([("classes", classes(&status.classes)), ("model", model)]);
     lines.extend(status.provider_problem.iter().map(|problem| ("", paint(BAD, problem))));
-    if status.serving_problem.is_some() {
+    // While the service starts, the generation is about to be loaded for the first time.
+    if status.serving_problem.is_some() && status.setup_problem.is_none() {
         lines.push(("", "put that right; loading is tried again every minute".into()));
     }
     lines.push(("round", round));

@@ -119,6 +119,7 @@ pub struct Classifier {
     pub active_generation: Option<u64>,
     pub images: u64,
     pub quarantined: u64,
+    pub setup_problem: Option<String>,
     pub intake_problem: Option<String>,
     pub provider: String,
     pub provider_problem: Option<String>,
@@ -133,7 +134,7 @@ pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
     let round: OwnedObjectPath = object.take("Round")?;
     let mut problem = |name| object.take(name).map(|problem: String| Some(problem).filter(|text| !text.is_empty()));
     let (provider_problem, serving_problem) = (problem("ProviderProblem")?, problem("ServingProblem")?);
-    let intake_problem = problem("IntakeProblem")?;
+    let (setup_problem, intake_problem) = (problem("SetupProblem")?, problem("IntakeProblem")?);
     Ok(Classifier {
         path: object.path().to_owned(),
         name: object.take("Name")?,
@@ -141,6 +142,7 @@ pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
         active_generation: (active != 0).then_some(active),
         images: object.take("Images")?,
         quarantined: object.take("Quarantined")?,
+        setup_problem,
         intake_problem,
         provider: object.take("Provider")?,
         provider_problem,

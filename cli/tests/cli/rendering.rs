@@ -27,6 +27,7 @@ fn status() -> Status {
         active_generation: Some(3),
         images: 12_400,
         quarantined: 2,
+        setup_problem: None,
         intake_problem: None,
         serving_problem: None,
         provider: "CUDAExecutionProvider".into(),
@@ -157,6 +158,16 @@ fn status_of_a_generation_that_cannot_be_loaded() {
         ..status()
     };
     insta::assert_snapshot!(shown(&unloaded));
+}
+
+/// The service ended instead.
+#[test]
+fn status_of_a_service_that_waits_for_a_file() {
+    let problem = "classifier.model: the model directory /mnt/usb/clip does not exist; it is tried again every 5 s";
+    let waiting = Status { setup_problem: Some(problem.into()), round: None, last_round: None, ..status() };
+    insta::assert_snapshot!(shown(&waiting));
+    let fresh = Status { active_generation: None, ..waiting };
+    assert!(!shown(&fresh).contains("coftctl round start"), "no round starts yet");
 }
 
 /// It showed a healthy service that took nothing in.

@@ -139,6 +139,11 @@ impl Lifecycle {
         self.current.map(|current| current.round)
     }
 
+    /// The highest round number that was ever given out, 0 for none.
+    pub fn last(&self) -> RoundId {
+        self.last
+    }
+
     /// Takes note of what happened; the actions are to be carried out in order.
     pub fn tell(&mut self, event: Event) -> Vec<Action> {
         match event {

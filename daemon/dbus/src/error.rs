@@ -10,7 +10,8 @@ pub enum Error {
     ZBus(zbus::Error),
     /// The queue is full, or a round runs already.
     Busy(String),
-    /// No generation serves: there is none yet, or the active one cannot be loaded.
+    /// No generation serves: there is none yet, it is being loaded, or it cannot be; or the service waits for what a
+    /// round needs.
     NotReady(String),
     /// The image's turn did not come within the caller's deadline.
     DeadlineExceeded(String),
@@ -20,5 +21,7 @@ pub enum Error {
     AlreadyEnded(String),
     NotAuthorized(String),
     Stopping(String),
+    /// The service cannot start before its configuration is corrected; the text says where.
+    BadConfiguration(String),
     Failed(String),
 }

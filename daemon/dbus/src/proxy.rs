@@ -60,6 +60,9 @@ pub trait Classifier {
     /// Why the active generation does not serve; empty where it does, or where there is none yet.
     #[zbus(property)]
     fn serving_problem(&self) -> zbus::Result<String>;
+    /// What the service waits for before it is set up as configured; empty once it is.
+    #[zbus(property)]
+    fn setup_problem(&self) -> zbus::Result<String>;
     /// Execution provider that serves.
     #[zbus(property)]
     fn provider(&self) -> zbus::Result<String>;

@@ -5,7 +5,7 @@ use crate::catalog::Counts;
 use crate::control::{GenerationStatus, NextRound, RoundState, RoundStatus, Snapshot};
 use crate::serve::Running;
 use coft_core::event::Progress;
-use coft_core::ids::RoundId;
+use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::Trigger;
 use coft_core::schedule::{self, Due, Facts, Schedule};
 use std::path::Path;
@@ -21,6 +21,8 @@ const ROUNDS: usize = 100;
 pub struct Board {
     snapshot: Snapshot,
     published: watch::Sender<Snapshot>,
+    /// What is missing of the set-up, and what is being loaded.
+    setup: [String; 2],
     /// Something moved on since the snapshot was published.
     stale: bool,
     /// When the catalogue last grew, after the first count.
@@ -32,7 +34,10 @@ impl Board {
     pub fn new(mut snapshot: Snapshot) -> (Self, watch::Receiver<Snapshot>) {
         keep_the_latest(&mut snapshot.rounds);
         let (published, receiver) = watch::channel(snapshot.clone());
-        (Self { snapshot, published, stale: false, last_image: None, counted: false }, receiver)
+        (
+            Self { snapshot, published, setup: Default::default(), stale: false, last_image: None, counted: false },
+            receiver,
+        )
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -68,6 +73,40 @@ impl Board {
         if let Some(source) = self.snapshot.sources.iter_mut().find(|source| source.path == path) {
             source.problem = problem;
         }
+        self.publish();
+    }
+
+    /// What the service waits for before it is set up as configured; empty where nothing is missing.
+    pub fn setup(&mut self, problem: String) {
+        self.set_up(0, problem);
+    }
+
+    /// The generation that is loaded for the first time since the start; none once that has ended, well or not.
+    pub fn loading(&mut self, generation: Option<GenerationId>) {
+        let told = |generation| format!("the service is starting: generation {generation} is loaded");
+        self.set_up(1, generation.map_or_else(String::new, told));
+    }
+
+    fn set_up(&mut self, part: usize, problem: String) {
+        if self.setup[part] != problem {
+            self.setup[part] = problem;
+            let parts: Vec<&str> = self.setup.iter().map(String::as_str).filter(|part| !part.is_empty()).collect();
+            self.snapshot.setup_problem = parts.join("; ");
+            self.publish();
+        }
+    }
+
+    pub fn classes(&mut self, classes: &[String]) {
+        if self.snapshot.classes != classes {
+            self.snapshot.classes = classes.to_owned();
+            self.publish();
+        }
+    }
+
+    /// The rounds of earlier runs of the service.
+    pub fn history(&mut self, rounds: Vec<RoundStatus>) {
+        self.snapshot.rounds = rounds;
+        keep_the_latest(&mut self.snapshot.rounds);
         self.publish();
     }
 
@@ -157,7 +196,11 @@ impl Board {
             );
             format!("; round {}: {done}", round.round)
         });
-        format!("{serving}; {images} images, {quarantined} files refused{intake}{round}")
+        let setup = match self.snapshot.setup_problem.as_str() {
+            "" => String::new(),
+            problem => format!("{problem}; "),
+        };
+        format!("{setup}{serving}; {images} images, {quarantined} files refused{intake}{round}")
     }
 
     fn publish(&mut self) {
@@ -193,7 +236,6 @@ mod tests {
     use super::*;
     use crate::control::SourceStatus;
     use coft_core::event::{FailureKind, Stage};
-    use coft_core::ids::GenerationId;
 
     fn round(number: u64, trigger: Trigger, images: u64, ended: Option<i64>, state: RoundState) -> RoundStatus {
         RoundStatus {

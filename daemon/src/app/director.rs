@@ -6,9 +6,12 @@
 mod ending;
 mod serving;
 
+pub use serving::Serving;
+
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::rounds::{self, Assignment, Workshop};
+use super::setup::Findings;
 use super::unix_time;
 use super::verdict::{Court, Judgement, Trouble};
 use crate::control::{Command, NextRound, Refused, RoundRequest, RoundState, RoundStatus};
@@ -49,10 +52,10 @@ pub struct Director {
     job: Option<Job>,
     words: Channel<rounds::News>,
     verdicts: Channel<Verdict>,
-    /// The active generation has been tried once more.
-    tried: Channel<()>,
-    /// When it is tried again, where it could not be loaded.
-    serve_at: Option<Instant>,
+    serving: Serving,
+    /// What is missing of the set-up, or otherwise than configured.
+    setup: mpsc::Receiver<Findings>,
+    findings: Findings,
     /// When a zero-shot round is due, while no generation knows the configured classes and model.
     zero_shot_at: Option<Instant>,
     /// What an earlier run of the service left unfinished.
@@ -103,12 +106,19 @@ pub struct Staff {
     pub schedule: Schedule,
     pub board: Board,
     pub intake: Intake,
+    /// Under way from the start on.
+    pub serving: Serving,
+    /// What is missing of the set-up, told whenever it changes.
+    pub setup: mpsc::Receiver<Findings>,
+    /// What of it is known already.
+    pub findings: Findings,
 }
 
 impl Director {
     pub fn new(staff: Staff) -> Self {
-        let Staff { workshop, court, lifecycle, schedule, board, intake } = staff;
+        let Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings } = staff;
         let unfinished = workshop.unfinished();
+        let zero_shot_at = (!court.is_current(&workshop.base)).then(Instant::now);
         Self {
             workshop,
             court,
@@ -119,19 +129,25 @@ impl Director {
             job: None,
             words: Channel::new(WORDS),
             verdicts: Channel::new(1),
-            tried: Channel::new(1),
-            serve_at: None,
-            zero_shot_at: None,
+            serving,
+            setup,
+            findings,
+            zero_shot_at,
             unfinished,
             told_systemd: String::new(),
             exit: false,
         }
     }
 
+    #[cfg(test)]
+    pub fn last_round(&self) -> RoundId {
+        self.lifecycle.last()
+    }
+
     /// Works until `stop` is ready and the round under way has ended; hands the intake back to be stopped.
     pub async fn run(
         mut self,
-        mut commands: mpsc::Receiver<Command>,
+        commands: &mut mpsc::Receiver<Command>,
         mut intake_news: mpsc::Receiver<intake::News>,
         stop: impl Future<Output = ()>,
     ) -> Intake {
@@ -159,7 +175,8 @@ impl Director {
                     }
                     self.tell(event).await;
                 }
-                Some(()) = self.tried.receiver.recv() => self.tried_to_serve(),
+                () = self.serving.tried() => self.serving.tell(&mut self.board),
+                Some(findings) = self.setup.recv() => self.found(findings).await,
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     self.tell(Event::StopAsked).await;
@@ -171,7 +188,7 @@ impl Director {
                         systemd::status(&status);
                         self.told_systemd = status;
                     }
-                    self.look_at_serving();
+                    self.serving.look(&self.board);
                     self.look_at_schedule().await;
                 }
                 _ = watchdog.tick() => systemd::alive(),
@@ -198,7 +215,7 @@ impl Director {
             }
             Command::Rescan { reply } => {
                 self.intake.rescan().await;
-                let _ = reply.send(());
+                let _ = reply.send(Ok(()));
             }
         }
     }
@@ -207,6 +224,10 @@ impl Director {
         let next = self.board.look_ahead(&self.schedule, self.workshop.round.minimum_images, SystemTime::now());
         if self.lifecycle.current().is_some() {
             return;
+        }
+        let zero_shot = self.zero_shot_at.is_some();
+        if self.findings.hold(if zero_shot { Trigger::ZeroShot } else { Trigger::Schedule }).is_some() {
+            return; // told when it was found
         }
         // Answers from the first minute, before anything is adapted.
         let mut request = RoundRequest::default();
@@ -227,7 +248,34 @@ impl Director {
         let _ = self.ask(trigger, request).await;
     }
 
+    /// The set-up has changed: rounds may wait for something, or not any more.
+    async fn found(&mut self, findings: Findings) {
+        let known = std::mem::replace(&mut self.findings, findings);
+        self.findings.log_after(&known);
+        self.board.setup(self.findings.to_string());
+        let wait = self.findings.hold(Trigger::ZeroShot);
+        self.court.waiting(wait.as_ref().map(|why| format!("no generation serves yet: {why}")));
+        if known.hold(Trigger::ZeroShot).is_some() && wait.is_none() {
+            self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now());
+        }
+        if self.findings.catalog != known.catalog {
+            self.save_history().await;
+        }
+    }
+
+    /// Writes the rounds that are shown into a catalogue that has taken a damaged one's place.
+    async fn save_history(&self) {
+        for round in &self.board.snapshot().rounds {
+            if let Err(error) = self.workshop.catalog.save_round(round).await {
+                return warn!(problem = %error, "the history of rounds cannot be written down again: {error}");
+            }
+        }
+    }
+
     async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, Refused> {
+        if let Some(why) = self.findings.hold(trigger) {
+            return Err(Refused::NotReady(why));
+        }
         let status = self.admit(trigger).await?;
         let round = status.round;
         let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.workshop.round.method.into() };

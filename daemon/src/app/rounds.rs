@@ -84,6 +84,24 @@ impl Default for RoundSettings {
     }
 }
 
+impl RoundSettings {
+    /// The trainer's program, or why there is none.
+    pub fn find_trainer(&self) -> Result<PathBuf, String> {
+        const NAME: &str = "coft-trainer";
+        if let Some(trainer) = &self.trainer {
+            return match trainer.is_file() {
+                true => Ok(trainer.clone()),
+                false => Err(format!("round.trainer: there is no program {}", trainer.display())),
+            };
+        }
+        let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
+        let installed = Path::new("/usr/libexec/coft").join(NAME);
+        beside.into_iter().chain([installed]).find(|path| path.is_file()).ok_or_else(|| {
+            format!("round.trainer: {NAME} is neither beside coftd nor in /usr/libexec/coft; install it or set round.trainer")
+        })
+    }
+}
+
 /// What a round is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct Assignment {
@@ -230,15 +248,12 @@ impl Workshop {
     }
 
     fn trainer(&self) -> Result<PathBuf, Outcome> {
-        const NAME: &str = "coft-trainer";
-        if let Some(trainer) = &self.round.trainer {
-            return Ok(trainer.clone());
-        }
-        let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
-        let installed = Path::new("/usr/libexec/coft").join(NAME);
-        beside.into_iter().chain([installed]).find(|path| path.is_file()).ok_or_else(|| {
-            let message = format!("{NAME} is neither beside coftd nor in /usr/libexec/coft");
-            failed(FailureKind::Internal, message, "install it or set round.trainer")
+        self.round.find_trainer().map_err(|problem| {
+            failed(
+                FailureKind::Internal,
+                problem,
+                "it is looked for again by itself; the active generation keeps serving",
+            )
         })
     }
 }

@@ -80,6 +80,31 @@ impl Court {
         self.store().promoted_by(round)
     }
 
+    /// Has requests told what the first generation waits for; none where only the first round is missing.
+    pub fn waiting(&self, why: Option<String>) {
+        self.controller.waiting(why);
+    }
+
+    /// The highest round number that a generation names, 0 for none.
+    pub fn last_round(&self) -> RoundId {
+        self.store().last_round()
+    }
+
+    /// The classes of the active generation, if there is one.
+    pub fn active_classes(&self) -> Option<Vec<String>> {
+        self.store().active().map(|active| active.manifest.classes.clone())
+    }
+
+    /// Has requests told that the active generation is being loaded, if there is one.
+    pub fn announce_loading(&self) {
+        self.store().active().iter().for_each(|active| self.controller.loading(active.id));
+    }
+
+    /// Has requests told that loading the active generation came to no end.
+    pub fn loading_failed(&self, cause: String) {
+        self.store().active().iter().for_each(|active| self.controller.cannot_load(active.id, cause.clone()));
+    }
+
     /// Tries once more to let the active generation answer, whose files may be others than the store found.
     pub fn serve_again(&self) {
         let Some(generation) = self.store().active().cloned() else { return };

@@ -166,6 +166,12 @@ impl Classifier {
         self.snapshot().serving_problem.clone()
     }
 
+    /// What the service waits for before it is set up as configured; empty once it is.
+    #[zbus(property)]
+    fn setup_problem(&self) -> String {
+        self.snapshot().setup_problem.clone()
+    }
+
     #[zbus(property)]
     fn provider(&self) -> String {
         self.snapshot().provider.clone()
@@ -254,6 +260,8 @@ pub fn unanswered(error: ServeError) -> Error {
     match error {
         ServeError::Busy(_) | ServeError::TooManyBatches(_) => Error::Busy(format!("{text}; try again in a moment")),
         ServeError::NotReady => Error::NotReady(format!("{text}; wait until the first round has ended")),
+        ServeError::Waiting(_) => Error::NotReady(text),
+        ServeError::Loading { .. } => Error::NotReady(format!("{text}; try again in a moment")),
         ServeError::NotLoaded { .. } => {
             Error::NotReady(format!("{text}; put that right, loading is tried again every minute"))
         }
@@ -281,6 +289,7 @@ pub fn refused(refused: Refused) -> Error {
         }
         Refused::NoSuchRound(_) => Error::NoSuchRound(format!("{text}; each round has an object below {ROOT}/jobs")),
         Refused::AlreadyEnded(_) => Error::AlreadyEnded(format!("{text}; its job says how")),
+        Refused::NotReady(_) => Error::NotReady(text),
         Refused::Stopping => stopping(),
         Refused::Failed(_) => Error::Failed(format!("{text}; the log of coftd says more")),
     }

@@ -1,6 +1,7 @@
 //! `org.coft.Coft1.Manager`: the service as a whole.
 
 use super::authorisation::{self, Action};
+use super::classifier::refused;
 use crate::control::{Command, Control};
 use coft_dbus::Error;
 use tokio::sync::oneshot;
@@ -28,7 +29,7 @@ impl Manager {
         authorisation::check(connection, &header, Action::Rescan).await?;
         let (reply, answer) = oneshot::channel();
         self.control.commands.send(Command::Rescan { reply }).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())
+        answer.await.map_err(|_| stopping())?.map_err(refused)
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -167,6 +167,7 @@ fn grown() -> Snapshot {
         sources: vec![SourceStatus { path: "/srv/in".into(), images: 300, quarantined: 2, problem: None }],
         images: 300,
         quarantined: 2,
+        setup_problem: String::new(),
         intake_problem: String::new(),
         serving_problem: String::new(),
         provider: "CPUExecutionProvider".into(),

@@ -6,6 +6,7 @@ mod full_disk;
 mod import;
 mod interruptions;
 mod real_images;
+mod starting;
 mod whole_path;
 
 use coft_harness::daemon::Site;
@@ -84,6 +85,21 @@ fn pictures(site: &Site, per_part: usize) -> Vec<PathBuf> {
         .collect();
     files.sort();
     files
+}
+
+/// What the service waits for, once it says so.
+fn waits_for(site: &Site) -> String {
+    let since = std::time::Instant::now();
+    loop {
+        if let Ok(status) = site.status() {
+            let problem = text(&status["setup_problem"]);
+            if !problem.is_empty() && !problem.contains("is starting") && !problem.contains("being looked for") {
+                return problem.to_owned();
+            }
+        }
+        assert!(since.elapsed() < LIMIT, "nothing is waited for:\n{}", site.log());
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// Runs a round to its end, however it ends, and tells of it.

@@ -320,6 +320,10 @@ impl Classifier {
         String::new()
     }
     #[zbus(property)]
+    fn setup_problem(&self) -> String {
+        String::new()
+    }
+    #[zbus(property)]
     fn next_round(&self) -> HashMap<String, OwnedVariant> {
         HashMap::from([("images".to_owned(), 188u64.into())])
     }

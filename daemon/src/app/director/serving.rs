@@ -1,8 +1,9 @@
 //! The active generation is made to answer: when the service starts, and again and again where it cannot be loaded.
 
-use super::{Director, blocking};
+use super::Channel;
+use crate::app::board::Board;
+use crate::app::verdict::Court;
 use crate::control::Snapshot;
-use crate::systemd;
 use crate::telemetry::events;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -12,39 +13,62 @@ use tracing::{error, info};
 /// the GPU be free. 1 min [choice].
 const RETRY: Duration = Duration::from_secs(60);
 
-impl Director {
-    /// Lets the active generation answer requests before the service does, if there is one that can.
-    pub async fn serve_active(&mut self) {
-        let court = self.court.clone();
-        systemd::status("starting: the active generation is loaded");
-        systemd::while_starting(blocking(move || court.serve_active())).await;
-        self.tried_to_serve();
-        if !self.court.is_current(&self.workshop.base) {
-            self.zero_shot_at = Some(Instant::now());
-        }
+/// Loads the active generation in tasks, which a load that hangs does not hold up.
+pub struct Serving {
+    court: Court,
+    /// An attempt has ended.
+    tried: Channel<()>,
+    /// When the next attempt is due, after one that failed.
+    again_at: Option<Instant>,
+}
+
+impl Serving {
+    pub fn new(court: Court) -> Self {
+        Self { court, tried: Channel::new(1), again_at: None }
     }
 
-    /// Tries again, if it is time to; the loop hears when that is done.
-    pub(super) fn look_at_serving(&mut self) {
-        if self.serve_at.take_if(|at| *at <= Instant::now()).is_none() {
+    /// Begins to load the active generation, if there is one; [`Serving::tried`] tells when that has ended.
+    pub fn begin(&self, board: &mut Board) {
+        self.court.announce_loading();
+        self.show(board);
+        board.loading(board.snapshot().active);
+        self.attempt(Court::serve_active);
+    }
+
+    /// Tries again, if it is time to.
+    pub fn look(&mut self, board: &Board) {
+        if self.again_at.take_if(|at| *at <= Instant::now()).is_none() {
             return;
         }
-        if self.board.snapshot().serving_problem.is_empty() {
+        if board.snapshot().serving_problem.is_empty() {
             return; // another one was promoted meanwhile
         }
+        self.attempt(Court::serve_again);
+    }
+
+    fn attempt(&self, load: fn(&Court)) {
         let (court, tried) = (self.court.clone(), self.tried.sender.clone());
         tokio::spawn(async move {
-            blocking(move || court.serve_again()).await;
+            let work = court.clone();
+            if let Err(error) = tokio::task::spawn_blocking(move || load(&work)).await {
+                court.loading_failed(error.to_string());
+            }
             // A service that has gone needs no news.
             let _ = tried.send(()).await;
         });
     }
 
-    /// Tells what has become of the active generation, and when it is tried again.
-    pub(super) fn tried_to_serve(&mut self) {
-        let known = self.board.snapshot().serving_problem.clone();
-        self.show_generations();
-        let Snapshot { active, serving_problem: problem, provider, .. } = self.board.snapshot();
+    /// Ready when an attempt has ended.
+    pub async fn tried(&mut self) {
+        self.tried.receiver.recv().await;
+    }
+
+    /// Tells what has become of the active generation after an attempt, and when it is tried again.
+    pub fn tell(&mut self, board: &mut Board) {
+        let known = board.snapshot().serving_problem.clone();
+        self.show(board);
+        board.loading(None);
+        let Snapshot { active, serving_problem: problem, provider, .. } = board.snapshot();
         let Some(generation) = active else { return info!("no generation serves yet; the first round makes one") };
         if problem.is_empty() {
             let number = generation.0;
@@ -56,7 +80,7 @@ impl Director {
             );
             return;
         }
-        self.serve_at = Some(Instant::now() + RETRY);
+        self.again_at = Some(Instant::now() + RETRY);
         if *problem != known {
             error!(
                 message_id = events::NOT_SERVING,
@@ -65,6 +89,11 @@ impl Director {
                 "{problem}; loading is tried again every minute"
             );
         }
+    }
+
+    fn show(&self, board: &mut Board) {
+        let (generations, running) = self.court.generations();
+        board.serving(generations, running);
     }
 }
 

@@ -22,6 +22,7 @@ async fn a_refused_round_has_a_name_and_a_hint() {
         (Refused::TooFewImages { images: 3, needed: 20 }, "TooFewImages", "put more images"),
         (Refused::NoSuchRound(RoundId(9)), "NoSuchRound", "/org/coft/Coft1/jobs"),
         (Refused::AlreadyEnded(RoundId(1)), "AlreadyEnded", "its job says how"),
+        (Refused::NotReady("the model is read".into()), "NotReady", "the model is read"),
         (Refused::Stopping, "Stopping", "try again"),
         (Refused::Failed("the catalogue cannot be written".into()), "Failed", "the log of coftd"),
     ];
@@ -41,6 +42,8 @@ fn an_unanswered_image_has_a_name_and_a_hint() {
     let cases = [
         (ServeError::Busy(64), "Busy", "try again"),
         (ServeError::NotReady, "NotReady", "wait until the first round has ended"),
+        (ServeError::Waiting("the model is read".into()), "NotReady", "the model is read"),
+        (ServeError::Loading { generation: GenerationId(5) }, "NotReady", "try again in a moment"),
         (
             ServeError::NotLoaded { generation: GenerationId(5), cause: "no library".into() },
             "NotReady",

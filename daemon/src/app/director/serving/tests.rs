@@ -1,8 +1,9 @@
 use super::*;
 use crate::app::board::Board;
-use crate::app::director::Staff;
+use crate::app::director::{Director, Staff};
 use crate::app::intake::Intake;
 use crate::app::rounds::{RoundSettings, Workshop};
+use crate::app::setup::Findings;
 use crate::app::verdict::Judgement;
 use crate::app::verdict::tests::{candidate, idle};
 use crate::catalog::Catalog;
@@ -42,7 +43,16 @@ fn director(root: &Path, board: Board) -> Director {
     };
     let lifecycle = Lifecycle::new(RoundId(1), 16);
     let schedule = Schedule { automatic: false, ..Schedule::default() };
-    Director::new(Staff { workshop, court, lifecycle, schedule, board, intake })
+    let serving = Serving::new(court.clone());
+    let (setup, findings) = (mpsc::channel(1).1, Findings::default());
+    Director::new(Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings })
+}
+
+/// Lets the active generation serve, or not.
+async fn try_once(director: &mut Director) {
+    director.serving.begin(&mut director.board);
+    director.serving.tried().await;
+    director.serving.tell(&mut director.board);
 }
 
 /// It was tried at the start alone, and status called it the one that serves.
@@ -56,12 +66,12 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
     fs::rename(&model, &away).unwrap();
 
-    director.serve_active().await;
+    try_once(&mut director).await;
     let told = seen.borrow().clone();
     let problem = told.serving_problem;
     assert!(problem.starts_with("generation 1 cannot be loaded: ") && problem.contains(MODEL), "{problem}");
     assert_eq!((told.active.map(|id| id.0), told.provider.as_str()), (Some(1), ""));
-    assert!(director.serve_at.is_some_and(|at| at > Instant::now()), "not at once");
+    assert!(director.serving.again_at.is_some_and(|at| at > Instant::now()), "not at once");
 
     fs::rename(&away, &model).unwrap();
     // What the store found whole may have been altered since.
@@ -73,9 +83,10 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     assert!(problem.contains(REPORT), "{problem}");
 
     fs::rename(&whole, &report).unwrap();
-    director.serve_at = Some(Instant::now());
+    director.serving.again_at = Some(Instant::now());
     let serves = async { drop(seen.wait_for(|seen| !seen.provider.is_empty()).await.unwrap()) };
-    let working = director.run(mpsc::channel(1).1, mpsc::channel(1).1, serves);
+    let mut commands = mpsc::channel(1).1;
+    let working = director.run(&mut commands, mpsc::channel(1).1, serves);
     timeout(Duration::from_secs(60), working).await.expect("it serves by itself").stop().await;
     assert_eq!(seen.borrow().serving_problem, "");
 }
@@ -85,7 +96,7 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
     let root = tempfile::tempdir().unwrap();
     let (board, mut seen) = Board::new(Snapshot::default());
     let mut director = director(root.path(), board);
-    director.serve_active().await;
+    try_once(&mut director).await;
     let (court, base) = (director.court.clone(), director.workshop.base.clone());
     let (path, stop) = (candidate(root.path(), "sharp"), CancellationToken::new());
     let Ok(Judgement::Promote(promotion)) = court.judge_import(&path, RoundId(1), &base, &[], &stop) else { panic!() };
@@ -95,7 +106,7 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
     fs::create_dir_all(&director.workshop.journal).unwrap();
     fs::write(&unfinished, "of a round that was interrupted").unwrap();
 
-    let (commands, receiver) = mpsc::channel(1);
+    let (commands, mut receiver) = mpsc::channel(1);
     let work = async {
         let activate = async |generation| {
             let (reply, answer) = oneshot::channel();
@@ -110,7 +121,7 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
         seen.wait_for(|seen| seen.active == Some(GenerationId(1))).await.unwrap();
         assert_eq!(activate(1).await, Ok(None));
     };
-    let working = director.run(receiver, mpsc::channel(1).1, work);
+    let working = director.run(&mut receiver, mpsc::channel(1).1, work);
     timeout(Duration::from_secs(60), working).await.expect("it ends").stop().await;
     assert!(unfinished.exists(), "what was interrupted before is still to be continued");
 }

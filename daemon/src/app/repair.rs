@@ -1,0 +1,98 @@
+//! What an earlier run of the service has left is opened and put in order: the state directory, the store, the
+//! catalogue.
+//!
+//! Only what the service cannot do without is an error. A disk that is full or cannot be written is still served from.
+
+use super::verdict::Court;
+use super::{AppError, unix_time};
+use crate::catalog::{Catalog, CatalogError, Entry};
+use crate::control::{RoundState, RoundStatus};
+use crate::serve::Controller;
+use crate::store::Store;
+use crate::telemetry::events;
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use tracing::{info, warn};
+
+/// Takes the state directory and opens the store of generations.
+///
+/// # Errors
+/// The directory cannot be used, or another service uses it.
+pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court), AppError> {
+    let lock = lock(dir)?;
+    let store = Store::open(dir)?;
+    for warning in store.warnings() {
+        warn!(warning, "the store of generations has suffered: {warning}");
+    }
+    if let Err(error) = store.clean_scratch() {
+        warn!(problem = %error, "what earlier rounds left cannot be removed: {error}");
+    }
+    Ok((lock, Court::new(store, controller)))
+}
+
+/// Makes the state directory and takes it: two services would spoil each other's files.
+fn lock(dir: &Path) -> Result<File, AppError> {
+    let failed = |source| AppError::StateDir { path: dir.to_owned(), source };
+    let path = dir.join("lock");
+    let made = DirBuilder::new().recursive(true).mode(0o750).create(dir).and_then(|()| File::create(&path));
+    // A disk that cannot be written now has the file from before.
+    let lock = made.or_else(|error| File::open(&path).map_err(|_| error)).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(AppError::InUse { path: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// Opens the catalogue and closes the rounds that ran when the last service ended; answers every round, oldest first.
+///
+/// # Errors
+/// The catalogue can be neither used nor replaced.
+pub async fn open_catalog(path: PathBuf, court: &Court) -> Result<(Catalog, Vec<RoundStatus>), CatalogError> {
+    let opened = tokio::task::spawn_blocking(move || Catalog::open(&path)).await;
+    let catalog = opened.expect("opening the catalogue neither panics nor is aborted")?;
+    let mut rounds = catalog.rounds().await?;
+    for round in rounds.iter_mut().filter(|round| round.state == RoundState::Running) {
+        close_interrupted(&catalog, court, round).await;
+    }
+    Ok((catalog, rounds))
+}
+
+/// A round that ran when the last service ended without a word is promoted if its generation is the active one.
+async fn close_interrupted(catalog: &Catalog, court: &Court, round: &mut RoundStatus) {
+    let (number, promoted) = (round.round, court.promoted_by(round.round));
+    round.state = promoted.map_or(RoundState::Interrupted, RoundState::Promoted);
+    round.ended = Some(unix_time());
+    if let Err(error) = catalog.save_round(round).await {
+        // The next start closes it once more.
+        warn!(problem = %error, "the end of round {number} cannot be written down: {error}");
+    }
+    let outcome =
+        promoted.map_or("is interrupted".into(), |generation| format!("has promoted generation {generation}"));
+    info!(
+        message_id = events::ROUND_INTERRUPTED,
+        coft.round = number.0,
+        state = ?round.state,
+        "round {number} had not ended when the service last stopped; it {outcome}"
+    );
+}
+
+/// Quarantined files that were removed while nobody watched are nobody's problem any more.
+pub async fn forget_cleared_quarantine(catalog: Catalog) {
+    let forget = async {
+        let quarantine = catalog.quarantine().await?;
+        let cleared = tokio::task::spawn_blocking(move || {
+            let gone =
+                |path: &PathBuf| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+            let cleared = quarantine.into_iter().map(|(path, _)| path).filter(gone);
+            cleared.map(Entry::Gone).collect::<Vec<_>>()
+        });
+        catalog.record(cleared.await.expect("looking at files neither panics nor is aborted")).await
+    };
+    if let Err(error) = forget.await {
+        let error: CatalogError = error;
+        warn!(problem = %error, "files that are gone stay in the quarantine ledger: {error}");
+    }
+}

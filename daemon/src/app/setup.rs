@@ -1,0 +1,149 @@
+//! What the configuration names outside of itself is looked at again and again while the service runs: what rounds need
+//! may be missing or come back, and what was read at the start may be edited.
+
+use super::rounds::RoundSettings;
+use crate::catalog::Catalog;
+use crate::model::{self, Base};
+use crate::serve;
+use crate::telemetry::events;
+use coft_core::lifecycle::Trigger;
+use std::fmt;
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+/// How often everything is looked at, and how soon what was missing is used. 5 s [choice].
+pub const INTERVAL: Duration = Duration::from_secs(5);
+
+/// What is looked at.
+#[derive(Clone)]
+pub struct Setup {
+    pub classifier: model::Settings,
+    pub base: Arc<Base>,
+    pub round: RoundSettings,
+    pub serve: serve::Settings,
+    pub catalog: Catalog,
+}
+
+/// What was found; all of it empty where everything is as configured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// What every round waits for.
+    rounds: Vec<String>,
+    /// What rounds that adapt wait for, beside that.
+    adapting: Option<String>,
+    /// Files that are others than the service has read.
+    edited: Vec<String>,
+    /// What became of a damaged catalogue.
+    pub catalog: Option<String>,
+}
+
+impl Findings {
+    /// Before the first look: no round starts on a guess.
+    pub fn unknown() -> Self {
+        Self { rounds: vec!["the files that rounds need are being looked for".into()], ..Self::default() }
+    }
+
+    /// Why a round of this kind has to wait.
+    pub fn hold(&self, trigger: Trigger) -> Option<String> {
+        if !trigger.needs_trainer() {
+            return None;
+        }
+        let adapting = self.adapting.iter().filter(|_| trigger.adapts());
+        let waits: Vec<&str> = self.rounds.iter().chain(adapting).map(String::as_str).collect();
+        (!waits.is_empty()).then(|| waiting(&waits.join("; ")))
+    }
+
+    /// Logs what was not known.
+    pub fn log_after(&self, known: &Self) {
+        let waits = |found: &Self| -> Vec<String> { found.rounds.iter().chain(&found.adapting).cloned().collect() };
+        let (now, before) = (waits(self), waits(known));
+        for problem in now.iter().filter(|problem| !before.contains(problem)) {
+            warn!(
+                message_id = events::SETUP_PROBLEM,
+                problem,
+                "rounds wait, and what serves goes on: {}",
+                waiting(problem)
+            );
+        }
+        for problem in self.edited.iter().filter(|problem| !known.edited.contains(problem)) {
+            warn!(message_id = events::SETUP_PROBLEM, problem, "{problem}");
+        }
+        if now.is_empty() && !before.is_empty() {
+            info!(message_id = events::SETUP_COMPLETE, "what rounds waited for is there");
+        }
+    }
+}
+
+/// What is shown as the problem of the set-up.
+impl fmt::Display for Findings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let wait = self.hold(Trigger::Schedule).map(|why| format!("rounds wait: {why}"));
+        let parts: Vec<&str> = wait.iter().chain(&self.edited).chain(&self.catalog).map(String::as_str).collect();
+        f.write_str(&parts.join("; "))
+    }
+}
+
+/// The problem, and how often it is looked at again.
+pub fn waiting(problem: &str) -> String {
+    format!("{problem}; it is tried again every {} s", INTERVAL.as_secs())
+}
+
+impl Setup {
+    /// Looks at everything; waits for the disk.
+    pub fn look(&self) -> Findings {
+        let trainer = self.round.find_trainer().err();
+        let library = serve::find_library(&self.serve).err().map(|error| format!("serve.library: {error}"));
+        let given = self.classifier.given_labels.as_deref().and_then(|path| {
+            let problem = unreadable(path)?;
+            Some(format!("classifier.given-labels: the label list {} cannot be read: {problem}", path.display()))
+        });
+        Findings {
+            rounds: trainer.into_iter().chain(library).collect(),
+            adapting: given,
+            edited: model::edited(&self.classifier, &self.base),
+            catalog: self.catalog.note(),
+        }
+    }
+
+    /// Looks at everything at once and from then on, and tells whatever changes, in a task that ends when nobody
+    /// listens.
+    pub fn follow(self) -> mpsc::Receiver<Findings> {
+        let (sender, receiver) = mpsc::channel(1);
+        tokio::spawn(async move {
+            let mut known = Findings::unknown();
+            while !sender.is_closed() {
+                let setup = self.clone();
+                // A disk that does not answer holds up nothing but this task.
+                let Ok(found) = tokio::task::spawn_blocking(move || setup.look()).await else { return };
+                if found != known {
+                    known = found.clone();
+                    if sender.send(found).await.is_err() {
+                        return;
+                    }
+                }
+                tokio::select! {
+                    () = sleep(INTERVAL) => {}
+                    () = sender.closed() => {}
+                }
+            }
+        });
+        receiver
+    }
+}
+
+fn unreadable(path: &Path) -> Option<String> {
+    // Opening a pipe would wait for somebody to write into it.
+    match path.metadata() {
+        Ok(found) if !found.is_file() => Some("it is no regular file".into()),
+        Ok(_) => File::open(path).err().map(|error| error.to_string()),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

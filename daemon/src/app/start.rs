@@ -1,0 +1,338 @@
+//! The start of the service, behind the name that it has on the bus already: the state directory, the catalogue and
+//! what the configuration names are opened, checked and repaired in tasks.
+//!
+//! The active generation is loaded before anything else and serves whatever becomes of the rest. What is missing or
+//! damaged is tried again until it is there; until then clients are told what the service waits for. A stop is obeyed
+//! at every moment.
+
+use super::board::{Board, PUBLISH_INTERVAL};
+use super::director::{Director, Serving, Staff};
+use super::intake::{self, Intake};
+use super::rounds::Workshop;
+use super::setup::{Findings, INTERVAL, Setup, waiting};
+use super::verdict::Court;
+use super::{AppError, ENGINES, repair};
+use crate::catalog::{Catalog, CatalogError};
+use crate::config::Config;
+use crate::control::{Command, Refused, RoundStatus};
+use crate::ingest::Ingest;
+use crate::model::{self, Base, SetupError};
+use crate::serve::Controller;
+use crate::telemetry::events;
+use crate::{systemd, watch};
+use coft_core::ids::RoundId;
+use coft_core::lifecycle::Lifecycle;
+use std::fs::File;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{error, info};
+
+/// How often what is due is begun and systemd is told what goes on.
+const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
+/// What takes longer is named: its disk may hang. 30 s [choice].
+const LONG: Duration = Duration::from_secs(30);
+/// Notices of the watch and news of the intake that may wait; whoever sends more waits, too.
+const NOTICES: usize = 256;
+const NEWS: usize = 64;
+
+/// The service before it is complete.
+pub struct Start {
+    config: Config,
+    board: Board,
+    controller: Controller,
+    steps: (mpsc::Sender<Step>, mpsc::Receiver<Step>),
+    state: Part<(File, Court)>,
+    catalog: Part<(Catalog, Vec<RoundStatus>)>,
+    base: Part<Arc<Base>>,
+    /// What the service waits for, as it was told last.
+    told: String,
+    /// There as soon as the state directory is.
+    serving: Option<Serving>,
+}
+
+/// A complete service.
+pub struct Complete {
+    pub director: Director,
+    pub news: mpsc::Receiver<intake::News>,
+    /// The state directory is taken while this is open.
+    pub lock: File,
+}
+
+/// An attempt has ended.
+enum Step {
+    State(Result<(File, Court), AppError>),
+    Catalog(Result<(Catalog, Vec<RoundStatus>), CatalogError>),
+    Base(Result<Base, SetupError>),
+}
+
+/// Something that the service cannot be complete without.
+struct Part<T> {
+    there: Option<T>,
+    /// When the attempt under way began.
+    began: Option<Instant>,
+    again_at: Option<Instant>,
+    /// Why the last attempt failed.
+    problem: Option<String>,
+}
+
+impl<T> Part<T> {
+    fn new() -> Self {
+        Self { there: None, began: None, again_at: None, problem: None }
+    }
+
+    /// Whether an attempt is to begin now; then it counts as begun.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.there.is_none() && self.began.is_none() && self.again_at.is_none_or(|at| at <= now);
+        if due {
+            (self.began, self.again_at) = (Some(now), None);
+        }
+        due
+    }
+
+    fn ended(&mut self, outcome: Result<T, String>) {
+        self.began = None;
+        match outcome {
+            Ok(there) => (self.there, self.problem) = (Some(there), None),
+            Err(problem) => {
+                self.again_at = Some(Instant::now() + INTERVAL);
+                if self.problem.as_ref() != Some(&problem) {
+                    error!(
+                        message_id = events::SETUP_PROBLEM,
+                        problem,
+                        "the start waits, and what serves goes on: {}",
+                        waiting(&problem)
+                    );
+                    self.problem = Some(problem);
+                }
+            }
+        }
+    }
+
+    /// What it waits for, or what is done: `work` says that.
+    fn told(&self, now: Instant, work: impl FnOnce() -> String) -> Option<String> {
+        let long = self.began.is_some_and(|began| now - began > LONG);
+        match (&self.there, &self.problem) {
+            (Some(_), _) => None,
+            (None, _) if long => Some(format!("{} for a long time; look whether its disk answers", work())),
+            (None, Some(problem)) => Some(waiting(problem)),
+            (None, None) => Some(work()),
+        }
+    }
+}
+
+impl Start {
+    pub fn new(config: Config, board: Board, controller: Controller) -> Self {
+        let controller = controller.keep_engines(config.state_dir.join(ENGINES));
+        let steps = mpsc::channel(3);
+        let (state, catalog, base) = (Part::new(), Part::new(), Part::new());
+        Self { config, board, controller, steps, state, catalog, base, told: String::new(), serving: None }
+    }
+
+    /// Works until everything is there, or until `stop` is ready: then there is nothing.
+    ///
+    /// # Errors
+    /// What no waiting mends: the state directory belongs to another service, or a value contradicts the model.
+    pub async fn run(
+        mut self,
+        commands: &mut mpsc::Receiver<Command>,
+        mut stop: Pin<&mut impl Future<Output = ()>>,
+    ) -> Result<Option<Complete>, AppError> {
+        let mut publish = interval(PUBLISH_INTERVAL);
+        let mut routine = interval(ROUTINE_INTERVAL);
+        let mut watchdog = interval(systemd::watchdog_interval().unwrap_or(Duration::from_secs(60)));
+        for clock in [&mut publish, &mut routine, &mut watchdog] {
+            clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        let mut told_systemd = String::new();
+        loop {
+            self.go_on();
+            self.tell();
+            if self.state.there.is_some() && self.catalog.there.is_some() && self.base.there.is_some() {
+                return self.complete().map(Some);
+            }
+            tokio::select! {
+                Some(step) = self.steps.1.recv() => self.ended(step)?,
+                () = tried(&mut self.serving) => {
+                    self.serving.iter_mut().for_each(|serving| serving.tell(&mut self.board));
+                }
+                Some(command) = commands.recv() => self.refuse(command),
+                () = &mut stop => return Ok(None),
+                _ = publish.tick(), if self.board.is_stale() => self.board.tick(),
+                _ = routine.tick() => {
+                    self.serving.iter_mut().for_each(|serving| serving.look(&self.board));
+                    let status = self.board.status_line();
+                    if status != told_systemd {
+                        systemd::status(&status);
+                        told_systemd = status;
+                    }
+                }
+                _ = watchdog.tick() => systemd::alive(),
+            }
+        }
+    }
+
+    /// Begins what can be begun.
+    fn go_on(&mut self) {
+        let (now, steps) = (Instant::now(), &self.steps.0);
+        if self.state.is_due(now) {
+            let (dir, controller) = (self.config.state_dir.clone(), self.controller.clone());
+            attempt(steps, async move { Step::State(blocking(move || repair::open_state(&dir, controller)).await) });
+        }
+        let Some((_, court)) = &self.state.there else { return };
+        if self.catalog.is_due(now) {
+            let (path, court) = (self.config.state_dir.join("catalog.sqlite"), court.clone());
+            attempt(steps, async move { Step::Catalog(repair::open_catalog(path, &court).await) });
+        }
+        if self.base.is_due(now) {
+            let (settings, models) = (self.config.classifier.clone(), self.config.state_dir.join("models"));
+            attempt(steps, async move { Step::Base(blocking(move || model::prepare(&settings, &models)).await) });
+        }
+    }
+
+    fn ended(&mut self, step: Step) -> Result<(), AppError> {
+        match step {
+            Step::State(Err(error @ AppError::InUse { .. })) => return Err(error),
+            Step::State(opened) => {
+                self.state.ended(opened.map_err(|error| error.to_string()));
+                let Some((_, court)) = &self.state.there else { return Ok(()) };
+                court.active_classes().iter().for_each(|classes| self.board.classes(classes));
+                let serving = Serving::new(court.clone());
+                serving.begin(&mut self.board);
+                self.serving = Some(serving);
+            }
+            Step::Catalog(opened) => {
+                self.catalog.ended(opened.map_err(|error| error.to_string()));
+                self.catalog.there.iter().for_each(|(_, rounds)| self.board.history(rounds.clone()));
+            }
+            Step::Base(Err(error)) if error.is_configuration() => {
+                self.board.setup(error.to_string());
+                self.controller.waiting(Some(error.to_string()));
+                return Err(error.into());
+            }
+            Step::Base(prepared) => {
+                self.base.ended(prepared.map(Arc::new).map_err(|error| error.to_string()));
+                self.base.there.iter().for_each(|base| self.board.classes(&base.classes));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the service waits for, for clients and systemd.
+    fn problem(&self) -> String {
+        let now = Instant::now();
+        let Config { state_dir, classifier, .. } = &self.config;
+        let dir = state_dir.display();
+        let state = self.state.told(now, || format!("the service is starting: the state directory {dir} is opened"));
+        if let Some(state) = state {
+            return state;
+        }
+        let catalog = self.catalog.told(now, || format!("the service is starting: the catalogue in {dir} is opened"));
+        let base = self.base.told(now, || match &classifier.model {
+            Some(model) => format!("the service is starting: the model {} is read", model.display()),
+            None => "the service is starting: the embedded model is unpacked".to_owned(),
+        });
+        catalog.into_iter().chain(base).collect::<Vec<_>>().join("; ")
+    }
+
+    fn tell(&mut self) {
+        let problem = self.problem();
+        if self.told != problem {
+            self.controller.waiting(Some(format!("no generation serves yet: {problem}")));
+            self.board.setup(problem.clone());
+            self.told = problem;
+        }
+    }
+
+    /// Answers a client what the service waits for; a client that has gone does not miss it.
+    fn refuse(&mut self, command: Command) {
+        let problem = self.told.clone();
+        let refused = || Refused::NotReady(problem);
+        match command {
+            Command::StartRound { reply, .. } | Command::Import { reply, .. } => drop(reply.send(Err(refused()))),
+            Command::Activate { reply, .. } => drop(reply.send(Err(refused()))),
+            Command::CancelRound { reply, .. } => drop(reply.send(Err(refused()))),
+            Command::Rescan { reply } => {
+                // What is missing may be there by now.
+                (self.state.again_at, self.catalog.again_at, self.base.again_at) = (None, None, None);
+                drop(reply.send(Err(refused())));
+            }
+        }
+    }
+
+    /// Puts the parts together.
+    fn complete(self) -> Result<Complete, AppError> {
+        let Self { config, mut board, controller, state, catalog, base, serving, .. } = self;
+        const THERE: &str = "every part is there";
+        let ((lock, court), (catalog, rounds)) = (state.there.expect(THERE), catalog.there.expect(THERE));
+        let (base, serving) = (base.there.expect(THERE), serving.expect(THERE));
+        info!(message_id = events::SETUP_COMPLETE, "everything that the service is made of is there");
+
+        let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"));
+        let (notice_sender, notices) = mpsc::channel(NOTICES);
+        let watch = watch::start(&config.sources, &notice_sender).map_err(AppError::Watch)?;
+        drop(notice_sender);
+        let (news_sender, news) = mpsc::channel(NEWS);
+        let intake = Intake::start(watch, notices, ingest.clone(), catalog.clone(), news_sender);
+        tokio::spawn(repair::forget_cleared_quarantine(catalog.clone()));
+
+        let setup = Setup {
+            classifier: config.classifier.clone(),
+            base: Arc::clone(&base),
+            round: config.round.clone(),
+            serve: config.serve.clone(),
+            catalog: catalog.clone(),
+        };
+        let findings = Findings::unknown();
+        board.setup(findings.to_string());
+        controller.waiting(None);
+        let workshop = Workshop {
+            catalog,
+            ingest,
+            base,
+            round: config.round.clone(),
+            settings: config.settings,
+            scratch: court.scratch(),
+            journal: config.state_dir.join("journal"),
+            given_labels: config.classifier.given_labels,
+            import: config.import,
+        };
+        let unfinished = workshop.unfinished().map_or(RoundId(0), |spec| spec.round);
+        let last = rounds.last().map_or(RoundId(0), |round| round.round).max(court.last_round()).max(unfinished);
+        let lifecycle = Lifecycle::new(last, config.round.minimum_images);
+        let (schedule, setup) = (config.schedule, setup.follow());
+        let staff = Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings };
+        Ok(Complete { director: Director::new(staff), news, lock })
+    }
+}
+
+fn attempt(steps: &mpsc::Sender<Step>, work: impl Future<Output = Step> + Send + 'static) {
+    let steps = steps.clone();
+    tokio::spawn(async move {
+        let step = work.await;
+        // A service that stops needs it no more.
+        let _ = steps.send(step).await;
+    });
+}
+
+/// Runs work that waits for the disk off the loop's thread.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}
+
+/// Ready when an attempt to load the active generation has ended; never where there is no store yet.
+async fn tried(serving: &mut Option<Serving>) {
+    match serving {
+        Some(serving) => serving.tried().await,
+        None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests;
