@@ -268,7 +268,11 @@ mod tests {
             "[classifier]\nstudent = \"small\"\n[settings]\ndeploy = \"phase1-model2\"\n",
             "settings.deploy: use another: with classifier.student",
         );
-        refused("[settings.phase1]\nlambda = -1.0\n", "settings.phase1.lambda: use 0 or more");
+        refused("[settings.phase1]\nlambda = -1.0\n", "settings.phase1.lambda: use 0 to 1000");
+        for epochs in ["2147483648", "4294967297", "-1", "0"] {
+            let text = format!("[settings.phase2.sgd]\nlearning-rate = 0.1\nepochs = {epochs}\n");
+            refused(&text, "settings.phase2.sgd.epochs: use 1 to 100000");
+        }
         refused("[settings.phase1.sgd]\nepochs = 2\n", "line 1: missing field `learning-rate`");
     }
 

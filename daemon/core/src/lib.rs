@@ -6,6 +6,7 @@
 
 pub mod confidence;
 pub mod decision;
+pub mod disk;
 pub mod event;
 pub mod ids;
 pub mod labels;

@@ -3,6 +3,9 @@
 //! Sources: [paper] arXiv 2602.04337; [DeFT] "Vision-Language Models are Strong Noisy Label Detectors" (NeurIPS 2024);
 //! [choice] ours, where both are silent.
 
+mod ranges;
+
+use ranges::count;
 use serde::{Deserialize, Serialize};
 
 /// The settings of one round.
@@ -66,22 +69,22 @@ impl Deploy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Sgd {
-    /// Peak learning rate; > 0. It has no default here: those of the phases differ.
+    /// Peak learning rate; above 0, to 1000. It has no default here: those of the phases differ.
     pub learning_rate: f64,
     /// Momentum; 0 to 1, without 1. 0.9 [DeFT].
     #[serde(default = "momentum")]
     pub momentum: f64,
-    /// Weight decay added to the gradient; ≥ 0. 5e-4 [DeFT].
+    /// Weight decay added to the gradient; 0 to 1000. 5e-4 [DeFT].
     #[serde(default = "weight_decay")]
     pub weight_decay: f64,
-    /// Passes over the training images; ≥ 1. 10 [DeFT].
-    #[serde(default = "epochs")]
+    /// Passes over the training images; 1 to 100,000. 10 [DeFT].
+    #[serde(default = "epochs", deserialize_with = "count")]
     pub epochs: u32,
-    /// Images a step; ≥ 1. 64 [DeFT].
-    #[serde(default = "batch")]
+    /// Images a step; 1 to 65,536. 64 [DeFT].
+    #[serde(default = "batch", deserialize_with = "count")]
     pub batch: u32,
-    /// Fewest optimiser steps, however few the images; more epochs are run to reach it. 150 [choice].
-    #[serde(default = "minimum_steps")]
+    /// Fewest optimiser steps, however few the images; more epochs are run to reach it; 1 to 10,000,000. 150 [choice].
+    #[serde(default = "minimum_steps", deserialize_with = "count")]
     pub minimum_steps: u32,
 }
 
@@ -109,29 +112,33 @@ fn minimum_steps() -> u32 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Phase1 {
-    /// K, the most confident images kept of each predicted class, whatever the pool; ≥ 1. The paper gives no value;
-    /// 16 [choice].
+    /// K, the most confident images kept of each predicted class, whatever the pool; 1 to 1,000,000. The paper gives
+    /// no value; 16 [choice].
+    #[serde(deserialize_with = "count")]
     pub seeds_per_class: u32,
     /// K grows with the pool: at least this share of N/C, the images that a class would have in a balanced pool; 0 to 1.
     /// 0.4 [choice], see docs/decisions/0004.
     pub seed_share: f64,
-    /// R, iterations of Phase I in CoFT+, the first included; ≥ 1. CoFT itself has one. 3 [choice].
+    /// R, iterations of Phase I in CoFT+, the first included; 1 to 100. CoFT itself has one. 3 [choice].
+    #[serde(deserialize_with = "count")]
     pub iterations: u32,
     /// How the complement label is drawn. `likely` [choice], see docs/decisions/0004.
     pub complement: Complement,
     /// Where the context starts. The paper does not say; DeFT starts at random. `template` [choice].
     pub context: ContextInit,
-    /// M, learnable context vectors of each prompt where the context starts at random; ≥ 1. 16 [DeFT].
+    /// M, learnable context vectors of each prompt where the context starts at random; 1 to 1000. 16 [DeFT].
+    #[serde(deserialize_with = "count")]
     pub context_tokens: u32,
-    /// Standard deviation of the context's initial values; > 0. 0.02 [DeFT].
+    /// Standard deviation of the context's initial values; above 0, to 1000. 0.02 [DeFT].
     pub context_deviation: f64,
-    /// Visual prompt tokens of a block; ≥ 1. 20 [DeFT].
+    /// Visual prompt tokens of a block; 1 to 1000. 20 [DeFT].
+    #[serde(deserialize_with = "count")]
     pub visual_tokens: u32,
     /// Fresh visual prompts in every block instead of the first alone. true [DeFT].
     pub visual_deep: bool,
-    /// λ, weight of the negative-prompt loss; ≥ 0. 1 [DeFT].
+    /// λ, weight of the negative-prompt loss; 0 to 1000. 1 [DeFT].
     pub lambda: f64,
-    /// Learning rate of the negative prompt, over that of the other prompts; > 0. 20 [choice], see docs/decisions/0004.
+    /// Learning rate of the negative prompt, over that of the other prompts; above 0, to 1,000,000. 20 [choice], see docs/decisions/0004.
     pub negative_pace: f64,
     /// Cuts the gradient of the negative-prompt loss at the image features, an ablation. false [paper].
     pub detach_negative: bool,
@@ -188,7 +195,8 @@ pub struct Phase2 {
     /// of; above 0, to 1, which is all of them [paper]. 0.5 [choice], see docs/decisions/0004.
     pub clean_share: f64,
     /// Blocks of the image encoder, from the input, that stay as pretrained together with the patch embedding; 0 trains
-    /// everything [paper].
+    /// everything [paper]. 0 to 1000.
+    #[serde(deserialize_with = "count")]
     pub frozen_blocks: u32,
     /// Momentum contrast; in CoFT+ alone.
     pub contrast: Contrast,
@@ -209,13 +217,14 @@ pub enum HeadInit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Contrast {
-    /// γ, its weight beside the supervised loss; ≥ 0. 0.1 [choice].
+    /// γ, its weight beside the supervised loss; 0 to 1000. 0.1 [choice].
     pub weight: f64,
     /// μ, of the averaged key encoder; 0 to 1, without 1. 0.999 [choice].
     pub momentum: f64,
-    /// τ′; > 0. 0.07 [choice].
+    /// τ′; above 0, to 1000. 0.07 [choice].
     pub temperature: f64,
-    /// Most past keys that are kept; half the pool where that is less. 8192 [choice].
+    /// Most past keys that are kept; half the pool where that is less; 1 to 10,000,000. 8192 [choice].
+    #[serde(deserialize_with = "count")]
     pub queue: u32,
 }
 
@@ -261,41 +270,6 @@ impl Default for Phase2 {
     }
 }
 
-impl Settings {
-    /// The first setting that is out of its range: its key, and what it has to be.
-    pub fn fault(&self) -> Option<(String, &'static str)> {
-        let Self { phase1, phase2, .. } = self;
-        let contrast = &phase2.contrast;
-        let positive = |value: f64| value > 0.0 && value.is_finite();
-        let share = |value: f64| value > 0.0 && value <= 1.0;
-        let rules = [
-            ("phase1.seeds-per-class", phase1.seeds_per_class >= 1, "use 1 or more"),
-            ("phase1.seed-share", (0.0..=1.0).contains(&phase1.seed_share), "use 0 to 1"),
-            ("phase1.iterations", phase1.iterations >= 1, "use 1 or more"),
-            ("phase1.context-tokens", phase1.context_tokens >= 1, "use 1 or more"),
-            ("phase1.context-deviation", positive(phase1.context_deviation), "use a number above 0"),
-            ("phase1.visual-tokens", phase1.visual_tokens >= 1, "use 1 or more"),
-            ("phase1.lambda", phase1.lambda >= 0.0 && phase1.lambda.is_finite(), "use 0 or more"),
-            ("phase1.negative-pace", positive(phase1.negative_pace), "use a number above 0"),
-            ("phase1.crop-scale", share(phase1.crop_scale), "use a number above 0, up to 1"),
-            ("phase2.clean-share", share(phase2.clean_share), "use a number above 0, up to 1"),
-            ("phase2.contrast.weight", contrast.weight >= 0.0 && contrast.weight.is_finite(), "use 0 or more"),
-            ("phase2.contrast.momentum", (0.0..1.0).contains(&contrast.momentum), "use 0 to 1, without 1"),
-            ("phase2.contrast.temperature", positive(contrast.temperature), "use a number above 0"),
-            ("phase2.contrast.queue", contrast.queue >= 1, "use 1 or more"),
-            ("phase2.crop-scale", share(phase2.crop_scale), "use a number above 0, up to 1"),
-        ];
-        let own = rules.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, rule)| (key.to_owned(), rule));
-        own.or_else(|| {
-            let phases = [("phase1", &phase1.sgd), ("phase2", &phase2.sgd)];
-            phases.into_iter().find_map(|(phase, sgd)| {
-                let (key, rule) = sgd.fault()?;
-                Some((format!("{phase}.sgd.{key}"), rule))
-            })
-        })
-    }
-}
-
 impl Phase1 {
     /// K for a pool of `images` in `classes` classes.
     pub fn seeds(&self, images: usize, classes: usize) -> usize {
@@ -316,22 +290,11 @@ impl Sgd {
         }
     }
 
-    fn fault(&self) -> Option<(&'static str, &'static str)> {
-        let rules = [
-            ("learning-rate", self.learning_rate > 0.0 && self.learning_rate.is_finite(), "use a number above 0"),
-            ("momentum", (0.0..1.0).contains(&self.momentum), "use 0 to 1, without 1"),
-            ("weight-decay", self.weight_decay >= 0.0 && self.weight_decay.is_finite(), "use 0 or more"),
-            ("epochs", self.epochs >= 1, "use 1 or more"),
-            ("batch", self.batch >= 1, "use 1 or more"),
-            ("minimum-steps", self.minimum_steps >= 1, "use 1 or more"),
-        ];
-        rules.into_iter().find(|(_, holds, _)| !holds).map(|(key, _, rule)| (key, rule))
-    }
-
-    /// Optimiser steps for `images` training images: whole epochs, and no fewer than the floor.
+    /// Optimiser steps for `images` training images: whole epochs, and no fewer than the floor. `u32::MAX` where they are more.
     pub fn steps(&self, images: usize) -> u32 {
-        let per_epoch = images.div_ceil(self.batch as usize).max(1) as u32;
-        (per_epoch * self.epochs).max(self.minimum_steps)
+        let per_epoch = images.div_ceil(self.batch.max(1) as usize).max(1) as u64;
+        let steps = per_epoch.saturating_mul(u64::from(self.epochs));
+        u32::try_from(steps).unwrap_or(u32::MAX).max(self.minimum_steps)
     }
 }
 
@@ -346,6 +309,12 @@ mod tests {
     }
 
     #[test]
+    fn steps_do_not_wrap() {
+        let sgd = Sgd { epochs: 1 << 31, batch: 1, minimum_steps: 3, ..Sgd::at(0.1) };
+        assert_eq!((sgd.steps(2), sgd.steps(usize::MAX)), (u32::MAX, u32::MAX));
+    }
+
+    #[test]
     fn seeds_grow_with_the_pool_from_a_floor() {
         let phase1 = Phase1::default();
         assert_eq!(
@@ -353,17 +322,5 @@ mod tests {
             [16, 16, 40, 16, 16]
         );
         assert_eq!(Phase1 { seed_share: 0.0, ..phase1 }.seeds(1000, 10), 16, "the paper's K, whatever the pool");
-    }
-
-    #[test]
-    fn a_setting_out_of_range_is_named() {
-        assert_eq!(Settings::default().fault(), None);
-        let mut settings = Settings::default();
-        settings.phase2.sgd.batch = 0;
-        assert_eq!(settings.fault(), Some(("phase2.sgd.batch".into(), "use 1 or more")));
-        settings.phase2.clean_share = 0.0;
-        assert_eq!(settings.fault(), Some(("phase2.clean-share".into(), "use a number above 0, up to 1")));
-        settings.phase1.crop_scale = f64::NAN;
-        assert_eq!(settings.fault(), Some(("phase1.crop-scale".into(), "use a number above 0, up to 1")));
     }
 }

@@ -90,7 +90,17 @@ impl Model {
 
     /// Numbers in all tensors.
     pub fn parameters(&self) -> u64 {
-        self.weights.iter().map(|(_, place)| place.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
+        self.values(|_| true)
+    }
+
+    /// Numbers in the image encoder, without its projection: what a full fine-tuning trains.
+    pub fn encoder_parameters(&self) -> u64 {
+        self.values(|name| name.starts_with("vision_model."))
+    }
+
+    fn values(&self, which: impl Fn(&str) -> bool) -> u64 {
+        let tensors = self.weights.iter().filter(|(name, _)| which(name));
+        tensors.map(|(_, place)| place.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
     }
 }
 

@@ -45,7 +45,7 @@ pub fn measure(
             let pick = |from: &[usize]| images.iter().map(|&i| from[i]).collect::<Vec<_>>();
             (!images.is_empty()).then(|| percent(&pick(&found), &pick(labels)))
         };
-        let confirmed: Vec<usize> = (0..labels.len()).filter(|&i| margins[i] > 0.0).collect();
+        let confirmed: Vec<usize> = (0..labels.len()).filter(|&i| coft_core::selection::confirms(margins[i])).collect();
         let kept: Vec<usize> = (0..labels.len()).filter(|&i| clean.data()[i] == 1).collect();
         confirmed_precision.extend(right(&confirmed));
         precision.extend(right(&kept));
