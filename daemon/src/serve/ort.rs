@@ -200,7 +200,7 @@ pub(super) fn locate(library: Option<&Path>) -> Result<PathBuf, SessionError> {
     let candidates = match named {
         Some(path) => vec![path],
         None => {
-            let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.parent()?.join("lib/coft")));
+            let beside = env::current_exe().ok().and_then(|exe| beside(&exe));
             beside.into_iter().chain(PLACES.map(PathBuf::from)).map(|dir| dir.join(NAME)).collect()
         }
     };
@@ -208,4 +208,25 @@ pub(super) fn locate(library: Option<&Path>) -> Result<PathBuf, SessionError> {
         let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
         SessionError::NoLibrary { looked: looked.join(", ") }
     })
+}
+
+/// The directory of libraries that belongs to a program: PREFIX/lib/coft of one in PREFIX/bin or in PREFIX/libexec/coft.
+fn beside(program: &Path) -> Option<PathBuf> {
+    let dir = program.parent()?.parent()?;
+    let prefix = if dir.ends_with("libexec") { dir.parent()? } else { dir };
+    Some(prefix.join("lib/coft"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It was /usr/libexec/lib/coft for the installed service.
+    #[test]
+    fn libraries_lie_in_the_prefix_of_the_program() {
+        let found = |program: &str| beside(Path::new(program)).unwrap();
+        assert_eq!(found("/usr/libexec/coft/coftd"), Path::new("/usr/lib/coft"));
+        assert_eq!(found("/usr/local/libexec/coft/coftd"), Path::new("/usr/local/lib/coft"));
+        assert_eq!(found("/opt/coft/bin/coftd"), Path::new("/opt/coft/lib/coft"));
+    }
 }
