@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let dir = tempfile::tempdir()?;
     let mixed_precision = job.mixed_precision;
     let mut phase = |name: &str, images: &[usize]| {
-        let mut journal = Journal::at(&dir.path().join(name), b"bench", &[], device)?;
+        let mut journal = Journal::at(&dir.path().join(name), b"bench".into(), &[], device);
         let mut desk = Desk { reporter: &mut reporter, journal: &mut journal, memory: None, mixed_precision };
         bench.phase(args.phase, images, &mut desk)
     };

@@ -4,6 +4,7 @@ use crate::checkpoint::CheckpointError;
 use crate::pool::PoolError;
 use crate::progress::Stop;
 use coft_core::event::{Event, FailureKind, Stage};
+use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -58,6 +59,17 @@ impl Failure {
         move |cause| Failure::Write { path, cause }
     }
 
+    /// What a panic tells: damaged pixels that were met in the middle of a training ([`crate::pool`]), or an exception of libtorch.
+    pub fn of_panic(panic: Box<dyn Any + Send>) -> Failure {
+        match panic.downcast::<PoolError>() {
+            Ok(error) => Failure::Pool(*error),
+            Err(panic) => {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                Failure::Panic(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic").to_owned())
+            }
+        }
+    }
+
     /// The same with the line of the class that it is about, if it is about one.
     pub fn on_line_of(self, lines: &[usize]) -> Failure {
         match self {
@@ -101,8 +113,8 @@ impl Failure {
             FailureKind::NoSeeds => "check that the class names describe what the images show",
             FailureKind::NonFinite => "lower the learning rate of that phase",
             FailureKind::OutOfMemory => {
-                "free memory, or take a smaller model, fewer classes or fewer images (ingest.most-images); a batch is computed \
-                 in parts by itself"
+                "free memory, or take a smaller model or fewer classes; a batch is computed in parts by itself, and images that \
+                 memory does not hold are read from the disk"
             }
             FailureKind::DiskFull => "free disk space and start the round again; the active generation is untouched",
             FailureKind::Cancelled => "start it again when it suits",

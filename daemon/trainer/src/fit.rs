@@ -1,9 +1,10 @@
 //! One training: batches, gradients, steps, and what can go wrong on the way.
 //!
 //! Every phase states its loss and its parameters as an [`Objective`]; here is what they share. A training that is cut off
-//! continues where it was last saved and ends with the same bits on the CPU: batch k and every draw of step k are functions
-//! of the seed and of k. A loss that is not finite starts the training over once at a tenth of the learning rate. A batch
-//! that memory does not hold is computed in parts, whose gradients add up to the same step.
+//! continues where it was last saved: batch k and every draw of step k are functions of the seed and of k. On the same processor, with
+//! the same libtorch and number of threads, it ends with the same bits ([`crate::arithmetic`]). A loss that is not finite starts the
+//! training over once at a tenth of the learning rate. A batch that memory does not hold is computed in parts, whose gradients add
+//! up to the same step.
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast::{self, autocast};
@@ -95,8 +96,32 @@ impl Desk<'_> {
 
     /// Warns once of a thing, also where the round is cut off and goes on.
     pub fn warn(&mut self, message: String) -> Result<(), Failure> {
-        self.journal.keep_warning(&message)?;
-        Ok(self.reporter.warn(message)?)
+        let kept = self.journal.keep_warning(&message);
+        self.reporter.warn(message)?;
+        self.saved(kept)
+    }
+
+    /// Keeps the result of a stage, so that a round that is cut off need not compute it again.
+    pub fn keep_result(&mut self, name: &str, tensors: Vec<(String, Tensor)>) -> Result<(), Failure> {
+        let kept = self.journal.keep_result(name, tensors);
+        self.saved(kept)
+    }
+
+    /// Keeps a training or a pass that is under way.
+    pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), Failure> {
+        let kept = self.journal.keep_progress(name, saved);
+        self.saved(kept)
+    }
+
+    /// A journal that cannot be written is no reason to stop: the round goes on, and saves again later.
+    pub fn saved(&mut self, kept: Result<(), Failure>) -> Result<(), Failure> {
+        match kept {
+            Err(Failure::Write { cause, .. }) => Ok(self.reporter.warn(format!(
+                "what the round has done cannot be saved ({cause}); the round goes on and saves again later; if it is cut off before \
+                 that, it repeats what it did since the last saving"
+            ))?),
+            other => other,
+        }
     }
 }
 
@@ -204,12 +229,12 @@ fn run(
             false => (0, None),
         };
         if save_now {
-            save(desk.journal, &visits.name, attempt, step, &parameters, &sgd, objective)?;
+            desk.keep_progress(&visits.name, &underway((attempt, step), &parameters, &sgd, objective))?;
         }
         let stop = desk.reporter.advance(told.0, told.1);
         if stop.is_err() && !save_now && step < steps {
             read(&mut unread, plan)?; // nothing is kept behind a loss that is not finite
-            save(desk.journal, &visits.name, attempt, step, &parameters, &sgd, objective)?;
+            desk.keep_progress(&visits.name, &underway((attempt, step), &parameters, &sgd, objective))?;
         }
         Ok::<(), Failure>(stop?)
     })?;
@@ -299,15 +324,13 @@ pub fn no_memory(panic: &(dyn Any + Send)) -> bool {
     text.is_some_and(crate::failure::is_out_of_memory)
 }
 
-fn save(
-    journal: &mut Journal,
-    name: &str,
-    attempt: u32,
-    step: u32,
+/// What the journal keeps of a training.
+fn underway(
+    (attempt, step): (u32, u32),
     parameters: &[(String, Tensor)],
     sgd: &Sgd,
     objective: &impl Objective,
-) -> Result<(), Failure> {
+) -> Saved {
     let moments = parameters.iter().zip(sgd.moments());
     let state = objective.state().into_iter().map(|(name, t)| (format!("{STATE}{name}"), t));
     let tensors = parameters
@@ -316,7 +339,7 @@ fn save(
         .chain(moments.map(|((name, _), t)| (format!("{MOMENT}{name}"), t.shallow_clone())))
         .chain(state)
         .collect();
-    journal.keep_progress(name, &Saved { attempt, step, tensors })
+    Saved { attempt, step, tensors }
 }
 
 #[cfg(test)]

@@ -108,6 +108,11 @@ impl OwnDesk {
         self.journal.save_every(Duration::ZERO);
     }
 
+    /// Where the journal keeps its files.
+    pub fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
+    }
+
     pub fn borrow(&mut self) -> Desk<'_> {
         Desk {
             reporter: &mut self.reporter,
@@ -180,7 +185,7 @@ impl Bench {
     pub fn desk(&self) -> OwnDesk {
         let cancel = Arc::new(AtomicBool::new(false));
         let nowhere = File::options().write(true).open("/dev/null").unwrap();
-        let journal = Journal::open(&self.spec(Method::Coft), &[], Device::Cpu).unwrap();
+        let journal = Journal::open(&self.spec(Method::Coft), &[], Device::Cpu);
         OwnDesk { reporter: Reporter::new(nowhere, cancel.clone()), journal, cancel }
     }
 }

@@ -3,13 +3,18 @@
 //! One safetensors file each, written new, synced and renamed, so that a stop at any instant leaves the file before or the
 //! file after. The directory belongs to one spec, the models that were read for it (weights and preprocessing) and this
 //! version of the program; what others left there is thrown away, and so is what cannot be read: it is computed again.
+//!
+//! A saving that fails (a full disk) leaves the file before. The round goes on; a result that could not be kept waits in memory and is
+//! written before the next saving. Another processor, libtorch or number of threads than those that began the work continue it, and
+//! the round says so: the result is as good, but not the same to the last bit ([`crate::arithmetic`]).
 
+use crate::arithmetic::Arithmetic;
 use crate::clip::tensors::{from_safetensors, write_safetensors};
 use crate::export::candidate::{sync_dir, write_synced};
 use crate::failure::Failure;
 use crate::fit::Saved;
 use coft_core::spec::{JOURNAL_SPEC, RoundSpec};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -25,6 +30,9 @@ const ORIGIN: &str = "origin";
 /// File of the warnings, a JSON array.
 const WARNINGS: &str = "warnings";
 
+/// File of what the arithmetic depended on, a line each.
+const ARITHMETIC: &str = "arithmetic";
+
 /// This program and its version.
 pub const PRODUCER: &str = concat!("coft-trainer ", env!("CARGO_PKG_VERSION"));
 
@@ -32,33 +40,80 @@ pub const PRODUCER: &str = concat!("coft-trainer ", env!("CARGO_PKG_VERSION"));
 pub struct Journal {
     dir: PathBuf,
     device: Device,
+    /// What the directory belongs to: the work, and this program with the models.
+    work: Vec<u8>,
+    origin: String,
+    /// Whether the directory is known to be this work's. Nothing is read from another's, and it is made anew before a saving.
+    ours: bool,
     saved: Instant,
     pace: Duration,
+    /// Results that could not be kept yet, the oldest first.
+    waiting: VecDeque<Kept>,
+}
+
+/// A result and its name.
+#[derive(Debug)]
+struct Kept {
+    name: String,
+    tensors: Vec<(String, Tensor)>,
 }
 
 impl Journal {
     /// The journal of `spec`, whose directories held these `models`.
-    pub fn open(spec: &RoundSpec, models: &[String], device: Device) -> Result<Self, Failure> {
+    pub fn open(spec: &RoundSpec, models: &[String], device: Device) -> Self {
         let work = serde_json::to_vec(&spec.work()).expect("a spec is plain data");
-        Self::at(&spec.journal_dir, &work, models, device)
+        Self::at(&spec.journal_dir, work, models, device)
     }
 
-    /// The journal of `work` in `dir`, which is made if it is not there.
-    pub fn at(dir: &Path, work: &[u8], models: &[String], device: Device) -> Result<Self, Failure> {
-        let (stamp, origin) = (dir.join(JOURNAL_SPEC), dir.join(ORIGIN));
-        let by = [&[PRODUCER.to_owned()], models].concat().join("\n");
-        let holds = |path: &Path, bytes: &[u8]| fs::read(path).ok().as_deref() == Some(bytes);
-        if !holds(&stamp, work) || !holds(&origin, by.as_bytes()) {
-            match fs::remove_dir_all(dir) {
-                Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Failure::write(dir)(cause)),
-                _ => {}
-            }
-            fs::create_dir(dir).map_err(Failure::write(dir))?;
-            write_synced(&origin, by.as_bytes())?;
-            write_synced(&stamp, work)?;
-            sync_dir(dir)?;
+    /// The journal of `work` in `dir`, which is made at the first saving if it is not there.
+    pub fn at(dir: &Path, work: Vec<u8>, models: &[String], device: Device) -> Self {
+        let origin = [&[PRODUCER.to_owned()], models].concat().join("\n");
+        let mut journal = Self {
+            dir: dir.to_owned(),
+            device,
+            work,
+            origin,
+            ours: false,
+            saved: Instant::now(),
+            pace: PACE,
+            waiting: VecDeque::new(),
+        };
+        journal.ours = journal.is_ours();
+        journal
+    }
+
+    fn is_ours(&self) -> bool {
+        let holds = |name: &str, bytes: &[u8]| fs::read(self.dir.join(name)).ok().as_deref() == Some(bytes);
+        holds(JOURNAL_SPEC, &self.work) && holds(ORIGIN, self.origin.as_bytes())
+    }
+
+    /// Makes the directory, in place of what others left there, unless it is this work's already.
+    pub fn establish(&mut self) -> Result<(), Failure> {
+        if self.ours {
+            return Ok(());
         }
-        Ok(Self { dir: dir.to_owned(), device, saved: Instant::now(), pace: PACE })
+        match fs::remove_dir_all(&self.dir) {
+            Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Failure::write(&self.dir)(cause)),
+            _ => {}
+        }
+        fs::create_dir(&self.dir).map_err(Failure::write(&self.dir))?;
+        write_synced(&self.dir.join(ORIGIN), self.origin.as_bytes())?;
+        write_synced(&self.dir.join(JOURNAL_SPEC), &self.work)?;
+        sync_dir(&self.dir)?;
+        self.ours = true;
+        Ok(())
+    }
+
+    /// Notes what the arithmetic depends on. Returns what was different when the work was last under way.
+    pub fn note(&mut self, arithmetic: &Arithmetic) -> Result<Option<String>, Failure> {
+        let path = self.dir.join(ARITHMETIC);
+        let before = if self.ours { fs::read_to_string(&path).ok() } else { None };
+        let changed = before.as_deref().and_then(|before| arithmetic.changed_since(before));
+        if before.is_none() || changed.is_some() {
+            let text = arithmetic.to_string();
+            self.replace(&path, |fresh| fs::write(fresh, &text))?;
+        }
+        Ok(changed)
     }
 
     /// Another time between two savings than [`PACE`].
@@ -71,10 +126,25 @@ impl Journal {
         self.read(&self.path(name, "result"))
     }
 
-    /// Keeps the result of a stage and forgets the training that led to it.
-    pub fn keep_result(&mut self, name: &str, tensors: &[(String, Tensor)]) -> Result<(), Failure> {
-        self.write(&self.path(name, "result"), tensors)?;
-        self.forget(name)
+    /// Keeps the result of a stage and forgets the training that led to it. What cannot be written now is written before the next saving.
+    pub fn keep_result(&mut self, name: &str, tensors: Vec<(String, Tensor)>) -> Result<(), Failure> {
+        self.waiting.push_back(Kept { name: name.to_owned(), tensors });
+        self.keep_waiting()
+    }
+
+    fn keep_waiting(&mut self) -> Result<(), Failure> {
+        while let Some(kept) = self.waiting.pop_front() {
+            let (result, progress) = (self.path(&kept.name, "result"), self.path(&kept.name, "progress"));
+            if let Err(failure) = self.replace(&result, |fresh| write_safetensors(fresh, &named(&kept.tensors))) {
+                self.waiting.push_front(kept);
+                return Err(failure);
+            }
+            match fs::remove_file(&progress) {
+                Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Failure::write(&progress)(cause)),
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// The training or the pass called `name`, if it was under way.
@@ -93,23 +163,24 @@ impl Journal {
     }
 
     pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), Failure> {
+        // Also where this saving fails: the next one is tried after the usual time, not after each step.
+        self.saved = Instant::now();
+        self.keep_waiting()?;
         let numbers = [("attempt", saved.attempt), ("step", saved.step)];
         let mut tensors: Vec<(String, Tensor)> =
             numbers.map(|(key, n)| (key.to_owned(), Tensor::from(i64::from(n)))).into();
         tensors.extend(saved.tensors.iter().map(|(key, t)| (key.clone(), t.shallow_clone())));
-        self.write(&self.path(name, "progress"), &tensors)?;
-        self.saved = Instant::now();
-        Ok(())
+        self.replace(&self.path(name, "progress"), |fresh| write_safetensors(fresh, &named(&tensors)))
     }
 
     /// What this and earlier runs of the work warned of.
     pub fn warnings(&self) -> Vec<String> {
         let read = || serde_json::from_slice(&fs::read(self.dir.join(WARNINGS)).ok()?).ok();
-        read().unwrap_or_default()
+        if self.ours { read().unwrap_or_default() } else { Vec::new() }
     }
 
     /// Keeps a warning for the runs to come.
-    pub fn keep_warning(&self, message: &str) -> Result<(), Failure> {
+    pub fn keep_warning(&mut self, message: &str) -> Result<(), Failure> {
         let mut all = self.warnings();
         if all.iter().any(|kept| kept == message) {
             return Ok(());
@@ -119,34 +190,36 @@ impl Journal {
         self.replace(&self.dir.join(WARNINGS), |fresh| fs::write(fresh, &bytes))
     }
 
-    fn forget(&self, name: &str) -> Result<(), Failure> {
-        let path = self.path(name, "progress");
-        match fs::remove_file(&path) {
-            Err(cause) if cause.kind() != ErrorKind::NotFound => Err(Failure::write(&path)(cause)),
-            _ => Ok(()),
-        }
-    }
-
     fn path(&self, name: &str, kind: &str) -> PathBuf {
         self.dir.join(format!("{}.{kind}", name.replace([' ', ','], "-")))
     }
 
     fn read(&self, path: &Path) -> Option<BTreeMap<String, Tensor>> {
+        if !self.ours {
+            return None;
+        }
         from_safetensors(&fs::read(path).ok()?, self.device)
     }
 
-    fn write(&self, path: &Path, tensors: &[(String, Tensor)]) -> Result<(), Failure> {
-        let named: Vec<(&str, Tensor)> = tensors.iter().map(|(name, t)| (name.as_str(), t.shallow_clone())).collect();
-        self.replace(path, |fresh| write_safetensors(fresh, &named))
-    }
-
-    /// Puts what `write` writes in the place of the file at `path`, whole or not at all.
-    fn replace(&self, path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), Failure> {
+    /// Puts what `write` writes in the place of the file at `path`, whole or not at all. A file that is half written is removed: on a
+    /// full disk its space serves others.
+    fn replace(&mut self, path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), Failure> {
+        self.establish()?;
         let fresh = path.with_extension("new");
         let _ = fs::remove_file(&fresh); // of a run that was cut off
         let synced = write(&fresh).and_then(|()| File::open(&fresh)?.sync_all());
-        synced.map_err(Failure::write(&fresh))?;
-        fs::rename(&fresh, path).map_err(Failure::write(path))?;
-        sync_dir(&self.dir)
+        let replaced = synced.map_err(Failure::write(&fresh)).and_then(|()| {
+            fs::rename(&fresh, path).map_err(Failure::write(path))?;
+            sync_dir(&self.dir)
+        });
+        if replaced.is_err() {
+            let _ = fs::remove_file(&fresh);
+            self.ours = self.is_ours(); // someone may have removed the directory
+        }
+        replaced
     }
+}
+
+fn named(tensors: &[(String, Tensor)]) -> Vec<(&str, Tensor)> {
+    tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.shallow_clone())).collect()
 }

@@ -3,6 +3,7 @@
 //! Reads a spec, writes events, leaves a candidate directory. It knows neither the catalogue nor the active model.
 
 mod adapt;
+mod arithmetic;
 mod baselines;
 mod bench;
 mod checkpoint;
@@ -16,6 +17,8 @@ mod fit;
 #[cfg(test)]
 mod fixture;
 mod journal;
+#[cfg(test)]
+mod kernels;
 mod loss;
 mod memory;
 mod model;
@@ -36,9 +39,11 @@ use clap::{Parser, Subcommand};
 use coft_core::settings::Deploy;
 use coft_core::spec::{Method, PROTOCOL, RoundSpec};
 use failure::Failure;
+use nix::fcntl::{FcntlArg, fcntl};
 use progress::{Reporter, Stop};
 use std::fs::File;
-use std::os::fd::{FromRawFd, RawFd};
+use std::io::Write;
+use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -79,6 +84,11 @@ enum Command {
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Round { spec, events_fd, save_every } => {
+            // SAFETY: it is only asked about, and not kept.
+            if events_fd < 0 || fcntl(unsafe { BorrowedFd::borrow_raw(events_fd) }, FcntlArg::F_GETFD).is_err() {
+                complain(&format!("--events-fd: descriptor {events_fd} is not open"));
+                return ExitCode::from(2);
+            }
             // SAFETY: the caller passed this descriptor to be owned here; nothing else in this process uses it.
             let events = unsafe { File::from_raw_fd(events_fd) };
             run_round(&spec, Duration::from_secs(save_every), events)
@@ -94,10 +104,15 @@ fn told(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("coft-trainer: {error:#}");
+            complain(&format!("{error:#}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes a line to standard error. Where nobody reads that any more, the line is lost and nothing else: `eprintln!` would panic.
+fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr(), "coft-trainer: {message}");
 }
 
 fn run_round(spec: &Path, pace: Duration, events: File) -> ExitCode {
@@ -114,17 +129,16 @@ fn run_round(spec: &Path, pace: Duration, events: File) -> ExitCode {
     let failure = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(failure)) => failure,
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            Failure::Panic(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic").to_owned())
-        }
+        Err(panic) => Failure::of_panic(panic),
     };
-    eprintln!("coft-trainer: {failure}");
-    if matches!(failure, Failure::Stop(Stop::Unheard(_))) {
-        return ExitCode::FAILURE;
-    }
-    match reporter.say(&failure.event()) {
-        Ok(()) if matches!(failure, Failure::Stop(Stop::Cancelled)) => ExitCode::from(3),
+    // First to the daemon, which acts by it, then to whoever reads the log.
+    let heard = match failure {
+        Failure::Stop(Stop::Unheard(_)) => false,
+        _ => reporter.say(&failure.event()).is_ok(),
+    };
+    complain(&failure.to_string());
+    match failure {
+        Failure::Stop(Stop::Cancelled) if heard => ExitCode::from(3),
         _ => ExitCode::FAILURE,
     }
 }
@@ -135,6 +149,9 @@ fn read(path: &Path) -> Result<RoundSpec, Failure> {
     let spec: RoundSpec = serde_json::from_slice(&text).map_err(|cause| fault(cause.to_string()))?;
     if spec.protocol != PROTOCOL {
         return Err(fault(format!("protocol {}; this trainer speaks {PROTOCOL}", spec.protocol)));
+    }
+    if let Some((key, rule)) = spec.settings.fault() {
+        return Err(fault(format!("settings.{key}: {rule}")));
     }
     if spec.method == Method::Upl && spec.student_dir.is_some() {
         return Err(Failure::Asked("prompt tuning alone has no student"));

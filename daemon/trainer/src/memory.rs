@@ -2,7 +2,7 @@
 //!
 //! The estimate is for libtorch on the CPU, activations in single precision. It counts what grows with the model, the pool, the classes
 //! and the batch; the program itself is part of `BASE`. On a GPU it is held against the GPU's memory, without
-//! the pixels of the pool, which stay with the processor; the processor's memory is not looked at then.
+//! the pixels of the pool, which stay with the processor ([`crate::round`] looks at its memory).
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast;

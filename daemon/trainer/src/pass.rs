@@ -61,12 +61,12 @@ impl Desk<'_> {
             found.push(answered);
             if self.journal.due() && (number + 1) * SCORING_BATCH < pool.len() {
                 let tensors = named(&joined(&found)).into_iter().collect();
-                self.journal.keep_progress(name, &Saved { attempt: 0, step: number as u32 + 1, tensors })?;
+                self.keep_progress(name, &Saved { attempt: 0, step: number as u32 + 1, tensors })?;
             }
             self.reporter.advance(chunk.len() as u64, None)?;
         }
         let found = joined(&found);
-        self.journal.keep_result(name, &named(&found))?;
+        self.keep_result(name, named(&found))?;
         Ok(found)
     }
 }

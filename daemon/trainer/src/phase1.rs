@@ -147,7 +147,7 @@ impl PromptTuning<'_> {
             return Ok(prompts);
         }
         let prompts = self.tuned(seeds, &name, desk)?;
-        desk.journal.keep_result(&name, &prompts.named())?;
+        desk.keep_result(&name, prompts.named())?;
         Ok(prompts)
     }
 

@@ -73,7 +73,7 @@ impl FineTuning<'_> {
             return Ok(self.start());
         }
         let tuned = self.tuned(clean, &name, desk)?;
-        desk.journal.keep_result(&name, &tuned.named())?;
+        desk.keep_result(&name, tuned.named())?;
         Ok(tuned)
     }
 

@@ -1,13 +1,23 @@
-//! The images of a round: decoded once, kept as 8-bit pixels, handed out as batches.
+//! The images of a round, handed out as batches: decoded once and held as 8-bit pixels, or, where memory does not hold them, read
+//! from their files each time. The batches are the same.
+//!
+//! A file that cannot be read in the middle of a training unwinds with its [`PoolError`], which [`crate::failure::Failure::of_panic`]
+//! takes up: there is no way back through libtorch's and rayon's closures but that.
 //!
 //! Knows nothing of labels. B images of a batch, S image side.
 
 use crate::random;
 use coft_vision::{Preprocess, random_resized_crop};
 use image::RgbImage;
+use nix::errno::Errno;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::Rng;
 use rand::seq::SliceRandom;
 use rayon::prelude::*;
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -27,9 +37,47 @@ pub const BATCHES: usize = 3;
 
 #[derive(Debug)]
 pub struct Pool<'a> {
-    images: Vec<RgbImage>,
+    images: Images,
     preprocess: &'a Preprocess,
     device: Device,
+}
+
+#[derive(Debug)]
+enum Images {
+    /// Canonical pixels.
+    Held(Vec<RgbImage>),
+    Read(Vec<ImageFile>),
+}
+
+/// An image's file. It stays open where the process may have so many files open, so that a round keeps an image that the daemon lets go.
+#[derive(Debug)]
+struct ImageFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl ImageFile {
+    fn open(path: &Path) -> Result<Self, PoolError> {
+        let path = path.to_owned();
+        match File::open(&path) {
+            Ok(file) => Ok(Self { path, file: Some(file) }),
+            Err(cause) if cause.raw_os_error() == Some(Errno::EMFILE as i32) => Ok(Self { path, file: None }),
+            Err(cause) => Err(PoolError::Read { path, cause }),
+        }
+    }
+
+    fn pixels(&self, preprocess: &Preprocess) -> Result<RgbImage, PoolError> {
+        let read = || -> io::Result<Vec<u8>> {
+            let Some(file) = &self.file else { return std::fs::read(&self.path) };
+            let mut bytes = vec![0; file.metadata()?.len() as usize];
+            file.read_exact_at(&mut bytes, 0)?;
+            Ok(bytes)
+        };
+        let bytes = read().map_err(|cause| PoolError::Read { path: self.path.clone(), cause })?;
+        let decoded =
+            coft_vision::decode(&bytes).map_err(|cause| PoolError::Decode { path: self.path.clone(), cause })?;
+        Ok(preprocess.canonical(&decoded))
+    }
 }
 
 /// A training run over some of the pool. Batch k is a function of these fields and k alone, so that a run can begin in
@@ -94,19 +142,49 @@ pub fn bytes(paths: &[&Path], preprocess: &Preprocess) -> u64 {
     paths.par_iter().filter_map(size).map(|(width, height)| preprocess.canonical_bytes(width, height)).sum()
 }
 
+/// Lets this process have as many files open as it may: the usual 1024 are fewer than a pool's.
+fn allow_open_files() {
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
+}
+
 impl<'a> Pool<'a> {
+    /// Decodes all images and holds their pixels.
     pub fn load(paths: &[&Path], preprocess: &'a Preprocess, device: Device) -> Result<Self, PoolError> {
-        let load = |path: &&Path| {
-            let bytes = std::fs::read(path).map_err(|cause| PoolError::Read { path: path.to_path_buf(), cause })?;
-            let decoded =
-                coft_vision::decode(&bytes).map_err(|cause| PoolError::Decode { path: path.to_path_buf(), cause })?;
-            Ok(preprocess.canonical(&decoded))
+        let load = |path: &&Path| ImageFile { path: path.to_path_buf(), file: None }.pixels(preprocess);
+        let images = paths.par_iter().map(load).collect::<Result<_, _>>()?;
+        Ok(Self { images: Images::Held(images), preprocess, device })
+    }
+
+    /// Reads images from their files when a batch needs them. Each is decoded once here, so that a damaged one is known before the
+    /// round begins.
+    pub fn open(paths: &[&Path], preprocess: &'a Preprocess, device: Device) -> Result<Self, PoolError> {
+        let open = |path: &&Path| {
+            let image = ImageFile::open(path)?;
+            image.pixels(preprocess)?;
+            Ok(image)
         };
-        Ok(Self { images: paths.par_iter().map(load).collect::<Result<_, _>>()?, preprocess, device })
+        allow_open_files();
+        let images = paths.par_iter().map(open).collect::<Result<_, _>>()?;
+        Ok(Self { images: Images::Read(images), preprocess, device })
     }
 
     pub fn len(&self) -> usize {
-        self.images.len()
+        match &self.images {
+            Images::Held(images) => images.len(),
+            Images::Read(files) => files.len(),
+        }
+    }
+
+    fn image(&self, position: usize) -> Cow<'_, RgbImage> {
+        match &self.images {
+            Images::Held(images) => Cow::Borrowed(&images[position]),
+            Images::Read(files) => match files[position].pixels(self.preprocess) {
+                Ok(pixels) => Cow::Owned(pixels),
+                Err(error) => resume_unwind(Box::new(error)), // as a panic, without its message
+            },
+        }
     }
 
     /// Every position.
@@ -116,13 +194,13 @@ impl<'a> Pool<'a> {
 
     /// The images as the server will see them: centre crop, normalised. → [B, 3, S, S]
     pub fn batch(&self, positions: &[usize]) -> Tensor {
-        self.filled(positions.len(), |i, out| self.preprocess.tensor(&self.images[positions[i]], out))
+        self.filled(positions.len(), |i, out| self.preprocess.tensor(&self.image(positions[i]), out))
     }
 
     /// The images seen a little differently: a crop of the upper left nine tenths [choice]. → [B, 3, S, S]
     pub fn shifted(&self, positions: &[usize]) -> Tensor {
         self.filled(positions.len(), |i, out| {
-            let image = &self.images[positions[i]];
+            let image = &*self.image(positions[i]);
             let side = |n: u32| (n * 9 / 10).max(1);
             let window = coft_vision::Window { x: 0, y: 0, width: side(image.width()), height: side(image.height()) };
             self.preprocess.augmented(image, window, false, out);
@@ -133,7 +211,7 @@ impl<'a> Pool<'a> {
     /// every call. → [B, 3, S, S]
     pub fn cropped(&self, positions: &[usize], scale: f64) -> Tensor {
         self.filled(positions.len(), |i, out| {
-            let image = &self.images[positions[i]];
+            let image = &*self.image(positions[i]);
             let draws = random::stream(positions[i] as u64, "crop").random();
             let window = random_resized_crop(image.width(), image.height(), scale, draws);
             self.preprocess.augmented(image, window, false, out);
@@ -162,7 +240,7 @@ impl<'a> Pool<'a> {
                     let view = |_| {
                         let draws: Vec<([f32; 4], bool)> = positions.iter().map(|_| rng.random()).collect();
                         self.filled(positions.len(), |i, out| {
-                            let (image, (crop, mirrored)) = (&self.images[positions[i]], draws[i]);
+                            let (image, (crop, mirrored)) = (&*self.image(positions[i]), draws[i]);
                             let window = random_resized_crop(image.width(), image.height(), visits.crop_scale, crop);
                             self.preprocess.augmented(image, window, mirrored && visits.flip, out);
                         })

@@ -1,8 +1,10 @@
 //! One round from its spec to a candidate directory.
 
+mod room;
 mod told;
 
 use crate::adapt::{self, Adapted, Material, Student};
+use crate::arithmetic::Arithmetic;
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
 use crate::choice::{self, Answered, CANDIDATES, Recipe};
@@ -11,20 +13,23 @@ use crate::export::candidate;
 use crate::failure::Failure;
 use crate::fit::Desk;
 use crate::journal::{Journal, PRODUCER};
-use crate::memory::{self, Estimate};
+use crate::memory;
 use crate::model::Model;
 use crate::phase1::{self, Labels, Seeds};
 use crate::phase2::Clean;
-use crate::pool::{self, Pool};
+use crate::pool::Pool;
 use crate::progress::{Reporter, TRAINING, Work};
 use crate::prompts::ClassTokens;
+use bytesize::ByteSize;
 use coft_core::confidence;
 use coft_core::decision::NoneOfThese;
 use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
 use coft_core::report::{Adaptation, ZERO_SHOT};
+use coft_core::selection;
 use coft_core::settings::{Flip, Sgd};
 use coft_core::spec::{Method, PROTOCOL, RoundSpec, Template};
+use room::Room;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -48,6 +53,16 @@ struct Outcome {
 ///
 /// What is done is kept in the journal every `pace`.
 pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<(), Failure> {
+    run_within(spec, pace, memory::available, reporter)
+}
+
+/// The same with what tells how much memory a device has, bytes.
+fn run_within(
+    spec: &RoundSpec,
+    pace: Duration,
+    available: impl Fn(Device) -> Option<u64>,
+    reporter: &mut Reporter,
+) -> Result<(), Failure> {
     let device = cuda::device(spec.device)?;
     match spec.threads as usize {
         0 if device.is_cuda() => use_threads(available_parallelism().map_or(1, usize::from), device),
@@ -64,21 +79,33 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
     })?;
     reporter.plan(plan(spec));
     reporter.begin(Stage::Load, 1)?;
-    let available = memory::available(device);
+    let free = available(device);
     let teacher = Checkpoint::load_for(&spec.model_dir, device, spec.image_size)?;
     let other = spec.student_dir.as_ref().map(|dir| Checkpoint::load(dir, device)).transpose()?;
     let models = [Some(&teacher), other.as_ref()].into_iter().flatten();
     let models: Vec<String> = models.map(|model| format!("{} {}", model.digest, model.preprocessing)).collect();
-    let mut journal = Journal::open(spec, &models, device)?;
+    let mut journal = Journal::open(spec, &models, device);
     journal.save_every(pace);
     journal.warnings().into_iter().try_for_each(|message| reporter.warn(message))?;
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
-    let memory = room(spec, &paths, &teacher, other.as_ref(), available)?;
-    let pool = Pool::load(&paths, &teacher.preprocess, device)?;
-    let other_pool = other.as_ref().map(|other| Pool::load(&paths, &other.preprocess, device)).transpose()?;
+    let host = if device == Device::Cpu { None } else { available(Device::Cpu) };
+    let Room { memory, pixels, held, parts } = Room::of(spec, &paths, &teacher, other.as_ref(), (free, host))?;
+    if !held {
+        reporter.warn(format!(
+            "the pixels of {} images take {} and memory does not hold them; they are read from the disk for every batch instead, which \
+             takes longer",
+            paths.len(),
+            ByteSize(pixels)
+        ))?;
+    }
+    let load = if held { Pool::load } else { Pool::open };
+    let pool = load(&paths, &teacher.preprocess, device)?;
+    let other_pool = other.as_ref().map(|other| load(&paths, &other.preprocess, device)).transpose()?;
     reporter.advance(pool.len() as u64, None)?;
 
     let desk = &mut Desk { reporter, journal: &mut journal, memory, mixed_precision: spec.settings.mixed_precision };
+    let kind = desk.kind(&teacher);
+    begin_journal(&Arithmetic::here(device, kind, parts), desk)?;
     desk.reporter.begin(Stage::Label, 1)?;
     let templates = match &spec.templates[..] {
         [] => &[Template { line: 1, text: spec.template.clone() }],
@@ -146,22 +173,18 @@ pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<
     Ok(reporter.say(&Event::Finished)?)
 }
 
-/// What a round over these images may need and what there is, `available` bytes; refused where it does not fit, before an image
-/// is decoded. Nothing where it cannot be told.
-fn room(
-    spec: &RoundSpec,
-    paths: &[&Path],
-    teacher: &Checkpoint,
-    other: Option<&Checkpoint>,
-    available: Option<u64>,
-) -> Result<Option<(Estimate, u64)>, Failure> {
-    let Some(available) = available else { return Ok(None) };
-    let of = |checkpoint: &Checkpoint| pool::bytes(paths, &checkpoint.preprocess);
-    let estimate = Estimate::new(teacher, other.unwrap_or(teacher), of(teacher) + other.map_or(0, of), spec);
-    if spec.method != Method::ZeroShot {
-        estimate.parts(1, available)?;
+/// Makes the journal this round's own, and says so where it was begun by other arithmetic.
+fn begin_journal(arithmetic: &Arithmetic, desk: &mut Desk) -> Result<(), Failure> {
+    let made = desk.journal.establish();
+    desk.saved(made)?;
+    match desk.journal.note(arithmetic) {
+        Ok(None) => Ok(()),
+        Ok(Some(changed)) => desk.warn(format!(
+            "this round was begun under other arithmetic ({changed}); it goes on, and ends near the result that it would have had, not \
+             with the same bits"
+        )),
+        failed => desk.saved(failed.map(drop)),
     }
-    Ok(Some((estimate, available)))
 }
 
 /// The method of the spec.
@@ -214,7 +237,7 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     }
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
     let confirmed = |model: usize| {
-        let label = |(&margin, given): (&f32, &Option<usize>)| margin > 0.0 || given.is_some();
+        let label = |(&margin, given): (&f32, &Option<usize>)| selection::confirms(margin) || given.is_some();
         fraction(&adapted.margins[model].iter().zip(material.given).map(label).collect::<Vec<_>>())
     };
     let adaptation = Adaptation {

@@ -229,10 +229,14 @@ fn a_warning_is_given_once_and_outlives_an_interruption() {
 #[test]
 fn what_a_broken_journal_holds_is_computed_again() {
     let bench = Bench::new(1);
-    let open = |spec: &RoundSpec, model: &str| Journal::open(spec, &[model.to_owned()], tch::Device::Cpu).unwrap();
+    let open = |spec: &RoundSpec, model: &str| {
+        let mut journal = Journal::open(spec, &[model.to_owned()], tch::Device::Cpu);
+        journal.establish().unwrap();
+        journal
+    };
     let spec = bench.spec(Method::Coft);
     let mut journal = open(&spec, "model");
-    journal.keep_result("a", &[("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();
+    journal.keep_result("a", vec![("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();
     assert!(journal.result("a").is_some());
     let kept = spec.journal_dir.join("a.result");
     std::fs::write(&kept, "short").unwrap();
@@ -242,4 +246,43 @@ fn what_a_broken_journal_holds_is_computed_again() {
     std::fs::write(&kept, "short").unwrap();
     open(&RoundSpec { seed: 2, ..spec }, "another model");
     assert!(!kept.exists(), "another spec's");
+}
+
+fn steps_done(step: u32) -> Saved {
+    Saved { attempt: 0, step, tensors: BTreeMap::new() }
+}
+
+/// A disk that was full for six seconds ended a round of hours, and its journal with it.
+#[test]
+fn a_journal_that_cannot_be_saved_is_a_warning_and_is_saved_later() {
+    let bench = Bench::new(1);
+    let mut desk = bench.desk();
+    let dir = bench.spec(Method::Coft).journal_dir;
+    desk.borrow().keep_progress("a", &steps_done(1)).unwrap();
+    // A directory in the place of the new file: each saving fails, as on a full disk.
+    std::fs::create_dir(dir.join("a.new")).unwrap();
+    desk.borrow().keep_progress("a", &steps_done(2)).unwrap();
+    desk.borrow().keep_result("a", vec![("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();
+    assert_eq!(desk.journal().progress("a").unwrap().step, 1, "the last good one");
+    assert!(desk.journal().result("a").is_none());
+    let warnings = desk.warnings();
+    assert!(warnings.len() == 1 && warnings[0].contains("cannot be saved"), "{warnings:?}");
+
+    std::fs::remove_dir(dir.join("a.new")).unwrap();
+    desk.borrow().keep_progress("b", &steps_done(3)).unwrap();
+    let mut again = bench.desk();
+    assert!(again.journal().result("a").is_some() && again.journal().progress("a").is_none());
+    assert_eq!(again.journal().progress("b").unwrap().step, 3);
+}
+
+#[test]
+fn a_journal_that_cannot_be_made_is_made_later() {
+    let bench = Bench::new(1);
+    let (mut desk, dir) = (bench.desk(), bench.spec(Method::Coft).journal_dir);
+    std::fs::write(&dir, "in its place").unwrap();
+    desk.borrow().keep_progress("a", &steps_done(1)).unwrap();
+    assert!(desk.journal().progress("a").is_none() && desk.warnings().len() == 1);
+    std::fs::remove_file(&dir).unwrap();
+    desk.borrow().keep_progress("a", &steps_done(2)).unwrap();
+    assert_eq!(bench.desk().journal().progress("a").unwrap().step, 2);
 }

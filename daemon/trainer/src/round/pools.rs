@@ -1,9 +1,10 @@
 //! Rounds over the pools and classes that people have: too few images, too many classes, the same again, something else.
 
-use super::run;
+use super::{run, run_within};
 use crate::adapt::NAMED;
 use crate::fixture::{Bench, reporter};
 use crate::journal::PACE;
+use crate::memory::Estimate;
 use crate::random;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, PROBE, REPORT};
@@ -170,7 +171,8 @@ fn labels_that_nobody_confirms_leave_the_pretrained_model() {
     for method in [Method::Coft, Method::CoftPlus] {
         let bench = Bench::new(1);
         let mut spec = bench.spec(method);
-        // The two prompts of a model never part: all margins are ties, and a tie is not clean.
+        // The two prompts of a model never part: all margins are ties but for the last bits, which depend on the processor's kernels;
+        // a tie is not clean.
         (spec.settings.phase1.context_deviation, spec.settings.phase1.sgd.learning_rate) = (1e-12, 1e-12);
         let report = ended("nothing clean", &spec);
         let signs = report.adaptation.as_ref().unwrap();
@@ -198,4 +200,85 @@ fn one_class_is_refused_before_anything_is_read() {
     let refused = crate::read(&path).unwrap_err();
     assert_eq!(refused.kind(), FailureKind::BadSpec);
     assert!(refused.to_string().ends_with("name 2 or more"), "{refused}");
+}
+
+/// The least memory for which `fits` holds, bytes.
+fn least(fits: impl Fn(u64) -> bool) -> u64 {
+    let (mut too_little, mut enough) = (0, 1 << 40);
+    while enough - too_little > 1 {
+        let middle = too_little + (enough - too_little) / 2;
+        *if fits(middle) { &mut enough } else { &mut too_little } = middle;
+    }
+    enough
+}
+
+/// The report and the digests of the files that have to be the same, of a round with so much memory.
+fn with_memory(spec: &RoundSpec, name: &str, free: Option<u64>) -> (Report, BTreeMap<String, String>) {
+    let place = |kind: &str| spec.candidate_dir.with_file_name(format!("{name}-{kind}"));
+    let spec = RoundSpec { candidate_dir: place("candidate"), journal_dir: place("journal"), ..spec.clone() };
+    run_within(&spec, PACE, |_| free, &mut reporter()).unwrap_or_else(|failure| panic!("{name}: {failure}"));
+    let read = |file| fs::read(spec.candidate_dir.join(file)).unwrap();
+    let mut manifest: Manifest = serde_json::from_slice(&read(MANIFEST)).unwrap();
+    manifest.files.remove(REPORT);
+    (serde_json::from_slice(&read(REPORT)).unwrap(), manifest.files)
+}
+
+/// The pool was held in memory: 10,000 images of 224 px took 2 GB, and a small board refused every round.
+#[test]
+fn a_pool_that_memory_does_not_hold_is_read_from_the_disk() {
+    let bench = Bench::new(4);
+    let spec = bench.spec(Method::CoftPlus);
+    let paths: Vec<&std::path::Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
+    let pixels = crate::pool::bytes(&paths, &bench.checkpoint.preprocess);
+    let estimate = |pixels| Estimate::new(&bench.checkpoint, &bench.checkpoint, pixels, &spec);
+    let batch = spec.settings.phase1.sgd.batch as usize;
+    let read_from_disk =
+        |report: &Report| report.warnings.iter().filter(|told| told.contains("read from the disk")).count();
+
+    let (report, held) = with_memory(&spec, "held", None);
+    assert_eq!(read_from_disk(&report), 0);
+    let whole = least(|free| estimate(0).parts(batch, free).is_ok_and(|parts| parts == 1));
+    assert_eq!(read_from_disk(&with_memory(&spec, "roomy", Some(whole + pixels)).0), 0);
+    let (report, read) = with_memory(&spec, "read", Some(whole));
+    assert_eq!((read_from_disk(&report), read), (1, held), "{:?}", report.warnings);
+
+    // So little that the round was refused with its pool.
+    let little = least(|free| estimate(0).parts(batch, free).is_ok());
+    assert!(estimate(pixels).parts(batch, little).is_err());
+    assert_eq!(read_from_disk(&with_memory(&spec, "little", Some(little)).0), 1);
+}
+
+#[test]
+fn pixels_that_are_damaged_in_the_middle_of_a_round_are_told_as_such() {
+    let bench = Bench::new(1);
+    let spec = bench.spec(Method::Coft);
+    let paths: Vec<&std::path::Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
+    let pool = crate::pool::Pool::open(&paths, &bench.checkpoint.preprocess, tch::Device::Cpu).unwrap();
+    // An image that is let go stays readable; the bytes of the other are overwritten.
+    fs::remove_file(paths[0]).unwrap();
+    fs::write(paths[1], "no image").unwrap();
+    assert_eq!(pool.batch(&[0]).size()[0], 1);
+    let panic = std::panic::catch_unwind(|| pool.batch(&[1])).unwrap_err();
+    let failure = crate::failure::Failure::of_panic(panic);
+    assert_eq!(failure.kind(), FailureKind::BadImages);
+    assert!(failure.to_string().contains(&paths[1].display().to_string()), "{failure}");
+}
+
+#[test]
+fn a_round_that_goes_on_under_other_arithmetic_says_so() {
+    let bench = Bench::new(1);
+    let spec = bench.spec(Method::Coft);
+    ended("begun", &spec);
+    let noted = spec.journal_dir.join("arithmetic");
+    let here = fs::read_to_string(&noted).unwrap();
+    let told = |report: &Report| report.warnings.iter().any(|told| told.contains("other arithmetic (processor"));
+    let again = || {
+        fs::remove_dir_all(&spec.candidate_dir).unwrap();
+        ended("gone on", &spec)
+    };
+    assert!(!told(&again()), "on the same machine");
+    fs::write(&noted, here.replace("processor: ", "processor: another ")).unwrap();
+    assert!(told(&again()));
+    assert_eq!(fs::read_to_string(&noted).unwrap(), here);
+    assert!(told(&again()), "the warning is kept for the report of the round");
 }

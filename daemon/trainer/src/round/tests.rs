@@ -316,17 +316,19 @@ fn a_round_that_cannot_fit_is_refused_with_numbers_before_an_image_is_decoded() 
     let cut = spec.candidate_dir.with_file_name("cut.qoi");
     std::fs::write(&cut, &pixels[..14]).unwrap(); // its header
     let paths = [cut.as_path(); 1000];
-    let room = |paths: &[&Path], available| room(&spec, paths, &teacher, None, available);
+    let room = |paths: &[&Path], free| Room::of(&spec, paths, &teacher, None, (free, None));
     let refused = room(&paths, Some(1_000_000)).unwrap_err();
     assert_eq!(refused.kind(), FailureKind::OutOfMemory);
     assert!(refused.to_string().ends_with("976.6 KiB are free"), "{refused}");
-    let (all, available) = room(&paths, Some(1 << 40)).unwrap().unwrap();
-    let (none, _) = room(&[], Some(1 << 40)).unwrap().unwrap();
+    let Room { memory, held, .. } = room(&paths, Some(1 << 40)).unwrap();
+    let (all, available) = memory.unwrap();
+    let (none, _) = room(&[], Some(1 << 40)).unwrap().memory.unwrap();
+    assert!(held, "there is room for the pixels");
     assert_eq!(available, 1 << 40);
     assert_ne!(all, none, "the pixels are counted by their headers");
     let shorter = teacher.preprocess.shortest_edge as u64;
-    assert_eq!(pool::bytes(&paths, &teacher.preprocess), 1000 * 3 * shorter * (shorter * 4 / 3));
-    assert!(room(&paths, None).unwrap().is_none());
+    assert_eq!(crate::pool::bytes(&paths, &teacher.preprocess), 1000 * 3 * shorter * (shorter * 4 / 3));
+    assert!(room(&paths, None).unwrap().memory.is_none());
 }
 
 #[test]

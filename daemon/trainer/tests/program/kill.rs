@@ -24,9 +24,14 @@ fn images(dir: &Path) -> Vec<PoolImage> {
     paths.into_iter().enumerate().map(image).collect()
 }
 
-fn start(spec: &RoundSpec, dir: &Path) -> Child {
+pub fn written(spec: &RoundSpec, dir: &Path) -> PathBuf {
     let path = dir.join("spec.json");
     fs::write(&path, serde_json::to_vec(spec).unwrap()).unwrap();
+    path
+}
+
+fn start(spec: &RoundSpec, dir: &Path) -> Child {
+    let path = written(spec, dir);
     let mut command = Command::new(env!("CARGO_BIN_EXE_coft-trainer"));
     // Standard output stands in for the events' descriptor.
     command
@@ -39,13 +44,13 @@ fn start(spec: &RoundSpec, dir: &Path) -> Child {
 }
 
 /// The digests of the candidate's files, but for the report, which tells of times.
-fn candidate(spec: &RoundSpec) -> Manifest {
+pub fn candidate(spec: &RoundSpec) -> Manifest {
     let mut manifest: Manifest = serde_json::from_slice(&fs::read(spec.candidate_dir.join(MANIFEST)).unwrap()).unwrap();
     manifest.files.remove("report.json");
     manifest
 }
 
-fn spec(dir: &Path, method: Method) -> RoundSpec {
+pub fn spec(dir: &Path, method: Method) -> RoundSpec {
     let mut settings = Settings::default();
     for sgd in [&mut settings.phase1.sgd, &mut settings.phase2.sgd] {
         (sgd.epochs, sgd.batch, sgd.minimum_steps) = (1, 8, 4);

@@ -1,0 +1,49 @@
+//! Whether a round fits into memory, and whether its pool does beside it.
+
+use crate::checkpoint::Checkpoint;
+use crate::failure::Failure;
+use crate::memory::Estimate;
+use crate::pool;
+use coft_core::spec::{Method, RoundSpec};
+use std::path::Path;
+
+/// How a round fits into memory.
+#[derive(Debug)]
+pub struct Room {
+    /// What it may need and what there is, bytes; nothing where it cannot be told.
+    pub memory: Option<(Estimate, u64)>,
+    /// Of the pool, bytes.
+    pub pixels: u64,
+    /// Whether they are held in memory: where that costs no batch its size. On a GPU they may take half of the processor's.
+    pub held: bool,
+    /// That a batch is computed in, as far as can be told beforehand.
+    pub parts: usize,
+}
+
+impl Room {
+    /// Before an image is decoded. Refused where one image at a time does not fit, the pool left on the disk. `free` bytes are on the
+    /// device, and beside a GPU the processor has memory of its own.
+    pub fn of(
+        spec: &RoundSpec,
+        paths: &[&Path],
+        teacher: &Checkpoint,
+        other: Option<&Checkpoint>,
+        (free, host): (Option<u64>, Option<u64>),
+    ) -> Result<Self, Failure> {
+        let of = |checkpoint: &Checkpoint| pool::bytes(paths, &checkpoint.preprocess);
+        let pixels = of(teacher) + other.map_or(0, of);
+        let beside_gpu = host.is_none_or(|host| pixels <= host / 2);
+        let Some(free) = free else { return Ok(Self { memory: None, pixels, held: beside_gpu, parts: 1 }) };
+        let estimate = |pixels| Estimate::new(teacher, other.unwrap_or(teacher), pixels, spec);
+        let (held, read) = (estimate(pixels), estimate(0));
+        let batch = spec.settings.phase1.sgd.batch.max(spec.settings.phase2.sgd.batch) as usize;
+        let parts = match read.parts(batch, free) {
+            Err(failure) if spec.method != Method::ZeroShot => return Err(failure),
+            parts => parts.ok(),
+        };
+        let costs_nothing = held.parts(batch, free).is_ok_and(|held| parts == Some(held));
+        let whole = paths.is_empty() || (beside_gpu && costs_nothing);
+        let estimate = if whole { held } else { read };
+        Ok(Self { memory: Some((estimate, free)), pixels, held: whole, parts: parts.unwrap_or(1) })
+    }
+}

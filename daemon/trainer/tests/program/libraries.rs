@@ -1,0 +1,18 @@
+//! Where the program looks for its libraries.
+
+use std::process::Command;
+
+/// The directory of whoever built the program was in it: whoever could write there ran code as the service.
+#[test]
+fn libraries_are_looked_for_beside_the_program_alone() {
+    let program = env!("CARGO_BIN_EXE_coft-trainer");
+    let read = Command::new("readelf").args(["--dynamic", "--wide", program]).env("LC_ALL", "C").output().unwrap();
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let text = String::from_utf8(read.stdout).unwrap();
+    let lines = text.lines().filter(|line| line.contains("(RPATH)") || line.contains("(RUNPATH)"));
+    let paths: Vec<&str> =
+        lines.flat_map(|line| line.split_once('[').unwrap().1.trim_end_matches(']').split(':')).collect();
+    assert!(paths.contains(&"$ORIGIN/../../lib/coft/torch/lib"), "of an installation: {text}");
+    assert!(paths.iter().all(|path| path.starts_with("$ORIGIN/")), "{paths:?}");
+    assert!(!text.contains("(NEEDED)") || !text.contains("NEEDED)             Shared library: [/"), "{text}");
+}
