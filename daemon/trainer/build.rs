@@ -1,6 +1,7 @@
 //! Lets the binary find libtorch without a loader path: by paths that begin at the binary itself.
 //!
-//! An absolute path in the binary would be the builder's own directory, and whoever can write there could run code as the service.
+//! An absolute path in the binary would be the builder's own directory, and whoever can write there could run code as
+//! the service.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,8 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     // DT_RPATH, not DT_RUNPATH: it also serves the libraries that libtorch itself opens.
     println!("cargo::rustc-link-arg=-Wl,--disable-new-dtags");
-    // Installed, this is /usr/lib/coft/torch/lib as seen from /usr/libexec/coft. Where it was built, a link beside the binary.
+    // Installed, this is /usr/lib/coft/torch/lib as seen from /usr/libexec/coft. Where it was built, a link beside the
+    // binary.
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/../../lib/coft/torch/lib");
     println!("cargo::rustc-link-arg=-Wl,-rpath,$ORIGIN/{LINK}/lib");
     if let Some(libtorch) = env::var_os("LIBTORCH") {

@@ -22,11 +22,12 @@ pub struct RoundSizes {
 
 /// A number in single precision, bytes.
 const FLOAT: u64 = 4;
-/// Passes over the pool that keep a number for every image and class: the zero-shot answers, the similarities of both models under two
-/// prompts in each iteration of Phase I, and the plain and shifted answers of seven candidates.
+/// Passes over the pool that keep a number for every image and class: the zero-shot answers, the similarities of both
+/// models under two prompts in each iteration of Phase I, and the plain and shifted answers of seven candidates.
 const FIXED_PASSES: u64 = 16;
 const PASSES_OF_AN_ITERATION: u64 = 4;
-/// Numbers an image that do not grow with the classes: classes of crops and mirrored images, ten neighbours in two views, 8 bytes each.
+/// Numbers an image that do not grow with the classes: classes of crops and mirrored images, ten neighbours in two
+/// views, 8 bytes each.
 const PER_IMAGE: u64 = 256;
 /// Most words of a template, which the context starts from.
 const CONTEXT: u64 = 77;
@@ -37,11 +38,12 @@ const SLACK: u64 = 16 << 20;
 
 /// Bytes that a round has on the disk at most at one time, in its journal and its candidate.
 ///
-/// With E the bytes of the trained encoder and its head: the most is there while the second model of Phase II is trained. The journal
-/// then has the first model's result (E) and the second model's progress twice, since a saving is written beside the one before: its
-/// weights and moments (2E), and in CoFT+ the averaged encoder (E) and the queue of keys. That makes 5E, and 7E and two queues in CoFT+.
-/// A round without Phase II writes the candidate (E) alone. When the candidate is written the journal has two results, 3E together,
-/// which is less. What is said of the pool, and the prompts of Phase I, come on top. ViT-B/32 takes 1.8 GB, in CoFT+ 2.5 GB.
+/// With E the bytes of the trained encoder and its head: the most is there while the second model of Phase II is
+/// trained. The journal then has the first model's result (E) and the second model's progress twice, since a saving is
+/// written beside the one before: its weights and moments (2E), and in CoFT+ the averaged encoder (E) and the queue of
+/// keys. That makes 5E, and 7E and two queues in CoFT+. A round without Phase II writes the candidate (E) alone. When
+/// the candidate is written the journal has two results, 3E together, which is less. What is said of the pool, and the
+/// prompts of Phase I, come on top. ViT-B/32 takes 1.8 GB, in CoFT+ 2.5 GB.
 pub fn round_bytes(method: Method, settings: &Settings, sizes: &RoundSizes) -> u64 {
     let RoundSizes { encoder_values, width, embedding, blocks, text_width, image_side, images, classes } = *sizes;
     let values = sum(&[encoder_values, product(&[classes, width + 1]), product(&[width, embedding])]);

@@ -33,12 +33,14 @@ pub fn seeds(
     chosen
 }
 
-/// Least margin s⁺ − s⁻ that confirms a label; similarities are from −1 to 1. 1e-5 [choice]: in single precision the same two features
-/// give margins of up to about 1e-6, whose sign depends on the processor. At 1/τ = 100 this is a p_clean of 0.5003.
+/// Least margin s⁺ − s⁻ that confirms a label; similarities are from −1 to 1. 1e-5 [choice]: in single precision the
+/// same two features give margins of up to about 1e-6, whose sign depends on the processor. At 1/τ = 100 this is a
+/// p_clean of 0.5003.
 pub const LEAST_MARGIN: f32 = 1e-5;
 
-/// The collaborative filter: the pairs (x, y1) that the validating model keeps, s⁺_{y1}(x) > s⁻_{y1}(x) (method,
-/// Phase II step 1). It equals p_clean > ½ and so does not depend on the temperature. Margins below [`LEAST_MARGIN`] are ties.
+/// The collaborative filter: the pairs (x, y1) that the validating model keeps, s⁺_{y1}(x) > s⁻_{y1}(x) (method, Phase
+/// II step 1). It equals p_clean > ½ and so does not depend on the temperature. Margins below [`LEAST_MARGIN`] are
+/// ties.
 ///
 /// `labels` [N] come from the labelling model, `positive` and `negative` [N × C, row-major] are the similarities of the
 /// validating model. Returns one flag an image.

@@ -138,7 +138,8 @@ pub struct Phase1 {
     pub visual_deep: bool,
     /// λ, weight of the negative-prompt loss; 0 to 1000. 1 [DeFT].
     pub lambda: f64,
-    /// Learning rate of the negative prompt, over that of the other prompts; above 0, to 1,000,000. 20 [choice], see docs/decisions/0004.
+    /// Learning rate of the negative prompt, over that of the other prompts; above 0, to 1,000,000. 20 [choice], see
+    /// docs/decisions/0004.
     pub negative_pace: f64,
     /// Cuts the gradient of the negative-prompt loss at the image features, an ablation. false [paper].
     pub detach_negative: bool,
@@ -290,7 +291,8 @@ impl Sgd {
         }
     }
 
-    /// Optimiser steps for `images` training images: whole epochs, and no fewer than the floor. `u32::MAX` where they are more.
+    /// Optimiser steps for `images` training images: whole epochs, and no fewer than the floor. `u32::MAX` where they
+    /// are more.
     pub fn steps(&self, images: usize) -> u32 {
         let per_epoch = images.div_ceil(self.batch.max(1) as usize).max(1) as u64;
         let steps = per_epoch.saturating_mul(u64::from(self.epochs));

@@ -38,8 +38,8 @@ pub struct RoundSpec {
     pub templates: Vec<Template>,
     /// The unlabelled pool; empty for [`Method::ZeroShot`] alone.
     pub images: Vec<PoolImage>,
-    /// Seeds every random draw. The same spec gives the same candidate, bit for bit, on the CPU of one machine with one libtorch and
-    /// one number of threads; elsewhere the last bits are others.
+    /// Seeds every random draw. The same spec gives the same candidate, bit for bit, on the CPU of one machine with one
+    /// libtorch and one number of threads; elsewhere the last bits are others.
     pub seed: u64,
     pub device: Device,
     /// What the exported model computes in.

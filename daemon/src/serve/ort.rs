@@ -210,7 +210,8 @@ pub(super) fn locate(library: Option<&Path>) -> Result<PathBuf, SessionError> {
     })
 }
 
-/// The directory of libraries that belongs to a program: PREFIX/lib/coft of one in PREFIX/bin or in PREFIX/libexec/coft.
+/// The directory of libraries that belongs to a program: PREFIX/lib/coft of one in PREFIX/bin or in
+/// PREFIX/libexec/coft.
 fn beside(program: &Path) -> Option<PathBuf> {
     let dir = program.parent()?.parent()?;
     let prefix = if dir.ends_with("libexec") { dir.parent()? } else { dir };

@@ -1,9 +1,9 @@
 //! What the last bits of a round depend on, beside its spec.
 //!
-//! The same sums in another order end with other last bits. The order is that of the kernels which libtorch, oneDNN and MKL choose for
-//! this processor, of the number of threads, and of the parts that memory lets a batch be computed in. A round therefore ends with the
-//! same bits where all of these are the same; elsewhere it ends near them, as good. Here is what tells whether a journal goes on where
-//! it was begun.
+//! The same sums in another order end with other last bits. The order is that of the kernels which libtorch, oneDNN and
+//! MKL choose for this processor, of the number of threads, and of the parts that memory lets a batch be computed in. A
+//! round therefore ends with the same bits where all of these are the same; elsewhere it ends near them, as good. Here
+//! is what tells whether a journal goes on where it was begun.
 
 use crate::clip::to_f32;
 use sha2::{Digest, Sha256};
@@ -23,8 +23,8 @@ const VARIABLES: [&str; 5] =
 pub struct Arithmetic(BTreeMap<&'static str, String>);
 
 impl Arithmetic {
-    /// Of this process, once its number of threads is set. `kind` is what trainings multiply matrices in, `parts` how many parts a batch is
-    /// computed in.
+    /// Of this process, once its number of threads is set. `kind` is what trainings multiply matrices in, `parts` how
+    /// many parts a batch is computed in.
     pub fn here(device: Device, kind: Kind, parts: usize) -> Self {
         let set = VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
         let facts = [
@@ -103,8 +103,8 @@ fn libtorch() -> Option<String> {
     Some(format!("{} {:x}", fs::metadata(&path).ok()?.len(), Sha256::digest(&page)))
 }
 
-/// The digest of a small computation with every kind of kernel that a round takes, so that kernels differ by what they compute and not
-/// by their names alone.
+/// The digest of a small computation with every kind of kernel that a round takes, so that kernels differ by what they
+/// compute and not by their names alone.
 fn sample(device: Device) -> String {
     // Values that every machine makes alike: integers over a power of two.
     let values = |shape: &[i64], step: i64| {

@@ -59,7 +59,8 @@ impl Failure {
         move |cause| Failure::Write { path, cause }
     }
 
-    /// What a panic tells: damaged pixels that were met in the middle of a training ([`crate::pool`]), or an exception of libtorch.
+    /// What a panic tells: damaged pixels that were met in the middle of a training ([`crate::pool`]), or an exception
+    /// of libtorch.
     pub fn of_panic(panic: Box<dyn Any + Send>) -> Failure {
         match panic.downcast::<PoolError>() {
             Ok(error) => Failure::Pool(*error),

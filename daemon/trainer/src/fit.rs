@@ -1,10 +1,10 @@
 //! One training: batches, gradients, steps, and what can go wrong on the way.
 //!
-//! Every phase states its loss and its parameters as an [`Objective`]; here is what they share. A training that is cut off
-//! continues where it was last saved: batch k and every draw of step k are functions of the seed and of k. On the same processor, with
-//! the same libtorch and number of threads, it ends with the same bits ([`crate::arithmetic`]). A loss that is not finite starts the
-//! training over once at a tenth of the learning rate. A batch that memory does not hold is computed in parts, whose gradients add
-//! up to the same step.
+//! Every phase states its loss and its parameters as an [`Objective`]; here is what they share. A training that is cut
+//! off continues where it was last saved: batch k and every draw of step k are functions of the seed and of k. On the
+//! same processor, with the same libtorch and number of threads, it ends with the same bits ([`crate::arithmetic`]). A
+//! loss that is not finite starts the training over once at a tenth of the learning rate. A batch that memory does not
+//! hold is computed in parts, whose gradients add up to the same step.
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast::{self, autocast};

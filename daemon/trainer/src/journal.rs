@@ -4,9 +4,10 @@
 //! file after. The directory belongs to one spec, the models that were read for it (weights and preprocessing) and this
 //! version of the program; what others left there is thrown away, and so is what cannot be read: it is computed again.
 //!
-//! A saving that fails (a full disk) leaves the file before. The round goes on; a result that could not be kept waits in memory and is
-//! written before the next saving. Another processor, libtorch or number of threads than those that began the work continue it, and
-//! the round says so: the result is as good, but not the same to the last bit ([`crate::arithmetic`]).
+//! A saving that fails (a full disk) leaves the file before. The round goes on; a result that could not be kept waits
+//! in memory and is written before the next saving. Another processor, libtorch or number of threads than those that
+//! began the work continue it, and the round says so: the result is as good, but not the same to the last bit
+//! ([`crate::arithmetic`]).
 
 use crate::arithmetic::Arithmetic;
 use crate::clip::tensors::{from_safetensors, write_safetensors};
@@ -43,7 +44,8 @@ pub struct Journal {
     /// What the directory belongs to: the work, and this program with the models.
     work: Vec<u8>,
     origin: String,
-    /// Whether the directory is known to be this work's. Nothing is read from another's, and it is made anew before a saving.
+    /// Whether the directory is known to be this work's. Nothing is read from another's, and it is made anew before a
+    /// saving.
     ours: bool,
     saved: Instant,
     pace: Duration,
@@ -126,7 +128,8 @@ impl Journal {
         self.read(&self.path(name, "result"))
     }
 
-    /// Keeps the result of a stage and forgets the training that led to it. What cannot be written now is written before the next saving.
+    /// Keeps the result of a stage and forgets the training that led to it. What cannot be written now is written
+    /// before the next saving.
     pub fn keep_result(&mut self, name: &str, tensors: Vec<(String, Tensor)>) -> Result<(), Failure> {
         self.waiting.push_back(Kept { name: name.to_owned(), tensors });
         self.keep_waiting()
@@ -201,8 +204,8 @@ impl Journal {
         from_safetensors(&fs::read(path).ok()?, self.device)
     }
 
-    /// Puts what `write` writes in the place of the file at `path`, whole or not at all. A file that is half written is removed: on a
-    /// full disk its space serves others.
+    /// Puts what `write` writes in the place of the file at `path`, whole or not at all. A file that is half written is
+    /// removed: on a full disk its space serves others.
     fn replace(&mut self, path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), Failure> {
         self.establish()?;
         let fresh = path.with_extension("new");

@@ -110,7 +110,8 @@ fn told(done: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Writes a line to standard error. Where nobody reads that any more, the line is lost and nothing else: `eprintln!` would panic.
+/// Writes a line to standard error. Where nobody reads that any more, the line is lost and nothing else: `eprintln!`
+/// would panic.
 fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "coft-trainer: {message}");
 }

@@ -1,8 +1,9 @@
-//! The images of a round, handed out as batches: decoded once and held as 8-bit pixels, or, where memory does not hold them, read
-//! from their files each time. The batches are the same.
+//! The images of a round, handed out as batches: decoded once and held as 8-bit pixels, or, where memory does not hold
+//! them, read from their files each time. The batches are the same.
 //!
-//! A file that cannot be read in the middle of a training unwinds with its [`PoolError`], which [`crate::failure::Failure::of_panic`]
-//! takes up: there is no way back through libtorch's and rayon's closures but that.
+//! A file that cannot be read in the middle of a training unwinds with its [`PoolError`], which
+//! [`crate::failure::Failure::of_panic`] takes up: there is no way back through libtorch's and rayon's closures but
+//! that.
 //!
 //! Knows nothing of labels. B images of a batch, S image side.
 
@@ -49,7 +50,8 @@ enum Images {
     Read(Vec<ImageFile>),
 }
 
-/// An image's file. It stays open where the process may have so many files open, so that a round keeps an image that the daemon lets go.
+/// An image's file. It stays open where the process may have so many files open, so that a round keeps an image that
+/// the daemon lets go.
 #[derive(Debug)]
 struct ImageFile {
     path: PathBuf,
@@ -157,8 +159,8 @@ impl<'a> Pool<'a> {
         Ok(Self { images: Images::Held(images), preprocess, device })
     }
 
-    /// Reads images from their files when a batch needs them. Each is decoded once here, so that a damaged one is known before the
-    /// round begins.
+    /// Reads images from their files when a batch needs them. Each is decoded once here, so that a damaged one is known
+    /// before the round begins.
     pub fn open(paths: &[&Path], preprocess: &'a Preprocess, device: Device) -> Result<Self, PoolError> {
         let open = |path: &&Path| {
             let image = ImageFile::open(path)?;

@@ -1,4 +1,5 @@
-//! Which values the settings may have. Every number has a least and a greatest one, so that nothing computed from them overflows.
+//! Which values the settings may have. Every number has a least and a greatest one, so that nothing computed from them
+//! overflows.
 
 use super::{Settings, Sgd};
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
@@ -74,8 +75,8 @@ fn broken<const N: usize>(rules: [Rule; N]) -> Option<(&'static str, &'static st
     rules.into_iter().find(|rule| !rule.holds).map(|rule| (rule.key, rule.told))
 }
 
-/// Reads a whole number. One that `u32` does not hold, negative or too large, becomes `u32::MAX`, which lies outside every range:
-/// [`Settings::fault`] then names the setting and its range.
+/// Reads a whole number. One that `u32` does not hold, negative or too large, becomes `u32::MAX`, which lies outside
+/// every range: [`Settings::fault`] then names the setting and its range.
 pub fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     struct Count;
     impl Visitor<'_> for Count {

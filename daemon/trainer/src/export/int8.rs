@@ -1,9 +1,9 @@
 //! Linear layers whose products run on integers of eight bits.
 //!
-//! Weights keep a scale an output, which is known beforehand. Inputs are rounded as they come, with a scale of each token's own:
-//! an image's answer does not depend on those that share its batch, and nothing is calibrated. Written with QuantizeLinear and
-//! DequantizeLinear, so that a runtime without such products computes the same in single precision. No processor's kernels
-//! overflow (see [`PAIR_TOP`]), so that all of them give the same answers.
+//! Weights keep a scale an output, which is known beforehand. Inputs are rounded as they come, with a scale of each
+//! token's own: an image's answer does not depend on those that share its batch, and nothing is calibrated. Written
+//! with QuantizeLinear and DequantizeLinear, so that a runtime without such products computes the same in single
+//! precision. No processor's kernels overflow (see [`PAIR_TOP`]), so that all of them give the same answers.
 
 use super::graph::{Attribute, Graph, Value};
 use crate::clip::block::Linear;
@@ -13,9 +13,10 @@ use tch::Tensor;
 const WEIGHT_TOP: f64 = 127.0;
 /// Largest sum of two neighbouring weights of one sign, in integers.
 ///
-/// x86 processors without VNNI multiply 8-bit integers in pairs (PMADDUBSW): two inputs of 0 to 255 with two weights, and the sum of
-/// both products is cut to 16 bits. 255 · 128 is the most that fits, so a pair whose weights add up to 128 at most is never cut, and
-/// these processors compute the same as all others. The steps are chosen for 127, since rounding may add one. [choice, docs/export.md]
+/// x86 processors without VNNI multiply 8-bit integers in pairs (PMADDUBSW): two inputs of 0 to 255 with two weights,
+/// and the sum of both products is cut to 16 bits. 255 · 128 is the most that fits, so a pair whose weights add up to
+/// 128 at most is never cut, and these processors compute the same as all others. The steps are chosen for 127, since
+/// rounding may add one. [choice, docs/export.md]
 const PAIR_TOP: f64 = 127.0;
 /// Added before rounding where values have a floor: neither GELU falls below −0.17.
 const GELU_FLOOR: f32 = 0.17;

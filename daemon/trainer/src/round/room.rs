@@ -14,15 +14,16 @@ pub struct Room {
     pub memory: Option<(Estimate, u64)>,
     /// Of the pool, bytes.
     pub pixels: u64,
-    /// Whether they are held in memory: where that costs no batch its size. On a GPU they may take half of the processor's.
+    /// Whether they are held in memory: where that costs no batch its size. On a GPU they may take half of the
+    /// processor's.
     pub held: bool,
     /// That a batch is computed in, as far as can be told beforehand.
     pub parts: usize,
 }
 
 impl Room {
-    /// Before an image is decoded. Refused where one image at a time does not fit, the pool left on the disk. `free` bytes are on the
-    /// device, and beside a GPU the processor has memory of its own.
+    /// Before an image is decoded. Refused where one image at a time does not fit, the pool left on the disk. `free`
+    /// bytes are on the device, and beside a GPU the processor has memory of its own.
     pub fn of(
         spec: &RoundSpec,
         paths: &[&Path],
