@@ -2,27 +2,29 @@
 //!
 //! Knows the protocol (`coft_core::spec`, `coft_core::event`), not what a round is for nor what becomes of its candidate.
 
+mod lines;
+
 use coft_core::event::{Event, FailureKind};
 use coft_core::spec::{PROTOCOL, RoundSpec};
 use command_fds::{CommandFdExt, FdMapping};
-use nix::sys::signal::{Signal, kill};
+use lines::{Line, Lines};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::unix::pipe;
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 #[derive(Debug)]
@@ -91,8 +93,14 @@ pub struct Running {
 /// From the polite signal to the other. The trainer looks between steps, and one of a large model may take longer; it can be
 /// killed at any instant, since what it keeps is written whole or not at all. A cancel takes less than 2 s with this. [choice]
 const GRACE: Duration = Duration::from_millis(1500);
+/// How long what a trainer has left in its pipes is read after its end: somebody else may hold them open. 1 s [choice].
+const FAREWELL: Duration = Duration::from_secs(1);
 /// Lines of the trainer's stderr that are kept for the message of a failure.
 const LAST_WORDS: usize = 8;
+/// Longest line of the trainer's stderr, B; the rest of it is passed over. 4 KiB [choice].
+const STDERR_LINE: usize = 4 << 10;
+/// Longest event, B. 1 MiB [choice]: a thousand times the longest that a trainer of this version writes.
+const EVENT_LINE: usize = 1 << 20;
 const EVENTS_FD: i32 = 3;
 
 /// Writes the spec and starts the trainer on it.
@@ -107,6 +115,8 @@ pub fn spawn(launch: Launch) -> Result<Running, SpawnError> {
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
     let mapping = FdMapping { parent_fd: writer.into(), child_fd: EVENTS_FD };
     command.as_std_mut().fd_mappings(vec![mapping]).expect("one descriptor cannot collide");
+    // What it starts ends with it.
+    command.as_std_mut().process_group(0);
     // SAFETY: the closure makes system calls alone and allocates nothing.
     unsafe {
         command.pre_exec(move || {
@@ -129,7 +139,7 @@ pub fn spawn(launch: Launch) -> Result<Running, SpawnError> {
     let run = Run { child, deadline: Instant::now() + deadline, allowed: deadline, candidate: spec.candidate_dir };
     let cancelled = Arc::clone(&cancel);
     let minder = tokio::spawn(async move {
-        let words = tokio::spawn(last_words(stderr));
+        let words = Words::listen(stderr);
         let outcome = run.mind(events, words, &cancelled, &send).await;
         // Nobody listens after a shutdown.
         let _ = send.send(Update::Ended(outcome)).await;
@@ -221,17 +231,20 @@ impl Run {
     async fn mind(
         mut self,
         events: pipe::Receiver,
-        words: JoinHandle<VecDeque<String>>,
+        words: Words,
         cancel: &Notify,
         updates: &mpsc::Sender<Update>,
     ) -> Outcome {
-        let mut lines = BufReader::new(events).lines();
+        let group = self.child.id();
+        let mut lines = Lines::new(events, EVENT_LINE);
+        // How it ended, and until when its events are still read.
+        let mut ended: Option<(io::Result<ExitStatus>, Instant)> = None;
         let mut stopping: Option<Stopping> = None;
         let mut last: Option<Event> = None;
         loop {
-            let limit = self.deadline;
+            let limit = ended.as_ref().map_or(self.deadline, |(_, until)| *until);
             tokio::select! {
-                line = lines.next_line() => match line {
+                line = lines.next() => match line {
                     Ok(Some(line)) => match understood(&line) {
                         Ok(event) => {
                             if matches!(event, Event::Finished | Event::Failed { .. }) {
@@ -248,8 +261,10 @@ impl Run {
                         break;
                     }
                 },
+                status = self.child.wait(), if ended.is_none() => ended = Some((status, Instant::now() + FAREWELL)),
                 () = cancel.notified() => self.stop(&mut stopping, Stopping::Cancelled),
                 () = sleep_until(limit) => match stopping {
+                    _ if ended.is_some() => break,
                     None => self.stop(&mut stopping, Stopping::Late),
                     Some(_) => {
                         // It had its grace.
@@ -261,14 +276,18 @@ impl Run {
         }
         // The pipe is closed, or the process killed; it ends soon, or is made to.
         let limit = if stopping.is_some() { self.deadline } else { Instant::now() + GRACE };
-        let status = match tokio::time::timeout_at(limit, self.child.wait()).await {
-            Ok(status) => status,
-            Err(_) => {
+        let status = match (ended, tokio::time::timeout_at(limit, self.child.wait()).await) {
+            (Some((status, _)), _) | (None, Ok(status)) => status,
+            (None, Err(_)) => {
                 let _ = self.child.start_kill();
                 self.child.wait().await
             }
         };
-        let words = words.await.unwrap_or_default();
+        // What it has started ends with it, and closes its pipes; its number is nobody else's yet.
+        if let Some(group) = group {
+            let _ = killpg(Pid::from_raw(group as i32), Signal::SIGKILL);
+        }
+        let words = words.until_the_end().await;
         self.outcome(stopping, last, status, &words)
     }
 
@@ -310,8 +329,11 @@ impl Run {
     }
 }
 
-fn understood(line: &str) -> Result<Event, String> {
-    let event = serde_json::from_str(line).map_err(|error| format!("{error} in {line:.100?}"))?;
+fn understood(line: &Line) -> Result<Event, String> {
+    if line.cut {
+        return Err(format!("an event of more than {EVENT_LINE} bytes"));
+    }
+    let event = serde_json::from_slice(&line.bytes).map_err(|error| format!("{error} in {:.100?}", line.text()))?;
     match event {
         Event::Started { protocol, .. } if protocol != PROTOCOL => {
             Err(format!("it speaks version {protocol}, this is {PROTOCOL}"))
@@ -343,17 +365,40 @@ fn failed(message: String, hint: &str) -> Outcome {
     Outcome::Failed { kind: FailureKind::Internal, message, hint: hint.to_owned() }
 }
 
-async fn last_words(stderr: ChildStderr) -> VecDeque<String> {
-    let mut words = VecDeque::new();
-    let mut lines = BufReader::new(stderr).lines();
-    while let Ok(Some(line)) = lines.next_line().await {
-        warn!(line, "the trainer said: {line}");
-        if words.len() == LAST_WORDS {
-            words.pop_front();
-        }
-        words.push_back(line);
+/// What a trainer says on its standard error, line by line into the log.
+struct Words {
+    last: Arc<Mutex<VecDeque<String>>>,
+    listener: JoinHandle<()>,
+}
+
+impl Words {
+    fn listen(stderr: ChildStderr) -> Self {
+        let last = Arc::new(Mutex::new(VecDeque::new()));
+        let kept = Arc::clone(&last);
+        let listener = tokio::spawn(async move {
+            let mut lines = Lines::new(stderr, STDERR_LINE);
+            // Read to the end, whatever it says: a trainer whose standard error is closed cannot say why it fails.
+            while let Ok(Some(line)) = lines.next().await {
+                let line = line.text();
+                warn!(line, "the trainer said: {line}");
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.len() == LAST_WORDS {
+                    kept.pop_front();
+                }
+                kept.push_back(line);
+            }
+        });
+        Self { last, listener }
     }
-    words
+
+    /// The last lines, once the trainer has ended; another program that holds its standard error open is not waited for.
+    async fn until_the_end(mut self) -> VecDeque<String> {
+        if timeout(FAREWELL, &mut self.listener).await.is_err() {
+            warn!("another program holds the standard error of a trainer that has ended; it is not waited for");
+            self.listener.abort();
+        }
+        std::mem::take(&mut *self.last.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 #[cfg(test)]

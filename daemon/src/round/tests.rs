@@ -176,3 +176,68 @@ async fn a_trainer_inherits_no_descriptor_of_a_call() {
     assert_eq!(events.len(), 1, "its own descriptor is there");
     assert_eq!(message(outcome), "the trainer ended without a candidate (exit status: 8)");
 }
+
+/// One such byte closed the pipe, and the trainer died of it before it could say what was wrong.
+#[tokio::test]
+async fn a_trainer_may_say_what_is_no_text() {
+    let failed = r#"{"type":"failed","kind":"bad-images","message":"x.qoi is damaged","hint":""}"#;
+    // Fails where its standard error is closed, as Rust's eprintln! does.
+    let say = "printf '\\377\\376\\n' >&2; sleep 0.2; i=0; while [ $i -lt 9 ]; do echo line $i >&2 || exit 101; i=$((i+1)); done";
+    let (_, outcome) = run(&format!("{HELLO}\n{say}\necho '{failed}' >&3\nexit 1")).await;
+    assert_eq!(message(outcome), "x.qoi is damaged");
+    let (_, outcome) = run("printf 'bad byte \\377 here' >&2; exit 7").await;
+    assert!(message(outcome).ends_with("its last words: bad byte \u{fffd} here"));
+}
+
+#[tokio::test]
+async fn a_line_without_an_end_is_cut() {
+    let (_, outcome) = run("head -c 20000000 /dev/zero | tr '\\0' x >&2; exit 7").await;
+    let message = message(outcome);
+    assert!(message.ends_with("xxx…") && message.len() < 2 * STDERR_LINE, "{} bytes", message.len());
+    let (_, outcome) = run("head -c 20000000 /dev/zero | tr '\\0' x >&3; exec sleep 60").await;
+    let Outcome::Failed { message, .. } = outcome else { panic!("no protocol") };
+    assert!(message.contains("an event of more than 1048576 bytes"), "{message:.200}");
+}
+
+#[tokio::test]
+async fn an_event_that_is_no_text_is_another_protocol() {
+    let (_, outcome) = run(&format!("{HELLO}\nprintf '\\377\\n' >&3; exec sleep 60")).await;
+    assert!(message(outcome).contains("protocol"));
+}
+
+/// A program that the trainer had started held its standard error, and a cancelled round open for as long as it ran; one that
+/// holds the events as well, a round that had ended.
+#[tokio::test]
+async fn who_holds_a_pipe_of_the_trainer_does_not_hold_up_the_round() {
+    for (held, end) in [("3>&-", "exec sleep 600"), ("", "exec sleep 600"), ("", "kill -9 $$")] {
+        let dir = TempDir::new().unwrap();
+        let pid = dir.path().join("pid");
+        let script = format!("sleep 600 {held} &\necho $! > {}\n{HELLO}\n{end}", pid.display());
+        let mut running = spawn(launch(&dir, &script, Duration::from_secs(600))).unwrap();
+        assert!(matches!(running.next().await, Some(Update::Event(Event::Started { .. }))));
+        running.cancel();
+        timeout(Duration::from_secs(60), ended(&mut running)).await.expect("nobody else is waited for");
+        let pid = fs::read_to_string(pid).unwrap();
+        // On a busy machine even a killed process waits for its turn to end; and nobody may have waited for it afterwards.
+        let state = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or(") Z".into());
+        let gone = async {
+            while !state().contains(") Z") {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), gone).await.expect("it ends with the trainer");
+    }
+}
+
+/// A daemon that it left its group for outlives it, and is not waited for either.
+#[tokio::test]
+async fn who_left_the_trainer_s_group_does_not_hold_up_the_round() {
+    let dir = TempDir::new().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("setsid sh -c 'echo $$ > {}; exec sleep 600' &\n{HELLO}\nsleep 0.5; exit 7", pid.display());
+    let mut running = spawn(launch(&dir, &script, Duration::from_secs(600))).unwrap();
+    let (_, outcome) = timeout(Duration::from_secs(60), ended(&mut running)).await.expect("nobody else is waited for");
+    assert!(message(outcome).contains("exit status: 7"));
+    let pid: i32 = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}
