@@ -4,7 +4,7 @@ use crate::settings::Settings;
 use crate::spec::Method;
 
 /// Sizes of what a round works on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoundSizes {
     /// Numbers in the image encoder that Phase II trains: the student's, where there is one.
     pub encoder_values: u64,

@@ -5,6 +5,7 @@
 //! that cross the border between the two processes ([`spec`] in, [`event`] on the way, [`manifest`] and [`report`] out).
 
 pub mod confidence;
+pub mod continuation;
 pub mod decision;
 pub mod disk;
 pub mod event;
@@ -12,6 +13,7 @@ pub mod ids;
 pub mod labels;
 pub mod lifecycle;
 pub mod manifest;
+pub mod moment;
 pub mod promotion;
 pub mod report;
 pub mod retention;

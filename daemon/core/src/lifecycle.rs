@@ -1,5 +1,8 @@
 //! One round at a time: what may start, what may be cancelled, and how a round ends.
 //!
+//! An activation alone goes on beside another round: who goes back to an earlier generation does not wait for hours, and
+//! what a trainer has done is not lost by it.
+//!
 //! A state machine without a clock, a process or a disk. The daemon tells it what happened and carries out what comes
 //! back. It does not know when a round is due (see [`crate::schedule`]) or whether a candidate is good enough (see
 //! [`crate::promotion`]).
@@ -54,11 +57,11 @@ pub enum Event {
     },
     CancelAsked(RoundId),
     /// The trainer ended and left a candidate.
-    CandidateLeft,
+    CandidateLeft(RoundId),
     /// The candidate was staged, replayed and judged; it can be promoted or kept out now.
-    Judged,
+    Judged(RoundId),
     /// The round ended without a candidate, or its candidate could not be read.
-    Failed,
+    Failed(RoundId),
     /// The service is asked to stop.
     StopAsked,
 }
@@ -111,7 +114,8 @@ pub struct Lifecycle {
     minimum_images: u64,
     /// The highest round number that was ever given out, 0 for none.
     last: RoundId,
-    current: Option<Current>,
+    /// The round that runs, and the activation that runs beside it.
+    running: [Option<Current>; 2],
     stopping: bool,
 }
 
@@ -131,12 +135,12 @@ enum Stage {
 impl Lifecycle {
     /// `last` is the highest round number of earlier runs of the service, 0 for none.
     pub fn new(last: RoundId, minimum_images: u64) -> Self {
-        Self { minimum_images, last, current: None, stopping: false }
+        Self { minimum_images, last, running: [None; 2], stopping: false }
     }
 
-    /// The round that runs now.
+    /// The round that runs now, but for an activation.
     pub fn current(&self) -> Option<RoundId> {
-        self.current.map(|current| current.round)
+        self.running[0].map(|current| current.round)
     }
 
     /// The highest round number that was ever given out, 0 for none.
@@ -149,9 +153,9 @@ impl Lifecycle {
         match event {
             Event::Asked { trigger, images } => vec![self.ask(trigger, images)],
             Event::CancelAsked(round) => vec![self.cancel(round)],
-            Event::CandidateLeft => self.candidate_left(),
-            Event::Judged => self.end(Action::Conclude),
-            Event::Failed => self.end(Action::Fail),
+            Event::CandidateLeft(round) => self.candidate_left(round),
+            Event::Judged(round) => self.end(round, Action::Conclude),
+            Event::Failed(round) => self.end(round, Action::Fail),
             Event::StopAsked => self.stop(),
         }
     }
@@ -160,7 +164,8 @@ impl Lifecycle {
         if self.stopping {
             return Action::Refuse(Refusal::Stopping);
         }
-        if let Some(current) = self.current {
+        let place = usize::from(trigger == Trigger::Activation);
+        if let Some(current) = self.running[place] {
             return Action::Refuse(Refusal::Busy(current.round));
         }
         if trigger.adapts() && images < self.minimum_images {
@@ -168,41 +173,43 @@ impl Lifecycle {
         }
         let round = RoundId(self.last.0 + 1);
         self.last = round;
-        self.current = Some(Current { round, stage: Stage::Training, abandoned: None });
+        self.running[place] = Some(Current { round, stage: Stage::Training, abandoned: None });
         Action::Start { round, trigger }
     }
 
     fn cancel(&mut self, round: RoundId) -> Action {
-        match &mut self.current {
+        let last = self.last;
+        match self.find(round) {
             // A second request only asks the trainer again; a candidate that is being judged is dropped afterwards.
-            Some(current) if current.round == round => {
+            Some(current) => {
                 current.abandoned.get_or_insert(Abandoned::Cancelled);
                 Action::StopTrainer(round)
             }
-            _ if round.0 == 0 || round > self.last => Action::Refuse(Refusal::NoSuchRound(round)),
-            _ => Action::Refuse(Refusal::AlreadyEnded(round)),
+            None if round.0 == 0 || round > last => Action::Refuse(Refusal::NoSuchRound(round)),
+            None => Action::Refuse(Refusal::AlreadyEnded(round)),
         }
     }
 
-    fn candidate_left(&mut self) -> Vec<Action> {
-        match &mut self.current {
+    fn candidate_left(&mut self, round: RoundId) -> Vec<Action> {
+        match self.find(round) {
             Some(current) if current.stage == Stage::Training && current.abandoned.is_none() => {
                 current.stage = Stage::Judging;
-                vec![Action::Judge(current.round)]
+                vec![Action::Judge(round)]
             }
             // The trainer finished in the moment in which it was stopped: the request counts.
-            Some(current) if current.stage == Stage::Training => self.end(Action::Fail),
+            Some(current) if current.stage == Stage::Training => self.end(round, Action::Fail),
             _ => Vec::new(),
         }
     }
 
-    fn end(&mut self, action: fn(RoundId) -> Action) -> Vec<Action> {
-        let Some(current) = self.current.take() else { return Vec::new() };
+    fn end(&mut self, round: RoundId, action: fn(RoundId) -> Action) -> Vec<Action> {
+        let place = self.running.iter_mut().find(|running| running.is_some_and(|current| current.round == round));
+        let Some(current) = place.and_then(Option::take) else { return Vec::new() };
         let mut actions = vec![match current.abandoned {
-            Some(how) => Action::Abandon(current.round, how),
-            None => action(current.round),
+            Some(how) => Action::Abandon(round, how),
+            None => action(round),
         }];
-        if self.stopping {
+        if self.stopping && self.running.iter().all(Option::is_none) {
             actions.push(Action::Exit);
         }
         actions
@@ -210,13 +217,16 @@ impl Lifecycle {
 
     fn stop(&mut self) -> Vec<Action> {
         self.stopping = true;
-        match &mut self.current {
-            None => vec![Action::Exit],
-            Some(current) => {
-                current.abandoned.get_or_insert(Abandoned::Interrupted);
-                vec![Action::StopTrainer(current.round)]
-            }
-        }
+        let interrupt = |current: &mut Current| {
+            current.abandoned.get_or_insert(Abandoned::Interrupted);
+            Action::StopTrainer(current.round)
+        };
+        let actions: Vec<Action> = self.running.iter_mut().flatten().map(interrupt).collect();
+        if actions.is_empty() { vec![Action::Exit] } else { actions }
+    }
+
+    fn find(&mut self, round: RoundId) -> Option<&mut Current> {
+        self.running.iter_mut().flatten().find(|current| current.round == round)
     }
 }
 
@@ -243,10 +253,10 @@ mod tests {
     fn a_round_is_trained_judged_and_concluded() {
         tell(&[
             (ASK, &[START]),
-            (Event::CandidateLeft, &[Action::Judge(R1)]),
-            (Event::Judged, &[Action::Conclude(R1)]),
+            (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
+            (Event::Judged(R1), &[Action::Conclude(R1)]),
             (ASK, &[Action::Start { round: R2, trigger: Trigger::Manual }]),
-            (Event::Failed, &[Action::Fail(R2)]),
+            (Event::Failed(R2), &[Action::Fail(R2)]),
         ]);
     }
 
@@ -255,9 +265,43 @@ mod tests {
         tell(&[
             (ASK, &[START]),
             (ASK, &[Action::Refuse(Refusal::Busy(R1))]),
-            (Event::CandidateLeft, &[Action::Judge(R1)]),
+            (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
             (ASK, &[Action::Refuse(Refusal::Busy(R1))]),
-            (Event::Failed, &[Action::Fail(R1)]),
+            (Event::Failed(R1), &[Action::Fail(R1)]),
+        ]);
+    }
+
+    /// It was refused for as long as a round trained, and cancelling that round threw hours away.
+    #[test]
+    fn an_earlier_generation_serves_again_while_a_round_trains() {
+        const GO_BACK: Event = Event::Asked { trigger: Trigger::Activation, images: 50 };
+        const START_2: Action = Action::Start { round: R2, trigger: Trigger::Activation };
+        tell(&[
+            (ASK, &[START]),
+            (GO_BACK, &[START_2]),
+            (GO_BACK, &[Action::Refuse(Refusal::Busy(R2))]),
+            (ASK, &[Action::Refuse(Refusal::Busy(R1))]),
+            (Event::CandidateLeft(R2), &[Action::Judge(R2)]),
+            (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
+            (Event::Judged(R2), &[Action::Conclude(R2)]),
+            (Event::Judged(R2), &[]),
+            (Event::Judged(R1), &[Action::Conclude(R1)]),
+        ]);
+        // Either is cancelled on its own.
+        tell(&[
+            (ASK, &[START]),
+            (GO_BACK, &[START_2]),
+            (Event::CancelAsked(R2), &[Action::StopTrainer(R2)]),
+            (Event::Failed(R2), &[Action::Abandon(R2, Abandoned::Cancelled)]),
+            (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
+        ]);
+        // The service ends once both have.
+        tell(&[
+            (ASK, &[START]),
+            (GO_BACK, &[START_2]),
+            (Event::StopAsked, &[Action::StopTrainer(R1), Action::StopTrainer(R2)]),
+            (Event::Failed(R1), &[Action::Abandon(R1, Abandoned::Interrupted)]),
+            (Event::Judged(R2), &[Action::Abandon(R2, Abandoned::Interrupted), Action::Exit]),
         ]);
     }
 
@@ -275,10 +319,10 @@ mod tests {
     fn a_cancelled_round_ends_cancelled_whatever_the_trainer_says() {
         let cancelled: &[Action] = &[Action::Abandon(R1, Abandoned::Cancelled)];
         let cancel = (Event::CancelAsked(R1), &[Action::StopTrainer(R1)] as &[Action]);
-        tell(&[(ASK, &[START]), cancel, (Event::Failed, cancelled)]);
-        tell(&[(ASK, &[START]), cancel, cancel, (Event::CandidateLeft, cancelled)]);
-        for judged in [Event::Judged, Event::Failed] {
-            tell(&[(ASK, &[START]), (Event::CandidateLeft, &[Action::Judge(R1)]), cancel, (judged, cancelled)]);
+        tell(&[(ASK, &[START]), cancel, (Event::Failed(R1), cancelled)]);
+        tell(&[(ASK, &[START]), cancel, cancel, (Event::CandidateLeft(R1), cancelled)]);
+        for judged in [Event::Judged(R1), Event::Failed(R1)] {
+            tell(&[(ASK, &[START]), (Event::CandidateLeft(R1), &[Action::Judge(R1)]), cancel, (judged, cancelled)]);
         }
     }
 
@@ -287,7 +331,7 @@ mod tests {
         tell(&[
             (Event::CancelAsked(R1), &[Action::Refuse(Refusal::NoSuchRound(R1))]),
             (ASK, &[START]),
-            (Event::Failed, &[Action::Fail(R1)]),
+            (Event::Failed(R1), &[Action::Fail(R1)]),
             (Event::CancelAsked(R1), &[Action::Refuse(Refusal::AlreadyEnded(R1))]),
             (Event::CancelAsked(RoundId(0)), &[Action::Refuse(Refusal::NoSuchRound(RoundId(0)))]),
         ]);
@@ -300,19 +344,19 @@ mod tests {
             (ASK, &[START]),
             (Event::StopAsked, &[Action::StopTrainer(R1)]),
             (ASK, &[Action::Refuse(Refusal::Stopping)]),
-            (Event::Failed, &[Action::Abandon(R1, Abandoned::Interrupted), Action::Exit]),
+            (Event::Failed(R1), &[Action::Abandon(R1, Abandoned::Interrupted), Action::Exit]),
         ]);
         tell(&[
             (ASK, &[START]),
-            (Event::CandidateLeft, &[Action::Judge(R1)]),
+            (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
             (Event::StopAsked, &[Action::StopTrainer(R1)]),
-            (Event::Failed, &[Action::Abandon(R1, Abandoned::Interrupted), Action::Exit]),
+            (Event::Failed(R1), &[Action::Abandon(R1, Abandoned::Interrupted), Action::Exit]),
         ]);
         tell(&[
             (ASK, &[START]),
             (Event::CancelAsked(R1), &[Action::StopTrainer(R1)]),
             (Event::StopAsked, &[Action::StopTrainer(R1)]),
-            (Event::Failed, &[Action::Abandon(R1, Abandoned::Cancelled), Action::Exit]),
+            (Event::Failed(R1), &[Action::Abandon(R1, Abandoned::Cancelled), Action::Exit]),
         ]);
     }
 
@@ -328,42 +372,47 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order: never two rounds at once, no number twice, every start has one end.
+        /// Whatever happens in whatever order: never two rounds at once but for one activation beside another, no number
+        /// twice, every start has one end.
         #[test]
-        fn never_two_rounds_at_once(events in proptest::collection::vec(0usize..8, 0..200)) {
+        fn never_two_rounds_at_once(events in proptest::collection::vec((0usize..9, 0u64..3), 0..200)) {
             let mut lifecycle = Lifecycle::new(RoundId(0), 10);
-            let mut running = None;
+            let mut running: [Option<RoundId>; 2] = [None; 2];
             let mut last = RoundId(0);
-            for event in events {
+            for (event, back) in events {
+                let round = RoundId(last.0.saturating_sub(back));
                 let event = [
                     ASK,
                     Event::Asked { trigger: Trigger::Schedule, images: 3 },
                     Event::Asked { trigger: Trigger::ZeroShot, images: 0 },
-                    Event::CancelAsked(lifecycle.current().unwrap_or(last)),
-                    Event::CandidateLeft,
-                    Event::Judged,
-                    Event::Failed,
+                    Event::Asked { trigger: Trigger::Activation, images: 0 },
+                    Event::CancelAsked(round),
+                    Event::CandidateLeft(round),
+                    Event::Judged(round),
+                    Event::Failed(round),
                     Event::CancelAsked(RoundId(last.0 + 1)),
                 ][event];
                 for action in lifecycle.tell(event) {
                     match action {
-                        Action::Start { round, .. } => {
-                            prop_assert_eq!(running, None);
+                        Action::Start { round, trigger } => {
+                            let place = &mut running[usize::from(trigger == Trigger::Activation)];
+                            prop_assert_eq!(*place, None);
                             prop_assert!(round > last);
                             last = round;
-                            running = Some(round);
+                            *place = Some(round);
                         }
                         Action::Conclude(round) | Action::Abandon(round, _) | Action::Fail(round) => {
-                            prop_assert_eq!(running.take(), Some(round));
+                            let ended = running.iter_mut().find(|running| **running == Some(round));
+                            prop_assert_eq!(ended.and_then(Option::take), Some(round));
                         }
                         Action::StopTrainer(round) | Action::Judge(round) => {
-                            prop_assert_eq!(running, Some(round));
+                            prop_assert!(running.contains(&Some(round)));
                         }
                         Action::Refuse(_) => {}
                         Action::Exit => prop_assert!(false, "nobody asked to stop"),
                     }
                 }
-                prop_assert_eq!(lifecycle.current(), running);
+                prop_assert_eq!(lifecycle.current(), running[0]);
             }
         }
     }

@@ -3,8 +3,9 @@
 //! A pure function of the catalogue, the rounds so far and the time. It does not know whether a round already runs (see
 //! [`crate::lifecycle`]).
 
+use crate::moment::Moment;
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 /// `[schedule]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -45,64 +46,65 @@ pub struct Facts {
     /// Images that the last completed round saw: one that was promoted, or kept out by its verdict. 0 without any.
     pub images_of_last_completed: u64,
     /// When the last adapting round ended, however it did: a round that fails must not be repeated at once.
-    pub last_end: Option<SystemTime>,
+    pub last_end: Option<Moment>,
     /// When the last new image was catalogued, as far as is known.
-    pub last_image: Option<SystemTime>,
+    pub last_image: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     Now,
-    /// Images enough, but the last round ended too recently, or images are still coming in.
-    At(SystemTime),
+    /// So long from now: there are images enough, but the last round ended too recently, or images are still coming in.
+    In(Duration),
     /// More images have to come first, or rounds only start by hand.
     No,
 }
 
-pub fn due(schedule: &Schedule, facts: &Facts, now: SystemTime) -> Due {
+pub fn due(schedule: &Schedule, facts: &Facts, now: &Moment) -> Due {
     let new = facts.images.saturating_sub(facts.images_of_last_completed);
     let enough = schedule.new_images.max(1);
     if !schedule.automatic || new < enough {
         return Due::No;
     }
-    let rested = after(facts.last_end, schedule.minimum_interval, now);
+    let rest = left(facts.last_end, schedule.minimum_interval, now);
     let quiet = match new >= enough.saturating_mul(STREAM) {
-        true => Due::Now,
-        false => after(facts.last_image, schedule.quiet_period, now),
+        true => Duration::ZERO,
+        false => left(facts.last_image, schedule.quiet_period, now),
     };
-    match (rested, quiet) {
-        (Due::No, _) | (_, Due::No) => Due::No,
-        (Due::Now, due) | (due, Due::Now) => due,
-        (Due::At(rested), Due::At(quiet)) => Due::At(rested.max(quiet)),
+    match rest.max(quiet) {
+        Duration::ZERO => Due::Now,
+        wait => Due::In(wait),
     }
 }
 
-/// When `wait` has gone by since something happened.
-fn after(event: Option<SystemTime>, wait: Duration, now: SystemTime) -> Due {
-    // A device without a battery-backed clock may start in the past; an event that lies ahead says nothing.
-    let Some(event) = event.filter(|event| *event <= now) else { return Due::Now };
-    match event.checked_add(wait) {
-        Some(ready) if ready <= now => Due::Now,
-        Some(ready) => Due::At(ready),
-        None => Due::No,
-    }
+/// What is left of the time that is to go by after an event.
+pub fn left(event: Option<Moment>, wait: Duration, now: &Moment) -> Duration {
+    event.map_or(Duration::ZERO, |event| wait.saturating_sub(now.since(&event)))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moment::BootId;
 
-    fn hour(hours: u64) -> SystemTime {
-        SystemTime::UNIX_EPOCH + Duration::from_secs(hours * 60 * 60)
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+
+    /// A machine that has been up since Unix time 0, with a clock that is right.
+    fn at(since_boot: Duration) -> Moment {
+        Moment { boot: Some(BootId(1)), since_boot, wall: since_boot.as_secs() as i64 }
     }
 
-    fn facts(images: u64, images_of_last_completed: u64, last_end: Option<u64>) -> Facts {
+    fn hour(hours: u32) -> Moment {
+        at(hours * HOUR)
+    }
+
+    fn facts(images: u64, images_of_last_completed: u64, last_end: Option<u32>) -> Facts {
         Facts { images, images_of_last_completed, last_end: last_end.map(hour), last_image: None }
     }
 
     #[track_caller]
-    fn check(facts: Facts, now: u64, expected: Due) {
-        assert_eq!(due(&Schedule::default(), &facts, hour(now)), expected, "{facts:?} at hour {now}");
+    fn check(facts: Facts, now: u32, expected: Due) {
+        assert_eq!(due(&Schedule::default(), &facts, &hour(now)), expected, "{facts:?} at hour {now}");
     }
 
     #[test]
@@ -111,44 +113,73 @@ mod tests {
         check(facts(200, 0, None), 100, Due::Now);
         check(facts(399, 200, Some(1)), 100, Due::No);
         check(facts(400, 200, Some(1)), 100, Due::Now);
-        check(facts(400, 200, Some(96)), 100, Due::At(hour(102)));
+        check(facts(400, 200, Some(96)), 100, Due::In(2 * HOUR));
         check(facts(400, 200, Some(94)), 100, Due::Now);
     }
 
     #[test]
     fn a_failing_round_is_not_repeated_at_once() {
-        check(facts(500, 0, Some(99)), 100, Due::At(hour(105)));
+        check(facts(500, 0, Some(99)), 100, Due::In(5 * HOUR));
     }
 
+    /// An end that lies ahead counted as none: a clock that was set back by a month gave a round at once.
     #[test]
-    fn a_clock_that_went_back_does_not_stop_the_rounds() {
-        check(facts(500, 0, Some(1_000_000)), 3, Due::Now);
+    fn a_clock_that_is_set_neither_stops_the_rounds_nor_hurries_them() {
+        let month = 30 * 24 * 3600;
+        for shift in [-month, month] {
+            let now = |hours| Moment { wall: hour(hours).wall + shift, ..hour(hours) };
+            let due = |hours| due(&Schedule::default(), &facts(500, 0, Some(99)), &now(hours));
+            assert_eq!([due(99), due(104), due(105)], [Due::In(6 * HOUR), Due::In(HOUR), Due::Now], "{shift}");
+        }
+    }
+
+    /// Three starts at 1970 gave three rounds within the six hours.
+    #[test]
+    fn a_board_without_a_clock_that_starts_again_and_again_rests_all_the_same() {
+        let (mut rounds, mut last_end) = (0, None);
+        for boot in 1..=4 {
+            for minute in 0..4 * 60 {
+                let since_boot = Duration::from_secs(60 * minute);
+                let now = Moment { boot: Some(BootId(boot)), since_boot, wall: since_boot.as_secs() as i64 };
+                let facts = Facts { images: 5000, images_of_last_completed: 0, last_end, last_image: None };
+                if due(&Schedule::default(), &facts, &now) == Due::Now {
+                    (rounds, last_end) = (rounds + 1, Some(now));
+                }
+            }
+        }
+        assert_eq!(rounds, 1, "no start lasts six hours");
+        let long = Moment { boot: Some(BootId(9)), since_boot: 6 * HOUR, wall: 6 * 3600 };
+        assert_eq!(due(&Schedule::default(), &Facts { last_end, ..facts(5000, 0, None) }, &long), Due::Now);
     }
 
     #[test]
     fn a_folder_that_is_being_copied_in_is_waited_for() {
-        let minutes = |minutes: u64| hour(100) + Duration::from_secs(60 * minutes);
+        let minutes = |minutes: u32| at(100 * HOUR + minutes * Duration::from_secs(60));
         let copying = Facts { last_image: Some(minutes(5)), ..facts(500, 0, None) };
-        assert_eq!(due(&Schedule::default(), &copying, minutes(5)), Due::At(minutes(6)));
-        assert_eq!(due(&Schedule::default(), &copying, minutes(6)), Due::Now);
+        assert_eq!(due(&Schedule::default(), &copying, &minutes(5)), Due::In(Duration::from_secs(60)));
+        assert_eq!(due(&Schedule::default(), &copying, &minutes(6)), Due::Now);
+        // The clock is set for the first time while the copy goes on.
+        let synced = Moment { wall: 1_800_000_000, ..minutes(5) };
+        assert_eq!(due(&Schedule::default(), &copying, &synced), Due::In(Duration::from_secs(60)));
         let resting = Facts { last_end: Some(hour(99)), ..copying };
-        assert_eq!(due(&Schedule::default(), &resting, minutes(5)), Due::At(hour(105)), "the later of the two");
+        let wait = 5 * HOUR - 5 * Duration::from_secs(60);
+        assert_eq!(due(&Schedule::default(), &resting, &minutes(5)), Due::In(wait), "the later of the two");
         let stream = Facts { images: 2000, ..copying };
-        assert_eq!(due(&Schedule::default(), &stream, minutes(5)), Due::Now, "a stream never pauses");
+        assert_eq!(due(&Schedule::default(), &stream, &minutes(5)), Due::Now, "a stream never pauses");
     }
 
     #[test]
     fn by_hand_means_by_hand() {
         let schedule = Schedule { automatic: false, ..Schedule::default() };
-        assert_eq!(due(&schedule, &facts(1_000_000, 0, None), hour(100)), Due::No);
+        assert_eq!(due(&schedule, &facts(1_000_000, 0, None), &hour(100)), Due::No);
     }
 
     /// A year of a camera that sees `per_day` new images; every round succeeds and takes an hour.
     fn rounds_in_a_year(per_day: u64) -> u64 {
         let (mut facts, mut rounds) = (Facts::default(), 0);
         for now in 0..365 * 24 {
-            facts.images = now * per_day / 24;
-            if due(&Schedule::default(), &facts, hour(now)) == Due::Now {
+            facts.images = u64::from(now) * per_day / 24;
+            if due(&Schedule::default(), &facts, &hour(now)) == Due::Now {
                 facts.images_of_last_completed = facts.images;
                 facts.last_end = Some(hour(now + 1));
                 rounds += 1;
