@@ -216,6 +216,7 @@ mod tests {
             ("NotAuthorized", Exit::NotAuthorized),
             ("BadImage", Exit::Failed),
             ("TooFewImages", Exit::Failed),
+            ("NoRoom", Exit::Failed),
             ("NoSuchRound", Exit::Failed),
             ("AlreadyEnded", Exit::Failed),
             ("Failed", Exit::Failed),

@@ -67,6 +67,7 @@ impl Service {
             serving_problem: classifier.serving_problem,
             provider: classifier.provider,
             provider_problem: classifier.provider_problem,
+            round_problem: classifier.round_problem,
             round: classifier.round,
             last_round,
             next_round: classifier.next_round,

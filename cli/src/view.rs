@@ -24,6 +24,8 @@ pub struct Status {
     pub provider: String,
     /// Why a provider that was to come before it does not run the model.
     pub provider_problem: Option<String>,
+    /// Why no round can start now.
+    pub round_problem: Option<String>,
     /// The round that runs.
     pub round: Option<u64>,
     /// The latest round: that one, or how the last one ended.
@@ -68,6 +70,10 @@ pub struct Round {
     /// Unix time, s.
     pub started: i64,
     pub ended: Option<i64>,
+    /// Measured by a clock that nobody sets: not what lies between `started` and `ended` where the wall clock was set.
+    pub took_seconds: Option<f64>,
+    /// The round that it takes up, which did not come to its end.
+    pub continues: Option<u64>,
     pub images: u64,
     pub result: Outcome,
     pub warnings: Vec<String>,

@@ -27,7 +27,7 @@ use std::future::Future;
 use std::io;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -164,8 +164,4 @@ fn first_snapshot(config: &Config) -> Snapshot {
         sources: config.sources.iter().map(source).collect(),
         ..Snapshot::default()
     }
-}
-
-fn unix_time() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }

@@ -288,6 +288,7 @@ fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
         VERSION => {}
         found => return Ok(Err(CatalogError::Newer { path: path.to_owned(), found })),
     }
+    rounds::add_columns(&db)?;
     Ok(Ok(db))
 }
 

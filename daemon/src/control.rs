@@ -6,9 +6,12 @@
 use crate::serve::Classifier;
 use coft_core::event::{FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
+use coft_core::lifecycle::Trigger;
+use coft_core::moment::Moment;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -28,7 +31,8 @@ pub enum Command {
     Import { files: HashMap<String, OwnedFd>, reply: oneshot::Sender<Result<RoundId, Refused>> },
     /// Starts a round that lets a generation serve again; answers its id at once, none where that one is active already.
     Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<RoundId>, Refused>> },
-    /// Asks a running round to stop; it ends as cancelled within seconds.
+    /// Asks a running round to stop; it ends as cancelled within seconds. The next one that is started by hand goes on from what
+    /// it has done.
     CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), Refused>> },
     /// Looks at every source again, as if the service had just started.
     Rescan { reply: oneshot::Sender<Result<(), Refused>> },
@@ -36,7 +40,7 @@ pub enum Command {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoundRequest {
-    /// Overrides the configured seed.
+    /// Overrides the seed of the work that is taken up, and the configured one.
     pub seed: Option<u64>,
 }
 
@@ -56,6 +60,8 @@ pub enum Refused {
     NotReady(String),
     #[error("the service is stopping")]
     Stopping,
+    #[error("the disk is too full for a round: {0}")]
+    NoRoom(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -82,10 +88,20 @@ pub struct Snapshot {
     pub provider: String,
     /// Why a provider that comes before it in the configuration does not run the model; empty where none failed.
     pub provider_problem: String,
+    /// Why no round can start now; empty where one can.
+    pub round_problem: String,
     /// The latest rounds, oldest first, also those of earlier runs of the daemon.
     pub rounds: Vec<RoundStatus>,
     pub next_round: NextRound,
     pub generations: Vec<GenerationStatus>,
+}
+
+impl Snapshot {
+    /// The round that runs: an activation only where no other does.
+    pub fn running(&self) -> Option<&RoundStatus> {
+        let running = self.rounds.iter().filter(|round| round.ended.is_none());
+        running.min_by_key(|round| round.trigger == Trigger::Activation.as_str())
+    }
 }
 
 /// When a round starts by itself, unless one runs.
@@ -116,13 +132,23 @@ pub struct RoundStatus {
     pub round: RoundId,
     /// What made it start: `manual`, `schedule`, `zero-shot`, `import` or `activation`.
     pub trigger: String,
-    /// Unix time, s.
-    pub started: i64,
-    pub ended: Option<i64>,
+    pub started: Moment,
+    pub ended: Option<Moment>,
     pub images: u64,
+    /// Where it learns from images.
+    pub seed: Option<u64>,
+    /// The round that it takes up, which did not come to its end.
+    pub continues: Option<RoundId>,
     pub state: RoundState,
     pub progress: Option<Progress>,
     pub warnings: Vec<String>,
+}
+
+impl RoundStatus {
+    /// How long it took, once it has ended.
+    pub fn took(&self) -> Option<Duration> {
+        Some(self.ended?.since(&self.started))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]

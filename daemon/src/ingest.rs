@@ -3,7 +3,7 @@
 //! Work runs on a bounded set of blocking threads. User files are read and never written. Whether an image is known
 //! already is not known here, nor is where the record goes.
 
-use crate::room::{self, Shortage};
+use crate::room::{Reserve, Shortage};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use bytesize::ByteSize;
 use coft_core::ids::ImageId;
@@ -82,6 +82,7 @@ struct Shared {
     permits: Arc<Semaphore>,
     threads: usize,
     most_images: u64,
+    reserve: Reserve,
 }
 
 impl Ingest {
@@ -91,7 +92,15 @@ impl Ingest {
         let threads = if settings.threads == 0 { cores } else { settings.threads };
         let permits = Arc::new(Semaphore::new(threads));
         let (file_limit, most_images) = (settings.file_limit.as_u64(), settings.most_images);
-        Self { shared: Arc::new(Shared { file_limit, preprocess, pixels, permits, threads, most_images }) }
+        let reserve = Reserve::of(0);
+        let shared = Shared { file_limit, preprocess, pixels, permits, threads, most_images, reserve };
+        Self { shared: Arc::new(shared) }
+    }
+
+    /// Leaves so much of the disk free.
+    pub fn keeping_free(self, reserve: Reserve) -> Self {
+        let shared = Arc::into_inner(self.shared).expect("it is set before anybody else holds it");
+        Self { shared: Arc::new(Shared { reserve, ..shared }) }
     }
 
     /// Files that are taken in at once; asking for more only makes them wait.
@@ -157,7 +166,7 @@ impl Ingest {
 
     fn room_now(&self) -> Result<(), Trouble> {
         let path = &self.shared.pixels;
-        match room::shortage(path, 0) {
+        match self.shared.reserve.shortage(path, 0) {
             Ok(None) => Ok(()),
             Ok(Some(shortage)) => Err(Trouble::NoRoom { shortage }),
             Err(source) => Err(Trouble::Keep { path: path.clone(), source }),

@@ -3,6 +3,7 @@
 mod app;
 mod bus;
 mod catalog;
+mod clock;
 mod config;
 mod control;
 mod given;

@@ -3,6 +3,7 @@
 //! Where no model is configured, the demo model that is built into the program is unpacked; where a name is, it is looked
 //! up in the store. What a model computes is for the trainer; here its files, its preprocessing and its digest count.
 
+use coft_core::disk::RoundSizes;
 use coft_core::labels::{self, LabelsError};
 use coft_core::spec::Template;
 use coft_core::templates::{self, TemplatesError};
@@ -59,6 +60,8 @@ pub struct Base {
     pub dir: PathBuf,
     /// SHA-256 of the weights, hex.
     pub digest: String,
+    /// What decides how much disk space a round takes, but for the number of images.
+    pub sizes: RoundSizes,
     pub preprocess: Preprocess,
     /// As configured; the preprocessing has taken it in.
     pub image_size: Option<u32>,
@@ -75,6 +78,7 @@ pub struct Base {
 pub struct Student {
     pub dir: PathBuf,
     pub preprocess: Preprocess,
+    sizes: RoundSizes,
 }
 
 impl Base {
@@ -164,7 +168,8 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
     };
     let model = Model::open(&dir).map_err(of(MODEL))?;
     let labels = label_file(settings, &dir).map_err(of(MODEL))?;
-    let (class_lines, classes) = read_labels(&labels).map_err(of("classifier.labels"))?.into_iter().unzip();
+    let (class_lines, classes): (_, Vec<String>) =
+        read_labels(&labels).map_err(of("classifier.labels"))?.into_iter().unzip();
     let templates =
         settings.templates.as_deref().map(read_templates).transpose().map_err(of("classifier.templates"))?;
     let preprocess = match settings.image_size {
@@ -174,9 +179,12 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
     let student = settings.student.as_deref().map(|student| open_student(student, models, &preprocess)).transpose();
     let student = student.map_err(of("classifier.student"))?;
     let digest = model.digest().map_err(|source| of(MODEL)(ModelError::ReadWeights { path: dir.clone(), source }))?;
+    let own = sizes(&model, &preprocess);
+    let trained = student.as_ref().map_or(own, |student: &Student| student.sizes);
+    let sizes = RoundSizes { text_width: own.text_width, classes: classes.len() as u64, ..trained };
     let (image_size, template) = (settings.image_size, settings.template.clone());
     let templates = templates.unwrap_or_default();
-    Ok(Base { dir, digest, preprocess, image_size, classes, class_lines, template, templates, student })
+    Ok(Base { dir, digest, sizes, preprocess, image_size, classes, class_lines, template, templates, student })
 }
 
 /// The files of words that are others by now than those the base was made from, and what to do about each. A file that
@@ -226,9 +234,28 @@ fn label_file(settings: &Settings, dir: &Path) -> Result<PathBuf, ModelError> {
 /// A student, which must not read larger images than the pool keeps for the base model.
 fn open_student(student: &Path, models: &Path, kept: &Preprocess) -> Result<Student, ModelError> {
     let dir = located(student, models)?;
-    let preprocess = Preprocess::from_json(&Model::open(&dir)?.preprocessing)?;
-    let (asked, kept) = (preprocess.shortest_edge, kept.shortest_edge);
-    if asked > kept { Err(ModelError::StudentSize { dir, asked, kept }) } else { Ok(Student { dir, preprocess }) }
+    let model = Model::open(&dir)?;
+    let preprocess = Preprocess::from_json(&model.preprocessing)?;
+    match (preprocess.shortest_edge, kept.shortest_edge) {
+        (asked, kept) if asked > kept => Err(ModelError::StudentSize { dir, asked, kept }),
+        _ => Ok(Student { dir, sizes: sizes(&model, &preprocess), preprocess }),
+    }
+}
+
+/// What a round takes where it trains this model; images and classes are for others to say.
+fn sizes(model: &Model, preprocess: &Preprocess) -> RoundSizes {
+    let number = |stated: i64| u64::try_from(stated).unwrap_or(0);
+    let (config, vision) = (&model.config, &model.config.vision_config);
+    RoundSizes {
+        encoder_values: model.encoder_parameters(),
+        width: number(vision.hidden_size),
+        embedding: number(config.projection_dim),
+        blocks: number(vision.num_hidden_layers),
+        text_width: number(config.text_config.hidden_size),
+        image_side: u64::from(preprocess.crop),
+        images: 0,
+        classes: 0,
+    }
 }
 
 /// The directory of a model that is named, or given by its directory.

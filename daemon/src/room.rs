@@ -1,4 +1,4 @@
-//! Room on the disk of the state directory, and how much of it is left to others: the one rule for whatever fills it on its own.
+//! Room on the disk of the state directory, and how much of it is left for rounds: the one rule for whatever fills it on its own.
 
 use bytesize::ByteSize;
 use nix::sys::statvfs::statvfs;
@@ -6,40 +6,78 @@ use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
-/// What imports and the intake leave free, B: rounds, their journal and the catalogue write there, too. 64 MiB [choice].
-const RESERVE: u64 = 64 << 20;
+/// Least that stays free, B: the catalogue, reports and logs grow, too. 64 MiB [choice].
+const LEAST: u64 = 64 << 20;
+
+/// What stays free on the disk of the state directory, B, so that a round of the configured model can be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reserve(u64);
 
 /// There is less room than is needed.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{} has {free} free, and {} are to stay so", dir.display(), ByteSize::b(RESERVE))]
+#[error("{} has {free} free, and a round of this model needs {reserve}", dir.display())]
 pub struct Shortage {
     pub dir: PathBuf,
     pub free: ByteSize,
+    pub reserve: ByteSize,
     /// How much more has to be free.
     pub lacking: ByteSize,
 }
 
-/// What is missing for `needed` bytes in `dir`, which need not be there yet.
-pub fn shortage(dir: &Path, needed: u64) -> io::Result<Option<Shortage>> {
-    let disk = statvfs(dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir))?;
-    let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
-    let lacking = needed.saturating_add(RESERVE).saturating_sub(free);
-    let [free, missing] = [free, lacking].map(ByteSize::b);
-    Ok((lacking > 0).then(|| Shortage { dir: dir.to_owned(), free, lacking: missing }))
+impl Reserve {
+    /// For rounds that have so many bytes on the disk.
+    pub fn of(round_bytes: u64) -> Self {
+        Self(round_bytes.max(LEAST))
+    }
+
+    /// What is missing for `needed` bytes in `dir`, which need not be there yet, beside the reserve.
+    ///
+    /// # Errors
+    /// Where the file system does not say how much room it has.
+    pub fn shortage(self, dir: &Path, needed: u64) -> io::Result<Option<Shortage>> {
+        self.lacking(dir, needed, 0)
+    }
+
+    /// What is missing for a round whose work takes `taken` bytes of `dir` already.
+    ///
+    /// # Errors
+    /// Where the file system does not say how much room it has.
+    pub fn shortage_of_round(self, dir: &Path, taken: u64) -> io::Result<Option<Shortage>> {
+        self.lacking(dir, 0, taken)
+    }
+
+    fn lacking(self, dir: &Path, needed: u64, taken: u64) -> io::Result<Option<Shortage>> {
+        let disk = statvfs(dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir))?;
+        let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
+        let lacking = needed.saturating_add(self.0.saturating_sub(taken)).saturating_sub(free);
+        let [free, reserve, missing] = [free, self.0, lacking].map(ByteSize::b);
+        Ok((lacking > 0).then(|| Shortage { dir: dir.to_owned(), free, reserve, lacking: missing }))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SMALL: Reserve = Reserve(LEAST);
+
     #[test]
     fn a_reserve_stays_free() {
         // No byte of /proc is ever free.
-        let full = shortage(Path::new("/proc/nowhere/pixels"), 0).unwrap().unwrap();
-        assert_eq!(full.to_string(), "/proc/nowhere/pixels has 0 B free, and 64.0 MiB are to stay so");
+        let full = SMALL.shortage(Path::new("/proc/nowhere/pixels"), 0).unwrap().unwrap();
+        assert_eq!(full.to_string(), "/proc/nowhere/pixels has 0 B free, and a round of this model needs 64.0 MiB");
         assert_eq!(full.lacking, ByteSize::mib(64));
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(shortage(&dir.path().join("not/yet"), 0).unwrap(), None, "the tests need 64 MiB themselves");
-        assert!(shortage(dir.path(), u64::MAX).unwrap().is_some());
+        assert_eq!(SMALL.shortage(&dir.path().join("not/yet"), 0).unwrap(), None, "the tests need 64 MiB themselves");
+        assert!(SMALL.shortage(dir.path(), u64::MAX).unwrap().is_some());
+    }
+
+    #[test]
+    fn what_a_round_has_taken_already_counts() {
+        let full = Path::new("/proc");
+        let lacking = |taken| SMALL.shortage_of_round(full, taken).unwrap().map(|shortage| shortage.lacking.as_u64());
+        assert_eq!(lacking(0), Some(64 << 20));
+        assert_eq!(lacking(60 << 20), Some(4 << 20));
+        assert_eq!(lacking(65 << 20), None);
     }
 }

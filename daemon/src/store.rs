@@ -249,11 +249,13 @@ impl Store {
         remove_tree(&staged.dir)
     }
 
-    /// Deletes generations beyond the active one, the one it replaced, and the `newest` latest. Returns those deleted.
-    pub fn prune(&mut self, newest: usize) -> Result<Vec<GenerationId>, StoreError> {
+    /// Deletes generations beyond the active one, the one it replaced, the one that is `wanted` next, and the `newest` latest.
+    /// Returns those deleted.
+    pub fn prune(&mut self, newest: usize, wanted: Option<GenerationId>) -> Result<Vec<GenerationId>, StoreError> {
         let all: Vec<GenerationId> = self.generations.keys().copied().collect();
         let previous = self.active().and_then(|active| active.record.replaces);
-        let expired = retention::expired(&all, self.active, previous, newest);
+        let mut expired = retention::expired(&all, self.active, previous, newest);
+        expired.retain(|id| Some(*id) != wanted);
         for id in &expired {
             // Under another name first: a half-deleted generation must not look like one.
             let gone = self.generations_dir().join(format!("{id}.expired"));

@@ -31,6 +31,8 @@ pub fn round(round: &Round, style: &Style) -> String {
         ("images", round.images.to_string()),
         ("started", style.time(round.started)),
     ];
+    pairs
+        .extend(round.continues.map(|earlier| ("takes up", format!("round {earlier}, which did not come to its end"))));
     if let Some(ended) = round.ended {
         pairs.push((
             "ended",
@@ -72,6 +74,10 @@ pub fn outcome(round: &Round) -> String {
             let hint = result.hint.as_deref().map_or_else(String::new, |hint| format!("\n  {hint}"));
             format!("round {number} {}{took}: {message}{hint}\n", paint(BAD, "failed"))
         }
+        "cancelled" if ["manual", "schedule"].contains(&round.trigger.as_str()) => {
+            let go_on = "what it has done is kept; to go on with it: coftctl round start --wait";
+            format!("round {number} {}{took}; the active model stays\n  {go_on}\n", paint(FAIR, "cancelled"))
+        }
         other => format!("round {number} {}{took}; the active model stays\n", paint(FAIR, other)),
     }
 }
@@ -101,6 +107,5 @@ pub(super) fn brief(round: &Round) -> String {
 }
 
 fn took(round: &Round) -> Option<String> {
-    let seconds = u64::try_from(round.ended? - round.started).ok()?;
-    Some(duration(Duration::from_secs(seconds)))
+    Some(duration(Duration::try_from_secs_f64(round.took_seconds?).ok()?))
 }

@@ -41,6 +41,7 @@ pub fn status(status: &Status, style: &Style) -> String {
     if status.round.is_none() {
         lines.push(("", next(&status.next_round, style)));
     }
+    lines.extend(status.round_problem.iter().map(|problem| ("", paint(BAD, problem))));
     lines.push(("catalogue", images));
     if let Some(problem) = &status.intake_problem {
         lines.push(("", paint(BAD, problem)));

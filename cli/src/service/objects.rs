@@ -47,6 +47,7 @@ pub fn round(mut job: Properties) -> Result<Round, Failure> {
     let ended: i64 = job.take("Ended")?;
     let state: String = job.take("State")?;
     let remaining: f64 = job.take("RemainingSeconds")?;
+    let (took, continues): (f64, u64) = (job.take("TookSeconds")?, job.take("Continues")?);
     Ok(Round {
         round: job.take("Round")?,
         trigger: job.take("Trigger")?,
@@ -58,6 +59,8 @@ pub fn round(mut job: Properties) -> Result<Round, Failure> {
         remaining_seconds: (remaining >= 0.0).then_some(remaining),
         started: job.take("Started")?,
         ended: (state != "running" && ended > 0).then_some(ended),
+        took_seconds: (took >= 0.0).then_some(took),
+        continues: (continues != 0).then_some(continues),
         images: job.take("Images")?,
         result: outcome(job.take("Result")?),
         warnings: job.take("Warnings")?,
@@ -124,6 +127,7 @@ pub struct Classifier {
     pub provider: String,
     pub provider_problem: Option<String>,
     pub serving_problem: Option<String>,
+    pub round_problem: Option<String>,
     /// The round that runs.
     pub round: Option<u64>,
     pub next_round: NextRound,
@@ -135,6 +139,7 @@ pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
     let mut problem = |name| object.take(name).map(|problem: String| Some(problem).filter(|text| !text.is_empty()));
     let (provider_problem, serving_problem) = (problem("ProviderProblem")?, problem("ServingProblem")?);
     let (setup_problem, intake_problem) = (problem("SetupProblem")?, problem("IntakeProblem")?);
+    let round_problem = problem("RoundProblem")?;
     Ok(Classifier {
         path: object.path().to_owned(),
         name: object.take("Name")?,
@@ -147,6 +152,7 @@ pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
         provider: object.take("Provider")?,
         provider_problem,
         serving_problem,
+        round_problem,
         round: trailing_number(round.as_str()),
         next_round: next_round(object.take("NextRound")?),
     })

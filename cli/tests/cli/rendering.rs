@@ -32,6 +32,7 @@ fn status() -> Status {
         serving_problem: None,
         provider: "CUDAExecutionProvider".into(),
         provider_problem: Some("TensorrtExecutionProvider: no plugin for an operator".into()),
+        round_problem: None,
         round: Some(4),
         last_round: Some(running()),
         next_round: NextRound { at: None, images: Some(120) },
@@ -55,6 +56,8 @@ fn running() -> Round {
         remaining_seconds: Some(34.6),
         started: 1_750_000_000,
         ended: None,
+        took_seconds: None,
+        continues: None,
         images: 12_400,
         result: Outcome::default(),
         warnings: vec!["2 files could not be read".into()],
@@ -68,6 +71,7 @@ fn ended(round: u64, state: &str, result: Outcome) -> Round {
         stage: String::new(),
         remaining_seconds: None,
         ended: Some(1_750_000_000 + 185),
+        took_seconds: Some(185.4),
         result,
         warnings: Vec::new(),
         ..running()
@@ -176,6 +180,33 @@ fn status_of_a_full_disk() {
     let problem =
         "the disk is full: /var/lib/coft/pixels has 12.0 MiB free, and 64.0 MiB are to stay so; free 52.0 MiB there";
     insta::assert_snapshot!(shown(&Status { intake_problem: Some(problem.into()), ..status() }));
+}
+
+#[test]
+fn status_tells_why_no_round_can_start() {
+    let problem = "the disk is too full for a round: /var/lib/coft has 1.0 GiB free, and a round of this model needs 2.3 GiB; free \
+                   1.3 GiB there";
+    let text = shown(&Status { round: None, last_round: None, round_problem: Some(problem.into()), ..status() });
+    assert!(text.contains(problem), "{text}");
+}
+
+/// It showed 20784 days where the clock was set for the first time while the round ran.
+#[test]
+fn how_long_a_round_took_is_not_reckoned_from_the_wall_clock() {
+    let ended = Round { started: 42, ..ended(1, "promoted", Outcome::default()) };
+    for text in [
+        render::round(&ended, &style()),
+        render::rounds(std::slice::from_ref(&ended), &style()),
+        render::outcome(&ended),
+    ] {
+        assert!(text.contains("3m 05s"), "{text}");
+    }
+}
+
+#[test]
+fn a_round_names_the_one_that_it_takes_up() {
+    let text = plain(render::round(&Round { continues: Some(3), ..running() }, &style()));
+    assert!(text.contains("round 3, which did not come to its end"), "{text}");
 }
 
 #[test]

@@ -17,6 +17,8 @@ pub enum Error {
     DeadlineExceeded(String),
     BadImage(String),
     TooFewImages(String),
+    /// The disk of the state directory has less room than a round needs.
+    NoRoom(String),
     NoSuchRound(String),
     AlreadyEnded(String),
     NotAuthorized(String),

@@ -69,7 +69,10 @@ pub trait Classifier {
     /// Why a provider that comes before it in the configuration does not run the model; empty where none failed.
     #[zbus(property)]
     fn provider_problem(&self) -> zbus::Result<String>;
-    /// The job that runs, or `/`.
+    /// Why no round can start now; empty where one can.
+    #[zbus(property)]
+    fn round_problem(&self) -> zbus::Result<String>;
+    /// The job that runs, or `/`; an activation only where nothing else runs.
     #[zbus(property)]
     fn round(&self) -> zbus::Result<OwnedObjectPath>;
     /// When a round starts by itself.
@@ -119,6 +122,12 @@ pub trait Job {
     /// Unix time, s; 0 while it runs.
     #[zbus(property)]
     fn ended(&self) -> zbus::Result<i64>;
+    /// How long it took, s, whatever was done to the clock meanwhile; −1 while it runs.
+    #[zbus(property)]
+    fn took_seconds(&self) -> zbus::Result<f64>;
+    /// The round that it takes up, which did not come to its end; 0 for none.
+    #[zbus(property)]
+    fn continues(&self) -> zbus::Result<u64>;
     /// Images that had been taken in when the round began: those that it trains on, and older ones that were let go. 0 where it needs none.
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;

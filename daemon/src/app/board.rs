@@ -1,22 +1,29 @@
 //! What clients see: the snapshot, published at once when something happened and at most five times a second while it
 //! only moves on.
 
+mod history;
+
 use crate::catalog::Counts;
-use crate::control::{GenerationStatus, NextRound, RoundState, RoundStatus, Snapshot};
+use crate::control::{GenerationStatus, NextRound, RoundStatus, Snapshot};
 use crate::serve::Running;
+use coft_core::continuation::{GivenUp, Next};
 use coft_core::event::Progress;
 use coft_core::ids::{GenerationId, RoundId};
-use coft_core::lifecycle::Trigger;
+use coft_core::moment::Moment;
 use coft_core::schedule::{self, Due, Facts, Schedule};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// How often progress is published at most.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Rounds that are shown, the latest, and that the schedule knows; the catalogue keeps them all. 100 [choice].
+/// Rounds that are shown, the latest; those that the schedule decides from stay beside them. 100 [choice].
 const ROUNDS: usize = 100;
+/// Seconds by which a time that is shown may be off before it is told anew: it is worked out each second. [choice]
+const JITTER: i64 = 5;
+/// Seconds by which the clock must have been set before the end of a round is written down anew. [choice]
+const SET: i64 = 60;
 
 pub struct Board {
     snapshot: Snapshot,
@@ -26,13 +33,13 @@ pub struct Board {
     /// Something moved on since the snapshot was published.
     stale: bool,
     /// When the catalogue last grew, after the first count.
-    last_image: Option<SystemTime>,
+    last_image: Option<Moment>,
     counted: bool,
 }
 
 impl Board {
     pub fn new(mut snapshot: Snapshot) -> (Self, watch::Receiver<Snapshot>) {
-        keep_the_latest(&mut snapshot.rounds);
+        history::keep_the_latest(&mut snapshot.rounds, ROUNDS);
         let (published, receiver) = watch::channel(snapshot.clone());
         (
             Self { snapshot, published, setup: Default::default(), stale: false, last_image: None, counted: false },
@@ -56,7 +63,7 @@ impl Board {
         }
     }
 
-    pub fn counted(&mut self, counts: &Counts, now: SystemTime) {
+    pub fn counted(&mut self, counts: &Counts, now: Moment) {
         // What the first count finds may be years old.
         if std::mem::replace(&mut self.counted, true) && counts.images > self.snapshot.images {
             self.last_image = Some(now);
@@ -106,7 +113,7 @@ impl Board {
     /// The rounds of earlier runs of the service.
     pub fn history(&mut self, rounds: Vec<RoundStatus>) {
         self.snapshot.rounds = rounds;
-        keep_the_latest(&mut self.snapshot.rounds);
+        history::keep_the_latest(&mut self.snapshot.rounds, ROUNDS);
         self.publish();
     }
 
@@ -131,7 +138,7 @@ impl Board {
             Some(round) => *round = status,
             None => self.snapshot.rounds.push(status),
         }
-        keep_the_latest(&mut self.snapshot.rounds);
+        history::keep_the_latest(&mut self.snapshot.rounds, ROUNDS);
         self.publish();
     }
 
@@ -146,17 +153,41 @@ impl Board {
         }
     }
 
+    /// Why no round can start, or that one can again.
+    pub fn round_problem(&mut self, problem: Option<String>) {
+        let problem = problem.unwrap_or_default();
+        if problem != self.snapshot.round_problem {
+            self.snapshot.round_problem = problem;
+            self.publish();
+        }
+    }
+
     /// When a round starts by itself, unless one runs; `minimum_images` are the fewest that it takes.
-    pub fn look_ahead(&mut self, schedule: &Schedule, minimum_images: u64, now: SystemTime) -> NextRound {
+    pub fn look_ahead(&mut self, schedule: &Schedule, minimum_images: u64, now: &Moment) -> NextRound {
         let facts = self.facts();
         let new = facts.images.saturating_sub(facts.images_of_last_completed);
-        let missing = schedule.new_images.max(1).saturating_sub(new).max(minimum_images.saturating_sub(facts.images));
-        let next = match schedule::due(schedule, &facts, now) {
+        let missing = |enough: u64| enough.saturating_sub(new).max(minimum_images.saturating_sub(facts.images));
+        let after = |wait: Duration| match wait {
+            Duration::ZERO => NextRound::Due,
+            wait => NextRound::At(now.wall.saturating_add_unsigned(wait.as_secs())),
+        };
+        let next = match self.unfinished(schedule) {
             _ if !schedule.automatic => NextRound::ByHand,
-            _ if missing > 0 => NextRound::Images(missing),
-            Due::Now => NextRound::Due,
-            Due::At(at) => NextRound::At(at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |at| at.as_secs() as i64)),
-            Due::No => NextRound::ByHand,
+            // Nothing is known of the images before they are counted.
+            Next::ByItself(pause) if self.counted && missing(0) == 0 => {
+                after(schedule::left(facts.last_end, pause, now))
+            }
+            Next::ByItself(_) => NextRound::Images(missing(0).max(1)),
+            _ if missing(schedule.new_images.max(1)) > 0 => NextRound::Images(missing(schedule.new_images.max(1))),
+            _ => match schedule::due(schedule, &facts, now) {
+                Due::Now => NextRound::Due,
+                Due::In(wait) => after(wait),
+                Due::No => NextRound::ByHand,
+            },
+        };
+        let next = match (self.snapshot.next_round, next) {
+            (known @ NextRound::At(before), NextRound::At(at)) if before.abs_diff(at) <= JITTER as u64 => known,
+            (_, next) => next,
         };
         if std::mem::replace(&mut self.snapshot.next_round, next) != next {
             self.stale = true;
@@ -164,14 +195,63 @@ impl Board {
         next
     }
 
+    /// What becomes of the work of the last round.
+    pub fn unfinished(&self, schedule: &Schedule) -> Next {
+        history::next(&self.snapshot.rounds, schedule.minimum_interval)
+    }
+
+    /// What becomes of the work of a round that ends this way.
+    pub fn after(&self, status: &RoundStatus, schedule: &Schedule) -> Next {
+        let earlier = self.snapshot.rounds.iter().filter(|round| round.round != status.round);
+        let rounds: Vec<RoundStatus> = earlier.chain([status]).cloned().collect();
+        history::next(&rounds, schedule.minimum_interval)
+    }
+
+    /// The round whose work a new one takes up, whether somebody starts it or it starts by itself.
+    pub fn to_be_continued(&self, schedule: &Schedule, by_hand: bool) -> Option<&RoundStatus> {
+        let takes_up = match self.unfinished(schedule) {
+            Next::ByItself(_) | Next::WithNextRound => true,
+            Next::ByHand => by_hand,
+            Next::Nothing | Next::GivenUp(_) => false,
+        };
+        history::last_ended(&self.snapshot.rounds).filter(|_| takes_up)
+    }
+
+    /// The round whose work is given up, and why.
+    pub fn given_up(&self, schedule: &Schedule) -> Option<(&RoundStatus, GivenUp)> {
+        match self.unfinished(schedule) {
+            Next::GivenUp(why) => Some((history::last_ended(&self.snapshot.rounds)?, why)),
+            _ => None,
+        }
+    }
+
+    /// Whether any round has adapted this model to these classes.
+    pub fn has_adapted(&self) -> bool {
+        history::adapting(&self.snapshot.rounds).next().is_some()
+    }
+
+    /// Puts the end of the last round right where the clock has been set since: after a restart of the machine it is what the
+    /// schedule has. That round, where it is to be written down anew.
+    pub fn restate(&mut self, now: &Moment) -> Option<RoundStatus> {
+        let last = history::last_ended(&self.snapshot.rounds)?;
+        let (ended, round) = (last.ended?, last.round);
+        let restated = ended.restated(now);
+        if restated.wall.abs_diff(ended.wall) <= SET as u64 {
+            return None;
+        }
+        let status = self.snapshot.rounds.iter_mut().find(|known| known.round == round)?;
+        status.ended = Some(restated);
+        self.stale = true;
+        Some(status.clone())
+    }
+
     /// What the schedule decides from.
     pub fn facts(&self) -> Facts {
-        let adapting = || adapting(&self.snapshot.rounds);
-        let ended = adapting().find_map(|round| round.ended);
+        let rounds = &self.snapshot.rounds;
         Facts {
             images: self.snapshot.images,
-            images_of_last_completed: adapting().find(completed).map_or(0, |round| round.images),
-            last_end: ended.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end.max(0).unsigned_abs())),
+            images_of_last_completed: history::last_completed(rounds).map_or(0, |round| round.images),
+            last_end: history::last_ended(rounds).and_then(|round| round.ended),
             last_image: self.last_image,
         }
     }
@@ -188,7 +268,7 @@ impl Board {
             (Some(generation), _) => format!("generation {generation} serves"),
             (None, _) => "nothing serves yet".into(),
         };
-        let running = self.snapshot.rounds.iter().rev().find(|round| round.state == RoundState::Running);
+        let running = self.snapshot.running();
         let round = running.map_or_else(String::new, |round| {
             let done = round.progress.as_ref().map_or_else(
                 || "starting".into(),
@@ -209,41 +289,28 @@ impl Board {
     }
 }
 
-/// Leaves out the oldest, but not the last that was completed: the schedule counts images from there.
-fn keep_the_latest(rounds: &mut Vec<RoundStatus>) {
-    let mut surplus = rounds.len().saturating_sub(ROUNDS);
-    let completed = adapting(rounds).find(completed).map(|round| round.round);
-    rounds.retain(|round| {
-        let goes = surplus > 0 && Some(round.round) != completed;
-        surplus -= usize::from(goes);
-        !goes
-    });
-}
-
-/// The rounds that adapted the present model to the present classes, the latest first: not those before the last zero-shot round.
-fn adapting(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
-    let is = |round: &RoundStatus, trigger: Trigger| round.trigger == trigger.as_str();
-    let here = rounds.iter().rev().take_while(move |round| !is(round, Trigger::ZeroShot));
-    here.filter(move |round| !is(round, Trigger::Import) && !is(round, Trigger::Activation))
-}
-
-fn completed(round: &&RoundStatus) -> bool {
-    matches!(round.state, RoundState::Promoted(_) | RoundState::Kept(_))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::SourceStatus;
+    use crate::control::{RoundState, SourceStatus};
     use coft_core::event::{FailureKind, Stage};
+    use coft_core::lifecycle::Trigger;
+    use coft_core::moment::BootId;
 
-    fn round(number: u64, trigger: Trigger, images: u64, ended: Option<i64>, state: RoundState) -> RoundStatus {
+    /// So many seconds after the machine's start, which was at Unix time 0.
+    fn second(second: u64) -> Moment {
+        Moment { boot: Some(BootId(1)), since_boot: Duration::from_secs(second), wall: second as i64 }
+    }
+
+    fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: RoundState) -> RoundStatus {
         RoundStatus {
             round: RoundId(number),
             trigger: trigger.as_str().into(),
-            started: 0,
-            ended,
+            started: second(0),
+            ended: ended.map(second),
             images,
+            seed: None,
+            continues: None,
             state,
             progress: None,
             warnings: Vec::new(),
@@ -270,7 +337,7 @@ mod tests {
     #[track_caller]
     fn facts(rounds: Vec<RoundStatus>, images_of_last_completed: u64, last_end: Option<u64>) {
         let (board, _) = Board::new(Snapshot { images: 900, rounds, ..Snapshot::default() });
-        let last_end = last_end.map(|end| SystemTime::UNIX_EPOCH + Duration::from_secs(end));
+        let last_end = last_end.map(second);
         assert_eq!(board.facts(), Facts { images: 900, images_of_last_completed, last_end, last_image: None });
     }
 
@@ -287,7 +354,28 @@ mod tests {
         facts(vec![zero_shot.clone(), first.clone(), kept.clone()], 400, Some(30));
         let broken = round(4, Schedule, 500, Some(40), failed());
         facts(vec![zero_shot.clone(), first.clone(), kept, broken], 400, Some(40));
+        // Each failing one wiped the memory, and a round started a second after it.
+        let again = |number| round(number, ZeroShot, 0, Some(45), failed());
+        facts(vec![zero_shot.clone(), first.clone(), again(5), again(6)], 300, Some(20));
         facts(vec![first, zero_shot], 0, None);
+    }
+
+    #[test]
+    fn the_schedule_remembers_past_a_hundred_failures() {
+        let completed = round(1, Trigger::Schedule, 300, Some(10), RoundState::Promoted(GenerationId(1)));
+        let cut_off = |number, continues: Option<u64>| RoundStatus {
+            continues: continues.map(RoundId),
+            ..round(number, Trigger::Schedule, 500, Some(20 + number), RoundState::Interrupted)
+        };
+        let failing = (4..=300).map(|number| round(number, Trigger::ZeroShot, 0, Some(90), failed()));
+        let rounds = [completed, cut_off(2, None), cut_off(3, Some(2))].into_iter().chain(failing).collect();
+        let (board, _seen) = Board::new(Snapshot { images: 900, rounds, ..Snapshot::default() });
+        let shown: Vec<u64> = board.snapshot().rounds.iter().map(|round| round.round.0).collect();
+        assert_eq!((shown.len(), &shown[..4]), (100, &[1, 2, 3, 204][..]));
+        let facts = board.facts();
+        assert_eq!((facts.images_of_last_completed, facts.last_end), (300, Some(second(23))));
+        let pause = Duration::from_secs(120);
+        assert_eq!(board.unfinished(&Schedule::default()), Next::ByItself(pause), "the second attempt counts");
     }
 
     #[test]
@@ -331,7 +419,6 @@ mod tests {
     #[test]
     fn the_schedule_hears_when_the_catalogue_grows() {
         let (mut board, _seen) = Board::new(Snapshot::default());
-        let second = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
         let mut count = |images, at| {
             board.counted(&Counts { images, ..Counts::default() }, second(at));
             board.facts().last_image
@@ -344,13 +431,12 @@ mod tests {
     #[test]
     fn the_next_round_is_told_with_what_it_waits_for() {
         let schedule = Schedule { new_images: 200, ..Schedule::default() };
-        let second = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
         let next = |images, rounds, schedule: &Schedule, now| {
             let (mut board, mut seen) = Board::new(Snapshot { images, rounds, ..Snapshot::default() });
-            let next = board.look_ahead(schedule, 16, second(now));
+            let next = board.look_ahead(schedule, 16, &second(now));
             board.tick();
             assert_eq!(seen.borrow_and_update().next_round, next, "it is published");
-            board.look_ahead(schedule, 16, second(now));
+            board.look_ahead(schedule, 16, &second(now));
             assert!(!board.is_stale(), "once");
             next
         };
@@ -365,12 +451,56 @@ mod tests {
     }
 
     #[test]
+    fn an_interrupted_round_is_taken_up_once_the_images_are_counted() {
+        let schedule = Schedule::default();
+        let cut_off = round(1, Trigger::Manual, 50, Some(1000), RoundState::Interrupted);
+        let (mut board, _seen) = Board::new(Snapshot { rounds: vec![cut_off], ..Snapshot::default() });
+        let next = |board: &mut Board, now| board.look_ahead(&schedule, 16, &second(now));
+        assert_eq!(next(&mut board, 1001), NextRound::Images(16), "0 images are known so far");
+        board.counted(&Counts { images: 15, ..Counts::default() }, second(1002));
+        assert_eq!(next(&mut board, 1002), NextRound::Images(1));
+        board.counted(&Counts { images: 50, ..Counts::default() }, second(1003));
+        assert_eq!(next(&mut board, 1003), NextRound::Due);
+        let of = |board: &Board, by_hand| board.to_be_continued(&schedule, by_hand).map(|round| round.round.0);
+        assert_eq!((of(&board, false), of(&board, true)), (Some(1), Some(1)));
+
+        let cancelled = round(1, Trigger::Manual, 50, Some(1000), RoundState::Cancelled);
+        board.round(cancelled);
+        assert_eq!(next(&mut board, 1004), NextRound::Images(150), "who cancelled it did not want it");
+        assert_eq!((of(&board, false), of(&board, true)), (None, Some(1)));
+    }
+
+    #[test]
+    fn a_time_that_is_shown_does_not_tremble() {
+        let ended = round(1, Trigger::Schedule, 300, Some(1000), RoundState::Kept("worse".into()));
+        let (mut board, _seen) = Board::new(Snapshot { images: 900, rounds: vec![ended], ..Snapshot::default() });
+        let mut at = |now: Moment| board.look_ahead(&Schedule::default(), 16, &now);
+        let first = at(second(2000));
+        assert_eq!(at(Moment { wall: 2003, ..second(2002) }), first, "NTP trims the clock");
+        let NextRound::At(later) = at(Moment { wall: 5_000_000, ..second(2003) }) else { panic!("it waits") };
+        assert_eq!(later, 5_000_000 + 1000 + 6 * 3600 - 2003, "the clock was set");
+    }
+
+    /// A round that ended before the first NTP sync ended in 1970, and the next start of the machine took that for long ago.
+    #[test]
+    fn the_end_of_a_round_is_put_right_once_the_clock_is() {
+        let ended = round(1, Trigger::Schedule, 300, Some(1000), RoundState::Kept("worse".into()));
+        let (mut board, _seen) = Board::new(Snapshot { images: 900, rounds: vec![ended], ..Snapshot::default() });
+        assert_eq!(board.restate(&Moment { wall: 2030, ..second(2000) }), None, "half a minute is no reason");
+        let synced = Moment { wall: 1_800_000_000, ..second(2000) };
+        let status = board.restate(&synced).unwrap();
+        assert_eq!(status.ended, Some(Moment { wall: 1_799_999_000, ..second(1000) }));
+        assert_eq!(status.took(), Some(Duration::from_secs(1000)));
+        assert_eq!(board.restate(&synced), None, "once");
+    }
+
+    #[test]
     fn systemd_gets_one_line() {
         let sources = vec![SourceStatus { path: "/in".into(), images: 0, quarantined: 0, problem: None }];
         let (mut board, _seen) = Board::new(Snapshot { sources, ..Snapshot::default() });
         assert_eq!(board.status_line(), "nothing serves yet; 0 images, 0 files refused");
         let counts = Counts { images: 7, quarantined: 1, sources: [("/in".into(), (7, 1))].into() };
-        board.counted(&counts, SystemTime::UNIX_EPOCH);
+        board.counted(&counts, second(0));
         assert_eq!(board.snapshot().sources[0].images, 7);
         board.round(round(1, Trigger::Manual, 7, None, RoundState::Running));
         board.progress(RoundId(1), progress(Stage::Filter, 0.456));

@@ -5,39 +5,39 @@
 
 mod ending;
 mod serving;
+mod starting;
 
 pub use serving::Serving;
 
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
-use super::rounds::{self, Assignment, Workshop};
+use super::rounds::{self, Workshop};
 use super::setup::Findings;
-use super::unix_time;
 use super::verdict::{Court, Judgement, Trouble};
-use crate::control::{Command, NextRound, Refused, RoundRequest, RoundState, RoundStatus};
+use crate::clock::Clock;
+use crate::control::{Command, Refused, RoundState, RoundStatus};
 use crate::round::Outcome;
 use crate::systemd;
 use crate::telemetry::events;
-use coft_core::event::{Event as Word, FailureKind};
+use coft_core::event::{Event as Word, FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
 use coft_core::schedule::Schedule;
-use coft_core::spec::{Method, RoundSpec};
-use std::collections::HashMap;
 use std::future::Future;
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::pin::pin;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// How often the schedule is looked at and systemd is told what goes on.
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long after a round failed to give the classifier its first generation another one tries.
 const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);
+/// Share of a round after which its progress is written down again, in case it does not live to its end. 0.01 [choice].
+const NOTED: f64 = 0.01;
 /// Words of a round that may wait; the trainer waits then, too.
 const WORDS: usize = 64;
 
@@ -48,18 +48,21 @@ pub struct Director {
     schedule: Schedule,
     board: Board,
     intake: Intake,
-    /// The round under way, as long as `lifecycle` has one.
-    job: Option<Job>,
+    clock: Clock,
+    /// The rounds under way, as `lifecycle` has them: at most one, and an activation.
+    jobs: Vec<Job>,
     words: Channel<rounds::News>,
-    verdicts: Channel<Verdict>,
+    verdicts: Channel<(RoundId, Verdict)>,
     serving: Serving,
     /// What is missing of the set-up, or otherwise than configured.
     setup: mpsc::Receiver<Findings>,
     findings: Findings,
     /// When a zero-shot round is due, while no generation knows the configured classes and model.
     zero_shot_at: Option<Instant>,
-    /// What an earlier run of the service left unfinished.
-    unfinished: Option<RoundSpec>,
+    /// Until then no round starts by itself: the last one could not.
+    not_before: Option<Instant>,
+    /// When the disk is looked at again.
+    look_at_room: Instant,
     told_systemd: String,
     exit: bool,
 }
@@ -76,12 +79,14 @@ struct Job {
     /// What is to serve again, where that is all the round does.
     generation: Option<GenerationId>,
     verdict: Option<Verdict>,
+    /// The progress that was last written down.
+    noted: Option<Progress>,
 }
 
 impl Job {
     fn new(trigger: Trigger, status: RoundStatus) -> Self {
         let (stop, candidate) = (CancellationToken::new(), PathBuf::new());
-        Self { trigger, status, stop, candidate, generation: None, verdict: None }
+        Self { trigger, status, stop, candidate, generation: None, verdict: None, noted: None }
     }
 }
 
@@ -112,12 +117,12 @@ pub struct Staff {
     pub setup: mpsc::Receiver<Findings>,
     /// What of it is known already.
     pub findings: Findings,
+    pub clock: Clock,
 }
 
 impl Director {
     pub fn new(staff: Staff) -> Self {
-        let Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings } = staff;
-        let unfinished = workshop.unfinished();
+        let Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock } = staff;
         let zero_shot_at = (!court.is_current(&workshop.base)).then(Instant::now);
         Self {
             workshop,
@@ -126,14 +131,16 @@ impl Director {
             schedule,
             board,
             intake,
-            job: None,
+            clock,
+            jobs: Vec::new(),
             words: Channel::new(WORDS),
-            verdicts: Channel::new(1),
+            verdicts: Channel::new(2),
             serving,
             setup,
             findings,
             zero_shot_at,
-            unfinished,
+            not_before: None,
+            look_at_room: Instant::now(),
             told_systemd: String::new(),
             exit: false,
         }
@@ -163,18 +170,12 @@ impl Director {
             tokio::select! {
                 Some(command) = commands.recv() => self.command(command).await,
                 Some(news) = intake_news.recv() => match news {
-                    intake::News::Counts(counts) => self.board.counted(&counts, SystemTime::now()),
+                    intake::News::Counts(counts) => self.board.counted(&counts, (self.clock)()),
                     intake::News::Source { path, problem } => self.board.source(&path, problem),
                     intake::News::Problem(problem) => self.board.intake(problem),
                 },
                 Some(news) = self.words.receiver.recv() => self.heard(news).await,
-                Some(verdict) = self.verdicts.receiver.recv() => {
-                    let event = if verdict.is_ok() { Event::Judged } else { Event::Failed };
-                    if let Some(job) = &mut self.job {
-                        job.verdict = Some(verdict);
-                    }
-                    self.tell(event).await;
-                }
+                Some((round, verdict)) = self.verdicts.receiver.recv() => self.judged(round, verdict).await,
                 () = self.serving.tried() => self.serving.tell(&mut self.board),
                 Some(findings) = self.setup.recv() => self.found(findings).await,
                 () = &mut stop, if !stopping => {
@@ -220,34 +221,6 @@ impl Director {
         }
     }
 
-    async fn look_at_schedule(&mut self) {
-        let next = self.board.look_ahead(&self.schedule, self.workshop.round.minimum_images, SystemTime::now());
-        if self.lifecycle.current().is_some() {
-            return;
-        }
-        let zero_shot = self.zero_shot_at.is_some();
-        if self.findings.hold(if zero_shot { Trigger::ZeroShot } else { Trigger::Schedule }).is_some() {
-            return; // told when it was found
-        }
-        // Answers from the first minute, before anything is adapted.
-        let mut request = RoundRequest::default();
-        let trigger = if self.zero_shot_at.is_some_and(|at| at <= Instant::now()) {
-            Trigger::ZeroShot
-        } else if self.schedule.automatic
-            && let Some(unfinished) = self.unfinished.take()
-        {
-            // What an earlier run of the service began is not begun again, but continued.
-            request.seed = Some(unfinished.seed);
-            Trigger::Schedule
-        } else if next == NextRound::Due {
-            Trigger::Schedule
-        } else {
-            return;
-        };
-        // Refused only while the service stops, or where the log says why.
-        let _ = self.ask(trigger, request).await;
-    }
-
     /// The set-up has changed: rounds may wait for something, or not any more.
     async fn found(&mut self, findings: Findings) {
         let known = std::mem::replace(&mut self.findings, findings);
@@ -272,84 +245,9 @@ impl Director {
         }
     }
 
-    async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, Refused> {
-        if let Some(why) = self.findings.hold(trigger) {
-            return Err(Refused::NotReady(why));
-        }
-        let status = self.admit(trigger).await?;
-        let round = status.round;
-        let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.workshop.round.method.into() };
-        let seed = request.seed.unwrap_or(self.workshop.round.seed);
-        let job = Job::new(trigger, status);
-        self.workshop.start(Assignment { round, method, seed }, job.stop.clone(), self.words.sender.clone());
-        self.job = Some(job);
-        Ok(round)
-    }
-
-    async fn import(&mut self, files: HashMap<String, OwnedFd>) -> Result<RoundId, Refused> {
-        let job = Job::new(Trigger::Import, self.admit(Trigger::Import).await?);
-        let round = job.status.round;
-        self.workshop.import(round, files, job.stop.clone(), self.words.sender.clone());
-        self.job = Some(job);
-        Ok(round)
-    }
-
-    async fn activate(&mut self, generation: GenerationId) -> Result<Option<RoundId>, Refused> {
-        if self.board.snapshot().active == Some(generation) {
-            return Ok(None);
-        }
-        let status = self.admit(Trigger::Activation).await?;
-        let round = status.round;
-        let number = generation.0;
-        info!(
-            coft.round = round.0,
-            coft.generation = number,
-            "round {round} is to let generation {number} serve again"
-        );
-        self.job = Some(Job { generation: Some(generation), ..Job::new(Trigger::Activation, status) });
-        // Nothing has to be made first.
-        self.tell(Event::CandidateLeft).await;
-        Ok(Some(round))
-    }
-
-    /// Lets a round begin, if it may, and writes it down.
-    async fn admit(&mut self, trigger: Trigger) -> Result<RoundStatus, Refused> {
-        let images = self.board.snapshot().images;
-        let round = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
-            [Action::Start { round, .. }] => *round,
-            [Action::Refuse(refusal)] => return Err(refused(*refusal)),
-            other => unreachable!("a request is granted or refused, not {other:?}"),
-        };
-        let status = RoundStatus {
-            round,
-            trigger: trigger.as_str().into(),
-            started: unix_time(),
-            ended: None,
-            images: if trigger.adapts() { images } else { 0 },
-            state: RoundState::Running,
-            progress: None,
-            warnings: Vec::new(),
-        };
-        if let Err(error) = self.workshop.catalog.save_round(&status).await {
-            // A round that is not written down does not start.
-            self.lifecycle.tell(Event::Failed);
-            self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now() + ZERO_SHOT_RETRY);
-            error!(
-                message_id = events::ROUND_FAILED,
-                coft.round = round.0,
-                problem = %error,
-                "round {round} cannot start: {error}"
-            );
-            return Err(Refused::Failed(error.to_string()));
-        }
-        let trigger = trigger.as_str();
-        info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger, "round {round} started: {trigger}");
-        self.board.round(status.clone());
-        Ok(status)
-    }
-
     async fn heard(&mut self, news: rounds::News) {
-        let Some(job) = &mut self.job else { return };
+        // An activation has nothing to say: it is judged at once.
+        let Some(job) = self.jobs.iter_mut().find(|job| job.trigger != Trigger::Activation) else { return };
         let round = job.status.round;
         match news {
             rounds::News::Gathered { images } => {
@@ -358,6 +256,19 @@ impl Director {
             }
             rounds::News::Event(Word::Progress(progress)) => {
                 job.status.progress = Some(progress.clone());
+                let known = job.noted.as_ref();
+                if known
+                    .is_none_or(|known| known.stage != progress.stage || progress.fraction >= known.fraction + NOTED)
+                {
+                    job.noted = Some(progress.clone());
+                    let (catalog, progress) = (self.workshop.catalog.clone(), progress.clone());
+                    // Nobody waits for it, and the end of the round is not written over.
+                    tokio::spawn(async move {
+                        if let Err(error) = catalog.save_progress(round, &progress).await {
+                            warn!(problem = %error, "the progress of round {round} cannot be written down: {error}");
+                        }
+                    });
+                }
                 self.board.progress(round, progress);
             }
             rounds::News::Event(Word::Warning { message: warning }) => {
@@ -372,11 +283,11 @@ impl Director {
             rounds::News::Event(Word::Finished | Word::Failed { .. }) => {}
             rounds::News::Ended(Outcome::Candidate(candidate)) => {
                 job.candidate = candidate;
-                self.tell(Event::CandidateLeft).await;
+                self.tell(Event::CandidateLeft(round)).await;
             }
             rounds::News::Ended(Outcome::Failed { kind, message, hint }) => {
                 job.verdict = Some(Err(Trouble { kind, message, hint }));
-                self.tell(Event::Failed).await;
+                self.tell(Event::Failed(round)).await;
             }
             rounds::News::Ended(Outcome::Cancelled) => {
                 job.verdict = Some(Err(Trouble {
@@ -384,9 +295,21 @@ impl Director {
                     message: "the trainer was stopped from outside".into(),
                     hint: "start the round again".into(),
                 }));
-                self.tell(Event::Failed).await;
+                self.tell(Event::Failed(round)).await;
             }
         }
+    }
+
+    async fn judged(&mut self, round: RoundId, verdict: Verdict) {
+        let event = if verdict.is_ok() { Event::Judged(round) } else { Event::Failed(round) };
+        if let Some(job) = self.job(round) {
+            job.verdict = Some(verdict);
+        }
+        self.tell(event).await;
+    }
+
+    fn job(&mut self, round: RoundId) -> Option<&mut Job> {
+        self.jobs.iter_mut().find(|job| job.status.round == round)
     }
 
     /// Tells the lifecycle what happened and carries out what follows; returns its refusal, if it has one.
@@ -396,20 +319,20 @@ impl Director {
             match action {
                 Action::Start { .. } => unreachable!("rounds start in `ask` alone"),
                 Action::Refuse(why) => refusal = Some(why),
-                Action::StopTrainer(_) => {
-                    if let Some(job) = &self.job {
+                Action::StopTrainer(round) => {
+                    if let Some(job) = self.job(round) {
                         job.stop.cancel();
                     }
                 }
-                Action::Judge(_) => self.judge(),
-                Action::Conclude(_) | Action::Fail(_) => self.conclude().await,
-                Action::Abandon(_, how) => {
-                    self.drop_candidate().await;
+                Action::Judge(round) => self.judge(round),
+                Action::Conclude(round) | Action::Fail(round) => self.conclude(round).await,
+                Action::Abandon(round, how) => {
+                    self.drop_candidate(round).await;
                     let state = match how {
                         Abandoned::Cancelled => RoundState::Cancelled,
                         Abandoned::Interrupted => RoundState::Interrupted,
                     };
-                    self.close(state).await;
+                    self.close(round, state).await;
                 }
                 Action::Exit => self.exit = true,
             }

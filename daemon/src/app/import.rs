@@ -2,7 +2,7 @@
 //! That they are what the manifest says, and whether they serve, is decided as for every other candidate.
 
 use super::verdict::Trouble;
-use crate::room;
+use crate::room::Reserve;
 use bytesize::ByteSize;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, SIGNATURE, STATED};
@@ -36,6 +36,7 @@ const CHUNK: usize = 1 << 20;
 pub fn copy(
     files: &HashMap<String, OwnedFd>,
     settings: &Settings,
+    reserve: Reserve,
     candidate: &Path,
     stop: &CancellationToken,
 ) -> Result<(), Trouble> {
@@ -48,7 +49,7 @@ pub fn copy(
     let first = part(MANIFEST)?;
     let limit = first.size.min(MANIFEST_LIMIT);
     let parts = STATED.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
-    has_room(scratch, parts.iter().fold(limit, |sum, part| sum.saturating_add(part.size)))?;
+    has_room(reserve, scratch, parts.iter().fold(limit, |sum, part| sum.saturating_add(part.size)))?;
     // What was copied is checked: the client may still change what it has handed over.
     let manifest = candidate.join(MANIFEST);
     copy_file(&first.file, &manifest, limit, stop)?;
@@ -88,8 +89,8 @@ impl Part {
 }
 
 /// Refuses what the disk of `dir` has no room for.
-fn has_room(dir: &Path, needed: u64) -> Result<(), Trouble> {
-    let Some(shortage) = room::shortage(dir, needed).map_err(|error| at(dir, &error))? else { return Ok(()) };
+fn has_room(reserve: Reserve, dir: &Path, needed: u64) -> Result<(), Trouble> {
+    let Some(shortage) = reserve.shortage(dir, needed).map_err(|error| at(dir, &error))? else { return Ok(()) };
     Err(Trouble {
         kind: FailureKind::DiskFull,
         message: format!("the bundle has {}; {shortage}", ByteSize::b(needed)),
@@ -190,7 +191,8 @@ mod tests {
     fn import(files: &HashMap<String, OwnedFd>, settings: &Settings) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();
         let candidate = dir.path().join("round-1/candidate");
-        copy(files, settings, &candidate, &CancellationToken::new()).map_err(|trouble| trouble.message)?;
+        copy(files, settings, Reserve::of(0), &candidate, &CancellationToken::new())
+            .map_err(|trouble| trouble.message)?;
         Ok(fs::read_to_string(candidate.join(MODEL)).unwrap())
     }
 
@@ -215,17 +217,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let stop = CancellationToken::new();
         stop.cancel();
-        let stopped = copy(&bundle(), &Settings::default(), &dir.path().join("round-1/candidate"), &stop).unwrap_err();
+        let stopped =
+            copy(&bundle(), &Settings::default(), Reserve::of(0), &dir.path().join("round-1/candidate"), &stop)
+                .unwrap_err();
         assert_eq!(stopped.kind, FailureKind::Cancelled);
     }
 
     #[test]
     fn what_the_disk_has_no_room_for_is_not_begun() {
         let dir = tempfile::tempdir().unwrap();
-        has_room(dir.path(), 0).unwrap();
-        let refused = has_room(dir.path(), u64::MAX).unwrap_err();
+        has_room(Reserve::of(0), dir.path(), 0).unwrap();
+        let refused = has_room(Reserve::of(0), dir.path(), u64::MAX).unwrap_err();
         assert_eq!(refused.kind, FailureKind::DiskFull, "{}", refused.message);
-        assert!(refused.message.contains("64.0 MiB are to stay so"), "{}", refused.message);
+        assert!(refused.message.contains("a round of this model needs 64.0 MiB"), "{}", refused.message);
     }
 
     #[test]

@@ -3,13 +3,14 @@
 //!
 //! Only what the service cannot do without is an error. A disk that is full or cannot be written is still served from.
 
+use super::AppError;
 use super::verdict::Court;
-use super::{AppError, unix_time};
 use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::control::{RoundState, RoundStatus};
 use crate::serve::Controller;
 use crate::store::Store;
 use crate::telemetry::events;
+use coft_core::moment::Moment;
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -50,21 +51,25 @@ fn lock(dir: &Path) -> Result<File, AppError> {
 ///
 /// # Errors
 /// The catalogue can be neither used nor replaced.
-pub async fn open_catalog(path: PathBuf, court: &Court) -> Result<(Catalog, Vec<RoundStatus>), CatalogError> {
+pub async fn open_catalog(
+    path: PathBuf,
+    court: &Court,
+    now: Moment,
+) -> Result<(Catalog, Vec<RoundStatus>), CatalogError> {
     let opened = tokio::task::spawn_blocking(move || Catalog::open(&path)).await;
     let catalog = opened.expect("opening the catalogue neither panics nor is aborted")?;
     let mut rounds = catalog.rounds().await?;
     for round in rounds.iter_mut().filter(|round| round.state == RoundState::Running) {
-        close_interrupted(&catalog, court, round).await;
+        close_interrupted(&catalog, court, round, now).await;
     }
     Ok((catalog, rounds))
 }
 
 /// A round that ran when the last service ended without a word is promoted if its generation is the active one.
-async fn close_interrupted(catalog: &Catalog, court: &Court, round: &mut RoundStatus) {
+async fn close_interrupted(catalog: &Catalog, court: &Court, round: &mut RoundStatus, now: Moment) {
     let (number, promoted) = (round.round, court.promoted_by(round.round));
     round.state = promoted.map_or(RoundState::Interrupted, RoundState::Promoted);
-    round.ended = Some(unix_time());
+    round.ended = Some(now);
     if let Err(error) = catalog.save_round(round).await {
         // The next start closes it once more.
         warn!(problem = %error, "the end of round {number} cannot be written down: {error}");

@@ -9,6 +9,7 @@ use super::verdict::Trouble;
 use crate::catalog::{Catalog, CatalogError};
 use crate::ingest::Ingest;
 use crate::model::Base;
+use crate::room::{Reserve, Shortage};
 use crate::round::{self, Outcome, Update};
 use coft_core::event::{Event, FailureKind};
 use coft_core::ids::RoundId;
@@ -25,6 +26,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use walkdir::WalkDir;
 
 /// `[round]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -108,6 +111,8 @@ pub struct Assignment {
     pub round: RoundId,
     pub method: Method,
     pub seed: u64,
+    /// Whether it goes on with the work of a round that did not come to its end, where there is some; otherwise it begins anew.
+    pub continues: bool,
 }
 
 #[derive(Debug)]
@@ -138,8 +143,10 @@ pub struct Workshop {
     pub settings: Settings,
     /// Directory of the rounds' own directories.
     pub scratch: PathBuf,
-    /// What the last round has done so far; it outlives the service.
+    /// What the last round that adapts has done so far; it outlives the service.
     pub journal: PathBuf,
+    /// What has to be free on its disk before a round that adapts starts.
+    pub reserve: Reserve,
     pub import: import::Settings,
     /// The user's own labels, a file that is read anew for each round.
     pub given_labels: Option<PathBuf>,
@@ -153,7 +160,9 @@ impl Workshop {
             let outcome = match stop.run_until_cancelled(workshop.launch(assignment, &news)).await {
                 Some(Ok(Launched { running, images })) => {
                     let outcome = follow(running, &stop, &news).await;
-                    if matches!(outcome, Outcome::Failed { kind: FailureKind::BadImages, .. }) {
+                    // A trainer that ended without a word may have met them, too.
+                    let suspect = [FailureKind::BadImages, FailureKind::Internal];
+                    if matches!(outcome, Outcome::Failed { kind, .. } if suspect.contains(&kind)) {
                         stop.run_until_cancelled(workshop.remove_damaged(images)).await;
                     }
                     outcome
@@ -171,7 +180,14 @@ impl Workshop {
         let mut spec = self.spec(assignment);
         let images = match assignment.method {
             Method::ZeroShot => 0,
-            _ => self.fill(&mut spec).await?,
+            _ => {
+                if !assignment.continues
+                    && let Err(error) = self.forget_unfinished()
+                {
+                    warn!(problem = %error, "the work of an earlier round cannot be removed: {error}");
+                }
+                self.fill(&mut spec, assignment.continues).await?
+            }
         };
         let _ = news.send(News::Gathered { images }).await;
         let images = spec.images.clone();
@@ -201,7 +217,11 @@ impl Workshop {
             threads: self.round.threads,
             settings: self.settings.clone(),
             candidate_dir: self.directory(assignment.round).join("candidate"),
-            journal_dir: self.journal.clone(),
+            journal_dir: match assignment.method {
+                // Over in seconds to minutes, and what an adapting round has done is to survive it.
+                Method::ZeroShot => self.directory(assignment.round).join("journal"),
+                _ => self.journal.clone(),
+            },
             diagnostics: None,
         }
     }
@@ -219,11 +239,12 @@ impl Workshop {
         stop: CancellationToken,
         news: mpsc::Sender<News>,
     ) {
-        let settings = self.import.clone();
+        let (settings, reserve) = (self.import.clone(), self.reserve);
         let candidate = self.directory(round).join("candidate");
         tokio::spawn(async move {
             let to = candidate.clone();
-            let copied = tokio::task::spawn_blocking(move || import::copy(&files, &settings, &to, &stop)).await;
+            let copied =
+                tokio::task::spawn_blocking(move || import::copy(&files, &settings, reserve, &to, &stop)).await;
             let outcome = match copied.expect("copying neither panics nor is aborted") {
                 Ok(()) => Outcome::Candidate(candidate),
                 Err(Trouble { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
@@ -239,12 +260,26 @@ impl Workshop {
         serde_json::from_slice(&fs::read(self.journal.join(JOURNAL_SPEC)).ok()?).ok()
     }
 
-    /// Forgets an unfinished round.
-    pub fn forget_unfinished(&self) -> io::Result<()> {
+    /// Forgets the work of an unfinished round; whether there was any.
+    ///
+    /// # Errors
+    /// Where it cannot be removed.
+    pub fn forget_unfinished(&self) -> io::Result<bool> {
         match fs::remove_dir_all(&self.journal) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
         }
+    }
+
+    /// What is missing on the disk for a round that adapts; what the last one has left of its work there is not missing.
+    ///
+    /// # Errors
+    /// Where the file system does not say how much room it has.
+    pub fn shortage(&self) -> io::Result<Option<Shortage>> {
+        let files = WalkDir::new(&self.journal).into_iter().flatten();
+        let taken = files.filter_map(|file| file.metadata().ok()).filter(|found| found.is_file());
+        self.reserve.shortage_of_round(&self.journal, taken.map(|found| found.len()).sum())
     }
 
     fn trainer(&self) -> Result<PathBuf, Outcome> {

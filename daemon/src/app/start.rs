@@ -13,13 +13,16 @@ use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::verdict::Court;
 use super::{AppError, ENGINES, repair};
 use crate::catalog::{Catalog, CatalogError};
+use crate::clock;
 use crate::config::Config;
 use crate::control::{Command, Refused, RoundStatus};
 use crate::ingest::Ingest;
 use crate::model::{self, Base, SetupError};
+use crate::room::Reserve;
 use crate::serve::Controller;
 use crate::telemetry::events;
 use crate::{systemd, watch};
+use coft_core::disk::{RoundSizes, round_bytes};
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::Lifecycle;
 use std::fs::File;
@@ -185,7 +188,7 @@ impl Start {
         let Some((_, court)) = &self.state.there else { return };
         if self.catalog.is_due(now) {
             let (path, court) = (self.config.state_dir.join("catalog.sqlite"), court.clone());
-            attempt(steps, async move { Step::Catalog(repair::open_catalog(path, &court).await) });
+            attempt(steps, async move { Step::Catalog(repair::open_catalog(path, &court, clock::now()).await) });
         }
         if self.base.is_due(now) {
             let (settings, models) = (self.config.classifier.clone(), self.config.state_dir.join("models"));
@@ -271,7 +274,10 @@ impl Start {
         let (base, serving) = (base.there.expect(THERE), serving.expect(THERE));
         info!(message_id = events::SETUP_COMPLETE, "everything that the service is made of is there");
 
+        let sizes = RoundSizes { images: config.ingest.most_images, ..base.sizes };
+        let reserve = Reserve::of(round_bytes(config.round.method.into(), &config.settings, &sizes));
         let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"));
+        let ingest = ingest.keeping_free(reserve);
         let (notice_sender, notices) = mpsc::channel(NOTICES);
         let watch = watch::start(&config.sources, &notice_sender).map_err(AppError::Watch)?;
         drop(notice_sender);
@@ -297,14 +303,15 @@ impl Start {
             settings: config.settings,
             scratch: court.scratch(),
             journal: config.state_dir.join("journal"),
+            reserve,
             given_labels: config.classifier.given_labels,
             import: config.import,
         };
         let unfinished = workshop.unfinished().map_or(RoundId(0), |spec| spec.round);
         let last = rounds.last().map_or(RoundId(0), |round| round.round).max(court.last_round()).max(unfinished);
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
-        let (schedule, setup) = (config.schedule, setup.follow());
-        let staff = Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings };
+        let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
+        let staff = Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
         Ok(Complete { director: Director::new(staff), news, lock })
     }
 }

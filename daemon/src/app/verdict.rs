@@ -247,8 +247,9 @@ impl Court {
         }
     }
 
-    /// Makes the candidate the active generation, on disk first and then in the classifier.
-    pub fn promote(&self, promotion: Promotion) -> Result<GenerationId, Trouble> {
+    /// Makes the candidate the active generation, on disk first and then in the classifier. `wanted` is one that is to serve
+    /// again, and stays in the store.
+    pub fn promote(&self, promotion: Promotion, wanted: Option<GenerationId>) -> Result<GenerationId, Trouble> {
         let Promotion { candidate, ready } = promotion;
         let generation = match candidate {
             Candidate::Staged { staged, imported_by } => {
@@ -257,7 +258,7 @@ impl Court {
             Candidate::Kept { id, round } => self.store().activate_again(id, round)?,
         };
         self.controller.swap(ready.moved_to(&generation.dir));
-        match self.store().prune(KEPT) {
+        match self.store().prune(KEPT, wanted) {
             Ok(expired) if expired.is_empty() => {}
             Ok(expired) => {
                 let numbers: Vec<String> = expired.iter().map(ToString::to_string).collect();

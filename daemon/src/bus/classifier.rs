@@ -183,10 +183,16 @@ impl Classifier {
         self.snapshot().provider_problem.clone()
     }
 
-    /// The job that runs, or `/`.
+    /// Why no round can start now; empty where one can.
+    #[zbus(property)]
+    fn round_problem(&self) -> String {
+        self.snapshot().round_problem.clone()
+    }
+
+    /// The job that runs, or `/`; an activation only where nothing else runs.
     #[zbus(property)]
     fn round(&self) -> OwnedObjectPath {
-        let running = self.snapshot().rounds.iter().find(|round| round.ended.is_none()).map(|round| round.round);
+        let running = self.snapshot().running().map(|round| round.round);
         running.map_or_else(OwnedObjectPath::default, job::path)
     }
 
@@ -291,6 +297,7 @@ pub fn refused(refused: Refused) -> Error {
         Refused::AlreadyEnded(_) => Error::AlreadyEnded(format!("{text}; its job says how")),
         Refused::NotReady(_) => Error::NotReady(text),
         Refused::Stopping => stopping(),
+        Refused::NoRoom(_) => Error::NoRoom(text),
         Refused::Failed(_) => Error::Failed(format!("{text}; the log of coftd says more")),
     }
 }

@@ -107,13 +107,25 @@ impl Job {
     /// Unix time, s.
     #[zbus(property(emits_changed_signal = "const"))]
     fn started(&self) -> fdo::Result<i64> {
-        self.status(|status| status.started)
+        self.status(|status| status.started.wall)
     }
 
     /// Unix time, s; 0 while it runs.
     #[zbus(property)]
     fn ended(&self) -> fdo::Result<i64> {
-        self.status(|status| status.ended.unwrap_or(0))
+        self.status(|status| status.ended.map_or(0, |ended| ended.wall))
+    }
+
+    /// How long it took, s, whatever was done to the clock meanwhile; −1 while it runs.
+    #[zbus(property)]
+    fn took_seconds(&self) -> fdo::Result<f64> {
+        self.status(|status| status.took().map_or(-1.0, |took| took.as_secs_f64()))
+    }
+
+    /// The round that it takes up, which did not come to its end; 0 for none.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn continues(&self) -> fdo::Result<u64> {
+        self.status(|status| status.continues.map_or(0, |round| round.0))
     }
 
     /// Images that had been taken in when the round began: those that it trains on, and older ones that were let go. 0 where it needs none.

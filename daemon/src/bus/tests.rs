@@ -11,6 +11,7 @@ use super::*;
 use crate::control::{Command, GenerationStatus, NextRound, RoundState, SourceStatus};
 use crate::serve::{Classifier, Controller, Settings};
 use coft_core::ids::{GenerationId, RoundId};
+use coft_core::moment::Moment;
 use coft_dbus::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy};
 use coft_harness::bus::PrivateBus;
 use futures_util::StreamExt;
@@ -149,9 +150,11 @@ fn round(number: u64, state: RoundState) -> RoundStatus {
     RoundStatus {
         round: RoundId(number),
         trigger: "manual".into(),
-        started: 1_700_000_000,
-        ended: (state != RoundState::Running).then_some(1_700_000_060),
+        started: Moment::at_wall(1_700_000_000),
+        ended: (state != RoundState::Running).then_some(Moment::at_wall(1_700_000_060)),
         images: 300,
+        seed: Some(1),
+        continues: None,
         state,
         progress: None,
         warnings: Vec::new(),
@@ -172,6 +175,7 @@ fn grown() -> Snapshot {
         serving_problem: String::new(),
         provider: "CPUExecutionProvider".into(),
         provider_problem: String::new(),
+        round_problem: String::new(),
         rounds: vec![round(1, RoundState::Promoted(GenerationId(1)))],
         next_round: NextRound::Images(120),
         generations: vec![generation(1, true)],

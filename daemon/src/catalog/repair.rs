@@ -176,16 +176,18 @@ fn remove_oldest(path: &Path) -> io::Result<()> {
 
 /// Copies the history of rounds from the damaged catalogue and tells how many they are.
 fn take_over_rounds(db: &Connection, damaged: &Path) -> rusqlite::Result<usize> {
-    const COLUMNS: &str = "round, trigger, started, ended, images, state, generation, failure_kind, message, hint, progress, \
-                           warnings";
     if !damaged.is_file() {
         return Err(rusqlite::Error::QueryReturnedNoRows); // attaching would make it
     }
     db.execute("ATTACH DATABASE ?1 AS damaged", params![damaged.to_string_lossy()])?;
-    let copied = db.execute(
-        &format!("INSERT INTO main.rounds ({COLUMNS}) SELECT {COLUMNS} FROM damaged.rounds ORDER BY round"),
-        [],
-    );
+    // The damaged one may be of an earlier version, with fewer columns.
+    let common = "SELECT group_concat(name) FROM pragma_table_info('rounds', 'main')
+                  WHERE name IN (SELECT name FROM pragma_table_info('rounds', 'damaged'))";
+    let copied = db.query_row(common, [], |row| row.get::<_, Option<String>>(0)).and_then(|columns| {
+        let columns = columns.ok_or(rusqlite::Error::QueryReturnedNoRows)?;
+        let copy = format!("INSERT INTO main.rounds ({columns}) SELECT {columns} FROM damaged.rounds ORDER BY round");
+        db.execute(&copy, [])
+    });
     db.execute("DETACH DATABASE damaged", [])?;
     copied
 }

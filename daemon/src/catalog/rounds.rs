@@ -2,12 +2,35 @@
 
 use super::{Catalog, CatalogError};
 use crate::control::{RoundState, RoundStatus};
-use coft_core::event::FailureKind;
+use coft_core::event::{FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
-use rusqlite::{Row, params};
+use coft_core::moment::{BootId, Moment};
+use rusqlite::{Connection, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 use tracing::warn;
+
+/// Columns that the first catalogues do not have. Intervals are measured by the time since the machine's start, ms, which is told by
+/// its boot id; `seed` is of a round that learns from images, `continues` the round that it takes up.
+const ADDED: [(&str, &str); 6] = [
+    ("started_boot", "TEXT"),
+    ("started_ms", "INTEGER"),
+    ("ended_boot", "TEXT"),
+    ("ended_ms", "INTEGER"),
+    ("seed", "INTEGER"),
+    ("continues", "INTEGER"),
+];
+
+/// Adds the columns that a catalogue lacks; one without a table of rounds is left alone.
+pub(super) fn add_columns(db: &Connection) -> rusqlite::Result<()> {
+    let mut statement = db.prepare("SELECT name FROM pragma_table_info('rounds')")?;
+    let there = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
+    for (name, kind) in ADDED.iter().filter(|(name, _)| !there.is_empty() && !there.iter().any(|there| there == name)) {
+        db.execute_batch(&format!("ALTER TABLE rounds ADD COLUMN {name} {kind}"))?;
+    }
+    Ok(())
+}
 
 impl Catalog {
     /// Writes a round down, over what was written of it before.
@@ -20,14 +43,17 @@ impl Catalog {
                 RoundState::Failed { kind, message, hint } => (None, Some(json(kind)), Some(message), Some(hint)),
                 RoundState::Running | RoundState::Cancelled | RoundState::Interrupted => (None, None, None, None),
             };
+            let (started, ended) = (round.started, round.ended);
             db.prepare_cached(
-                "INSERT OR REPLACE INTO rounds VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+                "INSERT OR REPLACE INTO rounds (round, trigger, started, ended, images, state, generation, failure_kind,
+                     message, hint, progress, warnings, started_boot, started_ms, ended_boot, ended_ms, seed, continues)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
             )?
             .execute(params![
                 round.round.0,
                 round.trigger,
-                round.started,
-                round.ended,
+                started.wall,
+                ended.map(|ended| ended.wall),
                 round.images,
                 state_name(&round.state),
                 generation,
@@ -36,8 +62,26 @@ impl Catalog {
                 hint,
                 round.progress.as_ref().map(json),
                 json(&round.warnings),
+                started.boot.map(|boot| boot.to_string()),
+                milliseconds(started),
+                ended.and_then(|ended| ended.boot).map(|boot| boot.to_string()),
+                ended.map(milliseconds),
+                // A seed is 64 bits, whichever number they are.
+                round.seed.map(u64::cast_signed),
+                round.continues.map(|round| round.0),
             ])
             .map(drop)
+        })
+        .await
+    }
+
+    /// Writes down how far a round is, in case it does not live to its end; one that has ended is left alone.
+    pub async fn save_progress(&self, round: RoundId, progress: &Progress) -> Result<(), CatalogError> {
+        let progress = json(progress);
+        self.ask(move |db| {
+            let mut update =
+                db.prepare_cached("UPDATE rounds SET progress = ?2 WHERE round = ?1 AND state = 'running'")?;
+            update.execute(params![round.0, progress]).map(drop)
         })
         .await
     }
@@ -95,13 +139,27 @@ fn round(row: &Row<'_>) -> rusqlite::Result<RoundStatus> {
     Ok(RoundStatus {
         round: RoundId(row.get("round")?),
         trigger: row.get("trigger")?,
-        started: row.get("started")?,
-        ended: row.get("ended")?,
+        started: moment(row.get("started")?, row.get("started_boot")?, row.get("started_ms")?),
+        ended: match row.get("ended")? {
+            Some(ended) => Some(moment(ended, row.get("ended_boot")?, row.get("ended_ms")?)),
+            None => None,
+        },
         images: row.get("images")?,
+        seed: row.get::<_, Option<i64>>("seed")?.map(i64::cast_unsigned),
+        continues: row.get::<_, Option<u64>>("continues")?.map(RoundId),
         state,
         progress: parsed(row.get("progress")?),
         warnings: parsed(row.get("warnings")?).unwrap_or_default(),
     })
+}
+
+fn milliseconds(moment: Moment) -> i64 {
+    i64::try_from(moment.since_boot.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn moment(wall: i64, boot: Option<String>, ms: Option<i64>) -> Moment {
+    let since_boot = Duration::from_millis(ms.map_or(0, |ms| u64::try_from(ms).unwrap_or(0)));
+    Moment { boot: boot.as_deref().and_then(BootId::parse), since_boot, wall }
 }
 
 fn json(value: &impl Serialize) -> String {

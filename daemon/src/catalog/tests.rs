@@ -4,8 +4,10 @@ use super::*;
 use crate::control::{RoundState, RoundStatus};
 use coft_core::event::{FailureKind, Progress, Stage};
 use coft_core::ids::{GenerationId, RoundId};
+use coft_core::moment::{BootId, Moment};
 use std::fs;
 use std::os::unix::fs::FileExt;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const CANONICAL_PX: u32 = 64;
@@ -166,12 +168,16 @@ async fn a_file_that_has_gone_is_still_found_by_its_path() {
 #[tokio::test]
 async fn everything_is_there_after_a_restart() {
     let (dir, catalog) = catalog();
+    let moment = |second| Moment { boot: Some(BootId(9)), since_boot: Duration::from_millis(1500), wall: second };
     let status = |number, state| RoundStatus {
         round: RoundId(number),
         trigger: "manual".into(),
-        started: 100,
-        ended: Some(200),
+        started: moment(100),
+        ended: Some(moment(200)),
         images: 7,
+        // Seeds need all their bits.
+        seed: Some(u64::MAX),
+        continues: Some(RoundId(3)),
         state,
         progress: None,
         warnings: vec!["class \"nut\" has no seeds".into()],
@@ -194,11 +200,16 @@ async fn everything_is_there_after_a_restart() {
         status(3, failure),
         status(4, RoundState::Cancelled),
         status(5, RoundState::Interrupted),
-        RoundStatus { ended: None, progress: Some(progress), ..status(6, RoundState::Running) },
+        RoundStatus { ended: None, progress: Some(progress.clone()), ..status(6, RoundState::Running) },
     ];
     for round in &rounds {
-        catalog.save_round(&RoundStatus { warnings: Vec::new(), ..round.clone() }).await.unwrap();
+        catalog.save_round(&RoundStatus { warnings: Vec::new(), progress: None, ..round.clone() }).await.unwrap();
         catalog.save_round(round).await.unwrap();
+    }
+    // Progress of one that runs, and late news of one that has ended.
+    catalog.save_round(&RoundStatus { progress: None, ..rounds[5].clone() }).await.unwrap();
+    for number in [4, 6] {
+        catalog.save_progress(RoundId(number), &progress).await.unwrap();
     }
     catalog.record(vec![image("a.jpg", 1, "aa"), bad("b.jpg", 1)]).await.unwrap();
     drop(catalog);
@@ -256,13 +267,35 @@ fn interrupted(number: u64) -> RoundStatus {
     RoundStatus {
         round: RoundId(number),
         trigger: "manual".into(),
-        started: 100,
-        ended: Some(200),
+        started: Moment::at_wall(100),
+        ended: Some(Moment::at_wall(200)),
         images: 7,
+        seed: None,
+        continues: None,
         state: RoundState::Interrupted,
         progress: None,
         warnings: Vec::new(),
     }
+}
+
+/// The last version wrote neither boot ids nor what a round takes up.
+#[tokio::test]
+async fn rounds_of_the_last_version_are_still_there() {
+    let (dir, catalog) = catalog();
+    catalog.save_round(&interrupted(4)).await.unwrap();
+    let path = dir.path().join("catalog.sqlite");
+    closed(catalog, &path);
+    let columns = ["started_boot", "started_ms", "ended_boot", "ended_ms", "seed", "continues"];
+    alter(&path, &columns.map(|column| format!("ALTER TABLE rounds DROP COLUMN {column};")).concat());
+    let catalog = Catalog::open(&path).unwrap();
+    assert_eq!((catalog.note(), catalog.rounds().await.unwrap()), (None, vec![interrupted(4)]));
+    catalog.save_round(&interrupted(5)).await.unwrap();
+    closed(catalog, &path);
+
+    // Damaged, it goes over to one that has them.
+    alter(&path, "DROP TABLE quarantine; ALTER TABLE rounds DROP COLUMN seed;");
+    let catalog = Catalog::open(&path).unwrap();
+    assert_eq!(catalog.rounds().await.unwrap(), [interrupted(4), interrupted(5)]);
 }
 
 #[tokio::test]

@@ -142,7 +142,7 @@ async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
     let Taken::Deferred(trouble) = full.take(sighting).await else { panic!("not deferred") };
     assert_eq!(
         trouble.to_string(),
-        "the disk is full: /proc/pixels has 0 B free, and 64.0 MiB are to stay so; free 64.0 MiB there"
+        "the disk is full: /proc/pixels has 0 B free, and a round of this model needs 64.0 MiB; free 64.0 MiB there"
     );
     assert!(full.room().await.is_err() && folder.ingest.room().await.is_ok());
 }

@@ -134,7 +134,8 @@ fn pruning_keeps_what_serves_and_what_it_replaced() {
     for content in ["1", "2", "3", "4"] {
         promote(&mut store, content).unwrap();
     }
-    assert_eq!(store.prune(1).unwrap(), [GenerationId(1), GenerationId(2)]);
+    assert_eq!(store.prune(1, Some(GenerationId(1))).unwrap(), [GenerationId(2)]);
+    assert_eq!(store.prune(1, None).unwrap(), [GenerationId(1)]);
     let left: Vec<u64> = Store::open(root.path()).unwrap().generations().map(|g| g.id.0).collect();
     assert_eq!(left, [3, 4]);
 }
@@ -189,7 +190,7 @@ fn pruning_keeps_what_one_has_returned_to_and_from() {
     for (id, round) in [(4, 6), (1, 7)] {
         store.activate_again(GenerationId(id), RoundId(round)).unwrap();
     }
-    assert_eq!(store.prune(1).unwrap(), [GenerationId(2), GenerationId(3)]);
+    assert_eq!(store.prune(1, None).unwrap(), [GenerationId(2), GenerationId(3)]);
     let mut store = Store::open(root.path()).unwrap();
     let (active, left) = (store.active().unwrap(), store.generations().map(|g| g.id.0).collect::<Vec<_>>());
     assert_eq!((active.id, active.record.replaces, left), (GenerationId(1), Some(GenerationId(4)), vec![1, 4, 5]));

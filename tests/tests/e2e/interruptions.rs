@@ -47,20 +47,40 @@ fn a_killed_daemon_serves_again_and_its_trainer_ends() {
     assert_eq!((&status["images"], &status["active_generation"]), (&Value::from(30), &Value::from(1)));
     assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1);
 
-    // The next round takes up the work; one that is cancelled leaves nothing to take up.
+    // The next round takes up the work, and so does the one after a round that was cancelled.
     let continued = || site.log().matches("an interrupted round is continued").count();
     assert_eq!(continued(), 0);
+    let interrupted = number;
     let (number, _) = training(&site);
     assert_eq!(continued(), 1, "{}", site.log());
+    assert_eq!(site.json(&["round", "show", &number.to_string()]).unwrap()["continues"], interrupted);
     let cancel = |number: u64| {
         site.json(&["round", "cancel"]).unwrap();
         assert_eq!(ended(&site, number)["state"], "cancelled");
     };
     cancel(number);
-    assert!(!site.state_dir().join("journal").exists());
+    assert!(site.state_dir().join("journal").exists());
     let (number, _) = training(&site);
+    assert_eq!(continued(), 2, "{}", site.log());
     cancel(number);
-    assert_eq!(continued(), 1, "{}", site.log());
+}
+
+/// It was refused for as long as a round trained.
+#[test]
+fn an_earlier_generation_serves_again_while_a_round_trains() {
+    let site = serving(QUICK, 2);
+    assert_eq!(round(&site)["state"], "promoted", "{}", site.log());
+    site.configure(&slow()).unwrap();
+    let mut site = site;
+    site.stop().unwrap();
+    site.start().unwrap();
+    let (number, trainer) = training(&site);
+    let activated = site.json(&["generation", "activate", "1"]).unwrap();
+    assert_eq!((&activated["state"], &activated["trigger"]), (&Value::from("promoted"), &Value::from("activation")));
+    assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1);
+    let status = site.status().unwrap();
+    assert_eq!((&status["active_generation"], &status["round"]), (&Value::from(1), &Value::from(number)));
+    assert!(Path::new(&format!("/proc/{trainer}")).exists(), "the round goes on");
 }
 
 /// The daemon dies at several instants after the candidate has appeared; the store's own tests try every step.

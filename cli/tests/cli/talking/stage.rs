@@ -300,6 +300,14 @@ impl Classifier {
         2
     }
     #[zbus(property)]
+    fn took_seconds(&self) -> f64 {
+        100.0
+    }
+    #[zbus(property)]
+    fn continues(&self) -> u64 {
+        0
+    }
+    #[zbus(property)]
     fn images(&self) -> u64 {
         12
     }
@@ -326,6 +334,10 @@ impl Classifier {
     #[zbus(property)]
     fn next_round(&self) -> HashMap<String, OwnedVariant> {
         HashMap::from([("images".to_owned(), 188u64.into())])
+    }
+    #[zbus(property)]
+    fn round_problem(&self) -> String {
+        String::new()
     }
     #[zbus(property)]
     fn provider(&self) -> String {

@@ -1,11 +1,13 @@
 //! How a round ends: its candidate is judged, the verdict carried out, and the end written down.
 
-use super::{Director, ZERO_SHOT_RETRY, blocking};
-use crate::app::unix_time;
+use super::starting::told_given_up;
+use super::{Director, Job, ZERO_SHOT_RETRY, blocking};
 use crate::app::verdict::{Judgement, Trouble};
-use crate::control::RoundState;
+use crate::control::{RoundState, RoundStatus};
 use crate::telemetry::events;
+use coft_core::continuation::Next;
 use coft_core::event::FailureKind;
+use coft_core::ids::RoundId;
 use coft_core::lifecycle::Trigger;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
@@ -15,11 +17,11 @@ const IMPORT_SAMPLE: usize = 256;
 
 impl Director {
     /// Has the candidate judged on a thread of its own; the verdict comes back to the loop.
-    pub(super) fn judge(&self) {
-        let Some(job) = &self.job else { return };
-        let (court, verdicts) = (self.court.clone(), self.verdicts.sender.clone());
+    pub(super) fn judge(&mut self, round: RoundId) {
+        let Some(job) = self.job(round) else { return };
         let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
-        let (trigger, round, generation) = (job.trigger, job.status.round, job.generation);
+        let (trigger, generation) = (job.trigger, job.generation);
+        let (court, verdicts) = (self.court.clone(), self.verdicts.sender.clone());
         let workshop = self.workshop.clone();
         tokio::spawn(async move {
             let verdict = match generation {
@@ -37,18 +39,19 @@ impl Director {
                 },
             };
             // A service that has gone needs no verdict.
-            let _ = verdicts.send(verdict).await;
+            let _ = verdicts.send((round, verdict)).await;
         });
     }
 
     /// Carries out the verdict, or writes down why there is none.
-    pub(super) async fn conclude(&mut self) {
-        let verdict = self.job.as_mut().and_then(|job| job.verdict.take());
+    pub(super) async fn conclude(&mut self, round: RoundId) {
+        let verdict = self.job(round).and_then(|job| job.verdict.take());
         let verdict = verdict.unwrap_or_else(|| Err(Trouble::unexplained()));
         let state = match verdict {
             Ok(Judgement::Promote(promotion)) => {
                 let court = self.court.clone();
-                match blocking(move || court.promote(*promotion)).await {
+                let wanted = self.jobs.iter().find_map(|job| job.generation);
+                match blocking(move || court.promote(*promotion, wanted)).await {
                     Ok(generation) => RoundState::Promoted(generation),
                     Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
                 }
@@ -56,11 +59,11 @@ impl Director {
             Ok(Judgement::Keep(reason)) => RoundState::Kept(reason),
             Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
         };
-        self.close(state).await;
+        self.close(round, state).await;
     }
 
-    pub(super) async fn drop_candidate(&mut self) {
-        let verdict = self.job.as_mut().and_then(|job| job.verdict.take());
+    pub(super) async fn drop_candidate(&mut self, round: RoundId) {
+        let verdict = self.job(round).and_then(|job| job.verdict.take());
         if let Some(Ok(Judgement::Promote(promotion))) = verdict {
             let court = self.court.clone();
             if let Err(error) = blocking(move || court.drop_candidate(*promotion)).await {
@@ -71,10 +74,10 @@ impl Director {
     }
 
     /// Writes the end of the round down and clears up after it.
-    pub(super) async fn close(&mut self, state: RoundState) {
-        let Some(job) = self.job.take() else { return };
-        let mut status = job.status;
-        let round = status.round.0;
+    pub(super) async fn close(&mut self, round: RoundId, state: RoundState) {
+        let Some(at) = self.jobs.iter().position(|job| job.status.round == round) else { return };
+        let Job { trigger, mut status, .. } = self.jobs.swap_remove(at);
+        let round = round.0;
         match &state {
             RoundState::Promoted(generation) => info!(
                 message_id = events::PROMOTED,
@@ -103,29 +106,20 @@ impl Director {
             }
         }
 
-        let goes_on = match &state {
-            RoundState::Interrupted => true,
-            // Killed, or short of memory: the same work may well succeed the next time.
-            RoundState::Failed { kind, .. } => matches!(kind, FailureKind::Internal | FailureKind::OutOfMemory),
-            _ => false,
-        };
-        // What was interrupted before an import or an activation is still to be continued.
-        if job.trigger.needs_trainer()
-            && !goes_on
-            && let Err(error) = self.workshop.forget_unfinished()
-        {
-            warn!(problem = %error, "the journal of round {round} cannot be removed: {error}");
+        (status.state, status.ended) = (state, Some((self.clock)()));
+        if trigger.adapts() {
+            self.keep_or_forget(&mut status);
         }
-        (status.state, status.ended) = (state, Some(unix_time()));
-        // Clearing up first: on a full disk it makes room for the last line of the record.
-        let court = self.court.clone();
-        if let Err(error) = blocking(move || court.clear_up()).await {
-            let problem = error.message;
-            warn!(problem, "what round {round} left behind cannot be removed: {problem}");
+        // Clearing up first: on a full disk it makes room for the last line of the record. An activation leaves nothing, and
+        // another round may be at work.
+        if trigger != Trigger::Activation {
+            let court = self.court.clone();
+            if let Err(error) = blocking(move || court.clear_up()).await {
+                let problem = error.message;
+                warn!(problem, "what round {round} left behind cannot be removed: {problem}");
+            }
         }
-        if let Err(error) = self.workshop.catalog.save_round(&status).await {
-            error!(coft.round = round, problem = %error, "the end of round {round} cannot be written down: {error}");
-        }
+        self.write_down(&status).await;
         // What was promoted stays, even where the model's files are others by now than when the service started.
         let promoted = matches!(status.state, RoundState::Promoted(_));
         let wanted = self.zero_shot_at.is_some() && !promoted;
@@ -133,5 +127,23 @@ impl Director {
         self.show_generations();
         let retries = wanted && !self.court.is_current(&self.workshop.base);
         self.zero_shot_at = retries.then(|| Instant::now() + ZERO_SHOT_RETRY);
+    }
+
+    /// What a round has done stays where another one may take it up. A cancelled round is not forgotten: it may have been
+    /// cancelled for what serves, and not for its images.
+    fn keep_or_forget(&self, status: &mut RoundStatus) {
+        let round = status.round.0;
+        match self.board.after(status, &self.schedule) {
+            Next::ByItself(_) | Next::WithNextRound | Next::ByHand => return,
+            Next::Nothing => {}
+            Next::GivenUp(why) => {
+                let warning = told_given_up(&why);
+                warn!(message_id = events::ROUND_WARNING, coft.round = round, warning, "round {round}: {warning}");
+                status.warnings.push(warning);
+            }
+        }
+        if let Err(error) = self.workshop.forget_unfinished() {
+            warn!(problem = %error, "the journal of round {round} cannot be removed: {error}");
+        }
     }
 }

@@ -16,13 +16,15 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 impl Workshop {
-    /// Gives a round its images: those of the interrupted round that it continues, or the latest ones. Tells how many had been
+    /// Gives a round its images: those of the unfinished round that it `continues`, or the latest ones. Tells how many had been
     /// taken in by then: these, and older ones that take no part any more.
-    pub(super) async fn fill(&self, spec: &mut RoundSpec) -> Result<u64, Outcome> {
+    pub(super) async fn fill(&self, spec: &mut RoundSpec, continues: bool) -> Result<u64, Outcome> {
         let (images, all) = self.gather().await?;
         spec.images = self.label(images).await?;
         let mut newer = 0;
-        match self.unfinished().and_then(|old| continued(spec, old)) {
+        let unfinished = self.unfinished().filter(|_| continues);
+        let begun = unfinished.is_some();
+        match unfinished.and_then(|old| continued(spec, old)) {
             Some(images) => {
                 let (round, count) = (spec.round, images.len());
                 info!(
@@ -35,6 +37,13 @@ impl Workshop {
                 spec.images = images;
             }
             None => {
+                if begun {
+                    let round = spec.round;
+                    info!(
+                        coft.round = round.0,
+                        "round {round} begins anew: the work that is there was begun with other images, labels or settings"
+                    );
+                }
                 spec.images.truncate(usize::try_from(self.ingest.most_images()).unwrap_or(usize::MAX));
                 spec.images.sort_unstable_by(|a, b| a.id.cmp(&b.id));
             }

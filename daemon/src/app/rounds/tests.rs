@@ -44,6 +44,7 @@ impl Site {
             settings: config.settings,
             scratch: path("state/rounds"),
             journal: path("state/journal"),
+            reserve: Reserve::of(0),
             import: config.import,
             given_labels: config.classifier.given_labels,
         };
@@ -79,7 +80,8 @@ impl Site {
         let _ = fs::remove_file(&spec);
         let (sender, mut news) = mpsc::channel(16);
         let round = &self.workshop.round;
-        let assignment = Assignment { round: RoundId(number), method: round.method.into(), seed: round.seed };
+        let assignment =
+            Assignment { round: RoundId(number), method: round.method.into(), seed: round.seed, continues: true };
         self.workshop.start(assignment, CancellationToken::new(), sender);
         let mut gathered = None;
         loop {
@@ -192,6 +194,35 @@ async fn damaged_pixels_are_removed_and_taken_in_again() {
     site.take_again("bad.png").await;
     assert_eq!(fs::read(&cached).unwrap(), whole);
     assert_eq!(ids(&site.told(3).await), sorted([&good, &bad]));
+}
+
+/// A round that gives the first answers threw away what an adapting round had done.
+#[tokio::test]
+async fn a_zero_shot_round_leaves_the_work_of_another_alone() {
+    let site = Site::new("", |_| ());
+    let kept = site.workshop.journal.join("phase1.result");
+    fs::create_dir_all(&site.workshop.journal).unwrap();
+    fs::write(&kept, "hours").unwrap();
+    let (sender, mut news) = mpsc::channel(16);
+    let assignment = Assignment { round: RoundId(1), method: Method::ZeroShot, seed: 1, continues: false };
+    site.workshop.start(assignment, CancellationToken::new(), sender);
+    while !matches!(news.recv().await.expect("an end is always told"), News::Ended(_)) {}
+    let told: RoundSpec = serde_json::from_slice(&fs::read(site.dir.path().join("spec.json")).unwrap()).unwrap();
+    assert_eq!(told.journal_dir, site.workshop.scratch.join("round-1/journal"));
+    assert!(kept.exists());
+}
+
+/// It died of a byte on its standard error, and the images that it was about to name stayed.
+#[tokio::test]
+async fn damaged_pixels_are_removed_after_a_trainer_that_died_without_a_word() {
+    let site = Site::new("[round]\nminimum-images = 1\n", |_| ());
+    let (good, bad) = (site.take("good.png", 1).await, site.take("bad.png", 2).await);
+    let cached = site.workshop.ingest.canonical_path(&bad);
+    fs::write(&cached, "damaged").unwrap();
+    fs::write(site.dir.path().join("trainer"), "#!/bin/sh\nprintf '\\377' >&2\nexit 101\n").unwrap();
+    let (_, _, outcome) = site.round(1).await;
+    assert!(matches!(outcome, Outcome::Failed { kind: FailureKind::Internal, .. }), "{outcome:?}");
+    assert!(!cached.exists() && site.workshop.ingest.canonical_path(&good).is_file());
 }
 
 #[tokio::test]

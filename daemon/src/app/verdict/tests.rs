@@ -42,6 +42,7 @@ pub fn idle(root: &Path) -> (Court, Base) {
     let base = Base {
         dir,
         digest: manifest.base_model,
+        sizes: Default::default(),
         preprocess: Preprocess::from_json(&manifest.preprocessing).unwrap(),
         image_size: None,
         classes: manifest.classes,
@@ -113,7 +114,7 @@ fn a_promoted_generation_s_session_can_be_opened_again() {
     let root = TempDir::new().unwrap();
     let service = service(root.path());
     let Judgement::Promote(promotion) = import(root.path(), &service, &[]) else { panic!("it was kept") };
-    service.0.promote(*promotion).unwrap();
+    service.0.promote(*promotion, None).unwrap();
     service.0.controller.close_session();
     let image = &pictures(root.path(), 1)[0];
     assert_eq!(service.0.controller.answer(image).unwrap().len(), 3);
@@ -184,7 +185,7 @@ fn a_stop_is_looked_at_before_every_image() {
 fn grown(root: &Path) -> (Court, Base) {
     let service = service(root);
     let Judgement::Promote(promotion) = import(root, &service, &[]) else { panic!("it was kept") };
-    service.0.promote(*promotion).unwrap();
+    service.0.promote(*promotion, None).unwrap();
     service
 }
 
@@ -201,7 +202,7 @@ fn an_earlier_generation_serves_again_once_it_is_proven() {
     let sharp = court.controller.answer(image).unwrap();
     let Judgement::Promote(promotion) = return_to(1, &service).unwrap() else { panic!("it was kept") };
     assert_eq!(court.controller.answer(image).unwrap(), sharp, "until then the other one answers");
-    assert_eq!(court.promote(*promotion).unwrap(), GenerationId(1));
+    assert_eq!(court.promote(*promotion, None).unwrap(), GenerationId(1));
     assert_ne!(court.controller.answer(image).unwrap(), sharp);
     let [first, second] = &court.generations().0[..] else { panic!("both are kept") };
     assert_eq!((first.active, first.replaces, second.active), (true, Some(GenerationId(2)), false));

@@ -51,7 +51,8 @@ async fn a_round_is_a_job_from_start_to_end() {
     stage.publish(|snapshot| {
         snapshot.generations = vec![generation(1, false), generation(2, true)];
         snapshot.active = Some(GenerationId(2));
-        (snapshot.rounds[1].state, snapshot.rounds[1].ended) = (RoundState::Promoted(GenerationId(2)), Some(1));
+        (snapshot.rounds[1].state, snapshot.rounds[1].ended) =
+            (RoundState::Promoted(GenerationId(2)), Some(Moment::at_wall(1)));
     });
     assert_eq!(signals.finished().await, (path.to_string(), "promoted".into()));
     // Whoever hears of the end finds what came of it.
@@ -104,7 +105,7 @@ async fn a_round_that_is_cancelled_says_so() {
     reply.send(Ok(())).unwrap();
     soon(cancelling).await.unwrap().unwrap();
     stage.publish(|snapshot| {
-        (snapshot.rounds[1].state, snapshot.rounds[1].ended) = (RoundState::Cancelled, Some(1));
+        (snapshot.rounds[1].state, snapshot.rounds[1].ended) = (RoundState::Cancelled, Some(Moment::at_wall(1)));
     });
     assert_eq!(signals.finished().await, (job_path(2), "cancelled".into()));
 }

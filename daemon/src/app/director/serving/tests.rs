@@ -7,8 +7,10 @@ use crate::app::setup::Findings;
 use crate::app::verdict::Judgement;
 use crate::app::verdict::tests::{candidate, idle};
 use crate::catalog::Catalog;
+use crate::clock;
 use crate::control::{Command, RoundState};
 use crate::ingest::Ingest;
+use crate::room::Reserve;
 use crate::watch;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::Lifecycle;
@@ -38,6 +40,7 @@ fn director(root: &Path, board: Board) -> Director {
         settings: Default::default(),
         scratch: court.scratch(),
         journal: root.join("journal"),
+        reserve: Reserve::of(0),
         import: Default::default(),
         given_labels: None,
     };
@@ -45,7 +48,8 @@ fn director(root: &Path, board: Board) -> Director {
     let schedule = Schedule { automatic: false, ..Schedule::default() };
     let serving = Serving::new(court.clone());
     let (setup, findings) = (mpsc::channel(1).1, Findings::default());
-    Director::new(Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings })
+    let clock = clock::machine();
+    Director::new(Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock })
 }
 
 /// Lets the active generation serve, or not.
@@ -100,7 +104,7 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
     let (court, base) = (director.court.clone(), director.workshop.base.clone());
     let (path, stop) = (candidate(root.path(), "sharp"), CancellationToken::new());
     let Ok(Judgement::Promote(promotion)) = court.judge_import(&path, RoundId(1), &base, &[], &stop) else { panic!() };
-    court.promote(*promotion).unwrap();
+    court.promote(*promotion, None).unwrap();
     director.show_generations();
     let unfinished = director.workshop.journal.join("spec.json");
     fs::create_dir_all(&director.workshop.journal).unwrap();

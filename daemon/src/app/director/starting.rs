@@ -1,0 +1,215 @@
+//! How a round starts: by the schedule, because another one did not come to its end, or because somebody asked.
+
+use super::{Director, Job, ZERO_SHOT_RETRY, blocking, refused};
+use crate::app::rounds::Assignment;
+use crate::control::{NextRound, Refused, RoundRequest, RoundState, RoundStatus};
+use crate::telemetry::events;
+use coft_core::ids::{GenerationId, RoundId};
+use coft_core::lifecycle::{Action, Event, Trigger};
+use coft_core::spec::Method;
+use std::collections::HashMap;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+/// How long after a round that was to start by itself could not another one tries. 1 min [choice].
+const RETRY: Duration = Duration::from_secs(60);
+/// How often the disk is looked at while no round runs. 10 s [choice].
+const LOOK_AT_ROOM: Duration = Duration::from_secs(10);
+
+impl Director {
+    /// Starts a round that is due, unless one runs.
+    pub(super) async fn look_at_schedule(&mut self) {
+        let now = (self.clock)();
+        if let Some(status) = self.board.restate(&now) {
+            info!(coft.round = status.round.0, "the clock was set; the end of round {} is put right", status.round);
+            self.write_down(&status).await;
+        }
+        let next = self.board.look_ahead(&self.schedule, self.workshop.round.minimum_images, &now);
+        if self.lifecycle.current().is_some() {
+            return;
+        }
+        self.give_up().await;
+        self.look_at_room().await;
+        let zero_shot = self.zero_shot_at.is_some();
+        if self.findings.hold(if zero_shot { Trigger::ZeroShot } else { Trigger::Schedule }).is_some() {
+            return; // told when it was found
+        }
+        // Answers from the first minute, before anything is adapted.
+        let trigger = if self.zero_shot_at.is_some_and(|at| at <= Instant::now()) {
+            Trigger::ZeroShot
+        } else if next == NextRound::Due && self.not_before.is_none_or(|at| at <= Instant::now()) {
+            Trigger::Schedule
+        } else {
+            return;
+        };
+        if let Err(refused) = self.ask(trigger, RoundRequest::default()).await {
+            self.not_before = Some(Instant::now() + RETRY);
+            if refused == Refused::Stopping {
+                return;
+            }
+            info!("a round that is due cannot start, and is tried again in a minute: {refused}");
+        }
+    }
+
+    /// Lets go of the work of rounds that die in the same place again and again.
+    async fn give_up(&mut self) {
+        let Some((round, why)) = self.board.given_up(&self.schedule) else { return };
+        let mut status = round.clone();
+        match self.workshop.forget_unfinished() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                return warn!(problem = %error, "the work of round {} cannot be removed: {error}", status.round);
+            }
+        }
+        status.warnings.push(told_given_up(&why));
+        let (round, warning) = (status.round, told_given_up(&why));
+        warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
+        self.write_down(&status).await;
+        self.board.round(status);
+    }
+
+    /// Tells whether there is room for a round.
+    async fn look_at_room(&mut self) {
+        if self.look_at_room > Instant::now() {
+            return;
+        }
+        self.look_at_room = Instant::now() + LOOK_AT_ROOM;
+        let problem = self.room().await.err().map(|refused| refused.to_string());
+        self.board.round_problem(problem);
+    }
+
+    /// Whether there is room for a round that adapts.
+    async fn room(&self) -> Result<(), Refused> {
+        let workshop = self.workshop.clone();
+        match blocking(move || workshop.shortage()).await {
+            Ok(None) => Ok(()),
+            Ok(Some(shortage)) => Err(Refused::NoRoom(format!("{shortage}; free {} there", shortage.lacking))),
+            Err(error) => {
+                Err(Refused::NoRoom(format!("the room on the disk of the state directory is not known: {error}")))
+            }
+        }
+    }
+
+    /// Starts a round of a trainer.
+    pub(super) async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, Refused> {
+        if let Some(why) = self.findings.hold(trigger) {
+            return Err(Refused::NotReady(why));
+        }
+        let mut continues = None;
+        if trigger.adapts() {
+            // One that runs already is the better answer.
+            if self.lifecycle.current().is_none() {
+                let room = self.room().await;
+                self.board.round_problem(room.as_ref().err().map(ToString::to_string));
+                room?;
+            }
+            let earlier = self.board.to_be_continued(&self.schedule, trigger == Trigger::Manual);
+            continues = earlier.filter(|earlier| request.seed.is_none_or(|seed| earlier.seed == Some(seed))).cloned();
+        }
+        let own = continues.as_ref().and_then(|earlier: &RoundStatus| earlier.seed);
+        let seed = request.seed.or(own).unwrap_or(self.workshop.round.seed);
+        // Where no round is known, as after a catalogue was lost, what is there is as good as any.
+        let goes_on = continues.is_some() || !self.board.has_adapted();
+        let continues = continues.map(|earlier| earlier.round);
+        let status = self.admit(trigger, trigger.adapts().then_some(seed), continues).await?;
+        let round = status.round;
+        if let Some(earlier) = continues {
+            info!(coft.round = round.0, "round {round} takes up the work of round {earlier}");
+        }
+        let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.workshop.round.method.into() };
+        let job = Job::new(trigger, status);
+        let assignment = Assignment { round, method, seed, continues: goes_on };
+        self.workshop.start(assignment, job.stop.clone(), self.words.sender.clone());
+        self.jobs.push(job);
+        Ok(round)
+    }
+
+    pub(super) async fn import(&mut self, files: HashMap<String, OwnedFd>) -> Result<RoundId, Refused> {
+        let job = Job::new(Trigger::Import, self.admit(Trigger::Import, None, None).await?);
+        let round = job.status.round;
+        self.workshop.import(round, files, job.stop.clone(), self.words.sender.clone());
+        self.jobs.push(job);
+        Ok(round)
+    }
+
+    /// Lets an earlier generation serve again, whether another round runs or not.
+    pub(super) async fn activate(&mut self, generation: GenerationId) -> Result<Option<RoundId>, Refused> {
+        if self.board.snapshot().active == Some(generation) {
+            return Ok(None);
+        }
+        let status = self.admit(Trigger::Activation, None, None).await?;
+        let round = status.round;
+        let number = generation.0;
+        info!(
+            coft.round = round.0,
+            coft.generation = number,
+            "round {round} is to let generation {number} serve again"
+        );
+        self.jobs.push(Job { generation: Some(generation), ..Job::new(Trigger::Activation, status) });
+        // Nothing has to be made first.
+        self.tell(Event::CandidateLeft(round)).await;
+        Ok(Some(round))
+    }
+
+    /// Lets a round begin, if it may, and writes it down.
+    async fn admit(
+        &mut self,
+        trigger: Trigger,
+        seed: Option<u64>,
+        continues: Option<RoundId>,
+    ) -> Result<RoundStatus, Refused> {
+        let images = self.board.snapshot().images;
+        let round = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
+            [Action::Start { round, .. }] => *round,
+            [Action::Refuse(refusal)] => return Err(refused(*refusal)),
+            other => unreachable!("a request is granted or refused, not {other:?}"),
+        };
+        let status = RoundStatus {
+            round,
+            trigger: trigger.as_str().into(),
+            started: (self.clock)(),
+            ended: None,
+            images: if trigger.adapts() { images } else { 0 },
+            seed,
+            continues,
+            state: RoundState::Running,
+            progress: None,
+            warnings: Vec::new(),
+        };
+        // What starts a trainer is on the disk before it: a machine that a round brings down knows of it afterwards.
+        if let Err(error) = self.workshop.catalog.save_round(&status).await {
+            // A round that is not written down does not start.
+            self.lifecycle.tell(Event::Failed(round));
+            self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now() + ZERO_SHOT_RETRY);
+            error!(
+                message_id = events::ROUND_FAILED,
+                coft.round = round.0,
+                problem = %error,
+                "round {round} cannot start: {error}"
+            );
+            return Err(Refused::Failed(error.to_string()));
+        }
+        let trigger = trigger.as_str();
+        info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger, "round {round} started: {trigger}");
+        self.board.round(status.clone());
+        Ok(status)
+    }
+
+    pub(super) async fn write_down(&self, status: &RoundStatus) {
+        let round = status.round;
+        if let Err(error) = self.workshop.catalog.save_round(status).await {
+            error!(coft.round = round.0, problem = %error, "the end of round {round} cannot be written down: {error}");
+        }
+    }
+}
+
+/// What a user reads where the work of a round is given up.
+pub(super) fn told_given_up(why: &impl std::fmt::Display) -> String {
+    format!("its work is given up, since {why}; the next round begins anew with the latest images")
+}
+
+#[cfg(test)]
+mod tests;

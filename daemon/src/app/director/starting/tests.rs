@@ -1,0 +1,425 @@
+//! Weeks of a service that starts rounds by itself and is started again and again: its clock is the test's, its trainer a shell
+//! script.
+
+use super::*;
+use crate::app::board::Board;
+use crate::app::director::{Serving, Staff};
+use crate::app::intake::Intake;
+use crate::app::repair;
+use crate::app::rounds::{News, RoundSettings, Workshop};
+use crate::app::setup::Findings;
+use crate::app::verdict::Court;
+use crate::app::verdict::tests::{candidate, idle};
+use crate::catalog::{Catalog, Counts, Entry};
+use crate::control::Snapshot;
+use crate::ingest::{Ingest, Taken};
+use crate::model::Base;
+use crate::room::Reserve;
+use crate::serve::{Classifier, Settings};
+use crate::sighting::{Sighting, Stamp};
+use crate::store::Store;
+use crate::watch;
+use coft_core::lifecycle::Lifecycle;
+use coft_core::moment::{BootId, Moment};
+use coft_core::schedule::Schedule;
+use coft_core::spec::{JOURNAL_SPEC, RoundSpec};
+use image::{Rgb, RgbImage};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+/// Rounds of earlier years: the generations that the tests begin with name their rounds, too.
+const EARLIER: u64 = 100;
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const MINUTE: Duration = Duration::from_secs(60);
+const KILLED: &str = "kill -9 $$";
+const DISK_FULL: &str = r#"echo '{"type":"failed","kind":"disk-full","message":"cannot write","hint":""}' >&3"#;
+
+/// A machine with a state directory, whose service is started and killed.
+struct Machine {
+    root: TempDir,
+    base: Base,
+    now: Arc<Mutex<Moment>>,
+    schedule: Schedule,
+    reserve: Reserve,
+    images: u64,
+}
+
+impl Machine {
+    async fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let (_, base) = idle(root.path());
+        let now = Moment { boot: Some(BootId(1)), since_boot: HOUR, wall: 1_800_000_000 };
+        let schedule = Schedule { new_images: 1, ..Schedule::default() };
+        let mut machine =
+            Self { root, base, now: Arc::new(Mutex::new(now)), schedule, reserve: Reserve::of(0), images: 0 };
+        machine.take(3).await;
+        machine.trains(KILLED);
+        machine
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.root.path().join(name)
+    }
+
+    fn ingest(&self) -> Ingest {
+        Ingest::new(&Default::default(), self.base.preprocess.clone(), self.path("pixels"))
+    }
+
+    /// Takes in so many more pictures.
+    async fn take(&mut self, count: u64) {
+        let catalog = Catalog::open(&self.path("catalog.sqlite")).unwrap();
+        let source = self.path("in");
+        fs::create_dir_all(&source).unwrap();
+        for _ in 0..count {
+            let path = fs::canonicalize(&source).unwrap().join(format!("{}.png", self.images));
+            RgbImage::from_pixel(40, 30, Rgb([self.images as u8; 3])).save(&path).unwrap();
+            let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+            let sighting = Sighting { source: source.clone(), path, stamp };
+            let Taken::Image(record) = self.ingest().take(sighting.clone()).await else { panic!("it is not taken") };
+            catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();
+            self.images += 1;
+        }
+    }
+
+    /// What later trainers do once they are let go on: they say how far they are, and wait.
+    fn trains(&self, then: &str) {
+        let progress = r#"echo '{"type":"progress","stage":"phase1-model1","iteration":1,"fraction":0.2,"images-done":1,"images-total":2,"images-per-second":3.0,"remaining-seconds":null,"training":null}' >&3"#;
+        let [told, new, go] = ["told.json", "told.new", "go"].map(|name| self.path(name).display().to_string());
+        let script = format!(
+            "#!/bin/sh\ncp \"$2\" {new} && mv {new} {told}\n{progress}\nwhile [ ! -e {go} ]; do sleep 0.02; done\n{then}\n"
+        );
+        fs::write(self.path("trainer.new"), script).unwrap();
+        fs::set_permissions(self.path("trainer.new"), Permissions::from_mode(0o755)).unwrap();
+        fs::rename(self.path("trainer.new"), self.path("trainer")).unwrap();
+    }
+
+    fn goes_by(&self, time: Duration) {
+        let mut now = self.now.lock().unwrap();
+        (now.since_boot, now.wall) = (now.since_boot + time, now.wall + time.as_secs() as i64);
+    }
+
+    /// Starts the service; nothing is counted yet.
+    async fn boot(&self) -> Director {
+        let court = Court::new(Store::open(self.root.path()).unwrap(), Classifier::start(Settings::default()).1);
+        let now = Arc::clone(&self.now);
+        let clock: crate::clock::Clock = Arc::new(move || *now.lock().unwrap());
+        let (catalog, rounds) = repair::open_catalog(self.path("catalog.sqlite"), &court, clock()).await.unwrap();
+        let last = rounds.last().map_or(RoundId(EARLIER), |round| round.round);
+        let (board, _) = Board::new(Snapshot { rounds, ..Snapshot::default() });
+        let (sender, notices) = mpsc::channel(1);
+        let watch = watch::start(&[], &sender).unwrap();
+        let (ingest, news) = (self.ingest(), mpsc::channel(1).0);
+        let intake = Intake::start(watch, notices, ingest.clone(), catalog.clone(), news);
+        let workshop = Workshop {
+            catalog,
+            ingest,
+            base: Arc::new(self.base.clone()),
+            round: RoundSettings { minimum_images: 2, trainer: Some(self.path("trainer")), ..RoundSettings::default() },
+            settings: Default::default(),
+            scratch: court.scratch(),
+            journal: self.path("journal"),
+            reserve: self.reserve,
+            import: Default::default(),
+            given_labels: None,
+        };
+        let (lifecycle, schedule) = (Lifecycle::new(last, 2), self.schedule.clone());
+        let serving = Serving::new(court.clone());
+        let (setup, findings) = (mpsc::channel(1).1, Findings::default());
+        let staff = Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
+        let mut director = Director::new(staff);
+        director.show_generations();
+        director
+    }
+
+    /// Starts the service, and lets the images be counted.
+    async fn up(&self) -> Director {
+        let mut director = self.boot().await;
+        self.counted(&mut director);
+        director
+    }
+
+    fn counted(&self, director: &mut Director) {
+        let counts = Counts { images: self.images, ..Counts::default() };
+        director.board.counted(&counts, (director.clock)());
+    }
+
+    /// Looks at the schedule; the round that starts, once it trains.
+    async fn look(&self, director: &mut Director) -> Option<RoundSpec> {
+        director.look_at_schedule().await;
+        if director.lifecycle.current().is_some() { Some(self.training(director).await) } else { None }
+    }
+
+    /// What the trainer of the round that has started is told, which is in its journal by now.
+    async fn training(&self, director: &mut Director) -> RoundSpec {
+        while !director.jobs.iter().any(|job| job.status.progress.is_some()) {
+            let news = director.words.receiver.recv().await.unwrap();
+            if let News::Ended(outcome) = &news {
+                panic!("it has ended: {outcome:?}");
+            }
+            director.heard(news).await;
+        }
+        let told: RoundSpec = serde_json::from_slice(&fs::read(self.path("told.json")).unwrap()).unwrap();
+        if told.journal_dir == self.path("journal") {
+            fs::create_dir_all(self.path("journal")).unwrap();
+            fs::write(self.path("journal").join(JOURNAL_SPEC), serde_json::to_vec(&told.work()).unwrap()).unwrap();
+        }
+        told
+    }
+
+    /// Lets the trainer go on to its end, and the service deal with it.
+    async fn ends(&self, director: &mut Director) -> RoundStatus {
+        fs::write(self.path("go"), "").unwrap();
+        let ended = settle(director).await;
+        fs::remove_file(self.path("go")).unwrap();
+        ended
+    }
+
+    /// As kill -9 or a power cut ends a service.
+    async fn dies(&self, mut director: Director) {
+        let (catalog, jobs) = (director.workshop.catalog.clone(), std::mem::take(&mut director.jobs));
+        for job in &jobs {
+            job.stop.cancel();
+        }
+        while !jobs.is_empty() && !matches!(director.words.receiver.recv().await, Some(News::Ended(_)) | None) {}
+        // What was on its way to the disk has arrived.
+        catalog.rounds().await.unwrap();
+    }
+}
+
+/// Lets the service work until no round runs; the last one.
+async fn settle(director: &mut Director) -> RoundStatus {
+    while !director.jobs.is_empty() {
+        tokio::select! {
+            Some(news) = director.words.receiver.recv() => director.heard(news).await,
+            Some((round, verdict)) = director.verdicts.receiver.recv() => director.judged(round, verdict).await,
+        }
+    }
+    rounds(director).pop().unwrap()
+}
+
+fn rounds(director: &Director) -> Vec<RoundStatus> {
+    director.board.snapshot().rounds.clone()
+}
+
+/// Which round each one takes up, by their order.
+fn takes_up(director: &Director) -> Vec<Option<u64>> {
+    rounds(director).iter().map(|round| round.continues.map(|earlier| earlier.0 - EARLIER)).collect()
+}
+
+/// It was lost: nothing was counted when it was to be continued, and then nobody remembered it.
+#[tokio::test]
+async fn an_interrupted_round_goes_on_however_late_the_images_are_counted() {
+    let machine = Machine::new().await;
+    let mut service = machine.up().await;
+    let first = machine.look(&mut service).await.expect("there are images");
+    machine.dies(service).await;
+
+    let mut service = machine.boot().await;
+    for _ in 0..3 {
+        machine.goes_by(MINUTE);
+        assert!(machine.look(&mut service).await.is_none(), "no image is known");
+    }
+    machine.counted(&mut service);
+    let second = machine.look(&mut service).await.expect("it goes on at once");
+    assert_eq!(second.work(), first.work());
+    assert_eq!(takes_up(&service), [None, Some(1)]);
+    machine.dies(service).await;
+}
+
+#[tokio::test]
+async fn a_round_with_a_seed_of_its_own_goes_on_with_it() {
+    let machine = Machine::new().await;
+    let mut service = machine.up().await;
+    let seed = u64::MAX - 7;
+    service.ask(Trigger::Manual, RoundRequest { seed: Some(seed) }).await.unwrap();
+    let first = machine.training(&mut service).await;
+    assert_eq!(first.seed, seed);
+    machine.dies(service).await;
+    let mut service = machine.up().await;
+    assert_eq!(machine.look(&mut service).await.expect("it goes on").work(), first.work());
+    machine.dies(service).await;
+}
+
+/// Fifteen starts in 40 s gave fifteen rounds within the six hours.
+#[tokio::test]
+async fn a_service_that_dies_again_and_again_begins_few_rounds() {
+    let mut machine = Machine::new().await;
+    for _ in 0..15 {
+        let mut service = machine.up().await;
+        machine.look(&mut service).await;
+        machine.dies(service).await;
+        machine.goes_by(Duration::from_millis(2600));
+    }
+    let of = async |machine: &Machine| takes_up(&machine.boot().await);
+    assert_eq!(of(&machine).await, [None, Some(1)]);
+
+    // The work is given up once five rounds have come no further, and the next one is the schedule's.
+    machine.take(2).await;
+    for _ in 0..60 {
+        let mut service = machine.up().await;
+        machine.look(&mut service).await;
+        machine.dies(service).await;
+        machine.goes_by(MINUTE);
+    }
+    assert_eq!(of(&machine).await, [None, Some(1), Some(2), Some(3), Some(4)]);
+    assert!(!machine.path("journal").exists());
+    let service = machine.up().await;
+    assert!(rounds(&service)[4].warnings[0].contains("5 rounds have come no further"), "{:?}", rounds(&service)[4]);
+    machine.dies(service).await;
+    machine.goes_by(5 * HOUR);
+    let mut service = machine.up().await;
+    assert!(machine.look(&mut service).await.is_none(), "six hours have not gone by");
+    machine.dies(service).await;
+    machine.goes_by(HOUR);
+    let mut service = machine.up().await;
+    let anew = machine.look(&mut service).await.expect("six hours after the last");
+    assert_eq!((takes_up(&service).pop().unwrap(), anew.images.len()), (None, 5));
+    machine.dies(service).await;
+}
+
+/// It was continued for ever, with the images of the first time.
+#[tokio::test]
+async fn a_round_that_fails_twice_in_the_same_way_is_begun_anew_with_the_latest_images() {
+    let mut machine = Machine::new().await;
+    let mut service = machine.up().await;
+    machine.look(&mut service).await.expect("there are images");
+    machine.ends(&mut service).await;
+    for hours in [1, 2, 2] {
+        machine.goes_by(hours * HOUR);
+        assert!(machine.look(&mut service).await.is_none(), "a round that failed is not repeated at once");
+    }
+    machine.dies(service).await;
+    machine.take(4).await;
+    machine.goes_by(HOUR);
+    let mut service = machine.up().await;
+    let second = machine.look(&mut service).await.expect("six hours have gone by");
+    assert_eq!(second.images.len(), 3, "it goes on");
+    let failed = machine.ends(&mut service).await;
+    assert!(failed.warnings.iter().any(|told| told.contains("given up") && told.contains("same way")), "{failed:?}");
+    assert!(!machine.path("journal").exists());
+
+    machine.goes_by(6 * HOUR);
+    let third = machine.look(&mut service).await.expect("six hours have gone by");
+    assert_eq!((third.images.len(), takes_up(&service)), (7, vec![None, Some(1), None]));
+    machine.dies(service).await;
+}
+
+#[tokio::test]
+async fn a_round_that_filled_the_disk_goes_on_when_there_is_room() {
+    let mut machine = Machine::new().await;
+    machine.trains(DISK_FULL);
+    let mut service = machine.up().await;
+    let first = machine.look(&mut service).await.unwrap();
+    machine.ends(&mut service).await;
+    assert!(machine.path("journal").exists());
+    assert!(machine.look(&mut service).await.is_none(), "not at once");
+    machine.dies(service).await;
+
+    machine.goes_by(MINUTE);
+    machine.reserve = Reserve::of(u64::MAX);
+    let mut service = machine.up().await;
+    assert!(machine.look(&mut service).await.is_none());
+    let problem = service.board.snapshot().round_problem.clone();
+    assert!(problem.contains("a round of this model needs"), "{problem}");
+    let refused = service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap_err();
+    assert!(matches!(&refused, Refused::NoRoom(why) if why.contains("free")), "{refused}");
+    machine.dies(service).await;
+
+    machine.reserve = Reserve::of(0);
+    let mut service = machine.up().await;
+    assert_eq!(machine.look(&mut service).await.expect("there is room").work(), first.work());
+    assert_eq!(service.board.snapshot().round_problem, "");
+    machine.dies(service).await;
+}
+
+/// What it had done was thrown away.
+#[tokio::test]
+async fn a_cancelled_round_goes_on_when_somebody_starts_one() {
+    let mut machine = Machine::new().await;
+    let mut service = machine.up().await;
+    let first = machine.look(&mut service).await.unwrap();
+    assert_eq!(service.tell(Event::CancelAsked(RoundId(EARLIER + 1))).await, None);
+    assert_eq!(settle(&mut service).await.state, RoundState::Cancelled);
+    machine.take(1).await;
+    machine.counted(&mut service);
+    service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap();
+    assert_eq!(machine.training(&mut service).await.work(), first.work());
+    service.tell(Event::CancelAsked(RoundId(EARLIER + 2))).await;
+    settle(&mut service).await;
+
+    // By itself none does: that one takes the latest images.
+    machine.goes_by(6 * HOUR);
+    let scheduled = machine.look(&mut service).await.expect("there is a new image");
+    assert_eq!((scheduled.images.len(), takes_up(&service)), (4, vec![None, Some(1), None]));
+    machine.dies(service).await;
+}
+
+/// It was tried every five minutes, and a round started a second after each.
+#[tokio::test]
+async fn a_zero_shot_round_that_fails_leaves_the_schedule_alone() {
+    let machine = Machine::new().await;
+    let mut service = machine.up().await;
+    machine.look(&mut service).await.unwrap();
+    machine.ends(&mut service).await;
+    for _ in 0..3 {
+        service.zero_shot_at = Some(Instant::now());
+        machine.look(&mut service).await.expect("it is tried");
+        machine.ends(&mut service).await;
+        service.zero_shot_at = None;
+        machine.goes_by(5 * MINUTE);
+        assert!(machine.look(&mut service).await.is_none(), "six hours have not gone by");
+    }
+    machine.dies(service).await;
+}
+
+/// It was refused while a round trained.
+#[tokio::test]
+async fn an_earlier_generation_serves_again_beside_a_round() {
+    let machine = Machine::new().await;
+    {
+        let mut store = Store::open(machine.root.path()).unwrap();
+        let staged = store.stage(&candidate(machine.root.path(), "sharp")).unwrap();
+        store.activate(staged, 0.0, None).unwrap();
+    }
+    let leaves = "mkdir -p \"$(dirname $2)/candidate\"; cp -r SOFT/* \"$(dirname $2)/candidate\"; \
+                  echo '{\"type\":\"finished\"}' >&3";
+    let soft = candidate(&machine.path("kept"), "soft");
+    machine.trains(&leaves.replace("SOFT", &soft.display().to_string()));
+    let mut service = machine.up().await;
+    machine.look(&mut service).await.unwrap();
+    assert_eq!(service.board.snapshot().active, Some(GenerationId(2)));
+    assert_eq!(service.activate(GenerationId(1)).await, Ok(Some(RoundId(EARLIER + 2))));
+    assert_eq!(service.activate(GenerationId(1)).await, Err(Refused::Busy(RoundId(EARLIER + 2))), "once at a time");
+    assert_eq!(service.board.snapshot().running().map(|round| round.round), Some(RoundId(EARLIER + 1)));
+    let (round, verdict) = service.verdicts.receiver.recv().await.unwrap();
+    service.judged(round, verdict).await;
+    let [training, activation] = &rounds(&service)[..] else { panic!("two rounds") };
+    assert_eq!(activation.state, RoundState::Promoted(GenerationId(1)));
+    assert_eq!((&training.state, service.board.snapshot().active), (&RoundState::Running, Some(GenerationId(1))));
+    // The other goes on and is judged as ever.
+    machine.ends(&mut service).await;
+    assert_eq!(rounds(&service)[0].state, RoundState::Promoted(GenerationId(3)), "{:?}", rounds(&service)[0]);
+}
+
+/// Three starts at 1970 gave three rounds within the six hours.
+#[tokio::test]
+async fn a_board_without_a_clock_begins_one_round_in_six_hours() {
+    let machine = Machine::new().await;
+    machine.trains(r#"echo '{"type":"failed","kind":"no-seeds","message":"no image","hint":""}' >&3"#);
+    for boot in 2..6 {
+        *machine.now.lock().unwrap() = Moment { boot: Some(BootId(boot)), since_boot: MINUTE, wall: 60 };
+        let mut service = machine.up().await;
+        for _ in 0..10 {
+            if machine.look(&mut service).await.is_some() {
+                machine.ends(&mut service).await;
+            }
+            machine.goes_by(5 * MINUTE);
+        }
+        machine.dies(service).await;
+    }
+    assert_eq!(takes_up(&machine.boot().await), [None]);
+}
