@@ -99,7 +99,7 @@ pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
             let pixels = if webp::is_animated(bytes) { whole(ImageFormat::WebP)? } else { webp::pixels(bytes)? };
             (pixels, webp::exif(bytes).map(exif::orientation))
         }
-        Format::Png => (whole(ImageFormat::Png)?, png::exif(bytes).map(exif::orientation)),
+        Format::Png => (png::pixels(bytes, &head)?, png::exif(bytes).map(exif::orientation)),
         Format::Bmp => (whole(ImageFormat::Bmp)?, None),
         Format::Gif => (whole(ImageFormat::Gif)?, None),
         Format::Qoi if !bytes.ends_with(&QOI_END) => return Err(DecodeError::Truncated { format: head.format }),

@@ -10,43 +10,25 @@ const LEAST_LEVELS: u32 = 32;
 /// Values that may lie outside at each end, one in this many: dead pixels of a sensor. [choice]
 const OUTLIERS: u64 = 10_000;
 
+/// Pixels of a decoder of the `image` crate, all of which give 8 bits here.
+///
 /// # Errors
-/// [`DecodeError::Unsupported`] for pixels without a fixed range, and for 16-bit pixels of which 8 bits would show next
-/// to nothing.
+/// [`DecodeError::Unsupported`] for any others.
 pub fn rgb(image: DynamicImage) -> Result<RgbImage, DecodeError> {
     let (width, height) = (image.width(), image.height());
-    let of8 = |channels, samples: &[u8]| Ok(rgb_of_channels(width, height, channels, samples, |value| value));
-    let of16 = |channels: usize, samples: &[u16]| {
-        let colours = if channels >= 3 { 3 } else { 1 };
-        check_span(samples.chunks_exact(channels).flat_map(|pixel| pixel[..colours].iter().copied()))?;
-        Ok(rgb_of_channels(width, height, channels, samples, high_byte))
-    };
+    let of8 = |channels, samples: &[u8]| Ok(rgb_of_channels(width, height, channels, samples));
     match image {
         DynamicImage::ImageRgb8(image) => Ok(image),
         DynamicImage::ImageLuma8(image) => of8(1, &image),
         DynamicImage::ImageLumaA8(image) => of8(2, &image),
         DynamicImage::ImageRgba8(image) => of8(4, &image),
-        DynamicImage::ImageLuma16(image) => of16(1, &image),
-        DynamicImage::ImageLumaA16(image) => of16(2, &image),
-        DynamicImage::ImageRgb16(image) => of16(3, &image),
-        DynamicImage::ImageRgba16(image) => of16(4, &image),
-        _ => Err(DecodeError::unsupported("pixels that are floating-point numbers, which have no fixed range")),
+        _ => Err(DecodeError::unsupported("pixels of more than 8 bits")),
     }
 }
 
-pub fn high_byte(value: u16) -> u8 {
-    (value >> 8) as u8
-}
-
 /// RGB of grey or coloured pixels, without their other channels.
-pub fn rgb_of_channels<T: Copy>(
-    width: u32,
-    height: u32,
-    channels: usize,
-    samples: &[T],
-    byte: impl Fn(T) -> u8,
-) -> RgbImage {
-    let at = |pixel: &[T], channel: usize| byte(pixel[if channels >= 3 { channel } else { 0 }]);
+fn rgb_of_channels(width: u32, height: u32, channels: usize, samples: &[u8]) -> RgbImage {
+    let at = |pixel: &[u8], channel: usize| pixel[if channels >= 3 { channel } else { 0 }];
     let pixels = samples.chunks_exact(channels).map(|pixel| [at(pixel, 0), at(pixel, 1), at(pixel, 2)]);
     rgb_of_pixels(width, height, pixels)
 }
@@ -60,42 +42,57 @@ pub fn rgb_of_pixels(width: u32, height: u32, pixels: impl Iterator<Item = [u8; 
     out
 }
 
-/// Refuses 16-bit values that would become nearly one shade in 8 bits: those of a thermal camera or of a depth camera,
-/// which count in units of their own and use a small part of the range. What the image means would be lost without a
-/// word. Only who made it knows which values are black and white: a stretch of each image by itself would show the same
+/// Which 16-bit values an image uses.
+///
+/// Values that would become nearly one shade in 8 bits are refused: those of a thermal camera or of a depth camera, which
+/// count in units of their own and use a small part of the range. What the image means would be lost without a word.
+/// Only who made it knows which values are black and white: a stretch of each image by itself would show the same
 /// temperature in another shade each time.
-///
-/// The lowest value and the highest one do not count (what a sensor did not see; what was too bright), nor does an
-/// image whose 8 bits lose nothing.
-///
-/// # Errors
-/// [`DecodeError::Unsupported`] with the range that is used.
-pub fn check_span(values: impl Iterator<Item = u16>) -> Result<(), DecodeError> {
-    let mut counts = vec![0u64; 1 << 16];
-    values.for_each(|value| counts[usize::from(value)] += 1);
-    let inner = 1..counts.len() - 1;
-    let total: u64 = counts[inner.clone()].iter().sum();
-    let spare = total / OUTLIERS;
-    let (Some(low), Some(high)) = (end(inner.clone(), &counts, spare), end(inner.rev(), &counts, spare)) else {
-        return Ok(());
-    };
-    let used = || (low..=high).filter(|&value| counts[value] > 0);
-    let mut levels: Vec<usize> = used().map(|value| value >> 8).collect();
-    levels.dedup();
-    let lost = used().count() > 2 * levels.len();
-    if lost && ((high - low) as u32) < LEAST_LEVELS << 8 {
-        let what = format!("16-bit pixels that use only the values {low} to {high} of 65535, nearly one shade");
-        let advice = "scale them to 0 to 65535, in the same way for every image, and save it again";
-        return Err(DecodeError::Unsupported { what: what.into(), advice });
-    }
-    Ok(())
+pub struct Span {
+    counts: Vec<u64>,
 }
 
-/// The first value behind as many as may be passed over.
-fn end(mut values: impl Iterator<Item = usize>, counts: &[u64], spare: u64) -> Option<usize> {
-    let mut seen = 0;
-    values.find(|&value| {
-        seen += counts[value];
-        seen > spare
-    })
+impl Default for Span {
+    fn default() -> Self {
+        Self { counts: vec![0; 1 << 16] }
+    }
+}
+
+impl Span {
+    pub fn add(&mut self, values: impl Iterator<Item = u16>) {
+        values.for_each(|value| self.counts[usize::from(value)] += 1);
+    }
+
+    /// The lowest value and the highest one do not count (what a sensor did not see; what was too bright), nor does an
+    /// image whose 8 bits lose nothing.
+    ///
+    /// # Errors
+    /// [`DecodeError::Unsupported`] with the range that is used.
+    pub fn check(&self) -> Result<(), DecodeError> {
+        let inner = 1..self.counts.len() - 1;
+        let total: u64 = self.counts[inner.clone()].iter().sum();
+        let spare = total / OUTLIERS;
+        let (Some(low), Some(high)) = (self.end(inner.clone(), spare), self.end(inner.rev(), spare)) else {
+            return Ok(());
+        };
+        let used = || (low..=high).filter(|&value| self.counts[value] > 0);
+        let mut levels: Vec<usize> = used().map(|value| value >> 8).collect();
+        levels.dedup();
+        let lost = used().count() > 2 * levels.len();
+        if lost && ((high - low) as u32) < LEAST_LEVELS << 8 {
+            let what = format!("16-bit pixels that use only the values {low} to {high} of 65535, nearly one shade");
+            let advice = "scale them to 0 to 65535, in the same way for every image, and save it again";
+            return Err(DecodeError::Unsupported { what: what.into(), advice });
+        }
+        Ok(())
+    }
+
+    /// The first value behind as many as may be passed over.
+    fn end(&self, mut values: impl Iterator<Item = usize>, spare: u64) -> Option<usize> {
+        let mut seen = 0;
+        values.find(|&value| {
+            seen += self.counts[value];
+            seen > spare
+        })
+    }
 }

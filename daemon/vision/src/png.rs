@@ -1,7 +1,11 @@
-//! The chunks of a PNG file: its size, and which way up it is. Nothing is decoded here.
+//! PNG, row by row: a file of 16 bits and four channels would take eight bytes a pixel before it gives three.
 
-use crate::DecodeError;
-use crate::head::Size;
+use crate::depth::Span;
+use crate::head::{Head, Size};
+use crate::{DecodeError, Limit};
+use ::png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
+use image::RgbImage;
+use std::io::{Cursor, ErrorKind};
 
 const FORMAT: &str = "PNG";
 
@@ -16,16 +20,15 @@ pub fn size(bytes: &[u8]) -> Result<Size, DecodeError> {
     if kind != b"IHDR" {
         return Err(DecodeError::Damaged { format: FORMAT, what: "its header is missing" });
     }
-    let [w0, w1, w2, w3, h0, h1, h2, h3, bits, colour] =
-        bytes.get(16..26).and_then(|b| b.try_into().ok()).ok_or_else(cut)?;
+    let [w0, w1, w2, w3, h0, h1, h2, h3, bits, colour, _, _, interlaced] =
+        bytes.get(16..29).and_then(|b| b.try_into().ok()).ok_or_else(cut)?;
     let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
-    // As the decoder hands them out, with the alpha that a chunk may add.
-    let channels = match colour {
-        0 | 4 => 2,
-        _ => 4,
-    };
-    let native = channels * if bits == 16 { 2 } else { 1 };
-    Ok(Size { width, height, pixel_bytes: (native + 3).max(6), other_bytes: row_bytes(width) })
+    // RGB, and RGB turned: whether it is turned may stand behind the pixels. Of an interlaced image, all of it as it is
+    // stored before that, with the alpha that a chunk may add.
+    let channels = if matches!(colour, 0 | 4) { 2 } else { 4 };
+    let native = if bits == 16 { 2 * channels } else { channels };
+    let pixel_bytes = if interlaced == 0 { 6 } else { native + 3 };
+    Ok(Size { width, height, pixel_bytes: pixel_bytes.max(6), other_bytes: row_bytes(width) })
 }
 
 /// Rows as they are stored, before and after their filter.
@@ -43,5 +46,81 @@ pub fn exif(bytes: &[u8]) -> Option<&[u8]> {
             return bytes.get(body);
         }
         at = body.end.checked_add(4)?;
+    }
+}
+
+/// The pixels of a PNG file, not turned.
+///
+/// # Errors
+/// [`DecodeError`] where the file is cut off or damaged, or shows next to nothing in 8 bits.
+pub fn pixels(bytes: &[u8], head: &Head) -> Result<RgbImage, DecodeError> {
+    let refusal = |error| refusal(error, head);
+    let limits = Limits { bytes: usize::try_from(head.decode_bytes).unwrap_or(usize::MAX) };
+    let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
+    // What is not needed may be wrong.
+    decoder.set_ignore_text_chunk(true);
+    decoder.set_ignore_iccp_chunk(true);
+    decoder.set_transformations(Transformations::EXPAND);
+    let mut reader = decoder.read_info().map_err(refusal)?;
+    let (colour, bits) = reader.output_color_type();
+    let channels = match colour {
+        ColorType::Grayscale => 1,
+        ColorType::GrayscaleAlpha => 2,
+        ColorType::Rgb | ColorType::Indexed => 3,
+        ColorType::Rgba => 4,
+    };
+    let mut sink = Sink { span: (bits == BitDepth::Sixteen).then(Span::default), channels };
+    let mut out = RgbImage::new(head.width, head.height);
+    let stride = 3 * head.width as usize;
+    if reader.info().interlaced {
+        let length = reader.output_buffer_size().ok_or(head.too_large(Limit::Memory))?;
+        let mut whole = vec![0; length];
+        let frame = reader.next_frame(&mut whole).map_err(refusal)?;
+        for (from, to) in whole.chunks_exact(frame.line_size).zip(out.chunks_exact_mut(stride)) {
+            sink.row(from, to);
+        }
+    } else {
+        for to in out.chunks_exact_mut(stride) {
+            let row = reader.next_row().map_err(refusal)?.ok_or(DecodeError::Truncated { format: FORMAT })?;
+            sink.row(row.data(), to);
+        }
+        // The rest of the compressed data holds their checksum.
+        reader.next_row().map_err(refusal)?;
+    }
+    sink.span.map_or(Ok(()), |span| span.check())?;
+    Ok(out)
+}
+
+/// Rows as the decoder gives them to rows of RGB.
+struct Sink {
+    /// Of 16-bit pixels.
+    span: Option<Span>,
+    channels: usize,
+}
+
+impl Sink {
+    fn row(&mut self, from: &[u8], to: &mut [u8]) {
+        let colours = if self.channels >= 3 { 3 } else { 1 };
+        let bytes = if self.span.is_some() { 2 } else { 1 };
+        if let Some(span) = &mut self.span {
+            for pixel in from.chunks_exact(2 * self.channels) {
+                span.add(pixel[..2 * colours].chunks_exact(2).map(|value| u16::from_be_bytes([value[0], value[1]])));
+            }
+        }
+        // The high byte comes first.
+        for (to, pixel) in to.chunks_exact_mut(3).zip(from.chunks_exact(bytes * self.channels)) {
+            let at = |channel: usize| pixel[bytes * channel % (bytes * colours)];
+            to.copy_from_slice(&[at(0), at(1), at(2)]);
+        }
+    }
+}
+
+fn refusal(error: DecodingError, head: &Head) -> DecodeError {
+    match error {
+        DecodingError::IoError(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            DecodeError::Truncated { format: FORMAT }
+        }
+        DecodingError::LimitsExceeded => head.too_large(Limit::Memory),
+        _ => DecodeError::Damaged { format: FORMAT, what: "its data are wrong" },
     }
 }

@@ -31,8 +31,10 @@ const TILE_HEIGHT: u16 = 323;
 const TILE_OFFSETS: u16 = 324;
 const TILE_BYTES: u16 = 325;
 const SUB_DIRECTORIES: u16 = 330;
+const EXTRA_SAMPLES: u16 = 338;
 const SAMPLE_FORMAT: u16 = 339;
 const JPEG_TABLES: u16 = 347;
+const SUBSAMPLING: u16 = 530;
 /// Tags that only RAW photographs carry: the pattern of the sensor's filters (TIFF/EP), the version of DNG.
 const RAW_TAGS: [u16; 3] = [33421, 33422, 50706];
 
@@ -49,6 +51,11 @@ const RAW_PHOTOMETRIC: [u64; 2] = [32803, 34892];
 const JPEG: u64 = 7;
 /// Compressions that cameras' RAW formats alone use: Nikon, Sony, Samsung, Kodak, Pentax.
 const RAW_COMPRESSION: [u64; 6] = [34713, 32767, 32769, 32770, 65000, 65535];
+
+/// Memory for the directory: the crate `tiff` reads it before it can be told a limit, up to its own of 1 MiB a value.
+const DIRECTORY_BYTES: u64 = 3 << 20;
+/// Channels of a pixel. [choice]
+const MOST_CHANNELS: u64 = 64;
 
 /// Directories that are looked at, of each kind. [choice]
 const MOST_PAGES: usize = 64;
@@ -146,6 +153,13 @@ impl Page {
                 .and_then(exif::from_number)
                 .unwrap_or(Orientation::NoTransforms),
         };
+        let places = if tiled { [TILE_OFFSETS, TILE_BYTES] } else { [STRIP_OFFSETS, STRIP_BYTES] };
+        let per_channel = [BITS, SAMPLE_FORMAT, EXTRA_SAMPLES, SUBSAMPLING];
+        if page.count(places[0]) != page.count(places[1])
+            || per_channel.iter().any(|&tag| page.count(tag) > MOST_CHANNELS)
+        {
+            return Ok(Err(DecodeError::Damaged { format: FORMAT, what: "its header does not fit its pixels" }));
+        }
         let formats = page.integers(SAMPLE_FORMAT)?;
         let differ = page.integers(BITS)?.iter().any(|&bits| bits != found.bits);
         Ok(found.check(&formats, differ).map(|()| found))
@@ -201,7 +215,7 @@ impl Page {
             INKS => 4,
             _ => 1,
         };
-        if self.samples < least || self.samples > 64 {
+        if self.samples < least || self.samples > MOST_CHANNELS {
             return refused(format!("of {} channels", self.samples));
         }
         if self.photometric == GREY_INVERTED && self.samples > 1 {
@@ -217,7 +231,8 @@ impl Page {
         let expanded = if self.bits < 8 { 1 } else { 0 };
         let chunk = if self.compression == JPEG { self.chunk_bytes } else { u64::from(self.width) * native };
         // Places and lengths of the pieces are held twice, 8 bytes each.
-        let other_bytes = chunk.saturating_mul(2).saturating_add(self.chunks.saturating_mul(64));
+        let places = self.chunks.saturating_mul(64);
+        let other_bytes = chunk.saturating_mul(2).saturating_add(places).saturating_add(DIRECTORY_BYTES);
         Size { width: self.width, height: self.height, pixel_bytes: (native + expanded + 3).max(6), other_bytes }
     }
 }

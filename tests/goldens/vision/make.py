@@ -75,14 +75,17 @@ def save(image, name, edges, **options):
         case(name, edge)
 
 
-def png16(pixels, name, colour_type):
-    """A 16-bit PNG, which Pillow cannot write in colour."""
+def png(pixels, name, colour_type, bits=16, interlaced=False):
+    """A PNG of 16 bits a channel, or an interlaced one: Pillow writes neither in colour."""
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     height, width = pixels.shape[:2]
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in pixels)
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    # Adam7: first column and row, and steps.
+    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    parts = [pixels[y::down, x::across] for x, y, across, down in passes] if interlaced else [pixels]
+    rows = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for part in parts if part.size for row in part)
+    header = struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, interlaced)
     (INPUTS / name).write_bytes(
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
     )
@@ -118,10 +121,14 @@ def main():
     save(translucent.convert("LA"), "grey-alpha.png", [29])
     save(small.quantize(16), "palette-transparent.png", [29], transparency=3)
     wide = np.asarray(small).astype(np.uint32) * 257 - np.asarray(small) // 3
-    png16(wide, "deep.png", 2)
+    png(wide, "deep.png", 2)
     case("deep.png", 29)
-    png16(wide[..., 0], "deep-grey.png", 0)
+    png(wide[..., 0], "deep-grey.png", 0)
     case("deep-grey.png", 29)
+    png(np.asarray(small), "interlaced.png", 2, bits=8, interlaced=True)
+    case("interlaced.png", 29)
+    png(wide, "interlaced-deep.png", 2, interlaced=True)
+    case("interlaced-deep.png", 29)
 
     # Other lossless formats.
     save(small, "colour.bmp", [29])

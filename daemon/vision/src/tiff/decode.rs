@@ -1,7 +1,7 @@
 //! The pixels of a TIFF's page, by the crate `tiff`; JPEG inside a TIFF by libjpeg-turbo, as a JPEG file is.
 
 use super::*;
-use crate::depth;
+use crate::depth::{self, Span};
 use crate::jpeg::{self, Colour, Frame};
 use ::tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits};
 use ::tiff::{TiffError, TiffUnsupportedError};
@@ -35,6 +35,10 @@ pub fn pixels(bytes: &[u8], page: &Page) -> Result<RgbImage, DecodeError> {
     decoder = decoder.with_limits(limits);
     let mut samples = DecodingResult::U8(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut samples).map_err(|error| refusal(page, error))?;
+    // Of a tag that comes twice, the decoder may have taken the other one.
+    if decoder.dimensions().ok() != Some((page.width, page.height)) {
+        return Err(damaged("its header contradicts itself"));
+    }
     if page.photometric == PALETTE {
         let palette = palette(&directory.integers(COLOUR_MAP).map_err(cut)?, page.bits);
         return coloured(page, &samples, &palette?);
@@ -68,26 +72,32 @@ fn refusal(page: &Page, error: TiffError) -> DecodeError {
 
 /// Samples of 8 bits or less.
 fn whole(page: &Page, layout: &BufferLayoutPreference, samples: Vec<u8>) -> Result<RgbImage, DecodeError> {
-    let (width, height) = (page.width, page.height);
     if page.bits < 8 {
         let most = 255 / ((1 << page.bits) - 1) as u8;
-        return Ok(depth::rgb_of_pixels(width, height, unpacked(page, &samples).map(|value| [value * most; 3])));
+        let grey = unpacked(page, &samples)?.map(|value| [value * most; 3]);
+        return Ok(depth::rgb_of_pixels(page.width, page.height, grey));
     }
-    let samples = together(page, layout, samples);
-    let channels = samples.len() / (width as usize * height as usize);
-    if page.photometric == INKS {
-        let mixed = |ink: &[u8]| [ink[0], ink[1], ink[2]].map(|tint| on_paper(tint, ink[3]));
-        return Ok(depth::rgb_of_pixels(width, height, samples.chunks_exact(channels).map(mixed)));
-    }
-    Ok(depth::rgb_of_channels(width, height, channels, &samples, |value| value))
+    let Channels { samples, count } = together(page, layout, samples)?;
+    let pixels = samples.chunks_exact(count);
+    Ok(match page.photometric {
+        INKS => {
+            let mixed = |ink: &[u8]| [ink[0], ink[1], ink[2]].map(|tint| on_paper(tint, ink[3]));
+            depth::rgb_of_pixels(page.width, page.height, pixels.map(mixed))
+        }
+        RGB => depth::rgb_of_pixels(page.width, page.height, pixels.map(|pixel| [pixel[0], pixel[1], pixel[2]])),
+        _ => depth::rgb_of_pixels(page.width, page.height, pixels.map(|pixel| [pixel[0]; 3])),
+    })
 }
 
 fn whole16(page: &Page, layout: &BufferLayoutPreference, samples: Vec<u16>) -> Result<RgbImage, DecodeError> {
-    let samples = together(page, layout, samples);
-    let channels = samples.len() / (page.width as usize * page.height as usize);
-    let colours = if channels >= 3 && page.photometric == RGB { 3 } else { 1 };
-    depth::check_span(samples.chunks_exact(channels).flat_map(|pixel| pixel[..colours].iter().copied()))?;
-    Ok(depth::rgb_of_channels(page.width, page.height, channels, &samples, depth::high_byte))
+    let Channels { samples, count } = together(page, layout, samples)?;
+    let colours = if page.photometric == RGB { 3 } else { 1 };
+    let mut span = Span::default();
+    span.add(samples.chunks_exact(count).flat_map(|pixel| pixel[..colours].iter().copied()));
+    span.check()?;
+    let at = |pixel: &[u16], channel: usize| (pixel[channel % colours] >> 8) as u8;
+    let pixels = samples.chunks_exact(count).map(|pixel| [at(pixel, 0), at(pixel, 1), at(pixel, 2)]);
+    Ok(depth::rgb_of_pixels(page.width, page.height, pixels))
 }
 
 /// How much light paper gives back under an ink and black, of 255; here 0 is bare paper.
@@ -97,25 +107,47 @@ fn on_paper(tint: u8, black: u8) -> u8 {
     paper - ((taken + (taken >> 8)) >> 8) as u8
 }
 
+/// Samples, some for each pixel: at least as many as its colours.
+struct Channels<T> {
+    samples: Vec<T>,
+    count: usize,
+}
+
 /// Channels side by side, where they were stored one after the other.
-fn together<T: Copy>(page: &Page, layout: &BufferLayoutPreference, samples: Vec<T>) -> Vec<T> {
+fn together<T: Copy>(
+    page: &Page,
+    layout: &BufferLayoutPreference,
+    samples: Vec<T>,
+) -> Result<Channels<T>, DecodeError> {
     let pixels = page.width as usize * page.height as usize;
+    let count = samples.len() / pixels;
+    let least = match page.photometric {
+        RGB => 3,
+        INKS => 4,
+        _ => 1,
+    };
+    if count < least || layout.planes > count {
+        return Err(damaged("its header does not fit its pixels"));
+    }
     if layout.planes <= 1 {
-        return samples;
+        return Ok(Channels { samples, count });
     }
     let mut together = Vec::with_capacity(layout.planes * pixels);
     for pixel in 0..pixels {
         together.extend((0..layout.planes).map(|plane| samples[plane * pixels + pixel]));
     }
-    together
+    Ok(Channels { samples: together, count: layout.planes })
 }
 
-/// The values of samples of less than 8 bits, whose rows begin at whole bytes.
-fn unpacked<'a>(page: &'a Page, samples: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
-    let (bits, width) = (page.bits as usize, page.width as usize);
+/// The values of samples of at most 8 bits, whose rows begin at whole bytes.
+fn unpacked<'a>(page: &'a Page, samples: &'a [u8]) -> Result<impl Iterator<Item = u8> + 'a, DecodeError> {
+    let (bits, width, height) = (page.bits as usize, page.width as usize, page.height as usize);
     let row = (width * bits).div_ceil(8);
+    if samples.len() < row * height {
+        return Err(damaged("its header does not fit its pixels"));
+    }
     let value = move |row: &[u8], x: usize| row[x * bits / 8] >> (8 - bits - x * bits % 8) & ((1u16 << bits) - 1) as u8;
-    samples.chunks_exact(row).take(page.height as usize).flat_map(move |row| (0..width).map(move |x| value(row, x)))
+    Ok(samples.chunks_exact(row).take(height).flat_map(move |row| (0..width).map(move |x| value(row, x))))
 }
 
 fn palette(map: &[u64], bits: u64) -> Result<Vec<[u8; 3]>, DecodeError> {
@@ -131,7 +163,7 @@ fn palette(map: &[u64], bits: u64) -> Result<Vec<[u8; 3]>, DecodeError> {
 
 fn coloured(page: &Page, samples: &DecodingResult, palette: &[[u8; 3]]) -> Result<RgbImage, DecodeError> {
     let DecodingResult::U8(samples) = samples else { return Err(damaged("its data are wrong")) };
-    Ok(depth::rgb_of_pixels(page.width, page.height, unpacked(page, samples).map(|index| palette[usize::from(index)])))
+    Ok(depth::rgb_of_pixels(page.width, page.height, unpacked(page, samples)?.map(|index| palette[usize::from(index)])))
 }
 
 /// A page of strips or tiles, each a JPEG that may lack the tables which all share.

@@ -74,7 +74,7 @@ pub fn check_words(error: &DecodeError, of: &str) {
 
 #[test]
 fn broken_files_are_refused_in_plain_words_and_within_their_memory() {
-    const EACH: usize = 60;
+    const EACH: usize = 150;
     let mut numbers = Numbers(1);
     let (mut taken, mut refused) = (0, 0);
     for folder in ["inputs", "others"] {

@@ -111,6 +111,10 @@ fn a_large_image_is_not_promised_many_times_its_size() {
     let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x0f, 0xa0, 0x17, 0x70]); // 6000×4000
     assert!(of(&jpeg) < 4.0, "{}", of(&jpeg));
+    // 16 bits and four channels, row by row: RGB, and RGB turned.
+    let mut png = input("deep.png");
+    png[16..24].copy_from_slice(&[0, 0, 0x17, 0x70, 0, 0, 0x0f, 0xa0]);
+    assert!(of(&png) < 6.1, "{}", of(&png));
     // A progressive one: all coefficients of 4:2:0, too.
     let mut jpeg = input("progressive.jpg");
     let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc2]).unwrap();

@@ -100,6 +100,20 @@ fn grey_of_every_depth_fills_the_range() {
 }
 
 #[test]
+fn grey_with_more_channels_is_grey() {
+    for form in FORMS {
+        for more in [1, 3] {
+            let bits = vec![8; 1 + more];
+            let data = [7u8, 90, 200, 31].into_iter().flat_map(|grey| [vec![grey], vec![99; more]].concat()).collect();
+            let mut page = page(2, 2, &bits, 1, data);
+            page.tags.push(tag(338, SHORT, vec![0; more]));
+            let pixels = decode(&form.file(vec![page])).unwrap().pixels;
+            assert_eq!(pixels.into_raw(), [7, 7, 7, 90, 90, 90, 200, 200, 200, 31, 31, 31], "{form:?}, {more} more");
+        }
+    }
+}
+
+#[test]
 fn a_palette_gives_its_colours() {
     for form in FORMS {
         for (bits, data) in
