@@ -2,6 +2,7 @@
 //!
 //! One thread owns the database; everybody else holds a [`Catalog`] and waits for answers. Nothing here opens an image.
 
+mod known;
 mod repair;
 mod rounds;
 
@@ -46,6 +47,16 @@ pub enum Entry {
     Quarantined {
         sighting: Sighting,
         reason: String,
+    },
+    /// The file holds an image that is known.
+    Seen {
+        sighting: Sighting,
+        image: ImageId,
+    },
+    /// The file or directory has another name now.
+    Moved {
+        from: PathBuf,
+        to: PathBuf,
     },
     /// The file or directory is not there any more: what was wrong with it does not matter, its images stay.
     Gone(PathBuf),
@@ -240,6 +251,7 @@ impl Catalog {
     }
 
     /// The quarantined files, with what is wrong with each.
+    #[cfg(test)]
     pub async fn quarantine(&self) -> Result<Vec<(PathBuf, String)>, CatalogError> {
         self.ask(|db| {
             let mut statement = db.prepare_cached("SELECT path, reason FROM quarantine ORDER BY path")?;
@@ -328,6 +340,8 @@ fn record(db: &Transaction<'_>, entry: &Entry, now: i64) -> rusqlite::Result<()>
             db.prepare_cached("INSERT OR REPLACE INTO quarantine VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
                 .execute(params![path, source, reason, now, stamp.bytes, stamp.modified_ns, stamp.changed_ns])?;
         }
+        Entry::Seen { sighting, image } => known::seen(db, sighting, image)?,
+        Entry::Moved { from, to } => known::moved(db, from, to)?,
         Entry::Gone(path) => {
             let path = path.as_os_str().as_bytes();
             let below = [path, b"/"].concat();

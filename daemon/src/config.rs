@@ -102,7 +102,20 @@ impl Config {
             config.bus = bus;
         }
         config.check().map_err(bad)?;
+        config.check_places().map_err(bad)?;
         Ok(config)
+    }
+
+    /// Links and mounts may lead from a source to the state directory, or the other way, where their names do not.
+    fn check_places(&self) -> Result<(), Problem> {
+        for (index, source) in self.sources.iter().enumerate() {
+            require(
+                format!("source {} ({}): path", index + 1, source.path.display()),
+                !watch::overlaps(&source.path, &self.state_dir),
+                "overlaps with state-dir through a link or a mount; keep them apart",
+            )?;
+        }
+        Ok(())
     }
 
     fn parse(text: &str) -> Result<Self, Problem> {
@@ -248,6 +261,8 @@ mod tests {
         refused("[schedule]\nnew-images = \"many\"\n", "line 2: invalid type: string \"many\", expected u64");
         refused("[[source]]\nquiet-period = \"2s\"\n", "line 1: missing field `path`");
         refused("[[source]]\npath = \"/a\"\nquiet-period = \"2 parsecs\"\n", "line 3: ");
+        refused("[[source]]\npath = \"/a\"\nexclude = [\"a[\"]\n", "line 3: the pattern \"a[\" cannot be read");
+        refused("[[source]]\npath = \"/a\"\ninclude = [\"\"]\n", "line 3: the pattern \"\" matches nothing");
         refused("[ingest\n", "line 1: ");
         refused("[classifier]\ntemplate = \"a photo\"\n", "classifier.template: write `{}` once");
         refused("[classifier]\nname = \"my parts\"\n", "classifier.name: use 1 to 64");
@@ -299,6 +314,32 @@ mod tests {
         assert!(message(&path).contains(&format!("{} cannot be read", path.display())));
         fs::write(&path, "x = 1").unwrap();
         assert!(message(&path).starts_with(&format!("{}: line 1: unknown field `x`", path.display())));
+    }
+
+    /// Its pixels became images.
+    #[test]
+    fn a_state_directory_that_a_link_leads_to_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coft.toml");
+        fs::create_dir_all(dir.path().join("in/s")).unwrap();
+        fs::create_dir_all(dir.path().join("state/in")).unwrap();
+        std::os::unix::fs::symlink("in/s", dir.path().join("st")).unwrap();
+        std::os::unix::fs::symlink("state/in", dir.path().join("src")).unwrap();
+        for (state, source, fits) in [
+            ("st", "in", false),
+            ("st/new", "in", false),
+            ("state", "src", false),
+            ("state", "in", true),
+            ("st", "src", true),
+        ] {
+            fs::write(&path, format!("state-dir = \"{state}\"\n[[source]]\npath = \"{source}\"\n")).unwrap();
+            match Config::load(&path, Overrides::default()) {
+                Ok(_) => assert!(fits, "{state} and {source}"),
+                Err(error) => {
+                    assert!(!fits && error.to_string().contains("overlaps with state-dir through"), "{error}")
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,24 +1,26 @@
-//! A settled file becomes an image: opened safely, hashed, decoded, and its canonical pixels kept.
+//! A settled file becomes an image: opened safely, read, hashed, decoded, and its canonical pixels kept.
 //!
-//! Work runs on a bounded set of blocking threads. User files are read and never written. Whether an image is known
-//! already is not known here, nor is where the record goes.
+//! Reading and decoding are two steps: whoever knows the content from elsewhere leaves the second one out. A file is read on a thread of
+//! its own, since its file system may never answer; decoding runs on a bounded set of blocking threads. User files are read and
+//! never written. Whether an image is known already is not known here, nor is where the record goes.
 
+use crate::regular;
 use crate::room::{Reserve, Shortage};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use bytesize::ByteSize;
 use coft_core::ids::ImageId;
-use coft_vision::Preprocess;
-use nix::fcntl::OFlag;
+use coft_vision::{DecodeError, Preprocess};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
+use tracing::debug;
 use walkdir::WalkDir;
 
 /// `[ingest]` of the configuration.
@@ -42,16 +44,40 @@ impl Default for Settings {
 /// Extension of canonical pixels.
 const CANONICAL: &str = "qoi";
 
-/// What became of a file.
+/// Where it is noted, beside the pixels, what refused files were last looked at with.
+const JUDGE: &str = "judge";
+/// How much of a file says whether it can be an image, bytes. Videos and other files are not read further. 4096 [choice].
+const HEAD_BYTES: u64 = 4096;
+
+/// A file as it was read.
+pub struct Content {
+    pub id: ImageId,
+    bytes: Vec<u8>,
+}
+
+/// Why there is no image yet.
 #[derive(Debug)]
-pub enum Taken {
-    Image(ImageRecord),
+pub enum Unready {
     /// The file holds no usable image; it goes to the quarantine ledger with this reason.
-    Refused(String),
+    Refused(Refusal),
     /// The file has gone or is being written again; another sighting follows when there is something to see.
     Moving,
     /// Not the image's fault: it has to be tried again.
     Deferred(Trouble),
+}
+
+/// Why a file holds no usable image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub reason: String,
+    /// Whether that is so until the file changes; otherwise the service's rights may change, and nothing tells of it.
+    pub lasts: bool,
+}
+
+impl Refusal {
+    fn of_content(reason: impl ToString) -> Unready {
+        Unready::Refused(Self { reason: reason.to_string(), lasts: true })
+    }
 }
 
 /// The disk or the file system did not do its part.
@@ -69,6 +95,13 @@ pub enum Trouble {
     Discard { path: PathBuf, source: io::Error },
 }
 
+impl Trouble {
+    /// Whether it is the source's, and no other source's images are concerned.
+    pub fn is_sources(&self) -> bool {
+        matches!(self, Self::Read { .. })
+    }
+}
+
 /// Takes files in.
 #[derive(Clone)]
 pub struct Ingest {
@@ -83,6 +116,7 @@ struct Shared {
     threads: usize,
     most_images: u64,
     reserve: Reserve,
+    judge: String,
 }
 
 impl Ingest {
@@ -92,8 +126,8 @@ impl Ingest {
         let threads = if settings.threads == 0 { cores } else { settings.threads };
         let permits = Arc::new(Semaphore::new(threads));
         let (file_limit, most_images) = (settings.file_limit.as_u64(), settings.most_images);
-        let reserve = Reserve::of(0);
-        let shared = Shared { file_limit, preprocess, pixels, permits, threads, most_images, reserve };
+        let (reserve, judge) = (Reserve::of(0), judge(settings));
+        let shared = Shared { file_limit, preprocess, pixels, permits, threads, most_images, reserve, judge };
         Self { shared: Arc::new(shared) }
     }
 
@@ -173,55 +207,108 @@ impl Ingest {
         }
     }
 
-    /// Reads a file and keeps its canonical pixels; does not read it where there is no room for them.
-    pub async fn take(&self, sighting: Sighting) -> Taken {
+    /// Reads a file; does not where there is no room for its pixels. It takes as long as the file's file system takes, even for ever:
+    /// then the thread that reads stays behind, when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// Where there is no file that can be an image.
+    pub async fn read(&self, sighting: Sighting) -> Result<Content, Unready> {
+        let (reply, answer) = oneshot::channel();
+        let (ingest, path) = (self.clone(), sighting.path.clone());
+        let read = move || {
+            // Nobody waits any more while the service stops.
+            let _ = reply.send(ingest.read_now(&sighting));
+        };
+        match thread::Builder::new().name("read".into()).spawn(read) {
+            Ok(_) => answer.await.unwrap_or(Err(Unready::Moving)),
+            Err(source) => Err(Unready::Deferred(Trouble::Read { path, source })),
+        }
+    }
+
+    fn read_now(&self, sighting: &Sighting) -> Result<Content, Unready> {
+        self.room_now().map_err(Unready::Deferred)?;
+        let bytes = match read(sighting, self.shared.file_limit) {
+            Ok(bytes) => bytes,
+            Err(ReadError::Changed) => return Err(Unready::Moving),
+            Err(ReadError::Io(source)) => {
+                return Err(match source.kind() {
+                    io::ErrorKind::NotFound => Unready::Moving,
+                    io::ErrorKind::PermissionDenied => Unready::Refused(Refusal {
+                        reason: "the file may not be read; let the service's user read it".into(),
+                        lasts: false,
+                    }),
+                    _ => Unready::Deferred(Trouble::Read { path: sighting.path.clone(), source }),
+                });
+            }
+            Err(error @ (ReadError::NotRegular | ReadError::Outside(_))) => {
+                return Err(Unready::Refused(Refusal { reason: error.to_string(), lasts: false }));
+            }
+            Err(error) => return Err(Refusal::of_content(error)),
+        };
+        Ok(Content { id: ImageId(hex(&Sha256::digest(&bytes))), bytes })
+    }
+
+    /// Whether files that were refused may be taken in now: another program, or one with other settings, has refused them.
+    pub async fn judges_otherwise(&self) -> bool {
+        let path = self.shared.pixels.join(JUDGE);
+        tokio::fs::read_to_string(path).await.ok().as_ref() != Some(&self.shared.judge)
+    }
+
+    /// Takes note that refused files are looked at by this program with these settings. Where that cannot be written down, they are
+    /// looked at again at the next start.
+    pub async fn note_judge(&self) {
+        let ingest = self.clone();
+        let note = move || {
+            let Shared { pixels, judge, .. } = &*ingest.shared;
+            fs::create_dir_all(pixels)?;
+            let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(pixels)?;
+            new.write_all(judge.as_bytes())?;
+            new.as_file().sync_all()?;
+            new.persist(pixels.join(JUDGE))?;
+            File::open(pixels)?.sync_all()
+        };
+        let noted = tokio::task::spawn_blocking(note).await.expect("writing a file neither panics nor is aborted");
+        if let Err(error) = noted {
+            debug!(%error, "refused files are looked at again at the next start: {error}");
+        }
+    }
+
+    /// Whether the canonical pixels of an image are there.
+    pub fn has_pixels(&self, image: &ImageId) -> bool {
+        self.canonical_path(image).is_file()
+    }
+
+    /// Decodes what was read and keeps its canonical pixels.
+    ///
+    /// # Errors
+    /// Where it is no image, or its pixels cannot be kept.
+    pub async fn keep(&self, content: Content) -> Result<ImageRecord, Unready> {
         let permit = Arc::clone(&self.shared.permits).acquire_owned().await.expect("the semaphore is never closed");
         let ingest = self.clone();
         let work = tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            ingest.take_now(&sighting)
+            ingest.keep_now(content)
         });
         match work.await {
-            Ok(taken) => taken,
+            Ok(kept) => kept,
             // A decoder's panic is that file's fault, and no reason to stop taking in the others.
-            Err(error) if error.is_panic() => Taken::Refused("the image makes its decoder fail; convert it".into()),
-            Err(_) => Taken::Moving,
+            Err(error) if error.is_panic() => Err(Refusal::of_content("the image makes its decoder fail; convert it")),
+            Err(_) => Err(Unready::Moving),
         }
     }
 
-    fn take_now(&self, sighting: &Sighting) -> Taken {
-        if let Err(trouble) = self.room_now() {
-            return Taken::Deferred(trouble);
-        }
-        let bytes = match read(&sighting.source, &sighting.path, self.shared.file_limit) {
-            Ok((bytes, stamp)) if stamp == sighting.stamp => bytes,
-            Ok(_) => return Taken::Moving,
-            Err(ReadError::Changed) => return Taken::Moving,
-            Err(ReadError::Io(source)) => {
-                return match source.kind() {
-                    io::ErrorKind::NotFound => Taken::Moving,
-                    io::ErrorKind::PermissionDenied => {
-                        Taken::Refused("the file may not be read; let the service's user read it".into())
-                    }
-                    _ => Taken::Deferred(Trouble::Read { path: sighting.path.clone(), source }),
-                };
-            }
-            Err(error) => return Taken::Refused(error.to_string()),
-        };
-        let decoded = match coft_vision::decode(&bytes) {
-            Ok(decoded) => decoded,
-            Err(error) => return Taken::Refused(error.to_string()),
-        };
-        let id = ImageId(hex(&Sha256::digest(&bytes)));
+    fn keep_now(&self, content: Content) -> Result<ImageRecord, Unready> {
+        let Content { id, bytes } = content;
+        let decoded = coft_vision::decode(&bytes).map_err(Refusal::of_content)?;
         let canonical = self.shared.preprocess.canonical(&decoded);
         let path = self.canonical_path(&id);
         if let Err(source) = keep(&path, |out| coft_vision::save_canonical(&canonical, out)) {
-            return Taken::Deferred(match source.kind() {
+            return Err(Unready::Deferred(match source.kind() {
                 io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::DiskFull { path },
                 _ => Trouble::Keep { path, source },
-            });
+            }));
         }
-        Taken::Image(ImageRecord {
+        Ok(ImageRecord {
             id,
             width_px: decoded.pixels.width(),
             height_px: decoded.pixels.height(),
@@ -242,37 +329,58 @@ enum ReadError {
     #[error("the file changed while it was read")]
     Changed,
     #[error("{0}")]
+    Head(DecodeError),
+    #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-/// The whole file and its stamp; links are not followed, devices and pipes not waited for.
-fn read(source: &Path, path: &Path, limit: u64) -> Result<(Vec<u8>, Stamp), ReadError> {
-    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path).map_err(|error| match error
-        .raw_os_error()
-    {
-        Some(nix::libc::ELOOP) => ReadError::NotRegular,
+/// The whole file as it was seen, where its beginning is that of an image; links are not followed, devices and pipes not waited for.
+fn read(sighting: &Sighting, limit: u64) -> Result<Vec<u8>, ReadError> {
+    let (mut file, before) = regular::open(&sighting.path).map_err(|error| match error.kind() {
+        io::ErrorKind::InvalidInput => ReadError::NotRegular,
+        // A link.
+        _ if error.raw_os_error() == Some(libc::ELOOP) => ReadError::NotRegular,
+        // A socket.
+        _ if error.raw_os_error() == Some(libc::ENXIO) => ReadError::NotRegular,
         _ => ReadError::Io(error),
     })?;
-    let before = file.metadata()?;
-    if !before.is_file() {
-        return Err(ReadError::NotRegular);
-    }
     // A directory above the file may have been exchanged for a link since it was seen.
     let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    if !opened.starts_with(fs::canonicalize(source)?) {
-        return Err(ReadError::Outside(source.to_owned()));
+    if !opened.starts_with(fs::canonicalize(&sighting.source)?) {
+        return Err(ReadError::Outside(sighting.source.clone()));
+    }
+    let unchanged = |file: &File| match Stamp::of(&file.metadata()?) == sighting.stamp {
+        true => Ok(()),
+        false => Err(ReadError::Changed),
+    };
+    unchanged(&file)?;
+    let mut bytes = Vec::new();
+    Read::by_ref(&mut file).take(HEAD_BYTES.min(limit)).read_to_end(&mut bytes)?;
+    match coft_vision::head(&bytes) {
+        // The rest says more.
+        Ok(_) | Err(DecodeError::Truncated { .. }) => {}
+        Err(error) => {
+            unchanged(&file)?;
+            return Err(ReadError::Head(error));
+        }
     }
     if before.len() > limit {
         return Err(ReadError::TooLarge { size: before.len(), limit });
     }
-    let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or(0));
-    Read::by_ref(&mut file).take(limit + 1).read_to_end(&mut bytes)?;
-    let stamp = Stamp::of(&file.metadata()?);
-    if stamp != Stamp::of(&before) || bytes.len() as u64 != stamp.bytes {
+    bytes.reserve_exact(usize::try_from(before.len()).unwrap_or(0).saturating_sub(bytes.len()));
+    let rest = (limit + 1).saturating_sub(bytes.len() as u64);
+    Read::by_ref(&mut file).take(rest).read_to_end(&mut bytes)?;
+    unchanged(&file)?;
+    if bytes.len() as u64 != sighting.stamp.bytes {
         return Err(ReadError::Changed);
     }
-    Ok((bytes, stamp))
+    Ok(bytes)
+}
+
+/// What a refusal depends on beside the file: the program and its settings.
+fn judge(settings: &Settings) -> String {
+    let program = fs::metadata("/proc/self/exe").ok().map(|program| (program.len(), program.modified().ok()));
+    format!("{program:?} {settings:?}")
 }
 
 /// Writes a file so that it is there as a whole or not at all, also after a loss of power.

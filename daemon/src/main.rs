@@ -9,6 +9,7 @@ mod control;
 mod given;
 mod ingest;
 mod model;
+mod regular;
 mod room;
 mod round;
 mod serve;

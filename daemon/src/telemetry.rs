@@ -14,7 +14,8 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Filter of the log, in the syntax of `tracing-subscriber`: `debug`, `info,coftd::watch=trace`.
 pub const FILTER_VARIABLE: &str = "COFT_LOG";
-const DEFAULT_FILTER: &str = "warn,coftd=info";
+/// The watcher warns of each watch that has ended by itself.
+const DEFAULT_FILTER: &str = "warn,notify=error,coftd=info";
 
 /// Ids of the messages that programs may look for in the journal (`journalctl MESSAGE_ID=…`). Never reused.
 pub mod events {

@@ -27,7 +27,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -48,6 +48,8 @@ pub struct Director {
     schedule: Schedule,
     board: Board,
     intake: Intake,
+    /// What the intake last told.
+    intake_news: intake::News,
     clock: Clock,
     /// The rounds under way, as `lifecycle` has them: at most one, and an activation.
     jobs: Vec<Job>,
@@ -131,6 +133,7 @@ impl Director {
             schedule,
             board,
             intake,
+            intake_news: intake::News::default(),
             clock,
             jobs: Vec::new(),
             words: Channel::new(WORDS),
@@ -155,7 +158,7 @@ impl Director {
     pub async fn run(
         mut self,
         commands: &mut mpsc::Receiver<Command>,
-        mut intake_news: mpsc::Receiver<intake::News>,
+        mut intake_news: watch::Receiver<intake::News>,
         stop: impl Future<Output = ()>,
     ) -> Intake {
         let mut stop = pin!(stop);
@@ -169,11 +172,10 @@ impl Director {
         while !self.exit {
             tokio::select! {
                 Some(command) = commands.recv() => self.command(command).await,
-                Some(news) = intake_news.recv() => match news {
-                    intake::News::Counts(counts) => self.board.counted(&counts, (self.clock)()),
-                    intake::News::Source { path, problem } => self.board.source(&path, problem),
-                    intake::News::Problem(problem) => self.board.intake(problem),
-                },
+                Ok(()) = intake_news.changed() => {
+                    let news = intake_news.borrow_and_update().clone();
+                    self.heard_of_intake(news);
+                }
                 Some(news) = self.words.receiver.recv() => self.heard(news).await,
                 Some((round, verdict)) = self.verdicts.receiver.recv() => self.judged(round, verdict).await,
                 () = self.serving.tried() => self.serving.tell(&mut self.board),
@@ -215,9 +217,26 @@ impl Director {
                 let _ = reply.send(refusal.map_or(Ok(()), |refusal| Err(refused(refusal))));
             }
             Command::Rescan { reply } => {
-                self.intake.rescan().await;
+                self.intake.rescan();
                 let _ = reply.send(Ok(()));
             }
+        }
+    }
+
+    /// Takes over what is new of what the intake tells.
+    fn heard_of_intake(&mut self, news: intake::News) {
+        let before = std::mem::replace(&mut self.intake_news, news);
+        let news = &self.intake_news;
+        if let Some(counts) = news.counts.as_ref().filter(|counts| before.counts.as_ref() != Some(*counts)) {
+            self.board.counted(counts, (self.clock)());
+        }
+        for (path, problem) in &news.sources {
+            if before.sources.get(path) != Some(problem) {
+                self.board.source(path, problem.clone());
+            }
+        }
+        if before.problem != news.problem {
+            self.board.intake(news.problem.clone());
         }
     }
 

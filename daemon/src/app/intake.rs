@@ -1,46 +1,47 @@
 //! From settled files to the catalogue: the one place where `watch`, `ingest` and `catalog` meet.
 //!
-//! A task of its own. It slows the watching down rather than pile up work, writes entries down in groups, and on the way
-//! out finishes what it has begun.
+//! Each source has a lane, a task of its own that reads its files; one desk writes down what all of them find, in groups. A lane waits for
+//! the desk, the desk for the catalogue, and nobody for whoever listens: what there is to tell replaces what was told before. On the
+//! way out what was begun is finished, but for files whose file system does not answer.
 
+mod lane;
+mod refusals;
 mod trouble;
 
 use crate::catalog::{Catalog, Counts, Entry};
-use crate::ingest::{Ingest, Taken};
-use crate::sighting::Sighting;
+use crate::ingest::Ingest;
 use crate::telemetry::events;
-use crate::watch::{Notice, Watch};
+use crate::watch::{Handle, Watch};
 use coft_core::ids::ImageId;
+use lane::{Finding, Lane};
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::{debug, error, info, warn};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
 use trouble::Trouble;
 
-/// What the rest of the service hears of the intake.
-#[derive(Debug)]
-pub enum News {
-    Counts(Counts),
-    Source {
-        path: PathBuf,
-        problem: Option<String>,
-    },
+/// What the rest of the service hears of the intake: how it is now.
+#[derive(Clone, Debug, Default)]
+pub struct News {
+    /// None before the first count.
+    pub counts: Option<Counts>,
+    /// What is wrong with each source that has told of itself.
+    pub sources: HashMap<PathBuf, Option<String>>,
     /// What keeps images from being stored; none once it does not any more.
-    Problem(Option<String>),
+    pub problem: Option<String>,
 }
 
 /// The running intake.
 pub struct Intake {
-    requests: mpsc::Sender<Request>,
+    /// Counts how often everything was to be looked at again.
+    rescans: watch::Sender<u64>,
+    stop: CancellationToken,
     task: JoinHandle<()>,
-}
-
-#[derive(Debug)]
-enum Request {
-    Rescan,
 }
 
 /// Entries that are written down together at most, and the longest that one waits.
@@ -51,76 +52,77 @@ const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
 const SURPLUS: u64 = 4;
 
 impl Intake {
-    pub fn start(
-        watch: Watch,
-        notices: mpsc::Receiver<Notice>,
-        ingest: Ingest,
-        catalog: Catalog,
-        news: mpsc::Sender<News>,
-    ) -> Self {
-        let (requests, inbox) = mpsc::channel(4);
-        let desk = Desk {
-            ingest,
-            catalog,
-            news,
-            working: JoinSet::new(),
-            in_work: HashMap::new(),
-            entries: Vec::new(),
-            trouble: Trouble::none(),
+    pub fn start(watches: Vec<Watch>, ingest: Ingest, catalog: Catalog) -> (Self, watch::Receiver<News>) {
+        let (rescans, requests) = watch::channel(0);
+        let (sender, findings) = mpsc::channel(GROUP);
+        let (news, heard) = watch::channel(News::default());
+        let (stop, news) = (CancellationToken::new(), Arc::new(news));
+        let handles = watches.iter().map(Watch::handle).collect();
+        let shared = lane::Shared {
+            ingest: ingest.clone(),
+            catalog: catalog.clone(),
+            findings: sender,
+            news: Arc::clone(&news),
+            places: Arc::new(Semaphore::new(2 * ingest.threads())),
         };
-        Self { requests, task: tokio::spawn(desk.run(watch, notices, inbox)) }
+        let desk = Desk { ingest, catalog, news, handles, entries: Vec::new(), trouble: Trouble::none() };
+        let lanes = watches.into_iter().map(|watch| Lane::new(watch, shared.clone())).collect();
+        let task = tokio::spawn(desk.run(lanes, findings, requests, stop.clone()));
+        (Self { rescans, stop, task }, heard)
     }
 
-    /// Looks at every file of every source again, quarantined or not.
-    pub async fn rescan(&self) {
-        // An intake that has ended has nothing to look at.
-        let _ = self.requests.send(Request::Rescan).await;
+    /// Looks through every source again, now. It waits for nobody.
+    pub fn rescan(&self) {
+        self.rescans.send_modify(|rescans| *rescans += 1);
     }
 
     /// Takes no new files, finishes those in work and writes them down.
     pub async fn stop(self) {
-        drop(self.requests);
+        self.stop.cancel();
         if let Err(error) = self.task.await {
             error!(%error, "the intake failed: {error}");
         }
     }
 }
 
+/// Writes down what the lanes find.
 struct Desk {
     ingest: Ingest,
     catalog: Catalog,
-    news: mpsc::Sender<News>,
-    working: JoinSet<(Sighting, Taken)>,
-    /// The files in work; a value is a later sighting of the same file, to be looked at afterwards.
-    in_work: HashMap<PathBuf, Option<Sighting>>,
+    news: Arc<watch::Sender<News>>,
+    handles: Vec<Handle>,
     entries: Vec<Entry>,
     trouble: Trouble,
 }
 
 impl Desk {
-    async fn run(mut self, watch: Watch, mut notices: mpsc::Receiver<Notice>, mut requests: mpsc::Receiver<Request>) {
+    async fn run(
+        mut self,
+        lanes: Vec<Lane>,
+        mut findings: mpsc::Receiver<Finding>,
+        mut requests: watch::Receiver<u64>,
+        stop: CancellationToken,
+    ) {
         let mut flush = interval(FLUSH_INTERVAL);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.doubt_quarantine().await;
         self.let_go().await;
         self.clear_cache().await;
+        for lane in lanes {
+            tokio::spawn(lane.run(stop.clone()));
+        }
         let mut counted = false;
         loop {
             let idle = counted && self.entries.is_empty() && !self.trouble.is_there();
-            let room = self.working.len() < 2 * self.ingest.threads() && self.entries.len() < 2 * GROUP;
+            let room = self.entries.len() < 2 * GROUP;
             tokio::select! {
-                request = requests.recv() => match request {
-                    Some(Request::Rescan) => {
-                        self.trouble.looked_at(Instant::now());
-                        self.doubt_quarantine().await;
-                        watch.rescan();
-                    }
-                    None => break,
-                },
-                Some(notice) = notices.recv(), if room => self.noticed(notice).await,
-                Some(done) = self.working.join_next() => {
-                    let (sighting, taken) = done.expect("taking a file in neither panics nor is aborted");
-                    self.taken(sighting, taken).await;
+                () = stop.cancelled() => break,
+                Ok(()) = requests.changed() => {
+                    self.trouble.looked_at(Instant::now());
+                    self.rescan();
+                }
+                Some(finding) = findings.recv(), if room => {
+                    self.found(finding).await;
                     if self.entries.len() >= GROUP {
                         self.flush().await;
                         counted = false;
@@ -136,82 +138,40 @@ impl Desk {
                     }
                     if self.trouble.is_due(Instant::now()) {
                         match self.ingest.room().await {
-                            Ok(()) => watch.rescan(),
+                            Ok(()) => self.rescan(),
                             // Every file would only be put off again.
-                            Err(trouble) => self.met(&trouble.to_string()).await,
+                            Err(trouble) => self.met(&trouble.to_string()),
                         }
                     }
                     if self.trouble.has_passed(Instant::now()) {
-                        self.tell_end_of_trouble().await;
+                        self.tell_end_of_trouble();
                     }
                 }
             }
         }
-        drop(watch);
-        drop(notices);
-        while let Some(done) = self.working.join_next().await {
-            let (sighting, taken) = done.expect("taking a file in neither panics nor is aborted");
-            self.in_work.clear();
-            self.taken(sighting, taken).await;
+        // Until the last lane has ended.
+        while let Some(finding) = findings.recv().await {
+            self.found(finding).await;
         }
         self.flush().await;
         self.tell_counts().await;
     }
 
-    async fn noticed(&mut self, notice: Notice) {
-        match notice {
-            Notice::Settled(sighting) => self.sighted(sighting).await,
-            Notice::Gone(path) => self.entries.push(Entry::Gone(path)),
-            Notice::Source { path, problem } => {
-                let source = path.display();
-                match &problem {
-                    Some(problem) => {
-                        warn!(message_id = events::SOURCE_PROBLEM, %source, problem, "{source} cannot be watched: {problem}")
-                    }
-                    None => info!(message_id = events::SOURCE_WATCHED, %source, "{source} is watched"),
-                }
-                // Nobody listens while the service stops.
-                let _ = self.news.send(News::Source { path, problem }).await;
+    async fn found(&mut self, finding: Finding) {
+        match finding {
+            Finding::Entry(entry) => self.entries.push(entry),
+            Finding::Now(entry, written) => {
+                self.entries.push(entry);
+                self.flush().await;
+                // The lane does not wait while the service stops.
+                let _ = written.send(());
             }
+            Finding::Trouble(problem) => self.met(&problem),
         }
     }
 
-    async fn sighted(&mut self, sighting: Sighting) {
-        if let Some(later) = self.in_work.get_mut(&sighting.path) {
-            *later = Some(sighting);
-            return;
-        }
-        match self.catalog.knows(&sighting, self.ingest.canonical_px()).await {
-            Ok(true) => return,
-            Ok(false) => {}
-            Err(error) => return self.met(&error.to_string()).await,
-        }
-        self.in_work.insert(sighting.path.clone(), None);
-        let ingest = self.ingest.clone();
-        self.working.spawn(async move {
-            let taken = ingest.take(sighting.clone()).await;
-            (sighting, taken)
-        });
-    }
-
-    async fn taken(&mut self, sighting: Sighting, taken: Taken) {
-        let later = self.in_work.remove(&sighting.path).flatten();
-        let path = sighting.path.display();
-        match taken {
-            Taken::Image(record) => {
-                debug!(%path, image = %record.id, "{path} is taken in as image {}", record.id);
-                self.entries.push(Entry::Image { sighting, record });
-            }
-            Taken::Refused(reason) => {
-                warn!(message_id = events::QUARANTINED, %path, reason, "{path} is no usable image: {reason}");
-                self.entries.push(Entry::Quarantined { sighting, reason });
-            }
-            Taken::Moving => debug!(%path, "{path} changed while it was looked at"),
-            Taken::Deferred(trouble) => self.met(&trouble.to_string()).await,
-        }
-        if let Some(later) = later {
-            self.sighted(later).await;
-        }
+    fn rescan(&self) {
+        self.handles.iter().for_each(Handle::rescan);
     }
 
     /// Writes the entries down; they stay, and hold up what follows, while that fails.
@@ -225,17 +185,22 @@ impl Desk {
                 self.entries.clear();
                 self.let_go().await;
                 if stored && self.trouble.stored(Instant::now()) {
-                    self.tell_end_of_trouble().await;
+                    self.tell_end_of_trouble();
                 }
             }
-            Err(error) => self.met(&error.to_string()).await,
+            Err(error) => self.met(&error.to_string()),
         }
     }
 
-    /// What was wrong with quarantined files may have been mended in the configuration or by the rights of the service.
+    /// What was wrong with quarantined files may be right for another program or with other settings. What the rights of the service
+    /// may mend is looked at by every scan.
     async fn doubt_quarantine(&mut self) {
-        if let Err(error) = self.catalog.doubt_quarantine().await {
-            self.met(&error.to_string()).await;
+        if !self.ingest.judges_otherwise().await {
+            return;
+        }
+        match self.catalog.doubt_quarantine().await {
+            Ok(()) => self.ingest.note_judge().await,
+            Err(error) => self.met(&error.to_string()),
         }
     }
 
@@ -257,7 +222,7 @@ impl Desk {
                 );
                 self.discard(images).await;
             }
-            Err(error) => self.met(&error.to_string()).await,
+            Err(error) => self.met(&error.to_string()),
         }
     }
 
@@ -266,7 +231,7 @@ impl Desk {
         let cached = self.ingest.cached().await;
         match self.catalog.let_go_among(cached).await {
             Ok(images) => self.discard(images).await,
-            Err(error) => self.met(&error.to_string()).await,
+            Err(error) => self.met(&error.to_string()),
         }
     }
 
@@ -278,16 +243,19 @@ impl Desk {
 
     async fn tell_counts(&mut self) -> bool {
         match self.catalog.counts().await {
-            Ok(counts) => self.news.send(News::Counts(counts)).await.is_ok(),
+            Ok(counts) => {
+                self.news.send_modify(|news| news.counts = Some(counts));
+                true
+            }
             Err(error) => {
-                self.met(&error.to_string()).await;
+                self.met(&error.to_string());
                 false
             }
         }
     }
 
     /// Trouble is told once, not once a file.
-    async fn met(&mut self, problem: &str) {
+    fn met(&mut self, problem: &str) {
         if !self.trouble.is_there() {
             error!(
                 message_id = events::INTAKE_TROUBLE,
@@ -295,18 +263,17 @@ impl Desk {
             );
         }
         if self.trouble.met(problem, Instant::now()) {
-            self.tell_problem(Some(problem.to_owned())).await;
+            self.tell_problem(Some(problem.to_owned()));
         }
     }
 
-    async fn tell_end_of_trouble(&self) {
+    fn tell_end_of_trouble(&self) {
         info!("images can be stored again");
-        self.tell_problem(None).await;
+        self.tell_problem(None);
     }
 
-    async fn tell_problem(&self, problem: Option<String>) {
-        // Nobody listens while the service stops.
-        let _ = self.news.send(News::Problem(problem)).await;
+    fn tell_problem(&self, problem: Option<String>) {
+        self.news.send_modify(|news| news.problem = problem);
     }
 }
 

@@ -5,14 +5,13 @@
 
 use super::AppError;
 use super::verdict::Court;
-use crate::catalog::{Catalog, CatalogError, Entry};
+use crate::catalog::{Catalog, CatalogError};
 use crate::control::{RoundState, RoundStatus};
 use crate::serve::Controller;
 use crate::store::Store;
 use crate::telemetry::events;
 use coft_core::moment::Moment;
-use std::fs::{self, DirBuilder, File, TryLockError};
-use std::io;
+use std::fs::{DirBuilder, File, TryLockError};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
@@ -82,22 +81,4 @@ async fn close_interrupted(catalog: &Catalog, court: &Court, round: &mut RoundSt
         state = ?round.state,
         "round {number} had not ended when the service last stopped; it {outcome}"
     );
-}
-
-/// Quarantined files that were removed while nobody watched are nobody's problem any more.
-pub async fn forget_cleared_quarantine(catalog: Catalog) {
-    let forget = async {
-        let quarantine = catalog.quarantine().await?;
-        let cleared = tokio::task::spawn_blocking(move || {
-            let gone =
-                |path: &PathBuf| fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-            let cleared = quarantine.into_iter().map(|(path, _)| path).filter(gone);
-            cleared.map(Entry::Gone).collect::<Vec<_>>()
-        });
-        catalog.record(cleared.await.expect("looking at files neither panics nor is aborted")).await
-    };
-    if let Err(error) = forget.await {
-        let error: CatalogError = error;
-        warn!(problem = %error, "files that are gone stay in the quarantine ledger: {error}");
-    }
 }

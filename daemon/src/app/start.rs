@@ -38,9 +38,6 @@ use tracing::{error, info};
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
 /// What takes longer is named: its disk may hang. 30 s [choice].
 const LONG: Duration = Duration::from_secs(30);
-/// Notices of the watch and news of the intake that may wait; whoever sends more waits, too.
-const NOTICES: usize = 256;
-const NEWS: usize = 64;
 
 /// The service before it is complete.
 pub struct Start {
@@ -60,7 +57,7 @@ pub struct Start {
 /// A complete service.
 pub struct Complete {
     pub director: Director,
-    pub news: mpsc::Receiver<intake::News>,
+    pub news: tokio::sync::watch::Receiver<intake::News>,
     /// The state directory is taken while this is open.
     pub lock: File,
 }
@@ -278,12 +275,9 @@ impl Start {
         let reserve = Reserve::of(round_bytes(config.round.method.into(), &config.settings, &sizes));
         let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"));
         let ingest = ingest.keeping_free(reserve);
-        let (notice_sender, notices) = mpsc::channel(NOTICES);
-        let watch = watch::start(&config.sources, &notice_sender).map_err(AppError::Watch)?;
-        drop(notice_sender);
-        let (news_sender, news) = mpsc::channel(NEWS);
-        let intake = Intake::start(watch, notices, ingest.clone(), catalog.clone(), news_sender);
-        tokio::spawn(repair::forget_cleared_quarantine(catalog.clone()));
+        let watches = config.sources.iter().map(|source| watch::start(source, &config.state_dir));
+        let watches = watches.collect::<Result<_, _>>().map_err(AppError::Watch)?;
+        let (intake, news) = Intake::start(watches, ingest.clone(), catalog.clone());
 
         let setup = Setup {
             classifier: config.classifier.clone(),

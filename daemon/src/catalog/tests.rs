@@ -369,3 +369,40 @@ fn a_newer_catalogue_is_left_alone() {
     let error = Catalog::open(&path).err().unwrap();
     assert!(matches!(error, CatalogError::Newer { found: 7, .. }), "{error}");
 }
+
+#[tokio::test]
+async fn a_name_that_changes_takes_what_is_known_along() {
+    let (_dir, catalog) = catalog();
+    let entries = ["day/a.jpg", "day/b/c.jpg", "day0.jpg", "night/old.jpg"].map(|path| image(path, 1, path));
+    catalog.record(entries.to_vec()).await.unwrap();
+    catalog.record(vec![bad("day/d.jpg", 1)]).await.unwrap();
+    let moved = |from: &str, to: &str| Entry::Moved {
+        from: format!("/camera/{from}").into(),
+        to: format!("/camera/{to}").into(),
+    };
+    catalog.record(vec![moved("day", "night")]).await.unwrap();
+    for path in ["night/a.jpg", "night/b/c.jpg", "day0.jpg", "night/d.jpg"] {
+        assert!(catalog.knows(&sighting(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
+    }
+    for path in ["day/a.jpg", "day/b/c.jpg", "day/d.jpg", "night/old.jpg"] {
+        assert!(!catalog.knows(&sighting(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
+    }
+    assert_eq!(catalog.quarantined_in(Path::new("/camera")).await.unwrap(), [Path::new("/camera/night/d.jpg")]);
+    catalog.record(vec![moved("night/a.jpg", "x.jpg")]).await.unwrap();
+    assert!(catalog.knows(&sighting("x.jpg", 1), CANONICAL_PX).await.unwrap());
+    check(&catalog.counts().await.unwrap(), 4, 1);
+}
+
+#[tokio::test]
+async fn a_file_with_known_content_is_known_and_one_with_forgotten_content_is_not() {
+    let (_dir, catalog) = catalog();
+    catalog.record(vec![image("a.jpg", 1, "aa"), bad("b.jpg", 1)]).await.unwrap();
+    let seen = |path, id: &str| Entry::Seen { sighting: sighting(path, 2), image: ImageId(id.into()) };
+    catalog.record(vec![seen("a.jpg", "aa"), seen("b.jpg", "aa"), seen("c.jpg", "zz")]).await.unwrap();
+    for (path, known) in [("a.jpg", true), ("b.jpg", true), ("c.jpg", false)] {
+        assert_eq!(catalog.knows(&sighting(path, 2), CANONICAL_PX).await.unwrap(), known, "{path}");
+    }
+    check(&catalog.counts().await.unwrap(), 1, 0);
+    assert_eq!(catalog.canonical_px(&ImageId("aa".into())).await.unwrap(), Some(CANONICAL_PX));
+    assert_eq!(catalog.canonical_px(&ImageId("zz".into())).await.unwrap(), None);
+}

@@ -32,15 +32,22 @@ impl Folder {
         Sighting { source: self.dir.path().join("in"), path, stamp }
     }
 
-    fn take(&self, name: &str, bytes: &[u8]) -> Taken {
+    fn put(&self, name: &str, bytes: &[u8]) -> Result<ImageRecord, Unready> {
         fs::write(self.path(name), bytes).unwrap();
-        self.ingest.take_now(&self.sighting(name))
+        self.take(&self.sighting(name))
+    }
+
+    fn take(&self, sighting: &Sighting) -> Result<ImageRecord, Unready> {
+        self.ingest.read_now(sighting).and_then(|content| self.ingest.keep_now(content))
     }
 
     #[track_caller]
     fn refuses(&self, name: &str, bytes: &[u8], why: &str) {
-        match self.take(name, bytes) {
-            Taken::Refused(reason) => assert!(reason.contains(why), "{reason}"),
+        match self.put(name, bytes) {
+            Err(Unready::Refused(refusal)) => {
+                assert!(refusal.reason.contains(why), "{}", refusal.reason);
+                assert!(refusal.lasts, "{name}");
+            }
             other => panic!("{name}: {other:?}"),
         }
         assert_eq!(fs::read(self.path(name)).unwrap(), bytes, "the user's file is untouched");
@@ -59,7 +66,7 @@ fn picture(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
 fn an_image_is_hashed_and_its_canonical_pixels_are_kept() {
     let folder = Folder::new();
     let bytes = picture(ImageFormat::Png, 64, 32);
-    let Taken::Image(record) = folder.take("a.png", &bytes) else { panic!("not taken") };
+    let record = folder.put("a.png", &bytes).unwrap();
     assert_eq!((record.width_px, record.height_px, record.canonical_px), (64, 32, 16));
     assert_eq!((record.bytes, &record.id.0), (bytes.len() as u64, &hex(&Sha256::digest(&bytes))));
     let kept = folder.ingest.canonical_path(&record.id);
@@ -71,8 +78,8 @@ fn an_image_is_hashed_and_its_canonical_pixels_are_kept() {
 #[test]
 fn the_content_decides_and_not_the_name() {
     let folder = Folder::new();
-    assert!(matches!(folder.take("png.jpg", &picture(ImageFormat::Png, 20, 20)), Taken::Image(_)));
-    assert!(matches!(folder.take("no extension", &picture(ImageFormat::Jpeg, 20, 20)), Taken::Image(_)));
+    assert!(folder.put("png.jpg", &picture(ImageFormat::Png, 20, 20)).is_ok());
+    assert!(folder.put("no extension", &picture(ImageFormat::Jpeg, 20, 20)).is_ok());
 }
 
 #[test]
@@ -88,7 +95,27 @@ fn each_bad_file_has_its_reason() {
     huge[18..22].copy_from_slice(&60_000u32.to_le_bytes());
     huge[22..26].copy_from_slice(&60_000u32.to_le_bytes());
     folder.refuses("huge.bmp", &huge, "too large: 60000×60000 px");
-    folder.refuses("long.jpg", &vec![7; 65 * 1024], "raise ingest.file-limit");
+    folder.refuses("long.jpg", &[&jpeg[..], &[7; 65 * 1024]].concat(), "raise ingest.file-limit");
+}
+
+/// Each video was read whole, up to the limit, and one over it was told to be an image that is too large.
+#[test]
+fn a_video_is_known_by_its_beginning() {
+    let folder = Folder::new();
+    for (name, head) in [
+        ("a.mp4", &b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2avc1mp41"[..]),
+        ("b.dav", b"DHAV"),
+        ("c.avi", b"RIFF\0\0\0\0AVI "),
+    ] {
+        fs::write(folder.path(name), head).unwrap();
+        File::options().write(true).open(folder.path(name)).unwrap().set_len(1 << 40).unwrap();
+        match folder.take(&folder.sighting(name)) {
+            Err(Unready::Refused(refusal)) => {
+                assert!(!refusal.reason.contains("file-limit"), "{name}: {}", refusal.reason)
+            }
+            other => panic!("{name}: {other:?}"),
+        }
+    }
 }
 
 #[test]
@@ -101,8 +128,8 @@ fn links_and_pipes_are_no_images() {
     nix::unistd::mkfifo(&folder.path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     for (name, why) in [("link.png", "not a regular file"), ("pipe", "not a regular file"), ("dir/a.png", "leads out")]
     {
-        match folder.ingest.take_now(&folder.sighting(name)) {
-            Taken::Refused(reason) => assert!(reason.contains(why), "{name}: {reason}"),
+        match folder.take(&folder.sighting(name)) {
+            Err(Unready::Refused(refusal)) => assert!(refusal.reason.contains(why), "{name}: {}", refusal.reason),
             other => panic!("{name}: {other:?}"),
         }
     }
@@ -114,9 +141,9 @@ fn a_file_that_changed_since_it_settled_is_left_for_later() {
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
     let sighting = folder.sighting("a.png");
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 24, 20)).unwrap();
-    assert!(matches!(folder.ingest.take_now(&sighting), Taken::Moving));
+    assert!(matches!(folder.take(&sighting), Err(Unready::Moving)));
     fs::remove_file(folder.path("a.png")).unwrap();
-    assert!(matches!(folder.ingest.take_now(&sighting), Taken::Moving));
+    assert!(matches!(folder.take(&sighting), Err(Unready::Moving)));
 }
 
 #[tokio::test]
@@ -124,8 +151,9 @@ async fn pixels_that_cannot_be_kept_are_not_the_files_fault() {
     let folder = Folder::new();
     fs::write(folder.dir.path().join("pixels"), "in the way").unwrap();
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
-    match folder.ingest.take(folder.sighting("a.png")).await {
-        Taken::Deferred(trouble) => assert!(trouble.to_string().contains("cannot keep the pixels"), "{trouble}"),
+    let content = folder.ingest.read(folder.sighting("a.png")).await.ok().unwrap();
+    match folder.ingest.keep(content).await {
+        Err(Unready::Deferred(trouble)) => assert!(trouble.to_string().contains("cannot keep the pixels"), "{trouble}"),
         other => panic!("{other:?}"),
     }
 }
@@ -136,10 +164,10 @@ async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
     let sighting = folder.sighting("a.png");
     fs::remove_file(folder.path("a.png")).unwrap();
-    assert!(matches!(folder.ingest.take(sighting.clone()).await, Taken::Moving), "it was looked for");
+    assert!(matches!(folder.ingest.read(sighting.clone()).await, Err(Unready::Moving)), "it was looked for");
     // No byte of /proc is ever free.
     let full = Ingest::new(&Settings::default(), folder.ingest.shared.preprocess.clone(), "/proc/pixels".into());
-    let Taken::Deferred(trouble) = full.take(sighting).await else { panic!("not deferred") };
+    let Err(Unready::Deferred(trouble)) = full.read(sighting).await else { panic!("not deferred") };
     assert_eq!(
         trouble.to_string(),
         "the disk is full: /proc/pixels has 0 B free, and a round of this model needs 64.0 MiB; free 64.0 MiB there"
@@ -151,8 +179,8 @@ async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
 async fn pixels_are_listed_and_removed() {
     let folder = Folder::new();
     assert_eq!(folder.ingest.cached().await, []);
-    let Taken::Image(a) = folder.take("a.png", &picture(ImageFormat::Png, 20, 20)) else { panic!("not taken") };
-    let Taken::Image(b) = folder.take("b.png", &picture(ImageFormat::Png, 24, 20)) else { panic!("not taken") };
+    let a = folder.put("a.png", &picture(ImageFormat::Png, 20, 20)).unwrap();
+    let b = folder.put("b.png", &picture(ImageFormat::Png, 24, 20)).unwrap();
     let mut cached = folder.ingest.cached().await;
     cached.sort_unstable();
     let mut both = vec![a.id.clone(), b.id.clone()];
@@ -170,7 +198,7 @@ fn a_file_that_may_not_be_read_says_who_needs_to() {
     fs::set_permissions(folder.path("a.png"), fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything.
     if File::open(folder.path("a.png")).is_err() {
-        let taken = folder.ingest.take_now(&folder.sighting("a.png"));
-        assert!(matches!(taken, Taken::Refused(reason) if reason.contains("let the service's user read it")));
+        let Err(Unready::Refused(refusal)) = folder.take(&folder.sighting("a.png")) else { panic!("not refused") };
+        assert!(refusal.reason.contains("let the service's user read it") && !refusal.lasts);
     }
 }

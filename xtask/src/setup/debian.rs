@@ -21,6 +21,8 @@ pub const VENV: Package = Package { name: "python3-venv", check: &["python3", "-
 /// Decodes HEIC and AVIF; coftd opens it at run time.
 pub const HEIF: Package =
     Package { name: "libheif1", check: &["python3", "-c", "import ctypes; ctypes.CDLL('libheif.so.1')"] };
+/// File systems that are slow or do not answer; tests alone. Where there is no FUSE, they are skipped.
+pub const BINDFS: Package = Package { name: "bindfs", check: &["bindfs", "--version"] };
 
 /// Installs by apt, with sudo for anyone but root, what does not answer.
 pub fn install(packages: &[Package]) -> anyhow::Result<()> {

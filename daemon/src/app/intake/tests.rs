@@ -2,10 +2,13 @@
 
 use super::*;
 use crate::ingest::Settings;
-use crate::watch;
+use crate::sighting::{Sighting, Stamp};
+use crate::watch::Source;
+use crate::watch::namespace::{Bindfs, MOUNTS, entered};
 use coft_vision::Preprocess;
 use image::{Rgb, RgbImage};
 use std::fs;
+use std::path::Path;
 use tempfile::TempDir;
 
 /// Long enough for a loaded machine.
@@ -41,19 +44,25 @@ impl Site {
     }
 
     fn start(&self) -> Intake {
-        let (intake, mut heard) = self.start_telling();
-        tokio::spawn(async move { while heard.recv().await.is_some() {} });
-        intake
+        self.start_telling().0
     }
 
-    /// What the intake has to say is to be read: it waits for its listener.
-    fn start_telling(&self) -> (Intake, mpsc::Receiver<News>) {
-        let quiet_period = Duration::from_millis(10);
-        let source = watch::Source { path: self.dir.path().join("in"), quiet_period, rescan_interval: RESCAN };
-        let (sender, notices) = mpsc::channel(16);
-        let watch = watch::start(&[source], &sender).unwrap();
-        let (news, heard) = mpsc::channel(16);
-        (Intake::start(watch, notices, self.ingest(), self.catalog.clone(), news), heard)
+    fn start_telling(&self) -> (Intake, watch::Receiver<News>) {
+        self.start_with(&["in"])
+    }
+
+    /// Takes in from these directories.
+    fn start_with(&self, sources: &[&str]) -> (Intake, watch::Receiver<News>) {
+        let source = |name: &&str| Source {
+            path: self.dir.path().join(name),
+            quiet_period: Duration::from_millis(10),
+            rescan_interval: RESCAN,
+            exclude: Default::default(),
+            include: Default::default(),
+        };
+        let state_dir = self.dir.path().join("state");
+        let watches = sources.iter().map(|name| crate::watch::start(&source(name), &state_dir).unwrap()).collect();
+        Intake::start(watches, self.ingest(), self.catalog.clone())
     }
 
     /// Waits until so many images and quarantined files are catalogued.
@@ -99,16 +108,10 @@ impl Site {
     }
 }
 
-/// The next problem that is told, or that there is none any more.
-async fn problem(heard: &mut mpsc::Receiver<News>) -> Option<String> {
-    let told = async {
-        loop {
-            if let News::Problem(problem) = heard.recv().await.expect("the intake runs") {
-                return problem;
-            }
-        }
-    };
-    tokio::time::timeout(PATIENCE, told).await.expect("it is told soon")
+/// Waits until the news are so.
+async fn until(heard: &mut watch::Receiver<News>, so: impl Fn(&News) -> bool) -> News {
+    let told = heard.wait_for(|news| so(news));
+    tokio::time::timeout(PATIENCE, told).await.expect("it is told soon").expect("the intake runs").clone()
 }
 
 fn sorted(mut ids: Vec<ImageId>) -> Vec<ImageId> {
@@ -141,25 +144,57 @@ async fn a_file_over_the_limit_is_taken_in_once_the_limit_is_raised() {
     intake.stop().await;
 }
 
+/// Each start and each rescan read and decoded every refused file again, and warned of it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quarantined_file_is_looked_at_again_when_a_rescan_is_asked_for_and_not_by_the_clock() {
-    let site = Site::new(Settings::default());
+async fn a_refused_file_is_read_again_where_it_or_the_settings_have_changed() {
+    let mut site = Site::new(Settings::default());
     site.put("a.png", b"Dear camera");
     let intake = site.start();
     site.until(0, 1).await;
-    let marked = |sighting| Entry::Quarantined { sighting, reason: "marked by the test".into() };
-    let metadata = fs::metadata(site.path("a.png")).unwrap();
-    let stamp = crate::sighting::Stamp::of(&metadata);
-    let sighting = Sighting { source: site.dir.path().join("in"), path: site.path("a.png"), stamp };
-    site.catalog.record(vec![marked(sighting)]).await.unwrap();
-    tokio::time::sleep(10 * RESCAN).await;
+    intake.stop().await;
+    let sighting = |site: &Site| {
+        let path = site.path("a.png");
+        let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+        Sighting { source: site.dir.path().join("in"), path, stamp }
+    };
+    let marked = Entry::Quarantined { sighting: sighting(&site), reason: "marked by the test".into() };
+    site.catalog.record(vec![marked]).await.unwrap();
+    let intake = site.start();
+    for _ in 0..5 {
+        intake.rescan();
+        tokio::time::sleep(RESCAN).await;
+    }
+    // Looked at after everything before it.
+    site.put("b.png", &picture(1));
+    site.until(1, 1).await;
     assert_eq!(site.reason().await, "marked by the test");
-    intake.rescan().await;
+    intake.stop().await;
+
+    site.settings = limit(1 << 20);
+    let intake = site.start();
     let since = Instant::now();
     while site.reason().await == "marked by the test" {
         assert!(since.elapsed() < PATIENCE);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+    assert!(site.catalog.knows(&sighting(&site), 16).await.unwrap());
+    site.put("a.png", &picture(2));
+    site.until(2, 0).await;
+    intake.stop().await;
+}
+
+/// The service's rights may change, and nothing about the file tells.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_could_not_be_read_is_tried_again_by_each_scan() {
+    let site = Site::new(Settings::default());
+    site.put("a.png", &picture(1));
+    let stamp = Stamp { changed_ns: 0, ..Stamp::of(&fs::metadata(site.path("a.png")).unwrap()) };
+    let sighting = Sighting { source: site.dir.path().join("in"), path: site.path("a.png"), stamp };
+    let barred = Entry::Quarantined { sighting, reason: "the file may not be read".into() };
+    site.catalog.record(vec![barred]).await.unwrap();
+    site.ingest().note_judge().await;
+    let intake = site.start();
+    site.until(1, 0).await;
     intake.stop().await;
 }
 
@@ -175,7 +210,7 @@ async fn the_oldest_images_are_let_go_and_not_taken_in_again() {
     assert_eq!((pool.kept.len(), pool.all), (10, 10), "a quarter more is within bounds");
     ids.push(site.take(10).await);
     site.until_cached(&ids[2..]).await;
-    intake.rescan().await;
+    intake.rescan();
     tokio::time::sleep(10 * RESCAN).await;
     site.until_cached(&ids[2..]).await;
     let pool = site.catalog.pool(16).await.unwrap();
@@ -205,18 +240,190 @@ async fn a_full_disk_is_told_and_so_is_that_there_is_room_again() {
         site.put(&format!("{number}.png"), &picture(number));
     }
     let (intake, mut heard) = site.start_telling();
-    let told = problem(&mut heard).await.expect("it is full");
+    let told = until(&mut heard, |news| news.problem.is_some()).await.problem.unwrap();
     assert!(told.contains("the disk is full") && told.contains("pixels has 0 B free"), "{told}");
     tokio::time::sleep(10 * RESCAN).await;
-    while let Ok(news) = heard.try_recv() {
-        assert!(!matches!(news, News::Problem(_)), "it is told once: {news:?}");
-    }
+    assert_eq!(heard.borrow().problem, Some(told), "it stays so");
     site.until(0, 0).await;
 
     fs::remove_file(site.dir.path().join("pixels")).unwrap();
-    intake.rescan().await;
-    assert_eq!(problem(&mut heard).await, None);
-    tokio::spawn(async move { while heard.recv().await.is_some() {} });
+    intake.rescan();
+    until(&mut heard, |news| news.problem.is_none()).await;
     site.until(3, 0).await;
+    intake.stop().await;
+}
+
+/// Rescans, sources that come and go, and nobody who listened waited for each other in a circle.
+#[tokio::test(flavor = "multi_thread")]
+async fn rescans_while_sources_come_and_go_freeze_nothing() {
+    let site = Site::new(Settings::default());
+    let names: Vec<String> = (0..60).map(|number| format!("cam{number}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let (intake, mut heard) = site.start_with(&names);
+    let all = async {
+        for round in 0..8u8 {
+            for (number, name) in names.iter().enumerate() {
+                let dir = site.dir.path().join(name);
+                if (number + usize::from(round)).is_multiple_of(2) {
+                    let _ = fs::create_dir(&dir);
+                    let _ = fs::write(dir.join("a.png"), picture(number as u8));
+                } else {
+                    let _ = fs::remove_dir_all(&dir);
+                }
+                intake.rescan();
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        }
+        for name in &names {
+            fs::create_dir_all(site.dir.path().join(name)).unwrap();
+        }
+        until(&mut heard, |news| news.sources.len() == 60 && news.sources.values().all(Option::is_none)).await;
+        fs::write(site.dir.path().join("cam7/last.png"), picture(255)).unwrap();
+        let last = fs::canonicalize(site.dir.path()).unwrap().join("cam7/last.png");
+        while site.catalog.image_at(&last).await.unwrap().is_none() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        intake.stop().await;
+    };
+    tokio::time::timeout(2 * PATIENCE, all).await.expect("everything goes on");
+}
+
+fn mounted(site: &Site, options: &[&str]) -> Option<Bindfs> {
+    for name in ["store", "nas"] {
+        fs::create_dir(site.dir.path().join(name)).unwrap();
+    }
+    Bindfs::mount(&site.dir.path().join("store"), &site.dir.path().join("nas"), options)
+}
+
+/// One slow mount kept every source from being taken in, told nobody, and held up the end of the service.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_hangs_holds_up_no_other_and_not_the_end() {
+    if !entered("app::intake::tests::a_source_that_hangs_holds_up_no_other_and_not_the_end", MOUNTS) {
+        return;
+    }
+    let site = Site::new(Settings { threads: 1, ..Settings::default() });
+    let Some(_fuse) = mounted(&site, &["--read-rate=100"]) else { return };
+    for number in 0..20 {
+        fs::write(site.dir.path().join(format!("store/{number}.png")), noise(number)).unwrap();
+    }
+    let (intake, mut heard) = site.start_with(&["nas", "in"]);
+    for number in 0..10 {
+        site.put(&format!("{number}.png"), &picture(number));
+    }
+    site.until(10, 0).await;
+    let told =
+        until(&mut heard, |news| news.sources.get(&site.dir.path().join("nas")).is_some_and(Option::is_some)).await;
+    let problem = told.sources[&site.dir.path().join("nas")].clone().unwrap();
+    assert!(problem.contains("has been read for more than 10 s"), "{problem}");
+    assert_eq!(told.sources[&site.dir.path().join("in")], None);
+    tokio::time::timeout(PATIENCE, intake.stop()).await.expect("it does not wait for the mount");
+}
+
+/// A file system that answers nothing at all, with some of its files in work.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_does_not_answer_is_told_and_heals() {
+    if !entered("app::intake::tests::a_source_that_does_not_answer_is_told_and_heals", MOUNTS) {
+        return;
+    }
+    use nix::sys::signal::Signal;
+    let site = Site::new(Settings::default());
+    let Some(fuse) = mounted(&site, &[]) else { return };
+    let (intake, mut heard) = site.start_with(&["nas", "in"]);
+    fs::write(site.dir.path().join("store/0.png"), picture(0)).unwrap();
+    site.until(1, 0).await;
+    fuse.signal(Signal::SIGSTOP);
+    let nas = site.dir.path().join("nas");
+    let problem = |news: &News| news.sources.get(&nas).cloned().flatten();
+    let told = until(&mut heard, |news| problem(news).is_some()).await;
+    assert!(problem(&told).unwrap().contains("has not answered for more than 10 s"), "{told:?}");
+    site.put("1.png", &picture(1));
+    site.until(2, 0).await;
+    fuse.signal(Signal::SIGCONT);
+    until(&mut heard, |news| problem(news).is_none()).await;
+    fs::write(site.dir.path().join("store/2.png"), picture(2)).unwrap();
+    site.until(3, 0).await;
+    intake.stop().await;
+}
+
+/// Pixels that do not compress.
+fn noise(number: u8) -> Vec<u8> {
+    let mut state = u32::from(number) + 1;
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let image = RgbImage::from_fn(200, 200, |_, _| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        Rgb([(state >> 24) as u8, (state >> 16) as u8, (state >> 8) as u8])
+    });
+    image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+/// `chmod -R` decoded everything again, and kept anew what had been let go.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_known_is_not_decoded_again_for_its_rights_date_or_name() {
+    let site = Site::new(Settings { most_images: 4, ..Settings::default() });
+    let intake = site.start();
+    let mut ids = Vec::new();
+    for number in 0..6 {
+        ids.push(site.take(number).await);
+    }
+    site.until_cached(&ids[2..]).await;
+    let set = |change: &dyn Fn(&Path)| (0..6).for_each(|number| change(&site.path(&format!("{number}.png"))));
+    let settled = || async {
+        let since = Instant::now();
+        for number in 0..6 {
+            let path = site.path(&format!("{number}.png"));
+            let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+            let sighting = Sighting { source: site.dir.path().join("in"), path, stamp };
+            while !site.catalog.knows(&sighting, 16).await.unwrap() {
+                assert!(since.elapsed() < PATIENCE, "{number} is not known as it is now");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    };
+    use std::os::unix::fs::PermissionsExt;
+    set(&|path| fs::set_permissions(path, fs::Permissions::from_mode(0o640)).unwrap());
+    settled().await;
+    let yesterday = std::time::SystemTime::now() - Duration::from_secs(86400);
+    set(&|path| fs::File::options().append(true).open(path).unwrap().set_modified(yesterday).unwrap());
+    settled().await;
+    let known = async |old: &str, new: &str| {
+        let since = Instant::now();
+        for (number, id) in ids.iter().enumerate() {
+            let at = async |pattern: &str| {
+                let path = site.path(&pattern.replace('N', &number.to_string()));
+                site.catalog.image_at(&path).await.unwrap()
+            };
+            while at(new).await.as_ref() != Some(id) {
+                assert!(since.elapsed() < PATIENCE, "{number} is not known as {new}");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            assert_eq!(at(old).await, None, "{number} is known as {old} as well");
+        }
+    };
+    set(&|path| fs::rename(path, path.with_extension("jpg")).unwrap());
+    known("N.png", "N.jpg").await;
+    fs::create_dir(site.path("day")).unwrap();
+    for number in 0..6 {
+        let name = format!("{number}.jpg");
+        fs::rename(site.path(&name), site.path("day").join(name)).unwrap();
+    }
+    known("N.png", "day/N.jpg").await;
+    fs::rename(site.path("day"), site.path("night")).unwrap();
+    known("day/N.jpg", "night/N.jpg").await;
+    intake.stop().await;
+    let pool = site.catalog.pool(16).await.unwrap();
+    assert_eq!((sorted(pool.kept), pool.all), (sorted(ids[2..].to_vec()), 6), "nothing was kept anew");
+    site.until_cached(&ids[2..]).await;
+}
+
+/// A picture whose pixels were lost is decoded again, though its content is known.
+#[tokio::test(flavor = "multi_thread")]
+async fn known_content_without_pixels_is_decoded() {
+    let site = Site::new(Settings::default());
+    let intake = site.start();
+    let id = site.take(0).await;
+    fs::remove_file(site.ingest().canonical_path(&id)).unwrap();
+    site.put("copy.png", &picture(0));
+    site.until_cached(&[id]).await;
     intake.stop().await;
 }

@@ -13,6 +13,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 impl Workshop {
@@ -92,7 +95,20 @@ impl Workshop {
     async fn label(&self, mut images: Vec<PoolImage>) -> Result<Vec<PoolImage>, Outcome> {
         let Some(path) = self.given_labels.clone() else { return Ok(images) };
         let base = Arc::clone(&self.base);
-        let read = tokio::task::spawn_blocking(move || given::List::read(&path, &base.classes)).await;
+        let (reply, answer) = oneshot::channel();
+        let read = move || {
+            // Nobody waits for a late answer.
+            let _ = reply.send(given::List::read(&path, &base.classes));
+        };
+        // The files may lie where nothing answers, and the thread stays behind then.
+        let started = thread::Builder::new().name("labels".into()).spawn(read);
+        let late = |_| {
+            failed(
+                FailureKind::BadImages,
+                "the label list, or a file that it names, was not read within round.deadline",
+                "look whether the file systems of the list and of its files answer",
+            )
+        };
         let bad = |error: GivenError| {
             failed(
                 FailureKind::BadImages,
@@ -100,7 +116,9 @@ impl Workshop {
                 "correct the list; it is read again when the next round starts",
             )
         };
-        let mut list = read.expect("reading files neither panics nor is aborted").map_err(bad)?;
+        started.map_err(|error| failed(FailureKind::Internal, error.to_string(), "start the round again"))?;
+        let read = timeout(self.round.deadline, answer).await.map_err(late)?;
+        let mut list = read.expect("reading a list does not panic").map_err(bad)?;
         // A folder may rotate: what the catalogue has seen there still has its label.
         for line in list.lost() {
             if let Some(image) = self.catalog.image_at(&line.path).await.map_err(|error| catalog_failed(&error))? {

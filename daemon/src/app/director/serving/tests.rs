@@ -1,7 +1,7 @@
 use super::*;
 use crate::app::board::Board;
 use crate::app::director::{Director, Staff};
-use crate::app::intake::Intake;
+use crate::app::intake::{self, Intake};
 use crate::app::rounds::{RoundSettings, Workshop};
 use crate::app::setup::Findings;
 use crate::app::verdict::Judgement;
@@ -11,7 +11,6 @@ use crate::clock;
 use crate::control::{Command, RoundState};
 use crate::ingest::Ingest;
 use crate::room::Reserve;
-use crate::watch;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::Lifecycle;
 use coft_core::manifest::{MODEL, REPORT};
@@ -20,7 +19,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -29,9 +28,7 @@ fn director(root: &Path, board: Board) -> Director {
     let (court, base) = idle(root);
     let catalog = Catalog::open(&root.join("catalog.sqlite")).unwrap();
     let ingest = Ingest::new(&Default::default(), base.preprocess.clone(), root.join("pixels"));
-    let (sender, notices) = mpsc::channel(1);
-    let watch = watch::start(&[], &sender).unwrap();
-    let intake = Intake::start(watch, notices, ingest.clone(), catalog.clone(), mpsc::channel(1).0);
+    let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
     let workshop = Workshop {
         catalog,
         ingest,
@@ -57,6 +54,11 @@ async fn try_once(director: &mut Director) {
     director.serving.begin(&mut director.board);
     director.serving.tried().await;
     director.serving.tell(&mut director.board);
+}
+
+/// Of an intake that has nothing to tell.
+fn news() -> watch::Receiver<intake::News> {
+    watch::channel(intake::News::default()).1
 }
 
 /// It was tried at the start alone, and status called it the one that serves.
@@ -90,7 +92,7 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     director.serving.again_at = Some(Instant::now());
     let serves = async { drop(seen.wait_for(|seen| !seen.provider.is_empty()).await.unwrap()) };
     let mut commands = mpsc::channel(1).1;
-    let working = director.run(&mut commands, mpsc::channel(1).1, serves);
+    let working = director.run(&mut commands, news(), serves);
     timeout(Duration::from_secs(60), working).await.expect("it serves by itself").stop().await;
     assert_eq!(seen.borrow().serving_problem, "");
 }
@@ -125,7 +127,7 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
         seen.wait_for(|seen| seen.active == Some(GenerationId(1))).await.unwrap();
         assert_eq!(activate(1).await, Ok(None));
     };
-    let working = director.run(&mut receiver, mpsc::channel(1).1, work);
+    let working = director.run(&mut receiver, news(), work);
     timeout(Duration::from_secs(60), working).await.expect("it ends").stop().await;
     assert!(unfinished.exists(), "what was interrupted before is still to be continued");
 }

@@ -12,13 +12,12 @@ use crate::app::verdict::Court;
 use crate::app::verdict::tests::{candidate, idle};
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::control::Snapshot;
-use crate::ingest::{Ingest, Taken};
+use crate::ingest::Ingest;
 use crate::model::Base;
 use crate::room::Reserve;
 use crate::serve::{Classifier, Settings};
 use crate::sighting::{Sighting, Stamp};
 use crate::store::Store;
-use crate::watch;
 use coft_core::lifecycle::Lifecycle;
 use coft_core::moment::{BootId, Moment};
 use coft_core::schedule::Schedule;
@@ -79,7 +78,8 @@ impl Machine {
             RgbImage::from_pixel(40, 30, Rgb([self.images as u8; 3])).save(&path).unwrap();
             let stamp = Stamp::of(&fs::metadata(&path).unwrap());
             let sighting = Sighting { source: source.clone(), path, stamp };
-            let Taken::Image(record) = self.ingest().take(sighting.clone()).await else { panic!("it is not taken") };
+            let content = self.ingest().read(sighting.clone()).await.ok().expect("it is read");
+            let record = self.ingest().keep(content).await.expect("it is an image");
             catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();
             self.images += 1;
         }
@@ -110,10 +110,8 @@ impl Machine {
         let (catalog, rounds) = repair::open_catalog(self.path("catalog.sqlite"), &court, clock()).await.unwrap();
         let last = rounds.last().map_or(RoundId(EARLIER), |round| round.round);
         let (board, _) = Board::new(Snapshot { rounds, ..Snapshot::default() });
-        let (sender, notices) = mpsc::channel(1);
-        let watch = watch::start(&[], &sender).unwrap();
-        let (ingest, news) = (self.ingest(), mpsc::channel(1).0);
-        let intake = Intake::start(watch, notices, ingest.clone(), catalog.clone(), news);
+        let ingest = self.ingest();
+        let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
         let workshop = Workshop {
             catalog,
             ingest,

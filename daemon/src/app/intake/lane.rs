@@ -1,0 +1,441 @@
+//! One source's way into the catalogue: a task and places to read of its own, so that a source that hangs holds up no other.
+
+use super::News;
+use super::refusals::Refusals;
+use super::trouble::Trouble;
+use crate::catalog::{Catalog, CatalogError, Entry};
+use crate::ingest::{Ingest, Refusal, Unready};
+use crate::sighting::{ImageRecord, Sighting};
+use crate::telemetry::events;
+use crate::watch::{Notice, Watch};
+use coft_core::ids::ImageId;
+use std::collections::HashMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+/// A file that is read for longer gives its place to another. [choice]
+const PLACE: Duration = Duration::from_secs(2);
+/// What a file system owes for longer is told as its source's problem. [choice]
+const SLOW: Duration = Duration::from_secs(10);
+/// Files that may be read for longer than that before a source waits for them.
+const MOST_SLOW: usize = 4;
+/// What work that has begun may still take when the service stops; a file that is read for longer is taken in at the next start.
+/// [choice]
+const LAST_WORK: Duration = Duration::from_secs(3);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a lane has for the catalogue.
+pub enum Finding {
+    Entry(Entry),
+    /// Written down before the lane goes on.
+    Now(Entry, oneshot::Sender<()>),
+    /// Something could not be stored.
+    Trouble(String),
+}
+
+/// What every lane gets.
+#[derive(Clone)]
+pub struct Shared {
+    pub ingest: Ingest,
+    pub catalog: Catalog,
+    pub findings: mpsc::Sender<Finding>,
+    pub news: Arc<watch::Sender<News>>,
+    /// Places to read beside the one that each lane has of its own.
+    pub places: Arc<Semaphore>,
+}
+
+pub struct Lane {
+    source: PathBuf,
+    watch: Watch,
+    shared: Shared,
+    own_place: Arc<Semaphore>,
+    working: JoinSet<(Sighting, Outcome)>,
+    in_work: HashMap<PathBuf, Work>,
+    refusals: Refusals,
+    /// Files that are tried again at each scan, and why they were refused.
+    barred: HashMap<PathBuf, String>,
+    /// Files that could not be read.
+    trouble: Trouble,
+    problems: Problems,
+    told: Option<Option<String>>,
+}
+
+/// A file in work.
+struct Work {
+    reading: Arc<Reading>,
+    /// A later sighting of it, to be looked at afterwards.
+    later: Option<Sighting>,
+    /// It has another name now, or none.
+    is_void: bool,
+}
+
+/// What keeps a source from being taken in as it should.
+#[derive(Default)]
+struct Problems {
+    watch: Option<String>,
+    /// The file system does not answer.
+    silent: Option<String>,
+    slow: Option<String>,
+    unreadable: Option<String>,
+}
+
+enum Outcome {
+    New(ImageRecord),
+    /// The content is an image that is known.
+    Known(ImageId),
+    Unready(Unready),
+    Failed(CatalogError),
+}
+
+impl Lane {
+    pub fn new(watch: Watch, shared: Shared) -> Self {
+        Self {
+            source: watch.source.clone(),
+            watch,
+            shared,
+            own_place: Arc::new(Semaphore::new(1)),
+            working: JoinSet::new(),
+            in_work: HashMap::new(),
+            refusals: Refusals::default(),
+            barred: HashMap::new(),
+            trouble: Trouble::none(),
+            problems: Problems::default(),
+            told: None,
+        }
+    }
+
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut clock = interval(LOOK_INTERVAL);
+        clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut cleared, mut ended) = (Some(cleared(self.shared.catalog.clone(), self.source.clone())), false);
+        loop {
+            let room = !ended && self.in_work.len() < self.most();
+            tokio::select! {
+                () = stop.cancelled() => break,
+                notice = self.watch.notices.recv(), if room => match notice {
+                    Some(notice) => self.noticed(notice).await,
+                    None => {
+                        ended = true;
+                        self.problems.watch = Some("its watch has failed; restart the service and report this".into());
+                    }
+                },
+                Some(done) = self.working.join_next() => {
+                    let (sighting, outcome) = done.expect("taking a file in neither panics nor is aborted");
+                    self.done(sighting, outcome).await;
+                }
+                paths = async { cleared.as_mut().expect("there is one").await }, if cleared.is_some() => {
+                    cleared = None;
+                    for path in paths.unwrap_or_default() {
+                        self.found(Entry::Gone(path)).await;
+                    }
+                }
+                _ = clock.tick() => self.look(),
+            }
+        }
+        self.finish().await;
+    }
+
+    /// Takes no new files, finishes those in work, and leaves behind those that cannot be read in time.
+    async fn finish(mut self) {
+        self.watch.notices.close();
+        let end = Instant::now() + LAST_WORK;
+        while let Ok(Some(done)) = timeout_at(end, self.working.join_next()).await {
+            let (sighting, outcome) = done.expect("taking a file in neither panics nor is aborted");
+            self.in_work.values_mut().for_each(|work| work.later = None);
+            self.done(sighting, outcome).await;
+        }
+        self.count_refusals(true);
+    }
+
+    /// Files that may be in work: one that cannot be read makes room for another, up to a bound.
+    fn most(&self) -> usize {
+        2 * self.shared.ingest.threads() + self.slow().count().min(MOST_SLOW)
+    }
+
+    fn slow(&self) -> impl Iterator<Item = &PathBuf> {
+        self.in_work.iter().filter(|(_, work)| work.reading.lasted() >= SLOW).map(|(path, _)| path)
+    }
+
+    async fn noticed(&mut self, notice: Notice) {
+        match notice {
+            Notice::Settled(sighting) => self.sighted(sighting).await,
+            Notice::Gone(path) => {
+                self.void(&path);
+                self.found(Entry::Gone(path)).await;
+            }
+            Notice::Moved { from, to } => {
+                self.void(&from);
+                self.void(&to);
+                let (written, answer) = oneshot::channel();
+                let moved = Finding::Now(Entry::Moved { from, to }, written);
+                if self.shared.findings.send(moved).await.is_ok() {
+                    // Where it cannot be written down, its files are read again.
+                    let _ = answer.await;
+                }
+            }
+            Notice::Problem(problem) => {
+                self.problems.watch = problem;
+                self.tell_problem();
+            }
+            Notice::Remark(remark) => {
+                let source = self.source.display();
+                info!(message_id = events::SOURCE_WATCHED, %source, "{remark}");
+            }
+        }
+    }
+
+    async fn sighted(&mut self, sighting: Sighting) {
+        if let Some(work) = self.in_work.get_mut(&sighting.path) {
+            work.later = Some(sighting);
+            return;
+        }
+        match self.shared.catalog.knows(&sighting, self.shared.ingest.canonical_px()).await {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => return self.fail(error.to_string()).await,
+        }
+        let reading = Arc::new(Reading::default());
+        let work = Work { reading: Arc::clone(&reading), later: None, is_void: false };
+        self.in_work.insert(sighting.path.clone(), work);
+        let (shared, own_place) = (self.shared.clone(), Arc::clone(&self.own_place));
+        self.working.spawn(async move {
+            let outcome = take(&shared, own_place, sighting.clone(), &reading).await;
+            (sighting, outcome)
+        });
+    }
+
+    async fn done(&mut self, sighting: Sighting, outcome: Outcome) {
+        let Some(Work { later, is_void, .. }) = self.in_work.remove(&sighting.path) else { return };
+        let path = sighting.path.display();
+        match outcome {
+            _ if is_void => debug!(%path, "{path} has gone while it was looked at"),
+            Outcome::New(record) => {
+                self.barred.remove(&sighting.path);
+                debug!(%path, image = %record.id, "{path} is taken in as image {}", record.id);
+                self.read_again();
+                self.found(Entry::Image { sighting, record }).await;
+            }
+            Outcome::Known(image) => {
+                self.barred.remove(&sighting.path);
+                debug!(%path, %image, "{path} is image {image}, which is known");
+                self.read_again();
+                self.found(Entry::Seen { sighting, image }).await;
+            }
+            Outcome::Unready(Unready::Refused(refusal)) => self.refused(sighting, refusal).await,
+            Outcome::Unready(Unready::Moving) => debug!(%path, "{path} changed while it was looked at"),
+            Outcome::Unready(Unready::Deferred(trouble)) if trouble.is_sources() => {
+                if self.trouble.met(&trouble.to_string(), Instant::now()) {
+                    self.problems.unreadable = Some(trouble.to_string());
+                    self.tell_problem();
+                }
+            }
+            Outcome::Unready(Unready::Deferred(trouble)) => self.fail(trouble.to_string()).await,
+            Outcome::Failed(error) => self.fail(error.to_string()).await,
+        }
+        if let Some(later) = later {
+            self.sighted(later).await;
+        }
+    }
+
+    async fn refused(&mut self, mut sighting: Sighting, Refusal { reason, lasts }: Refusal) {
+        if lasts {
+            self.barred.remove(&sighting.path);
+        } else if self.barred.insert(sighting.path.clone(), reason.clone()).as_ref() == Some(&reason) {
+            return;
+        } else {
+            // No file looks like this: each scan tries it again.
+            sighting.stamp.changed_ns = 0;
+        }
+        let path = sighting.path.display();
+        if self.refusals.refused(&sighting.path, &reason, Instant::now()) {
+            warn!(message_id = events::QUARANTINED, %path, reason, "{path} is no usable image: {reason}");
+        } else {
+            debug!(%path, reason, "{path} is no usable image: {reason}");
+        }
+        self.found(Entry::Quarantined { sighting, reason }).await;
+    }
+
+    /// A file was read: the source's file system works again.
+    fn read_again(&mut self) {
+        if self.trouble.stored(Instant::now()) {
+            self.problems.unreadable = None;
+            self.tell_problem();
+        }
+    }
+
+    async fn found(&self, entry: Entry) {
+        // Nobody listens where the intake has failed.
+        let _ = self.shared.findings.send(Finding::Entry(entry)).await;
+    }
+
+    async fn fail(&self, problem: String) {
+        let _ = self.shared.findings.send(Finding::Trouble(problem)).await;
+    }
+
+    /// What is in work under a path, or below it, is nothing to be written down any more.
+    fn void(&mut self, path: &Path) {
+        for (_, work) in self.in_work.iter_mut().filter(|(in_work, _)| in_work.starts_with(path)) {
+            work.is_void = true;
+            work.later = None;
+        }
+        if !self.barred.is_empty() {
+            self.barred.retain(|barred, _| !barred.starts_with(path));
+        }
+    }
+
+    /// Looks at what time has brought.
+    fn look(&mut self) {
+        self.in_work.values().for_each(|work| work.reading.give_place());
+        let limit = SLOW.as_secs();
+        self.problems.slow = self.slow().min().map(|path| {
+            let more = match self.slow().count() {
+                1 => String::new(),
+                count => format!(" (and {} more)", count - 1),
+            };
+            format!("{}{more} has been read for more than {limit} s: its file system is slow or hangs", path.display())
+        });
+        let silent = self.watch.handle().unanswered() >= SLOW;
+        self.problems.silent = silent.then(|| {
+            format!("its file system has not answered for more than {limit} s; look at what it is mounted from")
+        });
+        let now = Instant::now();
+        if self.trouble.is_due(now) {
+            self.watch.handle().rescan();
+        }
+        if self.trouble.has_passed(now) {
+            self.problems.unreadable = None;
+        }
+        self.count_refusals(false);
+        self.tell_problem();
+    }
+
+    fn count_refusals(&mut self, last: bool) {
+        let source = self.source.display();
+        for rest in self.refusals.due(Instant::now(), last) {
+            let (count, path, reason) = (rest.count, rest.path.display(), rest.reason);
+            warn!(
+                message_id = events::QUARANTINED,
+                %source,
+                files = count,
+                %path,
+                reason,
+                "{count} more files in {source} are no usable images, the last one {path}: {reason}"
+            );
+        }
+    }
+
+    fn tell_problem(&mut self) {
+        let Problems { watch, silent, slow, unreadable } = &self.problems;
+        // What the watch has to say is told first: it may be that the source is not there at all.
+        let problems: Vec<&str> = [watch, silent, slow, unreadable].into_iter().flatten().map(String::as_str).collect();
+        let problem = (!problems.is_empty()).then(|| problems.join("; "));
+        if self.told.as_ref() == Some(&problem) {
+            return;
+        }
+        let source = self.source.display();
+        match &problem {
+            Some(problem) => warn!(message_id = events::SOURCE_PROBLEM, %source, problem, "{source}: {problem}"),
+            None => info!(message_id = events::SOURCE_WATCHED, %source, "{source} is watched"),
+        }
+        self.told = Some(problem.clone());
+        self.shared.news.send_modify(|news| {
+            news.sources.insert(self.source.clone(), problem);
+        });
+    }
+}
+
+/// Reads a file, and decodes it where its content is not known.
+async fn take(shared: &Shared, own_place: Arc<Semaphore>, sighting: Sighting, reading: &Reading) -> Outcome {
+    let Shared { ingest, catalog, places, .. } = shared;
+    let place = tokio::select! {
+        biased;
+        place = own_place.acquire_owned() => place,
+        place = Arc::clone(places).acquire_owned() => place,
+    };
+    reading.begin(place.expect("the semaphores are never closed"));
+    let content = ingest.read(sighting).await;
+    reading.end();
+    let content = match content {
+        Ok(content) => content,
+        Err(unready) => return Outcome::Unready(unready),
+    };
+    match catalog.canonical_px(&content.id).await {
+        // It was let go.
+        Ok(Some(0)) => return Outcome::Known(content.id),
+        Ok(Some(px)) if px == ingest.canonical_px() && ingest.has_pixels(&content.id) => {
+            return Outcome::Known(content.id);
+        }
+        Ok(_) => {}
+        Err(error) => return Outcome::Failed(error),
+    }
+    ingest.keep(content).await.map_or_else(Outcome::Unready, Outcome::New)
+}
+
+/// Quarantined files that were removed while nobody watched: they are nobody's problem any more. Their file system may not answer.
+fn cleared(catalog: Catalog, source: PathBuf) -> oneshot::Receiver<Vec<PathBuf>> {
+    let (reply, answer) = oneshot::channel();
+    tokio::spawn(async move {
+        // Where the catalogue cannot be read, that is told elsewhere.
+        let Ok(paths) = catalog.quarantined_in(&source).await else { return };
+        let has_gone =
+            |path: &PathBuf| fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        let look = move || {
+            let gone = if source.is_dir() { paths.into_iter().filter(has_gone).collect() } else { Vec::new() };
+            // Nobody listens while the service stops.
+            let _ = reply.send(gone);
+        };
+        if thread::Builder::new().name("cleared".into()).spawn(look).is_err() {
+            debug!("quarantined files that have gone are looked for at the next start");
+        }
+    });
+    answer
+}
+
+/// How a file's reading goes on, for the task that reads and the lane that waits.
+#[derive(Default)]
+struct Reading {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    since: Option<Instant>,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+impl Reading {
+    fn begin(&self, place: OwnedSemaphorePermit) {
+        *self.state() = State { since: Some(Instant::now()), place: Some(place) };
+    }
+
+    /// It is read; its content holds the place until it is dealt with.
+    fn end(&self) {
+        self.state().since = None;
+    }
+
+    /// How long it has been read; not at all where it waits or is done.
+    fn lasted(&self) -> Duration {
+        self.state().since.map_or(Duration::ZERO, |since| since.elapsed())
+    }
+
+    /// Lets others read meanwhile, where it takes long.
+    fn give_place(&self) {
+        let mut state = self.state();
+        if state.since.is_some_and(|since| since.elapsed() >= PLACE) {
+            state.place = None;
+        }
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics while it holds it")
+    }
+}

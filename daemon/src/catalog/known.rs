@@ -1,0 +1,63 @@
+//! Files whose content is known: under another name, with other rights or another date.
+
+use super::{Catalog, CatalogError, path_of};
+use crate::sighting::{Sighting, Stamp};
+use coft_core::ids::ImageId;
+use rusqlite::{OptionalExtension, Transaction, params};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+impl Catalog {
+    /// Short side of the canonical pixels that are kept of an image, px; 0 where they were let go, none where the image is not known or
+    /// they were lost.
+    pub async fn canonical_px(&self, image: &ImageId) -> Result<Option<u32>, CatalogError> {
+        let image = image.clone();
+        self.ask(move |db| {
+            let mut statement = db.prepare_cached("SELECT canonical_px FROM images WHERE id = ?1")?;
+            Ok(statement.query_row([&image.0], |row| row.get(0)).optional()?.flatten())
+        })
+        .await
+    }
+
+    /// The quarantined files of a source.
+    pub async fn quarantined_in(&self, source: &Path) -> Result<Vec<PathBuf>, CatalogError> {
+        let source = source.as_os_str().as_bytes().to_owned();
+        self.ask(move |db| {
+            let mut statement = db.prepare_cached("SELECT path FROM quarantine WHERE source = ?1")?;
+            statement.query_map([source], |row| Ok(path_of(row.get(0)?)))?.collect()
+        })
+        .await
+    }
+}
+
+/// Writes down that a file holds a known image; nothing where that was forgotten meanwhile.
+pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId) -> rusqlite::Result<()> {
+    let Sighting { source, path, stamp: Stamp { bytes, modified_ns, changed_ns } } = sighting;
+    let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
+    db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
+    db.prepare_cached("DELETE FROM paths WHERE path = ?1")?.execute([path])?;
+    db.prepare_cached(
+        "INSERT INTO paths (path, source, image, bytes, modified_ns, changed_ns)
+         SELECT ?1, ?2, id, ?4, ?5, ?6 FROM images WHERE id = ?3",
+    )?
+    .execute(params![path, source, image.0, bytes, modified_ns, changed_ns])
+    .map(drop)
+}
+
+/// Gives what is known of a file, or of all files below a directory, their new name. What had that name is there no more.
+pub fn moved(db: &Transaction<'_>, from: &Path, to: &Path) -> rusqlite::Result<()> {
+    let (from, to) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
+    // Everything that begins with "path/" sorts before "path0", the next byte.
+    let range = |path: &[u8]| ([path, b"/"].concat(), [path, b"0"].concat());
+    let ((first, end), (first_to, end_to)) = (range(from), range(to));
+    for table in ["paths", "quarantine"] {
+        db.prepare_cached(&format!("DELETE FROM {table} WHERE path = ?1 OR (path > ?2 AND path < ?3)"))?
+            .execute(params![to, first_to, end_to])?;
+        db.prepare_cached(&format!("UPDATE {table} SET path = ?2 WHERE path = ?1"))?.execute(params![from, to])?;
+        db.prepare_cached(&format!(
+            "UPDATE {table} SET path = CAST(?1 || substr(path, ?2) AS BLOB) WHERE path > ?3 AND path < ?4"
+        ))?
+        .execute(params![to, from.len() as i64 + 1, first, end])?;
+    }
+    Ok(())
+}

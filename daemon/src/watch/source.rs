@@ -1,0 +1,296 @@
+//! One source's thread: it listens to the kernel first, looks through one directory at a time, and tells what it finds.
+//!
+//! A directory is watched before it is looked through: what appears in between is seen twice, not never. Files with the name of an
+//! image come first, over the whole source.
+
+mod hearing;
+mod looking;
+
+use super::kernel::Kernel;
+use super::mounts::{self, Mount};
+use super::names::Names;
+use super::problems::Problems;
+use super::settle::Settling;
+use super::{Notice, Shared, Source, barrier, resolved};
+use crate::sighting::Stamp;
+use hearing::RENAME;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// How often an idle source checks that its directory is still the same one. [choice]
+const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How often what could not be read or watched is tried again. [choice]
+const RETRY: Duration = Duration::from_secs(5);
+/// Directories that are tried again each time.
+const RETRIED: usize = 64;
+
+/// Nobody listens any more.
+pub struct Closed;
+
+pub struct Watched {
+    source: Source,
+    names: Names,
+    state_dir: PathBuf,
+    notices: mpsc::Sender<Notice>,
+    shared: Arc<Shared>,
+    root: Option<Root>,
+    kernel: Kernel,
+    /// Directories to be looked through for images, and after all of them those to be looked through for other files.
+    queue: BTreeSet<PathBuf>,
+    rest: BTreeSet<PathBuf>,
+    settling: Settling,
+    /// The first half of a rename.
+    leaving: Option<Leaving>,
+    problems: Problems,
+    told: Option<Option<String>>,
+    /// The whole source is being looked through.
+    scanning: bool,
+    /// None while a scan goes on and no other one was asked for.
+    next_scan: Option<Instant>,
+    next_retry: Instant,
+    seen: Seen,
+    /// What was last told of [`Seen`].
+    remarked: Option<Seen>,
+}
+
+/// A directory that exists and is being watched.
+struct Root {
+    path: PathBuf,
+    /// Device and inode: another directory may be mounted or moved in its place.
+    identity: (u64, u64),
+    /// What it lies on: the same file system may be mounted anew, without any watch.
+    mount: Option<u64>,
+    /// What is mounted below it.
+    mounts: BTreeMap<PathBuf, u64>,
+    /// File systems that were met.
+    devices: HashSet<u64>,
+}
+
+struct Leaving {
+    cookie: usize,
+    path: PathBuf,
+    since: Instant,
+}
+
+/// What a scan has met.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Seen {
+    files: u64,
+    links: u64,
+    passed_over: u64,
+}
+
+impl Watched {
+    pub fn new(
+        source: Source,
+        state_dir: PathBuf,
+        notices: mpsc::Sender<Notice>,
+        kernel: Kernel,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            names: Names::new(source.exclude.clone(), source.include.clone()),
+            settling: Settling::new(source.quiet_period),
+            kernel,
+            source,
+            state_dir,
+            notices,
+            shared,
+            root: None,
+            queue: BTreeSet::new(),
+            rest: BTreeSet::new(),
+            leaving: None,
+            problems: Problems::default(),
+            told: None,
+            scanning: false,
+            next_scan: Some(now),
+            next_retry: now,
+            seen: Seen::default(),
+            remarked: None,
+        }
+    }
+
+    pub fn run(mut self) {
+        let mut next_tick = Instant::now();
+        while self.turn(&mut next_tick).is_ok() {}
+    }
+
+    fn turn(&mut self, next_tick: &mut Instant) -> Result<(), Closed> {
+        let patience = match (self.queue.is_empty() && self.rest.is_empty(), &self.leaving) {
+            (false, _) => Duration::ZERO,
+            (true, Some(_)) => RENAME,
+            (true, None) => next_tick.saturating_duration_since(Instant::now()),
+        };
+        let first = self.kernel.wait(patience);
+        if self.shared.stop.load(Ordering::Relaxed) || self.notices.is_closed() {
+            return Err(Closed);
+        }
+        if self.shared.rescan.swap(false, Ordering::Relaxed) {
+            self.next_scan = Some(Instant::now());
+        }
+        self.shared.busy();
+        self.hear(first)?;
+        let now = Instant::now();
+        if now >= *next_tick || self.is_scan_due(now) {
+            self.tick()?;
+            *next_tick = Instant::now() + self.pause();
+        }
+        self.step()?;
+        self.shared.idle();
+        Ok(())
+    }
+
+    /// Time to the next tick.
+    fn pause(&self) -> Duration {
+        match self.settling.next() {
+            None => IDLE_TICK,
+            _ => (self.source.quiet_period / 4).clamp(Duration::from_millis(5), IDLE_TICK),
+        }
+    }
+
+    fn tick(&mut self) -> Result<(), Closed> {
+        let mounts_changed = self.kernel.mounts_changed();
+        self.attach(mounts_changed)?;
+        let now = Instant::now();
+        if let Some(root) = self.root.as_ref().map(|root| root.path.clone()) {
+            if self.is_scan_due(now) {
+                self.scanning = true;
+                self.next_scan = None;
+                self.seen = Seen::default();
+                self.queue.insert(root);
+            }
+            if self.next_retry <= now {
+                self.next_retry = now + RETRY;
+                self.retry();
+            }
+            for path in self.settling.quiet(now) {
+                match stamp(&path) {
+                    Some(stamp) if self.settling.looked(&path, stamp, now) => self.settled(path, stamp)?,
+                    Some(_) => {}
+                    None => self.settling.forget(&path),
+                }
+            }
+        }
+        self.tell_problem()
+    }
+
+    fn is_scan_due(&self, now: Instant) -> bool {
+        !self.scanning && self.next_scan.is_none_or(|at| at <= now)
+    }
+
+    /// Starts watching a directory that has appeared, and lets go of one that has gone or been replaced.
+    fn attach(&mut self, mounts_changed: bool) -> Result<(), Closed> {
+        let found = fs::metadata(&self.source.path).and_then(|metadata| match metadata.is_dir() {
+            true => Ok((identity(&metadata), fs::canonicalize(&self.source.path)?)),
+            false => Err(io::ErrorKind::NotADirectory.into()),
+        });
+        let (identity, path) = match found {
+            Ok(found) => found,
+            Err(error) => {
+                self.detach(Some(barrier::explain(&self.source.path, &error)));
+                return Ok(());
+            }
+        };
+        let is_same = self.root.as_ref().is_some_and(|root| root.identity == identity && root.path == path);
+        if is_same && !mounts_changed {
+            return Ok(());
+        }
+        let mounts = mounts::read().unwrap_or_default();
+        let mount = mounts::of(&mounts, &path);
+        if is_same && self.root.as_ref().is_some_and(|root| root.mount == mount) {
+            return self.mounts_changed(&mounts);
+        }
+        let state_dir = resolved(&self.state_dir);
+        if mounts::overlap(&mounts, &path, &state_dir) {
+            let (path, state_dir) = (path.display(), state_dir.display());
+            self.detach(Some(format!(
+                "overlaps with state-dir through a link or a mount: {path} and {state_dir}; nothing of it is taken in; keep them apart"
+            )));
+            return Ok(());
+        }
+        self.detach(None);
+        self.problems.limit = self.kernel.restart().err();
+        let mounts = mounts::below(&mounts, &path);
+        self.root = Some(Root { path, identity, mount, mounts, devices: HashSet::new() });
+        self.next_scan = Some(Instant::now());
+        self.tell_problem()
+    }
+
+    fn detach(&mut self, problem: Option<String>) {
+        self.kernel.stop();
+        self.queue.clear();
+        self.rest.clear();
+        self.scanning = false;
+        self.root = None;
+        self.remarked = None;
+        self.problems = Problems { source: problem, ..Problems::default() };
+        self.next_scan = Some(Instant::now());
+    }
+
+    /// Looks again at what could not be read or watched.
+    fn retry(&mut self) {
+        if !self.kernel.is_there() {
+            self.problems.limit = self.kernel.restart().err();
+            if self.problems.limit.is_none() {
+                self.next_scan = Some(Instant::now());
+            }
+        }
+        // Where the first is watched now, the others follow.
+        self.queue.extend(self.problems.unwatched.first().cloned());
+        self.queue.extend(self.problems.unreadable.keys().take(RETRIED).cloned());
+    }
+
+    /// What was mounted or unmounted below the source is looked through again.
+    fn mounts_changed(&mut self, mounts: &[Mount]) -> Result<(), Closed> {
+        let Some(root) = &mut self.root else { return Ok(()) };
+        let now = mounts::below(mounts, &root.path);
+        let before = std::mem::replace(&mut root.mounts, now.clone());
+        let path = root.path.clone();
+        let changed: BTreeSet<PathBuf> = before
+            .iter()
+            .filter(|(point, id)| now.get(*point) != Some(id))
+            .chain(now.iter().filter(|(point, id)| before.get(*point) != Some(id)))
+            .map(|(point, _)| point.clone())
+            .collect();
+        for point in changed {
+            self.forget(&point);
+            if point.strip_prefix(&path).is_ok_and(|below| self.names.take_all(below)) {
+                self.queue.insert(point);
+            }
+        }
+        self.tell_problem()
+    }
+
+    fn tell_problem(&mut self) -> Result<(), Closed> {
+        let problem = self.problems.text(self.source.rescan_interval);
+        if self.told.as_ref() != Some(&problem) {
+            self.told = Some(problem.clone());
+            self.tell(Notice::Problem(problem))?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, notice: Notice) -> Result<(), Closed> {
+        self.shared.idle();
+        let sent = self.notices.blocking_send(notice).map_err(|_| Closed);
+        self.shared.busy();
+        sent
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The stamp of a regular file; none for anything else, or where nothing is there any more.
+fn stamp(path: &Path) -> Option<Stamp> {
+    fs::symlink_metadata(path).ok().filter(Metadata::is_file).map(|metadata| Stamp::of(&metadata))
+}

@@ -1,0 +1,190 @@
+//! Looking through directories, one at a time.
+
+use super::{Closed, Seen, Watched};
+use crate::sighting::{Sighting, Stamp};
+use crate::watch::problems::humane;
+use crate::watch::{Notice, mounts, names};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+/// What is looked for in a directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Files with the name of an image, and directories.
+    Images,
+    Rest,
+}
+
+impl Watched {
+    /// Looks through the next directory.
+    pub(super) fn step(&mut self) -> Result<(), Closed> {
+        if let Some(dir) = self.queue.pop_first() {
+            return self.visit(&dir, Part::Images);
+        }
+        if let Some(dir) = self.rest.pop_first() {
+            return self.visit(&dir, Part::Rest);
+        }
+        if std::mem::take(&mut self.scanning) {
+            return self.scanned();
+        }
+        Ok(())
+    }
+
+    fn visit(&mut self, dir: &Path, part: Part) -> Result<(), Closed> {
+        let Some(root) = self.root.as_ref().map(|root| root.path.clone()) else { return Ok(()) };
+        let metadata = match fs::symlink_metadata(dir) {
+            Ok(metadata) if metadata.is_dir() => metadata,
+            Ok(_) => return Ok(self.forget(dir)),
+            Err(error) => return Ok(self.cannot_read(dir, &error)),
+        };
+        if is_state_dir(dir) {
+            self.forget(dir);
+            self.problems.state_dir = Some(dir.to_owned());
+            return self.tell_problem();
+        }
+        if part == Part::Images {
+            self.watch(dir);
+            self.meet(dir, metadata.dev())?;
+        }
+        let entries = match fs::read_dir(dir) {
+            Ok(entries) => entries,
+            Err(error) => return Ok(self.cannot_read(dir, &error)),
+        };
+        let (mut others, mut failed) = (false, None);
+        for entry in entries {
+            self.shared.busy();
+            let looked = entry.and_then(|entry| Ok((entry.file_type()?, entry)));
+            let (kind, entry) = match looked {
+                Ok(looked) => looked,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            };
+            let path = entry.path();
+            let below = path.strip_prefix(&root).unwrap_or(&path);
+            if !self.names.take(below, kind.is_dir()) {
+                self.seen.passed_over += u64::from(part == Part::Images);
+            } else if kind.is_dir() {
+                if part == Part::Images {
+                    self.queue.insert(path);
+                }
+            } else if kind.is_symlink() {
+                self.seen.links += u64::from(part == Part::Images);
+            } else if !kind.is_file() {
+                self.seen.passed_over += u64::from(part == Part::Images);
+            } else if names::is_pictures(&path) != (part == Part::Images) {
+                others = true;
+            } else {
+                match entry.metadata() {
+                    Ok(metadata) => {
+                        self.seen.files += 1;
+                        self.found(path, Stamp::of(&metadata))?;
+                    }
+                    // Files come and go.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => failed = Some(error),
+                }
+            }
+        }
+        match failed {
+            Some(error) => self.cannot_read(dir, &error),
+            None => drop(self.problems.unreadable.remove(dir)),
+        }
+        if others && part == Part::Images {
+            self.rest.insert(dir.to_owned());
+        }
+        self.look_at_links();
+        Ok(())
+    }
+
+    fn watch(&mut self, dir: &Path) {
+        let Err(limit) = self.kernel.watch(dir) else {
+            if self.problems.unwatched.remove(dir) {
+                self.queue.append(&mut self.problems.unwatched);
+                self.problems.limit = None;
+            }
+            return;
+        };
+        self.problems.unwatched.insert(dir.to_owned());
+        self.problems.limit = Some(limit);
+    }
+
+    /// Tells, once for each file system, that the kernel does not report everything there.
+    fn meet(&mut self, dir: &Path, device: u64) -> Result<(), Closed> {
+        let Some(root) = &mut self.root else { return Ok(()) };
+        if !root.devices.insert(device) {
+            return Ok(());
+        }
+        let kind = nix::sys::statfs::statfs(dir).map(|found| i64::from(found.filesystem_type().0));
+        let Some(name) = kind.ok().and_then(mounts::without_notices) else { return Ok(()) };
+        let (dir, interval) = (dir.display(), humane(self.source.rescan_interval));
+        self.tell(Notice::Remark(format!(
+            "{dir} is watched, but lies on a file system ({name}) whose changes from elsewhere the kernel does not report: those are \
+             found every {interval} (rescan-interval), and at coftctl rescan"
+        )))
+    }
+
+    pub(super) fn cannot_read(&mut self, dir: &Path, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => self.forget(dir),
+            _ => self.problems.cannot_read(dir, error),
+        }
+    }
+
+    /// The whole source was looked through.
+    fn scanned(&mut self) -> Result<(), Closed> {
+        self.next_scan.get_or_insert(Instant::now() + self.source.rescan_interval);
+        let Seen { links, passed_over, .. } = self.seen;
+        let seen = Seen { files: 0, links, passed_over };
+        if self.remarked.as_ref() != Some(&seen) && (links > 0 || passed_over > 0) {
+            let source = self.source.path.display();
+            let text = format!(
+                "passed over in {source}: {passed_over} by name (hidden, unfinished, excluded, or what programs keep for \
+                 themselves), {links} symbolic links, which are not followed"
+            );
+            self.tell(Notice::Remark(text))?;
+        }
+        self.remarked = Some(seen);
+        if self.problems.state_dir.as_ref().is_some_and(|dir| !is_state_dir(dir)) {
+            self.problems.state_dir = None;
+        }
+        self.look_at_links();
+        self.tell_problem()
+    }
+
+    pub(super) fn look_at_links(&mut self) {
+        if self.scanning {
+            return;
+        }
+        let Seen { files, links, .. } = self.seen;
+        self.problems.links = (files == 0 && links > 0).then_some(links);
+    }
+
+    fn found(&mut self, path: PathBuf, stamp: Stamp) -> Result<(), Closed> {
+        if is_old(&stamp, self.source.quiet_period) {
+            self.settling.forget(&path);
+            return self.settled(path, stamp);
+        }
+        self.settling.seen(path, stamp, Instant::now());
+        Ok(())
+    }
+
+    pub(super) fn settled(&self, path: PathBuf, stamp: Stamp) -> Result<(), Closed> {
+        self.tell(Notice::Settled(Sighting { source: self.source.path.clone(), path, stamp }))
+    }
+}
+
+/// Whether a directory is the state directory of this service or of another one, by whichever way it came here.
+fn is_state_dir(dir: &Path) -> bool {
+    ["catalog.sqlite", "generations"].iter().all(|name| fs::symlink_metadata(dir.join(name)).is_ok())
+}
+
+/// Whether nobody has touched the file for `period`. The kernel's own time counts, too: copying tools set the other back.
+fn is_old(stamp: &Stamp, period: Duration) -> bool {
+    let touched = Duration::from_nanos(u64::try_from(stamp.modified_ns.max(stamp.changed_ns)).unwrap_or(0));
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + touched).is_ok_and(|age| age >= period)
+}

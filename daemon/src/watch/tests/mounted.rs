@@ -1,0 +1,151 @@
+//! File systems that are mounted in, over and under a source.
+
+use super::*;
+use crate::watch::namespace::{Bindfs, MOUNTS, entered, run};
+
+fn tmpfs(at: &Path) {
+    run("mount", &["-t", "tmpfs", "none", at.to_str().unwrap()]);
+}
+
+fn bind(from: &Path, to: &Path) {
+    run("mount", &["--bind", from.to_str().unwrap(), to.to_str().unwrap()]);
+}
+
+fn unmount(at: &Path) {
+    run("umount", &["-l", at.to_str().unwrap()]);
+}
+
+/// It was never seen, and status said that all was well.
+#[test]
+fn what_is_mounted_below_a_source_is_found_and_watched() {
+    if !entered("watch::tests::mounted::what_is_mounted_below_a_source_is_found_and_watched", MOUNTS) {
+        return;
+    }
+    let mut camera = Camera::new(|source| fs::create_dir_all(source.join("my cam/sub")).unwrap());
+    camera.expect_source(None);
+    let cam = camera.path("my cam");
+    for round in 0..3 {
+        tmpfs(&cam);
+        fs::write(cam.join("a.jpg"), "x").unwrap();
+        camera.until_settled(&["my cam/a.jpg"]);
+        fs::write(cam.join("b.jpg"), "x").unwrap();
+        camera.until_settled(&["my cam/b.jpg"]);
+        unmount(&cam);
+        let below = format!("my cam/sub/{round}.jpg");
+        fs::write(camera.path(&below), "x").unwrap();
+        camera.until_settled(&[&below]);
+    }
+    // By another name, a directory that was there before.
+    let other = camera.dir.path().join("other");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("c.jpg"), "x").unwrap();
+    bind(&other, &cam);
+    camera.until_settled(&["my cam/c.jpg"]);
+}
+
+#[test]
+fn a_source_that_is_mounted_over_and_unmounted_stays_watched() {
+    if !entered("watch::tests::mounted::a_source_that_is_mounted_over_and_unmounted_stays_watched", MOUNTS) {
+        return;
+    }
+    let mut camera = Camera::new(make);
+    camera.expect_source(None);
+    let (root, disk) = (camera.path(""), camera.dir.path().join("disk"));
+    fs::create_dir(&disk).unwrap();
+    tmpfs(&disk);
+    for round in 0..3 {
+        bind(&disk, &root);
+        let file = format!("{round}.jpg");
+        fs::write(camera.path(&file), "x").unwrap();
+        camera.until_settled(&[&file]);
+        unmount(&root);
+        let file = format!("under{round}.jpg");
+        fs::write(camera.path(&file), "x").unwrap();
+        camera.until_settled(&[&file]);
+    }
+}
+
+/// They counted as watched, though the kernel tells nothing of what others change.
+#[test]
+fn a_file_system_without_notices_is_remarked_with_the_interval() {
+    if !entered("watch::tests::mounted::a_file_system_without_notices_is_remarked_with_the_interval", MOUNTS) {
+        return;
+    }
+    let mut camera = Camera::new(|source| fs::create_dir_all(source.join("nas")).unwrap());
+    camera.expect_source(None);
+    let store = camera.dir.path().join("store");
+    fs::create_dir(&store).unwrap();
+    set_mode(&store, 0o755);
+    let Some(_fuse) = Bindfs::mount(&store, &camera.path("nas"), &[]) else { return };
+    camera.expect_remark("(FUSE) whose changes from elsewhere the kernel does not report: those are found every 1h");
+    fs::write(store.join("a.jpg"), "x").unwrap();
+    thread::sleep(QUIET);
+    camera.watch.handle().rescan();
+    camera.until_settled(&["nas/a.jpg"]);
+}
+
+#[test]
+fn an_overlay_is_remarked() {
+    if !entered("watch::tests::mounted::an_overlay_is_remarked", MOUNTS) {
+        return;
+    }
+    let mut camera = Camera::new(|source| {
+        fs::create_dir(source).unwrap();
+        let layers = source.parent().unwrap().join("layers");
+        fs::create_dir(&layers).unwrap();
+        tmpfs(&layers);
+        let layer = |name: &str| {
+            fs::create_dir(layers.join(name)).unwrap();
+            layers.join(name).display().to_string()
+        };
+        let options = format!("lowerdir={},upperdir={},workdir={}", layer("lower"), layer("upper"), layer("work"));
+        run("mount", &["-t", "overlay", "none", "-o", &options, source.to_str().unwrap()]);
+    });
+    camera.expect_remark("(overlay)");
+}
+
+/// The service's own pixels became images, once again at each start.
+#[test]
+fn the_state_directory_is_refused_through_a_bind_mount() {
+    if !entered("watch::tests::mounted::the_state_directory_is_refused_through_a_bind_mount", MOUNTS) {
+        return;
+    }
+    let mut camera = Camera::with(
+        |source| fs::create_dir_all(source.join("s/pixels")).unwrap(),
+        |source| {
+            let state = source.path.parent().unwrap().join("state");
+            fs::create_dir(&state).unwrap();
+            bind(&source.path.join("s"), &state);
+        },
+    );
+    camera.expect_source(Some("overlaps with state-dir"));
+    unmount(&camera.dir.path().join("state"));
+    camera.expect_source(None);
+}
+
+/// A FUSE file system that stops answering holds up its own source's thread, and that can be seen.
+#[test]
+fn a_file_system_that_does_not_answer_is_seen_from_outside() {
+    if !entered("watch::tests::mounted::a_file_system_that_does_not_answer_is_seen_from_outside", MOUNTS) {
+        return;
+    }
+    use nix::sys::signal::Signal;
+    let mut camera = Camera::new(make);
+    camera.expect_source(None);
+    let store = camera.dir.path().join("store");
+    fs::create_dir(&store).unwrap();
+    set_mode(&store, 0o755);
+    let Some(fuse) = Bindfs::mount(&store, &camera.path(""), &[]) else { return };
+    let handle = camera.watch.handle();
+    fuse.signal(Signal::SIGSTOP);
+    let end = Instant::now() + PATIENCE;
+    while handle.unanswered() < Duration::from_secs(2) {
+        assert!(Instant::now() < end, "it is not seen");
+        thread::sleep(Duration::from_millis(50));
+    }
+    fuse.signal(Signal::SIGCONT);
+    while handle.unanswered() > Duration::ZERO {
+        assert!(Instant::now() < end, "it goes on");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
