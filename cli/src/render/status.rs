@@ -38,7 +38,9 @@ pub fn status(status: &Status, style: &Style) -> String {
     }
     lines.push(("round", round));
     lines.extend(advice.map(|advice| ("", advice)));
-    if status.round.is_none() {
+    // What starts a round is known once the service is complete.
+    let known = status.next_round != NextRound::default() || status.setup_problem.is_none();
+    if status.round.is_none() && known {
         lines.push(("", next(&status.next_round, style)));
     }
     lines.extend(status.round_problem.iter().map(|problem| ("", paint(BAD, problem))));

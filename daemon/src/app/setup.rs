@@ -73,7 +73,7 @@ impl Findings {
         for problem in self.edited.iter().filter(|problem| !known.edited.contains(problem)) {
             warn!(message_id = events::SETUP_PROBLEM, problem, "{problem}");
         }
-        if now.is_empty() && !before.is_empty() {
+        if now.is_empty() && !before.is_empty() && *known != Self::unknown() {
             info!(message_id = events::SETUP_COMPLETE, "what rounds waited for is there");
         }
     }

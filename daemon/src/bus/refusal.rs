@@ -5,9 +5,9 @@ use coft_dbus::{BUS_NAME, Bus, Error};
 use futures_util::StreamExt;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
+use zbus::MessageStream;
 use zbus::fdo::RequestNameFlags;
 use zbus::message::{Flags, Type};
-use zbus::{Connection, MessageStream};
 
 /// How long after the last call the service still waits for another one. 3 s [choice]: the calls that had it started
 /// arrive within milliseconds, and systemd refuses to start what has been started five times in 10 s.
@@ -36,12 +36,6 @@ pub async fn explain(bus: &str, cause: &str) -> zbus::Result<()> {
             until = Instant::now() + QUIET;
         }
     }
-    close(connection).await;
-    Ok(())
-}
-
-async fn close(connection: Connection) {
-    // It ends either way.
-    let _ = connection.release_name(BUS_NAME).await;
-    connection.graceful_shutdown().await;
+    // Calls from now on start the service anew.
+    connection.release_name(BUS_NAME).await.map(drop)
 }
