@@ -2,7 +2,7 @@
 
 use coft_core::moment::{BootId, Moment};
 use std::fs;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Where the time comes from; the tests have one of their own.
@@ -20,14 +20,48 @@ pub fn now() -> Moment {
     // SAFETY: the call writes a timespec, which is there.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut since_boot) };
     let part = |number: i64| u64::try_from(number).unwrap_or(0);
-    Moment {
+    let now = Moment {
         boot: Some(*BOOT),
         since_boot: Duration::from_secs(part(since_boot.tv_sec)) + Duration::from_nanos(part(since_boot.tv_nsec)),
         wall: match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_secs()).unwrap_or(i64::MAX),
             Err(before) => i64::try_from(before.duration().as_secs()).map_or(i64::MIN, |ago| -ago),
         },
+    };
+    settings().read(&now);
+    now
+}
+
+/// Whether the wall clock was set within the last `period`: times that files carry from before say nothing of their age then.
+pub fn was_set_within(period: Duration) -> bool {
+    let now = now();
+    settings().set.is_some_and(|set| now.since(&set) < period)
+}
+
+/// Notices that the wall clock is set, from one reading to the next; the service reads it every second.
+#[derive(Debug, Default)]
+struct Settings {
+    /// By how much the wall clock was ahead of the time since the machine's start at the last reading, s.
+    ahead: Option<i128>,
+    /// When it was last noticed to be set.
+    set: Option<Moment>,
+}
+
+impl Settings {
+    /// Seconds that two readings may differ by. 2 [choice]: one of the clocks has whole seconds, and NTP trims by less.
+    const TREMBLE: u128 = 2;
+
+    fn read(&mut self, now: &Moment) {
+        let ahead = i128::from(now.wall) - i128::from(now.since_boot.as_secs());
+        if self.ahead.replace(ahead).is_some_and(|known| known.abs_diff(ahead) > Self::TREMBLE) {
+            self.set = Some(*now);
+        }
     }
+}
+
+fn settings() -> MutexGuard<'static, Settings> {
+    static SETTINGS: Mutex<Settings> = Mutex::new(Settings { ahead: None, set: None });
+    SETTINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The kernel's id of this start of the machine. Where it cannot be read, one of this process: what an earlier one has noted is
@@ -43,6 +77,19 @@ fn boot_id() -> BootId {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_is_noticed() {
+        let at = |since_boot, wall| Moment { boot: Some(BootId(1)), since_boot: Duration::from_secs(since_boot), wall };
+        let (synced, trimmed, back) = (at(70, 1_800_000_000), at(80, 1_800_000_011), at(90, 1_700_000_000));
+        let mut settings = Settings::default();
+        let readings = [(at(5, 5), None), (at(6, 7), None), (at(60, 61), None)];
+        let later = [(synced, Some(synced)), (trimmed, Some(synced)), (back, Some(back))];
+        for (now, set) in readings.into_iter().chain(later) {
+            settings.read(&now);
+            assert_eq!(settings.set, set, "{now:?}");
+        }
+    }
 
     #[test]
     fn the_machine_s_clocks_go_on_together() {

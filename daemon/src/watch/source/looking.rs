@@ -1,6 +1,7 @@
 //! Looking through directories, one at a time.
 
 use super::{Closed, Seen, Watched};
+use crate::clock;
 use crate::sighting::{Sighting, Stamp};
 use crate::watch::problems::humane;
 use crate::watch::{Notice, mounts, names};
@@ -183,8 +184,12 @@ fn is_state_dir(dir: &Path) -> bool {
     ["catalog.sqlite", "generations"].iter().all(|name| fs::symlink_metadata(dir.join(name)).is_ok())
 }
 
-/// Whether nobody has touched the file for `period`. The kernel's own time counts, too: copying tools set the other back.
+/// Whether nobody has touched the file for `period`. The kernel's own time counts, too: copying tools set the other back. Where the
+/// clock was set a moment ago, a file that is being written may look as if it were years old.
 fn is_old(stamp: &Stamp, period: Duration) -> bool {
+    if clock::was_set_within(period) {
+        return false;
+    }
     let touched = Duration::from_nanos(u64::try_from(stamp.modified_ns.max(stamp.changed_ns)).unwrap_or(0));
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + touched).is_ok_and(|age| age >= period)
 }
