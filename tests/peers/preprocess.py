@@ -2,8 +2,9 @@
 
 Run:  python preprocess.py INPUTS OUT
 
-Every file of INPUTS is decoded by Pillow, turned as its EXIF says, and put through each of them to every (edge, crop) of
-SIZES, in both interpolations. OUT/NUMBER.rgb is an answer's crop x crop pixels; OUT/index.json says whose and of what.
+Every file of INPUTS is decoded by Pillow, turned as its EXIF says, and put through each of them to every (edge, crop)
+of SIZES, in both interpolations, once with its proportions kept and once squashed to a square, where the program knows
+both. OUT/NUMBER.rgb is an answer's crop x crop pixels; OUT/index.json says whose and of what.
 """
 
 import json
@@ -35,21 +36,25 @@ def opened(path):
         return image.convert("RGB")
 
 
-def by_torchvision(image, edge, crop, filter):
+def by_torchvision(image, edge, crop, filter, squash):
+    if squash:
+        return None  # Resize and CenterCrop, whose crop rounds otherwise; open_clip's is the same
     steps = Compose([Resize(edge, FILTERS[filter][0], antialias=True), CenterCrop(crop)])
     return np.asarray(steps(image))
 
 
-def by_open_clip(image, edge, crop, filter):
+def by_open_clip(image, edge, crop, filter, squash):
     if edge != crop:
         return None  # it knows one size
-    transform = image_transform(crop, is_train=False, mean=(0, 0, 0), std=(1, 1, 1), interpolation=filter)
+    mode = "squash" if squash else "shortest"
+    zero = dict(mean=(0, 0, 0), std=(1, 1, 1))
+    transform = image_transform(crop, is_train=False, interpolation=filter, resize_mode=mode, **zero)
     return (transform(image) * 255).round().byte().permute(1, 2, 0).numpy()
 
 
-def by_transformers(image, edge, crop, filter):
+def by_transformers(image, edge, crop, filter, squash):
     processor = CLIPImageProcessorPil(
-        size={"shortest_edge": edge}, crop_size={"height": crop, "width": crop}, resample=FILTERS[filter][1],
+        size={"height": edge, "width": edge} if squash else {"shortest_edge": edge}, crop_size={"height": crop, "width": crop}, resample=FILTERS[filter][1],
         do_rescale=False, do_normalize=False,
     )
     pixels = np.asarray(processor(image, return_tensors="np")["pixel_values"][0])
@@ -67,13 +72,15 @@ def main():
         for edge, crop in SIZES:
             for filter in FILTERS:
                 for peer, run in PEERS.items():
-                    pixels = run(image, edge, crop, filter)
-                    if pixels is None:
-                        continue
-                    assert pixels.shape == (crop, crop, 3), (path.name, peer, pixels.shape)
-                    name = f"{len(index)}.rgb"
-                    (out / name).write_bytes(pixels.tobytes())
-                    index.append(dict(peer=peer, input=path.name, edge=edge, crop=crop, filter=filter, pixels=name))
+                    for squash in (False, True):
+                        pixels = run(image, edge, crop, filter, squash)
+                        if pixels is None:
+                            continue
+                        assert pixels.shape == (crop, crop, 3), (path.name, peer, pixels.shape)
+                        name = f"{len(index)}.rgb"
+                        (out / name).write_bytes(pixels.tobytes())
+                        case = dict(edge=edge, crop=crop, filter=filter, squash=squash)
+                        index.append(dict(peer=peer, input=path.name, pixels=name, **case))
     (out / "index.json").write_text(json.dumps(index))
 
 

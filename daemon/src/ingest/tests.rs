@@ -15,8 +15,8 @@ impl Folder {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("in")).unwrap();
-        let preprocess =
-            Preprocess { shortest_edge: 16, crop: 16, mean: [0.0; 3], std: [1.0; 3], filter: Default::default() };
+        let (mean, std, filter) = ([0.0; 3], [1.0; 3], Default::default());
+        let preprocess = Preprocess { shortest_edge: 16, squash: false, crop: 16, mean, std, filter };
         let settings = Settings { file_limit: ByteSize::kib(64), threads: 1, ..Settings::default() };
         let ingest = Ingest::new(&settings, preprocess, dir.path().join("pixels"));
         Self { dir, ingest }

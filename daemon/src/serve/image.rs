@@ -12,7 +12,7 @@ pub fn prepare(image: &OwnedFd, limit: u64, preprocess: &Preprocess) -> Result<V
     let bytes = read(image, limit)?;
     let decoded = coft_vision::decode(&bytes).map_err(|error| ServeError::BadImage(error.to_string()))?;
     let mut pixels = vec![0f32; preprocess.tensor_len()];
-    preprocess.tensor(&preprocess.canonical(&decoded), &mut pixels);
+    preprocess.whole(&decoded, &mut pixels);
     Ok(pixels)
 }
 

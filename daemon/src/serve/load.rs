@@ -90,7 +90,7 @@ impl Loaded {
         let bytes = fs::read(image).map_err(|error| reading(error.to_string()))?;
         let decoded = coft_vision::decode(&bytes).map_err(|error| reading(error.to_string()))?;
         let mut pixels = vec![0f32; self.preprocess.tensor_len()];
-        self.preprocess.tensor(&self.preprocess.canonical(&decoded), &mut pixels);
+        self.preprocess.whole(&decoded, &mut pixels);
         let (outputs, _) = self.run(&pixels, 1)?;
         Ok(outputs.into_iter().flat_map(|outputs| outputs.probabilities).collect())
     }

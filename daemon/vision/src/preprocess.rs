@@ -3,12 +3,16 @@
 //! Every step that the file asks for is either done or refused with its key; none is skipped in silence.
 
 use serde_json::{Map, Value};
-use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// Name of the file in a model directory.
 pub const CONFIG_FILE: &str = "preprocessor_config.json";
+/// Image processors whose steps, and whose values for keys that are missing, are the ones below; what `transformers` 5
+/// appends to the names is how it computes them.
+const PROCESSORS: [&str; 2] = ["CLIPImageProcessor", "CLIPFeatureExtractor"];
+/// Steps that change the pixels and are known here.
+const STEPS: [&str; 5] = ["do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"];
 
 /// How pixels are weighed when an image is resized; both as Pillow does it, antialiased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -21,8 +25,11 @@ pub enum Filter {
 /// Resize, centre crop, normalise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocess {
-    /// Short side after resizing, px; at least `crop`.
+    /// Short side after resizing, px; at least `crop`. Both sides where images are squashed.
     pub shortest_edge: u32,
+    /// The model reads all of an image, resized to a square whatever its proportions; else they are kept, and the ends
+    /// are cut.
+    pub squash: bool,
     /// Side of the square that the model reads, px.
     pub crop: u32,
     /// Subtracted from each channel (red, green, blue) on the scale 0 to 1.
@@ -34,48 +41,48 @@ pub struct Preprocess {
 
 #[derive(Debug, Error)]
 pub enum PreprocessError {
-    #[error("{file}: cannot be read; a model directory needs it")]
-    Unreadable { file: PathBuf, source: io::Error },
-    #[error("{file}: not JSON")]
-    NotJson { file: PathBuf, source: serde_json::Error },
     #[error("{file}: {key}: {problem}")]
-    Key { file: PathBuf, key: &'static str, problem: String },
+    Key { file: PathBuf, key: String, problem: String },
 }
 
 impl Preprocess {
-    /// Reads `preprocessor_config.json` of a model directory.
-    pub fn from_dir(dir: &Path) -> Result<Self, PreprocessError> {
-        let file = dir.join(CONFIG_FILE);
-        let text = match std::fs::read(&file) {
-            Ok(text) => text,
-            Err(source) => return Err(PreprocessError::Unreadable { file, source }),
-        };
-        match serde_json::from_slice(&text) {
-            Ok(json) => Self::parse(&json, &file),
-            Err(source) => Err(PreprocessError::NotJson { file, source }),
-        }
-    }
-
-    /// The same from the file's content, as a candidate's manifest carries it.
+    /// From the content of `preprocessor_config.json`, as a candidate's manifest carries it.
+    ///
+    /// # Errors
+    /// Names the key that is missing, or asks for what is not supported.
     pub fn from_json(json: &Value) -> Result<Self, PreprocessError> {
-        Self::parse(json, Path::new(CONFIG_FILE))
+        Self::from_file(json, Path::new(CONFIG_FILE))
     }
 
-    fn parse(json: &Value, file: &Path) -> Result<Self, PreprocessError> {
+    /// The same where the content comes from another file, which errors name.
+    ///
+    /// # Errors
+    /// Names the key that is missing, or asks for what is not supported.
+    pub fn from_file(json: &Value, file: &Path) -> Result<Self, PreprocessError> {
         let config = json.as_object().cloned().unwrap_or_default();
         let config = Config { file, config };
-        // A crop of what is already that size, or a resize to a square, cannot be left out without changing the picture.
-        for key in ["do_resize", "do_center_crop", "do_rescale"] {
+        config.expect_processor()?;
+        // What has no bytes from 0 to 255, or another size than the model reads, would not be prepared as the model was
+        // trained.
+        for key in ["do_resize", "do_rescale"] {
             if !config.flag(key)? {
                 return Err(config.problem(key, "false is not supported; set it to true".into()));
             }
         }
         let filter = config.filter()?;
         config.expect_number("rescale_factor", 1.0 / 255.0, "1/255")?;
-        let shortest_edge = config.size("size")?;
-        let crop = config.size("crop_size")?;
+        let (shortest_edge, squash) = config.resized()?;
+        let crop = match config.flag("do_center_crop")? {
+            true => config.side("crop_size")?,
+            false if squash => shortest_edge,
+            false => {
+                let problem =
+                    "false leaves images that are not square; set it to true, or \"size\" to a height and a width";
+                return Err(config.problem("do_center_crop", problem.into()));
+            }
+        };
         if crop > shortest_edge {
-            let problem = format!("{crop} px is more than the shortest edge of {shortest_edge} px after resizing");
+            let problem = format!("{crop} px is more than the {shortest_edge} px of \"size\"");
             return Err(config.problem("crop_size", problem));
         }
         let (mut mean, mut std) = ([0.0; 3], [1.0; 3]);
@@ -86,7 +93,7 @@ impl Preprocess {
                 return Err(config.problem("image_std", format!("{std:?} must be positive")));
             }
         }
-        Ok(Self { shortest_edge, crop, mean, std, filter })
+        Ok(Self { shortest_edge, squash, crop, mean, std, filter })
     }
 }
 
@@ -96,7 +103,10 @@ pub fn restated(json: &Value, side: u32) -> Result<Value, PreprocessError> {
     let before = Preprocess::from_json(json)?;
     let edge = (u64::from(before.shortest_edge) * u64::from(side)).div_ceil(u64::from(before.crop));
     let mut json = json.clone();
-    json["size"] = serde_json::json!({ "shortest_edge": edge });
+    json["size"] = match before.squash {
+        true => serde_json::json!({ "height": edge, "width": edge }),
+        false => serde_json::json!({ "shortest_edge": edge }),
+    };
     json["crop_size"] = serde_json::json!({ "height": side, "width": side });
     Ok(json)
 }
@@ -110,12 +120,30 @@ struct Config<'a> {
 }
 
 impl Config<'_> {
-    fn problem(&self, key: &'static str, problem: String) -> PreprocessError {
-        PreprocessError::Key { file: self.file.to_owned(), key, problem }
+    fn problem(&self, key: &str, problem: String) -> PreprocessError {
+        PreprocessError::Key { file: self.file.to_owned(), key: key.to_owned(), problem }
+    }
+
+    /// Another processor means other things by the same keys, and by those that are missing.
+    fn expect_processor(&self) -> Result<(), PreprocessError> {
+        for key in ["image_processor_type", "feature_extractor_type"] {
+            let Some(name) = self.config.get(key).filter(|name| !name.is_null()) else { continue };
+            let plain = name.as_str().unwrap_or_default();
+            if !PROCESSORS.iter().any(|known| plain.starts_with(known)) {
+                return Err(self.problem(key, format!("{name} is not supported, only {}", PROCESSORS[0])));
+            }
+        }
+        let unknown = |(key, value): &(&String, &Value)| {
+            key.starts_with("do_") && **value == Value::Bool(true) && !STEPS.contains(&key.as_str())
+        };
+        match self.config.iter().find(unknown) {
+            Some((key, _)) => Err(self.problem(key, "this step is not supported; a CLIP does not have it".into())),
+            None => Ok(()),
+        }
     }
 
     /// Absent means true, as in `CLIPImageProcessor`.
-    fn flag(&self, key: &'static str) -> Result<bool, PreprocessError> {
+    fn flag(&self, key: &str) -> Result<bool, PreprocessError> {
         match self.config.get(key) {
             None | Some(Value::Null) => Ok(true),
             Some(Value::Bool(flag)) => Ok(*flag),
@@ -124,7 +152,7 @@ impl Config<'_> {
     }
 
     /// Absent means the expected value, as in `CLIPImageProcessor`.
-    fn expect_number(&self, key: &'static str, expected: f64, as_text: &str) -> Result<(), PreprocessError> {
+    fn expect_number(&self, key: &str, expected: f64, as_text: &str) -> Result<(), PreprocessError> {
         match self.config.get(key) {
             None | Some(Value::Null) => Ok(()),
             Some(value) if value.as_f64().is_some_and(|value| (value - expected).abs() < 1e-6) => Ok(()),
@@ -144,20 +172,34 @@ impl Config<'_> {
         }
     }
 
-    /// A side in px: `n`, `{"shortest_edge": n}`, or `{"height": n, "width": n}`.
-    fn size(&self, key: &'static str) -> Result<u32, PreprocessError> {
-        let value = self.config.get(key).ok_or_else(|| self.problem(key, "the key is missing".into()))?;
+    /// What images are resized to, px, and whether that is both of their sides.
+    fn resized(&self) -> Result<(u32, bool), PreprocessError> {
+        let squash = match self.required("size")? {
+            Value::Object(sides) => !sides.contains_key("shortest_edge"),
+            Value::Array(_) => true,
+            _ => self.config.get("default_to_square") == Some(&Value::Bool(true)),
+        };
+        Ok((self.side("size")?, squash))
+    }
+
+    /// A side in px: `n`, `[n, n]`, `{"shortest_edge": n}`, or `{"height": n, "width": n}`.
+    fn side(&self, key: &str) -> Result<u32, PreprocessError> {
+        let value = self.required(key)?;
+        let square = |height: &Value, width: &Value| self.problem(key, format!("{height}×{width} is not square"));
         let side = match value {
             Value::Object(sides) => match (sides.get("shortest_edge"), sides.get("height"), sides.get("width")) {
                 (Some(side), None, None) => side,
                 (None, Some(height), Some(width)) if height == width => height,
-                (None, Some(height), Some(width)) => {
-                    return Err(self.problem(key, format!("{height}×{width} is not square")));
-                }
+                (None, Some(height), Some(width)) => return Err(square(height, width)),
                 _ => {
                     let problem = format!("{value} needs \"shortest_edge\", or \"height\" and \"width\"");
                     return Err(self.problem(key, problem));
                 }
+            },
+            Value::Array(sides) => match &sides[..] {
+                [height, width] if height == width => height,
+                [height, width] => return Err(square(height, width)),
+                _ => value,
             },
             side => side,
         };
@@ -165,8 +207,12 @@ impl Config<'_> {
         px.ok_or_else(|| self.problem(key, format!("{side} is not a number of pixels from 1 to {MAX_EDGE_PX}")))
     }
 
-    fn channels(&self, key: &'static str) -> Result<[f32; 3], PreprocessError> {
-        let value = self.config.get(key).ok_or_else(|| self.problem(key, "the key is missing".into()))?;
+    fn required(&self, key: &str) -> Result<&Value, PreprocessError> {
+        self.config.get(key).ok_or_else(|| self.problem(key, "the key is missing".into()))
+    }
+
+    fn channels(&self, key: &str) -> Result<[f32; 3], PreprocessError> {
+        let value = self.required(key)?;
         let numbers: Option<Vec<f32>> =
             value.as_array().and_then(|numbers| numbers.iter().map(|n| n.as_f64().map(|n| n as f32)).collect());
         numbers
@@ -214,6 +260,7 @@ mod tests {
     fn every_spelling_of_a_size_is_read() {
         let plain = Preprocess {
             shortest_edge: 64,
+            squash: false,
             crop: 48,
             mean: [0.1, 0.2, 0.3],
             std: [0.4, 0.5, 0.6],
@@ -221,8 +268,21 @@ mod tests {
         };
         assert_eq!(accepted(json!({})), plain);
         assert_eq!(accepted(json!({"size": 64, "crop_size": 48})), plain);
-        assert_eq!(accepted(json!({"size": {"height": 64, "width": 64}})), plain);
         assert_eq!(accepted(json!({"crop_size": {"shortest_edge": 48}, "resample": null, "do_rescale": null})), plain);
+    }
+
+    #[test]
+    fn a_height_and_a_width_squash_and_are_not_a_shortest_edge() {
+        let (height, both) = (json!({"height": 64, "width": 64}), json!([64, 64]));
+        for size in [json!({ "size": height }), json!({ "size": both }), json!({"size": 64, "default_to_square": true})]
+        {
+            let squashed = accepted(size);
+            assert!(squashed.squash && (squashed.shortest_edge, squashed.crop) == (64, 48), "{squashed:?}");
+        }
+        let whole = accepted(json!({"size": height, "do_center_crop": false, "crop_size": null}));
+        assert!(whole.squash && whole.crop == 64);
+        let wider = Preprocess::from_json(&restated(&config(json!({ "size": height })), 96).unwrap()).unwrap();
+        assert!(wider.squash && (wider.shortest_edge, wider.crop) == (128, 96));
     }
 
     #[test]
@@ -245,6 +305,13 @@ mod tests {
         refused(json!({"resample": 0}), "resample: 0 is not supported, only 2 (bilinear) and 3 (bicubic)");
         refused(json!({"rescale_factor": 1.0}), "rescale_factor: 1.0 is not supported, only 1/255");
         refused(json!({"do_resize": false}), "do_resize: false is not supported; set it to true");
+        let cropped = "false leaves images that are not square; set it to true, or \"size\" to a height and a width";
+        refused(json!({"do_center_crop": false}), &format!("do_center_crop: {cropped}"));
+        refused(json!({"do_pad": true}), "do_pad: this step is not supported; a CLIP does not have it");
+        refused(
+            json!({"image_processor_type": "ViTImageProcessor"}),
+            "image_processor_type: \"ViTImageProcessor\" is not supported, only CLIPImageProcessor",
+        );
         refused(json!({"do_center_crop": "yes"}), "do_center_crop: \"yes\" is neither true nor false");
         refused(json!({"size": null}), "size: the key is missing");
         refused(json!({"size": 0}), "size: 0 is not a number of pixels from 1 to 4096");
@@ -253,22 +320,8 @@ mod tests {
             json!({"size": {"longest_edge": 9}}),
             "size: {\"longest_edge\":9} needs \"shortest_edge\", or \"height\" and \"width\"",
         );
-        refused(json!({"crop_size": 65}), "crop_size: 65 px is more than the shortest edge of 64 px after resizing");
+        refused(json!({"crop_size": 65}), "crop_size: 65 px is more than the 64 px of \"size\"");
         refused(json!({"image_mean": [0.5, 0.5]}), "image_mean: [0.5,0.5] is not a list of three numbers");
         refused(json!({"image_std": [0.5, 0.0, 0.5]}), "image_std: [0.5, 0.0, 0.5] must be positive");
-    }
-
-    #[test]
-    fn a_directory_names_its_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join(CONFIG_FILE);
-        let message = |dir: &tempfile::TempDir| Preprocess::from_dir(dir.path()).unwrap_err().to_string();
-        assert_eq!(message(&dir), format!("{}: cannot be read; a model directory needs it", file.display()));
-        std::fs::write(&file, "{").unwrap();
-        assert_eq!(message(&dir), format!("{}: not JSON", file.display()));
-        std::fs::write(&file, config(json!({"size": null})).to_string()).unwrap();
-        assert_eq!(message(&dir), format!("{}: size: the key is missing", file.display()));
-        std::fs::write(&file, config(json!({})).to_string()).unwrap();
-        assert_eq!(Preprocess::from_dir(dir.path()).unwrap(), accepted(json!({})));
     }
 }

@@ -1,6 +1,7 @@
 //! Canonical pixels to the normalised tensor a model reads: [3, S, S] of `f32`, S = `crop`.
 
 use crate::canonical::{Crop, resize};
+use crate::decode::Decoded;
 use crate::preprocess::Preprocess;
 use image::RgbImage;
 use std::cell::RefCell;
@@ -28,10 +29,27 @@ impl Preprocess {
         Window { x: (width - crop) / 2, y: (height - crop) / 2, width: crop, height: crop }
     }
 
-    /// Writes the centre crop of a canonical image to `out` [3, crop, crop], normalised: (value/255 − mean) / std.
+    /// Writes what the model reads of an image to `out` [3, crop, crop], normalised: (value/255 − mean) / std.
+    ///
+    /// Panics where `out` has another length.
+    pub fn whole(&self, decoded: &Decoded, out: &mut [f32]) {
+        match self.squash {
+            true => self.tensor(&decoded.pixels, out),
+            false => self.tensor(&self.canonical(decoded), out),
+        }
+    }
+
+    /// The same of a canonical image. Squashing is a second resize then; canonical images keep their proportions.
     ///
     /// Panics where `out` has another length or the image is smaller than the crop.
     pub fn tensor(&self, image: &RgbImage, out: &mut [f32]) {
+        let edge = self.shortest_edge;
+        if self.squash && image.dimensions() != (edge, edge) {
+            let mut square = RgbImage::new(edge, edge);
+            let (width, height) = (image.width().into(), image.height().into());
+            resize(image, Crop { left: 0.0, top: 0.0, width, height }, self.filter, &mut square, (edge, edge));
+            return self.augmented(&square, self.centre(edge, edge), false, out);
+        }
         self.augmented(image, self.centre(image.width(), image.height()), false, out);
     }
 
@@ -85,12 +103,12 @@ impl Preprocess {
     }
 }
 
-/// A random part of an image of width × height px, of at least `scale_min` of its area (0 < scale_min ≤ 1) and an aspect
-/// ratio of 3/4 to 4/3, as torchvision's `RandomResizedCrop` draws it.
+/// A random part of an image of width × height px, of at least `scale_min` of its area (0 < scale_min ≤ 1) and an
+/// aspect ratio of 3/4 to 4/3, as torchvision's `RandomResizedCrop` draws it.
 ///
-/// `u` are four independent draws from [0, 1): area, aspect ratio, left, top. Where torchvision draws again because a part
-/// does not fit, the side that is too long is cut to the image and the other one grown to keep the area, so that four draws
-/// always suffice.
+/// `u` are four independent draws from [0, 1): area, aspect ratio, left, top. Where torchvision draws again because a
+/// part does not fit, the side that is too long is cut to the image and the other one grown to keep the area, so that
+/// four draws always suffice.
 pub fn random_resized_crop(width: u32, height: u32, scale_min: f64, u: [f32; 4]) -> Window {
     assert!(width > 0 && height > 0, "an image has pixels");
     let [area, aspect, left, top] = u.map(f64::from);
@@ -123,6 +141,7 @@ mod tests {
     fn preprocess(crop: u32) -> Preprocess {
         Preprocess {
             shortest_edge: crop,
+            squash: false,
             crop,
             mean: [0.5, 0.25, 0.0],
             std: [0.5, 0.25, 1.0],
@@ -140,6 +159,28 @@ mod tests {
         for (index, (value, expected)) in out.iter().zip(expected).enumerate() {
             assert!((value - expected).abs() < 1e-6, "value {index}: {value}, expected {expected}");
         }
+    }
+
+    #[test]
+    fn a_squashed_image_keeps_its_ends() {
+        // 40×10 px: black, but for white ends of 10 px.
+        let pixels = RgbImage::from_fn(40, 10, |x, _| image::Rgb([if (10..30).contains(&x) { 0 } else { 255 }; 3]));
+        let squash = Preprocess { mean: [0.0; 3], std: [1.0; 3], squash: true, ..preprocess(8) };
+        let (mut whole, mut kept, mut cut) = (vec![0.0; 192], vec![0.0; 192], vec![0.0; 192]);
+        let decoded = Decoded { pixels, ..crate::decode(&png(40, 10)).unwrap() };
+        squash.whole(&decoded, &mut whole);
+        assert!(whole[0] > 0.9 && whole[7] > 0.9 && whole[4] < 0.1, "{:?}", &whole[..8]);
+        // From canonical pixels, whose resize comes first, nearly the same.
+        squash.tensor(&squash.canonical(&decoded), &mut kept);
+        assert!(whole.iter().zip(&kept).all(|(a, b)| (a - b).abs() < 0.2), "{:?} and {:?}", &whole[..8], &kept[..8]);
+        Preprocess { squash: false, ..squash }.whole(&decoded, &mut cut);
+        assert!(cut.iter().all(|&value| value < 0.1), "the middle alone: {:?}", &cut[..8]);
+    }
+
+    fn png(width: u32, height: u32) -> Vec<u8> {
+        let mut bytes = std::io::Cursor::new(Vec::new());
+        RgbImage::new(width, height).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        bytes.into_inner()
     }
 
     #[test]

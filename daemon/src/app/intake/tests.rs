@@ -38,8 +38,8 @@ impl Site {
     }
 
     fn ingest(&self) -> Ingest {
-        let preprocess =
-            Preprocess { shortest_edge: 16, crop: 16, mean: [0.0; 3], std: [1.0; 3], filter: Default::default() };
+        let (mean, std, filter) = ([0.0; 3], [1.0; 3], Default::default());
+        let preprocess = Preprocess { shortest_edge: 16, squash: false, crop: 16, mean, std, filter };
         Ingest::new(&self.settings, preprocess, self.dir.path().join("pixels"))
     }
 

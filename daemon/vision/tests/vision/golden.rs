@@ -30,7 +30,8 @@ fn cases() -> Vec<Case> {
 
 fn preprocess(case: &Case) -> Preprocess {
     let filter = if case.bilinear { Filter::Bilinear } else { Filter::Bicubic };
-    Preprocess { shortest_edge: case.shortest_edge, crop: case.shortest_edge, mean: [0.0; 3], std: [1.0; 3], filter }
+    let edge = case.shortest_edge;
+    Preprocess { shortest_edge: edge, squash: false, crop: edge, mean: [0.0; 3], std: [1.0; 3], filter }
 }
 
 #[test]
