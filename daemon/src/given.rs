@@ -1,19 +1,26 @@
-//! The user's own labels for some of the images: a CSV file with the header `path,class`, one image a line.
+//! The user's own labels for some of the images: a CSV file with the columns `path` and `class`, one image a line.
 //!
-//! Paths are taken relative to the file. An image is recognised by its content, as everywhere: the file must be a copy of one
-//! that a source holds, or one that has gone from a source. Which image a lost file held is for the caller to find out.
+//! Paths are taken relative to the file. An image is recognised by its content, as everywhere: the file must be a copy
+//! of one that a source holds, or one that has gone from a source. Which image a lost file held is for the caller to
+//! find out.
 
 use coft_core::ids::{ClassId, ImageId};
-use serde::Deserialize;
+use coft_core::shown::{shown, shown_path};
+use coft_core::text::{self, TextError};
+use csv::ByteRecord;
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io;
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 #[derive(Debug, Error)]
-#[error("the label list {}: {problem}", path.display())]
+#[error("the label list {}: {problem}", shown_path(path))]
 pub struct GivenError {
     path: PathBuf,
     problem: Problem,
@@ -21,11 +28,29 @@ pub struct GivenError {
 
 #[derive(Debug, Error)]
 enum Problem {
+    #[error("it cannot be read: {0}")]
+    Read(io::Error),
+    #[error(transparent)]
+    Text(#[from] TextError),
     #[error("{0}")]
     Csv(csv::Error),
-    #[error("line {line}: there is no class {class:?}; write it as in the label file")]
-    Class { line: u64, class: String },
-    #[error("line {line}: {} is the image of line {first} and has another class there; keep one of them", image.display())]
+    #[error("the first line has to name the columns, path,class; it is \"{}\"", shown(found))]
+    Header { found: Vec<u8> },
+    #[error(
+        "line {line}: {found} fields where the first line has {expected}; put a field that holds the mark between \
+         fields into quotation marks"
+    )]
+    Fields { line: u64, found: usize, expected: usize },
+    #[error("line {line}: the path is empty")]
+    NoPath { line: u64 },
+    #[error("line {line}: there is no file {}; {advice}", shown_path(path))]
+    NoFile { line: u64, path: PathBuf, advice: &'static str },
+    #[error("line {line}: there is no class {class:?}; {advice}")]
+    Class { line: u64, class: String, advice: String },
+    #[error(
+        "line {line}: {} is the image of line {first} and has another class there; keep one of them",
+        shown_path(image)
+    )]
     Contradiction { line: u64, image: PathBuf, first: u64 },
 }
 
@@ -48,29 +73,22 @@ pub struct Line {
     class: ClassId,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    path: PathBuf,
-    class: String,
-}
+/// Marks that spreadsheets write between fields.
+const DELIMITERS: [u8; 4] = *b",;\t|";
+/// Share of the letters in which a class may differ to be suggested, from 0 to 1. [choice]
+const NEAR: f64 = 0.6;
 
 impl List {
     /// Reads the list and every image that it names.
     pub fn read(path: &Path, classes: &[String]) -> Result<Self, GivenError> {
         let fault = |problem| GivenError { path: path.to_owned(), problem };
-        let mut reader = csv::Reader::from_path(path).map_err(|error| fault(Problem::Csv(error)))?;
-        let headers = reader.headers().map_err(|error| fault(Problem::Csv(error)))?.clone();
-        let mut lines = Vec::new();
-        for record in reader.records() {
-            let record = record.map_err(|error| fault(Problem::Csv(error)))?;
-            let number = record.position().map_or(0, csv::Position::line);
-            let row: Row = record.deserialize(Some(&headers)).map_err(|error| fault(Problem::Csv(error)))?;
-            let Some(class) = classes.iter().position(|class| *class == row.class) else {
-                return Err(fault(Problem::Class { line: number, class: row.class }));
-            };
-            let path = resolved(&path.parent().unwrap_or(Path::new(".")).join(row.path));
-            lines.push(Line { number, image: digest(&path), path, class: ClassId(class as u32) });
-        }
+        let mut content = Vec::new();
+        let read = regular(path).and_then(|mut file| file.read_to_end(&mut content));
+        read.map_err(|error| fault(Problem::Read(error)))?;
+        let above = path.parent().unwrap_or(Path::new("."));
+        let lines = rows(&content)
+            .and_then(|rows| rows.into_iter().map(|row| line(row, above, classes)).collect())
+            .map_err(fault)?;
         Ok(Self { path: path.to_owned(), lines })
     }
 
@@ -85,6 +103,10 @@ impl List {
         let mut lost = Vec::new();
         for line in self.lines {
             let Ok(image) = &line.image else {
+                if let Some(advice) = misspelt(&line.path) {
+                    let problem = Problem::NoFile { line: line.number, path: line.path, advice };
+                    return Err(GivenError { path: self.path, problem });
+                }
                 lost.push(line);
                 continue;
             };
@@ -100,6 +122,91 @@ impl List {
     }
 }
 
+/// A line of the file: its number, path and class.
+type Row = (u64, Vec<u8>, Vec<u8>);
+
+/// The rows below the header. Paths may hold any bytes, as names of files do.
+fn rows(content: &[u8]) -> Result<Vec<Row>, Problem> {
+    let content = match text::decode(content) {
+        Ok(text) => Cow::Owned(text.into_bytes()),
+        Err(TextError::NotUtf8 { .. }) => Cow::Borrowed(content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content)),
+        Err(error) => return Err(error.into()),
+    };
+    let first = || content.split(|byte| matches!(byte, b'\n' | b'\r')).find(|line| !line.is_empty());
+    let Some((delimiter, [path, class], expected)) = DELIMITERS.into_iter().find_map(|mark| columns(&content, mark))
+    else {
+        return Err(Problem::Header { found: first().unwrap_or_default().to_vec() });
+    };
+    let mut rows = Vec::new();
+    for record in reader(&content, delimiter).into_byte_records().skip(1) {
+        let record = record.map_err(Problem::Csv)?;
+        let line = record.position().map_or(0, csv::Position::line);
+        if record.len() != expected {
+            return Err(Problem::Fields { line, found: record.len(), expected });
+        }
+        rows.push((line, record[path].to_vec(), record[class].to_vec()));
+    }
+    Ok(rows)
+}
+
+fn reader(content: &[u8], delimiter: u8) -> csv::Reader<&[u8]> {
+    csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(content)
+}
+
+/// With this mark between fields: the mark, which columns hold the path and the class, and how many there are.
+fn columns(content: &[u8], delimiter: u8) -> Option<(u8, [usize; 2], usize)> {
+    let mut header = ByteRecord::new();
+    reader(content, delimiter).read_byte_record(&mut header).ok()?;
+    let column = |name: &str| header.iter().position(|field| field.trim_ascii().eq_ignore_ascii_case(name.as_bytes()));
+    Some((delimiter, [column("path")?, column("class")?], header.len()))
+}
+
+fn line((number, path, class): Row, above: &Path, classes: &[String]) -> Result<Line, Problem> {
+    let class = std::str::from_utf8(&class)
+        .map_err(|error| TextError::NotUtf8 { line: number as usize, byte: class[error.valid_up_to()] })?;
+    let class = text::composed(class.trim());
+    let Some(found) = classes.iter().position(|known| *known == class) else {
+        let advice = nearest(&class, classes)
+            .map_or_else(|| "write it as in the label file".to_owned(), |near| format!("did you mean {near:?}?"));
+        return Err(Problem::Class { line: number, class, advice });
+    };
+    if path.trim_ascii().is_empty() {
+        return Err(Problem::NoPath { line: number });
+    }
+    // Spaces around it are the list's, unless the file's name has them.
+    let at = |path: &[u8]| resolved(&above.join(OsStr::from_bytes(path)));
+    let path = Some(at(&path)).filter(|path| path.exists()).unwrap_or_else(|| at(path.trim_ascii()));
+    Ok(Line { number, image: digest(&path), path, class: ClassId(found as u32) })
+}
+
+/// The class that was probably meant.
+fn nearest<'c>(class: &str, classes: &'c [String]) -> Option<&'c String> {
+    let class = text::likeness(class);
+    let near = |known: &'c String| (strsim::normalized_damerau_levenshtein(&class, &text::likeness(known)), known);
+    let (likeness, known) = classes.iter().map(near).max_by(|(one, _), (other, _)| one.total_cmp(other))?;
+    (likeness >= NEAR).then_some(known)
+}
+
+/// What is wrong with the path of a file that is not there, if that can be seen. Any other may have been there once.
+fn misspelt(path: &Path) -> Option<&'static str> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.contains(&b'\\') {
+        return Some("write the path with / between its parts");
+    }
+    std::str::from_utf8(bytes)
+        .is_err()
+        .then_some("the name is not UTF-8; save the list in the encoding of the files' names")
+}
+
+/// Opens a file for reading; a pipe could keep the caller waiting without end.
+fn regular(path: &Path) -> io::Result<File> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")),
+    }
+}
+
 /// The path without links and `..`, as far as its directories are still there; the file itself need not be.
 fn resolved(path: &Path) -> PathBuf {
     let found = |above: &Path| Some(fs::canonicalize(above).ok()?.join(path.strip_prefix(above).ok()?));
@@ -109,7 +216,7 @@ fn resolved(path: &Path) -> PathBuf {
 
 fn digest(path: &Path) -> io::Result<ImageId> {
     let mut hash = Sha256::new();
-    io::copy(&mut File::open(path)?, &mut hash)?;
+    io::copy(&mut regular(path)?, &mut hash)?;
     Ok(ImageId(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
@@ -118,10 +225,16 @@ mod tests {
     use super::*;
 
     /// The classes and the lost lines of a list beside three files; `known` is what the catalogue says of lost ones.
-    fn told_knowing(known: &[(&str, &str)], list: &str) -> Result<(Vec<u32>, Vec<u64>), String> {
+    fn told_knowing(known: &[(&str, &str)], list: impl AsRef<[u8]>) -> Result<(Vec<u32>, Vec<u64>), String> {
         let dir = tempfile::tempdir().unwrap();
-        for (name, content) in [("a.png", "1"), ("b.png", "2"), ("copy.png", "1")] {
-            fs::write(dir.path().join(name), content).unwrap();
+        for (name, content) in [
+            (&b"a.png"[..], "1"),
+            (b"b.png", "2"),
+            (b"copy.png", "1"),
+            (b"caf\xe9.png", "3"),
+            (b"back\\slash.png", "4"),
+        ] {
+            fs::write(dir.path().join(OsStr::from_bytes(name)), content).unwrap();
         }
         let path = dir.path().join("given.csv");
         fs::write(&path, list).unwrap();
@@ -143,7 +256,7 @@ mod tests {
         }
     }
 
-    fn told(list: &str) -> Result<(Vec<u32>, Vec<u64>), String> {
+    fn told(list: impl AsRef<[u8]>) -> Result<(Vec<u32>, Vec<u64>), String> {
         told_knowing(&[], list)
     }
 
@@ -178,7 +291,71 @@ mod tests {
         };
         refused("path,class\na.png,nut\nb.png,gear\n", "line 3: there is no class \"gear\"");
         refused("path,class\na.png,nut\ncopy.png,hex bolt\n", "line 3: DIR/copy.png is the image of line 2");
-        refused("path,class\na.png\n", "line: 2");
-        refused("file,class\na.png,nut\n", "missing field `path`");
+        refused("path,class\na.png\n", "line 2: 1 fields where the first line has 2");
+        refused("path,class\na.png,nut,\n", "line 2: 3 fields where the first line has 2");
+        refused("path,class\n,nut\n", "line 2: the path is empty");
+        refused("path,class\n\"a.png,nut\nb.png,nut\n", "line 2: 1 fields");
+        refused(
+            "path,class\nb.png,nut\na.png,Hex bolt\n",
+            "line 3: there is no class \"Hex bolt\"; did you mean \"hex bolt\"?",
+        );
+        refused("path,class\na.png,hexbolt\n", "did you mean \"hex bolt\"?");
+        refused("path,class\na.png,gear\n", "there is no class \"gear\"; write it as in the label file");
+        refused("path,class\nin\\a.png,nut\n", "line 2: there is no file DIR/in\\a.png; write the path with /");
+    }
+
+    #[test]
+    fn a_list_without_its_header_is_refused_with_its_first_line() {
+        for (list, found) in [
+            ("file,class\na.png,nut\n", "file,class"),
+            ("a.png,nut\n", "a.png,nut"),
+            ("\r\nsep=;\r\npath;class\r\n", "sep=;"),
+            ("", ""),
+        ] {
+            let error = told(list).unwrap_err();
+            let why = format!("the first line has to name the columns, path,class; it is {found:?}");
+            assert!(error.contains(&why), "{error}");
+        }
+    }
+
+    #[test]
+    fn lists_are_read_as_spreadsheets_write_them() {
+        let utf16 = |text: &str| text.encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>();
+        for list in [
+            b"path;class\na.png;hex bolt\n".to_vec(),
+            b"path\tclass\na.png\thex bolt\n".to_vec(),
+            b"Class , PATH\nhex bolt , a.png\n".to_vec(),
+            b"id,path,class\r\n1,\"a.png\",\"hex bolt\"\r\n\r\n".to_vec(),
+            b"\xef\xbb\xbf\"path\",\"class\"\r\n./a.png, hex bolt\r\n".to_vec(),
+            b"path,class\ra.png,hex bolt\r".to_vec(),
+            utf16("\u{feff}path;class\r\na.png;hex bolt\r\n"),
+        ] {
+            assert_eq!(told(&list), Ok((vec![1], vec![])), "{}", String::from_utf8_lossy(&list));
+        }
+    }
+
+    #[test]
+    fn names_of_files_may_be_any_bytes_and_classes_may_not() {
+        let list = b"path,class\ncaf\xe9.png,nut\nback\\slash.png,hex bolt\n";
+        let (mut found, lost) = told(list).unwrap();
+        found.sort_unstable();
+        assert_eq!((found, lost), (vec![0, 1], vec![]));
+        let error = told(b"path,class\na.png,caf\xe9\n").unwrap_err();
+        assert!(error.contains("line 2: the byte 0xE9 is not UTF-8"), "{error}");
+        let error = told(b"path,class\nlost\xe9.png,nut\n").unwrap_err();
+        assert!(error.contains("line 2: there is no file DIR/lost\\xe9.png; the name is not UTF-8"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_in_place_of_a_file_held_the_round_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("given.csv");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let classes = ["nut".to_owned()];
+        let error = List::read(&pipe, &classes).unwrap_err().to_string();
+        assert!(error.contains("it is no regular file"), "{error}");
+        fs::write(dir.path().join("list.csv"), "path,class\ngiven.csv,nut\n").unwrap();
+        let mut list = List::read(&dir.path().join("list.csv"), &classes).unwrap();
+        assert_eq!(list.lost().count(), 1);
     }
 }

@@ -9,6 +9,7 @@ use crate::room::{Reserve, Shortage};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use bytesize::ByteSize;
 use coft_core::ids::ImageId;
+use coft_core::shown::shown_path;
 use coft_vision::{DecodeError, Preprocess};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -83,15 +84,15 @@ impl Refusal {
 /// The disk or the file system did not do its part.
 #[derive(Debug, Error)]
 pub enum Trouble {
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}", shown_path(path))]
     Read { path: PathBuf, source: io::Error },
     #[error("the disk is full: {shortage}; free {} there", shortage.lacking)]
     NoRoom { shortage: Shortage },
-    #[error("the disk is full: cannot keep the pixels of an image in {}; free some space", path.display())]
+    #[error("the disk is full: cannot keep the pixels of an image in {}; free some space", shown_path(path))]
     DiskFull { path: PathBuf },
-    #[error("cannot keep the pixels of an image in {}: {source}", path.display())]
+    #[error("cannot keep the pixels of an image in {}: {source}", shown_path(path))]
     Keep { path: PathBuf, source: io::Error },
-    #[error("cannot remove the pixels {}: {source}", path.display())]
+    #[error("cannot remove the pixels {}: {source}", shown_path(path))]
     Discard { path: PathBuf, source: io::Error },
 }
 
@@ -322,7 +323,7 @@ impl Ingest {
 enum ReadError {
     #[error("not a regular file")]
     NotRegular,
-    #[error("the file leads out of the watched directory {}", .0.display())]
+    #[error("the file leads out of the watched directory {}", shown_path(.0))]
     Outside(PathBuf),
     #[error("the file has {size}, over the limit of {limit}; raise ingest.file-limit to take it in", size = ByteSize::b(*.size), limit = ByteSize::b(*.limit))]
     TooLarge { size: u64, limit: u64 },

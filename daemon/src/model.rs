@@ -277,21 +277,21 @@ fn resized(model: &Model, side: u32) -> Result<Preprocess, ModelError> {
 
 /// The class names of a label file, each with its line.
 pub fn read_labels(path: &Path) -> Result<Vec<(usize, String)>, ModelError> {
-    let text = read_text(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
-    labels::parse_lines(&text).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
+    let content = read_list(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
+    labels::parse(&content).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
 }
 
 fn read_templates(path: &Path) -> Result<Vec<Template>, ModelError> {
-    let text = read_text(path).map_err(|source| ModelError::ReadTemplates { path: path.to_owned(), source })?;
-    templates::parse(&text).map_err(|source| ModelError::Templates { path: path.to_owned(), source })
+    let content = read_list(path).map_err(|source| ModelError::ReadTemplates { path: path.to_owned(), source })?;
+    templates::parse(&content).map_err(|source| ModelError::Templates { path: path.to_owned(), source })
 }
 
 /// Reads a file of words. A pipe would have the service wait for somebody to write into it.
-fn read_text(path: &Path) -> io::Result<String> {
+fn read_list(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    fs::read_to_string(path)
+    fs::read(path)
 }
 
 /// Puts the files into `dir`, as a whole or not at all. A directory that holds exactly them is left alone.

@@ -2,6 +2,7 @@
 //!
 //! A line's sentence states the facts, since `journalctl` shows nothing else; programs find them in its fields as well.
 
+use coft_core::shown::shown;
 use std::env;
 use std::io::{self, IsTerminal};
 use tracing::Subscriber;
@@ -86,7 +87,12 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let sentence = debug_fn(|out, field, value| match field.name() {
-        "message" => write!(out, "{value:?}"),
+        // Lines may follow lines; what a terminal would obey is shown. Names in it have been, see [`coft_core::shown`].
+        "message" => {
+            let text = format!("{value:?}");
+            let lines: Vec<_> = text.split('\n').map(|line| shown(line.as_bytes())).collect();
+            write!(out, "{}", lines.join("\n"))
+        }
         _ => Ok(()),
     });
     tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).fmt_fields(sentence)
@@ -109,18 +115,30 @@ mod tests {
         assert_eq!(ids.len(), events::ALL.len());
     }
 
-    #[test]
-    fn people_read_sentences_without_fields() {
+    /// What people read of what is logged meanwhile.
+    fn read_of(logging: impl FnOnce()) -> String {
         let file = tempfile::tempfile().unwrap();
         let writer = Arc::new(file.try_clone().unwrap());
         let subscriber = tracing_subscriber::registry().with(people(writer, false));
-        tracing::subscriber::with_default(subscriber, || {
-            let (round, problem) = (7, "no space");
-            error!(message_id = events::ROUND_FAILED, coft.round = round, problem, "round {round} failed: {problem}");
-        });
+        tracing::subscriber::with_default(subscriber, logging);
         let (mut file, mut log) = (file, String::new());
         file.rewind().unwrap();
         file.read_to_string(&mut log).unwrap();
+        log
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_shown() {
+        let log = read_of(|| error!("round 7 failed: \x1b[2Jgone\nsee above"));
+        assert!(log.ends_with("round 7 failed: \\x1b[2Jgone\nsee above\n"), "{log:?}");
+    }
+
+    #[test]
+    fn people_read_sentences_without_fields() {
+        let log = read_of(|| {
+            let (round, problem) = (7, "no space");
+            error!(message_id = events::ROUND_FAILED, coft.round = round, problem, "round {round} failed: {problem}");
+        });
         assert!(log.ends_with("ERROR coftd::telemetry::tests: round 7 failed: no space\n"), "{log}");
     }
 }

@@ -1,60 +1,85 @@
 //! The label file: one class name a line, in the order in which answers list them.
 //!
-//! `#` starts a comment line. Blank lines between names, duplicates and names that differ only in case are refused with
-//! their line numbers: each of them silently shifts or merges classes.
+//! [`crate::text`] says which files are text and what is a comment. Blank lines between names, names that a reader
+//! takes for the same, and lists that were made for another program are refused with their line numbers: each of them
+//! silently shifts, merges or misnames classes.
 
+use crate::text::{self, Line, TextError};
 use thiserror::Error;
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LabelsError {
+    #[error(transparent)]
+    Text(#[from] TextError),
     #[error("line {line}: blank line between class names; remove it")]
     Blank { line: usize },
     #[error("line {line}: class {name:?} was already named on line {first}; remove one of them")]
     Duplicate { line: usize, first: usize, name: String },
-    #[error("line {line}: class name has a control character; write it as plain text")]
-    Control { line: usize },
-    #[error("class names: {0}; a classifier needs at least 2")]
+    #[error("line {line}: class {name:?} looks like {other:?} on line {first}; remove one of them")]
+    Alike { line: usize, first: usize, name: String, other: String },
+    #[error("line {line}: {name:?} begins with its number, as all lines do; write the names alone, in this order")]
+    Numbered { line: usize, name: String },
+    #[error("line {line}: {name} is in quotation marks; write the name without them")]
+    Quoted { line: usize, name: String },
+    #[error("class names: {0}; a classifier needs at least 2, one a line")]
     TooFew(usize),
 }
 
-/// Parses the text of a label file into class names.
+/// Parses the content of a label file into class names, each with its line, from 1.
 ///
-/// Names are trimmed; comment lines and trailing blank lines are ignored.
-pub fn parse(text: &str) -> Result<Vec<String>, LabelsError> {
-    Ok(parse_lines(text)?.into_iter().map(|(_, name)| name).collect())
-}
-
-/// The same with the line of each name, from 1.
-pub fn parse_lines(text: &str) -> Result<Vec<(usize, String)>, LabelsError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+/// Names are trimmed and in Unicode's composed form; comment lines and trailing blank lines are ignored.
+///
+/// # Errors
+/// Names the line that cannot be a class name, or would be one twice.
+pub fn parse(bytes: &[u8]) -> Result<Vec<(usize, String)>, LabelsError> {
+    let content = text::decode(bytes)?;
     let mut names: Vec<(usize, String)> = Vec::new();
     let mut blank = None;
-    for (index, raw) in text.lines().enumerate() {
+    for (index, raw) in content.lines().enumerate() {
         let line = index + 1;
-        let name = raw.trim();
-        if name.starts_with('#') {
-            continue;
-        }
-        if name.is_empty() {
-            blank.get_or_insert(line);
-            continue;
-        }
+        let name = match text::line(line, raw)? {
+            Line::Comment => continue,
+            Line::Blank => {
+                blank.get_or_insert(line);
+                continue;
+            }
+            Line::Text(name) => name,
+        };
         if let Some(line) = blank.take().filter(|_| !names.is_empty()) {
             return Err(LabelsError::Blank { line });
         }
-        if name.chars().any(char::is_control) {
-            return Err(LabelsError::Control { line });
+        if name.len() > 1 && name.starts_with('"') && name.ends_with('"') {
+            return Err(LabelsError::Quoted { line, name });
         }
-        let same = |other: &str| other.to_lowercase() == name.to_lowercase();
-        if let Some((first, _)) = names.iter().find(|(_, other)| same(other)) {
-            return Err(LabelsError::Duplicate { line, first: *first, name: name.to_owned() });
+        let like = text::likeness(&name);
+        if let Some((first, other)) = names.iter().find(|(_, other)| text::likeness(other) == like) {
+            let (first, other) = (*first, other.clone());
+            return Err(match other.to_lowercase() == name.to_lowercase() {
+                true => LabelsError::Duplicate { line, first, name },
+                false => LabelsError::Alike { line, first, name, other },
+            });
         }
-        names.push((line, name.to_owned()));
+        names.push((line, name));
     }
     if names.len() < 2 {
         return Err(LabelsError::TooFew(names.len()));
     }
+    if is_numbered(&names) {
+        let (line, name) = names.swap_remove(0);
+        return Err(LabelsError::Numbered { line, name });
+    }
     Ok(names)
+}
+
+/// Whether all names are `NUMBER,` and a name, or with another mark in place of the comma, counted from 0 or 1.
+fn is_numbered(names: &[(usize, String)]) -> bool {
+    let counted = |start: usize| {
+        names.iter().enumerate().all(|(index, (_, name))| {
+            let behind = name.strip_prefix(&(start + index).to_string());
+            behind.is_some_and(|behind| behind.starts_with([',', ';', ':', ')', '|']) || behind.starts_with(". "))
+        })
+    };
+    counted(0) || counted(1)
 }
 
 #[cfg(test)]
@@ -62,22 +87,52 @@ mod tests {
     use super::*;
 
     #[track_caller]
+    fn read(text: &str) -> Vec<String> {
+        parse(text.as_bytes()).unwrap().into_iter().map(|(_, name)| name).collect()
+    }
+
+    #[track_caller]
     fn refused(text: &str, why: &str) {
-        assert_eq!(parse(text).unwrap_err().to_string(), why);
+        assert_eq!(parse(text.as_bytes()).unwrap_err().to_string(), why);
     }
 
     #[test]
-    fn names_keep_their_order() {
-        assert_eq!(parse("# parts\nnut\n  hex bolt \ngear\n\n").unwrap(), ["nut", "hex bolt", "gear"]);
-        assert_eq!(parse_lines("# parts\nnut\n#\nbolt\n").unwrap(), [(2, "nut".into()), (4, "bolt".into())]);
-        assert_eq!(parse("\u{feff}nut\r\nbolt\r\n").unwrap(), ["nut", "bolt"]);
+    fn names_keep_their_order_and_their_lines() {
+        assert_eq!(read("# parts\nnut\n  hex bolt \ngear\n\n"), ["nut", "hex bolt", "gear"]);
+        assert_eq!(parse(b"# parts\nnut\n#\nbolt\n").unwrap(), [(2, "nut".into()), (4, "bolt".into())]);
+        assert_eq!(read("\u{feff}nut\r\nbolt\r\n"), ["nut", "bolt"]);
+        assert_eq!(read("cafe\u{301}\nbolt\n"), ["caf\u{e9}", "bolt"]);
+        assert_eq!(read("\\#1 washer\n\\#2 washer\n"), ["#1 washer", "#2 washer"]);
+        assert_eq!(read("1 euro\n2 euro\n"), ["1 euro", "2 euro"]);
+        assert_eq!(read("1.5 mm\n2.5 mm\n"), ["1.5 mm", "2.5 mm"]);
     }
 
     #[test]
     fn a_bad_line_is_named() {
         refused("nut\n\nbolt\n", "line 2: blank line between class names; remove it");
         refused("nut\nbolt\nNut\n", "line 3: class \"Nut\" was already named on line 1; remove one of them");
-        refused("nut\nbo\u{7}lt\n", "line 2: class name has a control character; write it as plain text");
-        refused("# nothing\nnut\n", "class names: 1; a classifier needs at least 2");
+        refused(
+            "cafe\u{301}\nbolt\ncaf\u{e9}\n",
+            "line 3: class \"café\" was already named on line 1; remove one of them",
+        );
+        refused(
+            "hex  nut\nhex nut\n",
+            "line 2: class \"hex nut\" looks like \"hex  nut\" on line 1; remove one of them",
+        );
+        refused("nut\nbo\u{7}lt\n", "line 2: the control character U+0007; write plain text, one entry a line");
+        refused("# nothing\nnut\n", "class names: 1; a classifier needs at least 2, one a line");
+        refused("nut, bolt, gear\n", "class names: 1; a classifier needs at least 2, one a line");
+        refused("nut\n\"bolt\"\n", "line 2: \"bolt\" is in quotation marks; write the name without them");
+        let numbered = "begins with its number, as all lines do; write the names alone, in this order";
+        for text in ["0,nut\n1,bolt\n", "1;nut\n2;bolt\n", "1. nut\n2. bolt\n", "0: nut\n1: bolt\n"] {
+            let told = parse(text.as_bytes()).unwrap_err().to_string();
+            assert!(told.starts_with("line 1: ") && told.ends_with(numbered), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_begins_with_a_hash_was_left_out() {
+        let told = parse(b"#1 washer\nhex nut\n#2 washer\nspur gear\n").unwrap_err().to_string();
+        assert!(told.starts_with("line 1: \"#1 washer\" begins with #"), "{told}");
     }
 }

@@ -20,5 +20,7 @@ pub mod retention;
 pub mod schedule;
 pub mod selection;
 pub mod settings;
+pub mod shown;
 pub mod spec;
 pub mod templates;
+pub mod text;

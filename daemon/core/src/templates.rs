@@ -1,35 +1,34 @@
-//! The template file: one prompt a line, `{}` where the class name goes. `#` starts a comment line; blank lines do not count.
+//! The template file: one prompt a line, `{}` where the class name goes. [`crate::text`] says which files are text and
+//! what is a comment; blank lines do not count.
 
 use crate::spec::Template;
+use crate::text::{self, Line, TextError};
 use thiserror::Error;
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TemplatesError {
+    #[error(transparent)]
+    Text(#[from] TextError),
     #[error("line {line}: {text:?} has {found} places for the class name; write `{{}}` once")]
     Slot { line: usize, text: String, found: usize },
-    #[error("line {line}: a template has a control character; write it as plain text")]
-    Control { line: usize },
     #[error("no template; write one a line")]
     Empty,
 }
 
-/// Parses the text of a template file.
-pub fn parse(text: &str) -> Result<Vec<Template>, TemplatesError> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+/// Parses the content of a template file.
+///
+/// # Errors
+/// Names the line that cannot be a prompt.
+pub fn parse(bytes: &[u8]) -> Result<Vec<Template>, TemplatesError> {
     let mut templates = Vec::new();
-    for (index, raw) in text.lines().enumerate() {
-        let (line, text) = (index + 1, raw.trim());
-        if text.is_empty() || text.starts_with('#') {
-            continue;
-        }
-        if text.chars().any(char::is_control) {
-            return Err(TemplatesError::Control { line });
-        }
+    for (index, raw) in text::decode(bytes)?.lines().enumerate() {
+        let line = index + 1;
+        let Line::Text(text) = text::line(line, raw)? else { continue };
         let found = text.matches("{}").count();
         if found != 1 {
-            return Err(TemplatesError::Slot { line, text: text.to_owned(), found });
+            return Err(TemplatesError::Slot { line, text, found });
         }
-        templates.push(Template { line, text: text.to_owned() });
+        templates.push(Template { line, text });
     }
     if templates.is_empty() { Err(TemplatesError::Empty) } else { Ok(templates) }
 }
@@ -40,17 +39,19 @@ mod tests {
 
     #[test]
     fn templates_keep_their_lines() {
-        let found = parse("# prompts\na photo of a {}.\n\n  a dark {}.\n").unwrap();
+        let found = parse(b"\xef\xbb\xbf# prompts\r\na photo of a {}.\r\n\r\n  a dark {}.\r\n\\#{}\r\n").unwrap();
         let found: Vec<(usize, &str)> = found.iter().map(|t| (t.line, t.text.as_str())).collect();
-        assert_eq!(found, [(2, "a photo of a {}."), (4, "a dark {}.")]);
+        assert_eq!(found, [(2, "a photo of a {}."), (4, "a dark {}."), (5, "#{}")]);
     }
 
     #[test]
     fn a_bad_line_is_named() {
-        let told = |text: &str| parse(text).unwrap_err().to_string();
+        let told = |text: &str| parse(text.as_bytes()).unwrap_err().to_string();
         assert_eq!(told("a {}\na photo\n"), "line 2: \"a photo\" has 0 places for the class name; write `{}` once");
         assert_eq!(told("{} and {}\n"), "line 1: \"{} and {}\" has 2 places for the class name; write `{}` once");
-        assert_eq!(told("a \u{7} {}\n"), "line 1: a template has a control character; write it as plain text");
+        assert!(told("a \u{7} {}\n").starts_with("line 1: the control character U+0007"));
+        assert!(told("#{} of today\n").starts_with("line 1: \"#{} of today\" begins with #"));
+        assert!(parse(b"a {}\nd\xe9j\xe0 {}\n").unwrap_err().to_string().starts_with("line 2: the byte 0xE9"));
         assert_eq!(told("# nothing\n"), "no template; write one a line");
     }
 }

@@ -6,6 +6,7 @@ use crate::room::Reserve;
 use bytesize::ByteSize;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, SIGNATURE, STATED};
+use coft_core::shown::shown_path;
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::Deserialize;
@@ -57,7 +58,7 @@ pub fn copy(
         let signature = files.get(SIGNATURE).ok_or_else(|| {
             bad(format!(
                 "the bundle has no {SIGNATURE}; this service takes in only what is signed by {}",
-                key.display()
+                shown_path(key)
             ))
         })?;
         verify(key, &manifest, signature)?;
@@ -113,7 +114,7 @@ fn copy_file(from: &File, path: &Path, limit: u64, stop: &CancellationToken) -> 
         to.write_all(&chunk[..count]).map_err(|error| at(path, &error))?;
         offset += count as u64;
         if offset > limit {
-            return Err(bad(format!("{} has more than {limit} bytes", path.display())));
+            return Err(bad(format!("{} has more than {limit} bytes", shown_path(path))));
         }
     }
     to.sync_all().map_err(|error| at(path, &error))
@@ -122,7 +123,7 @@ fn copy_file(from: &File, path: &Path, limit: u64, stop: &CancellationToken) -> 
 fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Trouble> {
     let unusable = |why: String| Trouble {
         kind: FailureKind::Internal,
-        message: format!("import.trusted-key {}: {why}", key.display()),
+        message: format!("import.trusted-key {}: {why}", shown_path(key)),
         hint: "name an Ed25519 public key in PEM there; the bundle has not been looked at".into(),
     };
     let mut pem = String::new();
@@ -134,7 +135,7 @@ fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Troubl
     let mut bytes = [0; Signature::BYTE_SIZE + 1];
     let read = regular(signature, Path::new(SIGNATURE))?.read_at(&mut bytes, 0);
     let count = read.map_err(|error| at(Path::new(SIGNATURE), &error))?;
-    let refused = || bad(format!("{SIGNATURE} is no signature of the manifest by {}", key.display()));
+    let refused = || bad(format!("{SIGNATURE} is no signature of the manifest by {}", shown_path(key)));
     let signature = Signature::from_slice(&bytes[..count]).map_err(|_| refused())?;
     trusted.verify_strict(&stated, &signature).map_err(|_| refused())
 }
@@ -144,7 +145,7 @@ fn regular(file: &OwnedFd, path: &Path) -> Result<File, Trouble> {
     let file = file.try_clone().map(File::from).map_err(|error| at(path, &error))?;
     match file.metadata().map_err(|error| at(path, &error))?.is_file() {
         true => Ok(file),
-        false => Err(bad(format!("{} is no regular file", path.display()))),
+        false => Err(bad(format!("{} is no regular file", shown_path(path)))),
     }
 }
 
@@ -158,7 +159,7 @@ fn at(path: &Path, error: &io::Error) -> Trouble {
         io::ErrorKind::StorageFull => (FailureKind::DiskFull, "free some space; the active generation keeps serving"),
         _ => (FailureKind::Internal, "look at the named file; the active generation keeps serving"),
     };
-    Trouble { kind, message: format!("{}: {error}", path.display()), hint: hint.into() }
+    Trouble { kind, message: format!("{}: {error}", shown_path(path)), hint: hint.into() }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 mod hearing;
 mod looking;
 
+use coft_core::shown::shown_path;
 use super::kernel::Kernel;
 use super::mounts::{self, Mount};
 use super::names::Names;
@@ -210,7 +211,7 @@ impl Watched {
         }
         let state_dir = resolved(&self.state_dir);
         if mounts::overlap(&mounts, &path, &state_dir) {
-            let (path, state_dir) = (path.display(), state_dir.display());
+            let (path, state_dir) = (shown_path(&path).into_owned(), shown_path(&state_dir).into_owned());
             self.detach(Some(format!(
                 "overlaps with state-dir through a link or a mount: {path} and {state_dir}; nothing of it is taken in; keep them apart"
             )));

@@ -331,8 +331,8 @@ fn keep(candidate: &Path, out: &Path) -> anyhow::Result<()> {
 }
 
 fn read_templates(path: &Path) -> anyhow::Result<Vec<Template>> {
-    let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
-    templates::parse(&text).with_context(|| format!("reading {}", path.display()))
+    let content = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    templates::parse(&content).with_context(|| format!("reading {}", path.display()))
 }
 
 fn read_json<T: serde::de::DeserializeOwned>(path: &Path) -> anyhow::Result<T> {

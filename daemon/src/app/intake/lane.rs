@@ -9,6 +9,7 @@ use crate::sighting::{ImageRecord, Sighting};
 use crate::telemetry::events;
 use crate::watch::{Notice, Watch};
 use coft_core::ids::ImageId;
+use coft_core::shown::shown_path;
 use std::collections::HashMap;
 use std::fs;
 use std::io::ErrorKind;
@@ -187,7 +188,7 @@ impl Lane {
                 self.tell_problem();
             }
             Notice::Remark(remark) => {
-                let source = self.source.display();
+                let source = shown_path(&self.source).into_owned();
                 info!(message_id = events::SOURCE_WATCHED, %source, "{remark}");
             }
         }
@@ -215,7 +216,7 @@ impl Lane {
 
     async fn done(&mut self, sighting: Sighting, outcome: Outcome) {
         let Some(Work { later, is_void, .. }) = self.in_work.remove(&sighting.path) else { return };
-        let path = sighting.path.display();
+        let path = shown_path(&sighting.path).into_owned();
         match outcome {
             _ if is_void => debug!(%path, "{path} has gone while it was looked at"),
             Outcome::New(record) => {
@@ -255,7 +256,7 @@ impl Lane {
             // No file looks like this: each scan tries it again.
             sighting.stamp.changed_ns = 0;
         }
-        let path = sighting.path.display();
+        let path = shown_path(&sighting.path).into_owned();
         if self.refusals.refused(&sighting.path, &reason, Instant::now()) {
             warn!(message_id = events::QUARANTINED, %path, reason, "{path} is no usable image: {reason}");
         } else {
@@ -301,7 +302,7 @@ impl Lane {
                 1 => String::new(),
                 count => format!(" (and {} more)", count - 1),
             };
-            format!("{}{more} has been read for more than {limit} s: its file system is slow or hangs", path.display())
+            format!("{}{more} has been read for more than {limit} s: its file system is slow or hangs", shown_path(&path))
         });
         let silent = self.watch.handle().unanswered() >= SLOW;
         self.problems.silent = silent.then(|| {
@@ -319,9 +320,9 @@ impl Lane {
     }
 
     fn count_refusals(&mut self, last: bool) {
-        let source = self.source.display();
+        let source = shown_path(&self.source).into_owned();
         for rest in self.refusals.due(Instant::now(), last) {
-            let (count, path, reason) = (rest.count, rest.path.display(), rest.reason);
+            let (count, path, reason) = (rest.count, shown_path(&rest.path).into_owned(), rest.reason);
             warn!(
                 message_id = events::QUARANTINED,
                 %source,
@@ -341,7 +342,7 @@ impl Lane {
         if self.told.as_ref() == Some(&problem) {
             return;
         }
-        let source = self.source.display();
+        let source = shown_path(&self.source).into_owned();
         match &problem {
             Some(problem) => warn!(message_id = events::SOURCE_PROBLEM, %source, problem, "{source}: {problem}"),
             None => info!(message_id = events::SOURCE_WATCHED, %source, "{source} is watched"),

@@ -7,6 +7,7 @@ use crate::given::{self, GivenError};
 use crate::round::Outcome;
 use coft_core::event::FailureKind;
 use coft_core::ids::ImageId;
+use coft_core::shown::shown_path;
 use coft_core::spec::{PoolImage, RoundSpec};
 use std::collections::HashSet;
 use std::fs;
@@ -127,7 +128,7 @@ impl Workshop {
         }
         let (mut given, lost) = list.labels().map_err(bad)?;
         if let Some(given::Line { number, path, image: Err(error), .. }) = lost.first() {
-            let (count, path) = (lost.len(), path.display());
+            let (count, path) = (lost.len(), shown_path(path));
             warn!(
                 images = count,
                 line = number,

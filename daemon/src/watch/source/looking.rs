@@ -1,5 +1,6 @@
 //! Looking through directories, one at a time.
 
+use coft_core::shown::shown_path;
 use super::{Closed, Seen, Watched};
 use crate::clock;
 use crate::sighting::{Sighting, Stamp};
@@ -122,7 +123,7 @@ impl Watched {
         }
         let kind = nix::sys::statfs::statfs(dir).map(|found| i64::from(found.filesystem_type().0));
         let Some(name) = kind.ok().and_then(mounts::without_notices) else { return Ok(()) };
-        let (dir, interval) = (dir.display(), humane(self.source.rescan_interval));
+        let (dir, interval) = (shown_path(&dir).into_owned(), humane(self.source.rescan_interval));
         self.tell(Notice::Remark(format!(
             "{dir} is watched, but lies on a file system ({name}) whose changes from elsewhere the kernel does not report: those are \
              found every {interval} (rescan-interval), and at coftctl rescan"
@@ -142,7 +143,7 @@ impl Watched {
         let Seen { links, passed_over, .. } = self.seen;
         let seen = Seen { files: 0, links, passed_over };
         if self.remarked.as_ref() != Some(&seen) && (links > 0 || passed_over > 0) {
-            let source = self.source.path.display();
+            let source = shown_path(&self.source.path).into_owned();
             let text = format!(
                 "passed over in {source}: {passed_over} by name (hidden, unfinished, excluded, or what programs keep for \
                  themselves), {links} symbolic links, which are not followed"
