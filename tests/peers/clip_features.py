@@ -4,7 +4,7 @@ Run:  python clip_features.py CASE DIR
 
 Leaves the model in DIR, and in DIR/expected.safetensors: `pixels` [B, 3, S, S], `ids` [T, L] ending in the end token,
 `image` [B, D] and `text` [T, D], the features as the other program computes them, not normalised. Cases are
-LIBRARY:MODEL:FORMAT, with a model of SIZES or one that open_clip lists.
+LIBRARY:MODEL:FORMAT, with a model of SIZES, of ODD, or one that open_clip lists.
 """
 
 import json
@@ -24,6 +24,18 @@ SIZES = {
     "ViT-B-32": dict(vision=(768, 12, 12, 32, 224), text=(512, 8, 12), embed=512),
     "ViT-B-16": dict(vision=(768, 12, 12, 16, 224), text=(512, 8, 12), embed=512),
     "ViT-L-14": dict(vision=(1024, 16, 24, 14, 224), text=(768, 12, 12), embed=768),
+    # 5 and 4 heads of 48, another activation in each encoder, and no two sizes alike.
+    "odd": dict(vision=(240, 5, 3, 16, 64), text=(192, 4, 2), embed=80, activations=("gelu", "quick_gelu")),
+    "odd-quick": dict(vision=(240, 5, 3, 16, 64), text=(192, 4, 2), embed=80, activations=("quick_gelu", "gelu")),
+}
+# The same for open_clip, which has one activation for both and no name for such models.
+ODD = {
+    name: dict(
+        embed_dim=80, quick_gelu=quick,
+        vision_cfg=dict(image_size=64, layers=3, width=240, head_width=48, patch_size=16, mlp_ratio=2.0),
+        text_cfg=dict(context_length=77, vocab_size=49408, width=192, heads=4, layers=2),
+    )
+    for name, quick in [("odd", False), ("odd-quick", True)]
 }
 
 
@@ -41,16 +53,18 @@ def transformers_model(name):
     size = SIZES[name]
     width, heads, layers, patch, side = size["vision"]
     text_width, text_heads, text_layers = size["text"]
+    activation, text_activation = size.get("activations", ("quick_gelu", "quick_gelu"))
     return CLIPModel(
         CLIPConfig(
             projection_dim=size["embed"],
             vision_config=dict(
                 hidden_size=width, intermediate_size=4 * width, num_attention_heads=heads, num_hidden_layers=layers,
-                patch_size=patch, image_size=side, projection_dim=size["embed"],
+                patch_size=patch, image_size=side, projection_dim=size["embed"], hidden_act=activation,
             ),
             text_config=dict(
                 hidden_size=text_width, intermediate_size=4 * text_width, num_attention_heads=text_heads,
                 num_hidden_layers=text_layers, projection_dim=size["embed"], eos_token_id=END,
+                hidden_act=text_activation,
             ),
         )
     )
@@ -61,8 +75,18 @@ def save_transformers(model, form, folder):
         model.config.save_pretrained(folder)
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
     else:
+        if form == "bf16":
+            model.to(torch.bfloat16)
         model.save_pretrained(folder, max_shard_size="150MB" if form == "shards" else "50GB")
     side = model.config.vision_config.image_size
+    if form == "processor":
+        # Both halves of the preparation as one object, and its one file.
+        from transformers import CLIPImageProcessor, CLIPProcessor, CLIPTokenizer
+
+        images = CLIPImageProcessor(size=dict(shortest_edge=side), crop_size=dict(height=side, width=side))
+        CLIPProcessor(images, CLIPTokenizer()).save_pretrained(folder)
+        assert (folder / "processor_config.json").is_file() and not (folder / "preprocessor_config.json").exists()
+        return
     preprocessing = dict(size=dict(shortest_edge=side), crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
     (folder / "preprocessor_config.json").write_text(json.dumps(preprocessing))
 
@@ -71,15 +95,29 @@ def save_open_clip(model, name, form, folder):
     import open_clip
 
     if form == "torchscript":
-        # OpenAI's archives are compiled modules with these very names, in half precision.
+        # OpenAI's archives are compiled modules with these very names, in half precision, and have these sizes as tensors.
+        for mark, size in dict(input_resolution=224, context_length=77, vocab_size=49408).items():
+            if hasattr(model, mark):
+                delattr(model, mark)
+            model.register_buffer(mark, torch.tensor(size))
         torch.jit.script(model).save(str(folder / "model.pt"))
         return
-    config = open_clip.get_model_config(name)
+    config = ODD.get(name) or open_clip.get_model_config(name)
     preprocess = dict(mean=[0.5] * 3, std=[0.5] * 3, interpolation="bicubic", resize_mode="shortest")
     text = json.dumps(dict(model_cfg=config, preprocess_cfg=preprocess))
     (folder / "open_clip_config.json").write_text(text)
     if form == "bin":
         torch.save(model.state_dict(), folder / "open_clip_pytorch_model.bin")
+    elif form == "epoch":
+        # As open_clip's training leaves it, of a compiled model on several devices.
+        optimizer = torch.optim.AdamW(model.parameters())
+        before = {k: v.clone() for k, v in model.state_dict().items()}
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+        state = {f"module._orig_mod.{name}": value for name, value in before.items()}
+        kept = dict(epoch=1, name="run", state_dict=state, optimizer=optimizer.state_dict())
+        torch.save(kept, folder / "epoch_1.pt")
     else:
         save_file({k: v.contiguous() for k, v in model.state_dict().items()}, folder / "open_clip_model.safetensors")
 
@@ -90,11 +128,17 @@ def main():
     torch.manual_seed(7)
     if library == "transformers":
         model, side = transformers_model(name).eval(), SIZES[name]["vision"][4]
+    elif name in ODD:
+        from open_clip.model import CLIP
+
+        model, side = CLIP(**ODD[name]).eval(), ODD[name]["vision_cfg"]["image_size"]
     else:
         import open_clip
 
         model, side = open_clip.create_model(name).eval(), open_clip.get_model_config(name)["vision_cfg"]["image_size"]
     unlike_the_start(model)
+    if form == "bf16":
+        model.to(torch.bfloat16).float()  # numbers that the file can hold
     pixels = torch.randn(1 if "-14" in name else 2, 3, side, side)
     words = [[320, 1125, 539, 320, 2368], [320, 1125, 539, 530, 518, 6267, 1704, 269], [9]]
     ids = torch.zeros(len(words), 12, dtype=torch.long)

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClipConfig {
     pub model_type: String,
-    #[serde(default = "defaults::projection_dim")]
+    #[serde(default = "projection_dim")]
     pub projection_dim: i64,
     pub text_config: TextConfig,
     pub vision_config: VisionConfig,
-    #[serde(default = "defaults::logit_scale")]
+    #[serde(default = "logit_scale")]
     pub logit_scale_init_value: f64,
 }
 
@@ -80,13 +80,12 @@ impl Default for VisionConfig {
     }
 }
 
-mod defaults {
-    pub fn projection_dim() -> i64 {
-        512
-    }
-    pub fn logit_scale() -> f64 {
-        2.6592
-    }
+pub(crate) fn projection_dim() -> i64 {
+    512
+}
+
+pub(crate) fn logit_scale() -> f64 {
+    2.6592
 }
 
 /// Largest size of anything; no CLIP comes near it, and products of two cannot overflow. [choice]
@@ -96,14 +95,6 @@ impl ClipConfig {
     /// Says what makes the sizes impossible, if anything does.
     pub fn fault(&self) -> Option<String> {
         let (t, v) = (&self.text_config, &self.vision_config);
-        if self.model_type != "clip" {
-            let why = if self.model_type.starts_with("siglip") {
-                " (SigLIP has no class token and pools by attention: another model, not another size of this one)"
-            } else {
-                ""
-            };
-            return Some(format!("model_type is {:?}; only \"clip\" is supported{why}", self.model_type));
-        }
         let positive = [
             ("projection_dim", self.projection_dim),
             ("text_config.hidden_size", t.hidden_size),

@@ -7,6 +7,7 @@ mod openai;
 use crate::config::ClipConfig;
 use crate::model::ModelError;
 use crate::weights::Weights;
+use coft_vision::Preprocess;
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
@@ -33,38 +34,73 @@ pub(crate) struct Found {
 }
 
 pub(crate) fn find(dir: &Path) -> Result<Found, ModelError> {
-    let has = |name: &&str| dir.join(name).is_file();
     let found = |layout, weights: PathBuf| Ok(Found { layout, dir: dir.to_owned(), weights });
     let lacks = |lacking: String| Err(ModelError::Incomplete { dir: dir.to_owned(), lacking });
-    let hugging_face = dir.join(hugging_face::CONFIG).is_file();
-    if hugging_face && let Some(weights) = hugging_face::WEIGHTS.iter().find(|name| has(name)) {
-        return found(Layout::HuggingFace, dir.join(weights));
+    let known = described(dir);
+    for (layout, names) in &known {
+        if let Some(name) = names.iter().find(|name| dir.join(name).is_file()) {
+            return found(*layout, dir.join(name));
+        }
     }
-    if dir.join(open_clip::CONFIG).is_file() {
-        return match open_clip::WEIGHTS.iter().find(|name| has(name)) {
-            Some(weights) => found(Layout::OpenClip, dir.join(weights)),
-            None => lacks(format!("its weights: one of {}", open_clip::WEIGHTS.join(", "))),
-        };
-    }
-    if hugging_face {
+    let has_config = known.iter().any(|(layout, _)| *layout == Layout::OpenClip);
+    if !known.is_empty() && !has_config {
         return lacks(format!("{} (or {})", hugging_face::WEIGHTS[0], hugging_face::WEIGHTS[1..].join(", ")));
     }
+    // Training programs and OpenAI call their files as they like.
     let entries = fs::read_dir(dir).map_err(|source| ModelError::Read { path: dir.to_owned(), source })?;
     let mut archives: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "pt"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == ARCHIVE))
         .collect();
+    let layout = if has_config { Layout::OpenClip } else { Layout::Openai };
     match (archives.pop(), archives.len()) {
-        (Some(weights), 0) => found(Layout::Openai, weights),
+        (Some(weights), 0) => found(layout, weights),
         (Some(_), more) => lacks(format!("a way to tell which of its {} .pt files is meant; leave one", more + 1)),
+        (None, _) if has_config => {
+            lacks(format!("its weights: one of {}, or a single .pt file", open_clip::WEIGHTS.join(", ")))
+        }
         (None, _) => lacks(format!("{} or {}, or a single .pt file", hugging_face::CONFIG, open_clip::CONFIG)),
     }
+}
+
+/// Extension of PyTorch's archives of no fixed name.
+pub const ARCHIVE: &str = "pt";
+
+/// Every file that says what a model is, whichever of them there are.
+pub const DESCRIPTIONS: [&str; 4] =
+    [hugging_face::CONFIG, open_clip::CONFIG, coft_vision::CONFIG_FILE, hugging_face::PROCESSOR];
+
+/// Names that the weights may have, the first to be taken first, by the descriptions that lie in `dir`. Where there are
+/// none, or beside OpenCLIP's, a single archive with the extension [`ARCHIVE`] may hold them.
+pub fn weights_named_in(dir: &Path) -> Vec<&'static str> {
+    described(dir).into_iter().flat_map(|(_, names)| names).collect()
+}
+
+/// The layouts that the descriptions of a directory state, with the names of their weights.
+///
+/// Two kinds may lie side by side: those of a `CLIPModel` and of OpenCLIP are the same model, and the first is taken.
+/// But `timm` also calls its description `config.json`, and has one tower.
+fn described(dir: &Path) -> Vec<(Layout, Vec<&'static str>)> {
+    let (config, has_open_clip) = (dir.join(hugging_face::CONFIG), dir.join(open_clip::CONFIG).is_file());
+    let mut known = Vec::new();
+    // Where nothing else describes the model, what is wrong with this file is told when it is read.
+    let ours =
+        config.is_file() && (!has_open_clip || json(&config).is_ok_and(|stated: Value| hugging_face::is_clip(&stated)));
+    if ours {
+        known.push((Layout::HuggingFace, hugging_face::WEIGHTS.to_vec()));
+    }
+    if has_open_clip {
+        let old: &[&str] = if ours { &[] } else { &open_clip::OLD_WEIGHTS };
+        known.push((Layout::OpenClip, [&open_clip::WEIGHTS, old].concat()));
+    }
+    known
 }
 
 impl Found {
     pub fn weights(&self) -> Result<Weights, ModelError> {
         let shards = self.weights.extension().is_some_and(|extension| extension == "json");
-        Ok(if shards { Weights::open_shards(&self.weights)? } else { Weights::open(&self.weights)? })
+        let weights = if shards { Weights::open_shards(&self.weights)? } else { Weights::open(&self.weights)? };
+        Ok(weights.without_prefixes())
     }
 
     /// The file that states the sizes.
@@ -79,7 +115,7 @@ impl Found {
     /// The model's sizes, and what states them.
     pub fn config(&self, raw: &Weights) -> Result<(ClipConfig, &'static str), ModelError> {
         match self.layout {
-            Layout::HuggingFace => Ok((json(&self.stated_in())?, hugging_face::CONFIG)),
+            Layout::HuggingFace => Ok((self.stated(hugging_face::config)?, hugging_face::CONFIG)),
             Layout::OpenClip => Ok((self.stated(open_clip::config)?, open_clip::CONFIG)),
             Layout::Openai => {
                 let fault = |fault| ModelError::Config { path: self.stated_in(), fault };
@@ -97,12 +133,15 @@ impl Found {
         }
     }
 
+    /// How images are prepared, as `preprocessor_config.json` would state it. It is one that coft can do.
     pub fn preprocessing(&self, config: &ClipConfig) -> Result<Value, ModelError> {
-        match self.layout {
-            Layout::HuggingFace => json(&self.dir.join(coft_vision::CONFIG_FILE)),
-            Layout::OpenClip => self.stated(|stated| open_clip::preprocessing(stated, config)),
-            Layout::Openai => Ok(open_clip::published(config)),
-        }
+        let (stated, path) = match self.layout {
+            Layout::HuggingFace => hugging_face::preprocessing(&self.dir)?,
+            Layout::OpenClip => (self.stated(|stated| open_clip::preprocessing(stated, config))?, self.stated_in()),
+            Layout::Openai => (open_clip::published(config), self.stated_in()),
+        };
+        Preprocess::from_file(&stated, &path)?;
+        Ok(stated)
     }
 
     fn stated<T>(&self, read: impl FnOnce(&Value) -> Result<T, String>) -> Result<T, ModelError> {

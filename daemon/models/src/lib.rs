@@ -17,7 +17,7 @@ pub mod tokenizer;
 mod weights;
 
 pub use digest::{digest, file_digest};
-pub use layout::Layout;
+pub use layout::{ARCHIVE, DESCRIPTIONS, Layout, weights_named_in};
 pub use model::{Model, ModelError};
 pub use shape::expected;
 pub use weights::{Element, Place, Weights, WeightsError};

@@ -6,6 +6,8 @@ use crate::shape::{self, ShapeError};
 use crate::store::Record;
 use crate::tokenizer::{TokenizerError, TokenizerFiles};
 use crate::weights::{Weights, WeightsError};
+use coft_core::shown::shown_path;
+use coft_vision::Preprocess;
 use serde_json::Value;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,17 +15,17 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum ModelError {
-    #[error("the model directory {} lacks {lacking}", dir.display())]
+    #[error("the model directory {} lacks {lacking}", shown_path(dir))]
     Incomplete { dir: PathBuf, lacking: String },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Json { path: PathBuf, source: serde_json::Error },
-    #[error("{}: {fault}", path.display())]
+    #[error("{}: {fault}", shown_path(path))]
     Config { path: PathBuf, fault: String },
     #[error(transparent)]
     Weights(#[from] WeightsError),
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Shape { path: PathBuf, source: ShapeError },
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
@@ -58,18 +60,25 @@ impl Model {
         Ok(Self { dir: dir.to_owned(), layout: found.layout, config, preprocessing, weights })
     }
 
-    /// Whether texts and images can be prepared for it: its tokeniser's files fit together and its vocabulary, and its
-    /// preprocessing is one that coft can do.
+    /// Whether texts and images can be prepared for it: its tokeniser's files fit together and its vocabulary, and
+    /// images are prepared to the size that it reads.
+    ///
+    /// # Errors
+    /// Names the file and what does not fit.
     pub fn check(&self) -> Result<(), ModelError> {
         TokenizerFiles::find(&self.dir)?.check(self.config.text_config.vocab_size)?;
-        coft_vision::Preprocess::from_json(&self.preprocessing)?;
+        let (prepared, read) = (Preprocess::from_json(&self.preprocessing)?.crop, self.config.vision_config.image_size);
+        if i64::from(prepared) != read {
+            let fault = format!("images are prepared to {prepared} px, and the model reads {read} px");
+            return Err(ModelError::Config { path: self.dir.clone(), fault });
+        }
         Ok(())
     }
 
     /// SHA-256 of the weights, hex: of their file's bytes, or of the shards' one behind the other.
     ///
-    /// The store knows that of a single file that lies in it (`coftctl model verify` holds the files against it); else all weights
-    /// are read.
+    /// The store knows that of a single file that lies in it (`coftctl model verify` holds the files against it); else
+    /// all weights are read.
     pub fn digest(&self) -> io::Result<String> {
         let paths = self.weights.paths();
         let name = match &paths[..] {

@@ -1,15 +1,17 @@
-//! PyTorch's `.bin`, `.pt` and TorchScript archives: a ZIP of raw storages and a pickle that says what tensors they are.
+//! PyTorch's `.bin`, `.pt` and TorchScript archives: a ZIP of raw storages and a pickle that says what tensors they
+//! are.
 //!
 //! A pickle is a program. Here none is executed: of its instructions only those that build plain data are known, and of
 //! the functions that it may name only those that describe tensors, which are taken as descriptions. Anything else is
 //! refused by name. So is anything compressed, since tensors are read where they lie.
 
+mod code;
 mod machine;
 
-use crate::weights::{Element, Place};
+use crate::weights::Place;
 use machine::{Id, Machine, Node};
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 use thiserror::Error;
 
 #[derive(Debug, Error)]
@@ -46,8 +48,12 @@ pub enum PickleError {
 const MAX_PICKLE_BYTES: u64 = 4 << 20;
 /// Deepest nesting of modules in which tensors are looked for. [choice]
 const MAX_DEPTH: usize = 32;
-/// Most values that are looked at on the way: modules may share others, which a few bytes can do exponentially. [choice]
+/// Most values that are looked at on the way: modules may share others, which a few bytes can do exponentially.
+/// [choice]
 const MAX_VISITS: usize = 1 << 20;
+/// Longest name of a tensor, bytes, and most tensors: a short pickle can repeat a long text without end. [choice]
+const MAX_NAME_BYTES: usize = 512;
+const MAX_TENSORS: usize = 1 << 15;
 
 struct Walk {
     depth: usize,
@@ -58,7 +64,7 @@ struct Walk {
 pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, PickleError> {
     let archive = Archive::read(bytes)?;
     let mut machine = Machine::default();
-    let root = machine.run(&archive.pickle)?;
+    let root = machine.run(archive.pickle)?;
     let mut found = BTreeMap::new();
     collect(&machine, state(&machine, root), String::new(), &mut Walk { depth: 0, left: MAX_VISITS }, &mut found)?;
     if found.is_empty() {
@@ -66,16 +72,17 @@ pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, PickleError> {
     }
     let place = |(name, id): (String, Id)| {
         let problem = |problem: String| PickleError::Tensor { name: name.clone(), problem };
-        let Node::Tensor(tensor) = machine.node(id) else { unreachable!("only tensors are collected") };
-        let member = archive.storages.get(&tensor.storage);
+        let Node::Tensor(parts) = machine.node(id) else { unreachable!("only tensors are collected") };
+        let tensor = machine.described(*parts).map_err(|fault| problem(fault.to_owned()))?;
+        let member = archive.storages.get(tensor.storage);
         let (start, length) = *member.ok_or_else(|| problem(format!("the archive lacks data/{}", tensor.storage)))?;
         let mut place = Place {
             name: name.clone(),
             file,
             offset: start,
             element: tensor.element,
-            shape: tensor.shape.clone(),
-            strides: tensor.strides.clone(),
+            shape: tensor.shape,
+            strides: tensor.strides,
         };
         // All sizes come from the file: nothing may leave the storage, nor overflow on the way to finding out.
         let last = place.shape.iter().zip(&place.strides).try_fold(tensor.offset, |last, (n, stride)| {
@@ -91,15 +98,16 @@ pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, PickleError> {
     found.into_iter().map(place).collect()
 }
 
-/// Training programs wrap the weights; they are below this key then.
-const WRAPPED: &str = "state_dict";
+/// Training programs wrap the weights; they are below one of these keys then.
+const WRAPPED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 
 fn state(machine: &Machine, root: Id) -> Id {
-    let wrapped = match machine.node(root) {
-        Node::Dict(pairs) => pairs.iter().find(|(key, _)| machine.text(*key) == Some(WRAPPED)),
-        _ => None,
+    let Node::Dict(pairs) = machine.node(root) else { return root };
+    let below = |key: &str| {
+        let (_, value) = pairs.iter().find(|(found, _)| machine.text(*found) == Some(key))?;
+        matches!(machine.node(*value), Node::Dict(_)).then_some(*value)
     };
-    wrapped.map_or(root, |(_, value)| *value)
+    WRAPPED.into_iter().find_map(below).unwrap_or(root)
 }
 
 /// Names of nested modules are joined by dots; what is no tensor is passed over.
@@ -121,6 +129,10 @@ fn collect(
             _ => return Ok(()),
         },
         Node::Tensor(_) => {
+            if found.len() == MAX_TENSORS {
+                let problem = format!("more than {MAX_TENSORS} tensors make no CLIP");
+                return Err(PickleError::Tensor { name: prefix, problem });
+            }
             let twice = found.insert(prefix.clone(), id).is_some_and(|other| other != id);
             let problem = "the name is there twice".to_owned();
             return if twice { Err(PickleError::Tensor { name: prefix, problem }) } else { Ok(()) };
@@ -130,6 +142,10 @@ fn collect(
     walk.depth += 1;
     for &(key, value) in pairs {
         if let Some(key) = machine.text(key) {
+            if prefix.len() + key.len() > MAX_NAME_BYTES {
+                let problem = format!("a name below it has more than {MAX_NAME_BYTES} bytes");
+                return Err(PickleError::Tensor { name: prefix, problem });
+            }
             let name = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") };
             collect(machine, value, name, walk, found)?;
         }
@@ -139,18 +155,18 @@ fn collect(
 }
 
 /// What an archive's directory says.
-struct Archive {
-    pickle: Vec<u8>,
+struct Archive<'a> {
+    pickle: &'a [u8],
     /// By key: where a storage starts in the file, and how many bytes it has.
     storages: HashMap<String, (usize, usize)>,
 }
 
-impl Archive {
-    fn read(bytes: &[u8]) -> Result<Self, PickleError> {
+impl<'a> Archive<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
         let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).map_err(PickleError::NotAnArchive)?;
-        let mut archive = Archive { pickle: Vec::new(), storages: HashMap::new() };
+        let mut archive = Archive { pickle: &[], storages: HashMap::new() };
         for i in 0..zip.len() {
-            let mut member = zip.by_index_raw(i).map_err(PickleError::NotAnArchive)?;
+            let member = zip.by_index_raw(i).map_err(PickleError::NotAnArchive)?;
             let name = member.name().to_owned();
             // Members lie below a folder with the archive's own name.
             let Some((_, inner)) = name.split_once('/') else { continue };
@@ -161,42 +177,20 @@ impl Archive {
             if member.compression() != zip::CompressionMethod::Stored || member.encrypted() {
                 return Err(PickleError::Compressed(name));
             }
-            if let Some(storage) = storage {
-                let (start, length) = (member.data_start() as usize, member.size() as usize);
-                if start.checked_add(length).is_none_or(|end| end > bytes.len()) {
-                    let source = std::io::ErrorKind::UnexpectedEof.into();
-                    return Err(PickleError::Member { name, source });
-                }
-                archive.storages.insert(storage, (start, length));
-                continue;
-            }
-            if member.size() > MAX_PICKLE_BYTES {
-                return Err(PickleError::TooLarge(member.size()));
-            }
-            let mut content = Vec::new();
-            let read = member.by_ref().take(MAX_PICKLE_BYTES).read_to_end(&mut content);
-            read.map_err(|source| PickleError::Member { name: name.clone(), source })?;
+            let (start, length) = (member.data_start() as usize, member.size() as usize);
+            let Some(content) = start.checked_add(length).and_then(|end| bytes.get(start..end)) else {
+                return Err(PickleError::Member { name, source: std::io::ErrorKind::UnexpectedEof.into() });
+            };
             match inner {
                 "byteorder" if content != b"little" => return Err(PickleError::BigEndian),
                 "byteorder" => {}
-                _ => archive.pickle = content,
+                "data.pkl" if member.size() > MAX_PICKLE_BYTES => return Err(PickleError::TooLarge(member.size())),
+                "data.pkl" => archive.pickle = content,
+                _ => drop(archive.storages.insert(storage.expect("it lies below data/"), (start, length))),
             }
         }
         if archive.pickle.is_empty() { Err(PickleError::NoPickle) } else { Ok(archive) }
     }
-}
-
-/// A tensor as a pickle describes it; nothing is checked against the storage yet.
-#[derive(Debug)]
-struct Described {
-    storage: String,
-    element: Element,
-    /// Of an element.
-    bytes: usize,
-    /// Elements before the first.
-    offset: usize,
-    shape: Vec<usize>,
-    strides: Vec<usize>,
 }
 
 #[cfg(test)]

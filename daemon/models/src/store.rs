@@ -15,6 +15,7 @@ mod record;
 pub use record::{FileRecord, RECORD, Record};
 
 use crate::model::{Model, ModelError};
+use coft_core::shown::shown_path;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -23,15 +24,18 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Io { path: PathBuf, source: io::Error },
-    #[error("no space is left on the disk of {}; make room, then run this again", path.display())]
+    #[error("no space is left on the disk of {}; make room, then run this again", shown_path(path))]
     Full { path: PathBuf },
-    #[error("the store {} may not be changed by this user; run this as the user who owns it (sudo -u coftd …)", dir.display())]
+    #[error(
+        "the store {} may not be changed by this user; run this as the user who owns it (sudo -u coftd …)",
+        shown_path(dir)
+    )]
     NotAllowed { dir: PathBuf },
-    #[error("the store {} is being changed by another program; try again when it is done", dir.display())]
+    #[error("the store {} is being changed by another program; try again when it is done", shown_path(dir))]
     Busy { dir: PathBuf },
-    #[error("there is no model {name:?} in {}", dir.display())]
+    #[error("there is no model {name:?} in {}", shown_path(dir))]
     Unknown { name: String, dir: PathBuf },
     #[error("{name:?} fits several models: {}; give more of the digest", candidates.join(", "))]
     Ambiguous { name: String, candidates: Vec<String> },
@@ -43,7 +47,7 @@ pub enum StoreError {
         "the name {name:?} is that of another model, from {source_of}; choose one with --name, or remove that first"
     )]
     NameTaken { name: String, source_of: String },
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", shown_path(path))]
     Damaged { path: PathBuf, problem: String },
     #[error(transparent)]
     Model(#[from] ModelError),

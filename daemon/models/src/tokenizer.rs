@@ -1,6 +1,7 @@
-//! The files of a tokeniser: which of them a directory has, and whether they can be one. What cuts texts into tokens is the
-//! trainer's; a model is refused here, before anything is installed, where that would find nothing to work with.
+//! The files of a tokeniser: which of them a directory has, and whether they can be one. What cuts texts into tokens is
+//! the trainer's; a model is refused here, before anything is installed, where that would find nothing to work with.
 
+use coft_core::shown::shown_path;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use std::collections::{HashMap, HashSet};
@@ -13,6 +14,8 @@ const JSON: &str = "tokenizer.json";
 const VOCABULARY: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const ORIGINAL: &str = "bpe_simple_vocab_16e6.txt.gz";
+/// Every file of a tokeniser that is known, whichever of them there are.
+pub const FILES: [&str; 4] = [JSON, VOCABULARY, MERGES, ORIGINAL];
 pub const START: &str = "<|startoftext|>";
 pub const END: &str = "<|endoftext|>";
 pub const END_OF_WORD: &str = "</w>";
@@ -23,11 +26,11 @@ const MAX_UNPACKED: u64 = 64 << 20;
 
 #[derive(Debug, Error)]
 pub enum TokenizerError {
-    #[error("{}: no tokeniser: {JSON} is needed, or {VOCABULARY} and {MERGES}, or {ORIGINAL}", dir.display())]
+    #[error("{}: no tokeniser: {JSON} is needed, or {VOCABULARY} and {MERGES}, or {ORIGINAL}", shown_path(dir))]
     Missing { dir: PathBuf },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}: {fault}", path.display())]
+    #[error("{}: {fault}", shown_path(path))]
     Fault { path: PathBuf, fault: String },
 }
 
@@ -93,7 +96,8 @@ impl Bpe {
     }
 }
 
-/// What of a `tokenizer.json` is looked at: its vocabulary, in the forms that the models of that file have, and its merges.
+/// What of a `tokenizer.json` is looked at: its vocabulary, in the forms that the models of that file have, and its
+/// merges.
 fn json_fault(json: &Value, vocabulary: i64) -> Option<String> {
     let Some(words) = json.get("model").and_then(|model| model.get("vocab")) else {
         return Some("it has no model.vocab; this is no tokeniser".to_owned());

@@ -4,6 +4,7 @@
 //! used. The files are mapped read-only and are expected not to change meanwhile, like any model that is in use.
 
 use crate::pickle::{self, PickleError};
+use coft_core::shown::shown_path;
 use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensors};
 use std::collections::BTreeMap;
@@ -82,15 +83,24 @@ impl Place {
 
 #[derive(Debug, Error)]
 pub enum WeightsError {
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Safetensors { path: PathBuf, source: safetensors::SafeTensorError },
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}", shown_path(path))]
     Pickle { path: PathBuf, source: PickleError },
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", shown_path(path))]
     Index { path: PathBuf, problem: String },
 }
+
+/// Prefixes of compiled, distributed, wrapped and adapted modules: `torch.compile`, `DataParallel`, Lightning and the
+/// like, PEFT.
+const PREFIXES: [&str; 5] = ["_orig_mod.", "module.", "model.", "clip.", "base_model."];
+/// Longest description of a safetensors file that is read, bytes; that of the largest CLIP has a hundredth of it.
+/// [choice]
+const MAX_HEADER_BYTES: u64 = 16 << 20;
+
+const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
 /// Mapped files and the tensors in them.
 #[derive(Debug, Default)]
@@ -141,20 +151,40 @@ impl Weights {
         Ok(weights)
     }
 
+    /// Tensors of these shapes, which lie nowhere.
+    #[cfg(test)]
+    pub(crate) fn of_shapes<'s>(shapes: impl IntoIterator<Item = (&'s str, Vec<usize>)>) -> Self {
+        let place = |(name, shape): (&str, Vec<usize>)| {
+            let (strides, element) = (Place::dense(&shape), Element::F32);
+            (name.to_owned(), Place { name: name.to_owned(), file: 0, offset: 0, element, shape, strides })
+        };
+        Self { files: Vec::new(), tensors: shapes.into_iter().map(place).collect() }
+    }
+
     fn add(&mut self, path: &Path) -> Result<(), WeightsError> {
         let read = |source| WeightsError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(read)?;
         // SAFETY: the map is only ever read, and models do not change while they are in use (see the module's comment).
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
+        if map.starts_with(LFS_POINTER) {
+            let problem =
+                "this is Git LFS's note of where the weights are, not the weights; run git lfs pull".to_owned();
+            return Err(WeightsError::Index { path: path.to_owned(), problem });
+        }
         let number = self.files.len();
         let places = if path.extension().is_some_and(|extension| extension == "safetensors") {
+            let header = map.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+            if header > MAX_HEADER_BYTES {
+                let problem = format!("its header has {header} bytes; more than {MAX_HEADER_BYTES} describe no CLIP");
+                return Err(WeightsError::Index { path: path.to_owned(), problem });
+            }
             safetensors(&map, number).map_err(|source| WeightsError::Safetensors { path: path.to_owned(), source })?
         } else {
             pickle::tensors(&map, number).map_err(|source| WeightsError::Pickle { path: path.to_owned(), source })?
         };
         for place in places {
             if let Some(other) = self.tensors.get(&place.name) {
-                let other = self.files[other.file].path.display();
+                let other = shown_path(&self.files[other.file].path);
                 let problem = format!("tensor {} is in {other} too", place.name);
                 return Err(WeightsError::Index { path: path.to_owned(), problem });
             }
@@ -179,6 +209,21 @@ impl Weights {
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Place)> {
         self.tensors.iter().map(|(name, place)| (name.as_str(), place))
+    }
+
+    /// Takes away what training programs put before the name of every tensor; names that errors show stay those of the
+    /// file.
+    pub(crate) fn without_prefixes(mut self) -> Self {
+        let shared = |tensors: &BTreeMap<String, Place>| {
+            let of_all =
+                |prefix: &&str| tensors.keys().all(|name| name.len() > prefix.len() && name.starts_with(prefix));
+            PREFIXES.into_iter().filter(|_| !tensors.is_empty()).find(of_all)
+        };
+        while let Some(prefix) = shared(&self.tensors) {
+            self.tensors =
+                self.tensors.into_iter().map(|(name, place)| (name[prefix.len()..].to_owned(), place)).collect();
+        }
+        self
     }
 
     /// The same files with other names for the tensors.

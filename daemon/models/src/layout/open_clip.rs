@@ -1,7 +1,7 @@
 //! OpenCLIP: `open_clip_config.json`, and names that its models share with OpenAI's.
 //!
-//! Its configuration can ask for much that is no CLIP as coft computes it. Every key is either understood, known to change
-//! nothing when a trained model answers, or refused.
+//! Its configuration can ask for much that is no CLIP as coft computes it. Every key is either understood, known to
+//! change nothing when a trained model answers, or refused.
 
 use crate::config::{Activation, ClipConfig, TextConfig, VisionConfig};
 use crate::weights::{Place, Weights};
@@ -10,6 +10,8 @@ use std::collections::BTreeMap;
 
 pub const CONFIG: &str = "open_clip_config.json";
 pub const WEIGHTS: [&str; 2] = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"];
+/// What the weights were called before; only where `config.json` claims none of these names.
+pub const OLD_WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// A section of the configuration; keys are taken out as they are understood.
 struct Section<'a> {
@@ -61,10 +63,17 @@ impl<'a> Section<'a> {
 }
 
 pub fn config(stated: &Value) -> Result<ClipConfig, String> {
+    if stated.get("model_cfg").is_none() {
+        return Err(
+            "model_cfg is missing; put the model's sizes below that key, and preprocess_cfg beside it".to_owned()
+        );
+    }
     let mut model = Section::new("model_cfg", &stated["model_cfg"])?;
+    // Without the key it is GELU: open_clip's own default, which its configurations rely on.
     let activation = match model.left.remove("quick_gelu") {
         Some(Value::Bool(true)) => Activation::QuickGelu,
-        _ => Activation::Gelu,
+        Some(Value::Bool(false) | Value::Null) | None => Activation::Gelu,
+        Some(other) => return Err(format!("model_cfg.quick_gelu is {other}; write true or false")),
     };
     let projection_dim = model.number("embed_dim", None)?;
     let mut vision = Section::new("model_cfg.vision_cfg", &stated["model_cfg"]["vision_cfg"])?;
@@ -126,29 +135,49 @@ pub fn config(stated: &Value) -> Result<ClipConfig, String> {
 /// As `preprocessor_config.json` states it.
 pub fn preprocessing(stated: &Value, config: &ClipConfig) -> Result<Value, String> {
     let mut plain = published(config);
-    let Some(stated) = stated.get("preprocess_cfg") else { return Ok(plain) };
+    let stated = stated.get("preprocess_cfg").ok_or(
+        "preprocess_cfg is missing; add it with the mean and std of the model's training: \"preprocess_cfg\": \
+         {\"mean\": [R, G, B], \"std\": [R, G, B]}",
+    )?;
     let mut section = Section::new("preprocess_cfg", stated)?;
     for (key, ours) in [("mean", "image_mean"), ("std", "image_std")] {
-        if let Some(value) = section.left.remove(key) {
-            plain[ours] = value;
+        let value = section.left.remove(key).filter(|value| !value.is_null());
+        plain[ours] = value
+            .ok_or_else(|| format!("preprocess_cfg.{key} is missing; add the one that the model was trained with"))?;
+    }
+    let side = match section.left.remove("size") {
+        None | Some(Value::Null) => json!(config.vision_config.image_size),
+        Some(Value::Array(sides)) if sides.len() == 2 && sides[0] == sides[1] => sides[0].clone(),
+        Some(side) => side,
+    };
+    // What these two keys leave out has always been so in open_clip.
+    let word = |section: &mut Section, key: &str, default: &str| match section.left.remove(key) {
+        None | Some(Value::Null) => Ok(default.to_owned()),
+        Some(Value::String(word)) => Ok(word),
+        Some(other) => Err(format!("preprocess_cfg.{key} is {other}; a word is needed")),
+    };
+    let resize = word(&mut section, "resize_mode", "shortest")?;
+    plain["size"] = match resize.as_str() {
+        "shortest" => json!({ "shortest_edge": side }),
+        "squash" => json!({ "height": side, "width": side }),
+        _ => {
+            return Err(format!(
+                "preprocess_cfg.resize_mode is {resize:?}; only \"shortest\" and \"squash\" are supported"
+            ));
         }
-    }
-    if let Some(size) = section.left.remove("size") {
-        let side = match &size {
-            Value::Array(sides) if sides.len() == 2 && sides[0] == sides[1] => sides[0].clone(),
-            side => side.clone(),
-        };
-        plain["size"] = json!({ "shortest_edge": side });
-        plain["crop_size"] = side;
-    }
-    let filter = section.left.remove("interpolation");
-    plain["resample"] = match filter.as_ref().map_or(Some("bicubic"), Value::as_str) {
-        Some("bicubic") => json!(3),
-        Some("bilinear") => json!(2),
-        _ => return Err(format!("preprocess_cfg.interpolation is {}", stated["interpolation"])),
+    };
+    plain["crop_size"] = side;
+    let filter = word(&mut section, "interpolation", "bicubic")?;
+    plain["resample"] = match filter.as_str() {
+        "bicubic" => json!(3),
+        "bilinear" => json!(2),
+        _ => {
+            let supported = "only \"bicubic\" and \"bilinear\" are supported";
+            return Err(format!("preprocess_cfg.interpolation is {filter:?}; {supported}"));
+        }
     };
     section.ignore(&["fill_color"]); // pads what another resize mode leaves over
-    section.done(&[("mode", json!("RGB")), ("resize_mode", json!("shortest"))])?;
+    section.done(&[("mode", json!("RGB"))])?;
     Ok(plain)
 }
 
@@ -169,11 +198,8 @@ const BESIDES: [&str; 5] = ["attn_mask", "input_resolution", "context_length", "
 
 /// The tensors under the names of a `CLIPModel`.
 pub fn named(raw: Weights) -> Result<Weights, String> {
-    // Wrapped for several devices, every name starts so.
-    let wrapped = raw.iter().all(|(name, _)| name.starts_with("module."));
     let mut places = BTreeMap::new();
     for (name, place) in raw.iter() {
-        let name = if wrapped { &name["module.".len()..] } else { name };
         if !BESIDES.contains(&name) {
             add(name.strip_prefix("text.").unwrap_or(name), place, &mut places)?;
         }

@@ -1,12 +1,26 @@
 //! OpenAI's own archives: OpenCLIP's names, and no statement of sizes but the tensors themselves.
+//!
+//! Tensors say neither which activation stands between them nor how wide a head is. Both are known of the models that
+//! OpenAI published, and of no other: of any other archive they are asked for.
 
+use super::open_clip;
 use crate::config::{Activation, ClipConfig, TextConfig, VisionConfig};
 use crate::weights::Weights;
 
 /// Width of an attention head in every model that was published so.
 const HEAD_WIDTH: i64 = 64;
+/// Sizes that OpenAI's archives carry as tensors beside the weights, as no other program's do: one sign of theirs.
+const MARKS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
+/// The Vision Transformers that OpenAI published, the other sign: image encoder (width, layers, patch, side of the
+/// images), text encoder (width, layers), embedding. All have a text window of 77 and a vocabulary of 49408.
+const PUBLISHED: [[i64; 7]; 4] = [
+    [768, 12, 32, 224, 512, 12, 512],  // ViT-B/32
+    [768, 12, 16, 224, 512, 12, 512],  // ViT-B/16
+    [1024, 24, 14, 224, 768, 12, 768], // ViT-L/14
+    [1024, 24, 14, 336, 768, 12, 768], // ViT-L/14@336px
+];
 
-/// The sizes that the tensors have.
+/// The sizes that the tensors have, where the model is one of OpenAI's.
 pub fn config(raw: &Weights) -> Result<ClipConfig, String> {
     if raw.get("visual.layer1.0.conv1.weight").is_some() {
         return Err("this is a ResNet CLIP; only Vision Transformers are supported".to_owned());
@@ -27,7 +41,7 @@ pub fn config(raw: &Weights) -> Result<ClipConfig, String> {
     }
     let (width, patch) = (size("visual.conv1.weight", 4, 0)?, size("visual.conv1.weight", 4, 2)?);
     let text_width = size("token_embedding.weight", 2, 1)?;
-    Ok(ClipConfig {
+    let config = ClipConfig {
         model_type: "clip".to_owned(),
         projection_dim: size("text_projection", 2, 1)?,
         text_config: TextConfig {
@@ -51,5 +65,79 @@ pub fn config(raw: &Weights) -> Result<ClipConfig, String> {
             ..VisionConfig::default()
         },
         logit_scale_init_value: 2.6592,
-    })
+    };
+    let marked = MARKS.iter().all(|mark| raw.get(mark).is_some());
+    if marked && is_published(&config) { Ok(config) } else { Err(unknown(&config)) }
+}
+
+fn is_published(config: &ClipConfig) -> bool {
+    let (t, v) = (&config.text_config, &config.vision_config);
+    let image = [v.hidden_size, v.num_hidden_layers, v.patch_size, v.image_size];
+    let text = [t.hidden_size, t.num_hidden_layers, config.projection_dim];
+    let sizes = [&image[..], &text].concat();
+    (t.max_position_embeddings, t.vocab_size) == (77, 49408) && PUBLISHED.iter().any(|known| sizes == known)
+}
+
+/// What a configuration beside the weights has to say: all of it, with the words in capitals for what only the user can
+/// know.
+fn unknown(config: &ClipConfig) -> String {
+    let (t, v) = (&config.text_config, &config.vision_config);
+    format!(
+        r#"it holds weights alone, and is none of the models that OpenAI published. The weights do not say
+  which activation the model has (GELU or QuickGELU), how many attention heads, and how images are prepared.
+  Put a file {} beside it, with the words in capitals replaced by what the model was trained with:
+  {{"model_cfg": {{"embed_dim": {}, "quick_gelu": TRUE_OR_FALSE,
+    "vision_cfg": {{"image_size": {}, "layers": {}, "width": {}, "head_width": HEAD_WIDTH, "patch_size": {}}},
+    "text_cfg": {{"context_length": {}, "vocab_size": {}, "width": {}, "heads": HEADS, "layers": {}}}}},
+  "preprocess_cfg": {{"mean": MEAN, "std": STD, "interpolation": INTERPOLATION, "resize_mode": RESIZE_MODE}}}}"#,
+        open_clip::CONFIG,
+        config.projection_dim,
+        v.image_size,
+        v.num_hidden_layers,
+        v.hidden_size,
+        v.patch_size,
+        t.max_position_embeddings,
+        t.vocab_size,
+        t.hidden_size,
+        t.num_hidden_layers,
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tensors that tell the sizes of ViT-B/32, and `more`.
+    fn b32(more: &[&str]) -> Weights {
+        let blocks = (0..12).flat_map(|n| {
+            let of = |tower: &str, width| {
+                (format!("{tower}transformer.resblocks.{n}.mlp.c_fc.weight"), vec![4 * width, width])
+            };
+            [of("visual.", 768), of("", 512)]
+        });
+        let others = [
+            ("visual.positional_embedding", vec![50, 768]),
+            ("visual.conv1.weight", vec![768, 3, 32, 32]),
+            ("token_embedding.weight", vec![49408, 512]),
+            ("positional_embedding", vec![77, 512]),
+            ("text_projection", vec![512, 512]),
+        ];
+        let others = others.map(|(name, shape)| (name.to_owned(), shape));
+        let more = more.iter().map(|name| (name.to_string(), Vec::new()));
+        let all: Vec<_> = blocks.chain(others).chain(more).collect();
+        Weights::of_shapes(all.iter().map(|(name, shape)| (name.as_str(), shape.clone())))
+    }
+
+    #[test]
+    fn openais_archives_are_known_by_their_sizes_and_their_marks() {
+        let found = config(&b32(&MARKS)).unwrap();
+        assert_eq!((found.vision_config.num_attention_heads, found.text_config.num_attention_heads), (12, 8));
+        assert_eq!(found.vision_config.hidden_act, Activation::QuickGelu);
+        // A fine-tuned copy of the same sizes may have been trained with either activation.
+        for marks in [&[][..], &MARKS[..2]] {
+            let told = config(&b32(marks)).unwrap_err();
+            assert!(told.contains("open_clip_config.json") && told.contains("TRUE_OR_FALSE"), "{told}");
+            assert!(told.contains("\"image_size\": 224, \"layers\": 12, \"width\": 768"), "{told}");
+        }
+    }
 }

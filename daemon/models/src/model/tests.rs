@@ -72,8 +72,15 @@ fn renamed(tensors: &Tensors) -> Tensors {
 fn open_clip(dir: &Path, model_cfg: Value) {
     let tensors = fixture::tensors(&fixture::config());
     save(&dir.join("open_clip_model.safetensors"), &renamed(&tensors));
-    let stated = json!({"model_cfg": model_cfg, "preprocess_cfg": {"mean": [0.1, 0.2, 0.3], "interpolation": "bilinear", "size": [8, 8]}});
+    describe_open_clip(dir, json!({"model_cfg": model_cfg, "preprocess_cfg": preprocess_cfg()}));
+}
+
+fn describe_open_clip(dir: &Path, stated: Value) {
     fs::write(dir.join("open_clip_config.json"), stated.to_string()).unwrap();
+}
+
+fn preprocess_cfg() -> Value {
+    json!({"mean": [0.1, 0.2, 0.3], "std": [0.5, 0.5, 0.5], "interpolation": "bilinear", "size": [8, 8]})
 }
 
 fn open_clip_config() -> Value {
@@ -216,4 +223,205 @@ fn what_is_missing_is_named() {
     assert!(refused(dir.path()).contains("lacks model.safetensors"));
     fs::write(dir.path().join("pytorch_model.bin"), "no archive").unwrap();
     assert!(refused(dir.path()).contains("pytorch_model.bin: not a PyTorch archive"));
+}
+
+/// The model of the fixture with a configuration that `change` has made another.
+fn configured(change: impl FnOnce(&mut Value)) -> Result<Model, ModelError> {
+    let dir = tempfile::tempdir().unwrap();
+    hugging_face(dir.path());
+    let mut config = fixture::config();
+    change(&mut config);
+    fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
+    Model::open(dir.path())
+}
+
+#[test]
+fn another_model_than_a_clip_is_refused_by_its_name() {
+    for (name, why) in [
+        ("clip_vision_model", "coft needs the text encoder too"),
+        ("siglip_vision_model", "pools by attention"),
+        ("align", "only \"clip\" is supported"),
+    ] {
+        // Without the other tower's sizes, as such files are.
+        let told =
+            configured(|config| *config = json!({"model_type": name, "hidden_size": 8})).unwrap_err().to_string();
+        assert!(told.contains("config.json: model_type is") && told.contains(name) && told.contains(why), "{told}");
+    }
+    let told = configured(|config| *config = json!({"architecture": "vit_base_patch32"})).unwrap_err().to_string();
+    assert!(
+        told.contains("timm's description of vit_base_patch32") && told.contains("open_clip_config.json"),
+        "{told}"
+    );
+    assert!(configured(|config| *config = json!({})).unwrap_err().to_string().contains("model_type is missing"));
+}
+
+#[test]
+fn what_a_configuration_says_otherwise_than_it_can_be_done_is_refused() {
+    for (section, key, value, why) in [
+        ("vision_config", "hidden_act", json!("gelu_pytorch_tanh"), "unknown variant `gelu_pytorch_tanh`"),
+        ("vision_config", "num_channels", json!(4), "vision_config.num_channels is 4"),
+        ("text_config", "num_attention_heads", json!(3), "multiple of num_attention_heads"),
+    ] {
+        let told = configured(|config| config[section][key] = value).unwrap_err().to_string();
+        assert!(told.contains("config.json: ") && told.contains(why), "{told}");
+    }
+    let told = configured(|config| config["text_config_dict"] = json!({"hidden_size": 5})).unwrap_err().to_string();
+    assert!(told.contains("text_config.hidden_size is 4, and text_config_dict.hidden_size is 5"), "{told}");
+    let model =
+        configured(|config| config["text_config_dict"] = json!({"hidden_act": "gelu", "hidden_size": 4})).unwrap();
+    assert_eq!(model.config.text_config.hidden_act, crate::config::Activation::Gelu);
+    assert_eq!(model.config.vision_config.hidden_act, crate::config::Activation::QuickGelu);
+}
+
+#[test]
+fn the_one_file_of_transformers_5_says_how_images_are_prepared() {
+    let dir = tempfile::tempdir().unwrap();
+    hugging_face(dir.path());
+    let (plain, nested) = (dir.path().join("preprocessor_config.json"), dir.path().join("processor_config.json"));
+    let stated: Value = serde_json::from_slice(&fs::read(&plain).unwrap()).unwrap();
+    let nest = |stated: &Value| fs::write(&nested, json!({ "image_processor": stated }).to_string()).unwrap();
+    nest(&stated);
+    Model::open(dir.path()).unwrap();
+    fs::remove_file(&plain).unwrap();
+    assert_eq!(Model::open(dir.path()).unwrap().preprocessing, stated);
+    // An older one beside it that says otherwise: versions of transformers read one or the other.
+    let mut other = stated.clone();
+    other["image_mean"] = json!([0.1, 0.1, 0.1]);
+    fs::write(&plain, other.to_string()).unwrap();
+    let told = refused(dir.path());
+    assert!(told.contains("processor_config.json: its image_processor prepares images otherwise"), "{told}");
+    fs::remove_file(&plain).unwrap();
+    other["image_mean"] = json!([0.1]);
+    nest(&other);
+    assert!(refused(dir.path()).contains("processor_config.json: image_mean: [0.1] is not a list of three numbers"));
+    fs::write(&nested, json!({"processor_class": "CLIPProcessor"}).to_string()).unwrap();
+    let told = refused(dir.path());
+    assert!(told.contains("lacks preprocessor_config.json (or processor_config.json"), "{told}");
+}
+
+#[test]
+fn images_of_another_size_than_the_model_reads_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    hugging_face(dir.path());
+    Model::open(dir.path()).unwrap().check().unwrap();
+    let path = dir.path().join("preprocessor_config.json");
+    let stated = json!({"size": 12, "crop_size": 12, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]});
+    fs::write(path, stated.to_string()).unwrap();
+    let told = Model::open(dir.path()).unwrap().check().unwrap_err().to_string();
+    assert!(told.contains("images are prepared to 12 px, and the model reads 8 px"), "{told}");
+}
+
+#[test]
+fn prefixes_that_all_tensors_share_are_passed_over() {
+    let plain = fixture::tensors(&fixture::config());
+    let prefixed = |prefix: &str, tensors: &Tensors| -> Tensors {
+        tensors.iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor.clone())).collect()
+    };
+    for prefix in [
+        "_orig_mod.",
+        "module.",
+        "model.",
+        "clip.",
+        "base_model.model.",
+        "model._orig_mod.module.clip.",
+        "module.module.",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        hugging_face(dir.path());
+        save(&dir.path().join("model.safetensors"), &prefixed(prefix, &plain));
+        same(&Model::open(dir.path()).unwrap(), &plain);
+        let dir = tempfile::tempdir().unwrap();
+        open_clip(dir.path(), open_clip_config());
+        save(&dir.path().join("open_clip_model.safetensors"), &prefixed(prefix, &renamed(&plain)));
+        same(&Model::open(dir.path()).unwrap(), &plain);
+    }
+    // One that a single tensor lacks is part of the names.
+    let dir = tempfile::tempdir().unwrap();
+    hugging_face(dir.path());
+    let mut mixed = prefixed("module.", &plain);
+    mixed.insert("logit_scale".into(), mixed["module.logit_scale"].clone());
+    save(&dir.path().join("model.safetensors"), &mixed);
+    assert!(refused(dir.path()).contains("is missing"), "{}", refused(dir.path()));
+}
+
+#[test]
+fn a_training_checkpoint_is_read_by_the_configuration_beside_it_and_not_without() {
+    for (file, key, prefix) in [("epoch_10.pt", "state_dict", "module."), ("best.pt", "", ""), ("last.pt", "model", "")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let plain = fixture::tensors(&fixture::config());
+        let theirs = renamed(&plain).into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
+        fixture::save_archive(&dir.path().join(file), key, &theirs);
+        let told = refused(dir.path());
+        assert!(told.contains(file) && told.contains("Put a file open_clip_config.json beside it"), "{told}");
+        describe_open_clip(dir.path(), json!({"model_cfg": open_clip_config(), "preprocess_cfg": preprocess_cfg()}));
+        let model = Model::open(dir.path()).unwrap();
+        assert_eq!(model.layout, Layout::OpenClip);
+        same(&model, &plain);
+    }
+}
+
+#[test]
+fn open_clips_files_are_taken_beside_those_of_timm() {
+    let timm =
+        json!({"architecture": "vit_base_patch32_clip_224", "num_classes": 6, "pretrained_cfg": {"tag": "openai"}});
+    for weights in ["open_clip_model.safetensors", "model.safetensors"] {
+        let dir = tempfile::tempdir().unwrap();
+        open_clip(dir.path(), open_clip_config());
+        fs::write(dir.path().join("config.json"), timm.to_string()).unwrap();
+        fs::write(dir.path().join("model.safetensors"), "of the image encoder").unwrap();
+        fs::rename(dir.path().join("open_clip_model.safetensors"), dir.path().join(weights)).unwrap();
+        assert_eq!(Model::open(dir.path()).unwrap().layout, Layout::OpenClip, "{weights}");
+    }
+    // Where both describe a CLIP, the first is taken.
+    let dir = tempfile::tempdir().unwrap();
+    open_clip(dir.path(), open_clip_config());
+    hugging_face(dir.path());
+    assert_eq!(Model::open(dir.path()).unwrap().layout, Layout::HuggingFace);
+}
+
+#[test]
+fn open_clips_preprocessing_is_done_or_refused_by_key() {
+    let dir = tempfile::tempdir().unwrap();
+    open_clip(dir.path(), open_clip_config());
+    let read = |change: &dyn Fn(&mut Value)| {
+        let mut stated = json!({"model_cfg": open_clip_config(), "preprocess_cfg": preprocess_cfg()});
+        change(&mut stated);
+        describe_open_clip(dir.path(), stated);
+        let model = Model::open(dir.path()).map_err(|error| error.to_string())?;
+        Ok::<_, String>(coft_vision::Preprocess::from_json(&model.preprocessing).unwrap())
+    };
+    assert!(!read(&|_| {}).unwrap().squash);
+    assert!(read(&|stated| stated["preprocess_cfg"]["resize_mode"] = json!("squash")).unwrap().squash);
+    let bicubic = read(&|stated| stated["preprocess_cfg"]["interpolation"] = Value::Null).unwrap();
+    assert_eq!(bicubic.filter, coft_vision::Filter::Bicubic);
+    for (key, value, why) in [
+        ("resize_mode", json!("longest"), "resize_mode is \"longest\""),
+        ("interpolation", json!("random"), "interpolation is \"random\""),
+        ("mean", Value::Null, "preprocess_cfg.mean is missing"),
+        ("std", Value::Null, "preprocess_cfg.std is missing"),
+        ("mode", json!("L"), "preprocess_cfg.mode is"),
+    ] {
+        let told = read(&|stated| stated["preprocess_cfg"][key] = value.clone()).unwrap_err();
+        assert!(told.contains("open_clip_config.json: ") && told.contains(why), "{told}");
+    }
+    let told = read(&|stated| stated["preprocess_cfg"] = Value::Null).unwrap_err();
+    assert!(told.contains("preprocess_cfg is no object"), "{told}");
+    let told = read(&|stated| drop(stated.as_object_mut().unwrap().remove("preprocess_cfg"))).unwrap_err();
+    assert!(told.contains("preprocess_cfg is missing; add it"), "{told}");
+    let told = read(&|stated| stated["model_cfg"]["quick_gelu"] = json!("true")).unwrap_err();
+    assert!(told.contains("model_cfg.quick_gelu is \"true\"; write true or false"), "{told}");
+    let told = read(&|stated| *stated = open_clip_config()).unwrap_err();
+    assert!(told.contains("model_cfg is missing"), "{told}");
+}
+
+#[test]
+fn what_stands_for_weights_and_is_none_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    hugging_face(dir.path());
+    let path = dir.path().join("model.safetensors");
+    fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n").unwrap();
+    assert!(refused(dir.path()).contains("run git lfs pull"), "{}", refused(dir.path()));
+    fs::write(&path, "<!DOCTYPE html>").unwrap();
+    assert!(refused(dir.path()).contains("model.safetensors: its header has"), "{}", refused(dir.path()));
 }

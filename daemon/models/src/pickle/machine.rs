@@ -1,80 +1,113 @@
 //! The stack machine of a pickle, cut down to plain data (protocols 2 to 4).
 //!
 //! Values lie in one list and refer to each other by number: a value that contains itself, or a million nested tuples,
-//! cost nothing to drop and can overflow no stack.
+//! cost nothing to drop and can overflow no stack. Texts stay where they lie in the pickle, and a tensor is four
+//! numbers of values, so that what a pickle takes in memory is bounded by its length and by the limits below, whatever
+//! it repeats.
 
-use super::{Described, PickleError};
+use super::PickleError;
+use super::code::{Function, Input, Numbers, function};
 use crate::weights::Element;
 use std::collections::HashMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Id(usize);
+pub struct Id(u32);
 
 #[derive(Debug)]
-pub enum Node {
+pub enum Node<'a> {
     /// None, booleans and floating-point numbers: there, and of no interest.
     Plain,
     Number(i64),
-    Text(String),
+    Text(&'a str),
     Tuple(Vec<Id>),
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Function(Function),
-    Storage(Storage),
-    Tensor(Described),
+    /// Its key, a text, and what is in it.
+    Storage(Id, Numbers),
+    Tensor(Parts),
     /// A module of a TorchScript archive, with what it holds.
     Object(Option<Id>),
 }
 
-/// What a pickle may name.
+/// The arguments of a tensor.
 #[derive(Clone, Copy, Debug)]
-pub enum Function {
-    OrderedDict,
-    RebuildTensor,
-    RebuildParameter,
-    StorageType(Element, usize),
-    /// A class of a TorchScript archive.
-    Script,
-    /// A list of numbers with its type, in a TorchScript archive.
-    TypedList,
+pub struct Parts {
+    storage: Id,
+    offset: Id,
+    shape: Id,
+    strides: Id,
 }
 
-#[derive(Clone, Debug)]
-pub struct Storage {
-    key: String,
-    element: Element,
-    bytes: usize,
+/// A tensor as a pickle describes it; nothing is checked against the storage yet.
+#[derive(Debug)]
+pub struct Described<'a> {
+    pub storage: &'a str,
+    pub element: Element,
+    /// Of an element.
+    pub bytes: usize,
+    /// Elements before the first.
+    pub offset: usize,
+    pub shape: Vec<usize>,
+    pub strides: Vec<usize>,
 }
 
 #[derive(Debug, Default)]
-pub struct Machine {
-    nodes: Vec<Node>,
+pub struct Machine<'a> {
+    nodes: Vec<Node<'a>>,
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<usize, Id>,
-    /// Entries that calls have copied.
-    copied: usize,
+    /// Entries of all tuples, lists and dictionaries.
+    entries: usize,
 }
 
-/// Most entries that may be copied: a short pickle could copy one long list without end. [choice]
-const MAX_COPIED: usize = 1 << 20;
+/// Most values, and most that wait on the stack, are marked or kept. A training checkpoint of the largest CLIP, with
+/// its optimiser, has a third of it. [choice]
+const MAX_VALUES: usize = 1 << 18;
+/// Most entries of tuples, lists and dictionaries together. [choice]
+const MAX_ENTRIES: usize = 1 << 20;
 /// Most dimensions of a tensor. [choice]
 const MAX_DIMENSIONS: usize = 8;
 
-impl Machine {
-    pub fn node(&self, id: Id) -> &Node {
-        &self.nodes[id.0]
+impl<'a> Machine<'a> {
+    pub fn node(&self, id: Id) -> &Node<'a> {
+        &self.nodes[id.0 as usize]
     }
 
-    pub fn text(&self, id: Id) -> Option<&str> {
+    pub fn text(&self, id: Id) -> Option<&'a str> {
         match self.node(id) {
             Node::Text(text) => Some(text),
             _ => None,
         }
     }
 
+    /// What a tensor is; a list of sizes may have been changed after it was made.
+    pub fn described(&self, parts: Parts) -> Result<Described<'a>, &'static str> {
+        let Node::Storage(key, numbers) = *self.node(parts.storage) else { return Err("a tensor without storage") };
+        let sizes = |id: Id| {
+            let sizes = self.items(id)?;
+            if sizes.len() > MAX_DIMENSIONS {
+                return Err("a tensor of more than 8 dimensions");
+            }
+            sizes.iter().map(|&size| self.size(size)).collect::<Result<Vec<_>, _>>()
+        };
+        let tensor = Described {
+            storage: self.text(key).ok_or("a storage without a key")?,
+            element: numbers.element(),
+            bytes: numbers.bytes(),
+            offset: self.size(parts.offset)?,
+            shape: sizes(parts.shape)?,
+            strides: sizes(parts.strides)?,
+        };
+        match tensor.shape.len() == tensor.strides.len() {
+            true => Ok(tensor),
+            false => Err("a tensor with another number of strides than sizes"),
+        }
+    }
+
     /// Runs a pickle to its end; what it leaves is the value.
-    pub fn run(&mut self, pickle: &[u8]) -> Result<Id, PickleError> {
+    pub fn run(&mut self, pickle: &'a [u8]) -> Result<Id, PickleError> {
         let mut input = Input { bytes: pickle, at: 0 };
         loop {
             let at = input.at;
@@ -91,20 +124,21 @@ impl Machine {
         }
     }
 
-    fn step(&mut self, code: u8, input: &mut Input) -> Result<(), Fault> {
+    fn step(&mut self, code: u8, input: &mut Input<'a>) -> Result<(), Fault> {
         match code {
             0x80 => drop(input.byte()?),  // PROTO
             0x95 => drop(input.take(8)?), // FRAME
-            b'(' => self.marks.push(self.stack.len()),
+            b'(' if self.marks.len() < MAX_VALUES => self.marks.push(self.stack.len()),
+            b'(' => return Err(TOO_MUCH),
             b'0' => drop(self.pop()?),
-            b'N' | 0x88 | 0x89 => self.push(Node::Plain),
+            b'N' | 0x88 | 0x89 => self.push(Node::Plain)?,
             b'G' => {
                 input.take(8)?;
-                self.push(Node::Plain);
+                self.push(Node::Plain)?;
             }
-            b'K' => self.push_number(input.number(1)?),
-            b'M' => self.push_number(input.number(2)?),
-            b'J' => self.push_number(i64::from(input.number(4)? as u32 as i32)),
+            b'K' => self.push(Node::Number(input.number(1)?))?,
+            b'M' => self.push(Node::Number(input.number(2)?))?,
+            b'J' => self.push(Node::Number(i64::from(input.number(4)? as u32 as i32)))?,
             0x8a => {
                 let length = input.byte()? as usize;
                 let bytes = input.take(length)?;
@@ -114,20 +148,20 @@ impl Machine {
                 let filler = if bytes.last().is_some_and(|byte| byte & 0x80 != 0) { 0xff } else { 0 };
                 let mut full = [filler; 8];
                 full[..length].copy_from_slice(bytes);
-                self.push_number(i64::from_le_bytes(full));
+                self.push(Node::Number(i64::from_le_bytes(full)))?;
             }
             b'X' => self.push_text(input, 4)?,
             0x8c | b'U' => self.push_text(input, 1)?,
-            b')' => self.push(Node::Tuple(Vec::new())),
-            b']' => self.push(Node::List(Vec::new())),
-            b'}' => self.push(Node::Dict(Vec::new())),
+            b')' => self.push(Node::Tuple(Vec::new()))?,
+            b']' => self.push(Node::List(Vec::new()))?,
+            b'}' => self.push(Node::Dict(Vec::new()))?,
             0x85..=0x87 => {
                 let items = self.pops(usize::from(code - 0x84))?;
-                self.push(Node::Tuple(items));
+                self.push(Node::Tuple(items))?;
             }
             b't' => {
                 let items = self.since_mark()?;
-                self.push(Node::Tuple(items));
+                self.push(Node::Tuple(items))?;
             }
             b'a' => {
                 let item = self.pops(1)?;
@@ -153,18 +187,18 @@ impl Machine {
             b'c' => {
                 let (module, name) = (input.line()?, input.line()?);
                 let function = function(module, name)?;
-                self.push(Node::Function(function));
+                self.push(Node::Function(function))?;
             }
             0x93 => {
                 let names = self.pops(2)?;
                 let name = |id| self.text(id).ok_or(Fault::Damaged("a function's name is no text"));
                 let function = function(name(names[0])?, name(names[1])?)?;
-                self.push(Node::Function(function));
+                self.push(Node::Function(function))?;
             }
             b'Q' => {
                 let id = self.pop()?;
                 let storage = self.storage(id)?;
-                self.push(Node::Storage(storage));
+                self.push(storage)?;
             }
             b'R' => {
                 let (arguments, function) = (self.pop()?, self.pop()?);
@@ -173,14 +207,14 @@ impl Machine {
             0x81 => {
                 let (_arguments, class) = (self.pop()?, self.pop()?);
                 match self.node(class) {
-                    Node::Function(Function::Script) => self.push(Node::Object(None)),
+                    Node::Function(Function::Script) => self.push(Node::Object(None))?,
                     _ => return Err(Fault::Damaged("only modules of TorchScript are objects")),
                 }
             }
             b'b' => {
                 let state = self.pop()?;
                 let target = self.top()?;
-                match &mut self.nodes[target.0] {
+                match &mut self.nodes[target.0 as usize] {
                     Node::Object(held) => *held = Some(state),
                     Node::Dict(_) => {} // attributes of an OrderedDict, such as a state dict's metadata
                     _ => return Err(Fault::Damaged("a state for what has none")),
@@ -206,89 +240,79 @@ impl Machine {
                         pairs.push((*key, *value));
                     }
                 }
-                self.copied += pairs.len();
-                if self.copied > MAX_COPIED {
-                    return Err(Fault::Damaged("the same list is copied over and over"));
-                }
-                self.push(Node::Dict(pairs));
+                self.count(2 * pairs.len())?;
+                self.push(Node::Dict(pairs))?;
             }
             Function::RebuildTensor => {
-                let [storage, offset, shape, strides, ..] = arguments else {
+                let &[storage, offset, shape, strides, ..] = arguments else {
                     return Err(Fault::Damaged("a tensor without its four parts"));
                 };
-                let Node::Storage(Storage { key, element, bytes }) = self.node(*storage) else {
-                    return Err(Fault::Damaged("a tensor without storage"));
-                };
-                let sizes = |id: Id| {
-                    let sizes = self.items(id)?;
-                    if sizes.len() > MAX_DIMENSIONS {
-                        return Err(Fault::Damaged("a tensor of more than 8 dimensions"));
-                    }
-                    sizes.iter().map(|&size| self.size(size)).collect::<Result<Vec<_>, _>>()
-                };
-                let tensor = Described {
-                    storage: key.clone(),
-                    element: *element,
-                    bytes: *bytes,
-                    offset: self.size(*offset)?,
-                    shape: sizes(*shape)?,
-                    strides: sizes(*strides)?,
-                };
-                if tensor.shape.len() != tensor.strides.len() {
-                    return Err(Fault::Damaged("a tensor with another number of strides than sizes"));
-                }
-                self.push(Node::Tensor(tensor));
+                let parts = Parts { storage, offset, shape, strides };
+                self.described(parts)?;
+                self.push(Node::Tensor(parts))?;
             }
             Function::RebuildParameter => {
                 let tensor = *arguments.first().ok_or(Fault::Damaged("a parameter without a tensor"))?;
-                self.stack.push(tensor);
+                self.stack_up(tensor)?;
             }
-            Function::TypedList => self.push(Node::Plain),
+            Function::TypedList => self.push(Node::Plain)?,
             Function::StorageType(..) | Function::Script => return Err(Fault::Damaged("a call of a class")),
         }
         Ok(())
     }
 
     /// `("storage", type, key, device, elements)`
-    fn storage(&self, id: Id) -> Result<Storage, Fault> {
+    fn storage(&self, id: Id) -> Result<Node<'a>, Fault> {
         let fault = Fault::Damaged("a reference to what is no storage");
-        let [kind, class, key, ..] = self.items(id)? else { return Err(fault) };
-        match (self.text(*kind), self.node(*class), self.text(*key)) {
-            (Some("storage"), &Node::Function(Function::StorageType(element, bytes)), Some(key)) => {
-                Ok(Storage { key: key.to_owned(), element, bytes })
+        let &[kind, class, key, ..] = self.items(id)? else { return Err(fault) };
+        match (self.text(kind), self.node(class), self.text(key)) {
+            (Some("storage"), &Node::Function(Function::StorageType(numbers)), Some(_)) => {
+                Ok(Node::Storage(key, numbers))
             }
             _ => Err(fault),
         }
     }
 
-    fn items(&self, id: Id) -> Result<&[Id], Fault> {
+    fn items(&self, id: Id) -> Result<&[Id], &'static str> {
         match self.node(id) {
             Node::Tuple(items) | Node::List(items) => Ok(items),
-            _ => Err(Fault::Damaged("a list is missing")),
+            _ => Err("a list is missing"),
         }
     }
 
-    fn size(&self, id: Id) -> Result<usize, Fault> {
+    fn size(&self, id: Id) -> Result<usize, &'static str> {
         match *self.node(id) {
-            Node::Number(number) => usize::try_from(number).map_err(|_| Fault::Damaged("a negative size")),
-            _ => Err(Fault::Damaged("a size is no number")),
+            Node::Number(number) => usize::try_from(number).map_err(|_| "a negative size"),
+            _ => Err("a size is no number"),
         }
     }
 
-    fn push(&mut self, node: Node) {
+    fn push(&mut self, node: Node<'a>) -> Result<(), Fault> {
+        if self.nodes.len() == MAX_VALUES {
+            return Err(TOO_MUCH);
+        }
         self.nodes.push(node);
-        self.stack.push(Id(self.nodes.len() - 1));
+        self.stack_up(Id(self.nodes.len() as u32 - 1))
     }
 
-    fn push_number(&mut self, number: i64) {
-        self.push(Node::Number(number));
+    fn stack_up(&mut self, id: Id) -> Result<(), Fault> {
+        if self.stack.len() == MAX_VALUES {
+            return Err(TOO_MUCH);
+        }
+        self.stack.push(id);
+        Ok(())
     }
 
-    fn push_text(&mut self, input: &mut Input, width: usize) -> Result<(), Fault> {
+    /// Counts entries that are kept from here on.
+    fn count(&mut self, entries: usize) -> Result<(), Fault> {
+        self.entries += entries;
+        if self.entries > MAX_ENTRIES { Err(TOO_MUCH) } else { Ok(()) }
+    }
+
+    fn push_text(&mut self, input: &mut Input<'a>, width: usize) -> Result<(), Fault> {
         let length = input.number(width)? as usize;
         let text = std::str::from_utf8(input.take(length)?).map_err(|_| Fault::Damaged("text that is not UTF-8"))?;
-        self.push(Node::Text(text.to_owned()));
-        Ok(())
+        self.push(Node::Text(text))
     }
 
     fn top(&self) -> Result<Id, Fault> {
@@ -304,17 +328,23 @@ impl Machine {
     fn pops(&mut self, count: usize) -> Result<Vec<Id>, Fault> {
         let floor = self.marks.last().copied().unwrap_or(0);
         let first = self.stack.len().checked_sub(count).filter(|first| *first >= floor).ok_or(EMPTY)?;
-        Ok(self.stack.split_off(first))
+        self.taken(first)
     }
 
     fn since_mark(&mut self) -> Result<Vec<Id>, Fault> {
         let mark = self.marks.pop().ok_or(Fault::Damaged("no mark is set"))?;
-        Ok(self.stack.split_off(mark))
+        self.taken(mark)
+    }
+
+    /// What lies on the stack from there on; the stack keeps its memory.
+    fn taken(&mut self, first: usize) -> Result<Vec<Id>, Fault> {
+        self.count(self.stack.len() - first)?;
+        Ok(self.stack.drain(first..).collect())
     }
 
     fn append(&mut self, items: Vec<Id>) -> Result<(), Fault> {
         let target = self.top()?;
-        match &mut self.nodes[target.0] {
+        match &mut self.nodes[target.0 as usize] {
             Node::List(list) => list.extend(items),
             _ => return Err(Fault::Damaged("an addition to what is no list")),
         }
@@ -323,7 +353,7 @@ impl Machine {
 
     fn set(&mut self, items: &[Id]) -> Result<(), Fault> {
         let target = self.top()?;
-        match &mut self.nodes[target.0] {
+        match &mut self.nodes[target.0 as usize] {
             Node::Dict(pairs) if items.len().is_multiple_of(2) => {
                 pairs.extend(items.chunks(2).map(|pair| (pair[0], pair[1])))
             }
@@ -334,17 +364,20 @@ impl Machine {
 
     fn memorise(&mut self, key: usize) -> Result<(), Fault> {
         let top = self.top()?;
+        if self.memo.len() == MAX_VALUES && !self.memo.contains_key(&key) {
+            return Err(TOO_MUCH);
+        }
         self.memo.insert(key, top);
         Ok(())
     }
 
     fn recall(&mut self, key: usize) -> Result<(), Fault> {
         let id = *self.memo.get(&key).ok_or(Fault::Damaged("something is recalled that was never kept"))?;
-        self.stack.push(id);
-        Ok(())
+        self.stack_up(id)
     }
 }
 
+const TOO_MUCH: Fault = Fault::Damaged("more values than any CLIP needs to be described");
 const EMPTY_STACK: &str = "the stack is empty";
 const EMPTY: Fault = Fault::Damaged(EMPTY_STACK);
 
@@ -363,56 +396,5 @@ impl From<&'static str> for Fault {
 impl From<PickleError> for Fault {
     fn from(error: PickleError) -> Self {
         Fault::Refused(error)
-    }
-}
-
-fn function(module: &str, name: &str) -> Result<Function, Fault> {
-    let storage = |element, bytes| Function::StorageType(element, bytes);
-    Ok(match (module, name) {
-        ("collections", "OrderedDict") => Function::OrderedDict,
-        ("torch._utils", "_rebuild_tensor_v2") => Function::RebuildTensor,
-        ("torch._utils", "_rebuild_parameter") => Function::RebuildParameter,
-        ("torch", "FloatStorage") => storage(Element::F32, 4),
-        ("torch", "HalfStorage") => storage(Element::F16, 2),
-        ("torch", "BFloat16Storage") => storage(Element::BF16, 2),
-        ("torch", "DoubleStorage") => storage(Element::Other("F64"), 8),
-        ("torch", "LongStorage") => storage(Element::Other("I64"), 8),
-        ("torch", "IntStorage") => storage(Element::Other("I32"), 4),
-        ("torch", "BoolStorage") => storage(Element::Other("BOOL"), 1),
-        ("torch.jit._pickle", "build_intlist" | "build_doublelist" | "build_boollist") => Function::TypedList,
-        // Compiled modules; the names are looked at no further.
-        (module, _) if module.starts_with("__torch__") => Function::Script,
-        _ => return Err(PickleError::Forbidden(format!("{module}.{name}")).into()),
-    })
-}
-
-struct Input<'a> {
-    bytes: &'a [u8],
-    at: usize,
-}
-
-impl<'a> Input<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], PickleError> {
-        let end = self.at.checked_add(count).filter(|end| *end <= self.bytes.len());
-        let end = end.ok_or(PickleError::Damaged { at: self.at, problem: "it ends too early" })?;
-        let bytes = &self.bytes[self.at..end];
-        self.at = end;
-        Ok(bytes)
-    }
-
-    fn byte(&mut self) -> Result<u8, PickleError> {
-        Ok(self.take(1)?[0])
-    }
-
-    /// Little-endian and unsigned.
-    fn number(&mut self, width: usize) -> Result<i64, PickleError> {
-        Ok(self.take(width)?.iter().rev().fold(0, |number, &byte| number << 8 | i64::from(byte)))
-    }
-
-    fn line(&mut self) -> Result<&'a str, PickleError> {
-        let length = self.bytes[self.at..].iter().position(|byte| *byte == b'\n').unwrap_or(self.bytes.len());
-        let line = self.take(length + 1)?;
-        std::str::from_utf8(&line[..length])
-            .map_err(|_| PickleError::Damaged { at: self.at, problem: "a name that is not UTF-8" })
     }
 }

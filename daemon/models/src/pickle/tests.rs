@@ -103,3 +103,84 @@ fn compressed_members_are_refused() {
     let told = tensors(&bytes, 0).unwrap_err().to_string();
     assert!(told.contains("m/data.pkl is compressed"), "{told}");
 }
+
+/// Counts what this thread has allocated and not given back, and the most that it ever was.
+struct Counting;
+
+thread_local! {
+    static HELD: std::cell::Cell<[usize; 2]> = const { std::cell::Cell::new([0; 2]) };
+}
+
+// SAFETY: all of it is the system's; what is counted beside it allocates nothing.
+unsafe impl std::alloc::GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
+        let [now, most] = HELD.get();
+        let now = now.saturating_add(layout.size());
+        HELD.set([now, most.max(now)]);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { std::alloc::System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: std::alloc::Layout) {
+        let [now, most] = HELD.get();
+        HELD.set([now.saturating_sub(layout.size()), most]);
+        // SAFETY: as above.
+        unsafe { std::alloc::System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// The most bytes that reading an archive with this pickle holds at a time.
+fn held(pickle: &[u8]) -> usize {
+    let bytes = archive(pickle);
+    let [before, _] = HELD.get();
+    HELD.set([before; 2]);
+    let _ = tensors(&bytes, 0);
+    HELD.get()[1] - before
+}
+
+/// Four times its length is what a pickle may take, whatever it consists of.
+#[test]
+fn a_pickle_of_four_mebibytes_took_half_a_gigabyte() {
+    let full = MAX_PICKLE_BYTES as usize - 1;
+    let filled = |start: &[u8], part: &[u8]| {
+        let mut code = start.to_vec();
+        while code.len() + part.len() <= full {
+            code.extend(part);
+        }
+        code.push(b'.');
+        code
+    };
+    // A tensor, of which each turn makes another, by what is kept: 0 the function, 1 its arguments.
+    let mut tensor = b"ctorch._utils\n_rebuild_tensor_v2\nq\0(".to_vec();
+    tensor.extend(b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ");
+    tensor.extend(b"K\0(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01ttq\x01");
+    let long = [&b"X"[..], &500u32.to_le_bytes(), &[b'n'; 500], b"q\0}q\x01"].concat();
+    let cases: [(&str, Vec<u8>); 9] = [
+        ("nothing, over and over", filled(b"", b"N")),
+        ("empty tuples", filled(b"", b")")),
+        ("marks", filled(b"", b"(")),
+        ("marked tuples", filled(b"NNNN", b"(t0")),
+        ("lists of lists", filled(b"]q\0", b"h\0a")),
+        ("one tensor again and again", filled(&tensor, b"h\0h\x01R")),
+        ("kept under many numbers", {
+            let mut code = b"N".to_vec();
+            for number in 0..(full - 2) as u32 / 5 {
+                code.push(b'r');
+                code.extend(number.to_le_bytes());
+            }
+            code.push(b'.');
+            code
+        }),
+        ("copies of a list", filled(b"ccollections\nOrderedDict\nq\0]q\x01(NNt\x85(h\x01NN", b"h\0h\x01\x85R0")),
+        ("a long name for every key", filled(&long, b"h\0h\x01s")),
+    ];
+    for (what, code) in cases {
+        let held = held(&code);
+        println!("{what}: {} bytes of pickle, {held} held", code.len());
+        assert!(held <= 4 * code.len(), "{what}: {held} bytes for {}", code.len());
+    }
+    assert!(held(&state(0, [2, 2], [2, 1])) > 0, "the measurement itself is broken");
+}

@@ -74,6 +74,23 @@ fn transformers_ti16() {
 }
 
 #[test]
+fn transformers_of_odd_sizes_with_an_activation_in_each_encoder() {
+    agrees("transformers:odd:processor", 1e-5);
+    agrees("transformers:odd-quick:bf16", 1e-5);
+}
+
+#[test]
+fn open_clip_of_odd_sizes_with_either_activation() {
+    agrees("open_clip:odd:safetensors", 1e-5);
+    agrees("open_clip:odd-quick:bin", 1e-5);
+}
+
+#[test]
+fn a_training_checkpoint_of_open_clip_by_its_configuration() {
+    agrees("open_clip:odd:epoch", 1e-5);
+}
+
+#[test]
 fn open_clip_s32() {
     agrees("open_clip:ViT-S-32:safetensors", 1e-5);
 }
