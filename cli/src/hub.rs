@@ -1,95 +1,136 @@
 //! Downloads of a model repository: which of its files are wanted, and whether they are what the hub says they are.
 //!
-//! The transport is `hf-hub`, which honours HF_ENDPOINT, HF_HOME and the token there, and goes on with a file where it
-//! was interrupted. Under HF_HUB_OFFLINE nothing is asked; files come from the cache that other programs filled. A file's
-//! name at the hub is its content's digest (SHA-256, or git's for small ones), and no file is taken that has another.
+//! HF_ENDPOINT names the hub, HF_HOME where a token and the cache of other programs are. Under HF_HUB_OFFLINE nothing
+//! is asked; files come from that cache. A file is taken if its content has the digest that the hub states of it
+//! (SHA-256, or git's for small ones), and no other is.
+
+mod transport;
 
 use crate::failure::Failure;
 use crate::render;
+use coft_core::shown::shown_path;
 use coft_models::store::StoreError;
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
+use coft_models::{ARCHIVE, DESCRIPTIONS, tokenizer, weights_named_in};
 use hf_hub::{Cache, Repo, RepoType};
-use indicatif::ProgressBar;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Deserialize;
 use sha1::Digest;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
+use transport::{Hub, Problem};
 
-/// Times that a broken download is gone on with; each try waits longer than the one before, 10 s at most. [choice]
-const RETRIES: usize = 4;
 /// Below the store, so that a finished file becomes part of a model without being copied.
 const DOWNLOADS: &str = ".downloads";
-/// Files that say what a model is; whichever of them there are.
-const DESCRIPTIONS: [&str; 7] = [
-    "config.json",
-    "open_clip_config.json",
-    "preprocessor_config.json",
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "bpe_simple_vocab_16e6.txt.gz",
-];
-/// The weights; the first of them that is there is enough. An index brings its shards.
-const WEIGHTS: [&str; 6] = [
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "open_clip_model.safetensors",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "open_clip_pytorch_model.bin",
-];
+/// Behind the name of a file that is not complete, or not yet held against its digest.
+const PART: &str = "part";
 
 pub struct Download {
     id: String,
     revision: String,
-    /// None where nothing may be asked.
-    online: Option<Online>,
-    cache: Cache,
+    origin: Origin,
     dir: PathBuf,
 }
 
+enum Origin {
+    Hub(Online),
+    /// Of other programs, where nothing may be asked.
+    Cache(Cache),
+}
+
 struct Online {
-    api: ApiRepo,
-    hub: hf_hub::api::sync::Api,
+    hub: Hub,
     commit: String,
-    files: Vec<String>,
+    files: BTreeMap<String, Listed>,
+}
+
+/// What the hub says of a repository.
+#[derive(Deserialize)]
+struct Info {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+    #[serde(flatten)]
+    listed: Listed,
+}
+
+/// What it says of a file there; mirrors leave out all of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    blob_id: Option<String>,
+    size: Option<u64>,
+    lfs: Option<Lfs>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    sha256: Option<String>,
+}
+
+impl Listed {
+    /// Of a large file the other digest is that of a note in its place.
+    fn digest(&self) -> Option<&str> {
+        let stated = match &self.lfs {
+            Some(lfs) => lfs.sha256.as_deref(),
+            None => self.blob_id.as_deref(),
+        };
+        stated.filter(|digest| is_digest(digest))
+    }
 }
 
 impl Download {
     /// Asks the hub which commit a revision is, and which files it has.
+    ///
+    /// # Errors
+    /// Where the hub cannot be reached, or does not know the repository.
     pub fn new(store: &Path, id: &str, revision: Option<&str>) -> Result<Self, Failure> {
         let revision = revision.unwrap_or("main").to_owned();
-        let dir = store.join(DOWNLOADS);
-        let repo = |revision: String| Repo::with_revision(id.to_owned(), RepoType::Model, revision);
-        if offline() {
-            return Ok(Self { id: id.to_owned(), revision, online: None, cache: Cache::from_env(), dir });
-        }
-        let builder = ApiBuilder::from_env().with_cache_dir(dir.clone()).with_retries(RETRIES);
-        let hub = builder.build().map_err(|error| failed(&error, "the hub"))?;
-        let info = hub.repo(repo(revision.clone())).info().map_err(|error| failed(&error, id))?;
-        let files = info.siblings.into_iter().map(|file| file.rfilename).collect();
-        // From here on the commit stands for the revision: it cannot move while files are fetched.
-        let api = hub.repo(repo(info.sha.clone()));
-        let online = Some(Online { api, hub, commit: info.sha, files });
-        Ok(Self { id: id.to_owned(), revision, online, cache: Cache::new(dir.clone()), dir })
+        let (dir, cache) = (store.join(DOWNLOADS), Cache::from_env());
+        let origin = if offline() {
+            Origin::Cache(cache)
+        } else {
+            let hub = Hub::from_env(cache.token()).map_err(Problem::failure)?;
+            let parts = ["api", "models"].into_iter().chain(id.split('/')).chain(["revision", &revision]);
+            let url = hub.url(parts) + "?blobs=true";
+            let Info { sha, siblings } = hub.ask(&url).map_err(Problem::failure)?;
+            if sha.is_empty() || !sha.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+                return Err(Failure::Hub(format!("{url}: the server says that {revision} is the commit {sha:?}")));
+            }
+            // From here on the commit stands for the revision: it cannot move while files are fetched.
+            let files = siblings.into_iter().map(|file| (file.rfilename, file.listed)).collect();
+            Origin::Hub(Online { hub, commit: sha, files })
+        };
+        Ok(Self { id: id.to_owned(), revision, origin, dir })
     }
 
     /// What the revision is at the hub; unknown where nothing may be asked.
     pub fn commit(&self) -> Option<&str> {
-        self.online.as_ref().map(|online| online.commit.as_str())
+        match &self.origin {
+            Origin::Hub(online) => Some(&online.commit),
+            Origin::Cache(_) => None,
+        }
     }
 
     /// Puts the model's files into `to` and says of which commit they are.
+    ///
+    /// # Errors
+    /// Where a file cannot be had, is not what the hub says, or there are no weights of a CLIP.
     pub fn fetch(&self, to: &Path) -> Result<String, Failure> {
-        let mut found = false;
-        for name in DESCRIPTIONS {
-            found |= self.file(name, to)?;
+        for name in DESCRIPTIONS.into_iter().chain(tokenizer::FILES) {
+            self.file(name, to)?;
         }
+        // Two kinds of description may lie side by side; which weights are meant, they say together.
+        let known = weights_named_in(to);
         let mut weights = None;
-        for name in WEIGHTS {
-            // Two kinds of description may lie side by side; the weights decide, in the order that layouts are looked for.
+        for name in &known {
             if self.file(name, to)? {
-                weights = Some(name.to_owned());
+                weights = Some((*name).to_owned());
                 break;
             }
         }
@@ -99,13 +140,16 @@ impl Download {
             self.file(&archive, to)?;
             weights = Some(archive);
         }
-        let Some(weights) = weights.filter(|_| found || self.online.is_some()) else {
-            let place = if self.online.is_some() { "the repository" } else { "the cache (HF_HUB_OFFLINE is set)" };
-            return Err(Failure::Hub(format!(
-                "{}: {place} has no weights of a CLIP; looked for {}",
-                self.id,
-                WEIGHTS.join(", ")
-            )));
+        let Some(weights) = weights else {
+            let place = match &self.origin {
+                Origin::Hub(_) => "the repository",
+                Origin::Cache(_) => "the cache (HF_HUB_OFFLINE is set)",
+            };
+            let lacking = match known.is_empty() {
+                true => format!("has neither {} nor a single .{ARCHIVE} file", DESCRIPTIONS[..2].join(" nor ")),
+                false => format!("has no weights of a CLIP; looked for {}", known.join(", ")),
+            };
+            return Err(Failure::Hub(format!("{}: {place} {lacking}", self.id)));
         };
         if weights.ends_with(".index.json") {
             for shard in shards(&to.join(&weights))? {
@@ -114,56 +158,40 @@ impl Download {
                 }
             }
         }
-        Ok(self.online.as_ref().map_or_else(|| self.revision.clone(), |online| online.commit.clone()))
+        Ok(self.commit().unwrap_or(&self.revision).to_owned())
     }
 
     /// Removes what was kept to go on with; the model is installed.
     pub fn forget(&self) {
-        if self.online.is_some() {
+        if let Origin::Hub(_) = self.origin {
             // What cannot be removed now costs space, and is found again by the next download of the same files.
-            let _ = fs::remove_dir_all(self.dir.join(Repo::model(self.id.clone()).folder_name()));
+            let _ = fs::remove_dir_all(self.kept());
             let _ = fs::remove_dir(&self.dir);
         }
     }
 
+    /// Where the files of all commits are kept while they are fetched.
+    fn kept(&self) -> PathBuf {
+        self.dir.join(Repo::model(self.id.clone()).folder_name())
+    }
+
     /// A single PyTorch archive, as OpenAI's models come.
     fn archive(&self) -> Option<String> {
-        let files = &self.online.as_ref()?.files;
-        let mut archives = files.iter().filter(|name| name.ends_with(".pt") && !name.contains('/'));
+        let Origin::Hub(online) = &self.origin else { return None };
+        let extension = format!(".{ARCHIVE}");
+        let mut archives = online.files.keys().filter(|name| name.ends_with(&extension) && !name.contains('/'));
         archives.next().filter(|_| archives.next().is_none()).cloned()
     }
 
-    /// One file, verified; false where the repository has none of that name.
+    /// One file, verified; false where there is none of that name.
     fn file(&self, name: &str, to: &Path) -> Result<bool, Failure> {
-        let path = match &self.online {
-            None => {
-                self.cache.repo(Repo::with_revision(self.id.clone(), RepoType::Model, self.revision.clone())).get(name)
+        let path = match &self.origin {
+            Origin::Cache(cache) => self.cached(cache, name)?,
+            Origin::Hub(online) => {
+                online.files.get(name).map(|listed| self.downloaded(online, name, listed)).transpose()?
             }
-            Some(online) if online.files.iter().any(|file| file == name) => Some(self.downloaded(online, name)?),
-            Some(_) => None,
         };
         let Some(path) = path else { return Ok(false) };
-        let path = fs::canonicalize(&path).map_err(StoreError::at(&path))?;
-        let expected = path.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        match matches(&path, &expected).map_err(StoreError::at(&path))? {
-            Some(true) => {}
-            Some(false) => {
-                if self.online.is_some() {
-                    // Going on with it would never end well.
-                    fs::remove_file(&path).map_err(StoreError::at(&path))?;
-                }
-                return Err(Failure::Hub(format!(
-                    "{}: {name} is not what the hub announced (digest {expected}); it was thrown away, try again",
-                    self.id
-                )));
-            }
-            None => {
-                return Err(Failure::Hub(format!(
-                    "{}: the hub gives no digest for {name} that could be checked ({expected:?})",
-                    self.id
-                )));
-            }
-        }
         let target = to.join(name);
         // A second name for the same bytes; where that cannot be (the cache may be on another disk), a copy.
         if fs::hard_link(&path, &target).is_err() {
@@ -172,28 +200,55 @@ impl Download {
         Ok(true)
     }
 
-    fn downloaded(&self, online: &Online, name: &str) -> Result<PathBuf, Failure> {
-        let repo = Repo::with_revision(self.id.clone(), RepoType::Model, online.commit.clone());
-        if let Some(path) = self.cache.repo(repo).get(name) {
-            return Ok(path);
-        }
-        let failed = |error: ApiError| match error {
-            ApiError::IoError(source) => StoreError::at(&self.dir)(source).into(),
-            ApiError::TooManyRetries(inner) => match *inner {
-                ApiError::IoError(source) if is_local(&source) => StoreError::at(&self.dir)(source).into(),
-                inner => failed(&inner, name),
-            },
-            other => failed(&other, name),
+    /// What other programs have downloaded: they name a file's content by its digest.
+    fn cached(&self, cache: &Cache, name: &str) -> Result<Option<PathBuf>, Failure> {
+        let repo = Repo::with_revision(self.id.clone(), RepoType::Model, self.revision.clone());
+        let Some(path) = cache.repo(repo).get(name) else { return Ok(None) };
+        let path = fs::canonicalize(&path).map_err(StoreError::at(&path))?;
+        let digest = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let problem = match is_digest(digest) {
+            true if matches(&path, digest).map_err(StoreError::at(&path))? => return Ok(Some(path)),
+            true => format!("its content has not the digest {digest}; have the program that downloaded it do so again"),
+            false => "its name is no digest, so that it cannot be checked".to_owned(),
         };
-        let size = online.hub.metadata(&online.api.url(name)).map_err(&failed)?.size() as u64;
-        if io::stderr().is_terminal() {
-            let bar = ProgressBar::new(size);
-            online.api.download_with_progress(name, bar).map_err(&failed)
-        } else {
-            eprintln!("downloading {name}, {}", render::bytes(size));
-            online.api.download_with_progress(name, ()).map_err(&failed)
-        }
+        Err(Failure::Hub(format!("{}: {}: {problem}", self.id, shown_path(&path))))
     }
+
+    fn downloaded(&self, online: &Online, name: &str, listed: &Listed) -> Result<PathBuf, Failure> {
+        let dir = self.kept().join(&online.commit);
+        fs::create_dir_all(&dir).map_err(StoreError::at(&dir))?;
+        let (whole, part) = (dir.join(name), dir.join(format!("{name}.{PART}")));
+        if whole.is_file() {
+            return Ok(whole);
+        }
+        let bar = progress(name, listed.size);
+        let url = online.hub.url(self.id.split('/').chain(["resolve", &online.commit, name]));
+        let digest = online.hub.fetch(&url, listed.digest(), &part, &bar).map_err(Problem::failure)?;
+        bar.finish_and_clear();
+        if !matches(&part, &digest).map_err(StoreError::at(&part))? {
+            // Going on with it would never end well.
+            fs::remove_file(&part).map_err(StoreError::at(&part))?;
+            return Err(Failure::Hub(format!(
+                "{}: {name} is not what the hub announced (digest {digest}); it was thrown away, try again",
+                self.id
+            )));
+        }
+        let kept = File::open(&part).and_then(|file| file.sync_all()).and_then(|()| fs::rename(&part, &whole));
+        kept.map_err(StoreError::at(&whole))?;
+        Ok(whole)
+    }
+}
+
+/// On a terminal a bar, elsewhere a line.
+fn progress(name: &str, size: Option<u64>) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        let size = size.map(|size| format!(", {}", render::bytes(size))).unwrap_or_default();
+        eprintln!("downloading {name}{size}");
+        return ProgressBar::hidden();
+    }
+    let template = "{msg} {wide_bar} {bytes}/{total_bytes}, {bytes_per_sec}, {eta} left";
+    let style = ProgressStyle::with_template(template).expect("a fixed template");
+    ProgressBar::new(size.unwrap_or(0)).with_style(style).with_message(name.to_owned())
 }
 
 /// The setting of the Python library, in its words.
@@ -202,45 +257,28 @@ fn offline() -> bool {
         .is_ok_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
 }
 
-/// Whether an error is of this machine's disk rather than of the connection.
-fn is_local(error: &io::Error) -> bool {
-    use io::ErrorKind::{FileTooLarge, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge | PermissionDenied | ReadOnlyFilesystem)
+/// SHA-256 in 64 digits, or git's of a blob in 40.
+fn is_digest(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-fn failed(error: &ApiError, what: &str) -> Failure {
-    let text = error.to_string();
-    let hint = if text.contains("404") {
-        "is there such a repository and revision?"
-    } else if text.contains("401") || text.contains("403") {
-        "it may ask for a login: put a token into the file that HF_HOME names, or use one that is open"
-    } else {
-        "run the same command again to go on where it stopped; HF_ENDPOINT names another server"
-    };
-    Failure::Hub(format!("{what}: {text}\n  {hint}"))
-}
-
-/// Whether a file has the digest: SHA-256 in 64 digits, or git's of a blob in 40. None for any other.
-fn matches(path: &Path, expected: &str) -> io::Result<Option<bool>> {
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-    if !expected.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(None);
+/// Whether a file has the digest.
+fn matches(path: &Path, digest: &str) -> io::Result<bool> {
+    if digest.len() == 64 {
+        return Ok(coft_models::file_digest(path)? == digest);
     }
-    match expected.len() {
-        64 => Ok(Some(coft_models::file_digest(path)? == expected)),
-        40 => {
-            let mut file = File::open(path)?;
-            let mut hash = sha1::Sha1::new();
-            hash.update(format!("blob {}\0", file.metadata()?.len()));
-            let mut buffer = vec![0; 1 << 16];
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => return Ok(Some(hex(&hash.finalize()) == expected)),
-                    read => hash.update(&buffer[..read]),
-                }
+    let mut file = File::open(path)?;
+    let mut hash = sha1::Sha1::new();
+    hash.update(format!("blob {}\0", file.metadata()?.len()));
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => {
+                let found = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+                return Ok(found == digest);
             }
+            read => hash.update(&buffer[..read]),
         }
-        _ => Ok(None),
     }
 }
 
@@ -251,12 +289,12 @@ fn shards(index: &Path) -> Result<Vec<String>, Failure> {
     }
     let text = fs::read(index).map_err(StoreError::at(index))?;
     let Index { weight_map } =
-        serde_json::from_slice(&text).map_err(|error| Failure::Hub(format!("{}: {error}", index.display())))?;
+        serde_json::from_slice(&text).map_err(|error| Failure::Hub(format!("{}: {error}", shown_path(index))))?;
     let mut shards: Vec<String> = weight_map.into_values().collect();
     shards.sort();
     shards.dedup();
     match shards.iter().find(|shard| shard.contains('/') || shard.starts_with('.')) {
-        Some(shard) => Err(Failure::Hub(format!("{}: {shard:?} is no name of a shard", index.display()))),
+        Some(shard) => Err(Failure::Hub(format!("{}: {shard:?} is no name of a shard", shown_path(index)))),
         None => Ok(shards),
     }
 }

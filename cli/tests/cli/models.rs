@@ -2,7 +2,7 @@
 
 mod hub;
 
-use hub::{Fault, Hub};
+use hub::{Fault, Hub, Manner};
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -126,6 +126,106 @@ fn a_model_is_pulled_by_its_digests() {
     assert_eq!(again["digest"], model["digest"]);
     assert_eq!(hub.starts("model.safetensors"), fetched, "what is there is not fetched again");
     assert!(!site.store().join(".downloads").exists(), "what was kept to go on with is gone");
+}
+
+#[test]
+fn mirrors_that_redirect_or_say_less_are_understood() {
+    for manner in [Manner::Moved, Manner::ElsewhereHere, Manner::Linked, Manner::Listed, Manner::Weak, Manner::Whole] {
+        let (site, hub) = (Site::new(), Hub::behaving(DEMO, manner));
+        fs::create_dir_all(site.place.path().join("hf")).unwrap();
+        fs::write(site.place.path().join("hf/token"), "secret\n").unwrap();
+        site.json(Some(&hub), &["pull", "parts/clip"]);
+        assert_eq!(site.json(None, &["verify", "clip"])[0]["problem"], Value::Null);
+        assert_eq!(hub.trusted(), [true, false], "the token is for the hub that was named");
+    }
+}
+
+#[test]
+fn a_mirror_without_parts_of_files_starts_again() {
+    let (site, broken) = (Site::new(), Hub::of(DEMO, Fault::BreaksAlways));
+    site.failure(Some(&broken), &["pull", "parts/clip"]);
+    let hub = Hub::behaving(DEMO, Manner::Whole);
+    site.json(Some(&hub), &["pull", "parts/clip"]);
+    assert_eq!(site.json(None, &["verify", "clip"])[0]["problem"], Value::Null);
+}
+
+#[test]
+fn what_a_mirror_does_wrong_is_named_with_the_way_to_another() {
+    let digest = "neither an X-Linked-ETag header nor an ETag header that is one";
+    for (manner, why) in [
+        (Manner::Nowhere, "redirects and has no Location header"),
+        (Manner::Circle, "redirected in a circle"),
+        (Manner::Endless, "more than 10 redirects"),
+        (Manner::Strange, "file:///etc/passwd"),
+        (Manner::Undigested, digest),
+        (Manner::LinkedToAnotherSize, "X-Linked-Size"),
+    ] {
+        let (site, hub) = (Site::new(), Hub::behaving(DEMO, manner));
+        let told = site.failure(Some(&hub), &["pull", "parts/clip"]);
+        assert!(told.contains(why), "{told}");
+        assert!(told.contains(&hub.endpoint()) && told.contains("HF_ENDPOINT names another server"), "{told}");
+        assert!(!told.contains("panicked") && hub.requests() < 20, "{} requests: {told}", hub.requests());
+        assert_eq!(site.models(), 0);
+    }
+}
+
+#[test]
+fn an_endpoint_that_is_no_address_is_named() {
+    let site = Site::new();
+    for endpoint in ["mirror.example", "ftp://127.0.0.1", "http://"] {
+        let told = site.command(None, &["pull", "parts/clip"]).env("HF_ENDPOINT", endpoint).output().unwrap();
+        let told = String::from_utf8(told.stderr).unwrap();
+        assert!(told.contains(&format!("HF_ENDPOINT is {endpoint:?}")), "{told}");
+    }
+}
+
+/// A copy of the demo model with what `change` makes of it.
+fn changed(site: &Site, change: impl FnOnce(&Path)) -> String {
+    let dir = site.place.path().join("changed");
+    fs::create_dir(&dir).unwrap();
+    for entry in fs::read_dir(DEMO).unwrap() {
+        let path = entry.unwrap().path();
+        fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
+    }
+    change(&dir);
+    dir.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn the_one_file_that_transformers_5_writes_is_pulled_and_imported() {
+    let site = Site::new();
+    let dir = changed(&site, |dir| {
+        let (old, new) = (dir.join("preprocessor_config.json"), dir.join("processor_config.json"));
+        let nested: Value = serde_json::from_slice(&fs::read(&old).unwrap()).unwrap();
+        fs::write(
+            new,
+            serde_json::json!({ "image_processor": nested, "processor_class": "CLIPProcessor" }).to_string(),
+        )
+        .unwrap();
+        fs::remove_file(old).unwrap();
+    });
+    let hub = Hub::of(&dir, Fault::None);
+    let pulled = site.json(Some(&hub), &["pull", "parts/clip"]);
+    assert_eq!(pulled["preprocessing"]["size"]["shortest_edge"], 48);
+    site.json(None, &["import", &dir]);
+}
+
+#[test]
+fn weights_of_the_description_that_counts_are_pulled() {
+    let site = Site::new();
+    let dir = changed(&site, |dir| {
+        // As timm's repositories of CLIPs are: its own description and weights of the image encoder beside OpenCLIP's.
+        fs::write(dir.join("config.json"), r#"{"architecture": "vit_base_patch32_clip_224", "num_classes": 96}"#)
+            .unwrap();
+        fs::write(dir.join("open_clip_config.json"), r#"{"model_cfg": {"embed_dim": 96}}"#).unwrap();
+        fs::rename(dir.join("model.safetensors"), dir.join("open_clip_model.safetensors")).unwrap();
+        fs::write(dir.join("model.safetensors"), "of the image encoder").unwrap();
+    });
+    let hub = Hub::of(&dir, Fault::None);
+    let told = site.failure(Some(&hub), &["pull", "parts/clip"]);
+    assert!(told.contains("open_clip_config.json"), "{told}");
+    assert_eq!(hub.starts("open_clip_model.safetensors").len(), 1);
+    assert_eq!(hub.starts("model.safetensors").len(), 0);
 }
 
 #[test]
