@@ -5,6 +5,7 @@
 use crate::bundle::Format;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// See and steer coft, the image classifier that teaches itself on the device.
@@ -77,7 +78,7 @@ pub enum Verb {
 pub struct Classify {
     /// Image files; - reads one image from standard input
     #[arg(required = true, value_name = "FILE")]
-    pub files: Vec<String>,
+    pub files: Vec<PathBuf>,
     /// Take directories too, with every image file below them (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif, .qoi)
     #[arg(long, short)]
     pub recursive: bool,
@@ -170,7 +171,7 @@ pub enum ModelVerb {
     Info {
         /// Name or digest of a model of the store, or a directory (with a / in it)
         #[arg(value_name = "MODEL")]
-        model: String,
+        model: OsString,
     },
     /// Read every file of a model and hold it against its digest
     Verify {

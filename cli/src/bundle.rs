@@ -7,6 +7,7 @@ mod triton;
 use crate::failure::Failure;
 use clap::ValueEnum;
 use coft_core::manifest::{FORMAT, MANIFEST, Manifest, PROBE};
+use coft_core::shown::shown_path;
 use safetensors::SafeTensors;
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -78,7 +79,7 @@ impl Bundle {
     /// Writes the bundle to a directory that is not there yet; it appears complete or not at all.
     pub fn write(&self, format: Format, dir: &Path) -> Result<(), Failure> {
         if dir.symlink_metadata().is_ok() {
-            return Err(Failure::Usage(format!("{} is there already; name a new directory", dir.display())));
+            return Err(Failure::Usage(format!("{} is there already; name a new directory", shown_path(dir))));
         }
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let partial = tempfile::Builder::new().prefix(".coft-export-").tempdir_in(parent).map_err(at(parent))?;
@@ -149,7 +150,7 @@ fn create_dir(path: &Path) -> Result<(), Failure> {
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
-    let path = path.display().to_string();
+    let path = shown_path(path).into_owned();
     move |error| Failure::Export(format!("{path}: {error}"))
 }
 

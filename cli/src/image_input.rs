@@ -7,6 +7,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 
 /// Standard input by its customary name.
 pub const STANDARD_INPUT: &str = "-";
@@ -15,8 +16,8 @@ pub const STANDARD_INPUT: &str = "-";
 const PIPE_LIMIT_BYTES: u64 = 256 << 20;
 
 /// Blocks until a pipe has been read to its end.
-pub fn open(name: &str) -> io::Result<OwnedFd> {
-    if name == STANDARD_INPUT {
+pub fn open(name: &Path) -> io::Result<OwnedFd> {
+    if name.as_os_str() == STANDARD_INPUT {
         return sealed(&mut io::stdin().lock(), PIPE_LIMIT_BYTES);
     }
     let mut file = OpenOptions::new().read(true).open(name)?;
@@ -72,8 +73,7 @@ mod tests {
     #[test]
     fn what_is_no_file_is_refused() {
         let dir = tempfile::tempdir().unwrap();
-        let name = dir.path().to_str().unwrap().to_owned();
-        assert_eq!(open(&name).unwrap_err().kind(), io::ErrorKind::IsADirectory);
-        assert_eq!(open(&format!("{name}/absent.jpg")).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(open(dir.path()).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        assert_eq!(open(&dir.path().join("absent.jpg")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! The field names are part of the interface: scripts read them. Knows neither the bus nor the terminal.
 
+use coft_core::shown::shown_path;
 use serde::Serialize;
 use serde_json::Value;
+use std::path::Path;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
@@ -134,9 +136,24 @@ pub struct Exported {
 /// One line of `classify`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Classified {
+    /// The name as it was given.
     pub file: String,
+    /// The name is not UTF-8, which JSON cannot hold; `file` is escaped as [`coft_core::shown`] does it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub file_escaped: bool,
     #[serde(flatten)]
     pub answer: Answer,
+}
+
+impl Classified {
+    pub fn new(path: &Path, answer: Answer) -> Self {
+        Self { file: file_name(path), file_escaped: path.to_str().is_none(), answer }
+    }
+}
+
+/// A file's name as JSON can hold it.
+pub fn file_name(path: &Path) -> String {
+    path.to_str().map_or_else(|| shown_path(path).into_owned(), str::to_owned)
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

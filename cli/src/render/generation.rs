@@ -3,6 +3,7 @@
 use super::{FAIR, GOOD, Style, fields, lines, paint, table};
 use crate::view::Generation;
 use coft_core::report::{Adaptation, ClassReport, Report};
+use coft_core::shown::shown;
 use serde::Deserialize;
 
 pub fn generations(generations: &[Generation], style: &Style) -> String {
@@ -87,7 +88,7 @@ fn classes(classes: &[ClassReport]) -> String {
     for class in classes {
         let both = |[one, two]: [u64; 2]| format!("{one}, {two}");
         table.add_row([
-            class.name.clone(),
+            shown(class.name.as_bytes()).into_owned(),
             class.zero_shot.to_string(),
             both(class.seeds),
             both(class.clean),

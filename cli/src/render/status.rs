@@ -3,6 +3,7 @@
 use super::round::{brief, state};
 use super::{BAD, FAINT, Style, counted, fields, paint};
 use crate::view::{NextRound, Status};
+use coft_core::shown::shown;
 
 pub fn status(status: &Status, style: &Style) -> String {
     let model = match (status.active_generation, &status.serving_problem) {
@@ -59,7 +60,7 @@ pub fn status(status: &Status, style: &Style) -> String {
             Some(problem) => paint(BAD, problem),
             None => counted(source.images, "image"),
         };
-        text += &format!("{name:12}{}: {state}\n", source.path);
+        text += &format!("{name:12}{}: {state}\n", shown(source.path.as_bytes()));
     }
     text
 }
@@ -76,6 +77,7 @@ fn next(next: &NextRound, style: &Style) -> String {
 
 /// All of a few, the first of many.
 fn classes(classes: &[String]) -> String {
+    let classes: Vec<_> = classes.iter().map(|class| shown(class.as_bytes())).collect();
     const MANY: usize = 8;
     const FIRST: usize = 5;
     match classes.len() {

@@ -13,9 +13,11 @@ use crate::output::Output;
 use crate::render;
 use crate::service::Service;
 use crate::view::{Answer, Classified, Labels, Problem};
+use coft_core::shown::shown;
 use coft_dbus::ClassifyOptions;
 use futures_util::{StreamExt, stream};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::time::Duration;
 
 /// Files under way at a time, 1 to 16: enough for the service to fill a batch (choice).
@@ -46,7 +48,7 @@ pub async fn run(service: &Service, output: Output, asked: Classify) -> Result<E
     if asked.recursive {
         return tree::run(service, output, asked.files, options).await;
     }
-    if asked.files.iter().filter(|file| *file == image_input::STANDARD_INPUT).count() > 1 {
+    if asked.files.iter().filter(|file| file.as_os_str() == image_input::STANDARD_INPUT).count() > 1 {
         return Err(Failure::Usage("standard input holds one image; name - once".into()));
     }
     let mut answers = stream::iter(asked.files)
@@ -57,18 +59,19 @@ pub async fn run(service: &Service, output: Output, asked: Classify) -> Result<E
         .buffered(CONCURRENCY);
     let mut exit = Exit::Done;
     while let Some((file, answer)) = answers.next().await {
-        exit = report(output, file, answer)?.unwrap_or(exit);
+        exit = report(output, &file, answer)?.unwrap_or(exit);
     }
     Ok(exit)
 }
 
-/// Prints what became of a file; how the program then ends, where that is not well. What concerns the service is passed on.
-fn report(output: Output, file: String, answer: Result<Labels, Failure>) -> Result<Option<Exit>, Failure> {
+/// Prints what became of a file; how the program then ends, where that is not well. What concerns the service is passed
+/// on.
+fn report(output: Output, file: &Path, answer: Result<Labels, Failure>) -> Result<Option<Exit>, Failure> {
     match answer {
-        Ok(labels) => print(output, &Classified { file, answer: Answer::Labels(labels) }).map(|()| None),
+        Ok(labels) => print(output, &Classified::new(file, Answer::Labels(labels))).map(|()| None),
         Err(failure) if concerns_the_file(&failure) => {
             let error = Problem { name: failure.name().into(), message: failure.to_string() };
-            print(output, &Classified { file, answer: Answer::Error { error } })?;
+            print(output, &Classified::new(file, Answer::Error { error }))?;
             Ok(Some(Exit::SomeInputs))
         }
         Err(failure) => Err(failure),
@@ -78,7 +81,7 @@ fn report(output: Output, file: String, answer: Result<Labels, Failure>) -> Resu
 fn print(output: Output, line: &Classified) -> Result<(), Failure> {
     match &line.answer {
         Answer::Error { error } if !output.is_json() => {
-            anstream::eprintln!("coftctl: {}: {}", line.file, error.message);
+            anstream::eprintln!("coftctl: {}: {}", shown(line.file.as_bytes()), error.message);
             Ok(())
         }
         Answer::Error { .. } => output.line(line, String::new),
@@ -86,7 +89,7 @@ fn print(output: Output, line: &Classified) -> Result<(), Failure> {
     }
 }
 
-async fn classify(service: &Service, file: &str, options: &ClassifyOptions) -> Result<Labels, Failure> {
+async fn classify(service: &Service, file: &Path, options: &ClassifyOptions) -> Result<Labels, Failure> {
     let image = open(file).await?;
     for wait in PATIENCE {
         match service.classify(&image, options.clone()).await {
@@ -97,7 +100,7 @@ async fn classify(service: &Service, file: &str, options: &ClassifyOptions) -> R
     service.classify(&image, options.clone()).await
 }
 
-async fn open(file: &str) -> Result<OwnedFd, Failure> {
+async fn open(file: &Path) -> Result<OwnedFd, Failure> {
     let name = file.to_owned();
     tokio::task::spawn_blocking(move || image_input::open(&name))
         .await

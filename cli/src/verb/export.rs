@@ -4,7 +4,8 @@ use crate::bundle::{Bundle, Format};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::service::Service;
-use crate::view::Exported;
+use crate::view::{Exported, file_name};
+use coft_core::shown::shown;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -17,7 +18,7 @@ pub async fn run(
 ) -> Result<Exit, Failure> {
     let (classifier, files) = service.open_generation(generation).await?;
     let bundle = Bundle::new(classifier, generation, files)?;
-    let exported = Exported { generation, directory: dir.display().to_string() };
+    let exported = Exported { generation, directory: file_name(&dir) };
     let stop = bundle.stop();
     let mut writing = tokio::task::spawn_blocking(move || bundle.write(format, &dir));
     let written = tokio::select! {
@@ -31,6 +32,7 @@ pub async fn run(
         }
     };
     written.expect("writing does not panic")?;
-    output.document(&exported, || format!("generation {generation} is in {}\n", exported.directory))?;
+    output
+        .document(&exported, || format!("generation {generation} is in {}\n", shown(exported.directory.as_bytes())))?;
     Ok(Exit::Done)
 }

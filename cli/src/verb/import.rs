@@ -5,12 +5,13 @@ use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::service::Service;
 use coft_core::manifest::is_of_a_bundle;
+use coft_core::shown::shown_path;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 pub async fn run(service: &Service, output: Output, dir: PathBuf) -> Result<Exit, Failure> {
-    let files = open(&dir).map_err(|error| Failure::Usage(format!("{}: {error}", dir.display())))?;
+    let files = open(&dir).map_err(|error| Failure::Usage(format!("{}: {error}", shown_path(&dir))))?;
     let round = service.import(&files).await?;
     wait::run(service, output, round).await
 }

@@ -13,6 +13,8 @@ use crate::output::Output;
 use crate::render;
 use crate::view;
 use coft_models::store::{Entry, Store, StoreError};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 pub fn run(output: Output, model: Model) -> Result<Exit, Failure> {
@@ -50,7 +52,7 @@ fn described(model: &coft_models::Model) -> Result<view::Model, Failure> {
         digest: None,
         source: None,
         weights_sha256: String::new(),
-        directory: model.dir.display().to_string(),
+        directory: view::file_name(&model.dir),
         layout: serde_json::to_value(model.layout).expect("a layout is a word").as_str().unwrap_or("").to_owned(),
         size_bytes: model.bytes().map_err(read)?,
         parameters: model.parameters(),
@@ -85,8 +87,8 @@ fn installed(output: Output, installed: coft_models::store::Installed) -> Result
 }
 
 /// Whether a word stands for a directory rather than a model of the store.
-fn is_directory(model: &str) -> bool {
-    model.contains('/') && Path::new(model).is_dir()
+fn is_directory(model: &OsStr) -> bool {
+    model.as_bytes().contains(&b'/') && Path::new(model).is_dir()
 }
 
 fn render_list(models: &[view::Model]) -> String {

@@ -5,6 +5,7 @@ use coftctl::view::{
     Answer, Classified, Generation, Label, Labels, NextRound, Outcome, Problem, Round, Source, Status,
 };
 use serde_json::json;
+use std::path::Path;
 
 fn style() -> Style {
     Style { zone: jiff::tz::TimeZone::UTC }
@@ -308,8 +309,8 @@ fn json_documents() {
         "running": running(),
         "failed": endings()[2],
         "generation": generation(2, true),
-        "classified": Classified { file: "bolt.jpg".into(), answer: Answer::Labels(labels()) },
-        "refused": Classified { file: "notes.txt".into(), answer: Answer::Error { error } },
+        "classified": Classified::new(Path::new("bolt.jpg"), Answer::Labels(labels())),
+        "refused": Classified::new(Path::new("notes.txt"), Answer::Error { error }),
     });
     insta::assert_snapshot!(serde_json::to_string_pretty(&document).unwrap());
 }

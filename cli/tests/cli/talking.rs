@@ -117,6 +117,52 @@ async fn a_directory_is_classified_in_the_order_of_its_names() {
 }
 
 #[tokio::test]
+async fn a_file_name_that_is_not_utf8_spoilt_the_others() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let stage = Stage::set(Play::default()).await;
+    let odd = |name: &[u8], text: &str| {
+        let path = stage.dir().join(OsStr::from_bytes(name));
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let (nut, bad) = (odd(b"caf\xe9.jpg", "nut"), odd(b"d\xfc\\.jpg", "bad"));
+    odd(b"\x1b[2J.jpg", "washer");
+    odd(b"two\nlines.jpg", "gear");
+    let bolt = stage.file("bolt");
+
+    let told = stage.tell_of(&["classify", &bolt], &nut).await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert!(
+        told.stdout.ends_with("/caf\\xe9.jpg: nut 0.900\n") && told.stdout.contains("bolt 0.900"),
+        "{}",
+        told.stdout
+    );
+    let told = stage.tell_of(&["classify"], &bad).await;
+    assert!(told.code == 4 && told.stderr.contains("/d\\xfc\\\\.jpg: not an image"), "{}", told.stderr);
+    let told = stage.tell_of(&["classify"], &stage.dir().join(OsStr::from_bytes(b"\xff.jpg"))).await;
+    assert!(told.code == 4 && told.stderr.contains("/\\xff.jpg: cannot be read"), "{}", told.stderr);
+
+    let told = stage.tell_of(&["classify", "-r"], stage.dir()).await;
+    assert_eq!((told.code, told.stdout.lines().count()), (4, 4), "{} {}", told.stdout, told.stderr);
+    for line in ["/\\x1b[2J.jpg: washer", "/caf\\xe9.jpg: nut", "/two\\nlines.jpg: gear", "/bolt.jpg: bolt"] {
+        assert!(told.stdout.contains(line), "{line}: {}", told.stdout);
+    }
+
+    let told = stage.tell_of(&["--json", "classify", "-r"], stage.dir()).await;
+    let lines: Vec<Value> = told.stdout.lines().map(json).collect();
+    let found = |end: &str| lines.iter().find(|line| line["file"].as_str().unwrap().ends_with(end)).unwrap();
+    for (end, escaped) in [
+        ("/\u{1b}[2J.jpg", Value::Null),
+        ("/two\nlines.jpg", Value::Null),
+        ("/caf\\xe9.jpg", Value::Bool(true)),
+        ("/d\\xfc\\\\.jpg", Value::Bool(true)),
+    ] {
+        assert_eq!(found(end)["file_escaped"], escaped, "{end}");
+    }
+}
+
+#[tokio::test]
 async fn a_service_that_ends_meanwhile_is_told_of() {
     let stage = Stage::set(Play::default()).await;
     stage.file("bolt");

@@ -5,12 +5,13 @@ use crate::failure::{Exit, Failure, refused};
 use crate::output::Output;
 use crate::service::Service;
 use crate::view::{Label, Labels};
+use coft_core::shown::shown_path;
 use coft_dbus::ClassifyOptions;
 use coft_dbus::stream::{Outcome, StreamLabels};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::path::PathBuf;
 use tokio::sync::mpsc;
 use walkdir::WalkDir;
 
@@ -20,14 +21,14 @@ const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff
 pub async fn run(
     service: &Service,
     output: Output,
-    named: Vec<String>,
+    named: Vec<PathBuf>,
     options: ClassifyOptions,
 ) -> Result<Exit, Failure> {
     let found = tokio::task::spawn_blocking(move || below(&named)).await.expect("looking does not panic");
     let (files, unreadable) = found?;
     let mut exit = Exit::Done;
     for (name, failure) in unreadable {
-        exit = report(output, name, Err(failure))?.unwrap_or(exit);
+        exit = report(output, &name, Err(failure))?.unwrap_or(exit);
     }
     let stream = service.open_batch(options).await?;
     let (told, mut answers) = mpsc::unbounded_channel();
@@ -65,7 +66,7 @@ pub async fn run(
         while let Some((id, outcome)) = answers.recv().await {
             early.insert(id, outcome);
             while let Some(outcome) = early.remove(&next) {
-                exit = report(output, files[next].clone(), outcome)?.unwrap_or(exit);
+                exit = report(output, &files[next], outcome)?.unwrap_or(exit);
                 next += 1;
                 bar.inc(1);
             }
@@ -93,13 +94,13 @@ pub async fn run(
 }
 
 /// What could not be looked into, and why.
-type Unreadable = Vec<(String, Failure)>;
+type Unreadable = Vec<(PathBuf, Failure)>;
 
 /// The files named and those below the directories named, in the order of their names.
-fn below(named: &[String]) -> Result<(Vec<String>, Unreadable), Failure> {
+fn below(named: &[PathBuf]) -> Result<(Vec<PathBuf>, Unreadable), Failure> {
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for name in named {
-        if !Path::new(name).is_dir() {
+        if !name.is_dir() {
             files.push(name.clone());
             continue;
         }
@@ -107,19 +108,22 @@ fn below(named: &[String]) -> Result<(Vec<String>, Unreadable), Failure> {
             let entry = match entry {
                 Ok(entry) => entry,
                 Err(error) => {
-                    let name = error.path().unwrap_or(Path::new(name)).to_string_lossy().into_owned();
+                    let name = error.path().unwrap_or(name).to_owned();
                     unreadable.push((name, Failure::Unreadable(error.into())));
                     continue;
                 }
             };
             let extension = entry.path().extension().map(|extension| extension.to_string_lossy().to_lowercase());
             if entry.file_type().is_file() && extension.is_some_and(|found| EXTENSIONS.contains(&found.as_str())) {
-                files.push(entry.path().to_string_lossy().into_owned());
+                files.push(entry.into_path());
             }
         }
     }
     match files.is_empty() {
-        true => Err(Failure::NotFound(format!("no image files below {}", named.join(", ")))),
+        true => {
+            let named: Vec<_> = named.iter().map(|name| shown_path(name)).collect();
+            Err(Failure::NotFound(format!("no image files below {}", named.join(", "))))
+        }
         false => Ok((files, unreadable)),
     }
 }

@@ -3,6 +3,7 @@
 use super::installed;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
+use coft_core::shown::shown_path;
 use coft_models::store::{RECORD, Store, StoreError, check_name};
 use coft_models::{Model, file_digest};
 use std::fs;
@@ -22,7 +23,8 @@ pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> R
         let path = entry.map_err(StoreError::at(&dir))?.path();
         let file = path.file_name().expect("an entry has a name");
         // Links are followed: downloads of other programs consist of them.
-        if !path.is_file() || file == RECORD || file.to_string_lossy().starts_with('.') {
+        // No file of a model has a name that is not UTF-8, and a record could not hold it.
+        if !path.is_file() || file == RECORD || file.to_str().is_none_or(|name| name.starts_with('.')) {
             continue;
         }
         let copy = incoming.dir().join(file);
@@ -33,5 +35,5 @@ pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> R
             return Err(StoreError::Damaged { path, problem }.into());
         }
     }
-    installed(output, incoming.install(&name, &format!("directory {}", dir.display()))?)
+    installed(output, incoming.install(&name, &format!("directory {}", shown_path(&dir)))?)
 }

@@ -119,6 +119,11 @@ impl Stage {
         run(&self.address, words).await
     }
 
+    /// The same with a file of that name behind the words, which no string can hold.
+    pub async fn tell_of(&self, words: &[&str], file: &Path) -> Told {
+        told(command(&self.address, words).arg(file).output().await.unwrap())
+    }
+
     pub async fn tell_with(&self, words: &[&str], input: &str) -> Told {
         let mut child = command(&self.address, words).stdin(Stdio::piped()).spawn().unwrap();
         // The program may have refused its arguments and gone before it reads.
