@@ -1,8 +1,8 @@
 //! Why a source cannot be found or entered: the first directory on the way that bars it, and what opens it.
 
-use coft_core::shown::shown_path;
 use super::mounts::{self, Mount};
 use super::problems::plain;
+use coft_core::shown::shown_path;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;

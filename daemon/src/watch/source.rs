@@ -6,7 +6,6 @@
 mod hearing;
 mod looking;
 
-use coft_core::shown::shown_path;
 use super::kernel::Kernel;
 use super::mounts::{self, Mount};
 use super::names::Names;
@@ -14,6 +13,7 @@ use super::problems::Problems;
 use super::settle::Settling;
 use super::{Notice, Shared, Source, barrier, resolved};
 use crate::sighting::Stamp;
+use coft_core::shown::shown_path;
 use hearing::RENAME;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, Metadata};

@@ -302,7 +302,10 @@ impl Lane {
                 1 => String::new(),
                 count => format!(" (and {} more)", count - 1),
             };
-            format!("{}{more} has been read for more than {limit} s: its file system is slow or hangs", shown_path(&path))
+            format!(
+                "{}{more} has been read for more than {limit} s: its file system is slow or hangs",
+                shown_path(&path)
+            )
         });
         let silent = self.watch.handle().unanswered() >= SLOW;
         self.problems.silent = silent.then(|| {

@@ -1,11 +1,11 @@
 //! Looking through directories, one at a time.
 
-use coft_core::shown::shown_path;
 use super::{Closed, Seen, Watched};
 use crate::clock;
 use crate::sighting::{Sighting, Stamp};
 use crate::watch::problems::humane;
 use crate::watch::{Notice, mounts, names};
+use coft_core::shown::shown_path;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
