@@ -2,14 +2,18 @@
 //!
 //! One thread owns the database; everybody else holds a [`Catalog`] and waits for answers. Nothing here opens an image.
 
+mod entries;
 mod known;
 mod repair;
 mod rounds;
+mod schema;
 
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
 use repair::Keeper;
-use rusqlite::{Connection, ErrorCode, OptionalExtension, Transaction, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
+use schema::VERSION;
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -19,9 +23,6 @@ use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
 use tokio::sync::oneshot;
-
-const SCHEMA: &str = include_str!("catalog.sql");
-const VERSION: i64 = 1;
 
 #[derive(Debug, Error)]
 pub enum CatalogError {
@@ -58,23 +59,24 @@ pub enum Entry {
         from: PathBuf,
         to: PathBuf,
     },
-    /// The file or directory is not there any more: what was wrong with it does not matter, its images stay.
+    /// The file or directory is not there any more: what was wrong with it does not matter, its images stay as long as their pixels
+    /// are kept.
     Gone(PathBuf),
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Images that were ever taken in.
+    /// Images that were ever taken in. It never falls: schedules count new images by it.
     pub images: u64,
     pub quarantined: u64,
-    /// Images and quarantined files of each source.
+    /// Images and quarantined files of each source, also of sources that are not configured any more.
     pub sources: HashMap<PathBuf, (u64, u64)>,
 }
 
 /// What rounds choose from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pool {
-    /// The images whose canonical pixels are kept, the latest taken in first.
+    /// The images of the sources that were asked for whose canonical pixels are kept, the latest taken in first.
     pub kept: Vec<ImageId>,
     /// Images that were ever taken in.
     pub all: u64,
@@ -114,17 +116,21 @@ impl Catalog {
     }
 
     /// Whether the file is as it was when it was taken in or quarantined, and, for an image, its pixels of this size are
-    /// kept or were let go.
+    /// kept or were let go. A file that had gone and is back counts as there from now on.
     pub async fn knows(&self, sighting: &Sighting, canonical_px: u32) -> Result<bool, CatalogError> {
         let (path, stamp) = (sighting.path.clone(), sighting.stamp);
         self.ask(move |db| {
             let path = path.as_os_str().as_bytes();
+            let Stamp { bytes, modified_ns, changed_ns } = stamp;
             let mut image = db.prepare_cached(
-                "SELECT 1 FROM paths JOIN images ON image = id WHERE path = ?1 AND paths.bytes = ?2
+                "SELECT gone IS NOT NULL FROM paths JOIN images ON image = id WHERE path = ?1 AND paths.bytes = ?2
                  AND modified_ns = ?3 AND changed_ns = ?4 AND canonical_px IN (?5, 0)",
             )?;
-            let Stamp { bytes, modified_ns, changed_ns } = stamp;
-            if image.exists(params![path, bytes, modified_ns, changed_ns, canonical_px])? {
+            let as_it_was = params![path, bytes, modified_ns, changed_ns, canonical_px];
+            if let Some(had_gone) = image.query_row(as_it_was, |row| row.get::<_, bool>(0)).optional()? {
+                if had_gone {
+                    db.execute("UPDATE paths SET gone = NULL WHERE path = ?1", [path])?;
+                }
                 return Ok(true);
             }
             db.prepare_cached(
@@ -142,10 +148,10 @@ impl Catalog {
             let transaction = db.transaction()?;
             // The order in which images came is kept within a second, too, and where the clock goes back, as without a battery it
             // does at each start.
-            let last: Option<i64> = transaction.query_row("SELECT max(added) FROM images", [], |row| row.get(0))?;
-            let now = last.filter(|last| *last >= now).map_or(now, |last| last + 1);
+            let last: i64 = transaction.query_row("SELECT added FROM totals", [], |row| row.get(0))?;
+            let added = now.max(last + 1);
             for entry in &entries {
-                record(&transaction, entry, now)?;
+                entries::record(&transaction, entry, now, added)?;
             }
             transaction.commit()
         })
@@ -154,34 +160,32 @@ impl Catalog {
 
     pub async fn counts(&self) -> Result<Counts, CatalogError> {
         self.ask(|db| {
-            let count = |sql: &str| db.query_row(sql, [], |row| row.get(0));
-            let mut counts = Counts {
-                images: count("SELECT count(*) FROM images")?,
-                quarantined: count("SELECT count(*) FROM quarantine")?,
-                sources: HashMap::new(),
-            };
-            let mut grouped = |sql: &str, set: fn(&mut (u64, u64), u64)| -> rusqlite::Result<()> {
-                let mut statement = db.prepare_cached(sql)?;
-                let mut rows = statement.query([])?;
-                while let Some(row) = rows.next()? {
-                    set(counts.sources.entry(path_of(row.get(0)?)).or_default(), row.get(1)?);
-                }
-                Ok(())
-            };
-            grouped("SELECT source, count(DISTINCT image) FROM paths GROUP BY source", |counts, n| counts.0 = n)?;
-            grouped("SELECT source, count(*) FROM quarantine GROUP BY source", |counts, n| counts.1 = n)?;
-            Ok(counts)
+            let images = db.query_row("SELECT images FROM totals", [], |row| row.get(0))?;
+            let mut statement = db.prepare_cached("SELECT source, images, quarantined FROM sources")?;
+            let sources = statement.query_map([], |row| Ok((path_of(row.get(0)?), (row.get(1)?, row.get(2)?))))?;
+            let sources: HashMap<PathBuf, (u64, u64)> = sources.collect::<Result<_, _>>()?;
+            Ok(Counts { images, quarantined: sources.values().map(|(_, quarantined)| quarantined).sum(), sources })
         })
         .await
     }
 
-    /// The images with canonical pixels of this size.
-    pub async fn pool(&self, canonical_px: u32) -> Result<Pool, CatalogError> {
+    /// The images of these sources with canonical pixels of this size: those that a file of the sources holds, or was the last to
+    /// hold. Images of which a catalogue of version 1 does not tell the source are among them.
+    pub async fn pool(&self, canonical_px: u32, sources: &[PathBuf]) -> Result<Pool, CatalogError> {
+        let mut parameters = vec![Value::from(canonical_px)];
+        parameters.extend(sources.iter().map(|path| Value::Blob(path.as_os_str().as_bytes().to_vec())));
         self.ask(move |db| {
-            let mut statement =
-                db.prepare_cached("SELECT id FROM images WHERE canonical_px = ?1 ORDER BY added DESC, id")?;
-            let kept = statement.query_map([canonical_px], |row| row.get(0).map(ImageId))?.collect::<Result<_, _>>()?;
-            let all = db.query_row("SELECT count(*) FROM images", [], |row| row.get(0))?;
+            let named: Vec<String> = (2..=parameters.len()).map(|number| format!("?{number}")).collect();
+            let named = named.join(", ");
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT id FROM images WHERE canonical_px = ?1
+                 AND (images.source IS NULL OR images.source IN ({named})
+                      OR EXISTS (SELECT 1 FROM paths WHERE image = id AND paths.source IN ({named})))
+                 ORDER BY added DESC, id"
+            ))?;
+            let kept = statement.query_map(params_from_iter(parameters), |row| row.get(0).map(ImageId))?;
+            let kept = kept.collect::<Result<_, _>>()?;
+            let all = db.query_row("SELECT images FROM totals", [], |row| row.get(0))?;
             Ok(Pool { kept, all })
         })
         .await
@@ -215,8 +219,9 @@ impl Catalog {
     /// that turns up in a new file is kept again, in its old place among the others.
     pub async fn let_go(&self, canonical_px: u32, limit: u64, most: u64) -> Result<Vec<ImageId>, CatalogError> {
         self.ask(move |db| {
-            let kept = "SELECT count(*) FROM images WHERE canonical_px = ?1";
-            if db.query_row(kept, [canonical_px], |row| row.get::<_, u64>(0))? <= limit {
+            let kept = "SELECT images FROM kept WHERE canonical_px = ?1";
+            let kept: Option<u64> = db.query_row(kept, [canonical_px], |row| row.get(0)).optional()?;
+            if kept.unwrap_or(0) <= limit {
                 return Ok(Vec::new());
             }
             let mut statement = db.prepare_cached(
@@ -247,7 +252,7 @@ impl Catalog {
     /// Lets every quarantined file count as changed, so that it is looked at again: what was wrong may have been the service's
     /// settings or rights.
     pub async fn doubt_quarantine(&self) -> Result<(), CatalogError> {
-        self.ask(|db| db.execute("UPDATE quarantine SET changed_ns = 0", []).map(drop)).await
+        self.ask(|db| db.execute("UPDATE quarantine SET changed_ns = 0 WHERE changed_ns <> 0", []).map(drop)).await
     }
 
     /// The quarantined files, with what is wrong with each.
@@ -283,27 +288,6 @@ fn is_damage(error: &rusqlite::Error) -> bool {
     matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
 }
 
-fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
-    let db = Connection::open(path)?;
-    db.pragma_update(None, "journal_mode", "WAL")?;
-    db.pragma_update(None, "synchronous", "FULL")?;
-    db.pragma_update(None, "foreign_keys", true)?;
-    // A word of another version is no damage.
-    db.pragma_update(None, "ignore_check_constraints", true)?;
-    let detail: String = db.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if detail != "ok" {
-        return Ok(Err(CatalogError::Damaged { path: path.to_owned(), detail }));
-    }
-    let found: i64 = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match found {
-        0 => db.execute_batch(&format!("BEGIN;\n{SCHEMA}\nCOMMIT;"))?,
-        VERSION => {}
-        found => return Ok(Err(CatalogError::Newer { path: path.to_owned(), found })),
-    }
-    rounds::add_columns(&db)?;
-    Ok(Ok(db))
-}
-
 fn refine(path: &Path, error: rusqlite::Error) -> CatalogError {
     let path = path.to_owned();
     match error.sqlite_error_code() {
@@ -311,45 +295,6 @@ fn refine(path: &Path, error: rusqlite::Error) -> CatalogError {
         Some(ErrorCode::DiskFull) => CatalogError::DiskFull { path },
         _ => CatalogError::Sqlite { path, source: error },
     }
-}
-
-fn record(db: &Transaction<'_>, entry: &Entry, now: i64) -> rusqlite::Result<()> {
-    match entry {
-        Entry::Image { sighting, record } => {
-            let ImageRecord { id, width_px, height_px, bytes, canonical_px } = record;
-            db.prepare_cached(
-                "INSERT INTO images VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT (id) DO UPDATE SET canonical_px = excluded.canonical_px",
-            )?
-            .execute(params![id.0, width_px, height_px, bytes, now, canonical_px])?;
-            let Sighting { source, path, stamp } = sighting;
-            let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
-            db.prepare_cached("INSERT OR REPLACE INTO paths VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?.execute(params![
-                path,
-                source,
-                id.0,
-                stamp.bytes,
-                stamp.modified_ns,
-                stamp.changed_ns
-            ])?;
-            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
-        }
-        Entry::Quarantined { sighting, reason } => {
-            let Sighting { source, path, stamp } = sighting;
-            let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
-            db.prepare_cached("INSERT OR REPLACE INTO quarantine VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
-                .execute(params![path, source, reason, now, stamp.bytes, stamp.modified_ns, stamp.changed_ns])?;
-        }
-        Entry::Seen { sighting, image } => known::seen(db, sighting, image)?,
-        Entry::Moved { from, to } => known::moved(db, from, to)?,
-        Entry::Gone(path) => {
-            let path = path.as_os_str().as_bytes();
-            let below = [path, b"/"].concat();
-            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1 OR substr(path, 1, ?3) = ?2")?
-                .execute(params![path, below, below.len() as i64])?;
-        }
-    }
-    Ok(())
 }
 
 fn path_of(bytes: Vec<u8>) -> PathBuf {

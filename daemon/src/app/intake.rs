@@ -47,6 +47,8 @@ pub struct Intake {
 /// Entries that are written down together at most, and the longest that one waits.
 const GROUP: usize = 64;
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
+/// How often the catalogue forgets what nobody needs any more, while it grows. 1 h [choice].
+const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// Once this share more than `ingest.most-images` are kept, the oldest images are let go, down to half of that: a round that starts,
 /// or is to be continued, finds its images while others come in. 1/4 [choice].
 const SURPLUS: u64 = 4;
@@ -65,7 +67,8 @@ impl Intake {
             news: Arc::clone(&news),
             places: Arc::new(Semaphore::new(2 * ingest.threads())),
         };
-        let desk = Desk { ingest, catalog, news, handles, entries: Vec::new(), trouble: Trouble::none() };
+        let (entries, prune_at) = (Vec::new(), Instant::now());
+        let desk = Desk { ingest, catalog, news, handles, entries, prune_at, trouble: Trouble::none() };
         let lanes = watches.into_iter().map(|watch| Lane::new(watch, shared.clone())).collect();
         let task = tokio::spawn(desk.run(lanes, findings, requests, stop.clone()));
         (Self { rescans, stop, task }, heard)
@@ -92,6 +95,7 @@ struct Desk {
     news: Arc<watch::Sender<News>>,
     handles: Vec<Handle>,
     entries: Vec<Entry>,
+    prune_at: Instant,
     trouble: Trouble,
 }
 
@@ -184,6 +188,7 @@ impl Desk {
                 let stored = self.entries.iter().any(|entry| matches!(entry, Entry::Image { .. }));
                 self.entries.clear();
                 self.let_go().await;
+                self.prune().await;
                 if stored && self.trouble.stored(Instant::now()) {
                     self.tell_end_of_trouble();
                 }
@@ -226,6 +231,17 @@ impl Desk {
         }
     }
 
+    async fn prune(&mut self) {
+        let now = Instant::now();
+        if self.prune_at > now {
+            return;
+        }
+        match self.catalog.prune().await {
+            Ok(more) => self.prune_at = if more { now } else { now + PRUNE_INTERVAL },
+            Err(error) => self.met(&error.to_string()),
+        }
+    }
+
     /// Removes pixels that were let go and are still there.
     async fn clear_cache(&mut self) {
         let cached = self.ingest.cached().await;
@@ -235,9 +251,12 @@ impl Desk {
         }
     }
 
-    async fn discard(&self, images: Vec<ImageId>) {
-        if let Err(trouble) = self.ingest.discard(images).await {
-            warn!("{trouble}; it is tried again when the service starts");
+    async fn discard(&mut self, images: Vec<ImageId>) {
+        if let Err(trouble) = self.ingest.discard(images.clone()).await {
+            return warn!("{trouble}; it is tried again when the service starts");
+        }
+        if let Err(error) = self.catalog.forget_overwritten(images).await {
+            self.met(&error.to_string());
         }
     }
 

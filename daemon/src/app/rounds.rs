@@ -137,6 +137,8 @@ struct Launched {
 #[derive(Clone)]
 pub struct Workshop {
     pub catalog: Catalog,
+    /// The configured sources: rounds take their images alone.
+    pub sources: Vec<PathBuf>,
     pub ingest: Ingest,
     pub base: Arc<Base>,
     pub round: RoundSettings,

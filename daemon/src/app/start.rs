@@ -291,6 +291,7 @@ impl Start {
         controller.waiting(None);
         let workshop = Workshop {
             catalog,
+            sources: config.sources.iter().map(|source| source.path.clone()).collect(),
             ingest,
             base,
             round: config.round.clone(),

@@ -1,5 +1,6 @@
 //! Files whose content is known: under another name, with other rights or another date.
 
+use super::entries::forget;
 use super::{Catalog, CatalogError, path_of};
 use crate::sighting::{Sighting, Stamp};
 use coft_core::ids::ImageId;
@@ -35,13 +36,15 @@ pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId) -> rusql
     let Sighting { source, path, stamp: Stamp { bytes, modified_ns, changed_ns } } = sighting;
     let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
     db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
-    db.prepare_cached("DELETE FROM paths WHERE path = ?1")?.execute([path])?;
+    let mut delete = db.prepare_cached("DELETE FROM paths WHERE path = ?1 RETURNING image")?;
+    let before: Option<String> = delete.query_row([path], |row| row.get(0)).optional()?;
     db.prepare_cached(
         "INSERT INTO paths (path, source, image, bytes, modified_ns, changed_ns)
          SELECT ?1, ?2, id, ?4, ?5, ?6 FROM images WHERE id = ?3",
     )?
-    .execute(params![path, source, image.0, bytes, modified_ns, changed_ns])
-    .map(drop)
+    .execute(params![path, source, image.0, bytes, modified_ns, changed_ns])?;
+    db.prepare_cached("UPDATE images SET source = ?2 WHERE id = ?1")?.execute(params![image.0, source])?;
+    before.map_or(Ok(()), |before| forget(db, &before))
 }
 
 /// Gives what is known of a file, or of all files below a directory, their new name. What had that name is there no more.

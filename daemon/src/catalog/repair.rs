@@ -3,7 +3,8 @@
 //! The files of the damaged one are kept beside the new one. The history of rounds goes over to the new one where it
 //! can still be read; images are taken in anew, because a scan reports every file of every source.
 
-use super::{CatalogError, Job, SCHEMA, VERSION, open, refine, unix_time};
+use super::schema::{self, VERSION, open};
+use super::{CatalogError, Job, refine, unix_time};
 use crate::telemetry::events;
 use rusqlite::{Connection, OpenFlags, params};
 use std::collections::BTreeSet;
@@ -118,10 +119,7 @@ fn has_tables(path: &Path, db: &Connection) -> Result<(), CatalogError> {
         let mut statement = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
         statement.query_map([], |row| row.get(0))?.collect()
     };
-    let wanted = Connection::open_in_memory().and_then(|new| {
-        new.execute_batch(SCHEMA)?;
-        names(&new)
-    });
+    let wanted = schema::empty().and_then(|new| names(&new));
     let found = names(db).map_err(|error| refine(path, error))?;
     match wanted.map_err(|error| refine(path, error))?.difference(&found).next() {
         Some(name) => {

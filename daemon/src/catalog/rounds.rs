@@ -5,38 +5,21 @@ use crate::control::{RoundState, RoundStatus};
 use coft_core::event::{FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::{BootId, Moment};
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tracing::warn;
 
-/// Columns that the first catalogues do not have. Intervals are measured by the time since the machine's start, ms, which is told by
-/// its boot id; `seed` is of a round that learns from images, `continues` the round that it takes up.
-const ADDED: [(&str, &str); 6] = [
-    ("started_boot", "TEXT"),
-    ("started_ms", "INTEGER"),
-    ("ended_boot", "TEXT"),
-    ("ended_ms", "INTEGER"),
-    ("seed", "INTEGER"),
-    ("continues", "INTEGER"),
-];
-
-/// Adds the columns that a catalogue lacks; one without a table of rounds is left alone.
-pub(super) fn add_columns(db: &Connection) -> rusqlite::Result<()> {
-    let mut statement = db.prepare("SELECT name FROM pragma_table_info('rounds')")?;
-    let there = statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()?;
-    for (name, kind) in ADDED.iter().filter(|(name, _)| !there.is_empty() && !there.iter().any(|there| there == name)) {
-        db.execute_batch(&format!("ALTER TABLE rounds ADD COLUMN {name} {kind}"))?;
-    }
-    Ok(())
-}
+/// Rounds that are kept, the latest; and the last that was completed, from which the schedule counts images. 1000 [choice].
+const MOST_ROUNDS: u64 = 1000;
 
 impl Catalog {
-    /// Writes a round down, over what was written of it before.
+    /// Writes a round down, over what was written of it before, and forgets the oldest.
     pub async fn save_round(&self, round: &RoundStatus) -> Result<(), CatalogError> {
         let round = round.clone();
         self.ask(move |db| {
+            let db = db.transaction()?;
             let (generation, failure_kind, message, hint) = match &round.state {
                 RoundState::Promoted(generation) => (Some(generation.0), None, None, None),
                 RoundState::Kept(reason) => (None, None, Some(reason), None),
@@ -69,8 +52,13 @@ impl Catalog {
                 // A seed is 64 bits, whichever number they are.
                 round.seed.map(u64::cast_signed),
                 round.continues.map(|round| round.0),
-            ])
-            .map(drop)
+            ])?;
+            db.execute(
+                "DELETE FROM rounds WHERE round <= ?1 AND round <> coalesce((SELECT max(round) FROM rounds WHERE
+                 state IN ('promoted', 'kept') AND trigger NOT IN ('zero-shot', 'import', 'activation')), 0)",
+                [round.round.0.saturating_sub(MOST_ROUNDS)],
+            )?;
+            db.commit()
         })
         .await
     }
@@ -86,7 +74,7 @@ impl Catalog {
         .await
     }
 
-    /// Every round, oldest first. A row that cannot be read is left out, and the log says so: another version may have
+    /// The rounds that are kept, oldest first. A row that cannot be read is left out, and the log says so: another version may have
     /// written it.
     pub async fn rounds(&self) -> Result<Vec<RoundStatus>, CatalogError> {
         self.ask(|db| {

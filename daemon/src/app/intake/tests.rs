@@ -206,14 +206,14 @@ async fn the_oldest_images_are_let_go_and_not_taken_in_again() {
     for number in 0..10 {
         ids.push(site.take(number).await);
     }
-    let pool = site.catalog.pool(16).await.unwrap();
+    let pool = site.catalog.pool(16, &[site.dir.path().join("in")]).await.unwrap();
     assert_eq!((pool.kept.len(), pool.all), (10, 10), "a quarter more is within bounds");
     ids.push(site.take(10).await);
     site.until_cached(&ids[2..]).await;
     intake.rescan();
     tokio::time::sleep(10 * RESCAN).await;
     site.until_cached(&ids[2..]).await;
-    let pool = site.catalog.pool(16).await.unwrap();
+    let pool = site.catalog.pool(16, &[site.dir.path().join("in")]).await.unwrap();
     assert_eq!(
         (sorted(pool.kept), pool.all),
         (sorted(ids[2..].to_vec()), 11),

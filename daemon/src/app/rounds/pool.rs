@@ -57,7 +57,7 @@ impl Workshop {
 
     /// Pixels of up to `most` images of the service, evenly spread over all of them.
     pub async fn sample(&self, most: usize) -> Result<Vec<PathBuf>, CatalogError> {
-        let pool = self.catalog.pool(self.ingest.canonical_px()).await?.kept;
+        let pool = self.catalog.pool(self.ingest.canonical_px(), &self.sources).await?.kept;
         let step = pool.len().div_ceil(most).max(1);
         let paths: Vec<PathBuf> = pool.iter().step_by(step).map(|id| self.ingest.canonical_path(id)).collect();
         let kept = move || paths.into_iter().filter(|path| path.is_file()).collect();
@@ -68,7 +68,7 @@ impl Workshop {
     /// takes their files in again.
     async fn gather(&self) -> Result<(Vec<PoolImage>, u64), Outcome> {
         let px = self.ingest.canonical_px();
-        let pool = self.catalog.pool(px).await.map_err(|error| catalog_failed(&error))?;
+        let pool = self.catalog.pool(px, &self.sources).await.map_err(|error| catalog_failed(&error))?;
         let ingest = self.ingest.clone();
         let sorted = tokio::task::spawn_blocking(move || {
             let located =
@@ -86,8 +86,11 @@ impl Workshop {
             self.catalog.pixels_lost(lost).await.map_err(|error| catalog_failed(&error))?;
         }
         if (kept.len() as u64) < self.round.minimum_images {
-            let message = format!("the pixels of only {} images are kept in {px} px", kept.len());
-            return Err(failed(FailureKind::BadImages, message, "wait until the sources were looked through again"));
+            let message =
+                format!("the configured sources have only {} images whose pixels are kept in {px} px", kept.len());
+            let hint = "wait until the sources were looked through again, or put more images there; images of directories that are \
+                        no source any more take no part";
+            return Err(failed(FailureKind::BadImages, message, hint));
         }
         Ok((kept, pool.all))
     }

@@ -38,6 +38,7 @@ impl Site {
         let base = Arc::new(model::prepare(&config.classifier, &path("models")).unwrap());
         let workshop = Workshop {
             catalog: Catalog::open(&path("state/catalog.sqlite")).unwrap(),
+            sources: config.sources.iter().map(|source| source.path.clone()).collect(),
             ingest: Ingest::new(&config.ingest, base.preprocess.clone(), path("state/pixels")),
             base,
             round: config.round,

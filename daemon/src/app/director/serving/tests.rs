@@ -31,6 +31,7 @@ fn director(root: &Path, board: Board) -> Director {
     let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
     let workshop = Workshop {
         catalog,
+        sources: Vec::new(),
         ingest,
         base: Arc::new(base),
         round: RoundSettings::default(),

@@ -1,4 +1,5 @@
--- The catalogue, version 1 (user_version). Paths are bytes: a file name need not be text.
+-- The catalogue, version 1. Databases of this version exist: what follows is never edited, a change is a new step.
+-- Paths are bytes: a file name need not be text.
 
 -- Every image that was ever taken in, by content: two copies of a file are one row.
 CREATE TABLE images (
@@ -47,5 +48,3 @@ CREATE TABLE rounds (
     progress     TEXT,                       -- the last progress, JSON
     warnings     TEXT NOT NULL               -- JSON array of strings
 ) STRICT;
-
-PRAGMA user_version = 1;

@@ -1,0 +1,132 @@
+//! What is written down of files, and what is forgotten again.
+//!
+//! An image's record is needed while its pixels are kept, since rounds choose from these, or while a file holds it, since that file is
+//! not taken in again. It is forgotten when neither is so any more. What has gone is given a day: a directory that is moved goes
+//! before it comes, and a disk may be put back.
+
+use super::{Catalog, CatalogError, Entry, known, unix_time};
+use crate::sighting::{ImageRecord, Sighting, Stamp};
+use coft_core::ids::ImageId;
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::os::unix::ffi::OsStrExt;
+
+/// How long the record of a file that has gone stays, s. One day [choice].
+const GRACE_SECONDS: i64 = 24 * 60 * 60;
+/// Most files that one call of [`Catalog::prune`] forgets: others wait for the catalogue meanwhile. 1000 [choice].
+const MOST_PRUNED: usize = 1000;
+
+impl Catalog {
+    /// Forgets files that have gone a day ago, and images that no file holds any more and whose pixels are not kept. Of an image whose
+    /// pixels are kept the file that had it last stays: labels may name it. Tells whether there
+    /// is more to forget, which is for the next call.
+    pub async fn prune(&self) -> Result<bool, CatalogError> {
+        let now = unix_time();
+        self.ask(move |db| {
+            let transaction = db.transaction()?;
+            let forgotten = prune(&transaction, now)?;
+            transaction.commit()?;
+            Ok(forgotten == MOST_PRUNED)
+        })
+        .await
+    }
+
+    /// Forgets those of the images that no file has held since they were overwritten, and whose pixels were let go.
+    pub async fn forget_overwritten(&self, images: Vec<ImageId>) -> Result<(), CatalogError> {
+        self.ask(move |db| {
+            let transaction = db.transaction()?;
+            for image in &images {
+                forget(&transaction, &image.0)?;
+            }
+            transaction.commit()
+        })
+        .await
+    }
+}
+
+/// Writes an entry down: `now` is the time, `added` what new rows are ordered by.
+pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, added: i64) -> rusqlite::Result<()> {
+    match entry {
+        Entry::Image { sighting: Sighting { source, path, stamp }, record } => {
+            let ImageRecord { id, width_px, height_px, bytes, canonical_px } = record;
+            let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
+            db.prepare_cached(
+                "INSERT INTO images (id, width_px, height_px, bytes, added, canonical_px, source)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 ON CONFLICT (id) DO UPDATE SET canonical_px = excluded.canonical_px, source = excluded.source",
+            )?
+            .execute(params![id.0, width_px, height_px, bytes, added, canonical_px, source])?;
+            let before: Option<String> = db
+                .prepare_cached("DELETE FROM paths WHERE path = ?1 RETURNING image")?
+                .query_row([path], |row| row.get(0))
+                .optional()?;
+            let Stamp { bytes, modified_ns, changed_ns } = stamp;
+            db.prepare_cached(
+                "INSERT INTO paths (path, source, image, bytes, modified_ns, changed_ns)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![path, source, id.0, bytes, modified_ns, changed_ns])?;
+            if let Some(before) = before.filter(|before| *before != id.0) {
+                forget(db, &before)?;
+            }
+            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
+        }
+        Entry::Quarantined { sighting: Sighting { source, path, stamp }, reason } => {
+            let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
+            let Stamp { bytes, modified_ns, changed_ns } = stamp;
+            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
+            db.prepare_cached("INSERT INTO quarantine VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
+                path,
+                source,
+                reason,
+                added,
+                bytes,
+                modified_ns,
+                changed_ns
+            ])?;
+        }
+        Entry::Seen { sighting, image } => known::seen(db, sighting, image)?,
+        Entry::Moved { from, to } => known::moved(db, from, to)?,
+        Entry::Gone(path) => {
+            let path = path.as_os_str().as_bytes();
+            // Everything that begins with "path/" sorts before "path0", the next byte.
+            let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat());
+            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
+            db.prepare_cached("DELETE FROM quarantine WHERE path > ?1 AND path < ?2")?.execute([&first, &end])?;
+            db.prepare_cached("UPDATE paths SET gone = ?2 WHERE path = ?1 AND gone IS NULL")?
+                .execute(params![path, now])?;
+            db.prepare_cached("UPDATE paths SET gone = ?3 WHERE path > ?1 AND path < ?2 AND gone IS NULL")?
+                .execute(params![first, end, now])?;
+        }
+    }
+    Ok(())
+}
+
+fn prune(db: &Transaction<'_>, now: i64) -> rusqlite::Result<usize> {
+    // A time in the future means that the clock was wrong: nobody knows when that was.
+    let mut statement = db.prepare_cached(
+        "SELECT path, image FROM paths AS this JOIN images ON image = id
+         WHERE (gone < ?1 OR gone > ?2)
+         AND (coalesce(canonical_px, 0) = 0
+              OR EXISTS (SELECT 1 FROM paths AS other WHERE other.image = this.image AND other.path <> this.path
+                         AND (other.gone IS NULL OR (other.gone, other.path) > (this.gone, this.path))))
+         LIMIT ?3",
+    )?;
+    let limits = params![now - GRACE_SECONDS, now, MOST_PRUNED as i64];
+    let gone = statement.query_map(limits, |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let gone: Vec<(Vec<u8>, String)> = gone.collect::<Result<_, _>>()?;
+    for (path, image) in &gone {
+        db.prepare_cached("DELETE FROM paths WHERE path = ?1")?.execute([path])?;
+        forget(db, image)?;
+    }
+    Ok(gone.len())
+}
+
+/// Removes an image that nobody needs: its pixels are not kept, and no file has it or had it last.
+pub fn forget(db: &Connection, image: &str) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "DELETE FROM images WHERE id = ?1 AND coalesce(canonical_px, 0) = 0
+         AND NOT EXISTS (SELECT 1 FROM paths WHERE image = ?1)",
+    )?
+    .execute([image])
+    .map(drop)
+}

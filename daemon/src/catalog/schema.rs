@@ -1,0 +1,186 @@
+//! The database file: opened, checked, and brought to the present version step by step.
+
+use super::CatalogError;
+use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use std::path::Path;
+
+/// What makes each version out of the one before; the first makes a new catalogue. Catalogues of every version exist on somebody's
+/// disk: a change is a new step, and only a step that was never released is edited.
+const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+/// The present version, `PRAGMA user_version`.
+pub const VERSION: i64 = STEPS.len() as i64;
+
+/// Tables that stay small however many images there are: a start can afford to check them as a whole.
+const SMALL: [&str; 4] = ["rounds", "totals", "kept", "sources"];
+
+/// Opens a catalogue, or makes a new one.
+///
+/// What is checked does not depend on the number of images: the file's header and length, and the [`SMALL`] tables. Damage
+/// elsewhere is met by the first statement that reads it, which fails with [`CatalogError::Damaged`].
+pub fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
+    let mut db = Connection::open(path)?;
+    db.pragma_update(None, "journal_mode", "WAL")?;
+    db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "foreign_keys", true)?;
+    // A word of another version is no damage.
+    db.pragma_update(None, "ignore_check_constraints", true)?;
+    let found = version(&db)?;
+    if found > VERSION {
+        return Ok(Err(CatalogError::Newer { path: path.to_owned(), found }));
+    }
+    match migrate(&mut db, &STEPS) {
+        // A step that does not suit the tables: they are not those of the version that the file names.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+            return Ok(Err(CatalogError::Damaged { path: path.to_owned(), detail: error.to_string() }));
+        }
+        done => done?,
+    }
+    for table in SMALL {
+        let detail: String = db.query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0))?;
+        if detail != "ok" {
+            return Ok(Err(CatalogError::Damaged { path: path.to_owned(), detail }));
+        }
+    }
+    Ok(Ok(db))
+}
+
+/// A catalogue of nothing, in memory.
+pub fn empty() -> rusqlite::Result<Connection> {
+    let mut db = Connection::open_in_memory()?;
+    migrate(&mut db, &STEPS)?;
+    Ok(db)
+}
+
+/// Takes the steps that the catalogue lacks, each in a transaction of its own: after a loss of power the catalogue has the version
+/// before a step or the one after it.
+fn migrate(db: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
+    for (step, next) in steps.iter().zip(1..) {
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        if version(&transaction)? < next {
+            transaction.execute_batch(step)?;
+            transaction.pragma_update(None, "user_version", next)?;
+        }
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn version(db: &Connection) -> rusqlite::Result<i64> {
+    db.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Catalog, Counts};
+    use std::fs;
+    use std::path::PathBuf;
+    use tempfile::TempDir;
+
+    /// A catalogue as the last coftd that wrote version 1 has left it: `tests/goldens/catalog/README.md` tells how.
+    fn of_version_1() -> (TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("catalog.sqlite");
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/catalog/version-1.sqlite");
+        fs::copy(golden, &path).unwrap();
+        (dir, path)
+    }
+
+    fn schema(db: &Connection) -> Vec<String> {
+        let mut statement = db.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+        let sql = statement.query_map([], |row| row.get(0)).unwrap();
+        sql.collect::<Result<_, _>>().unwrap()
+    }
+
+    /// Everything in the tables that version 1 has, as text.
+    fn content(db: &Connection) -> Vec<String> {
+        let mut rows = Vec::new();
+        for table in ["images", "paths", "quarantine", "rounds"] {
+            let columns = match table {
+                "images" => "id, width_px, height_px, bytes, added, canonical_px",
+                "paths" => "path, source, image, bytes, modified_ns, changed_ns",
+                "quarantine" => "path, source, reason, added, bytes, modified_ns, changed_ns",
+                _ => {
+                    "round, trigger, started, ended, images, state, generation, failure_kind, message, hint, progress, warnings"
+                }
+            };
+            let quoted: Vec<String> = columns.split(", ").map(|column| format!("quote({column})")).collect();
+            let mut statement =
+                db.prepare(&format!("SELECT {} FROM {table} ORDER BY 1", quoted.join(" || ','  || "))).unwrap();
+            let found = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+            rows.extend(found.map(|row| format!("{table}: {}", row.unwrap())));
+        }
+        rows
+    }
+
+    #[tokio::test]
+    async fn a_catalogue_of_version_1_is_brought_forward_and_loses_nothing() {
+        let (_dir, path) = of_version_1();
+        let before = content(&Connection::open(&path).unwrap());
+        assert_eq!(before.len(), 4 + 4 + 1 + 1, "the golden holds something of everything");
+        let db = open(&path).unwrap().unwrap();
+        assert_eq!((version(&db).unwrap(), content(&db)), (VERSION, before.clone()));
+        let new = tempfile::tempdir().unwrap();
+        assert_eq!(schema(&db), schema(&open(&new.path().join("new.sqlite")).unwrap().unwrap()));
+        drop(db);
+        let db = open(&path).unwrap().unwrap();
+        assert_eq!(content(&db), before, "opened again, nothing changes");
+        drop(db);
+
+        let catalog = Catalog::open(&path).unwrap();
+        let Counts { images, quarantined, sources } = catalog.counts().await.unwrap();
+        assert_eq!((images, quarantined), (4, 1));
+        let mut sources: Vec<(PathBuf, (u64, u64))> = sources.into_iter().collect();
+        sources.sort();
+        let [(camera, of_camera), (yard, of_yard)] = &sources[..] else { panic!("{sources:?}") };
+        // A file of the first was overwritten: two images, one path.
+        assert_eq!((*of_camera, *of_yard), ((2, 1), (1, 0)));
+        let kept = async |sources: &[PathBuf]| catalog.pool(48, sources).await.unwrap().kept.len();
+        assert_eq!(kept(&[camera.clone(), yard.clone()]).await, 4);
+        assert_eq!(kept(std::slice::from_ref(yard)).await, 2, "and the overwritten one, whose source nobody knows");
+        assert_eq!(catalog.rounds().await.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_power_cut_amid_a_step_leaves_the_version_before_it() {
+        let (dir, path) = of_version_1();
+        let before = content(&Connection::open(&path).unwrap());
+        let mut db = Connection::open(&path).unwrap();
+        db.pragma_update(None, "journal_mode", "WAL").unwrap();
+        // Writes into the log before it commits.
+        db.pragma_update(None, "cache_size", 1).unwrap();
+        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        transaction.execute_batch(STEPS[1]).unwrap();
+        transaction.pragma_update(None, "user_version", 2).unwrap();
+        let cut = dir.path().join("cut.sqlite");
+        fs::copy(&path, &cut).unwrap();
+        fs::copy(dir.path().join("catalog.sqlite-wal"), dir.path().join("cut.sqlite-wal")).unwrap();
+        transaction.commit().unwrap();
+
+        let found = Connection::open(&cut).unwrap();
+        assert_eq!((version(&found).unwrap(), content(&found)), (1, before.clone()));
+        drop(found);
+        let mended = open(&cut).unwrap().unwrap();
+        assert_eq!((version(&mended).unwrap(), content(&mended)), (VERSION, before));
+        assert_eq!(schema(&mended), schema(&db));
+    }
+
+    #[test]
+    fn a_catalogue_without_the_tables_of_its_version_is_damaged() {
+        for spoil in ["DROP TABLE quarantine", "PRAGMA user_version = 0"] {
+            let (_dir, path) = of_version_1();
+            Connection::open(&path).unwrap().execute_batch(spoil).unwrap();
+            let opened = open(&path).unwrap();
+            assert!(matches!(opened, Err(CatalogError::Damaged { .. })), "{spoil}: {opened:?}");
+        }
+    }
+
+    #[test]
+    fn a_step_that_fails_leaves_nothing() {
+        let mut db = Connection::open_in_memory().unwrap();
+        migrate(&mut db, &STEPS[..1]).unwrap();
+        let before = schema(&db);
+        migrate(&mut db, &[STEPS[0], "CREATE TABLE a (b); CREATE TABLE c (d); SELECT nonsense"]).unwrap_err();
+        assert_eq!((version(&db).unwrap(), schema(&db)), (1, before));
+    }
+}
