@@ -2,6 +2,7 @@
 
 mod adapt;
 mod answers;
+mod ingest;
 mod labelled_set;
 mod load;
 mod ranking;
@@ -15,6 +16,8 @@ mod trouble;
 pub enum Command {
     /// Runs the trainer on a labelled set, and tells how right it was before and after.
     Adapt(Box<adapt::Args>),
+    /// How long images take to be taken in beside an empty catalogue and a full one, and how long a start with the latter.
+    Ingest(ingest::Args),
     /// How long the trainer takes to load a checkpoint, beside reading its files.
     Load(load::Args),
     /// How well the signs that read no label rank models and rounds that `adapt --answers` kept.
@@ -28,6 +31,7 @@ pub enum Command {
 pub fn run(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Adapt(args) => adapt::run(&args),
+        Command::Ingest(args) => ingest::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Ranking(args) => ranking::run(&args),
         Command::Serve(args) => serve::run(&args),
