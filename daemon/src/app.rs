@@ -15,6 +15,7 @@ pub use rounds::RoundSettings;
 
 use crate::config::Config;
 use crate::control::{Command, Control, Snapshot, SourceStatus};
+use crate::decode_budget::DecodeBudget;
 use crate::model::SetupError;
 use crate::serve::Classifier;
 use crate::store::StoreError;
@@ -92,7 +93,8 @@ const COMMANDS: usize = 64;
 pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), AppError> {
     let mut stop = pin!(stop);
     systemd::status("starting");
-    let (classifier, controller) = Classifier::start(config.serve.clone());
+    let budget = DecodeBudget::new(&config.decode);
+    let (classifier, controller) = Classifier::start(config.serve.clone(), budget.clone());
     let (board, snapshot) = Board::new(first_snapshot(&config));
     let (command_sender, mut commands) = mpsc::channel(COMMANDS);
     let control = Control { commands: command_sender, snapshot, classifier };
@@ -117,7 +119,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
         };
         asked_to_stop.set(stopped);
     };
-    work(Start::new(config, board, controller), &mut commands, ended).await?;
+    work(Start::new(config, board, controller, budget), &mut commands, ended).await?;
     match bus.stop().await {
         Err(bus::BusError::Lost) if asked_to_stop.get() => Ok(()),
         stopped => Ok(stopped?),

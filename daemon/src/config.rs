@@ -4,7 +4,7 @@
 //! own directory, and what no section can know alone is checked.
 
 use crate::app::{ImportSettings, RoundSettings};
-use crate::{ingest, model, serve, watch};
+use crate::{decode_budget, ingest, model, serve, watch};
 use coft_core::schedule::Schedule;
 use coft_core::settings::{Deploy, Settings};
 use serde::Deserialize;
@@ -27,6 +27,7 @@ pub struct Config {
     #[serde(rename = "source")]
     pub sources: Vec<watch::Source>,
     pub ingest: ingest::Settings,
+    pub decode: decode_budget::Settings,
     pub schedule: Schedule,
     pub round: RoundSettings,
     pub settings: Settings,
@@ -42,6 +43,7 @@ impl Default for Config {
             classifier: model::Settings::default(),
             sources: Vec::new(),
             ingest: ingest::Settings::default(),
+            decode: decode_budget::Settings::default(),
             schedule: Schedule::default(),
             round: RoundSettings::default(),
             settings: Settings::default(),
@@ -172,6 +174,7 @@ impl Config {
             self.ingest.most_images >= self.round.minimum_images,
             "use as many as round.minimum-images or more",
         )?;
+        require("decode.memory", self.decode.memory.as_u64() >= 32 << 20, "use \"32MiB\" or more")?;
         require("schedule.new-images", self.schedule.new_images >= 1, "use 1 or more")?;
         require("round.minimum-images", self.round.minimum_images >= 1, "use 1 or more")?;
         require("round.deadline", self.round.deadline >= Duration::from_secs(1), "use \"1s\" or more")?;
@@ -276,6 +279,7 @@ mod tests {
         );
         refused("[[source]]\npath = \"/var/lib\"\n", "source 1 (/var/lib): path: overlaps with state-dir");
         refused("[ingest]\nmost-images = 15\n", "ingest.most-images: use as many as round.minimum-images");
+        refused("[decode]\nmemory = \"1MiB\"\n", "decode.memory: use \"32MiB\" or more");
         refused("[round]\nniceness = -5\n", "round.niceness: use 0 to 19");
         refused("[serve]\ngpu-idle = \"0s\"\n", "serve.gpu-idle: use \"1s\" or more");
         refused("[serve]\nqueue = 15\n", "serve.queue: use 16 or more");

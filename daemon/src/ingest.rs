@@ -4,13 +4,14 @@
 //! its own, since its file system may never answer; decoding runs on a bounded set of blocking threads. User files are read and
 //! never written. Whether an image is known already is not known here, nor is where the record goes.
 
+use crate::decode_budget::{DecodeBudget, Held, Party};
 use crate::regular;
 use crate::room::{Reserve, Shortage};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use bytesize::ByteSize;
 use coft_core::ids::ImageId;
 use coft_core::shown::shown_path;
-use coft_vision::{DecodeError, Preprocess};
+use coft_vision::{DecodeError, Decoded, Preprocess};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
@@ -114,6 +115,7 @@ struct Shared {
     preprocess: Preprocess,
     pixels: PathBuf,
     permits: Arc<Semaphore>,
+    budget: DecodeBudget,
     threads: usize,
     most_images: u64,
     reserve: Reserve,
@@ -122,13 +124,13 @@ struct Shared {
 
 impl Ingest {
     /// `pixels` is the directory of the canonical pixels; it is made where it is missing.
-    pub fn new(settings: &Settings, preprocess: Preprocess, pixels: PathBuf) -> Self {
+    pub fn new(settings: &Settings, preprocess: Preprocess, pixels: PathBuf, budget: DecodeBudget) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if settings.threads == 0 { cores } else { settings.threads };
         let permits = Arc::new(Semaphore::new(threads));
         let (file_limit, most_images) = (settings.file_limit.as_u64(), settings.most_images);
-        let (reserve, judge) = (Reserve::of(0), judge(settings));
-        let shared = Shared { file_limit, preprocess, pixels, permits, threads, most_images, reserve, judge };
+        let (reserve, judge) = (Reserve::of(0), judge(settings, budget.limit()));
+        let shared = Shared { file_limit, preprocess, pixels, permits, budget, threads, most_images, reserve, judge };
         Self { shared: Arc::new(shared) }
     }
 
@@ -300,8 +302,11 @@ impl Ingest {
 
     fn keep_now(&self, content: Content) -> Result<ImageRecord, Unready> {
         let Content { id, bytes } = content;
-        let decoded = coft_vision::decode(&bytes).map_err(Refusal::of_content)?;
+        let (decoded, held) = self.decode(&bytes)?;
+        let (width_px, height_px) = decoded.pixels.dimensions();
         let canonical = self.shared.preprocess.canonical(&decoded);
+        drop(decoded);
+        drop(held);
         let path = self.canonical_path(&id);
         if let Err(source) = keep(&path, |out| coft_vision::save_canonical(&canonical, out)) {
             return Err(Unready::Deferred(match source.kind() {
@@ -309,13 +314,15 @@ impl Ingest {
                 _ => Trouble::Keep { path, source },
             }));
         }
-        Ok(ImageRecord {
-            id,
-            width_px: decoded.pixels.width(),
-            height_px: decoded.pixels.height(),
-            bytes: bytes.len() as u64,
-            canonical_px: self.canonical_px(),
-        })
+        Ok(ImageRecord { id, width_px, height_px, bytes: bytes.len() as u64, canonical_px: self.canonical_px() })
+    }
+
+    /// The picture, once there is memory to decode it, and its part of the budget; or why it is no usable image.
+    fn decode(&self, bytes: &[u8]) -> Result<(Decoded, Held), Unready> {
+        let head = coft_vision::head(bytes).map_err(Refusal::of_content)?;
+        let held = self.shared.budget.wait_for(&head, Party::Sources, false);
+        let held = held.map_err(|error| Refusal::of_content(format!("the image is too large: {error}")))?;
+        Ok((coft_vision::decode(bytes).map_err(Refusal::of_content)?, held))
     }
 }
 
@@ -379,9 +386,9 @@ fn read(sighting: &Sighting, limit: u64) -> Result<Vec<u8>, ReadError> {
 }
 
 /// What a refusal depends on beside the file: the program and its settings.
-fn judge(settings: &Settings) -> String {
+fn judge(settings: &Settings, decode_memory: ByteSize) -> String {
     let program = fs::metadata("/proc/self/exe").ok().map(|program| (program.len(), program.modified().ok()));
-    format!("{program:?} {settings:?}")
+    format!("{program:?} {settings:?} {decode_memory:?}")
 }
 
 /// Writes a file so that it is there as a whole or not at all, also after a loss of power.

@@ -6,6 +6,7 @@ mod catalog;
 mod clock;
 mod config;
 mod control;
+mod decode_budget;
 mod given;
 mod ingest;
 mod model;

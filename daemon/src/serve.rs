@@ -4,28 +4,38 @@
 //! requests under way end on the old session. Nothing is dropped and no answer is mixed. Knows neither the bus nor the
 //! store: images come as descriptors, generations as directories.
 
+mod decoding;
 mod image;
 mod lanes;
 mod load;
 mod ort;
 pub mod parity;
 mod pipeline;
+mod pulse;
+mod queue;
+mod shares;
 
 pub use lanes::Priority;
 pub use load::Ready;
 pub use ort::Provider;
+pub use pulse::UnderWay;
+pub use shares::Place;
 
+use crate::decode_budget::{self, DecodeBudget, Party};
 use coft_core::ids::GenerationId;
-use lanes::{Lanes, PRIORITIES};
+use decoding::Submitted;
 use load::{Loaded, Opener};
 use pipeline::{Answer, Plan, Request};
+use pulse::Pulse;
+use queue::Entrance;
 use serde::Deserialize;
+use shares::Shares;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 /// `[serve]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -35,7 +45,8 @@ pub struct Settings {
     pub library: Option<PathBuf>,
     /// What the sessions run on: the first that opens the model and answers the probe.
     pub providers: Vec<Provider>,
-    /// Images of each priority that may wait or be under way; one more is refused as busy. ≥ 16, what a call may bring. 64 [choice].
+    /// Images of one user and of each priority that may wait or be under way; one more is refused as busy, and so is what goes beyond
+    /// four times as many of all users. ≥ 16, what a call may bring. 64 [choice].
     pub queue: usize,
     /// Most images of one run of the session; fewer where it answers no more a second for them. ≥ 1. 16 [choice].
     pub max_batch: usize,
@@ -45,7 +56,8 @@ pub struct Settings {
     pub max_delay: Duration,
     /// CPU threads of the session; 0 lets ONNX Runtime choose. 0 [choice].
     pub threads: usize,
-    /// Images decoded at once; 0 for one a core. 0 [choice].
+    /// Threads that decode small images, and as many for large ones, and one of each more that no user has alone; 0 for one a core.
+    /// 0 [choice].
     pub decoders: usize,
     /// How long nothing is asked of a GPU's session before it is closed; the next request opens it again. ≥ 1 s. 10 min [choice].
     #[serde(with = "humantime_serde")]
@@ -81,9 +93,6 @@ pub fn find_library(settings: &Settings) -> Result<PathBuf, LoadError> {
     Ok(ort::locate(settings.library.as_deref())?)
 }
 
-/// Batch sockets that may be open. 64 [choice].
-const BATCHES: usize = 64;
-
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
     /// Labels wanted, best first; all of them where it is absent.
@@ -95,11 +104,14 @@ pub struct Options {
     /// How long the caller waits; as long as it takes where it is absent.
     pub deadline: Option<Duration>,
     pub priority: Priority,
+    /// Whose share of the service it takes.
+    pub party: Party,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { top_k: None, threshold: 0.0, embedding: false, deadline: None, priority: Priority::default() }
+        let (priority, party) = (Priority::default(), Party::User(0));
+        Self { top_k: None, threshold: 0.0, embedding: false, deadline: None, priority, party }
     }
 }
 
@@ -122,10 +134,14 @@ pub struct Classification {
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ServeError {
-    #[error("{0} images are waiting already")]
-    Busy(usize),
-    #[error("{0} batch sockets are open already")]
-    TooManyBatches(usize),
+    #[error("{0} images of {1} are waiting already, the share of one user")]
+    Busy(usize, Party),
+    #[error("{0} images of all users together are waiting already")]
+    BusyWithAll(usize),
+    #[error("{0} batch sockets of {1} are open already, the share of one user")]
+    TooManyBatches(usize, Party),
+    #[error("{0} batch sockets of all users together are open already")]
+    TooManyBatchesOfAll(usize),
     #[error("no generation serves yet")]
     NotReady,
     /// No generation serves yet, and why.
@@ -143,6 +159,8 @@ pub enum ServeError {
     NotAFile,
     #[error("the image has {size} bytes; at most {limit} are read")]
     TooLarge { size: u64, limit: u64 },
+    #[error("the image is too large: {0}")]
+    OverBudget(decode_budget::TooLarge),
     #[error("the service is stopping")]
     Stopped,
     #[error("{0}")]
@@ -189,32 +207,29 @@ pub struct Running {
 struct Shared {
     /// What answers, or the error that does so in its place.
     current: RwLock<Result<Arc<Loaded>, ServeError>>,
-    /// Of calls, by priority, so that bulk work never takes the places of others.
-    places: [Arc<Semaphore>; 2],
-    queue: usize,
-    batches: Arc<Semaphore>,
-    batch_places: Arc<Semaphore>,
-    submit: Lanes<(Instant, Request)>,
+    shares: Shares,
+    pulse: Arc<Pulse>,
+    submit: Entrance<Submitted>,
 }
 
 impl Classifier {
     /// Starts the threads that decode and the one that owns the sessions' runs; they end when every handle is gone.
-    pub fn start(settings: Settings) -> (Classifier, Controller) {
+    pub fn start(settings: Settings, budget: DecodeBudget) -> (Classifier, Controller) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let queue = settings.queue.clamp(1, Semaphore::MAX_PERMITS);
+        let pulse = Arc::new(Pulse::default());
         let shared = Arc::new_cyclic(|shared: &Weak<Shared>| {
             let shared = Weak::clone(shared);
             Shared {
                 current: RwLock::new(Err(ServeError::NotReady)),
-                places: PRIORITIES.map(|_| Arc::new(Semaphore::new(queue))),
-                queue,
-                batches: Arc::new(Semaphore::new(BATCHES)),
-                batch_places: Arc::new(Semaphore::new(queue)),
+                shares: Shares::new(settings.queue),
+                pulse: Arc::clone(&pulse),
                 submit: pipeline::start(Plan {
                     decoders: if settings.decoders == 0 { cores } else { settings.decoders },
                     max_batch: settings.max_batch.max(1),
                     max_delay: settings.max_delay,
                     file_limit: settings.file_limit.as_u64(),
+                    budget,
+                    pulse,
                     idle: settings.gpu_idle,
                     rest: Box::new(move || shared.upgrade().iter().for_each(|shared| shared.rest())),
                 }),
@@ -236,15 +251,10 @@ impl Classifier {
         images: Vec<OwnedFd>,
         options: &Options,
     ) -> Result<Vec<Result<Classification, ServeError>>, ServeError> {
-        let busy = || ServeError::Busy(self.0.queue);
-        let count = u32::try_from(images.len()).map_err(|_| busy())?;
-        let places = Arc::clone(&self.0.places[options.priority as usize]);
-        let mut places = places.try_acquire_many_owned(count).map_err(|_| busy())?;
+        let places = self.0.shares.calls(options.party, options.priority, images.len())?;
         // Submitted before any is awaited.
-        let answers: Vec<_> = images
-            .into_iter()
-            .map(|image| self.submit(image, options, places.split(1).expect("a place an image")))
-            .collect();
+        let answers: Vec<_> =
+            images.into_iter().zip(places).map(|(image, place)| self.submit(image, options, place)).collect();
         let mut classified = Vec::with_capacity(answers.len());
         for answer in answers {
             classified.push(match answer {
@@ -258,35 +268,34 @@ impl Classifier {
     /// The same for a batch, which waits for one of the places that batches have to themselves: whoever waits in line would
     /// otherwise be before every call.
     pub async fn classify_in_batch(&self, image: OwnedFd, options: &Options) -> Result<Classification, ServeError> {
-        let place = Arc::clone(&self.0.batch_places).acquire_owned().await.map_err(|_| ServeError::Stopped)?;
+        let place = self.0.shares.in_batch(options.party).await?;
         self.submit(image, options, place)?.classified(options).await
     }
 
     /// Held while a batch socket is open.
-    pub fn batch_place(&self) -> Result<OwnedSemaphorePermit, ServeError> {
-        Arc::clone(&self.0.batches).try_acquire_owned().map_err(|_| ServeError::TooManyBatches(BATCHES))
+    pub fn batch_place(&self, party: Party) -> Result<Place, ServeError> {
+        self.0.shares.socket(party)
     }
 
-    fn submit(&self, image: OwnedFd, options: &Options, place: OwnedSemaphorePermit) -> Result<Submitted, ServeError> {
+    fn submit(&self, image: OwnedFd, options: &Options, place: Place) -> Result<Expected, ServeError> {
         let loaded = self.0.current()?;
         let (reply, answer) = oneshot::channel();
         let now = Instant::now();
-        let (deadline, priority) = (options.deadline.map(|wait| now + wait), options.priority);
-        let request = Request { image, loaded: Arc::clone(&loaded), deadline, reply, _place: place };
-        match self.0.submit.send(priority, (now, request)) {
-            true => Ok(Submitted { loaded, answer }),
-            false => Err(ServeError::Stopped),
-        }
+        let Options { deadline, priority, party, .. } = *options;
+        let deadline = deadline.map(|wait| now + wait);
+        let request = Request { image, party, loaded: Arc::clone(&loaded), deadline, reply, _place: place };
+        self.0.submit.push(priority, party, (now, request));
+        Ok(Expected { loaded, answer })
     }
 }
 
-/// A request under way.
-struct Submitted {
+/// The answer to a request under way.
+struct Expected {
     loaded: Arc<Loaded>,
     answer: oneshot::Receiver<Result<Answer, ServeError>>,
 }
 
-impl Submitted {
+impl Expected {
     async fn classified(self, options: &Options) -> Result<Classification, ServeError> {
         let Self { loaded, answer } = self;
         let Answer { outputs, provider, queue, decode, inference } =
@@ -357,6 +366,11 @@ impl Controller {
     #[cfg(test)]
     pub fn close_session(&self) {
         self.shared.current().expect("a generation serves").close();
+    }
+
+    /// What the thread that runs the sessions works on.
+    pub fn under_way(&self) -> Option<UnderWay> {
+        self.shared.pulse.under_way()
     }
 
     pub fn running(&self) -> Running {

@@ -16,6 +16,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::clock;
 use crate::config::Config;
 use crate::control::{Command, Refused, RoundStatus};
+use crate::decode_budget::DecodeBudget;
 use crate::ingest::Ingest;
 use crate::model::{self, Base, SetupError};
 use crate::room::Reserve;
@@ -44,6 +45,7 @@ pub struct Start {
     config: Config,
     board: Board,
     controller: Controller,
+    budget: DecodeBudget,
     steps: (mpsc::Sender<Step>, mpsc::Receiver<Step>),
     state: Part<(File, Court)>,
     catalog: Part<(Catalog, Vec<RoundStatus>)>,
@@ -125,11 +127,11 @@ impl<T> Part<T> {
 }
 
 impl Start {
-    pub fn new(config: Config, board: Board, controller: Controller) -> Self {
+    pub fn new(config: Config, board: Board, controller: Controller, budget: DecodeBudget) -> Self {
         let controller = controller.keep_engines(config.state_dir.join(ENGINES));
         let steps = mpsc::channel(3);
         let (state, catalog, base) = (Part::new(), Part::new(), Part::new());
-        Self { config, board, controller, steps, state, catalog, base, told: String::new(), serving: None }
+        Self { config, board, controller, budget, steps, state, catalog, base, told: String::new(), serving: None }
     }
 
     /// Works until everything is there, or until `stop` is ready: then there is nothing.
@@ -265,7 +267,7 @@ impl Start {
 
     /// Puts the parts together.
     fn complete(self) -> Result<Complete, AppError> {
-        let Self { config, mut board, controller, state, catalog, base, serving, .. } = self;
+        let Self { config, mut board, controller, budget, state, catalog, base, serving, .. } = self;
         const THERE: &str = "every part is there";
         let ((lock, court), (catalog, rounds)) = (state.there.expect(THERE), catalog.there.expect(THERE));
         let (base, serving) = (base.there.expect(THERE), serving.expect(THERE));
@@ -273,7 +275,7 @@ impl Start {
 
         let sizes = RoundSizes { images: config.ingest.most_images, ..base.sizes };
         let reserve = Reserve::of(round_bytes(config.round.method.into(), &config.settings, &sizes));
-        let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"));
+        let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"), budget);
         let ingest = ingest.keeping_free(reserve);
         let watches = config.sources.iter().map(|source| watch::start(source, &config.state_dir));
         let watches = watches.collect::<Result<_, _>>().map_err(AppError::Watch)?;

@@ -2,7 +2,7 @@
 
 use super::authorisation::{self, Action};
 use super::batch;
-use super::clients::Clients;
+use super::clients::{Caller, Clients};
 use super::job;
 use super::manager::stopping;
 use crate::control::{self, Command, Control, Refused, RoundRequest, Snapshot};
@@ -11,6 +11,7 @@ use coft_core::ids::RoundId;
 use coft_core::manifest::is_of_a_bundle;
 use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, NextRound, ROOT, RoundOptions, TIMEOUT};
 use std::collections::HashMap;
+use std::future::Future;
 use std::os::fd::AsFd;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -54,10 +55,13 @@ impl Classifier {
         image: OwnedFd,
         options: ClassifyOptions,
         #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
     ) -> Result<(Labels, ClassifyDetails), Error> {
         let options = wanted(options, Priority::Interactive, Some(TIMEOUT))?;
+        let caller = self.clients.caller(&header, connection).await.map_err(unanswered)?;
+        let options = Options { party: caller.party, ..options };
         let work = self.control.classifier.classify(image.into(), &options);
-        Ok(answer(self.clients.while_there(&header, work).await.map_err(unanswered)?))
+        Ok(answer(while_there(caller, work).await?))
     }
 
     /// Up to 16 images, answered in their order; one that fails has no labels, and its details say why.
@@ -67,6 +71,7 @@ impl Classifier {
         images: Vec<Fd<'_>>,
         options: ClassifyOptions,
         #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(Labels, ManyDetails)>, Error> {
         let options = wanted(options, Priority::Interactive, Some(TIMEOUT))?;
         if images.len() > MANY {
@@ -75,8 +80,9 @@ impl Classifier {
         }
         // Descriptors of our own only now that they are counted.
         let images = images.iter().map(owned).collect::<Result<_, _>>()?;
-        let work = self.control.classifier.classify_many(images, &options);
-        let answers = self.clients.while_there(&header, work).await.map_err(unanswered)?;
+        let caller = self.clients.caller(&header, connection).await.map_err(unanswered)?;
+        let options = Options { party: caller.party, ..options };
+        let answers = while_there(caller, self.control.classifier.classify_many(images, &options)).await?;
         let told = |classified: Result<Classification, ServeError>| match classified.map(answer) {
             Ok((labels, details)) => (labels, details.into()),
             Err(error) => {
@@ -89,9 +95,15 @@ impl Classifier {
 
     /// A SOCK_SEQPACKET socket for any number of images, one a message.
     #[zbus(out_args("socket"))]
-    async fn open_batch(&self, options: ClassifyOptions, #[zbus(header)] header: Header<'_>) -> Result<OwnedFd, Error> {
+    async fn open_batch(
+        &self,
+        options: ClassifyOptions,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<OwnedFd, Error> {
         let options = wanted(options, Priority::Bulk, None)?;
-        let caller = self.clients.caller(&header);
+        let caller = self.clients.caller(&header, connection).await.map_err(unanswered)?;
+        let options = Options { party: caller.party, ..options };
         Ok(batch::open(self.control.classifier.clone(), options, caller).map_err(unanswered)?.into())
     }
 
@@ -209,6 +221,12 @@ impl Classifier {
     }
 }
 
+/// Works for a caller until it is done or the caller has gone.
+async fn while_there<T>(caller: Caller, work: impl Future<Output = Result<T, ServeError>>) -> Result<T, Error> {
+    // Nobody reads the answer of a call that is cut off.
+    caller.while_there(work).await.unwrap_or(Err(ServeError::Stopped)).map_err(unanswered)
+}
+
 /// What a client asks for, in the classifier's own terms; priority and deadline where it says nothing.
 fn wanted(options: ClassifyOptions, priority: Priority, patience: Option<Duration>) -> Result<Options, Error> {
     let priority = match options.priority.as_deref() {
@@ -229,7 +247,8 @@ fn wanted(options: ClassifyOptions, priority: Priority, patience: Option<Duratio
         }
     };
     let top_k = options.top_k.map(|k| k as usize);
-    Ok(Options { top_k, threshold, embedding: options.embedding.unwrap_or(false), deadline, priority })
+    let embedding = options.embedding.unwrap_or(false);
+    Ok(Options { top_k, threshold, embedding, deadline, priority, ..Options::default() })
 }
 
 fn owned(descriptor: &Fd<'_>) -> Result<std::os::fd::OwnedFd, Error> {
@@ -264,7 +283,10 @@ pub fn named(error: Error) -> (String, String) {
 pub fn unanswered(error: ServeError) -> Error {
     let text = error.to_string();
     match error {
-        ServeError::Busy(_) | ServeError::TooManyBatches(_) => Error::Busy(format!("{text}; try again in a moment")),
+        ServeError::Busy(..) | ServeError::BusyWithAll(_) => Error::Busy(format!("{text}; try again in a moment")),
+        ServeError::TooManyBatches(..) | ServeError::TooManyBatchesOfAll(_) => {
+            Error::Busy(format!("{text}; close one, or try again later"))
+        }
         ServeError::NotReady => Error::NotReady(format!("{text}; wait until the first round has ended")),
         ServeError::Waiting(_) => Error::NotReady(text),
         ServeError::Loading { .. } => Error::NotReady(format!("{text}; try again in a moment")),
@@ -280,6 +302,7 @@ pub fn unanswered(error: ServeError) -> Error {
         ServeError::TooLarge { .. } => {
             Error::BadImage(format!("{text}; send a smaller file, or raise file-limit in [serve]"))
         }
+        ServeError::OverBudget(_) => Error::BadImage(text),
         ServeError::Stopped => stopping(),
         ServeError::Internal(_) => Error::Failed(format!("{text}; the log of coftd says more")),
     }

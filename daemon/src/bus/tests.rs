@@ -9,6 +9,7 @@ mod refusals;
 
 use super::*;
 use crate::control::{Command, GenerationStatus, NextRound, RoundState, SourceStatus};
+use crate::decode_budget::DecodeBudget;
 use crate::serve::{Classifier, Controller, Settings};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::Moment;
@@ -41,7 +42,7 @@ impl Stage {
 
     async fn serving(first: Snapshot, settings: Settings) -> Self {
         let bus = PrivateBus::start().unwrap();
-        let (classifier, controller) = Classifier::start(settings);
+        let (classifier, controller) = Classifier::start(settings, DecodeBudget::default());
         let (control, snapshots, commands) = control(first, classifier);
         let service = start(bus.address(), control).await.unwrap();
         let client = bus.address().parse::<Address>().unwrap().connect().await.unwrap();
@@ -122,7 +123,7 @@ async fn soon<T>(happening: impl Future<Output = T>) -> T {
 
 /// A classifier that has nothing loaded.
 fn idle() -> Classifier {
-    Classifier::start(Settings::default()).0
+    Classifier::start(Settings::default(), DecodeBudget::default()).0
 }
 
 fn control(first: Snapshot, classifier: Classifier) -> (Control, watch::Sender<Snapshot>, mpsc::Receiver<Command>) {

@@ -18,7 +18,7 @@ impl Folder {
         let (mean, std, filter) = ([0.0; 3], [1.0; 3], Default::default());
         let preprocess = Preprocess { shortest_edge: 16, squash: false, crop: 16, mean, std, filter };
         let settings = Settings { file_limit: ByteSize::kib(64), threads: 1, ..Settings::default() };
-        let ingest = Ingest::new(&settings, preprocess, dir.path().join("pixels"));
+        let ingest = Ingest::new(&settings, preprocess, dir.path().join("pixels"), DecodeBudget::default());
         Self { dir, ingest }
     }
 
@@ -60,6 +60,38 @@ fn picture(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     image.write_to(&mut bytes, format).unwrap();
     bytes.into_inner()
+}
+
+/// Dropped into the folder, a few of them had the service killed for its memory at each start.
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_that_take_much_memory_are_decoded_within_the_budget_or_refused() {
+    let folder = Folder::new();
+    let settings = Settings { threads: 4, ..Settings::default() };
+    let preprocess = folder.ingest.shared.preprocess.clone();
+    let budget = DecodeBudget::new(&crate::decode_budget::Settings { memory: ByteSize::mib(32) });
+    let ingest = Ingest::new(&settings, preprocess, folder.dir.path().join("pixels"), budget);
+    let deep = |width, height, shade: u16| {
+        let image = image::ImageBuffer::from_fn(width, height, |x, y| Rgb([x as u16 * 20, y as u16 * 20, shade << 8]));
+        let mut bytes = Cursor::new(Vec::new());
+        image::DynamicImage::ImageRgb16(image).write_to(&mut bytes, ImageFormat::Png).unwrap();
+        bytes.into_inner()
+    };
+    fs::write(folder.path("bomb.png"), deep(3000, 2000, 1)).unwrap();
+    let take = async |sighting: Sighting| ingest.keep(ingest.read(sighting).await?).await;
+    let Err(Unready::Refused(Refusal { reason, .. })) = take(folder.sighting("bomb.png")).await else {
+        panic!("it is taken in")
+    };
+    for part in ["3000×2000 px", "over the limit of 32.0 MiB", "memory in [decode]"] {
+        assert!(reason.contains(part), "{reason}");
+    }
+    let taken = (0..6).map(|number| {
+        let name = format!("{number}.png");
+        fs::write(folder.path(&name), deep(1600, 1200, number)).unwrap();
+        take(folder.sighting(&name))
+    });
+    for taken in futures_util::future::join_all(taken.collect::<Vec<_>>()).await {
+        assert!(taken.is_ok(), "{taken:?}");
+    }
 }
 
 #[test]
@@ -166,7 +198,12 @@ async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
     fs::remove_file(folder.path("a.png")).unwrap();
     assert!(matches!(folder.ingest.read(sighting.clone()).await, Err(Unready::Moving)), "it was looked for");
     // No byte of /proc is ever free.
-    let full = Ingest::new(&Settings::default(), folder.ingest.shared.preprocess.clone(), "/proc/pixels".into());
+    let full = Ingest::new(
+        &Settings::default(),
+        folder.ingest.shared.preprocess.clone(),
+        "/proc/pixels".into(),
+        DecodeBudget::default(),
+    );
     let Err(Unready::Deferred(trouble)) = full.read(sighting).await else { panic!("not deferred") };
     assert_eq!(
         trouble.to_string(),

@@ -1,32 +1,22 @@
 //! From a client's descriptor to the session's input.
 
 use super::ServeError;
-use coft_vision::Preprocess;
+use coft_vision::{Head, Preprocess};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
-/// Reads, decodes and prepares the image behind a descriptor: 3·S·S values, as the trainer prepared its own.
-pub fn prepare(image: &OwnedFd, limit: u64, preprocess: &Preprocess) -> Result<Vec<f32>, ServeError> {
-    let bytes = read(image, limit)?;
-    let decoded = coft_vision::decode(&bytes).map_err(|error| ServeError::BadImage(error.to_string()))?;
-    let mut pixels = vec![0f32; preprocess.tensor_len()];
-    preprocess.whole(&decoded, &mut pixels);
-    Ok(pixels)
+/// An image that was read, and not decoded yet.
+#[derive(Debug)]
+pub struct Unpacked {
+    pub bytes: Vec<u8>,
+    pub head: Head,
 }
 
-/// The whole file, from its start. A pipe or a socket could keep the service waiting: only regular files are read.
-fn read(image: &OwnedFd, limit: u64) -> Result<Vec<u8>, ServeError> {
-    let unreadable = |error: io::Error| {
-        ServeError::BadImage(format!("the descriptor cannot be read: {error}; open the file for reading"))
-    };
-    let file = File::from(image.as_fd().try_clone_to_owned().map_err(unreadable)?);
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(ServeError::NotAFile);
-    }
-    let size = metadata.len();
+/// Reads the image behind a descriptor, and what its head says.
+pub fn read(image: &OwnedFd, limit: u64) -> Result<Unpacked, ServeError> {
+    let (file, size) = open(image)?;
     if size > limit {
         return Err(ServeError::TooLarge { size, limit });
     }
@@ -42,5 +32,33 @@ fn read(image: &OwnedFd, limit: u64) -> Result<Vec<u8>, ServeError> {
         }
     }
     bytes.truncate(filled);
-    Ok(bytes)
+    let head = coft_vision::head(&bytes).map_err(|error| ServeError::BadImage(error.to_string()))?;
+    Ok(Unpacked { bytes, head })
+}
+
+/// Bytes of the file.
+pub fn size(image: &OwnedFd) -> Result<u64, ServeError> {
+    open(image).map(|(_, size)| size)
+}
+
+/// Decodes and prepares an image: 3·S·S values, as the trainer prepared its own.
+pub fn prepare(bytes: &[u8], preprocess: &Preprocess) -> Result<Vec<f32>, ServeError> {
+    let decoded = coft_vision::decode(bytes).map_err(|error| ServeError::BadImage(error.to_string()))?;
+    let mut pixels = vec![0f32; preprocess.tensor_len()];
+    preprocess.whole(&decoded, &mut pixels);
+    Ok(pixels)
+}
+
+/// The file and its size. A pipe or a socket could keep the service waiting: only regular files are read.
+fn open(image: &OwnedFd) -> Result<(File, u64), ServeError> {
+    let file = File::from(image.as_fd().try_clone_to_owned().map_err(unreadable)?);
+    let metadata = file.metadata().map_err(unreadable)?;
+    match metadata.is_file() {
+        true => Ok((file, metadata.len())),
+        false => Err(ServeError::NotAFile),
+    }
+}
+
+fn unreadable(error: io::Error) -> ServeError {
+    ServeError::BadImage(format!("the descriptor cannot be read: {error}; open the file for reading"))
 }

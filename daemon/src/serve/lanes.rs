@@ -55,15 +55,6 @@ impl<T> Lanes<T> {
 }
 
 impl<T> Waiting<T> {
-    /// Waits for the next; none when every sender has gone.
-    pub fn next(&self) -> Option<(Priority, T)> {
-        let [interactive, bulk] = &self.0;
-        select_biased! {
-            recv(interactive) -> item => item.ok().map(|item| (Priority::Interactive, item)),
-            recv(bulk) -> item => item.ok().map(|item| (Priority::Bulk, item)),
-        }
-    }
-
     /// Waits a while for the next.
     pub fn next_within(&self, time: Duration) -> Next<T> {
         let [interactive, bulk] = &self.0;
@@ -93,13 +84,12 @@ mod tests {
         for (priority, item) in [(Priority::Bulk, 1), (Priority::Bulk, 2), (Priority::Interactive, 3)] {
             assert!(lanes.send(priority, item));
         }
-        assert_eq!(waiting.next(), Some((Priority::Interactive, 3)));
-        assert_eq!(waiting.next(), Some((Priority::Bulk, 1)));
+        assert_eq!(waiting.next_within(Duration::ZERO), Next::Item(Priority::Interactive, 3));
+        assert_eq!(waiting.next_within(Duration::ZERO), Next::Item(Priority::Bulk, 1));
         assert!(lanes.send(Priority::Interactive, 4));
         assert_eq!(waiting.ready().collect::<Vec<_>>(), [(Priority::Interactive, 4), (Priority::Bulk, 2)]);
         assert_eq!(waiting.next_within(Duration::ZERO), Next::Late);
         drop(lanes);
         assert_eq!(waiting.next_within(Duration::ZERO), Next::Closed);
-        assert_eq!(waiting.next(), None);
     }
 }

@@ -39,8 +39,27 @@ pub struct Loaded {
 struct RunsOn {
     provider: Provider,
     problem: String,
-    /// Images of a run beyond which it answers no more of them a second.
-    batch: usize,
+    batches: Batches,
+}
+
+/// How many images a run takes at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Batches {
+    /// Beyond these it answers no more of them a second.
+    alone: usize,
+    /// These take no more than twice the time of one, for several users that wait for each other's.
+    shared: usize,
+}
+
+/// What runs a model: a session of ONNX Runtime, but in tests of what happens when it fails.
+pub trait Backend: std::fmt::Debug + Send {
+    fn run(&mut self, pixels: &[f32], images: usize) -> Result<Vec<Outputs>, ort::SessionError>;
+}
+
+impl Backend for ort::Session {
+    fn run(&mut self, pixels: &[f32], images: usize) -> Result<Vec<Outputs>, ort::SessionError> {
+        ort::Session::run(self, pixels, images)
+    }
 }
 
 /// Opens sessions.
@@ -57,7 +76,7 @@ struct Dozing {
     opener: Arc<Opener>,
     /// The generation's directory.
     dir: PathBuf,
-    session: Option<ort::Session>,
+    session: Option<Box<dyn Backend>>,
     /// When opening it failed, and why.
     failed: Option<(Instant, String)>,
 }
@@ -74,14 +93,28 @@ struct Opened {
 impl Loaded {
     /// Answers for normalised pixels, one an image, and what they were computed on.
     pub fn run(&self, pixels: &[f32], images: usize) -> Result<(Vec<Outputs>, Provider), LoadError> {
+        let mut dozing = self.opened()?;
+        let session = dozing.session.as_mut().expect("it has been opened");
+        Ok((session.run(pixels, images)?, self.runs_on().provider))
+    }
+
+    /// Opens the session where it is closed; that takes a while.
+    pub fn open(&self) -> Result<(), LoadError> {
+        self.opened().map(drop)
+    }
+
+    fn opened(&self) -> Result<MutexGuard<'_, Dozing>, LoadError> {
         let mut dozing = self.dozing();
         if dozing.session.is_none() {
             let opened = dozing.open()?;
             *self.runs_on() = opened.runs_on;
-            dozing.session = Some(opened.session);
+            dozing.session = Some(Box::new(opened.session));
         }
-        let session = dozing.session.as_mut().expect("it has been opened");
-        Ok((session.run(pixels, images)?, self.runs_on().provider))
+        Ok(dozing)
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.dozing().session.is_none()
     }
 
     /// Probabilities for the image in a file.
@@ -113,7 +146,12 @@ impl Loaded {
 
     /// Most images that are worth a run.
     pub fn batch(&self) -> usize {
-        self.runs_on().batch
+        self.runs_on().batches.alone
+    }
+
+    /// Most images of a run where several users send them.
+    pub fn shared_batch(&self) -> usize {
+        self.runs_on().batches.shared
     }
 
     pub fn is_on_gpu(&self) -> bool {
@@ -130,8 +168,14 @@ impl Loaded {
 
     /// Whatever was measured.
     #[cfg(test)]
-    pub fn set_batch(&self, images: usize) {
-        self.runs_on().batch = images;
+    pub fn set_batch(&self, alone: usize, shared: usize) {
+        self.runs_on().batches = Batches { alone, shared };
+    }
+
+    /// Lets something else run the model, until the session is closed.
+    #[cfg(test)]
+    pub fn run_by(&self, backend: impl Backend + 'static) {
+        self.dozing().session = Some(Box::new(backend));
     }
 
     /// Holds up every run.
@@ -193,8 +237,12 @@ impl Controller {
     /// with torch's. Takes seconds; minutes where TensorRT builds its engine.
     pub fn load(&self, dir: &Path, generation: GenerationId) -> Result<Ready, LoadError> {
         let (manifest, preprocess, Opened { session, runs_on, parity }) = self.opener.open(dir)?;
-        let dozing =
-            Dozing { opener: Arc::clone(&self.opener), dir: dir.to_owned(), session: Some(session), failed: None };
+        let dozing = Dozing {
+            opener: Arc::clone(&self.opener),
+            dir: dir.to_owned(),
+            session: Some(Box::new(session)),
+            failed: None,
+        };
         let loaded = Loaded {
             generation,
             classes: manifest.classes,
@@ -258,13 +306,14 @@ impl Opener {
                     problems.push(format!("{}: its probabilities differ from torch's by {found:.1e}", provider.name()));
                 }
                 Ok((parity, mut session)) => {
-                    let batch = batch_of(max_batch, |images| session.time(images))?;
+                    let batches = batches_of(max_batch, |images| session.time(images))?;
                     let (name, problem) = (provider.name(), problems.join("; "));
-                    debug!("a run of {name} takes up to {batch} images");
+                    let Batches { alone, shared } = batches;
+                    debug!("a run of {name} takes up to {alone} images, {shared} where several users send them");
                     if !problem.is_empty() {
                         warn!(provider = name, problem, "{} runs on {name}: {problem}", dir.display());
                     }
-                    let runs_on = RunsOn { provider, problem, batch };
+                    let runs_on = RunsOn { provider, problem, batches };
                     return Ok((manifest, preprocess, Opened { session, runs_on, parity }));
                 }
                 // The CPU takes whatever is sound.
@@ -282,22 +331,24 @@ const GAIN: f64 = 0.03;
 
 /// The images of a run up to which more of them take less time each: nobody should wait for others where nothing is gained.
 /// `time` runs the model on so many.
-fn batch_of<E>(most: usize, mut time: impl FnMut(usize) -> Result<Duration, E>) -> Result<usize, E> {
-    let mut each = |images: usize| -> Result<f64, E> {
-        let (first, second) = (time(images)?, time(images)?);
-        Ok(first.min(second).as_secs_f64() / images as f64)
-    };
-    let (mut best, mut least) = (1, each(1)?);
+fn batches_of<E>(most: usize, mut time: impl FnMut(usize) -> Result<Duration, E>) -> Result<Batches, E> {
+    let mut least_of_two = |images: usize| -> Result<f64, E> { Ok(time(images)?.min(time(images)?).as_secs_f64()) };
+    let one = least_of_two(1)?;
+    let (mut batches, mut least) = (Batches { alone: 1, shared: 1 }, one);
     let mut images = 1;
     // Two steps without gain end it: a large model takes seconds for many.
-    while images < most && images < 4 * best {
+    while images < most && images < 4 * batches.alone {
         images = (2 * images).min(most);
-        let found = each(images)?;
-        if found < (1.0 - GAIN) * least {
-            (best, least) = (images, found);
+        let found = least_of_two(images)?;
+        let each = found / images as f64;
+        if each < (1.0 - GAIN) * least {
+            (batches.alone, least) = (images, each);
+            if found <= 2.0 * one {
+                batches.shared = images;
+            }
         }
     }
-    Ok(best)
+    Ok(batches)
 }
 
 fn manifest(dir: &Path) -> Result<Manifest, LoadError> {
@@ -320,18 +371,20 @@ mod tests {
 
     #[test]
     fn a_batch_is_as_large_as_is_worth_it() {
-        let batch = |most, milliseconds: fn(f64) -> f64| {
+        let batches = |most, milliseconds: fn(f64) -> f64| {
             let mut asked = Vec::new();
-            let batch = batch_of::<Infallible>(most, |images| {
+            let batches = batches_of::<Infallible>(most, |images| {
                 asked.push(images);
                 Ok(Duration::from_secs_f64(milliseconds(images as f64) / 1e3))
             });
-            (batch.unwrap(), asked.into_iter().max().unwrap())
+            let Batches { alone, shared } = batches.unwrap();
+            (alone, shared, asked.into_iter().max().unwrap())
         };
-        assert_eq!(batch(16, |images| 120.0 * images), (1, 4), "a large model on a CPU");
-        assert_eq!(batch(16, |images| 10.0 + images), (16, 16));
-        assert_eq!(batch(12, |images| 10.0 + images), (12, 12));
-        assert_eq!(batch(1, |images| 10.0 + images), (1, 1));
-        assert_eq!(batch(64, |images| (5.0 * images).max(20.0)), (4, 16), "a processor that is full with four");
+        assert_eq!(batches(16, |images| 120.0 * images), (1, 1, 4), "a large model on a CPU");
+        assert_eq!(batches(16, |images| 10.0 + images), (16, 8, 16));
+        assert_eq!(batches(12, |images| 10.0 + images), (12, 12, 12));
+        assert_eq!(batches(1, |images| 10.0 + images), (1, 1, 1));
+        assert_eq!(batches(64, |images| (5.0 * images).max(20.0)), (4, 4, 16), "a processor that is full with four");
+        assert_eq!(batches(16, |images| 1.0 + 9.0 * images), (2, 2, 8), "and one that gains little");
     }
 }

@@ -1,30 +1,37 @@
-//! The way of a request: decoded by a pool of threads, then answered by the one thread that runs the sessions.
+//! The way of a request: decoded by a pool of threads ([`decoding`](super::decoding)), then answered by the one thread that runs the
+//! sessions.
 //!
 //! Beside each other: while a batch runs, the next images are decoded. What nobody waits for any more, since the client has
 //! gone or the deadline has passed, is dropped at each step.
 
-use super::lanes::{Lanes, Next, PRIORITIES, Waiting, lanes};
+use super::ServeError;
+use super::decoding::{self, Decoding, Submitted, spawn};
+use super::lanes::{Next, Waiting, lanes};
 use super::load::Loaded;
 use super::ort::{Outputs, Provider};
-use super::{ServeError, image};
-use std::collections::VecDeque;
+use super::pulse::Pulse;
+use super::queue::{Entrance, Turns};
+use super::shares::Place;
+use crate::decode_budget::{DecodeBudget, Party};
+use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
-use std::thread;
 use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::oneshot;
+use tracing::error;
 
 #[derive(Debug)]
 pub struct Request {
     pub image: OwnedFd,
+    pub party: Party,
     /// The session that it found, which prepares and answers it.
     pub loaded: Arc<Loaded>,
     /// None where the caller waits as long as it takes.
     pub deadline: Option<Instant>,
     pub reply: oneshot::Sender<Result<Answer, ServeError>>,
     /// Given back when it has been answered or dropped.
-    pub _place: OwnedSemaphorePermit,
+    pub _place: Place,
 }
 
 #[derive(Debug)]
@@ -42,21 +49,24 @@ pub struct Plan {
     pub max_batch: usize,
     pub max_delay: Duration,
     pub file_limit: u64,
+    pub budget: DecodeBudget,
+    pub pulse: Arc<Pulse>,
     /// Called again and again while nothing has been asked for as long as this.
     pub idle: Duration,
     pub rest: Box<dyn Fn() + Send>,
 }
 
-struct Decoded {
-    request: Request,
-    pixels: Vec<f32>,
-    submitted: Instant,
-    decode: Duration,
+#[derive(Debug)]
+pub struct Decoded {
+    pub request: Request,
+    pub pixels: Vec<f32>,
+    pub submitted: Instant,
+    pub decode: Duration,
 }
 
 impl Request {
     /// Itself, if somebody still waits for the answer.
-    fn wanted(self) -> Option<Self> {
+    pub fn wanted(self) -> Option<Self> {
         if self.reply.is_closed() {
             return None;
         }
@@ -67,45 +77,24 @@ impl Request {
         Some(self)
     }
 
-    fn answer(self, answer: Result<Answer, ServeError>) {
+    pub fn answer(self, answer: Result<Answer, ServeError>) {
         // A caller that has gone wants no answer.
         let _ = self.reply.send(answer);
     }
 }
 
 /// Starts the threads; they end when the returned end is gone.
-pub fn start(plan: Plan) -> Lanes<(Instant, Request)> {
-    let (submit, submitted) = lanes();
+pub fn start(plan: Plan) -> Entrance<Submitted> {
     let (pass_on, decoded) = lanes();
-    for number in 0..plan.decoders {
-        let (submitted, pass_on) = (submitted.clone(), pass_on.clone());
-        spawn(&format!("decode-{number}"), move || decode(&submitted, &pass_on, plan.file_limit));
-    }
-    spawn("classify", move || run(&decoded, &plan));
-    submit
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) {
-    thread::Builder::new().name(name.to_owned()).spawn(work).expect("a thread can be started");
-}
-
-fn decode(submitted: &Waiting<(Instant, Request)>, pass_on: &Lanes<Decoded>, limit: u64) {
-    while let Some((priority, (submitted, request))) = submitted.next() {
-        let Some(request) = request.wanted() else { continue };
-        let began = Instant::now();
-        match guarded(|| image::prepare(&request.image, limit, &request.loaded.preprocess)) {
-            Ok(pixels) => {
-                pass_on.send(priority, Decoded { request, pixels, submitted, decode: began.elapsed() });
-            }
-            Err(error) => request.answer(Err(error)),
+    let decoding = Decoding { file_limit: plan.file_limit, budget: plan.budget.clone(), pass_on };
+    let submit = decoding::start(plan.decoders, &decoding);
+    spawn("classify", move || {
+        // Requests that wait are lost with a panic here, those that follow are not.
+        while panic::catch_unwind(AssertUnwindSafe(|| run(&decoded, &plan))).is_err() {
+            error!("the thread that runs the model has panicked, and goes on");
         }
-    }
-}
-
-/// A decoder that panics over an image must not take its thread along: the next images need it.
-fn guarded<T>(work: impl FnOnce() -> Result<T, ServeError>) -> Result<T, ServeError> {
-    panic::catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err(ServeError::Internal("the decoder failed over the image".into())))
+    });
+    submit
 }
 
 /// A batch waits for those whom the last one has answered, a fiftieth of the time that it took: clients ask again at once, and a
@@ -114,13 +103,17 @@ const REFILL: u32 = 50;
 /// And no longer than this, whatever held the last one up. [choice]
 const LONGEST_REFILL: Duration = Duration::from_millis(20);
 
-/// Runs what is decoded, batch by batch: the interactive first, and only what found the same session.
+/// How long a user counts as one of several after it has sent something. 10 s [choice].
+const PRESENCE: Duration = Duration::from_secs(10);
+
+/// Runs what is decoded, batch by batch: the interactive first, the users in turn, and only what found the same session.
 fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
     let &Plan { max_batch, max_delay, idle, .. } = plan;
-    let mut lanes = [VecDeque::new(), VecDeque::new()];
+    let mut waiting = Turns::new();
+    let mut present: HashMap<Party, Instant> = HashMap::new();
     let (mut images, mut refilled) = (0, Instant::now());
     loop {
-        if lanes.iter().all(VecDeque::is_empty) {
+        if waiting.len() == 0 {
             let (priority, first) = loop {
                 match decoded.next_within(idle) {
                     Next::Item(priority, item) => break (priority, item),
@@ -128,65 +121,72 @@ fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
                     Next::Closed => return,
                 }
             };
-            lanes[priority as usize].push_back(first);
-            gather(&mut lanes, decoded, max_batch, Instant::now() + max_delay);
+            waiting.push(priority, first.request.party, first);
+            gather(&mut waiting, decoded, max_batch, Instant::now() + max_delay);
         }
-        gather(&mut lanes, decoded, images, refilled);
+        gather(&mut waiting, decoded, images, refilled);
         for (priority, next) in decoded.ready() {
-            lanes[priority as usize].push_back(next);
+            waiting.push(priority, next.request.party, next);
         }
-        let batch = take(&mut lanes, max_batch);
+        let now = Instant::now();
+        present.retain(|_, seen| now.duration_since(*seen) < PRESENCE);
+        present.extend(waiting.parties().map(|party| (party, now)));
+        let batch = take(&mut waiting, max_batch, present.len() > 1);
         if !batch.is_empty() {
             let began = Instant::now();
             images = batch.len();
-            classify(batch);
+            classify(batch, &plan.pulse);
             refilled = Instant::now() + (began.elapsed() / REFILL).min(LONGEST_REFILL);
         }
     }
 }
 
 /// Waits until there are so many, or the time is over.
-fn gather<T>(lanes: &mut [VecDeque<T>; 2], waiting: &Waiting<T>, images: usize, end: Instant) {
-    while lanes.iter().map(VecDeque::len).sum::<usize>() < images {
+fn gather(turns: &mut Turns<Decoded>, waiting: &Waiting<Decoded>, images: usize, end: Instant) {
+    while turns.len() < images {
         let left = end.saturating_duration_since(Instant::now());
         let Next::Item(priority, next) = waiting.next_within(left) else { break };
-        lanes[priority as usize].push_back(next);
+        turns.push(priority, next.request.party, next);
     }
 }
 
-/// The next batch; a request of another session waits for the batch after it.
-fn take(lanes: &mut [VecDeque<Decoded>; 2], max_batch: usize) -> Vec<Decoded> {
+/// The next batch; a request of another session waits for the batch after it. Where several users send images, a batch is short, since
+/// whoever comes next waits until it ends.
+fn take(waiting: &mut Turns<Decoded>, max_batch: usize, is_shared: bool) -> Vec<Decoded> {
     let mut batch: Vec<Decoded> = Vec::new();
-    for priority in PRIORITIES {
-        let lane = &mut lanes[priority as usize];
-        while let Some(next) = lane.front() {
-            let full = |first: &Decoded| {
-                let (loaded, other) = (&first.request.loaded, &next.request.loaded);
-                batch.len() >= max_batch.min(loaded.batch()) || !Arc::ptr_eq(loaded, other)
-            };
-            if batch.first().is_some_and(full) {
-                break;
-            }
-            let Decoded { request, pixels, submitted, decode } = lane.pop_front().expect("it was just looked at");
-            batch.extend(request.wanted().map(|request| Decoded { request, pixels, submitted, decode }));
-        }
+    loop {
+        let fits = |next: &Decoded| {
+            batch.first().is_none_or(|first| {
+                let loaded = &first.request.loaded;
+                let most = if is_shared { loaded.shared_batch() } else { loaded.batch() };
+                batch.len() < max_batch.min(most) && Arc::ptr_eq(loaded, &next.request.loaded)
+            })
+        };
+        let Some((_, _, next)) = waiting.next_if(|_, _, next| fits(next)) else { break };
+        let Decoded { request, pixels, submitted, decode } = next;
+        batch.extend(request.wanted().map(|request| Decoded { request, pixels, submitted, decode }));
     }
     batch
 }
 
-fn classify(mut batch: Vec<Decoded>) {
+fn classify(mut batch: Vec<Decoded>, pulse: &Pulse) {
     let loaded = Arc::clone(&batch[0].request.loaded);
     let began = Instant::now();
     let pixels = match &mut batch[..] {
         [only] => std::mem::take(&mut only.pixels),
         all => all.iter().flat_map(|decoded| decoded.pixels.iter().copied()).collect(),
     };
-    let answers = loaded.run(&pixels, batch.len()).map_err(|error| ServeError::Internal(error.to_string()));
+    pulse.begin();
+    let answers = answers(&loaded, &pixels, batch.len(), pulse);
+    pulse.end();
     let inference = began.elapsed();
     let mut answers = answers.map(|(rows, provider)| (rows.into_iter(), provider));
     for Decoded { request, submitted, decode, .. } in batch {
         let outputs = match &mut answers {
-            Ok((rows, provider)) => Ok((rows.next().expect("a row an image"), *provider)),
+            Ok((rows, provider)) => match rows.next() {
+                Some(outputs) => Ok((outputs, *provider)),
+                None => Err(ServeError::Internal("the model left out the image".into())),
+            },
             Err(error) => Err(error.clone()),
         };
         let queue = began.duration_since(submitted).saturating_sub(decode);
@@ -194,34 +194,49 @@ fn classify(mut batch: Vec<Decoded>) {
     }
 }
 
+/// Runs the session. A panic costs the batch its answers and no more: the thread goes on, with a session that is opened anew.
+fn answers(
+    loaded: &Loaded,
+    pixels: &[f32],
+    images: usize,
+    pulse: &Pulse,
+) -> Result<(Vec<Outputs>, Provider), ServeError> {
+    let run = || {
+        pulse.opening(loaded.is_closed());
+        loaded.open()?;
+        pulse.opening(false);
+        loaded.run(pixels, images)
+    };
+    match panic::catch_unwind(AssertUnwindSafe(run)) {
+        Ok(answers) => answers.map_err(|error| ServeError::Internal(error.to_string())),
+        Err(_) => {
+            let generation = loaded.generation.0;
+            error!(
+                coft.generation = generation,
+                images,
+                "a run of generation {generation} panicked; its {images} images go unanswered, its session is opened anew"
+            );
+            loaded.close();
+            Err(ServeError::Internal("the run of the model failed without an error".into()))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::{Controller, Priority, Settings};
+    use super::super::load::Backend;
+    use super::super::ort::SessionError;
+    use super::super::shares::Shares;
+    use super::super::{Classifier, Controller, Priority, Settings};
     use super::*;
     use coft_core::ids::GenerationId;
     use std::path::Path;
-    use tokio::sync::Semaphore;
 
     fn loaded(controller: &Controller, id: u64) -> Arc<Loaded> {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");
         let loaded = controller.load(&golden, GenerationId(id)).unwrap().loaded;
-        loaded.set_batch(16);
+        loaded.set_batch(16, 2);
         Arc::new(loaded)
-    }
-
-    #[test]
-    fn gathering_ends_with_the_last_or_with_the_time() {
-        let (sender, waiting) = lanes();
-        for number in 0..3 {
-            sender.send(Priority::Bulk, number);
-        }
-        let mut gathered = [VecDeque::from([9]), VecDeque::new()];
-        let far = Instant::now() + Duration::from_secs(3600);
-        gather(&mut gathered, &waiting, 3, far);
-        assert_eq!(gathered, [VecDeque::from([9]), VecDeque::from([0, 1])]);
-        gather(&mut gathered, &waiting, 16, Instant::now());
-        assert_eq!(gathered[1], [0, 1, 2]);
-        gather(&mut gathered, &waiting, 4, far);
     }
 
     #[test]
@@ -229,51 +244,134 @@ mod tests {
         let (sender, called) = std::sync::mpsc::channel();
         let rest = Box::new(move || sender.send(()).unwrap_or_default());
         let idle = Duration::from_millis(1);
-        let plan = Plan { decoders: 1, max_batch: 1, max_delay: Duration::ZERO, file_limit: 1, idle, rest };
+        let (budget, pulse) = (DecodeBudget::default(), Arc::default());
+        let plan =
+            Plan { decoders: 1, max_batch: 1, max_delay: Duration::ZERO, file_limit: 1, budget, pulse, idle, rest };
         let submit = start(plan);
         assert!([called.recv(), called.recv()].iter().all(Result::is_ok));
         drop(submit);
         while called.recv().is_ok() {} // until the thread has ended
     }
 
+    /// Requests that are decoded, each with its mark, in the order in which they came.
+    struct Came {
+        shares: Shares,
+        waiting: Vec<oneshot::Receiver<Result<Answer, ServeError>>>,
+        turns: Turns<Decoded>,
+    }
+
+    impl Came {
+        fn new() -> Self {
+            Self { shares: Shares::new(16), waiting: Vec::new(), turns: Turns::new() }
+        }
+
+        fn add(&mut self, priority: Priority, user: u32, loaded: &Arc<Loaded>, mark: u8) {
+            let (reply, answer) = oneshot::channel();
+            self.waiting.push(answer);
+            let party = Party::User(user);
+            let request = Request {
+                image: tempfile::tempfile().unwrap().into(),
+                party,
+                loaded: Arc::clone(loaded),
+                deadline: None,
+                reply,
+                _place: self.shares.calls(party, Priority::Interactive, 1).unwrap().remove(0),
+            };
+            let pixels = vec![f32::from(mark)];
+            let decoded = Decoded { request, pixels, submitted: Instant::now(), decode: Duration::ZERO };
+            self.turns.push(priority, party, decoded);
+        }
+
+        /// Marks of the next batch, which is dropped.
+        fn take(&mut self, max_batch: usize, is_shared: bool) -> Vec<u8> {
+            take(&mut self.turns, max_batch, is_shared).iter().map(|decoded| decoded.pixels[0] as u8).collect()
+        }
+    }
+
     #[test]
-    fn a_panic_costs_one_answer() {
-        let failed = guarded(|| -> Result<(), ServeError> { panic!("an image it could not bear") }).unwrap_err();
-        assert!(matches!(failed, ServeError::Internal(_)), "{failed}");
+    fn gathering_ends_with_the_last_or_with_the_time() {
+        let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
+        let session = loaded(&controller, 1);
+        let (sender, waiting) = lanes();
+        let mut came = Came::new();
+        for mark in 0..4 {
+            came.add(Priority::Bulk, 1, &session, mark);
+        }
+        let mut turns = std::mem::replace(&mut came.turns, Turns::new());
+        let mut next = || turns.next_if(|_, _, _| true).unwrap().2;
+        came.turns.push(Priority::Interactive, Party::User(1), next());
+        for _ in 0..3 {
+            sender.send(Priority::Bulk, next());
+        }
+        let far = Instant::now() + Duration::from_secs(3600);
+        gather(&mut came.turns, &waiting, 3, far);
+        assert_eq!(came.turns.len(), 3);
+        gather(&mut came.turns, &waiting, 16, Instant::now());
+        assert_eq!(came.turns.len(), 4);
+        gather(&mut came.turns, &waiting, 4, far);
+        assert_eq!(came.take(16, false), [0, 1, 2, 3]);
     }
 
     #[test]
     fn a_batch_is_of_one_session_the_interactive_first_and_without_those_that_gave_up() {
-        let (_classifier, controller) = super::super::Classifier::start(Settings::default());
+        let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
         let (old, new) = (loaded(&controller, 1), loaded(&controller, 2));
-        let places = Arc::new(Semaphore::new(9));
-        let mut waiting = Vec::new();
-        let mut decoded = |loaded: &Arc<Loaded>, mark: u8| {
-            let (reply, answer) = oneshot::channel();
-            waiting.push(answer);
-            let now = Instant::now();
-            let request = Request {
-                image: tempfile::tempfile().unwrap().into(),
-                loaded: Arc::clone(loaded),
-                deadline: None,
-                reply,
-                _place: Arc::clone(&places).try_acquire_owned().unwrap(),
-            };
-            Decoded { request, pixels: vec![f32::from(mark)], submitted: now, decode: Duration::ZERO }
-        };
-        let interactive = [1, 2].map(|mark| decoded(&old, mark));
-        let bulk = [(&old, 3), (&old, 4), (&old, 5), (&new, 6)].map(|(l, mark)| decoded(l, mark));
-        let more = [7, 8, 9].map(|mark| decoded(&old, mark));
-        drop(waiting.remove(1)); // of 2
-        let mut lanes = [VecDeque::from(interactive), VecDeque::from(bulk)];
-        let marks = |batch: &[Decoded]| batch.iter().map(|decoded| decoded.pixels[0]).collect::<Vec<_>>();
-        let first = take(&mut lanes, 3);
-        assert_eq!(marks(&first), [1.0, 3.0, 4.0]);
-        assert_eq!(places.available_permits(), 1, "the one that gave up has left its place");
-        assert_eq!(marks(&take(&mut lanes, 3)), [5.0]);
-        assert_eq!(marks(&take(&mut lanes, 3)), [6.0]);
-        old.set_batch(2);
-        lanes[0].extend(more);
-        assert_eq!(marks(&take(&mut lanes, 3)), [7.0, 8.0], "more would not be faster");
+        let mut came = Came::new();
+        for mark in [1, 2] {
+            came.add(Priority::Interactive, 1, &old, mark);
+        }
+        for (session, mark) in [(&old, 3), (&old, 4), (&old, 5), (&new, 6)] {
+            came.add(Priority::Bulk, 1, session, mark);
+        }
+        drop(came.waiting.remove(1)); // of 2
+        assert_eq!(came.take(3, false), [1, 3, 4]);
+        assert_eq!(came.shares.free(Party::User(1))[0], 14, "only 5 and 6 still have their places");
+        assert_eq!(came.take(3, false), [5]);
+        assert_eq!(came.take(3, false), [6]);
+        old.set_batch(2, 2);
+        for mark in [7, 8, 9] {
+            came.add(Priority::Interactive, 1, &old, mark);
+        }
+        assert_eq!(came.take(3, false), [7, 8], "more would not be faster");
+    }
+
+    /// A neighbour's image waited behind all batches of whoever had sent more.
+    #[test]
+    fn users_take_turns_in_the_batches_which_are_short_where_there_are_several() {
+        let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
+        let session = loaded(&controller, 1);
+        let mut came = Came::new();
+        for mark in 0..12 {
+            came.add(Priority::Interactive, 1, &session, mark);
+        }
+        came.add(Priority::Interactive, 2, &session, 100);
+        assert_eq!(came.take(16, true), [0, 100]);
+        assert_eq!(came.take(16, true), [1, 2]);
+        assert_eq!(came.take(4, false), [3, 4, 5, 6], "alone again");
+    }
+
+    /// What fails in the middle of a run.
+    #[derive(Debug)]
+    struct Panics;
+
+    impl Backend for Panics {
+        fn run(&mut self, _: &[f32], _: usize) -> Result<Vec<Outputs>, SessionError> {
+            panic!("a run that the library does not survive")
+        }
+    }
+
+    /// The thread ended: every request failed from then on with "the service is stopping".
+    #[test]
+    fn a_panic_in_a_run_costs_its_batch_and_the_next_one_is_answered() {
+        let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
+        let session = loaded(&controller, 1);
+        session.run_by(Panics);
+        let pulse = Pulse::default();
+        let pixels = vec![0.0; session.preprocess.tensor_len()];
+        pulse.begin();
+        let failed = answers(&session, &pixels, 1, &pulse).unwrap_err();
+        assert!(matches!(failed, ServeError::Internal(_)), "{failed}");
+        let (rows, _) = answers(&session, &pixels, 1, &pulse).unwrap();
+        assert_eq!(rows.len(), 1);
     }
 }

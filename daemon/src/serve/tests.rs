@@ -1,7 +1,7 @@
 //! Serving, against ONNX Runtime itself and the tiny generations of `tests/goldens/serve`.
 
 use super::*;
-use ::image::{ImageFormat, Rgb, RgbImage};
+use ::image::{ImageBuffer, ImageFormat, Rgb, RgbImage};
 use coft_core::manifest::{MANIFEST, Manifest};
 use std::fs;
 use std::io::{Cursor, Write};
@@ -12,7 +12,7 @@ fn golden(name: &str) -> PathBuf {
 }
 
 fn start(settings: Settings) -> (Classifier, Controller) {
-    let (classifier, controller) = Classifier::start(settings);
+    let (classifier, controller) = Classifier::start(settings, DecodeBudget::default());
     controller.swap(controller.load(&golden("sharp"), GenerationId(1)).unwrap());
     (classifier, controller)
 }
@@ -59,13 +59,13 @@ async fn what_is_no_image_is_said_to_be_none() {
 
 #[tokio::test]
 async fn without_a_generation_nothing_is_answered() {
-    let (classifier, _controller) = Classifier::start(Settings::default());
+    let (classifier, _controller) = Classifier::start(Settings::default(), DecodeBudget::default());
     assert_eq!(classifier.classify(picture(GREEN), &Options::default()).await, Err(ServeError::NotReady));
 }
 
 #[tokio::test]
 async fn a_generation_that_cannot_be_loaded_is_named_until_one_serves() {
-    let (classifier, controller) = Classifier::start(Settings::default());
+    let (classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
     assert_eq!(controller.running(), Running::default(), "no generation yet is no problem");
     controller.cannot_load(GenerationId(5), "no library".into());
     assert_eq!(controller.running().problem, "generation 5 cannot be loaded: no library");
@@ -89,7 +89,7 @@ async fn a_full_queue_refuses_at_once() {
         match request.await.unwrap() {
             Ok(answer) => assert_eq!(answer.labels[0].0, "green"),
             Err(error) => {
-                assert_eq!(error, ServeError::Busy(2));
+                assert_eq!(error, ServeError::Busy(2, Party::User(0)));
                 refused += 1;
             }
         }
@@ -114,7 +114,7 @@ async fn the_whole_file_is_read_wherever_its_offset_stands() {
 async fn a_swap_under_load_fails_and_mixes_nothing() {
     let (classifier, controller) = start(Settings::default());
     let score = |name: &str, id| {
-        let (classifier, controller) = Classifier::start(Settings::default());
+        let (classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
         controller.swap(controller.load(&golden(name), GenerationId(id)).unwrap());
         async move { classifier.classify(picture(GREEN), &Options::default()).await.unwrap().labels[0].1 }
     };
@@ -196,7 +196,8 @@ fn with_least_energy(least_energy: f64) -> tempfile::TempDir {
 #[tokio::test]
 async fn an_image_may_be_none_of_the_classes_where_that_is_asked_for() {
     for (asked, least_energy, expected) in [(true, 1e9, true), (true, -1e9, false), (false, 1e9, false)] {
-        let (classifier, controller) = Classifier::start(Settings { none_of_these: asked, ..Settings::default() });
+        let (classifier, controller) =
+            Classifier::start(Settings { none_of_these: asked, ..Settings::default() }, DecodeBudget::default());
         let dir = with_least_energy(least_energy);
         controller.swap(controller.load(dir.path(), GenerationId(1)).unwrap());
         let answer = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
@@ -214,7 +215,7 @@ async fn many_are_answered_in_their_order_and_a_bad_one_alone_fails() {
     assert_eq!((best(&answers[0]), best(&answers[2])), ("green".to_owned(), "red".to_owned()));
     assert!(matches!(answers[1], Err(ServeError::BadImage(_))));
     let one_more = images().into_iter().chain([picture(GREEN)]).collect();
-    assert_eq!(classifier.classify_many(one_more, &Options::default()).await, Err(ServeError::Busy(3)));
+    assert_eq!(classifier.classify_many(one_more, &Options::default()).await, Err(ServeError::Busy(3, Party::User(0))));
 }
 
 #[tokio::test]
@@ -229,7 +230,7 @@ async fn a_deadline_that_has_passed_is_said() {
 fn whoever_gives_up_frees_the_place() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
     let (classifier, controller) = start(Settings { queue: 2, max_batch: 1, ..Settings::default() });
-    let free = || controller.shared.places.each_ref().map(|places| places.available_permits());
+    let free = || controller.shared.shares.free(Party::User(0));
     let ask = || {
         let classifier = classifier.clone();
         runtime.spawn(async move { classifier.classify(picture(GREEN), &Options::default()).await })
@@ -240,7 +241,7 @@ fn whoever_gives_up_frees_the_place() {
     while free()[0] > 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    assert_eq!(runtime.block_on(ask()).unwrap(), Err(ServeError::Busy(2)));
+    assert_eq!(runtime.block_on(ask()).unwrap(), Err(ServeError::Busy(2, Party::User(0))));
     assert_eq!(free()[1], 2, "bulk work has places of its own");
     second.abort();
     drop(session);
@@ -250,6 +251,82 @@ fn whoever_gives_up_frees_the_place() {
     let bulk = Options { priority: Priority::Bulk, ..Options::default() };
     assert!(runtime.block_on(classifier.classify_in_batch(picture(GREEN), &bulk)).is_ok());
     assert_eq!(free(), [2, 2]);
+}
+
+/// Of so many pixels, each of 16 bits.
+fn deep_picture(width: u32, height: u32) -> OwnedFd {
+    let mut png = Cursor::new(Vec::new());
+    let deep = ImageBuffer::from_pixel(width, height, Rgb([40u16 << 8, 200 << 8, 40 << 8]));
+    ::image::DynamicImage::ImageRgb16(deep).write_to(&mut png, ImageFormat::Png).unwrap();
+    file(png.get_ref())
+}
+
+/// A file of 778 kB took 1.1 GB, on each thread that decodes.
+#[tokio::test]
+async fn a_picture_over_the_decode_budget_is_refused_and_a_large_one_below_it_is_answered() {
+    let budget = DecodeBudget::new(&decode_budget::Settings { memory: bytesize::ByteSize::mib(32) });
+    let (classifier, controller) = Classifier::start(Settings::default(), budget);
+    controller.swap(controller.load(&golden("sharp"), GenerationId(1)).unwrap());
+    let refused = classifier.classify(deep_picture(3000, 2000), &Options::default()).await.unwrap_err();
+    assert!(matches!(refused, ServeError::OverBudget(_)), "{refused:?}");
+    let text = refused.to_string();
+    for part in ["3000×2000 px", "over the limit of 32.0 MiB", "memory in [decode]"] {
+        assert!(text.contains(part), "{text}");
+    }
+    let many: Vec<_> = (0..16).map(|_| deep_picture(1600, 1200)).collect();
+    for answer in classifier.classify_many(many, &Options::default()).await.unwrap() {
+        assert_eq!(answer.unwrap().labels[0].0, "green");
+    }
+}
+
+/// Whoever had sent 64 images let everybody else be busy.
+#[test]
+fn a_neighbour_of_one_who_fills_the_queue_is_answered() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let (classifier, controller) = start(Settings { queue: 16, ..Settings::default() });
+    let ask = |user, images| {
+        let (classifier, party) = (classifier.clone(), Party::User(user));
+        let images = (0..images).map(|_| picture(GREEN)).collect();
+        runtime.spawn(async move { classifier.classify_many(images, &Options { party, ..Options::default() }).await })
+    };
+    let loaded = controller.shared.current().unwrap();
+    let session = loaded.held_up();
+    let hostile = ask(1, 16);
+    while controller.shared.shares.free(Party::User(1))[0] > 0 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let refused = runtime.block_on(ask(1, 1)).unwrap().unwrap_err();
+    assert_eq!(refused, ServeError::Busy(16, Party::User(1)));
+    let neighbour = ask(2, 1);
+    while controller.shared.shares.free(Party::User(2))[0] == 16 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(session);
+    assert!(runtime.block_on(neighbour).unwrap().unwrap()[0].is_ok());
+    assert_eq!(runtime.block_on(hostile).unwrap().unwrap().len(), 16);
+}
+
+/// Every request failed or waited for ever, and nothing in the service knew.
+#[test]
+fn a_run_that_hangs_is_seen_until_it_ends() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let (classifier, controller) = start(Settings::default());
+    assert_eq!(controller.under_way(), None);
+    let loaded = controller.shared.current().unwrap();
+    let session = loaded.held_up();
+    let answer = runtime.spawn(async move { classifier.classify(picture(GREEN), &Options::default()).await });
+    let seen = loop {
+        match controller.under_way() {
+            Some(seen) => break seen,
+            None => std::thread::sleep(Duration::from_millis(1)),
+        }
+    };
+    assert_eq!(controller.under_way().map(|now| now.batch), Some(seen.batch), "it is the same one");
+    drop(session);
+    assert!(runtime.block_on(answer).unwrap().is_ok());
+    while controller.under_way().is_some() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 #[tokio::test]
@@ -263,7 +340,7 @@ async fn a_closed_session_is_opened_by_the_next_request() {
 
 #[tokio::test]
 async fn a_session_that_cannot_be_opened_again_is_said_and_not_tried_at_every_request() {
-    let (classifier, controller) = Classifier::start(Settings::default());
+    let (classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
     let dir = with_least_energy(0.0);
     controller.swap(controller.load(dir.path(), GenerationId(1)).unwrap());
     controller.close_session();
@@ -277,7 +354,7 @@ async fn a_session_that_cannot_be_opened_again_is_said_and_not_tried_at_every_re
 
 #[test]
 fn engines_of_generations_that_are_gone_are_removed() {
-    let (_classifier, controller) = Classifier::start(Settings::default());
+    let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
     let manifest = fs::read(golden("sharp").join(MANIFEST)).unwrap();
     let kept: Manifest = serde_json::from_slice(&manifest).unwrap();
     let state = tempfile::tempdir().unwrap();
@@ -297,10 +374,11 @@ fn engines_of_generations_that_are_gone_are_removed() {
 
 #[test]
 fn parity_is_measured() {
-    let (_classifier, controller) = Classifier::start(Settings::default());
+    let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
     let honest = controller.load(&golden("soft"), GenerationId(1)).unwrap();
     assert!(honest.parity.max_abs_diff < 1e-6, "{:?}", honest.parity);
-    let (_classifier, small) = Classifier::start(Settings { max_batch: 3, ..Settings::default() });
+    let (_classifier, small) =
+        Classifier::start(Settings { max_batch: 3, ..Settings::default() }, DecodeBudget::default());
     let in_batches = small.load(&golden("soft"), GenerationId(1)).unwrap();
     assert!(in_batches.parity.max_abs_diff < 1e-6, "{:?}", in_batches.parity);
     let twisted = controller.load(&golden("twisted"), GenerationId(1)).unwrap();

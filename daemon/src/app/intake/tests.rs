@@ -1,6 +1,7 @@
 //! The intake on a real directory, with a real watch and catalogue.
 
 use super::*;
+use crate::decode_budget::DecodeBudget;
 use crate::ingest::Settings;
 use crate::sighting::{Sighting, Stamp};
 use crate::watch::Source;
@@ -40,7 +41,7 @@ impl Site {
     fn ingest(&self) -> Ingest {
         let (mean, std, filter) = ([0.0; 3], [1.0; 3], Default::default());
         let preprocess = Preprocess { shortest_edge: 16, squash: false, crop: 16, mean, std, filter };
-        Ingest::new(&self.settings, preprocess, self.dir.path().join("pixels"))
+        Ingest::new(&self.settings, preprocess, self.dir.path().join("pixels"), DecodeBudget::default())
     }
 
     fn start(&self) -> Intake {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::catalog::Entry;
 use crate::config::{Config, Overrides};
+use crate::decode_budget::DecodeBudget;
 use crate::model;
 use crate::sighting::{Sighting, Stamp};
 use coft_core::ids::{ClassId, ImageId};
@@ -39,7 +40,7 @@ impl Site {
         let workshop = Workshop {
             catalog: Catalog::open(&path("state/catalog.sqlite")).unwrap(),
             sources: config.sources.iter().map(|source| source.path.clone()).collect(),
-            ingest: Ingest::new(&config.ingest, base.preprocess.clone(), path("state/pixels")),
+            ingest: Ingest::new(&config.ingest, base.preprocess.clone(), path("state/pixels"), DecodeBudget::default()),
             base,
             round: config.round,
             settings: config.settings,

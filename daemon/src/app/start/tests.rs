@@ -3,6 +3,7 @@
 use super::*;
 use crate::app::verdict::tests::candidate;
 use crate::control::{RoundRequest, Snapshot};
+use crate::decode_budget::DecodeBudget;
 use crate::serve::{Classifier, Settings};
 use crate::store::Store;
 use std::fs;
@@ -40,7 +41,12 @@ impl Site {
     ) -> Option<Complete> {
         let (board, mut seen) = Board::new(Snapshot::default());
         let (sender, mut commands) = mpsc::channel(4);
-        let start = Start::new(self.config.clone(), board, Classifier::start(Settings::default()).1);
+        let start = Start::new(
+            self.config.clone(),
+            board,
+            Classifier::start(Settings::default(), DecodeBudget::default()).1,
+            DecodeBudget::default(),
+        );
         let (stop, stopped) = oneshot::channel();
         let mut stopped = pin!(async { stopped.await.unwrap_or(()) });
         let work = async {
@@ -153,7 +159,12 @@ async fn a_value_that_contradicts_the_model_ends_the_service() {
     let mut site = Site::new();
     site.config.classifier.image_size = Some(65);
     let (board, seen) = Board::new(Snapshot::default());
-    let start = Start::new(site.config.clone(), board, Classifier::start(Settings::default()).1);
+    let start = Start::new(
+        site.config.clone(),
+        board,
+        Classifier::start(Settings::default(), DecodeBudget::default()).1,
+        DecodeBudget::default(),
+    );
     let ended = start.run(&mut mpsc::channel(1).1, pin!(std::future::pending())).await;
     let error = ended.err().expect("no waiting mends it");
     assert!(error.is_configuration() && error.to_string().starts_with("classifier.image-size: 65 "), "{error}");

@@ -1,6 +1,7 @@
 //! Imports and returns, judged through ONNX Runtime on the tiny generations of `tests/goldens/serve`.
 
 use super::*;
+use crate::decode_budget::DecodeBudget;
 use crate::model;
 use crate::serve::{Classifier, Settings};
 use coft_core::manifest::{MANIFEST, MODEL};
@@ -37,7 +38,7 @@ pub fn idle(root: &Path) -> (Court, Base) {
     let mut store = Store::open(root).unwrap();
     let staged = store.stage(&candidate(root, "soft")).unwrap();
     let dir = store.activate(staged, 0.0, None).unwrap().dir;
-    let court = Court::new(store, Classifier::start(Settings::default()).1);
+    let court = Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
     let manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
     let base = Base {
         dir,
@@ -105,7 +106,7 @@ fn a_generation_that_reads_the_student_s_images_is_current() {
     fs::write(&path, serde_json::to_vec(&of(of_student)).unwrap()).unwrap();
     let staged = store.stage(&root.path().join("candidate")).unwrap();
     store.activate(staged, 0.0, None).unwrap();
-    assert!(Court::new(store, Classifier::start(Settings::default()).1).is_current(&base));
+    assert!(Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1).is_current(&base));
 }
 
 /// Candidates are loaded from where they are staged, and promoted to a place of their own.
@@ -132,7 +133,10 @@ fn a_damaged_generation_gives_way_to_the_one_before_it_when_the_service_starts()
     fs::set_permissions(&model, Permissions::from_mode(0o644)).unwrap();
     fs::write(&model, "damaged").unwrap();
 
-    let court = Court::new(Store::open(root.path()).unwrap(), Classifier::start(Settings::default()).1);
+    let court = Court::new(
+        Store::open(root.path()).unwrap(),
+        Classifier::start(Settings::default(), DecodeBudget::default()).1,
+    );
     court.serve_active();
     assert_eq!(court.controller.answer(image).unwrap(), soft);
     let (generations, running) = court.generations();
@@ -145,7 +149,7 @@ fn a_generation_that_answers_other_than_its_probe_does_not_serve() {
     let mut store = Store::open(root.path()).unwrap();
     let staged = store.stage(&candidate(root.path(), "twisted")).unwrap();
     store.activate(staged, 0.0, None).unwrap();
-    let court = Court::new(store, Classifier::start(Settings::default()).1);
+    let court = Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
     court.serve_active();
     let problem = court.generations().1.problem;
     assert!(
@@ -250,7 +254,7 @@ fn a_generation_that_answers_other_than_its_probe_is_not_returned_to() {
     let mut store = Store::open(root.path()).unwrap();
     let staged = store.stage(&candidate(root.path(), "twisted")).unwrap();
     store.activate(staged, 0.0, None).unwrap();
-    let court = Court::new(store, Classifier::start(Settings::default()).1);
+    let court = Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
     let Judgement::Keep(reason) = return_to(2, &(court, base)).unwrap() else { panic!("it is twisted") };
     assert!(reason.contains("differ from torch's"), "{reason}");
 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::bus::classifier::unanswered;
 use crate::control::Refused;
+use crate::decode_budget::Party;
 use crate::serve::ServeError;
 use coft_dbus::{ClassifyOptions, Error, RoundOptions};
 use zbus::DBusError;
@@ -41,7 +42,18 @@ async fn a_refused_round_has_a_name_and_a_hint() {
 #[test]
 fn an_unanswered_image_has_a_name_and_a_hint() {
     let cases = [
-        (ServeError::Busy(64), "Busy", "try again"),
+        (
+            ServeError::Busy(64, Party::User(1000)),
+            "Busy",
+            "of user 1000 are waiting already, the share of one user; try again",
+        ),
+        (ServeError::BusyWithAll(256), "Busy", "of all users together are waiting already; try again"),
+        (
+            ServeError::TooManyBatches(16, Party::User(1000)),
+            "Busy",
+            "of user 1000 are open already, the share of one user; close",
+        ),
+        (ServeError::TooManyBatchesOfAll(64), "Busy", "of all users together are open already; close"),
         (ServeError::NotReady, "NotReady", "wait until the first round has ended"),
         (ServeError::Waiting("the model is read".into()), "NotReady", "the model is read"),
         (ServeError::Loading { generation: GenerationId(5) }, "NotReady", "try again in a moment"),

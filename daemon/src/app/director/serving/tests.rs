@@ -9,6 +9,7 @@ use crate::app::verdict::tests::{candidate, idle};
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::control::{Command, RoundState};
+use crate::decode_budget::DecodeBudget;
 use crate::ingest::Ingest;
 use crate::room::Reserve;
 use coft_core::ids::{GenerationId, RoundId};
@@ -27,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 fn director(root: &Path, board: Board) -> Director {
     let (court, base) = idle(root);
     let catalog = Catalog::open(&root.join("catalog.sqlite")).unwrap();
-    let ingest = Ingest::new(&Default::default(), base.preprocess.clone(), root.join("pixels"));
+    let ingest =
+        Ingest::new(&Default::default(), base.preprocess.clone(), root.join("pixels"), DecodeBudget::default());
     let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
     let workshop = Workshop {
         catalog,
