@@ -4,6 +4,7 @@
 //! `coft-core` decides; what follows is carried out here or handed to a task that reports back.
 
 mod ending;
+mod health;
 mod serving;
 mod starting;
 
@@ -23,6 +24,7 @@ use coft_core::event::{Event as Word, FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
 use coft_core::schedule::Schedule;
+use health::Health;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -66,6 +68,7 @@ pub struct Director {
     /// When the disk is looked at again.
     look_at_room: Instant,
     told_systemd: String,
+    health: Health,
     exit: bool,
 }
 
@@ -145,6 +148,7 @@ impl Director {
             not_before: None,
             look_at_room: Instant::now(),
             told_systemd: String::new(),
+            health: Health::default(),
             exit: false,
         }
     }
@@ -191,10 +195,12 @@ impl Director {
                         systemd::status(&status);
                         self.told_systemd = status;
                     }
+                    self.look_at_health();
                     self.serving.look(&self.board);
                     self.look_at_schedule().await;
                 }
-                _ = watchdog.tick() => systemd::alive(),
+                // Systemd starts the service again once it has heard nothing for a while.
+                _ = watchdog.tick(), if self.health.problem().is_none() => systemd::alive(),
             }
         }
         self.intake
@@ -360,7 +366,8 @@ impl Director {
     }
 
     fn show_generations(&mut self) {
-        let (generations, running) = self.court.generations();
+        let (generations, mut running) = self.court.generations();
+        running.problem = self.health.problem().unwrap_or(running.problem);
         self.board.serving(generations, running);
     }
 }

@@ -4,7 +4,7 @@
 
 use crate::control::GenerationStatus;
 use crate::model::Base;
-use crate::serve::{Controller, LoadError, Ready, Running};
+use crate::serve::{Controller, LoadError, Ready, Running, UnderWay};
 use crate::store::{Generation, Staged, Store, StoreError};
 use coft_core::event::FailureKind;
 use coft_core::ids::{GenerationId, RoundId};
@@ -303,6 +303,11 @@ impl Court {
             report: serde_json::to_string(&generation.report).expect("a report is plain data"),
         };
         (store.generations().map(status).collect(), self.controller.running())
+    }
+
+    /// What the thread that runs the model works on.
+    pub fn under_way(&self) -> Option<UnderWay> {
+        self.controller.under_way()
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
