@@ -385,6 +385,6 @@ mod tests {
         assert_eq!(batches(12, |images| 10.0 + images), (12, 12, 12));
         assert_eq!(batches(1, |images| 10.0 + images), (1, 1, 1));
         assert_eq!(batches(64, |images| (5.0 * images).max(20.0)), (4, 4, 16), "a processor that is full with four");
-        assert_eq!(batches(16, |images| 1.0 + 9.0 * images), (2, 2, 8), "and one that gains little");
+        assert_eq!(batches(16, |images| 1.0 + 9.0 * images), (8, 2, 16), "and one that gains little");
     }
 }
