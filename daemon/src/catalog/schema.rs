@@ -1,7 +1,7 @@
 //! The database file: opened, checked, and brought to the present version step by step.
 
 use super::CatalogError;
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use std::path::Path;
 
 /// What makes each version out of the one before; the first makes a new catalogue. Catalogues of every version exist on somebody's
@@ -30,8 +30,8 @@ pub fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
     }
     match migrate(&mut db, &STEPS) {
         // A step that does not suit the tables: they are not those of the version that the file names.
-        Err(error) if error.sqlite_error_code() == Some(ErrorCode::Unknown) => {
-            return Ok(Err(CatalogError::Damaged { path: path.to_owned(), detail: error.to_string() }));
+        Err(rusqlite::Error::SqlInputError { msg: detail, .. }) => {
+            return Ok(Err(CatalogError::Damaged { path: path.to_owned(), detail }));
         }
         done => done?,
     }

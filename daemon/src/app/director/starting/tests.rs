@@ -65,7 +65,7 @@ impl Machine {
     }
 
     fn ingest(&self) -> Ingest {
-        Ingest::new(&Default::default(), self.base.preprocess.clone(), self.path("pixels"))
+        Ingest::new(&Default::default(), self.base.preprocess.clone(), self.path("pixels"), DecodeBudget::default())
     }
 
     /// Takes in so many more pictures.
@@ -104,7 +104,10 @@ impl Machine {
 
     /// Starts the service; nothing is counted yet.
     async fn boot(&self) -> Director {
-        let court = Court::new(Store::open(self.root.path()).unwrap(), Classifier::start(Settings::default()).1);
+        let court = Court::new(
+            Store::open(self.root.path()).unwrap(),
+            Classifier::start(Settings::default(), DecodeBudget::default()).1,
+        );
         let now = Arc::clone(&self.now);
         let clock: crate::clock::Clock = Arc::new(move || *now.lock().unwrap());
         let (catalog, rounds) = repair::open_catalog(self.path("catalog.sqlite"), &court, clock()).await.unwrap();
@@ -114,6 +117,7 @@ impl Machine {
         let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
         let workshop = Workshop {
             catalog,
+            sources: vec![self.path("in")],
             ingest,
             base: Arc::new(self.base.clone()),
             round: RoundSettings { minimum_images: 2, trainer: Some(self.path("trainer")), ..RoundSettings::default() },
