@@ -412,7 +412,7 @@ async fn what_is_known_is_not_decoded_again_for_its_rights_date_or_name() {
     fs::rename(site.path("day"), site.path("night")).unwrap();
     known("day/N.jpg", "night/N.jpg").await;
     intake.stop().await;
-    let pool = site.catalog.pool(16).await.unwrap();
+    let pool = site.catalog.pool(16, &[site.dir.path().join("in")]).await.unwrap();
     assert_eq!((sorted(pool.kept), pool.all), (sorted(ids[2..].to_vec()), 6), "nothing was kept anew");
     site.until_cached(&ids[2..]).await;
 }

@@ -12,6 +12,7 @@ use crate::app::verdict::Court;
 use crate::app::verdict::tests::{candidate, idle};
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::control::Snapshot;
+use crate::decode_budget::DecodeBudget;
 use crate::ingest::Ingest;
 use crate::model::Base;
 use crate::room::Reserve;
