@@ -10,6 +10,7 @@ mod clients;
 mod generation;
 mod job;
 mod manager;
+mod options;
 mod refusal;
 mod source;
 

@@ -2,5 +2,8 @@
 
 pub mod bus;
 pub mod daemon;
+pub mod machine;
 pub mod programs;
+pub mod sd_bus;
+pub mod user;
 pub mod world;

@@ -110,13 +110,13 @@ pub const MANY: usize = 16;
 #[derive(Clone, Debug, Default, PartialEq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
 pub struct ClassifyOptions {
-    /// Labels wanted, best first; all of them where it is absent.
+    /// Labels wanted, best first, 1 or more; all of them where it is absent.
     pub top_k: Option<u32>,
     /// Labels less probable are left out; 0 to 1.
     pub threshold: Option<f64>,
     /// Whether the image's embedding is wanted.
     pub embedding: Option<bool>,
-    /// How long the answer is of use, s, at most 25; where it is absent 25, and for `OpenBatch` as long as it takes.
+    /// How long the answer is of use, s, 0 to 25; where it is absent 25, and for `OpenBatch` as long as it takes.
     pub deadline_seconds: Option<f64>,
     /// `interactive`, or `bulk`, which comes to its turn when nothing interactive waits. `OpenBatch` is bulk where it is
     /// absent, the others are interactive.

@@ -5,19 +5,19 @@ use super::batch;
 use super::clients::{Caller, Clients};
 use super::job;
 use super::manager::stopping;
-use crate::control::{self, Command, Control, Refused, RoundRequest, Snapshot};
+use super::options::{self, Given, invalid};
+use crate::control::{self, Command, Control, Refused, Snapshot};
 use crate::serve::{Classification, Options, Priority, ServeError};
 use coft_core::ids::RoundId;
-use coft_core::manifest::is_of_a_bundle;
-use coft_dbus::{ClassifyDetails, ClassifyOptions, Error, MANY, ManyDetails, NextRound, ROOT, RoundOptions, TIMEOUT};
+use coft_core::manifest::{MANIFEST, STATED, is_of_a_bundle};
+use coft_dbus::{ClassifyDetails, Error, MANY, ManyDetails, NextRound, ROOT, TIMEOUT};
 use std::collections::HashMap;
 use std::future::Future;
 use std::os::fd::AsFd;
-use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Ref;
 use zbus::message::Header;
-use zbus::{Connection, DBusError, Fd, ObjectServer, OwnedFd, OwnedObjectPath, fdo, interface};
+use zbus::{Connection, DBusError, Fd, ObjectServer, OwnedFd, OwnedObjectPath, interface};
 
 pub struct Classifier {
     control: Control,
@@ -53,11 +53,11 @@ impl Classifier {
     async fn classify(
         &self,
         image: OwnedFd,
-        options: ClassifyOptions,
+        options: Given,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(Labels, ClassifyDetails), Error> {
-        let options = wanted(options, Priority::Interactive, Some(TIMEOUT))?;
+        let options = options::of_classify(options, Priority::Interactive, Some(TIMEOUT))?;
         let caller = self.clients.caller(&header, connection).await.map_err(unanswered)?;
         let options = Options { party: caller.party, ..options };
         let work = self.control.classifier.classify(image.into(), &options);
@@ -69,11 +69,11 @@ impl Classifier {
     async fn classify_many(
         &self,
         images: Vec<Fd<'_>>,
-        options: ClassifyOptions,
+        options: Given,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(Labels, ManyDetails)>, Error> {
-        let options = wanted(options, Priority::Interactive, Some(TIMEOUT))?;
+        let options = options::of_classify(options, Priority::Interactive, Some(TIMEOUT))?;
         if images.len() > MANY {
             let count = images.len();
             return Err(invalid(format!("{count} images; at most {MANY} go into a call, OpenBatch takes more")));
@@ -97,11 +97,11 @@ impl Classifier {
     #[zbus(out_args("socket"))]
     async fn open_batch(
         &self,
-        options: ClassifyOptions,
+        options: Given,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<OwnedFd, Error> {
-        let options = wanted(options, Priority::Bulk, None)?;
+        let options = options::of_classify(options, Priority::Bulk, None)?;
         let caller = self.clients.caller(&header, connection).await.map_err(unanswered)?;
         let options = Options { party: caller.party, ..options };
         Ok(batch::open(self.control.classifier.clone(), options, caller).map_err(unanswered)?.into())
@@ -111,14 +111,14 @@ impl Classifier {
     #[zbus(out_args("job"))]
     async fn start_round(
         &self,
-        options: RoundOptions,
+        options: Given,
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath, Error> {
         authorisation::check(connection, &header, Action::Round).await?;
+        let request = options::of_round(options)?;
         let (reply, answer) = oneshot::channel();
-        let request = RoundRequest { seed: options.seed };
         self.control.commands.send(Command::StartRound { request, reply }).await.map_err(|_| stopping())?;
         self.job(answer, server).await
     }
@@ -133,9 +133,8 @@ impl Classifier {
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath, Error> {
         authorisation::check(connection, &header, Action::Import).await?;
+        let files = bundle(files)?;
         let (reply, answer) = oneshot::channel();
-        let files = files.into_iter().filter(|(name, _)| is_of_a_bundle(name));
-        let files = files.map(|(name, file)| Ok((name, owned(&file)?))).collect::<Result<_, Error>>()?;
         self.control.commands.send(Command::Import { files, reply }).await.map_err(|_| stopping())?;
         self.job(answer, server).await
     }
@@ -227,37 +226,21 @@ async fn while_there<T>(caller: Caller, work: impl Future<Output = Result<T, Ser
     caller.while_there(work).await.unwrap_or(Err(ServeError::Stopped)).map_err(unanswered)
 }
 
-/// What a client asks for, in the classifier's own terms; priority and deadline where it says nothing.
-fn wanted(options: ClassifyOptions, priority: Priority, patience: Option<Duration>) -> Result<Options, Error> {
-    let priority = match options.priority.as_deref() {
-        None => priority,
-        Some("interactive") => Priority::Interactive,
-        Some("bulk") => Priority::Bulk,
-        Some(other) => return Err(invalid(format!("priority {other:?}; it is interactive or bulk"))),
-    };
-    let threshold = options.threshold.unwrap_or(0.0);
-    if !(0.0..=1.0).contains(&threshold) {
-        return Err(invalid(format!("threshold {threshold}; it is a probability, 0 to 1")));
+/// The files of an export, as descriptors of our own. What no export can be is refused before a round begins.
+fn bundle(files: HashMap<String, Fd<'_>>) -> Result<HashMap<String, std::os::fd::OwnedFd>, Error> {
+    const ADVICE: &str = "hand over the files that Open of a generation hands out";
+    if let Some(name) = files.keys().filter(|name| !is_of_a_bundle(name)).min() {
+        return Err(invalid(format!("{name:?} is no file of an exported generation; {ADVICE}")));
     }
-    let deadline = match options.deadline_seconds {
-        None => patience,
-        Some(seconds) => {
-            let bad = |_| invalid(format!("deadline-seconds {seconds}; it is a number of seconds from now"));
-            Some(Duration::try_from_secs_f64(seconds).map_err(bad)?.min(TIMEOUT))
-        }
-    };
-    let top_k = options.top_k.map(|k| k as usize);
-    let embedding = options.embedding.unwrap_or(false);
-    Ok(Options { top_k, threshold, embedding, deadline, priority, ..Options::default() })
+    if let Some(missing) = [MANIFEST].iter().chain(&STATED).find(|name| !files.contains_key(**name)) {
+        return Err(invalid(format!("there is no {missing} among the files; {ADVICE}")));
+    }
+    files.into_iter().map(|(name, file)| Ok((name, owned(&file)?))).collect()
 }
 
 fn owned(descriptor: &Fd<'_>) -> Result<std::os::fd::OwnedFd, Error> {
     let owned = descriptor.as_fd().try_clone_to_owned();
     owned.map_err(|error| Error::Busy(format!("no descriptor is left: {error}; try again in a moment")))
-}
-
-fn invalid(text: String) -> Error {
-    Error::ZBus(fdo::Error::InvalidArgs(text).into())
 }
 
 fn answer(classified: Classification) -> (Labels, ClassifyDetails) {

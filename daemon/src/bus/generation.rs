@@ -42,7 +42,7 @@ impl Generation {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<HashMap<&'static str, zbus::OwnedFd>, Error> {
         authorisation::check(connection, &header, Action::Export).await?;
-        let dir = self.status(|status| status.dir.clone()).map_err(|error| Error::ZBus(error.into()))?;
+        let dir = self.status(|status| status.dir.clone())?;
         let opened = |name| match File::open(dir.join(name)) {
             Ok(file) => Ok((name, OwnedFd::from(file).into())),
             Err(error) => Err(Error::Failed(format!(

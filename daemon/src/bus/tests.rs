@@ -4,7 +4,9 @@ mod answers;
 mod export;
 mod introspection;
 mod jobs;
+mod names;
 mod permission;
+mod policy;
 mod refusals;
 
 use super::*;

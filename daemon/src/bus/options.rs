@@ -1,0 +1,76 @@
+//! The options of a call: which ones there are, of which type and in which range. Anything else is `InvalidArgs`.
+
+use crate::control::RoundRequest;
+use crate::serve::{Options, Priority};
+use coft_dbus::{Error, TIMEOUT};
+use std::collections::HashMap;
+use std::time::Duration;
+use zbus::{OwnedVariant, Type, fdo};
+
+/// `a{sv}` as it came.
+pub type Given = HashMap<String, OwnedVariant>;
+
+/// Options of a call that classifies; `priority` and `patience` are taken where the client says nothing.
+///
+/// # Errors
+/// `InvalidArgs` where an option is unknown, has another type or is out of its range.
+pub fn of_classify(mut given: Given, priority: Priority, patience: Option<Duration>) -> Result<Options, Error> {
+    let top_k: Option<u32> = take(&mut given, "top-k")?;
+    let threshold: f64 = take(&mut given, "threshold")?.unwrap_or(0.0);
+    let embedding = take(&mut given, "embedding")?.unwrap_or(false);
+    let seconds: Option<f64> = take(&mut given, "deadline-seconds")?;
+    let word: Option<String> = take(&mut given, "priority")?;
+    nothing_else(&given, "top-k, threshold, embedding, deadline-seconds, priority")?;
+
+    if top_k == Some(0) {
+        return Err(invalid("top-k is 0; it has to be 1 or more, and without it every label is told".into()));
+    }
+    // No comparison is true of NaN.
+    if !(0.0..=1.0).contains(&threshold) {
+        return Err(invalid(format!("threshold is {threshold}; it is a probability, and has to be 0 to 1")));
+    }
+    let longest = TIMEOUT.as_secs_f64();
+    if let Some(seconds) = seconds.filter(|seconds| !(0.0..=longest).contains(seconds)) {
+        return Err(invalid(format!("deadline-seconds is {seconds}; it has to be 0 to {longest} seconds from now")));
+    }
+    let priority = match word.as_deref() {
+        None => priority,
+        Some("interactive") => Priority::Interactive,
+        Some("bulk") => Priority::Bulk,
+        Some(other) => return Err(invalid(format!("priority is {other:?}; it has to be interactive or bulk"))),
+    };
+    Ok(Options {
+        top_k: top_k.map(|k| k as usize),
+        threshold,
+        embedding,
+        deadline: seconds.map(Duration::from_secs_f64).or(patience),
+        priority,
+        ..Options::default()
+    })
+}
+
+/// Options of a call that starts a round.
+///
+/// # Errors
+/// `InvalidArgs` where an option is unknown or has another type.
+pub fn of_round(mut given: Given) -> Result<RoundRequest, Error> {
+    let seed = take(&mut given, "seed")?;
+    nothing_else(&given, "seed")?;
+    Ok(RoundRequest { seed })
+}
+
+pub fn invalid(text: String) -> Error {
+    fdo::Error::InvalidArgs(text).into()
+}
+
+fn take<T: TryFrom<OwnedVariant> + Type>(given: &mut Given, name: &str) -> Result<Option<T>, Error> {
+    let Some(value) = given.remove(name) else { return Ok(None) };
+    let (found, needed) = (value.value_signature().to_string(), T::SIGNATURE);
+    let other = |_| invalid(format!("the option {name} has the D-Bus type {found}; it has to be {needed}"));
+    T::try_from(value).map(Some).map_err(other)
+}
+
+fn nothing_else(left: &Given, known: &str) -> Result<(), Error> {
+    let Some(unknown) = left.keys().min() else { return Ok(()) };
+    Err(invalid(format!("there is no option {unknown:?}; this call takes {known}")))
+}
