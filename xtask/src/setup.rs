@@ -73,7 +73,7 @@ pub fn for_running() -> anyhow::Result<Environment> {
 /// What building, running and testing takes.
 pub fn for_testing() -> anyhow::Result<Environment> {
     let mut environment = for_running()?;
-    debian::install(&[debian::BINDFS])?;
+    debian::install(&[debian::BINDFS, debian::POLKIT, debian::SYSTEMD])?;
     environment.0.push(("COFT_TEST_PYTHON", python::install(&python::CHECKS)?.into()));
     debian::install(&[debian::HEIF])?;
     let data = repository().join("../shared/data");

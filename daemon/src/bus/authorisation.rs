@@ -4,11 +4,18 @@
 
 use coft_dbus::Error;
 use std::collections::HashMap;
+use std::time::Duration;
 use zbus::message::{Flags, Header};
 use zbus::names::BusName;
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, fdo};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
+
+/// How long polkit may take where nobody is asked for a password. Longer than the 10 s for which a rule of polkit may run a
+/// program, shorter than the 25 s for which clients wait. 15 s [choice].
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How long somebody may take to type a password; a little less than coftctl waits. 110 s [choice].
+const CONSENT: Duration = Duration::from_secs(110);
 
 /// What is to be done, each with its polkit action.
 #[derive(Clone, Copy, Debug)]
@@ -48,24 +55,38 @@ pub async fn check(connection: &Connection, header: &Header<'_>, action: Action)
     if user == 0 || user == nix::unistd::geteuid().as_raw() {
         return Ok(());
     }
-    ask_polkit(connection, header, action).await
+    ask_polkit(connection, header, action, PATIENCE).await
 }
 
 /// Asks polkit about the caller of `header`. The subject is the caller's name on the bus, which cannot be passed on as a
-/// process id can.
-pub async fn ask_polkit(connection: &Connection, header: &Header<'_>, action: Action) -> Result<(), Error> {
+/// process id can. `patience` is for a polkit that does not answer.
+pub async fn ask_polkit(
+    connection: &Connection,
+    header: &Header<'_>,
+    action: Action,
+    patience: Duration,
+) -> Result<(), Error> {
     let subject = Subject::new_for_message_header(header).map_err(|_| refusal("the caller is unknown"))?;
-    let interactive = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
-    let flags = match interactive {
-        true => CheckAuthorizationFlags::ALLOW_USER_INTERACTION,
-        false => CheckAuthorizationFlags::empty(),
-    };
     // No properties are wanted, and reading them would wait for a polkit that may not be there.
     let authority = AuthorityProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
-    match authority.check_authorization(&subject, action.id(), &HashMap::new(), flags, "").await {
-        Ok(answer) if answer.is_authorized => Ok(()),
-        Ok(_) => Err(refusal(&format!("polkit does not allow {}", action.id()))),
-        Err(error) => Err(refusal(&format!("polkit cannot be asked: {error}"))),
+    let ask = async |flags, patience: Duration| {
+        let details = HashMap::new();
+        let answer = authority.check_authorization(&subject, action.id(), &details, flags, "");
+        match tokio::time::timeout(patience, answer).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(refusal(&format!("polkit cannot be asked: {error}"))),
+            Err(_) => Err(refusal(&format!("polkit has not answered within {patience:?}"))),
+        }
+    };
+    // Without a person first: that polkit hangs is then seen soon, and by every client.
+    let mut answer = ask(CheckAuthorizationFlags::empty(), patience).await?;
+    let may_ask_a_person = header.primary().flags().contains(Flags::ALLOW_INTERACTIVE_AUTH);
+    if !answer.is_authorized && answer.is_challenge && may_ask_a_person {
+        answer = ask(CheckAuthorizationFlags::ALLOW_USER_INTERACTION, CONSENT).await?;
+    }
+    match answer.is_authorized {
+        true => Ok(()),
+        false => Err(refusal(&format!("polkit does not allow {}", action.id()))),
     }
 }
 

@@ -15,6 +15,10 @@ pub const CMAKE: Package = Package { name: "cmake", check: &["cmake", "--version
 /// Assembles the fast paths of libjpeg-turbo.
 pub const NASM: Package = Package { name: "nasm", check: &["nasm", "-v"] };
 pub const BUS: Package = Package { name: "dbus", check: &["dbus-daemon", "--version"] };
+/// Authorises callers of the bus.
+pub const POLKIT: Package = Package { name: "polkitd", check: &["pkaction", "--version"] };
+/// Checks units, users and directories.
+pub const SYSTEMD: Package = Package { name: "systemd", check: &["systemd-analyze", "--version"] };
 pub const PYTHON: Package = Package { name: "python3", check: &["python3", "--version"] };
 pub const PIP: Package = Package { name: "python3-pip", check: &["python3", "-m", "pip", "--version"] };
 pub const VENV: Package = Package { name: "python3-venv", check: &["python3", "-c", "import ensurepip"] };

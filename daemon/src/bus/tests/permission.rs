@@ -4,16 +4,19 @@ use super::*;
 use crate::bus::authorisation::{Action, ask_polkit};
 use coft_dbus::Error;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use zbus::interface;
 use zbus::message::Header;
 use zbus::object_server::Interface;
+use zbus::proxy::{MethodFlags, Proxy};
 use zbus_polkit::policykit1::{AuthorizationResult, CheckAuthorizationFlags};
 
 /// Kind and details, as they are sent.
 type Subject = (String, HashMap<String, OwnedVariant>);
 
 /// Stands for a method that polkit guards: the tests' own user is let through before polkit is asked.
-struct Door;
+/// It waits for polkit so long.
+struct Door(Duration);
 
 #[interface(name = "org.coft.Test.Door")]
 impl Door {
@@ -22,13 +25,15 @@ impl Door {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), Error> {
-        ask_polkit(connection, &header, Action::Round).await
+        ask_polkit(connection, &header, Action::Round, self.0).await
     }
 }
 
 /// Lets through whom it is told to, and keeps what it was asked.
 struct Polkit {
     lets: bool,
+    /// Whether somebody could type a password, and would.
+    challenges: bool,
     asked: Arc<Mutex<Vec<(Subject, String, CheckAuthorizationFlags)>>>,
 }
 
@@ -43,7 +48,12 @@ impl Polkit {
         _cancellation: String,
     ) -> AuthorizationResult {
         self.asked.lock().unwrap().push((subject, action, flags));
-        AuthorizationResult { is_authorized: self.lets, is_challenge: false, details: Default::default() }
+        let typed = self.challenges && flags.contains(CheckAuthorizationFlags::ALLOW_USER_INTERACTION);
+        AuthorizationResult {
+            is_authorized: self.lets || typed,
+            is_challenge: self.challenges,
+            details: Default::default(),
+        }
     }
 }
 
@@ -59,9 +69,14 @@ async fn serve(bus: &PrivateBus, path: &str, object: impl Interface) -> Connecti
 
 /// A caller opens the door of a service; the error's text if it may not.
 async fn open(bus: &PrivateBus, caller: &Connection) -> Result<(), String> {
-    let service = serve(bus, "/door", Door).await;
+    opened(bus, caller, MethodFlags::empty(), Duration::from_secs(60)).await
+}
+
+async fn opened(bus: &PrivateBus, caller: &Connection, flags: MethodFlags, patience: Duration) -> Result<(), String> {
+    let service = serve(bus, "/door", Door(patience)).await;
     let name = service.unique_name().unwrap().as_str();
-    match soon(caller.call_method(Some(name), "/door", Some("org.coft.Test.Door"), "Open", &())).await {
+    let door = Proxy::new(caller, name, "/door", "org.coft.Test.Door").await.unwrap();
+    match soon(door.call_with_flags::<_, _, ()>("Open", flags, &())).await {
         Ok(_) => Ok(()),
         Err(zbus::Error::MethodError(name, text, _)) => {
             assert_eq!(name.as_str(), "org.coft.Coft1.Error.NotAuthorized", "{text:?}");
@@ -69,6 +84,15 @@ async fn open(bus: &PrivateBus, caller: &Connection) -> Result<(), String> {
         }
         Err(other) => panic!("{other}"),
     }
+}
+
+/// Where polkit is asked.
+const AUTHORITY: &str = "/org/freedesktop/PolicyKit1/Authority";
+
+async fn polkit(bus: &PrivateBus, polkit: impl Interface) -> Connection {
+    let authority = serve(bus, AUTHORITY, polkit).await;
+    authority.request_name("org.freedesktop.PolicyKit1").await.unwrap();
+    authority
 }
 
 #[tokio::test]
@@ -85,9 +109,7 @@ async fn polkit_decides_about_the_caller_by_its_name_on_the_bus() {
     let caller = connect(&bus).await;
     for lets in [true, false] {
         let asked = Arc::default();
-        let polkit = Polkit { lets, asked: Arc::clone(&asked) };
-        let authority = serve(&bus, "/org/freedesktop/PolicyKit1/Authority", polkit).await;
-        authority.request_name("org.freedesktop.PolicyKit1").await.unwrap();
+        let authority = polkit(&bus, Polkit { lets, challenges: false, asked: Arc::clone(&asked) }).await;
 
         assert_eq!(open(&bus, &caller).await.is_ok(), lets);
         let asked = std::mem::take(&mut *asked.lock().unwrap());
@@ -101,10 +123,50 @@ async fn polkit_decides_about_the_caller_by_its_name_on_the_bus() {
     }
 }
 
-#[test]
-fn every_action_is_in_the_policy() {
-    let policy = include_str!("../../../../packaging/polkit/org.coft.Coft1.policy");
-    for action in [Action::Round, Action::Rescan, Action::Export, Action::Import, Action::Activate] {
-        assert!(policy.contains(&format!("<action id=\"{}\">", action.id())), "{action:?}");
+/// A person is asked only where the caller allows it, and only where a password would help.
+#[tokio::test]
+async fn a_password_is_asked_for_where_the_caller_says_so() {
+    let bus = PrivateBus::start().unwrap();
+    let caller = connect(&bus).await;
+    let (quiet, loud) = (CheckAuthorizationFlags::empty(), CheckAuthorizationFlags::ALLOW_USER_INTERACTION);
+    for (interactive, challenges, asked_with, let_in) in
+        [(true, true, vec![quiet, loud], true), (true, false, vec![quiet], false), (false, true, vec![quiet], false)]
+    {
+        let asked = Arc::default();
+        let authority = polkit(&bus, Polkit { lets: false, challenges, asked: Arc::clone(&asked) }).await;
+        let flags = if interactive { MethodFlags::ALLOW_INTERACTIVE_AUTH } else { MethodFlags::empty() };
+        let told = opened(&bus, &caller, flags, Duration::from_secs(60)).await;
+        assert_eq!(told.is_ok(), let_in, "{interactive} {challenges}: {told:?}");
+        let flags: Vec<_> = asked.lock().unwrap().iter().map(|(.., flags)| *flags).collect();
+        assert_eq!(flags, asked_with, "{interactive} {challenges}");
+        authority.close().await.unwrap();
+    }
+}
+
+/// Such a call waited for ever, and a client that gave up was told nothing of polkit.
+#[tokio::test]
+async fn a_polkit_that_hangs_lets_nobody_through_and_is_named() {
+    struct Hung;
+
+    #[interface(name = "org.freedesktop.PolicyKit1.Authority")]
+    impl Hung {
+        async fn check_authorization(
+            &self,
+            _subject: Subject,
+            _action: String,
+            _details: HashMap<String, String>,
+            _flags: CheckAuthorizationFlags,
+            _cancellation: String,
+        ) -> AuthorizationResult {
+            std::future::pending().await
+        }
+    }
+
+    let bus = PrivateBus::start().unwrap();
+    let _authority = polkit(&bus, Hung).await;
+    let caller = connect(&bus).await;
+    for flags in [MethodFlags::empty(), MethodFlags::ALLOW_INTERACTIVE_AUTH] {
+        let refused = opened(&bus, &caller, flags, Duration::from_millis(100)).await.unwrap_err();
+        assert!(refused.contains("polkit has not answered within 100ms"), "{refused}");
     }
 }

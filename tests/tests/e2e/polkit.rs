@@ -1,0 +1,155 @@
+//! Who may change things, asked of the polkit that Debian ships, on a system bus, with coft's own policies.
+
+use super::*;
+use coft_harness::machine::{self, Machine};
+use coft_harness::sd_bus::{self, Answer, Client};
+use nix::unistd::chown;
+use std::fs::File;
+use std::process::{Child, Output};
+use std::time::Instant;
+
+/// The service's user and who it asks about, on a machine of their own.
+struct Scene<'a> {
+    machine: &'a mut Machine,
+    programs: Programs,
+    coftd: Child,
+}
+
+impl Drop for Scene<'_> {
+    fn drop(&mut self) {
+        // Leave nothing running; what has ended already is fine.
+        let _ = self.coftd.kill();
+        let _ = self.coftd.wait();
+    }
+}
+
+impl<'a> Scene<'a> {
+    /// coftd as its own user, with a first generation that serves.
+    fn set(machine: &'a mut Machine) -> Self {
+        let programs = Programs::of_this_test().unwrap();
+        let place = |name: &str| machine.dir().join(name);
+        let (config, state) = (place("coft.toml"), place("state"));
+        fs::create_dir(place("in")).unwrap();
+        fs::write(&config, format!("[[source]]\npath = {:?}\n{QUICK}", place("in"))).unwrap();
+        fs::create_dir(&state).unwrap();
+        chown(&state, Some(machine.id("coftd").into()), Some(machine.id("coftd").into())).unwrap();
+        let log = File::create(place("coftd.log")).unwrap();
+        let mut command = machine.command("coftd", programs.coftd());
+        command.arg("--config").arg(&config).arg("--state-dir").arg(&state).args(["--bus", "system"]);
+        let coftd = command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+        let scene = Self { machine, programs, coftd };
+        let since = Instant::now();
+        while !scene.status().is_some_and(|status| status["active_generation"] == 1) {
+            assert!(since.elapsed() < LIMIT, "no first generation: {}", scene.log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        scene
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.machine.dir().join("coftd.log")).unwrap_or_default()
+    }
+
+    fn ctl(&self, user: &str, words: &[&str]) -> Output {
+        let mut command = self.machine.command(user, self.programs.coftctl());
+        command.args(["--bus", "system"]).args(words).output().unwrap()
+    }
+
+    /// Exit code, and what was said on standard error.
+    fn told(&self, user: &str, words: &[&str]) -> (Option<i32>, String) {
+        let output = self.ctl(user, words);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn json(&self, words: &[&str]) -> Option<Value> {
+        let output = self.ctl("root", &[&["--json"], words].concat());
+        output.status.success().then(|| serde_json::from_slice(&output.stdout).unwrap())
+    }
+
+    fn status(&self) -> Option<Value> {
+        self.json(&["status"])
+    }
+
+    /// What of the service a caller could have changed.
+    fn shown(&self) -> (Option<Value>, Option<Value>) {
+        (self.json(&["round", "list"]), self.json(&["generation", "list"]))
+    }
+
+    /// A client that is not ours.
+    fn foreign(&self, user: &str) -> Client {
+        Client::connect(self.machine.command(user, sd_bus::python()), "system").unwrap()
+    }
+}
+
+/// The rule that the documentation shows, and one more.
+fn rules() -> String {
+    let docs = include_str!("../../../docs/dbus.md");
+    let shown = docs.split_once("```js\n").and_then(|(_, after)| after.split_once("```")).unwrap().0;
+    assert!(shown.contains("org.coft.Coft1.round") && shown.contains("operators"), "{shown}");
+    format!("{shown}\n{}", shown.replace("org.coft.Coft1.round", "org.coft.Coft1.rescan"))
+}
+
+/// polkit let nobody through: the actions did not name the service's user as their owner.
+#[test]
+fn polkit_decides_who_may_change_things() {
+    if let Some(reason) = machine::missing().or_else(sd_bus::missing) {
+        return eprintln!("skipped: {reason}");
+    }
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    Machine::with(&repository, &rules(), |machine| {
+        let scene = Scene::set(machine);
+        let bundle = scene.machine.dir().join("bundle");
+        let (bundle, copy) = (bundle.to_str().unwrap(), scene.machine.dir().join("copy"));
+        assert_eq!(scene.told("root", &["export", "1", "--format", "onnx", bundle]).0, Some(0), "root may");
+        let before = scene.shown();
+
+        // Looking is for everybody, and nothing else is.
+        assert_eq!(scene.told("bob", &["status"]).0, Some(0));
+        for (action, words) in [
+            ("round", &["round", "start"][..]),
+            ("round", &["round", "cancel", "1"]),
+            ("rescan", &["rescan"]),
+            ("export", &["export", "1", "--format", "onnx", copy.to_str().unwrap()]),
+            ("import", &["import", bundle]),
+            ("activate", &["generation", "activate", "1"]),
+        ] {
+            let (code, said) = scene.told("bob", words);
+            assert_eq!(code, Some(5), "{words:?}: {said}");
+            assert!(said.contains(&format!("polkit does not allow org.coft.Coft1.{action}")), "{words:?}: {said}");
+        }
+        let (mut bob, refused) = (scene.foreign("bob"), "org.coft.Coft1.Error.NotAuthorized");
+        let (root, parts) = ("/org/coft/Coft1", "/org/coft/Coft1/classifiers/default");
+        for line in [
+            format!("{parts} org.coft.Coft1.Classifier StartRound a{{sv}} 0"),
+            format!("{root}/jobs/1 org.coft.Coft1.Job Cancel"),
+            format!("{root} org.coft.Coft1.Manager Rescan"),
+            format!("{parts}/generations/1 org.coft.Coft1.Generation Open"),
+            format!("{parts}/generations/1 org.coft.Coft1.Generation Activate"),
+            format!("{parts} org.coft.Coft1.Classifier Import a{{sh}} 0"),
+        ] {
+            let Answer::Error { name, text } = bob.call(&line).unwrap() else { panic!("{line} is answered") };
+            assert_eq!(name, refused, "{line}: {text}");
+        }
+        assert_eq!(scene.shown(), before, "nothing has changed");
+        assert!(!copy.exists());
+
+        // A group's rule lets its members through, to what it names.
+        let (code, said) = scene.told("ann", &["round", "start"]);
+        assert_eq!(code, Some(1), "too few images, and no question of who asks: {said}");
+        assert!(said.contains("0 images are catalogued"), "{said}");
+        assert_eq!(scene.told("ann", &["rescan"]), (Some(0), String::new()));
+        assert_eq!(scene.told("ann", &["import", bundle]).0, Some(5));
+        for user in ["root", "coftd"] {
+            assert_eq!(scene.told(user, &["rescan"]), (Some(0), String::new()), "{user}");
+        }
+
+        // Without polkit only root and the service's own user are left.
+        scene.machine.stop_polkit();
+        let (code, said) = scene.told("ann", &["rescan"]);
+        assert_eq!(code, Some(5), "{said}");
+        assert!(said.contains("polkit cannot be asked"), "{said}");
+        assert_eq!(scene.told("root", &["rescan"]).0, Some(0));
+        scene.machine.start_polkit().unwrap();
+        assert_eq!(scene.told("ann", &["rescan"]), (Some(0), String::new()));
+    });
+}
