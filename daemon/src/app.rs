@@ -18,6 +18,7 @@ use crate::control::{Command, Control, Snapshot, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::model::SetupError;
 use crate::serve::Classifier;
+use crate::state_dir::StateDirError;
 use crate::store::StoreError;
 use crate::telemetry::events;
 use crate::{bus, systemd, watch};
@@ -26,7 +27,6 @@ use start::{Complete, Start};
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 use thiserror::Error;
@@ -41,10 +41,8 @@ const ENGINES: &str = "engines";
 pub enum AppError {
     #[error(transparent)]
     Setup(#[from] SetupError),
-    #[error("the state directory {} cannot be used: {source}{}", path.display(), hint(source))]
-    StateDir { path: PathBuf, source: io::Error },
-    #[error("the state directory {} is in use by another coftd; stop it or use another --state-dir", path.display())]
-    InUse { path: PathBuf },
+    #[error(transparent)]
+    StateDir(#[from] StateDirError),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("watching cannot start: {0}")]
@@ -57,18 +55,6 @@ impl AppError {
     /// Whether the configuration has to change before starting again makes sense.
     pub fn is_configuration(&self) -> bool {
         matches!(self, AppError::Setup(error) if error.is_configuration())
-    }
-}
-
-/// What to do about a directory that cannot be used.
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::ReadOnlyFilesystem => {
-            "; name it in ReadWritePaths= where the unit restricts writing (systemctl edit coftd), or mount its disk for writing"
-        }
-        io::ErrorKind::PermissionDenied => "; let the user of the service write there",
-        io::ErrorKind::StorageFull => "; free some space",
-        _ => "",
     }
 }
 

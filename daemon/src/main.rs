@@ -15,6 +15,7 @@ mod room;
 mod round;
 mod serve;
 mod sighting;
+mod state_dir;
 mod store;
 mod systemd;
 mod telemetry;
@@ -63,6 +64,8 @@ fn main() -> ExitCode {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 8 << 20);
     }
+    // Whatever the service writes is for its own user.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_retain(0o077));
     let Arguments { config, state_dir, bus } = Arguments::parse();
     if let Err(error) = telemetry::start() {
         eprintln!("coftd: {}: {error}", telemetry::FILTER_VARIABLE);

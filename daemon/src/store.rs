@@ -216,14 +216,14 @@ impl Store {
         write_synced(&staged_dir.join(RECORD), &pretty(&record))?;
         for entry in fs::read_dir(&staged_dir).map_err(at(&staged_dir))? {
             let path = entry.map_err(at(&staged_dir))?.path();
-            fs::set_permissions(&path, Permissions::from_mode(0o444)).map_err(at(&path))?;
+            fs::set_permissions(&path, Permissions::from_mode(0o400)).map_err(at(&path))?;
         }
         self.step()?;
         sync_dir(&staged_dir)?;
         let dir = self.generation_dir(id);
         self.step()?;
         fs::rename(&staged_dir, &dir).map_err(at(&staged_dir))?;
-        fs::set_permissions(&dir, Permissions::from_mode(0o555)).map_err(at(&dir))?;
+        fs::set_permissions(&dir, Permissions::from_mode(0o500)).map_err(at(&dir))?;
         self.step()?;
         sync_dir(&self.generations_dir())?;
         self.point_active(id)?;
@@ -320,12 +320,12 @@ impl Store {
         remove_tree(&new)?;
         self.step()?;
         write_synced(&new, &pretty(&generation.record))?;
-        fs::set_permissions(&new, Permissions::from_mode(0o444)).map_err(at(&new))?;
+        fs::set_permissions(&new, Permissions::from_mode(0o400)).map_err(at(&new))?;
         let dir = &generation.dir;
-        fs::set_permissions(dir, Permissions::from_mode(0o755)).map_err(at(dir))?;
+        fs::set_permissions(dir, Permissions::from_mode(0o700)).map_err(at(dir))?;
         self.step()?;
         let replaced = fs::rename(&new, dir.join(RECORD)).map_err(at(&new));
-        fs::set_permissions(dir, Permissions::from_mode(0o555)).map_err(at(dir))?;
+        fs::set_permissions(dir, Permissions::from_mode(0o500)).map_err(at(dir))?;
         replaced?;
         self.step()?;
         sync_dir(dir)

@@ -8,11 +8,11 @@ use super::verdict::Court;
 use crate::catalog::{Catalog, CatalogError};
 use crate::control::{RoundState, RoundStatus};
 use crate::serve::Controller;
+use crate::state_dir;
 use crate::store::Store;
 use crate::telemetry::events;
 use coft_core::moment::Moment;
-use std::fs::{DirBuilder, File, TryLockError};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 /// # Errors
 /// The directory cannot be used, or another service uses it.
 pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court), AppError> {
-    let lock = lock(dir)?;
+    let lock = state_dir::take(dir)?;
     let store = Store::open(dir)?;
     for warning in store.warnings() {
         warn!(warning, "the store of generations has suffered: {warning}");
@@ -30,20 +30,6 @@ pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court), A
         warn!(problem = %error, "what earlier rounds left cannot be removed: {error}");
     }
     Ok((lock, Court::new(store, controller)))
-}
-
-/// Makes the state directory and takes it: two services would spoil each other's files.
-fn lock(dir: &Path) -> Result<File, AppError> {
-    let failed = |source| AppError::StateDir { path: dir.to_owned(), source };
-    let path = dir.join("lock");
-    let made = DirBuilder::new().recursive(true).mode(0o750).create(dir).and_then(|()| File::create(&path));
-    // A disk that cannot be written now has the file from before.
-    let lock = made.or_else(|error| File::open(&path).map_err(|_| error)).map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(AppError::InUse { path: dir.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
 }
 
 /// Opens the catalogue and closes the rounds that ran when the last service ended; answers every round, oldest first.

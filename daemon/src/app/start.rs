@@ -21,6 +21,7 @@ use crate::ingest::Ingest;
 use crate::model::{self, Base, SetupError};
 use crate::room::Reserve;
 use crate::serve::Controller;
+use crate::state_dir::{CATALOG, StateDirError};
 use crate::telemetry::events;
 use crate::{systemd, watch};
 use coft_core::disk::{RoundSizes, round_bytes};
@@ -186,7 +187,7 @@ impl Start {
         }
         let Some((_, court)) = &self.state.there else { return };
         if self.catalog.is_due(now) {
-            let (path, court) = (self.config.state_dir.join("catalog.sqlite"), court.clone());
+            let (path, court) = (self.config.state_dir.join(CATALOG), court.clone());
             attempt(steps, async move { Step::Catalog(repair::open_catalog(path, &court, clock::now()).await) });
         }
         if self.base.is_due(now) {
@@ -197,7 +198,7 @@ impl Start {
 
     fn ended(&mut self, step: Step) -> Result<(), AppError> {
         match step {
-            Step::State(Err(error @ AppError::InUse { .. })) => return Err(error),
+            Step::State(Err(error @ AppError::StateDir(StateDirError::InUse { .. }))) => return Err(error),
             Step::State(opened) => {
                 self.state.ended(opened.map_err(|error| error.to_string()));
                 let Some((_, court)) = &self.state.there else { return Ok(()) };

@@ -5,7 +5,9 @@ mod bad_settings;
 mod full_disk;
 mod import;
 mod interruptions;
+mod polkit;
 mod real_images;
+mod shipped;
 mod starting;
 mod whole_path;
 

@@ -1,0 +1,130 @@
+//! The files that are shipped beside the programs: that they agree, and that systemd takes them as they are.
+
+use super::*;
+use std::os::unix::fs::MetadataExt;
+use std::process::Command;
+use tempfile::TempDir;
+
+const UNIT: &str = include_str!("../../../systemd/coftd.service");
+const USERS: &str = include_str!("../../../systemd/coft.sysusers");
+const DIRECTORIES: &str = include_str!("../../../systemd/coft.tmpfiles");
+const BUS_POLICY: &str = include_str!("../../../packaging/dbus/org.coft.Coft1.conf");
+const ACTIVATION: &str = include_str!("../../../packaging/dbus/org.coft.Coft1.service");
+const CONFIG: &str = include_str!("../../../packaging/coft.toml");
+const NAME: &str = "org.coft.Coft1";
+/// Those who put pictures into the watched directory.
+const UPLOADERS: &str = "coft-upload";
+
+/// Values of a key of a unit file, in their order.
+fn values<'a>(file: &'a str, key: &str) -> Vec<&'a str> {
+    let of = |line: &'a str| line.split_once('=').filter(|(name, _)| *name == key).map(|(_, value)| value);
+    file.lines().filter_map(of).collect()
+}
+
+#[track_caller]
+fn value<'a>(file: &'a str, key: &str) -> &'a str {
+    let [value] = values(file, key)[..] else { panic!("{key} once") };
+    value
+}
+
+/// Words of the lines that are no comments.
+fn lines(file: &str) -> Vec<Vec<&str>> {
+    let lines = file.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
+    lines.map(|line| line.split_whitespace().collect()).collect()
+}
+
+#[test]
+fn the_shipped_files_name_the_same_things() {
+    let user = value(UNIT, "User");
+    assert!(BUS_POLICY.contains(&format!("<policy user=\"{user}\">\n    <allow own=\"{NAME}\"/>")));
+    assert_eq!((value(UNIT, "BusName"), value(ACTIVATION, "Name"), value(ACTIVATION, "User")), (NAME, NAME, user));
+    // What the bus starts is the name that enabling the unit gives it.
+    assert_eq!(value(ACTIVATION, "SystemdService"), value(UNIT, "Alias"));
+    let state = Path::new("/var/lib").join(value(UNIT, "StateDirectory"));
+    assert!(CONFIG.contains(&format!("state-dir = {state:?}")), "{state:?}");
+
+    let users = lines(USERS);
+    assert!(users.contains(&vec!["g", UPLOADERS, "-"]), "{users:?}");
+    // The service reads what the group writes, and uses GPUs.
+    for group in [UPLOADERS].into_iter().chain(value(UNIT, "SupplementaryGroups").split(' ')) {
+        assert!(users.contains(&vec!["m", user, group]), "{group}: {users:?}");
+    }
+    let line = USERS.lines().find(|line| line.starts_with("u ")).unwrap();
+    assert!(line.contains(&format!(" {user} ")) && line.ends_with(state.to_str().unwrap()), "{line}");
+    let watched = lines(DIRECTORIES).into_iter().find(|words| CONFIG.contains(&format!("path = {:?}", words[1])));
+    assert_eq!(watched.expect("the watched directory of the shipped configuration is made")[4], UPLOADERS);
+}
+
+/// Whoever could upload a picture could read the catalogue, the pixels and the models.
+#[test]
+fn the_state_directory_is_for_the_service_alone() {
+    assert_eq!((value(UNIT, "StateDirectoryMode"), value(UNIT, "UMask")), ("0700", "0077"));
+    let user = value(UNIT, "User");
+    let members = lines(USERS).into_iter().filter(|words| words[0] == "m" && words[2] == user);
+    assert_eq!(members.count(), 0, "the group {user} has no members");
+}
+
+/// Each shutdown of the machine was logged as a failure of coftd, which lost its bus.
+#[test]
+fn the_unit_is_stopped_before_the_bus_is() {
+    let after = values(UNIT, "After").join(" ");
+    assert!(after.split(' ').any(|unit| unit == "dbus.service"), "{after}");
+}
+
+/// Whether a program of systemd is there; says so where it is not.
+fn has(program: &str) -> bool {
+    let there = Command::new(program).arg("--version").output().is_ok_and(|output| output.status.success());
+    if !there {
+        eprintln!("skipped: {program} is missing; `cargo xtask setup` installs it");
+    }
+    there
+}
+
+#[test]
+fn systemd_finds_no_fault_in_the_unit() {
+    if !has("systemd-analyze") {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    // It looks for the program, which is not installed here.
+    let unit = UNIT.replace(value(UNIT, "ExecStart"), "/bin/true");
+    fs::write(dir.path().join("coftd.service"), unit).unwrap();
+    fs::write(dir.path().join("coft.slice"), include_str!("../../../systemd/coft.slice")).unwrap();
+    let mut verify = Command::new("systemd-analyze");
+    verify.args(["verify", "--man=no"]).arg(dir.path().join("coftd.service"));
+    // The machine's own units are there as well, for those that are named.
+    verify.env("SYSTEMD_UNIT_PATH", format!("{}:", dir.path().display()));
+    let output = verify.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let ours: Vec<&str> = said.lines().filter(|line| line.contains("coft")).collect();
+    assert!(output.status.success() && ours.is_empty(), "{said}");
+}
+
+#[test]
+fn users_and_directories_are_made_as_they_are_meant() {
+    if !has("systemd-sysusers") || !has("systemd-tmpfiles") {
+        return;
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return eprintln!("skipped: only root can give directories away");
+    }
+    let root = TempDir::new().unwrap();
+    let place = |path: &str| root.path().join(path);
+    for (path, text) in [("usr/lib/sysusers.d/coft.conf", USERS), ("usr/lib/tmpfiles.d/coft.conf", DIRECTORIES)] {
+        fs::create_dir_all(place(path).parent().unwrap()).unwrap();
+        fs::write(place(path), text).unwrap();
+    }
+    fs::create_dir(place("etc")).unwrap();
+    for words in [&["systemd-sysusers"][..], &["systemd-tmpfiles", "--create"]] {
+        let mut command = Command::new(words[0]);
+        let output = command.arg("--root").arg(root.path()).args(&words[1..]).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let groups = fs::read_to_string(place("etc/group")).unwrap();
+    let group = |name: &str| groups.lines().find(|line| line.split(':').next() == Some(name)).unwrap().to_owned();
+    let uploaders = group(UPLOADERS);
+    assert!(uploaders.ends_with(":coftd") && group("coftd").ends_with(':'), "{groups}");
+    let id: u32 = uploaders.split(':').nth(2).unwrap().parse().unwrap();
+    let watched = fs::metadata(place("srv/coft/in")).unwrap();
+    assert_eq!((watched.mode() & 0o7777, watched.uid(), watched.gid()), (0o2775, 0, id));
+}
