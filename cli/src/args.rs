@@ -86,11 +86,17 @@ pub struct Classify {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub top_k: u32,
     /// Leave out labels that are less probable, 0 to 1
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    #[arg(long, value_name = "P", default_value_t = 0.0, value_parser = probability)]
     pub threshold: f64,
     /// Print the image's embedding too; needs --json
     #[arg(long)]
     pub embedding: bool,
+}
+
+/// A number that no comparison is true of, NaN, is none.
+fn probability(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
+    number.ok_or_else(|| "a probability is a number from 0 to 1".into())
 }
 
 #[derive(Debug, Subcommand)]
@@ -277,6 +283,12 @@ mod tests {
             ("coftctl round", missing),
             ("coftctl classify", ErrorKind::MissingRequiredArgument),
             ("coftctl classify --top-k 0 a.jpg", ErrorKind::ValueValidation),
+            ("coftctl classify --threshold 2 a.jpg", ErrorKind::ValueValidation),
+            ("coftctl classify --threshold=-0.1 a.jpg", ErrorKind::ValueValidation),
+            ("coftctl classify --threshold NaN a.jpg", ErrorKind::ValueValidation),
+            ("coftctl classify --threshold inf a.jpg", ErrorKind::ValueValidation),
+            ("coftctl classify --threshold high a.jpg", ErrorKind::ValueValidation),
+            ("coftctl round start --seed=-1", ErrorKind::ValueValidation),
             ("coftctl round show latest", ErrorKind::ValueValidation),
             ("coftctl completions tcsh", ErrorKind::InvalidValue),
         ] {

@@ -73,6 +73,8 @@ fn config_text(dir: &Path) -> String {
   <listen>unix:path={socket}</listen>
   <servicedir>{dir}</servicedir>
   <auth>EXTERNAL</auth>
+  <!-- As many as a session's bus lets through. -->
+  <limit name="max_message_unix_fds">4096</limit>
   <policy context="default">
     <allow send_destination="*"/>
     <allow receive_sender="*"/>

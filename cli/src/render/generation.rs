@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 pub fn generations(generations: &[Generation], style: &Style) -> String {
     if generations.is_empty() {
-        return "no generations yet; the first round makes one (coftctl round start --wait)\n".into();
+        return "no generations yet; the first round, which starts by itself, makes one; see: coftctl status\n".into();
     }
     let mut table = table(&["GENERATION", "ROUND", "METHOD", "CREATED", "IMAGES", "PARITY", "ACTIVE"], &[0, 1, 4]);
     for generation in generations {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub fn rounds(rounds: &[Round], style: &Style) -> String {
     if rounds.is_empty() {
-        return "no rounds yet; start one with: coftctl round start --wait\n".into();
+        return "no rounds yet; the first one starts by itself; see what goes on: coftctl status\n".into();
     }
     let mut table = table(&["ROUND", "TRIGGER", "STARTED", "TOOK", "IMAGES", "STATE", "RESULT"], &[0, 3, 4]);
     for round in rounds {

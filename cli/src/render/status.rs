@@ -10,13 +10,16 @@ pub fn status(status: &Status, style: &Style) -> String {
         (_, Some(problem)) => paint(BAD, problem),
         (Some(generation), None) => format!("generation {generation} on {}", provider(&status.provider)),
         (None, None) if status.setup_problem.is_some() => "none yet".into(),
-        (None, None) => "none yet; the first round makes one (coftctl round start --wait)".into(),
+        (None, None) => format!("none yet; {}", first_model(status)),
     };
     let round = match (status.round, &status.last_round) {
         (Some(round), Some(last)) if last.round == round => {
-            format!("{round} is running, {:.0} %; follow it: coftctl round wait", (last.fraction * 100.0).floor())
+            format!(
+                "{round} is running, {:.0} %; follow it: coftctl round wait {round}",
+                (last.fraction * 100.0).floor()
+            )
         }
-        (Some(round), _) => format!("{round} is running; follow it: coftctl round wait"),
+        (Some(round), _) => format!("{round} is running; follow it: coftctl round wait {round}"),
         (None, Some(last)) => {
             let result = Some(brief(last)).filter(|result| result != "-").map(|result| format!(": {result}"));
             format!("none is running; round {} {}{}", last.round, state(last), result.unwrap_or_default())
@@ -42,7 +45,7 @@ pub fn status(status: &Status, style: &Style) -> String {
     // What starts a round is known once the service is complete.
     let known = status.next_round != NextRound::default() || status.setup_problem.is_none();
     if status.round.is_none() && known {
-        lines.push(("", next(&status.next_round, style)));
+        lines.push(("", next(status, style)));
     }
     lines.extend(status.round_problem.iter().map(|problem| ("", paint(BAD, problem))));
     lines.push(("catalogue", images));
@@ -65,12 +68,29 @@ pub fn status(status: &Status, style: &Style) -> String {
     text
 }
 
-/// When the next round starts by itself.
-fn next(next: &NextRound, style: &Style) -> String {
-    match (next.images, next.at) {
+/// Where the first model comes from: nobody has to ask for it.
+fn first_model(status: &Status) -> String {
+    match (status.round, &status.last_round) {
+        (Some(round), _) => format!("round {round} makes the first one"),
+        (None, Some(last)) if last.state == "failed" => {
+            format!("round {} did not make the first one; it is tried again by itself", last.round)
+        }
+        (None, _) => "a round that starts by itself makes the first one".into(),
+    }
+}
+
+/// When the next round starts, and whether somebody has to start it.
+fn next(status: &Status, style: &Style) -> String {
+    if status.active_generation.is_none() && status.serving_problem.is_none() {
+        return "the next starts by itself".into();
+    }
+    match (status.next_round.images, status.next_round.at) {
         (Some(images), _) => format!("the next starts by itself after {}", counted(images, "more image")),
         (None, Some(0)) => "the next is about to start by itself".into(),
         (None, Some(at)) => format!("the next starts by itself at {}", style.time(at)),
+        (None, None) if status.images == 0 => {
+            "the next starts by hand, once there are images: coftctl round start".into()
+        }
         (None, None) => "the next starts by hand: coftctl round start".into(),
     }
 }

@@ -112,7 +112,7 @@ fn concerns_the_file(failure: &Failure) -> bool {
     match failure {
         Failure::Unreadable(_) => true,
         Failure::Refused { name, .. } => {
-            matches!(name.as_str(), "BadImage" | "DeadlineExceeded" | "InvalidArgs" | "Failed")
+            matches!(name.as_str(), "BadImage" | "DeadlineExceeded" | "Failed")
         }
         _ => false,
     }

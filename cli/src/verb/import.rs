@@ -4,14 +4,19 @@ use super::wait;
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::service::Service;
-use coft_core::manifest::is_of_a_bundle;
+use coft_core::manifest::{MANIFEST, STATED, is_of_a_bundle};
 use coft_core::shown::shown_path;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 pub async fn run(service: &Service, output: Output, dir: PathBuf) -> Result<Exit, Failure> {
-    let files = open(&dir).map_err(|error| Failure::Usage(format!("{}: {error}", shown_path(&dir))))?;
+    let unusable = |why: String| Failure::Usage(format!("{}: {why}", shown_path(&dir)));
+    let files = open(&dir).map_err(|error| unusable(error.to_string()))?;
+    if let Some(missing) = [MANIFEST].iter().chain(&STATED).find(|name| files.iter().all(|(file, _)| file != *name)) {
+        let advice = "import a directory that coftctl export --format onnx has written";
+        return Err(unusable(format!("there is no {missing} in it; {advice}")));
+    }
     let round = service.import(&files).await?;
     wait::run(service, output, round).await
 }

@@ -1,5 +1,7 @@
 //! Snapshots of what people and scripts read.
 
+use clap::Parser;
+use coftctl::args::Cli;
 use coftctl::render::{self, Style};
 use coftctl::view::{
     Answer, Classified, Generation, Label, Labels, NextRound, Outcome, Problem, Round, Source, Status,
@@ -147,6 +149,66 @@ fn status_of_a_new_service() {
         ..status()
     };
     insta::assert_snapshot!(shown(&new));
+}
+
+/// It said "coftctl round start --wait" while the first round ran, which was then refused as busy.
+#[test]
+fn status_until_the_first_model_serves_says_what_goes_on() {
+    let new = || Status {
+        active_generation: None,
+        images: 0,
+        quarantined: 0,
+        provider: String::new(),
+        provider_problem: None,
+        round: None,
+        last_round: None,
+        next_round: NextRound::default(),
+        ..status()
+    };
+    let first = Round { round: 1, trigger: "zero-shot".into(), images: 0, ..running() };
+    let [promoted, kept, failed, cancelled, interrupted] = endings().try_into().unwrap();
+    let serving = |last, images| Status { active_generation: Some(1), images, last_round: Some(last), ..new() };
+    let unloaded = "generation 1 cannot be loaded: no ONNX Runtime in /usr/lib; install it";
+    let cases = [
+        ("just started", new()),
+        ("the first round runs", Status { round: Some(1), last_round: Some(first.clone()), ..new() }),
+        ("the first round is not told of yet", Status { round: Some(1), ..new() }),
+        ("the first round failed", Status { last_round: Some(Round { round: 1, ..failed.clone() }), ..new() }),
+        ("the first round was cancelled", Status { last_round: Some(Round { round: 1, ..cancelled }), ..new() }),
+        ("the first round was interrupted", Status { last_round: Some(Round { round: 1, ..interrupted }), ..new() }),
+        ("serves, without images, rounds by hand", serving(Round { round: 1, ..promoted.clone() }, 0)),
+        ("serves, with images, rounds by hand", serving(Round { round: 1, ..promoted.clone() }, 40)),
+        (
+            "serves and waits for images",
+            Status {
+                next_round: NextRound { images: Some(200), at: None },
+                ..serving(Round { round: 1, ..promoted.clone() }, 0)
+            },
+        ),
+        ("the second round runs", Status { round: Some(4), ..serving(running(), 40) }),
+        ("the second round failed", serving(failed, 40)),
+        ("the second round was kept out", serving(kept, 40)),
+        (
+            "the model cannot be loaded",
+            Status { serving_problem: Some(unloaded.into()), ..serving(Round { round: 1, ..promoted }, 40) },
+        ),
+    ];
+    let shown = cases.map(|(case, status)| {
+        let text = shown(&status);
+        let lines = text
+            .lines()
+            .skip_while(|line| !line.starts_with("model"))
+            .take_while(|line| !line.starts_with("catalogue"));
+        let lines: Vec<&str> = lines.collect();
+        for (_, command) in lines.iter().filter_map(|line| line.split_once(": coftctl ")) {
+            let words = ["coftctl"].into_iter().chain(command.split_whitespace());
+            assert!(Cli::try_parse_from(words).is_ok(), "{case}: coftctl {command}");
+            let busy = status.round.is_some() || status.active_generation.is_none();
+            assert!(!busy || !command.starts_with("round start"), "{case}: refused as busy");
+        }
+        format!("-- {case}\n{}\n", lines.join("\n"))
+    });
+    insta::assert_snapshot!(shown.concat());
 }
 
 /// It named the active generation as the one that answers.

@@ -245,6 +245,30 @@ async fn what_is_not_allowed_has_its_own_exit_code() {
     assert!(told.stderr.contains("sudo"), "{}", told.stderr);
 }
 
+/// It was passed on to the service, whose refusal was taken for a fault of each file.
+#[tokio::test]
+async fn a_threshold_that_is_no_probability_is_a_wrong_command_line() {
+    let stage = Stage::set(Play::default()).await;
+    for threshold in ["2", "NaN"] {
+        let told = stage.tell(&["classify", "--threshold", threshold, &stage.file("bolt")]).await;
+        assert_eq!((told.code, told.stdout.as_str()), (2, ""), "{}", told.stderr);
+        assert!(told.stderr.contains("from 0 to 1"), "{}", told.stderr);
+    }
+}
+
+/// A round began and failed.
+#[tokio::test]
+async fn a_directory_that_is_no_export_is_not_imported() {
+    let stage = Stage::set(Play::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    for (name, missing) in [("notes.txt", "manifest.json"), ("manifest.json", "model.onnx")] {
+        std::fs::write(dir.path().join(name), "{}").unwrap();
+        let told = stage.tell(&["import", dir.path().to_str().unwrap()]).await;
+        assert_eq!(told.code, 2, "{}", told.stderr);
+        assert!(told.stderr.contains(&format!("there is no {missing} in it; import a directory")), "{}", told.stderr);
+    }
+}
+
 #[tokio::test]
 async fn generations_carry_their_report() {
     let stage = Stage::set(Play::default()).await;

@@ -31,6 +31,32 @@ fn from_a_folder_of_images_to_a_served_generation() {
     assert_eq!(classify(&site, &picture).1, 2);
 }
 
+/// The first status said "coftctl round start --wait" while the first round ran, which was refused as busy.
+#[test]
+fn what_status_advises_can_be_done_from_the_first_moment() {
+    let mut site = site(QUICK);
+    site.start().unwrap();
+    let serves = || site.status().unwrap()["active_generation"].is_u64();
+    loop {
+        let last = serves();
+        let shown = String::from_utf8(site.ctl(&["status"]).unwrap().stdout).unwrap();
+        for (_, command) in shown.lines().filter_map(|line| line.split_once(": coftctl ")) {
+            // Without an image every round that adapts is refused, and the status says that images come first.
+            if command == "round start" {
+                assert!(last && shown.contains("once there are images: coftctl round start"), "{shown}");
+                continue;
+            }
+            let words: Vec<&str> = command.split_whitespace().collect();
+            let output = site.ctl(&words).unwrap();
+            assert!(output.status.success(), "{shown}\n{command}: {output:?}");
+        }
+        if last {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 #[test]
 fn a_round_is_cancelled_and_the_next_one_runs() {
     let mut site = serving(&slow(), 3);
