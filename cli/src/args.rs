@@ -79,7 +79,8 @@ pub struct Classify {
     /// Image files; - reads one image from standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Take directories too, with every image file below them (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif, .qoi)
+    /// Take directories too, with every image file below them (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif, .qoi,
+    /// .heic, .heif, .avif)
     #[arg(long, short)]
     pub recursive: bool,
     /// Labels to print for each image, the likeliest first

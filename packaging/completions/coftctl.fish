@@ -47,7 +47,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l top-k -d 'L
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l threshold -d 'Leave out labels that are less probable, 0 to 1' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -s r -l recursive -d 'Take directories too, with every image file below them (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif, .qoi)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -s r -l recursive -d 'Take directories too, with every image file below them (.jpg, .jpeg, .png, .webp, .bmp, .tif, .tiff, .gif, .qoi, .heic, .heif, .avif)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l embedding -d 'Print the image\'s embedding too; needs --json'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -s h -l help -d 'Print help'

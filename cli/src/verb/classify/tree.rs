@@ -16,7 +16,8 @@ use tokio::sync::mpsc;
 use walkdir::WalkDir;
 
 /// What the service reads, by the names that such files have.
-const EXTENSIONS: [&str; 9] = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "qoi"];
+const EXTENSIONS: [&str; 12] =
+    ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "qoi", "heic", "heif", "avif"];
 
 pub async fn run(
     service: &Service,
