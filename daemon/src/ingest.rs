@@ -129,7 +129,7 @@ impl Ingest {
         let threads = if settings.threads == 0 { cores } else { settings.threads };
         let permits = Arc::new(Semaphore::new(threads));
         let (file_limit, most_images) = (settings.file_limit.as_u64(), settings.most_images);
-        let (reserve, judge) = (Reserve::of(0), judge(settings, budget.limit()));
+        let (reserve, judge) = (Reserve::of(0), program_and_settings(settings, budget.limit()));
         let shared = Shared { file_limit, preprocess, pixels, permits, budget, threads, most_images, reserve, judge };
         Self { shared: Arc::new(shared) }
     }
@@ -254,7 +254,12 @@ impl Ingest {
     /// Whether files that were refused may be taken in now: another program, or one with other settings, has refused them.
     pub async fn judges_otherwise(&self) -> bool {
         let path = self.shared.pixels.join(JUDGE);
-        tokio::fs::read_to_string(path).await.ok().as_ref() != Some(&self.shared.judge)
+        tokio::fs::read_to_string(path).await.ok() != Some(self.judge())
+    }
+
+    /// What a refusal depends on beside the file: the program, its settings, and a library that may be installed later.
+    fn judge(&self) -> String {
+        format!("{} libheif {}", self.shared.judge, coft_vision::has_libheif())
     }
 
     /// Takes note that refused files are looked at by this program with these settings. Where that cannot be written down, they are
@@ -262,7 +267,7 @@ impl Ingest {
     pub async fn note_judge(&self) {
         let ingest = self.clone();
         let note = move || {
-            let Shared { pixels, judge, .. } = &*ingest.shared;
+            let (pixels, judge) = (&ingest.shared.pixels, ingest.judge());
             fs::create_dir_all(pixels)?;
             let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(pixels)?;
             new.write_all(judge.as_bytes())?;
@@ -385,8 +390,8 @@ fn read(sighting: &Sighting, limit: u64) -> Result<Vec<u8>, ReadError> {
     Ok(bytes)
 }
 
-/// What a refusal depends on beside the file: the program and its settings.
-fn judge(settings: &Settings, decode_memory: ByteSize) -> String {
+/// The program and its settings.
+fn program_and_settings(settings: &Settings, decode_memory: ByteSize) -> String {
     let program = fs::metadata("/proc/self/exe").ok().map(|program| (program.len(), program.modified().ok()));
     format!("{program:?} {settings:?} {decode_memory:?}")
 }

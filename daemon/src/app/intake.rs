@@ -123,6 +123,7 @@ impl Desk {
                 () = stop.cancelled() => break,
                 Ok(()) = requests.changed() => {
                     self.trouble.looked_at(Instant::now());
+                    self.doubt_quarantine().await;
                     self.rescan();
                 }
                 Some(finding) = findings.recv(), if room => {

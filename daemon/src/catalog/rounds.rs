@@ -54,8 +54,12 @@ impl Catalog {
                 round.continues.map(|round| round.0),
             ])?;
             db.execute(
-                "DELETE FROM rounds WHERE round <= ?1 AND round <> coalesce((SELECT max(round) FROM rounds WHERE
-                 state IN ('promoted', 'kept') AND trigger NOT IN ('zero-shot', 'import', 'activation')), 0)",
+                // The schedule counts images from the one, and time from the other.
+                "DELETE FROM rounds WHERE round <= ?1
+                 AND round <> coalesce((SELECT max(round) FROM rounds WHERE state IN ('promoted', 'kept')
+                     AND trigger NOT IN ('zero-shot', 'import', 'activation')), 0)
+                 AND round <> coalesce((SELECT max(round) FROM rounds WHERE ended IS NOT NULL
+                     AND trigger NOT IN ('zero-shot', 'import', 'activation')), 0)",
                 [round.round.0.saturating_sub(MOST_ROUNDS)],
             )?;
             db.commit()

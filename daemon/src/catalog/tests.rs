@@ -409,7 +409,7 @@ async fn images_of_a_source_that_is_not_configured_any_more_take_no_part() {
 }
 
 #[tokio::test]
-async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed() {
+async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended() {
     let (_dir, catalog) = catalog();
     let save = async |number, trigger: &str, state| {
         let round = RoundStatus {
@@ -432,6 +432,10 @@ async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed() {
     save(1003, "schedule", RoundState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003]);
+    // Jobs of other kinds, as one that fails every five minutes, do not make the schedule forget when the last round ended.
+    save(2500, "zero-shot", RoundState::Cancelled).await;
+    let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
+    assert_eq!(left, [2, 1003, 2500]);
 }
 
 #[tokio::test]

@@ -91,6 +91,11 @@ struct Heif {
     _library: Library,
 }
 
+/// Whether libheif is installed, without which no HEIC or AVIF is read.
+pub fn has_libheif() -> bool {
+    Heif::get().is_some()
+}
+
 impl Heif {
     /// The library, or None while it is not installed.
     fn get() -> Option<&'static Self> {

@@ -29,5 +29,6 @@ mod webp;
 pub use canonical::save_canonical;
 pub use decode::{DecodeError, Decoded, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX, decode};
 pub use head::{Head, head};
+pub use heif::has_libheif;
 pub use preprocess::{CONFIG_FILE, Filter, Preprocess, PreprocessError, restated};
 pub use tensor::{Window, random_resized_crop};

@@ -169,15 +169,29 @@ async fn a_refused_file_is_read_again_where_it_or_the_settings_have_changed() {
     site.put("b.png", &picture(1));
     site.until(1, 1).await;
     assert_eq!(site.reason().await, "marked by the test");
+    let looked_at_again = async |site: &Site| {
+        let since = Instant::now();
+        while site.reason().await == "marked by the test" {
+            assert!(since.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // As where libheif was installed, or removed, after the file was refused.
+    let judge = site.dir.path().join("pixels/judge");
+    let noted = fs::read_to_string(&judge).unwrap();
+    let other = noted.replace("libheif true", "libheif false");
+    let other = if other == noted { noted.replace("libheif false", "libheif true") } else { other };
+    assert_ne!(other, noted);
+    fs::write(&judge, other).unwrap();
+    intake.rescan();
+    looked_at_again(&site).await;
     intake.stop().await;
 
+    let marked = Entry::Quarantined { sighting: sighting(&site), reason: "marked by the test".into() };
+    site.catalog.record(vec![marked]).await.unwrap();
     site.settings = limit(1 << 20);
     let intake = site.start();
-    let since = Instant::now();
-    while site.reason().await == "marked by the test" {
-        assert!(since.elapsed() < PATIENCE);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    looked_at_again(&site).await;
     assert!(site.catalog.knows(&sighting(&site), 16).await.unwrap());
     site.put("a.png", &picture(2));
     site.until(2, 0).await;
