@@ -1,7 +1,7 @@
 //! The database file: opened, checked, and brought to the present version step by step.
 
 use super::CatalogError;
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, Error, ErrorCode, TransactionBehavior, ffi};
 use std::path::Path;
 
 /// What makes each version out of the one before; the first makes a new catalogue. Catalogues of every version exist on somebody's
@@ -28,12 +28,16 @@ pub fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
     if found > VERSION {
         return Ok(Err(CatalogError::Newer { path: path.to_owned(), found }));
     }
-    match migrate(&mut db, &STEPS) {
-        // A step that does not suit the tables: they are not those of the version that the file names.
-        Err(rusqlite::Error::SqlInputError { msg: detail, .. }) => {
-            return Ok(Err(CatalogError::Damaged { path: path.to_owned(), detail }));
-        }
-        done => done?,
+    if let Err(error) = migrate(&mut db, &STEPS) {
+        // A step that does not suit the tables: they are not those of the version that the file names. What SQLite finds
+        // wrong with a statement comes with its place in the text or, as a table that is missing, without.
+        return match error {
+            Error::SqlInputError { msg: detail, .. }
+            | Error::SqliteFailure(ffi::Error { code: ErrorCode::Unknown, .. }, Some(detail)) => {
+                Ok(Err(CatalogError::Damaged { path: path.to_owned(), detail }))
+            }
+            error => Err(error),
+        };
     }
     for table in SMALL {
         let detail: String = db.query_row(&format!("PRAGMA quick_check({table})"), [], |row| row.get(0))?;
