@@ -13,7 +13,8 @@ fn taken_by_other_engines(spec: &RoundSpec) -> u64 {
     round::run(spec, crate::journal::PACE, &mut reporter()).unwrap();
     let python = std::env::var_os("COFT_TEST_PYTHON").expect("run by `cargo xtask test`");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/check_generation.py");
-    let output = Command::new(python).env_remove("ONEDNN_MAX_CPU_ISA").arg(script).arg(&spec.candidate_dir).output().unwrap();
+    let output =
+        Command::new(python).env_remove("ONEDNN_MAX_CPU_ISA").arg(script).arg(&spec.candidate_dir).output().unwrap();
     assert!(output.status.success(), "{:?}: {}", spec.precision, String::from_utf8_lossy(&output.stderr));
     println!("{:?}\n{}", spec.precision, String::from_utf8_lossy(&output.stdout));
     fs::metadata(spec.candidate_dir.join(coft_core::manifest::WEIGHTS)).unwrap().len()
