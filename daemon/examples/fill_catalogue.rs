@@ -2,8 +2,8 @@
 //!
 //! Run:  fill_catalogue CATALOGUE SOURCE ROWS PX
 //!
-//! As a source of years leaves it: random ids, each image in a file of its own, the pixels of the last 10000 kept at PX, those of the
-//! others let go.
+//! As a source of years leaves it: random ids, each image in a file of its own, the pixels of the last 10000 kept at
+//! PX, those of the others let go.
 
 use anyhow::{Context, bail};
 use rusqlite::{Connection, params};

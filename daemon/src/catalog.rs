@@ -59,8 +59,8 @@ pub enum Entry {
         from: PathBuf,
         to: PathBuf,
     },
-    /// The file or directory is not there any more: what was wrong with it does not matter, its images stay as long as their pixels
-    /// are kept.
+    /// The file or directory is not there any more: what was wrong with it does not matter, its images stay as long as
+    /// their pixels are kept.
     Gone(PathBuf),
 }
 
@@ -169,8 +169,8 @@ impl Catalog {
         .await
     }
 
-    /// The images of these sources with canonical pixels of this size: those that a file of the sources holds, or was the last to
-    /// hold. Images of which a catalogue of version 1 does not tell the source are among them.
+    /// The images of these sources with canonical pixels of this size: those that a file of the sources holds, or was
+    /// the last to hold. Images of which a catalogue of version 1 does not tell the source are among them.
     pub async fn pool(&self, canonical_px: u32, sources: &[PathBuf]) -> Result<Pool, CatalogError> {
         let mut parameters = vec![Value::from(canonical_px)];
         parameters.extend(sources.iter().map(|path| Value::Blob(path.as_os_str().as_bytes().to_vec())));

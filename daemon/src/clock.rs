@@ -32,7 +32,8 @@ pub fn now() -> Moment {
     now
 }
 
-/// Whether the wall clock was set within the last `period`: times that files carry from before say nothing of their age then.
+/// Whether the wall clock was set within the last `period`: times that files carry from before say nothing of their age
+/// then.
 pub fn was_set_within(period: Duration) -> bool {
     let now = now();
     settings().set.is_some_and(|set| now.since(&set) < period)
@@ -64,8 +65,8 @@ fn settings() -> MutexGuard<'static, Settings> {
     SETTINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The kernel's id of this start of the machine. Where it cannot be read, one of this process: what an earlier one has noted is
-/// then judged by the wall clock, as after a restart of the machine.
+/// The kernel's id of this start of the machine. Where it cannot be read, one of this process: what an earlier one has
+/// noted is then judged by the wall clock, as after a restart of the machine.
 fn boot_id() -> BootId {
     let read = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     read.as_deref().and_then(BootId::parse).unwrap_or_else(|| {

@@ -31,8 +31,8 @@ pub enum Command {
     Import { files: HashMap<String, OwnedFd>, reply: oneshot::Sender<Result<RoundId, Refused>> },
     /// Starts a round that lets a generation serve again; answers its id at once, none where that one is active already.
     Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<RoundId>, Refused>> },
-    /// Asks a running round to stop; it ends as cancelled within seconds. The next one that is started by hand goes on from what
-    /// it has done.
+    /// Asks a running round to stop; it ends as cancelled within seconds. The next one that is started by hand goes on
+    /// from what it has done.
     CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), Refused>> },
     /// Looks at every source again, as if the service had just started.
     Rescan { reply: oneshot::Sender<Result<(), Refused>> },

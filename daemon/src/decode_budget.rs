@@ -1,8 +1,9 @@
-//! The memory that decoding may take, of the whole service: one budget for what the sources bring and what clients send.
+//! The memory that decoding may take, of the whole service: one budget for what the sources bring and what clients
+//! send.
 //!
-//! What a picture takes is known from its head before it is decoded ([`coft_vision::head`]). Whoever decodes waits here until so
-//! much is free, in the order of asking, the interactive before the bulk. Somebody who holds some gets no more than half of all, so that
-//! there is room for the others.
+//! What a picture takes is known from its head before it is decoded ([`coft_vision::head`]). Whoever decodes waits here
+//! until so much is free, in the order of asking, the interactive before the bulk. Somebody who holds some gets no more
+//! than half of all, so that there is room for the others.
 
 use bytesize::ByteSize;
 use serde::Deserialize;
@@ -13,8 +14,8 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Most memory that the pictures that are decoded at the same time take, and so the largest picture that is decoded; "32MiB" or
-    /// more. "512MiB" [choice]: 100 megapixels of 8 bits.
+    /// Most memory that the pictures that are decoded at the same time take, and so the largest picture that is
+    /// decoded; "32MiB" or more. "512MiB" [choice]: 100 megapixels of 8 bits.
     pub memory: ByteSize,
 }
 
@@ -24,8 +25,8 @@ impl Default for Settings {
     }
 }
 
-/// A picture that takes no more than this never waits: as many as there are threads that decode are small beside the budget. Bytes;
-/// 8 MiB [choice] are 2 megapixels of a JPEG, decoded within 20 ms.
+/// A picture that takes no more than this never waits: as many as there are threads that decode are small beside the
+/// budget. Bytes; 8 MiB [choice] are 2 megapixels of a JPEG, decoded within 20 ms.
 pub const SMALL_BYTES: u64 = 8 << 20;
 
 /// For whom a picture is decoded.

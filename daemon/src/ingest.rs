@@ -1,8 +1,9 @@
 //! A settled file becomes an image: opened safely, read, hashed, decoded, and its canonical pixels kept.
 //!
-//! Reading and decoding are two steps: whoever knows the content from elsewhere leaves the second one out. A file is read on a thread of
-//! its own, since its file system may never answer; decoding runs on a bounded set of blocking threads. User files are read and
-//! never written. Whether an image is known already is not known here, nor is where the record goes.
+//! Reading and decoding are two steps: whoever knows the content from elsewhere leaves the second one out. A file is
+//! read on a thread of its own, since its file system may never answer; decoding runs on a bounded set of blocking
+//! threads. User files are read and never written. Whether an image is known already is not known here, nor is where
+//! the record goes.
 
 use crate::decode_budget::{DecodeBudget, Held, Party};
 use crate::regular;
@@ -48,7 +49,8 @@ const CANONICAL: &str = "qoi";
 
 /// Where it is noted, beside the pixels, what refused files were last looked at with.
 const JUDGE: &str = "judge";
-/// How much of a file says whether it can be an image, bytes. Videos and other files are not read further. 4096 [choice].
+/// How much of a file says whether it can be an image, bytes. Videos and other files are not read further. 4096
+/// [choice].
 const HEAD_BYTES: u64 = 4096;
 
 /// A file as it was read.
@@ -210,8 +212,8 @@ impl Ingest {
         }
     }
 
-    /// Reads a file; does not where there is no room for its pixels. It takes as long as the file's file system takes, even for ever:
-    /// then the thread that reads stays behind, when nobody waits for it any more.
+    /// Reads a file; does not where there is no room for its pixels. It takes as long as the file's file system takes,
+    /// even for ever: then the thread that reads stays behind, when nobody waits for it any more.
     ///
     /// # Errors
     /// Where there is no file that can be an image.
@@ -251,7 +253,8 @@ impl Ingest {
         Ok(Content { id: ImageId(hex(&Sha256::digest(&bytes))), bytes })
     }
 
-    /// Whether files that were refused may be taken in now: another program, or one with other settings, has refused them.
+    /// Whether files that were refused may be taken in now: another program, or one with other settings, has refused
+    /// them.
     pub async fn judges_otherwise(&self) -> bool {
         let path = self.shared.pixels.join(JUDGE);
         tokio::fs::read_to_string(path).await.ok() != Some(self.judge())
@@ -262,8 +265,8 @@ impl Ingest {
         format!("{} libheif {}", self.shared.judge, coft_vision::has_libheif())
     }
 
-    /// Takes note that refused files are looked at by this program with these settings. Where that cannot be written down, they are
-    /// looked at again at the next start.
+    /// Takes note that refused files are looked at by this program with these settings. Where that cannot be written
+    /// down, they are looked at again at the next start.
     pub async fn note_judge(&self) {
         let ingest = self.clone();
         let note = move || {
@@ -347,7 +350,8 @@ enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// The whole file as it was seen, where its beginning is that of an image; links are not followed, devices and pipes not waited for.
+/// The whole file as it was seen, where its beginning is that of an image; links are not followed, devices and pipes
+/// not waited for.
 fn read(sighting: &Sighting, limit: u64) -> Result<Vec<u8>, ReadError> {
     let (mut file, before) = regular::open(&sighting.path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => ReadError::NotRegular,

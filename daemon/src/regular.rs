@@ -1,4 +1,5 @@
-//! Regular files alone, opened without waiting: a pipe, a device or a socket in a file's place would hold up whoever reads it.
+//! Regular files alone, opened without waiting: a pipe, a device or a socket in a file's place would hold up whoever
+//! reads it.
 
 use nix::fcntl::OFlag;
 use std::fs::{File, Metadata, OpenOptions};

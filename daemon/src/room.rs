@@ -1,4 +1,5 @@
-//! Room on the disk of the state directory, and how much of it is left for rounds: the one rule for whatever fills it on its own.
+//! Room on the disk of the state directory, and how much of it is left for rounds: the one rule for whatever fills it
+//! on its own.
 
 use bytesize::ByteSize;
 use nix::sys::statvfs::statvfs;

@@ -391,7 +391,8 @@ impl Words {
         Self { last, listener }
     }
 
-    /// The last lines, once the trainer has ended; another program that holds its standard error open is not waited for.
+    /// The last lines, once the trainer has ended; another program that holds its standard error open is not waited
+    /// for.
     async fn until_the_end(mut self) -> VecDeque<String> {
         if timeout(FAREWELL, &mut self.listener).await.is_err() {
             warn!("another program holds the standard error of a trainer that has ended; it is not waited for");

@@ -45,8 +45,8 @@ pub struct Settings {
     pub library: Option<PathBuf>,
     /// What the sessions run on: the first that opens the model and answers the probe.
     pub providers: Vec<Provider>,
-    /// Images of one user and of each priority that may wait or be under way; one more is refused as busy, and so is what goes beyond
-    /// four times as many of all users. ≥ 16, what a call may bring. 64 [choice].
+    /// Images of one user and of each priority that may wait or be under way; one more is refused as busy, and so is
+    /// what goes beyond four times as many of all users. ≥ 16, what a call may bring. 64 [choice].
     pub queue: usize,
     /// Most images of one run of the session; fewer where it answers no more a second for them. ≥ 1. 16 [choice].
     pub max_batch: usize,
@@ -56,8 +56,8 @@ pub struct Settings {
     pub max_delay: Duration,
     /// CPU threads of the session; 0 lets ONNX Runtime choose. 0 [choice].
     pub threads: usize,
-    /// Threads that decode small images, and as many for large ones, and one of each more that no user has alone; 0 for one a core.
-    /// 0 [choice].
+    /// Threads that decode small images, and as many for large ones, and one of each more that no user has alone; 0 for
+    /// one a core. 0 [choice].
     pub decoders: usize,
     /// How long nothing is asked of a GPU's session before it is closed; the next request opens it again. ≥ 1 s. 10 min [choice].
     #[serde(with = "humantime_serde")]

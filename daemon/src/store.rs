@@ -249,8 +249,8 @@ impl Store {
         remove_tree(&staged.dir)
     }
 
-    /// Deletes generations beyond the active one, the one it replaced, the one that is `wanted` next, and the `newest` latest.
-    /// Returns those deleted.
+    /// Deletes generations beyond the active one, the one it replaced, the one that is `wanted` next, and the `newest`
+    /// latest. Returns those deleted.
     pub fn prune(&mut self, newest: usize, wanted: Option<GenerationId>) -> Result<Vec<GenerationId>, StoreError> {
         let all: Vec<GenerationId> = self.generations.keys().copied().collect();
         let previous = self.active().and_then(|active| active.record.replaces);

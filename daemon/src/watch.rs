@@ -1,8 +1,8 @@
 //! Watched directories: kernel notices and periodic scans in, "this file has settled" out.
 //!
-//! One thread and one channel a source, so that a file system that hangs holds up nobody else. No file is opened here, and nothing is
-//! remembered of files that have settled: a scan reports every file again, and whoever listens knows which ones are old. What is in
-//! a file is for `ingest`.
+//! One thread and one channel a source, so that a file system that hangs holds up nobody else. No file is opened here,
+//! and nothing is remembered of files that have settled: a scan reports every file again, and whoever listens knows
+//! which ones are old. What is in a file is for `ingest`.
 
 mod barrier;
 mod kernel;
@@ -110,8 +110,8 @@ pub fn start(source: &Source, state_dir: &Path) -> io::Result<Watch> {
     Ok(Watch { source: source.path.clone(), notices, handle: Handle { shared } })
 }
 
-/// Whether a source and the state directory are the same or one lies in the other, by whichever links and mounts. False where that cannot
-/// be known, since a file system does not answer; the source's own thread finds it out later.
+/// Whether a source and the state directory are the same or one lies in the other, by whichever links and mounts. False
+/// where that cannot be known, since a file system does not answer; the source's own thread finds it out later.
 pub fn overlaps(source: &Path, state_dir: &Path) -> bool {
     let (reply, answer) = sync_channel(1);
     let (source, state_dir) = (source.to_owned(), state_dir.to_owned());

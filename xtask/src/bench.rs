@@ -16,7 +16,8 @@ mod trouble;
 pub enum Command {
     /// Runs the trainer on a labelled set, and tells how right it was before and after.
     Adapt(Box<adapt::Args>),
-    /// How long images take to be taken in beside an empty catalogue and a full one, and how long a start with the latter.
+    /// How long images take to be taken in beside an empty catalogue and a full one, and how long a start with the
+    /// latter.
     Ingest(ingest::Args),
     /// How long the trainer takes to load a checkpoint, beside reading its files.
     Load(load::Args),

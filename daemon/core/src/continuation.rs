@@ -1,8 +1,8 @@
 //! Whether a round that did not come to its end is taken up by another one, and when.
 //!
-//! A pure function of the rounds that worked on the same: each takes up the one before it, and goes on from what that one
-//! has left in the journal. A failure that repeats is met with longer and longer pauses, and at the second identical
-//! time with other images: the work is given up.
+//! A pure function of the rounds that worked on the same: each takes up the one before it, and goes on from what that
+//! one has left in the journal. A failure that repeats is met with longer and longer pauses, and at the second
+//! identical time with other images: the work is given up.
 
 use crate::event::{FailureKind, Stage};
 use std::time::Duration;
@@ -54,7 +54,8 @@ pub enum GivenUp {
     NoFurther(usize),
 }
 
-/// The pause before work is taken up for the second time; it doubles each time that a round comes no further. 1 min [choice].
+/// The pause before work is taken up for the second time; it doubles each time that a round comes no further. 1 min
+/// [choice].
 const PAUSE: Duration = Duration::from_secs(60);
 /// Least share of the round by which an attempt has come further than all before it; 0 to 1. 0.01 [choice].
 const FURTHER: f64 = 0.01;
@@ -193,7 +194,8 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing dies in the same place more than five times, nor twice in the same way, and no pause is longer than allowed.
+        /// Nothing dies in the same place more than five times, nor twice in the same way, and no pause is longer than
+        /// allowed.
         #[test]
         fn what_comes_no_further_is_given_up(ends in proptest::collection::vec(0usize..4, 1..12), fraction in 0.0..1.0) {
             let attempts: Vec<Attempt> = ends

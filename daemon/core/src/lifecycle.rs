@@ -1,7 +1,7 @@
 //! One round at a time: what may start, what may be cancelled, and how a round ends.
 //!
-//! An activation alone goes on beside another round: who goes back to an earlier generation does not wait for hours, and
-//! what a trainer has done is not lost by it.
+//! An activation alone goes on beside another round: who goes back to an earlier generation does not wait for hours,
+//! and what a trainer has done is not lost by it.
 //!
 //! A state machine without a clock, a process or a disk. The daemon tells it what happened and carries out what comes
 //! back. It does not know when a round is due (see [`crate::schedule`]) or whether a candidate is good enough (see
@@ -372,8 +372,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order: never two rounds at once but for one activation beside another, no number
-        /// twice, every start has one end.
+        /// Whatever happens in whatever order: never two rounds at once but for one activation beside another, no
+        /// number twice, every start has one end.
         #[test]
         fn never_two_rounds_at_once(events in proptest::collection::vec((0usize..9, 0u64..3), 0..200)) {
             let mut lifecycle = Lifecycle::new(RoundId(0), 10);

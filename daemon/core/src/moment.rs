@@ -1,8 +1,8 @@
 //! Points in time, as the decisions about intervals need them.
 //!
 //! The wall clock is set by people and by NTP: it may go back, and on a board without a battery it starts in 1970. So
-//! intervals are measured by the time since the machine's start, which nobody sets; the wall clock is for people, and for
-//! intervals that a restart of the machine cuts in two.
+//! intervals are measured by the time since the machine's start, which nobody sets; the wall clock is for people, and
+//! for intervals that a restart of the machine cuts in two.
 
 use std::fmt;
 use std::time::Duration;
@@ -44,8 +44,8 @@ impl Moment {
 
     /// Time from `earlier` to this moment; never negative.
     ///
-    /// Between two starts of the machine the wall clock tells, as far as it is credible: where it says that `earlier` is still
-    /// to come, `earlier` counts as the moment of the later start.
+    /// Between two starts of the machine the wall clock tells, as far as it is credible: where it says that `earlier`
+    /// is still to come, `earlier` counts as the moment of the later start.
     pub fn since(&self, earlier: &Moment) -> Duration {
         if self.boot.is_some() && self.boot == earlier.boot {
             return self.since_boot.saturating_sub(earlier.since_boot);
@@ -58,7 +58,8 @@ impl Moment {
         }
     }
 
-    /// This moment as the wall clock of `now` tells it: the clock may have been set since. Only within one start of the machine.
+    /// This moment as the wall clock of `now` tells it: the clock may have been set since. Only within one start of the
+    /// machine.
     pub fn restated(&self, now: &Moment) -> Self {
         if self.boot.is_none() || self.boot != now.boot {
             return *self;

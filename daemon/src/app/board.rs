@@ -230,8 +230,8 @@ impl Board {
         history::adapting(&self.snapshot.rounds).next().is_some()
     }
 
-    /// Puts the end of the last round right where the clock has been set since: after a restart of the machine it is what the
-    /// schedule has. That round, where it is to be written down anew.
+    /// Puts the end of the last round right where the clock has been set since: after a restart of the machine it is
+    /// what the schedule has. That round, where it is to be written down anew.
     pub fn restate(&mut self, now: &Moment) -> Option<RoundStatus> {
         let last = history::last_ended(&self.snapshot.rounds)?;
         let (ended, round) = (last.ended?, last.round);
@@ -481,7 +481,8 @@ mod tests {
         assert_eq!(later, 5_000_000 + 1000 + 6 * 3600 - 2003, "the clock was set");
     }
 
-    /// A round that ended before the first NTP sync ended in 1970, and the next start of the machine took that for long ago.
+    /// A round that ended before the first NTP sync ended in 1970, and the next start of the machine took that for long
+    /// ago.
     #[test]
     fn the_end_of_a_round_is_put_right_once_the_clock_is() {
         let ended = round(1, Trigger::Schedule, 300, Some(1000), RoundState::Kept("worse".into()));

@@ -1,8 +1,9 @@
 //! From settled files to the catalogue: the one place where `watch`, `ingest` and `catalog` meet.
 //!
-//! Each source has a lane, a task of its own that reads its files; one desk writes down what all of them find, in groups. A lane waits for
-//! the desk, the desk for the catalogue, and nobody for whoever listens: what there is to tell replaces what was told before. On the
-//! way out what was begun is finished, but for files whose file system does not answer.
+//! Each source has a lane, a task of its own that reads its files; one desk writes down what all of them find, in
+//! groups. A lane waits for the desk, the desk for the catalogue, and nobody for whoever listens: what there is to tell
+//! replaces what was told before. On the way out what was begun is finished, but for files whose file system does not
+//! answer.
 
 mod lane;
 mod refusals;
@@ -198,8 +199,8 @@ impl Desk {
         }
     }
 
-    /// What was wrong with quarantined files may be right for another program or with other settings. What the rights of the service
-    /// may mend is looked at by every scan.
+    /// What was wrong with quarantined files may be right for another program or with other settings. What the rights
+    /// of the service may mend is looked at by every scan.
     async fn doubt_quarantine(&mut self) {
         if !self.ingest.judges_otherwise().await {
             return;

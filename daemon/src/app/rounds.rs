@@ -111,7 +111,8 @@ pub struct Assignment {
     pub round: RoundId,
     pub method: Method,
     pub seed: u64,
-    /// Whether it goes on with the work of a round that did not come to its end, where there is some; otherwise it begins anew.
+    /// Whether it goes on with the work of a round that did not come to its end, where there is some; otherwise it
+    /// begins anew.
     pub continues: bool,
 }
 
@@ -274,7 +275,8 @@ impl Workshop {
         }
     }
 
-    /// What is missing on the disk for a round that adapts; what the last one has left of its work there is not missing.
+    /// What is missing on the disk for a round that adapts; what the last one has left of its work there is not
+    /// missing.
     ///
     /// # Errors
     /// Where the file system does not say how much room it has.

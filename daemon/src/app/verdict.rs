@@ -247,8 +247,8 @@ impl Court {
         }
     }
 
-    /// Makes the candidate the active generation, on disk first and then in the classifier. `wanted` is one that is to serve
-    /// again, and stays in the store.
+    /// Makes the candidate the active generation, on disk first and then in the classifier. `wanted` is one that is to
+    /// serve again, and stays in the store.
     pub fn promote(&self, promotion: Promotion, wanted: Option<GenerationId>) -> Result<GenerationId, Trouble> {
         let Promotion { candidate, ready } = promotion;
         let generation = match candidate {

@@ -11,8 +11,8 @@ use zbus::proxy::CacheProperties;
 use zbus::{Connection, fdo};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
-/// How long polkit may take where nobody is asked for a password. Longer than the 10 s for which a rule of polkit may run a
-/// program, shorter than the 25 s for which clients wait. 15 s [choice].
+/// How long polkit may take where nobody is asked for a password. Longer than the 10 s for which a rule of polkit may
+/// run a program, shorter than the 25 s for which clients wait. 15 s [choice].
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long somebody may take to type a password; a little less than coftctl waits. 110 s [choice].
 const CONSENT: Duration = Duration::from_secs(110);

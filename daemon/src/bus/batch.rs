@@ -11,10 +11,12 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::debug;
 
-/// How long a socket stays open over which nothing comes, or whose client does not take the answers that are due. 10 min [choice].
+/// How long a socket stays open over which nothing comes, or whose client does not take the answers that are due. 10
+/// min [choice].
 const IDLE: Duration = Duration::from_secs(10 * 60);
 
-/// Opens a socket that is served until the client closes its end, leaves the bus, or is silent for too long; answers that end.
+/// Opens a socket that is served until the client closes its end, leaves the bus, or is silent for too long; answers
+/// that end.
 pub fn open(classifier: Classifier, options: Options, caller: Caller) -> Result<OwnedFd, ServeError> {
     let place = classifier.batch_place(options.party)?;
     let (ours, theirs) = stream::pair().map_err(|error| ServeError::Internal(error.to_string()))?;

@@ -1,4 +1,5 @@
-//! Which callers are still there, and whose they are: work for one that has left the bus ends where it is, and each user has its share.
+//! Which callers are still there, and whose they are: work for one that has left the bus ends where it is, and each
+//! user has its share.
 
 use crate::decode_budget::Party;
 use crate::serve::ServeError;

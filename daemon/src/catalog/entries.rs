@@ -1,8 +1,8 @@
 //! What is written down of files, and what is forgotten again.
 //!
-//! An image's record is needed while its pixels are kept, since rounds choose from these, or while a file holds it, since that file is
-//! not taken in again. It is forgotten when neither is so any more. What has gone is given a day: a directory that is moved goes
-//! before it comes, and a disk may be put back.
+//! An image's record is needed while its pixels are kept, since rounds choose from these, or while a file holds it,
+//! since that file is not taken in again. It is forgotten when neither is so any more. What has gone is given a day: a
+//! directory that is moved goes before it comes, and a disk may be put back.
 
 use super::{Catalog, CatalogError, Entry, known, unix_time};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
@@ -16,9 +16,9 @@ const GRACE_SECONDS: i64 = 24 * 60 * 60;
 const MOST_PRUNED: usize = 1000;
 
 impl Catalog {
-    /// Forgets files that have gone a day ago, and images that no file holds any more and whose pixels are not kept. Of an image whose
-    /// pixels are kept the file that had it last stays: labels may name it. Tells whether there
-    /// is more to forget, which is for the next call.
+    /// Forgets files that have gone a day ago, and images that no file holds any more and whose pixels are not kept. Of
+    /// an image whose pixels are kept the file that had it last stays: labels may name it. Tells whether there is more
+    /// to forget, which is for the next call.
     pub async fn prune(&self) -> Result<bool, CatalogError> {
         let now = unix_time();
         self.ask(move |db| {

@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 impl Catalog {
-    /// Short side of the canonical pixels that are kept of an image, px; 0 where they were let go, none where the image is not known or
-    /// they were lost.
+    /// Short side of the canonical pixels that are kept of an image, px; 0 where they were let go, none where the image
+    /// is not known or they were lost.
     pub async fn canonical_px(&self, image: &ImageId) -> Result<Option<u32>, CatalogError> {
         let image = image.clone();
         self.ask(move |db| {
@@ -47,7 +47,8 @@ pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId) -> rusql
     before.map_or(Ok(()), |before| forget(db, &before))
 }
 
-/// Gives what is known of a file, or of all files below a directory, their new name. What had that name is there no more.
+/// Gives what is known of a file, or of all files below a directory, their new name. What had that name is there no
+/// more.
 pub fn moved(db: &Transaction<'_>, from: &Path, to: &Path) -> rusqlite::Result<()> {
     let (from, to) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
     // Everything that begins with "path/" sorts before "path0", the next byte.

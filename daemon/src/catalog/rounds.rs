@@ -11,7 +11,8 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tracing::warn;
 
-/// Rounds that are kept, the latest; and the last that was completed, from which the schedule counts images. 1000 [choice].
+/// Rounds that are kept, the latest; and the last that was completed, from which the schedule counts images. 1000
+/// [choice].
 const MOST_ROUNDS: u64 = 1000;
 
 impl Catalog {
@@ -78,8 +79,8 @@ impl Catalog {
         .await
     }
 
-    /// The rounds that are kept, oldest first. A row that cannot be read is left out, and the log says so: another version may have
-    /// written it.
+    /// The rounds that are kept, oldest first. A row that cannot be read is left out, and the log says so: another
+    /// version may have written it.
     pub async fn rounds(&self) -> Result<Vec<RoundStatus>, CatalogError> {
         self.ask(|db| {
             let mut statement = db.prepare_cached("SELECT * FROM rounds ORDER BY round")?;

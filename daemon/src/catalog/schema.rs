@@ -4,8 +4,8 @@ use super::CatalogError;
 use rusqlite::{Connection, Error, ErrorCode, TransactionBehavior, ffi};
 use std::path::Path;
 
-/// What makes each version out of the one before; the first makes a new catalogue. Catalogues of every version exist on somebody's
-/// disk: a change is a new step, and only a step that was never released is edited.
+/// What makes each version out of the one before; the first makes a new catalogue. Catalogues of every version exist on
+/// somebody's disk: a change is a new step, and only a step that was never released is edited.
 const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// The present version, `PRAGMA user_version`.
 pub const VERSION: i64 = STEPS.len() as i64;
@@ -15,8 +15,8 @@ const SMALL: [&str; 4] = ["rounds", "totals", "kept", "sources"];
 
 /// Opens a catalogue, or makes a new one.
 ///
-/// What is checked does not depend on the number of images: the file's header and length, and the [`SMALL`] tables. Damage
-/// elsewhere is met by the first statement that reads it, which fails with [`CatalogError::Damaged`].
+/// What is checked does not depend on the number of images: the file's header and length, and the [`SMALL`] tables.
+/// Damage elsewhere is met by the first statement that reads it, which fails with [`CatalogError::Damaged`].
 pub fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
     let mut db = Connection::open(path)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
@@ -29,8 +29,8 @@ pub fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
         return Ok(Err(CatalogError::Newer { path: path.to_owned(), found }));
     }
     if let Err(error) = migrate(&mut db, &STEPS) {
-        // A step that does not suit the tables: they are not those of the version that the file names. What SQLite finds
-        // wrong with a statement comes with its place in the text or, as a table that is missing, without.
+        // A step that does not suit the tables: they are not those of the version that the file names. What SQLite
+        // finds wrong with a statement comes with its place in the text or, as a table that is missing, without.
         return match error {
             Error::SqlInputError { msg: detail, .. }
             | Error::SqliteFailure(ffi::Error { code: ErrorCode::Unknown, .. }, Some(detail)) => {
@@ -55,8 +55,8 @@ pub fn empty() -> rusqlite::Result<Connection> {
     Ok(db)
 }
 
-/// Takes the steps that the catalogue lacks, each in a transaction of its own: after a loss of power the catalogue has the version
-/// before a step or the one after it.
+/// Takes the steps that the catalogue lacks, each in a transaction of its own: after a loss of power the catalogue has
+/// the version before a step or the one after it.
 fn migrate(db: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
     for (step, next) in steps.iter().zip(1..) {
         let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate)?;

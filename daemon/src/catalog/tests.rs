@@ -432,7 +432,8 @@ async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended()
     save(1003, "schedule", RoundState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003]);
-    // Jobs of other kinds, as one that fails every five minutes, do not make the schedule forget when the last round ended.
+    // Jobs of other kinds, as one that fails every five minutes, do not make the schedule forget when the last round
+    // ended.
     save(2500, "zero-shot", RoundState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003, 2500]);

@@ -205,8 +205,8 @@ async fn an_event_that_is_no_text_is_another_protocol() {
     assert!(message(outcome).contains("protocol"));
 }
 
-/// A program that the trainer had started held its standard error, and a cancelled round open for as long as it ran; one that
-/// holds the events as well, a round that had ended.
+/// A program that the trainer had started held its standard error, and a cancelled round open for as long as it ran;
+/// one that holds the events as well, a round that had ended.
 #[tokio::test]
 async fn who_holds_a_pipe_of_the_trainer_does_not_hold_up_the_round() {
     for (held, end) in [("3>&-", "exec sleep 600"), ("", "exec sleep 600"), ("", "kill -9 $$")] {
@@ -218,7 +218,8 @@ async fn who_holds_a_pipe_of_the_trainer_does_not_hold_up_the_round() {
         running.cancel();
         timeout(Duration::from_secs(60), ended(&mut running)).await.expect("nobody else is waited for");
         let pid = fs::read_to_string(pid).unwrap();
-        // On a busy machine even a killed process waits for its turn to end; and nobody may have waited for it afterwards.
+        // On a busy machine even a killed process waits for its turn to end; and nobody may have waited for it
+        // afterwards.
         let state = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or(") Z".into());
         let gone = async {
             while !state().contains(") Z") {

@@ -1,7 +1,8 @@
-//! The threads that decode: small pictures on some, large ones on others, so that nobody waits for a large one but who sends such.
+//! The threads that decode: small pictures on some, large ones on others, so that nobody waits for a large one but who
+//! sends such.
 //!
-//! A large picture takes seconds and hundreds of megabytes: it waits for its part of the decode budget, and its threads leave the
-//! processor to the small ones and to the sessions where these want it.
+//! A large picture takes seconds and hundreds of megabytes: it waits for its part of the decode budget, and its threads
+//! leave the processor to the small ones and to the sessions where these want it.
 
 use super::lanes::{Lanes, Priority};
 use super::pipeline::{Decoded, Request};
@@ -14,8 +15,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-/// How much lower the priority of the threads is that decode large pictures: a third of the processor where others want it, too, and
-/// twenty times what a trainer gets. Nice steps; 5 [choice].
+/// How much lower the priority of the threads is that decode large pictures: a third of the processor where others want
+/// it, too, and twenty times what a trainer gets. Nice steps; 5 [choice].
 const LOWER: i32 = 5;
 
 /// Largest file that is read to see whether the picture in it is small. 4 MiB [choice].
@@ -32,8 +33,8 @@ pub struct Decoding {
     pub pass_on: Lanes<Decoded>,
 }
 
-/// Starts the threads: for the pictures of either size as many as `decoders`, and one more of each, which one user alone, or bulk work
-/// alone, never has. They end when the entrance is gone.
+/// Starts the threads: for the pictures of either size as many as `decoders`, and one more of each, which one user
+/// alone, or bulk work alone, never has. They end when the entrance is gone.
 pub fn start(decoders: usize, decoding: &Decoding) -> Entrance<Submitted> {
     let workers = decoders + 1;
     let (submit, submitted) = queue(workers);

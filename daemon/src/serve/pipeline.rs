@@ -1,5 +1,5 @@
-//! The way of a request: decoded by a pool of threads ([`decoding`](super::decoding)), then answered by the one thread that runs the
-//! sessions.
+//! The way of a request: decoded by a pool of threads ([`decoding`](super::decoding)), then answered by the one thread
+//! that runs the sessions.
 //!
 //! Beside each other: while a batch runs, the next images are decoded. What nobody waits for any more, since the client has
 //! gone or the deadline has passed, is dropped at each step.
@@ -106,7 +106,8 @@ const LONGEST_REFILL: Duration = Duration::from_millis(20);
 /// How long a user counts as one of several after it has sent something. 10 s [choice].
 const PRESENCE: Duration = Duration::from_secs(10);
 
-/// Runs what is decoded, batch by batch: the interactive first, the users in turn, and only what found the same session.
+/// Runs what is decoded, batch by batch: the interactive first, the users in turn, and only what found the same
+/// session.
 fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
     let &Plan { max_batch, max_delay, idle, .. } = plan;
     let mut waiting = Turns::new();
@@ -150,8 +151,8 @@ fn gather(turns: &mut Turns<Decoded>, waiting: &Waiting<Decoded>, images: usize,
     }
 }
 
-/// The next batch; a request of another session waits for the batch after it. Where several users send images, a batch is short, since
-/// whoever comes next waits until it ends.
+/// The next batch; a request of another session waits for the batch after it. Where several users send images, a batch
+/// is short, since whoever comes next waits until it ends.
 fn take(waiting: &mut Turns<Decoded>, max_batch: usize, is_shared: bool) -> Vec<Decoded> {
     let mut batch: Vec<Decoded> = Vec::new();
     loop {
@@ -194,7 +195,8 @@ fn classify(mut batch: Vec<Decoded>, pulse: &Pulse) {
     }
 }
 
-/// Runs the session. A panic costs the batch its answers and no more: the thread goes on, with a session that is opened anew.
+/// Runs the session. A panic costs the batch its answers and no more: the thread goes on, with a session that is opened
+/// anew.
 fn answers(
     loaded: &Loaded,
     pixels: &[f32],

@@ -1,4 +1,5 @@
-//! Who is next: the interactive before the bulk, and within each the users in turn, however many images one of them has sent.
+//! Who is next: the interactive before the bulk, and within each the users in turn, however many images one of them has
+//! sent.
 
 use super::Priority;
 use super::lanes::PRIORITIES;
@@ -37,7 +38,8 @@ impl<T> Turns<T> {
         self.lanes.iter().flatten().map(|(party, _)| *party)
     }
 
-    /// The next item that may go, of those that are first of their user and priority; whose it was has its next turn last.
+    /// The next item that may go, of those that are first of their user and priority; whose it was has its next turn
+    /// last.
     pub fn next_if(&mut self, may: impl Fn(Priority, Party, &T) -> bool) -> Option<(Priority, Party, T)> {
         for priority in PRIORITIES {
             let lane = &mut self.lanes[priority as usize];
@@ -91,7 +93,8 @@ pub struct Turn<T> {
     shared: Arc<Shared<T>>,
 }
 
-/// A queue for so many threads. One of them is always left by each user for the others, and one by the bulk for the interactive.
+/// A queue for so many threads. One of them is always left by each user for the others, and one by the bulk for the
+/// interactive.
 pub fn queue<T>(workers: usize) -> (Entrance<T>, Exit<T>) {
     let state = State { turns: Turns::new(), under_way: HashMap::new(), bulk_under_way: 0, is_closed: false };
     let shared = Arc::new(Shared { workers, state: Mutex::new(state), changed: Condvar::new() });

@@ -1,6 +1,7 @@
 //! Places: how much may wait, of one user and of all of them.
 //!
-//! Each user has a share of its own, so that whoever sends too much is refused alone. What all of them hold together is bounded, too.
+//! Each user has a share of its own, so that whoever sends too much is refused alone. What all of them hold together is
+//! bounded, too.
 
 use super::ServeError;
 use super::lanes::Priority;

@@ -1,7 +1,7 @@
 //! Why the state directory cannot be used: what stands in its way, and how to let the service past it.
 //!
-//! The kernel's own word for it, "Permission denied" or "Read-only file system", does not name the directory above it that
-//! may not be entered. Nor does it name the unit, under which the service sees another file system than users see.
+//! The kernel's own word for it, "Permission denied" or "Read-only file system", does not name the directory above it
+//! that may not be entered. Nor does it name the unit, under which the service sees another file system than users see.
 
 use nix::unistd::{AccessFlags, User, access, geteuid};
 use std::fs::{self, Metadata};

@@ -1,7 +1,7 @@
 //! The kernel's notices of one source: a watch for each directory, and whether anything was mounted.
 //!
-//! Which directories there are is for the caller to find out: each watch ends at a directory's own files, so that one that cannot be
-//! watched costs the others nothing.
+//! Which directories there are is for the caller to find out: each watch ends at a directory's own files, so that one
+//! that cannot be watched costs the others nothing.
 
 use super::problems::Limit;
 use super::{Shared, mounts};
@@ -19,8 +19,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Notices that may wait for a source's thread. The watcher's own thread never waits for it: it has to answer when a directory is to be
-/// watched. What does not fit causes a scan.
+/// Notices that may wait for a source's thread. The watcher's own thread never waits for it: it has to answer when a
+/// directory is to be watched. What does not fit causes a scan.
 const INPUTS: usize = 16_384;
 
 /// What wakes a source's thread.

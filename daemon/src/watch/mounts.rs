@@ -1,4 +1,5 @@
-//! What is mounted where, as the kernel tells (`/proc/self/mountinfo`), and what kinds of file systems report no changes.
+//! What is mounted where, as the kernel tells (`/proc/self/mountinfo`), and what kinds of file systems report no
+//! changes.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -74,8 +75,8 @@ pub fn of(mounts: &[Mount], path: &Path) -> Option<u64> {
     seen(mounts, path).map(|mount| mount.id)
 }
 
-/// Whether one directory lies in the other or is the same, also where a mount hides it: both are places of one file system then.
-/// The paths have no links in them.
+/// Whether one directory lies in the other or is the same, also where a mount hides it: both are places of one file
+/// system then. The paths have no links in them.
 pub fn overlap(mounts: &[Mount], a: &Path, b: &Path) -> bool {
     let nested = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
     nested(a, b)
@@ -115,7 +116,8 @@ pub fn is_hidden(mounts: &[Mount], dir: &str) -> bool {
     })
 }
 
-/// The name of a kind of file system (`statfs`) on which the kernel reports only what this machine does, or not even that.
+/// The name of a kind of file system (`statfs`) on which the kernel reports only what this machine does, or not even
+/// that.
 pub fn without_notices(kind: i64) -> Option<&'static str> {
     let kinds = [
         (0x0102_1997, "9p"),

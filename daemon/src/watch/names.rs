@@ -1,13 +1,13 @@
-//! Which names in a source are nobody's image: what is hidden, what programs keep for themselves or still write, and what the
-//! source's own patterns say.
+//! Which names in a source are nobody's image: what is hidden, what programs keep for themselves or still write, and
+//! what the source's own patterns say.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
-/// Patterns of `exclude` or `include`. A pattern without `/` stands for a name at any depth; one with `/` for a path below the source.
-/// Capital and small letters are the same, since cameras write `IMG.JPG`.
+/// Patterns of `exclude` or `include`. A pattern without `/` stands for a name at any depth; one with `/` for a path
+/// below the source. Capital and small letters are the same, since cameras write `IMG.JPG`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct Patterns {
@@ -47,7 +47,8 @@ impl TryFrom<Vec<String>> for Patterns {
     }
 }
 
-/// Directories that programs and file systems keep for themselves, in small letters; hidden ones are passed over anyway.
+/// Directories that programs and file systems keep for themselves, in small letters; hidden ones are passed over
+/// anyway.
 const DIRECTORIES: [&str; 19] = [
     "@eadir",
     "@recently-snapshot",
@@ -122,7 +123,8 @@ impl Names {
         Self { exclude, include }
     }
 
-    /// Whether a file or directory may be, or hold, an image, where the directory above it does. `path` is relative to the source.
+    /// Whether a file or directory may be, or hold, an image, where the directory above it does. `path` is relative to
+    /// the source.
     pub fn take(&self, path: &Path, is_directory: bool) -> bool {
         let Some(name) = path.file_name() else { return false };
         let wanted = is_directory || self.include.written.is_empty() || self.include.set.is_match(path);

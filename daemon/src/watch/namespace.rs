@@ -1,4 +1,5 @@
-//! Tests that mount file systems or lower the kernel's limits: each runs once more, in a process with namespaces of its own.
+//! Tests that mount file systems or lower the kernel's limits: each runs once more, in a process with namespaces of its
+//! own.
 
 use std::env;
 use std::fs;

@@ -1,4 +1,5 @@
-//! What is wrong with a source now, piece by piece, and the one sentence that people read of it. What is mended is taken out again.
+//! What is wrong with a source now, piece by piece, and the one sentence that people read of it. What is mended is
+//! taken out again.
 
 use coft_core::shown::shown_path;
 use std::collections::{BTreeMap, BTreeSet};

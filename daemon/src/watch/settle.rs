@@ -31,7 +31,8 @@ impl Settling {
         self.files.insert(path, Look { stamp, since: now });
     }
 
-    /// The file was found by looking for it, and not because anybody had touched it: its quiet period goes on where it looks the same.
+    /// The file was found by looking for it, and not because anybody had touched it: its quiet period goes on where it
+    /// looks the same.
     pub fn seen(&mut self, path: PathBuf, stamp: Stamp, now: Instant) {
         if self.files.get(&path).is_none_or(|look| look.stamp != stamp) {
             self.touched(path, stamp, now);

@@ -1,7 +1,7 @@
 //! One source's thread: it listens to the kernel first, looks through one directory at a time, and tells what it finds.
 //!
-//! A directory is watched before it is looked through: what appears in between is seen twice, not never. Files with the name of an
-//! image come first, over the whole source.
+//! A directory is watched before it is looked through: what appears in between is seen twice, not never. Files with the
+//! name of an image come first, over the whole source.
 
 mod hearing;
 mod looking;

@@ -44,9 +44,9 @@ pub fn rgb_of_pixels(width: u32, height: u32, pixels: impl Iterator<Item = [u8; 
 
 /// Which 16-bit values an image uses.
 ///
-/// Values that would become nearly one shade in 8 bits are refused: those of a thermal camera or of a depth camera, which
-/// count in units of their own and use a small part of the range. What the image means would be lost without a word.
-/// Only who made it knows which values are black and white: a stretch of each image by itself would show the same
+/// Values that would become nearly one shade in 8 bits are refused: those of a thermal camera or of a depth camera,
+/// which count in units of their own and use a small part of the range. What the image means would be lost without a
+/// word. Only who made it knows which values are black and white: a stretch of each image by itself would show the same
 /// temperature in another shade each time.
 pub struct Span {
     counts: Vec<u64>,

@@ -6,8 +6,8 @@ use coft_core::ids::RoundId;
 use coft_core::lifecycle::Trigger;
 use std::time::Duration;
 
-/// The rounds that adapted the present model to the present classes, the latest first. A zero-shot round that was promoted
-/// means that these are others than before; one that failed means nothing.
+/// The rounds that adapted the present model to the present classes, the latest first. A zero-shot round that was
+/// promoted means that these are others than before; one that failed means nothing.
 pub fn adapting(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
     let is = |round: &RoundStatus, trigger: Trigger| round.trigger == trigger.as_str();
     let begins =

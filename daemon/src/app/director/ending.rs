@@ -110,8 +110,8 @@ impl Director {
         if trigger.adapts() {
             self.keep_or_forget(&mut status);
         }
-        // Clearing up first: on a full disk it makes room for the last line of the record. An activation leaves nothing, and
-        // another round may be at work.
+        // Clearing up first: on a full disk it makes room for the last line of the record. An activation leaves
+        // nothing, and another round may be at work.
         if trigger != Trigger::Activation {
             let court = self.court.clone();
             if let Err(error) = blocking(move || court.clear_up()).await {
@@ -129,8 +129,8 @@ impl Director {
         self.zero_shot_at = retries.then(|| Instant::now() + ZERO_SHOT_RETRY);
     }
 
-    /// What a round has done stays where another one may take it up. A cancelled round is not forgotten: it may have been
-    /// cancelled for what serves, and not for its images.
+    /// What a round has done stays where another one may take it up. A cancelled round is not forgotten: it may have
+    /// been cancelled for what serves, and not for its images.
     fn keep_or_forget(&self, status: &mut RoundStatus) {
         let round = status.round.0;
         match self.board.after(status, &self.schedule) {

@@ -1,4 +1,5 @@
-//! Whether the service still answers: a run of the model that does not end holds up every request, and only a new start mends it.
+//! Whether the service still answers: a run of the model that does not end holds up every request, and only a new start
+//! mends it.
 
 use super::Director;
 use crate::serve::UnderWay;
@@ -44,8 +45,8 @@ impl Health {
 }
 
 impl Director {
-    /// Tells when the model has stopped to answer, or answers again. Without systemd's watchdog, which is not fed any more then, the
-    /// service ends: whoever started it sees that.
+    /// Tells when the model has stopped to answer, or answers again. Without systemd's watchdog, which is not fed any
+    /// more then, the service ends: whoever started it sees that.
     pub(super) fn look_at_health(&mut self) {
         let known = self.health.problem();
         self.health.look(self.court.under_way());

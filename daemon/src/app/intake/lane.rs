@@ -1,4 +1,5 @@
-//! One source's way into the catalogue: a task and places to read of its own, so that a source that hangs holds up no other.
+//! One source's way into the catalogue: a task and places to read of its own, so that a source that hangs holds up no
+//! other.
 
 use super::News;
 use super::refusals::Refusals;
@@ -29,8 +30,8 @@ const PLACE: Duration = Duration::from_secs(2);
 const SLOW: Duration = Duration::from_secs(10);
 /// Files that may be read for longer than that before a source waits for them.
 const MOST_SLOW: usize = 4;
-/// What work that has begun may still take when the service stops; a file that is read for longer is taken in at the next start.
-/// [choice]
+/// What work that has begun may still take when the service stops; a file that is read for longer is taken in at the
+/// next start. [choice]
 const LAST_WORK: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -384,7 +385,8 @@ async fn take(shared: &Shared, own_place: Arc<Semaphore>, sighting: Sighting, re
     ingest.keep(content).await.map_or_else(Outcome::Unready, Outcome::New)
 }
 
-/// Quarantined files that were removed while nobody watched: they are nobody's problem any more. Their file system may not answer.
+/// Quarantined files that were removed while nobody watched: they are nobody's problem any more. Their file system may
+/// not answer.
 fn cleared(catalog: Catalog, source: PathBuf) -> oneshot::Receiver<Vec<PathBuf>> {
     let (reply, answer) = oneshot::channel();
     tokio::spawn(async move {

@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 impl Workshop {
-    /// Gives a round its images: those of the unfinished round that it `continues`, or the latest ones. Tells how many had been
-    /// taken in by then: these, and older ones that take no part any more.
+    /// Gives a round its images: those of the unfinished round that it `continues`, or the latest ones. Tells how many
+    /// had been taken in by then: these, and older ones that take no part any more.
     pub(super) async fn fill(&self, spec: &mut RoundSpec, continues: bool) -> Result<u64, Outcome> {
         let (images, all) = self.gather().await?;
         spec.images = self.label(images).await?;

@@ -185,8 +185,8 @@ fn is_state_dir(dir: &Path) -> bool {
     ["catalog.sqlite", "generations"].iter().all(|name| fs::symlink_metadata(dir.join(name)).is_ok())
 }
 
-/// Whether nobody has touched the file for `period`. The kernel's own time counts, too: copying tools set the other back. Where the
-/// clock was set a moment ago, a file that is being written may look as if it were years old.
+/// Whether nobody has touched the file for `period`. The kernel's own time counts, too: copying tools set the other
+/// back. Where the clock was set a moment ago, a file that is being written may look as if it were years old.
 fn is_old(stamp: &Stamp, period: Duration) -> bool {
     if clock::was_set_within(period) {
         return false;

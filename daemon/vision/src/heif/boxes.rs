@@ -12,8 +12,8 @@ const OTHER_BYTES: u64 = 16 << 20;
 
 /// Most memory that libheif and its decoders take for a pixel, with the copy that comes out, bytes.
 ///
-/// Measured with libheif 1.15 for 3 megapixels, beside the copy of 3 bytes: HEIC 6.9 to 7.7 of 8 bits, 12.2 to 12.9 of 10;
-/// AVIF 7.8 to 14.0 of 8 bits. Turning needs one more copy of the planes.
+/// Measured with libheif 1.15 for 3 megapixels, beside the copy of 3 bytes: HEIC 6.9 to 7.7 of 8 bits, 12.2 to 12.9 of
+/// 10; AVIF 7.8 to 14.0 of 8 bits. Turning needs one more copy of the planes.
 fn pixel_bytes(format: Format, is_deep: bool) -> u64 {
     match (format, is_deep) {
         (Format::Avif, false) => 20,
@@ -62,7 +62,8 @@ pub fn size(bytes: &[u8], format: Format) -> Result<Size, DecodeError> {
         .filter(|part| area(part) <= area(&stored) && area(&stored) <= MAX_PIXELS)
         .unwrap_or(stored);
     let pixel_bytes = pixel_bytes(format, all.iter().any(is_deep));
-    // What is stored may be larger than what is shown, and a part that the main image is put together of larger than that.
+    // What is stored may be larger than what is shown, and a part that the main image is put together of larger than
+    // that.
     let most = largest.as_ref().map_or(0, area).max(area(&stored));
     let other_bytes = OTHER_BYTES.saturating_add((most - area(&(width, height))).saturating_mul(pixel_bytes));
     Ok(Size { width, height, pixel_bytes, other_bytes })

@@ -141,8 +141,8 @@ fn is_frame(marker: u8) -> bool {
 
 /// The bytes of the image alone, and whether a mark says where it ends.
 ///
-/// Where none does, another image may follow. A long row of zeros is no data, but what a file system left of a file that
-/// was not written to its end: its decoder would make pixels of them.
+/// Where none does, another image may follow. A long row of zeros is no data, but what a file system left of a file
+/// that was not written to its end: its decoder would make pixels of them.
 pub fn without_lost_end(bytes: &[u8]) -> (&[u8], bool) {
     /// Zeros that may be data. [choice]
     const FEW: usize = 16;

@@ -1,5 +1,5 @@
-//! Weeks of a service that starts rounds by itself and is started again and again: its clock is the test's, its trainer a shell
-//! script.
+//! Weeks of a service that starts rounds by itself and is started again and again: its clock is the test's, its trainer
+//! a shell script.
 
 use super::*;
 use crate::app::board::Board;
