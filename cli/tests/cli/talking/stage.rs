@@ -305,14 +305,6 @@ impl Classifier {
         2
     }
     #[zbus(property)]
-    fn took_seconds(&self) -> f64 {
-        100.0
-    }
-    #[zbus(property)]
-    fn continues(&self) -> u64 {
-        0
-    }
-    #[zbus(property)]
     fn images(&self) -> u64 {
         12
     }
@@ -460,6 +452,14 @@ impl Job {
     #[zbus(property)]
     fn trigger(&self) -> String {
         "manual".into()
+    }
+    #[zbus(property)]
+    fn took_seconds(&self) -> f64 {
+        100.0
+    }
+    #[zbus(property)]
+    fn continues(&self) -> u64 {
+        0
     }
     /// Each look brings the end nearer.
     #[zbus(property)]
