@@ -195,7 +195,7 @@ async fn a_catalogue_of_a_newer_version_is_left_alone_and_what_served_serves() {
     drop(Catalog::open(&catalog).unwrap());
     // Its thread closes the file, and with it the log goes into it.
     while site.path("catalog.sqlite-wal").exists() {
-        sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     rusqlite::Connection::open(&catalog).unwrap().pragma_update(None, "user_version", 7000).unwrap();
     let before = fs::read(&catalog).unwrap();
