@@ -93,20 +93,20 @@ impl Base {
 #[error("{setting}: {cause}")]
 pub struct SetupError {
     setting: &'static str,
-    cause: ModelError,
+    cause: Box<ModelError>,
 }
 
 impl SetupError {
     /// Whether only another configuration mends it. Everything else may be mended by files that come or change: a disk
     /// that is mounted late, a copy under way, a list that somebody corrects.
     pub fn is_configuration(&self) -> bool {
-        matches!(self.cause, ModelError::ImageSize { .. } | ModelError::StudentSize { .. })
+        matches!(*self.cause, ModelError::ImageSize { .. } | ModelError::StudentSize { .. })
     }
 }
 
 /// Names the setting that an error is about.
 fn of<E: Into<ModelError>>(setting: &'static str) -> impl FnOnce(E) -> SetupError {
-    move |cause| SetupError { setting, cause: cause.into() }
+    move |cause| SetupError { setting, cause: Box::new(cause.into()) }
 }
 
 #[derive(Debug, Error)]

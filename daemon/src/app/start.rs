@@ -69,7 +69,7 @@ pub struct Complete {
 enum Step {
     State(Result<(File, Court), AppError>),
     Catalog(Result<(Catalog, Vec<RoundStatus>), CatalogError>),
-    Base(Result<Base, SetupError>),
+    Base(Result<Box<Base>, SetupError>),
 }
 
 /// Something that the service cannot be complete without.
@@ -192,7 +192,9 @@ impl Start {
         }
         if self.base.is_due(now) {
             let (settings, models) = (self.config.classifier.clone(), self.config.state_dir.join("models"));
-            attempt(steps, async move { Step::Base(blocking(move || model::prepare(&settings, &models)).await) });
+            attempt(steps, async move {
+                Step::Base(blocking(move || model::prepare(&settings, &models).map(Box::new)).await)
+            });
         }
     }
 
@@ -217,7 +219,7 @@ impl Start {
                 return Err(error.into());
             }
             Step::Base(prepared) => {
-                self.base.ended(prepared.map(Arc::new).map_err(|error| error.to_string()));
+                self.base.ended(prepared.map(Arc::from).map_err(|error| error.to_string()));
                 self.base.there.iter().for_each(|base| self.board.classes(&base.classes));
             }
         }

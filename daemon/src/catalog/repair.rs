@@ -28,12 +28,15 @@ pub(super) struct Keeper {
     connection: Connection,
     /// The damage of a catalogue that could not be replaced yet.
     damage: Option<String>,
-    note: Arc<Mutex<Option<String>>>,
+    note: Note,
 }
+
+/// What became of a damaged catalogue, once one has been replaced.
+pub(super) type Note = Arc<Mutex<Option<String>>>;
 
 impl Keeper {
     /// Opens the catalogue; the second value holds what became of a damaged one, now or later.
-    pub fn open(path: &Path) -> Result<(Self, Arc<Mutex<Option<String>>>), CatalogError> {
+    pub fn open(path: &Path) -> Result<(Self, Note), CatalogError> {
         let (connection, told) = open_whole(path, unix_time())?;
         let note = Arc::new(Mutex::new(None));
         let keeper = Self { path: path.to_owned(), connection, damage: None, note: Arc::clone(&note) };

@@ -21,7 +21,7 @@ pub fn explain(source: &Path, error: &io::Error) -> String {
             format!(
                 "the directory {} above it may not be entered by the service's user ({user}{mode}); allow it, for example with: setfacl \
                  -m u:{user}:x {0}",
-                shown_path(&dir)
+                shown_path(dir)
             )
         }
         _ => format!("cannot be looked at: {}", plain(error)),
@@ -45,7 +45,7 @@ fn not_found(source: &Path, mounts: &[Mount]) -> String {
     match source.ancestors().skip(1).find(|above| fs::symlink_metadata(above).is_ok()) {
         Some(above) if Some(above) != source.parent() => format!(
             "the directory does not exist; create it or correct its path (what exists of it is {})",
-            shown_path(&above)
+            shown_path(above)
         ),
         _ => "the directory does not exist; create it or correct its path".into(),
     }

@@ -64,20 +64,20 @@ impl Problems {
         }
         let mut texts = Vec::new();
         if let Some(dir) = &self.state_dir {
-            let dir = shown_path(&dir).into_owned();
+            let dir = shown_path(dir).into_owned();
             texts.push(format!(
                 "{dir} is a state directory of coft and is passed over; keep state-dir out of the source"
             ));
         }
         if let Some((dir, problem)) = self.unreadable.first_key_value() {
             let more = more(self.unreadable.len());
-            texts.push(format!("{}{more} cannot be looked through: {problem}", shown_path(&dir)));
+            texts.push(format!("{}{more} cannot be looked through: {problem}", shown_path(dir)));
         }
         let found = format!("new files are found there only every {}", humane(interval));
         match (&self.limit, self.unwatched.first()) {
             (Some(limit), Some(dir)) => {
                 let more = more(self.unwatched.len());
-                texts.push(format!("the kernel does not watch {}{more}: {}; {found}", shown_path(&dir), limit.text()));
+                texts.push(format!("the kernel does not watch {}{more}: {}; {found}", shown_path(dir), limit.text()));
             }
             (Some(limit), None) => texts.push(format!("the kernel does not watch it: {}; {found}", limit.text())),
             (None, _) => {}

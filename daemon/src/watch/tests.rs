@@ -78,13 +78,14 @@ impl Camera {
     #[track_caller]
     fn until_problem(&mut self, text: Option<&str>) -> Option<String> {
         loop {
-            match self.next(PATIENCE).unwrap_or_else(|| panic!("nothing is told of {text:?}")) {
-                Notice::Problem(problem) => match (&problem, text) {
+            if let Notice::Problem(problem) =
+                self.next(PATIENCE).unwrap_or_else(|| panic!("nothing is told of {text:?}"))
+            {
+                match (&problem, text) {
                     (None, None) => return None,
                     (Some(problem), Some(text)) if problem.contains(text) => return Some(problem.clone()),
                     _ => eprintln!("on the way: {problem:?}"),
-                },
-                _ => {}
+                }
             }
         }
     }

@@ -305,7 +305,7 @@ impl Lane {
             };
             format!(
                 "{}{more} has been read for more than {limit} s: its file system is slow or hangs",
-                shown_path(&path)
+                shown_path(path)
             )
         });
         let silent = self.watch.handle().unanswered() >= SLOW;

@@ -68,7 +68,7 @@ impl Site {
         let path = self.path(name);
         let stamp = Stamp::of(&fs::metadata(&path).unwrap());
         let sighting = Sighting { source: self.dir.path().join("in"), path, stamp };
-        let content = self.workshop.ingest.read(sighting.clone()).await.ok().expect("it is read");
+        let content = self.workshop.ingest.read(sighting.clone()).await.expect("it is read");
         let record = self.workshop.ingest.keep(content).await.expect("it is an image");
         let id = record.id.clone();
         self.workshop.catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();

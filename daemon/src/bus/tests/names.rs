@@ -143,7 +143,8 @@ async fn what_becomes_of_an_image_has_its_name() {
 /// What the service refuses, by the name that is documented, whatever it was asked for.
 #[tokio::test]
 async fn a_refused_command_has_its_name() {
-    let refusals: [(fn() -> Refused, &str); 8] = [
+    type Refusal = fn() -> Refused;
+    let refusals: [(Refusal, &str); 8] = [
         (|| Refused::Busy(RoundId(2)), "Busy"),
         (|| Refused::TooFewImages { images: 3, needed: 20 }, "TooFewImages"),
         (|| Refused::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom"),

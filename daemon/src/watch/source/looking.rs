@@ -39,8 +39,14 @@ impl Watched {
         let Some(root) = self.root.as_ref().map(|root| root.path.clone()) else { return Ok(()) };
         let metadata = match fs::symlink_metadata(dir) {
             Ok(metadata) if metadata.is_dir() => metadata,
-            Ok(_) => return Ok(self.forget(dir)),
-            Err(error) => return Ok(self.cannot_read(dir, &error)),
+            Ok(_) => {
+                self.forget(dir);
+                return Ok(());
+            }
+            Err(error) => {
+                self.cannot_read(dir, &error);
+                return Ok(());
+            }
         };
         if is_state_dir(dir) {
             self.forget(dir);
@@ -53,7 +59,10 @@ impl Watched {
         }
         let entries = match fs::read_dir(dir) {
             Ok(entries) => entries,
-            Err(error) => return Ok(self.cannot_read(dir, &error)),
+            Err(error) => {
+                self.cannot_read(dir, &error);
+                return Ok(());
+            }
         };
         let (mut others, mut failed) = (false, None);
         for entry in entries {
@@ -121,9 +130,9 @@ impl Watched {
         if !root.devices.insert(device) {
             return Ok(());
         }
-        let kind = nix::sys::statfs::statfs(dir).map(|found| i64::from(found.filesystem_type().0));
+        let kind = nix::sys::statfs::statfs(dir).map(|found| found.filesystem_type().0);
         let Some(name) = kind.ok().and_then(mounts::without_notices) else { return Ok(()) };
-        let (dir, interval) = (shown_path(&dir).into_owned(), humane(self.source.rescan_interval));
+        let (dir, interval) = (shown_path(dir).into_owned(), humane(self.source.rescan_interval));
         self.tell(Notice::Remark(format!(
             "{dir} is watched, but lies on a file system ({name}) whose changes from elsewhere the kernel does not report: those are \
              found every {interval} (rescan-interval), and at coftctl rescan"

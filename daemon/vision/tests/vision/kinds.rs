@@ -22,7 +22,7 @@ fn files_that_are_no_images_are_named_for_what_they_are() {
         b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2" as &[u8],
         b"\0\0\0\x20ftypmp42\0\0\0\0mp42isomavc1iso2",
         b"\0\0\0\x14ftypqt  \0\0\x02\0qt  ",
-        b"\0\0\0\x14ftyp3gp4\0\0\x02\03gp4",
+        b"\0\0\0\x14ftyp3gp4\0\0\x02\x003gp4",
         b"\0\0\x10\0moov\0\0\0lmvhd",
         b"\0\x10\0\0mdat\0\0",
         b"\0\0\0\x08wide\0\x10\0\0mdat",

@@ -79,7 +79,7 @@ impl Machine {
             RgbImage::from_pixel(40, 30, Rgb([self.images as u8; 3])).save(&path).unwrap();
             let stamp = Stamp::of(&fs::metadata(&path).unwrap());
             let sighting = Sighting { source: source.clone(), path, stamp };
-            let content = self.ingest().read(sighting.clone()).await.ok().expect("it is read");
+            let content = self.ingest().read(sighting.clone()).await.expect("it is read");
             let record = self.ingest().keep(content).await.expect("it is an image");
             catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();
             self.images += 1;
