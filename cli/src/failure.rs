@@ -167,6 +167,8 @@ fn not_started(name: &str, text: Option<&str>) -> Option<Failure> {
         "DBus.Error.ServiceUnknown" | "DBus.Error.NameHasNoOwner" => {
             "\n  is it installed and enabled? sudo systemctl enable --now coftd; see its state: systemctl status coftd"
         }
+        // What systemd says of a unit that is masked by a link, or that cannot be read.
+        "DBus.Error.FileExists" | "DBus.Error.FileNotFound" | "DBus.Error.IOError" => LOOK,
         "DBus.Error.NoReply" | "DBus.Error.TimedOut" | "DBus.Error.Timeout" | "DBus.Error.Disconnected" => LOOK,
         other if other.starts_with("systemd1.") || other.starts_with("DBus.Error.Spawn.") => LOOK,
         _ => return None,
@@ -254,6 +256,7 @@ mod tests {
             ("DBus.Error.Spawn.ChildExited", "journalctl -u coftd"),
             ("DBus.Error.Spawn.ExecFailed", "journalctl -u coftd"),
             ("DBus.Error.Spawn.ServiceNotFound", "journalctl -u coftd"),
+            ("DBus.Error.FileExists", "systemctl status coftd"),
             ("DBus.Error.NoReply", "journalctl -u coftd"),
             ("DBus.Error.TimedOut", "journalctl -u coftd"),
         ] {
