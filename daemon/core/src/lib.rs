@@ -17,6 +17,7 @@ pub mod moment;
 pub mod promotion;
 pub mod report;
 pub mod retention;
+pub mod review;
 pub mod schedule;
 pub mod selection;
 pub mod settings;
