@@ -138,14 +138,14 @@ pub struct Start {
 
 #[derive(Debug, Subcommand)]
 pub enum Generation {
-    /// List the generations, the oldest first; the active one is marked
+    /// List the generations, the oldest first; the active one is marked, and those that the rules refused
     List,
     /// Show what the round that made a generation saw: its candidates, what speaks for each, and every class
     Show {
         /// Number of the generation [default: the active one]
         generation: Option<u64>,
     },
-    /// Have an earlier generation serve again, and show how far it is
+    /// Have an earlier generation serve again, or one that the rules refused, and show how far it is
     ///
     /// The service checks its digests and replays its probe first; what serves now answers until then. Only a generation of the
     /// configured classes and model can serve. Later rounds may promote another one over it; automatic = false in [schedule]

@@ -95,6 +95,9 @@ pub struct Outcome {
     /// Why the candidate was not taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The generation that the candidate is kept as, while it is there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub candidate: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error_kind: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,6 +116,8 @@ pub struct Generation {
     /// What was active before this one became so, the last time it did.
     pub replaces: Option<u64>,
     pub active: bool,
+    /// Why the rules have not let it serve; none where it has been active.
+    pub refused: Option<String>,
     pub images: u64,
     pub parity_max_abs_diff: f64,
     pub report: Value,

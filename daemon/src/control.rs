@@ -156,8 +156,12 @@ pub enum RoundState {
     Running,
     /// Ended with a new active generation.
     Promoted(GenerationId),
-    /// Ended with a candidate that was not taken, and why.
-    Kept(String),
+    /// Ended with a candidate that was not taken.
+    Kept {
+        reason: String,
+        /// The generation that the candidate was kept as, while that is there.
+        candidate: Option<GenerationId>,
+    },
     Failed {
         kind: FailureKind,
         message: String,
@@ -181,6 +185,8 @@ pub struct GenerationStatus {
     /// The generation that was active before this one became so, the last time it did.
     pub replaces: Option<GenerationId>,
     pub active: bool,
+    /// Why the rules have not let it serve; none where it has been active.
+    pub refused: Option<String>,
     pub images: u64,
     /// Largest difference of a probability between torch and ONNX Runtime on the probe.
     pub parity_max_abs_diff: f64,

@@ -63,10 +63,12 @@ impl Generation {
 }
 
 /// `generation.json`: what the store adds to a candidate.
+///
+/// Fields that it does not know are ignored, so that a coftd that goes back to an earlier version goes on with what serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub struct Record {
-    /// Unix time of the promotion, s.
+    /// Unix time of the promotion, s; of one that was refused, when it was kept.
     pub created: i64,
     /// Largest difference of a probability between torch and ONNX Runtime on the probe.
     pub parity_max_abs_diff: f64,
@@ -78,6 +80,17 @@ pub struct Record {
     /// The round that let it serve again, where one has.
     #[serde(default)]
     pub activated_by: Option<RoundId>,
+    /// Why it was not promoted, in words, where the rules refused it and nobody has let it serve since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+}
+
+impl Record {
+    /// Of a candidate that comes into the store now.
+    fn new(parity_max_abs_diff: f64, imported_by: Option<RoundId>) -> Self {
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        Self { created, parity_max_abs_diff, replaces: None, imported_by, activated_by: None, refused: None }
+    }
 }
 
 /// A verified candidate inside the store that does not serve.
@@ -110,8 +123,8 @@ const NEW_RECORD: &str = "record";
 impl Store {
     /// Opens the store below `root`, made if it is not there.
     ///
-    /// What was staged and never promoted is removed. Where the active generation is damaged, the newest intact one takes its
-    /// place and [`Store::warnings`] says so.
+    /// What was staged and never promoted is removed. Where the active generation is damaged, the newest intact one that
+    /// was not refused takes its place and [`Store::warnings`] says so.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let mut store = Self {
             root: root.to_owned(),
@@ -208,9 +221,30 @@ impl Store {
         parity_max_abs_diff: f64,
         imported_by: Option<RoundId>,
     ) -> Result<Generation, StoreError> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let record =
-            Record { created: now, parity_max_abs_diff, replaces: self.active, imported_by, activated_by: None };
+        let record = Record { replaces: self.active, ..Record::new(parity_max_abs_diff, imported_by) };
+        let generation = self.take_in(staged, record)?;
+        self.point_active(generation.id)?;
+        self.generations.insert(generation.id, generation.clone());
+        Ok(generation)
+    }
+
+    /// Keeps a staged candidate that was refused as a generation that does not serve, and never will by itself.
+    pub fn keep_refused(
+        &mut self,
+        staged: Staged,
+        parity_max_abs_diff: f64,
+        imported_by: Option<RoundId>,
+        reason: String,
+    ) -> Result<GenerationId, StoreError> {
+        let record = Record { refused: Some(reason), ..Record::new(parity_max_abs_diff, imported_by) };
+        let generation = self.take_in(staged, record)?;
+        let id = generation.id;
+        self.generations.insert(id, generation);
+        Ok(id)
+    }
+
+    /// Gives a staged candidate its record and its place among the generations.
+    fn take_in(&self, staged: Staged, record: Record) -> Result<Generation, StoreError> {
         let Staged { id, dir: staged_dir, manifest, report } = staged;
         self.step()?;
         write_synced(&staged_dir.join(RECORD), &pretty(&record))?;
@@ -226,17 +260,15 @@ impl Store {
         fs::set_permissions(&dir, Permissions::from_mode(0o500)).map_err(at(&dir))?;
         self.step()?;
         sync_dir(&self.generations_dir())?;
-        self.point_active(id)?;
-        let generation = Generation { id, dir, manifest, report, record };
-        self.generations.insert(id, generation.clone());
-        Ok(generation)
+        Ok(Generation { id, dir, manifest, report, record })
     }
 
-    /// Makes a generation that is here already the active one.
+    /// Makes a generation that is here already the active one; one that was refused is so no more.
     pub fn activate_again(&mut self, id: GenerationId, round: RoundId) -> Result<Generation, StoreError> {
         let mut generation = self.generation(id)?.clone();
         generation.record.replaces = self.active;
         generation.record.activated_by = Some(round);
+        generation.record.refused = None;
         // Only the active generation's record is asked what was before it: of another one it may say so too early.
         self.rewrite_record(&generation)?;
         self.generations.insert(id, generation.clone());
@@ -244,18 +276,29 @@ impl Store {
         Ok(generation)
     }
 
-    /// Removes a staged candidate that was not taken.
+    /// Removes a staged candidate that was not taken and is not kept either.
     pub fn discard(&self, staged: Staged) -> Result<(), StoreError> {
         remove_tree(&staged.dir)
     }
 
-    /// Deletes generations beyond the active one, the one it replaced, the one that is `wanted` next, and the `newest`
-    /// latest. Returns those deleted.
-    pub fn prune(&mut self, newest: usize, wanted: Option<GenerationId>) -> Result<Vec<GenerationId>, StoreError> {
-        let all: Vec<GenerationId> = self.generations.keys().copied().collect();
+    /// Deletes generations beyond the active one, the one it replaced, the one that is `wanted` next, the `newest` latest
+    /// that were promoted, and the `refused` latest that were not. Returns those deleted.
+    pub fn prune(
+        &mut self,
+        newest: usize,
+        refused: usize,
+        wanted: Option<GenerationId>,
+    ) -> Result<Vec<GenerationId>, StoreError> {
         let previous = self.active().and_then(|active| active.record.replaces);
-        let mut expired = retention::expired(&all, self.active, previous, newest);
+        let (turned_away, promoted): (Vec<&Generation>, Vec<&Generation>) =
+            self.generations().partition(|generation| generation.record.refused.is_some());
+        let beyond = |generations: &[&Generation], newest| {
+            let all: Vec<GenerationId> = generations.iter().map(|generation| generation.id).collect();
+            retention::expired(&all, self.active, previous, newest)
+        };
+        let mut expired = [beyond(&promoted, newest), beyond(&turned_away, refused)].concat();
         expired.retain(|id| Some(*id) != wanted);
+        expired.sort_unstable();
         for id in &expired {
             // Under another name first: a half-deleted generation must not look like one.
             let gone = self.generations_dir().join(format!("{id}.expired"));
@@ -296,7 +339,9 @@ impl Store {
             self.active = Some(id);
             return Ok(());
         }
-        let fallback = self.generations.keys().rev().find(|id| intact(self, id)).copied();
+        // What the rules have refused does not serve without somebody who wants it to.
+        let promoted = self.generations.values().rev().filter(|generation| generation.record.refused.is_none());
+        let fallback = promoted.map(|generation| generation.id).find(|id| intact(self, id));
         let named = named.map_or("unknown".to_owned(), |id| id.to_string());
         match fallback {
             Some(id) => {

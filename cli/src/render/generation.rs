@@ -10,7 +10,7 @@ pub fn generations(generations: &[Generation], style: &Style) -> String {
     if generations.is_empty() {
         return "no generations yet; the first round, which starts by itself, makes one; see: coftctl status\n".into();
     }
-    let mut table = table(&["GENERATION", "ROUND", "METHOD", "CREATED", "IMAGES", "PARITY", "ACTIVE"], &[0, 1, 4]);
+    let mut table = table(&["GENERATION", "ROUND", "METHOD", "CREATED", "IMAGES", "PARITY", "STATE"], &[0, 1, 4]);
     for generation in generations {
         table.add_row([
             generation.generation.to_string(),
@@ -19,7 +19,11 @@ pub fn generations(generations: &[Generation], style: &Style) -> String {
             style.time(generation.created),
             generation.images.to_string(),
             format!("{:.1e}", generation.parity_max_abs_diff),
-            if generation.active { paint(GOOD, "active") } else { String::new() },
+            match &generation.refused {
+                _ if generation.active => paint(GOOD, "active"),
+                Some(_) => paint(FAIR, "refused"),
+                None => String::new(),
+            },
         ]);
     }
     lines(&table)
@@ -36,6 +40,10 @@ pub fn generation(generation: &Generation, style: &Style) -> String {
         ("parity", format!("{:.1e}", generation.parity_max_abs_diff)),
     ];
     pairs.extend(generation.replaces.map(|number| ("replaces", format!("generation {number}"))));
+    if let Some(reason) = &generation.refused {
+        pairs.push(("refused", paint(FAIR, reason)));
+        pairs.push(("", all_the_same(generation.generation)));
+    }
     let mut text = fields(&pairs);
     let Ok(report) = Report::deserialize(&generation.report) else {
         return text + "its report is of another version of coft; --json prints it\n";
@@ -52,6 +60,11 @@ pub fn generation(generation: &Generation, style: &Style) -> String {
         text.push('\n');
     }
     text + &fields(&warnings)
+}
+
+/// What to do with a generation that the rules have refused.
+pub(super) fn all_the_same(generation: u64) -> String {
+    format!("coftctl generation activate {generation} lets it serve all the same")
 }
 
 fn adapted(adaptation: &Adaptation) -> String {

@@ -1,5 +1,6 @@
 //! Rounds: the list, one in full, and how one ended.
 
+use super::generation::all_the_same;
 use super::{BAD, FAINT, FAIR, GOOD, Style, counted, duration, fields, lines, paint, progress_line, table};
 use crate::view::Round;
 use std::time::Duration;
@@ -44,6 +45,9 @@ pub fn round(round: &Round, style: &Style) -> String {
     } else {
         pairs.push(("result", brief(round)));
     }
+    if let Some(kept) = round.result.candidate {
+        pairs.push(("candidate", format!("kept as generation {kept}; {}", all_the_same(kept))));
+    }
     if let Some(hint) = &round.result.hint {
         pairs.push(("hint", hint.clone()));
     }
@@ -67,7 +71,10 @@ pub fn outcome(round: &Round) -> String {
         }
         "kept" => {
             let reason = result.reason.as_deref().unwrap_or("no reason was given");
-            format!("round {number} {}{took}; the active model stays: {reason}\n", paint(FAIR, "kept"))
+            let candidate = result.candidate.map_or_else(String::new, |kept| {
+                format!("  its candidate is kept as generation {kept}; {}\n", all_the_same(kept))
+            });
+            format!("round {number} {}{took}; the active model stays: {reason}\n{candidate}", paint(FAIR, "kept"))
         }
         "failed" => {
             let message = result.message.as_deref().unwrap_or("no message was given");

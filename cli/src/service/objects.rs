@@ -70,11 +70,13 @@ pub fn round(mut job: Properties) -> Result<Round, Failure> {
 
 /// Fields of a result that this program does not know are left out: later versions may add some.
 fn outcome(mut result: HashMap<String, OwnedVariant>) -> Outcome {
-    let generation = result.remove("generation").and_then(|value| u64::try_from(value).ok());
+    let mut number = |name: &str| result.remove(name).and_then(|value| u64::try_from(value).ok());
+    let (generation, candidate) = (number("generation"), number("candidate"));
     let mut text = |name: &str| result.remove(name).and_then(|value| String::try_from(value).ok());
     Outcome {
         generation,
         reason: text("reason"),
+        candidate,
         error_kind: text("error-kind"),
         message: text("message"),
         hint: text("hint"),
@@ -83,7 +85,7 @@ fn outcome(mut result: HashMap<String, OwnedVariant>) -> Outcome {
 
 pub fn generation(mut object: Properties) -> Result<Generation, Failure> {
     let number = object.take("Number")?;
-    let replaces: u64 = object.take("Replaces")?;
+    let (replaces, refused): (u64, String) = (object.take("Replaces")?, object.take("Refused")?);
     let report: String = object.take("Report")?;
     let report = match report.as_str() {
         "" => serde_json::Value::Null,
@@ -98,6 +100,7 @@ pub fn generation(mut object: Properties) -> Result<Generation, Failure> {
         created: object.take("Created")?,
         replaces: (replaces != 0).then_some(replaces),
         active: object.take("Active")?,
+        refused: Some(refused).filter(|reason| !reason.is_empty()),
         images: object.take("Images")?,
         parity_max_abs_diff: object.take("ParityMaxAbsDiff")?,
         report,

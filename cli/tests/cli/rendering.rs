@@ -109,6 +109,7 @@ fn generation(number: u64, active: bool) -> Generation {
         created: 1_750_000_000,
         replaces: number.checked_sub(1).filter(|before| *before > 0),
         active,
+        refused: None,
         images: 12_400,
         parity_max_abs_diff: 3.1e-6,
         report: json!({ "agreement": 0.97 }),
@@ -326,6 +327,22 @@ fn progress_leaves_out_what_is_unknown() {
 #[test]
 fn list_of_generations() {
     insta::assert_snapshot!(plain(render::generations(&[generation(1, false), generation(2, true)], &style())));
+}
+
+/// Nothing was left of it.
+#[test]
+fn a_refused_candidate_is_shown_with_what_lets_it_serve_all_the_same() {
+    let reason = "the two models agree on 31 % of the images; at least 50 % is asked for";
+    let result = Outcome { reason: Some(reason.into()), candidate: Some(3), ..Outcome::default() };
+    let round = ended(3, "kept", result);
+    let refused = Generation { refused: Some(reason.into()), replaces: None, ..generation(3, false) };
+    let texts = [
+        render::outcome(&round),
+        render::round(&round, &style()),
+        render::generations(&[generation(2, true), refused.clone()], &style()),
+        render::generation(&refused, &style()),
+    ];
+    insta::assert_snapshot!(texts.map(plain).join("\n"));
 }
 
 #[test]

@@ -277,11 +277,14 @@ async fn generations_carry_their_report() {
     assert_eq!(json(&told.stdout)[0]["report"]["agreement"], 0.97);
     let active = stage.tell(&["generation", "show", "--json"]).await;
     assert_eq!(json(&active.stdout)["generation"], 2, "{}", active.stderr);
+    let refused = json(&stage.tell(&["generation", "show", "3", "--json"]).await.stdout);
+    assert_eq!((&refused["refused"], &refused["active"]), (&"the models disagree".into(), &false.into()));
     let missing = stage.tell(&["generation", "show", "99"]).await;
     assert_ne!(missing.code, 0);
     assert!(missing.stderr.contains("no generation 99"), "{}", missing.stderr);
 }
 
+/// Without a number it is what served before, not the latest, which was refused.
 #[tokio::test]
 async fn an_earlier_generation_serves_again() {
     for (number, ending, code) in [(None, "promoted", 0), (Some("1"), "promoted", 0), (Some("1"), "kept", 7)] {

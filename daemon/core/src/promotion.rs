@@ -59,6 +59,14 @@ pub enum Reason {
     LessEven { found: f64, active: f64 },
 }
 
+impl Reason {
+    /// Whether the candidate is worth keeping, for a person who wants it to serve all the same: it could serve here, and only
+    /// a rule speaks against it. One that is zero-shot's model itself has learnt nothing that would be lost.
+    pub fn can_be_overruled(&self) -> bool {
+        !matches!(self, Reason::Parity { .. } | Reason::Foreign { .. } | Reason::NothingBetter)
+    }
+}
+
 /// Judges a candidate by its parity on the probe and by its report.
 ///
 /// A zero-shot candidate has learnt nothing that could have gone wrong: parity alone decides.

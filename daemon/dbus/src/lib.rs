@@ -208,6 +208,8 @@ pub struct JobResult {
     pub generation: Option<u64>,
     /// `kept`: why the candidate was not taken.
     pub reason: Option<String>,
+    /// `kept`: the generation that the candidate is kept as, for somebody to activate it, while it is there.
+    pub candidate: Option<u64>,
     /// `failed`: what kind of failure, in which words, and what to do.
     pub error_kind: Option<String>,
     pub message: Option<String>,

@@ -164,6 +164,9 @@ pub trait Generation {
     fn replaces(&self) -> zbus::Result<u64>;
     #[zbus(property)]
     fn active(&self) -> zbus::Result<bool>;
+    /// Why it was not promoted, where the rules refused it and nobody has activated it since; empty otherwise.
+    #[zbus(property)]
+    fn refused(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
     #[zbus(property)]

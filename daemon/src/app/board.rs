@@ -4,7 +4,7 @@
 mod history;
 
 use crate::catalog::Counts;
-use crate::control::{GenerationStatus, NextRound, RoundStatus, Snapshot};
+use crate::control::{GenerationStatus, NextRound, RoundState, RoundStatus, Snapshot};
 use crate::serve::Running;
 use coft_core::continuation::{GivenUp, Next};
 use coft_core::event::Progress;
@@ -114,6 +114,7 @@ impl Board {
     pub fn history(&mut self, rounds: Vec<RoundStatus>) {
         self.snapshot.rounds = rounds;
         history::keep_the_latest(&mut self.snapshot.rounds, ROUNDS);
+        self.forget_candidates_that_are_gone();
         self.publish();
     }
 
@@ -126,10 +127,21 @@ impl Board {
     pub fn serving(&mut self, generations: Vec<GenerationStatus>, running: Running) {
         self.snapshot.active = generations.iter().find(|generation| generation.active).map(|active| active.generation);
         self.snapshot.generations = generations;
+        self.forget_candidates_that_are_gone();
         self.snapshot.serving_problem = running.problem;
         self.snapshot.provider = running.provider;
         self.snapshot.provider_problem = running.provider_problem;
         self.publish();
+    }
+
+    /// Rounds name the generation that their candidate was kept as while it is in the store.
+    fn forget_candidates_that_are_gone(&mut self) {
+        let Snapshot { rounds, generations, .. } = &mut self.snapshot;
+        for round in rounds {
+            if let RoundState::Kept { candidate, .. } = &mut round.state {
+                *candidate = candidate.filter(|kept| generations.iter().any(|there| there.generation == *kept));
+            }
+        }
     }
 
     /// A round started, was prepared or ended: `status` replaces what was known of it.
@@ -292,7 +304,7 @@ impl Board {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{RoundState, SourceStatus};
+    use crate::control::SourceStatus;
     use coft_core::event::{FailureKind, Stage};
     use coft_core::lifecycle::Trigger;
     use coft_core::moment::BootId;
@@ -315,6 +327,10 @@ mod tests {
             progress: None,
             warnings: Vec::new(),
         }
+    }
+
+    fn worse() -> RoundState {
+        RoundState::Kept { reason: "worse".into(), candidate: None }
     }
 
     fn failed() -> RoundState {
@@ -350,7 +366,7 @@ mod tests {
         facts(vec![zero_shot.clone()], 0, None);
         let first = round(2, Manual, 300, Some(20), promoted(2));
         facts(vec![zero_shot.clone(), first.clone()], 300, Some(20));
-        let kept = round(3, Schedule, 400, Some(30), RoundState::Kept("worse".into()));
+        let kept = round(3, Schedule, 400, Some(30), worse());
         facts(vec![zero_shot.clone(), first.clone(), kept.clone()], 400, Some(30));
         let broken = round(4, Schedule, 500, Some(40), failed());
         facts(vec![zero_shot.clone(), first.clone(), kept, broken], 400, Some(40));
@@ -440,7 +456,7 @@ mod tests {
             assert!(!board.is_stale(), "once");
             next
         };
-        let ended = || vec![round(1, Trigger::Schedule, 300, Some(1000), RoundState::Kept("worse".into()))];
+        let ended = || vec![round(1, Trigger::Schedule, 300, Some(1000), worse())];
         assert_eq!(next(150, vec![], &schedule, 5000), NextRound::Images(50));
         assert_eq!(next(200, vec![], &schedule, 5000), NextRound::Due);
         assert_eq!(next(450, ended(), &schedule, 5000), NextRound::Images(50));
@@ -470,9 +486,36 @@ mod tests {
         assert_eq!((of(&board, false), of(&board, true)), (None, Some(1)));
     }
 
+    /// It named generations that were long gone.
+    #[test]
+    fn a_round_names_its_candidate_while_that_is_there() {
+        let candidate = |number| RoundState::Kept { reason: "worse".into(), candidate: Some(GenerationId(number)) };
+        let rounds = vec![round(1, Trigger::Manual, 7, Some(5), candidate(2))];
+        let (mut board, _seen) = Board::new(Snapshot { rounds: rounds.clone(), ..Snapshot::default() });
+        let there = |number| GenerationStatus {
+            generation: GenerationId(number),
+            dir: Default::default(),
+            round: RoundId(1),
+            method: String::new(),
+            created: 0,
+            replaces: None,
+            active: false,
+            refused: Some("worse".into()),
+            images: 0,
+            parity_max_abs_diff: 0.0,
+            report: String::new(),
+        };
+        board.serving(vec![there(2)], Running::default());
+        assert_eq!(board.snapshot().rounds[0].state, candidate(2));
+        board.serving(vec![there(3)], Running::default());
+        assert_eq!(board.snapshot().rounds[0].state, worse());
+        board.history(rounds);
+        assert_eq!(board.snapshot().rounds[0].state, worse(), "as the catalogue has it");
+    }
+
     #[test]
     fn a_time_that_is_shown_does_not_tremble() {
-        let ended = round(1, Trigger::Schedule, 300, Some(1000), RoundState::Kept("worse".into()));
+        let ended = round(1, Trigger::Schedule, 300, Some(1000), worse());
         let (mut board, _seen) = Board::new(Snapshot { images: 900, rounds: vec![ended], ..Snapshot::default() });
         let mut at = |now: Moment| board.look_ahead(&Schedule::default(), 16, &now);
         let first = at(second(2000));
@@ -485,7 +528,7 @@ mod tests {
     /// ago.
     #[test]
     fn the_end_of_a_round_is_put_right_once_the_clock_is() {
-        let ended = round(1, Trigger::Schedule, 300, Some(1000), RoundState::Kept("worse".into()));
+        let ended = round(1, Trigger::Schedule, 300, Some(1000), worse());
         let (mut board, _seen) = Board::new(Snapshot { images: 900, rounds: vec![ended], ..Snapshot::default() });
         assert_eq!(board.restate(&Moment { wall: 2030, ..second(2000) }), None, "half a minute is no reason");
         let synced = Moment { wall: 1_800_000_000, ..second(2000) };

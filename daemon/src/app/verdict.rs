@@ -18,6 +18,8 @@ use tracing::{info, warn};
 
 /// Generations that are kept beside the active one and the one before it. 5 [choice].
 const KEPT: usize = 5;
+/// Candidates that were refused and are kept beside them. 2 [choice].
+const KEPT_REFUSED: usize = 2;
 
 /// Those who decide: the store, and the classifier that generations serve in.
 #[derive(Clone)]
@@ -29,8 +31,20 @@ pub struct Court {
 #[derive(Debug)]
 pub enum Judgement {
     Promote(Box<Promotion>),
-    /// Why the active generation stays.
-    Keep(String),
+    /// The active generation stays.
+    Keep {
+        reason: String,
+        /// The candidate, where a person may let it serve all the same.
+        candidate: Option<Box<Refused>>,
+    },
+}
+
+/// A candidate that a rule has refused.
+#[derive(Debug)]
+pub struct Refused {
+    staged: Staged,
+    parity_max_abs_diff: f64,
+    imported_by: Option<RoundId>,
 }
 
 #[derive(Debug)]
@@ -200,7 +214,7 @@ impl Court {
     ) -> Result<Judgement, Trouble> {
         let generation = self.store().generation(id)?.clone();
         if let Some(what) = foreign(&generation.manifest, base) {
-            return Ok(Judgement::Keep(Reason::Foreign { what }.to_string()));
+            return Ok(Judgement::Keep { reason: Reason::Foreign { what }.to_string(), candidate: None });
         }
         generation.verify()?;
         going_on(stop)?;
@@ -216,11 +230,12 @@ impl Court {
             Verdict::Promote => {
                 Judgement::Promote(Box::new(Promotion { candidate: Candidate::Kept { id, round }, ready }))
             }
-            Verdict::Keep(reason) => Judgement::Keep(reason.to_string()),
+            Verdict::Keep(reason) => Judgement::Keep { reason: reason.to_string(), candidate: None },
         })
     }
 
-    /// What a look at a staged candidate comes to; it leaves the store again unless it is to be promoted.
+    /// What a look at a staged candidate comes to; it leaves the store again unless it is to be promoted, or could be by a
+    /// person.
     fn decide(
         &self,
         staged: Staged,
@@ -233,10 +248,15 @@ impl Court {
                 let candidate = Candidate::Staged { staged: Box::new(staged), imported_by };
                 Ok(Judgement::Promote(Box::new(Promotion { candidate, ready })))
             }
+            Ok((Verdict::Keep(reason), Some(ready))) if reason.can_be_overruled() => {
+                let parity_max_abs_diff = ready.parity.max_abs_diff;
+                let candidate = Some(Box::new(Refused { staged, parity_max_abs_diff, imported_by }));
+                Ok(Judgement::Keep { reason: reason.to_string(), candidate })
+            }
             Ok((verdict, _)) => {
                 self.store().discard(staged)?;
                 match verdict {
-                    Verdict::Keep(reason) => Ok(Judgement::Keep(reason.to_string())),
+                    Verdict::Keep(reason) => Ok(Judgement::Keep { reason: reason.to_string(), candidate: None }),
                     Verdict::Promote => Err(Trouble::unexplained()),
                 }
             }
@@ -258,7 +278,26 @@ impl Court {
             Candidate::Kept { id, round } => self.store().activate_again(id, round)?,
         };
         self.controller.swap(ready.moved_to(&generation.dir));
-        match self.store().prune(KEPT, wanted) {
+        self.prune(wanted);
+        Ok(generation.id)
+    }
+
+    /// Keeps a candidate that was refused for `reason` as a generation, which serves if somebody activates it. `wanted` is
+    /// another one that is to serve again, and stays in the store.
+    pub fn keep(
+        &self,
+        refused: Refused,
+        reason: String,
+        wanted: Option<GenerationId>,
+    ) -> Result<GenerationId, Trouble> {
+        let Refused { staged, parity_max_abs_diff, imported_by } = refused;
+        let kept = self.store().keep_refused(staged, parity_max_abs_diff, imported_by, reason)?;
+        self.prune(wanted);
+        Ok(kept)
+    }
+
+    fn prune(&self, wanted: Option<GenerationId>) {
+        match self.store().prune(KEPT, KEPT_REFUSED, wanted) {
             Ok(expired) if expired.is_empty() => {}
             Ok(expired) => {
                 let numbers: Vec<String> = expired.iter().map(ToString::to_string).collect();
@@ -266,14 +305,20 @@ impl Court {
             }
             Err(error) => warn!(problem = %error, "old generations cannot be removed: {error}"),
         }
-        Ok(generation.id)
     }
 
     /// Removes a candidate that was judged and is not wanted any more.
-    pub fn drop_candidate(&self, promotion: Promotion) -> Result<(), Trouble> {
-        match promotion.candidate {
-            Candidate::Staged { staged, .. } => Ok(self.store().discard(*staged)?),
-            Candidate::Kept { .. } => Ok(()),
+    pub fn drop_candidate(&self, judgement: Judgement) -> Result<(), Trouble> {
+        let staged = match judgement {
+            Judgement::Promote(promotion) => match promotion.candidate {
+                Candidate::Staged { staged, .. } => Some(*staged),
+                Candidate::Kept { .. } => None,
+            },
+            Judgement::Keep { candidate, .. } => candidate.map(|refused| refused.staged),
+        };
+        match staged {
+            Some(staged) => Ok(self.store().discard(staged)?),
+            None => Ok(()),
         }
     }
 
@@ -298,6 +343,7 @@ impl Court {
             created: generation.record.created,
             replaces: generation.record.replaces,
             active: Some(generation.id) == active,
+            refused: generation.record.refused.clone(),
             images: generation.manifest.images,
             parity_max_abs_diff: generation.record.parity_max_abs_diff,
             report: serde_json::to_string(&generation.report).expect("a report is plain data"),

@@ -104,6 +104,12 @@ impl Generation {
         self.status(|status| status.active)
     }
 
+    /// Why it was not promoted, where the rules refused it and nobody has activated it since; empty otherwise.
+    #[zbus(property)]
+    fn refused(&self) -> fdo::Result<String> {
+        self.status(|status| status.refused.clone().unwrap_or_default())
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn images(&self) -> fdo::Result<u64> {
         self.status(|status| status.images)

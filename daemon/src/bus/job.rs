@@ -160,7 +160,7 @@ pub fn state(state: &RoundState) -> &'static str {
     match state {
         RoundState::Running => "running",
         RoundState::Promoted(_) => "promoted",
-        RoundState::Kept(_) => "kept",
+        RoundState::Kept { .. } => "kept",
         RoundState::Failed { .. } => "failed",
         RoundState::Cancelled => "cancelled",
         RoundState::Interrupted => "interrupted",
@@ -170,7 +170,9 @@ pub fn state(state: &RoundState) -> &'static str {
 fn result(state: &RoundState) -> JobResult {
     match state {
         RoundState::Promoted(id) => JobResult { generation: Some(id.0), ..JobResult::default() },
-        RoundState::Kept(reason) => JobResult { reason: Some(reason.clone()), ..JobResult::default() },
+        RoundState::Kept { reason, candidate } => {
+            JobResult { reason: Some(reason.clone()), candidate: candidate.map(|kept| kept.0), ..JobResult::default() }
+        }
         RoundState::Failed { kind, message, hint } => JobResult {
             error_kind: serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)),
             message: Some(message.clone()),

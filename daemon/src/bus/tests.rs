@@ -143,6 +143,7 @@ fn generation(number: u64, active: bool) -> GenerationStatus {
         created: 1_700_000_000,
         replaces: None,
         active,
+        refused: None,
         images: 300,
         parity_max_abs_diff: 1e-6,
         report: "{}".into(),
@@ -257,6 +258,18 @@ async fn generations_come_and_go() {
     let objects = stage.objects().await;
     assert!(objects.contains(&generation_path("parts", 2)), "{objects:?}");
     assert!(!objects.contains(&generation_path("parts", 1)), "{objects:?}");
+}
+
+#[tokio::test]
+async fn a_generation_that_was_refused_says_why_until_somebody_activates_it() {
+    let refused = GenerationStatus { refused: Some("the models disagree".into()), ..generation(2, false) };
+    let stage = Stage::set(Snapshot { generations: vec![generation(1, true), refused], ..grown() }).await;
+    let told = async |number| stage.generation(number).await.refused().await.unwrap();
+    assert_eq!((told(1).await, told(2).await), (String::new(), "the models disagree".into()));
+    let mut signals = stage.signals().await;
+    stage.publish(|snapshot| snapshot.generations[1] = generation(2, true));
+    assert_eq!(signals.changed().await, (generation_path("parts", 2), set(["Active", "Refused"])));
+    assert_eq!(told(2).await, "");
 }
 
 #[tokio::test]

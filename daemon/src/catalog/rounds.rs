@@ -23,7 +23,7 @@ impl Catalog {
             let db = db.transaction()?;
             let (generation, failure_kind, message, hint) = match &round.state {
                 RoundState::Promoted(generation) => (Some(generation.0), None, None, None),
-                RoundState::Kept(reason) => (None, None, Some(reason), None),
+                RoundState::Kept { reason, candidate } => (candidate.map(|kept| kept.0), None, Some(reason), None),
                 RoundState::Failed { kind, message, hint } => (None, Some(json(kind)), Some(message), Some(hint)),
                 RoundState::Running | RoundState::Cancelled | RoundState::Interrupted => (None, None, None, None),
             };
@@ -103,7 +103,7 @@ fn state_name(state: &RoundState) -> &'static str {
     match state {
         RoundState::Running => "running",
         RoundState::Promoted(_) => "promoted",
-        RoundState::Kept(_) => "kept",
+        RoundState::Kept { .. } => "kept",
         RoundState::Failed { .. } => "failed",
         RoundState::Cancelled => "cancelled",
         RoundState::Interrupted => "interrupted",
@@ -119,7 +119,10 @@ fn round(row: &Row<'_>) -> rusqlite::Result<RoundStatus> {
             Some(generation) => RoundState::Promoted(GenerationId(generation)),
             None => RoundState::Interrupted,
         },
-        "kept" => RoundState::Kept(text("message")?),
+        "kept" => RoundState::Kept {
+            reason: text("message")?,
+            candidate: row.get::<_, Option<u64>>("generation")?.map(GenerationId),
+        },
         "failed" => RoundState::Failed {
             kind: parsed(row.get("failure_kind")?).unwrap_or(FailureKind::Internal),
             message: text("message")?,

@@ -202,7 +202,7 @@ async fn everything_is_there_after_a_restart() {
         RoundState::Failed { kind: FailureKind::DiskFull, message: "no space".into(), hint: "free some".into() };
     let rounds = [
         status(1, RoundState::Promoted(GenerationId(1))),
-        status(2, RoundState::Kept("the answers differ".into())),
+        status(2, RoundState::Kept { reason: "the answers differ".into(), candidate: Some(GenerationId(2)) }),
         status(3, failure),
         status(4, RoundState::Cancelled),
         status(5, RoundState::Interrupted),
@@ -427,8 +427,8 @@ async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended()
         catalog.save_round(&round).await.unwrap();
     };
     save(1, "schedule", RoundState::Cancelled).await;
-    save(2, "schedule", RoundState::Kept("worse".into())).await;
-    save(3, "import", RoundState::Kept("worse".into())).await;
+    save(2, "schedule", RoundState::Kept { reason: "worse".into(), candidate: None }).await;
+    save(3, "import", RoundState::Kept { reason: "worse".into(), candidate: None }).await;
     save(1003, "schedule", RoundState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003]);

@@ -50,6 +50,18 @@ fn promote_from(store: &mut Store, round: u64, content: &str) -> Result<Generati
     Ok(store.activate(staged, 1e-6, None)?.id)
 }
 
+fn refuse(store: &mut Store, round: u64, content: &str) -> Result<GenerationId, StoreError> {
+    let staged = store.stage(&candidate(&store.root.clone(), round, content))?;
+    store.keep_refused(staged, 1e-6, None, "worse".into())
+}
+
+/// Spoils the model of a generation.
+fn damage(store: &Store, id: GenerationId) {
+    let file = store.generation_dir(id).join("model.onnx");
+    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    fs::write(&file, "damaged").unwrap();
+}
+
 /// What the active generation's model says, read through the link as a server would.
 fn served(root: &Path) -> Option<String> {
     fs::read_to_string(root.join(ACTIVE).join("model.onnx")).ok()
@@ -107,9 +119,7 @@ fn a_damaged_active_generation_gives_way_to_an_intact_one() {
     let mut store = Store::open(root.path()).unwrap();
     promote(&mut store, "one").unwrap();
     let two = promote(&mut store, "two").unwrap();
-    let file = store.generation_dir(two).join("model.onnx");
-    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    fs::write(&file, "twq").unwrap();
+    damage(&store, two);
 
     let mut store = Store::open(root.path()).unwrap();
     assert_eq!(store.active().unwrap().id, GenerationId(1));
@@ -134,8 +144,8 @@ fn pruning_keeps_what_serves_and_what_it_replaced() {
     for content in ["1", "2", "3", "4"] {
         promote(&mut store, content).unwrap();
     }
-    assert_eq!(store.prune(1, Some(GenerationId(1))).unwrap(), [GenerationId(2)]);
-    assert_eq!(store.prune(1, None).unwrap(), [GenerationId(1)]);
+    assert_eq!(store.prune(1, 0, Some(GenerationId(1))).unwrap(), [GenerationId(2)]);
+    assert_eq!(store.prune(1, 0, None).unwrap(), [GenerationId(1)]);
     let left: Vec<u64> = Store::open(root.path()).unwrap().generations().map(|g| g.id.0).collect();
     assert_eq!(left, [3, 4]);
 }
@@ -190,10 +200,110 @@ fn pruning_keeps_what_one_has_returned_to_and_from() {
     for (id, round) in [(4, 6), (1, 7)] {
         store.activate_again(GenerationId(id), RoundId(round)).unwrap();
     }
-    assert_eq!(store.prune(1, None).unwrap(), [GenerationId(2), GenerationId(3)]);
+    assert_eq!(store.prune(1, 0, None).unwrap(), [GenerationId(2), GenerationId(3)]);
     let mut store = Store::open(root.path()).unwrap();
     let (active, left) = (store.active().unwrap(), store.generations().map(|g| g.id.0).collect::<Vec<_>>());
     assert_eq!((active.id, active.record.replaces, left), (GenerationId(1), Some(GenerationId(4)), vec![1, 4, 5]));
     let gone = store.activate_again(GenerationId(2), RoundId(8)).unwrap_err();
     assert_eq!(gone.to_string(), "there is no generation 2");
+}
+
+/// Nothing was left of it.
+#[test]
+fn a_refused_candidate_is_kept_and_serves_only_once_somebody_activates_it() {
+    let root = TempDir::new().unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    let one = promote(&mut store, "one").unwrap();
+    let two = refuse(&mut store, 2, "two").unwrap();
+    let refused = |store: &Store| store.generation(two).unwrap().record.refused.clone();
+    for store in [&store, &Store::open(root.path()).unwrap()] {
+        assert_eq!((store.active().unwrap().id, refused(store)), (one, Some("worse".into())));
+        assert_eq!((store.promoted_by(RoundId(2)), store.last_round()), (None, RoundId(2)));
+    }
+    assert_eq!(served(root.path()).as_deref(), Some("one"));
+
+    // Not even where nothing else is left.
+    damage(&store, one);
+    let mut store = Store::open(root.path()).unwrap();
+    assert!(store.active().is_none());
+    assert_eq!(store.warnings(), ["active generation 1 is damaged, and no other is intact"]);
+
+    store.activate_again(two, RoundId(3)).unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    assert_eq!((store.active().unwrap().id, refused(&store)), (two, None));
+    // From then on it is like any other.
+    let three = promote_from(&mut store, 4, "three").unwrap();
+    assert_eq!(store.active().unwrap().record.replaces, Some(two));
+    damage(&store, three);
+    assert_eq!(Store::open(root.path()).unwrap().active().unwrap().id, two);
+}
+
+/// The plug is pulled after every step of keeping a candidate that was refused.
+#[test]
+fn an_interruption_while_a_refused_candidate_is_kept_changes_nothing_that_serves() {
+    for steps in 0..32 {
+        let root = TempDir::new().unwrap();
+        let mut store = Store::open(root.path()).unwrap();
+        promote(&mut store, "old").unwrap();
+        store.stop_after.set(Some(steps));
+        let interrupted = refuse(&mut store, 2, "new").is_err();
+        drop(store);
+
+        let mut store = Store::open(root.path()).unwrap();
+        assert!(store.warnings().is_empty(), "step {steps}: {:?}", store.warnings());
+        assert_eq!((served(root.path()).as_deref(), store.active().unwrap().id.0), (Some("old"), 1), "step {steps}");
+        let others: Vec<&Generation> = store.generations().filter(|generation| generation.id.0 != 1).collect();
+        assert!(interrupted || others.len() == 1, "it is kept");
+        for kept in others {
+            kept.verify().unwrap();
+            assert_eq!((kept.id.0, kept.record.refused.as_deref()), (2, Some("worse")), "step {steps}");
+            let modes =
+                [&kept.dir, &kept.dir.join(RECORD)].map(|path| fs::metadata(path).unwrap().permissions().mode());
+            assert!(interrupted || modes.iter().all(|mode| mode & 0o222 == 0), "read-only");
+        }
+        let next = promote(&mut store, "next").unwrap();
+        assert!(next.0 > 1 && served(root.path()).as_deref() == Some("next"), "step {steps}");
+        if !interrupted {
+            assert!(steps > 5, "the steps were all tried");
+            return;
+        }
+    }
+    panic!("keeping it never ended");
+}
+
+#[test]
+fn refused_candidates_are_pruned_by_themselves() {
+    let root = TempDir::new().unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    for content in ["1", "2", "3", "4"] {
+        promote(&mut store, content).unwrap();
+    }
+    for content in ["5", "6", "7"] {
+        refuse(&mut store, 9, content).unwrap();
+    }
+    // 3 is what 4 has replaced, and somebody is about to activate 5.
+    let ids = |numbers: &[u64]| numbers.iter().copied().map(GenerationId).collect::<Vec<_>>();
+    assert_eq!(store.prune(1, 2, Some(GenerationId(5))).unwrap(), ids(&[1, 2]));
+    assert_eq!(store.prune(1, 2, None).unwrap(), ids(&[5]));
+    assert_eq!(store.generations().map(|kept| kept.id).collect::<Vec<_>>(), ids(&[3, 4, 6, 7]));
+    let mut store = Store::open(root.path()).unwrap();
+    assert_eq!(promote(&mut store, "8").unwrap(), GenerationId(8), "numbers are not given twice");
+}
+
+/// Every generation that the newer version had made or activated was refused by the one before it.
+#[test]
+fn a_record_of_a_later_version_is_read() {
+    let root = TempDir::new().unwrap();
+    let mut store = Store::open(root.path()).unwrap();
+    let one = promote(&mut store, "one").unwrap();
+    let (dir, path) = (store.generation_dir(one), store.generation_dir(one).join(RECORD));
+    let mut record: serde_json::Value = read_json(&path).unwrap();
+    assert_eq!(record.get("refused"), None, "nor does an earlier version meet a field that it does not know");
+    record["later"] = 1.into();
+    for path in [&dir, &path] {
+        fs::set_permissions(path, Permissions::from_mode(0o700)).unwrap();
+    }
+    fs::write(&path, pretty(&record)).unwrap();
+    let store = Store::open(root.path()).unwrap();
+    assert_eq!((store.active().map(|active| active.id), store.warnings()), (Some(one), &[][..]));
 }

@@ -172,6 +172,7 @@ async fn serve(address: &str, world: &Arc<World>) -> Connection {
         .serve_at(CLASSIFIER, Classifier(world.clone()))
         .serve_at(format!("{CLASSIFIER}/generations/1"), Generation(world.clone(), 1))
         .serve_at(format!("{CLASSIFIER}/generations/2"), Generation(world.clone(), 2))
+        .serve_at(format!("{CLASSIFIER}/generations/3"), Generation(world.clone(), 3))
         .serve_at(format!("{ROOT}/sources/1"), source("/srv/camera", ""))
         .serve_at(format!("{ROOT}/sources/2"), source("/mnt/usb", "no such directory"))
         .name("org.coft.Coft1")
@@ -393,6 +394,10 @@ impl Generation {
     #[zbus(property)]
     fn active(&self) -> bool {
         self.1 == 2
+    }
+    #[zbus(property)]
+    fn refused(&self) -> String {
+        if self.1 == 3 { "the models disagree".into() } else { String::new() }
     }
     #[zbus(property)]
     fn images(&self) -> u64 {

@@ -18,7 +18,7 @@ pub fn adapting(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
 
 /// The last round that came to its end: what the schedule counts images from.
 pub fn last_completed(rounds: &[RoundStatus]) -> Option<&RoundStatus> {
-    adapting(rounds).find(|round| matches!(round.state, RoundState::Promoted(_) | RoundState::Kept(_)))
+    adapting(rounds).find(|round| matches!(round.state, RoundState::Promoted(_) | RoundState::Kept { .. }))
 }
 
 /// The last round that has ended, however it did.
@@ -44,7 +44,7 @@ pub fn next(rounds: &[RoundStatus], longest: Duration) -> Next {
 
 fn attempt(round: &RoundStatus) -> Attempt<'_> {
     let end = match &round.state {
-        RoundState::Promoted(_) | RoundState::Kept(_) => End::Completed,
+        RoundState::Promoted(_) | RoundState::Kept { .. } => End::Completed,
         RoundState::Failed { kind, message, .. } => End::Failed { kind: *kind, message },
         RoundState::Cancelled => End::Cancelled,
         RoundState::Running | RoundState::Interrupted => End::Interrupted,

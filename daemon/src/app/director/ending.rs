@@ -47,16 +47,27 @@ impl Director {
     pub(super) async fn conclude(&mut self, round: RoundId) {
         let verdict = self.job(round).and_then(|job| job.verdict.take());
         let verdict = verdict.unwrap_or_else(|| Err(Trouble::unexplained()));
+        let (court, wanted) = (self.court.clone(), self.jobs.iter().find_map(|job| job.generation));
         let state = match verdict {
-            Ok(Judgement::Promote(promotion)) => {
-                let court = self.court.clone();
-                let wanted = self.jobs.iter().find_map(|job| job.generation);
-                match blocking(move || court.promote(*promotion, wanted)).await {
-                    Ok(generation) => RoundState::Promoted(generation),
-                    Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
-                }
+            Ok(Judgement::Promote(promotion)) => match blocking(move || court.promote(*promotion, wanted)).await {
+                Ok(generation) => RoundState::Promoted(generation),
+                Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
+            },
+            Ok(Judgement::Keep { reason, candidate: None }) => RoundState::Kept { reason, candidate: None },
+            Ok(Judgement::Keep { reason, candidate: Some(refused) }) => {
+                let told = reason.clone();
+                let kept = match blocking(move || court.keep(*refused, told, wanted)).await {
+                    Ok(kept) => Some(kept),
+                    Err(Trouble { message: problem, .. }) => {
+                        warn!(
+                            coft.round = round.0,
+                            problem, "the candidate of round {round} cannot be kept: {problem}"
+                        );
+                        None
+                    }
+                };
+                RoundState::Kept { reason, candidate: kept }
             }
-            Ok(Judgement::Keep(reason)) => RoundState::Kept(reason),
             Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
         };
         self.close(round, state).await;
@@ -64,9 +75,9 @@ impl Director {
 
     pub(super) async fn drop_candidate(&mut self, round: RoundId) {
         let verdict = self.job(round).and_then(|job| job.verdict.take());
-        if let Some(Ok(Judgement::Promote(promotion))) = verdict {
+        if let Some(Ok(judgement)) = verdict {
             let court = self.court.clone();
-            if let Err(error) = blocking(move || court.drop_candidate(*promotion)).await {
+            if let Err(error) = blocking(move || court.drop_candidate(judgement)).await {
                 let problem = error.message;
                 warn!(problem, "a candidate that is not wanted cannot be removed: {problem}");
             }
@@ -85,11 +96,19 @@ impl Director {
                 coft.generation = generation.0,
                 "round {round} promoted generation {generation}"
             ),
-            RoundState::Kept(reason) => info!(
+            RoundState::Kept { reason, candidate: None } => info!(
                 message_id = events::KEPT,
                 coft.round = round,
                 reason,
                 "round {round} ended; its candidate is not taken: {reason}"
+            ),
+            RoundState::Kept { reason, candidate: Some(kept) } => info!(
+                message_id = events::KEPT,
+                coft.round = round,
+                coft.generation = kept.0,
+                reason,
+                "round {round} ended; its candidate is not taken: {reason}; it is kept as generation {kept}, which does not \
+                 serve unless somebody activates it"
             ),
             RoundState::Failed { message, hint, .. } => error!(
                 message_id = events::ROUND_FAILED,
@@ -123,8 +142,9 @@ impl Director {
         // What was promoted stays, even where the model's files are others by now than when the service started.
         let promoted = matches!(status.state, RoundState::Promoted(_));
         let wanted = self.zero_shot_at.is_some() && !promoted;
-        self.board.round(status);
+        // Generations first: whoever hears of the end finds what came of it.
         self.show_generations();
+        self.board.round(status);
         let retries = wanted && !self.court.is_current(&self.workshop.base);
         self.zero_shot_at = retries.then(|| Instant::now() + ZERO_SHOT_RETRY);
     }

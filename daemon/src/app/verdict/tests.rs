@@ -4,9 +4,12 @@ use super::*;
 use crate::decode_budget::DecodeBudget;
 use crate::model;
 use crate::serve::{Classifier, Settings};
-use coft_core::manifest::{MANIFEST, MODEL};
+use coft_core::manifest::{MANIFEST, MODEL, REPORT};
+use coft_core::report::{Adaptation, Report};
+use coft_core::spec::Method;
 use coft_models::Model;
 use image::{Rgb, RgbImage};
+use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -23,6 +26,28 @@ pub fn candidate(root: &Path, name: &str) -> PathBuf {
         let path = entry.unwrap().path();
         fs::copy(&path, dir.join(path.file_name().unwrap())).unwrap();
     }
+    dir
+}
+
+/// The soft generation as a round leaves it whose two models do not agree, which speaks against it.
+pub fn doubted(root: &Path) -> PathBuf {
+    let dir = candidate(root, "soft");
+    let (report, manifest) = (dir.join(REPORT), dir.join(MANIFEST));
+    let mut told: Report = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    told.adaptation = Some(Adaptation {
+        label_agreement: 0.3,
+        confirmed_fraction: [0.9; 2],
+        clean_fraction: [0.9; 2],
+        agreement: 0.3,
+        candidates: Vec::new(),
+        deployed: "average".into(),
+    });
+    let bytes = serde_json::to_vec(&told).unwrap();
+    fs::write(&report, &bytes).unwrap();
+    let mut stated: Manifest = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    stated.method = Method::Coft;
+    stated.files.insert(REPORT.into(), format!("{:x}", Sha256::digest(&bytes)));
+    fs::write(&manifest, serde_json::to_vec(&stated).unwrap()).unwrap();
     dir
 }
 
@@ -65,8 +90,20 @@ fn pictures(root: &Path, count: usize) -> Vec<PathBuf> {
     (0..count).map(picture).collect()
 }
 
-fn import(root: &Path, (court, base): &(Court, Base), images: &[PathBuf]) -> Judgement {
-    court.judge_import(&candidate(root, "sharp"), ROUND, base, images, &CancellationToken::new()).unwrap()
+fn import(root: &Path, service: &(Court, Base), images: &[PathBuf]) -> Judgement {
+    import_of("sharp", root, service, images)
+}
+
+fn import_of(name: &str, root: &Path, (court, base): &(Court, Base), images: &[PathBuf]) -> Judgement {
+    court.judge_import(&candidate(root, name), ROUND, base, images, &CancellationToken::new()).unwrap()
+}
+
+/// What is in the store, by the names on the disk.
+fn stored(root: &Path) -> Vec<String> {
+    let entries = fs::read_dir(root.join("generations")).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -76,7 +113,7 @@ fn a_damaged_picture_of_the_pool_does_not_fail_an_import() {
     let images = pictures(root.path(), promotion::IMPORT_IMAGES + 1);
     fs::write(&images[3], "not an image").unwrap();
     match import(root.path(), &service, &images) {
-        Judgement::Keep(reason) => assert!(reason.contains("less evenly"), "{reason}"),
+        Judgement::Keep { reason, .. } => assert!(reason.contains("less evenly"), "{reason}"),
         Judgement::Promote(_) => panic!("judged by the others all the same"),
     }
     for image in &images {
@@ -214,7 +251,7 @@ fn an_earlier_generation_serves_again_once_it_is_proven() {
     assert_eq!(court.promoted_by(RoundId(8)), Some(GenerationId(1)));
 
     let Judgement::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was kept") };
-    court.drop_candidate(*promotion).unwrap();
+    court.drop_candidate(Judgement::Promote(promotion)).unwrap();
     assert!(matches!(return_to(2, &service).unwrap(), Judgement::Promote(_)), "what is not wanted now stays");
 }
 
@@ -223,7 +260,7 @@ fn what_cannot_serve_here_is_not_returned_to() {
     let root = TempDir::new().unwrap();
     let (court, base) = grown(root.path());
     let kept = |base: Base| match return_to(1, &(court.clone(), base)).unwrap() {
-        Judgement::Keep(reason) => reason,
+        Judgement::Keep { reason, .. } => reason,
         Judgement::Promote(_) => panic!("it was made for something else"),
     };
     let other = Base { classes: vec!["cat".into()], ..base.clone() };
@@ -255,6 +292,52 @@ fn a_generation_that_answers_other_than_its_probe_is_not_returned_to() {
     let staged = store.stage(&candidate(root.path(), "twisted")).unwrap();
     store.activate(staged, 0.0, None).unwrap();
     let court = Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
-    let Judgement::Keep(reason) = return_to(2, &(court, base)).unwrap() else { panic!("it is twisted") };
+    let Judgement::Keep { reason, .. } = return_to(2, &(court, base)).unwrap() else { panic!("it is twisted") };
     assert!(reason.contains("differ from torch's"), "{reason}");
+}
+
+#[test]
+fn what_a_rule_has_refused_is_kept_for_somebody_to_activate() {
+    let root = TempDir::new().unwrap();
+    let service = service(root.path());
+    let court = &service.0;
+    let images = pictures(root.path(), promotion::IMPORT_IMAGES);
+    let imported = import(root.path(), &service, &images);
+    let doubted = doubted(root.path());
+    // One is staged at a time, and kept or dropped before the next.
+    let Judgement::Keep { reason, candidate: Some(refused) } = imported else { panic!("{imported:?}") };
+    assert_eq!(court.keep(*refused, reason, None).unwrap(), GenerationId(2));
+    let trained = court.judge(&doubted, &CancellationToken::new()).unwrap();
+    let Judgement::Keep { reason, candidate: Some(refused) } = trained else { panic!("{trained:?}") };
+    assert_eq!(court.keep(*refused, reason, None).unwrap(), GenerationId(3));
+
+    let (generations, _) = court.generations();
+    let told = |at: usize| (generations[at].active, generations[at].refused.clone().unwrap_or_default());
+    assert_eq!(told(0), (true, String::new()));
+    assert!(!told(1).0 && told(1).1.contains("less evenly"), "{:?}", told(1));
+    assert!(!told(2).0 && told(2).1.contains("agree on 30 %"), "{:?}", told(2));
+    assert_eq!(generations[1].round, ROUND, "the round that took it in");
+
+    let Judgement::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was wanted") };
+    court.promote(*promotion, None).unwrap();
+    let sharp = &court.generations().0[1];
+    assert_eq!((sharp.active, &sharp.refused, sharp.replaces), (true, &None, Some(GenerationId(1))));
+}
+
+#[test]
+fn what_cannot_serve_or_is_not_wanted_is_not_kept() {
+    let root = TempDir::new().unwrap();
+    let (court, base) = service(root.path());
+    let service = (court.clone(), base.clone());
+    let twisted = import_of("twisted", root.path(), &service, &[]);
+    assert!(matches!(&twisted, Judgement::Keep { reason, candidate: None } if reason.contains("torch")), "{twisted:?}");
+    let elsewhere = (court.clone(), Base { classes: vec!["cat".into()], ..base });
+    let foreign = import(root.path(), &elsewhere, &[]);
+    assert!(matches!(&foreign, Judgement::Keep { candidate: None, .. }), "{foreign:?}");
+    assert_eq!(stored(root.path()), ["1"]);
+    // A round that somebody cancelled meanwhile.
+    let refused = import(root.path(), &service, &pictures(root.path(), promotion::IMPORT_IMAGES));
+    assert!(matches!(&refused, Judgement::Keep { candidate: Some(_), .. }), "{refused:?}");
+    court.drop_candidate(refused).unwrap();
+    assert_eq!(stored(root.path()), ["1"]);
 }

@@ -115,7 +115,7 @@ async fn ended_rounds_tell_why() {
     let mut snapshot = grown();
     let failed = RoundState::Failed { kind: FailureKind::OutOfMemory, message: "m".into(), hint: "h".into() };
     snapshot.rounds.extend([
-        round(2, RoundState::Kept("worse".into())),
+        round(2, RoundState::Kept { reason: "worse".into(), candidate: Some(GenerationId(7)) }),
         round(3, failed),
         round(4, RoundState::Interrupted),
     ]);
@@ -125,7 +125,8 @@ async fn ended_rounds_tell_why() {
         (job.state().await.unwrap(), job.result().await.unwrap())
     };
     let nothing = JobResult::default();
-    assert_eq!(told(2).await, ("kept".into(), JobResult { reason: Some("worse".into()), ..nothing.clone() }));
+    let kept = JobResult { reason: Some("worse".into()), candidate: Some(7), ..nothing.clone() };
+    assert_eq!(told(2).await, ("kept".into(), kept));
     let why = JobResult {
         error_kind: Some("out-of-memory".into()),
         message: Some("m".into()),

@@ -9,7 +9,7 @@ use crate::app::repair;
 use crate::app::rounds::{News, RoundSettings, Workshop};
 use crate::app::setup::Findings;
 use crate::app::verdict::Court;
-use crate::app::verdict::tests::{candidate, idle};
+use crate::app::verdict::tests::{candidate, doubted, idle};
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::control::Snapshot;
 use crate::decode_budget::DecodeBudget;
@@ -26,7 +26,7 @@ use coft_core::spec::{JOURNAL_SPEC, RoundSpec};
 use image::{Rgb, RgbImage};
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
@@ -96,6 +96,13 @@ impl Machine {
         fs::write(self.path("trainer.new"), script).unwrap();
         fs::set_permissions(self.path("trainer.new"), Permissions::from_mode(0o755)).unwrap();
         fs::rename(self.path("trainer.new"), self.path("trainer")).unwrap();
+    }
+
+    /// Later trainers leave a copy of this candidate.
+    fn leaves(&self, candidate: &Path) {
+        let then = "mkdir -p \"$(dirname $2)/candidate\"; cp -r SOFT/* \"$(dirname $2)/candidate\"; \
+                    echo '{\"type\":\"finished\"}' >&3";
+        self.trains(&then.replace("SOFT", &candidate.display().to_string()));
     }
 
     fn goes_by(&self, time: Duration) {
@@ -388,10 +395,7 @@ async fn an_earlier_generation_serves_again_beside_a_round() {
         let staged = store.stage(&candidate(machine.root.path(), "sharp")).unwrap();
         store.activate(staged, 0.0, None).unwrap();
     }
-    let leaves = "mkdir -p \"$(dirname $2)/candidate\"; cp -r SOFT/* \"$(dirname $2)/candidate\"; \
-                  echo '{\"type\":\"finished\"}' >&3";
-    let soft = candidate(&machine.path("kept"), "soft");
-    machine.trains(&leaves.replace("SOFT", &soft.display().to_string()));
+    machine.leaves(&candidate(&machine.path("kept"), "soft"));
     let mut service = machine.up().await;
     machine.look(&mut service).await.unwrap();
     assert_eq!(service.board.snapshot().active, Some(GenerationId(2)));
@@ -406,6 +410,44 @@ async fn an_earlier_generation_serves_again_beside_a_round() {
     // The other goes on and is judged as ever.
     machine.ends(&mut service).await;
     assert_eq!(rounds(&service)[0].state, RoundState::Promoted(GenerationId(3)), "{:?}", rounds(&service)[0]);
+}
+
+/// Nothing was left of it.
+#[tokio::test]
+async fn a_refused_candidate_is_kept_until_others_take_its_place() {
+    let machine = Machine::new().await;
+    machine.leaves(&doubted(&machine.path("kept")));
+    let mut service = machine.up().await;
+    let refused = async |service: &mut Director| {
+        service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap();
+        machine.training(service).await;
+        machine.ends(service).await.state
+    };
+    let state = refused(&mut service).await;
+    let RoundState::Kept { reason, candidate: Some(GenerationId(2)) } = &state else { panic!("{state:?}") };
+    assert!(reason.contains("agree on 30 %"), "{reason}");
+    let second = service.board.snapshot().generations[1].clone();
+    assert_eq!((second.active, second.refused.as_ref()), (false, Some(reason)));
+    machine.dies(service).await;
+
+    let mut service = machine.up().await;
+    assert_eq!(rounds(&service)[0].state, state, "it is known after a restart");
+    for number in [3, 4] {
+        assert!(
+            matches!(refused(&mut service).await, RoundState::Kept { candidate, .. } if candidate == Some(GenerationId(number)))
+        );
+    }
+    let there = |service: &Director| {
+        service.board.snapshot().generations.iter().map(|kept| kept.generation.0).collect::<Vec<_>>()
+    };
+    assert_eq!(there(&service), [1, 3, 4], "the latest two");
+    assert!(matches!(rounds(&service)[0].state, RoundState::Kept { candidate: None, .. }), "{:?}", rounds(&service)[0]);
+
+    service.activate(GenerationId(3)).await.unwrap().unwrap();
+    assert_eq!(settle(&mut service).await.state, RoundState::Promoted(GenerationId(3)));
+    let third = &service.board.snapshot().generations[1];
+    assert_eq!((third.active, &third.refused, third.replaces), (true, &None, Some(GenerationId(1))));
+    machine.dies(service).await;
 }
 
 /// Three starts at 1970 gave three rounds within the six hours.
