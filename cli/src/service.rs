@@ -9,8 +9,8 @@ use crate::view::{Generation, Label, Labels, Round, Source, Status};
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
 use coft_dbus::{
-    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, JobProxy, ManagerProxy, ROOT, RoundOptions,
-    TIMEOUT, generation_path, job_path,
+    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy, ROOT,
+    RoundOptions, TIMEOUT, generation_path, job_path,
 };
 use objects::{Classifier, Properties};
 
@@ -118,11 +118,13 @@ impl Service {
         round_of(classifier.start_round(RoundOptions { seed }).await.map_err(one_at_a_time)?.as_str())
     }
 
-    /// Has a generation from elsewhere taken in; answers the number of the round, which goes on by itself.
-    pub async fn import(&self, files: &[(String, OwnedFd)]) -> Result<u64, Failure> {
+    /// Has a generation from elsewhere taken in, by force whatever it answers; answers the number of the round, which goes on by
+    /// itself.
+    pub async fn import(&self, files: &[(String, OwnedFd)], force: bool) -> Result<u64, Failure> {
         let classifier = self.classifier_proxy().await?;
         let files = files.iter().map(|(name, file)| (name.as_str(), Fd::from(file))).collect();
-        round_of(classifier.import(files).await.map_err(one_at_a_time)?.as_str())
+        let options = ImportOptions { force: force.then_some(true) };
+        round_of(classifier.import_generation(files, options).await.map_err(one_at_a_time)?.as_str())
     }
 
     /// Has an earlier generation serve again; answers the number of the round, none where it is active already.

@@ -42,7 +42,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Generation(Generation::Show { generation }) => generation::run(&service, output, generation).await,
         Verb::Generation(Generation::Activate { generation }) => activate::run(&service, output, generation).await,
         Verb::Export { generation, format, dir } => export::run(&service, output, generation, format, dir).await,
-        Verb::Import { dir } => import::run(&service, output, dir).await,
+        Verb::Import { force, dir } => import::run(&service, output, dir, force).await,
         Verb::Rescan => rescan::run(&service).await,
         Verb::Completions { shell } => completions::run(shell),
         Verb::Model(model) => model::run(output, model),

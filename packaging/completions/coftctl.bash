@@ -835,7 +835,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__import)
-            opts="-h --bus --json --classifier --help"
+            opts="-h --force --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -93,9 +93,9 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fi
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked, and those that the rules refused'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "activate" -d 'Have an earlier generation serve again, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "activate" -d 'Have an earlier generation serve again, or one that the rules refused, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
@@ -109,9 +109,9 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked, and those that the rules refused'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "activate" -d 'Have an earlier generation serve again, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "activate" -d 'Have an earlier generation serve again, or one that the rules refused, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l format -r -f -a "onnx\t'The ONNX model with its weights, labels, manifest, report and probe'
 triton\t'A model repository of Triton, which OpenVINO Model Server reads too'
@@ -122,6 +122,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l json -d 'Prin
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l force -d 'Let it serve whatever it answers on the service\'s own images; everything else is checked all the same'
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
@@ -198,9 +199,9 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_su
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "cancel" -d 'Stop a running round; the active model stays'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "list" -d 'List the rounds, the oldest first'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "show" -d 'Show one round'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "list" -d 'List the generations, the oldest first; the active one is marked'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "list" -d 'List the generations, the oldest first; the active one is marked, and those that the rules refused'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "activate" -d 'Have an earlier generation serve again, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "activate" -d 'Have an earlier generation serve again, or one that the rules refused, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "list" -d 'List the models of the store'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "info" -d 'Show what a model is: layout, sizes, preprocessing, digests'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "verify" -d 'Read every file of a model and hold it against its digest'

@@ -10,14 +10,14 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-pub async fn run(service: &Service, output: Output, dir: PathBuf) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, dir: PathBuf, force: bool) -> Result<Exit, Failure> {
     let unusable = |why: String| Failure::Usage(format!("{}: {why}", shown_path(&dir)));
     let files = open(&dir).map_err(|error| unusable(error.to_string()))?;
     if let Some(missing) = [MANIFEST].iter().chain(&STATED).find(|name| files.iter().all(|(file, _)| file != *name)) {
         let advice = "import a directory that coftctl export --format onnx has written";
         return Err(unusable(format!("there is no {missing} in it; {advice}")));
     }
-    let round = service.import(&files).await?;
+    let round = service.import(&files, force).await?;
     wait::run(service, output, round).await
 }
 

@@ -190,6 +190,14 @@ pub struct RoundOptions {
     pub seed: Option<u64>,
 }
 
+/// Options of `ImportGeneration`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ImportOptions {
+    /// Whether it serves whatever it answers on the images of the service; everything else is checked all the same.
+    pub force: Option<bool>,
+}
+
 /// When a round starts by itself, unless one runs; without either field rounds start by hand alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case")]

@@ -1,6 +1,6 @@
 //! Client side of each interface. The introspection XML beside this package is the reference.
 
-use crate::{ClassifyDetails, ClassifyOptions, JobResult, ManyDetails, NextRound, RoundOptions};
+use crate::{ClassifyDetails, ClassifyOptions, ImportOptions, JobResult, ManyDetails, NextRound, RoundOptions};
 use std::collections::HashMap;
 use zbus::{Fd, OwnedFd, OwnedObjectPath, proxy};
 
@@ -42,6 +42,14 @@ pub trait Classifier {
     /// Takes in a generation that another service has exported, its files by name; the job's path at once.
     #[zbus(allow_interactive_auth)]
     fn import(&self, files: HashMap<&str, Fd<'_>>) -> Result<OwnedObjectPath, crate::Error>;
+
+    /// The same with options.
+    #[zbus(allow_interactive_auth)]
+    fn import_generation(
+        &self,
+        files: HashMap<&str, Fd<'_>>,
+        options: ImportOptions,
+    ) -> Result<OwnedObjectPath, crate::Error>;
 
     #[zbus(property)]
     fn name(&self) -> zbus::Result<String>;

@@ -83,6 +83,8 @@ struct Job {
     candidate: PathBuf,
     /// What is to serve again, where that is all the round does.
     generation: Option<GenerationId>,
+    /// Whether an import is to serve whatever it answers.
+    force: bool,
     verdict: Option<Verdict>,
     /// The progress that was last written down.
     noted: Option<Progress>,
@@ -91,7 +93,7 @@ struct Job {
 impl Job {
     fn new(trigger: Trigger, status: RoundStatus) -> Self {
         let (stop, candidate) = (CancellationToken::new(), PathBuf::new());
-        Self { trigger, status, stop, candidate, generation: None, verdict: None, noted: None }
+        Self { trigger, status, stop, candidate, generation: None, force: false, verdict: None, noted: None }
     }
 }
 
@@ -212,8 +214,8 @@ impl Director {
             Command::StartRound { request, reply } => {
                 let _ = reply.send(self.ask(Trigger::Manual, request).await);
             }
-            Command::Import { files, reply } => {
-                let _ = reply.send(self.import(files).await);
+            Command::Import { files, force, reply } => {
+                let _ = reply.send(self.import(files, force).await);
             }
             Command::Activate { generation, reply } => {
                 let _ = reply.send(self.activate(generation).await);

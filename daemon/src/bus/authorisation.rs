@@ -27,6 +27,8 @@ pub enum Action {
     Export,
     /// Having a generation from elsewhere serve.
     Import,
+    /// The same, whatever it answers here.
+    ImportForce,
     /// Having an earlier generation serve again.
     Activate,
 }
@@ -39,6 +41,7 @@ impl Action {
             Action::Rescan => "org.coft.Coft1.rescan",
             Action::Export => "org.coft.Coft1.export",
             Action::Import => "org.coft.Coft1.import",
+            Action::ImportForce => "org.coft.Coft1.import-force",
             Action::Activate => "org.coft.Coft1.activate",
         }
     }

@@ -132,10 +132,28 @@ impl Classifier {
         #[zbus(connection)] connection: &Connection,
         #[zbus(object_server)] server: &ObjectServer,
     ) -> Result<OwnedObjectPath, Error> {
-        authorisation::check(connection, &header, Action::Import).await?;
+        self.import_generation(files, Given::new(), header, connection, server).await
+    }
+
+    /// The same with options. By `force` it serves whatever it answers on the images of this service; everything else is checked
+    /// all the same.
+    #[zbus(out_args("job"))]
+    async fn import_generation(
+        &self,
+        files: HashMap<String, Fd<'_>>,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+        #[zbus(object_server)] server: &ObjectServer,
+    ) -> Result<OwnedObjectPath, Error> {
+        let force = options::of_import(options)?;
+        match force {
+            true => authorisation::check(connection, &header, Action::ImportForce).await?,
+            false => authorisation::check(connection, &header, Action::Import).await?,
+        }
         let files = bundle(files)?;
         let (reply, answer) = oneshot::channel();
-        self.control.commands.send(Command::Import { files, reply }).await.map_err(|_| stopping())?;
+        self.control.commands.send(Command::Import { files, force, reply }).await.map_err(|_| stopping())?;
         self.job(answer, server).await
     }
 

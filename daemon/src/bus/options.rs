@@ -59,6 +59,16 @@ pub fn of_round(mut given: Given) -> Result<RoundRequest, Error> {
     Ok(RoundRequest { seed })
 }
 
+/// Options of a call that takes in a generation: whether by force.
+///
+/// # Errors
+/// `InvalidArgs` where an option is unknown or has another type.
+pub fn of_import(mut given: Given) -> Result<bool, Error> {
+    let force = take(&mut given, "force")?.unwrap_or(false);
+    nothing_else(&given, "force")?;
+    Ok(force)
+}
+
 pub fn invalid(text: String) -> Error {
     fdo::Error::InvalidArgs(text).into()
 }

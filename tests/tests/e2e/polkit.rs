@@ -81,12 +81,13 @@ impl<'a> Scene<'a> {
     }
 }
 
-/// The rule that the documentation shows, and one more.
+/// The rule that the documentation shows, and two more.
 fn rules() -> String {
     let docs = include_str!("../../../docs/dbus.md");
     let shown = docs.split_once("```js\n").and_then(|(_, after)| after.split_once("```")).unwrap().0;
     assert!(shown.contains("org.coft.Coft1.round") && shown.contains("operators"), "{shown}");
-    format!("{shown}\n{}", shown.replace("org.coft.Coft1.round", "org.coft.Coft1.rescan"))
+    let another = |action| shown.replace("org.coft.Coft1.round", action);
+    format!("{shown}\n{}\n{}", another("org.coft.Coft1.rescan"), another("org.coft.Coft1.import"))
 }
 
 /// polkit let nobody through: the actions did not name the service's user as their owner.
@@ -111,6 +112,7 @@ fn polkit_decides_who_may_change_things() {
             ("rescan", &["rescan"]),
             ("export", &["export", "1", "--format", "onnx", copy.to_str().unwrap()]),
             ("import", &["import", bundle]),
+            ("import-force", &["import", "--force", bundle]),
             ("activate", &["generation", "activate", "1"]),
         ] {
             let (code, said) = scene.told("bob", words);
@@ -126,6 +128,7 @@ fn polkit_decides_who_may_change_things() {
             format!("{parts}/generations/1 org.coft.Coft1.Generation Open"),
             format!("{parts}/generations/1 org.coft.Coft1.Generation Activate"),
             format!("{parts} org.coft.Coft1.Classifier Import a{{sh}} 0"),
+            format!("{parts} org.coft.Coft1.Classifier ImportGeneration a{{sh}}a{{sv}} 0 1 force b true"),
         ] {
             let Answer::Error { name, text } = bob.call(&line).unwrap() else { panic!("{line} is answered") };
             assert_eq!(name, refused, "{line}: {text}");
@@ -138,7 +141,11 @@ fn polkit_decides_who_may_change_things() {
         assert_eq!(code, Some(1), "too few images, and no question of who asks: {said}");
         assert!(said.contains("0 images are catalogued"), "{said}");
         assert_eq!(scene.told("ann", &["rescan"]), (Some(0), String::new()));
-        assert_eq!(scene.told("ann", &["import", bundle]).0, Some(5));
+        assert_eq!(scene.told("ann", &["export", "1", "--format", "onnx", copy.to_str().unwrap()]).0, Some(5));
+        // Whoever may import may not do so by force.
+        assert_eq!(scene.told("ann", &["import", bundle]).0, Some(0));
+        assert_eq!(scene.told("ann", &["import", "--force", bundle]).0, Some(5));
+        assert_eq!(scene.told("root", &["import", "--force", bundle]).0, Some(0));
         for user in ["root", "coftd"] {
             assert_eq!(scene.told(user, &["rescan"]), (Some(0), String::new()), "{user}");
         }

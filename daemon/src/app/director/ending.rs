@@ -2,32 +2,40 @@
 
 use super::starting::told_given_up;
 use super::{Director, Job, ZERO_SHOT_RETRY, blocking};
+use crate::app::rounds::Workshop;
 use crate::app::verdict::{Judgement, Trouble};
+use crate::catalog::CatalogError;
 use crate::control::{RoundState, RoundStatus};
 use crate::telemetry::events;
 use coft_core::continuation::Next;
 use coft_core::event::FailureKind;
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::Trigger;
+use std::path::PathBuf;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 /// Images of this service that an imported generation is judged by, at most. 256 [choice].
 const IMPORT_SAMPLE: usize = 256;
 
+/// Images that an import is judged by: none where it is to serve by force.
+async fn sample(workshop: &Workshop, force: bool) -> Result<Vec<PathBuf>, CatalogError> {
+    if force { Ok(Vec::new()) } else { workshop.sample(IMPORT_SAMPLE).await }
+}
+
 impl Director {
     /// Has the candidate judged on a thread of its own; the verdict comes back to the loop.
     pub(super) fn judge(&mut self, round: RoundId) {
         let Some(job) = self.job(round) else { return };
         let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
-        let (trigger, generation) = (job.trigger, job.generation);
+        let (trigger, generation, force) = (job.trigger, job.generation, job.force);
         let (court, verdicts) = (self.court.clone(), self.verdicts.sender.clone());
         let workshop = self.workshop.clone();
         tokio::spawn(async move {
             let verdict = match generation {
                 Some(generation) => blocking(move || court.judge_kept(generation, round, &workshop.base, &stop)).await,
                 None if trigger != Trigger::Import => blocking(move || court.judge(&candidate, &stop)).await,
-                None => match workshop.sample(IMPORT_SAMPLE).await {
+                None => match sample(&workshop, force).await {
                     Ok(images) => {
                         blocking(move || court.judge_import(&candidate, round, &workshop.base, &images, &stop)).await
                     }

@@ -127,8 +127,9 @@ impl Director {
         Ok(round)
     }
 
-    pub(super) async fn import(&mut self, files: HashMap<String, OwnedFd>) -> Result<RoundId, Refused> {
-        let job = Job::new(Trigger::Import, self.admit(Trigger::Import, None, None).await?);
+    pub(super) async fn import(&mut self, files: HashMap<String, OwnedFd>, force: bool) -> Result<RoundId, Refused> {
+        let status = self.admit(Trigger::Import, None, None).await?;
+        let job = Job { force, ..Job::new(Trigger::Import, status) };
         let round = job.status.round;
         self.workshop.import(round, files, job.stop.clone(), self.words.sender.clone());
         self.jobs.push(job);

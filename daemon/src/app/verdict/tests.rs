@@ -32,8 +32,7 @@ pub fn candidate(root: &Path, name: &str) -> PathBuf {
 /// The soft generation as a round leaves it whose two models do not agree, which speaks against it.
 pub fn doubted(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
-    let (report, manifest) = (dir.join(REPORT), dir.join(MANIFEST));
-    let mut told: Report = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
     told.adaptation = Some(Adaptation {
         label_agreement: 0.3,
         confirmed_fraction: [0.9; 2],
@@ -42,13 +41,17 @@ pub fn doubted(root: &Path) -> PathBuf {
         candidates: Vec::new(),
         deployed: "average".into(),
     });
-    let bytes = serde_json::to_vec(&told).unwrap();
-    fs::write(&report, &bytes).unwrap();
-    let mut stated: Manifest = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
-    stated.method = Method::Coft;
-    stated.files.insert(REPORT.into(), format!("{:x}", Sha256::digest(&bytes)));
-    fs::write(&manifest, serde_json::to_vec(&stated).unwrap()).unwrap();
+    restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.method = Method::Coft);
     dir
+}
+
+/// Gives a candidate another file, and a manifest that states it.
+fn restate(dir: &Path, name: &str, bytes: &[u8], change: impl FnOnce(&mut Manifest)) {
+    fs::write(dir.join(name), bytes).unwrap();
+    let mut manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
+    manifest.files.insert(name.into(), format!("{:x}", Sha256::digest(bytes)));
+    change(&mut manifest);
+    fs::write(dir.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
 }
 
 /// A service whose generation 1, the soft one, serves.

@@ -44,10 +44,11 @@ const IMPORT: &str = "Import a{sh} 5 manifest.json IMAGE model.onnx IMAGE model.
                       probe.safetensors IMAGE report.json IMAGE";
 
 /// Calls that become commands of the service.
-fn commands() -> [String; 5] {
+fn commands() -> [String; 6] {
     [
         format!("{CLASSIFIER} StartRound a{{sv}} 0"),
         format!("{CLASSIFIER} {IMPORT}"),
+        format!("{CLASSIFIER} {} 1 force b true", IMPORT.replace("Import a{sh}", "ImportGeneration a{sh}a{sv}")),
         format!("{GENERATIONS}/1 org.coft.Coft1.Generation Activate"),
         "/org/coft/Coft1/jobs/1 org.coft.Coft1.Job Cancel".into(),
         RESCAN.into(),
@@ -109,6 +110,9 @@ async fn bad_arguments_are_invalid_args_by_name() {
     check(&format!("ClassifyMany aha{{sv}} 17 {} 0", ["IMAGE"; 17].join(" ")), "17 images; at most 16").await;
     check("StartRound a{sv} 1 seed s seven", "seed has the D-Bus type s; it has to be t").await;
     check("StartRound a{sv} 1 sede t 7", "no option \"sede\"; this call takes seed").await;
+    check("ImportGeneration a{sh}a{sv} 0 1 force u 1", "force has the D-Bus type u; it has to be b").await;
+    check("ImportGeneration a{sh}a{sv} 0 1 forse b true", "no option \"forse\"; this call takes force").await;
+    check("ImportGeneration a{sh}a{sv} 0 0", "there is no manifest.json among the files").await;
     check("Import a{sh} 0", "there is no manifest.json among the files").await;
     check(&IMPORT.replace("report.json", "labels.txt"), "\"labels.txt\" is no file of an exported generation").await;
     let short = IMPORT.replace(" 5 ", " 4 ").replace(" report.json IMAGE", "");
