@@ -155,6 +155,7 @@ impl Service {
         Ok(Labels {
             labels: labels.into_iter().map(|(label, score)| Label { label, score }).collect(),
             none_of_these: details.none_of_these,
+            decision: details.decision,
             embedding: details.embedding,
             generation: details.generation,
             queue_seconds: details.queue_seconds,

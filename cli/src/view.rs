@@ -172,6 +172,9 @@ pub enum Answer {
 pub struct Labels {
     pub labels: Vec<Label>,
     pub none_of_these: bool,
+    /// The class that the service's thresholds decide for, where some are configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding: Option<Vec<f64>>,
     pub generation: u64,

@@ -7,6 +7,7 @@ use crate::app::{ImportSettings, RoundSettings};
 use crate::{decode_budget, ingest, model, serve, watch};
 use coft_core::schedule::Schedule;
 use coft_core::settings::{Deploy, Settings};
+use coft_core::shown::shown;
 use serde::Deserialize;
 use std::fs;
 use std::io;
@@ -157,6 +158,11 @@ impl Config {
             classifier.template.matches("{}").count() == 1,
             "write `{}` once, where the class name goes",
         )?;
+        for (class, threshold) in &classifier.thresholds {
+            let class = shown(class.as_bytes());
+            let message = format!("the threshold of \"{class}\" is {threshold}; use a number above 0 and below 1");
+            require("classifier.thresholds", *threshold > 0.0 && *threshold < 1.0, &message)?;
+        }
         for (index, source) in self.sources.iter().enumerate() {
             let key = |name: &str| format!("source {} ({}): {name}", index + 1, source.path.display());
             require(key("quiet-period"), source.quiet_period >= Duration::from_millis(10), "use \"10ms\" or more")?;
@@ -268,6 +274,14 @@ mod tests {
         refused("[[source]]\npath = \"/a\"\ninclude = [\"\"]\n", "line 3: the pattern \"\" matches nothing");
         refused("[ingest\n", "line 1: ");
         refused("[classifier]\ntemplate = \"a photo\"\n", "classifier.template: write `{}` once");
+        for threshold in ["0.0", "1.0", "-0.5", "1.5", "nan", "inf"] {
+            refused(
+                &format!("[classifier]\nthresholds = {{ \"blocked aisle\" = {threshold} }}\n"),
+                "classifier.thresholds: the threshold of \"blocked aisle\" is",
+            );
+        }
+        let text = "[classifier]\nthresholds = { \"blocked aisle\" = 0.8, nut = 0.3 }\n";
+        assert_eq!(parsed(text).unwrap().classifier.thresholds.len(), 2);
         refused("[classifier]\nname = \"my parts\"\n", "classifier.name: use 1 to 64");
         refused(
             "[[source]]\npath = \"/a\"\nquiet-period = \"0s\"\n",

@@ -5,19 +5,21 @@
 
 use coft_core::disk::RoundSizes;
 use coft_core::labels::{self, LabelsError};
+use coft_core::shown::shown;
 use coft_core::spec::Template;
 use coft_core::templates::{self, TemplatesError};
 use coft_models::Model;
 use coft_models::store::Store;
 use coft_vision::Preprocess;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 /// `[classifier]` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
     /// Name on the bus; letters, digits and `_`, 1 to 64 of them.
@@ -30,6 +32,8 @@ pub struct Settings {
     pub templates: Option<PathBuf>,
     /// The user's own labels for some of the images, a CSV file; see [`crate::given`].
     pub given_labels: Option<PathBuf>,
+    /// From which probability on a class is decided for, by its name, above 0 and below 1; see [`coft_core::decision::Thresholds`].
+    pub thresholds: BTreeMap<String, f64>,
     /// Directory of a CLIP, or the name or digest of one in the store; without it the demo model.
     pub model: Option<PathBuf>,
     /// Side of the images that the model reads, px, a multiple of its patch's; without it the model's own.
@@ -47,6 +51,7 @@ impl Default for Settings {
             template: "a photo of a {}.".into(),
             templates: None,
             given_labels: None,
+            thresholds: BTreeMap::new(),
             model: None,
             image_size: None,
             student: None,
@@ -121,6 +126,8 @@ pub enum ModelError {
     Templates { path: PathBuf, source: TemplatesError },
     #[error("{} has no class names; set classifier.labels to a file with one class name a line", dir.display())]
     NoLabels { dir: PathBuf },
+    #[error("there is no class \"{}\"; it has to be named as in the label file", shown(class.as_bytes()))]
+    Threshold { class: String },
     #[error("{0}")]
     Model(#[from] coft_models::ModelError),
     #[error("{0}; coftctl model list shows what there is")]
@@ -170,6 +177,9 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
     let labels = label_file(settings, &dir).map_err(of(MODEL))?;
     let (class_lines, classes): (_, Vec<String>) =
         read_labels(&labels).map_err(of("classifier.labels"))?.into_iter().unzip();
+    if let Some(class) = settings.thresholds.keys().find(|class| !classes.contains(class)) {
+        return Err(of("classifier.thresholds")(ModelError::Threshold { class: class.clone() }));
+    }
     let templates =
         settings.templates.as_deref().map(read_templates).transpose().map_err(of("classifier.templates"))?;
     let preprocess = match settings.image_size {
@@ -357,6 +367,22 @@ mod tests {
         let error = prepare(&settings, state.path()).unwrap_err().to_string();
         let expected = "line 3: class \"nut\" was already named on line 1; remove one of them";
         assert_eq!(error, format!("classifier.labels: the label file {}: {expected}", path.display()));
+    }
+
+    /// The label file may come, or be put right, later.
+    #[test]
+    fn a_threshold_of_a_class_that_is_not_in_the_list_is_named_with_its_setting() {
+        let state = tempfile::tempdir().unwrap();
+        let path = state.path().join("labels.txt");
+        fs::write(&path, "nut\nbolt\n").unwrap();
+        let with = |class: &str| {
+            let thresholds = [(class.to_owned(), 0.8)].into();
+            prepare(&Settings { labels: Some(path.clone()), thresholds, ..Settings::default() }, state.path())
+        };
+        with("bolt").unwrap();
+        let error = with("screw").unwrap_err();
+        let expected = "classifier.thresholds: there is no class \"screw\"; it has to be named as in the label file";
+        assert_eq!((error.to_string().as_str(), error.is_configuration()), (expected, false));
     }
 
     #[test]

@@ -30,6 +30,7 @@ use pulse::Pulse;
 use queue::Entrance;
 use serde::Deserialize;
 use shares::Shares;
+use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
@@ -121,6 +122,8 @@ pub struct Classification {
     pub labels: Vec<(String, f64)>,
     /// Whether the image looks like none of the classes.
     pub none_of_these: bool,
+    /// The class that the user's thresholds decide for, where there are some.
+    pub decision: Option<String>,
     /// Of length 1.
     pub embedding: Option<Vec<f32>>,
     pub generation: GenerationId,
@@ -235,7 +238,8 @@ impl Classifier {
                 }),
             }
         });
-        (Classifier(Arc::clone(&shared)), Controller { shared, opener: Arc::new(Opener { settings, engines: None }) })
+        let opener = Opener { settings, thresholds: BTreeMap::new(), engines: None };
+        (Classifier(Arc::clone(&shared)), Controller { shared, opener: Arc::new(opener) })
     }
 
     /// Classifies the image in a regular file or memfd; busy at once where the queue is full. The descriptor's offset is
@@ -300,6 +304,7 @@ impl Expected {
         let Self { loaded, answer } = self;
         let Answer { outputs, provider, queue, decode, inference } =
             answer.await.map_err(|_| ServeError::Stopped)??;
+        let decided = loaded.thresholds.as_ref().map(|thresholds| thresholds.decide(&outputs.probabilities));
         let probabilities = outputs.probabilities.iter().map(|&p| f64::from(p));
         let mut labels: Vec<(&String, f64)> =
             loaded.classes.iter().zip(probabilities).filter(|(_, p)| *p >= options.threshold).collect();
@@ -308,6 +313,7 @@ impl Expected {
         Ok(Classification {
             labels: labels.into_iter().map(|(name, p)| (name.clone(), p)).collect(),
             none_of_these: loaded.none_of_these.is_some_and(|decision| decision.refuses(&outputs.logits)),
+            decision: decided.map(|class| loaded.classes[class].clone()),
             embedding: options.embedding.then_some(outputs.embedding),
             generation: loaded.generation,
             queue,
@@ -321,8 +327,14 @@ impl Expected {
 impl Controller {
     /// Has TensorRT keep its engines in a directory, so that each is built once.
     pub fn keep_engines(self, dir: PathBuf) -> Self {
-        let settings = self.opener.settings.clone();
-        Self { opener: Arc::new(Opener { settings, engines: Some(dir) }), ..self }
+        let Opener { settings, thresholds, .. } = (*self.opener).clone();
+        Self { opener: Arc::new(Opener { settings, thresholds, engines: Some(dir) }), ..self }
+    }
+
+    /// Has answers say which class the user's thresholds decide for, by the names of classes.
+    pub fn deciding_by(self, thresholds: BTreeMap<String, f64>) -> Self {
+        let Opener { settings, engines, .. } = (*self.opener).clone();
+        Self { opener: Arc::new(Opener { settings, thresholds, engines }), ..self }
     }
 
     /// Lets a loaded session take over; requests under way end on the old one.

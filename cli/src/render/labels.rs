@@ -5,18 +5,22 @@ use crate::view::Labels;
 use coft_core::shown::shown;
 
 /// One image: `bolt.jpg: bolt 0.974`, further labels after commas. The file's name stands first, as in grep and file. Where
-/// the image is none of the classes, that stands before them: `cat.jpg: none of these (bolt 0.341)`.
+/// the image is none of the classes, that stands before them: `cat.jpg: none of these (bolt 0.341)`. So does the class that is
+/// decided for, where thresholds are configured: `aisle.jpg: blocked (free 0.712)`.
 pub fn labels(file: &str, labels: &Labels) -> String {
     let file = shown(file.as_bytes());
+    let said = match &labels.decision {
+        _ if labels.none_of_these => Some("none of these".into()),
+        decision => decision.as_ref().map(|class| shown(class.as_bytes())),
+    };
     if labels.labels.is_empty() {
-        let nothing = if labels.none_of_these { "none of these" } else { "no label" };
-        return format!("{file}: {}\n", paint(FAINT, nothing));
+        return format!("{file}: {}\n", said.map_or_else(|| paint(FAINT, "no label"), |said| paint(FAINT, &said)));
     }
     let listed: Vec<String> =
         labels.labels.iter().map(|l| format!("{} {:.3}", shown(l.label.as_bytes()), l.score)).collect();
     let listed = listed.join(", ");
-    match labels.none_of_these {
-        true => format!("{file}: none of these {}\n", paint(FAINT, &format!("({listed})"))),
-        false => format!("{file}: {listed}\n"),
+    match said {
+        Some(said) => format!("{file}: {said} {}\n", paint(FAINT, &format!("({listed})"))),
+        None => format!("{file}: {listed}\n"),
     }
 }

@@ -121,6 +121,7 @@ fn labels() -> Labels {
     Labels {
         labels: vec![label("bolt", 0.9744), label("nut", 0.0251)],
         none_of_these: false,
+        decision: None,
         embedding: None,
         generation: 3,
         queue_seconds: 0.001,
@@ -376,7 +377,17 @@ fn nothing_yet_says_how_to_begin() {
 fn labels_of_images() {
     let none = Labels { labels: Vec::new(), ..labels() };
     let other = Labels { none_of_these: true, ..labels() };
-    let lines = [("bolt.jpg", &labels()), ("dark.jpg", &none), ("cat.jpg", &other)];
+    let decided = Labels { decision: Some("nut".into()), ..labels() };
+    let alone = Labels { labels: Vec::new(), ..decided.clone() };
+    let neither = Labels { none_of_these: true, ..decided.clone() };
+    let lines = [
+        ("bolt.jpg", &labels()),
+        ("dark.jpg", &none),
+        ("cat.jpg", &other),
+        ("nut.jpg", &decided),
+        ("nut-2.jpg", &alone),
+        ("dog.jpg", &neither),
+    ];
     insta::assert_snapshot!(plain(lines.map(|(file, labels)| render::labels(file, labels)).concat()));
 }
 

@@ -82,6 +82,22 @@ async fn a_bad_file_does_not_stop_the_others() {
 }
 
 #[tokio::test]
+async fn a_decision_of_the_service_is_shown_before_the_labels() {
+    let stage = Stage::set(Play::default()).await;
+    let (aisle, bolt) = (stage.file("aisle"), stage.file("bolt"));
+    for words in [vec!["classify", &aisle, &bolt], vec!["classify", "-r", stage.dir().to_str().unwrap()]] {
+        let told = stage.tell(&words).await;
+        let lines: Vec<&str> = told.stdout.lines().collect();
+        assert!(lines[0].ends_with("aisle.jpg: blocked (aisle 0.900)"), "{}", told.stdout);
+        assert!(lines[1].ends_with("bolt.jpg: bolt 0.900"), "{}", told.stdout);
+        let told = stage.tell(&[&["--json"][..], &words].concat()).await;
+        let lines: Vec<Value> = told.stdout.lines().map(json).collect();
+        assert_eq!((&lines[0]["decision"], &lines[0]["labels"][0]["label"]), (&"blocked".into(), &"aisle".into()));
+        assert_eq!(lines[1].get("decision"), None);
+    }
+}
+
+#[tokio::test]
 async fn a_busy_service_is_asked_again() {
     let stage = Stage::set(Play { busy: 3, ..Play::default() }).await;
     let told = stage.tell(&["classify", &stage.file("bolt")]).await;

@@ -131,6 +131,9 @@ pub struct ClassifyDetails {
     /// Whether the image looks like none of the classes.
     #[serde(with = "zbus::as_variant")]
     pub none_of_these: bool,
+    /// The class that the configured thresholds decide for, where there are some.
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub decision: Option<String>,
     /// Of length 1, where it was wanted.
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub embedding: Option<Vec<f64>>,
@@ -155,6 +158,7 @@ pub struct ClassifyDetails {
 #[zbus(signature = "a{sv}", rename_all = "kebab-case")]
 pub struct ManyDetails {
     pub none_of_these: Option<bool>,
+    pub decision: Option<String>,
     pub embedding: Option<Vec<f64>>,
     pub generation: Option<u64>,
     pub queue_seconds: Option<f64>,
@@ -170,6 +174,7 @@ impl From<ClassifyDetails> for ManyDetails {
     fn from(details: ClassifyDetails) -> Self {
         Self {
             none_of_these: Some(details.none_of_these),
+            decision: details.decision,
             embedding: details.embedding,
             generation: Some(details.generation),
             queue_seconds: Some(details.queue_seconds),

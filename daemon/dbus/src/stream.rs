@@ -45,6 +45,8 @@ pub struct StreamLabels {
     pub labels: Vec<(String, f64)>,
     pub none_of_these: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding: Option<Vec<f32>>,
     pub generation: u64,
     pub queue_seconds: f64,

@@ -130,6 +130,7 @@ impl<T> Part<T> {
 impl Start {
     pub fn new(config: Config, board: Board, controller: Controller, budget: DecodeBudget) -> Self {
         let controller = controller.keep_engines(config.state_dir.join(ENGINES));
+        let controller = controller.deciding_by(config.classifier.thresholds.clone());
         let steps = mpsc::channel(3);
         let (state, catalog, base) = (Part::new(), Part::new(), Part::new());
         Self { config, board, controller, budget, steps, state, catalog, base, told: String::new(), serving: None }

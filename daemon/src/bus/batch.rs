@@ -76,6 +76,7 @@ fn labels(classified: Classification) -> StreamLabels {
     StreamLabels {
         labels: classified.labels,
         none_of_these: classified.none_of_these,
+        decision: classified.decision,
         embedding: classified.embedding,
         generation: classified.generation.0,
         queue_seconds: classified.queue.as_secs_f64(),

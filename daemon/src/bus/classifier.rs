@@ -264,6 +264,7 @@ fn owned(descriptor: &Fd<'_>) -> Result<std::os::fd::OwnedFd, Error> {
 fn answer(classified: Classification) -> (Labels, ClassifyDetails) {
     let details = ClassifyDetails {
         none_of_these: classified.none_of_these,
+        decision: classified.decision,
         embedding: classified.embedding.map(|values| values.into_iter().map(f64::from).collect()),
         generation: classified.generation.0,
         queue_seconds: classified.queue.as_secs_f64(),

@@ -3,11 +3,12 @@
 use super::ort::{self, Opening, Outputs, Provider};
 use super::parity::{self, Parity};
 use super::{Controller, LoadError, Running, Settings};
-use coft_core::decision::NoneOfThese;
+use coft_core::decision::{NoneOfThese, Thresholds};
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, WEIGHTS};
 use coft_core::promotion;
 use coft_vision::Preprocess;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,8 @@ pub struct Loaded {
     pub classes: Vec<String>,
     /// None where it is not asked for, or the generation has none.
     pub none_of_these: Option<NoneOfThese>,
+    /// None where the user has set none.
+    pub thresholds: Option<Thresholds>,
     pub preprocess: Preprocess,
     /// What the session runs on, or ran on before it was closed.
     runs_on: Mutex<RunsOn>,
@@ -63,9 +66,11 @@ impl Backend for ort::Session {
 }
 
 /// Opens sessions.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Opener {
     pub settings: Settings,
+    /// The user's decision thresholds, by the names of classes.
+    pub thresholds: BTreeMap<String, f64>,
     /// Where TensorRT keeps what it has built.
     pub engines: Option<PathBuf>,
 }
@@ -245,6 +250,7 @@ impl Controller {
         };
         let loaded = Loaded {
             generation,
+            thresholds: Thresholds::of(&self.opener.thresholds, &manifest.classes),
             classes: manifest.classes,
             none_of_these: manifest.none_of_these.filter(|_| self.opener.settings.none_of_these),
             preprocess,

@@ -206,6 +206,26 @@ async fn an_image_may_be_none_of_the_classes_where_that_is_asked_for() {
     }
 }
 
+/// The thresholds are those of the configuration; a generation of other classes has no part of them.
+#[tokio::test]
+async fn thresholds_decide_and_leave_the_labels_as_they_are() {
+    let (classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
+    controller.swap(controller.load(&golden("soft"), GenerationId(1)).unwrap());
+    let plain = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
+    assert_eq!(plain.decision, None);
+    let [(best, _), (second, probability), _] = &plain.labels[..] else { panic!("{:?}", plain.labels) };
+    for (class, threshold, decided) in
+        [(second, *probability, second), (second, probability + 1e-3, best), (&"purple".to_owned(), 0.1, best)]
+    {
+        let controller = controller.clone().deciding_by([(class.clone(), threshold)].into());
+        controller.swap(controller.load(&golden("soft"), GenerationId(1)).unwrap());
+        let best_alone = Options { top_k: Some(1), ..Options::default() };
+        let answer = classifier.classify(picture(GREEN), &best_alone).await.unwrap();
+        assert_eq!(answer.decision.as_ref(), Some(decided), "{class} from {threshold} on");
+        assert_eq!(answer.labels, plain.labels[..1]);
+    }
+}
+
 #[tokio::test]
 async fn many_are_answered_in_their_order_and_a_bad_one_alone_fails() {
     let (classifier, _controller) = start(Settings { queue: 3, ..Settings::default() });

@@ -133,6 +133,7 @@ fn labels(found: StreamLabels) -> Labels {
     Labels {
         labels: found.labels.into_iter().map(|(label, score)| Label { label, score }).collect(),
         none_of_these: found.none_of_these,
+        decision: found.decision,
         embedding: found.embedding.map(|values| values.into_iter().map(f64::from).collect()),
         generation: found.generation,
         queue_seconds: found.queue_seconds,

@@ -215,6 +215,11 @@ impl Manager {
 
 struct Classifier(Arc<World>);
 
+/// What thresholds decide for; a file that says "aisle" alone has it told.
+fn decision(text: &str) -> Option<String> {
+    (text == "aisle").then(|| "blocked".into())
+}
+
 type Answer = (Vec<(String, f64)>, HashMap<String, OwnedVariant>);
 
 #[interface(name = "org.coft.Coft1.Classifier")]
@@ -231,11 +236,12 @@ impl Classifier {
             "slow" => tokio::time::sleep(Duration::from_millis(200)).await,
             _ => {}
         }
+        let decided = decision(&text);
         let top_k = u32::try_from(options.remove("top-k").unwrap()).unwrap();
         let labels = [(text, 0.9), ("other".into(), 0.1)].into_iter().take(top_k as usize).collect();
         let seconds = |name: &str, seconds: f64| (name.to_owned(), OwnedVariant::from(seconds));
         let provider = zbus::Variant::from("CPUExecutionProvider").try_into().unwrap();
-        let details = HashMap::from([
+        let mut details = HashMap::from([
             ("none-of-these".to_owned(), OwnedVariant::from(false)),
             ("provider".to_owned(), provider),
             ("generation".to_owned(), OwnedVariant::from(2u64)),
@@ -243,6 +249,7 @@ impl Classifier {
             seconds("decode-seconds", 0.004),
             seconds("inference-seconds", 0.002),
         ]);
+        details.extend(decided.map(|class| ("decision".to_owned(), zbus::Variant::from(class).try_into().unwrap())));
         Ok((labels, details))
     }
 
@@ -254,6 +261,7 @@ impl Classifier {
             while let Ok(Some((request, image))) = ours.request().await {
                 let mut text = String::new();
                 File::from(image.unwrap()).read_to_string(&mut text).unwrap();
+                let decision = decision(&text);
                 let outcome = match text.as_str() {
                     "end" => return,
                     "bad" => Outcome::Error {
@@ -262,6 +270,7 @@ impl Classifier {
                     _ => Outcome::Labels(StreamLabels {
                         labels: vec![(text, 0.9)],
                         none_of_these: false,
+                        decision,
                         embedding: None,
                         generation: 2,
                         queue_seconds: 0.001,

@@ -112,6 +112,25 @@ async fn a_model_that_comes_late_is_waited_for_and_what_served_serves() {
     assert!(complete.is_some());
 }
 
+/// What serves meanwhile decides by it already, as far as it knows the class.
+#[tokio::test]
+async fn a_threshold_of_a_class_that_the_label_file_lacks_is_waited_for() {
+    let mut site = Site::new();
+    let labels = site.path("labels.txt");
+    fs::write(&labels, "nut\nbolt\n").unwrap();
+    site.config.classifier.labels = Some(labels.clone());
+    site.config.classifier.thresholds = [("gear".to_owned(), 0.8)].into();
+    let complete = site
+        .run(async |_, seen| {
+            let problem = told(seen, "classifier.thresholds: ").await;
+            assert!(problem.contains("there is no class \"gear\"") && problem.contains("every 5 s"), "{problem}");
+            fs::write(&labels, "nut\nbolt\ngear\n").unwrap();
+            true
+        })
+        .await;
+    assert!(complete.is_some());
+}
+
 #[tokio::test]
 async fn every_file_of_a_setting_is_waited_for_by_name() {
     for (setting, set) in [

@@ -42,6 +42,28 @@ async fn an_image_gets_its_label() {
 }
 
 #[tokio::test]
+async fn a_decision_is_told_wherever_an_image_is_answered() {
+    let stage = sharp(Settings::default()).await;
+    let (classifier, picture) = (stage.classifier().await, green());
+    let classify = async || classifier.classify((&picture).into(), ClassifyOptions::default()).await.unwrap();
+    let (labels, details) = classify().await;
+    assert_eq!(details.decision, None, "no threshold is configured");
+    // Green has to be surer than it is.
+    let controller = stage.controller.clone().deciding_by([("green".to_owned(), labels[0].1.next_up())].into());
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");
+    controller.swap(controller.load(&golden, GenerationId(1)).unwrap());
+    let second = Some(labels[1].0.clone());
+    let (same, details) = classify().await;
+    assert_eq!((same, &details.decision), (labels, &second));
+    let answers = classifier.classify_many(vec![(&picture).into()], ClassifyOptions::default()).await.unwrap();
+    assert_eq!(answers[0].1.decision, second);
+    let stream = Stream::new(classifier.open_batch(ClassifyOptions::default()).await.unwrap().into()).unwrap();
+    stream.send(1, &picture).await.unwrap();
+    let Outcome::Labels(answer) = stream.answer().await.unwrap().unwrap().outcome else { panic!("an error") };
+    assert_eq!((answer.decision, &answer.labels[0].0[..]), (second, "green"));
+}
+
+#[tokio::test]
 async fn what_is_no_image_is_refused_with_a_hint() {
     let stage = sharp(Settings { file_limit: bytesize::ByteSize::kib(64), ..Settings::default() }).await;
     let classifier = stage.classifier().await;
