@@ -46,7 +46,7 @@ pub fn doubted(root: &Path) -> PathBuf {
 }
 
 /// Gives a candidate another file, and a manifest that states it.
-fn restate(dir: &Path, name: &str, bytes: &[u8], change: impl FnOnce(&mut Manifest)) {
+pub fn restate(dir: &Path, name: &str, bytes: &[u8], change: impl FnOnce(&mut Manifest)) {
     fs::write(dir.join(name), bytes).unwrap();
     let mut manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
     manifest.files.insert(name.into(), format!("{:x}", Sha256::digest(bytes)));

@@ -9,7 +9,7 @@ use crate::app::repair;
 use crate::app::rounds::{News, RoundSettings, Workshop};
 use crate::app::setup::Findings;
 use crate::app::verdict::Court;
-use crate::app::verdict::tests::{candidate, doubted, idle};
+use crate::app::verdict::tests::{candidate, doubted, idle, restate};
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::control::Snapshot;
 use crate::decode_budget::DecodeBudget;
@@ -20,11 +20,14 @@ use crate::serve::{Classifier, Settings};
 use crate::sighting::{Sighting, Stamp};
 use crate::store::Store;
 use coft_core::lifecycle::Lifecycle;
+use coft_core::manifest::{MANIFEST, STATED, WEIGHTS};
 use coft_core::moment::{BootId, Moment};
 use coft_core::schedule::Schedule;
 use coft_core::spec::{JOURNAL_SPEC, RoundSpec};
 use image::{Rgb, RgbImage};
-use std::fs::{self, Permissions};
+use std::collections::HashMap;
+use std::fs::{self, File, Permissions};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -71,12 +74,16 @@ impl Machine {
 
     /// Takes in so many more pictures.
     async fn take(&mut self, count: u64) {
+        self.take_coloured(count, |number| [number; 3]).await;
+    }
+
+    async fn take_coloured(&mut self, count: u64, colour: fn(u8) -> [u8; 3]) {
         let catalog = Catalog::open(&self.path("catalog.sqlite")).unwrap();
         let source = self.path("in");
         fs::create_dir_all(&source).unwrap();
         for _ in 0..count {
             let path = fs::canonicalize(&source).unwrap().join(format!("{}.png", self.images));
-            RgbImage::from_pixel(40, 30, Rgb([self.images as u8; 3])).save(&path).unwrap();
+            RgbImage::from_pixel(40, 30, Rgb(colour(self.images as u8))).save(&path).unwrap();
             let stamp = Stamp::of(&fs::metadata(&path).unwrap());
             let sighting = Sighting { source: source.clone(), path, stamp };
             let content = self.ingest().read(sighting.clone()).await.expect("it is read");
@@ -447,6 +454,30 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
     assert_eq!(settle(&mut service).await.state, RoundState::Promoted(GenerationId(3)));
     let third = &service.board.snapshot().generations[1];
     assert_eq!((third.active, &third.refused, third.replaces), (true, &None, Some(GenerationId(1))));
+    machine.dies(service).await;
+}
+
+/// Nothing let it serve.
+#[tokio::test]
+async fn an_import_that_is_refused_for_its_answers_is_taken_by_force() {
+    let mut machine = Machine::new().await;
+    // The sharp generation makes less even answers of them than the soft one.
+    machine.take_coloured(64, |number| [40, 200, number]).await;
+    let mut service = machine.up().await;
+    service.court.serve_active();
+    let bundle = candidate(&machine.path("bundle"), "sharp");
+    // The goldens hold their weights in the model.
+    restate(&bundle, WEIGHTS, b"", |_| {});
+    let files = || -> HashMap<String, OwnedFd> {
+        let names = STATED.iter().chain([&MANIFEST]);
+        names.map(|name| ((*name).to_owned(), File::open(bundle.join(name)).unwrap().into())).collect()
+    };
+    service.import(files(), false).await.unwrap();
+    let refused = settle(&mut service).await.state;
+    let RoundState::Kept { reason, candidate: Some(GenerationId(2)) } = &refused else { panic!("{refused:?}") };
+    assert!(reason.contains("less evenly"), "{reason}");
+    service.import(files(), true).await.unwrap();
+    assert_eq!(settle(&mut service).await.state, RoundState::Promoted(GenerationId(3)));
     machine.dies(service).await;
 }
 
