@@ -2,7 +2,7 @@
 
 use super::{FAIR, GOOD, Style, fields, lines, paint, table};
 use crate::view::Generation;
-use coft_core::report::{Adaptation, ClassReport, Report};
+use coft_core::report::{Adaptation, ClassReport, OwnLabels, Report};
 use coft_core::shown::shown;
 use serde::Deserialize;
 
@@ -95,20 +95,42 @@ fn adapted(adaptation: &Adaptation) -> String {
     format!("{signs}\n{}", lines(&table))
 }
 
-/// How many images each class has, and had at every step.
+/// How many images each class has, and had at every step; its share, and how the user's own labels fare, where that is told.
 fn classes(classes: &[ClassReport]) -> String {
-    let mut table = table(&["CLASS", "ZERO-SHOT", "SEEDS", "KEPT LABELS", "DEPLOYED"], &[1, 2, 3, 4]);
+    let expects = classes.iter().any(|class| class.expected_share.is_some());
+    let knows = classes.iter().any(|class| class.own_labels.is_some());
+    let mut header = vec!["CLASS", "ZERO-SHOT", "SEEDS", "KEPT LABELS", "DEPLOYED"];
+    header.extend(expects.then_some("EXPECTED"));
+    header.extend(knows.then_some("OWN LABELS"));
+    let mut table = table(&header, &[1, 2, 3, 4, 5, 6][..header.len() - 1]);
     for class in classes {
         let both = |[one, two]: [u64; 2]| format!("{one}, {two}");
-        table.add_row([
+        let mut row = vec![
             shown(class.name.as_bytes()).into_owned(),
             class.zero_shot.to_string(),
             both(class.seeds),
             both(class.clean),
             class.deployed.to_string(),
-        ]);
+        ];
+        row.extend(expects.then(|| class.expected_share.map_or_else(String::new, percent)));
+        row.extend(knows.then(|| match class.own_labels {
+            Some(OwnLabels { right, answered }) if answered > 0 => format!("{right} of {answered} right"),
+            _ => "-".into(),
+        }));
+        table.add_row(row);
     }
-    format!("\n{}", lines(&table))
+    let mut text = format!("\n{}", lines(&table));
+    if expects || knows {
+        text.push('\n');
+    }
+    if expects {
+        text += "EXPECTED is the share of images of the class, by the model's own probabilities.\n";
+    }
+    if knows {
+        text += "OWN LABELS counts the images that you have labelled and the model takes for the class, and how many of them are of it. These\n\
+                 images taught the model: of other images, fewer are right.\n";
+    }
+    text
 }
 
 fn percent(share: f64) -> String {

@@ -361,9 +361,17 @@ fn one_generation_with_what_its_round_saw() {
         "seconds": { "load": 0.4 },
         "peak-memory-bytes": 400_000_000,
     });
+    let mut labelled = report.clone();
+    for (place, share, own) in
+        [(0, 0.5149, json!({ "right": 38, "answered": 40 })), (1, 0.4851, json!({ "right": 0, "answered": 0 }))]
+    {
+        labelled["classes"][place]["expected-share"] = share.into();
+        labelled["classes"][place]["own-labels"] = own;
+    }
     let adapted = Generation { report, ..generation(2, true) };
+    let labelled = Generation { report: labelled, ..generation(3, false) };
     let other = generation(1, false);
-    let texts = [adapted, other].map(|generation| plain(render::generation(&generation, &style())));
+    let texts = [adapted, labelled, other].map(|generation| plain(render::generation(&generation, &style())));
     insta::assert_snapshot!(texts.join("\n"));
 }
 

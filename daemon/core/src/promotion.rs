@@ -179,6 +179,8 @@ mod tests {
             seeds: [zero_shot.min(16); 2],
             clean: [0, 0],
             deployed,
+            expected_share: None,
+            own_labels: None,
         };
         Report {
             images: 100,

@@ -30,6 +30,23 @@ pub struct ClassReport {
     pub clean: [u64; 2],
     /// Pool images that the deployed model assigns to the class.
     pub deployed: u64,
+    /// Mean probability of the class over the pool, by the deployed model: the share of the images that it expects to be of the
+    /// class; 0 to 1. Absent without an image, and in reports of rounds that did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_share: Option<f64>,
+    /// Absent where the user has labelled no image of the pool, and in reports of rounds that did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_labels: Option<OwnLabels>,
+}
+
+/// What the deployed model says of the images that the user has labelled. They have taught it: of other images fewer are right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct OwnLabels {
+    /// Of those that it assigns to the class, the images that the user has labelled so.
+    pub right: u64,
+    /// Those that it assigns to the class.
+    pub answered: u64,
 }
 
 /// The label-free signs of a round's quality.

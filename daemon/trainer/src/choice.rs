@@ -14,7 +14,7 @@ use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
 use coft_core::spec::RoundSpec;
 use std::collections::BTreeMap;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// How a candidate is made from what adaptation left.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -140,13 +140,29 @@ pub fn mirrors(model: &Model, zero_shot: &ZeroShot, pool: &Pool, desk: &mut Desk
     Ok(same(&mirrored) >= same(&cropped))
 }
 
-/// What the `model` that is deployed says of the pool: the class of every image, and its energy.
-pub fn served(model: &Model, pool: &Pool, desk: &mut Desk) -> Result<(Vec<usize>, Vec<f64>), Failure> {
+/// What the model that is deployed says of the pool.
+#[derive(Default)]
+pub struct Served {
+    /// The class of each image. [N]
+    pub classes: Vec<usize>,
+    /// [N]
+    pub energies: Vec<f64>,
+    /// Mean probability of each class; nothing without an image. [C]
+    pub shares: Vec<f64>,
+}
+
+/// What the `model` that is deployed says of the pool.
+pub fn served(model: &Model, pool: &Pool, desk: &mut Desk) -> Result<Served, Failure> {
     let [logits] = desk.pass("answers of what is deployed", pool, |chunk| [model.logits(&pool.batch(chunk))])?;
-    match pool.len() {
-        0 => Ok((Vec::new(), Vec::new())),
-        images => Ok((argmax(&logits), to_f32(&logits).chunks_exact(logits.numel() / images).map(energy).collect())),
+    if pool.len() == 0 {
+        return Ok(Served::default());
     }
+    let shares = logits.softmax(-1, Kind::Double).mean_dim([0i64].as_slice(), false, Kind::Double);
+    Ok(Served {
+        classes: argmax(&logits),
+        energies: to_f32(&logits).chunks_exact(logits.numel() / pool.len()).map(energy).collect(),
+        shares: Vec::try_from(shares.to_device(Device::Cpu)).expect("a row of numbers"),
+    })
 }
 
 /// The class of each row of `probabilities`.

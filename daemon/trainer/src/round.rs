@@ -142,8 +142,8 @@ fn run_within(
 
     let Student { checkpoint, pool, .. } = material.student;
     desk.reporter.begin(Stage::Export, 1)?;
-    let (predictions, energies) = choice::served(&outcome.deployed, pool, desk)?;
-    let none_of_these = NoneOfThese::of_pool(energies);
+    let served = choice::served(&outcome.deployed, pool, desk)?;
+    let none_of_these = NoneOfThese::of_pool(served.energies.clone());
     let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
         let paths: Vec<&Path> = diagnostics.score.iter().map(|path| path.as_path()).collect();
@@ -151,7 +151,7 @@ fn run_within(
         told::test_answers(&material, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
     }
     reporter.end();
-    let report = told::report(&material, &outcome, &predictions, reporter);
+    let report = told::report(&material, &outcome, &served, reporter);
     let manifest = Manifest {
         format: FORMAT,
         round: spec.round,

@@ -38,6 +38,8 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
     let sum = |of: &dyn Fn(&ClassReport) -> u64| report.classes.iter().map(of).sum::<u64>();
     assert!(report.classes.iter().map(|class| &class.name).eq(&spec.classes), "{name}");
     assert_eq!((report.images, sum(&|c| c.zero_shot), sum(&|c| c.deployed)), (images, images, images), "{name}");
+    let expected: f64 = report.classes.iter().map(|class| class.expected_share.unwrap()).sum();
+    assert!((expected - 1.0).abs() < 1e-5, "{name}: {expected}");
     let signs = report.adaptation.as_ref().unwrap();
     let k = spec.settings.phase1.seeds(spec.images.len(), classes) as u64;
     for model in [0, 1] {

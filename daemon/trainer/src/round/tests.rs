@@ -7,7 +7,7 @@ use crate::journal::PACE;
 use coft_core::event::FailureKind;
 use coft_core::ids::ClassId;
 use coft_core::manifest::{MANIFEST, PROBE, REPORT};
-use coft_core::report::Report;
+use coft_core::report::{OwnLabels, Report};
 use coft_core::settings::{ContextInit, HeadInit, MixedPrecision, Settings};
 use coft_core::spec::{Device, Diagnostics, PoolImage};
 use image::RgbImage;
@@ -73,6 +73,36 @@ fn a_users_own_label_is_a_seed_and_clean_whatever_the_models_say() {
     let report = report(&spec);
     let class = &report.classes[3];
     assert_eq!((class.zero_shot, class.seeds, class.clean), (10, [10, 10], [10, 10]));
+}
+
+#[test]
+fn a_report_tells_the_expected_shares_and_how_the_users_own_labels_fare() {
+    let bench = Bench::new(2);
+    let mut spec = bench.spec(Method::ZeroShot);
+    let dir = spec.candidate_dir.parent().unwrap().to_owned();
+    spec.diagnostics = Some(Diagnostics { dir: dir.clone(), score: vec![spec.images[0].path.clone()] });
+    done(&spec);
+    assert!(report(&spec).classes.iter().all(|class| class.own_labels.is_none()));
+    let answers: BTreeMap<String, Tensor> =
+        Tensor::read_safetensors(dir.join("pool.safetensors")).unwrap().into_iter().collect();
+    let looks_like = crate::clip::places(&answers["zero-shot-label"]);
+
+    // The first image's label is another class than what it looks like, the second's is not known.
+    let bench = Bench::new(2);
+    let mut spec = bench.spec(Method::ZeroShot);
+    let other = (looks_like[0] + 1) % spec.classes.len();
+    for (number, image) in spec.images.iter_mut().enumerate().filter(|(number, _)| *number != 1) {
+        image.label = Some(ClassId(if number == 0 { other } else { looks_like[number] } as u32));
+    }
+    done(&spec);
+    let told = report(&spec);
+    let own: Vec<OwnLabels> = told.classes.iter().map(|class| class.own_labels.unwrap()).collect();
+    assert_eq!(own.iter().map(|own| own.answered).sum::<u64>(), 19);
+    assert_eq!(own.iter().map(|own| own.right).sum::<u64>(), 18);
+    let wrong = own[looks_like[0]];
+    assert_eq!(wrong.answered, wrong.right + 1);
+    let shares: f64 = told.classes.iter().map(|class| class.expected_share.unwrap()).sum();
+    assert!((shares - 1.0).abs() < 1e-5, "{shares}");
 }
 
 #[test]

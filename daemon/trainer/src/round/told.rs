@@ -2,17 +2,23 @@
 
 use super::Outcome;
 use crate::adapt::{Adapted, Material};
-use crate::choice::{self, Recipe};
+use crate::choice::{self, Recipe, Served};
 use crate::diagnostics::Answers;
 use crate::failure::Failure;
 use crate::pool::Pool;
 use crate::progress::Reporter;
-use coft_core::report::{ClassReport, Report};
+use coft_core::report::{ClassReport, OwnLabels, Report};
 use std::path::Path;
 
-/// `predictions` are the classes of the pool by the deployed model.
-pub fn report(material: &Material, outcome: &Outcome, predictions: &[usize], reporter: &Reporter) -> Report {
-    let Material { spec, zero_shot, .. } = *material;
+/// `served` is what the deployed model says of the pool.
+pub fn report(material: &Material, outcome: &Outcome, served: &Served, reporter: &Reporter) -> Report {
+    let Material { spec, zero_shot, given, .. } = *material;
+    let own_labels = |class: usize| {
+        let labelled = served.classes.iter().zip(given).filter_map(|(&answer, given)| Some((answer, (*given)?)));
+        let answered: Vec<usize> = labelled.filter(|(answer, _)| *answer == class).map(|(_, given)| given).collect();
+        let right = answered.iter().filter(|&&given| given == class).count();
+        OwnLabels { right: right as u64, answered: answered.len() as u64 }
+    };
     let count = |labels: &[usize], class: usize| labels.iter().filter(|&&label| label == class).count() as u64;
     let classes = spec.classes.iter().enumerate().map(|(class, name)| {
         let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
@@ -24,7 +30,9 @@ pub fn report(material: &Material, outcome: &Outcome, predictions: &[usize], rep
             zero_shot: count(&zero_shot.labels.classes, class),
             seeds: adapted.map_or([0, 0], |a| [0, 1].map(|k| a.seeds[k][class].len() as u64)),
             clean: adapted.map_or([0, 0], |a| [clean(a, 0), clean(a, 1)]),
-            deployed: count(predictions, class),
+            deployed: count(&served.classes, class),
+            expected_share: served.shares.get(class).copied(),
+            own_labels: given.iter().any(Option::is_some).then(|| own_labels(class)),
         }
     });
     Report {
