@@ -295,12 +295,11 @@ mod tests {
         let (difference, promoted) = judged(50, &other, &active);
         assert!((-0.01..-IMPORT_TOLERANCE).contains(&difference) && promoted, "{difference} {promoted}");
         // Where one class gets every other image no chance explains it.
-        let sunk = |image: usize| if image % 2 == 0 { 3 } else { image % 10 };
+        let sunk = |image: usize| if image.is_multiple_of(2) { 3 } else { image % 10 };
         let (difference, promoted) = judged(50, &sunk, &active);
         assert!(difference < -0.05 && !promoted, "{difference} {promoted}");
         // Nor does chance explain a small difference on many images, unless it is too small to matter.
-        let lost =
-            |often: usize| move |image: usize| if image % 10 == 0 && image % often == 0 { 1 } else { image % 10 };
+        let lost = |often: usize| move |image: usize| if image.is_multiple_of(often) { 1 } else { image % 10 };
         let even = |image: usize| image % 10;
         let (difference, promoted) = judged(2000, &lost(20), &even);
         assert!((-0.01..-IMPORT_TOLERANCE).contains(&difference) && !promoted, "{difference} {promoted}");
