@@ -4,6 +4,7 @@
 //! of one that a source holds, or one that has gone from a source. Which image a lost file held is for the caller to
 //! find out.
 
+use crate::regular::Steps;
 use coft_core::ids::{ClassId, ImageId};
 use coft_core::shown::{shown, shown_path};
 use coft_core::text::{self, TextError};
@@ -13,7 +14,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -79,15 +80,15 @@ const DELIMITERS: [u8; 4] = *b",;\t|";
 const NEAR: f64 = 0.6;
 
 impl List {
-    /// Reads the list and every image that it names.
-    pub fn read(path: &Path, classes: &[String]) -> Result<Self, GivenError> {
+    /// Reads the list and every image that it names, for as long as somebody wants it.
+    pub fn read(path: &Path, classes: &[String], is_wanted: &dyn Fn() -> bool) -> Result<Self, GivenError> {
         let fault = |problem| GivenError { path: path.to_owned(), problem };
         let mut content = Vec::new();
-        let read = regular(path).and_then(|mut file| file.read_to_end(&mut content));
+        let read = regular(path).and_then(|file| Steps::new(&file, is_wanted)?.read_to_end(&mut content));
         read.map_err(|error| fault(Problem::Read(error)))?;
         let above = path.parent().unwrap_or(Path::new("."));
         let lines = rows(&content)
-            .and_then(|rows| rows.into_iter().map(|row| line(row, above, classes)).collect())
+            .and_then(|rows| rows.into_iter().map(|row| line(row, above, classes, is_wanted)).collect())
             .map_err(fault)?;
         Ok(Self { path: path.to_owned(), lines })
     }
@@ -161,7 +162,12 @@ fn columns(content: &[u8], delimiter: u8) -> Option<(u8, [usize; 2], usize)> {
     Some((delimiter, [column("path")?, column("class")?], header.len()))
 }
 
-fn line((number, path, class): Row, above: &Path, classes: &[String]) -> Result<Line, Problem> {
+fn line(
+    (number, path, class): Row,
+    above: &Path,
+    classes: &[String],
+    is_wanted: &dyn Fn() -> bool,
+) -> Result<Line, Problem> {
     let class = std::str::from_utf8(&class)
         .map_err(|error| TextError::NotUtf8 { line: number as usize, byte: class[error.valid_up_to()] })?;
     let class = text::composed(class.trim());
@@ -176,7 +182,7 @@ fn line((number, path, class): Row, above: &Path, classes: &[String]) -> Result<
     // Spaces around it are the list's, unless the file's name has them.
     let at = |path: &[u8]| resolved(&above.join(OsStr::from_bytes(path)));
     let path = Some(at(&path)).filter(|path| path.exists()).unwrap_or_else(|| at(path.trim_ascii()));
-    Ok(Line { number, image: digest(&path), path, class: ClassId(found as u32) })
+    Ok(Line { number, image: digest(&path, is_wanted), path, class: ClassId(found as u32) })
 }
 
 /// The class that was probably meant.
@@ -214,9 +220,9 @@ fn resolved(path: &Path) -> PathBuf {
     found.components().collect()
 }
 
-fn digest(path: &Path) -> io::Result<ImageId> {
-    let mut hash = Sha256::new();
-    io::copy(&mut regular(path)?, &mut hash)?;
+fn digest(path: &Path, is_wanted: &dyn Fn() -> bool) -> io::Result<ImageId> {
+    let (file, mut hash) = (regular(path)?, Sha256::new());
+    io::copy(&mut BufReader::with_capacity(1 << 20, Steps::new(&file, is_wanted)?), &mut hash)?;
     Ok(ImageId(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
 }
 
@@ -240,7 +246,7 @@ mod tests {
         fs::write(&path, list).unwrap();
         let classes = ["nut".to_owned(), "hex bolt".to_owned()];
         let prefix = dir.path().display().to_string();
-        let labels = List::read(&path, &classes).and_then(|mut list| {
+        let labels = List::read(&path, &classes, &|| true).and_then(|mut list| {
             for line in list.lost() {
                 if let Some((_, content)) = known.iter().find(|(name, _)| line.path == dir.path().join(name)) {
                     line.image = Ok(ImageId(format!("{:x}", Sha256::digest(content))));
@@ -352,10 +358,10 @@ mod tests {
         let pipe = dir.path().join("given.csv");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let classes = ["nut".to_owned()];
-        let error = List::read(&pipe, &classes).unwrap_err().to_string();
+        let error = List::read(&pipe, &classes, &|| true).unwrap_err().to_string();
         assert!(error.contains("it is no regular file"), "{error}");
         fs::write(dir.path().join("list.csv"), "path,class\ngiven.csv,nut\n").unwrap();
-        let mut list = List::read(&dir.path().join("list.csv"), &classes).unwrap();
+        let mut list = List::read(&dir.path().join("list.csv"), &classes, &|| true).unwrap();
         assert_eq!(list.lost().count(), 1);
     }
 }

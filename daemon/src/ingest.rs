@@ -6,7 +6,7 @@
 //! the record goes.
 
 use crate::decode_budget::{DecodeBudget, Held, Party};
-use crate::regular;
+use crate::regular::{self, Steps};
 use crate::room::{Reserve, Shortage};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use bytesize::ByteSize;
@@ -213,7 +213,7 @@ impl Ingest {
     }
 
     /// Reads a file; does not where there is no room for its pixels. It takes as long as the file's file system takes,
-    /// even for ever: then the thread that reads stays behind, when nobody waits for it any more.
+    /// even for ever. When nobody waits for the content any more, the thread that reads ends with its next step.
     ///
     /// # Errors
     /// Where there is no file that can be an image.
@@ -221,8 +221,9 @@ impl Ingest {
         let (reply, answer) = oneshot::channel();
         let (ingest, path) = (self.clone(), sighting.path.clone());
         let read = move || {
+            let content = ingest.read_now(&sighting, &|| !reply.is_closed());
             // Nobody waits any more while the service stops.
-            let _ = reply.send(ingest.read_now(&sighting));
+            let _ = reply.send(content);
         };
         match thread::Builder::new().name("read".into()).spawn(read) {
             Ok(_) => answer.await.unwrap_or(Err(Unready::Moving)),
@@ -230,9 +231,9 @@ impl Ingest {
         }
     }
 
-    fn read_now(&self, sighting: &Sighting) -> Result<Content, Unready> {
+    fn read_now(&self, sighting: &Sighting, is_wanted: &dyn Fn() -> bool) -> Result<Content, Unready> {
         self.room_now().map_err(Unready::Deferred)?;
-        let bytes = match read(sighting, self.shared.file_limit) {
+        let bytes = match read(sighting, self.shared.file_limit, is_wanted) {
             Ok(bytes) => bytes,
             Err(ReadError::Changed) => return Err(Unready::Moving),
             Err(ReadError::Io(source)) => {
@@ -352,8 +353,8 @@ enum ReadError {
 
 /// The whole file as it was seen, where its beginning is that of an image; links are not followed, devices and pipes
 /// not waited for.
-fn read(sighting: &Sighting, limit: u64) -> Result<Vec<u8>, ReadError> {
-    let (mut file, before) = regular::open(&sighting.path).map_err(|error| match error.kind() {
+fn read(sighting: &Sighting, limit: u64, is_wanted: &dyn Fn() -> bool) -> Result<Vec<u8>, ReadError> {
+    let (file, before) = regular::open(&sighting.path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => ReadError::NotRegular,
         // A link.
         _ if error.raw_os_error() == Some(libc::ELOOP) => ReadError::NotRegular,
@@ -371,8 +372,8 @@ fn read(sighting: &Sighting, limit: u64) -> Result<Vec<u8>, ReadError> {
         false => Err(ReadError::Changed),
     };
     unchanged(&file)?;
-    let mut bytes = Vec::new();
-    Read::by_ref(&mut file).take(HEAD_BYTES.min(limit)).read_to_end(&mut bytes)?;
+    let (mut steps, mut bytes) = (Steps::new(&file, is_wanted)?, Vec::new());
+    Read::by_ref(&mut steps).take(HEAD_BYTES.min(limit)).read_to_end(&mut bytes)?;
     match coft_vision::head(&bytes) {
         // The rest says more.
         Ok(_) | Err(DecodeError::Truncated { .. }) => {}
@@ -386,7 +387,7 @@ fn read(sighting: &Sighting, limit: u64) -> Result<Vec<u8>, ReadError> {
     }
     bytes.reserve_exact(usize::try_from(before.len()).unwrap_or(0).saturating_sub(bytes.len()));
     let rest = (limit + 1).saturating_sub(bytes.len() as u64);
-    Read::by_ref(&mut file).take(rest).read_to_end(&mut bytes)?;
+    steps.take(rest).read_to_end(&mut bytes)?;
     unchanged(&file)?;
     if bytes.len() as u64 != sighting.stamp.bytes {
         return Err(ReadError::Changed);

@@ -1,11 +1,13 @@
-//! Regular files alone, opened without waiting: a pipe, a device or a socket in a file's place would hold up whoever
-//! reads it.
+//! Regular files alone, opened without waiting and read in short steps: a pipe, a device, a socket or a slow file system
+//! would hold up whoever reads it.
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
+use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 /// Opens a regular file for reading; a link in its place is not followed.
 ///
@@ -21,10 +23,69 @@ pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
     }
 }
 
+/// Bytes that a step asks for at first and at least, one page. 4 KiB [choice].
+const LEAST_BYTES: usize = 4 << 10;
+/// Bytes that a step asks for at most. 1 MiB [choice].
+const MOST_BYTES: usize = 1 << 20;
+/// A step that takes less time is followed by a larger one, any other by a smaller one. 50 ms [choice].
+const STEP_TIME: Duration = Duration::from_millis(50);
+
+/// Reads a file from its beginning, in steps that each take a short time, for as long as somebody wants it.
+///
+/// A read that a FUSE file system has begun ends when that file system answers, and not before: neither a signal nor the
+/// end of the process interrupts it. A service that is told to stop therefore waits for the step that is under way. The
+/// offset of the file itself stays where it is.
+pub struct Steps<'a> {
+    file: &'a File,
+    offset: u64,
+    bytes: usize,
+    is_wanted: &'a dyn Fn() -> bool,
+}
+
+impl<'a> Steps<'a> {
+    /// `is_wanted` is asked before every step; where it says no, reading fails.
+    ///
+    /// # Errors
+    /// Where the file system cannot be asked what it is.
+    pub fn new(file: &'a File, is_wanted: &'a dyn Fn() -> bool) -> io::Result<Self> {
+        if fstatfs(file)?.filesystem_type() == FUSE_SUPER_MAGIC {
+            // The kernel would read up to 128 KiB ahead, whatever a step asks for.
+            posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM)?;
+        }
+        Ok(Self { file, offset: 0, bytes: LEAST_BYTES, is_wanted })
+    }
+}
+
+impl Read for Steps<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !(self.is_wanted)() {
+            return Err(io::Error::other("nobody waits for the file any more"));
+        }
+        let most = buffer.len().min(self.bytes);
+        let began = Instant::now();
+        let read = self.file.read_at(&mut buffer[..most], self.offset)?;
+        self.offset += read as u64;
+        self.bytes = next_step(self.bytes, read, began.elapsed());
+        Ok(read)
+    }
+}
+
+/// Bytes of the next step: one of up to `bytes` has read so many and took so long. Less than a whole step tells nothing
+/// of the file system, since the kernel may have had the rest of a page already.
+fn next_step(bytes: usize, read: usize, took: Duration) -> usize {
+    let next = match took < STEP_TIME {
+        true if read == bytes => 2 * bytes,
+        true => bytes,
+        false => bytes / 2,
+    };
+    next.clamp(LEAST_BYTES, MOST_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use nix::sys::stat::Mode;
+    use std::cell::Cell;
     use std::os::unix::fs::symlink;
 
     #[test]
@@ -42,5 +103,37 @@ mod tests {
         }
         assert_eq!(open(Path::new("/dev/zero")).unwrap_err().kind(), ErrorKind::InvalidInput);
         assert_eq!(open(&path("link")).unwrap_err().raw_os_error(), Some(libc::ELOOP));
+    }
+
+    #[test]
+    fn steps_grow_while_they_are_quick_and_shrink_while_they_are_slow() {
+        let (quick, slow) = (Duration::from_millis(1), Duration::from_secs(4));
+        let after = |times: &[Duration]| times.iter().fold(LEAST_BYTES, |bytes, took| next_step(bytes, bytes, *took));
+        assert_eq!(after(&[]), 4096);
+        assert_eq!(after(&[quick; 3]), 32 << 10);
+        assert_eq!(after(&[quick; 20]), 1 << 20);
+        assert_eq!(after(&[quick, quick, slow]), 8 << 10);
+        assert_eq!(after(&[slow; 5]), 4096);
+        assert_eq!(next_step(4096, 4064, quick), 4096, "the page was there already");
+    }
+
+    #[test]
+    fn a_file_is_read_whole_while_it_is_wanted_and_no_further_than_that() {
+        let content: Vec<u8> = (0..3_000_000u32).map(|number| (number / 7) as u8).collect();
+        let mut file = tempfile::tempfile().unwrap();
+        io::copy(&mut &content[..], &mut file).unwrap();
+        let mut read = Vec::new();
+        Steps::new(&file, &|| true).unwrap().read_to_end(&mut read).unwrap();
+        assert!(read == content);
+
+        let steps = Cell::new(0);
+        let three = || {
+            steps.set(steps.get() + 1);
+            steps.get() <= 3
+        };
+        read.clear();
+        assert!(Steps::new(&file, &three).unwrap().read_to_end(&mut read).is_err());
+        assert_eq!(steps.get(), 4);
+        assert!(read.len() <= (4 + 8 + 16) << 10 && content.starts_with(&read), "{} bytes", read.len());
     }
 }

@@ -37,6 +37,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 
 /// `[serve]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -154,7 +155,7 @@ pub enum ServeError {
     Loading { generation: GenerationId },
     #[error("generation {generation} cannot be loaded: {cause}")]
     NotLoaded { generation: GenerationId, cause: String },
-    #[error("the deadline passed before the image's turn")]
+    #[error("the deadline passed before the image was answered")]
     DeadlineExceeded,
     #[error("the image cannot be used: {0}")]
     BadImage(String),
@@ -289,7 +290,7 @@ impl Classifier {
         let deadline = deadline.map(|wait| now + wait);
         let request = Request { image, party, loaded: Arc::clone(&loaded), deadline, reply, _place: place };
         self.0.submit.push(priority, party, (now, request));
-        Ok(Expected { loaded, answer })
+        Ok(Expected { loaded, answer, deadline })
     }
 }
 
@@ -297,13 +298,18 @@ impl Classifier {
 struct Expected {
     loaded: Arc<Loaded>,
     answer: oneshot::Receiver<Result<Answer, ServeError>>,
+    deadline: Option<Instant>,
 }
 
 impl Expected {
     async fn classified(self, options: &Options) -> Result<Classification, ServeError> {
-        let Self { loaded, answer } = self;
-        let Answer { outputs, provider, queue, decode, inference } =
-            answer.await.map_err(|_| ServeError::Stopped)??;
+        let Self { loaded, answer, deadline } = self;
+        let answer = match deadline {
+            // A run of the model may hang, and then nobody else looks at the deadline.
+            Some(deadline) => timeout_at(deadline.into(), answer).await.map_err(|_| ServeError::DeadlineExceeded)?,
+            None => answer.await,
+        };
+        let Answer { outputs, provider, queue, decode, inference } = answer.map_err(|_| ServeError::Stopped)??;
         let decided = loaded.thresholds.as_ref().map(|thresholds| thresholds.decide(&outputs.probabilities));
         let probabilities = outputs.probabilities.iter().map(|&p| f64::from(p));
         let mut labels: Vec<(&String, f64)> =
@@ -380,7 +386,7 @@ impl Controller {
         self.shared.current().expect("a generation serves").close();
     }
 
-    /// What the thread that runs the sessions works on.
+    /// What the thread that runs the sessions works on, or has to work on next.
     pub fn under_way(&self) -> Option<UnderWay> {
         self.shared.pulse.under_way()
     }

@@ -4,6 +4,7 @@ use crate::bus::PrivateBus;
 use crate::programs::{Programs, ends_with_us};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -17,6 +18,7 @@ pub struct Site {
     bus: PrivateBus,
     dir: TempDir,
     state_dir: PathBuf,
+    variables: Vec<(&'static str, OsString)>,
     process: Option<Child>,
 }
 
@@ -31,7 +33,8 @@ impl Site {
     pub fn new(programs: Programs, config: &str) -> anyhow::Result<Self> {
         let dir = TempDir::with_prefix("coft-site-")?;
         let state_dir = dir.path().join("state");
-        let site = Self { programs, bus: PrivateBus::start()?, dir, state_dir, process: None };
+        let bus = PrivateBus::start()?;
+        let site = Self { programs, bus, dir, state_dir, variables: Vec::new(), process: None };
         fs::create_dir(site.watched())?;
         site.configure(config)?;
         Ok(site)
@@ -47,6 +50,11 @@ impl Site {
     pub fn with_state_dir(mut self, dir: &Path) -> Self {
         self.state_dir = dir.to_owned();
         self
+    }
+
+    /// Sets a variable of the environment of the next start.
+    pub fn set_variable(&mut self, name: &'static str, value: impl Into<OsString>) {
+        self.variables.push((name, value.into()));
     }
 
     pub fn watched(&self) -> PathBuf {
@@ -111,6 +119,7 @@ impl Site {
             .arg("--state-dir")
             .arg(&self.state_dir)
             .args(["--bus", self.bus.address()])
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

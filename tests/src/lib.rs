@@ -2,6 +2,7 @@
 
 pub mod bus;
 pub mod daemon;
+pub mod file_systems;
 pub mod machine;
 pub mod programs;
 pub mod sd_bus;

@@ -70,7 +70,7 @@ errors! {
     /// No generation serves: there is none yet, it is being loaded, or it cannot be; or the service waits for what a
     /// round needs.
     NotReady,
-    /// The image's turn did not come within the caller's deadline.
+    /// The image was not answered within the caller's deadline.
     DeadlineExceeded,
     BadImage,
     TooFewImages,

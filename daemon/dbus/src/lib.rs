@@ -116,7 +116,7 @@ pub struct ClassifyOptions {
     pub threshold: Option<f64>,
     /// Whether the image's embedding is wanted.
     pub embedding: Option<bool>,
-    /// How long the answer is of use, s, 0 to 25; where it is absent 25, and for `OpenBatch` as long as it takes.
+    /// How long the answer is of use, s, 0 to 25; where it is absent 24, and for `OpenBatch` as long as it takes.
     pub deadline_seconds: Option<f64>,
     /// `interactive`, or `bulk`, which comes to its turn when nothing interactive waits. `OpenBatch` is bulk where it is
     /// absent, the others are interactive.

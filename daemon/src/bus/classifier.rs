@@ -10,14 +10,18 @@ use crate::control::{self, Command, Control, Refused, Snapshot};
 use crate::serve::{Classification, Options, Priority, ServeError};
 use coft_core::ids::RoundId;
 use coft_core::manifest::{MANIFEST, STATED, is_of_a_bundle};
-use coft_dbus::{ClassifyDetails, Error, MANY, ManyDetails, NextRound, ROOT, TIMEOUT};
+use coft_dbus::{ClassifyDetails, Error, MANY, ManyDetails, NextRound, ROOT};
 use std::collections::HashMap;
 use std::future::Future;
 use std::os::fd::AsFd;
+use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Ref;
 use zbus::message::Header;
 use zbus::{Connection, DBusError, Fd, ObjectServer, OwnedFd, OwnedObjectPath, interface};
+
+/// Deadline of a call that names none: a client that gives up after D-Bus's usual 25 s hears why before that.
+const DEADLINE: Duration = Duration::from_secs(24);
 
 pub struct Classifier {
     control: Control,
@@ -57,7 +61,7 @@ impl Classifier {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(Labels, ClassifyDetails), Error> {
-        let options = options::of_classify(options, Priority::Interactive, Some(TIMEOUT))?;
+        let options = options::of_classify(options, Priority::Interactive, Some(DEADLINE))?;
         let caller = self.clients.caller(&header, connection).await.map_err(unanswered)?;
         let options = Options { party: caller.party, ..options };
         let work = self.control.classifier.classify(image.into(), &options);
@@ -73,7 +77,7 @@ impl Classifier {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<(Labels, ManyDetails)>, Error> {
-        let options = options::of_classify(options, Priority::Interactive, Some(TIMEOUT))?;
+        let options = options::of_classify(options, Priority::Interactive, Some(DEADLINE))?;
         if images.len() > MANY {
             let count = images.len();
             return Err(invalid(format!("{count} images; at most {MANY} go into a call, OpenBatch takes more")));

@@ -38,7 +38,7 @@ impl Folder {
     }
 
     fn take(&self, sighting: &Sighting) -> Result<ImageRecord, Unready> {
-        self.ingest.read_now(sighting).and_then(|content| self.ingest.keep_now(content))
+        self.ingest.read_now(sighting, &|| true).and_then(|content| self.ingest.keep_now(content))
     }
 
     #[track_caller]

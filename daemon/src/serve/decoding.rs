@@ -6,6 +6,7 @@
 
 use super::lanes::{Lanes, Priority};
 use super::pipeline::{Decoded, Request};
+use super::pulse::Pulse;
 use super::queue::{Entrance, Exit, queue};
 use super::{ServeError, image};
 use crate::decode_budget::{DecodeBudget, SMALL_BYTES};
@@ -31,6 +32,7 @@ pub struct Decoding {
     pub file_limit: u64,
     pub budget: DecodeBudget,
     pub pass_on: Lanes<Decoded>,
+    pub pulse: Arc<Pulse>,
 }
 
 /// Starts the threads: for the pictures of either size as many as `decoders`, and one more of each, which one user
@@ -60,7 +62,7 @@ impl Decoding {
             let Some(request) = request.wanted() else { continue };
             // Of a large file only the size is looked at here: what is in it is seldom small.
             let unpacked = guarded(|| match image::size(&request.image)? {
-                ..=SMALL_FILE_BYTES => image::read(&request.image, self.file_limit).map(Some),
+                ..=SMALL_FILE_BYTES => self.read(&request).map(Some),
                 _ => Ok(None),
             });
             match unpacked {
@@ -68,7 +70,7 @@ impl Decoding {
                     self.decode(turn.priority, since, request, &unpacked);
                 }
                 Ok(_) => large.push(turn.priority, request.party, (since, request)),
-                Err(error) => request.answer(Err(error)),
+                Err(error) => unread(request, error),
             }
         }
     }
@@ -79,11 +81,16 @@ impl Decoding {
         while let Some(mut turn) = of_large.next() {
             let (since, request) = turn.item();
             let Some(request) = request.wanted() else { continue };
-            match guarded(|| image::read(&request.image, self.file_limit)) {
+            match guarded(|| self.read(&request)) {
                 Ok(unpacked) => self.decode(turn.priority, since, request, &unpacked),
-                Err(error) => request.answer(Err(error)),
+                Err(error) => unread(request, error),
             }
         }
+    }
+
+    /// Reads an image for as long as somebody waits for its answer: the client's file system may be slow.
+    fn read(&self, request: &Request) -> Result<Unpacked, ServeError> {
+        image::read(&request.image, self.file_limit, &|| request.is_wanted())
     }
 
     fn decode(&self, priority: Priority, submitted: Instant, request: Request, unpacked: &Unpacked) {
@@ -97,10 +104,18 @@ impl Decoding {
         drop(held);
         match pixels {
             Ok(pixels) => {
-                self.pass_on.send(priority, Decoded { request, pixels, submitted, decode: began.elapsed() });
+                let (decode, waits) = (began.elapsed(), self.pulse.wait());
+                self.pass_on.send(priority, Decoded { request, pixels, submitted, decode, waits });
             }
             Err(error) => request.answer(Err(error)),
         }
+    }
+}
+
+/// Answers a request whose image was not read, which may be because its deadline has passed.
+fn unread(request: Request, error: ServeError) {
+    if let Some(request) = request.wanted() {
+        request.answer(Err(error));
     }
 }
 

@@ -1,11 +1,11 @@
 //! From a client's descriptor to the session's input.
 
 use super::ServeError;
+use crate::regular::Steps;
 use coft_vision::{Head, Preprocess};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
 /// An image that was read, and not decoded yet.
 #[derive(Debug)]
@@ -14,24 +14,16 @@ pub struct Unpacked {
     pub head: Head,
 }
 
-/// Reads the image behind a descriptor, and what its head says.
-pub fn read(image: &OwnedFd, limit: u64) -> Result<Unpacked, ServeError> {
+/// Reads the image behind a descriptor, for as long as somebody wants it, and what its head says.
+pub fn read(image: &OwnedFd, limit: u64, is_wanted: &dyn Fn() -> bool) -> Result<Unpacked, ServeError> {
     let (file, size) = open(image)?;
     if size > limit {
         return Err(ServeError::TooLarge { size, limit });
     }
-    let mut bytes = vec![0u8; size as usize];
-    let mut filled = 0;
+    let mut bytes = Vec::with_capacity(size as usize);
     // The file may shrink meanwhile; what is left of it is then decoded, and found wanting.
-    while filled < bytes.len() {
-        match file.read_at(&mut bytes[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(unreadable(error)),
-        }
-    }
-    bytes.truncate(filled);
+    let read = Steps::new(&file, is_wanted).and_then(|steps| steps.take(size).read_to_end(&mut bytes));
+    read.map_err(unreadable)?;
     let head = coft_vision::head(&bytes).map_err(|error| ServeError::BadImage(error.to_string()))?;
     Ok(Unpacked { bytes, head })
 }

@@ -9,7 +9,7 @@ use super::decoding::{self, Decoding, Submitted, spawn};
 use super::lanes::{Next, Waiting, lanes};
 use super::load::Loaded;
 use super::ort::{Outputs, Provider};
-use super::pulse::Pulse;
+use super::pulse::{Pulse, Waits};
 use super::queue::{Entrance, Turns};
 use super::shares::Place;
 use crate::decode_budget::{DecodeBudget, Party};
@@ -62,15 +62,25 @@ pub struct Decoded {
     pub pixels: Vec<f32>,
     pub submitted: Instant,
     pub decode: Duration,
+    pub waits: Waits,
 }
 
 impl Request {
+    /// Whether somebody still waits for the answer.
+    pub fn is_wanted(&self) -> bool {
+        !self.reply.is_closed() && !self.is_late()
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// Itself, if somebody still waits for the answer.
     pub fn wanted(self) -> Option<Self> {
         if self.reply.is_closed() {
             return None;
         }
-        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+        if self.is_late() {
             self.answer(Err(ServeError::DeadlineExceeded));
             return None;
         }
@@ -86,7 +96,8 @@ impl Request {
 /// Starts the threads; they end when the returned end is gone.
 pub fn start(plan: Plan) -> Entrance<Submitted> {
     let (pass_on, decoded) = lanes();
-    let decoding = Decoding { file_limit: plan.file_limit, budget: plan.budget.clone(), pass_on };
+    let (budget, pulse) = (plan.budget.clone(), Arc::clone(&plan.pulse));
+    let decoding = Decoding { file_limit: plan.file_limit, budget, pass_on, pulse };
     let submit = decoding::start(plan.decoders, &decoding);
     spawn("classify", move || {
         // Requests that wait are lost with a panic here, those that follow are not.
@@ -164,8 +175,8 @@ fn take(waiting: &mut Turns<Decoded>, max_batch: usize, is_shared: bool) -> Vec<
             })
         };
         let Some((_, _, next)) = waiting.next_if(|_, _, next| fits(next)) else { break };
-        let Decoded { request, pixels, submitted, decode } = next;
-        batch.extend(request.wanted().map(|request| Decoded { request, pixels, submitted, decode }));
+        let Decoded { request, pixels, submitted, decode, waits } = next;
+        batch.extend(request.wanted().map(|request| Decoded { request, pixels, submitted, decode, waits }));
     }
     batch
 }
@@ -280,7 +291,8 @@ mod tests {
                 _place: self.shares.calls(party, Priority::Interactive, 1).unwrap().remove(0),
             };
             let pixels = vec![f32::from(mark)];
-            let decoded = Decoded { request, pixels, submitted: Instant::now(), decode: Duration::ZERO };
+            let (decode, waits) = (Duration::ZERO, Arc::new(Pulse::default()).wait());
+            let decoded = Decoded { request, pixels, submitted: Instant::now(), decode, waits };
             self.turns.push(priority, party, decoded);
         }
 

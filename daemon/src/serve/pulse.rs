@@ -1,11 +1,11 @@
 //! Whether the thread that runs the sessions gets on.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// What the thread that runs the sessions works on.
+/// What the thread that runs the sessions works on, or has to work on next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnderWay {
-    /// Counts up: as long as it stays the same, so does the batch.
+    /// Counts up with every batch that begins: as long as it stays the same, the thread does not get on.
     pub batch: u64,
     /// Whether a session has to be opened first, which takes minutes where TensorRT builds its engine.
     pub is_opening: bool,
@@ -18,7 +18,13 @@ pub struct Pulse(Mutex<State>);
 struct State {
     batches: u64,
     under_way: Option<UnderWay>,
+    /// Images that wait for a batch.
+    waiting: usize,
 }
+
+/// Held by an image that waits for a batch.
+#[derive(Debug)]
+pub struct Waits(Arc<Pulse>);
 
 impl Pulse {
     pub fn begin(&self) {
@@ -37,12 +43,47 @@ impl Pulse {
         self.state().under_way = None;
     }
 
-    /// None while nothing is run.
+    pub fn wait(self: &Arc<Self>) -> Waits {
+        self.state().waiting += 1;
+        Waits(Arc::clone(self))
+    }
+
+    /// None while nothing is run and nothing waits for it.
     pub fn under_way(&self) -> Option<UnderWay> {
-        self.state().under_way
+        let state = self.state();
+        let next = UnderWay { batch: state.batches, is_opening: false };
+        state.under_way.or((state.waiting > 0).then_some(next))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.state().waiting -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The thread that runs the model was stopped between two batches: images waited, and nothing noticed.
+    #[test]
+    fn images_that_wait_count_as_work_that_does_not_get_on() {
+        let pulse = Arc::new(Pulse::default());
+        pulse.begin();
+        pulse.end();
+        assert_eq!(pulse.under_way(), None);
+        let (one, other) = (pulse.wait(), pulse.wait());
+        drop(one);
+        assert_eq!(pulse.under_way().map(|now| now.batch), Some(1), "no batch has begun for it");
+        pulse.begin();
+        assert_eq!(pulse.under_way().map(|now| now.batch), Some(2));
+        drop(other);
+        pulse.end();
+        assert_eq!(pulse.under_way(), None);
     }
 }

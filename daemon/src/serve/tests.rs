@@ -337,8 +337,8 @@ fn a_run_that_hangs_is_seen_until_it_ends() {
     let answer = runtime.spawn(async move { classifier.classify(picture(GREEN), &Options::default()).await });
     let seen = loop {
         match controller.under_way() {
-            Some(seen) => break seen,
-            None => std::thread::sleep(Duration::from_millis(1)),
+            Some(seen) if seen.batch == 1 => break seen,
+            _ => std::thread::sleep(Duration::from_millis(1)),
         }
     };
     assert_eq!(controller.under_way().map(|now| now.batch), Some(seen.batch), "it is the same one");
@@ -347,6 +347,19 @@ fn a_run_that_hangs_is_seen_until_it_ends() {
     while controller.under_way().is_some() {
         std::thread::sleep(Duration::from_millis(1));
     }
+}
+
+/// It waited for the run, even for ever.
+#[test]
+fn a_deadline_holds_while_a_run_hangs() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
+    let (classifier, controller) = start(Settings::default());
+    let loaded = controller.shared.current().unwrap();
+    let session = loaded.held_up();
+    let options = Options { deadline: Some(Duration::from_millis(50)), ..Options::default() };
+    let answer = runtime.spawn(async move { classifier.classify(picture(GREEN), &options).await });
+    assert_eq!(runtime.block_on(answer).unwrap(), Err(ServeError::DeadlineExceeded));
+    drop(session);
 }
 
 #[tokio::test]

@@ -2,12 +2,8 @@
 //! own.
 
 use std::env;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 const ENTERED: &str = "COFT_TEST_NAMESPACE";
 /// Mounts that nobody else sees; for root alone.
@@ -44,42 +40,4 @@ pub fn entered(test: &str, flags: &[&str]) -> bool {
 pub fn run(program: &str, args: &[&str]) {
     let status = Command::new(program).args(args).status().unwrap();
     assert!(status.success(), "{program} {args:?}: {status}");
-}
-
-/// A file system of FUSE that shows another directory.
-pub struct Bindfs(Child);
-
-impl Bindfs {
-    /// None, and a word why, where there is no bindfs.
-    pub fn mount(from: &Path, to: &Path, options: &[&str]) -> Option<Self> {
-        let device = fs::metadata(to).unwrap().dev();
-        let child = Command::new("bindfs").args(options).arg("-f").args([from, to]).stdin(Stdio::null()).spawn();
-        let Ok(child) = child else {
-            eprintln!("skipped: there is no bindfs (Debian package bindfs)");
-            return None;
-        };
-        let mut bindfs = Self(child);
-        let since = Instant::now();
-        while fs::metadata(to).unwrap().dev() == device {
-            if bindfs.0.try_wait().unwrap().is_some() || since.elapsed() > Duration::from_secs(30) {
-                eprintln!("skipped: bindfs does not mount here");
-                return None;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        Some(bindfs)
-    }
-
-    /// Stops answering, or goes on.
-    pub fn signal(&self, signal: nix::sys::signal::Signal) {
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0.id() as i32), signal).unwrap();
-    }
-}
-
-impl Drop for Bindfs {
-    fn drop(&mut self) {
-        // What waits for it is let go of by the kernel.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }

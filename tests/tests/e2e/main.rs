@@ -5,6 +5,7 @@ mod bad_settings;
 mod full_disk;
 mod import;
 mod interruptions;
+mod liveness;
 mod polkit;
 mod real_images;
 mod shipped;

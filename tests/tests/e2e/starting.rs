@@ -1,10 +1,8 @@
 //! Starts that meet what a month of real life brings, and ends that come from outside.
 
-use super::full_disk::SmallDisk;
 use super::*;
 use coft_harness::bus::PrivateBus;
-use std::fs::File;
-use std::io::Write;
+use coft_harness::file_systems::SmallDisk;
 use std::process::Command;
 
 fn embedded_model() -> PathBuf {
@@ -170,22 +168,13 @@ fn a_bad_configuration_is_told_to_the_call_that_starts_the_service() {
 /// Exit code 1 every five seconds, and nothing served.
 #[test]
 fn a_disk_that_is_full_at_the_start_is_served_from() {
-    let place = tempfile::tempdir().unwrap();
-    let Some(disk) = SmallDisk::mount(place.path().join("disk"), "160m") else {
-        println!("skipped: cannot mount a small file system; run as root to test a full disk");
-        return;
-    };
-    let mut site = site(QUICK).with_state_dir(&disk.0.join("state"));
+    let Some(disk) = SmallDisk::mount("160m") else { return };
+    let mut site = site(QUICK).with_state_dir(&disk.path().join("state"));
     site.start().unwrap();
     fill(&site, 1);
     first_generation(&site);
     site.stop().unwrap();
-    let filler = disk.0.join("filler");
-    let mut file = File::create(&filler).unwrap();
-    for size in [64 << 10, 4 << 10, 1] {
-        while file.write_all(&vec![0; size]).is_ok() {}
-    }
-    drop(file);
+    disk.fill(0);
     site.spawn().unwrap();
     let since = std::time::Instant::now();
     while !site.status().is_ok_and(|status| !text(&status["provider"]).is_empty()) {
@@ -193,7 +182,7 @@ fn a_disk_that_is_full_at_the_start_is_served_from() {
         std::thread::sleep(Duration::from_millis(100));
     }
     assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1);
-    fs::remove_file(&filler).unwrap();
+    disk.free();
     let whole = |status: &Value| status["setup_problem"].is_null() && status["images"] == PARTS.len();
     site.wait("it is complete", LIMIT, whole).unwrap();
     assert!(site.stop().unwrap().success());

@@ -101,8 +101,9 @@ impl Workshop {
         let base = Arc::clone(&self.base);
         let (reply, answer) = oneshot::channel();
         let read = move || {
+            let list = given::List::read(&path, &base.classes, &|| !reply.is_closed());
             // Nobody waits for a late answer.
-            let _ = reply.send(given::List::read(&path, &base.classes));
+            let _ = reply.send(list);
         };
         // The files may lie where nothing answers, and the thread stays behind then.
         let started = thread::Builder::new().name("labels".into()).spawn(read);

@@ -1,7 +1,8 @@
 //! File systems that are mounted in, over and under a source.
 
 use super::*;
-use crate::watch::namespace::{Bindfs, MOUNTS, entered, run};
+use crate::watch::namespace::{MOUNTS, entered, run};
+use coft_harness::file_systems::Bindfs;
 
 fn tmpfs(at: &Path) {
     run("mount", &["-t", "tmpfs", "none", at.to_str().unwrap()]);
