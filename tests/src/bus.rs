@@ -2,7 +2,9 @@
 
 use crate::programs::ends_with_us;
 use anyhow::{Context, ensure};
+use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
@@ -12,7 +14,8 @@ use tempfile::TempDir;
 pub struct PrivateBus {
     process: Child,
     address: String,
-    _dir: TempDir,
+    /// No other user may enter it, and so reach the socket in it.
+    dir: TempDir,
 }
 
 impl PrivateBus {
@@ -26,9 +29,9 @@ impl PrivateBus {
         let config = dir.path().join("bus.conf");
         for (name, exec) in services {
             let service = format!("[D-BUS Service]\nName={name}\nExec={exec}\n");
-            std::fs::write(dir.path().join(format!("{name}.service")), service)?;
+            fs::write(dir.path().join(format!("{name}.service")), service)?;
         }
-        std::fs::write(&config, config_text(dir.path()))?;
+        fs::write(&config, config_text(dir.path()))?;
         let mut command = Command::new("dbus-daemon");
         let mut process = ends_with_us(&mut command)
             .arg(format!("--config-file={}", config.display()))
@@ -43,7 +46,12 @@ impl PrivateBus {
         BufReader::new(stdout).read_line(&mut address)?;
         let address = address.trim().to_owned();
         ensure!(!address.is_empty(), "dbus-daemon ended without an address");
-        Ok(Self { process, address, _dir: dir })
+        Ok(Self { process, address, dir })
+    }
+
+    /// Lets every user of the machine connect.
+    pub fn let_everybody_in(&self) -> anyhow::Result<()> {
+        Ok(fs::set_permissions(self.dir.path(), Permissions::from_mode(0o755))?)
     }
 
     pub fn address(&self) -> &str {
@@ -76,6 +84,7 @@ fn config_text(dir: &Path) -> String {
   <!-- As many as a session's bus lets through. -->
   <limit name="max_message_unix_fds">4096</limit>
   <policy context="default">
+    <allow user="*"/>
     <allow send_destination="*"/>
     <allow receive_sender="*"/>
     <allow own="*"/>

@@ -74,6 +74,11 @@ impl Site {
         self.dir.path().join("coft.toml")
     }
 
+    /// Lets every user of the machine use the bus.
+    pub fn let_everybody_in(&self) -> anyhow::Result<()> {
+        self.bus.let_everybody_in()
+    }
+
     /// Ends the bus under the daemon's feet.
     pub fn end_bus(&mut self) {
         self.bus.end();

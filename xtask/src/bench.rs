@@ -5,6 +5,7 @@ mod answers;
 mod ingest;
 mod labelled_set;
 mod load;
+mod neighbour;
 mod ranking;
 mod scores;
 mod serve;
@@ -21,6 +22,8 @@ pub enum Command {
     Ingest(ingest::Args),
     /// How long the trainer takes to load a checkpoint, beside reading its files.
     Load(load::Args),
+    /// What a user of coftd notices of another who floods it, and the memory that bombs take.
+    Neighbour(neighbour::Args),
     /// How well the signs that read no label rank models and rounds that `adapt --answers` kept.
     Ranking(ranking::Args),
     /// Answers a second, latency and memory of coftd beside a bare loop and Python servers on the same ONNX file.
@@ -34,6 +37,7 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Adapt(args) => adapt::run(&args),
         Command::Ingest(args) => ingest::run(&args),
         Command::Load(args) => load::run(&args),
+        Command::Neighbour(args) => neighbour::run(&args),
         Command::Ranking(args) => ranking::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Trainer(args) => trainer::run(&args),

@@ -7,12 +7,12 @@
 mod arm;
 mod bare;
 mod bars;
-mod bus;
+pub(super) mod bus;
 mod generation;
-mod load;
+pub(super) mod load;
 mod memory;
 mod peer;
-mod pictures;
+pub(super) mod pictures;
 mod report;
 mod swaps;
 mod training;
