@@ -23,6 +23,7 @@ use crate::store::StoreError;
 use crate::telemetry::events;
 use crate::{bus, systemd, watch};
 use board::Board;
+use coft_core::shown::shown_path;
 use start::{Complete, Start};
 use std::cell::Cell;
 use std::future::Future;
@@ -89,7 +90,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
         () = &mut stop => return Ok(()),
     };
     systemd::ready();
-    let (state_dir, bus_name) = (config.state_dir.display(), &config.bus);
+    let (state_dir, bus_name) = (shown_path(&config.state_dir), &config.bus);
     info!(
         message_id = events::STARTED,
         %state_dir,

@@ -10,12 +10,14 @@ mod schema;
 
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
+use coft_core::shown::{shown_io, shown_path};
 use repair::Keeper;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
 use schema::VERSION;
 use std::collections::HashMap;
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -26,15 +28,20 @@ use tokio::sync::oneshot;
 
 #[derive(Debug, Error)]
 pub enum CatalogError {
-    #[error("the catalogue {} is damaged ({detail}); a new one takes its place", path.display())]
+    #[error("the catalogue {} is damaged ({detail}); a new one takes its place", shown_path(path))]
     Damaged { path: PathBuf, detail: String },
-    #[error("the catalogue {} was written by a newer version of coft (format {found}, this one knows {VERSION}); upgrade coft", path.display())]
+    #[error(
+        "the catalogue {} was written by a newer version of coft (format {found}, this one knows {VERSION}); upgrade coft",
+        shown_path(path)
+    )]
     Newer { path: PathBuf, found: i64 },
-    #[error("the disk is full: the catalogue {} cannot be written; free some space", path.display())]
+    #[error("the disk is full: the catalogue {} cannot be written; free some space", shown_path(path))]
     DiskFull { path: PathBuf },
-    #[error("the catalogue {}: {source}", path.display())]
+    #[error("the catalogue {} cannot be written: {}", shown_path(path), shown_io(&ErrorKind::ReadOnlyFilesystem.into()))]
+    ReadOnly { path: PathBuf },
+    #[error("the catalogue {}: {source}", shown_path(path))]
     Sqlite { path: PathBuf, source: rusqlite::Error },
-    #[error("the catalogue {}: {source}", path.display())]
+    #[error("the catalogue {}: {}", shown_path(path), shown_io(source))]
     Io { path: PathBuf, source: std::io::Error },
 }
 
@@ -293,6 +300,7 @@ fn refine(path: &Path, error: rusqlite::Error) -> CatalogError {
     match error.sqlite_error_code() {
         _ if is_damage(&error) => CatalogError::Damaged { path, detail: error.to_string() },
         Some(ErrorCode::DiskFull) => CatalogError::DiskFull { path },
+        Some(ErrorCode::ReadOnly) => CatalogError::ReadOnly { path },
         _ => CatalogError::Sqlite { path, source: error },
     }
 }

@@ -7,7 +7,7 @@ use crate::app::{ImportSettings, RoundSettings};
 use crate::{decode_budget, ingest, model, serve, watch};
 use coft_core::schedule::Schedule;
 use coft_core::settings::{Deploy, Settings};
-use coft_core::shown::shown;
+use coft_core::shown::{shown, shown_path};
 use serde::Deserialize;
 use std::fs;
 use std::io;
@@ -56,9 +56,9 @@ impl Default for Config {
 
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("the configuration {} cannot be read: {source}; --config names another file", path.display())]
+    #[error("the configuration {} cannot be read: {source}; --config names another file", shown_path(path))]
     Read { path: PathBuf, source: io::Error },
-    #[error("{}: {problem}", path.display())]
+    #[error("{}: {problem}", shown_path(path))]
     Bad { path: PathBuf, problem: Problem },
 }
 
@@ -113,7 +113,7 @@ impl Config {
     fn check_places(&self) -> Result<(), Problem> {
         for (index, source) in self.sources.iter().enumerate() {
             require(
-                format!("source {} ({}): path", index + 1, source.path.display()),
+                format!("source {} ({}): path", index + 1, shown_path(&source.path)),
                 !watch::overlaps(&source.path, &self.state_dir),
                 "overlaps with state-dir through a link or a mount; keep them apart",
             )?;
@@ -164,13 +164,13 @@ impl Config {
             require("classifier.thresholds", *threshold > 0.0 && *threshold < 1.0, &message)?;
         }
         for (index, source) in self.sources.iter().enumerate() {
-            let key = |name: &str| format!("source {} ({}): {name}", index + 1, source.path.display());
+            let key = |name: &str| format!("source {} ({}): {name}", index + 1, shown_path(&source.path));
             require(key("quiet-period"), source.quiet_period >= Duration::from_millis(10), "use \"10ms\" or more")?;
             require(key("rescan-interval"), source.rescan_interval >= Duration::from_secs(1), "use \"1s\" or more")?;
             let overlap = |other: &Path| source.path.starts_with(other) || other.starts_with(&source.path);
             require(key("path"), !overlap(&self.state_dir), "overlaps with state-dir; keep them apart")?;
             if let Some(other) = self.sources[..index].iter().find(|other| overlap(&other.path)) {
-                let message = format!("overlaps with source {}; one of them is enough", other.path.display());
+                let message = format!("overlaps with source {}; one of them is enough", shown_path(&other.path));
                 return Err(Problem::Value { key: key("path"), message });
             }
         }

@@ -11,7 +11,7 @@ use crate::room::{Reserve, Shortage};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use bytesize::ByteSize;
 use coft_core::ids::ImageId;
-use coft_core::shown::shown_path;
+use coft_core::shown::{shown_io, shown_path};
 use coft_vision::{DecodeError, Decoded, Preprocess};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
@@ -93,9 +93,9 @@ pub enum Trouble {
     NoRoom { shortage: Shortage },
     #[error("the disk is full: cannot keep the pixels of an image in {}; free some space", shown_path(path))]
     DiskFull { path: PathBuf },
-    #[error("cannot keep the pixels of an image in {}: {source}", shown_path(path))]
+    #[error("cannot keep the pixels of an image in {}: {}", shown_path(path), shown_io(source))]
     Keep { path: PathBuf, source: io::Error },
-    #[error("cannot remove the pixels {}: {source}", shown_path(path))]
+    #[error("cannot remove the pixels {}: {}", shown_path(path), shown_io(source))]
     Discard { path: PathBuf, source: io::Error },
 }
 

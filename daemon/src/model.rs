@@ -5,7 +5,7 @@
 
 use coft_core::disk::RoundSizes;
 use coft_core::labels::{self, LabelsError};
-use coft_core::shown::shown;
+use coft_core::shown::{shown, shown_path};
 use coft_core::spec::Template;
 use coft_core::templates::{self, TemplatesError};
 use coft_models::Model;
@@ -116,15 +116,15 @@ fn of<E: Into<ModelError>>(setting: &'static str) -> impl FnOnce(E) -> SetupErro
 
 #[derive(Debug, Error)]
 pub enum ModelError {
-    #[error("the label file {} cannot be read: {source}", path.display())]
+    #[error("the label file {} cannot be read: {source}", shown_path(path))]
     ReadLabels { path: PathBuf, source: io::Error },
-    #[error("the label file {}: {source}", path.display())]
+    #[error("the label file {}: {source}", shown_path(path))]
     Labels { path: PathBuf, source: LabelsError },
-    #[error("the template file {} cannot be read: {source}", path.display())]
+    #[error("the template file {} cannot be read: {source}", shown_path(path))]
     ReadTemplates { path: PathBuf, source: io::Error },
-    #[error("the template file {}: {source}", path.display())]
+    #[error("the template file {}: {source}", shown_path(path))]
     Templates { path: PathBuf, source: TemplatesError },
-    #[error("{} has no class names; set classifier.labels to a file with one class name a line", dir.display())]
+    #[error("{} has no class names; set classifier.labels to a file with one class name a line", shown_path(dir))]
     NoLabels { dir: PathBuf },
     #[error("there is no class \"{}\"; it has to be named as in the label file", shown(class.as_bytes()))]
     Threshold { class: String },
@@ -134,16 +134,17 @@ pub enum ModelError {
     Store(#[from] coft_models::store::StoreError),
     #[error("{side} is not a multiple of the model's patch size {patch}")]
     ImageSize { side: u32, patch: i64 },
-    #[error("the model's weights {} cannot be read: {source}", path.display())]
+    #[error("the model's weights {} cannot be read: {source}", shown_path(path))]
     ReadWeights { path: PathBuf, source: io::Error },
     #[error("{0}")]
     Preprocess(#[from] coft_vision::PreprocessError),
     #[error(
         "the student {} reads images of {asked} px and classifier.model keeps them at {kept} px; choose a student that reads \
-         {kept} px or less", dir.display()
+         {kept} px or less",
+        shown_path(dir)
     )]
     StudentSize { dir: PathBuf, asked: u32, kept: u32 },
-    #[error("the demo model cannot be unpacked to {}: {source}", dir.display())]
+    #[error("the demo model cannot be unpacked to {}: {source}", shown_path(dir))]
     Unpack { dir: PathBuf, source: io::Error },
 }
 
@@ -215,7 +216,7 @@ pub fn edited(settings: &Settings, base: &Base) -> Vec<String> {
         (!same).then(|| ("classifier.templates", path.clone()))
     });
     let told = |(setting, path): (&str, PathBuf)| {
-        let path = path.display();
+        let path = shown_path(&path);
         format!(
             "{setting}: {path} has changed since the service read it; restart coftd to use it: systemctl restart coftd"
         )

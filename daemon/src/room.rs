@@ -2,6 +2,7 @@
 //! on its own.
 
 use bytesize::ByteSize;
+use coft_core::shown::shown_path;
 use nix::sys::statvfs::statvfs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,7 +17,7 @@ pub struct Reserve(u64);
 
 /// There is less room than is needed.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("{} has {free} free, and a round of this model needs {reserve}", dir.display())]
+#[error("{} has {free} free, and a round of this model needs {reserve}", shown_path(dir))]
 pub struct Shortage {
     pub dir: PathBuf,
     pub free: ByteSize,

@@ -5,6 +5,7 @@
 mod lines;
 
 use coft_core::event::{Event, FailureKind};
+use coft_core::shown::{shown_io, shown_path};
 use coft_core::spec::{PROTOCOL, RoundSpec};
 use command_fds::{CommandFdExt, FdMapping};
 use lines::{Line, Lines};
@@ -41,9 +42,9 @@ pub struct Launch {
 
 #[derive(Debug, Error)]
 pub enum SpawnError {
-    #[error("cannot prepare {path}: {cause}")]
+    #[error("cannot prepare {}: {}", shown_path(path), shown_io(cause))]
     Scratch { path: PathBuf, cause: io::Error },
-    #[error("cannot start the trainer {path}: {cause}")]
+    #[error("cannot start the trainer {}: {cause}", shown_path(path))]
     Start { path: PathBuf, cause: io::Error },
 }
 

@@ -23,6 +23,7 @@ pub use shares::Place;
 
 use crate::decode_budget::{self, DecodeBudget, Party};
 use coft_core::ids::GenerationId;
+use coft_core::shown::shown_path;
 use decoding::Submitted;
 use load::{Loaded, Opener};
 use pipeline::{Answer, Plan, Request};
@@ -173,13 +174,13 @@ pub enum ServeError {
 
 #[derive(Debug, Error)]
 pub enum LoadError {
-    #[error("{path}: {cause}")]
+    #[error("{}: {cause}", shown_path(path))]
     Read { path: PathBuf, cause: String },
     #[error(transparent)]
     Session(#[from] ort::SessionError),
     #[error(transparent)]
     Preprocess(#[from] coft_vision::PreprocessError),
-    #[error("{path}: {fault}")]
+    #[error("{}: {fault}", shown_path(path))]
     Probe { path: PathBuf, fault: String },
     #[error("no provider is left: {0}")]
     NoProvider(String),

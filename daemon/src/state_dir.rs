@@ -2,6 +2,7 @@
 
 mod barrier;
 
+use coft_core::shown::shown_path;
 use nix::unistd::geteuid;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
 use std::io;
@@ -17,9 +18,9 @@ pub const CATALOG: &str = "catalog.sqlite";
 
 #[derive(Debug, Error)]
 pub enum StateDirError {
-    #[error("the state directory {} cannot be used: {}", path.display(), barrier::explain_unwritable(path, source))]
+    #[error("the state directory {} cannot be used: {}", shown_path(path), barrier::explain_unwritable(path, source))]
     Unusable { path: PathBuf, source: io::Error },
-    #[error("the state directory {} is in use by another coftd; stop it or use another --state-dir", path.display())]
+    #[error("the state directory {} is in use by another coftd; stop it or use another --state-dir", shown_path(path))]
     InUse { path: PathBuf },
 }
 
@@ -49,7 +50,7 @@ fn close_to_others(dir: &Path) -> io::Result<()> {
     if mode & 0o077 == 0 {
         return Ok(());
     }
-    let shown = dir.display();
+    let shown = shown_path(dir);
     let is_ours = dir.join(CATALOG).exists() || fs::read_dir(dir)?.next().is_none();
     if is_ours && mode & 0o1002 == 0 && found.uid() == geteuid().as_raw() {
         fs::set_permissions(dir, Permissions::from_mode(mode & !0o077))?;

@@ -8,6 +8,7 @@ use coft_core::ids::{GenerationId, RoundId};
 use coft_core::manifest::{FORMAT, MANIFEST, Manifest, REPORT};
 use coft_core::report::Report;
 use coft_core::retention;
+use coft_core::shown::{shown_io, shown_path};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -20,15 +21,15 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum StoreError {
-    #[error("{path}: {cause}")]
+    #[error("{}: {}", shown_path(path), shown_io(cause))]
     Io { path: PathBuf, cause: io::Error },
-    #[error("{path}: {cause}")]
+    #[error("{}: {cause}", shown_path(path))]
     Json { path: PathBuf, cause: serde_json::Error },
-    #[error("{path}: layout version {found}; this version of coft reads {FORMAT}")]
+    #[error("{}: layout version {found}; this version of coft reads {FORMAT}", shown_path(path))]
     Format { path: PathBuf, found: u32 },
-    #[error("{path}: does not have the digest that the manifest names; the file is damaged")]
+    #[error("{}: does not have the digest that the manifest names; the file is damaged", shown_path(path))]
     Digest { path: PathBuf },
-    #[error("{path}: not a plain file name")]
+    #[error("{}: not a plain file name", shown_path(path))]
     Name { path: PathBuf },
     #[error("there is no generation {id}")]
     Unknown { id: GenerationId },

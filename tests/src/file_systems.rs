@@ -56,6 +56,24 @@ impl SmallDisk {
         fs::remove_file(self.filler()).expect("the disk was filled");
     }
 
+    /// Lets nobody open anything there for writing, as after a disk has failed; what is open stays so.
+    ///
+    /// # Panics
+    /// Where that is not possible.
+    pub fn make_read_only(&self) {
+        // The file system itself cannot be, while a file is open for writing: a read-only view of it is mounted above.
+        for options in [&["--bind"][..], &["-o", "remount,bind,ro"]] {
+            let (mut command, dir) = (Command::new("mount"), self.path());
+            command.args(options).args(if options.len() == 1 { vec![dir, dir] } else { vec![dir] });
+            assert!(command.status().expect("mount(8) is there").success(), "mount {options:?}");
+        }
+    }
+
+    /// The opposite.
+    pub fn make_writable(&self) {
+        unmount(self.path());
+    }
+
     fn filler(&self) -> PathBuf {
         self.path().join("filler")
     }
@@ -63,6 +81,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
+        // The read-only view, where there is one, and the disk.
+        unmount(self.path());
         unmount(self.path());
     }
 }

@@ -1,9 +1,10 @@
-//! Names for people: of files, classes and whatever else comes from outside, on one line and without orders to a
-//! terminal.
+//! What comes from outside, for people: names of files, classes and whatever else, on one line and without orders to a
+//! terminal; and the system's errors, with what to do.
 
 use crate::text::is_invisible;
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -43,6 +44,21 @@ pub fn shown_path(path: &Path) -> Cow<'_, str> {
     shown(path.as_os_str().as_bytes())
 }
 
+/// Why a file of the service cannot be written or read, and what to do where that is known.
+pub fn shown_io(error: &io::Error) -> Cow<'static, str> {
+    /// Of Linux: the device has failed.
+    const EIO: i32 = 5;
+    Cow::Borrowed(match error.kind() {
+        ErrorKind::ReadOnlyFilesystem => {
+            "its file system is read-only; the kernel makes it so when a disk fails: look into its log (dmesg), and mount it writable"
+        }
+        ErrorKind::StorageFull => "the disk is full; free some space there",
+        ErrorKind::QuotaExceeded => "the service's user has no quota left there; raise it, or free some space",
+        _ if error.raw_os_error() == Some(EIO) => "the disk fails; look into the kernel's log (dmesg), and replace it",
+        _ => return Cow::Owned(error.to_string()),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,5 +79,20 @@ mod tests {
             assert_eq!(shown(name), text);
         }
         assert_eq!(shown_path(Path::new("a\nb")), "a\\nb");
+    }
+
+    /// "Read-only file system (os error 30)" was all that was said.
+    #[test]
+    fn errors_of_disks_say_what_to_do() {
+        for (number, told) in [
+            (30, "its file system is read-only; "),
+            (28, "the disk is full; "),
+            (122, "the service's user has no quota left there; "),
+            (5, "the disk fails; "),
+            (13, "Permission denied (os error 13)"),
+        ] {
+            let shown = shown_io(&io::Error::from_raw_os_error(number));
+            assert!(shown.starts_with(told), "{number}: {shown}");
+        }
     }
 }

@@ -36,8 +36,10 @@ use tracing::{info, warn};
 
 /// How often the schedule is looked at and systemd is told what goes on.
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
-/// How long after a round failed to give the classifier its first generation another one tries.
+/// How long after a round failed to give the classifier its first generation another one tries; each time that one
+/// fails, twice as long. [choice]
 const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);
+const LONGEST_ZERO_SHOT_RETRY: Duration = Duration::from_secs(6 * 60 * 60);
 /// Share of a round after which its progress is written down again, in case it does not live to its end. 0.01 [choice].
 const NOTED: f64 = 0.01;
 /// Words of a round that may wait; the trainer waits then, too.
@@ -63,6 +65,8 @@ pub struct Director {
     findings: Findings,
     /// When a zero-shot round is due, while no generation knows the configured classes and model.
     zero_shot_at: Option<Instant>,
+    /// How long the next one waits if it has to be tried again.
+    zero_shot_pause: Duration,
     /// Until then no round starts by itself: the last one could not.
     not_before: Option<Instant>,
     /// When the disk is looked at again.
@@ -147,6 +151,7 @@ impl Director {
             setup,
             findings,
             zero_shot_at,
+            zero_shot_pause: ZERO_SHOT_RETRY,
             not_before: None,
             look_at_room: Instant::now(),
             told_systemd: String::new(),
@@ -257,6 +262,7 @@ impl Director {
         self.court.waiting(wait.as_ref().map(|why| format!("no generation serves yet: {why}")));
         if known.hold(Trigger::ZeroShot).is_some() && wait.is_none() {
             self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now());
+            self.zero_shot_pause = ZERO_SHOT_RETRY;
         }
         if self.findings.catalog != known.catalog {
             self.save_history().await;
@@ -365,6 +371,12 @@ impl Director {
             }
         }
         refusal
+    }
+
+    /// Has another zero-shot round tried after one that failed, later each time.
+    fn put_off_zero_shot(&mut self) {
+        self.zero_shot_at = Some(Instant::now() + self.zero_shot_pause);
+        self.zero_shot_pause = (2 * self.zero_shot_pause).min(LONGEST_ZERO_SHOT_RETRY);
     }
 
     fn show_generations(&mut self) {

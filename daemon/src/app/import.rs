@@ -6,7 +6,7 @@ use crate::room::Reserve;
 use bytesize::ByteSize;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, SIGNATURE, STATED};
-use coft_core::shown::shown_path;
+use coft_core::shown::{shown_io, shown_path};
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use ed25519_dalek::{Signature, VerifyingKey};
 use serde::Deserialize;
@@ -159,7 +159,7 @@ fn at(path: &Path, error: &io::Error) -> Trouble {
         io::ErrorKind::StorageFull => (FailureKind::DiskFull, "free some space; the active generation keeps serving"),
         _ => (FailureKind::Internal, "look at the named file; the active generation keeps serving"),
     };
-    Trouble { kind, message: format!("{}: {error}", shown_path(path)), hint: hint.into() }
+    Trouble { kind, message: format!("{}: {}", shown_path(path), shown_io(error)), hint: hint.into() }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use crate::round::{self, Outcome, Update};
 use coft_core::event::{Event, FailureKind};
 use coft_core::ids::RoundId;
 use coft_core::settings::Settings;
+use coft_core::shown::shown_path;
 use coft_core::spec::{Device, JOURNAL_SPEC, Method, PROTOCOL, PoolImage, Precision, RoundSpec};
 use serde::Deserialize;
 use std::collections::HashMap;
@@ -94,7 +95,7 @@ impl RoundSettings {
         if let Some(trainer) = &self.trainer {
             return match trainer.is_file() {
                 true => Ok(trainer.clone()),
-                false => Err(format!("round.trainer: there is no program {}", trainer.display())),
+                false => Err(format!("round.trainer: there is no program {}", shown_path(trainer))),
             };
         }
         let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));

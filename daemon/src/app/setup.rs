@@ -7,6 +7,7 @@ use crate::model::{self, Base};
 use crate::serve;
 use crate::telemetry::events;
 use coft_core::lifecycle::Trigger;
+use coft_core::shown::shown_path;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
@@ -100,7 +101,7 @@ impl Setup {
         let library = serve::find_library(&self.serve).err().map(|error| format!("serve.library: {error}"));
         let given = self.classifier.given_labels.as_deref().and_then(|path| {
             let problem = unreadable(path)?;
-            Some(format!("classifier.given-labels: the label list {} cannot be read: {problem}", path.display()))
+            Some(format!("classifier.given-labels: the label list {} cannot be read: {problem}", shown_path(path)))
         });
         Findings {
             rounds: trainer.into_iter().chain(library).collect(),

@@ -27,6 +27,7 @@ use crate::{systemd, watch};
 use coft_core::disk::{RoundSizes, round_bytes};
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::Lifecycle;
+use coft_core::shown::shown_path;
 use std::fs::File;
 use std::future::Future;
 use std::pin::Pin;
@@ -231,14 +232,14 @@ impl Start {
     fn problem(&self) -> String {
         let now = Instant::now();
         let Config { state_dir, classifier, .. } = &self.config;
-        let dir = state_dir.display();
+        let dir = shown_path(state_dir);
         let state = self.state.told(now, || format!("the service is starting: the state directory {dir} is opened"));
         if let Some(state) = state {
             return state;
         }
         let catalog = self.catalog.told(now, || format!("the service is starting: the catalogue in {dir} is opened"));
         let base = self.base.told(now, || match &classifier.model {
-            Some(model) => format!("the service is starting: the model {} is read", model.display()),
+            Some(model) => format!("the service is starting: the model {} is read", shown_path(model)),
             None => "the service is starting: the embedded model is unpacked".to_owned(),
         });
         catalog.into_iter().chain(base).collect::<Vec<_>>().join("; ")

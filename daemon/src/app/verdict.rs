@@ -10,6 +10,7 @@ use coft_core::event::FailureKind;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::manifest::Manifest;
 use coft_core::promotion::{self, Reason, Verdict};
+use coft_core::shown::shown_path;
 use coft_vision::Preprocess;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -384,7 +385,7 @@ fn side_by_side(
         }
     }
     if let Some((path, problem)) = damaged.first() {
-        let (images, first) = (damaged.len(), path.display());
+        let (images, first) = (damaged.len(), shown_path(path));
         warn!(
             images,
             %first,

@@ -6,6 +6,7 @@
 use super::schema::{self, VERSION, open};
 use super::{CatalogError, Job, refine, unix_time};
 use crate::telemetry::events;
+use coft_core::shown::shown_path;
 use rusqlite::{Connection, OpenFlags, params};
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
@@ -110,8 +111,8 @@ fn replace(path: &Path, detail: &str, now: i64) -> Result<(Connection, String), 
     let note = format!(
         "the catalogue {} was damaged ({detail}): it is kept as {}, and a new one takes its place; images are taken in anew, \
          {history}",
-        path.display(),
-        aside.display()
+        shown_path(path),
+        shown_path(&aside)
     );
     Ok((db, note))
 }

@@ -7,6 +7,7 @@ use coft_core::decision::{NoneOfThese, Thresholds};
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, WEIGHTS};
 use coft_core::promotion;
+use coft_core::shown::shown_path;
 use coft_vision::Preprocess;
 use std::collections::BTreeMap;
 use std::fs;
@@ -203,7 +204,7 @@ impl Dozing {
             }
         });
         self.failed = opened.as_ref().err().map(|error| (Instant::now(), error.to_string()));
-        let dir = self.dir.display();
+        let dir = shown_path(&self.dir);
         match &opened {
             Ok(opened) => {
                 let provider = opened.runs_on.provider.name();
@@ -317,7 +318,7 @@ impl Opener {
                     let Batches { alone, shared } = batches;
                     debug!("a run of {name} takes up to {alone} images, {shared} where several users send them");
                     if !problem.is_empty() {
-                        warn!(provider = name, problem, "{} runs on {name}: {problem}", dir.display());
+                        warn!(provider = name, problem, "{} runs on {name}: {problem}", shown_path(dir));
                     }
                     let runs_on = RunsOn { provider, problem, batches };
                     return Ok((manifest, preprocess, Opened { session, runs_on, parity }));

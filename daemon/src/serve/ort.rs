@@ -1,5 +1,6 @@
 //! ONNX Runtime: the one place that knows it. The library is found at run time.
 
+use coft_core::shown::shown_path;
 use ort::environment::Environment;
 use ort::ep::{CPU, CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
 use ort::session::builder::GraphOptimizationLevel;
@@ -51,9 +52,9 @@ pub enum SessionError {
         "ONNX Runtime ({NAME}) was not found in {looked}; install it, or set serve.library or ORT_DYLIB_PATH to its file"
     )]
     NoLibrary { looked: String },
-    #[error("ONNX Runtime {path} cannot be loaded: {cause}; version 1.23 or later is needed")]
+    #[error("ONNX Runtime {} cannot be loaded: {cause}; version 1.23 or later is needed", shown_path(path))]
     Library { path: PathBuf, cause: String },
-    #[error("{path}: {cause}")]
+    #[error("{}: {cause}", shown_path(path))]
     Open { path: PathBuf, cause: ort::Error },
     #[error("the classifier failed: {0}")]
     Run(#[from] ort::Error),
@@ -205,7 +206,7 @@ pub(super) fn locate(library: Option<&Path>) -> Result<PathBuf, SessionError> {
         }
     };
     candidates.iter().find(|path| path.is_file()).cloned().ok_or_else(|| {
-        let looked: Vec<String> = candidates.iter().map(|path| path.display().to_string()).collect();
+        let looked: Vec<String> = candidates.iter().map(|path| shown_path(path).into_owned()).collect();
         SessionError::NoLibrary { looked: looked.join(", ") }
     })
 }

@@ -3,6 +3,7 @@
 //! The kernel's own word for it, "Permission denied" or "Read-only file system", does not name the directory above it
 //! that may not be entered. Nor does it name the unit, under which the service sees another file system than users see.
 
+use coft_core::shown::shown_path;
 use nix::unistd::{AccessFlags, User, access, geteuid};
 use std::fs::{self, Metadata};
 use std::io;
@@ -15,7 +16,7 @@ const LINKS: usize = 40;
 /// Says why the service cannot write a directory of its own, after that has failed with `error`.
 pub fn explain_unwritable(dir: &Path, error: &io::Error) -> String {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem, StorageFull};
-    let (shown, user) = (dir.display(), user());
+    let (shown, user) = (shown_path(dir), user());
     match (error.kind(), find(dir, LINKS)) {
         (ReadOnlyFilesystem, _) => format!(
             "its file system is read-only for the service; a unit of systemd may write only what it names: create the \
@@ -25,7 +26,7 @@ pub fn explain_unwritable(dir: &Path, error: &io::Error) -> String {
         (PermissionDenied, Some(Barrier::Closed(closed, found))) => refusal(&closed, &found),
         (PermissionDenied, Some(Barrier::Missing(missing))) => format!(
             "the user {user} may not create {}; create {shown} for the service: install -d -m 0700 -o {user} {shown}",
-            missing.display()
+            shown_path(&missing)
         ),
         (PermissionDenied, None) => {
             let found = fs::metadata(dir).map(|found| (found.mode() & 0o7777, found.uid()));
@@ -36,7 +37,7 @@ pub fn explain_unwritable(dir: &Path, error: &io::Error) -> String {
             format!("the user {user} may not write it{found}; give it to the service: chown -R {user} {shown}")
         }
         (AlreadyExists | NotADirectory, Some(Barrier::File(file))) => {
-            format!("{} is not a directory; name another one", file.display())
+            format!("{} is not a directory; name another one", shown_path(&file))
         }
         (StorageFull, _) => "its disk is full; free some space there".into(),
         _ => error.to_string(),
@@ -45,7 +46,7 @@ pub fn explain_unwritable(dir: &Path, error: &io::Error) -> String {
 
 /// Says that the user of the service may not enter a directory, and how to let it.
 fn refusal(dir: &Path, found: &Metadata) -> String {
-    let (shown, user) = (dir.display(), user());
+    let (shown, user) = (shown_path(dir), user());
     let (mode, owner) = (found.mode() & 0o7777, found.uid());
     if mode & 0o777 == 0 && owner == 0 {
         return format!(

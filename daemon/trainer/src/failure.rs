@@ -4,6 +4,7 @@ use crate::checkpoint::CheckpointError;
 use crate::pool::PoolError;
 use crate::progress::Stop;
 use coft_core::event::{Event, FailureKind, Stage};
+use coft_core::shown::{shown_io, shown_path};
 use std::any::Any;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 pub enum Failure {
-    #[error("{path}: {cause}")]
+    #[error("{}: {cause}", shown_path(path))]
     Spec { path: PathBuf, cause: String },
     /// A round that no trainer can carry out.
     #[error("{0}")]
@@ -34,7 +35,7 @@ pub enum Failure {
     NoSeeds,
     #[error("the loss is not finite in stage {}, step {step}", stage.as_str())]
     NonFinite { stage: Stage, step: u32 },
-    #[error("cannot write {path}: {cause}")]
+    #[error("cannot write {}: {}", shown_path(path), shown_io(cause))]
     Write { path: PathBuf, cause: io::Error },
     #[error(transparent)]
     Stop(#[from] Stop),

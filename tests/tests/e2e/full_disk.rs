@@ -41,3 +41,28 @@ fn a_round_on_a_full_disk_fails_clearly_and_the_next_one_goes_on() {
     assert_eq!(site.status().unwrap()["images"], 21);
     site.stop().unwrap();
 }
+
+/// "Read-only file system (os error 30)" was all that was said.
+#[test]
+fn a_disk_that_turns_read_only_is_told_with_what_to_do_and_heals() {
+    let Some(disk) = SmallDisk::mount("160m") else { return };
+    let mut site = site(QUICK).with_state_dir(&disk.path().join("state"));
+    site.start().unwrap();
+    fill(&site, 2);
+    first_generation(&site);
+    disk.make_read_only();
+    RgbImage::new(64, 64).save(site.watched().join("late.png")).unwrap();
+    let told =
+        |problem: &str| problem.contains("its file system is read-only") && problem.contains("mount it writable");
+    site.wait("the disk told", LIMIT, |status| told(text(&status["intake_problem"]))).unwrap();
+    let ended = round(&site);
+    assert_eq!(ended["state"], "failed", "{ended}");
+    assert!(told(text(&ended["result"]["message"])), "{ended}");
+    assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1, "it serves all the same");
+
+    disk.make_writable();
+    assert!(site.ctl(&["rescan"]).unwrap().status.success());
+    let well = |status: &Value| status["images"] == 21 && status["intake_problem"].is_null();
+    site.wait("the late picture catalogued", LIMIT, well).unwrap();
+    site.stop().unwrap();
+}

@@ -1,7 +1,7 @@
 //! How a round ends: its candidate is judged, the verdict carried out, and the end written down.
 
 use super::starting::told_given_up;
-use super::{Director, Job, ZERO_SHOT_RETRY, blocking};
+use super::{Director, Job, blocking};
 use crate::app::rounds::Workshop;
 use crate::app::verdict::{Judgement, Trouble};
 use crate::catalog::CatalogError;
@@ -12,7 +12,6 @@ use coft_core::event::FailureKind;
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::Trigger;
 use std::path::PathBuf;
-use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 /// Images of this service that an imported generation is judged by, at most. 256 [choice].
@@ -153,8 +152,10 @@ impl Director {
         // Generations first: whoever hears of the end finds what came of it.
         self.show_generations();
         self.board.round(status);
-        let retries = wanted && !self.court.is_current(&self.workshop.base);
-        self.zero_shot_at = retries.then(|| Instant::now() + ZERO_SHOT_RETRY);
+        match wanted && !self.court.is_current(&self.workshop.base) {
+            true => self.put_off_zero_shot(),
+            false => self.zero_shot_at = None,
+        }
     }
 
     /// What a round has done stays where another one may take it up. A cancelled round is not forgotten: it may have

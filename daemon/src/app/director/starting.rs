@@ -1,6 +1,6 @@
 //! How a round starts: by the schedule, because another one did not come to its end, or because somebody asked.
 
-use super::{Director, Job, ZERO_SHOT_RETRY, blocking, refused};
+use super::{Director, Job, blocking, refused};
 use crate::app::rounds::Assignment;
 use crate::control::{NextRound, Refused, RoundRequest, RoundState, RoundStatus};
 use crate::telemetry::events;
@@ -184,7 +184,9 @@ impl Director {
         if let Err(error) = self.workshop.catalog.save_round(&status).await {
             // A round that is not written down does not start.
             self.lifecycle.tell(Event::Failed(round));
-            self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now() + ZERO_SHOT_RETRY);
+            if self.zero_shot_at.is_some() {
+                self.put_off_zero_shot();
+            }
             error!(
                 message_id = events::ROUND_FAILED,
                 coft.round = round.0,

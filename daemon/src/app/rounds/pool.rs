@@ -160,7 +160,7 @@ impl Workshop {
             Err(error) => return warn!("the round's cached pixels cannot be checked: {error}"),
         };
         let Some(first) = damaged.first() else { return };
-        let (count, first) = (damaged.len(), first.path.display());
+        let (count, first) = (damaged.len(), shown_path(&first.path));
         warn!(
             images = count,
             %first,

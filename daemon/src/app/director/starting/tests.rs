@@ -393,6 +393,22 @@ async fn a_zero_shot_round_that_fails_leaves_the_schedule_alone() {
     machine.dies(service).await;
 }
 
+/// An ONNX Runtime that is there and broken failed one every five minutes, for ever.
+#[tokio::test]
+async fn a_zero_shot_round_that_fails_again_and_again_is_tried_less_and_less_often() {
+    let mut machine = Machine::new().await;
+    machine.base.classes.push("a class that no generation knows".into());
+    let mut service = machine.up().await;
+    for pause in [5, 10, 20, 40, 80, 160, 320, 360, 360] {
+        assert_eq!(service.zero_shot_pause, pause * MINUTE);
+        service.zero_shot_at = Some(Instant::now());
+        machine.look(&mut service).await.expect("it is tried");
+        machine.ends(&mut service).await;
+        assert!(service.zero_shot_at.is_some());
+    }
+    machine.dies(service).await;
+}
+
 /// It was refused while a round trained.
 #[tokio::test]
 async fn an_earlier_generation_serves_again_beside_a_round() {
