@@ -66,6 +66,12 @@ pub enum Verb {
         /// Directory that coftctl export --format onnx has written
         dir: PathBuf,
     },
+    /// Say what a few pictures show, where the service cannot know which of two models is better
+    ///
+    /// A round may make a model of which no sign without a label tells whether it is better than the one that serves.
+    /// That one stays then, and the service asks about pictures on which the two differ: mostly 5 to 20 labels decide,
+    /// at most 60 are asked for. Without an option: what is asked.
+    Review(Review),
     /// Get, check and remove pretrained CLIP models; needs no running service
     Model(Model),
     /// Have every watched directory looked at again
@@ -159,6 +165,22 @@ pub enum Generation {
         #[arg(value_name = "N")]
         generation: Option<u64>,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct Review {
+    /// Ask here what the pictures show, one after the other, until it is decided; every answer is kept at once
+    #[arg(long, conflicts_with = "answer")]
+    pub decide: bool,
+    /// Say what pictures show, for scripts: the id of an image that coftctl review --json lists, and the name of its
+    /// class; without a name it cannot be told
+    #[arg(long, value_name = "IMAGE=CLASS", num_args = 1.., value_parser = answer)]
+    pub answer: Vec<(String, String)>,
+}
+
+fn answer(text: &str) -> Result<(String, String), String> {
+    let (image, class) = text.split_once('=').ok_or("it is the id of an image, =, and the name of a class")?;
+    Ok((image.into(), class.into()))
 }
 
 /// Models lie in a store by the digest of their content. In the configuration a classifier names one by its name, its digest
@@ -278,6 +300,14 @@ mod tests {
         };
         assert_eq!(activate("coftctl generation activate"), None);
         assert_eq!(activate("coftctl generation activate 4"), Some(4));
+        let review = |line| match parse(line).unwrap().verb {
+            Verb::Review(Review { decide, answer }) => (decide, answer),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(review("coftctl review"), (false, vec![]));
+        assert_eq!(review("coftctl review --decide"), (true, vec![]));
+        let answers = [("0a", "bolt"), ("0b", ""), ("0c", "a=b")].map(|(image, class)| (image.into(), class.into()));
+        assert_eq!(review("coftctl review --answer 0a=bolt 0b= --answer 0c=a=b"), (false, answers.to_vec()));
     }
 
     #[test]
@@ -296,6 +326,9 @@ mod tests {
             ("coftctl round start --seed=-1", ErrorKind::ValueValidation),
             ("coftctl round show latest", ErrorKind::ValueValidation),
             ("coftctl completions tcsh", ErrorKind::InvalidValue),
+            ("coftctl review --answer bolt", ErrorKind::ValueValidation),
+            ("coftctl review --answer", ErrorKind::InvalidValue),
+            ("coftctl review --decide --answer 0a=bolt", ErrorKind::ArgumentConflict),
         ] {
             assert_eq!(parse(line).unwrap_err(), kind, "{line}");
         }

@@ -7,6 +7,7 @@ mod generation;
 mod labels;
 mod model;
 mod progress;
+mod review;
 mod round;
 mod status;
 
@@ -14,6 +15,7 @@ pub use generation::{generation, generations};
 pub use labels::labels;
 pub use model::{bytes, model, models};
 pub use progress::{duration, progress_line};
+pub use review::{asked_by, asks, progress, review};
 pub use round::{outcome, round, rounds};
 pub use status::status;
 

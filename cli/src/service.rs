@@ -5,12 +5,12 @@
 mod objects;
 
 use crate::failure::Failure;
-use crate::view::{Generation, Label, Labels, Round, Source, Status};
+use crate::view::{Generation, Label, Labels, Review, ReviewItem, Round, Source, Status};
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
 use coft_dbus::{
     BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy, ROOT,
-    RoundOptions, TIMEOUT, generation_path, job_path,
+    ReviewOptions, RoundOptions, TIMEOUT, generation_path, job_path,
 };
 use objects::{Classifier, Properties};
 
@@ -71,6 +71,7 @@ impl Service {
             round: classifier.round,
             last_round,
             next_round: classifier.next_round,
+            review: self.review().await?,
             sources,
         })
     }
@@ -132,6 +133,37 @@ impl Service {
         let (_, generation) = self.generation_proxy(number).await?;
         let job = generation.activate().await.map_err(|error| no_such_generation(one_at_a_time(error), number))?;
         if job.as_str() == "/" { Ok(None) } else { round_of(job.as_str()).map(Some) }
+    }
+
+    /// What a person is asked, or was asked last while the same generation has served.
+    pub async fn review(&self) -> Result<Option<Review>, Failure> {
+        objects::review(prompt(self.classifier_proxy().await?.review()).await?)
+    }
+
+    /// Up to so many pictures that a person is asked about, and how the review stands.
+    pub async fn review_items(&self, limit: u32) -> Result<(Vec<ReviewItem>, Review), Failure> {
+        let (items, review) = self.classifier_proxy().await?.review_items(limit).await?;
+        let item = |(image, item): (String, coft_dbus::ReviewItem)| {
+            let coft_dbus::ReviewItem { path, present, candidate } = item;
+            ReviewItem { image, path, present, candidate }
+        };
+        Ok((items.into_iter().map(item).collect(), stands(review)?))
+    }
+
+    /// Hands over what pictures show, an image's id and the name of its class.
+    pub async fn submit_review(&self, labels: Vec<(String, String)>) -> Result<Review, Failure> {
+        stands(self.classifier_proxy().await?.submit_review(labels, ReviewOptions::default()).await?)
+    }
+
+    /// Takes the last label of the review back.
+    pub async fn undo_review(&self) -> Result<Review, Failure> {
+        let options = ReviewOptions { undo: Some(true) };
+        stands(self.classifier_proxy().await?.submit_review(Vec::new(), options).await?)
+    }
+
+    /// The names of the classes.
+    pub async fn classes(&self) -> Result<Vec<String>, Failure> {
+        prompt(self.classifier_proxy().await?.classes()).await
     }
 
     pub async fn cancel_round(&self, number: u64) -> Result<(), Failure> {
@@ -215,6 +247,11 @@ impl Service {
         let interface = InterfaceName::from_static_str_unchecked(interface);
         Ok(Properties::new(path, prompt(proxy.get_all(interface)).await?))
     }
+}
+
+/// How a review stands that was answered with.
+fn stands(review: coft_dbus::Review) -> Result<Review, Failure> {
+    objects::review(review)?.ok_or_else(|| Failure::Misunderstood("there is no review in the answer".into()))
 }
 
 fn round_of(job: &str) -> Result<u64, Failure> {

@@ -10,6 +10,7 @@ mod generations;
 mod import;
 mod model;
 mod rescan;
+mod review;
 mod rounds;
 mod show;
 mod start;
@@ -43,6 +44,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Generation(Generation::Activate { generation }) => activate::run(&service, output, generation).await,
         Verb::Export { generation, format, dir } => export::run(&service, output, generation, format, dir).await,
         Verb::Import { force, dir } => import::run(&service, output, dir, force).await,
+        Verb::Review(asked) => review::run(&service, output, asked).await,
         Verb::Rescan => rescan::run(&service).await,
         Verb::Completions { shell } => completions::run(shell),
         Verb::Model(model) => model::run(output, model),

@@ -33,6 +33,8 @@ pub struct Status {
     /// The latest round: that one, or how the last one ended.
     pub last_round: Option<Round>,
     pub next_round: NextRound,
+    /// What a person is asked, or was asked last while the same generation has served.
+    pub review: Option<Review>,
     pub sources: Vec<Source>,
 }
 
@@ -121,6 +123,60 @@ pub struct Generation {
     pub images: u64,
     pub parity_max_abs_diff: f64,
     pub report: Value,
+}
+
+/// How it stands with the pictures that a person is asked about.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Review {
+    /// `asking`, `candidate`, `present` or `no-difference`.
+    pub state: String,
+    /// The round that could not decide.
+    pub round: u64,
+    pub candidate: u64,
+    /// The generation that serves.
+    pub present: u64,
+    /// Share of the compared pictures on which the two differ, 0 to 1.
+    pub differs: f64,
+    pub compared: u64,
+    pub answered: u64,
+    pub most: u64,
+    /// Empty where nothing is known yet.
+    pub shares: Vec<Share>,
+    /// The round that lets the candidate serve.
+    pub activation: Option<u64>,
+}
+
+impl Review {
+    pub fn is_asking(&self) -> bool {
+        self.state == "asking"
+    }
+}
+
+/// The share of a class among the compared pictures, with an interval of 95 %; 0 to 1.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Share {
+    pub class: String,
+    pub share: f64,
+    pub low: f64,
+    pub high: f64,
+}
+
+/// What `review` answers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Asked {
+    pub review: Option<Review>,
+    /// The pictures that are asked about, of which a file is there; the first is to be answered first.
+    pub items: Vec<ReviewItem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ReviewItem {
+    pub image: String,
+    /// Escaped as [`coft_core::shown`] does it.
+    pub path: String,
+    /// The class that the generation which serves gives it.
+    pub present: String,
+    pub candidate: String,
 }
 
 /// What `generation activate` answers where nothing had to be done: a round's fields, without a round.

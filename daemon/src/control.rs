@@ -5,9 +5,10 @@
 
 use crate::serve::Classifier;
 use coft_core::event::{FailureKind, Progress};
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, ImageId, RoundId};
 use coft_core::lifecycle::Trigger;
 use coft_core::moment::Moment;
+use coft_core::review::{Share, State};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -35,6 +36,10 @@ pub enum Command {
     /// Asks a running round to stop; it ends as cancelled within seconds. The next one that is started by hand goes on
     /// from what it has done.
     CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), Refused>> },
+    /// Up to so many pictures that a person is asked about, those whose file is there alone, and how the review stands.
+    ReviewItems { limit: usize, reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), Refused>> },
+    /// Takes a person's answers, or the last of them back; answers how the review stands then.
+    SubmitReview { answers: Answers, reply: oneshot::Sender<Result<ReviewStatus, Refused>> },
     /// Looks at every source again, as if the service had just started.
     Rescan { reply: oneshot::Sender<Result<(), Refused>> },
 }
@@ -43,6 +48,15 @@ pub enum Command {
 pub struct RoundRequest {
     /// Overrides the seed of the work that is taken up, and the configured one.
     pub seed: Option<u64>,
+}
+
+/// What a person has to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answers {
+    /// Ids of images, and the name of the class of each, which is empty where the person cannot tell.
+    Labels(Vec<(String, String)>),
+    /// The last answer is taken back.
+    Undo,
 }
 
 /// Why a command was not carried out.
@@ -59,6 +73,9 @@ pub enum Refused {
     /// What the service waits for.
     #[error("{0}")]
     NotReady(String),
+    /// An argument that cannot be.
+    #[error("{0}")]
+    Invalid(String),
     #[error("the service is stopping")]
     Stopping,
     #[error("the disk is too full for a round: {0}")]
@@ -95,6 +112,8 @@ pub struct Snapshot {
     pub rounds: Vec<RoundStatus>,
     pub next_round: NextRound,
     pub generations: Vec<GenerationStatus>,
+    /// What a person is asked, or was asked last while the same generation has served.
+    pub review: Option<ReviewStatus>,
 }
 
 impl Snapshot {
@@ -117,6 +136,38 @@ pub enum NextRound {
     At(i64),
     /// As soon as none runs.
     Due,
+}
+
+/// How it stands with the pictures that a person is asked about, because nothing else tells which of two generations is
+/// better.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReviewStatus {
+    /// The round that could not decide.
+    pub round: RoundId,
+    pub candidate: GenerationId,
+    /// The generation that serves.
+    pub present: GenerationId,
+    /// Pictures that both were run over, and those on which they differ.
+    pub compared: u64,
+    pub differing: u64,
+    /// Labels that were given; who cannot tell gives none.
+    pub answered: u64,
+    pub state: State,
+    /// The share of each class among the compared pictures, as far as it is known.
+    pub shares: Vec<(String, Share)>,
+    /// The round that lets the candidate serve, where it was decided for.
+    pub activation: Option<RoundId>,
+}
+
+/// A picture that a person is asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReviewItem {
+    pub image: ImageId,
+    /// A file that holds it.
+    pub path: PathBuf,
+    /// The class that the generation which serves gives it, and the candidate's.
+    pub present: String,
+    pub candidate: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -186,7 +186,7 @@ fn line(
 }
 
 /// The class that was probably meant.
-fn nearest<'c>(class: &str, classes: &'c [String]) -> Option<&'c String> {
+pub fn nearest<'c>(class: &str, classes: &'c [String]) -> Option<&'c String> {
     let class = text::likeness(class);
     let near = |known: &'c String| (strsim::normalized_damerau_levenshtein(&class, &text::likeness(known)), known);
     let (likeness, known) = classes.iter().map(near).max_by(|(one, _), (other, _)| one.total_cmp(other))?;

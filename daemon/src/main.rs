@@ -11,6 +11,7 @@ mod given;
 mod ingest;
 mod model;
 mod regular;
+mod review;
 mod room;
 mod round;
 mod serve;

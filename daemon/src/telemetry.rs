@@ -52,6 +52,10 @@ pub mod events {
         KEPT = "889eccf308fd62789a4aa88367570684";
         /// A candidate became the active generation.
         PROMOTED = "eb16d15034096090e3880a46e5d64221";
+        /// A person is asked whether a candidate is better than what serves.
+        REVIEW_OPENED = "d421b6cd643d4c6f84c4ffeebe30bdd0";
+        /// The person's labels have decided.
+        REVIEW_DECIDED = "a76c2ee739ed40a2847851d1a3a97e22";
         /// A generation answers requests.
         SERVING = "32687681757b9cfca174a6fbf8f0be3c";
         /// The active generation cannot be loaded.

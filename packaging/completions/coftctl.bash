@@ -40,6 +40,9 @@ _coftctl() {
             coftctl,rescan)
                 cmd="coftctl__subcmd__rescan"
                 ;;
+            coftctl,review)
+                cmd="coftctl__subcmd__review"
+                ;;
             coftctl,round)
                 cmd="coftctl__subcmd__round"
                 ;;
@@ -93,6 +96,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__help,rescan)
                 cmd="coftctl__subcmd__help__subcmd__rescan"
+                ;;
+            coftctl__subcmd__help,review)
+                cmd="coftctl__subcmd__help__subcmd__review"
                 ;;
             coftctl__subcmd__help,round)
                 cmd="coftctl__subcmd__help__subcmd__round"
@@ -227,7 +233,7 @@ _coftctl() {
 
     case "${cmd}" in
         coftctl)
-            opts="-h -V --bus --json --classifier --help --version status classify round generation export import model rescan completions help"
+            opts="-h -V --bus --json --classifier --help --version status classify round generation export import review model rescan completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -485,7 +491,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help)
-            opts="status classify round generation export import model rescan completions help"
+            opts="status classify round generation export import review model rescan completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -723,6 +729,20 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__rescan)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__review)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1165,6 +1185,32 @@ _coftctl() {
                 return 0
             fi
             case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__review)
+            opts="-h --decide --answer --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --answer)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 --bus)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0

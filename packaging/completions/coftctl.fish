@@ -35,6 +35,7 @@ complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "round" -d 'Start, s
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "review" -d 'Say what a few pictures show, where the service cannot know which of two models is better'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "rescan" -d 'Have every watched directory looked at again'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
@@ -125,6 +126,12 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l classifier -d
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l force -d 'Let it serve whatever it answers on the service\'s own images; everything else is checked all the same'
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l answer -d 'Say what pictures show, for scripts: the id of an image that coftctl review --json lists, and the name of its class; without a name it cannot be told' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l decide -d 'Ask here what the pictures show, one after the other, until it is decided; every answer is kept at once'
+complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand review" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
@@ -184,16 +191,17 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l bus -d '
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "status" -d 'Show what the service serves, watches and does'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "classify" -d 'Say what images show'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "rescan" -d 'Have every watched directory looked at again'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import model rescan completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "status" -d 'Show what the service serves, watches and does'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "classify" -d 'Say what images show'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "review" -d 'Say what a few pictures show, where the service cannot know which of two models is better'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "rescan" -d 'Have every watched directory looked at again'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "start" -d 'Start a round over the images catalogued so far'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "wait" -d 'Stay until a round has ended and show how far it is; Ctrl-C leaves the round running'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "cancel" -d 'Stop a running round; the active model stays'

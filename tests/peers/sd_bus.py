@@ -45,8 +45,9 @@ def values(signature, words, opened):
     while signature:
         kind, signature = signature[0], signature[1:]
         if kind == "a":
-            end = signature.index("}") + 1 if signature[0] == "{" else 1
-            element, signature = signature[:end].strip("{}"), signature[end:]
+            closing = {"{": "}", "(": ")"}.get(signature[0])
+            end = signature.index(closing) + 1 if closing else 1
+            element, signature = signature[:end].strip("{}()"), signature[end:]
             count = int(next(words))
             yield ctypes.c_uint(count)
             for _ in range(count):

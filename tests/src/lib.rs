@@ -5,6 +5,7 @@ pub mod daemon;
 pub mod file_systems;
 pub mod machine;
 pub mod programs;
+pub mod pty;
 pub mod sd_bus;
 pub mod user;
 pub mod world;

@@ -1,5 +1,6 @@
 //! The service at a glance.
 
+use super::review::asks;
 use super::round::{brief, state};
 use super::{BAD, FAINT, Style, counted, fields, paint};
 use crate::view::{NextRound, Status};
@@ -48,6 +49,7 @@ pub fn status(status: &Status, style: &Style) -> String {
         lines.push(("", next(status, style)));
     }
     lines.extend(status.round_problem.iter().map(|problem| ("", paint(BAD, problem))));
+    lines.extend(status.review.iter().filter(|review| review.is_asking()).map(|review| ("review", asks(review))));
     lines.push(("catalogue", images));
     if let Some(problem) = &status.intake_problem {
         lines.push(("", paint(BAD, problem)));

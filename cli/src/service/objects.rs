@@ -4,7 +4,7 @@
 //! zero where nobody said so.
 
 use crate::failure::Failure;
-use crate::view::{Generation, NextRound, Outcome, Round, Source};
+use crate::view::{Generation, NextRound, Outcome, Review, Round, Share, Source};
 use std::collections::HashMap;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
@@ -166,6 +166,25 @@ fn next_round(mut next: HashMap<String, OwnedVariant>) -> NextRound {
         images: next.remove("images").and_then(|value| u64::try_from(value).ok()),
         at: next.remove("at").and_then(|value| i64::try_from(value).ok()),
     }
+}
+
+/// None where nothing is asked.
+pub fn review(review: coft_dbus::Review) -> Result<Option<Review>, Failure> {
+    let Some(state) = review.state else { return Ok(None) };
+    let lacks = |field: &str| Failure::Misunderstood(format!("the review has no {field}"));
+    let share = |(class, share, low, high)| Share { class, share, low, high };
+    Ok(Some(Review {
+        state,
+        round: review.round.ok_or_else(|| lacks("round"))?,
+        candidate: review.candidate.ok_or_else(|| lacks("candidate"))?,
+        present: review.present.ok_or_else(|| lacks("present"))?,
+        differs: review.differs.ok_or_else(|| lacks("differs"))?,
+        compared: review.compared.ok_or_else(|| lacks("compared"))?,
+        answered: review.answered.ok_or_else(|| lacks("answered"))?,
+        most: review.most.ok_or_else(|| lacks("most"))?,
+        shares: review.shares.unwrap_or_default().into_iter().map(share).collect(),
+        activation: review.activation,
+    }))
 }
 
 /// The wanted classifier, or where none was named the only one, or the one called `default`.

@@ -12,6 +12,8 @@ pub async fn run(service: &Service, output: Output, round: Option<u64>) -> Resul
             Failure::NotFound("there are no rounds yet\n  start one: coftctl round start --wait".into())
         })?,
     };
-    output.document(&round, || render::round(&round, &Style::of_this_machine()))?;
+    let review = service.review().await?;
+    let text = || render::round(&round, &Style::of_this_machine()) + &render::asked_by(&round, review.as_ref());
+    output.document(&round, text)?;
     Ok(Exit::Done)
 }

@@ -35,7 +35,8 @@ pub async fn run(service: &Service, output: Output, round: u64) -> Result<Exit, 
         }
     };
     display.clear();
-    output.document(&end, || render::outcome(&end))?;
+    let review = service.review().await?;
+    output.document(&end, || render::outcome(&end) + &render::asked_by(&end, review.as_ref()))?;
     Ok(exit(&end))
 }
 

@@ -39,6 +39,7 @@ fn status() -> Status {
         round: Some(4),
         last_round: Some(running()),
         next_round: NextRound { at: None, images: Some(120) },
+        review: None,
         sources: vec![
             Source { path: "/srv/camera".into(), images: 12_400, quarantined: 2, problem: None },
             Source { path: "/mnt/usb".into(), images: 0, quarantined: 0, problem: Some("no such directory".into()) },

@@ -2,6 +2,7 @@
 //! gone for a while, a round that is over before anybody looks.
 
 mod export;
+mod review;
 mod stage;
 
 use serde_json::Value;

@@ -58,6 +58,12 @@ pub enum Reason {
     NothingBetter,
     #[error("no image is classified as {class:?} any more, where zero-shot found {zero_shot}")]
     Collapsed { class: String, zero_shot: u64 },
+    #[error(
+        "whether it is better cannot be told: the pretrained model finds some classes much more often than others, the new model \
+         does not, and that may be right or wrong; it answers {:.0} % of the images differently",
+        differs * 100.0
+    )]
+    Undecided { differs: f64 },
     #[error("it was made for other {what} than this service's; let it serve where the configuration names the same")]
     Foreign { what: &'static str },
     #[error(

@@ -203,6 +203,57 @@ pub struct ImportOptions {
     pub force: Option<bool>,
 }
 
+/// Options of `SubmitReview`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ReviewOptions {
+    /// Takes the last answer back; there may be no labels beside it.
+    pub undo: Option<bool>,
+}
+
+/// What a person is asked, because nothing else tells which of two generations is better; without a field where nothing
+/// is.
+#[derive(Clone, Debug, Default, PartialEq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct Review {
+    /// `asking`, or how it was decided: `candidate`, `present` or `no-difference`.
+    pub state: Option<String>,
+    /// The round that could not decide.
+    pub round: Option<u64>,
+    /// The generation that it made.
+    pub candidate: Option<u64>,
+    /// The generation that serves.
+    pub present: Option<u64>,
+    /// Share of the compared pictures on which the two differ, 0 to 1.
+    pub differs: Option<f64>,
+    /// Pictures that both were run over.
+    pub compared: Option<u64>,
+    /// Labels that were given, and how many are asked for at most.
+    pub answered: Option<u64>,
+    pub most: Option<u64>,
+    /// Of each class its share among the compared pictures, and an interval of 95 %: the lower and the upper end. Empty
+    /// where nothing is known yet.
+    pub shares: Option<Vec<(String, f64, f64, f64)>>,
+    /// The round that lets the candidate serve, where it was decided for and that has begun.
+    pub activation: Option<u64>,
+}
+
+/// A picture that a person is asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[zbus(signature = "a{sv}")]
+#[serde(rename_all = "kebab-case")]
+pub struct ReviewItem {
+    /// A file that holds it; what is not UTF-8 of its name, or cannot be seen, is escaped.
+    #[serde(with = "zbus::as_variant")]
+    pub path: String,
+    /// The class that the generation which serves gives it.
+    #[serde(with = "zbus::as_variant")]
+    pub present: String,
+    /// The class that the candidate gives it.
+    #[serde(with = "zbus::as_variant")]
+    pub candidate: String,
+}
+
 /// When a round starts by itself, unless one runs; without either field rounds start by hand alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case")]

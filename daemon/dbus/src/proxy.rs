@@ -1,6 +1,9 @@
 //! Client side of each interface. The introspection XML beside this package is the reference.
 
-use crate::{ClassifyDetails, ClassifyOptions, ImportOptions, JobResult, ManyDetails, NextRound, RoundOptions};
+use crate::{
+    ClassifyDetails, ClassifyOptions, ImportOptions, JobResult, ManyDetails, NextRound, Review, ReviewItem,
+    ReviewOptions, RoundOptions,
+};
 use std::collections::HashMap;
 use zbus::{Fd, OwnedFd, OwnedObjectPath, proxy};
 
@@ -51,6 +54,14 @@ pub trait Classifier {
         options: ImportOptions,
     ) -> Result<OwnedObjectPath, crate::Error>;
 
+    /// Up to `limit` pictures that a person is asked about, by the id of their image, and how the review stands.
+    #[zbus(allow_interactive_auth)]
+    fn review_items(&self, limit: u32) -> Result<(Vec<(String, ReviewItem)>, Review), crate::Error>;
+
+    /// Takes a person's answers: the id of an image and the name of its class, empty where it cannot be told.
+    #[zbus(allow_interactive_auth)]
+    fn submit_review(&self, labels: Vec<(String, String)>, options: ReviewOptions) -> Result<Review, crate::Error>;
+
     #[zbus(property)]
     fn name(&self) -> zbus::Result<String>;
     #[zbus(property)]
@@ -86,6 +97,9 @@ pub trait Classifier {
     /// When a round starts by itself.
     #[zbus(property)]
     fn next_round(&self) -> zbus::Result<NextRound>;
+    /// What a person is asked.
+    #[zbus(property)]
+    fn review(&self) -> zbus::Result<Review>;
 }
 
 /// A round, running or ended, at [`crate::job_path`].

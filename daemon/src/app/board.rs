@@ -4,7 +4,7 @@
 mod history;
 
 use crate::catalog::Counts;
-use crate::control::{GenerationStatus, NextRound, RoundState, RoundStatus, Snapshot};
+use crate::control::{GenerationStatus, NextRound, ReviewStatus, RoundState, RoundStatus, Snapshot};
 use crate::serve::Running;
 use coft_core::continuation::{GivenUp, Next};
 use coft_core::event::Progress;
@@ -162,6 +162,14 @@ impl Board {
             if news {
                 self.publish();
             }
+        }
+    }
+
+    /// What a person is asked.
+    pub fn review(&mut self, review: Option<ReviewStatus>) {
+        if self.snapshot.review != review {
+            self.snapshot.review = review;
+            self.publish();
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod ending;
 mod health;
+mod reviewing;
 mod serving;
 mod starting;
 
@@ -25,6 +26,7 @@ use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
 use coft_core::schedule::Schedule;
 use health::Health;
+use reviewing::Reviewing;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
@@ -73,6 +75,7 @@ pub struct Director {
     look_at_room: Instant,
     told_systemd: String,
     health: Health,
+    reviewing: Reviewing,
     exit: bool,
 }
 
@@ -156,6 +159,7 @@ impl Director {
             look_at_room: Instant::now(),
             told_systemd: String::new(),
             health: Health::default(),
+            reviewing: Reviewing::default(),
             exit: false,
         }
     }
@@ -188,7 +192,10 @@ impl Director {
                     self.heard_of_intake(news);
                 }
                 Some(news) = self.words.receiver.recv() => self.heard(news).await,
-                Some((round, verdict)) = self.verdicts.receiver.recv() => self.judged(round, verdict).await,
+                Some((round, verdict)) = self.verdicts.receiver.recv() => {
+                    self.judged(round, verdict).await;
+                    self.look_at_review().await;
+                }
                 () = self.serving.tried() => self.serving.tell(&mut self.board),
                 Some(findings) = self.setup.recv() => self.found(findings).await,
                 () = &mut stop, if !stopping => {
@@ -204,6 +211,7 @@ impl Director {
                     }
                     self.look_at_health();
                     self.serving.look(&self.board);
+                    self.look_at_review().await;
                     self.look_at_schedule().await;
                 }
                 // Systemd starts the service again once it has heard nothing for a while.
@@ -228,6 +236,10 @@ impl Director {
             Command::CancelRound { round, reply } => {
                 let refusal = self.tell(Event::CancelAsked(round)).await;
                 let _ = reply.send(refusal.map_or(Ok(()), |refusal| Err(refused(refusal))));
+            }
+            Command::ReviewItems { limit, reply } => self.review_items(limit, reply),
+            Command::SubmitReview { answers, reply } => {
+                let _ = reply.send(self.submit_review(answers).await);
             }
             Command::Rescan { reply } => {
                 self.intake.rescan();

@@ -7,6 +7,7 @@ use super::AppError;
 use super::verdict::Court;
 use crate::catalog::{Catalog, CatalogError};
 use crate::control::{RoundState, RoundStatus};
+use crate::review::Reviews;
 use crate::serve::Controller;
 use crate::state_dir;
 use crate::store::Store;
@@ -16,11 +17,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
-/// Takes the state directory and opens the store of generations.
+/// Takes the state directory and opens the store of generations, and what a person was asked and has answered.
 ///
 /// # Errors
 /// The directory cannot be used, or another service uses it.
-pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court), AppError> {
+pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court, Reviews), AppError> {
     let lock = state_dir::take(dir)?;
     let store = Store::open(dir)?;
     for warning in store.warnings() {
@@ -29,7 +30,7 @@ pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court), A
     if let Err(error) = store.clean_scratch() {
         warn!(problem = %error, "what earlier rounds left cannot be removed: {error}");
     }
-    Ok((lock, Court::new(store, controller)))
+    Ok((lock, Court::new(store, controller), Reviews::open(dir)))
 }
 
 /// Opens the catalogue and closes the rounds that ran when the last service ended; answers every round, oldest first.

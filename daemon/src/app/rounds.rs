@@ -9,6 +9,7 @@ use super::verdict::Trouble;
 use crate::catalog::{Catalog, CatalogError};
 use crate::ingest::Ingest;
 use crate::model::Base;
+use crate::review::Reviews;
 use crate::room::{Reserve, Shortage};
 use crate::round::{self, Outcome, Update};
 use coft_core::event::{Event, FailureKind};
@@ -154,6 +155,8 @@ pub struct Workshop {
     pub import: import::Settings,
     /// The user's own labels, a file that is read anew for each round.
     pub given_labels: Option<PathBuf>,
+    /// What a person was asked, whose answers are labels as well.
+    pub reviews: Reviews,
 }
 
 impl Workshop {

@@ -19,6 +19,7 @@ use crate::control::{Command, Refused, RoundStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::ingest::Ingest;
 use crate::model::{self, Base, SetupError};
+use crate::review::Reviews;
 use crate::room::Reserve;
 use crate::serve::Controller;
 use crate::state_dir::{CATALOG, StateDirError};
@@ -49,7 +50,7 @@ pub struct Start {
     controller: Controller,
     budget: DecodeBudget,
     steps: (mpsc::Sender<Step>, mpsc::Receiver<Step>),
-    state: Part<(File, Court)>,
+    state: Part<(File, Court, Reviews)>,
     catalog: Part<(Catalog, Vec<RoundStatus>)>,
     base: Part<Arc<Base>>,
     /// What the service waits for, as it was told last.
@@ -68,7 +69,7 @@ pub struct Complete {
 
 /// An attempt has ended.
 enum Step {
-    State(Result<(File, Court), AppError>),
+    State(Result<(File, Court, Reviews), AppError>),
     Catalog(Result<(Catalog, Vec<RoundStatus>), CatalogError>),
     Base(Result<Box<Base>, SetupError>),
 }
@@ -187,7 +188,7 @@ impl Start {
             let (dir, controller) = (self.config.state_dir.clone(), self.controller.clone());
             attempt(steps, async move { Step::State(blocking(move || repair::open_state(&dir, controller)).await) });
         }
-        let Some((_, court)) = &self.state.there else { return };
+        let Some((_, court, _)) = &self.state.there else { return };
         if self.catalog.is_due(now) {
             let (path, court) = (self.config.state_dir.join(CATALOG), court.clone());
             attempt(steps, async move { Step::Catalog(repair::open_catalog(path, &court, clock::now()).await) });
@@ -205,7 +206,7 @@ impl Start {
             Step::State(Err(error @ AppError::StateDir(StateDirError::InUse { .. }))) => return Err(error),
             Step::State(opened) => {
                 self.state.ended(opened.map_err(|error| error.to_string()));
-                let Some((_, court)) = &self.state.there else { return Ok(()) };
+                let Some((_, court, _)) = &self.state.there else { return Ok(()) };
                 court.active_classes().iter().for_each(|classes| self.board.classes(classes));
                 let serving = Serving::new(court.clone());
                 serving.begin(&mut self.board);
@@ -262,6 +263,8 @@ impl Start {
             Command::StartRound { reply, .. } | Command::Import { reply, .. } => drop(reply.send(Err(refused()))),
             Command::Activate { reply, .. } => drop(reply.send(Err(refused()))),
             Command::CancelRound { reply, .. } => drop(reply.send(Err(refused()))),
+            Command::ReviewItems { reply, .. } => drop(reply.send(Err(refused()))),
+            Command::SubmitReview { reply, .. } => drop(reply.send(Err(refused()))),
             Command::Rescan { reply } => {
                 // What is missing may be there by now.
                 (self.state.again_at, self.catalog.again_at, self.base.again_at) = (None, None, None);
@@ -274,7 +277,7 @@ impl Start {
     fn complete(self) -> Result<Complete, AppError> {
         let Self { config, mut board, controller, budget, state, catalog, base, serving, .. } = self;
         const THERE: &str = "every part is there";
-        let ((lock, court), (catalog, rounds)) = (state.there.expect(THERE), catalog.there.expect(THERE));
+        let ((lock, court, reviews), (catalog, rounds)) = (state.there.expect(THERE), catalog.there.expect(THERE));
         let (base, serving) = (base.there.expect(THERE), serving.expect(THERE));
         info!(message_id = events::SETUP_COMPLETE, "everything that the service is made of is there");
 
@@ -307,6 +310,7 @@ impl Start {
             journal: config.state_dir.join("journal"),
             reserve,
             given_labels: config.classifier.given_labels,
+            reviews,
             import: config.import,
         };
         let unfinished = workshop.unfinished().map_or(RoundId(0), |spec| spec.round);

@@ -4,12 +4,14 @@
 
 use crate::control::GenerationStatus;
 use crate::model::Base;
+use crate::review::Review;
 use crate::serve::{Controller, LoadError, Ready, Running, UnderWay};
 use crate::store::{Generation, Staged, Store, StoreError};
 use coft_core::event::FailureKind;
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{ClassId, GenerationId, RoundId};
 use coft_core::manifest::Manifest;
 use coft_core::promotion::{self, Reason, Verdict};
+use coft_core::review::Difference;
 use coft_core::shown::shown_path;
 use coft_vision::Preprocess;
 use std::path::{Path, PathBuf};
@@ -46,6 +48,18 @@ pub struct Refused {
     staged: Staged,
     parity_max_abs_diff: f64,
     imported_by: Option<RoundId>,
+    /// Whether the rule could not tell if it is better than what serves.
+    undecided: bool,
+    /// What a person is asked about it once it is kept.
+    pub review: Option<Review>,
+}
+
+impl Refused {
+    /// The candidate for a closer look, where the rule could not tell whether it is better than what serves.
+    pub fn contender(&self) -> Option<Contender> {
+        let Staged { id, dir, manifest, .. } = &self.staged;
+        self.undecided.then(|| Contender { id: *id, dir: dir.clone(), classes: manifest.classes.clone() })
+    }
 }
 
 #[derive(Debug)]
@@ -73,6 +87,24 @@ pub struct Trouble {
     pub kind: FailureKind,
     pub message: String,
     pub hint: String,
+}
+
+/// A candidate that is held against the generation that serves.
+#[derive(Debug)]
+pub struct Contender {
+    /// The generation that it is, or becomes if it is kept.
+    pub id: GenerationId,
+    pub dir: PathBuf,
+    pub classes: Vec<String>,
+}
+
+/// What two generations of the same classes answer on images.
+#[derive(Debug)]
+pub struct Compared {
+    /// The one that serves.
+    pub present: GenerationId,
+    /// Of each image the likeliest classes; none of damaged ones.
+    pub differences: Vec<Option<Difference>>,
 }
 
 impl Court {
@@ -235,6 +267,38 @@ impl Court {
         })
     }
 
+    /// What the generation that serves and a candidate answer on images. Where another generation comes to serve
+    /// meanwhile, there is no answer.
+    pub fn compare(
+        &self,
+        candidate: &Contender,
+        images: &[PathBuf],
+        stop: &CancellationToken,
+    ) -> Result<Compared, Trouble> {
+        let active = || self.store().active().map(|active| (active.id, active.manifest.classes.clone()));
+        let serving = active().filter(|(_, classes)| *classes == candidate.classes);
+        let (present, _) = serving.clone().ok_or_else(|| {
+            Trouble::incomparable("it was made for other classes than what serves, or nothing serves".into())
+        })?;
+        let ready = self.controller.load(&candidate.dir, candidate.id)?;
+        let mut differences = Vec::with_capacity(images.len());
+        for image in images {
+            let [serving, found] = side_by_side(
+                std::slice::from_ref(image),
+                stop,
+                |image| self.controller.answer(image),
+                |image| ready.answer(image),
+            )?;
+            let class = |probabilities: &[f32]| likeliest(probabilities).map(|class| ClassId(class as u32));
+            let difference = class(&serving).zip(class(&found));
+            differences.push(difference.map(|(present, candidate)| Difference { present, candidate }));
+        }
+        match active() == serving {
+            true => Ok(Compared { present, differences }),
+            false => Err(Trouble::incomparable(format!("generation {present} does not serve any more"))),
+        }
+    }
+
     /// What a look at a staged candidate comes to; it leaves the store again unless it is to be promoted, or could be by a
     /// person.
     fn decide(
@@ -250,8 +314,10 @@ impl Court {
                 Ok(Judgement::Promote(Box::new(Promotion { candidate, ready })))
             }
             Ok((Verdict::Keep(reason), Some(ready))) if reason.can_be_overruled() => {
-                let parity_max_abs_diff = ready.parity.max_abs_diff;
-                let candidate = Some(Box::new(Refused { staged, parity_max_abs_diff, imported_by }));
+                let (parity_max_abs_diff, undecided) =
+                    (ready.parity.max_abs_diff, matches!(reason, Reason::Undecided { .. }));
+                let refused = Refused { staged, parity_max_abs_diff, imported_by, undecided, review: None };
+                let candidate = Some(Box::new(refused));
                 Ok(Judgement::Keep { reason: reason.to_string(), candidate })
             }
             Ok((verdict, _)) => {
@@ -291,7 +357,7 @@ impl Court {
         reason: String,
         wanted: Option<GenerationId>,
     ) -> Result<GenerationId, Trouble> {
-        let Refused { staged, parity_max_abs_diff, imported_by } = refused;
+        let Refused { staged, parity_max_abs_diff, imported_by, .. } = refused;
         let kept = self.store().keep_refused(staged, parity_max_abs_diff, imported_by, reason)?;
         self.prune(wanted);
         Ok(kept)
@@ -395,6 +461,10 @@ fn side_by_side(
     Ok([active, found])
 }
 
+fn likeliest(probabilities: &[f32]) -> Option<usize> {
+    (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]).then(b.cmp(&a)))
+}
+
 fn going_on(stop: &CancellationToken) -> Result<(), Trouble> {
     if stop.is_cancelled() { Err(Trouble::stopped()) } else { Ok(()) }
 }
@@ -414,6 +484,10 @@ fn foreign(manifest: &Manifest, base: &Base) -> Option<&'static str> {
 }
 
 impl Trouble {
+    fn incomparable(message: String) -> Self {
+        Self { kind: FailureKind::Internal, message, hint: "the active generation keeps serving".into() }
+    }
+
     pub fn unexplained() -> Self {
         Self {
             kind: FailureKind::Internal,

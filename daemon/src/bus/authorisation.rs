@@ -31,6 +31,8 @@ pub enum Action {
     ImportForce,
     /// Having an earlier generation serve again.
     Activate,
+    /// Seeing which pictures are asked about, and deciding between two generations by labels for them.
+    Review,
 }
 
 impl Action {
@@ -43,6 +45,7 @@ impl Action {
             Action::Import => "org.coft.Coft1.import",
             Action::ImportForce => "org.coft.Coft1.import-force",
             Action::Activate => "org.coft.Coft1.activate",
+            Action::Review => "org.coft.Coft1.review",
         }
     }
 }

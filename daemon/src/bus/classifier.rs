@@ -6,11 +6,13 @@ use super::clients::{Caller, Clients};
 use super::job;
 use super::manager::stopping;
 use super::options::{self, Given, invalid};
-use crate::control::{self, Command, Control, Refused, Snapshot};
+use crate::control::{self, Command, Control, Refused, ReviewItem, ReviewStatus, Snapshot};
 use crate::serve::{Classification, Options, Priority, ServeError};
 use coft_core::ids::RoundId;
 use coft_core::manifest::{MANIFEST, STATED, is_of_a_bundle};
-use coft_dbus::{ClassifyDetails, Error, MANY, ManyDetails, NextRound, ROOT};
+use coft_core::review::{MOST, Share};
+use coft_core::shown::shown_path;
+use coft_dbus::{ClassifyDetails, Error, MANY, ManyDetails, NextRound, ROOT, Review};
 use std::collections::HashMap;
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -161,6 +163,39 @@ impl Classifier {
         self.job(answer, server).await
     }
 
+    /// Up to so many pictures that a person is asked about, by the id of their image, and how the review stands.
+    #[zbus(out_args("items", "review"))]
+    async fn review_items(
+        &self,
+        limit: u32,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(Vec<(String, coft_dbus::ReviewItem)>, Review), Error> {
+        authorisation::check(connection, &header, Action::Review).await?;
+        let (reply, answer) = oneshot::channel();
+        let command = Command::ReviewItems { limit: limit as usize, reply };
+        self.control.commands.send(command).await.map_err(|_| stopping())?;
+        let (items, status) = answer.await.map_err(|_| stopping())?.map_err(refused)?;
+        Ok((items.into_iter().map(item).collect(), review(&status)))
+    }
+
+    /// Takes a person's answers: the id of an image and the name of its class, empty where it cannot be told.
+    #[zbus(out_args("review"))]
+    async fn submit_review(
+        &self,
+        labels: Vec<(String, String)>,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Review, Error> {
+        authorisation::check(connection, &header, Action::Review).await?;
+        let answers = options::of_review(labels, options)?;
+        let (reply, answer) = oneshot::channel();
+        let command = Command::SubmitReview { answers, reply };
+        self.control.commands.send(command).await.map_err(|_| stopping())?;
+        Ok(review(&answer.await.map_err(|_| stopping())?.map_err(refused)?))
+    }
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> String {
         self.snapshot().classifier.clone()
@@ -240,6 +275,32 @@ impl Classifier {
         };
         NextRound { images, at }
     }
+
+    /// What a person is asked, or was asked last while the same generation has served; empty where nothing was.
+    #[zbus(property)]
+    fn review(&self) -> Review {
+        self.snapshot().review.as_ref().map(review).unwrap_or_default()
+    }
+}
+
+fn review(status: &ReviewStatus) -> Review {
+    let share = |(class, found): &(String, Share)| (class.clone(), found.share, found.low, found.high);
+    Review {
+        state: Some(status.state.as_str().to_owned()),
+        round: Some(status.round.0),
+        candidate: Some(status.candidate.0),
+        present: Some(status.present.0),
+        differs: Some(status.differing as f64 / status.compared.max(1) as f64),
+        compared: Some(status.compared),
+        answered: Some(status.answered),
+        most: Some(MOST),
+        shares: Some(status.shares.iter().map(share).collect()),
+        activation: status.activation.map(|round| round.0),
+    }
+}
+
+fn item(ReviewItem { image, path, present, candidate }: ReviewItem) -> (String, coft_dbus::ReviewItem) {
+    (image.0, coft_dbus::ReviewItem { path: shown_path(&path).into_owned(), present, candidate })
 }
 
 /// Works for a caller until it is done or the caller has gone.
@@ -325,6 +386,7 @@ pub fn refused(refused: Refused) -> Error {
         Refused::NoSuchRound(_) => Error::NoSuchRound(format!("{text}; each round has an object below {ROOT}/jobs")),
         Refused::AlreadyEnded(_) => Error::AlreadyEnded(format!("{text}; its job says how")),
         Refused::NotReady(_) => Error::NotReady(text),
+        Refused::Invalid(_) => invalid(text),
         Refused::Stopping => stopping(),
         Refused::NoRoom(_) => Error::NoRoom(text),
         Refused::Failed(_) => Error::Failed(format!("{text}; the log of coftd says more")),

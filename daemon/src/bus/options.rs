@@ -1,6 +1,6 @@
 //! The options of a call: which ones there are, of which type and in which range. Anything else is `InvalidArgs`.
 
-use crate::control::RoundRequest;
+use crate::control::{Answers, RoundRequest};
 use crate::serve::{Options, Priority};
 use coft_dbus::{Error, TIMEOUT};
 use std::collections::HashMap;
@@ -67,6 +67,20 @@ pub fn of_import(mut given: Given) -> Result<bool, Error> {
     let force = take(&mut given, "force")?.unwrap_or(false);
     nothing_else(&given, "force")?;
     Ok(force)
+}
+
+/// Labels and options of a call that answers what a person is asked.
+///
+/// # Errors
+/// `InvalidArgs` where an option is unknown or has another type, or labels come with `undo`.
+pub fn of_review(labels: Vec<(String, String)>, mut given: Given) -> Result<Answers, Error> {
+    let undo = take(&mut given, "undo")?.unwrap_or(false);
+    nothing_else(&given, "undo")?;
+    match undo {
+        false => Ok(Answers::Labels(labels)),
+        true if labels.is_empty() => Ok(Answers::Undo),
+        true => Err(invalid("undo takes the last answer back; give the labels in another call".into())),
+    }
 }
 
 pub fn invalid(text: String) -> Error {

@@ -8,6 +8,7 @@ mod names;
 mod permission;
 mod policy;
 mod refusals;
+mod review;
 
 use super::*;
 use crate::control::{Command, GenerationStatus, NextRound, RoundState, SourceStatus};
@@ -183,6 +184,7 @@ fn grown() -> Snapshot {
         rounds: vec![round(1, RoundState::Promoted(GenerationId(1)))],
         next_round: NextRound::Images(120),
         generations: vec![generation(1, true)],
+        review: None,
     }
 }
 

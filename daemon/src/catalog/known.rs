@@ -20,6 +20,21 @@ impl Catalog {
         .await
     }
 
+    /// The files that hold each of the images, as far as is known.
+    pub async fn places(&self, images: Vec<ImageId>) -> Result<Vec<Vec<PathBuf>>, CatalogError> {
+        self.ask(move |db| {
+            let mut statement =
+                db.prepare_cached("SELECT path FROM paths WHERE image = ?1 AND gone IS NULL ORDER BY path")?;
+            let mut places = Vec::with_capacity(images.len());
+            for image in &images {
+                places
+                    .push(statement.query_map([&image.0], |row| Ok(path_of(row.get(0)?)))?.collect::<Result<_, _>>()?);
+            }
+            Ok(places)
+        })
+        .await
+    }
+
     /// The quarantined files of a source.
     pub async fn quarantined_in(&self, source: &Path) -> Result<Vec<PathBuf>, CatalogError> {
         let source = source.as_os_str().as_bytes().to_owned();

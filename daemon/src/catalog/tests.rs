@@ -644,3 +644,14 @@ async fn a_file_with_known_content_is_known_and_one_with_forgotten_content_is_no
     assert_eq!(catalog.canonical_px(&ImageId("aa".into())).await.unwrap(), Some(CANONICAL_PX));
     assert_eq!(catalog.canonical_px(&ImageId("zz".into())).await.unwrap(), None);
 }
+
+#[tokio::test]
+async fn an_image_is_where_its_files_are_there() {
+    let (_dir, catalog) = catalog();
+    catalog.record(vec![image("b.jpg", 1, "aa"), image("a.jpg", 1, "aa"), image("c.jpg", 1, "cc")]).await.unwrap();
+    catalog.record(vec![Entry::Gone("/camera/c.jpg".into())]).await.unwrap();
+    let ids = ["cc", "aa", "zz"].map(|id| ImageId(id.into()));
+    let expected: [&[&str]; 3] = [&[], &["/camera/a.jpg", "/camera/b.jpg"], &[]];
+    let places = catalog.places(ids.to_vec()).await.unwrap();
+    assert_eq!(places, expected.map(|paths| paths.iter().map(PathBuf::from).collect::<Vec<_>>()));
+}

@@ -1,7 +1,8 @@
-"""Makes two tiny generations for the tests of serving: which of red, green and blue is an image?
+"""Makes tiny generations for the tests of serving: which of red, green and blue is an image?
 
 Mean colour, times a gain, through softmax. `sharp` and `soft` differ in the gain alone, so that an answer tells which of the
-two gave it. `twisted` carries a probe that its model does not reproduce. Needs numpy, onnx and safetensors:
+two gave it. `twisted` carries a probe that its model does not reproduce, and `turned` takes green for blue and blue for
+green. Needs numpy, onnx and safetensors:
 
     python make.py
 """
@@ -29,10 +30,10 @@ def softmax(x):
     return e / e.sum(-1, keepdims=True)
 
 
-def generation(name, gain, probe_gain):
+def generation(name, gain, probe_gain, order=(0, 1, 2)):
     out = pathlib.Path(__file__).parent / name
     out.mkdir(exist_ok=True)
-    weight = np.eye(3, dtype=np.float32) * np.float32(gain)
+    weight = np.eye(3, dtype=np.float32)[:, order] * np.float32(gain)
     nodes = [
         helper.make_node("ReduceMean", ["pixels", "axes"], ["embedding"], keepdims=0),
         helper.make_node("MatMul", ["embedding", "weight"], ["logits"]),
@@ -50,7 +51,7 @@ def generation(name, gain, probe_gain):
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
     pixels = np.random.default_rng(1).uniform(-1, 1, (4, 3, SIDE, SIDE)).astype(np.float32)
     embedding = pixels.mean((2, 3))
-    logits = (embedding * np.float32(probe_gain)).astype(np.float32)
+    logits = np.ascontiguousarray(embedding[:, order] * np.float32(probe_gain))
     probe = {"pixels": pixels, "logits": logits, "probabilities": softmax(logits), "embedding": embedding}
     report = {"images": 0, "classes": [], "adaptation": None, "warnings": [], "seconds": {}, "peak-memory-bytes": 0}
     files = {
@@ -73,3 +74,4 @@ def generation(name, gain, probe_gain):
 generation("sharp", 8.0, 8.0)
 generation("soft", 2.0, 2.0)
 generation("twisted", 2.0, 3.0)
+generation("turned", 8.0, 8.0, (0, 2, 1))

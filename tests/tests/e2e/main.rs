@@ -8,6 +8,7 @@ mod interruptions;
 mod liveness;
 mod polkit;
 mod real_images;
+mod review;
 mod shipped;
 mod starting;
 mod whole_path;

@@ -129,6 +129,8 @@ fn polkit_decides_who_may_change_things() {
             format!("{parts}/generations/1 org.coft.Coft1.Generation Activate"),
             format!("{parts} org.coft.Coft1.Classifier Import a{{sh}} 0"),
             format!("{parts} org.coft.Coft1.Classifier ImportGeneration a{{sh}}a{{sv}} 0 1 force b true"),
+            format!("{parts} org.coft.Coft1.Classifier ReviewItems u 1"),
+            format!("{parts} org.coft.Coft1.Classifier SubmitReview a(ss)a{{sv}} 0 0"),
         ] {
             let Answer::Error { name, text } = bob.call(&line).unwrap() else { panic!("{line} is answered") };
             assert_eq!(name, refused, "{line}: {text}");

@@ -31,11 +31,13 @@ pub struct Play {
     pub forbidden: bool,
     /// Whether a generation's weights are not those that its manifest names.
     pub damaged: bool,
+    /// How many pictures a person is asked about; the answer to the last of them decides for the candidate.
+    pub asked: usize,
 }
 
 impl Default for Play {
     fn default() -> Self {
-        Self { ending: "promoted", looks: 0, busy: 0, forbidden: false, damaged: false }
+        Self { ending: "promoted", looks: 0, busy: 0, forbidden: false, damaged: false, asked: 0 }
     }
 }
 
@@ -46,9 +48,35 @@ struct World {
     looks: AtomicU32,
     cancelled: AtomicBool,
     round: Mutex<Option<u64>>,
+    answers: Mutex<Vec<(String, String)>>,
 }
 
 impl World {
+    fn image(number: usize) -> String {
+        format!("{number:064x}")
+    }
+
+    /// How the review stands, once somebody is asked.
+    fn review(&self) -> HashMap<String, OwnedVariant> {
+        let answered = self.answers.lock().unwrap().iter().filter(|(_, class)| !class.is_empty()).count();
+        let (asked, numbers) = (self.play.asked, [("round", 1), ("candidate", 3), ("present", 2), ("compared", 400)]);
+        if asked == 0 {
+            return HashMap::new();
+        }
+        let decided = self.answers.lock().unwrap().len() == asked;
+        let state = zbus::Variant::from(if decided { "candidate" } else { "asking" });
+        let shares =
+            zbus::Variant::from(vec![("bolt".to_owned(), 0.97, 0.91, 0.99), ("nut".to_owned(), 0.03, 0.01, 0.09)]);
+        let numbers = numbers.into_iter().chain([("answered", answered as u64), ("most", 60)]);
+        let numbers = numbers.chain(decided.then_some(("activation", 30)));
+        let mut review: HashMap<String, OwnedVariant> =
+            numbers.map(|(name, number)| (name.to_owned(), OwnedVariant::from(number))).collect();
+        review.insert("state".into(), state.try_into().unwrap());
+        review.insert("differs".into(), 0.27.into());
+        review.insert("shares".into(), shares.try_into().unwrap());
+        review
+    }
+
     async fn begin(self: &Arc<Self>, round: u64, server: &zbus::ObjectServer) -> Result<OwnedObjectPath, Refused> {
         if let Some(running) = self.round.lock().unwrap().replace(round) {
             return Err(Refused::Busy(format!("round {running} is already running")));
@@ -93,6 +121,7 @@ impl Stage {
             looks: play.looks.into(),
             cancelled: false.into(),
             round: None.into(),
+            answers: Mutex::default(),
             play,
         });
         let service = serve(&address, &world).await;
@@ -109,6 +138,23 @@ impl Stage {
     /// Where those files are.
     pub fn dir(&self) -> &Path {
         self.files.path()
+    }
+
+    /// What was said of the pictures that are asked about.
+    pub fn answers(&self) -> Vec<(String, String)> {
+        self.world.answers.lock().unwrap().clone()
+    }
+
+    /// The program on the bus of this service, for whoever runs it otherwise.
+    pub fn program(&self, words: &[&str]) -> std::process::Command {
+        let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_coftctl"));
+        program
+            .args(words)
+            .env("COFT_BUS", &self.address)
+            .env("NO_COLOR", "1")
+            .env_remove("DISPLAY")
+            .env_remove("WAYLAND_DISPLAY");
+        program
     }
 
     pub fn was_cancelled(&self) -> bool {
@@ -302,13 +348,59 @@ impl Classifier {
         self.0.begin(round, server).await
     }
 
+    #[allow(clippy::type_complexity)]
+    fn review_items(
+        &self,
+        limit: u32,
+    ) -> Result<(Vec<(String, HashMap<String, OwnedVariant>)>, HashMap<String, OwnedVariant>), Refused> {
+        if self.0.play.forbidden {
+            return Err(Refused::NotAuthorized("you may not".into()));
+        }
+        let answers = self.0.answers.lock().unwrap().clone();
+        let left =
+            (0..self.0.play.asked).filter(|number| answers.iter().all(|(image, _)| *image != World::image(*number)));
+        let item = |number| {
+            let path = format!("/srv/camera/{number}.jpg");
+            let fields = [("path", path.as_str()), ("present", "nut"), ("candidate", "bolt")];
+            let text = |text: &str| OwnedVariant::try_from(zbus::Variant::from(text)).unwrap();
+            (World::image(number), fields.map(|(name, value)| (name.to_owned(), text(value))).into())
+        };
+        Ok((left.take(limit as usize).map(item).collect(), self.0.review()))
+    }
+
+    async fn submit_review(
+        &self,
+        labels: Vec<(String, String)>,
+        options: HashMap<String, OwnedVariant>,
+        #[zbus(object_server)] server: &zbus::ObjectServer,
+    ) -> fdo::Result<HashMap<String, OwnedVariant>> {
+        if options.contains_key("undo") {
+            let last = self.0.answers.lock().unwrap().pop();
+            last.ok_or_else(|| fdo::Error::InvalidArgs("there is no label to take back".into()))?;
+        }
+        if let Some((_, class)) = labels.iter().find(|(_, class)| class == "gear") {
+            return Err(fdo::Error::InvalidArgs(format!("there is no class {class:?}")));
+        }
+        self.0.answers.lock().unwrap().extend(labels);
+        let review = self.0.review();
+        if review.contains_key("activation") {
+            server.at(job(30), Job(self.0.clone(), 30)).await?;
+        }
+        Ok(review)
+    }
+
+    #[zbus(property)]
+    fn review(&self) -> HashMap<String, OwnedVariant> {
+        self.0.review()
+    }
+
     #[zbus(property)]
     fn name(&self) -> String {
         "parts".into()
     }
     #[zbus(property)]
     fn classes(&self) -> Vec<String> {
-        vec!["bolt".into(), "nut".into()]
+        vec!["bolt".into(), "nut".into(), "washer".into()]
     }
     #[zbus(property)]
     fn active_generation(&self) -> u64 {

@@ -1,5 +1,6 @@
 //! How a round ends: its candidate is judged, the verdict carried out, and the end written down.
 
+use super::reviewing::Undecided;
 use super::starting::told_given_up;
 use super::{Director, Job, blocking};
 use crate::app::rounds::Workshop;
@@ -28,12 +29,22 @@ impl Director {
         let Some(job) = self.job(round) else { return };
         let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
         let (trigger, generation, force) = (job.trigger, job.generation, job.force);
+        let seed = job.status.seed.unwrap_or_default();
         let (court, verdicts) = (self.court.clone(), self.verdicts.sender.clone());
         let workshop = self.workshop.clone();
         tokio::spawn(async move {
             let verdict = match generation {
                 Some(generation) => blocking(move || court.judge_kept(generation, round, &workshop.base, &stop)).await,
-                None if trigger != Trigger::Import => blocking(move || court.judge(&candidate, &stop)).await,
+                None if trigger != Trigger::Import => {
+                    let (judge, stopped) = (court.clone(), stop.clone());
+                    let mut verdict = blocking(move || judge.judge(&candidate, &stopped)).await;
+                    if let Ok(Judgement::Keep { candidate: Some(refused), .. }) = &mut verdict
+                        && let Some(candidate) = refused.contender()
+                    {
+                        refused.review = Undecided { round, seed, candidate }.review(&workshop, &court, &stop).await;
+                    }
+                    verdict
+                }
                 None => match sample(&workshop, force).await {
                     Ok(images) => {
                         blocking(move || court.judge_import(&candidate, round, &workshop.base, &images, &stop)).await
@@ -61,10 +72,15 @@ impl Director {
                 Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
             },
             Ok(Judgement::Keep { reason, candidate: None }) => RoundState::Kept { reason, candidate: None },
-            Ok(Judgement::Keep { reason, candidate: Some(refused) }) => {
-                let told = reason.clone();
+            Ok(Judgement::Keep { reason, candidate: Some(mut refused) }) => {
+                let (told, review) = (reason.clone(), refused.review.take());
                 let kept = match blocking(move || court.keep(*refused, told, wanted)).await {
-                    Ok(kept) => Some(kept),
+                    Ok(kept) => {
+                        if let Some(review) = review {
+                            self.open_review(review).await;
+                        }
+                        Some(kept)
+                    }
                     Err(Trouble { message: problem, .. }) => {
                         warn!(
                             coft.round = round.0,
@@ -149,8 +165,10 @@ impl Director {
         // What was promoted stays, even where the model's files are others by now than when the service started.
         let promoted = matches!(status.state, RoundState::Promoted(_));
         let wanted = self.zero_shot_at.is_some() && !promoted;
-        // Generations first: whoever hears of the end finds what came of it.
+        self.review_after(status.round, &status.state).await;
+        // Generations and what is asked first: whoever hears of the end finds what came of it.
         self.show_generations();
+        self.show_review();
         self.board.round(status);
         match wanted && !self.court.is_current(&self.workshop.base) {
             true => self.put_off_zero_shot(),

@@ -98,4 +98,4 @@ impl Serving {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -4,12 +4,13 @@
 use super::{Workshop, catalog_failed, failed};
 use crate::catalog::CatalogError;
 use crate::given::{self, GivenError};
+use crate::review;
 use crate::round::Outcome;
 use coft_core::event::FailureKind;
-use coft_core::ids::ImageId;
+use coft_core::ids::{ClassId, ImageId};
 use coft_core::shown::shown_path;
 use coft_core::spec::{PoolImage, RoundSpec};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -95,9 +96,45 @@ impl Workshop {
         Ok((kept, pool.all))
     }
 
-    /// Puts the user's own labels to the images.
+    /// Pixels of up to `most` images that rounds take and of which no label is known, nor whether a person could tell
+    /// it, in an order that the seed draws.
+    pub async fn unlabelled(&self, seed: u64, most: usize) -> Result<Vec<(ImageId, PathBuf)>, String> {
+        let told = |outcome| match outcome {
+            Outcome::Failed { message, .. } => message,
+            other => format!("{other:?}"),
+        };
+        let pool = self.catalog.pool(self.ingest.canonical_px(), &self.sources).await;
+        let mut kept = pool.map_err(|error| error.to_string())?.kept;
+        kept.truncate(usize::try_from(self.ingest.most_images()).unwrap_or(usize::MAX));
+        let located = kept.into_iter().map(|id| PoolImage { path: self.ingest.canonical_path(&id), id, label: None });
+        let images = self.label(located.collect()).await.map_err(told)?;
+        let asked: HashSet<ImageId> = self.reviews.labels().into_iter().map(|(image, _)| image).collect();
+        let unknown = images.into_iter().filter(|image| image.label.is_none() && !asked.contains(&image.id));
+        let mut drawn = review::drawn(seed, unknown.map(|image| (image.id, image.path)).collect(), |(id, _)| id);
+        drawn.truncate(most);
+        Ok(drawn)
+    }
+
+    /// Puts the user's own labels to the images: those of the list, else those that were asked for.
     async fn label(&self, mut images: Vec<PoolImage>) -> Result<Vec<PoolImage>, Outcome> {
-        let Some(path) = self.given_labels.clone() else { return Ok(images) };
+        let mut given = self.given().await?;
+        let position = |class: &str| self.base.classes.iter().position(|known| known == class);
+        let reviewed = self.reviews.labels().into_iter();
+        let reviewed = reviewed.filter_map(|(image, class)| Some((image, ClassId(position(&class?)? as u32))));
+        let reviewed: HashMap<ImageId, ClassId> = reviewed.collect();
+        for image in &mut images {
+            image.label = given.remove(&image.id).or_else(|| reviewed.get(&image.id).copied());
+        }
+        if !given.is_empty() {
+            let count = given.len();
+            warn!(images = count, "{count} labelled images are in no source, or were let go; they take no part");
+        }
+        Ok(images)
+    }
+
+    /// The labels of the user's list, if there is one.
+    async fn given(&self) -> Result<BTreeMap<ImageId, ClassId>, Outcome> {
+        let Some(path) = self.given_labels.clone() else { return Ok(BTreeMap::new()) };
         let base = Arc::clone(&self.base);
         let (reply, answer) = oneshot::channel();
         let read = move || {
@@ -130,7 +167,7 @@ impl Workshop {
                 line.image = Ok(image);
             }
         }
-        let (mut given, lost) = list.labels().map_err(bad)?;
+        let (given, lost) = list.labels().map_err(bad)?;
         if let Some(given::Line { number, path, image: Err(error), .. }) = lost.first() {
             let (count, path) = (lost.len(), shown_path(path));
             warn!(
@@ -141,14 +178,7 @@ impl Workshop {
                  on line {number}: {path}: {error}"
             );
         }
-        for image in &mut images {
-            image.label = given.remove(&image.id);
-        }
-        if !given.is_empty() {
-            let count = given.len();
-            warn!(images = count, "{count} labelled images are in no source, or were let go; they take no part");
-        }
-        Ok(images)
+        Ok(given)
     }
 
     /// Removes cached pixels that cannot be decoded: the next round goes on without them, and the next scan takes the images in

@@ -5,8 +5,10 @@ use crate::catalog::Entry;
 use crate::config::{Config, Overrides};
 use crate::decode_budget::DecodeBudget;
 use crate::model;
+use crate::review::{Review, Reviews};
 use crate::sighting::{Sighting, Stamp};
-use coft_core::ids::{ClassId, ImageId};
+use coft_core::ids::{ClassId, GenerationId, ImageId};
+use coft_core::review::Difference;
 use coft_core::spec::Template;
 use image::{Rgb, RgbImage};
 use std::os::unix::fs::PermissionsExt;
@@ -49,6 +51,7 @@ impl Site {
             reserve: Reserve::of(0),
             import: config.import,
             given_labels: config.classifier.given_labels,
+            reviews: Reviews::open(&path("state")),
         };
         Self { dir, workshop }
     }
@@ -165,6 +168,38 @@ async fn a_labelled_file_that_has_gone_keeps_its_label_and_an_unknown_one_is_lef
     let spec = site.told(1).await;
     let class = spec.classes.iter().position(|class| class == "hex nut").unwrap();
     assert_eq!(spec.images[0].label, Some(ClassId(class as u32)));
+}
+
+/// A review of these images, answered with these classes.
+fn reviewed(site: &Site, answers: &[(&ImageId, &str)]) {
+    let difference = Difference { present: ClassId(0), candidate: ClassId(1) };
+    let images = answers.iter().map(|(image, _)| ((*image).clone(), difference));
+    let classes = site.workshop.base.classes.clone();
+    let review = Review::new(RoundId(1), [GenerationId(1), GenerationId(2)], classes, images);
+    site.workshop.reviews.begin(review).unwrap();
+    let answers = answers.iter().map(|(image, class)| (image.0.clone(), (*class).to_owned()));
+    site.workshop.reviews.answer(&answers.collect::<Vec<_>>()).unwrap();
+}
+
+#[tokio::test]
+async fn labels_that_were_asked_for_take_part_and_the_list_wins_over_them() {
+    let config = "[classifier]\ngiven-labels = \"given.csv\"\n[round]\nminimum-images = 1\n";
+    let site = Site::new(config, |dir| fs::write(dir.join("given.csv"), "path,class\nin/b.png,hex nut\n").unwrap());
+    let mut taken = Vec::new();
+    for (shade, name) in (1..).zip(["a.png", "b.png", "c.png", "d.png"]) {
+        taken.push(site.take(name, shade).await);
+    }
+    let [a, b, c, d] = &taken[..] else { unreachable!("four were taken") };
+    reviewed(&site, &[(a, "hex bolt"), (b, "hex bolt"), (c, "")]);
+    let spec = site.told(1).await;
+    let label = |id: &ImageId| {
+        let image = spec.images.iter().find(|image| image.id == *id).unwrap();
+        image.label.map(|class| spec.classes[class.0 as usize].as_str())
+    };
+    assert_eq!([a, b, c, d].map(label), [Some("hex bolt"), Some("hex nut"), None, None]);
+    let unknown = site.workshop.unlabelled(1, 9).await.unwrap();
+    let [(image, path)] = &unknown[..] else { panic!("{unknown:?}") };
+    assert_eq!((image, path), (d, &site.workshop.ingest.canonical_path(d)));
 }
 
 #[tokio::test]

@@ -44,13 +44,15 @@ const IMPORT: &str = "Import a{sh} 5 manifest.json IMAGE model.onnx IMAGE model.
                       probe.safetensors IMAGE report.json IMAGE";
 
 /// Calls that become commands of the service.
-fn commands() -> [String; 6] {
+fn commands() -> [String; 8] {
     [
         format!("{CLASSIFIER} StartRound a{{sv}} 0"),
         format!("{CLASSIFIER} {IMPORT}"),
         format!("{CLASSIFIER} {} 1 force b true", IMPORT.replace("Import a{sh}", "ImportGeneration a{sh}a{sv}")),
         format!("{GENERATIONS}/1 org.coft.Coft1.Generation Activate"),
         "/org/coft/Coft1/jobs/1 org.coft.Coft1.Job Cancel".into(),
+        format!("{CLASSIFIER} ReviewItems u 1"),
+        format!("{CLASSIFIER} SubmitReview a(ss)a{{sv}} 1 0a nut 0"),
         RESCAN.into(),
     ]
 }
@@ -113,6 +115,9 @@ async fn bad_arguments_are_invalid_args_by_name() {
     check("ImportGeneration a{sh}a{sv} 0 1 force u 1", "force has the D-Bus type u; it has to be b").await;
     check("ImportGeneration a{sh}a{sv} 0 1 forse b true", "no option \"forse\"; this call takes force").await;
     check("ImportGeneration a{sh}a{sv} 0 0", "there is no manifest.json among the files").await;
+    check("SubmitReview a(ss)a{sv} 0 1 undo s yes", "undo has the D-Bus type s; it has to be b").await;
+    check("SubmitReview a(ss)a{sv} 0 1 redo b true", "no option \"redo\"; this call takes undo").await;
+    check("SubmitReview a(ss)a{sv} 1 0a nut 1 undo b true", "give the labels in another call").await;
     check("Import a{sh} 0", "there is no manifest.json among the files").await;
     check(&IMPORT.replace("report.json", "labels.txt"), "\"labels.txt\" is no file of an exported generation").await;
     let short = IMPORT.replace(" 5 ", " 4 ").replace(" report.json IMAGE", "");
@@ -148,13 +153,14 @@ async fn what_becomes_of_an_image_has_its_name() {
 #[tokio::test]
 async fn a_refused_command_has_its_name() {
     type Refusal = fn() -> Refused;
-    let refusals: [(Refusal, &str); 8] = [
+    let refusals: [(Refusal, &str); 9] = [
         (|| Refused::Busy(RoundId(2)), "Busy"),
         (|| Refused::TooFewImages { images: 3, needed: 20 }, "TooFewImages"),
         (|| Refused::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom"),
         (|| Refused::NoSuchRound(RoundId(9)), "NoSuchRound"),
         (|| Refused::AlreadyEnded(RoundId(1)), "AlreadyEnded"),
         (|| Refused::NotReady("the model is read".into()), "NotReady"),
+        (|| Refused::Invalid("there is no class \"gear\"".into()), "InvalidArgs"),
         (|| Refused::Stopping, "Stopping"),
         (|| Refused::Failed("the catalogue cannot be written".into()), "Failed"),
     ];
@@ -166,10 +172,13 @@ async fn a_refused_command_has_its_name() {
                 Command::StartRound { reply, .. } | Command::Import { reply, .. } => refuse(reply, refusal()),
                 Command::Activate { reply, .. } => refuse(reply, refusal()),
                 Command::CancelRound { reply, .. } => refuse(reply, refusal()),
+                Command::ReviewItems { reply, .. } => refuse(reply, refusal()),
+                Command::SubmitReview { reply, .. } => refuse(reply, refusal()),
                 Command::Rescan { .. } => panic!("nobody asked for it"),
             }
             let Answer::Error { name: told, text } = soon(call).await.unwrap() else { panic!("{line}: {name}") };
-            assert_eq!(told, format!("org.coft.Coft1.Error.{name}"), "{line}: {text}");
+            let whole = if name == "InvalidArgs" { INVALID.into() } else { format!("org.coft.Coft1.Error.{name}") };
+            assert_eq!(told, whole, "{line}: {text}");
         }
     }
 }

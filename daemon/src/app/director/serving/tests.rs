@@ -11,6 +11,7 @@ use crate::clock;
 use crate::control::{Command, RoundState};
 use crate::decode_budget::DecodeBudget;
 use crate::ingest::Ingest;
+use crate::review::Reviews;
 use crate::room::Reserve;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::Lifecycle;
@@ -25,7 +26,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A director of a service that watches nothing.
-fn director(root: &Path, board: Board) -> Director {
+pub fn director(root: &Path, board: Board) -> Director {
     let (court, base) = idle(root);
     let catalog = Catalog::open(&root.join("catalog.sqlite")).unwrap();
     let ingest =
@@ -43,6 +44,7 @@ fn director(root: &Path, board: Board) -> Director {
         reserve: Reserve::of(0),
         import: Default::default(),
         given_labels: None,
+        reviews: Reviews::open(root),
     };
     let lifecycle = Lifecycle::new(RoundId(1), 16);
     let schedule = Schedule { automatic: false, ..Schedule::default() };
@@ -53,14 +55,14 @@ fn director(root: &Path, board: Board) -> Director {
 }
 
 /// Lets the active generation serve, or not.
-async fn try_once(director: &mut Director) {
+pub async fn try_once(director: &mut Director) {
     director.serving.begin(&mut director.board);
     director.serving.tried().await;
     director.serving.tell(&mut director.board);
 }
 
 /// Of an intake that has nothing to tell.
-fn news() -> watch::Receiver<intake::News> {
+pub fn news() -> watch::Receiver<intake::News> {
     watch::channel(intake::News::default()).1
 }
 

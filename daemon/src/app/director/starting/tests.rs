@@ -15,6 +15,7 @@ use crate::control::Snapshot;
 use crate::decode_budget::DecodeBudget;
 use crate::ingest::Ingest;
 use crate::model::Base;
+use crate::review::Reviews;
 use crate::room::Reserve;
 use crate::serve::{Classifier, Settings};
 use crate::sighting::{Sighting, Stamp};
@@ -142,6 +143,7 @@ impl Machine {
             reserve: self.reserve,
             import: Default::default(),
             given_labels: None,
+            reviews: Reviews::open(self.root.path()),
         };
         let (lifecycle, schedule) = (Lifecycle::new(last, 2), self.schedule.clone());
         let serving = Serving::new(court.clone());

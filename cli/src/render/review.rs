@@ -1,0 +1,74 @@
+//! What a person is asked, because nothing else tells which of two models is better.
+
+use super::{FAINT, counted, fields, lines, paint, table};
+use crate::view::{Review, Round};
+use coft_core::shown::shown;
+
+/// What is asked, or how it was decided, with what to type next.
+pub fn review(review: Option<&Review>) -> String {
+    let Some(review) = review else {
+        return "nothing is asked; a round that cannot tell whether its model is better asks\n".into();
+    };
+    let mut text = if review.is_asking() {
+        let Review { round, answered, compared, .. } = review;
+        let mut pairs = vec![("asked", difference(review)), ("by", format!("round {round}, on {compared} pictures"))];
+        pairs.push(("answered", format!("{answered} of at most {}", review.most)));
+        pairs.push(("decide", DECIDE.to_owned()));
+        fields(&pairs)
+    } else {
+        decision(review)
+    };
+    if !review.shares.is_empty() {
+        let mut shares = table(&["CLASS", "SHARE", "95 % INTERVAL"], &[1, 2]);
+        for found in &review.shares {
+            let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+            let interval = format!("{} to {}", percent(found.low), percent(found.high));
+            shares.add_row([shown(found.class.as_bytes()).into_owned(), percent(found.share), interval]);
+        }
+        text += &lines(&shares);
+    }
+    text
+}
+
+const DECIDE: &str = "coftctl review --decide";
+
+/// One line for whoever asked for something else, where a person is asked.
+pub fn asks(review: &Review) -> String {
+    format!("{}; to decide, at most {} pictures: {DECIDE}", difference(review), review.most)
+}
+
+/// The same below what is told of a round, where it is that round that asks.
+pub fn asked_by(round: &Round, review: Option<&Review>) -> String {
+    let review = review.filter(|review| review.is_asking() && review.round == round.round);
+    review.map_or_else(String::new, |review| format!("{}\n", asks(review)))
+}
+
+fn difference(review: &Review) -> String {
+    let Review { candidate, present, .. } = review;
+    let percent = 100.0 * review.differs;
+    format!(
+        "generation {candidate} answers {percent:.0} % of the pictures differently than generation {present}, which \
+         serves"
+    )
+}
+
+/// How far the labels have come, or what they have decided.
+pub fn progress(review: &Review) -> String {
+    match review.is_asking() {
+        true => format!("{}\n", paint(FAINT, &format!("{} of at most {}", review.answered, review.most))),
+        false => decision(review),
+    }
+}
+
+fn decision(review: &Review) -> String {
+    let Review { candidate, present, answered, .. } = review;
+    let labels = counted(*answered, "label");
+    match review.state.as_str() {
+        "candidate" => format!("decided after {labels}: generation {candidate} is better, and is to serve\n"),
+        "present" => format!("decided after {labels}: generation {present} is better, and goes on serving\n"),
+        "no-difference" => format!(
+            "undecided after {labels}: the two differ too little for a change; generation {present} goes on serving\n"
+        ),
+        other => format!("{other} after {labels}\n"),
+    }
+}

@@ -1,0 +1,281 @@
+//! `coftctl review --decide`: picture by picture, a person says what it shows. What that says of the two models is not
+//! shown before it is decided.
+
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::render;
+use crate::service::Service;
+use crate::verb::wait;
+use crate::view::{Review, ReviewItem};
+use coft_core::shown::shown;
+use coft_core::text::likeness;
+use std::env;
+use std::io::{self, IsTerminal, Write};
+use std::process::{Command, Stdio};
+
+/// Other classes that are listed without being asked for. 9 [choice].
+const FEW: usize = 9;
+
+pub async fn run(service: &Service, output: Output) -> Result<Exit, Failure> {
+    let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
+    if output.is_json() || !terminal {
+        return Err(Failure::Usage(
+            "--decide asks a person, and needs a terminal\n  for scripts: coftctl review --json tells what is asked, and \
+             coftctl review --answer IMAGE=CLASS answers"
+                .into(),
+        ));
+    }
+    let review = service.review().await?;
+    let Some(mut review) = review.clone().filter(Review::is_asking) else {
+        say(&render::review(review.as_ref()))?;
+        return Ok(Exit::Done);
+    };
+    say(INTRODUCTION)?;
+    let classes = service.classes().await?;
+    while review.is_asking() {
+        let (items, now) = service.review_items(1).await?;
+        review = now;
+        let Some(item) = items.first().filter(|_| review.is_asking()) else { break };
+        let choice = Choice::new(item, &classes);
+        say(&choice.question(&review))?;
+        loop {
+            say("what does it show? ")?;
+            let Some(line) = line().await? else { return stop(&review) };
+            match choice.said(&line) {
+                Said::Class(class) => {
+                    let answer = vec![(item.image.clone(), class)];
+                    if let Some(now) = taken(service.submit_review(answer).await)? {
+                        review = now;
+                        say(&render::progress(&review))?;
+                    }
+                    break;
+                }
+                Said::Undo => {
+                    if let Some(now) = taken(service.undo_review().await)? {
+                        review = now;
+                        say("the last answer is taken back\n")?;
+                        break;
+                    }
+                }
+                Said::Quit => return stop(&review),
+                Said::Open => say(&open(&item.path))?,
+                Said::Help => say(&choice.help())?,
+                Said::Unclear(why) => say(&format!("{why}\n"))?,
+            }
+        }
+    }
+    if review.is_asking() {
+        let left = "no file of the pictures that are left is there; when they are back: coftctl review --decide\n";
+        say(left)?;
+        return Ok(Exit::Done);
+    }
+    match review.activation.filter(|_| review.state == "candidate") {
+        Some(round) => wait::run(service, output, round).await,
+        None => Ok(Exit::Done),
+    }
+}
+
+const INTRODUCTION: &str = "\
+Two models give these pictures different classes. Say what each picture shows; which model said what is not told, so that
+it does not sway you. Every answer is kept at once: stop whenever you like, and go on later.
+";
+
+/// How the review stands after an answer; none where the answer is refused, which is said: somebody else may have given
+/// it.
+fn taken(answered: Result<Review, Failure>) -> Result<Option<Review>, Failure> {
+    match answered {
+        Err(Failure::Refused { name, message, .. }) if name == "InvalidArgs" => {
+            say(&format!("{message}\n"))?;
+            Ok(None)
+        }
+        answered => answered.map(Some),
+    }
+}
+
+/// Prints, without waiting for the end of a line.
+fn say(text: &str) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+/// The next line that is typed; none at its end.
+async fn line() -> Result<Option<String>, Failure> {
+    let read = || {
+        let mut line = String::new();
+        io::stdin().read_line(&mut line).map(|bytes| (bytes > 0).then_some(line))
+    };
+    Ok(tokio::task::spawn_blocking(read).await.expect("reading a line neither panics nor is aborted")?)
+}
+
+fn stop(review: &Review) -> Result<Exit, Failure> {
+    let (given, most) = (review.answered, review.most);
+    say(&format!("{given} of at most {most} are answered and kept; to go on: coftctl review --decide\n"))?;
+    Ok(Exit::Done)
+}
+
+/// Shows a picture on the desktop, where there is one; what became of it.
+fn open(path: &str) -> String {
+    if env::var_os("DISPLAY").or_else(|| env::var_os("WAYLAND_DISPLAY")).is_none() {
+        return "there is no display here; look at the file elsewhere\n".into();
+    }
+    let mut opener = Command::new("xdg-open");
+    match opener.arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
+        Ok(_) => String::new(),
+        Err(error) => format!("xdg-open cannot be run: {error}\n"),
+    }
+}
+
+/// What may be answered for a picture.
+struct Choice<'c> {
+    path: &'c str,
+    /// What the two models say, in an order that tells nothing.
+    two: [&'c str; 2],
+    /// The other classes, numbered from 3.
+    others: Vec<&'c str>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Said {
+    /// The name of the class, empty where it cannot be told.
+    Class(String),
+    Undo,
+    Quit,
+    Open,
+    Help,
+    /// Why it is none of these.
+    Unclear(String),
+}
+
+impl<'c> Choice<'c> {
+    fn new(item: &'c ReviewItem, classes: &'c [String]) -> Self {
+        let mut two = [item.present.as_str(), item.candidate.as_str()];
+        // The id is a digest: its last bit is as good as a coin.
+        if item.image.bytes().last().is_some_and(|digit| digit & 1 == 1) {
+            two.swap(0, 1);
+        }
+        let others = classes.iter().map(String::as_str).filter(|class| !two.contains(class)).collect();
+        Self { path: &item.path, two, others }
+    }
+
+    fn question(&self, review: &Review) -> String {
+        let number = review.answered + 1;
+        let [one, two] = self.two.map(|class| shown(class.as_bytes()));
+        let mut text = format!("\n{number} of at most {}: {}\n  1  {one}\n  2  {two}\n", review.most, self.path);
+        if self.others.len() <= FEW {
+            text += &self.list();
+        }
+        let more = if self.others.len() > FEW { "name another class  " } else { "" };
+        text + &format!("  {more}n none of them, or cannot tell  u undo  o open it  q stop  ? help\n")
+    }
+
+    fn list(&self) -> String {
+        let line = |(number, class): (usize, &&str)| format!("  {}  {}\n", number + 3, shown(class.as_bytes()));
+        self.others.iter().enumerate().map(line).collect()
+    }
+
+    fn help(&self) -> String {
+        let [one, two] = self.two.map(|class| shown(class.as_bytes()));
+        format!(
+            "  1  {one}\n  2  {two}\n{}\
+             type the number of the class that the picture shows, or the beginning of its name; or\n\
+             \x20 n  it is none of the classes, or cannot be told: it is not asked about again, and counts for nothing\n\
+             \x20 u  take the last answer back\n\
+             \x20 o  open the picture, where there is a display\n\
+             \x20 q  stop; what was answered is kept\n",
+            self.list()
+        )
+    }
+
+    fn said(&self, line: &str) -> Said {
+        let word = line.trim();
+        match word.to_ascii_lowercase().as_str() {
+            "n" => return Said::Class(String::new()),
+            "u" => return Said::Undo,
+            "q" => return Said::Quit,
+            "o" => return Said::Open,
+            "" | "?" => return Said::Help,
+            _ => {}
+        }
+        let all: Vec<&str> = self.two.iter().chain(&self.others).copied().collect();
+        if let Ok(number) = word.parse::<usize>() {
+            let class = number.checked_sub(1).and_then(|at| all.get(at));
+            return class.map_or_else(
+                || Said::Unclear(format!("there is no class {number}; ? lists them")),
+                |class| Said::Class((*class).to_owned()),
+            );
+        }
+        let typed = likeness(word);
+        let found: Vec<&str> = match all.iter().find(|class| likeness(class) == typed) {
+            Some(class) => vec![class],
+            None => all.into_iter().filter(|class| likeness(class).starts_with(&typed)).collect(),
+        };
+        match found[..] {
+            [class] => Said::Class(class.to_owned()),
+            [] => Said::Unclear(format!("no class begins with {:?}; ? lists them", shown(word.as_bytes()))),
+            _ => {
+                let names: Vec<_> = found.iter().map(|class| shown(class.as_bytes())).collect();
+                Said::Unclear(format!("which one: {}?", names.join(", ")))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(image: &str) -> ReviewItem {
+        let (present, candidate) = ("hex nut".into(), "hex bolt".into());
+        ReviewItem { image: image.into(), path: "/srv/in/a.jpg".into(), present, candidate }
+    }
+
+    fn classes() -> Vec<String> {
+        ["hex bolt", "hex nut", "washer", "wing nut", "n"].map(str::to_owned).to_vec()
+    }
+
+    #[test]
+    fn what_is_typed_is_an_answer_a_key_or_unclear() {
+        let (item, classes) = (item("0a"), classes());
+        let choice = Choice::new(&item, &classes);
+        let class = |name: &str| Said::Class(name.to_owned());
+        for (line, said) in [
+            ("1\n", class("hex bolt")),
+            (" 2 ", class("hex nut")),
+            ("3", class("washer")),
+            ("5", class("n")),
+            ("wing nut", class("wing nut")),
+            ("Wing  NUT", class("wing nut")),
+            ("wi", class("wing nut")),
+            ("hex bolt", class("hex bolt")),
+            ("n", class("")),
+            ("U", Said::Undo),
+            ("q", Said::Quit),
+            ("o", Said::Open),
+            ("", Said::Help),
+            ("?", Said::Help),
+            ("0", Said::Unclear("there is no class 0; ? lists them".into())),
+            ("6", Said::Unclear("there is no class 6; ? lists them".into())),
+            ("w", Said::Unclear("which one: washer, wing nut?".into())),
+            ("gear", Said::Unclear("no class begins with \"gear\"; ? lists them".into())),
+        ] {
+            assert_eq!(choice.said(line), said, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_two_depends_on_the_picture_alone() {
+        let classes = classes();
+        let two = |image: &str| Choice::new(&item(image), &classes).two.map(str::to_owned);
+        let [first, second] = ["0a", "0b"].map(two);
+        assert_eq!((first[0].as_str(), first[1].as_str()), ("hex bolt", "hex nut"));
+        assert_eq!(second, ["hex nut", "hex bolt"]);
+    }
+
+    #[test]
+    fn what_was_typed_cannot_order_a_terminal() {
+        let (item, classes) = (item("0a"), classes());
+        let Said::Unclear(why) = Choice::new(&item, &classes).said("\x1b[2J") else { panic!("it is unclear") };
+        assert!(!why.contains('\x1b'), "{why:?}");
+    }
+}

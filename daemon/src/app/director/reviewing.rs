@@ -1,0 +1,249 @@
+//! A person is asked where nothing else tells whether a candidate is better than what serves, and what the answers
+//! decide is carried out.
+
+use super::{Director, blocking};
+use crate::app::rounds::Workshop;
+use crate::app::verdict::{Compared, Contender, Court};
+use crate::catalog::Catalog;
+use crate::control::{Answers, Refused, ReviewItem, ReviewStatus, RoundState, Snapshot};
+use crate::review::{AnswerError, COMPARED, Question, Review, Reviews};
+use crate::telemetry::events;
+use coft_core::ids::{ImageId, RoundId};
+use coft_core::review::{MOST, State};
+use std::path::PathBuf;
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+/// How long after a generation that was decided for could not begin to serve it is tried again. 1 min [choice].
+const RETRY: Duration = Duration::from_secs(60);
+/// How long it may take to see which files are there; a file system may not answer. 10 s [choice].
+const LOOKING: Duration = Duration::from_secs(10);
+
+/// What is done about the review.
+#[derive(Debug, Default)]
+pub struct Reviewing {
+    /// The round that lets the candidate serve.
+    activation: Option<RoundId>,
+    /// Until then no such round starts: the last one could not.
+    not_before: Option<Instant>,
+}
+
+/// A round that could not decide.
+#[derive(Debug)]
+pub struct Undecided {
+    pub round: RoundId,
+    /// Draws the pictures.
+    pub seed: u64,
+    pub candidate: Contender,
+}
+
+impl Undecided {
+    /// Has the candidate and the generation that serves answer on pictures of the pool, and makes a review of those on
+    /// which they differ. Where that cannot be, the log says why, and what serves stays.
+    pub async fn review(self, workshop: &Workshop, court: &Court, stop: &CancellationToken) -> Option<Review> {
+        let round = self.round.0;
+        match self.compare(workshop, court, stop).await {
+            Ok(review) => Some(review),
+            Err(problem) => {
+                warn!(
+                    message_id = events::ROUND_WARNING,
+                    coft.round = round,
+                    problem,
+                    "nobody can be asked about the candidate of round {round}: {problem}"
+                );
+                None
+            }
+        }
+    }
+
+    async fn compare(self, workshop: &Workshop, court: &Court, stop: &CancellationToken) -> Result<Review, String> {
+        let Self { round, seed, candidate } = self;
+        let images = workshop.unlabelled(seed, COMPARED).await?;
+        let (court, stop) = (court.clone(), stop.clone());
+        blocking(move || {
+            let (ids, paths): (Vec<ImageId>, Vec<PathBuf>) = images.into_iter().unzip();
+            let Compared { present, differences } =
+                court.compare(&candidate, &paths, &stop).map_err(|trouble| trouble.message)?;
+            let answers = ids.into_iter().zip(differences);
+            let answers = answers.filter_map(|(image, difference)| Some((image, difference?)));
+            let review = Review::new(round, [present, candidate.id], candidate.classes, answers);
+            match review.is_empty() {
+                true => Err(format!("it answers no picture differently than generation {present}")),
+                false => Ok(review),
+            }
+        })
+        .await
+    }
+}
+
+impl Director {
+    /// Asks a person about a candidate that is kept in the store.
+    pub(super) async fn open_review(&mut self, review: Review) {
+        let reviews = self.workshop.reviews.clone();
+        let opened = blocking(move || reviews.begin(review).map(|()| reviews.status()));
+        let status = match opened.await {
+            Ok(status) => status.expect("it has begun"),
+            Err(error) => return warn!(problem = %error, "nobody is asked: the review cannot be written down: {error}"),
+        };
+        self.reviewing = Reviewing::default();
+        let (round, candidate, of, present) = (status.round.0, status.candidate.0, status.compared, status.present);
+        let percent = 100.0 * status.differing as f64 / of.max(1) as f64;
+        info!(
+            message_id = events::REVIEW_OPENED,
+            coft.round = round,
+            coft.generation = candidate,
+            "generation {candidate} of round {round} answers {percent:.0} % of {of} pictures differently than generation {present}, \
+             which serves; labels for at most {MOST} of them decide: coftctl review --decide"
+        );
+    }
+
+    /// Tells which pictures are asked about, in a task of its own: the files may lie where nothing answers.
+    pub(super) fn review_items(
+        &self,
+        limit: usize,
+        reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), Refused>>,
+    ) {
+        let (reviews, catalog) = (self.workshop.reviews.clone(), self.workshop.catalog.clone());
+        let status = self.board.snapshot().review.clone();
+        tokio::spawn(async move {
+            let answer = match status {
+                Some(status) => items(&reviews, &catalog, limit).await.map(|items| (items, status)),
+                None => Err(not_taken(AnswerError::NoReview)),
+            };
+            // A client that has gone does not miss it.
+            let _ = reply.send(answer);
+        });
+    }
+
+    /// Takes answers down and carries out what they decide.
+    pub(super) async fn submit_review(&mut self, answers: Answers) -> Result<ReviewStatus, Refused> {
+        self.look_at_review().await;
+        let reviews = self.workshop.reviews.clone();
+        let taken = blocking(move || match answers {
+            Answers::Labels(labels) => reviews.answer(&labels),
+            Answers::Undo => reviews.undo(),
+        });
+        let status = taken.await.map_err(not_taken)?;
+        match status.state {
+            State::Asking => {}
+            State::Candidate => info!(
+                message_id = events::REVIEW_DECIDED,
+                coft.generation = status.candidate.0,
+                labels = status.answered,
+                "{} labels have decided for generation {}, which is to serve",
+                status.answered,
+                status.candidate
+            ),
+            State::Present | State::NoDifference => info!(
+                message_id = events::REVIEW_DECIDED,
+                coft.generation = status.present.0,
+                labels = status.answered,
+                "{} labels have not decided for generation {}; generation {} stays",
+                status.answered,
+                status.candidate,
+                status.present
+            ),
+        }
+        self.look_at_review().await;
+        Ok(self.board.snapshot().review.clone().unwrap_or(status))
+    }
+
+    /// Lets the candidate serve where the labels have decided for it, and forgets the review where it is about another
+    /// generation than the one that serves, or one that is not there any more.
+    pub(super) async fn look_at_review(&mut self) {
+        let Some(status) = self.workshop.reviews.status() else { return self.show_review() };
+        let Snapshot { active, generations, .. } = self.board.snapshot();
+        let is_there = generations.iter().any(|generation| generation.generation == status.candidate);
+        if *active != Some(status.present) || !is_there {
+            let (present, candidate) = (status.present, status.candidate);
+            info!(
+                "the review of generation {candidate} beside generation {present} is over: they are not to be chosen from any more"
+            );
+            return self.end_review().await;
+        }
+        let waits = self.reviewing.not_before.is_some_and(|at| at > Instant::now());
+        if status.state == State::Candidate && self.reviewing.activation.is_none() && !waits {
+            match self.activate(status.candidate).await {
+                Ok(round) => self.reviewing.activation = round,
+                Err(refused) => {
+                    self.reviewing.not_before = Some(Instant::now() + RETRY);
+                    info!(
+                        "generation {} cannot begin to serve, and is tried again in a minute: {refused}",
+                        status.candidate
+                    );
+                }
+            }
+        }
+        self.show_review();
+    }
+
+    /// A round has ended: where it was to let the candidate serve and did not, the review is over.
+    pub(super) async fn review_after(&mut self, round: RoundId, state: &RoundState) {
+        if self.reviewing.activation != Some(round) {
+            return;
+        }
+        self.reviewing = Reviewing::default();
+        // What a stop of the service has cut short goes on at the next start.
+        if matches!(state, RoundState::Promoted(_) | RoundState::Interrupted) {
+            return;
+        }
+        let Some(status) = self.workshop.reviews.status() else { return };
+        let candidate = status.candidate;
+        warn!(
+            coft.round = round.0,
+            coft.generation = candidate.0,
+            "generation {candidate} was decided for and does not serve: see coftctl round show {round}; to try it again: \
+             coftctl generation activate {candidate}"
+        );
+        self.end_review().await;
+    }
+
+    async fn end_review(&mut self) {
+        self.reviewing = Reviewing::default();
+        let reviews = self.workshop.reviews.clone();
+        if let Err(error) = blocking(move || reviews.end()).await {
+            warn!(problem = %error, "the review that is over cannot be removed: {error}");
+        }
+        self.show_review();
+    }
+
+    /// Shows clients how the review stands.
+    pub(super) fn show_review(&mut self) {
+        let active = self.board.snapshot().active;
+        let status = self.workshop.reviews.status().filter(|status| Some(status.present) == active);
+        let activation = self.reviewing.activation;
+        self.board.review(status.map(|status| ReviewStatus { activation, ..status }));
+    }
+}
+
+/// The first pictures that are asked about of which a file is there.
+async fn items(reviews: &Reviews, catalog: &Catalog, limit: usize) -> Result<Vec<ReviewItem>, Refused> {
+    let questions = reviews.questions();
+    let images = questions.iter().map(|question| question.image.clone()).collect();
+    let places = catalog.places(images).await.map_err(|error| Refused::Failed(error.to_string()))?;
+    let look = move || {
+        let there = |(question, places): (Question, Vec<PathBuf>)| {
+            let path = places.into_iter().find(|path| path.is_file())?;
+            let Question { image, present, candidate } = question;
+            Some(ReviewItem { image, path, present, candidate })
+        };
+        questions.into_iter().zip(places).filter_map(there).take(limit.min(MOST as usize)).collect()
+    };
+    let late = |_| Refused::Failed(format!("the files of the pictures were not found within {} s", LOOKING.as_secs()));
+    timeout(LOOKING, blocking(look)).await.map_err(late)
+}
+
+fn not_taken(error: AnswerError) -> Refused {
+    let text = error.to_string();
+    match error {
+        AnswerError::NoReview | AnswerError::Decided(_) | AnswerError::Closed(_) => Refused::NotReady(text),
+        AnswerError::Invalid(_) => Refused::Invalid(text),
+        AnswerError::Write { .. } => Refused::Failed(text),
+    }
+}
+
+#[cfg(test)]
+mod tests;

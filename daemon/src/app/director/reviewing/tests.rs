@@ -1,0 +1,258 @@
+//! From an undecided round to the generation that a person's labels decide for, on the tiny generations of
+//! `tests/goldens/serve`: `turned` takes green for blue and blue for green.
+
+use super::*;
+use crate::app::board::Board;
+use crate::app::director::serving::tests::{director, news, try_once};
+use crate::app::verdict::tests::candidate;
+use crate::catalog::Entry;
+use crate::control::Command;
+use crate::sighting::{Sighting, Stamp};
+use crate::store::Store;
+use coft_core::ids::{ClassId, GenerationId};
+use coft_core::review::Difference;
+use image::{Rgb, RgbImage};
+use std::fs;
+use std::path::Path;
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+
+const CANDIDATE: GenerationId = GenerationId(1);
+const PRESENT: GenerationId = GenerationId(2);
+/// More than the tests' earlier rounds.
+const ROUND: RoundId = RoundId(2);
+
+/// A service whose generation 2, the soft one, serves, beside a candidate that does not.
+struct Site {
+    root: TempDir,
+    director: Director,
+    seen: watch::Receiver<Snapshot>,
+}
+
+impl Site {
+    async fn new(name: &str) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let mut store = Store::open(root.path()).unwrap();
+        let staged = store.stage(&candidate(root.path(), name)).unwrap();
+        store.activate(staged, 0.0, None).unwrap();
+        Self::again(root).await
+    }
+
+    /// The service after a restart, where there was one.
+    async fn again(root: TempDir) -> Self {
+        let (board, seen) = Board::new(Snapshot::default());
+        let mut director = director(root.path(), board);
+        director.workshop.sources = vec![root.path().join("in")];
+        try_once(&mut director).await;
+        assert_eq!(seen.borrow().active, Some(PRESENT));
+        Self { root, director, seen }
+    }
+
+    /// Takes pictures in, as the intake does: as many red, green and blue ones.
+    async fn take(&self, each: u8) {
+        let source = self.root.path().join("in");
+        fs::create_dir(&source).unwrap();
+        for (name, colour) in [("red", [200, 40, 40]), ("green", [40, 200, 40]), ("blue", [40, 40, 200])] {
+            for number in 0..each {
+                let path = fs::canonicalize(&source).unwrap().join(format!("{name}{number}.png"));
+                RgbImage::from_pixel(40, 30, Rgb(colour.map(|value| value + number))).save(&path).unwrap();
+                let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+                let sighting = Sighting { source: source.clone(), path, stamp };
+                let ingest = &self.director.workshop.ingest;
+                let content = ingest.read(sighting.clone()).await.expect("it is read");
+                let record = ingest.keep(content).await.expect("it is an image");
+                self.director.workshop.catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();
+            }
+        }
+    }
+
+    /// Has a round end that could not decide, unless it is told to stop.
+    async fn ask(&mut self, stop: &CancellationToken) -> Option<ReviewStatus> {
+        let (generations, _) = self.director.court.generations();
+        let (dir, classes) = (generations[0].dir.clone(), self.director.workshop.base.classes.clone());
+        let candidate = Contender { id: CANDIDATE, dir, classes };
+        let undecided = Undecided { round: ROUND, seed: 1, candidate };
+        let review = undecided.review(&self.director.workshop, &self.director.court, stop).await?;
+        self.director.open_review(review).await;
+        self.director.workshop.reviews.status()
+    }
+
+    /// Lets the service work beside a client until that is done.
+    async fn serve(
+        self,
+        client: impl AsyncFnOnce(mpsc::Sender<Command>, &mut watch::Receiver<Snapshot>),
+    ) -> (TempDir, Reviews) {
+        let Self { root, director, mut seen } = self;
+        let reviews = director.workshop.reviews.clone();
+        let (commands, mut receiver) = mpsc::channel(4);
+        let working = director.run(&mut receiver, news(), client(commands, &mut seen));
+        timeout(Duration::from_secs(60), working).await.expect("it ends").stop().await;
+        (root, reviews)
+    }
+}
+
+async fn items(commands: &mpsc::Sender<Command>, limit: usize) -> Result<(Vec<ReviewItem>, ReviewStatus), Refused> {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::ReviewItems { limit, reply }).await.unwrap();
+    answer.await.unwrap()
+}
+
+async fn submit(commands: &mpsc::Sender<Command>, answers: Answers) -> Result<ReviewStatus, Refused> {
+    let (reply, answer) = oneshot::channel();
+    commands.send(Command::SubmitReview { answers, reply }).await.unwrap();
+    answer.await.unwrap()
+}
+
+fn label(item: &ReviewItem, class: &str) -> Answers {
+    Answers::Labels(vec![(item.image.0.clone(), class.to_owned())])
+}
+
+/// What the picture shows.
+fn shows(item: &ReviewItem) -> &'static str {
+    let name = item.path.file_name().unwrap().to_str().unwrap();
+    ["red", "green", "blue"].into_iter().find(|colour| name.starts_with(colour)).unwrap()
+}
+
+#[tokio::test]
+async fn labels_that_speak_for_the_candidate_let_it_serve() {
+    let mut site = Site::new("turned").await;
+    site.take(8).await;
+    let asked = site.ask(&CancellationToken::new()).await.expect("somebody is asked");
+    assert_eq!((asked.round, asked.candidate, asked.present), (ROUND, CANDIDATE, PRESENT));
+    assert_eq!((asked.compared, asked.differing, asked.answered, asked.state), (24, 16, 0, State::Asking));
+
+    let workshop = site.director.workshop.clone();
+    let (_root, reviews) = site
+        .serve(async |commands, seen| {
+            seen.wait_for(|seen| seen.review.is_some()).await.unwrap();
+            let (all, _) = items(&commands, 60).await.unwrap();
+            assert_eq!(all.len(), 16);
+            assert!(all.iter().all(|item| shows(item) != "red" && item.present != item.candidate), "{all:?}");
+            assert_eq!(items(&commands, 3).await.unwrap().0, all[..3]);
+            // A file that has gone is not asked about.
+            fs::rename(&all[0].path, all[0].path.with_extension("gone")).unwrap();
+            let (there, _) = items(&commands, 60).await.unwrap();
+            assert_eq!(there, all[1..]);
+
+            let refused = submit(&commands, label(&all[1], "violet")).await.unwrap_err();
+            assert!(matches!(&refused, Refused::Invalid(text) if text.contains("no class \"violet\"")), "{refused}");
+            // A slip, taken back.
+            assert_eq!(submit(&commands, label(&all[1], &all[1].present)).await.unwrap().answered, 1);
+            assert_eq!(submit(&commands, Answers::Undo).await.unwrap().answered, 0);
+            assert_eq!(submit(&commands, label(&all[1], "red")).await.unwrap().answered, 1);
+            assert_eq!(submit(&commands, label(&all[2], "")).await.unwrap().answered, 1);
+            for item in &all[3..7] {
+                assert_eq!(submit(&commands, label(item, &item.candidate)).await.unwrap().state, State::Asking);
+            }
+            let (left, _) = items(&commands, 60).await.unwrap();
+            assert_eq!(left, all[7..], "nothing is asked twice");
+            let decided = submit(&commands, label(&all[7], &all[7].candidate)).await.unwrap();
+            assert_eq!((decided.state, decided.answered), (State::Candidate, 6));
+            let activation = decided.activation.expect("it is to serve");
+            let over = |seen: &Snapshot| seen.active == Some(CANDIDATE) && seen.review.is_none();
+            let rounds = seen.wait_for(over).await.unwrap().rounds.clone();
+            let round = rounds.last().unwrap();
+            assert_eq!((round.round, round.trigger.as_str()), (activation, "activation"));
+            let nothing = items(&commands, 60).await.unwrap_err();
+            assert!(matches!(nothing, Refused::NotReady(_)), "{nothing}");
+        })
+        .await;
+    assert_eq!(reviews.status(), None, "it is over");
+    assert_eq!(reviews.labels().len(), 7, "and the labels stay");
+    // A later review asks about none of them.
+    assert_eq!(workshop.unlabelled(1, 100).await.unwrap().len(), 24 - 7);
+}
+
+#[tokio::test]
+async fn labels_that_speak_for_the_present_model_change_nothing_and_can_be_taken_back() {
+    let mut site = Site::new("turned").await;
+    site.take(8).await;
+    site.ask(&CancellationToken::new()).await.unwrap();
+    let (_root, reviews) = site
+        .serve(async |commands, seen| {
+            seen.wait_for(|seen| seen.review.is_some()).await.unwrap();
+            let (all, _) = items(&commands, 60).await.unwrap();
+            for item in &all[..5] {
+                submit(&commands, label(item, shows(item))).await.unwrap();
+            }
+            assert_eq!(items(&commands, 60).await.unwrap().0, []);
+            assert_eq!(seen.borrow().review.as_ref().unwrap().state, State::Present);
+            let closed = submit(&commands, label(&all[5], shows(&all[5]))).await.unwrap_err();
+            assert!(matches!(closed, Refused::NotReady(_)), "{closed}");
+            assert_eq!(submit(&commands, Answers::Undo).await.unwrap().state, State::Asking);
+            assert_eq!(items(&commands, 60).await.unwrap().0[0], all[4]);
+            assert_eq!(submit(&commands, label(&all[4], shows(&all[4]))).await.unwrap().state, State::Present);
+            assert_eq!(seen.borrow().active, Some(PRESENT));
+            assert!(seen.borrow().rounds.is_empty());
+        })
+        .await;
+    assert_eq!(reviews.status().unwrap().state, State::Present);
+}
+
+/// A review of pictures that nobody has, decided for the candidate.
+fn decided(root: &Path, present: GenerationId) -> Reviews {
+    let classes = ["red", "green", "blue"].map(str::to_owned).to_vec();
+    let difference = Difference { present: ClassId(1), candidate: ClassId(2) };
+    let id = |number: u32| ImageId(format!("{number:064x}"));
+    let review = Review::new(ROUND, [present, CANDIDATE], classes, (0..9).map(|i| (id(i), difference)));
+    let reviews = Reviews::open(root);
+    reviews.begin(review).unwrap();
+    let labels: Vec<(String, String)> = (0..5).map(|i| (id(i).0, "blue".to_owned())).collect();
+    reviews.answer(&labels).unwrap();
+    reviews
+}
+
+/// The service was killed between the last label and the change.
+#[tokio::test]
+async fn what_was_decided_before_a_restart_is_carried_out_after_it() {
+    let mut site = Site::new("turned").await;
+    site.director.workshop.reviews = decided(site.root.path(), PRESENT);
+    let (_root, reviews) = site
+        .serve(async |_commands, seen| {
+            drop(seen.wait_for(|seen| seen.active == Some(CANDIDATE) && seen.review.is_none()).await.unwrap());
+        })
+        .await;
+    assert_eq!((reviews.status(), reviews.labels().len()), (None, 5));
+}
+
+#[tokio::test]
+async fn a_candidate_that_cannot_serve_ends_its_review() {
+    let mut site = Site::new("twisted").await;
+    site.director.workshop.reviews = decided(site.root.path(), PRESENT);
+    let (_root, reviews) = site
+        .serve(async |_commands, seen| {
+            let ended = |seen: &Snapshot| seen.rounds.last().is_some_and(|round| round.ended.is_some());
+            let kept = seen.wait_for(ended).await.unwrap().rounds.last().unwrap().state.clone();
+            let RoundState::Kept { reason, candidate: None } = &kept else { panic!("{kept:?}") };
+            assert!(reason.contains("differ from torch's"), "{reason}");
+            let seen = seen.wait_for(|seen| seen.review.is_none()).await.unwrap();
+            assert_eq!(seen.active, Some(PRESENT));
+        })
+        .await;
+    assert_eq!(reviews.status(), None);
+}
+
+#[tokio::test]
+async fn a_review_beside_a_generation_that_does_not_serve_is_over() {
+    let mut site = Site::new("turned").await;
+    site.director.workshop.reviews = decided(site.root.path(), GenerationId(9));
+    site.director.look_at_review().await;
+    assert_eq!(site.director.workshop.reviews.status(), None);
+    assert_eq!(site.seen.borrow().review, None);
+    assert!(site.director.jobs.is_empty(), "nothing is carried out");
+    assert!(!site.root.path().join("review.json").exists());
+}
+
+#[tokio::test]
+async fn nobody_is_asked_where_the_two_agree_or_cannot_be_compared() {
+    let stop = CancellationToken::new();
+    let mut site = Site::new("sharp").await;
+    site.take(2).await;
+    assert_eq!(site.ask(&stop).await, None, "they agree");
+    let mut site = Site::new("turned").await;
+    assert_eq!(site.ask(&stop).await, None, "there is no picture");
+    site.take(2).await;
+    stop.cancel();
+    assert_eq!(site.ask(&stop).await, None, "it was stopped");
+    assert_eq!(site.director.workshop.reviews.status(), None);
+}

@@ -1,0 +1,342 @@
+//! What a person is asked where nothing else tells which of two models is better, and the answers: two files of the
+//! state directory.
+//!
+//! `review.json` holds the pictures of the review that is open, or was the last; `labels.csv` every answer that was
+//! ever given. The answers to a review are those of its pictures in that list: for an answer one file is replaced, at
+//! once, and what it comes to is computed anew. Knows neither the generations nor where the pictures are.
+
+mod labels;
+
+use crate::control::ReviewStatus;
+use crate::given;
+use coft_core::ids::{ClassId, GenerationId, ImageId, RoundId};
+use coft_core::review::{self, Difference, State};
+use coft_core::shown::shown_path;
+use coft_core::text;
+use labels::{Label, Labels};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use thiserror::Error;
+use tracing::warn;
+
+/// Most pictures of the pool that both models are run over. 2000 [choice]: the share that differs is known to 2 points.
+pub const COMPARED: usize = 2000;
+
+const FILE: &str = "review.json";
+/// Version of that file.
+const FORMAT: u32 = 1;
+
+/// What a person is asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Review {
+    format: u32,
+    /// The round that could not decide.
+    pub round: RoundId,
+    pub candidate: GenerationId,
+    /// The generation that serves.
+    pub present: GenerationId,
+    /// Those of both generations.
+    classes: Vec<String>,
+    /// How many of the compared pictures both give the same class, by class.
+    agreed: Vec<u64>,
+    /// The others, in the order in which they are asked about.
+    items: Vec<Item>,
+}
+
+/// A picture that is asked about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Item {
+    image: ImageId,
+    present: ClassId,
+    candidate: ClassId,
+}
+
+/// A picture that is asked about, with the names of the classes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    pub image: ImageId,
+    pub present: String,
+    pub candidate: String,
+}
+
+/// Why an answer is not taken.
+#[derive(Debug, Error)]
+pub enum AnswerError {
+    #[error("nothing is asked: no round is undecided")]
+    NoReview,
+    #[error("the review is closed: it was decided for the candidate, generation {0}")]
+    Decided(GenerationId),
+    #[error("the review is closed: generation {0} stays; take the last label back to go on with it")]
+    Closed(GenerationId),
+    #[error("{0}")]
+    Invalid(String),
+    #[error("the answer cannot be written down: {}: {cause}", shown_path(path))]
+    Write { path: PathBuf, cause: io::Error },
+}
+
+/// The way to the review and the labels; clones share them. Every method waits for the disk, but for those that only
+/// read.
+#[derive(Clone)]
+pub struct Reviews {
+    dir: PathBuf,
+    state: Arc<Mutex<Files>>,
+}
+
+struct Files {
+    review: Option<Review>,
+    labels: Labels,
+}
+
+impl Review {
+    /// A review of the pictures that were compared: of each, in the order in which they were drawn, the class that the
+    /// present model and the candidate give it.
+    pub fn new(
+        round: RoundId,
+        [present, candidate]: [GenerationId; 2],
+        classes: Vec<String>,
+        compared: impl IntoIterator<Item = (ImageId, Difference)>,
+    ) -> Self {
+        let (mut agreed, mut items) = (vec![0; classes.len()], Vec::new());
+        for (image, Difference { present, candidate }) in compared {
+            match present == candidate {
+                true => agreed[present.0 as usize] += 1,
+                false => items.push(Item { image, present, candidate }),
+            }
+        }
+        Self { format: FORMAT, round, candidate, present, classes, agreed, items }
+    }
+
+    /// Whether the models differ on no picture.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Why it is not one of this version, or contradicts itself.
+    fn fault(&self) -> Option<&'static str> {
+        let classes = self.classes.len();
+        let is_class = |class: ClassId| (class.0 as usize) < classes;
+        let images: HashSet<&ImageId> = self.items.iter().map(|item| &item.image).collect();
+        if self.format != FORMAT {
+            Some("it is of another version")
+        } else if self.agreed.len() != classes || images.len() != self.items.len() {
+            Some("its counts contradict each other")
+        } else if self
+            .items
+            .iter()
+            .any(|Item { present, candidate, .. }| !is_class(*present) || !is_class(*candidate) || present == candidate)
+        {
+            Some("it has a picture on which the models do not differ")
+        } else {
+            None
+        }
+    }
+
+    fn class(&self, name: &str) -> Option<ClassId> {
+        self.classes.iter().position(|known| known == name).map(|at| ClassId(at as u32))
+    }
+
+    /// The answers to it, in the order in which they were given: the picture, and its class where that could be told.
+    fn answers<'l>(&self, labels: &'l [Label]) -> Vec<(Difference, &'l Label)> {
+        let difference = |item: &Item| Difference { present: item.present, candidate: item.candidate };
+        let items: HashMap<&ImageId, Difference> =
+            self.items.iter().map(|item| (&item.image, difference(item))).collect();
+        labels.iter().filter_map(|label| Some((*items.get(&label.image)?, label))).collect()
+    }
+
+    fn status(&self, labels: &[Label]) -> ReviewStatus {
+        let answers = self.answers(labels);
+        let told = |&(difference, label): &(Difference, &Label)| {
+            // A class that is not one of the review's speaks for neither model.
+            let class = self.class(label.class.as_deref()?).unwrap_or(ClassId(u32::MAX));
+            Some((difference, class))
+        };
+        let labelled: Vec<(Difference, ClassId)> = answers.iter().filter_map(told).collect();
+        let (differing, left) = (self.items.len() as u64, (self.items.len() - answers.len()) as u64);
+        let classes: Vec<ClassId> = labelled.iter().map(|(_, class)| *class).collect();
+        let shares = review::shares(&self.agreed, differing, &classes);
+        ReviewStatus {
+            round: self.round,
+            candidate: self.candidate,
+            present: self.present,
+            compared: self.agreed.iter().sum::<u64>() + differing,
+            differing,
+            answered: labelled.len() as u64,
+            state: review::decide(labelled, left),
+            shares: self.classes.iter().cloned().zip(shares).collect(),
+            activation: None,
+        }
+    }
+}
+
+impl Reviews {
+    /// Reads what a state directory has. Damage is told in the log, and costs what is damaged alone.
+    pub fn open(dir: &Path) -> Self {
+        let review = read(&dir.join(FILE));
+        let state = Files { review, labels: Labels::open(dir) };
+        Self { dir: dir.to_owned(), state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Opens a review in the place of the one before it.
+    ///
+    /// # Errors
+    /// Where it cannot be written; the one before it stays then.
+    pub fn begin(&self, review: Review) -> io::Result<()> {
+        let mut state = self.state();
+        labels::write(&self.dir.join(FILE), &serde_json::to_vec(&review).expect("a review is plain data"))?;
+        state.review = Some(review);
+        Ok(())
+    }
+
+    /// Forgets the review; the labels stay.
+    ///
+    /// # Errors
+    /// Where its file cannot be removed; it is forgotten until the next start then.
+    pub fn end(&self) -> io::Result<()> {
+        self.state().review = None;
+        match fs::remove_file(self.dir.join(FILE)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    pub fn status(&self) -> Option<ReviewStatus> {
+        let state = self.state();
+        Some(state.review.as_ref()?.status(state.labels.list()))
+    }
+
+    /// The pictures that no answer is known of yet, in the order in which they are asked about; none where the review
+    /// is closed.
+    pub fn questions(&self) -> Vec<Question> {
+        let state = self.state();
+        let Some(review) = &state.review else { return Vec::new() };
+        if review.status(state.labels.list()).state != State::Asking {
+            return Vec::new();
+        }
+        let answered: HashSet<&ImageId> = state.labels.list().iter().map(|label| &label.image).collect();
+        let name = |class: ClassId| review.classes[class.0 as usize].clone();
+        let question = |item: &Item| Question {
+            image: item.image.clone(),
+            present: name(item.present),
+            candidate: name(item.candidate),
+        };
+        review.items.iter().filter(|item| !answered.contains(&item.image)).map(question).collect()
+    }
+
+    /// Takes answers down, all of them or none: an image's id and the name of its class, which is empty where the
+    /// person cannot tell.
+    ///
+    /// # Errors
+    /// Nothing is asked, an answer fits no question, or it cannot be written down.
+    pub fn answer(&self, answers: &[(String, String)]) -> Result<ReviewStatus, AnswerError> {
+        let mut state = self.state();
+        let review = state.review.clone().ok_or(AnswerError::NoReview)?;
+        match review.status(state.labels.list()).state {
+            State::Asking => {}
+            State::Candidate => return Err(AnswerError::Decided(review.candidate)),
+            State::Present | State::NoDifference => return Err(AnswerError::Closed(review.present)),
+        }
+        let mut list = state.labels.list().to_vec();
+        for (image, class) in answers {
+            let label = review.label(image, class, &list).map_err(AnswerError::Invalid)?;
+            list.push(label);
+        }
+        self.write(&mut state, list)?;
+        Ok(review.status(state.labels.list()))
+    }
+
+    /// Takes the last answer back; its picture is asked about again.
+    ///
+    /// # Errors
+    /// There is no answer to take back, what followed from it is under way, or it cannot be written down.
+    pub fn undo(&self) -> Result<ReviewStatus, AnswerError> {
+        let mut state = self.state();
+        let review = state.review.clone().ok_or(AnswerError::NoReview)?;
+        if review.status(state.labels.list()).state == State::Candidate {
+            return Err(AnswerError::Decided(review.candidate));
+        }
+        let images: HashSet<&ImageId> = review.items.iter().map(|item| &item.image).collect();
+        let mut list = state.labels.list().to_vec();
+        let last = list.iter().rposition(|label| images.contains(&label.image));
+        list.remove(last.ok_or_else(|| AnswerError::Invalid("there is no label to take back".into()))?);
+        self.write(&mut state, list)?;
+        Ok(review.status(state.labels.list()))
+    }
+
+    /// Every picture that a person was asked about and has answered, with what was told of it.
+    pub fn labels(&self) -> Vec<(ImageId, Option<String>)> {
+        self.state().labels.list().iter().map(|label| (label.image.clone(), label.class.clone())).collect()
+    }
+
+    fn write(&self, state: &mut Files, list: Vec<Label>) -> Result<(), AnswerError> {
+        state.labels.replace(list).map_err(|cause| AnswerError::Write { path: self.dir.clone(), cause })
+    }
+
+    fn state(&self) -> MutexGuard<'_, Files> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Review {
+    /// The label that an answer makes, or why it makes none.
+    fn label(&self, image: &str, class: &str, known: &[Label]) -> Result<Label, String> {
+        if !self.items.iter().any(|item| item.image.0 == image) {
+            return Err(format!("the image {image:?} is not asked about; ReviewItems tells which ones are"));
+        }
+        if known.iter().any(|label| label.image.0 == image) {
+            return Err(format!("the image {image} has its label already; it can be taken back with undo"));
+        }
+        let image = ImageId(image.to_owned());
+        let class = text::composed(class.trim());
+        if class.is_empty() {
+            return Ok(Label { image, class: None });
+        }
+        if self.class(&class).is_none() {
+            let advice = given::nearest(&class, &self.classes)
+                .map_or_else(|| "write it as in the label file".to_owned(), |near| format!("did you mean {near:?}?"));
+            return Err(format!("there is no class {class:?}; {advice}"));
+        }
+        Ok(Label { image, class: Some(class) })
+    }
+}
+
+/// The images in an order that the seed alone decides: none of them is likelier than another one to come first.
+pub fn drawn<T>(seed: u64, mut images: Vec<T>, id: impl Fn(&T) -> &ImageId) -> Vec<T> {
+    images.sort_by_cached_key(|image| {
+        Sha256::new().chain_update(seed.to_le_bytes()).chain_update(&id(image).0).finalize()
+    });
+    images
+}
+
+/// The review of a file. A damaged one is told and dropped: a later round asks anew.
+fn read(path: &Path) -> Option<Review> {
+    let content = match fs::read(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return None,
+        Err(error) => {
+            let file = shown_path(path);
+            warn!(problem = %error, "the review {file} cannot be read; nobody is asked: {error}");
+            return None;
+        }
+    };
+    let review = serde_json::from_slice::<Review>(&content).map_err(|error| error.to_string());
+    let review = review.and_then(|review| review.fault().map_or(Ok(review.clone()), |fault| Err(fault.to_owned())));
+    review
+        .inspect_err(|problem| {
+            let file = shown_path(path);
+            warn!(problem, "the review {file} is damaged and dropped, its labels stay: {problem}");
+            if let Err(error) = fs::remove_file(path) {
+                warn!(problem = %error, "it cannot be removed: {error}");
+            }
+        })
+        .ok()
+}
+
+#[cfg(test)]
+mod tests;

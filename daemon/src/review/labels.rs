@@ -1,0 +1,129 @@
+//! `labels.csv`: every answer that a person has given about a picture, in the order in which they were given, with the
+//! columns `image` and `class`. Of a picture that the person could not tell anything of, the class is empty.
+
+use coft_core::ids::ImageId;
+use coft_core::shown::shown_path;
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tracing::warn;
+
+const FILE: &str = "labels.csv";
+const COLUMNS: [&str; 2] = ["image", "class"];
+/// SHA-256 in hex.
+const ID_LENGTH: usize = 64;
+
+/// What a person has said of a picture.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    pub image: ImageId,
+    /// None where the person could not tell.
+    pub class: Option<String>,
+}
+
+/// The list as it is on the disk.
+#[derive(Debug)]
+pub struct Labels {
+    path: PathBuf,
+    list: Vec<Label>,
+}
+
+impl Labels {
+    /// Reads the list of a state directory. Of a damaged one the log tells, and it is moved aside: whoever wants may
+    /// put it right; what can be read of it is kept.
+    pub fn open(dir: &Path) -> Self {
+        let path = dir.join(FILE);
+        let (list, problem) = match fs::read(&path) {
+            Ok(content) => read(&content),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
+        };
+        let mut labels = Self { path, list };
+        if let Some(problem) = problem {
+            labels.move_aside(&problem);
+        }
+        labels
+    }
+
+    pub fn list(&self) -> &[Label] {
+        &self.list
+    }
+
+    /// Puts another list into the place of this one; at any moment the disk has the one or the other.
+    ///
+    /// # Errors
+    /// Where it cannot be written; this list stays then.
+    pub fn replace(&mut self, list: Vec<Label>) -> io::Result<()> {
+        let mut csv = csv::Writer::from_writer(Vec::new());
+        csv.write_record(COLUMNS)?;
+        for Label { image, class } in &list {
+            csv.write_record([image.0.as_str(), class.as_deref().unwrap_or_default()])?;
+        }
+        write(&self.path, &csv.into_inner().map_err(|error| error.into_error())?)?;
+        self.list = list;
+        Ok(())
+    }
+
+    fn move_aside(&mut self, problem: &str) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let aside = self.path.with_file_name(format!("{FILE}.damaged-{now}"));
+        let (kept, damaged) = (self.list.len(), shown_path(&aside));
+        let moved = fs::rename(&self.path, &aside).and_then(|()| self.replace(self.list.clone()));
+        match moved {
+            Ok(()) => warn!(
+                problem,
+                labels = kept,
+                "the list of a person's labels is damaged: {problem}; it is {damaged} now, and {kept} of its labels are kept"
+            ),
+            Err(error) => {
+                warn!(
+                    problem,
+                    "the list of a person's labels is damaged: {problem}; it cannot be moved aside: {error}"
+                );
+            }
+        }
+    }
+}
+
+/// The labels that can be read, and what is wrong with the first other line.
+fn read(content: &[u8]) -> (Vec<Label>, Option<String>) {
+    let (mut list, mut problem, mut known) = (Vec::new(), None, HashSet::new());
+    let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(content);
+    match csv.headers() {
+        Ok(header) if header.iter().eq(COLUMNS) => {}
+        Ok(_) => problem = Some("the first line does not name the columns".to_owned()),
+        Err(error) => problem = Some(error.to_string()),
+    }
+    for row in csv.records() {
+        let label = row.map_err(|error| error.to_string()).and_then(|row| {
+            let line = row.position().map_or(0, csv::Position::line);
+            label(&row).ok_or_else(|| format!("line {line} is no label"))
+        });
+        match label {
+            Ok(label) if known.insert(label.image.clone()) => list.push(label),
+            Ok(label) => problem = problem.or_else(|| Some(format!("the image {} is labelled twice", label.image))),
+            Err(why) => problem = problem.or(Some(why)),
+        }
+    }
+    (list, problem)
+}
+
+fn label(row: &csv::StringRecord) -> Option<Label> {
+    let mut fields = row.iter();
+    let (Some(image), Some(class), None) = (fields.next(), fields.next(), fields.next()) else { return None };
+    let is_id = image.len() == ID_LENGTH && image.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    is_id.then(|| Label { image: ImageId(image.to_owned()), class: (!class.is_empty()).then(|| class.to_owned()) })
+}
+
+/// Writes a file so that it is there as before or as a whole, also after a loss of power.
+pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let mut file = File::create(&new)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
