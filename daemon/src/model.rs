@@ -5,6 +5,7 @@
 
 use coft_core::disk::RoundSizes;
 use coft_core::labels::{self, LabelsError};
+use coft_core::shares::{Shares, SharesError};
 use coft_core::shown::{shown, shown_path};
 use coft_core::spec::Template;
 use coft_core::templates::{self, TemplatesError};
@@ -30,6 +31,8 @@ pub struct Settings {
     pub template: String,
     /// File of prompts, one a line, whose text features are averaged for the zero-shot labels; without it `template` alone.
     pub templates: Option<PathBuf>,
+    /// How often the user expects each class to come, 0 to 1; classes that are not named share the rest evenly. Empty: not known.
+    pub shares: BTreeMap<String, f64>,
     /// The user's own labels for some of the images, a CSV file; see [`crate::given`].
     pub given_labels: Option<PathBuf>,
     /// From which probability on a class is decided for, by its name, above 0 and below 1; see [`coft_core::decision::Thresholds`].
@@ -50,6 +53,7 @@ impl Default for Settings {
             labels: None,
             template: "a photo of a {}.".into(),
             templates: None,
+            shares: BTreeMap::new(),
             given_labels: None,
             thresholds: BTreeMap::new(),
             model: None,
@@ -73,6 +77,8 @@ pub struct Base {
     pub classes: Vec<String>,
     /// Line of each class in the label file.
     pub class_lines: Vec<usize>,
+    /// How often each class comes, where the user has said so.
+    pub shares: Option<Shares>,
     pub template: String,
     pub templates: Vec<Template>,
     pub student: Option<Student>,
@@ -105,7 +111,12 @@ impl SetupError {
     /// Whether only another configuration mends it. Everything else may be mended by files that come or change: a disk
     /// that is mounted late, a copy under way, a list that somebody corrects.
     pub fn is_configuration(&self) -> bool {
-        matches!(*self.cause, ModelError::ImageSize { .. } | ModelError::StudentSize { .. })
+        matches!(
+            *self.cause,
+            ModelError::ImageSize { .. }
+                | ModelError::StudentSize { .. }
+                | ModelError::Shares(SharesError::Range { .. } | SharesError::NothingLeft { .. })
+        )
     }
 }
 
@@ -130,6 +141,8 @@ pub enum ModelError {
     Threshold { class: String },
     #[error("{0}")]
     Model(#[from] coft_models::ModelError),
+    #[error("{0}")]
+    Shares(#[from] SharesError),
     #[error("{0}; coftctl model list shows what there is")]
     Store(#[from] coft_models::store::StoreError),
     #[error("{side} is not a multiple of the model's patch size {patch}")]
@@ -193,9 +206,13 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
     let own = sizes(&model, &preprocess);
     let trained = student.as_ref().map_or(own, |student: &Student| student.sizes);
     let sizes = RoundSizes { text_width: own.text_width, classes: classes.len() as u64, ..trained };
+    let shares = match settings.shares.is_empty() {
+        true => None,
+        false => Some(Shares::new(&settings.shares, &classes).map_err(of("classifier.shares"))?),
+    };
     let (image_size, template) = (settings.image_size, settings.template.clone());
     let templates = templates.unwrap_or_default();
-    Ok(Base { dir, digest, sizes, preprocess, image_size, classes, class_lines, template, templates, student })
+    Ok(Base { dir, digest, sizes, preprocess, image_size, classes, class_lines, shares, template, templates, student })
 }
 
 /// The files of words that are others by now than those the base was made from, and what to do about each. A file that

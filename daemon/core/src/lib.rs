@@ -21,6 +21,7 @@ pub mod review;
 pub mod schedule;
 pub mod selection;
 pub mod settings;
+pub mod shares;
 pub mod shown;
 pub mod spec;
 pub mod templates;

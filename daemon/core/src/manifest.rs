@@ -3,6 +3,7 @@
 use crate::decision::NoneOfThese;
 use crate::ids::RoundId;
 use crate::settings::Settings;
+use crate::shares::Shares;
 use crate::spec::{Method, Precision};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -36,6 +37,9 @@ pub struct Manifest {
     pub method: Method,
     /// Class names in the order of the model's outputs.
     pub classes: Vec<String>,
+    /// How often each class comes, where the user has said so; the probabilities take it into account, the logits do not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Shares>,
     /// `preprocessor_config.json` of the base model, in distillation the student's, at the size that it reads: the
     /// server prepares images as the trainer did.
     pub preprocessing: serde_json::Value,

@@ -1,6 +1,7 @@
 //! Whether a candidate takes over from the active generation; decided without a label.
 
 use crate::report::{Report, ZERO_SHOT};
+use crate::shares::Shares;
 use crate::spec::{Method, Precision};
 use thiserror::Error;
 
@@ -24,6 +25,16 @@ pub const CLEAN_BOUND: f64 = 0.05;
 pub const COLLAPSE_BOUND: f64 = 0.1;
 /// Fewer images than this are chance, whatever their share. 5 [choice].
 pub const COLLAPSE_IMAGES: u64 = 5;
+/// From this evenness of the pretrained model's answers on, the rule that chooses is trusted; 0 to 1. [measurement,
+/// docs/decisions/0018]
+pub const EVEN: f64 = 0.97;
+/// Below this evenness nothing is, whatever else speaks for it; 0 to 1. [measurement, docs/decisions/0018]
+pub const UNEVEN: f64 = 0.7;
+/// Between the two the camera has made the answers uneven where the commonest class is wider than the others by this factor.
+/// [measurement, docs/decisions/0018]
+pub const WIDE: f64 = 1.05;
+/// Largest change of the class shares that is of no account where answers are less even; 0 to 1. 0.02 [choice].
+pub const SHIFT_BOUND: f64 = 0.02;
 /// Fewest images of this service that an imported generation is judged by. 16 [choice], the fewest that make a round.
 pub const IMPORT_IMAGES: usize = 16;
 /// Standard errors by which an import's answers must be less even than those of what serves before it is refused. 2 [choice]:
@@ -83,8 +94,16 @@ impl Reason {
 
 /// Judges a candidate by its parity on the probe and by its report.
 ///
-/// A zero-shot candidate has learnt nothing that could have gone wrong: parity alone decides.
-pub fn judge(method: Method, precision: Precision, parity_max_abs_diff: f64, report: &Report) -> Verdict {
+/// A zero-shot candidate has learnt nothing that could have gone wrong: parity alone decides. `shares` are those that the user
+/// expects of the classes; where there are none, and the pretrained model's answers are uneven, nothing that is computed from the
+/// pool can tell a camera that draws answers to a class from a world in which that class is nearly all there is.
+pub fn judge(
+    method: Method,
+    precision: Precision,
+    parity_max_abs_diff: f64,
+    shares: Option<&Shares>,
+    report: &Report,
+) -> Verdict {
     if let Some(apart) = apart(precision, parity_max_abs_diff) {
         return Verdict::Keep(apart);
     }
@@ -100,14 +119,33 @@ pub fn judge(method: Method, precision: Precision, parity_max_abs_diff: f64, rep
         return Verdict::Keep(Reason::TooFewClean { found: clean });
     }
     let often = |count: u64| count >= COLLAPSE_IMAGES && count as f64 >= COLLAPSE_BOUND * report.images as f64;
-    match report.classes.iter().find(|class| often(class.zero_shot) && class.deployed == 0) {
-        Some(class) => Verdict::Keep(Reason::Collapsed { class: class.name.clone(), zero_shot: class.zero_shot }),
-        None => Verdict::Promote,
+    if let Some(class) = report.classes.iter().find(|class| often(class.zero_shot) && class.deployed == 0) {
+        return Verdict::Keep(Reason::Collapsed { class: class.name.clone(), zero_shot: class.zero_shot });
+    }
+    let evenness = evenness(report.classes.iter().map(|class| class.zero_shot));
+    let by_the_camera = signs.commonest_width.is_some_and(|width| width >= WIDE);
+    let trusted = shares.is_some() || evenness >= EVEN || (evenness >= UNEVEN && by_the_camera);
+    match signs.candidates.iter().find(|candidate| candidate.name == signs.deployed) {
+        Some(candidate) if !trusted && candidate.shift > SHIFT_BOUND => {
+            Verdict::Keep(Reason::Undecided { differs: 1.0 - candidate.kept })
+        }
+        _ => Verdict::Promote,
     }
 }
 
+/// Entropy of how often each class comes, over that of a uniform distribution; 0 to 1. 1 where there is one class, or nothing.
+pub fn evenness(counts: impl Iterator<Item = u64> + Clone) -> f64 {
+    let all = counts.clone().sum::<u64>() as f64;
+    let classes = counts.clone().count();
+    if classes < 2 || all == 0.0 {
+        return 1.0;
+    }
+    let shares = counts.filter(|&count| count > 0).map(|count| count as f64 / all);
+    shares.map(|share| -share * share.ln()).sum::<f64>() / (classes as f64).ln()
+}
+
 /// Judges a generation that was made elsewhere by its answers on images of this service, beside those of the one that serves:
-/// N × C probabilities each, row-major. It is refused where its answers are less even by more than [`IMPORT_ERRORS`] standard
+/// N × C probabilities each, row-major, held against the `shares` that are expected. It is refused where its answers are less even by more than [`IMPORT_ERRORS`] standard
 /// errors of the difference on so many images, and by more than [`IMPORT_TOLERANCE`]; where there are fewer than
 /// [`IMPORT_IMAGES`] images there is nothing to judge by, and parity on the probe alone decides.
 pub fn judge_import(
@@ -116,6 +154,7 @@ pub fn judge_import(
     classes: &[String],
     candidate: &[f32],
     active: &[f32],
+    shares: Option<&Shares>,
 ) -> Verdict {
     if let Some(apart) = apart(precision, parity_max_abs_diff) {
         return Verdict::Keep(apart);
@@ -124,7 +163,7 @@ pub fn judge_import(
     if active.len() < IMPORT_IMAGES * count {
         return Verdict::Promote;
     }
-    let even = |probabilities: &[f32]| balance(probabilities, count);
+    let even = |probabilities: &[f32]| balance(probabilities, count, shares);
     let (found, serving) = (even(candidate), even(active));
     let chance = (IMPORT_ERRORS * error_of_difference(candidate, active, count, even)).max(IMPORT_TOLERANCE);
     match found >= serving - chance {
@@ -160,21 +199,25 @@ pub fn agrees(precision: Precision, found: f64) -> bool {
     matches!(found.partial_cmp(&parity_bound(precision)), Some(o) if o.is_le())
 }
 
-/// Entropy of the mean probabilities of N × C, row-major, over that of a uniform distribution; 0 to 1.
-pub fn balance(probabilities: &[f32], count: usize) -> f64 {
+/// How near the mean of N × C `probabilities`, row-major, comes to the shares that are expected of the classes: 1 less the
+/// Kullback-Leibler divergence of the mean from the shares, over ln C; at most 1. Where no `shares` are known all classes are
+/// equally likely, and this is the entropy of the mean over that of a uniform distribution; 0 to 1.
+pub fn balance(probabilities: &[f32], count: usize, shares: Option<&Shares>) -> f64 {
     let mut mean = vec![0f64; count];
     for row in probabilities.chunks_exact(count) {
         mean.iter_mut().zip(row).for_each(|(sum, &p)| *sum += f64::from(p));
     }
     let rows = (probabilities.len() / count).max(1) as f64;
-    let entropy: f64 = mean.iter().map(|sum| sum / rows).filter(|&p| p > 0.0).map(|p| -p * p.ln()).sum();
-    entropy / (count as f64).ln()
+    let expected = |class: usize| shares.map_or(1.0 / count as f64, |shares| shares.as_slice()[class]);
+    let means = mean.iter().map(|sum| sum / rows).enumerate().filter(|&(_, p)| p > 0.0);
+    let divergence: f64 = means.map(|(class, p)| p * (p / expected(class)).ln()).sum();
+    1.0 - divergence / (count as f64).ln()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Adaptation, ClassReport};
+    use crate::report::{Adaptation, CandidateSigns, ClassReport};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -195,6 +238,7 @@ mod tests {
                 label_agreement: agreement,
                 confirmed_fraction: clean,
                 clean_fraction: clean,
+                commonest_width: Some(1.0),
                 agreement,
                 candidates: Vec::new(),
                 deployed: "average".into(),
@@ -207,7 +251,7 @@ mod tests {
 
     #[track_caller]
     fn kept(parity: f64, report: &Report, why: &str) {
-        match judge(Method::Coft, Precision::Fp32, parity, report) {
+        match judge(Method::Coft, Precision::Fp32, parity, None, report) {
             Verdict::Keep(reason) => assert_eq!(reason.to_string(), why),
             Verdict::Promote => panic!("promoted in spite of: {why}"),
         }
@@ -217,7 +261,7 @@ mod tests {
     fn each_precision_has_its_bound() {
         let good = report(0.9, [0.8, 0.7], &[(60, 50), (40, 50)]);
         let promoted = |precision| {
-            let verdict = |found: &f64| judge(Method::Coft, precision, *found, &good) == Verdict::Promote;
+            let verdict = |found: &f64| judge(Method::Coft, precision, *found, None, &good) == Verdict::Promote;
             [1e-5, 1e-3, 5e-2, 0.5, f64::NAN].iter().filter(|found| verdict(found)).count()
         };
         assert_eq!([Precision::Fp32, Precision::Fp16, Precision::Int8].map(promoted), [1, 2, 3]);
@@ -226,7 +270,7 @@ mod tests {
     #[test]
     fn each_reason_is_told_in_words() {
         let good = report(0.9, [0.8, 0.7], &[(60, 50), (40, 50)]);
-        assert_eq!(judge(Method::Coft, Precision::Fp32, 1e-6, &good), Verdict::Promote);
+        assert_eq!(judge(Method::Coft, Precision::Fp32, 1e-6, None, &good), Verdict::Promote);
         kept(2e-3, &good, "ONNX Runtime's probabilities differ from torch's by 2.0e-3; at most 1e-4 is allowed");
         kept(f64::NAN, &good, "ONNX Runtime's probabilities differ from torch's by NaN; at most 1e-4 is allowed");
         let split = report(0.31, [0.8, 0.7], &[(60, 50), (40, 50)]);
@@ -238,7 +282,7 @@ mod tests {
         let mut tiny = report(0.9, [0.8, 0.7], &[(26, 30), (4, 0)]);
         tiny.images = 30;
         assert_eq!(
-            judge(Method::Coft, Precision::Fp32, 0.0, &tiny),
+            judge(Method::Coft, Precision::Fp32, 0.0, None, &tiny),
             Verdict::Promote,
             "four images are no class that was lost"
         );
@@ -249,7 +293,78 @@ mod tests {
             &same,
             "no adapted model's answers are as evenly spread over the classes, and as alike for images that look alike, as zero-shot's",
         );
-        assert_eq!(judge(Method::ZeroShot, Precision::Fp32, 0.0, &collapsed), Verdict::Promote, "nothing was learnt");
+        assert_eq!(
+            judge(Method::ZeroShot, Precision::Fp32, 0.0, None, &collapsed),
+            Verdict::Promote,
+            "nothing was learnt"
+        );
+    }
+
+    /// Uneven answers of the pretrained model that the new one makes even: right at dusk, wrong in a week of one class.
+    #[test]
+    fn what_cannot_be_told_is_not_promoted_unless_the_shares_are_known() {
+        let classes = ["a".to_owned(), "b".to_owned()];
+        let shares = Shares::new(&BTreeMap::new(), &classes).unwrap();
+        let verdict = |found: (u64, u64), commonest_width, shift, shares| {
+            let mut report = report(0.9, [0.8, 0.7], &[(found.0, 60), (found.1, 40)]);
+            let adaptation = report.adaptation.as_mut().unwrap();
+            adaptation.commonest_width = commonest_width;
+            adaptation.candidates = vec![CandidateSigns {
+                name: adaptation.deployed.clone(),
+                stability: 0.9,
+                margin: 0.5,
+                kept: 0.63,
+                shift,
+                balance: 0.9,
+                coherence: 0.2,
+            }];
+            judge(Method::Coft, Precision::Fp32, 0.0, shares, &report)
+        };
+        let undecided = Verdict::Keep(Reason::Undecided { differs: 1.0 - 0.63 });
+        // The evenness of 60, 70 and 90 of 100 is 0.97, 0.88 and 0.47.
+        let table = [
+            ((60, 40), Some(0.8), 0.2, Verdict::Promote, "even answers"),
+            ((70, 30), Some(1.1), 0.2, Verdict::Promote, "a wide class: the camera's doing"),
+            ((70, 30), Some(1.0), 0.2, undecided.clone(), "a narrow class"),
+            ((70, 30), None, 0.2, undecided.clone(), "nothing to hold it against"),
+            ((90, 10), Some(1.1), 0.2, undecided.clone(), "hardly any other class"),
+            ((90, 10), Some(0.8), 0.01, Verdict::Promote, "the shares of the classes stay as they are"),
+        ];
+        for (found, width, shift, expected, why) in table {
+            assert_eq!(verdict(found, width, shift, None), expected, "{why}");
+        }
+        let told = Verdict::Promote;
+        assert_eq!(verdict((90, 10), None, 0.2, Some(&shares)), told, "the choice has taken the shares into account");
+        let Verdict::Keep(reason) = undecided else { panic!("kept") };
+        let words = "whether it is better cannot be told: the pretrained model finds some classes much more often than others, \
+                     the new model does not, and that may be right or wrong; it answers 37 % of the images differently";
+        assert_eq!(reason.to_string(), words);
+    }
+
+    #[test]
+    fn evenness_is_the_entropy_of_the_counts() {
+        assert!((evenness([5, 5, 5].into_iter()) - 1.0).abs() < 1e-12);
+        assert_eq!(
+            [evenness([9, 0].into_iter()), evenness([0, 0].into_iter()), evenness([7].into_iter())],
+            [0.0, 1.0, 1.0]
+        );
+        // −(¾ ln ¾ + ¼ ln ¼) / ln 2
+        assert!((evenness([75, 25].into_iter()) - 0.811278).abs() < 1e-6);
+    }
+
+    #[test]
+    fn balance_is_held_against_the_shares_that_are_expected() {
+        let classes = ["a".to_owned(), "b".to_owned()];
+        let shares = Shares::new(&BTreeMap::from([("a".to_owned(), 0.9)]), &classes).unwrap();
+        let (even, expected) = ([0.5, 0.5], [0.9, 0.1]);
+        assert!(
+            (balance(&even, 2, None) - 1.0).abs() < 1e-6 && (balance(&expected, 2, Some(&shares)) - 1.0).abs() < 1e-6
+        );
+        // 1 + (½ ln (0.9/½) + ½ ln (0.1/½)) / ln 2, by hand.
+        assert!(
+            (balance(&even, 2, Some(&shares)) - (1.0 + (0.5 * 1.8f64.ln() + 0.5 * 0.2f64.ln()) / 2f64.ln())).abs()
+                < 1e-6
+        );
     }
 
     #[test]
@@ -258,16 +373,24 @@ mod tests {
         let even = [0.9, 0.1, 0.1, 0.9].repeat(IMPORT_IMAGES / 2);
         let sunk = [0.9, 0.1, 0.8, 0.2].repeat(IMPORT_IMAGES / 2);
         let single = Precision::Fp32;
-        assert_eq!(judge_import(single, 0.0, &classes, &even, &sunk), Verdict::Promote);
-        assert_eq!(judge_import(single, 0.0, &classes, &even, &even), Verdict::Promote);
+        assert_eq!(judge_import(single, 0.0, &classes, &even, &sunk, None), Verdict::Promote);
+        assert_eq!(judge_import(single, 0.0, &classes, &even, &even, None), Verdict::Promote);
         assert_eq!(
-            judge_import(single, 0.0, &classes, &sunk[2..], &even[2..]),
+            judge_import(single, 0.0, &classes, &sunk[2..], &even[2..], None),
             Verdict::Promote,
             "too few images to tell"
         );
-        assert!(matches!(judge_import(single, 0.0, &classes, &sunk, &even), Verdict::Keep(Reason::LessEven { .. })));
-        assert!(matches!(judge_import(single, f64::NAN, &classes, &even, &sunk), Verdict::Keep(Reason::Parity { .. })));
-        let Verdict::Keep(reason) = judge_import(single, 0.0, &classes, &sunk, &even) else { panic!("it is sunk") };
+        assert!(matches!(
+            judge_import(single, 0.0, &classes, &sunk, &even, None),
+            Verdict::Keep(Reason::LessEven { .. })
+        ));
+        assert!(matches!(
+            judge_import(single, f64::NAN, &classes, &even, &sunk, None),
+            Verdict::Keep(Reason::Parity { .. })
+        ));
+        let Verdict::Keep(reason) = judge_import(single, 0.0, &classes, &sunk, &even, None) else {
+            panic!("it is sunk")
+        };
         assert_eq!(
             reason.to_string(),
             "on 16 of this service's own images it spreads its answers over the classes less evenly (0.610) than what serves (1.000); \
@@ -293,7 +416,7 @@ mod tests {
         let judged = |images: usize, candidate: &dyn Fn(usize) -> usize, active: &dyn Fn(usize) -> usize| {
             let (found, serving) = (answers(images, 10, 0.9, candidate), answers(images, 10, 0.9, active));
             let difference = balance(&found, 10) - balance(&serving, 10);
-            (difference, judge_import(Precision::Fp32, 0.0, &classes, &found, &serving) == Verdict::Promote)
+            (difference, judge_import(Precision::Fp32, 0.0, &classes, &found, &serving, None) == Verdict::Promote)
         };
         // 0.976 against 0.985: some images go to other classes with either model, with the candidate a few more.
         let active = |image: usize| if image % 8 == 1 { (image + 3) % 10 } else { image % 10 };
@@ -325,11 +448,11 @@ mod tests {
                 row.map(|logit| logit.exp() / sum)
             });
             let active: Vec<f32> = rows.collect();
-            prop_assert_eq!(judge_import(Precision::Fp32, 0.0, &classes, &active, &active), Verdict::Promote);
+            prop_assert_eq!(judge_import(Precision::Fp32, 0.0, &classes, &active, &active, None), Verdict::Promote);
             // The same way for every image, which no spread between images shows.
             let rows = active.as_chunks::<3>().0.iter();
             let shifted: Vec<f32> = rows.flat_map(|row| [row[0] + noise, row[1] * (1.0 - noise), row[2]]).collect();
-            prop_assert_eq!(judge_import(Precision::Fp32, 0.0, &classes, &shifted, &active), Verdict::Promote);
+            prop_assert_eq!(judge_import(Precision::Fp32, 0.0, &classes, &shifted, &active, None), Verdict::Promote);
         }
 
         /// A report that is worse in every sign is never promoted where the better one is kept.
@@ -340,8 +463,8 @@ mod tests {
             let better = report(agreement, [clean, clean], &[(60, 50), (40, 50)]);
             let shares = if lost { [(60, 100), (40, 0)] } else { [(60, 50), (40, 50)] };
             let poor = report(agreement * worse, [clean * worse, clean], &shares);
-            if judge(Method::Coft, Precision::Fp32, parity, &better) != Verdict::Promote {
-                prop_assert_ne!(judge(Method::Coft, Precision::Fp32, parity * (2.0 - worse), &poor), Verdict::Promote);
+            if judge(Method::Coft, Precision::Fp32, parity, None, &better) != Verdict::Promote {
+                prop_assert_ne!(judge(Method::Coft, Precision::Fp32, parity * (2.0 - worse), None, &poor), Verdict::Promote);
             }
         }
     }

@@ -2,26 +2,20 @@
 //!
 //! N images, C classes.
 
-/// Phase I seeds: for each class the `k` images with the highest confidence among those predicted as that class
+/// Phase I seeds: for each class the `k` [C] images with the highest confidence among those predicted as that class
 /// (method, Phase I step 2). A class with fewer candidates contributes fewer.
 ///
-/// `labels` [N] are class positions below `classes`; `confidence` [N] is any score that orders them. Returns the chosen
-/// image positions of each class, best first; ties go to the earlier image. `given` [N] are the user's own labels: such an
+/// `labels` [N] are class positions below C; `confidence` [N] is any score that orders them. Returns the chosen image
+/// positions of each class, best first; ties go to the earlier image. `given` [N] are the user's own labels: such an
 /// image is a seed of its class whatever the model believes, beside the `k`, and of no other.
-pub fn seeds(
-    labels: &[usize],
-    confidence: &[f32],
-    given: &[Option<usize>],
-    classes: usize,
-    k: usize,
-) -> Vec<Vec<usize>> {
+pub fn seeds(labels: &[usize], confidence: &[f32], given: &[Option<usize>], k: &[usize]) -> Vec<Vec<usize>> {
     assert_eq!(labels.len(), confidence.len(), "one confidence a label");
     assert_eq!(labels.len(), given.len(), "one label of the user's, or none, an image");
-    let mut chosen = vec![Vec::new(); classes];
+    let mut chosen = vec![Vec::new(); k.len()];
     for (image, &label) in labels.iter().enumerate().filter(|(image, _)| given[*image].is_none()) {
         chosen[label].push(image);
     }
-    for images in &mut chosen {
+    for (images, &k) in chosen.iter_mut().zip(k) {
         surest_first(images, confidence);
         images.truncate(k);
     }
@@ -89,10 +83,12 @@ mod tests {
     #[test]
     fn the_most_confident_of_each_class_are_kept() {
         let (labels, confidence) = ([0, 1, 0, 0, 3], [0.2, 0.9, 0.8, 0.8, 0.1]);
-        let chosen = seeds(&labels, &confidence, &[None; 5], 4, 2);
+        let chosen = seeds(&labels, &confidence, &[None; 5], &[2; 4]);
         assert_eq!(chosen, [vec![2, 3], vec![1], vec![], vec![4]]);
-        let chosen = seeds(&labels, &confidence, &[Some(2), None, Some(0), None, None], 4, 1);
+        let chosen = seeds(&labels, &confidence, &[Some(2), None, Some(0), None, None], &[1; 4]);
         assert_eq!(chosen, [vec![3, 2], vec![1], vec![0], vec![4]], "the user's own come on top");
+        let chosen = seeds(&labels, &confidence, &[None; 5], &[1, 1, 1, 0]);
+        assert_eq!(chosen, [vec![2], vec![1], vec![], vec![]], "as many of each class as are asked for");
     }
 
     #[test]
@@ -127,7 +123,7 @@ mod tests {
                 let labels: Vec<usize> = order.iter().map(|&i| labels[i]).collect();
                 let confidence: Vec<f32> = order.iter().map(|&i| ((i * 37 + 11) % 101) as f32).collect();
                 let margins: Vec<f32> = order.iter().flat_map(|&i| margins[5 * i..5 * (i + 1)].iter().copied()).collect();
-                let seeds = seeds(&labels, &confidence, &vec![None; order.len()], 5, k);
+                let seeds = seeds(&labels, &confidence, &vec![None; order.len()], &[k; 5]);
                 let clean = clean(&labels, &margins, &vec![0.0; margins.len()], 5);
                 let surest = surest(&clean, &labels, &confidence, 5, share);
                 let named = |flags: Vec<bool>| order.iter().zip(flags).filter(|(_, flag)| *flag).map(|(&i, _)| i).collect();

@@ -2,6 +2,7 @@
 
 use crate::ids::{ClassId, ImageId, RoundId};
 use crate::settings::Settings;
+use crate::shares::Shares;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -27,6 +28,9 @@ pub struct RoundSpec {
     /// Line of each class in the label file, for messages; empty where there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_lines: Vec<usize>,
+    /// How often each class comes, where the user has said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shares: Option<Shares>,
     /// Where Phase II trains another, usually smaller, CLIP than the one that labels and filters: that one's directory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub student_dir: Option<PathBuf>,

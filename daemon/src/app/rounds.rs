@@ -215,6 +215,7 @@ impl Workshop {
             classes: self.base.classes.clone(),
             student_dir: self.base.student.as_ref().map(|student| student.dir.clone()),
             class_lines: self.base.class_lines.clone(),
+            shares: self.base.shares.clone(),
             template: self.base.template.clone(),
             templates: self.base.templates.clone(),
             images: Vec::new(),

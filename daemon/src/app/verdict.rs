@@ -196,7 +196,13 @@ impl Court {
                 "candidate of round {round} replayed: its probabilities differ from torch's by {parity:.1e} at most"
             );
             Ok((
-                promotion::judge(staged.manifest.method, staged.manifest.precision, parity, &staged.report),
+                promotion::judge(
+                    staged.manifest.method,
+                    staged.manifest.precision,
+                    parity,
+                    staged.manifest.shares.as_ref(),
+                    &staged.report,
+                ),
                 Some(ready),
             ))
         })
@@ -231,7 +237,14 @@ impl Court {
                  the active generation on {images} images"
             );
             Ok((
-                promotion::judge_import(staged.manifest.precision, parity, &base.classes, &found, &active),
+                promotion::judge_import(
+                    staged.manifest.precision,
+                    parity,
+                    &base.classes,
+                    &found,
+                    &active,
+                    base.shares.as_ref(),
+                ),
                 Some(ready),
             ))
         })

@@ -24,6 +24,7 @@ fn launch(dir: &TempDir, script: &str, deadline: Duration) -> Launch {
         classes: vec!["a".into(), "b".into()],
         student_dir: None,
         class_lines: Vec::new(),
+        shares: None,
         template: "a photo of a {}.".into(),
         templates: Vec::new(),
         images: Vec::new(),

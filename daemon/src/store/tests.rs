@@ -21,6 +21,7 @@ fn candidate(root: &Path, round: u64, content: &str) -> PathBuf {
         round: RoundId(round),
         method: Method::ZeroShot,
         classes: vec!["a".into(), "b".into()],
+        shares: None,
         preprocessing: serde_json::Value::Null,
         base_model: String::new(),
         image_set: String::new(),

@@ -82,6 +82,7 @@ impl<'a> Material<'a> {
             pool: self.pool,
             tokens,
             settings,
+            shares: self.spec.shares.as_ref(),
             flip,
             seed: self.spec.seed,
             model,
@@ -109,11 +110,13 @@ impl<'a> Material<'a> {
         (0..self.spec.classes.len()).filter(|&class| which(class)).map(|class| &self.spec.classes[class][..]).collect()
     }
 
-    /// The K most confident images of each class by `labels`, and every image that the user labelled.
+    /// The K most confident images of each class by `labels`, and every image that the user labelled. Where the shares of the
+    /// classes are known, K C images in their proportion.
     pub fn seeds(&self, labels: &Labels) -> Result<Vec<Vec<usize>>, Failure> {
         let classes = self.spec.classes.len();
         let k = self.spec.settings.phase1.seeds(self.pool.len(), classes);
-        let chosen = selection::seeds(&labels.classes, &labels.confidence, self.given, classes, k);
+        let k = self.spec.shares.as_ref().map_or(vec![k; classes], |shares| shares.dealt(k * classes));
+        let chosen = selection::seeds(&labels.classes, &labels.confidence, self.given, &k);
         if chosen.iter().all(Vec::is_empty) { Err(Failure::NoSeeds) } else { Ok(chosen) }
     }
 }

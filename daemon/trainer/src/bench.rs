@@ -165,6 +165,7 @@ impl Bench<'_> {
                     pool,
                     tokens: &tokens,
                     settings: &settings.phase1,
+                    shares: None,
                     flip: true,
                     seed: SEED,
                     model: 1,

@@ -12,6 +12,7 @@ use crate::pool::Pool;
 use coft_core::decision::energy;
 use coft_core::promotion::balance;
 use coft_core::report::{CandidateSigns, ZERO_SHOT};
+use coft_core::shares::Shares;
 use coft_core::spec::RoundSpec;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
@@ -157,9 +158,10 @@ pub fn served(model: &Model, pool: &Pool, desk: &mut Desk) -> Result<Served, Fai
     if pool.len() == 0 {
         return Ok(Served::default());
     }
-    let shares = logits.softmax(-1, Kind::Double).mean_dim([0i64].as_slice(), false, Kind::Double);
+    let probabilities = model.probabilities(&logits);
+    let shares = probabilities.mean_dim([0i64].as_slice(), false, Kind::Double);
     Ok(Served {
-        classes: argmax(&logits),
+        classes: argmax(&probabilities),
         energies: to_f32(&logits).chunks_exact(logits.numel() / pool.len()).map(energy).collect(),
         shares: Vec::try_from(shares.to_device(Device::Cpu)).expect("a row of numbers"),
     })
@@ -183,19 +185,27 @@ fn best(row: &[f32]) -> (usize, f32) {
     (first, row[first] - second)
 }
 
-/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool, in each view.
-pub fn signs(answered: &[Answered], neighbours: &[Vec<Vec<usize>>], count: usize) -> Vec<CandidateSigns> {
-    let zero_shot = classes(&answered[0].plain, count);
+/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool, in each view. The
+/// answers are those under the `shares` of the classes, where these are known.
+pub fn signs(
+    answered: &[Answered],
+    neighbours: &[Vec<Vec<usize>>],
+    count: usize,
+    shares: Option<&Shares>,
+) -> Vec<CandidateSigns> {
+    let expecting = |plain: &[f32]| shares.map_or_else(|| plain.to_vec(), |shares| shares.applied(plain));
+    let zero_shot = classes(&expecting(&answered[0].plain), count);
     let of = |candidate: &Answered| {
-        let found = classes(&candidate.plain, count);
-        let margins: f64 = candidate.plain.chunks_exact(count).map(|row| f64::from(best(row).1)).sum();
+        let plain = expecting(&candidate.plain);
+        let found = classes(&plain, count);
+        let margins: f64 = plain.chunks_exact(count).map(|row| f64::from(best(row).1)).sum();
         CandidateSigns {
             name: candidate.name.to_owned(),
-            stability: share(&found, &classes(&candidate.shifted, count)),
+            stability: share(&found, &classes(&expecting(&candidate.shifted), count)),
             margin: margins / found.len().max(1) as f64,
             kept: share(&found, &zero_shot),
             shift: shift(&found, &zero_shot, count),
-            balance: balance(&candidate.plain, count),
+            balance: balance(&plain, count, shares),
             coherence: neighbours.iter().map(|by| coherence(&found, by, count)).sum::<f64>() / neighbours.len() as f64,
         }
     };
@@ -235,6 +245,29 @@ fn coherence(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> f64 {
     let information: f64 = pairs.iter().map(term).sum();
     if information > 0.0 { information / (count as f64).ln() } else { 0.0 } // no pair, or rounding
 }
+
+/// See [`coft_core::report::Adaptation::commonest_width`]: of `embeddings` of length 1 [N, D] and the classes that were found [N].
+pub fn commonest_width(embeddings: &Tensor, found: &[usize], count: usize) -> Option<f64> {
+    let of_class = |class: usize| {
+        let images: Vec<i64> = (0..found.len()).filter(|&i| found[i] == class).map(|i| i as i64).collect();
+        let own = embeddings.index_select(0, &Tensor::from_slice(&images).to_device(embeddings.device()));
+        // Of all pairs of two different images: the square of the sum has each pair twice, and each image once with itself.
+        let n = images.len() as f64;
+        let square =
+            own.sum_dim_intlist([0i64].as_slice(), false, Kind::Double).square().sum(Kind::Double).double_value(&[]);
+        (n, 1.0 - (square - n) / (n * (n - 1.0)))
+    };
+    let mut classes: Vec<(f64, f64)> = (0..count).map(of_class).collect();
+    classes.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let (&(_, commonest), others) = classes.split_first()?;
+    let others: Vec<&(f64, f64)> = others.iter().filter(|(images, _)| *images >= LEAST_OF_A_CLASS).collect();
+    let images: f64 = others.iter().map(|(images, _)| images).sum();
+    let width = others.iter().map(|(images, width)| images * width).sum::<f64>() / images;
+    (images > 0.0 && width > 0.0).then_some(commonest / width)
+}
+
+/// Images of a class from which its width is taken. 3 [choice]: three pairs.
+const LEAST_OF_A_CLASS: f64 = 3.0;
 
 /// Share of positions at which both say the same.
 pub fn share(a: &[usize], b: &[usize]) -> f64 {
@@ -279,7 +312,7 @@ mod tests {
         // Two pairs of images that look alike in one view; in the other each looks like one of its pair and one that is not.
         let pairs = [1, 0, 3, 2].map(|other| vec![other]).to_vec();
         let mixed = [[1, 2], [0, 3], [3, 0], [2, 1]].map(Vec::from).to_vec();
-        let signs = signs(&[parted, alike, one_class], &[pairs, mixed], 2);
+        let signs = signs(&[parted, alike, one_class], &[pairs, mixed], 2, None);
         assert_eq!(choose(&signs), "model1");
         assert_eq!(choose(&[signs[0].clone(), signs[2].clone()]), "zero-shot");
         let same = CandidateSigns { name: "other".into(), ..signs[0].clone() };
@@ -300,12 +333,28 @@ mod tests {
     }
 
     #[test]
+    fn a_class_that_has_swallowed_others_is_wide() {
+        // Directions in a plane, by their angle in degrees.
+        let at = |angles: &[f64]| {
+            let points: Vec<f32> =
+                angles.iter().flat_map(|a| [a.to_radians().cos() as f32, a.to_radians().sin() as f32]).collect();
+            Tensor::from_slice(&points).view([-1, 2])
+        };
+        let found = [0, 0, 0, 0, 1, 1, 1, 2, 2];
+        // Class 2 has too few images to count. Pairs of class 0: 1 − cos of 0, 90, 90, 90, 90, 0; of class 1 of 60, 60 and 120.
+        let wide = commonest_width(&at(&[0.0, 0.0, 90.0, 90.0, 0.0, 60.0, 120.0, 0.0, 180.0]), &found, 3).unwrap();
+        assert!((wide - (4.0 / 6.0) / (2.5 / 3.0)).abs() < 1e-6, "{wide}");
+        assert_eq!(commonest_width(&at(&[0.0, 1.0, 2.0, 3.0]), &[0, 0, 0, 1], 2), None, "nothing to hold it against");
+        assert_eq!(commonest_width(&at(&[0.0; 6]), &[0, 0, 0, 1, 1, 1], 2), None, "copies of one picture");
+    }
+
+    #[test]
     fn a_candidates_signs_are_of_its_own_answers() {
         let [a, b] = [[0.9, 0.1], [0.4, 0.6]];
         let zero_shot = answered("zero-shot", &[a, a, a, b].concat());
         let moved = Answered { shifted: [a, a, b, a].concat(), ..answered("model1", &[a, b, b, b].concat()) };
         let alone = vec![Vec::new(); 4];
-        let [first, second] = &signs(&[zero_shot, moved], &[alone], 2)[..] else { panic!("two candidates") };
+        let [first, second] = &signs(&[zero_shot, moved], &[alone], 2, None)[..] else { panic!("two candidates") };
         assert_eq!((first.stability, first.kept, first.shift), (1.0, 1.0, 0.0));
         // Of its four answers two stay in a shifted crop, and two are zero-shot's; it moves two images to the other class.
         assert_eq!((second.stability, second.kept, second.shift), (0.5, 0.5, 0.5));

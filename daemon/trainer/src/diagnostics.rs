@@ -2,8 +2,8 @@
 //!
 //! `pool.safetensors`: `zero-shot-label` (what zero-shot sees, whatever a user gave), `label1`, `label2` (i64 [N]),
 //! `clean1`, `clean2`, `seed1`, `seed2` (u8 [N]; 1 where the pair (x, label) teaches that model), `margin1`, `margin2`
-//! (f32 [N]; s⁺ − s⁻ by the validating model), and the probabilities of every candidate, `plain/…` and `shifted/…`
-//! (f32 [N, C]). `test.safetensors`: probabilities (f32 [T, C]) of every candidate by its name and of what was `deployed`,
+//! (f32 [N]; s⁺ − s⁻ by the validating model), the probabilities of every candidate, `plain/…` and `shifted/…`
+//! (f32 [N, C]), and what zero-shot's head sees of each image, of length 1, `embedding/zero-shot` (f32 [N, D]). `test.safetensors`: probabilities (f32 [T, C]) of every candidate by its name and of what was `deployed`,
 //! and their energies, `energy/…` (f32 [T, 1]). No label is ever read.
 
 use crate::clip::tensors::to_safetensors;
@@ -15,7 +15,7 @@ use crate::pass::SCORING_BATCH;
 use crate::pool::Pool;
 use coft_core::decision::energy;
 use std::path::Path;
-use tch::{Kind, Tensor, no_grad};
+use tch::{Tensor, no_grad};
 
 #[derive(Debug, Default)]
 pub struct Answers(Vec<(String, Tensor)>);
@@ -45,7 +45,7 @@ impl Answers {
             let rows = to_f32(&logits);
             let energies: Vec<f32> =
                 rows.chunks_exact(logits.size()[1] as usize).map(|row| energy(row) as f32).collect();
-            self.0.push((name.to_owned(), logits.softmax(-1, Kind::Float)));
+            self.0.push((name.to_owned(), model.probabilities(&logits)));
             self.floats(&format!("energy/{name}"), &energies, 1);
         }
     }

@@ -71,7 +71,7 @@ pub fn prompt_tuning<'a>(
     tokens: &'a ClassTokens,
     settings: &'a Phase1,
 ) -> PromptTuning<'a> {
-    PromptTuning { checkpoint, pool, tokens, settings, flip: false, seed: 1, model: 1, iteration: 1 }
+    PromptTuning { checkpoint, pool, tokens, settings, shares: None, flip: false, seed: 1, model: 1, iteration: 1 }
 }
 
 /// One that nobody listens to.
@@ -143,6 +143,7 @@ impl Bench {
             student_dir: None,
             image_size: None,
             class_lines: Vec::new(),
+            shares: None,
             classes: classes(),
             template: TEMPLATE.into(),
             templates: Vec::new(),

@@ -6,6 +6,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clip::{Tensors, VisionTower, normalised};
 use crate::prompts::Prompts;
 use coft_core::settings::HeadInit;
+use coft_core::shares::Shares;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor, no_grad};
 
@@ -16,6 +17,8 @@ pub struct Model {
     /// Visual prompts [blocks or 1, T, W].
     pub prompts: Option<Tensor>,
     pub head: Head,
+    /// ln π + ln C of the shares π that are expected of the classes, added to the logits before they become probabilities. [C]
+    pub prior: Option<Tensor>,
 }
 
 #[derive(Debug)]
@@ -33,6 +36,7 @@ impl Model {
             encoder: pretrained(checkpoint),
             prompts: None,
             head: Head::Text { features: text * checkpoint.logit_scale },
+            prior: None,
         }
     }
 
@@ -51,6 +55,15 @@ impl Model {
         Self { head, ..self }
     }
 
+    /// The same classifier where classes come in these shares. Its logits, and with them energies, are as they were.
+    pub fn expecting(self, shares: Option<&Shares>) -> Self {
+        let of = |shares: &Shares| {
+            let ratios = Tensor::from_slice(&shares.log_ratios());
+            ratios.to_device(self.encoder.projection.device()).to_kind(Kind::Float)
+        };
+        Self { prior: shares.map(of), ..self }
+    }
+
     /// Logits of pixels: [B, 3, S, S] → [B, C].
     pub fn logits(&self, pixels: &Tensor) -> Tensor {
         self.answers(pixels).0
@@ -66,8 +79,16 @@ impl Model {
                 (embedding.matmul(&features.tr()), embedding)
             }
         };
-        let probabilities = logits.softmax(-1, Kind::Float);
+        let probabilities = self.probabilities(&logits);
         (logits, probabilities, embedding)
+    }
+
+    /// [B, C] → [B, C]
+    pub fn probabilities(&self, logits: &Tensor) -> Tensor {
+        match &self.prior {
+            Some(prior) => (logits + prior).softmax(-1, Kind::Float),
+            None => logits.softmax(-1, Kind::Float),
+        }
     }
 }
 
@@ -133,7 +154,7 @@ impl Weights {
         let encoder = VisionTower::with_projection(&checkpoint.config, &self.encoder, projection)
             .expect("a copy of tensors that were loaded with these shapes");
         let head = Head::Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() };
-        Model { encoder, prompts: None, head }
+        Model { encoder, prompts: None, head, prior: None }
     }
 
     pub fn named(&self) -> Vec<(String, Tensor)> {

@@ -12,6 +12,7 @@ use crate::prompts::{self, ClassTokens, Prompts};
 use crate::random;
 use coft_core::event::Stage;
 use coft_core::settings::{Complement, Phase1};
+use coft_core::shares::Shares;
 use coft_core::spec::Template;
 use rand::Rng;
 use rand::distr::Distribution;
@@ -82,6 +83,8 @@ pub struct PromptTuning<'a> {
     pub pool: &'a Pool<'a>,
     pub tokens: &'a ClassTokens,
     pub settings: &'a Phase1,
+    /// How often each class comes, where that is known.
+    pub shares: Option<&'a Shares>,
     /// Whether training images are mirrored at random.
     pub flip: bool,
     pub seed: u64,
@@ -264,7 +267,7 @@ impl Objective for Tuning<'_> {
     }
 
     fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
-        let PromptTuning { checkpoint, settings, seed, .. } = self.task;
+        let PromptTuning { checkpoint, settings, shares, seed, .. } = self.task;
         let mut rng = random::stream(seed, &format!("{}, complements of step {}", self.name, batch.step));
         let classes = self.labels.probabilities.len() / self.labels.classes.len();
         let labels: Vec<usize> = batch.positions.iter().map(|&i| self.labels.classes[i]).collect();
@@ -272,11 +275,17 @@ impl Objective for Tuning<'_> {
             .positions
             .iter()
             .zip(&labels)
-            .map(|(&i, &label)| match settings.complement {
-                Complement::Uniform => uniform(&mut rng, label, classes) as i64,
-                Complement::Likely => {
-                    likely(&mut rng, label, &self.labels.probabilities[i * classes..(i + 1) * classes]) as i64
-                }
+            .map(|(&i, &label)| {
+                let believed = &self.labels.probabilities[i * classes..(i + 1) * classes];
+                let other = match (settings.complement, shares) {
+                    (Complement::Uniform, None) => uniform(&mut rng, label, classes),
+                    (Complement::Uniform, Some(shares)) => {
+                        likely(&mut rng, label, &shares.applied(&vec![1.0; classes]))
+                    }
+                    (Complement::Likely, None) => likely(&mut rng, label, believed),
+                    (Complement::Likely, Some(shares)) => likely(&mut rng, label, &shares.applied(believed)),
+                };
+                other as i64
             })
             .collect();
         let labels: Vec<i64> = labels.iter().map(|&y| y as i64).collect();

@@ -138,7 +138,8 @@ fn run_within(
         && choice::mirrors(&Model::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, desk)?;
     let material =
         Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
-    let outcome = carry_out(&material, desk)?;
+    let mut outcome = carry_out(&material, desk)?;
+    outcome.deployed = outcome.deployed.expecting(spec.shares.as_ref());
 
     let Student { checkpoint, pool, .. } = material.student;
     desk.reporter.begin(Stage::Export, 1)?;
@@ -157,6 +158,7 @@ fn run_within(
         round: spec.round,
         method: spec.method,
         classes: spec.classes.clone(),
+        shares: spec.shares.clone(),
         preprocessing: checkpoint.preprocessing.clone(),
         base_model: teacher.digest.clone(),
         image_set: image_set(spec),
@@ -221,7 +223,7 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
         &found.plain
     };
     let predictions = |name: &str| choice::classes(plain(name), classes);
-    let signs = choice::signs(&answered, &neighbours, classes);
+    let signs = choice::signs(&answered, &neighbours, classes, material.spec.shares.as_ref());
     let asked = material.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
     let [first, second] = &adapted.labels;
@@ -244,6 +246,7 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
         label_agreement,
         confirmed_fraction: [confirmed(0), confirmed(1)],
         clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
+        commonest_width: choice::commonest_width(&material.zero_shot.embeddings, &material.zero_shot.answers, classes),
         agreement: choice::share(&predictions("model1"), &predictions("model2")),
         candidates: signs,
         deployed: deployed.clone(),

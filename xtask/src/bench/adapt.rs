@@ -14,13 +14,14 @@ use coft_core::ids::{ClassId, ImageId, RoundId};
 use coft_core::manifest::{MANIFEST, Manifest, REPORT};
 use coft_core::report::Report;
 use coft_core::settings::Settings;
+use coft_core::shares::Shares;
 use coft_core::spec::{Device, Diagnostics, PROTOCOL, PoolImage, RoundSpec, Template};
 use coft_core::templates;
 use coft_harness::programs::ends_with_us;
 use command_fds::{CommandFdExt, FdMapping};
 use indicatif::{ProgressBar, ProgressStyle};
-use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use serde_json::{Value, json};
@@ -53,6 +54,9 @@ pub struct Args {
     /// What is wrong with the pool.
     #[arg(long, value_enum, default_value = "none")]
     pool: Trouble,
+    /// Tells the trainer how often each class comes: as it does in the pool, or that with every share doubled or halved.
+    #[arg(long, value_enum, default_value = "unknown")]
+    shares: Told,
     /// Labelled set that outliers come from: those of --pool outliers, and, of its test split, images to tell from the set's own.
     #[arg(long)]
     outliers: Option<PathBuf>,
@@ -90,6 +94,30 @@ pub struct Args {
     /// Prints one JSON object as the last line, accuracies in percent.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Told {
+    Unknown,
+    True,
+    /// Wrong by a factor of two: each share doubled or halved, drawn by the seed.
+    Rough,
+}
+
+impl Told {
+    fn of(self, labels: &[usize], classes: &[String], seed: u64) -> anyhow::Result<Option<Shares>> {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        // A class that never comes is told as one that comes once: no share is 0.
+        let weigh = |(class, name): (usize, &String)| {
+            let count = labels.iter().filter(|&&label| label == class).count().max(1) as f64;
+            let factor = if rng.random_bool(0.5) { 2.0 } else { 0.5 };
+            (name.clone(), if self == Told::Rough { factor * count } else { count })
+        };
+        let weights: Vec<(String, f64)> = classes.iter().enumerate().map(weigh).collect();
+        let all: f64 = weights.iter().map(|(_, weight)| weight).sum();
+        let named = weights.into_iter().map(|(name, weight)| (name, weight / all)).collect();
+        Ok(if self == Told::Unknown { None } else { Some(Shares::new(&named, classes)?) })
+    }
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -172,12 +200,14 @@ fn one(
 
     let report: Report = read_json(&spec.candidate_dir.join(REPORT))?;
     let manifest: Manifest = read_json(&spec.candidate_dir.join(MANIFEST))?;
-    let mut result = measure(scratch.path(), &labels, &set.test, manifest.none_of_these)?;
+    let mut result = measure(scratch.path(), &labels, &set.test, set.classes.len(), manifest.none_of_these)?;
     result["set"] = json!(set.name);
     result["method"] = json!(args.method);
     result["student"] = json!(args.student);
     result["shift"] = json!(args.shift.name());
-    result["pool"] = json!(args.pool.to_possible_value().map(|value| value.get_name().to_owned()));
+    let name = |value: Option<clap::builder::PossibleValue>| json!(value.map(|value| value.get_name().to_owned()));
+    result["pool"] = name(args.pool.to_possible_value());
+    result["told-shares"] = name(args.shares.to_possible_value());
     result["given"] = json!(args.given);
     result["settings"] = json!(args.settings);
     result["images"] = json!(labels.len());
@@ -211,13 +241,11 @@ fn draw(images: &mut Vec<Labelled>, limit: usize) {
 
 /// Puts what the camera makes of `images` into `dir`, and in their place.
 fn photograph(shift: Shift, images: &mut [Labelled], dir: &Path) -> anyhow::Result<()> {
-    if shift == Shift::Clean {
-        return Ok(());
-    }
     fs::create_dir(dir)?;
-    images.par_iter_mut().enumerate().try_for_each(|(number, image)| {
+    let changed = images.par_iter_mut().enumerate().filter(|(_, image)| shift != Shift::Clean || image.copy > 0);
+    changed.try_for_each(|(number, image)| {
         let seen = dir.join(format!("{number}.png"));
-        shift.photograph(&image.path, &seen)?;
+        shift.photograph(&image.path, image.copy, &seen)?;
         image.path = seen;
         Ok(())
     })
@@ -249,6 +277,7 @@ fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Re
         let place = settings.pointer_mut(&pointer).with_context(|| format!("there is no setting {path:?}"))?;
         *place = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
     }
+    let shares = args.shares.of(&labels, &set.classes, seed)?;
     let spec = RoundSpec {
         protocol: PROTOCOL,
         round: RoundId(1),
@@ -258,6 +287,7 @@ fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Re
         classes: set.classes.clone(),
         student_dir: args.student.as_deref().map(opened).transpose()?,
         class_lines: Vec::new(),
+        shares,
         template: set.template.clone(),
         templates: args.templates.as_deref().map(read_templates).transpose()?.unwrap_or_default(),
         images,

@@ -17,10 +17,14 @@ const ENERGY: &str = "energy/";
 const ENSEMBLE: &str = "ensemble";
 
 /// The trainer's answers against the labels, in percent; null where the method has no such answer.
+///
+/// `accuracy` is over the test images as they are; `own` is the accuracy to expect of test images that come in the pool's shares,
+/// `even` of as many of each class: the accuracies of the classes, weighted.
 pub fn measure(
     dir: &Path,
     labels: &[usize],
     test: &[Labelled],
+    classes: usize,
     decision: Option<NoneOfThese>,
 ) -> anyhow::Result<Value> {
     let bytes = fs::read(dir.join("pool.safetensors"))?;
@@ -52,6 +56,8 @@ pub fn measure(
         fraction.push(kept.len() as f64 / labels.len() as f64);
     }
     let (mut accuracies, mut ece, mut apart) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+    let (mut by_shares, mut evenly) = (BTreeMap::new(), BTreeMap::new());
+    let shares: Vec<f64> = (0..classes).map(|class| share(labels, class)).collect();
     if let (Ok(one), Ok(two)) = (tested.tensor("model1"), tested.tensor("model2")) {
         let sums =
             rows(&one).into_iter().zip(rows(&two)).map(|(one, two)| one.iter().zip(two).map(|(a, b)| a + b).collect());
@@ -65,6 +71,8 @@ pub fn measure(
         let right = found.iter().zip(&truth).map(|(found, truth)| found == truth);
         let answers: Vec<(f32, bool)> = confidence.iter().copied().zip(right).collect();
         accuracies.insert(name, percent(&found, &truth));
+        by_shares.insert(name, weighted(&found, &truth, &shares));
+        evenly.insert(name, weighted(&found, &truth, &vec![1.0; classes]));
         ece.insert(name, in_percent(calibration_error(&answers)));
         if own < test.len() {
             let energies = rows(&tested.tensor(&format!("{ENERGY}{name}"))?).concat();
@@ -82,7 +90,7 @@ pub fn measure(
     });
     let mean = |values: &[f64]| (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64);
     Ok(json!({
-        "accuracy": accuracies, "ece": ece, "auroc": apart, "refused": refused.transpose()?,
+        "accuracy": accuracies, "own": by_shares, "even": evenly, "shares": shares, "ece": ece, "auroc": apart, "refused": refused.transpose()?,
         "label_accuracies": label_accuracy, "confirmed_precisions": confirmed_precision, "precisions": precision,
         "zero_shot_pool": zero_shot_pool,
         "pool_label_accuracy": mean(&label_accuracy).or(zero_shot_pool),
@@ -110,6 +118,39 @@ fn percent(found: &[usize], truth: &[usize]) -> f64 {
     in_percent(right as f64 / truth.len() as f64)
 }
 
+fn share(labels: &[usize], class: usize) -> f64 {
+    labels.iter().filter(|&&label| label == class).count() as f64 / labels.len() as f64
+}
+
+/// Accuracies of the classes, weighted; classes without a test image are left out.
+fn weighted(found: &[usize], truth: &[usize], weights: &[f64]) -> f64 {
+    let (mut right, mut all) = (0.0, 0.0);
+    for (class, weight) in weights.iter().enumerate() {
+        let own = |(_, truth): &(&usize, &usize)| **truth == class;
+        let images = found.iter().zip(truth).filter(own).count();
+        if images > 0 {
+            let hits = found.iter().zip(truth).filter(own).filter(|(found, truth)| found == truth).count();
+            right += weight * hits as f64 / images as f64;
+            all += weight;
+        }
+    }
+    in_percent(right / all)
+}
+
 fn in_percent(share: f64) -> f64 {
     (10_000.0 * share).round() / 100.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of two of class 0 is right, and one of one of class 1; class 2 has no test image.
+    #[test]
+    fn classes_are_weighted_as_they_come() {
+        let (found, truth) = ([0, 1, 1], [0, 0, 1]);
+        assert_eq!(weighted(&found, &truth, &[1.0; 3]), 75.0);
+        assert_eq!(weighted(&found, &truth, &[0.9, 0.1, 0.0]), 55.0);
+        assert_eq!(share(&[0, 0, 1, NO_CLASS], 0), 0.5);
+    }
 }

@@ -23,6 +23,8 @@ pub struct Labelled {
     pub path: PathBuf,
     /// Position in [`LabelledSet::classes`].
     pub label: usize,
+    /// 0 for the picture itself, other numbers for pictures that look nearly the same.
+    pub copy: u32,
 }
 
 #[derive(Deserialize)]
@@ -72,7 +74,7 @@ impl LabelledSet {
         for row in reader.deserialize() {
             let row: Row = row.with_context(|| format!("reading {}", labels.display()))?;
             let Some(label) = kept.iter().position(|(folder, _)| *folder == row.class) else { continue };
-            let image = Labelled { path: dir.join(&row.path), label };
+            let image = Labelled { path: dir.join(&row.path), label, copy: 0 };
             match row.split.as_str() {
                 "adapt" => adapt.push(image),
                 "test" => test.push(image),
@@ -88,6 +90,20 @@ impl LabelledSet {
             test,
             _unpacked: unpacked,
         })
+    }
+
+    /// Keeps the classes of these positions alone, in this order.
+    pub fn keep_classes(&mut self, kept: &[usize]) {
+        self.classes = kept.iter().map(|&class| self.classes[class].clone()).collect();
+        for images in [&mut self.adapt, &mut self.test] {
+            images.retain_mut(|image| match kept.iter().position(|&class| class == image.label) {
+                Some(place) => {
+                    image.label = place;
+                    true
+                }
+                None => false,
+            });
+        }
     }
 }
 

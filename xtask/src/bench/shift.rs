@@ -4,7 +4,7 @@
 
 use anyhow::Context;
 use image::{Rgb, RgbImage, imageops};
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use rand_distr::{Distribution, Normal};
 use sha2::{Digest, Sha256};
@@ -38,11 +38,16 @@ impl Shift {
         }
     }
 
-    /// Writes the picture at `from` as this camera sees it to `to`, a PNG. The noise depends on the picture alone.
-    pub fn photograph(self, from: &Path, to: &Path) -> anyhow::Result<()> {
+    /// Writes the picture at `from` as this camera sees it to `to`, a PNG. The noise depends on the picture alone. `copy` is 0
+    /// for the picture itself; other numbers are pictures of the same a moment later.
+    pub fn photograph(self, from: &Path, copy: u32, to: &Path) -> anyhow::Result<()> {
         let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
-        let picture =
+        let mut picture =
             image::load_from_memory(&bytes).with_context(|| format!("decoding {}", from.display()))?.into_rgb8();
+        if copy > 0 {
+            let seed = Sha256::new().chain_update(&bytes).chain_update(copy.to_le_bytes()).finalize();
+            picture = a_moment_later(&picture, &mut ChaCha8Rng::from_seed(seed.into()));
+        }
         let seen = match self {
             Shift::Clean => picture,
             Shift::Night => night(&picture, &mut ChaCha8Rng::from_seed(Sha256::digest(&bytes).into())),
@@ -53,6 +58,17 @@ impl Shift {
         };
         seen.save(to).with_context(|| format!("writing {}", to.display()))
     }
+}
+
+/// The same scene in light that differs by up to 3 %, with the noise of a sensor of its own: deviation 2 of 255.
+fn a_moment_later(picture: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
+    let noise = Normal::new(0.0f32, 2.0).expect("a positive deviation");
+    let light = rng.random_range(0.97..1.03f32);
+    let mut seen = picture.clone();
+    for value in seen.iter_mut() {
+        *value = (f32::from(*value) * light + noise.sample(rng)).round().clamp(0.0, 255.0) as u8;
+    }
+    seen
 }
 
 fn night(picture: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {

@@ -20,6 +20,14 @@ pub enum Trouble {
     Missing,
     /// 200 images.
     Small,
+    /// Two classes of the set alone, drawn by the seed: 97 images of the first for 3 of the second.
+    Skew,
+    /// The first class has two hundred times the images of the last, in even steps between, the order drawn by the seed.
+    Tail,
+    /// A still camera: 90 % of the images are near-duplicates of 20 of them, which are spread over the classes.
+    Still,
+    /// Images of one class alone, drawn by the seed; the others are known to the classifier and never come.
+    OneClass,
 }
 
 /// Share of the pool that shows none of the classes.
@@ -27,6 +35,17 @@ const OUTLIERS: f64 = 0.3;
 /// Images of the first class over those of the last.
 const IMBALANCE: f64 = 20.0;
 const SMALL: usize = 200;
+/// Images of the common class for each of the rare one.
+const SKEW: f64 = 97.0 / 3.0;
+/// Images of the most frequent class over those of the rarest.
+const TAIL: f64 = 200.0;
+/// Pictures that a still camera shows again and again, and how much of the pool these are.
+const SCENES: usize = 20;
+const STILL: f64 = 0.9;
+/// Most images of these pools, so that they cost what the even ones cost.
+const MOST: usize = 1000;
+/// Most images of one class.
+const MOST_OF_A_CLASS: usize = 500;
 
 impl Trouble {
     pub fn make(self, set: &mut LabelledSet, others: Option<&LabelledSet>, seed: u64) -> anyhow::Result<()> {
@@ -38,13 +57,36 @@ impl Trouble {
             Trouble::Small => set.adapt.truncate(SMALL),
             Trouble::Missing => set.adapt.retain(|image| image.label + 2 < classes),
             Trouble::Imbalance => {
-                let mut seen = vec![0usize; classes];
                 let most = set.adapt.len() as f64 / classes as f64;
-                set.adapt.retain(|image| {
-                    seen[image.label] += 1;
-                    let share = IMBALANCE.powf(-(image.label as f64) / (classes - 1) as f64);
-                    seen[image.label] as f64 <= (most * share).max(1.0)
-                });
+                keep(&mut set.adapt, &falling(most, IMBALANCE, &(0..classes).collect::<Vec<_>>()));
+            }
+            Trouble::Tail => {
+                let order = drawn(classes, &mut rng);
+                let shares = falling(1.0, TAIL, &order);
+                let all: f64 = shares.iter().sum();
+                let most = (MOST as f64 / all).min(counts(set)[order[0]] as f64);
+                keep(&mut set.adapt, &falling(most, TAIL, &order));
+            }
+            Trouble::Skew => {
+                let pair = &drawn(classes, &mut rng)[..2];
+                set.keep_classes(pair);
+                let most = counts(set)[0].min(MOST_OF_A_CLASS * 97 / 100) as f64;
+                keep(&mut set.adapt, &[most, (most / SKEW).round()]);
+            }
+            Trouble::OneClass => {
+                let mut most = vec![0.0; classes];
+                most[drawn(classes, &mut rng)[0]] = MOST_OF_A_CLASS as f64;
+                set.adapt.retain(|image| most[image.label] > 0.0);
+                set.adapt.truncate(MOST_OF_A_CLASS);
+            }
+            Trouble::Still => {
+                set.adapt.truncate(MOST);
+                let shown: Vec<Labelled> = spread(&set.adapt, &drawn(classes, &mut rng));
+                let again = (set.adapt.len() as f64 * STILL) as usize;
+                set.adapt.truncate(set.adapt.len() - again);
+                let copies = shown.into_iter().cycle().take(again).enumerate();
+                set.adapt.extend(copies.map(|(number, image)| Labelled { copy: number as u32 + 1, ..image }));
+                set.adapt.shuffle(&mut rng);
             }
             Trouble::Outliers => {
                 let mut strange = others.context("--pool outliers needs --outliers SET")?.adapt.clone();
@@ -56,6 +98,48 @@ impl Trouble {
         }
         Ok(())
     }
+}
+
+/// The classes in an order of the seed.
+fn drawn(classes: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..classes).collect();
+    order.shuffle(rng);
+    order
+}
+
+fn counts(set: &LabelledSet) -> Vec<usize> {
+    let mut counts = vec![0; set.classes.len()];
+    set.adapt.iter().for_each(|image| counts[image.label] += 1);
+    counts
+}
+
+/// `most` for the first class of `order`, `ratio` times fewer for the last, in even steps of the logarithm.
+fn falling(most: f64, ratio: f64, order: &[usize]) -> Vec<f64> {
+    let mut of_class = vec![0.0; order.len()];
+    for (place, &class) in order.iter().enumerate() {
+        of_class[class] = most * ratio.powf(-(place as f64) / (order.len() - 1) as f64);
+    }
+    of_class
+}
+
+/// Keeps the first images of each class, at least one.
+fn keep(images: &mut Vec<Labelled>, most: &[f64]) {
+    let mut seen = vec![0usize; most.len()];
+    images.retain(|image| {
+        seen[image.label] += 1;
+        seen[image.label] as f64 <= most[image.label].max(1.0)
+    });
+}
+
+/// [`SCENES`] of the images, of as many classes as there are, in turn.
+fn spread(images: &[Labelled], order: &[usize]) -> Vec<Labelled> {
+    let mut of_class: Vec<_> =
+        order.iter().map(|&class| images.iter().filter(move |image| image.label == class)).collect();
+    let mut shown = Vec::new();
+    while shown.len() < SCENES.min(images.len()) {
+        shown.extend(of_class.iter_mut().filter_map(Iterator::next).take(SCENES - shown.len()).cloned());
+    }
+    shown
 }
 
 #[cfg(test)]

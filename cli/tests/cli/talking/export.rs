@@ -32,6 +32,7 @@ pub fn files() -> HashMap<&'static str, Vec<u8>> {
         round: RoundId(1),
         method: Method::Coft,
         classes: vec!["hex bolt".into(), "wing nut".into()],
+        shares: None,
         preprocessing: json!({ "crop_size": 8, "size": 8 }),
         base_model: "0".repeat(64),
         image_set: "1".repeat(64),

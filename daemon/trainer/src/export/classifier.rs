@@ -40,7 +40,11 @@ pub fn write(model: &Model, image_size: i64, precision: Precision) -> (Vec<u8>, 
         Head::Linear { weight, .. } => weight.size()[0],
         Head::Text { features } => features.size()[0],
     };
-    let probabilities = graph.node("Softmax", &[&logits], &[Attribute::Int("axis", -1)]);
+    let expecting = model.prior.as_ref().map(|prior| {
+        let prior = graph.weight("prior", prior);
+        graph.node("Add", &[&logits, &prior], &[])
+    });
+    let probabilities = graph.node("Softmax", &[expecting.as_ref().unwrap_or(&logits)], &[Attribute::Int("axis", -1)]);
     graph.output(&logits, "logits", &[BATCH, Side::Known(classes)]);
     graph.output(&probabilities, "probabilities", &[BATCH, Side::Known(classes)]);
     graph.output(&embedding, "embedding", &[BATCH, Side::Known(width)]);

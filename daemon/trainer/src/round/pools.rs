@@ -189,7 +189,7 @@ fn labels_that_nobody_confirms_leave_the_pretrained_model() {
         let tuned = signs.candidates.iter().filter(|candidate| candidate.name.starts_with("model"));
         assert!(tuned.clone().count() == 2 && tuned.clone().all(|candidate| candidate.kept == 1.0), "{method:?}");
         let kept = [Reason::NothingBetter, Reason::TooFewClean { found: 0.0 }].map(Verdict::Keep);
-        assert_eq!(judge(method, Precision::Fp32, 0.0, &report), kept[usize::from(signs.deployed != ZERO_SHOT)]);
+        assert_eq!(judge(method, Precision::Fp32, 0.0, None, &report), kept[usize::from(signs.deployed != ZERO_SHOT)]);
     }
 }
 

@@ -3,11 +3,12 @@
 use super::Outcome;
 use crate::adapt::{Adapted, Material};
 use crate::choice::{self, Recipe, Served};
+use crate::clip::to_f32;
 use crate::diagnostics::Answers;
 use crate::failure::Failure;
 use crate::pool::Pool;
 use crate::progress::Reporter;
-use coft_core::report::{ClassReport, OwnLabels, Report};
+use coft_core::report::{ClassReport, OwnLabels, Report, ZERO_SHOT};
 use std::path::Path;
 
 /// `served` is what the deployed model says of the pool.
@@ -53,9 +54,12 @@ fn peak_memory_bytes() -> u64 {
 
 pub fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
     let mut answers = Answers::default();
+    let classes = material.spec.classes.len();
+    let zero_shot = &material.student.zero_shot;
     answers.integers("zero-shot-label", &material.zero_shot.answers);
+    answers.floats("plain/zero-shot", &zero_shot.labels.probabilities, classes);
+    answers.floats("embedding/zero-shot", &to_f32(&zero_shot.embeddings), zero_shot.embeddings.size()[1] as usize);
     if let Some((adapted, _, answered)) = &outcome.adapted {
-        let classes = material.spec.classes.len();
         for k in [0, 1] {
             answers.integers(&format!("label{}", k + 1), &adapted.labels[k].classes);
             answers.flags(&format!("clean{}", k + 1), &adapted.clean[k]);
@@ -64,7 +68,7 @@ pub fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
             adapted.seeds[k].iter().flatten().for_each(|&image| seeds[image] = true);
             answers.flags(&format!("seed{}", k + 1), &seeds);
         }
-        for candidate in answered {
+        for candidate in answered.iter().filter(|candidate| candidate.name != ZERO_SHOT) {
             answers.floats(&format!("plain/{}", candidate.name), &candidate.plain, classes);
             answers.floats(&format!("shifted/{}", candidate.name), &candidate.shifted, classes);
         }

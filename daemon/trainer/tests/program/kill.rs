@@ -64,6 +64,7 @@ pub fn spec(dir: &Path, method: Method) -> RoundSpec {
         student_dir: None,
         image_size: None,
         class_lines: Vec::new(),
+        shares: None,
         classes: PARTS.iter().map(ToString::to_string).collect(),
         template: EVAL_TEMPLATE.into(),
         templates: Vec::new(),

@@ -11,7 +11,7 @@ fn twice(shift: Shift, picture: &RgbImage) -> [Vec<u8>; 2] {
     picture.save(&from).unwrap();
     ["first.png", "second.png"].map(|name| {
         let to = dir.path().join(name);
-        shift.photograph(&from, &to).unwrap();
+        shift.photograph(&from, 0, &to).unwrap();
         fs::read(to).unwrap()
     })
 }

@@ -1,6 +1,8 @@
 //! What each trouble makes of a pool, by counting.
 
 use super::*;
+use clap::ValueEnum;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,13 +48,13 @@ fn spoilt(dir: &Path, trouble: Trouble, each: usize, seed: u64) -> LabelledSet {
 #[test]
 fn the_seed_alone_draws() {
     let dir = tempfile::tempdir().unwrap();
-    for trouble in [Trouble::None, Trouble::Outliers, Trouble::Imbalance, Trouble::Missing, Trouble::Small] {
+    for &trouble in Trouble::value_variants() {
         let of_seed = |seed| listed(&spoilt(dir.path(), trouble, 100, seed).adapt);
         assert_eq!(of_seed(1), of_seed(1), "{trouble:?}");
         assert_ne!(of_seed(1), of_seed(2), "{trouble:?}");
     }
     // Which images are kept or added, not their order alone.
-    for trouble in [Trouble::Outliers, Trouble::Imbalance, Trouble::Small] {
+    for trouble in [Trouble::Outliers, Trouble::Imbalance, Trouble::Small, Trouble::Tail, Trouble::Still] {
         let of_seed = |seed| sorted(&spoilt(dir.path(), trouble, 100, seed).adapt);
         assert_ne!(of_seed(1), of_seed(2), "{trouble:?}");
     }
@@ -62,7 +64,7 @@ fn the_seed_alone_draws() {
 fn the_test_images_are_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let before = listed(&set(dir.path(), "own", &[100; 10]).test);
-    for trouble in [Trouble::None, Trouble::Outliers, Trouble::Imbalance, Trouble::Missing, Trouble::Small] {
+    for &trouble in Trouble::value_variants().iter().filter(|&&trouble| trouble != Trouble::Skew) {
         assert_eq!(listed(&spoilt(dir.path(), trouble, 100, 1).test), before, "{trouble:?}");
     }
 }
@@ -101,6 +103,52 @@ fn imbalance_is_twenty_to_one_in_even_steps() {
     assert_eq!(by_class(&spoilt(dir.path(), Trouble::Imbalance, 400, 1)), expected);
     // No class goes missing.
     assert_eq!(by_class(&spoilt(dir.path(), Trouble::Imbalance, 5, 1)).last(), Some(&1));
+}
+
+/// By hand: 1 + 200^(−1/9) + … + 1/200 is 2.2398, and 1000 of that 446; 446 · 200^(−place/9), rounded down.
+#[test]
+fn a_tail_is_two_hundred_to_one_and_its_order_is_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    let orders: Vec<Vec<usize>> = (1..4).map(|seed| by_class(&spoilt(dir.path(), Trouble::Tail, 600, seed))).collect();
+    for counts in &orders {
+        let mut counts = counts.clone();
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        assert_eq!(counts, [446, 247, 137, 76, 42, 23, 13, 7, 4, 2]);
+    }
+    assert_ne!(orders[0], orders[1]);
+}
+
+#[test]
+fn a_skewed_pool_has_two_classes_and_one_of_them_hardly_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = spoilt(dir.path(), Trouble::Skew, 600, 1);
+    assert_eq!((by_class(&pool), pool.classes.len(), pool.test.len()), (vec![485, 15], 2, 2));
+    let small = spoilt(dir.path(), Trouble::Skew, 40, 1);
+    assert_eq!(by_class(&small), [40, 1]);
+    // Images lie where their class is: a position is one among the classes that are left.
+    assert!(pool.adapt.iter().all(|image| image.path.to_string_lossy().contains(&pool.classes[image.label])));
+}
+
+#[test]
+fn a_week_of_one_class_shows_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = spoilt(dir.path(), Trouble::OneClass, 600, 1);
+    let mut counts = by_class(&pool);
+    counts.sort_unstable();
+    assert_eq!(counts, [[0; 9].as_slice(), &[500]].concat());
+    assert_eq!(pool.classes.len(), 10);
+}
+
+#[test]
+fn a_still_camera_shows_twenty_pictures_again_and_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let pool = spoilt(dir.path(), Trouble::Still, 200, 1);
+    let again: Vec<&Labelled> = pool.adapt.iter().filter(|image| image.copy > 0).collect();
+    assert_eq!((pool.adapt.len(), again.len()), (1000, 900));
+    let scenes: BTreeSet<&Path> = again.iter().map(|image| image.path.as_path()).collect();
+    assert_eq!(scenes.len(), 20);
+    let of_class = |class| again.iter().filter(|image| image.label == class).count();
+    assert!((0..10).all(|class| of_class(class) == 90), "two pictures of each class, 45 times each");
 }
 
 #[test]
