@@ -415,7 +415,7 @@ mod tests {
         let classes: Vec<String> = (0..10).map(|class| format!("class {class}")).collect();
         let judged = |images: usize, candidate: &dyn Fn(usize) -> usize, active: &dyn Fn(usize) -> usize| {
             let (found, serving) = (answers(images, 10, 0.9, candidate), answers(images, 10, 0.9, active));
-            let difference = balance(&found, 10) - balance(&serving, 10);
+            let difference = balance(&found, 10, None) - balance(&serving, 10, None);
             (difference, judge_import(Precision::Fp32, 0.0, &classes, &found, &serving, None) == Verdict::Promote)
         };
         // 0.976 against 0.985: some images go to other classes with either model, with the candidate a few more.

@@ -95,7 +95,8 @@ pub struct CandidateSigns {
     pub kept: f64,
     /// Total variation distance between its class shares and zero-shot's; 0 to 1.
     pub shift: f64,
-    /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. The largest sum with `coherence` decides.
+    /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. Where the user has told the shares of the
+    /// classes, 1 less the divergence of the mean from these, in the same unit. The largest sum with `coherence` decides.
     pub balance: f64,
     /// Mutual information of an image's class and the classes of the images that look most like it, over the entropy of a uniform
     /// distribution; the mean of two, as the pretrained and as the adapted model see it; 0 to 1. 0 in reports of rounds that did not

@@ -13,6 +13,7 @@ use coft_core::manifest::Manifest;
 use coft_core::promotion::{self, Reason, Verdict};
 use coft_core::review::Difference;
 use coft_core::shown::shown_path;
+use coft_core::spec::Method;
 use coft_vision::Preprocess;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -117,9 +118,13 @@ impl Court {
         self.store().scratch()
     }
 
-    /// Whether the active generation knows these classes, comes from this model and reads images of the right size.
+    /// Whether the active generation knows these classes, comes from this model and reads images of the right size; and, where
+    /// it is a zero-shot one, which is made in seconds, whether it expects the classes in these shares.
     pub fn is_current(&self, base: &Base) -> bool {
-        self.store().active().is_some_and(|generation| foreign(&generation.manifest, base).is_none())
+        let cheap = |manifest: &Manifest| manifest.method == Method::ZeroShot;
+        self.store().active().is_some_and(|Generation { manifest, .. }| {
+            foreign(manifest, base).is_none() && (!cheap(manifest) || manifest.shares == base.shares)
+        })
     }
 
     /// What a round that did not live to its end has promoted, if anything.
@@ -225,7 +230,8 @@ impl Court {
             let ready = self.controller.load(&staged.dir, staged.id)?;
             let parity = ready.parity.max_abs_diff;
             // One of other classes or another model is no measure.
-            let images = if self.is_current(base) { images } else { &[] };
+            let measure = self.store().active().is_some_and(|active| foreign(&active.manifest, base).is_none());
+            let images = if measure { images } else { &[] };
             let [active, found] =
                 side_by_side(images, stop, |image| self.controller.answer(image), |image| ready.answer(image))?;
             let images = active.len() / base.classes.len().max(1);

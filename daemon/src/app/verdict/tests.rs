@@ -6,7 +6,7 @@ use crate::model;
 use crate::serve::{Classifier, Settings};
 use coft_core::manifest::{MANIFEST, MODEL, REPORT};
 use coft_core::report::{Adaptation, Report};
-use coft_core::spec::Method;
+use coft_core::shares::Shares;
 use coft_models::Model;
 use image::{Rgb, RgbImage};
 use sha2::{Digest, Sha256};
@@ -34,6 +34,7 @@ pub fn doubted(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
     let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
     told.adaptation = Some(Adaptation {
+        commonest_width: None,
         label_agreement: 0.3,
         confirmed_fraction: [0.9; 2],
         clean_fraction: [0.9; 2],
@@ -76,6 +77,7 @@ pub fn idle(root: &Path) -> (Court, Base) {
         image_size: None,
         classes: manifest.classes,
         class_lines: Vec::new(),
+        shares: None,
         template: String::new(),
         templates: Vec::new(),
         student: None,
@@ -147,6 +149,29 @@ fn a_generation_that_reads_the_student_s_images_is_current() {
     let staged = store.stage(&root.path().join("candidate")).unwrap();
     store.activate(staged, 0.0, None).unwrap();
     assert!(Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1).is_current(&base));
+}
+
+#[test]
+fn a_zero_shot_generation_of_other_shares_is_made_anew_and_an_adapted_one_is_not() {
+    let models = TempDir::new().unwrap();
+    let mut base = model::prepare(&model::Settings::default(), models.path()).unwrap();
+    let preprocessing = Model::open(&base.dir).unwrap().preprocessing;
+    let named = std::collections::BTreeMap::from([(base.classes[0].clone(), 0.9)]);
+    base.shares = Some(Shares::new(&named, &base.classes).unwrap());
+    let current = |method, shares| {
+        let root = TempDir::new().unwrap();
+        let mut store = Store::open(root.path()).unwrap();
+        let path = candidate(root.path(), "soft").join(MANIFEST);
+        let manifest: Manifest = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        let (classes, base_model, preprocessing) = (base.classes.clone(), base.digest.clone(), preprocessing.clone());
+        let manifest = Manifest { classes, base_model, preprocessing, method, shares, ..manifest };
+        fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
+        let staged = store.stage(&root.path().join("candidate")).unwrap();
+        store.activate(staged, 0.0, None).unwrap();
+        Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1).is_current(&base)
+    };
+    assert!(!current(Method::ZeroShot, None) && current(Method::ZeroShot, base.shares.clone()));
+    assert!(current(Method::Coft, None), "training is not thrown away");
 }
 
 /// Candidates are loaded from where they are staged, and promoted to a place of their own.

@@ -3,7 +3,9 @@
 use crate::fixture::{Bench, reporter};
 use crate::round;
 use coft_core::settings::Deploy;
+use coft_core::shares::Shares;
 use coft_core::spec::{Method, Precision, RoundSpec};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -28,6 +30,14 @@ fn every_precision_gives_torchs_answers() {
         taken_by_other_engines(&RoundSpec { precision, candidate_dir, ..bench.spec(Method::ZeroShot) })
     });
     assert!(sizes[1] < sizes[0] && sizes[2] < sizes[1], "{sizes:?}");
+}
+
+#[test]
+fn the_shares_of_the_classes_travel() {
+    let bench = Bench::new(2);
+    let spec = bench.spec(Method::ZeroShot);
+    let shares = Shares::new(&BTreeMap::from([(spec.classes[0].clone(), 0.9)]), &spec.classes).unwrap();
+    taken_by_other_engines(&RoundSpec { shares: Some(shares), ..spec });
 }
 
 #[test]

@@ -9,6 +9,7 @@ use coft_core::ids::ClassId;
 use coft_core::manifest::{MANIFEST, PROBE, REPORT};
 use coft_core::report::{OwnLabels, Report};
 use coft_core::settings::{ContextInit, HeadInit, MixedPrecision, Settings};
+use coft_core::shares::Shares;
 use coft_core::spec::{Device, Diagnostics, PoolImage};
 use image::RgbImage;
 
@@ -274,6 +275,42 @@ fn what_is_deployed_is_as_sure_as_zero_shot() {
         let manifest: Manifest =
             serde_json::from_slice(&std::fs::read(spec.candidate_dir.join(MANIFEST)).unwrap()).unwrap();
         assert_ne!(manifest.temperature, 1.0, "{name}");
+    }
+}
+
+#[test]
+fn the_shares_that_are_told_are_in_the_probabilities_and_nowhere_else() {
+    let probe = |shares: Option<&Shares>| {
+        let bench = Bench::new(2);
+        let spec = RoundSpec { shares: shares.cloned(), ..bench.spec(Method::ZeroShot) };
+        done(&spec);
+        let manifest = std::fs::read(spec.candidate_dir.join(MANIFEST)).unwrap();
+        let told = serde_json::from_slice::<Manifest>(&manifest).unwrap().shares;
+        assert_eq!(told.as_ref(), shares, "the manifest tells them");
+        let tensors = Tensor::read_safetensors(spec.candidate_dir.join(PROBE)).unwrap();
+        let of = |name: &str| to_f32(&tensors.iter().find(|(found, _)| found == name).unwrap().1);
+        ["logits", "embedding", "probabilities"].map(of)
+    };
+    let classes = Bench::new(2).spec(Method::ZeroShot).classes;
+    let shares = Shares::new(&BTreeMap::from([(classes[0].clone(), 0.9)]), &classes).unwrap();
+    let ([logits, embedding, plain], [told_logits, told_embedding, told]) = (probe(None), probe(Some(&shares)));
+    assert!(logits == told_logits && embedding == told_embedding, "energies, and what is none of these, stay");
+    let off = shares.applied(&plain).iter().zip(&told).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    assert!(off < 1e-5 && plain != told, "{off}");
+}
+
+#[test]
+fn seeds_come_in_the_shares_that_are_told() {
+    let bench = Bench::new(4);
+    let classes = bench.spec(Method::Coft).classes;
+    let shares = Shares::new(&BTreeMap::from([(classes[0].clone(), 0.9)]), &classes).unwrap();
+    let mut spec = RoundSpec { shares: Some(shares.clone()), ..bench.spec(Method::Coft) };
+    (spec.settings.phase1.seeds_per_class, spec.settings.phase1.seed_share) = (2, 0.0);
+    done(&spec);
+    let report: Report = serde_json::from_slice(&std::fs::read(spec.candidate_dir.join(REPORT)).unwrap()).unwrap();
+    let most = shares.dealt(2 * classes.len());
+    for (class, most) in report.classes.iter().zip(most) {
+        assert_eq!(class.seeds[0], class.zero_shot.min(most as u64), "{class:?}");
     }
 }
 
