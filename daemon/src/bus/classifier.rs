@@ -67,7 +67,7 @@ impl Classifier {
         let caller = self.clients.caller(&header, connection).await.map_err(unanswered)?;
         let options = Options { party: caller.party, ..options };
         let work = self.control.classifier.classify(image.into(), &options);
-        Ok(answer(while_there(caller, work).await?))
+        Ok(answer(held_back(while_there(caller, work).await).await?))
     }
 
     /// Up to 16 images, answered in their order; one that fails has no labels, and its details say why.
@@ -88,7 +88,8 @@ impl Classifier {
         let images = images.iter().map(owned).collect::<Result<_, _>>()?;
         let caller = self.clients.caller(&header, connection).await.map_err(unanswered)?;
         let options = Options { party: caller.party, ..options };
-        let answers = while_there(caller, self.control.classifier.classify_many(images, &options)).await?;
+        let work = self.control.classifier.classify_many(images, &options);
+        let answers = held_back(while_there(caller, work).await).await?;
         let told = |classified: Result<Classification, ServeError>| match classified.map(answer) {
             Ok((labels, details)) => (labels, details.into()),
             Err(error) => {
@@ -319,6 +320,17 @@ fn bundle(files: HashMap<String, Fd<'_>>) -> Result<HashMap<String, std::os::fd:
         return Err(invalid(format!("there is no {missing} among the files; {ADVICE}")));
     }
     files.into_iter().map(|(name, file)| Ok((name, owned(&file)?))).collect()
+}
+
+/// How long it takes to say that the queue is full. 200 ms [choice]: who asks again at once, thousands of times a second, would take
+/// the processors that answer everybody else.
+const HELD_BACK: Duration = Duration::from_millis(200);
+
+async fn held_back<T>(answered: Result<T, Error>) -> Result<T, Error> {
+    if matches!(answered, Err(Error::Busy(_))) {
+        tokio::time::sleep(HELD_BACK).await;
+    }
+    answered
 }
 
 fn owned(descriptor: &Fd<'_>) -> Result<std::os::fd::OwnedFd, Error> {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench adapt`: one round of the trainer on a labelled set. The labels stay on this side: the trainer gets the
 //! images alone, and leaves its answers, which are compared with the labels here.
 
-use super::answers::measure;
+use super::answers::{measure, reviewed};
 use super::labelled_set::{Labelled, LabelledSet};
 use super::shift::Shift;
 use super::trouble::{NO_CLASS, Trouble};
@@ -12,6 +12,7 @@ use clap::ValueEnum;
 use coft_core::event::Event;
 use coft_core::ids::{ClassId, ImageId, RoundId};
 use coft_core::manifest::{MANIFEST, Manifest, REPORT};
+use coft_core::promotion::{self, Verdict};
 use coft_core::report::Report;
 use coft_core::settings::Settings;
 use coft_core::shares::Shares;
@@ -216,6 +217,9 @@ fn one(
         result["agreement"] = json!(adaptation.agreement);
         result["deployed"] = json!(adaptation.deployed);
         result["signs"] = json!(adaptation.candidates);
+        result["commonest-width"] = json!(adaptation.commonest_width);
+        result["verdict"] = json!(format!("{:?}", judged(&manifest, &report)));
+        result["review"] = reviewed(scratch.path(), &labels, &adaptation.deployed)?;
     }
     result["seconds"] = json!(report.seconds);
     result["peak_memory_bytes"] = json!(report.peak_memory_bytes);
@@ -232,6 +236,11 @@ fn one(
         keep(&spec.candidate_dir, &out)?;
     }
     Ok(result)
+}
+
+/// What the daemon would do with it, had it passed its probe.
+fn judged(manifest: &Manifest, report: &Report) -> Verdict {
+    promotion::judge(manifest.method, manifest.precision, 0.0, manifest.shares.as_ref(), report)
 }
 
 fn draw(images: &mut Vec<Labelled>, limit: usize) {

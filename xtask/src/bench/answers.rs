@@ -4,6 +4,12 @@ use super::labelled_set::Labelled;
 use super::scores::{auroc, calibration_error};
 use super::trouble::NO_CLASS;
 use coft_core::decision::NoneOfThese;
+use coft_core::ids::ClassId;
+use coft_core::report::ZERO_SHOT;
+use coft_core::review::{self, Difference, State};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -97,6 +103,40 @@ pub fn measure(
         "confirmed_precision": mean(&confirmed_precision), "clean_precision": mean(&precision),
         "clean_fraction": mean(&fraction),
     }))
+}
+
+/// Reviews of each that are tried.
+const REVIEWS: usize = 400;
+
+/// What a person would decide who knows every label: between the pretrained model and the candidate called `name`, asked about
+/// pictures of the pool on which they differ, as `coftctl review` asks. Nothing where there is no such candidate.
+pub fn reviewed(dir: &Path, labels: &[usize], name: &str) -> anyhow::Result<Value> {
+    let bytes = fs::read(dir.join("pool.safetensors"))?;
+    let pool = SafeTensors::deserialize(&bytes)?;
+    let answers = |name: &str| -> Option<Vec<usize>> {
+        Some(rows(&pool.tensor(&format!("plain/{name}")).ok()?).iter().map(|row| best(row)).collect())
+    };
+    let (Some(present), Some(candidate)) = (answers(ZERO_SHOT), answers(name)) else { return Ok(Value::Null) };
+    let mut differing: Vec<usize> = (0..labels.len()).filter(|&image| present[image] != candidate[image]).collect();
+    let class = |class: usize| ClassId(class as u32);
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    let (mut states, mut counts) = (BTreeMap::new(), Vec::new());
+    for _ in 0..REVIEWS {
+        differing.shuffle(&mut rng);
+        let label = |&image: &usize| {
+            let difference = Difference { present: class(present[image]), candidate: class(candidate[image]) };
+            (difference, class(labels[image]))
+        };
+        let given = |count: usize| differing[..count].iter().map(label);
+        let state = |count: usize| review::decide(given(count), (differing.len() - count) as u64);
+        let asked = (0..=differing.len()).find(|&count| state(count) != State::Asking).unwrap_or(differing.len());
+        *states.entry(state(asked).as_str()).or_insert(0) += 1;
+        counts.push(asked);
+    }
+    counts.sort_unstable();
+    let shares: BTreeMap<&str, f64> =
+        states.into_iter().map(|(state, times)| (state, in_percent(f64::from(times) / REVIEWS as f64))).collect();
+    Ok(json!({ "differing": differing.len(), "decided": shares, "median-labels": counts[REVIEWS / 2] }))
 }
 
 pub fn rows(view: &safetensors::tensor::TensorView) -> Vec<Vec<f32>> {
