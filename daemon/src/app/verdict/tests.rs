@@ -5,7 +5,7 @@ use crate::decode_budget::DecodeBudget;
 use crate::model;
 use crate::serve::{Classifier, Settings};
 use coft_core::manifest::{MANIFEST, MODEL, REPORT};
-use coft_core::report::{Adaptation, Report};
+use coft_core::report::{Adaptation, CandidateSigns, Report};
 use coft_core::shares::Shares;
 use coft_models::Model;
 use image::{Rgb, RgbImage};
@@ -40,6 +40,36 @@ pub fn doubted(root: &Path) -> PathBuf {
         clean_fraction: [0.9; 2],
         agreement: 0.3,
         candidates: Vec::new(),
+        deployed: "average".into(),
+    });
+    restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.method = Method::Coft);
+    dir
+}
+
+/// The soft generation as a round leaves it in a week in which one class passes: zero-shot finds hardly another, the new model does.
+fn undecidable(root: &Path) -> PathBuf {
+    let dir = candidate(root, "soft");
+    let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
+    told.images = 100;
+    for (class, (zero_shot, deployed)) in told.classes.iter_mut().zip([(98, 60), (1, 20), (1, 20)]) {
+        (class.zero_shot, class.deployed) = (zero_shot, deployed);
+    }
+    let signs = |name: &str, kept, shift| CandidateSigns {
+        name: name.into(),
+        stability: 0.9,
+        margin: 0.5,
+        kept,
+        shift,
+        balance: 0.5,
+        coherence: 0.2,
+    };
+    told.adaptation = Some(Adaptation {
+        label_agreement: 0.9,
+        confirmed_fraction: [0.9; 2],
+        clean_fraction: [0.9; 2],
+        commonest_width: None,
+        agreement: 0.9,
+        candidates: vec![signs("zero-shot", 1.0, 0.0), signs("average", 0.6, 0.38)],
         deployed: "average".into(),
     });
     restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.method = Method::Coft);
@@ -350,6 +380,20 @@ fn what_a_rule_has_refused_is_kept_for_somebody_to_activate() {
     court.promote(*promotion, None).unwrap();
     let sharp = &court.generations().0[1];
     assert_eq!((sharp.active, &sharp.refused, sharp.replaces), (true, &None, Some(GenerationId(1))));
+}
+
+#[test]
+fn a_candidate_that_nothing_can_judge_is_kept_for_a_person_to_be_asked_about() {
+    let root = TempDir::new().unwrap();
+    let (court, _) = service(root.path());
+    let told = court.judge(&undecidable(root.path()), &CancellationToken::new()).unwrap();
+    let Judgement::Keep { reason, candidate: Some(refused) } = told else { panic!("{told:?}") };
+    assert!(reason.to_string().contains("it answers 40 % of the images differently"), "{reason}");
+    assert!(refused.contender().is_some(), "a review compares it with what serves");
+    assert_eq!(court.keep(*refused, reason, None).unwrap(), GenerationId(2));
+    let told = court.judge(&doubted(root.path()), &CancellationToken::new()).unwrap();
+    let Judgement::Keep { candidate: Some(refused), .. } = told else { panic!("{told:?}") };
+    assert!(refused.contender().is_none(), "a reason that no label could take away");
 }
 
 #[test]
