@@ -5,7 +5,7 @@ use crate::decode_budget::DecodeBudget;
 use crate::model;
 use crate::serve::{Classifier, Settings};
 use coft_core::manifest::{MANIFEST, MODEL, REPORT};
-use coft_core::report::{Adaptation, CandidateSigns, Report};
+use coft_core::report::{Adaptation, CandidateSigns, ClassReport, Report};
 use coft_core::shares::Shares;
 use coft_models::Model;
 use image::{Rgb, RgbImage};
@@ -51,9 +51,16 @@ fn undecidable(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
     let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
     told.images = 100;
-    for (class, (zero_shot, deployed)) in told.classes.iter_mut().zip([(98, 60), (1, 20), (1, 20)]) {
-        (class.zero_shot, class.deployed) = (zero_shot, deployed);
-    }
+    let class = |(name, zero_shot, deployed): (&str, u64, u64)| ClassReport {
+        name: name.into(),
+        zero_shot,
+        seeds: [1; 2],
+        clean: [1; 2],
+        deployed,
+        expected_share: None,
+        own_labels: None,
+    };
+    told.classes = [("red", 98, 60), ("green", 1, 20), ("blue", 1, 20)].map(class).into();
     let signs = |name: &str, kept, shift| CandidateSigns {
         name: name.into(),
         stability: 0.9,
