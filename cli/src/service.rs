@@ -119,8 +119,8 @@ impl Service {
         round_of(classifier.start_round(RoundOptions { seed }).await.map_err(one_at_a_time)?.as_str())
     }
 
-    /// Has a generation from elsewhere taken in, by force whatever it answers; answers the number of the round, which goes on by
-    /// itself.
+    /// Has a generation from elsewhere taken in, by force whatever it answers; answers the number of the round, which
+    /// goes on by itself.
     pub async fn import(&self, files: &[(String, OwnedFd)], force: bool) -> Result<u64, Failure> {
         let classifier = self.classifier_proxy().await?;
         let files = files.iter().map(|(name, file)| (name.as_str(), Fd::from(file))).collect();

@@ -28,8 +28,8 @@ pub struct Control {
 pub enum Command {
     /// Starts a round; answers its id at once, the round goes on as a job.
     StartRound { request: RoundRequest, reply: oneshot::Sender<Result<RoundId, Refused>> },
-    /// Starts a round that takes in a generation from elsewhere, file by file; answers its id at once. Where it is to be by
-    /// force, the generation is not judged by what it answers.
+    /// Starts a round that takes in a generation from elsewhere, file by file; answers its id at once. Where it is to
+    /// be by force, the generation is not judged by what it answers.
     Import { files: HashMap<String, OwnedFd>, force: bool, reply: oneshot::Sender<Result<RoundId, Refused>> },
     /// Starts a round that lets a generation serve again; answers its id at once, none where that one is active already.
     Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<RoundId>, Refused>> },

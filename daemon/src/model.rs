@@ -31,11 +31,13 @@ pub struct Settings {
     pub template: String,
     /// File of prompts, one a line, whose text features are averaged for the zero-shot labels; without it `template` alone.
     pub templates: Option<PathBuf>,
-    /// How often the user expects each class to come, 0 to 1; classes that are not named share the rest evenly. Empty: not known.
+    /// How often the user expects each class to come, 0 to 1; classes that are not named share the rest evenly. Empty:
+    /// not known.
     pub shares: BTreeMap<String, f64>,
     /// The user's own labels for some of the images, a CSV file; see [`crate::given`].
     pub given_labels: Option<PathBuf>,
-    /// From which probability on a class is decided for, by its name, above 0 and below 1; see [`coft_core::decision::Thresholds`].
+    /// From which probability on a class is decided for, by its name, above 0 and below 1; see
+    /// [`coft_core::decision::Thresholds`].
     pub thresholds: BTreeMap<String, f64>,
     /// Directory of a CLIP, or the name or digest of one in the store; without it the demo model.
     pub model: Option<PathBuf>,

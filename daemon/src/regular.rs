@@ -1,5 +1,5 @@
-//! Regular files alone, opened without waiting and read in short steps: a pipe, a device, a socket or a slow file system
-//! would hold up whoever reads it.
+//! Regular files alone, opened without waiting and read in short steps: a pipe, a device, a socket or a slow file
+//! system would hold up whoever reads it.
 
 use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
@@ -32,9 +32,9 @@ const STEP_TIME: Duration = Duration::from_millis(50);
 
 /// Reads a file from its beginning, in steps that each take a short time, for as long as somebody wants it.
 ///
-/// A read that a FUSE file system has begun ends when that file system answers, and not before: neither a signal nor the
-/// end of the process interrupts it. A service that is told to stop therefore waits for the step that is under way. The
-/// offset of the file itself stays where it is.
+/// A read that a FUSE file system has begun ends when that file system answers, and not before: neither a signal nor
+/// the end of the process interrupts it. A service that is told to stop therefore waits for the step that is under way.
+/// The offset of the file itself stays where it is.
 pub struct Steps<'a> {
     file: &'a File,
     offset: u64,

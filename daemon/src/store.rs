@@ -65,7 +65,8 @@ impl Generation {
 
 /// `generation.json`: what the store adds to a candidate.
 ///
-/// Fields that it does not know are ignored, so that a coftd that goes back to an earlier version goes on with what serves.
+/// Fields that it does not know are ignored, so that a coftd that goes back to an earlier version goes on with what
+/// serves.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Record {
@@ -124,8 +125,8 @@ const NEW_RECORD: &str = "record";
 impl Store {
     /// Opens the store below `root`, made if it is not there.
     ///
-    /// What was staged and never promoted is removed. Where the active generation is damaged, the newest intact one that
-    /// was not refused takes its place and [`Store::warnings`] says so.
+    /// What was staged and never promoted is removed. Where the active generation is damaged, the newest intact one
+    /// that was not refused takes its place and [`Store::warnings`] says so.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let mut store = Self {
             root: root.to_owned(),
@@ -282,8 +283,8 @@ impl Store {
         remove_tree(&staged.dir)
     }
 
-    /// Deletes generations beyond the active one, the one it replaced, the one that is `wanted` next, the `newest` latest
-    /// that were promoted, and the `refused` latest that were not. Returns those deleted.
+    /// Deletes generations beyond the active one, the one it replaced, the one that is `wanted` next, the `newest`
+    /// latest that were promoted, and the `refused` latest that were not. Returns those deleted.
     pub fn prune(
         &mut self,
         newest: usize,

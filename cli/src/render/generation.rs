@@ -95,7 +95,8 @@ fn adapted(adaptation: &Adaptation) -> String {
     format!("{signs}\n{}", lines(&table))
 }
 
-/// How many images each class has, and had at every step; its share, and how the user's own labels fare, where that is told.
+/// How many images each class has, and had at every step; its share, and how the user's own labels fare, where that is
+/// told.
 fn classes(classes: &[ClassReport]) -> String {
     let expects = classes.iter().any(|class| class.expected_share.is_some());
     let knows = classes.iter().any(|class| class.own_labels.is_some());

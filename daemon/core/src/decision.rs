@@ -1,5 +1,5 @@
-//! What an answer says of an image beyond its probabilities: whether it is one of the classes at all, told from its logits by a
-//! threshold that no label has set, and which class is decided for where the user has set thresholds.
+//! What an answer says of an image beyond its probabilities: whether it is one of the classes at all, told from its
+//! logits by a threshold that no label has set, and which class is decided for where the user has set thresholds.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -41,23 +41,23 @@ pub fn energy(logits: &[f32]) -> f64 {
     f64::from(most) + sum.ln()
 }
 
-/// Decision thresholds that the user has set for some classes: `thresholds` of `[classifier]`. Each above 0 and below 1; none for
-/// a class that is not named. [C]
+/// Decision thresholds that the user has set for some classes: `thresholds` of `[classifier]`. Each above 0 and below
+/// 1; none for a class that is not named. [C]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds(Vec<Option<f64>>);
 
 impl Thresholds {
-    /// For these classes, in the order of the probabilities; what is `named` otherwise has no part in it. None where nothing is
-    /// named.
+    /// For these classes, in the order of the probabilities; what is `named` otherwise has no part in it. None where
+    /// nothing is named.
     pub fn of(named: &BTreeMap<String, f64>, classes: &[String]) -> Option<Self> {
         (!named.is_empty()).then(|| Self(classes.iter().map(|class| named.get(class).copied()).collect()))
     }
 
     /// The class that is decided for, by C probabilities.
     ///
-    /// A class with a threshold exactly where its probability is at least that; where several are, the one whose probability is
-    /// the largest multiple of its threshold. Where none is: the likeliest class without a threshold, and where every class has
-    /// one, the likeliest of all. Of classes that are alike in this, the first.
+    /// A class with a threshold exactly where its probability is at least that; where several are, the one whose
+    /// probability is the largest multiple of its threshold. Where none is: the likeliest class without a threshold,
+    /// and where every class has one, the likeliest of all. Of classes that are alike in this, the first.
     pub fn decide(&self, probabilities: &[f32]) -> usize {
         let classes = || self.0.iter().zip(probabilities.iter().map(|&p| f64::from(p))).enumerate();
         let passed = classes().filter_map(|(class, (&threshold, p))| Some((class, p / threshold.filter(|&t| p >= t)?)));

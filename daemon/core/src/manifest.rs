@@ -37,7 +37,8 @@ pub struct Manifest {
     pub method: Method,
     /// Class names in the order of the model's outputs.
     pub classes: Vec<String>,
-    /// How often each class comes, where the user has said so; the probabilities take it into account, the logits do not.
+    /// How often each class comes, where the user has said so; the probabilities take it into account, the logits do
+    /// not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<Shares>,
     /// `preprocessor_config.json` of the base model, in distillation the student's, at the size that it reads: the

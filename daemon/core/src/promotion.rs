@@ -30,19 +30,19 @@ pub const COLLAPSE_IMAGES: u64 = 5;
 pub const EVEN: f64 = 0.85;
 /// Below this evenness nothing is, whatever else speaks for it; 0 to 1. [measurement, docs/decisions/0018]
 pub const UNEVEN: f64 = 0.7;
-/// Between the two the camera has made the answers uneven where the commonest class is wider than the others by this factor.
-/// [measurement, docs/decisions/0018]
+/// Between the two the camera has made the answers uneven where the commonest class is wider than the others by this
+/// factor. [measurement, docs/decisions/0018]
 pub const WIDE: f64 = 1.05;
 /// Largest change of the class shares that is of no account where answers are less even; 0 to 1. 0.02 [choice].
 pub const SHIFT_BOUND: f64 = 0.02;
 /// Fewest images of this service that an imported generation is judged by. 16 [choice], the fewest that make a round.
 pub const IMPORT_IMAGES: usize = 16;
-/// Standard errors by which an import's answers must be less even than those of what serves before it is refused. 2 [choice]:
-/// of models that are as good, chance alone has one in twenty refused or fewer [measurement: 0 to 5 % of 300 simulated pairs
-/// each, of 2 to 100 classes, even and 97:3, on 16 to 256 images].
+/// Standard errors by which an import's answers must be less even than those of what serves before it is refused. 2
+/// [choice]: of models that are as good, chance alone has one in twenty refused or fewer [measurement: 0 to 5 % of 300
+/// simulated pairs each, of 2 to 100 classes, even and 97:3, on 16 to 256 images].
 pub const IMPORT_ERRORS: f64 = 2.0;
-/// A difference in [`balance`] that is none, however sure it is: another precision or processor makes as much; 0 to 1. 0.005
-/// [choice], a shift of 50:50 to 54:46.
+/// A difference in [`balance`] that is none, however sure it is: another precision or processor makes as much; 0 to 1.
+/// 0.005 [choice], a shift of 50:50 to 54:46.
 pub const IMPORT_TOLERANCE: f64 = 0.005;
 
 #[derive(Clone, Debug, PartialEq)]
@@ -85,8 +85,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Whether the candidate is worth keeping, for a person who wants it to serve all the same: it could serve here, and only
-    /// a rule speaks against it. One that is zero-shot's model itself has learnt nothing that would be lost.
+    /// Whether the candidate is worth keeping, for a person who wants it to serve all the same: it could serve here,
+    /// and only a rule speaks against it. One that is zero-shot's model itself has learnt nothing that would be lost.
     pub fn can_be_overruled(&self) -> bool {
         !matches!(self, Reason::Parity { .. } | Reason::Foreign { .. } | Reason::NothingBetter)
     }
@@ -94,9 +94,10 @@ impl Reason {
 
 /// Judges a candidate by its parity on the probe and by its report.
 ///
-/// A zero-shot candidate has learnt nothing that could have gone wrong: parity alone decides. `shares` are those that the user
-/// expects of the classes; where there are none, and the pretrained model's answers are uneven, nothing that is computed from the
-/// pool can tell a camera that draws answers to a class from a world in which that class is nearly all there is.
+/// A zero-shot candidate has learnt nothing that could have gone wrong: parity alone decides. `shares` are those that
+/// the user expects of the classes; where there are none, and the pretrained model's answers are uneven, nothing that
+/// is computed from the pool can tell a camera that draws answers to a class from a world in which that class is nearly
+/// all there is.
 pub fn judge(
     method: Method,
     precision: Precision,
@@ -133,9 +134,11 @@ pub fn judge(
     }
 }
 
-/// Entropy of how often each class comes, over that of a uniform distribution; 0 to 1. 1 where there is one class, or nothing.
+/// Entropy of how often each class comes, over that of a uniform distribution; 0 to 1. 1 where there is one class, or
+/// nothing.
 ///
-/// With the correction of Miller (1955, "Note on the bias of information estimates") for what few images lack by chance.
+/// With the correction of Miller (1955, "Note on the bias of information estimates") for what few images lack by
+/// chance.
 pub fn evenness(counts: impl Iterator<Item = u64> + Clone) -> f64 {
     let all = counts.clone().sum::<u64>() as f64;
     let classes = counts.clone().count();
@@ -148,10 +151,11 @@ pub fn evenness(counts: impl Iterator<Item = u64> + Clone) -> f64 {
     ((entropy + correction) / (classes as f64).ln()).min(1.0)
 }
 
-/// Judges a generation that was made elsewhere by its answers on images of this service, beside those of the one that serves:
-/// N × C probabilities each, row-major, held against the `shares` that are expected. It is refused where its answers are less even by more than [`IMPORT_ERRORS`] standard
-/// errors of the difference on so many images, and by more than [`IMPORT_TOLERANCE`]; where there are fewer than
-/// [`IMPORT_IMAGES`] images there is nothing to judge by, and parity on the probe alone decides.
+/// Judges a generation that was made elsewhere by its answers on images of this service, beside those of the one that
+/// serves: N × C probabilities each, row-major, held against the `shares` that are expected. It is refused where its
+/// answers are less even by more than [`IMPORT_ERRORS`] standard errors of the difference on so many images, and by
+/// more than [`IMPORT_TOLERANCE`]; where there are fewer than [`IMPORT_IMAGES`] images there is nothing to judge by,
+/// and parity on the probe alone decides.
 pub fn judge_import(
     precision: Precision,
     parity_max_abs_diff: f64,
@@ -176,9 +180,9 @@ pub fn judge_import(
     }
 }
 
-/// Standard error of the difference in a `measure` of two models that have answered the same images, N × C probabilities each:
-/// the jackknife, which leaves out each image in turn (Efron and Stein 1981, "The jackknife estimate of variance", eq. 1.1). It
-/// draws nothing, so that the same answers are always judged alike.
+/// Standard error of the difference in a `measure` of two models that have answered the same images, N × C
+/// probabilities each: the jackknife, which leaves out each image in turn (Efron and Stein 1981, "The jackknife
+/// estimate of variance", eq. 1.1). It draws nothing, so that the same answers are always judged alike.
 fn error_of_difference(one: &[f32], other: &[f32], count: usize, measure: impl Fn(&[f32]) -> f64) -> f64 {
     let without = |rows: &[f32], image: usize| [&rows[..image * count], &rows[(image + 1) * count..]].concat();
     let images = other.len() / count;
@@ -203,9 +207,9 @@ pub fn agrees(precision: Precision, found: f64) -> bool {
     matches!(found.partial_cmp(&parity_bound(precision)), Some(o) if o.is_le())
 }
 
-/// How near the mean of N × C `probabilities`, row-major, comes to the shares that are expected of the classes: 1 less the
-/// Kullback-Leibler divergence of the mean from the shares, over ln C; at most 1. Where no `shares` are known all classes are
-/// equally likely, and this is the entropy of the mean over that of a uniform distribution; 0 to 1.
+/// How near the mean of N × C `probabilities`, row-major, comes to the shares that are expected of the classes: 1 less
+/// the Kullback-Leibler divergence of the mean from the shares, over ln C; at most 1. Where no `shares` are known all
+/// classes are equally likely, and this is the entropy of the mean over that of a uniform distribution; 0 to 1.
 pub fn balance(probabilities: &[f32], count: usize, shares: Option<&Shares>) -> f64 {
     let mut mean = vec![0f64; count];
     for row in probabilities.chunks_exact(count) {

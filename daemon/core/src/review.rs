@@ -1,9 +1,9 @@
 //! Which of two models is better, from a person's labels for a few pictures.
 //!
 //! Where no sign without a label can tell, a person is asked about pictures of the pool on which the two models give
-//! different answers, drawn at random. Wald's sequential probability ratio test (A. Wald, Sequential Tests of Statistical
-//! Hypotheses, Ann. Math. Statist. 16, 1945) decides after as few of them as the difference of the models allows.
-//! Everything is computed from the list of labels: to take a label back is to leave it out.
+//! different answers, drawn at random. Wald's sequential probability ratio test (A. Wald, Sequential Tests of
+//! Statistical Hypotheses, Ann. Math. Statist. 16, 1945) decides after as few of them as the difference of the models
+//! allows. Everything is computed from the list of labels: to take a label back is to leave it out.
 
 use crate::ids::ClassId;
 
@@ -51,10 +51,11 @@ impl State {
     }
 }
 
-/// What the labels say so far, in the order in which they were given; `left` is how many pictures could still be asked for.
+/// What the labels say so far, in the order in which they were given; `left` is how many pictures could still be asked
+/// for.
 ///
-/// The first crossing of a bound decides: labels that come after it change nothing. A picture that both models get wrong
-/// counts as a label and speaks for neither.
+/// The first crossing of a bound decides: labels that come after it change nothing. A picture that both models get
+/// wrong counts as a label and speaks for neither.
 pub fn decide(labels: impl IntoIterator<Item = (Difference, ClassId)>, left: u64) -> State {
     let (step, bound) = ((BETTER / (1.0 - BETTER)).ln(), ((1.0 - ERROR) / ERROR).ln());
     let (mut lead, mut given) = (0i64, 0);
@@ -81,11 +82,11 @@ pub struct Share {
 
 /// The share of each class in the pool; none where it depends on pictures of which no label is known yet.
 ///
-/// `agreed` [C] counts, by class, the pictures for which both models answer that class, `differing` the others, and `labels`
-/// are those of the latter that were given. A picture on which the models agree is taken for what they say: where both are
-/// wrong in the same way, the shares are wrong by as much, and the interval does not tell. For the others it is Wilson's
-/// interval (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927) with the correction for a finite population (W. G. Cochran,
-/// Sampling Techniques, 1977): with a label for each of them, nothing is uncertain.
+/// `agreed` [C] counts, by class, the pictures for which both models answer that class, `differing` the others, and
+/// `labels` are those of the latter that were given. A picture on which the models agree is taken for what they say:
+/// where both are wrong in the same way, the shares are wrong by as much, and the interval does not tell. For the
+/// others it is Wilson's interval (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927) with the correction for a finite
+/// population (W. G. Cochran, Sampling Techniques, 1977): with a label for each of them, nothing is uncertain.
 pub fn shares(agreed: &[u64], differing: u64, labels: &[ClassId]) -> Vec<Share> {
     let given = labels.len() as u64;
     let all = agreed.iter().sum::<u64>() + differing;
@@ -205,8 +206,8 @@ mod tests {
         (taken as f64 / trials as f64, counts[counts.len() / 2])
     }
 
-    /// Shares of the differing pictures that either model gets right. The first three are pools on which the models differ by 5
-    /// points or more of accuracy: by 12 on 27 % of the pictures, by 12 on 40 %, and by 5 on 10 %.
+    /// Shares of the differing pictures that either model gets right. The first three are pools on which the models
+    /// differ by 5 points or more of accuracy: by 12 on 27 % of the pictures, by 12 on 40 %, and by 5 on 10 %.
     #[test]
     fn the_better_model_is_taken_after_few_labels() {
         for (better, worse, most) in [(0.60, 0.15, 16), (0.45, 0.15, 16), (0.70, 0.20, 16), (0.95, 0.05, 6)] {

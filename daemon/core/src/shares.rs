@@ -1,10 +1,10 @@
 //! How often each class comes, as the user expects it: `shares` of `[classifier]`.
 //!
-//! A classifier that knows no shares takes every class to be as likely as any other. Where one of them is nearly all that a
-//! camera sees, that costs accuracy: the class probabilities p(k|x) of such a classifier become those of the camera as
-//! p(k|x)·π(k), normalised again, with the shares π (Saerens, Latinne and Decaestecker 2002, "Adjusting the outputs of a
-//! classifier to new a priori probabilities", eq. 2.4). In logits that is the addition of ln π(k) + ln C, which is 0 for every
-//! class where all are equal.
+//! A classifier that knows no shares takes every class to be as likely as any other. Where one of them is nearly all
+//! that a camera sees, that costs accuracy: the class probabilities p(k|x) of such a classifier become those of the
+//! camera as p(k|x)·π(k), normalised again, with the shares π (Saerens, Latinne and Decaestecker 2002, "Adjusting the
+//! outputs of a classifier to new a priori probabilities", eq. 2.4). In logits that is the addition of ln π(k) + ln C,
+//! which is 0 for every class where all are equal.
 //!
 //! C classes.
 

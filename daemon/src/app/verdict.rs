@@ -118,8 +118,8 @@ impl Court {
         self.store().scratch()
     }
 
-    /// Whether the active generation knows these classes, comes from this model and reads images of the right size; and, where
-    /// it is a zero-shot one, which is made in seconds, whether it expects the classes in these shares.
+    /// Whether the active generation knows these classes, comes from this model and reads images of the right size;
+    /// and, where it is a zero-shot one, which is made in seconds, whether it expects the classes in these shares.
     pub fn is_current(&self, base: &Base) -> bool {
         let cheap = |manifest: &Manifest| manifest.method == Method::ZeroShot;
         self.store().active().is_some_and(|Generation { manifest, .. }| {
@@ -318,8 +318,8 @@ impl Court {
         }
     }
 
-    /// What a look at a staged candidate comes to; it leaves the store again unless it is to be promoted, or could be by a
-    /// person.
+    /// What a look at a staged candidate comes to; it leaves the store again unless it is to be promoted, or could be
+    /// by a person.
     fn decide(
         &self,
         staged: Staged,
@@ -368,8 +368,8 @@ impl Court {
         Ok(generation.id)
     }
 
-    /// Keeps a candidate that was refused for `reason` as a generation, which serves if somebody activates it. `wanted` is
-    /// another one that is to serve again, and stays in the store.
+    /// Keeps a candidate that was refused for `reason` as a generation, which serves if somebody activates it. `wanted`
+    /// is another one that is to serve again, and stays in the store.
     pub fn keep(
         &self,
         refused: Refused,

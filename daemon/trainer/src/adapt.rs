@@ -110,8 +110,8 @@ impl<'a> Material<'a> {
         (0..self.spec.classes.len()).filter(|&class| which(class)).map(|class| &self.spec.classes[class][..]).collect()
     }
 
-    /// The K most confident images of each class by `labels`, and every image that the user labelled. Where the shares of the
-    /// classes are known, K C images in their proportion.
+    /// The K most confident images of each class by `labels`, and every image that the user labelled. Where the shares
+    /// of the classes are known, K C images in their proportion.
     pub fn seeds(&self, labels: &Labels) -> Result<Vec<Vec<usize>>, Failure> {
         let classes = self.spec.classes.len();
         let k = self.spec.settings.phase1.seeds(self.pool.len(), classes);

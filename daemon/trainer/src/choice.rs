@@ -185,8 +185,8 @@ fn best(row: &[f32]) -> (usize, f32) {
     (first, row[first] - second)
 }
 
-/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool, in each view. The
-/// answers are those under the `shares` of the classes, where these are known.
+/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool, in each view.
+/// The answers are those under the `shares` of the classes, where these are known.
 pub fn signs(
     answered: &[Answered],
     neighbours: &[Vec<Vec<usize>>],
@@ -246,12 +246,14 @@ fn coherence(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> f64 {
     if information > 0.0 { information / (count as f64).ln() } else { 0.0 } // no pair, or rounding
 }
 
-/// See [`coft_core::report::Adaptation::commonest_width`]: of `embeddings` of length 1 [N, D] and the classes that were found [N].
+/// See [`coft_core::report::Adaptation::commonest_width`]: of `embeddings` of length 1 [N, D] and the classes that were
+/// found [N].
 pub fn commonest_width(embeddings: &Tensor, found: &[usize], count: usize) -> Option<f64> {
     let of_class = |class: usize| {
         let images: Vec<i64> = (0..found.len()).filter(|&i| found[i] == class).map(|i| i as i64).collect();
         let own = embeddings.index_select(0, &Tensor::from_slice(&images).to_device(embeddings.device()));
-        // Of all pairs of two different images: the square of the sum has each pair twice, and each image once with itself.
+        // Of all pairs of two different images: the square of the sum has each pair twice, and each image once with
+        // itself.
         let n = images.len() as f64;
         let square =
             own.sum_dim_intlist([0i64].as_slice(), false, Kind::Double).square().sum(Kind::Double).double_value(&[]);
@@ -341,7 +343,8 @@ mod tests {
             Tensor::from_slice(&points).view([-1, 2])
         };
         let found = [0, 0, 0, 0, 1, 1, 1, 2, 2];
-        // Class 2 has too few images to count. Pairs of class 0: 1 − cos of 0, 90, 90, 90, 90, 0; of class 1 of 60, 60 and 120.
+        // Class 2 has too few images to count. Pairs of class 0: 1 − cos of 0, 90, 90, 90, 90, 0; of class 1 of 60, 60
+        // and 120.
         let wide = commonest_width(&at(&[0.0, 0.0, 90.0, 90.0, 0.0, 60.0, 120.0, 0.0, 180.0]), &found, 3).unwrap();
         assert!((wide - (4.0 / 6.0) / (2.5 / 3.0)).abs() < 1e-6, "{wide}");
         assert_eq!(commonest_width(&at(&[0.0, 1.0, 2.0, 3.0]), &[0, 0, 0, 1], 2), None, "nothing to hold it against");

@@ -17,7 +17,8 @@ pub struct Model {
     /// Visual prompts [blocks or 1, T, W].
     pub prompts: Option<Tensor>,
     pub head: Head,
-    /// ln π + ln C of the shares π that are expected of the classes, added to the logits before they become probabilities. [C]
+    /// ln π + ln C of the shares π that are expected of the classes, added to the logits before they become
+    /// probabilities. [C]
     pub prior: Option<Tensor>,
 }
 

@@ -55,7 +55,8 @@ pub struct Args {
     /// What is wrong with the pool.
     #[arg(long, value_enum, default_value = "none")]
     pool: Trouble,
-    /// Tells the trainer how often each class comes: as it does in the pool, or that with every share doubled or halved.
+    /// Tells the trainer how often each class comes: as it does in the pool, or that with every share doubled or
+    /// halved.
     #[arg(long, value_enum, default_value = "unknown")]
     shares: Told,
     /// Labelled set that outliers come from: those of --pool outliers, and, of its test split, images to tell from the set's own.

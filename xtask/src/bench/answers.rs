@@ -24,8 +24,8 @@ const ENSEMBLE: &str = "ensemble";
 
 /// The trainer's answers against the labels, in percent; null where the method has no such answer.
 ///
-/// `accuracy` is over the test images as they are; `own` is the accuracy to expect of test images that come in the pool's shares,
-/// `even` of as many of each class: the accuracies of the classes, weighted.
+/// `accuracy` is over the test images as they are; `own` is the accuracy to expect of test images that come in the
+/// pool's shares, `even` of as many of each class: the accuracies of the classes, weighted.
 pub fn measure(
     dir: &Path,
     labels: &[usize],
@@ -108,8 +108,9 @@ pub fn measure(
 /// Reviews of each that are tried.
 const REVIEWS: usize = 400;
 
-/// What a person would decide who knows every label: between the pretrained model and the candidate called `name`, asked about
-/// pictures of the pool on which they differ, as `coftctl review` asks. Nothing where there is no such candidate.
+/// What a person would decide who knows every label: between the pretrained model and the candidate called `name`,
+/// asked about pictures of the pool on which they differ, as `coftctl review` asks. Nothing where there is no such
+/// candidate.
 pub fn reviewed(dir: &Path, labels: &[usize], name: &str) -> anyhow::Result<Value> {
     let bytes = fs::read(dir.join("pool.safetensors"))?;
     let pool = SafeTensors::deserialize(&bytes)?;

@@ -221,8 +221,8 @@ impl Bench {
         as_user(QUIET, calls).context("only root acts as another user")?
     }
 
-    /// Largest resident memory while pictures lie in the folder and come over the bus, all at once, until `done` says so
-    /// of the status.
+    /// Largest resident memory while pictures lie in the folder and come over the bus, all at once, until `done` says
+    /// so of the status.
     fn memory(&self, dir: &Path, pictures: &[Arc<File>], done: impl Fn(&Value) -> bool) -> anyhow::Result<u64> {
         self.reset_peak()?;
         let hostile = Hostile::new(Flood::Bombs, self.site.bus_address().to_owned(), pictures.to_vec());

@@ -38,8 +38,8 @@ impl Shift {
         }
     }
 
-    /// Writes the picture at `from` as this camera sees it to `to`, a PNG. The noise depends on the picture alone. `copy` is 0
-    /// for the picture itself; other numbers are pictures of the same a moment later.
+    /// Writes the picture at `from` as this camera sees it to `to`, a PNG. The noise depends on the picture alone.
+    /// `copy` is 0 for the picture itself; other numbers are pictures of the same a moment later.
     pub fn photograph(self, from: &Path, copy: u32, to: &Path) -> anyhow::Result<()> {
         let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
         let mut picture =

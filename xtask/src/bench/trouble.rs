@@ -22,7 +22,8 @@ pub enum Trouble {
     Small,
     /// Two classes of the set alone, drawn by the seed: 97 images of the first for 3 of the second.
     Skew,
-    /// The first class has two hundred times the images of the last, in even steps between, the order drawn by the seed.
+    /// The first class has two hundred times the images of the last, in even steps between, the order drawn by the
+    /// seed.
     Tail,
     /// A still camera: 90 % of the images are near-duplicates of 20 of them, which are spread over the classes.
     Still,

@@ -46,7 +46,8 @@ pub fn doubted(root: &Path) -> PathBuf {
     dir
 }
 
-/// The soft generation as a round leaves it in a week in which one class passes: zero-shot finds hardly another, the new model does.
+/// The soft generation as a round leaves it in a week in which one class passes: zero-shot finds hardly another, the
+/// new model does.
 fn undecidable(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
     let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
