@@ -1,5 +1,6 @@
 //! The service as a whole, put together and taken apart again: the one module that knows all the others.
 
+mod answers;
 mod board;
 mod director;
 mod import;
@@ -14,14 +15,14 @@ pub use import::Settings as ImportSettings;
 pub use rounds::RoundSettings;
 
 use crate::config::Config;
-use crate::control::{Command, Control, Snapshot, SourceStatus};
+use crate::control::{Command, Control, Snapshot, SourceAnswers, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::model::SetupError;
 use crate::serve::Classifier;
 use crate::state_dir::StateDirError;
 use crate::store::StoreError;
 use crate::telemetry::events;
-use crate::{bus, systemd, watch};
+use crate::{answers as answered, bus, systemd, watch};
 use board::Board;
 use coft_core::shown::shown_path;
 use start::{Complete, Start};
@@ -84,7 +85,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
     let (classifier, controller) = Classifier::start(config.serve.clone(), budget.clone());
     let (board, snapshot) = Board::new(first_snapshot(&config));
     let (command_sender, mut commands) = mpsc::channel(COMMANDS);
-    let control = Control { commands: command_sender, snapshot, classifier };
+    let (teller, answers) = answered::channel();
+    let control = Control { commands: command_sender, snapshot, classifier: classifier.clone(), answers };
     let bus = tokio::select! {
         bus = bus::start(&config.bus, control) => bus?,
         () = &mut stop => return Ok(()),
@@ -106,7 +108,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
         };
         asked_to_stop.set(stopped);
     };
-    work(Start::new(config, board, controller, budget), &mut commands, ended).await?;
+    let start = Start::new(config, board, (classifier, controller), budget, teller);
+    work(start, &mut commands, ended).await?;
     match bus.stop().await {
         Err(bus::BusError::Lost) if asked_to_stop.get() => Ok(()),
         stopped => Ok(stopped?),
@@ -125,9 +128,10 @@ async fn work(
         systemd::stopping();
     };
     match start.run(commands, ended.as_mut()).await {
-        Ok(Some(Complete { director, news, lock })) => {
+        Ok(Some(Complete { director, answering, news, lock })) => {
             let intake = director.run(commands, news, ended).await;
             stops();
+            answering.stop().await;
             intake.stop().await;
             drop(lock);
         }
@@ -146,8 +150,10 @@ async fn work(
 }
 
 fn first_snapshot(config: &Config) -> Snapshot {
-    let source =
-        |source: &watch::Source| SourceStatus { path: source.path.clone(), images: 0, quarantined: 0, problem: None };
+    let source = |source: &watch::Source| {
+        let answers = SourceAnswers { wanted: source.classify, ..SourceAnswers::default() };
+        SourceStatus { path: source.path.clone(), images: 0, quarantined: 0, problem: None, answers }
+    };
     Snapshot {
         classifier: config.classifier.name.clone(),
         sources: config.sources.iter().map(source).collect(),

@@ -16,7 +16,8 @@ mod source;
 
 pub use refusal::explain;
 
-use crate::control::{Control, RoundStatus, Snapshot};
+use crate::answers::Answers;
+use crate::control::{Control, Observation, RoundState, RoundStatus, Snapshot};
 use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, job_path, source_path};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -52,8 +53,9 @@ pub enum BusError {
 #[derive(Debug)]
 pub struct Bus {
     connection: Connection,
-    /// What follows the service's snapshots, and the callers that leave; each holds the connection.
-    followers: [JoinHandle<()>; 2],
+    /// What follows the service's snapshots, the answers about pictures, and the callers that leave; each holds the
+    /// connection.
+    followers: [JoinHandle<()>; 3],
 }
 
 /// How long calls under way may take to end when the service stops (choice).
@@ -69,7 +71,7 @@ pub async fn start(bus: &str, control: Control) -> Result<Bus, BusError> {
     let builder = builder.serve_at(ROOT, manager::Manager::new(control.clone()));
     let connection = builder.build().await.map_err(connecting)?;
     let (clients, leaving) = clients::Clients::follow(&connection).await?;
-    let snapshots = control.snapshot.clone();
+    let (snapshots, answers) = (control.snapshot.clone(), control.answers.clone());
     let mut objects = Objects { connection: connection.clone(), control, clients, told: HashMap::new() };
     let first = snapshots.borrow().clone();
     objects.show(&Snapshot::default(), &first).await?;
@@ -80,7 +82,8 @@ pub async fn start(bus: &str, control: Control) -> Result<Bus, BusError> {
         Err(cause) => return Err(BusError::Denied { bus: bus.to_owned(), cause }),
     }
     let follower = tokio::spawn(follow(objects, snapshots, first));
-    Ok(Bus { connection, followers: [follower, leaving] })
+    let observing = tokio::spawn(observe(connection.clone(), answers));
+    Ok(Bus { connection, followers: [follower, observing, leaving] })
 }
 
 impl Bus {
@@ -91,8 +94,9 @@ impl Bus {
 
     /// Gives the name back; calls under way are answered first.
     pub async fn stop(self) -> Result<(), BusError> {
-        let [snapshots, leaving] = self.followers;
+        let [snapshots, answers, leaving] = self.followers;
         snapshots.abort();
+        answers.abort();
         if self.connection.is_closed() {
             return Err(BusError::Lost);
         }
@@ -115,6 +119,47 @@ async fn follow(mut objects: Objects, mut snapshots: watch::Receiver<Snapshot>, 
         }
         shown = next;
     }
+}
+
+/// Answers that are read at a time before they are told. 100 [choice].
+const TOLD_AT_ONCE: usize = 100;
+
+/// Tells of each picture that is answered. Answers do not wait for the bus: what is told is read from those that are
+/// kept, so that nothing piles up where the bus is slow. Where it does not take a signal, the next one tells by its
+/// number that one is missing.
+async fn observe(connection: Connection, mut answers: Answers) {
+    let mut told: Vec<u64> = Vec::new();
+    while let Some(reach) = answers.next().await {
+        if told.is_empty() {
+            told = reach.at_start.to_vec();
+        }
+        for (source, (told, &latest)) in told.iter_mut().zip(&*reach.latest).enumerate() {
+            // A catalogue that was damaged may have begun anew.
+            *told = latest.min(*told);
+            while *told < latest {
+                let observations = match answers.after(source, *told, TOLD_AT_ONCE).await {
+                    Ok(observations) => observations,
+                    Err(error) => {
+                        warn!(problem = %error, "clients were not told of answers: {error}");
+                        Vec::new()
+                    }
+                };
+                if observations.is_empty() {
+                    *told = latest;
+                }
+                for observation in observations {
+                    *told = observation.sequence;
+                    if let Err(error) = tell_of(&connection, source, observation).await {
+                        warn!(problem = %error, "clients were not told of an answer: {error}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn tell_of(connection: &Connection, source: usize, observation: Observation) -> zbus::Result<()> {
+    source::tell(&SignalEmitter::new(connection, source_path(source))?, observation).await
 }
 
 /// What is exported, and what was last told of it.
@@ -152,17 +197,28 @@ impl Objects {
         for shown in &now.rounds {
             let known = before.rounds.iter().find(|round| round.round == shown.round);
             if known != Some(shown) {
-                self.show_round(known, shown).await?;
+                self.show_round(known, shown, now).await?;
             }
         }
         let classifier = classifier::Classifier::new(self.control.clone(), self.clients.clone());
         self.refresh(classifier_path(name), classifier).await
     }
 
-    async fn show_round(&mut self, known: Option<&RoundStatus>, shown: &RoundStatus) -> zbus::Result<()> {
+    async fn show_round(
+        &mut self,
+        known: Option<&RoundStatus>,
+        shown: &RoundStatus,
+        now: &Snapshot,
+    ) -> zbus::Result<()> {
         let path = job_path(shown.round.0);
         self.refresh(path.clone(), job::Job::new(self.control.clone(), shown.round)).await?;
         if shown.ended.is_some() && known.is_some_and(|known| known.ended.is_none()) {
+            if let RoundState::Promoted(generation) = shown.state {
+                let promoted = now.generations.iter().find(|there| there.generation == generation);
+                let replaces = promoted.and_then(|promoted| promoted.replaces).map_or(0, |before| before.0);
+                let emitter = SignalEmitter::new(&self.connection, classifier_path(&now.classifier))?;
+                classifier::Classifier::generation_activated(&emitter, generation.0, replaces).await?;
+            }
             job::Job::finished(&SignalEmitter::new(&self.connection, path)?, job::state(&shown.state)).await?;
         }
         Ok(())

@@ -1,12 +1,16 @@
-//! The catalogue: images by content, the files they were seen in, the quarantine ledger and the history of rounds.
+//! The catalogue: images by content, the files they were seen in, what they show, the quarantine ledger and the history
+//! of rounds.
 //!
 //! One thread owns the database; everybody else holds a [`Catalog`] and waits for answers. Nothing here opens an image.
 
+mod answers;
 mod entries;
 mod known;
 mod repair;
 mod rounds;
 mod schema;
+
+pub use answers::{Answer, Budget, Last, Standing, Turn, Unanswered};
 
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
@@ -24,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 #[derive(Debug, Error)]
 pub enum CatalogError {
@@ -90,12 +94,16 @@ pub struct Pool {
 }
 
 /// The way to ask the catalogue.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Catalog {
     path: PathBuf,
     jobs: mpsc::Sender<Job>,
     /// What became of a damaged catalogue, once there was one.
     note: Arc<Mutex<Option<String>>>,
+    /// The sources whose pictures are owed an answer.
+    answering: Arc<[PathBuf]>,
+    /// Counts how often pictures have come that are owed one.
+    arrivals: Arc<watch::Sender<u64>>,
 }
 
 /// Answers whoever asked, and tells of damage that it met.
@@ -114,7 +122,8 @@ impl Catalog {
             .name("catalogue".into())
             .spawn(move || keeper.work(&inbox))
             .map_err(|source| CatalogError::Io { path: path.to_owned(), source })?;
-        Ok(Self { path: path.to_owned(), jobs, note })
+        let arrivals = Arc::new(watch::channel(0).0);
+        Ok(Self { path: path.to_owned(), jobs, note, answering: Arc::default(), arrivals })
     }
 
     /// What became of a damaged catalogue since the service started; none where there was no damage.
@@ -150,17 +159,22 @@ impl Catalog {
 
     /// Writes entries down, all of them or none.
     pub async fn record(&self, entries: Vec<Entry>) -> Result<(), CatalogError> {
-        let now = unix_time();
+        let (now, answering, arrivals) = (unix_time(), Arc::clone(&self.answering), Arc::clone(&self.arrivals));
         self.ask(move |db| {
             let transaction = db.transaction()?;
             // The order in which images came is kept within a second, too, and where the clock goes back, as without a battery it
             // does at each start.
             let last: i64 = transaction.query_row("SELECT added FROM totals", [], |row| row.get(0))?;
             let added = now.max(last + 1);
+            let mut has_arrived = false;
             for entry in &entries {
-                entries::record(&transaction, entry, now, added)?;
+                has_arrived |= entries::record(&transaction, entry, now, added, &answering)?;
             }
-            transaction.commit()
+            transaction.commit()?;
+            if has_arrived {
+                arrivals.send_modify(|arrivals| *arrivals += 1);
+            }
+            Ok(())
         })
         .await
     }

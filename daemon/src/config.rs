@@ -4,7 +4,7 @@
 //! own directory, and what no section can know alone is checked.
 
 use crate::app::{ImportSettings, RoundSettings};
-use crate::{decode_budget, ingest, model, serve, watch};
+use crate::{answers, decode_budget, ingest, model, serve, watch};
 use coft_core::schedule::Schedule;
 use coft_core::settings::{Deploy, Settings};
 use coft_core::shown::{shown, shown_path};
@@ -28,6 +28,7 @@ pub struct Config {
     #[serde(rename = "source")]
     pub sources: Vec<watch::Source>,
     pub ingest: ingest::Settings,
+    pub answers: answers::Settings,
     pub decode: decode_budget::Settings,
     pub schedule: Schedule,
     pub round: RoundSettings,
@@ -44,6 +45,7 @@ impl Default for Config {
             classifier: model::Settings::default(),
             sources: Vec::new(),
             ingest: ingest::Settings::default(),
+            answers: answers::Settings::default(),
             decode: decode_budget::Settings::default(),
             schedule: Schedule::default(),
             round: RoundSettings::default(),
@@ -167,6 +169,9 @@ impl Config {
             let key = |name: &str| format!("source {} ({}): {name}", index + 1, shown_path(&source.path));
             require(key("quiet-period"), source.quiet_period >= Duration::from_millis(10), "use \"10ms\" or more")?;
             require(key("rescan-interval"), source.rescan_interval >= Duration::from_secs(1), "use \"1s\" or more")?;
+            if let Some((name, rule)) = source.state.fault() {
+                require(key(&format!("state.{name}")), false, rule)?;
+            }
             let overlap = |other: &Path| source.path.starts_with(other) || other.starts_with(&source.path);
             require(key("path"), !overlap(&self.state_dir), "overlaps with state-dir; keep them apart")?;
             if let Some(other) = self.sources[..index].iter().find(|other| overlap(&other.path)) {
@@ -180,6 +185,8 @@ impl Config {
             self.ingest.most_images >= self.round.minimum_images,
             "use as many as round.minimum-images or more",
         )?;
+        require("answers.keep", self.answers.keep >= Duration::from_secs(60), "use \"1m\" or more")?;
+        require("answers.most", self.answers.most >= 1000, "use 1000 or more")?;
         require("decode.memory", self.decode.memory.as_u64() >= 32 << 20, "use \"32MiB\" or more")?;
         require("schedule.new-images", self.schedule.new_images >= 1, "use 1 or more")?;
         require("round.minimum-images", self.round.minimum_images >= 1, "use 1 or more")?;
@@ -293,6 +300,13 @@ mod tests {
         );
         refused("[[source]]\npath = \"/var/lib\"\n", "source 1 (/var/lib): path: overlaps with state-dir");
         refused("[ingest]\nmost-images = 15\n", "ingest.most-images: use as many as round.minimum-images");
+        refused(
+            "[[source]]\npath = \"/a\"\n[source.state]\nagree = 6\n",
+            "source 1 (/a): state.agree: use 1 or more, and no more than window",
+        );
+        refused("[[source]]\npath = \"/a\"\n[source.state]\nwindows = 6\n", "line 4: unknown field `windows`");
+        refused("[answers]\nmost = 10\n", "answers.most: use 1000 or more");
+        refused("[answers]\nkeep = \"1s\"\n", "answers.keep: use \"1m\" or more");
         refused("[decode]\nmemory = \"1MiB\"\n", "decode.memory: use \"32MiB\" or more");
         refused("[round]\nniceness = -5\n", "round.niceness: use 0 to 19");
         refused("[serve]\ngpu-idle = \"0s\"\n", "serve.gpu-idle: use \"1s\" or more");

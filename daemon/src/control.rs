@@ -3,6 +3,8 @@
 //! `app` owns every piece of state and answers [`Command`]s one at a time; `bus` turns method calls into commands and
 //! snapshots into properties. Neither knows how the other does it.
 
+use crate::answers::Answers as Answered;
+use crate::catalog::Standing;
 use crate::serve::Classifier;
 use coft_core::event::{FailureKind, Progress};
 use coft_core::ids::{GenerationId, ImageId, RoundId};
@@ -16,12 +18,14 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the bus holds: the way to ask, the latest snapshot, and the classifier, which answers without passing by `app`.
+/// What the bus holds: the way to ask, the latest snapshot, and two that answer without passing by `app`: the classifier,
+/// and what is kept of the answers about the sources' pictures.
 #[derive(Clone)]
 pub struct Control {
     pub commands: mpsc::Sender<Command>,
     pub snapshot: watch::Receiver<Snapshot>,
     pub classifier: Classifier,
+    pub answers: Answered,
 }
 
 #[derive(Debug)]
@@ -170,6 +174,52 @@ pub struct ReviewItem {
     pub candidate: String,
 }
 
+/// The answer about a picture that a source has brought.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observation {
+    /// Of the answers of the source, from 1, without gaps.
+    pub sequence: u64,
+    pub image: ImageId,
+    /// The file that came.
+    pub path: PathBuf,
+    /// The likeliest labels with their probabilities, best first.
+    pub labels: Vec<(String, f64)>,
+    /// When the picture came, Unix time, s.
+    pub time: i64,
+    pub classifier: String,
+    pub generation: GenerationId,
+    /// How much likelier the likeliest label is than the next one.
+    pub margin: f64,
+    pub doubtful: bool,
+    /// Whether it looks like none of the classes, where that is asked for.
+    pub none_of_these: Option<bool>,
+    /// The class that the user's thresholds decide for, where there are some.
+    pub decision: Option<String>,
+}
+
+/// Which answers are meant: those of which all that is given holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObservationFilter {
+    /// The label that counts: the decision, or the likeliest, or none of these.
+    pub label: Option<String>,
+    pub doubtful: Option<bool>,
+    /// The picture came then or later, Unix time, s.
+    pub since: Option<i64>,
+    /// A sequence number that is larger.
+    pub before: Option<u64>,
+    pub generation: Option<u64>,
+}
+
+/// How it stands with the answers about a source's pictures.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceAnswers {
+    /// Whether its pictures are answered.
+    pub wanted: bool,
+    pub standing: Standing,
+    /// Why pictures that wait are not answered now; empty where they are.
+    pub problem: String,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceStatus {
     pub path: PathBuf,
@@ -177,6 +227,7 @@ pub struct SourceStatus {
     pub quarantined: u64,
     /// Why the directory cannot be watched now, if so.
     pub problem: Option<String>,
+    pub answers: SourceAnswers,
 }
 
 #[derive(Clone, Debug, PartialEq)]

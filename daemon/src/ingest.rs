@@ -59,6 +59,12 @@ pub struct Content {
     bytes: Vec<u8>,
 }
 
+impl Content {
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 /// Why there is no image yet.
 #[derive(Debug)]
 pub enum Unready {
@@ -152,6 +158,11 @@ impl Ingest {
         self.shared.most_images
     }
 
+    /// How the canonical pixels are made.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.shared.preprocess
+    }
+
     /// Short side of the canonical pixels, px.
     pub fn canonical_px(&self) -> u32 {
         self.shared.preprocess.shortest_edge
@@ -218,10 +229,23 @@ impl Ingest {
     /// # Errors
     /// Where there is no file that can be an image.
     pub async fn read(&self, sighting: Sighting) -> Result<Content, Unready> {
+        self.read_where(sighting, true).await
+    }
+
+    /// The same of a file whose pixels are not to be kept, and need no room.
+    ///
+    /// # Errors
+    /// Where there is no file that can be an image.
+    pub async fn read_whole(&self, sighting: Sighting) -> Result<Content, Unready> {
+        self.read_where(sighting, false).await
+    }
+
+    async fn read_where(&self, sighting: Sighting, needs_room: bool) -> Result<Content, Unready> {
         let (reply, answer) = oneshot::channel();
         let (ingest, path) = (self.clone(), sighting.path.clone());
         let read = move || {
-            let content = ingest.read_now(&sighting, &|| !reply.is_closed());
+            let room = if needs_room { ingest.room_now().map_err(Unready::Deferred) } else { Ok(()) };
+            let content = room.and_then(|()| ingest.read_now(&sighting, &|| !reply.is_closed()));
             // Nobody waits any more while the service stops.
             let _ = reply.send(content);
         };
@@ -232,7 +256,6 @@ impl Ingest {
     }
 
     fn read_now(&self, sighting: &Sighting, is_wanted: &dyn Fn() -> bool) -> Result<Content, Unready> {
-        self.room_now().map_err(Unready::Deferred)?;
         let bytes = match read(sighting, self.shared.file_limit, is_wanted) {
             Ok(bytes) => bytes,
             Err(ReadError::Changed) => return Err(Unready::Moving),

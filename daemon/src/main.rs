@@ -1,5 +1,6 @@
 //! coftd: watches folders, runs adaptation rounds, serves the classifier over D-Bus.
 
+mod answers;
 mod app;
 mod bus;
 mod catalog;

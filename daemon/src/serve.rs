@@ -24,6 +24,7 @@ pub use shares::Place;
 use crate::decode_budget::{self, DecodeBudget, Party};
 use coft_core::ids::GenerationId;
 use coft_core::shown::shown_path;
+use coft_vision::Preprocess;
 use decoding::Submitted;
 use load::{Loaded, Opener};
 use pipeline::{Answer, Plan, Request};
@@ -37,7 +38,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 
 /// `[serve]` of the configuration.
@@ -215,6 +216,8 @@ struct Shared {
     shares: Shares,
     pulse: Arc<Pulse>,
     submit: Entrance<Submitted>,
+    /// Counts the generations that have come to serve.
+    swaps: watch::Sender<u64>,
 }
 
 impl Classifier {
@@ -238,6 +241,7 @@ impl Classifier {
                     idle: settings.gpu_idle,
                     rest: Box::new(move || shared.upgrade().iter().for_each(|shared| shared.rest())),
                 }),
+                swaps: watch::channel(0).0,
             }
         });
         let opener = Opener { settings, thresholds: BTreeMap::new(), engines: None };
@@ -276,6 +280,16 @@ impl Classifier {
     pub async fn classify_in_batch(&self, image: OwnedFd, options: &Options) -> Result<Classification, ServeError> {
         let place = self.0.shares.in_batch(options.party).await?;
         self.submit(image, options, place)?.classified(options).await
+    }
+
+    /// How the generation that serves prepares images; none where none serves.
+    pub fn preprocess(&self) -> Option<Preprocess> {
+        self.0.current().ok().map(|loaded| loaded.preprocess.clone())
+    }
+
+    /// Changes when another generation has come to serve.
+    pub fn swaps(&self) -> watch::Receiver<u64> {
+        self.0.swaps.subscribe()
     }
 
     /// Held while a batch socket is open.
@@ -348,6 +362,7 @@ impl Controller {
     pub fn swap(&self, ready: Ready) {
         let loaded = Arc::new(ready.loaded);
         let replaced = std::mem::replace(&mut *self.shared.writing(), Ok(loaded));
+        self.shared.swaps.send_modify(|swaps| *swaps += 1);
         // Closing it takes a while, in which requests come in.
         drop(replaced);
     }

@@ -15,6 +15,7 @@ mod source;
 pub use names::Patterns;
 
 use crate::sighting::Sighting;
+use coft_core::answer::StateRule;
 use kernel::{Input, Kernel};
 use serde::Deserialize;
 use source::Watched;
@@ -29,7 +30,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 /// `[[source]]` of the configuration: a directory whose images are taken in, with everything below it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Source {
     pub path: PathBuf,
@@ -47,6 +48,16 @@ pub struct Source {
     /// Where there are any, only files that match one are taken in.
     #[serde(default)]
     pub include: Patterns,
+    /// Whether its pictures are answered as they come. true [choice].
+    #[serde(default = "default_classify")]
+    pub classify: bool,
+    /// When its latest pictures make a state.
+    #[serde(default)]
+    pub state: StateRule,
+}
+
+fn default_classify() -> bool {
+    true
 }
 
 fn default_quiet_period() -> Duration {

@@ -4,6 +4,7 @@
 //! out, so that months of operation are a unit test. `coftd` acts on what is decided here; the trainer shares the types
 //! that cross the border between the two processes ([`spec`] in, [`event`] on the way, [`manifest`] and [`report`] out).
 
+pub mod answer;
 pub mod confidence;
 pub mod continuation;
 pub mod decision;

@@ -254,6 +254,73 @@ pub struct ReviewItem {
     pub candidate: String,
 }
 
+/// Answers that `Observations` and `FindObservations` hand out at most in a call.
+pub const OBSERVATIONS: u32 = 1000;
+/// The label of a picture that looks like none of the classes.
+pub const NONE_OF_THESE: &str = "none-of-these";
+/// The state of a source whose latest pictures do not agree on one.
+pub const UNKNOWN: &str = "unknown";
+
+/// The answer about a picture that a source has brought: its sequence number, which has no gaps within a source; the image
+/// by the SHA-256 of the file, in hex; the likeliest labels with their probabilities, best first; and the details.
+pub type Observation = (u64, String, Vec<(String, f64)>, ObservationDetails);
+
+/// How an answer about a picture of a source came about.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Type)]
+#[zbus(signature = "a{sv}")]
+#[serde(rename_all = "kebab-case")]
+pub struct ObservationDetails {
+    /// When the picture came, Unix time, s.
+    #[serde(with = "zbus::as_variant")]
+    pub time: i64,
+    /// The classifier and the generation that answered.
+    #[serde(with = "zbus::as_variant")]
+    pub classifier: String,
+    #[serde(with = "zbus::as_variant")]
+    pub generation: u64,
+    /// How much likelier the likeliest label is than the next one.
+    #[serde(with = "zbus::as_variant")]
+    pub margin: f64,
+    /// Whether a person should look at it: the likeliest label has a probability of less than 0.6.
+    #[serde(with = "zbus::as_variant")]
+    pub doubtful: bool,
+    /// Whether the picture looks like none of the classes; absent where that is not asked for.
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub none_of_these: Option<bool>,
+    /// The class that the configured thresholds decide for, where there are some.
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub decision: Option<String>,
+    /// The file that came, for those who may see it, and never in a signal; what is not UTF-8 of its name, or cannot be
+    /// seen, is escaped.
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
+}
+
+impl ObservationDetails {
+    /// The label that counts: none of the classes, or the decision, or the likeliest.
+    pub fn label<'a>(&'a self, labels: &'a [(String, f64)]) -> &'a str {
+        match &self.decision {
+            _ if self.none_of_these == Some(true) => NONE_OF_THESE,
+            Some(decision) => decision,
+            None => labels.first().map_or(UNKNOWN, |(label, _)| label),
+        }
+    }
+}
+
+/// Which answers `FindObservations` and `CountObservations` look at: those of which all that is given holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ObservationFilter {
+    /// The label that counts.
+    pub label: Option<String>,
+    pub doubtful: Option<bool>,
+    /// The picture came then or later, Unix time, s; in counts the hour of then counts as a whole.
+    pub since: Option<i64>,
+    /// A sequence number that is larger, to go on from one call to the next; not for counts.
+    pub before: Option<u64>,
+    pub generation: Option<u64>,
+}
+
 /// When a round starts by itself, unless one runs; without either field rounds start by hand alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case")]

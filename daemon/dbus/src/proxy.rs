@@ -1,8 +1,8 @@
 //! Client side of each interface. The introspection XML beside this package is the reference.
 
 use crate::{
-    ClassifyDetails, ClassifyOptions, ImportOptions, JobResult, ManyDetails, NextRound, Review, ReviewItem,
-    ReviewOptions, RoundOptions,
+    ClassifyDetails, ClassifyOptions, ImportOptions, JobResult, ManyDetails, NextRound, Observation,
+    ObservationDetails, ObservationFilter, Review, ReviewItem, ReviewOptions, RoundOptions,
 };
 use std::collections::HashMap;
 use zbus::{Fd, OwnedFd, OwnedObjectPath, proxy};
@@ -61,6 +61,10 @@ pub trait Classifier {
     /// Takes a person's answers: the id of an image and the name of its class, empty where it cannot be told.
     #[zbus(allow_interactive_auth)]
     fn submit_review(&self, labels: Vec<(String, String)>, options: ReviewOptions) -> Result<Review, crate::Error>;
+
+    /// Another generation answers from now on; `replaces` is what did before, 0 for none.
+    #[zbus(signal)]
+    fn generation_activated(&self, generation: u64, replaces: u64) -> zbus::Result<()>;
 
     #[zbus(property)]
     fn name(&self) -> zbus::Result<String>;
@@ -201,6 +205,28 @@ pub trait Generation {
 /// A watched directory, at [`crate::source_path`].
 #[proxy(interface = "org.coft.Coft1.Source", default_service = "org.coft.Coft1", assume_defaults = false)]
 pub trait Source {
+    /// Answers that follow a sequence number, at most so many and [`crate::OBSERVATIONS`], in their order: what was missed, where
+    /// `after` is the last number that is known. Paths are told to those who may see them; nobody is asked for a password.
+    fn observations(&self, after: u64, limit: u32) -> Result<Vec<Observation>, crate::Error>;
+
+    /// The latest answers that a filter lets through, at most so many and [`crate::OBSERVATIONS`], the latest first. Paths as in
+    /// `observations`.
+    fn find_observations(&self, filter: ObservationFilter, limit: u32) -> Result<Vec<Observation>, crate::Error>;
+
+    /// How many answers of each label each hour has: the beginning of the hour, Unix time, s, the label that counts, and the
+    /// number. Hours in their order, of an hour the commonest label first.
+    fn count_observations(&self, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, crate::Error>;
+
+    /// A picture was answered. The numbers have no gaps: where one is missing, `observations` tells what it was.
+    #[zbus(signal)]
+    fn observed(
+        &self,
+        sequence: u64,
+        image: String,
+        labels: Vec<(String, f64)>,
+        details: ObservationDetails,
+    ) -> zbus::Result<()>;
+
     #[zbus(property)]
     fn path(&self) -> zbus::Result<String>;
     #[zbus(property)]
@@ -210,4 +236,31 @@ pub trait Source {
     /// Why the directory cannot be watched now; empty where it can.
     #[zbus(property)]
     fn problem(&self) -> zbus::Result<String>;
+    /// Whether its pictures are answered as they come.
+    #[zbus(property)]
+    fn classifies(&self) -> zbus::Result<bool>;
+    /// The number of the latest answer; 0 before the first.
+    #[zbus(property)]
+    fn last_sequence(&self) -> zbus::Result<u64>;
+    /// Pictures that wait for their answer.
+    #[zbus(property)]
+    fn unanswered(&self) -> zbus::Result<u64>;
+    /// Why pictures that wait are not answered now; empty where they are.
+    #[zbus(property)]
+    fn answers_problem(&self) -> zbus::Result<String>;
+    /// What its latest pictures show together: a class, [`crate::NONE_OF_THESE`] or [`crate::UNKNOWN`].
+    #[zbus(property)]
+    fn state(&self) -> zbus::Result<String>;
+    /// When the picture came that made the state what it is, Unix time, s; 0 where none has.
+    #[zbus(property)]
+    fn state_since(&self) -> zbus::Result<i64>;
+    /// The label that counts of the latest picture that was answered; empty before the first.
+    #[zbus(property)]
+    fn last_label(&self) -> zbus::Result<String>;
+    /// That picture, by the SHA-256 of the file, in hex; empty before the first.
+    #[zbus(property)]
+    fn last_image(&self) -> zbus::Result<String>;
+    /// When that picture came, Unix time, s; 0 before the first.
+    #[zbus(property)]
+    fn last_time(&self) -> zbus::Result<i64>;
 }

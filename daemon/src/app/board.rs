@@ -3,6 +3,7 @@
 
 mod history;
 
+use super::answers;
 use crate::catalog::Counts;
 use crate::control::{GenerationStatus, NextRound, ReviewStatus, RoundState, RoundStatus, Snapshot};
 use crate::serve::Running;
@@ -115,6 +116,15 @@ impl Board {
         self.snapshot.rounds = rounds;
         history::keep_the_latest(&mut self.snapshot.rounds, ROUNDS);
         self.forget_candidates_that_are_gone();
+        self.publish();
+    }
+
+    /// How the answers about the sources' pictures stand, in the order of the sources.
+    pub fn answers(&mut self, news: &answers::News) {
+        for (source, standing) in self.snapshot.sources.iter_mut().zip(&news.standings) {
+            source.answers.standing = standing.clone();
+            source.answers.problem = if standing.waiting > 0 { news.problem.clone() } else { String::new() };
+        }
         self.publish();
     }
 
@@ -548,7 +558,8 @@ mod tests {
 
     #[test]
     fn systemd_gets_one_line() {
-        let sources = vec![SourceStatus { path: "/in".into(), images: 0, quarantined: 0, problem: None }];
+        let (path, answers) = ("/in".into(), Default::default());
+        let sources = vec![SourceStatus { path, images: 0, quarantined: 0, problem: None, answers }];
         let (mut board, _seen) = Board::new(Snapshot { sources, ..Snapshot::default() });
         assert_eq!(board.status_line(), "nothing serves yet; 0 images, 0 files refused");
         let counts = Counts { images: 7, quarantined: 1, sources: [("/in".into(), (7, 1))].into() };

@@ -15,6 +15,7 @@ use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::rounds::{self, Workshop};
 use super::setup::Findings;
+use super::start::News;
 use super::verdict::{Court, Judgement, Trouble};
 use crate::clock::Clock;
 use crate::control::{Command, Refused, RoundState, RoundStatus};
@@ -31,7 +32,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -173,9 +174,10 @@ impl Director {
     pub async fn run(
         mut self,
         commands: &mut mpsc::Receiver<Command>,
-        mut intake_news: watch::Receiver<intake::News>,
+        news: News,
         stop: impl Future<Output = ()>,
     ) -> Intake {
+        let News { intake: mut intake_news, answers: mut answers_news } = news;
         let mut stop = pin!(stop);
         let mut stopping = false;
         let mut publish = interval(PUBLISH_INTERVAL);
@@ -191,6 +193,7 @@ impl Director {
                     let news = intake_news.borrow_and_update().clone();
                     self.heard_of_intake(news);
                 }
+                Ok(()) = answers_news.changed() => self.board.answers(&answers_news.borrow_and_update()),
                 Some(news) = self.words.receiver.recv() => self.heard(news).await,
                 Some((round, verdict)) = self.verdicts.receiver.recv() => {
                     self.judged(round, verdict).await;

@@ -5,6 +5,7 @@
 //! damaged is tried again until it is there; until then clients are told what the service waits for. A stop is obeyed
 //! at every moment.
 
+use super::answers::{self, Answering};
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::director::{Director, Serving, Staff};
 use super::intake::{self, Intake};
@@ -12,6 +13,7 @@ use super::rounds::Workshop;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::verdict::Court;
 use super::{AppError, ENGINES, repair};
+use crate::answers::Teller;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock;
 use crate::config::Config;
@@ -21,7 +23,7 @@ use crate::ingest::Ingest;
 use crate::model::{self, Base, SetupError};
 use crate::review::Reviews;
 use crate::room::Reserve;
-use crate::serve::Controller;
+use crate::serve::{Classifier, Controller};
 use crate::state_dir::{CATALOG, StateDirError};
 use crate::telemetry::events;
 use crate::{systemd, watch};
@@ -34,7 +36,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch as watch_channel};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info};
 
@@ -47,8 +49,10 @@ const LONG: Duration = Duration::from_secs(30);
 pub struct Start {
     config: Config,
     board: Board,
+    classifier: Classifier,
     controller: Controller,
     budget: DecodeBudget,
+    teller: Teller,
     steps: (mpsc::Sender<Step>, mpsc::Receiver<Step>),
     state: Part<(File, Court, Reviews)>,
     catalog: Part<(Catalog, Vec<RoundStatus>)>,
@@ -62,9 +66,16 @@ pub struct Start {
 /// A complete service.
 pub struct Complete {
     pub director: Director,
-    pub news: tokio::sync::watch::Receiver<intake::News>,
+    pub answering: Answering,
+    pub news: News,
     /// The state directory is taken while this is open.
     pub lock: File,
+}
+
+/// What the intake and the answers have to tell.
+pub struct News {
+    pub intake: watch_channel::Receiver<intake::News>,
+    pub answers: watch_channel::Receiver<answers::News>,
 }
 
 /// An attempt has ended.
@@ -130,12 +141,19 @@ impl<T> Part<T> {
 }
 
 impl Start {
-    pub fn new(config: Config, board: Board, controller: Controller, budget: DecodeBudget) -> Self {
+    pub fn new(
+        config: Config,
+        board: Board,
+        (classifier, controller): (Classifier, Controller),
+        budget: DecodeBudget,
+        teller: Teller,
+    ) -> Self {
         let controller = controller.keep_engines(config.state_dir.join(ENGINES));
         let controller = controller.deciding_by(config.classifier.thresholds.clone());
         let steps = mpsc::channel(3);
         let (state, catalog, base) = (Part::new(), Part::new(), Part::new());
-        Self { config, board, controller, budget, steps, state, catalog, base, told: String::new(), serving: None }
+        let (told, serving) = (String::new(), None);
+        Self { config, board, classifier, controller, budget, teller, steps, state, catalog, base, told, serving }
     }
 
     /// Works until everything is there, or until `stop` is ready: then there is nothing.
@@ -275,7 +293,8 @@ impl Start {
 
     /// Puts the parts together.
     fn complete(self) -> Result<Complete, AppError> {
-        let Self { config, mut board, controller, budget, state, catalog, base, serving, .. } = self;
+        let Self { config, mut board, classifier, controller, budget, teller, state, catalog, base, serving, .. } =
+            self;
         const THERE: &str = "every part is there";
         let ((lock, court, reviews), (catalog, rounds)) = (state.there.expect(THERE), catalog.there.expect(THERE));
         let (base, serving) = (base.there.expect(THERE), serving.expect(THERE));
@@ -287,7 +306,20 @@ impl Start {
         let ingest = ingest.keeping_free(reserve);
         let watches = config.sources.iter().map(|source| watch::start(source, &config.state_dir));
         let watches = watches.collect::<Result<_, _>>().map_err(AppError::Watch)?;
-        let (intake, news) = Intake::start(watches, ingest.clone(), catalog.clone());
+        let wanted = config.sources.iter().filter(|source| source.classify).map(|source| source.path.clone());
+        let catalog = catalog.answering(wanted.collect());
+        let (answering, answers) = Answering::start(answers::Parts {
+            catalog: catalog.clone(),
+            ingest: ingest.clone(),
+            classifier,
+            sources: config.sources.iter().map(answers::Source::from).collect(),
+            settings: config.answers.clone(),
+            name: config.classifier.name.clone(),
+            none_of_these: config.serve.none_of_these,
+            teller,
+        });
+        let (intake, told) = Intake::start(watches, ingest.clone(), catalog.clone());
+        let news = News { intake: told, answers };
 
         let setup = Setup {
             classifier: config.classifier.clone(),
@@ -318,7 +350,7 @@ impl Start {
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
         let staff = Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
-        Ok(Complete { director: Director::new(staff), news, lock })
+        Ok(Complete { director: Director::new(staff), answering, news, lock })
     }
 }
 

@@ -16,6 +16,8 @@ use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long somebody may take to type a password; a little less than coftctl waits. 110 s [choice].
 const CONSENT: Duration = Duration::from_secs(110);
+/// How long polkit may take to say whether a listing has paths: the listing waits for it. 3 s [choice].
+const LISTING: Duration = Duration::from_secs(3);
 
 /// What is to be done, each with its polkit action.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +35,8 @@ pub enum Action {
     Activate,
     /// Seeing which pictures are asked about, and deciding between two generations by labels for them.
     Review,
+    /// Seeing the names of the files that sources bring.
+    Observe,
 }
 
 impl Action {
@@ -46,22 +50,42 @@ impl Action {
             Action::ImportForce => "org.coft.Coft1.import-force",
             Action::Activate => "org.coft.Coft1.activate",
             Action::Review => "org.coft.Coft1.review",
+            Action::Observe => "org.coft.Coft1.observe",
         }
     }
 }
 
 /// Refuses the caller of `header` unless it may do `action`.
 pub async fn check(connection: &Connection, header: &Header<'_>, action: Action) -> Result<(), Error> {
+    let credentials = credentials(connection, header).await?;
+    match credentials.unix_user_id() {
+        None => Err(refusal("the caller's user is unknown")),
+        Some(user) if is_ours(user) => Ok(()),
+        Some(_) => ask_polkit(connection, header, action, PATIENCE).await,
+    }
+}
+
+/// Whether the caller of `header` may see something that others are answered without: root and the service's own user,
+/// the members of the service's group, and whom polkit lets. Nobody is asked for a password unless the caller says so.
+pub async fn may(connection: &Connection, header: &Header<'_>, action: Action) -> bool {
+    let Ok(credentials) = credentials(connection, header).await else { return false };
+    let group = nix::unistd::getegid().as_raw();
+    let is_member = credentials.unix_group_ids().is_some_and(|groups| groups.contains(&group));
+    is_member
+        || credentials.unix_user_id().is_some_and(is_ours)
+        || ask_polkit(connection, header, action, LISTING).await.is_ok()
+}
+
+/// Whether it is root or the service's own user.
+fn is_ours(user: u32) -> bool {
+    user == 0 || user == nix::unistd::geteuid().as_raw()
+}
+
+async fn credentials(connection: &Connection, header: &Header<'_>) -> Result<fdo::ConnectionCredentials, Error> {
     let sender = header.sender().ok_or_else(|| refusal("the caller is unknown"))?;
     let bus = fdo::DBusProxy::builder(connection).cache_properties(CacheProperties::No).build().await?;
-    let user = bus
-        .get_connection_unix_user(BusName::from(sender.to_owned()))
-        .await
-        .map_err(|error| refusal(&format!("the caller's user is unknown: {error}")))?;
-    if user == 0 || user == nix::unistd::geteuid().as_raw() {
-        return Ok(());
-    }
-    ask_polkit(connection, header, action, PATIENCE).await
+    let credentials = bus.get_connection_credentials(BusName::from(sender.to_owned())).await;
+    credentials.map_err(|error| refusal(&format!("the caller's user is unknown: {error}")))
 }
 
 /// Asks polkit about the caller of `header`. The subject is the caller's name on the bus, which cannot be passed on as a

@@ -20,6 +20,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::sync::watch::Ref;
 use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
 use zbus::{Connection, DBusError, Fd, ObjectServer, OwnedFd, OwnedObjectPath, interface};
 
 /// Deadline of a call that names none: a client that gives up after D-Bus's usual 25 s hears why before that.
@@ -196,6 +197,10 @@ impl Classifier {
         self.control.commands.send(command).await.map_err(|_| stopping())?;
         Ok(review(&answer.await.map_err(|_| stopping())?.map_err(refused)?))
     }
+
+    /// Another generation answers from now on; `replaces` is what did before, 0 for none.
+    #[zbus(signal)]
+    pub async fn generation_activated(emitter: &SignalEmitter<'_>, generation: u64, replaces: u64) -> zbus::Result<()>;
 
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> String {

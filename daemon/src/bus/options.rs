@@ -1,6 +1,6 @@
 //! The options of a call: which ones there are, of which type and in which range. Anything else is `InvalidArgs`.
 
-use crate::control::{Answers, RoundRequest};
+use crate::control::{Answers, ObservationFilter, RoundRequest};
 use crate::serve::{Options, Priority};
 use coft_dbus::{Error, TIMEOUT};
 use std::collections::HashMap;
@@ -81,6 +81,20 @@ pub fn of_review(labels: Vec<(String, String)>, mut given: Given) -> Result<Answ
         true if labels.is_empty() => Ok(Answers::Undo),
         true => Err(invalid("undo takes the last answer back; give the labels in another call".into())),
     }
+}
+
+/// A filter of answers; `pages` where it may say from which one on.
+///
+/// # Errors
+/// `InvalidArgs` where a condition is unknown or has another type.
+pub fn of_observations(mut given: Given, pages: bool) -> Result<ObservationFilter, Error> {
+    let (label, doubtful, since) =
+        (take(&mut given, "label")?, take(&mut given, "doubtful")?, take(&mut given, "since")?);
+    let generation = take(&mut given, "generation")?;
+    let before = if pages { take(&mut given, "before")? } else { None };
+    let known = if pages { "label, doubtful, since, generation, before" } else { "label, doubtful, since, generation" };
+    nothing_else(&given, known)?;
+    Ok(ObservationFilter { label, doubtful, since, before, generation })
 }
 
 pub fn invalid(text: String) -> Error {

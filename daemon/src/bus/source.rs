@@ -1,7 +1,15 @@
-//! `org.coft.Coft1.Source`: a watched directory.
+//! `org.coft.Coft1.Source`: a watched directory, and what its pictures show.
 
-use crate::control::{Control, SourceStatus};
-use zbus::{fdo, interface};
+use super::authorisation::{self, Action};
+use super::options::{self, Given};
+use crate::answers::AskError;
+use crate::control::{Control, Observation, SourceStatus};
+use coft_core::answer::UNKNOWN;
+use coft_core::shown::shown_path;
+use coft_dbus::{Error, OBSERVATIONS, ObservationDetails};
+use zbus::message::Header;
+use zbus::object_server::SignalEmitter;
+use zbus::{Connection, fdo, interface};
 
 pub struct Source {
     control: Control,
@@ -22,6 +30,50 @@ impl Source {
 
 #[interface(name = "org.coft.Coft1.Source")]
 impl Source {
+    /// Answers that follow a sequence number, in their order. Paths are told to those who may see them.
+    #[zbus(out_args("observations"))]
+    async fn observations(
+        &self,
+        after: u64,
+        limit: u32,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<coft_dbus::Observation>, Error> {
+        let found = self.control.answers.after(self.number, after, limit.min(OBSERVATIONS) as usize).await;
+        told(found.map_err(unanswered)?, &header, connection).await
+    }
+
+    /// Answers that a filter lets through, the latest first. Paths are told to those who may see them.
+    #[zbus(out_args("observations"))]
+    async fn find_observations(
+        &self,
+        filter: Given,
+        limit: u32,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<coft_dbus::Observation>, Error> {
+        let filter = options::of_observations(filter, true)?;
+        let found = self.control.answers.find(self.number, filter, limit.min(OBSERVATIONS) as usize).await;
+        told(found.map_err(unanswered)?, &header, connection).await
+    }
+
+    /// How many answers of each label each hour has, by the Unix time of its beginning, s.
+    #[zbus(out_args("counts"))]
+    async fn count_observations(&self, filter: Given) -> Result<Vec<(i64, String, u64)>, Error> {
+        let filter = options::of_observations(filter, false)?;
+        self.control.answers.count(self.number, filter).await.map_err(unanswered)
+    }
+
+    /// A picture was answered.
+    #[zbus(signal)]
+    pub async fn observed(
+        emitter: &SignalEmitter<'_>,
+        sequence: u64,
+        image: &str,
+        labels: &[(String, f64)],
+        details: ObservationDetails,
+    ) -> zbus::Result<()>;
+
     #[zbus(property(emits_changed_signal = "const"))]
     fn path(&self) -> fdo::Result<String> {
         self.status(|status| status.path.display().to_string())
@@ -41,5 +93,98 @@ impl Source {
     #[zbus(property)]
     fn problem(&self) -> fdo::Result<String> {
         self.status(|status| status.problem.clone().unwrap_or_default())
+    }
+
+    /// Whether its pictures are answered as they come.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn classifies(&self) -> fdo::Result<bool> {
+        self.status(|status| status.answers.wanted)
+    }
+
+    /// The number of the latest answer; 0 before the first.
+    #[zbus(property)]
+    fn last_sequence(&self) -> fdo::Result<u64> {
+        self.status(|status| status.answers.standing.sequence)
+    }
+
+    /// Pictures that wait for their answer.
+    #[zbus(property)]
+    fn unanswered(&self) -> fdo::Result<u64> {
+        self.status(|status| status.answers.standing.waiting)
+    }
+
+    /// Why pictures that wait are not answered now; empty where they are.
+    #[zbus(property)]
+    fn answers_problem(&self) -> fdo::Result<String> {
+        self.status(|status| status.answers.problem.clone())
+    }
+
+    /// What its latest pictures show together: a class, `none-of-these` or `unknown`.
+    #[zbus(property)]
+    fn state(&self) -> fdo::Result<String> {
+        self.status(|status| status.answers.standing.state.clone().unwrap_or_else(|| UNKNOWN.to_owned()))
+    }
+
+    /// When the picture came that made the state what it is, Unix time, s; 0 where none has.
+    #[zbus(property)]
+    fn state_since(&self) -> fdo::Result<i64> {
+        self.status(|status| status.answers.standing.since)
+    }
+
+    /// The label that counts of the latest picture that was answered; empty before the first.
+    #[zbus(property)]
+    fn last_label(&self) -> fdo::Result<String> {
+        self.status(|status| status.answers.standing.last.as_ref().map(|last| last.label.clone()).unwrap_or_default())
+    }
+
+    /// That picture, by the SHA-256 of the file, in hex; empty before the first.
+    #[zbus(property)]
+    fn last_image(&self) -> fdo::Result<String> {
+        self.status(|status| status.answers.standing.last.as_ref().map(|last| last.image.0.clone()).unwrap_or_default())
+    }
+
+    /// When that picture came, Unix time, s; 0 before the first.
+    #[zbus(property)]
+    fn last_time(&self) -> fdo::Result<i64> {
+        self.status(|status| status.answers.standing.last.as_ref().map_or(0, |last| last.time))
+    }
+}
+
+/// Tells everybody on the bus of an answer, but for the path.
+pub async fn tell(emitter: &SignalEmitter<'_>, observation: Observation) -> zbus::Result<()> {
+    let (sequence, image, labels, details) = shown(observation, false);
+    Source::observed(emitter, sequence, &image, &labels, details).await
+}
+
+/// What a caller is told of answers: with paths if it may see them.
+async fn told(
+    found: Vec<Observation>,
+    header: &Header<'_>,
+    connection: &Connection,
+) -> Result<Vec<coft_dbus::Observation>, Error> {
+    let with_paths = !found.is_empty() && authorisation::may(connection, header, Action::Observe).await;
+    Ok(found.into_iter().map(|observation| shown(observation, with_paths)).collect())
+}
+
+fn shown(observation: Observation, with_path: bool) -> coft_dbus::Observation {
+    let details = ObservationDetails {
+        time: observation.time,
+        classifier: observation.classifier,
+        generation: observation.generation.0,
+        margin: observation.margin,
+        doubtful: observation.doubtful,
+        none_of_these: observation.none_of_these,
+        decision: observation.decision,
+        path: with_path.then(|| shown_path(&observation.path).into_owned()),
+    };
+    (observation.sequence, observation.image.0, observation.labels, details)
+}
+
+fn unanswered(error: AskError) -> Error {
+    let text = error.to_string();
+    match error {
+        AskError::NotReady => Error::NotReady(format!("{text}; try again in a moment")),
+        AskError::NoSource(_) => fdo::Error::UnknownObject(text).into(),
+        AskError::Catalog(_) => Error::Failed(text),
     }
 }

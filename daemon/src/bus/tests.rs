@@ -5,18 +5,20 @@ mod export;
 mod introspection;
 mod jobs;
 mod names;
+mod observations;
 mod permission;
 mod policy;
 mod refusals;
 mod review;
 
 use super::*;
+use crate::answers::Teller;
 use crate::control::{Command, GenerationStatus, NextRound, RoundState, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::serve::{Classifier, Controller, Settings};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::Moment;
-use coft_dbus::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy};
+use coft_dbus::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy, SourceProxy};
 use coft_harness::bus::PrivateBus;
 use futures_util::StreamExt;
 use std::collections::BTreeSet;
@@ -34,6 +36,7 @@ struct Stage {
     snapshots: watch::Sender<Snapshot>,
     commands: mpsc::Receiver<Command>,
     controller: Controller,
+    teller: Teller,
     client: Connection,
     bus: PrivateBus,
 }
@@ -47,9 +50,11 @@ impl Stage {
         let bus = PrivateBus::start().unwrap();
         let (classifier, controller) = Classifier::start(settings, DecodeBudget::default());
         let (control, snapshots, commands) = control(first, classifier);
+        let (teller, answers) = crate::answers::channel();
+        let control = Control { answers, ..control };
         let service = start(bus.address(), control).await.unwrap();
         let client = bus.address().parse::<Address>().unwrap().connect().await.unwrap();
-        Self { service, snapshots, commands, controller, client, bus }
+        Self { service, snapshots, commands, controller, teller, client, bus }
     }
 
     fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -73,6 +78,11 @@ impl Stage {
 
     async fn job(&self, round: u64) -> JobProxy<'static> {
         let proxy = JobProxy::builder(&self.client).path(job_path(round));
+        proxy.cache_properties(CacheProperties::No).build().await.unwrap()
+    }
+
+    async fn source(&self, number: usize) -> SourceProxy<'static> {
+        let proxy = SourceProxy::builder(&self.client).path(source_path(number));
         proxy.cache_properties(CacheProperties::No).build().await.unwrap()
     }
 
@@ -132,7 +142,8 @@ fn idle() -> Classifier {
 fn control(first: Snapshot, classifier: Classifier) -> (Control, watch::Sender<Snapshot>, mpsc::Receiver<Command>) {
     let (snapshots, snapshot) = watch::channel(first);
     let (sender, commands) = mpsc::channel(4);
-    (Control { commands: sender, snapshot, classifier }, snapshots, commands)
+    let answers = crate::answers::channel().1;
+    (Control { commands: sender, snapshot, classifier, answers }, snapshots, commands)
 }
 
 fn generation(number: u64, active: bool) -> GenerationStatus {
@@ -172,7 +183,13 @@ fn grown() -> Snapshot {
         classifier: "parts".into(),
         classes: vec!["nut".into(), "bolt".into()],
         active: Some(GenerationId(1)),
-        sources: vec![SourceStatus { path: "/srv/in".into(), images: 300, quarantined: 2, problem: None }],
+        sources: vec![SourceStatus {
+            path: "/srv/in".into(),
+            images: 300,
+            quarantined: 2,
+            problem: None,
+            answers: Default::default(),
+        }],
         images: 300,
         quarantined: 2,
         setup_problem: String::new(),
@@ -290,7 +307,22 @@ async fn properties_can_be_asked_for_together() {
     let properties = PropertiesProxy::builder(&stage.client).destination(BUS_NAME).path(source_path(0));
     let properties = properties.build().await.unwrap();
     let source = properties.get_all("org.coft.Coft1.Source".try_into().unwrap()).await.unwrap();
-    assert_eq!(source.into_keys().collect::<BTreeSet<_>>(), set(["Images", "Path", "Problem", "Quarantined"]));
+    let expected = [
+        "AnswersProblem",
+        "Classifies",
+        "Images",
+        "LastImage",
+        "LastLabel",
+        "LastSequence",
+        "LastTime",
+        "Path",
+        "Problem",
+        "Quarantined",
+        "State",
+        "StateSince",
+        "Unanswered",
+    ];
+    assert_eq!(source.into_keys().collect::<BTreeSet<_>>(), set(expected));
 }
 
 #[tokio::test]

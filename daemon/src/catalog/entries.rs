@@ -4,11 +4,12 @@
 //! since that file is not taken in again. It is forgotten when neither is so any more. What has gone is given a day: a
 //! directory that is moved goes before it comes, and a disk may be put back.
 
-use super::{Catalog, CatalogError, Entry, known, unix_time};
+use super::{Catalog, CatalogError, Entry, answers, known, unix_time};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// How long the record of a file that has gone stays, s. One day [choice].
 const GRACE_SECONDS: i64 = 24 * 60 * 60;
@@ -43,12 +44,21 @@ impl Catalog {
     }
 }
 
-/// Writes an entry down: `now` is the time, `added` what new rows are ordered by.
-pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, added: i64) -> rusqlite::Result<()> {
+/// Writes an entry down: `now` is the time, `added` what new rows are ordered by. Tells whether a picture has come that
+/// is owed an answer, which is so in the sources of `answering`.
+pub fn record(
+    db: &Transaction<'_>,
+    entry: &Entry,
+    now: i64,
+    added: i64,
+    answering: &[PathBuf],
+) -> rusqlite::Result<bool> {
     match entry {
         Entry::Image { sighting: Sighting { source, path, stamp }, record } => {
             let ImageRecord { id, width_px, height_px, bytes, canonical_px } = record;
+            let is_owed = answering.contains(source);
             let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
+            let is_owed = is_owed && !answers::has_come(db, source, &id.0, stamp.modified_ns)?;
             db.prepare_cached(
                 "INSERT INTO images (id, width_px, height_px, bytes, added, canonical_px, source)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -69,6 +79,10 @@ pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, added: i64) -> rusq
                 forget(db, &before)?;
             }
             db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
+            if is_owed {
+                answers::arrived(db, source, &id.0, path, now)?;
+            }
+            return Ok(is_owed);
         }
         Entry::Quarantined { sighting: Sighting { source, path, stamp }, reason } => {
             let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
@@ -84,7 +98,9 @@ pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, added: i64) -> rusq
                 changed_ns
             ])?;
         }
-        Entry::Seen { sighting, image } => known::seen(db, sighting, image)?,
+        Entry::Seen { sighting, image } => {
+            return known::seen(db, sighting, image, answering.contains(&sighting.source).then_some(now));
+        }
         Entry::Moved { from, to } => known::moved(db, from, to)?,
         Entry::Gone(path) => {
             let path = path.as_os_str().as_bytes();
@@ -98,7 +114,7 @@ pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, added: i64) -> rusq
                 .execute(params![first, end, now])?;
         }
     }
-    Ok(())
+    Ok(false)
 }
 
 fn prune(db: &Transaction<'_>, now: i64) -> rusqlite::Result<usize> {

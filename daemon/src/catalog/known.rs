@@ -1,7 +1,7 @@
 //! Files whose content is known: under another name, with other rights or another date.
 
 use super::entries::forget;
-use super::{Catalog, CatalogError, path_of};
+use super::{Catalog, CatalogError, answers, path_of};
 use crate::sighting::{Sighting, Stamp};
 use coft_core::ids::ImageId;
 use rusqlite::{OptionalExtension, Transaction, params};
@@ -46,20 +46,29 @@ impl Catalog {
     }
 }
 
-/// Writes down that a file holds a known image; nothing where that was forgotten meanwhile.
-pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId) -> rusqlite::Result<()> {
+/// Writes down that a file holds a known image; nothing where that was forgotten meanwhile. Tells whether it is a picture
+/// that has come and is owed an answer, which none is without the time, `owed`.
+pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId, owed: Option<i64>) -> rusqlite::Result<bool> {
     let Sighting { source, path, stamp: Stamp { bytes, modified_ns, changed_ns } } = sighting;
     let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
+    let has_come = answers::has_come(db, source, &image.0, *modified_ns)?;
     db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
     let mut delete = db.prepare_cached("DELETE FROM paths WHERE path = ?1 RETURNING image")?;
     let before: Option<String> = delete.query_row([path], |row| row.get(0)).optional()?;
-    db.prepare_cached(
-        "INSERT INTO paths (path, source, image, bytes, modified_ns, changed_ns)
-         SELECT ?1, ?2, id, ?4, ?5, ?6 FROM images WHERE id = ?3",
-    )?
-    .execute(params![path, source, image.0, bytes, modified_ns, changed_ns])?;
+    let written = db
+        .prepare_cached(
+            "INSERT INTO paths (path, source, image, bytes, modified_ns, changed_ns)
+             SELECT ?1, ?2, id, ?4, ?5, ?6 FROM images WHERE id = ?3",
+        )?
+        .execute(params![path, source, image.0, bytes, modified_ns, changed_ns])?;
     db.prepare_cached("UPDATE images SET source = ?2 WHERE id = ?1")?.execute(params![image.0, source])?;
-    before.map_or(Ok(()), |before| forget(db, &before))
+    if let Some(before) = before {
+        forget(db, &before)?;
+    }
+    match owed.filter(|_| written > 0 && !has_come) {
+        Some(now) => answers::arrived(db, source, &image.0, path, now).map(|()| true),
+        None => Ok(false),
+    }
 }
 
 /// Gives what is known of a file, or of all files below a directory, their new name. What had that name is there no

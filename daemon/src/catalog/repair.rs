@@ -108,6 +108,8 @@ fn replace(path: &Path, detail: &str, now: i64) -> Result<(Connection, String), 
         Ok(rounds) => format!("{rounds} rounds of the history were kept"),
         Err(_) => "the history of rounds is lost".to_owned(),
     };
+    // Clients that know an answer by its number are not to meet another one of that number.
+    let _ = take_over_sequences(&db, &aside);
     let note = format!(
         "the catalogue {} was damaged ({detail}): it is kept as {}, and a new one takes its place; images are taken in anew, \
          {history}",
@@ -192,6 +194,21 @@ fn take_over_rounds(db: &Connection, damaged: &Path) -> rusqlite::Result<usize> 
     });
     db.execute("DETACH DATABASE damaged", [])?;
     copied
+}
+
+/// Has the numbers of answers go on from those of the damaged catalogue, which may be too old to have any.
+fn take_over_sequences(db: &Connection, damaged: &Path) -> rusqlite::Result<()> {
+    if !damaged.is_file() {
+        return Ok(()); // attaching would make it
+    }
+    db.execute("ATTACH DATABASE ?1 AS damaged", params![damaged.to_string_lossy()])?;
+    let copied = db.execute(
+        "INSERT INTO main.observed (source, arrival, sequence, waiting, since)
+         SELECT source, arrival, sequence, 0, 0 FROM damaged.observed",
+        [],
+    );
+    db.execute("DETACH DATABASE damaged", [])?;
+    copied.map(drop)
 }
 
 fn with_suffix(path: &Path, suffix: impl AsRef<OsStr>) -> PathBuf {

@@ -6,12 +6,12 @@ use std::path::Path;
 
 /// What makes each version out of the one before; the first makes a new catalogue. Catalogues of every version exist on
 /// somebody's disk: a change is a new step, and only a step that was never released is edited.
-const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: [&str; 3] = [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 /// The present version, `PRAGMA user_version`.
 pub const VERSION: i64 = STEPS.len() as i64;
 
 /// Tables that stay small however many images there are: a start can afford to check them as a whole.
-const SMALL: [&str; 4] = ["rounds", "totals", "kept", "sources"];
+const SMALL: [&str; 5] = ["rounds", "totals", "kept", "sources", "observed"];
 
 /// Opens a catalogue, or makes a new one.
 ///
@@ -76,17 +76,21 @@ fn version(db: &Connection) -> rusqlite::Result<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::{Catalog, Counts};
+    use crate::catalog::{Catalog, Counts, Turn};
     use std::fs;
     use std::path::PathBuf;
     use tempfile::TempDir;
 
     /// A catalogue as the last coftd that wrote version 1 has left it: `tests/goldens/catalog/README.md` tells how.
     fn of_version_1() -> (TempDir, PathBuf) {
+        of_version(1)
+    }
+
+    fn of_version(version: u32) -> (TempDir, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("catalog.sqlite");
-        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/catalog/version-1.sqlite");
-        fs::copy(golden, &path).unwrap();
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/catalog");
+        fs::copy(goldens.join(format!("version-{version}.sqlite")), &path).unwrap();
         (dir, path)
     }
 
@@ -145,28 +149,62 @@ mod tests {
         assert_eq!(catalog.rounds().await.unwrap().len(), 1);
     }
 
+    /// The pictures that are there are owed an answer, each once, in the order in which they came.
+    #[tokio::test]
+    async fn a_catalogue_of_version_2_loses_nothing_and_its_pictures_are_answered() {
+        let (_dir, path) = of_version(2);
+        let before = content(&Connection::open(&path).unwrap());
+        assert_eq!(before.len(), 4 + 4 + 1 + 1, "the golden holds something of everything");
+        let db = open(&path).unwrap().unwrap();
+        assert_eq!((version(&db).unwrap(), content(&db)), (VERSION, before));
+        let new = tempfile::tempdir().unwrap();
+        assert_eq!(schema(&db), schema(&open(&new.path().join("new.sqlite")).unwrap().unwrap()));
+        drop(db);
+
+        let catalog = Catalog::open(&path).unwrap();
+        assert_eq!(catalog.counts().await.unwrap().images, 4);
+        let names = async |source: &str| {
+            let waiting = catalog.unanswered(Path::new(source), Turn::First, 9).await.unwrap();
+            let mut names = Vec::new();
+            for picture in waiting {
+                let files = catalog.files_of(&picture.image).await.unwrap();
+                names.push(files[0].path.file_name().unwrap().to_str().unwrap().to_owned());
+            }
+            names
+        };
+        // What was overwritten has no file any more, and the copy has gone.
+        assert_eq!(names("/srv/coft-v2/camera").await, ["snapshot.png", "a.png"]);
+        assert_eq!(names("/srv/coft-v2/yard").await, ["b.png"]);
+        let standings = catalog.standings(["camera", "yard"].map(|name| Path::new("/srv/coft-v2").join(name)).into());
+        let waiting: Vec<u64> = standings.await.unwrap().iter().map(|standing| standing.waiting).collect();
+        assert_eq!(waiting, [2, 1]);
+    }
+
     #[test]
     fn a_power_cut_amid_a_step_leaves_the_version_before_it() {
-        let (dir, path) = of_version_1();
-        let before = content(&Connection::open(&path).unwrap());
-        let mut db = Connection::open(&path).unwrap();
-        db.pragma_update(None, "journal_mode", "WAL").unwrap();
-        // Writes into the log before it commits.
-        db.pragma_update(None, "cache_size", 1).unwrap();
-        let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-        transaction.execute_batch(STEPS[1]).unwrap();
-        transaction.pragma_update(None, "user_version", 2).unwrap();
-        let cut = dir.path().join("cut.sqlite");
-        fs::copy(&path, &cut).unwrap();
-        fs::copy(dir.path().join("catalog.sqlite-wal"), dir.path().join("cut.sqlite-wal")).unwrap();
-        transaction.commit().unwrap();
+        for before_it in [1, 2] {
+            let (dir, path) = of_version(before_it);
+            let before = content(&Connection::open(&path).unwrap());
+            let mut db = Connection::open(&path).unwrap();
+            db.pragma_update(None, "journal_mode", "WAL").unwrap();
+            // Writes into the log before it commits.
+            db.pragma_update(None, "cache_size", 1).unwrap();
+            let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+            transaction.execute_batch(STEPS[before_it as usize]).unwrap();
+            transaction.pragma_update(None, "user_version", before_it + 1).unwrap();
+            let cut = dir.path().join("cut.sqlite");
+            fs::copy(&path, &cut).unwrap();
+            fs::copy(dir.path().join("catalog.sqlite-wal"), dir.path().join("cut.sqlite-wal")).unwrap();
+            transaction.commit().unwrap();
 
-        let found = Connection::open(&cut).unwrap();
-        assert_eq!((version(&found).unwrap(), content(&found)), (1, before.clone()));
-        drop(found);
-        let mended = open(&cut).unwrap().unwrap();
-        assert_eq!((version(&mended).unwrap(), content(&mended)), (VERSION, before));
-        assert_eq!(schema(&mended), schema(&db));
+            let found = Connection::open(&cut).unwrap();
+            assert_eq!((version(&found).unwrap(), content(&found)), (i64::from(before_it), before.clone()));
+            drop(found);
+            let mended = open(&cut).unwrap().unwrap();
+            assert_eq!((version(&mended).unwrap(), content(&mended)), (VERSION, before));
+            drop(db);
+            assert_eq!(schema(&mended), schema(&open(&path).unwrap().unwrap()));
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The catalogue on a real file.
 
+mod answers;
+
 use super::*;
 use crate::control::{RoundState, RoundStatus};
 use coft_core::event::{FailureKind, Progress, Stage};

@@ -132,7 +132,8 @@ impl Camera {
 fn source() -> Source {
     let never = Duration::from_secs(3600);
     let [exclude, include] = [Patterns::default(), Patterns::default()];
-    Source { path: PathBuf::new(), quiet_period: QUIET, rescan_interval: never, exclude, include }
+    let (classify, state) = (true, Default::default());
+    Source { path: PathBuf::new(), quiet_period: QUIET, rescan_interval: never, exclude, include, classify, state }
 }
 
 fn patterns(written: &[&str]) -> Patterns {

@@ -61,6 +61,8 @@ impl Site {
             rescan_interval: RESCAN,
             exclude: Default::default(),
             include: Default::default(),
+            classify: true,
+            state: Default::default(),
         };
         let state_dir = self.dir.path().join("state");
         let watches = sources.iter().map(|name| crate::watch::start(&source(name), &state_dir).unwrap()).collect();

@@ -44,8 +44,9 @@ impl Site {
         let start = Start::new(
             self.config.clone(),
             board,
-            Classifier::start(Settings::default(), DecodeBudget::default()).1,
+            Classifier::start(Settings::default(), DecodeBudget::default()),
             DecodeBudget::default(),
+            crate::answers::channel().0,
         );
         let (stop, stopped) = oneshot::channel();
         let mut stopped = pin!(async { stopped.await.unwrap_or(()) });
@@ -181,8 +182,9 @@ async fn a_value_that_contradicts_the_model_ends_the_service() {
     let start = Start::new(
         site.config.clone(),
         board,
-        Classifier::start(Settings::default(), DecodeBudget::default()).1,
+        Classifier::start(Settings::default(), DecodeBudget::default()),
         DecodeBudget::default(),
+        crate::answers::channel().0,
     );
     let ended = start.run(&mut mpsc::channel(1).1, pin!(std::future::pending())).await;
     let error = ended.err().expect("no waiting mends it");

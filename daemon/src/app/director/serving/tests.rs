@@ -1,9 +1,11 @@
 use super::*;
+use crate::app::answers;
 use crate::app::board::Board;
 use crate::app::director::{Director, Staff};
 use crate::app::intake::{self, Intake};
 use crate::app::rounds::{RoundSettings, Workshop};
 use crate::app::setup::Findings;
+use crate::app::start::News;
 use crate::app::verdict::Judgement;
 use crate::app::verdict::tests::{candidate, idle};
 use crate::catalog::Catalog;
@@ -62,8 +64,8 @@ pub async fn try_once(director: &mut Director) {
 }
 
 /// Of an intake that has nothing to tell.
-pub fn news() -> watch::Receiver<intake::News> {
-    watch::channel(intake::News::default()).1
+pub fn news() -> News {
+    News { intake: watch::channel(intake::News::default()).1, answers: watch::channel(answers::News::default()).1 }
 }
 
 /// It was tried at the start alone, and status called it the one that serves.

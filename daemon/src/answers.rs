@@ -1,0 +1,140 @@
+//! What the pictures of the sources show, for whoever asks: the answers that are kept, and how far they go.
+//!
+//! Who answers is `app`; here is the seam between it and the bus. What is told replaces what was told before, so that
+//! nobody waits for a client: whoever wants every answer reads on from the last one that it has.
+
+use crate::catalog::{Budget, Catalog, CatalogError};
+use crate::control::{Observation, ObservationFilter};
+use serde::Deserialize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use thiserror::Error;
+use tokio::sync::watch;
+
+/// `[answers]` of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Settings {
+    /// How long an answer is kept. "30d" [choice].
+    #[serde(with = "humantime_serde")]
+    pub keep: Duration,
+    /// Most answers that are kept of a source, the latest; 1000 or more. 100000 [choice]: 40 MB.
+    pub most: u64,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { keep: Duration::from_secs(30 * 24 * 60 * 60), most: 100_000 }
+    }
+}
+
+impl Settings {
+    pub fn budget(&self) -> Budget {
+        Budget { most: self.most, keep: self.keep }
+    }
+}
+
+/// Why a question about answers has none.
+#[derive(Debug, Error)]
+pub enum AskError {
+    #[error("the service is starting: the catalogue is not open yet")]
+    NotReady,
+    #[error("source {0} is gone")]
+    NoSource(usize),
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+}
+
+/// Asks for answers; clones share what is told.
+#[derive(Clone, Debug)]
+pub struct Answers(watch::Receiver<Option<There>>);
+
+/// Tells whoever asks for answers.
+#[derive(Debug)]
+pub struct Teller(watch::Sender<Option<There>>);
+
+/// The answers, once the catalogue is open.
+#[derive(Clone, Debug)]
+struct There {
+    catalog: Catalog,
+    sources: Arc<[PathBuf]>,
+    /// The sequence number of the latest answer of each source: when the service started, and now.
+    at_start: Arc<[u64]>,
+    latest: Arc<[u64]>,
+}
+
+/// How far the answers of each source go, by their sequence numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reach {
+    /// When the service started.
+    pub at_start: Arc<[u64]>,
+    pub latest: Arc<[u64]>,
+}
+
+/// Both ends; nothing is there at first.
+pub fn channel() -> (Teller, Answers) {
+    let (sender, receiver) = watch::channel(None);
+    (Teller(sender), Answers(receiver))
+}
+
+impl Teller {
+    /// The answers of these sources are there, and go so far.
+    pub fn open(&self, catalog: Catalog, sources: Vec<PathBuf>, latest: &[u64]) {
+        let (sources, latest): (_, Arc<[u64]>) = (sources.into(), latest.into());
+        self.0.send_replace(Some(There { catalog, sources, at_start: Arc::clone(&latest), latest }));
+    }
+
+    /// The answers go so far now.
+    pub fn reach(&self, latest: &[u64]) {
+        self.0.send_if_modified(|there| match there {
+            Some(there) if *there.latest != *latest => {
+                there.latest = latest.into();
+                true
+            }
+            _ => false,
+        });
+    }
+}
+
+impl Answers {
+    /// How far they go, now and after each change; none before they are there, and none once the service ends.
+    pub async fn next(&mut self) -> Option<Reach> {
+        loop {
+            self.0.changed().await.ok()?;
+            if let Some(There { at_start, latest, .. }) = &*self.0.borrow_and_update() {
+                return Some(Reach { at_start: Arc::clone(at_start), latest: Arc::clone(latest) });
+            }
+        }
+    }
+
+    /// Those of a source that follow a sequence number, in their order.
+    pub async fn after(&self, source: usize, after: u64, limit: usize) -> Result<Vec<Observation>, AskError> {
+        let (catalog, path) = self.of(source)?;
+        Ok(catalog.observations(&path, after, limit).await?)
+    }
+
+    /// Those of a source that a filter lets through, the latest first.
+    pub async fn find(
+        &self,
+        source: usize,
+        filter: ObservationFilter,
+        limit: usize,
+    ) -> Result<Vec<Observation>, AskError> {
+        let (catalog, path) = self.of(source)?;
+        Ok(catalog.find_observations(&path, filter, limit).await?)
+    }
+
+    /// How many of each label each hour has, by the Unix time of its beginning, s.
+    pub async fn count(&self, source: usize, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, AskError> {
+        let (catalog, path) = self.of(source)?;
+        Ok(catalog.count_observations(&path, filter).await?)
+    }
+
+    fn of(&self, source: usize) -> Result<(Catalog, PathBuf), AskError> {
+        let there = self.0.borrow();
+        let There { catalog, sources, .. } = there.as_ref().ok_or(AskError::NotReady)?;
+        let path = sources.get(source).ok_or(AskError::NoSource(source))?;
+        Ok((catalog.clone(), path.clone()))
+    }
+}

@@ -1,0 +1,411 @@
+//! From pictures that have come to answers that are kept: where `catalog`, `ingest` and `serve` meet a second time.
+//!
+//! What is to be done stands in the catalogue, the latest picture first; here is nothing that a restart loses. Clients go
+//! first: all of this is bulk work, and the sources have one share of the service together.
+
+mod look;
+
+use crate::answers::{Settings, Teller};
+use crate::catalog::{Answer, Catalog, CatalogError, Standing, Turn, Unanswered};
+use crate::ingest::Ingest;
+use crate::serve::Classifier;
+use coft_core::answer::StateRule;
+use coft_core::shown::shown_path;
+use look::{Eye, Outcome};
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+/// Pictures under way at the same time: two batches, so that one is decoded while the other runs.
+const WINDOW: usize = 32;
+/// Pictures that are read from their files at the same time. They have places of their own: a source that hangs holds up
+/// no other.
+const FROM_FILES: usize = 4;
+/// After a failure nothing is tried for so long; each time twice as long. [choice]
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
+/// How often at most it is told how the answers stand: a state that flaps, and numbers that run. 1 s [choice].
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often answers that have become too old are forgotten where none come. 1 h [choice].
+const FORGET_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// A source whose pictures are answered, or not.
+#[derive(Clone, Debug)]
+pub struct Source {
+    pub path: PathBuf,
+    pub classify: bool,
+    pub state: StateRule,
+}
+
+impl From<&crate::watch::Source> for Source {
+    fn from(source: &crate::watch::Source) -> Self {
+        Self { path: source.path.clone(), classify: source.classify, state: source.state.clone() }
+    }
+}
+
+/// What is needed to answer.
+pub struct Parts {
+    pub catalog: Catalog,
+    pub ingest: Ingest,
+    pub classifier: Classifier,
+    pub sources: Vec<Source>,
+    pub settings: Settings,
+    /// The classifier's name.
+    pub name: String,
+    /// Whether answers say that a picture is none of the classes.
+    pub none_of_these: bool,
+    pub teller: Teller,
+}
+
+/// How the answers of the sources stand, in the order of the sources; nothing at first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct News {
+    pub standings: Vec<Standing>,
+    /// Why pictures that wait are not answered now; empty where they are.
+    pub problem: String,
+}
+
+/// The running work.
+pub struct Answering {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Answering {
+    pub fn start(parts: Parts) -> (Self, watch::Receiver<News>) {
+        let stop = CancellationToken::new();
+        let (news, heard) = watch::channel(News::default());
+        let worker = Worker::new(parts, news).run();
+        let stopped = stop.clone();
+        // Left wherever it is: what is not written down is answered after the next start.
+        let task = tokio::spawn(async move {
+            stopped.run_until_cancelled(worker).await;
+        });
+        (Self { stop, task }, heard)
+    }
+
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            error!(%error, "answering pictures failed: {error}");
+        }
+    }
+}
+
+struct Worker {
+    catalog: Catalog,
+    eye: Arc<Eye>,
+    sources: Vec<PathBuf>,
+    /// Those of the sources whose pictures are answered.
+    wanted: Vec<PathBuf>,
+    rules: Arc<HashMap<PathBuf, StateRule>>,
+    settings: Settings,
+    teller: Teller,
+    news: watch::Sender<News>,
+    working: JoinSet<(Unanswered, bool, Outcome)>,
+    /// Pictures that are looked at, and those whose outcome is not written down yet.
+    under_way: HashSet<Unanswered>,
+    /// Of these, the ones that are looked at in their files.
+    from_files: usize,
+    outcomes: Outcomes,
+    /// Whether there may be pictures that wait and are not under way.
+    look: bool,
+    /// Why nothing is answered now.
+    problem: String,
+    /// Nothing is answered until another generation serves.
+    held: bool,
+    /// Nothing is tried after a failure that is not the picture's.
+    pause: Pause,
+    /// Pictures whose file could not be read are left alone.
+    again: Pause,
+    /// When it was told how the answers stand, and whether that has changed since.
+    told_at: Option<Instant>,
+    is_stale: bool,
+    forget_at: Instant,
+}
+
+/// What is to be written down.
+#[derive(Default)]
+struct Outcomes {
+    answered: Vec<Answer>,
+    put_off: Vec<Unanswered>,
+    lost: Vec<Unanswered>,
+}
+
+impl Outcomes {
+    fn is_empty(&self) -> bool {
+        self.answered.is_empty() && self.put_off.is_empty() && self.lost.is_empty()
+    }
+}
+
+/// A pause after failures, longer each time.
+struct Pause {
+    until: Option<Instant>,
+    length: Duration,
+}
+
+impl Pause {
+    fn none() -> Self {
+        Self { until: None, length: FIRST_PAUSE }
+    }
+
+    fn begin(&mut self) {
+        // Several failures of one try are one.
+        if self.until.is_none() {
+            self.until = Some(Instant::now() + self.length);
+            self.length = (2 * self.length).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        self.until.take_if(|until| *until <= Instant::now());
+        self.until.is_none()
+    }
+}
+
+impl Worker {
+    fn new(parts: Parts, news: watch::Sender<News>) -> Self {
+        let Parts { catalog, ingest, classifier, sources, settings, name, none_of_these, teller } = parts;
+        let wanted = sources.iter().filter(|source| source.classify).map(|source| source.path.clone()).collect();
+        let rules = sources.iter().map(|source| (source.path.clone(), source.state.clone())).collect();
+        Self {
+            eye: Arc::new(Eye { ingest, catalog: catalog.clone(), classifier, name, none_of_these }),
+            catalog,
+            sources: sources.into_iter().map(|source| source.path).collect(),
+            wanted,
+            rules: Arc::new(rules),
+            settings,
+            teller,
+            news,
+            working: JoinSet::new(),
+            under_way: HashSet::new(),
+            from_files: 0,
+            outcomes: Outcomes::default(),
+            look: true,
+            problem: String::new(),
+            held: false,
+            pause: Pause::none(),
+            again: Pause::none(),
+            told_at: None,
+            is_stale: true,
+            forget_at: Instant::now(),
+        }
+    }
+
+    async fn run(mut self) {
+        let (mut arrivals, mut swaps) = (self.catalog.arrivals(), self.eye.classifier.swaps());
+        let mut is_open = false;
+        loop {
+            if self.pause.is_over() {
+                let worked = match is_open {
+                    true => self.work().await,
+                    false => self.open().await.map(|()| is_open = true),
+                };
+                if let Err(error) = worked {
+                    self.fail(&error.to_string());
+                }
+            }
+            self.tell().await;
+            let next = self.next();
+            tokio::select! {
+                Some(done) = self.working.join_next() => {
+                    self.done(done);
+                    // What has ended meanwhile is written down together.
+                    while let Some(done) = self.working.try_join_next() {
+                        self.done(done);
+                    }
+                }
+                Ok(()) = arrivals.changed() => (self.look, self.is_stale) = (true, true),
+                Ok(()) = swaps.changed() => {
+                    // What held the answers up may be over.
+                    (self.look, self.held, self.pause) = (true, false, Pause::none());
+                    (self.problem, self.is_stale) = (String::new(), true);
+                }
+                () = sleep_until(next) => {}
+            }
+        }
+    }
+
+    /// When there is something to do though nothing happens.
+    fn next(&self) -> Instant {
+        let tell = self.told_at.filter(|_| self.is_stale).map(|at| at + TELL_INTERVAL);
+        let again = self.again.until.filter(|_| !self.held);
+        let work = self.pause.until.unwrap_or_else(|| again.map_or(self.forget_at, |again| again.min(self.forget_at)));
+        tell.map_or(work, |tell| tell.min(work))
+    }
+
+    /// Tells how far the answers go, before the first is added.
+    async fn open(&mut self) -> Result<(), CatalogError> {
+        let unwanted = self.sources.iter().filter(|source| !self.wanted.contains(source)).cloned().collect();
+        self.catalog.owe_nothing(unwanted).await?;
+        let standings = self.catalog.standings(self.sources.clone()).await?;
+        self.teller.open(self.catalog.clone(), self.sources.clone(), &latest(&standings));
+        self.work().await
+    }
+
+    async fn work(&mut self) -> Result<(), CatalogError> {
+        self.write().await?;
+        if self.forget_at <= Instant::now() {
+            let more = self.catalog.forget_answers(self.settings.budget()).await?;
+            self.forget_at = Instant::now() + if more { TELL_INTERVAL } else { FORGET_INTERVAL };
+        }
+        if !self.held {
+            self.look |= self.again.until.is_some() && self.again.is_over();
+            if self.look {
+                self.begin().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes outcomes down; where that fails they stay, and no other picture is looked at.
+    async fn write(&mut self) -> Result<(), CatalogError> {
+        if self.outcomes.is_empty() {
+            return Ok(());
+        }
+        let Outcomes { answered, put_off, lost } = &self.outcomes;
+        if !answered.is_empty() {
+            let (answers, rules) = (answered.clone(), Arc::clone(&self.rules));
+            self.catalog.answer(answers, rules, self.settings.budget()).await?;
+            self.teller.reach(&latest(&self.catalog.standings(self.sources.clone()).await?));
+            self.problem.clear();
+            self.pause = Pause::none();
+        }
+        if !put_off.is_empty() {
+            self.catalog.put_off(put_off.clone()).await?;
+        }
+        if !lost.is_empty() {
+            self.catalog.give_up(lost.clone()).await?;
+        }
+        for Answer { source, arrival, .. } in &self.outcomes.answered {
+            self.under_way.retain(|picture| picture.arrival != *arrival || picture.source != *source);
+        }
+        for picture in self.outcomes.put_off.iter().chain(&self.outcomes.lost) {
+            self.under_way.remove(picture);
+        }
+        self.look |= !self.outcomes.put_off.is_empty();
+        (self.outcomes, self.is_stale) = (Outcomes::default(), true);
+        Ok(())
+    }
+
+    /// Looks at pictures that wait, as many as there is room for: of each source in turn, the latest first.
+    async fn begin(&mut self) -> Result<(), CatalogError> {
+        let first = self.waiting(Turn::First, WINDOW).await?;
+        let room = (WINDOW + self.from_files).saturating_sub(self.under_way.len());
+        let is_more = first.len() > room || first.len() >= WINDOW;
+        first.into_iter().take(room).for_each(|picture| self.look_at(picture, false));
+        let room = FROM_FILES.saturating_sub(self.from_files);
+        let mut others = self.waiting(Turn::FromFile, FROM_FILES).await?;
+        if others.is_empty() && self.from_files == 0 {
+            others = self.waiting(Turn::Again, FROM_FILES).await?;
+            if !self.again.is_over() {
+                others.clear();
+            }
+        }
+        self.look = is_more || others.len() > room || others.len() >= FROM_FILES;
+        others.into_iter().take(room).for_each(|picture| self.look_at(picture, true));
+        Ok(())
+    }
+
+    /// Pictures of every source that wait and are not under way, so many of each at most, of each source in turn.
+    async fn waiting(&self, turn: Turn, limit: usize) -> Result<Vec<Unanswered>, CatalogError> {
+        let mut sources = Vec::with_capacity(self.wanted.len());
+        for source in &self.wanted {
+            let waiting = self.catalog.unanswered(source, turn, self.under_way.len() + limit).await?;
+            let idle = waiting.into_iter().filter(|picture| !self.under_way.contains(picture)).take(limit);
+            sources.push(idle.collect::<Vec<_>>().into_iter());
+        }
+        let mut in_turn = Vec::new();
+        for _ in 0..limit {
+            in_turn.extend(sources.iter_mut().filter_map(Iterator::next));
+        }
+        Ok(in_turn)
+    }
+
+    fn look_at(&mut self, picture: Unanswered, from_file: bool) {
+        let eye = Arc::clone(&self.eye);
+        self.under_way.insert(picture.clone());
+        self.from_files += usize::from(from_file);
+        self.working.spawn(async move {
+            let outcome = eye.look_at(&picture, from_file).await;
+            (picture, from_file, outcome)
+        });
+    }
+
+    fn done(&mut self, done: Result<(Unanswered, bool, Outcome), JoinError>) {
+        let (picture, from_file, outcome) = done.expect("looking at a picture neither panics nor is aborted");
+        self.from_files -= usize::from(from_file);
+        // There is a place for another.
+        self.look |= from_file;
+        match outcome {
+            Outcome::Answered(answer) => {
+                if from_file {
+                    self.again = Pause::none();
+                }
+                self.outcomes.answered.push(*answer);
+            }
+            Outcome::PutOff => {
+                if from_file {
+                    self.again.begin();
+                }
+                self.outcomes.put_off.push(picture);
+            }
+            Outcome::Lost(why) => {
+                let (source, image) = (shown_path(&picture.source).into_owned(), &picture.image);
+                warn!(source, %image, "a picture of {source} stays without an answer: {why} (image {image})");
+                self.outcomes.lost.push(picture);
+            }
+            Outcome::NothingServes(why) => {
+                self.under_way.remove(&picture);
+                // One may have come to serve meanwhile.
+                self.held = self.eye.classifier.preprocess().is_none();
+                (self.look, self.is_stale, self.problem) = (true, true, why);
+            }
+            Outcome::NotNow(why) => {
+                self.under_way.remove(&picture);
+                self.look = true;
+                self.fail(&why);
+            }
+            Outcome::Failed(why) => {
+                self.outcomes.put_off.push(picture);
+                self.fail(&why);
+            }
+        }
+    }
+
+    /// Something failed that is not the picture's fault: nothing is tried for a while.
+    fn fail(&mut self, problem: &str) {
+        if self.problem != problem {
+            error!(problem, "pictures wait for their answers, trying again until they have them: {problem}");
+        }
+        (self.problem, self.is_stale) = (problem.to_owned(), true);
+        self.pause.begin();
+    }
+
+    /// Tells how the answers stand, where that is new and was not told just now.
+    async fn tell(&mut self) {
+        let now = Instant::now();
+        if !self.is_stale || self.told_at.is_some_and(|at| now < at + TELL_INTERVAL) {
+            return;
+        }
+        let known = self.news.borrow().standings.clone();
+        // Where the catalogue cannot be read, that is told elsewhere.
+        let standings = self.catalog.standings(self.sources.clone()).await.unwrap_or(known);
+        let news = News { standings, problem: self.problem.clone() };
+        (self.told_at, self.is_stale) = (Some(now), false);
+        self.news.send_if_modified(|told| std::mem::replace(told, news.clone()) != news);
+    }
+}
+
+fn latest(standings: &[Standing]) -> Vec<u64> {
+    standings.iter().map(|standing| standing.sequence).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! How a picture is looked at: as the intake has kept it, where that gives what its file gives, and in its file otherwise.
+
+use crate::catalog::{Answer, Catalog, Unanswered};
+use crate::decode_budget::Party;
+use crate::ingest::{Ingest, Refusal, Unready};
+use crate::serve::{Classification, Classifier, Options, Priority, ServeError};
+use coft_core::answer::{self, NONE_OF_THESE};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long a file may be read before the picture is put off. 10 s [choice].
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Files with the same image that are tried. 4 [choice].
+const FILES: usize = 4;
+/// Labels that are kept of an answer, the likeliest. 5 [choice].
+const LABELS: usize = 5;
+
+/// What came of looking at a picture.
+pub enum Outcome {
+    Answered(Box<Answer>),
+    /// It is looked at again: in its file, or later.
+    PutOff,
+    /// There is nothing left to look at, and why.
+    Lost(String),
+    /// No generation serves, and why.
+    NothingServes(String),
+    /// Nothing is answered now, and why.
+    NotNow(String),
+    /// Neither is this picture, and why: it may be the cause.
+    Failed(String),
+}
+
+/// What looks at pictures.
+pub struct Eye {
+    pub ingest: Ingest,
+    pub catalog: Catalog,
+    pub classifier: Classifier,
+    /// The classifier's name.
+    pub name: String,
+    /// Whether answers say that a picture is none of the classes.
+    pub none_of_these: bool,
+}
+
+impl Eye {
+    pub async fn look_at(&self, picture: &Unanswered, in_file: bool) -> Outcome {
+        match in_file {
+            true => self.in_file(picture).await,
+            false if self.kept_is_as_good() => match self.as_kept(picture).await {
+                // Another generation may have answered than the one that was looked at.
+                Some(Outcome::Answered(_)) if !self.kept_is_as_good() => Outcome::PutOff,
+                outcome => outcome.unwrap_or(Outcome::PutOff),
+            },
+            false => Outcome::PutOff,
+        }
+    }
+
+    /// Whether what is kept of pictures gives the answers that their files give: the generation that serves looks at
+    /// the pixels that are kept, and not at others that are made of them once more.
+    fn kept_is_as_good(&self) -> bool {
+        let kept = self.ingest.preprocess();
+        self.classifier.preprocess().is_none_or(|serving| serving == *kept && !kept.squash)
+    }
+
+    /// The answer for what is kept of a picture; none where that is not there, or is damaged.
+    async fn as_kept(&self, picture: &Unanswered) -> Option<Outcome> {
+        let path = self.ingest.canonical_path(&picture.image);
+        let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
+        let file = opened.expect("opening a file neither panics nor is aborted").ok()?;
+        let outcome = self.classified(picture, file.into()).await;
+        (!matches!(outcome, Outcome::Lost(_))).then_some(outcome)
+    }
+
+    async fn in_file(&self, picture: &Unanswered) -> Outcome {
+        let files = match self.catalog.files_of(&picture.image).await {
+            Ok(files) => files,
+            Err(error) => return Outcome::NotNow(error.to_string()),
+        };
+        let mut may_come_back = false;
+        for file in files.into_iter().take(FILES) {
+            match timeout(PATIENCE, self.ingest.read_whole(file)).await {
+                Ok(Ok(content)) if content.id == picture.image => {
+                    return match in_memory(content.bytes()) {
+                        Ok(file) => self.classified(picture, file).await,
+                        Err(error) => Outcome::NotNow(format!("an image cannot be held in memory: {error}")),
+                    };
+                }
+                // It is another image by now, or none.
+                Ok(Ok(_) | Err(Unready::Moving | Unready::Refused(Refusal { lasts: true, .. }))) => {}
+                Ok(Err(Unready::Deferred(_) | Unready::Refused(_))) | Err(_) => may_come_back = true,
+            }
+        }
+        if may_come_back {
+            return Outcome::PutOff;
+        }
+        // Without a file there is no better answer than for what is kept.
+        let gone = || Outcome::Lost("its file had gone, and its pixels are not kept".into());
+        self.as_kept(picture).await.unwrap_or_else(gone)
+    }
+
+    async fn classified(&self, picture: &Unanswered, image: OwnedFd) -> Outcome {
+        let options = Options { priority: Priority::Bulk, party: Party::Sources, ..Options::default() };
+        match self.classifier.classify_in_batch(image, &options).await {
+            Ok(classification) => Outcome::Answered(Box::new(self.answer(picture, classification))),
+            Err(error) => match error {
+                ServeError::BadImage(_)
+                | ServeError::NotAFile
+                | ServeError::TooLarge { .. }
+                | ServeError::OverBudget(_) => Outcome::Lost(error.to_string()),
+                ServeError::NotReady
+                | ServeError::Waiting(_)
+                | ServeError::Loading { .. }
+                | ServeError::NotLoaded { .. } => Outcome::NothingServes(error.to_string()),
+                ServeError::Internal(_) => Outcome::Failed(error.to_string()),
+                _ => Outcome::NotNow(error.to_string()),
+            },
+        }
+    }
+
+    fn answer(&self, picture: &Unanswered, classification: Classification) -> Answer {
+        let Classification { labels, none_of_these, decision, generation, .. } = classification;
+        let none_of_these = self.none_of_these.then_some(none_of_these);
+        let likeliest = labels.first().cloned().unwrap_or_default();
+        let of = |class: &String| labels.iter().find(|(label, _)| label == class).cloned();
+        let (label, probability) = match decision.as_ref().and_then(of) {
+            _ if none_of_these == Some(true) => (NONE_OF_THESE.to_owned(), None),
+            Some((label, probability)) => (label, Some(probability)),
+            None => (likeliest.0, Some(likeliest.1)),
+        };
+        Answer {
+            source: picture.source.clone(),
+            arrival: picture.arrival,
+            label,
+            probability,
+            margin: answer::margin(labels.iter().map(|(_, probability)| *probability)),
+            doubtful: answer::is_doubtful(likeliest.1),
+            classifier: self.name.clone(),
+            generation,
+            none_of_these,
+            decision,
+            classes: labels.iter().map(|(label, _)| label.clone()).collect(),
+            labels: labels.into_iter().take(LABELS).collect(),
+        }
+    }
+}
+
+/// A file that only memory holds.
+fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(c"coftd-image", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    Ok(file.into())
+}

@@ -1,0 +1,328 @@
+//! Answering, with a real catalogue, real pixels and the tiny generations of `tests/goldens/serve`.
+
+use super::*;
+use crate::answers::Answers;
+use crate::catalog::Entry;
+use crate::control::Observation;
+use crate::decode_budget::DecodeBudget;
+use crate::ingest;
+use crate::serve::{Controller, Options};
+use crate::sighting::{Sighting, Stamp};
+use coft_core::ids::GenerationId;
+use coft_vision::Preprocess;
+use image::{Rgb, RgbImage};
+use std::fs::{self, File};
+use std::path::Path;
+use tempfile::TempDir;
+
+/// Long enough for a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Site {
+    dir: TempDir,
+    catalog: Catalog,
+    ingest: Ingest,
+    classifier: Classifier,
+    controller: Controller,
+}
+
+/// One run of the work.
+struct Run {
+    answering: Answering,
+    news: watch::Receiver<News>,
+    answers: Answers,
+}
+
+impl Site {
+    /// Keeps pixels of this size; the generations look at 8 px.
+    fn new(kept_px: u32) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("in")).unwrap();
+        fs::create_dir(dir.path().join("yard")).unwrap();
+        let (mean, std, filter) = ([0.5; 3], [0.5; 3], Default::default());
+        let preprocess = Preprocess { shortest_edge: kept_px, squash: false, crop: kept_px, mean, std, filter };
+        let pixels = dir.path().join("pixels");
+        let ingest = Ingest::new(&ingest::Settings::default(), preprocess, pixels, DecodeBudget::default());
+        let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
+        let catalog = catalog.answering(vec![dir.path().join("in"), dir.path().join("yard")]);
+        let (classifier, controller) = Classifier::start(Default::default(), DecodeBudget::default());
+        Self { dir, catalog, ingest, classifier, controller }
+    }
+
+    fn source(&self) -> PathBuf {
+        self.dir.path().join("in")
+    }
+
+    /// Lets a generation serve whose best label is the colour of the picture, or one that is less sure of it.
+    fn serves(&self, name: &str, number: u64) {
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve").join(name);
+        self.controller.swap(self.controller.load(&golden, GenerationId(number)).unwrap());
+    }
+
+    fn start(&self) -> Run {
+        self.start_where(true)
+    }
+
+    fn start_where(&self, classify: bool) -> Run {
+        let source = |name: &str| Source { path: self.dir.path().join(name), classify, state: StateRule::default() };
+        let (teller, answers) = crate::answers::channel();
+        let (answering, news) = Answering::start(Parts {
+            catalog: self.catalog.clone(),
+            ingest: self.ingest.clone(),
+            classifier: self.classifier.clone(),
+            sources: vec![source("in"), source("yard")],
+            settings: Settings::default(),
+            name: "parts".into(),
+            none_of_these: false,
+            teller,
+        });
+        Run { answering, news, answers }
+    }
+
+    fn put(&self, name: &str, picture: &RgbImage) -> PathBuf {
+        let path = self.dir.path().join(name);
+        picture.save(&path).unwrap();
+        path
+    }
+
+    fn sighting(&self, name: &str) -> Sighting {
+        let path = self.dir.path().join(name);
+        let source = self.dir.path().join(Path::new(name).parent().unwrap());
+        let stamp = Stamp::of(&fs::metadata(&path).unwrap());
+        Sighting { source, path, stamp }
+    }
+
+    /// A picture comes, as the intake writes it down.
+    async fn comes(&self, name: &str, picture: &RgbImage) -> Entry {
+        self.put(name, picture);
+        let sighting = self.sighting(name);
+        let content = self.ingest.read(sighting.clone()).await.ok().expect("it can be read");
+        let record = self.ingest.keep(content).await.expect("it is an image");
+        Entry::Image { sighting, record }
+    }
+
+    async fn bring(&self, name: &str, picture: &RgbImage) {
+        let entry = self.comes(name, picture).await;
+        self.catalog.record(vec![entry]).await.unwrap();
+    }
+
+    /// What a client is answered about the same file.
+    async fn classified(&self, name: &str) -> Vec<(String, f64)> {
+        let file = File::open(self.dir.path().join(name)).unwrap();
+        self.classifier.classify(file.into(), &Options::default()).await.unwrap().labels
+    }
+
+    async fn waiting(&self) -> u64 {
+        self.catalog.standings(vec![self.source()]).await.unwrap()[0].waiting
+    }
+
+    async fn all(&self) -> Vec<Observation> {
+        self.catalog.observations(&self.source(), 0, 10_000).await.unwrap()
+    }
+}
+
+impl Run {
+    async fn told(&mut self, so: impl Fn(&News) -> bool) -> News {
+        let told = self.news.wait_for(|news| so(news));
+        tokio::time::timeout(PATIENCE, told).await.expect("it is told soon").expect("the work goes on").clone()
+    }
+
+    /// Waits until so many pictures of the first source are answered and none waits.
+    async fn until(&mut self, answered: u64) -> News {
+        self.told(|news| news.standings.first().is_some_and(|it| it.sequence == answered && it.waiting == 0)).await
+    }
+}
+
+const GREEN: [u8; 3] = [40, 200, 40];
+const RED: [u8; 3] = [200, 40, 40];
+
+fn plain(colour: [u8; 3]) -> RgbImage {
+    RgbImage::from_pixel(20, 16, Rgb(colour))
+}
+
+/// A picture of which every pixel counts.
+fn busy(number: u32) -> RgbImage {
+    let value = |x: u32, y: u32, channel: u32| ((x * (7 + number) + y * 13 + channel * 80 + x * y) % 256) as u8;
+    RgbImage::from_fn(100, 75, |x, y| Rgb([value(x, y, 0), value(x, y, 1), value(x, y, 2)]))
+}
+
+#[track_caller]
+fn alike(told: &[(String, f64)], expected: &[(String, f64)]) {
+    assert_eq!(told.len(), expected.len().min(5));
+    for ((label, probability), (of_file, of_file_probability)) in told.iter().zip(expected) {
+        assert_eq!(label, of_file);
+        assert!((probability - of_file_probability).abs() < 1e-6, "{told:?} and {expected:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_picture_is_answered_as_its_file_is() {
+    let site = Site::new(8);
+    site.serves("sharp", 1);
+    let mut run = site.start();
+    for number in 0..5 {
+        site.bring(&format!("in/{number}.png"), &busy(number)).await;
+    }
+    run.until(5).await;
+    let answers = run.answers.after(0, 0, 100).await.unwrap();
+    assert_eq!(answers.iter().map(|answer| answer.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    for answer in &answers {
+        let name = format!("in/{}", answer.path.file_name().unwrap().to_str().unwrap());
+        alike(&answer.labels, &site.classified(&name).await);
+        assert_eq!((answer.generation, answer.classifier.as_str()), (GenerationId(1), "parts"));
+        let margin = answer.labels[0].1 - answer.labels[1].1;
+        assert!((answer.margin - margin).abs() < 1e-9);
+        assert_eq!((answer.doubtful, answer.none_of_these), (answer.labels[0].1 < 0.6, None));
+    }
+    run.answering.stop().await;
+}
+
+/// The pixels that are kept would be resized a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_what_is_kept_would_give_another_answer_the_file_is_looked_at() {
+    let site = Site::new(12);
+    site.serves("sharp", 1);
+    let mut run = site.start();
+    site.bring("in/a.png", &busy(1)).await;
+    run.until(1).await;
+    alike(&site.all().await[0].labels, &site.classified("in/a.png").await);
+    run.answering.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_wait_for_a_generation_and_the_latest_are_answered_first() {
+    let site = Site::new(8);
+    let mut run = site.start();
+    let mut entries = Vec::new();
+    for number in 0..40 {
+        entries.push(site.comes(&format!("in/{number:02}.png"), &busy(number)).await);
+    }
+    site.catalog.record(entries).await.unwrap();
+    let waits = |news: &News| news.standings.first().is_some_and(|it| it.waiting == 40) && !news.problem.is_empty();
+    let told = run.told(waits).await;
+    assert_eq!(told.problem, "no generation serves yet");
+    assert_eq!((told.standings[0].state.as_deref(), told.standings[0].sequence), (None, 0));
+    site.serves("sharp", 3);
+    let told = run.until(40).await;
+    assert_eq!(told.problem, "");
+    let answers = site.all().await;
+    assert!(answers.iter().all(|answer| answer.generation == GenerationId(3)));
+    // Of those that are looked at together any may be the first to be answered.
+    let place = |name: &str| answers.iter().position(|answer| answer.path.ends_with(name)).unwrap();
+    assert!(place("39.png") < WINDOW && place("39.png") < place("00.png"));
+    run.answering.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_whose_pixels_are_not_kept_is_looked_at_in_its_file() {
+    let site = Site::new(8);
+    for (name, picture) in [("in/a.png", plain(GREEN)), ("in/gone.png", plain(RED)), ("in/other.png", busy(1))] {
+        let entry = site.comes(name, &picture).await;
+        let Entry::Image { record, .. } = &entry else { unreachable!("it was brought") };
+        fs::remove_file(site.ingest.canonical_path(&record.id)).unwrap();
+        site.catalog.record(vec![entry]).await.unwrap();
+    }
+    fs::remove_file(site.dir.path().join("in/gone.png")).unwrap();
+    site.put("in/other.png", &busy(2));
+    site.serves("sharp", 1);
+    let mut run = site.start();
+    run.until(1).await;
+    let answers = site.all().await;
+    assert_eq!((answers.len(), answers[0].labels[0].0.as_str()), (1, "green"));
+    assert!(answers[0].path.ends_with("in/a.png"), "what is there no more has no answer");
+    run.answering.stop().await;
+}
+
+/// Its file may come back: it waits, and holds up nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_cannot_be_read_now_waits_behind_the_others() {
+    let site = Site::new(8);
+    let entry = site.comes("in/a.png", &plain(GREEN)).await;
+    let Entry::Image { record, .. } = &entry else { unreachable!("it was brought") };
+    let kept = site.ingest.canonical_path(&record.id);
+    let pixels = fs::read(&kept).unwrap();
+    fs::remove_file(&kept).unwrap();
+    site.catalog.record(vec![entry]).await.unwrap();
+    let file = site.dir.path().join("in/a.png");
+    fs::remove_file(&file).unwrap();
+    nix::unistd::mkfifo(&file, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    site.serves("sharp", 1);
+    let mut run = site.start();
+    for number in 0..8 {
+        site.bring(&format!("in/{number}.png"), &busy(number)).await;
+        site.bring(&format!("yard/{number}.png"), &busy(10 + number)).await;
+    }
+    run.told(|news| news.standings.len() == 2 && news.standings.iter().all(|it| it.sequence == 8)).await;
+    let since = Instant::now();
+    while site.catalog.unanswered(&site.source(), Turn::Again, 9).await.unwrap().is_empty() {
+        assert!(since.elapsed() < PATIENCE);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(site.waiting().await, 1);
+    run.answering.stop().await;
+    // It is back.
+    fs::remove_file(&file).unwrap();
+    fs::write(&kept, pixels).unwrap();
+    let mut run = site.start();
+    run.until(9).await;
+    assert_eq!(site.all().await[8].labels[0].0, "green");
+    run.answering.stop().await;
+}
+
+/// Whenever the work ends, each picture has one answer in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_and_nothing_answered_twice_however_often_the_work_is_cut_off() {
+    let site = Site::new(8);
+    site.serves("sharp", 1);
+    let mut entries = Vec::new();
+    for number in 0..200 {
+        entries.push(site.comes(&format!("in/{number:03}.png"), &busy(number)).await);
+    }
+    site.catalog.record(entries).await.unwrap();
+    let mut cuts = 0;
+    while site.waiting().await > 0 && cuts < 100 {
+        let run = site.start();
+        tokio::time::sleep(Duration::from_millis(cuts)).await;
+        run.answering.stop().await;
+        cuts += 1;
+    }
+    let mut run = site.start();
+    run.until(200).await;
+    run.answering.stop().await;
+    let answers = site.all().await;
+    assert!(answers.iter().map(|answer| answer.sequence).eq(1..=200));
+    let pictures: HashSet<&PathBuf> = answers.iter().map(|answer| &answer.path).collect();
+    assert_eq!(pictures.len(), 200);
+    assert!(cuts > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_follows_the_pictures_and_is_told() {
+    let site = Site::new(8);
+    site.serves("sharp", 1);
+    let mut run = site.start();
+    let state = |news: &News| news.standings.first().and_then(|standing| standing.state.clone());
+    for number in 0..3 {
+        site.bring(&format!("in/{number}.png"), &RgbImage::from_pixel(20, 16 + number, Rgb(GREEN))).await;
+    }
+    let told = run.told(|news| state(news).as_deref() == Some("green")).await;
+    assert_eq!(told.standings[0].last.as_ref().unwrap().label, "green");
+    for number in 0..3 {
+        site.bring(&format!("in/r{number}.png"), &RgbImage::from_pixel(20, 16 + number, Rgb(RED))).await;
+    }
+    let told = run.told(|news| state(news).as_deref() == Some("red")).await;
+    assert!(told.standings[0].since > 0);
+    run.answering.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_not_to_be_answered_is_not() {
+    let site = Site::new(8);
+    site.serves("sharp", 1);
+    site.bring("in/a.png", &busy(1)).await;
+    let mut run = site.start_where(false);
+    let told = run.told(|news| news.standings.len() == 2).await;
+    assert_eq!((told.standings[0].waiting, told.standings[0].sequence), (0, 0));
+    assert!(run.answers.after(0, 0, 9).await.unwrap().is_empty());
+    run.answering.stop().await;
+}

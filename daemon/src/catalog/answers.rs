@@ -1,0 +1,444 @@
+//! What the pictures of a source show: which of them wait for an answer, the answers, and the state that the latest make
+//! together.
+//!
+//! A picture is owed an answer from the transaction on that writes its file down, and is owed none from the transaction
+//! on that writes the answer down. So nothing is lost and nothing is answered twice, whenever the service dies.
+
+use super::{Catalog, CatalogError, path_of, unix_time};
+use crate::control::{Observation, ObservationFilter};
+use crate::sighting::{Sighting, Stamp};
+use coft_core::answer::{Seen, StateRule};
+use coft_core::ids::{GenerationId, ImageId};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params, params_from_iter};
+use std::collections::{BTreeMap, HashMap};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// Answers that one transaction forgets of a source at most: others wait for the catalogue meanwhile. 1000 [choice].
+const MOST_FORGOTTEN: i64 = 1000;
+const HOUR_SECONDS: i64 = 60 * 60;
+
+/// A picture that waits for its answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Unanswered {
+    pub source: PathBuf,
+    /// Its place in the order in which the pictures of the source came.
+    pub arrival: u64,
+    pub image: ImageId,
+}
+
+/// Which of the pictures that wait are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Those that nobody has tried to answer.
+    First,
+    /// Those whose pixels are not kept.
+    FromFile,
+    /// Those whose file could not be read, the ones that were tried least first.
+    Again,
+}
+
+/// What a picture shows, to be written down.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub source: PathBuf,
+    pub arrival: u64,
+    /// The label that counts, and its probability; that of none of the classes has none.
+    pub label: String,
+    pub probability: Option<f64>,
+    /// The likeliest labels, best first.
+    pub labels: Vec<(String, f64)>,
+    pub classifier: String,
+    pub generation: GenerationId,
+    pub margin: f64,
+    pub doubtful: bool,
+    pub none_of_these: Option<bool>,
+    pub decision: Option<String>,
+    /// All classes of the generation.
+    pub classes: Arc<[String]>,
+}
+
+/// How many answers of a source are kept, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    pub most: u64,
+    pub keep: Duration,
+}
+
+/// How it stands with the answers of a source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// What the latest pictures show together; none where that is unknown, and since when, Unix time, s.
+    pub state: Option<String>,
+    pub since: i64,
+    /// Of the latest picture that was answered; none before the first.
+    pub last: Option<Last>,
+    /// Of the latest answer; 0 before the first.
+    pub sequence: u64,
+    /// Pictures that wait for their answer.
+    pub waiting: u64,
+}
+
+/// The latest picture that was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Last {
+    pub label: String,
+    pub image: ImageId,
+    /// When it came, Unix time, s.
+    pub time: i64,
+}
+
+impl Catalog {
+    /// The same catalogue, in which pictures that come to these sources are owed an answer.
+    pub fn answering(self, sources: Vec<PathBuf>) -> Self {
+        Self { answering: sources.into(), ..self }
+    }
+
+    /// Changes when there are more pictures that wait for an answer.
+    pub fn arrivals(&self) -> watch::Receiver<u64> {
+        self.arrivals.subscribe()
+    }
+
+    /// The pictures of a source that wait for an answer, the latest first.
+    pub async fn unanswered(&self, source: &Path, turn: Turn, limit: usize) -> Result<Vec<Unanswered>, CatalogError> {
+        let source = source.to_owned();
+        self.ask(move |db| {
+            let (turn, order) = match turn {
+                Turn::First => ("turn = 0", "arrival DESC"),
+                Turn::FromFile => ("turn = 1", "arrival DESC"),
+                Turn::Again => ("turn > 1", "turn, arrival DESC"),
+            };
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT arrival, image FROM unanswered
+                 WHERE source = (SELECT id FROM observed WHERE source = ?1) AND {turn} ORDER BY {order} LIMIT ?2"
+            ))?;
+            let found = statement.query_map(params![source.as_os_str().as_bytes(), limit as i64], |row| {
+                Ok(Unanswered { source: source.clone(), arrival: row.get(0)?, image: ImageId(row.get(1)?) })
+            })?;
+            found.collect()
+        })
+        .await
+    }
+
+    /// The files that hold an image, as far as is known.
+    pub async fn files_of(&self, image: &ImageId) -> Result<Vec<Sighting>, CatalogError> {
+        let image = image.clone();
+        self.ask(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT source, path, bytes, modified_ns, changed_ns FROM paths WHERE image = ?1 AND gone IS NULL
+                 ORDER BY path",
+            )?;
+            let files = statement.query_map([&image.0], |row| {
+                let stamp = Stamp { bytes: row.get(2)?, modified_ns: row.get(3)?, changed_ns: row.get(4)? };
+                Ok(Sighting { source: path_of(row.get(0)?), path: path_of(row.get(1)?), stamp })
+            })?;
+            files.collect()
+        })
+        .await
+    }
+
+    /// Lets pictures wait for a later turn: behind those that were put off less often.
+    pub async fn put_off(&self, pictures: Vec<Unanswered>) -> Result<(), CatalogError> {
+        self.change_unanswered(pictures, "UPDATE unanswered SET turn = turn + 1").await
+    }
+
+    /// Owes pictures no answer any more: there is nothing left to look at.
+    pub async fn give_up(&self, pictures: Vec<Unanswered>) -> Result<(), CatalogError> {
+        self.change_unanswered(pictures, "DELETE FROM unanswered").await
+    }
+
+    async fn change_unanswered(&self, pictures: Vec<Unanswered>, change: &'static str) -> Result<(), CatalogError> {
+        self.ask(move |db| {
+            let transaction = db.transaction()?;
+            for Unanswered { source, arrival, .. } in &pictures {
+                let change =
+                    format!("{change} WHERE source = (SELECT id FROM observed WHERE source = ?1) AND arrival = ?2");
+                transaction.prepare_cached(&change)?.execute(params![source.as_os_str().as_bytes(), arrival])?;
+            }
+            transaction.commit()
+        })
+        .await
+    }
+
+    /// Owes no answer for what waits in these sources.
+    pub async fn owe_nothing(&self, sources: Vec<PathBuf>) -> Result<(), CatalogError> {
+        self.ask(move |db| {
+            let transaction = db.transaction()?;
+            for source in &sources {
+                transaction.execute(
+                    "DELETE FROM unanswered WHERE source = (SELECT id FROM observed WHERE source = ?1)",
+                    [source.as_os_str().as_bytes()],
+                )?;
+            }
+            transaction.commit()
+        })
+        .await
+    }
+
+    /// Writes answers down, all of them or none, each with the next sequence number of its source, and what the latest
+    /// pictures show by the source's rule. Not written down are those that no picture waits for any more. Forgets the
+    /// oldest answers beyond the budget.
+    pub async fn answer(
+        &self,
+        answers: Vec<Answer>,
+        rules: Arc<HashMap<PathBuf, StateRule>>,
+        budget: Budget,
+    ) -> Result<(), CatalogError> {
+        let now = unix_time();
+        self.ask(move |db| {
+            let transaction = db.transaction()?;
+            let mut latest: BTreeMap<i64, &Answer> = BTreeMap::new();
+            for answer in &answers {
+                if let Some(source) = write(&transaction, answer)? {
+                    latest.insert(source, answer);
+                }
+            }
+            for (source, answer) in latest {
+                let rule = rules.get(&answer.source).cloned().unwrap_or_default();
+                restate(&transaction, source, &rule, &answer.classes)?;
+                forget(&transaction, source, budget, now)?;
+            }
+            transaction.commit()
+        })
+        .await
+    }
+
+    /// Forgets answers beyond the budget. Tells whether there may be more to forget, which is for the next call.
+    pub async fn forget_answers(&self, budget: Budget) -> Result<bool, CatalogError> {
+        let now = unix_time();
+        self.ask(move |db| {
+            let transaction = db.transaction()?;
+            let sources = transaction
+                .prepare_cached("SELECT id FROM observed")?
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<Vec<i64>, _>>()?;
+            let mut more = false;
+            for source in sources {
+                more |= forget(&transaction, source, budget, now)? >= MOST_FORGOTTEN as usize;
+            }
+            transaction.commit()?;
+            Ok(more)
+        })
+        .await
+    }
+
+    /// How it stands with the answers of each of the sources.
+    pub async fn standings(&self, sources: Vec<PathBuf>) -> Result<Vec<Standing>, CatalogError> {
+        self.ask(move |db| sources.iter().map(|source| standing(db, source)).collect()).await
+    }
+
+    /// The answers of a source that follow a sequence number, in their order.
+    pub async fn observations(
+        &self,
+        source: &Path,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<Observation>, CatalogError> {
+        let conditions = vec![("sequence > ?", Value::from(signed(after)))];
+        self.select(source, conditions, "ASC", limit).await
+    }
+
+    /// The answers of a source that a filter lets through, the latest first.
+    pub async fn find_observations(
+        &self,
+        source: &Path,
+        filter: ObservationFilter,
+        limit: usize,
+    ) -> Result<Vec<Observation>, CatalogError> {
+        let ObservationFilter { label, doubtful, since, before, generation } = filter;
+        let label = label.map(|label| ("label = ?", Value::from(label)));
+        let doubtful = doubtful.map(|doubtful| ("doubtful = ?", Value::from(doubtful)));
+        let since = since.map(|since| ("time >= ?", Value::from(since)));
+        let before = before.map(|before| ("sequence < ?", Value::from(signed(before))));
+        let generation = generation.map(|generation| ("generation = ?", Value::from(signed(generation))));
+        let conditions = [label, doubtful, since, before, generation].into_iter().flatten().collect();
+        self.select(source, conditions, "DESC", limit).await
+    }
+
+    async fn select(
+        &self,
+        source: &Path,
+        conditions: Vec<(&'static str, Value)>,
+        order: &'static str,
+        limit: usize,
+    ) -> Result<Vec<Observation>, CatalogError> {
+        let source = Value::Blob(source.as_os_str().as_bytes().to_vec());
+        self.ask(move |db| {
+            let named: String = conditions.iter().map(|(condition, _)| format!(" AND {condition}")).collect();
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT * FROM answers WHERE source = (SELECT id FROM observed WHERE source = ?){named}
+                 ORDER BY sequence {order} LIMIT ?"
+            ))?;
+            let values = conditions.into_iter().map(|(_, value)| value);
+            let values = [source].into_iter().chain(values).chain([Value::from(limit as i64)]);
+            statement.query_map(params_from_iter(values), observation)?.collect()
+        })
+        .await
+    }
+
+    /// How many answers of each label each hour has, the hours in their order and the commonest label first; hours are
+    /// told by their beginning, Unix time, s. Counted are whole hours, so that nothing is read but counts.
+    pub async fn count_observations(
+        &self,
+        source: &Path,
+        filter: ObservationFilter,
+    ) -> Result<Vec<(i64, String, u64)>, CatalogError> {
+        let source = Value::Blob(source.as_os_str().as_bytes().to_vec());
+        let ObservationFilter { label, doubtful, since, generation, before: _ } = filter;
+        let label = label.map(|label| ("label = ?", Value::from(label)));
+        let doubtful = doubtful.map(|doubtful| ("doubtful = ?", Value::from(doubtful)));
+        let since = since.map(|since| ("hour >= ?", Value::from(since - since.rem_euclid(HOUR_SECONDS))));
+        let generation = generation.map(|generation| ("generation = ?", Value::from(signed(generation))));
+        let conditions: Vec<_> = [label, doubtful, since, generation].into_iter().flatten().collect();
+        self.ask(move |db| {
+            let named: String = conditions.iter().map(|(condition, _)| format!(" AND {condition}")).collect();
+            let mut statement = db.prepare_cached(&format!(
+                "SELECT hour, label, sum(answers) FROM answered
+                 WHERE source = (SELECT id FROM observed WHERE source = ?){named}
+                 GROUP BY hour, label ORDER BY hour, sum(answers) DESC, label"
+            ))?;
+            let values = [source].into_iter().chain(conditions.into_iter().map(|(_, value)| value));
+            let counts =
+                statement.query_map(params_from_iter(values), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            counts.collect()
+        })
+        .await
+    }
+}
+
+/// Writes down that a picture has come to a source and is owed an answer.
+pub fn arrived(db: &Transaction<'_>, source: &[u8], image: &str, path: &[u8], now: i64) -> rusqlite::Result<()> {
+    let (source, arrival): (i64, i64) = db
+        .prepare_cached(
+            "INSERT INTO observed (source, arrival, sequence, waiting, since) VALUES (?1, 1, 0, 0, 0)
+             ON CONFLICT (source) DO UPDATE SET arrival = arrival + 1 RETURNING id, arrival",
+        )?
+        .query_row([source], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    db.prepare_cached("INSERT INTO unanswered VALUES (?1, ?2, ?3, ?4, ?5, 0)")?
+        .execute(params![source, arrival, image, path, now])
+        .map(drop)
+}
+
+/// Whether a file of the source with this content and date is known. It has another name now, or is written down anew.
+pub fn has_come(db: &Transaction<'_>, source: &[u8], image: &str, modified_ns: i64) -> rusqlite::Result<bool> {
+    db.prepare_cached("SELECT 1 FROM paths WHERE image = ?1 AND source = ?2 AND modified_ns = ?3")?.exists(params![
+        image,
+        source,
+        modified_ns
+    ])
+}
+
+/// Writes an answer down; the source's id, none where no picture waits for the answer.
+fn write(db: &Transaction<'_>, answer: &Answer) -> rusqlite::Result<Option<i64>> {
+    let source: Option<i64> = db
+        .prepare_cached("SELECT id FROM observed WHERE source = ?1")?
+        .query_row([answer.source.as_os_str().as_bytes()], |row| row.get(0))
+        .optional()?;
+    let Some(source) = source else { return Ok(None) };
+    let waits: Option<(String, Vec<u8>, i64)> = db
+        .prepare_cached("DELETE FROM unanswered WHERE source = ?1 AND arrival = ?2 RETURNING image, path, time")?
+        .query_row(params![source, answer.arrival], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((image, path, time)) = waits else { return Ok(None) };
+    let sequence: i64 = db
+        .prepare_cached("UPDATE observed SET sequence = sequence + 1 WHERE id = ?1 RETURNING sequence")?
+        .query_row([source], |row| row.get(0))?;
+    db.prepare_cached(
+        "INSERT INTO answers (source, sequence, arrival, image, path, time, classifier, generation, label, probability,
+             labels, margin, doubtful, none_of_these, decision)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?
+    .execute(params![
+        source,
+        sequence,
+        answer.arrival,
+        image,
+        path,
+        time,
+        answer.classifier,
+        answer.generation.0,
+        answer.label,
+        answer.probability,
+        serde_json::to_string(&answer.labels).expect("names and numbers are JSON"),
+        answer.margin,
+        answer.doubtful,
+        answer.none_of_these,
+        answer.decision,
+    ])?;
+    Ok(Some(source))
+}
+
+/// Works out what the latest pictures show, and since when where that is new.
+fn restate(db: &Transaction<'_>, source: i64, rule: &StateRule, classes: &[String]) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached(
+        "SELECT label, probability, time FROM answers WHERE source = ?1 ORDER BY arrival DESC LIMIT ?2",
+    )?;
+    let latest = statement.query_map(params![source, rule.window], |row| {
+        Ok((Seen { label: row.get(0)?, probability: row.get(1)? }, row.get::<_, i64>(2)?))
+    })?;
+    let (seen, times): (Vec<Seen>, Vec<i64>) = latest.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
+    db.prepare_cached("UPDATE observed SET state = ?2, since = ?3 WHERE id = ?1 AND state IS NOT ?2")?
+        .execute(params![source, rule.state(&seen, classes), times.first()])
+        .map(drop)
+}
+
+/// Forgets the oldest answers of a source that are too many or too old; tells how many.
+fn forget(db: &Transaction<'_>, source: i64, budget: Budget, now: i64) -> rusqlite::Result<usize> {
+    let first = "SELECT min(sequence) FROM answers WHERE source = ?1";
+    let first: Option<i64> = db.prepare_cached(first)?.query_row([source], |row| row.get(0))?;
+    let Some(first) = first else { return Ok(0) };
+    let step = first.saturating_add(MOST_FORGOTTEN);
+    let last: i64 =
+        db.prepare_cached("SELECT sequence FROM observed WHERE id = ?1")?.query_row([source], |row| row.get(0))?;
+    // What follows one that is young enough stays: there are no gaps.
+    let young = now.saturating_sub_unsigned(budget.keep.as_secs());
+    let first_young: Option<i64> = db
+        .prepare_cached("SELECT min(sequence) FROM answers WHERE source = ?1 AND sequence < ?2 AND time >= ?3")?
+        .query_row(params![source, step, young], |row| row.get(0))?;
+    let too_many = last.saturating_sub_unsigned(budget.most).saturating_add(1);
+    let end = first_young.unwrap_or(step).max(too_many).min(step);
+    db.prepare_cached("DELETE FROM answers WHERE source = ?1 AND sequence < ?2")?.execute(params![source, end])
+}
+
+fn standing(db: &Connection, source: &Path) -> rusqlite::Result<Standing> {
+    let row: Option<(i64, Standing)> = db
+        .prepare_cached("SELECT id, state, since, sequence, waiting FROM observed WHERE source = ?1")?
+        .query_row([source.as_os_str().as_bytes()], |row| {
+            let (state, since) = (row.get(1)?, row.get(2)?);
+            Ok((row.get(0)?, Standing { state, since, last: None, sequence: row.get(3)?, waiting: row.get(4)? }))
+        })
+        .optional()?;
+    let Some((source, standing)) = row else { return Ok(Standing::default()) };
+    let last = db
+        .prepare_cached("SELECT label, image, time FROM answers WHERE source = ?1 ORDER BY arrival DESC LIMIT 1")?
+        .query_row([source], |row| Ok(Last { label: row.get(0)?, image: ImageId(row.get(1)?), time: row.get(2)? }))
+        .optional()?;
+    Ok(Standing { last, ..standing })
+}
+
+fn observation(row: &Row<'_>) -> rusqlite::Result<Observation> {
+    let labels: String = row.get("labels")?;
+    Ok(Observation {
+        sequence: row.get("sequence")?,
+        image: ImageId(row.get("image")?),
+        path: path_of(row.get("path")?),
+        // Text of another version counts as none.
+        labels: serde_json::from_str(&labels).unwrap_or_default(),
+        time: row.get("time")?,
+        classifier: row.get("classifier")?,
+        generation: GenerationId(row.get("generation")?),
+        margin: row.get("margin")?,
+        doubtful: row.get("doubtful")?,
+        none_of_these: row.get("none_of_these")?,
+        decision: row.get("decision")?,
+    })
+}
+
+/// A number that a client gives; the catalogue has none that is larger.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
