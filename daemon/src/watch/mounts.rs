@@ -1,6 +1,7 @@
 //! What is mounted where, as the kernel tells (`/proc/self/mountinfo`), and what kinds of file systems report no
 //! changes.
 
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
@@ -73,6 +74,13 @@ pub fn below(mounts: &[Mount], dir: &Path) -> BTreeMap<PathBuf, u64> {
 /// The mount that a path lies on; none where the table cannot be read.
 pub fn of(mounts: &[Mount], path: &Path) -> Option<u64> {
     seen(mounts, path).map(|mount| mount.id)
+}
+
+/// The mount that begins at a directory; none where nothing is mounted there, and before Linux 5.8.
+pub fn rooted_at(dir: &Path) -> Option<u64> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let found = statx(CWD, dir, flags, StatxFlags::MNT_ID).ok()?;
+    found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT).then_some(found.stx_mnt_id)
 }
 
 /// Whether one directory lies in the other or is the same, also where a mount hides it: both are places of one file

@@ -55,6 +55,7 @@ impl Watched {
         }
         if part == Part::Images {
             self.watch(dir);
+            self.note_mount(dir);
             self.meet(dir, metadata.dev())?;
         }
         let entries = match fs::read_dir(dir) {
@@ -122,6 +123,16 @@ impl Watched {
         };
         self.problems.unwatched.insert(dir.to_owned());
         self.problems.limit = Some(limit);
+    }
+
+    /// Notes the file system that is mounted at a watched directory. It may be unmounted again before the table of mounts
+    /// is read, and renaming a directory with a mount in it changes no table: without this note nobody would see that
+    /// the watch has ended.
+    fn note_mount(&mut self, dir: &Path) {
+        let Some(root) = self.root.as_mut().filter(|root| root.path != dir) else { return };
+        if let Some(id) = mounts::rooted_at(dir) {
+            root.mounts.insert(dir.to_owned(), id);
+        }
     }
 
     /// Tells, once for each file system, that the kernel does not report everything there.

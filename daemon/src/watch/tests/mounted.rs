@@ -44,6 +44,27 @@ fn what_is_mounted_below_a_source_is_found_and_watched() {
     camera.until_settled(&["my cam/c.jpg"]);
 }
 
+/// The kernel's table of mounts tells nothing when the directory around a mount is renamed. The same happens where a file
+/// system is mounted and unmounted between two looks at the table: what was below it was never watched again.
+#[test]
+fn what_was_mounted_between_two_looks_at_the_table_is_seen_to_go() {
+    if !entered("watch::tests::mounted::what_was_mounted_between_two_looks_at_the_table_is_seen_to_go", MOUNTS) {
+        return;
+    }
+    let mut camera = Camera::new(make);
+    camera.expect_source(None);
+    let outside = camera.dir.path().join("outside");
+    fs::create_dir_all(outside.join("cam/sub")).unwrap();
+    tmpfs(&outside.join("cam"));
+    fs::write(outside.join("cam/a.jpg"), "x").unwrap();
+    thread::sleep(Duration::from_secs(2));
+    fs::rename(&outside, camera.path("inside")).unwrap();
+    camera.until_settled(&["inside/cam/a.jpg"]);
+    unmount(&camera.path("inside/cam"));
+    fs::write(camera.path("inside/cam/sub/b.jpg"), "x").unwrap();
+    camera.until_settled(&["inside/cam/sub/b.jpg"]);
+}
+
 #[test]
 fn a_source_that_is_mounted_over_and_unmounted_stays_watched() {
     if !entered("watch::tests::mounted::a_source_that_is_mounted_over_and_unmounted_stays_watched", MOUNTS) {
