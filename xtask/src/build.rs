@@ -2,7 +2,6 @@
 
 use crate::setup::{Environment, repository};
 use anyhow::{Context, ensure};
-use coft_harness::programs::Programs;
 use std::env;
 use std::path::PathBuf;
 use std::process::Command;
@@ -15,30 +14,13 @@ pub fn cargo(environment: &Environment) -> Command {
     command
 }
 
-/// The optimised programs, built if they are not.
-pub fn release(environment: &Environment, packages: &[&str]) -> anyhow::Result<PathBuf> {
-    eprintln!("building {} (the first time takes some minutes) ...", packages.join(", "));
+/// The directory of the optimised programs and examples, built where they are not. All of them at once: cargo chooses the
+/// features of libraries by what is built together, and would compile them again for another choice.
+pub fn release(environment: &Environment) -> anyhow::Result<PathBuf> {
+    eprintln!("building (the first time takes some minutes) ...");
     let mut command = cargo(environment);
-    command.args(["build", "--release"]);
-    for package in packages {
-        command.args(["--package", package]);
-    }
+    command.args(["build", "--release", "--workspace", "--exclude", "xtask", "--bins", "--examples"]);
     ensure!(command.status().context("starting cargo")?.success(), "the build failed");
-    Ok(target_dir().join("release"))
-}
-
-/// An optimised example program.
-pub fn example(environment: &Environment, package: &str, name: &str) -> anyhow::Result<PathBuf> {
-    let mut command = cargo(environment);
-    command.args(["build", "--release", "--package", package, "--example", name]);
-    ensure!(command.status().context("starting cargo")?.success(), "the build failed");
-    Ok(target_dir().join("release/examples").join(name))
-}
-
-pub fn programs(environment: &Environment) -> anyhow::Result<Programs> {
-    Programs::within(&release(environment, &["coftd", "coft-trainer", "coftctl"])?)
-}
-
-fn target_dir() -> PathBuf {
-    env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    Ok(target.join("release"))
 }

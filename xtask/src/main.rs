@@ -1,10 +1,7 @@
 //! `cargo xtask`: set-up, tests, demo and benchmarks of this repository. One file a verb.
 
-mod bench;
 mod build;
-mod demo;
-mod interruption;
-mod pretrain_demo;
+mod measure;
 mod setup;
 mod test;
 
@@ -28,12 +25,11 @@ enum Command {
     /// Sets up, builds, and runs every test.
     Test(test::Args),
     /// From unlabelled camera pictures to a served, adapted classifier, on the embedded model.
-    Demo(demo::Args),
-    /// Measurements.
-    #[command(subcommand)]
-    Bench(bench::Command),
+    Demo(measure::Args),
+    /// Measurements; `cargo xtask bench --help` lists them.
+    Bench(measure::Args),
     /// Trains the embedded demo model anew.
-    PretrainDemo(pretrain_demo::Args),
+    PretrainDemo(measure::Args),
 }
 
 fn main() -> ExitCode {
@@ -41,9 +37,9 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Env => setup::for_running().map(|environment| print!("{}", environment.exports())),
         Command::Test(args) => test::run(&args),
-        Command::Demo(args) => demo::run(&args),
-        Command::Bench(command) => bench::run(command),
-        Command::PretrainDemo(args) => pretrain_demo::run(&args),
+        Command::Demo(args) => measure::run(Some("demo"), &args),
+        Command::Bench(args) => measure::run(None, &args),
+        Command::PretrainDemo(args) => measure::run(Some("pretrain-demo"), &args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

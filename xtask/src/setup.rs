@@ -46,6 +46,10 @@ impl Environment {
         self.0.iter().map(|(key, value)| (*key, value))
     }
 
+    pub fn add(&mut self, key: &'static str, value: impl Into<OsString>) {
+        self.0.push((key, value.into()));
+    }
+
     /// As lines that a shell evaluates.
     pub fn exports(&self) -> String {
         let quoted = |value: &OsString| value.to_string_lossy().replace('\'', r"'\''");
@@ -74,13 +78,13 @@ pub fn for_running() -> anyhow::Result<Environment> {
 pub fn for_testing() -> anyhow::Result<Environment> {
     let mut environment = for_running()?;
     debian::install(&[debian::BINDFS, debian::POLKIT, debian::SYSTEMD])?;
-    environment.0.push(("COFT_TEST_PYTHON", python::install(&python::CHECKS)?.into()));
+    environment.add("COFT_TEST_PYTHON", python::install(&python::CHECKS)?);
     debian::install(&[debian::HEIF])?;
     let data = repository().join("../shared/data");
     if let Some(data) = env::var_os("COFT_TEST_DATA") {
-        environment.0.push(("COFT_TEST_DATA", data));
+        environment.add("COFT_TEST_DATA", data);
     } else if data.is_dir() {
-        environment.0.push(("COFT_TEST_DATA", data.canonicalize()?.into()));
+        environment.add("COFT_TEST_DATA", data.canonicalize()?);
     }
     Ok(environment)
 }

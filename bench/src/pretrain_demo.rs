@@ -1,7 +1,6 @@
 //! `cargo xtask pretrain-demo`: how the embedded model came to be, from the seed on.
 
-use crate::build;
-use crate::setup::{self, repository};
+use crate::built::{self, repository};
 use anyhow::ensure;
 use coft_harness::world;
 use std::fs;
@@ -28,14 +27,11 @@ const SIDE: u32 = 56;
 const BATCH: u32 = 96;
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let environment = setup::for_running()?;
-    let programs = build::release(&environment, &["coft-trainer"])?;
     let drawn = tempfile::tempdir()?;
     eprintln!("drawing {} studio pictures ...", args.pictures);
     world::write_studio(drawn.path(), args.pictures, args.seed, SIDE)?;
     let out = args.out.clone().unwrap_or_else(|| repository().join("daemon/assets/demo-model"));
-    let mut trainer = Command::new(programs.join("coft-trainer"));
-    environment.apply(&mut trainer);
+    let mut trainer = Command::new(built::programs()?.coft_trainer());
     trainer.arg("pretrain").arg("--pictures").arg(drawn.path()).arg("--out").arg(&out);
     let numbers =
         [("--side", u64::from(SIDE)), ("--seed", args.seed), ("--steps", args.steps.into()), ("--batch", BATCH.into())];

@@ -1,11 +1,16 @@
-//! `cargo xtask bench`: measurements, each in a file of its own.
+//! `coft-bench`: the demo and the measurements of this repository, each in a file of its own. `cargo xtask demo`, `bench` and
+//! `pretrain-demo` set up, build it together with the programs that it starts, and run it.
 
 mod adapt;
 mod answers;
+mod built;
+mod demo;
 mod ingest;
+mod interruption;
 mod labelled_set;
 mod load;
 mod neighbour;
+mod pretrain_demo;
 mod ranking;
 mod scores;
 mod serve;
@@ -13,8 +18,18 @@ mod shift;
 mod trainer;
 mod trouble;
 
-#[derive(clap::Subcommand)]
-pub enum Command {
+use clap::Parser;
+use std::process::ExitCode;
+
+/// Demo and measurements of coft.
+#[derive(Parser)]
+#[command(name = "cargo xtask bench")]
+enum Command {
+    /// From unlabelled camera pictures to a served, adapted classifier, on the embedded model.
+    #[command(display_name = "cargo xtask demo")]
+    Demo(demo::Args),
+    /// Trains the embedded demo model anew.
+    PretrainDemo(pretrain_demo::Args),
     /// Runs the trainer on a labelled set, and tells how right it was before and after.
     Adapt(Box<adapt::Args>),
     /// How long images take to be taken in beside an empty catalogue and a full one, and how long a start with the
@@ -32,8 +47,10 @@ pub enum Command {
     Trainer(trainer::Args),
 }
 
-pub fn run(command: Command) -> anyhow::Result<()> {
-    match command {
+fn main() -> ExitCode {
+    let done = match Command::parse() {
+        Command::Demo(args) => demo::run(&args),
+        Command::PretrainDemo(args) => pretrain_demo::run(&args),
         Command::Adapt(args) => adapt::run(&args),
         Command::Ingest(args) => ingest::run(&args),
         Command::Load(args) => load::run(&args),
@@ -41,5 +58,12 @@ pub fn run(command: Command) -> anyhow::Result<()> {
         Command::Ranking(args) => ranking::run(&args),
         Command::Serve(args) => serve::run(&args),
         Command::Trainer(args) => trainer::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! A model as `coftd` makes and serves it: the zero-shot generation, whose ONNX file every arm runs.
 
 use super::Bench;
+use crate::built;
 use anyhow::{Context, ensure};
 use clap::ValueEnum;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest};
@@ -39,16 +40,16 @@ impl Model {
     }
 
     /// Its directory; one with random weights is made in `scratch`.
-    fn dir(self, bench: &Bench, scratch: &Path) -> anyhow::Result<PathBuf> {
-        let mini = bench.data("mini_clip64")?;
+    fn dir(self, scratch: &Path) -> anyhow::Result<PathBuf> {
+        let mini = built::data("mini_clip64")?;
         let patch = match self {
             Self::MiniClip64 => return Ok(mini),
             Self::VitB32 => "32",
             Self::VitB16 => "16",
         };
         let dir = scratch.join(self.name());
-        let made = Command::new(bench.variable("COFT_TEST_PYTHON")?)
-            .arg(crate::setup::repository().join("tests/peers/coft_torch.py"))
+        let made = Command::new(built::variable("COFT_TEST_PYTHON")?)
+            .arg(built::repository().join("tests/peers/coft_torch.py"))
             .arg("random")
             .arg(&dir)
             .arg("--like")
@@ -85,7 +86,7 @@ const FIRST_ROUND: Duration = Duration::from_secs(600);
 pub fn serve(model: Model, bench: &Bench) -> anyhow::Result<(Site, Generation)> {
     eprintln!("{}: coftd makes the zero-shot generation ...", model.name());
     let mut site = Site::new(bench.programs.clone(), "")?;
-    let dir = model.dir(bench, site.dir())?;
+    let dir = model.dir(site.dir())?;
     let labels = site.dir().join("labels.txt");
     fs::write(&labels, bench.set.classes.join("\n"))?;
     let template = &bench.set.template;

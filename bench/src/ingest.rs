@@ -2,9 +2,8 @@
 //!
 //! Two services take turns with the same number of new images, so that what else the machine does falls on both.
 
-use crate::build;
+use crate::built;
 use crate::interruption::Interruption;
-use crate::setup;
 use anyhow::{Context, ensure};
 use coft_dbus::{Bus, ClassifierProxy};
 use coft_harness::daemon::Site;
@@ -61,13 +60,8 @@ const IDLE: Duration = Duration::from_secs(10);
 const CANONICAL_PX: &str = "48";
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let environment = setup::for_running()?;
-    let programs = build::programs(&environment)?;
-    let fill = build::example(&environment, "coftd", "fill_catalogue")?;
-    for (key, value) in environment.variables() {
-        // SAFETY: no other thread runs yet.
-        unsafe { std::env::set_var(key, value) };
-    }
+    let programs = built::programs()?;
+    let fill = built::example("fill_catalogue")?;
     let interruption = Interruption::watch()?;
     let mut empty = Side::start(&programs, &interruption)?;
     let mut full = Side::start(&programs, &interruption)?;

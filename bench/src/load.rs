@@ -2,8 +2,7 @@
 //!
 //! The ratio of the first two says whether the disk bounds the loading: it is 1 where it does.
 
-use crate::build;
-use crate::setup;
+use crate::built;
 use anyhow::{Context, ensure};
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use serde::{Deserialize, Serialize};
@@ -47,11 +46,9 @@ struct Report {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let environment = setup::for_running()?;
-    let trainer = build::release(&environment, &["coft-trainer"])?.join("coft-trainer");
+    let trainer = built::programs()?.coft_trainer();
     let load = || -> anyhow::Result<Loaded> {
         let mut command = Command::new(&trainer);
-        environment.apply(&mut command);
         let output = command.arg("load").arg(&args.model).output().context("starting coft-trainer")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(serde_json::from_slice(&output.stdout)?)

@@ -5,8 +5,7 @@ use super::answers::{measure, reviewed};
 use super::labelled_set::{Labelled, LabelledSet};
 use super::shift::Shift;
 use super::trouble::{NO_CLASS, Trouble};
-use crate::build;
-use crate::setup::{self, Environment};
+use crate::built;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use coft_core::event::Event;
@@ -130,15 +129,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         "with --method {} no label comes from --model, and --student learns nothing from it; give the student as --model",
         args.method
     );
-    let environment = setup::for_running()?;
-    let trainer = build::release(&environment, &["coft-trainer"])?.join("coft-trainer");
+    let trainer = built::programs()?.coft_trainer();
     let mut runs = Vec::new();
     for seed in args.seed..args.seed + args.seeds {
         // Of several seeds, each has a directory of its own.
         let of_seed = |dir: &Option<PathBuf>| {
             dir.as_ref().map(|dir| if args.seeds > 1 { dir.join(seed.to_string()) } else { dir.clone() })
         };
-        let run = one(args, seed, [of_seed(&args.answers), of_seed(&args.out)], &environment, &trainer)?;
+        let run = one(args, seed, [of_seed(&args.answers), of_seed(&args.out)], &trainer)?;
         if args.seeds > 1 {
             eprintln!("{run}"); // a later seed may fail
         }
@@ -174,13 +172,7 @@ fn spread(runs: &[&Value]) -> Value {
 }
 
 /// One seed, which leaves its answers and its candidate where that is asked for.
-fn one(
-    args: &Args,
-    seed: u64,
-    [answers, out]: [Option<PathBuf>; 2],
-    environment: &Environment,
-    trainer: &Path,
-) -> anyhow::Result<Value> {
+fn one(args: &Args, seed: u64, [answers, out]: [Option<PathBuf>; 2], trainer: &Path) -> anyhow::Result<Value> {
     let mut set = LabelledSet::read(&args.data, &args.classes)?;
     let others = args.outliers.as_ref().map(|path| LabelledSet::read(path, &[])).transpose()?;
     args.pool.make(&mut set, others.as_ref(), seed)?;
@@ -198,7 +190,7 @@ fn one(
         photograph(args.shift, images, &scratch.path().join(split))?;
     }
     let (spec, labels) = spec(args, seed, &set, scratch.path())?;
-    train(environment, trainer, &spec, scratch.path())?;
+    train(trainer, &spec, scratch.path())?;
 
     let report: Report = read_json(&spec.candidate_dir.join(REPORT))?;
     let manifest: Manifest = read_json(&spec.candidate_dir.join(MANIFEST))?;
@@ -321,13 +313,12 @@ fn opened(model: &Path) -> anyhow::Result<PathBuf> {
     fs::canonicalize(model).with_context(|| format!("opening {}", model.display()))
 }
 
-fn train(environment: &Environment, trainer: &Path, spec: &RoundSpec, scratch: &Path) -> anyhow::Result<()> {
+fn train(trainer: &Path, spec: &RoundSpec, scratch: &Path) -> anyhow::Result<()> {
     const EVENTS_FD: i32 = 3;
     let path = scratch.join("spec.json");
     fs::write(&path, serde_json::to_vec(spec)?)?;
     let (reader, writer) = std::io::pipe()?;
     let mut command = Command::new(trainer);
-    environment.apply(&mut command);
     command.arg("round").arg(&path).args(["--events-fd", &EVENTS_FD.to_string()]).stdin(Stdio::null());
     ends_with_us(&mut command).fd_mappings(vec![FdMapping { parent_fd: writer.into(), child_fd: EVENTS_FD }])?;
     let mut child = command.spawn().context("starting the trainer")?;

@@ -129,7 +129,7 @@ pub fn bars(cells: &Cells, rounds: &[RoundRow], swaps: Option<&Swaps>) -> Vec<Ba
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::serve::load::Seen;
+    use crate::serve::load::Seen;
 
     #[test]
     fn only_what_was_measured_is_judged() {

@@ -3,8 +3,8 @@
 use super::generation::Generation;
 use super::load::{Answer, Client};
 use super::pictures::Picture;
+use crate::built::repository;
 use crate::interruption::Interruption;
-use crate::setup::repository;
 use anyhow::{Context, bail, ensure};
 use coft_harness::programs::ends_with_us;
 use nix::sys::signal::{Signal, killpg};

@@ -18,9 +18,8 @@ mod swaps;
 mod training;
 
 use super::labelled_set::LabelledSet;
-use crate::build;
+use crate::built;
 use crate::interruption::Interruption;
-use crate::setup::{self, Environment};
 use anyhow::{Context, ensure};
 use arm::Arm;
 use bare::BareLoop;
@@ -34,7 +33,6 @@ use memory::anonymous_bytes;
 use peer::{Launch, Peer};
 use pictures::{Input, Picture};
 use report::{Agreement, Cells, Key, Report};
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -68,7 +66,6 @@ pub struct Args {
 
 /// What every part of a run shares.
 struct Bench {
-    environment: Environment,
     programs: Programs,
     bare_loop: PathBuf,
     /// Python of the servers, where one is measured.
@@ -82,23 +79,6 @@ struct Bench {
     time: Duration,
     rounds: u32,
     threads: usize,
-}
-
-impl Bench {
-    fn variable(&self, name: &str) -> anyhow::Result<&OsString> {
-        variable(&self.environment, name)
-    }
-
-    /// A path within the test data.
-    fn data(&self, name: &str) -> anyhow::Result<PathBuf> {
-        Ok(Path::new(self.variable("COFT_TEST_DATA")?).join(name))
-    }
-}
-
-fn variable<'a>(environment: &'a Environment, name: &str) -> anyhow::Result<&'a OsString> {
-    let mut variables = environment.variables();
-    let found = variables.find(|(key, _)| *key == name).map(|(_, value)| value);
-    found.with_context(|| format!("{name} is not set"))
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -159,20 +139,14 @@ fn prepare(args: &Args) -> anyhow::Result<Bench> {
     let time = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
     let clients = if args.clients.is_empty() { vec![1, 4, 16] } else { args.clients.clone() };
     ensure!(!clients.contains(&0), "--clients: one at least");
-    let environment = setup::for_testing()?;
     let arms = all(&args.arm);
     let python = match arms.iter().any(|arm| arm.is_peer()) {
-        true => setup::for_serving_peers()?,
+        true => built::variable("COFT_SERVERS_PYTHON")?.into(),
         false => PathBuf::new(),
     };
-    let programs = build::programs(&environment)?;
-    let bare_loop = build::example(&environment, "coftd", "bare_loop")?;
-    let set = LabelledSet::read(&Path::new(variable(&environment, "COFT_TEST_DATA")?).join("cifar10.tar.gz"), &[])?;
-    // The daemon and its trainer inherit this process's environment.
-    for (key, value) in environment.variables() {
-        // SAFETY: no other thread runs yet.
-        unsafe { std::env::set_var(key, value) };
-    }
+    let programs = built::programs()?;
+    let bare_loop = built::example("bare_loop")?;
+    let set = LabelledSet::read(&built::data("cifar10.tar.gz")?, &[])?;
     Ok(Bench {
         programs,
         bare_loop,
@@ -186,7 +160,6 @@ fn prepare(args: &Args) -> anyhow::Result<Bench> {
         time,
         rounds: args.rounds,
         threads: args.threads.map_or_else(|| std::thread::available_parallelism().map(Into::into), Ok)?,
-        environment,
     })
 }
 
@@ -202,8 +175,7 @@ impl<'a> Sides<'a> {
     fn start(bench: &'a Bench, site: &'a Site, generation: &Generation, dir: &Path) -> anyhow::Result<Self> {
         let mut sides = Self { bench, site, bare: None, peers: Vec::new() };
         if bench.arms.contains(&Arm::Bare) {
-            let (threads, environment) = (bench.threads, &bench.environment);
-            sides.bare = Some(BareLoop::start(&bench.bare_loop, generation, threads, environment)?);
+            sides.bare = Some(BareLoop::start(&bench.bare_loop, generation, bench.threads)?);
         }
         let (threads, interruption) = (bench.threads, &bench.interruption);
         let launch = Launch { python: &bench.python, generation, threads, dir, interruption };

@@ -1,7 +1,6 @@
 //! The bare loop of ONNX Runtime, `daemon/examples/bare_loop.rs`, as a child that measures when it is told to.
 
 use super::generation::Generation;
-use crate::setup::Environment;
 use anyhow::Context;
 use coft_harness::programs::ends_with_us;
 use serde::Deserialize;
@@ -26,14 +25,8 @@ pub struct Taken {
 }
 
 impl BareLoop {
-    pub fn start(
-        program: &Path,
-        generation: &Generation,
-        threads: usize,
-        environment: &Environment,
-    ) -> anyhow::Result<Self> {
+    pub fn start(program: &Path, generation: &Generation, threads: usize) -> anyhow::Result<Self> {
         let mut command = Command::new(program);
-        environment.apply(&mut command);
         let mut process = ends_with_us(&mut command)
             .arg(generation.model())
             .args([generation.side.to_string(), threads.to_string()])

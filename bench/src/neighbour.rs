@@ -9,9 +9,8 @@ mod flood;
 use super::serve::bus::BusClient;
 use super::serve::load::Client;
 use super::serve::pictures::{self, Input, Picture};
-use crate::build;
+use crate::built;
 use crate::interruption::Interruption;
-use crate::setup;
 use anyhow::{Context, ensure};
 use coft_harness::daemon::Site;
 use coft_harness::user::as_user;
@@ -97,12 +96,7 @@ const BOMBS: u32 = 16;
 pub fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "only root can act as two users; run this as root");
     let time = Duration::try_from_secs_f64(args.seconds).context("--seconds")?;
-    let environment = setup::for_running()?;
-    let programs = build::programs(&environment)?;
-    for (key, value) in environment.variables() {
-        // SAFETY: no other thread runs yet.
-        unsafe { std::env::set_var(key, value) };
-    }
+    let programs = built::programs()?;
     let interruption = Interruption::watch()?;
     let mut site = Site::new(programs, "[schedule]\nautomatic = false\n")?;
     site.let_everybody_in()?;

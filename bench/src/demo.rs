@@ -1,7 +1,7 @@
 //! `cargo xtask demo`: the main job on the embedded model, as a user would do it by hand.
 
+use crate::built;
 use crate::interruption::Interruption;
-use crate::{build, setup};
 use anyhow::{Context, ensure};
 use coft_harness::daemon::Site;
 use coft_harness::world::{self, Camera, PARTS};
@@ -34,15 +34,8 @@ learning-rate = 3e-3
 ";
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let environment = setup::for_running()?;
-    let programs = build::programs(&environment)?;
-    // The daemon and its trainer inherit this process's environment.
-    for (key, value) in environment.variables() {
-        // SAFETY: no other thread runs yet.
-        unsafe { std::env::set_var(key, value) };
-    }
     let interruption = Interruption::watch()?;
-    let mut site = Site::new(programs, CONFIG)?;
+    let mut site = Site::new(built::programs()?, CONFIG)?;
     let done = show(args, &mut site, &interruption);
     // Whatever an interrupted step complained of, this is why.
     interruption.check()?;

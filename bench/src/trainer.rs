@@ -5,8 +5,7 @@
 //! figure the median is told, so that what else the machine does falls on both.
 
 use super::labelled_set::LabelledSet;
-use crate::build;
-use crate::setup::{self, Environment, repository};
+use crate::built::{self, data, repository};
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -87,23 +86,12 @@ struct Row {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let environment = if args.python.is_some() { setup::for_running()? } else { setup::for_testing()? };
-    let data = |name: &str| -> anyhow::Result<PathBuf> {
-        let mut variables = environment.variables();
-        let (_, dir) = variables
-            .find(|(key, _)| *key == "COFT_TEST_DATA")
-            .context("there is no test data; give --model and --data, or set COFT_TEST_DATA")?;
-        Ok(Path::new(dir).join(name))
-    };
     let python = match &args.python {
         Some(python) => python.clone(),
-        None => {
-            let mut variables = environment.variables();
-            variables.find(|(key, _)| *key == "COFT_TEST_PYTHON").map(|(_, python)| python.into()).unwrap_or_default()
-        }
+        None => built::variable("COFT_TEST_PYTHON")?.into(),
     };
     let peer = Peer { python, script: repository().join("tests/peers/coft_torch.py") };
-    let trainer = build::release(&environment, &["coft-trainer"])?.join("coft-trainer");
+    let trainer = built::programs()?.coft_trainer();
     let set = match &args.data {
         Some(data) => LabelledSet::read(data, &[])?,
         None => LabelledSet::read(&data("cifar10.tar.gz")?, &[])?,
@@ -130,7 +118,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     };
     let mut rows = Vec::new();
     for shape in &shapes {
-        rows.extend(measure(args, shape, &set, threads, &trainer, &environment, &peer)?);
+        rows.extend(measure(args, shape, &set, threads, &trainer, &peer)?);
     }
     if args.json {
         println!("{}", serde_json::to_string(&rows)?);
@@ -146,7 +134,6 @@ fn measure(
     set: &LabelledSet,
     threads: usize,
     trainer: &Path,
-    environment: &Environment,
     peer: &Peer,
 ) -> anyhow::Result<Vec<Row>> {
     let count = (shape.batch * shape.steps) as usize;
@@ -163,7 +150,6 @@ fn measure(
     fs::write(&job, serde_json::to_vec(&content)?)?;
     let ours = |phase: &str| {
         let mut command = Command::new(trainer);
-        environment.apply(&mut command);
         command.arg("bench").arg(&job).args(["--phase", phase]);
         output(&mut command)
     };

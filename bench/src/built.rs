@@ -1,0 +1,40 @@
+//! What was built together with this program, and the files of the repository that are not built.
+
+use anyhow::{Context, ensure};
+use coft_harness::programs::Programs;
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Where this program lies.
+fn directory() -> anyhow::Result<PathBuf> {
+    let program = env::current_exe()?;
+    Ok(program.parent().context("a program lies in a directory")?.to_owned())
+}
+
+pub fn programs() -> anyhow::Result<Programs> {
+    Programs::within(&directory()?)
+}
+
+/// An example program of coftd.
+pub fn example(name: &str) -> anyhow::Result<PathBuf> {
+    let path = directory()?.join("examples").join(name);
+    ensure!(path.is_file(), "{} is not built; start this by cargo xtask bench", path.display());
+    Ok(path)
+}
+
+/// Root of this repository.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package lies in the repository")
+}
+
+/// What set-up has told this program by a variable.
+pub fn variable(name: &str) -> anyhow::Result<OsString> {
+    env::var_os(name).with_context(|| format!("{name} is not set; start this by cargo xtask bench"))
+}
+
+/// A path within the test data.
+pub fn data(name: &str) -> anyhow::Result<PathBuf> {
+    let dir = env::var_os("COFT_TEST_DATA").context("there is no test data; COFT_TEST_DATA names its directory")?;
+    Ok(Path::new(&dir).join(name))
+}
