@@ -1,4 +1,4 @@
-//! One run of the trainer: started by exec, heard on a pipe of its own, stopped when asked, its end explained.
+//! One run of the trainer: started (by coft-launch), heard on a pipe of its own, stopped when asked, its end explained.
 //!
 //! Knows the protocol (`coft_core::spec`, `coft_core::event`), not what a round is for nor what becomes of its candidate.
 
@@ -7,34 +7,31 @@ mod lines;
 use coft_core::event::{Event, FailureKind};
 use coft_core::shown::{shown_io, shown_path};
 use coft_core::spec::{PROTOCOL, RoundSpec};
-use command_fds::{CommandFdExt, FdMapping};
+use coft_launch::{Launcher, Order, Pipes, Process};
 use lines::{Line, Lines};
-use nix::sys::signal::{Signal, kill, killpg};
-use nix::unistd::Pid;
 use std::collections::VecDeque;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::net::unix::pipe;
-use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
-use tracing::{debug, warn};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::warn;
 
 #[derive(Debug)]
 pub struct Launch {
-    pub trainer: PathBuf,
+    pub trainer: Launcher,
     pub spec: RoundSpec,
     /// The round's own directory; made anew.
     pub scratch: PathBuf,
-    /// 0 to 19; nice(2). 19 is the idle class of sched(7) too: what nobody else takes of the processor.
+    /// See [`Order`].
     pub niceness: i32,
     /// A run that takes longer is stopped.
     pub deadline: Duration,
@@ -44,8 +41,8 @@ pub struct Launch {
 pub enum SpawnError {
     #[error("cannot prepare {}: {}", shown_path(path), shown_io(cause))]
     Scratch { path: PathBuf, cause: io::Error },
-    #[error("cannot start the trainer {}: {cause}", shown_path(path))]
-    Start { path: PathBuf, cause: io::Error },
+    #[error("cannot start the trainer {}: {cause}", shown_path(launcher.path()))]
+    Start { launcher: Launcher, cause: io::Error },
 }
 
 impl SpawnError {
@@ -59,7 +56,12 @@ impl SpawnError {
     pub fn hint(&self) -> &'static str {
         match self {
             SpawnError::Scratch { .. } => "check the space and the permissions of the state directory",
-            SpawnError::Start { .. } => "install coft-trainer or set round.trainer to where it is",
+            SpawnError::Start { launcher: Launcher::Program(_), .. } => {
+                "install coft-trainer or set round.trainer to where it is"
+            }
+            SpawnError::Start { launcher: Launcher::Unit(_), .. } => {
+                "start the socket of the trainer's unit: systemctl start coft-trainer.socket"
+            }
         }
     }
 }
@@ -102,42 +104,17 @@ const LAST_WORDS: usize = 8;
 const STDERR_LINE: usize = 4 << 10;
 /// Longest event, B. 1 MiB [choice]: a thousand times the longest that a trainer of this version writes.
 const EVENT_LINE: usize = 1 << 20;
-const EVENTS_FD: i32 = 3;
 
 /// Writes the spec and starts the trainer on it.
-pub fn spawn(launch: Launch) -> Result<Running, SpawnError> {
+pub async fn spawn(launch: Launch) -> Result<Running, SpawnError> {
     let Launch { trainer, spec, scratch, niceness, deadline } = launch;
-    let spec_path = scratch.join("spec.json");
-    prepare(&scratch, &spec_path, &spec).map_err(|cause| SpawnError::Scratch { path: scratch, cause })?;
-    let starting = |cause| SpawnError::Start { path: trainer.clone(), cause };
-    let (reader, writer) = io::pipe().map_err(starting)?;
-    let mut command = Command::new(&trainer);
-    command.arg("round").arg(&spec_path).args(["--events-fd", &EVENTS_FD.to_string()]);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
-    let mapping = FdMapping { parent_fd: writer.into(), child_fd: EVENTS_FD };
-    command.as_std_mut().fd_mappings(vec![mapping]).expect("one descriptor cannot collide");
-    // What it starts ends with it.
-    command.as_std_mut().process_group(0);
-    // SAFETY: the closure makes system calls alone and allocates nothing.
-    unsafe {
-        command.pre_exec(move || {
-            close_the_rest();
-            yield_to_others(niceness)
-        })
-    };
-    let mut child = command.spawn().map_err(starting)?;
-    drop(command); // and with it this process's copy of the pipe's writing end
-    if let Some(pid) = child.id() {
-        // First to go when memory runs out; where /proc forbids it the run goes on without.
-        if let Err(error) = fs::write(format!("/proc/{pid}/oom_score_adj"), "1000") {
-            debug!("the trainer keeps its out-of-memory score: {error}");
-        }
-    }
-    let events = pipe::Receiver::from_owned_fd(reader.into()).map_err(starting)?;
-    let stderr = child.stderr.take().expect("stderr is piped");
+    let order = Order { spec: scratch.join("spec.json"), niceness };
+    prepare(&scratch, &order.spec, &spec).map_err(|cause| SpawnError::Scratch { path: scratch, cause })?;
+    let (process, events, stderr) =
+        start(&trainer, &order).await.map_err(|cause| SpawnError::Start { launcher: trainer, cause })?;
     let (send, updates) = mpsc::channel(64);
     let cancel = Arc::new(Notify::new());
-    let run = Run { child, deadline: Instant::now() + deadline, allowed: deadline, candidate: spec.candidate_dir };
+    let run = Run { process, deadline: Instant::now() + deadline, allowed: deadline, candidate: spec.candidate_dir };
     let cancelled = Arc::clone(&cancel);
     let minder = tokio::spawn(async move {
         let words = Words::listen(stderr);
@@ -146,6 +123,15 @@ pub fn spawn(launch: Launch) -> Result<Running, SpawnError> {
         let _ = send.send(Update::Ended(outcome)).await;
     });
     Ok(Running { updates, cancel, minder })
+}
+
+/// A trainer, with its events and its standard error.
+async fn start(trainer: &Launcher, order: &Order) -> io::Result<(Process, pipe::Receiver, pipe::Receiver)> {
+    let ((events, to_events), (stderr, to_stderr)) = (io::pipe()?, io::pipe()?);
+    let pipes = Pipes { events: to_events.into(), stderr: to_stderr.into() };
+    let process = Process::start(trainer, order, pipes).await?;
+    let receiver = |reader: io::PipeReader| pipe::Receiver::from_owned_fd(reader.into());
+    Ok((process, receiver(events)?, receiver(stderr)?))
 }
 
 impl Running {
@@ -175,47 +161,8 @@ fn prepare(scratch: &Path, spec_path: &Path, spec: &RoundSpec) -> io::Result<()>
     fs::write(spec_path, serde_json::to_vec_pretty(spec).expect("a spec is plain data"))
 }
 
-/// Has exec close whatever comes after [`EVENTS_FD`]: zbus receives what clients hand over without MSG_CMSG_CLOEXEC, and a
-/// trainer would hold it for hours. Where the kernel refuses (before Linux 5.11), it does.
-fn close_the_rest() {
-    const FIRST: libc::c_uint = EVENTS_FD as libc::c_uint + 1;
-    // SAFETY: the call takes plain numbers, and closes nothing before exec.
-    unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
-}
-
-/// nice(2), at the lowest the idle class of sched_setscheduler(2), and that of ioprio_set(2).
-fn yield_to_others(niceness: i32) -> io::Result<()> {
-    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
-    const IOPRIO_IDLE: libc::c_int = 3 << 13;
-    const LOWEST: i32 = 19;
-    let not_real_time = libc::sched_param { sched_priority: 0 };
-    // SAFETY: the calls take plain numbers. What they refuse costs priority alone, so the answers do not matter.
-    unsafe {
-        libc::nice(niceness);
-        if niceness == LOWEST {
-            libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const not_real_time);
-        }
-        libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, IOPRIO_IDLE);
-    }
-    Ok(())
-}
-
-/// Takes back what [`yield_to_others`] has given away: on busy processors even a killed trainer waits for its turn to end, 10 to
-/// 16 s. It takes the right to a nice value of 0 (RLIMIT_NICE; the unit's LimitNICE), and is slower without.
-fn hurry(trainer: u32) {
-    let not_real_time = libc::sched_param { sched_priority: 0 };
-    let threads = fs::read_dir(format!("/proc/{trainer}/task")).into_iter().flatten().flatten();
-    for thread in threads.filter_map(|thread| thread.file_name().to_str()?.parse::<libc::pid_t>().ok()) {
-        // SAFETY: the calls take plain numbers, and the trainer has not been waited for: nobody else has its number.
-        unsafe {
-            libc::sched_setscheduler(thread, libc::SCHED_OTHER, &raw const not_real_time);
-            libc::setpriority(libc::PRIO_PROCESS, thread as libc::id_t, 0);
-        }
-    }
-}
-
 struct Run {
-    child: Child,
+    process: Process,
     deadline: Instant,
     allowed: Duration,
     candidate: PathBuf,
@@ -236,7 +183,6 @@ impl Run {
         cancel: &Notify,
         updates: &mpsc::Sender<Update>,
     ) -> Outcome {
-        let group = self.child.id();
         let mut lines = Lines::new(events, EVENT_LINE);
         // How it ended, and until when its events are still read.
         let mut ended: Option<(io::Result<ExitStatus>, Instant)> = None;
@@ -253,23 +199,23 @@ impl Run {
                             }
                             let _ = updates.send(Update::Event(event)).await;
                         }
-                        Err(fault) if stopping.is_none() => self.stop(&mut stopping, Stopping::Garbled(fault)),
+                        Err(fault) if stopping.is_none() => self.stop(&mut stopping, Stopping::Garbled(fault)).await,
                         Err(_) => {}
                     },
                     Ok(None) => break,
                     Err(error) => {
-                        self.stop(&mut stopping, Stopping::Garbled(error.to_string()));
+                        self.stop(&mut stopping, Stopping::Garbled(error.to_string())).await;
                         break;
                     }
                 },
-                status = self.child.wait(), if ended.is_none() => ended = Some((status, Instant::now() + FAREWELL)),
-                () = cancel.notified() => self.stop(&mut stopping, Stopping::Cancelled),
+                status = self.process.wait(), if ended.is_none() => ended = Some((status, Instant::now() + FAREWELL)),
+                () = cancel.notified() => self.stop(&mut stopping, Stopping::Cancelled).await,
                 () = sleep_until(limit) => match stopping {
                     _ if ended.is_some() => break,
-                    None => self.stop(&mut stopping, Stopping::Late),
+                    None => self.stop(&mut stopping, Stopping::Late).await,
                     Some(_) => {
                         // It had its grace.
-                        let _ = self.child.start_kill();
+                        self.process.kill().await;
                         break;
                     }
                 },
@@ -277,31 +223,25 @@ impl Run {
         }
         // The pipe is closed, or the process killed; it ends soon, or is made to.
         let limit = if stopping.is_some() { self.deadline } else { Instant::now() + GRACE };
-        let status = match (ended, tokio::time::timeout_at(limit, self.child.wait()).await) {
-            (Some((status, _)), _) | (None, Ok(status)) => status,
-            (None, Err(_)) => {
-                let _ = self.child.start_kill();
-                self.child.wait().await
-            }
+        let status = match ended {
+            Some((status, _)) => status,
+            None => match timeout_at(limit, self.process.wait()).await {
+                Ok(status) => status,
+                Err(_) => {
+                    self.process.kill().await;
+                    self.process.wait().await
+                }
+            },
         };
-        // What it has started ends with it, and closes its pipes; its number is nobody else's yet.
-        if let Some(group) = group {
-            let _ = killpg(Pid::from_raw(group as i32), Signal::SIGKILL);
-        }
         let words = words.until_the_end().await;
         self.outcome(stopping, last, status, &words)
     }
 
-    fn stop(&mut self, stopping: &mut Option<Stopping>, why: Stopping) {
-        if stopping.is_some() {
-            return;
-        }
-        *stopping = Some(why);
-        self.deadline = Instant::now() + GRACE;
-        if let Some(pid) = self.child.id() {
-            hurry(pid);
-            // It may have ended by itself in this instant.
-            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGTERM);
+    async fn stop(&mut self, stopping: &mut Option<Stopping>, why: Stopping) {
+        if stopping.is_none() {
+            *stopping = Some(why);
+            self.deadline = Instant::now() + GRACE;
+            self.process.terminate().await;
         }
     }
 
@@ -350,7 +290,7 @@ fn died(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> Outcome {
     };
     let status = match status {
         Ok(status) => status,
-        Err(error) => return failed(format!("the trainer's end cannot be read: {error}"), "look into the log"),
+        Err(error) => return failed(format!("the trainer's end is not known: {error}{said}"), "look into the log"),
     };
     match status.signal() {
         Some(libc::SIGKILL) => failed(
@@ -373,7 +313,7 @@ struct Words {
 }
 
 impl Words {
-    fn listen(stderr: ChildStderr) -> Self {
+    fn listen(stderr: pipe::Receiver) -> Self {
         let last = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&last);
         let listener = tokio::spawn(async move {

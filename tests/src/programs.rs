@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// A directory with `coftd`, `coft-trainer` and `coftctl`.
+/// A directory with `coftd`, `coft-trainer`, `coft-launch` and `coftctl`.
 #[derive(Clone, Debug)]
 pub struct Programs(PathBuf);
 
@@ -20,7 +20,7 @@ impl Programs {
 
     pub fn within(dir: &Path) -> anyhow::Result<Self> {
         let programs = Self(dir.to_owned());
-        for program in [programs.coftd(), programs.coft_trainer(), programs.coftctl()] {
+        for program in [programs.coftd(), programs.coft_trainer(), programs.coft_launch(), programs.coftctl()] {
             ensure!(program.is_file(), "{} is not built; run the tests by `cargo xtask test`", program.display());
         }
         Ok(programs)
@@ -32,6 +32,10 @@ impl Programs {
 
     pub fn coft_trainer(&self) -> PathBuf {
         self.0.join("coft-trainer")
+    }
+
+    pub fn coft_launch(&self) -> PathBuf {
+        self.0.join("coft-launch")
     }
 
     pub fn coftctl(&self) -> PathBuf {

@@ -17,12 +17,14 @@ use coft_core::ids::RoundId;
 use coft_core::settings::Settings;
 use coft_core::shown::shown_path;
 use coft_core::spec::{Device, JOURNAL_SPEC, Method, PROTOCOL, PoolImage, Precision, RoundSpec};
+use coft_launch::Launcher;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::env;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -44,7 +46,8 @@ pub struct RoundSettings {
     pub precision: Precision,
     /// CPU threads; 0 lets libtorch choose. 0 [choice].
     pub threads: u32,
-    /// The trainer; where it is not given, `coft-trainer` beside this program, then in `/usr/libexec/coft`.
+    /// The trainer's program, or the socket of its unit; where it is not given, that socket, then `coft-trainer` beside
+    /// this program, then in `/usr/libexec/coft`.
     pub trainer: Option<PathBuf>,
     /// Fewest catalogued images for a round that adapts; ≥ 1. 16 [choice]: fewer than that is no pool.
     pub minimum_images: u64,
@@ -90,21 +93,30 @@ impl Default for RoundSettings {
 }
 
 impl RoundSettings {
-    /// The trainer's program, or why there is none.
-    pub fn find_trainer(&self) -> Result<PathBuf, String> {
+    /// What starts the trainer, or why nothing does.
+    pub fn find_trainer(&self) -> Result<Launcher, String> {
         const NAME: &str = "coft-trainer";
         if let Some(trainer) = &self.trainer {
-            return match trainer.is_file() {
-                true => Ok(trainer.clone()),
-                false => Err(format!("round.trainer: there is no program {}", shown_path(trainer))),
-            };
+            return launcher(trainer)
+                .ok_or_else(|| format!("round.trainer: there is no program {}", shown_path(trainer)));
         }
         let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
         let installed = Path::new("/usr/libexec/coft").join(NAME);
-        beside.into_iter().chain([installed]).find(|path| path.is_file()).ok_or_else(|| {
+        let places = [PathBuf::from(TRAINER_SOCKET)].into_iter().chain(beside).chain([installed]);
+        places.filter_map(|place| launcher(&place)).next().ok_or_else(|| {
             format!("round.trainer: {NAME} is neither beside coftd nor in /usr/libexec/coft; install it or set round.trainer")
         })
     }
+}
+
+/// Where the shipped coft-trainer.socket listens.
+const TRAINER_SOCKET: &str = "/run/coft/trainer";
+
+fn launcher(path: &Path) -> Option<Launcher> {
+    let found = path.metadata().ok()?.file_type();
+    let (is_program, is_socket) = (found.is_file(), found.is_socket());
+    let program = is_program.then(|| Launcher::Program(path.to_owned()));
+    program.or_else(|| is_socket.then(|| Launcher::Unit(path.to_owned())))
 }
 
 /// What a round is to do.
@@ -200,6 +212,7 @@ impl Workshop {
         let images = spec.images.clone();
         let (scratch, niceness, deadline) = (self.directory(spec.round), self.round.niceness, self.round.deadline);
         let running = round::spawn(round::Launch { trainer, spec, scratch, niceness, deadline })
+            .await
             .map_err(|error| failed(error.kind(), error.to_string(), error.hint()))?;
         Ok(Launched { running, images })
     }
@@ -291,7 +304,7 @@ impl Workshop {
         self.reserve.shortage_of_round(&self.journal, taken.map(|found| found.len()).sum())
     }
 
-    fn trainer(&self) -> Result<PathBuf, Outcome> {
+    fn trainer(&self) -> Result<Launcher, Outcome> {
         self.round.find_trainer().map_err(|problem| {
             failed(
                 FailureKind::Internal,

@@ -5,8 +5,11 @@ use coft_core::ids::RoundId;
 use coft_core::settings::Settings;
 use coft_core::spec::{Device, Method};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
+use tokio_seqpacket::UnixSeqpacketListener;
 
 const HELLO: &str = r#"echo '{"type":"started","protocol":2,"device":"cpu","threads":1}' >&3"#;
 
@@ -37,13 +40,32 @@ fn launch(dir: &TempDir, script: &str, deadline: Duration) -> Launch {
         journal_dir: scratch.join("journal"),
         diagnostics: None,
     };
-    Launch { trainer, spec, scratch, niceness: 5, deadline }
+    Launch { trainer: Launcher::Program(trainer), spec, scratch, niceness: 5, deadline }
 }
 
+/// Runs the trainer as a child, and in a unit of its own, where all of it is to be the same.
 async fn run(script: &str) -> (Vec<Event>, Outcome) {
     let dir = TempDir::new().unwrap();
-    let mut running = spawn(launch(&dir, script, Duration::from_secs(60))).unwrap();
-    ended(&mut running).await
+    let mut running = spawn(launch(&dir, script, Duration::from_secs(60))).await.unwrap();
+    let of_child = ended(&mut running).await;
+    let mut running = spawn(in_unit(launch(&dir, script, Duration::from_secs(60)))).await.unwrap();
+    let of_unit = ended(&mut running).await;
+    assert_eq!(of_child, of_unit);
+    of_unit
+}
+
+/// The same with the trainer started over a socket, as systemd does it; for one connection.
+fn in_unit(launch: Launch) -> Launch {
+    let Launcher::Program(program) = launch.trainer else { panic!("a program") };
+    let socket = program.with_file_name("socket");
+    let _ = fs::remove_file(&socket);
+    let mut listener = UnixSeqpacketListener::bind(&socket).unwrap();
+    tokio::spawn(async move {
+        let connection = listener.accept().await.unwrap();
+        drop(listener);
+        coft_launch::attend(connection.into(), &program).await.unwrap();
+    });
+    Launch { trainer: Launcher::Unit(socket), ..launch }
 }
 
 async fn ended(running: &mut Running) -> (Vec<Event>, Outcome) {
@@ -109,20 +131,26 @@ async fn another_protocol_is_refused() {
 async fn a_stubborn_trainer_is_cancelled_all_the_same_and_soon() {
     let dir = TempDir::new().unwrap();
     let script = format!("trap '' TERM\n{HELLO}\nwhile :; do sleep 0.1; done");
-    let mut running = spawn(launch(&dir, &script, Duration::from_secs(60))).unwrap();
-    assert!(matches!(running.next().await, Some(Update::Event(Event::Started { .. }))));
-    let since = Instant::now();
-    running.cancel();
-    assert_eq!(ended(&mut running).await.1, Outcome::Cancelled);
-    let took = since.elapsed();
-    assert!(took >= GRACE, "it was killed before it could end by itself, after {took:?}");
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    let launch = |is_unit| match launch(&dir, &script, Duration::from_secs(60)) {
+        launch if is_unit => in_unit(launch),
+        launch => launch,
+    };
+    for is_unit in [false, true] {
+        let mut running = spawn(launch(is_unit)).await.unwrap();
+        assert!(matches!(running.next().await, Some(Update::Event(Event::Started { .. }))));
+        let since = Instant::now();
+        running.cancel();
+        assert_eq!(ended(&mut running).await.1, Outcome::Cancelled);
+        let took = since.elapsed();
+        assert!(took >= GRACE, "it was killed before it could end by itself, after {took:?}");
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
 }
 
 #[tokio::test]
 async fn a_late_trainer_is_stopped() {
     let dir = TempDir::new().unwrap();
-    let mut running = spawn(launch(&dir, "exec sleep 60", Duration::from_millis(200))).unwrap();
+    let mut running = spawn(launch(&dir, "exec sleep 60", Duration::from_millis(200))).await.unwrap();
     assert!(message(ended(&mut running).await.1).starts_with("the trainer took longer than 200ms"));
 }
 
@@ -130,9 +158,59 @@ async fn a_late_trainer_is_stopped() {
 async fn a_trainer_that_is_not_there_is_named() {
     let dir = TempDir::new().unwrap();
     let mut launch = launch(&dir, "true", Duration::from_secs(1));
-    launch.trainer = dir.path().join("nowhere");
-    let error = spawn(launch).unwrap_err();
+    launch.trainer = Launcher::Program(dir.path().join("nowhere"));
+    let error = spawn(launch).await.unwrap_err();
     assert!(error.to_string().contains("nowhere"), "{error}");
+}
+
+#[tokio::test]
+async fn a_unit_without_a_trainer_says_so() {
+    let dir = TempDir::new().unwrap();
+    let launch = in_unit(launch(&dir, "true", Duration::from_secs(60)));
+    fs::remove_file(dir.path().join("trainer")).unwrap();
+    let message = message(ended(&mut spawn(launch).await.unwrap()).await.1);
+    assert!(message.contains("cannot start") && message.contains("No such file"), "{message}");
+}
+
+#[tokio::test]
+async fn a_unit_whose_socket_nobody_listens_on_is_named() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("socket");
+    drop(UnixSeqpacketListener::bind(&socket).unwrap());
+    let launch = Launch { trainer: Launcher::Unit(socket), ..launch(&dir, "true", Duration::from_secs(60)) };
+    let error = spawn(launch).await.unwrap_err();
+    assert!(error.to_string().contains("socket: Connection refused"), "{error}");
+    assert!(error.hint().contains("systemctl start coft-trainer.socket"));
+}
+
+/// It was killed together with its trainer, for want of memory for example.
+#[tokio::test]
+async fn a_unit_that_ends_without_a_word_is_a_failure() {
+    let dir = TempDir::new().unwrap();
+    let socket = dir.path().join("socket");
+    let mut listener = UnixSeqpacketListener::bind(&socket).unwrap();
+    let launch = Launch { trainer: Launcher::Unit(socket), ..launch(&dir, "true", Duration::from_secs(60)) };
+    let mut running = spawn(launch).await.unwrap();
+    drop(listener.accept().await.unwrap());
+    assert!(message(ended(&mut running).await.1).contains("unit ended before it could tell"));
+}
+
+/// Whoever stops the service, however, ends its trainer.
+#[tokio::test]
+async fn a_trainer_in_a_unit_ends_with_the_service() {
+    let dir = TempDir::new().unwrap();
+    let pid = dir.path().join("pid");
+    let script = format!("trap '' TERM\necho $$ > {}\n{HELLO}\nwhile :; do sleep 0.1; done", pid.display());
+    let mut running = spawn(in_unit(launch(&dir, &script, Duration::from_secs(60)))).await.unwrap();
+    assert!(matches!(running.next().await, Some(Update::Event(Event::Started { .. }))));
+    drop(running);
+    let stat = format!("/proc/{}/stat", fs::read_to_string(pid).unwrap().trim());
+    let gone = async {
+        while !fs::read_to_string(&stat).unwrap_or(") Z".into()).contains(") Z") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), gone).await.expect("it ends");
 }
 
 #[tokio::test]
@@ -141,7 +219,7 @@ async fn the_least_of_priorities_is_the_idle_class() {
         let dir = TempDir::new().unwrap();
         // Field 41 of proc_pid_stat(5) is the policy; 5 is SCHED_IDLE. The name in field 2 has no blank.
         let script = format!("{HELLO}\nset -- $(cat /proc/$$/stat)\nshift 40\nexit $((10 + $1))");
-        let mut running = spawn(Launch { niceness, ..launch(&dir, &script, Duration::from_secs(60)) }).unwrap();
+        let mut running = spawn(Launch { niceness, ..launch(&dir, &script, Duration::from_secs(60)) }).await.unwrap();
         let message = message(ended(&mut running).await.1);
         assert!(message.contains(&format!("exit status: 1{class}")), "{niceness}: {message}");
     }
@@ -159,7 +237,7 @@ async fn a_trainer_that_is_to_end_need_not_wait_for_the_processor() {
     // Field 19 is the nice value, 41 the policy.
     let told = format!("set -- {stat}; echo ${{19}} ${{41}} > {}; exit", seen.display());
     let script = format!("trap '{told}' TERM\n{HELLO}\nwhile :; do sleep 0.1; done");
-    let mut running = spawn(Launch { niceness: 19, ..launch(&dir, &script, Duration::from_secs(60)) }).unwrap();
+    let mut running = spawn(Launch { niceness: 19, ..launch(&dir, &script, Duration::from_secs(60)) }).await.unwrap();
     assert!(matches!(running.next().await, Some(Update::Event(Event::Started { .. }))));
     running.cancel();
     assert_eq!(ended(&mut running).await.1, Outcome::Cancelled);
@@ -214,7 +292,7 @@ async fn who_holds_a_pipe_of_the_trainer_does_not_hold_up_the_round() {
         let dir = TempDir::new().unwrap();
         let pid = dir.path().join("pid");
         let script = format!("sleep 600 {held} &\necho $! > {}\n{HELLO}\n{end}", pid.display());
-        let mut running = spawn(launch(&dir, &script, Duration::from_secs(600))).unwrap();
+        let mut running = spawn(launch(&dir, &script, Duration::from_secs(600))).await.unwrap();
         assert!(matches!(running.next().await, Some(Update::Event(Event::Started { .. }))));
         running.cancel();
         timeout(Duration::from_secs(60), ended(&mut running)).await.expect("nobody else is waited for");
@@ -237,7 +315,7 @@ async fn who_left_the_trainer_s_group_does_not_hold_up_the_round() {
     let dir = TempDir::new().unwrap();
     let pid = dir.path().join("pid");
     let script = format!("setsid sh -c 'echo $$ > {}; exec sleep 600' &\n{HELLO}\nsleep 0.5; exit 7", pid.display());
-    let mut running = spawn(launch(&dir, &script, Duration::from_secs(600))).unwrap();
+    let mut running = spawn(launch(&dir, &script, Duration::from_secs(600))).await.unwrap();
     let (_, outcome) = timeout(Duration::from_secs(60), ended(&mut running)).await.expect("nobody else is waited for");
     assert!(message(outcome).contains("exit status: 7"));
     let pid: i32 = fs::read_to_string(pid).unwrap().trim().parse().unwrap();

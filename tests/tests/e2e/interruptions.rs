@@ -3,17 +3,17 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Starts a round and waits until its trainer is at work; the round, and the trainer's process id.
-fn training(site: &Site) -> (u64, u32) {
+pub fn training(site: &Site) -> (u64, u32) {
     let number = site.json(&["round", "start"]).unwrap()["round"].as_u64().unwrap();
     let show = || site.json(&["round", "show", &number.to_string()]).unwrap();
     site.wait("training", LIMIT, |_| text(&show()["stage"]).starts_with("phase1")).unwrap();
-    let parent = site.pid().unwrap().to_string();
-    let found = Command::new("pgrep").args(["-P", &parent, "-f", "coft-trainer"]).output().unwrap();
+    let command = format!("coft-trainer round {}", site.state_dir().display());
+    let found = Command::new("pgrep").args(["-f", &command]).output().unwrap();
     let trainer = String::from_utf8_lossy(&found.stdout).trim().parse().expect("one trainer runs");
     (number, trainer)
 }
 
-fn kill(pid: u32) {
+pub fn kill(pid: u32) {
     assert!(Command::new("kill").args(["-9", &pid.to_string()]).status().unwrap().success());
 }
 

@@ -11,6 +11,7 @@ mod real_images;
 mod review;
 mod shipped;
 mod starting;
+mod trainer_unit;
 mod whole_path;
 
 use coft_harness::daemon::Site;
