@@ -19,7 +19,7 @@ pub struct Settings {
     /// How long an answer is kept. "30d" [choice].
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
-    /// Most answers that are kept of a source, the latest; 1000 or more. 100000 [choice]: 40 MB.
+    /// Most answers that are kept of a source, the latest; 1000 or more. 100000 [choice]: 45 MB.
     pub most: u64,
 }
 

@@ -10,7 +10,9 @@ mod repair;
 mod rounds;
 mod schema;
 
-pub use answers::{Answer, Budget, Last, Standing, Turn, Unanswered};
+#[cfg(test)]
+pub use answers::Last;
+pub use answers::{Answer, Budget, Standing, Turn, Unanswered};
 
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;

@@ -239,7 +239,7 @@ impl Catalog {
         limit: usize,
     ) -> Result<Vec<Observation>, CatalogError> {
         let conditions = vec![("sequence > ?", Value::from(signed(after)))];
-        self.select(source, conditions, "ASC", limit).await
+        self.select(source, "", conditions, "ASC", limit).await
     }
 
     /// The answers of a source that a filter lets through, the latest first.
@@ -250,18 +250,25 @@ impl Catalog {
         limit: usize,
     ) -> Result<Vec<Observation>, CatalogError> {
         let ObservationFilter { label, doubtful, since, before, generation } = filter;
+        // Left alone, SQLite reads all answers in their order.
+        let index = match (&label, doubtful) {
+            (Some(_), _) => "INDEXED BY answers_by_label",
+            (None, Some(_)) => "INDEXED BY answers_by_doubt",
+            (None, None) => "",
+        };
         let label = label.map(|label| ("label = ?", Value::from(label)));
         let doubtful = doubtful.map(|doubtful| ("doubtful = ?", Value::from(doubtful)));
         let since = since.map(|since| ("time >= ?", Value::from(since)));
         let before = before.map(|before| ("sequence < ?", Value::from(signed(before))));
         let generation = generation.map(|generation| ("generation = ?", Value::from(signed(generation))));
         let conditions = [label, doubtful, since, before, generation].into_iter().flatten().collect();
-        self.select(source, conditions, "DESC", limit).await
+        self.select(source, index, conditions, "DESC", limit).await
     }
 
     async fn select(
         &self,
         source: &Path,
+        index: &'static str,
         conditions: Vec<(&'static str, Value)>,
         order: &'static str,
         limit: usize,
@@ -270,7 +277,7 @@ impl Catalog {
         self.ask(move |db| {
             let named: String = conditions.iter().map(|(condition, _)| format!(" AND {condition}")).collect();
             let mut statement = db.prepare_cached(&format!(
-                "SELECT * FROM answers WHERE source = (SELECT id FROM observed WHERE source = ?){named}
+                "SELECT * FROM answers {index} WHERE source = (SELECT id FROM observed WHERE source = ?){named}
                  ORDER BY sequence {order} LIMIT ?"
             ))?;
             let values = conditions.into_iter().map(|(_, value)| value);

@@ -1,5 +1,6 @@
 //! The service as its users meet it: real coftd, trainer, bus and coftctl, on small pools of drawn pictures.
 
+mod answers;
 mod bad_files;
 mod bad_settings;
 mod full_disk;

@@ -3,6 +3,7 @@
 use super::*;
 use coft_harness::machine::{self, Machine};
 use coft_harness::sd_bus::{self, Answer, Client};
+use image::{Rgb, RgbImage};
 use nix::unistd::chown;
 use std::fs::File;
 use std::process::{Child, Output};
@@ -30,6 +31,7 @@ impl<'a> Scene<'a> {
         let place = |name: &str| machine.dir().join(name);
         let (config, state) = (place("coft.toml"), place("state"));
         fs::create_dir(place("in")).unwrap();
+        RgbImage::from_pixel(64, 48, Rgb([9, 99, 199])).save(place("in").join("secret-place.png")).unwrap();
         fs::write(&config, format!("[[source]]\npath = {:?}\n{QUICK}", place("in"))).unwrap();
         fs::create_dir(&state).unwrap();
         chown(&state, Some(machine.id("coftd").into()), Some(machine.id("coftd").into())).unwrap();
@@ -75,19 +77,37 @@ impl<'a> Scene<'a> {
         (self.json(&["round", "list"]), self.json(&["generation", "list"]))
     }
 
+    /// What a client that is not ours is told of the answers about pictures.
+    fn observations(&self, user: &str) -> String {
+        let since = Instant::now();
+        loop {
+            let mut command = self.machine.command(user, "busctl");
+            command.args(["--system", "call", "org.coft.Coft1", "/org/coft/Coft1/sources/0", "org.coft.Coft1.Source"]);
+            let output = command.args(["Observations", "tu", "0", "9"]).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(output.status.success(), "{user}: {output:?}");
+            if said.contains("\"generation\"") {
+                return said;
+            }
+            assert!(since.elapsed() < LIMIT, "{said}: {}", self.log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
     /// A client that is not ours.
     fn foreign(&self, user: &str) -> Client {
         Client::connect(self.machine.command(user, sd_bus::python()), "system").unwrap()
     }
 }
 
-/// The rule that the documentation shows, and two more.
+/// The rule that the documentation shows, and three more.
 fn rules() -> String {
     let docs = include_str!("../../../docs/dbus.md");
     let shown = docs.split_once("```js\n").and_then(|(_, after)| after.split_once("```")).unwrap().0;
     assert!(shown.contains("org.coft.Coft1.round") && shown.contains("operators"), "{shown}");
-    let another = |action| shown.replace("org.coft.Coft1.round", action);
-    format!("{shown}\n{}\n{}", another("org.coft.Coft1.rescan"), another("org.coft.Coft1.import"))
+    let another = |action: &str| shown.replace("org.coft.Coft1.round", action);
+    let others = ["rescan", "import", "observe"].map(|action| another(&format!("org.coft.Coft1.{action}")));
+    format!("{shown}\n{}", others.join("\n"))
 }
 
 /// polkit let nobody through: the actions did not name the service's user as their owner.
@@ -119,6 +139,11 @@ fn polkit_decides_who_may_change_things() {
             assert_eq!(code, Some(5), "{words:?}: {said}");
             assert!(said.contains(&format!("polkit does not allow org.coft.Coft1.{action}")), "{words:?}: {said}");
         }
+        // Everybody is told what a picture shows, and some are told where it lies.
+        for (user, sees) in [("root", true), ("coftd", true), ("ann", true), ("bob", false)] {
+            let said = scene.observations(user);
+            assert_eq!((said.contains("\"path\""), said.contains("secret-place.png")), (sees, sees), "{user}: {said}");
+        }
         let (mut bob, refused) = (scene.foreign("bob"), "org.coft.Coft1.Error.NotAuthorized");
         let (root, parts) = ("/org/coft/Coft1", "/org/coft/Coft1/classifiers/default");
         for line in [
@@ -141,7 +166,7 @@ fn polkit_decides_who_may_change_things() {
         // A group's rule lets its members through, to what it names.
         let (code, said) = scene.told("ann", &["round", "start"]);
         assert_eq!(code, Some(1), "too few images, and no question of who asks: {said}");
-        assert!(said.contains("0 images are catalogued"), "{said}");
+        assert!(said.contains("1 images are catalogued"), "{said}");
         assert_eq!(scene.told("ann", &["rescan"]), (Some(0), String::new()));
         assert_eq!(scene.told("ann", &["export", "1", "--format", "onnx", copy.to_str().unwrap()]).0, Some(5));
         // Whoever may import may not do so by force.
