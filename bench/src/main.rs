@@ -10,6 +10,7 @@ mod interruption;
 mod labelled_set;
 mod load;
 mod neighbour;
+mod observed;
 mod pretrain_demo;
 mod ranking;
 mod scores;
@@ -32,6 +33,8 @@ enum Command {
     PretrainDemo(pretrain_demo::Args),
     /// Runs the trainer on a labelled set, and tells how right it was before and after.
     Adapt(Box<adapt::Args>),
+    /// How long it takes from a picture that comes to a watched directory to its answer on the bus.
+    Answers(observed::Args),
     /// How long images take to be taken in beside an empty catalogue and a full one, and how long a start with the
     /// latter.
     Ingest(ingest::Args),
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::PretrainDemo(args) => pretrain_demo::run(&args),
         Command::Adapt(args) => adapt::run(&args),
+        Command::Answers(args) => observed::run(&args),
         Command::Ingest(args) => ingest::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Neighbour(args) => neighbour::run(&args),
