@@ -96,7 +96,7 @@ impl Site {
     async fn comes(&self, name: &str, picture: &RgbImage) -> Entry {
         self.put(name, picture);
         let sighting = self.sighting(name);
-        let content = self.ingest.read(sighting.clone()).await.ok().expect("it can be read");
+        let Ok(content) = self.ingest.read(sighting.clone()).await else { panic!("{name} cannot be read") };
         let record = self.ingest.keep(content).await.expect("it is an image");
         Entry::Image { sighting, record }
     }
