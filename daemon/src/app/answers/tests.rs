@@ -326,3 +326,24 @@ async fn a_source_that_is_not_to_be_answered_is_not() {
     assert!(run.answers.after(0, 0, 9).await.unwrap().is_empty());
     run.answering.stop().await;
 }
+
+/// As with a full disk: what cannot be written down is not told, and is answered once it can.
+#[tokio::test(flavor = "multi_thread")]
+async fn pictures_wait_while_nothing_can_be_written_down() {
+    let site = Site::new(8);
+    site.serves("sharp", 1);
+    for number in 0..3 {
+        site.bring(&format!("in/{number}.png"), &busy(number)).await;
+    }
+    let other = rusqlite::Connection::open(site.dir.path().join("catalog.sqlite")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut run = site.start();
+    let told = run.told(|news| !news.problem.is_empty()).await;
+    assert!(told.problem.contains("the catalogue") && told.problem.contains("locked"), "{}", told.problem);
+    assert_eq!((told.standings[0].waiting, told.standings[0].sequence), (3, 0));
+    assert!(run.answers.after(0, 0, 9).await.unwrap().is_empty());
+    other.execute_batch("ROLLBACK").unwrap();
+    let told = run.until(3).await;
+    assert_eq!(told.problem, "");
+    run.answering.stop().await;
+}
