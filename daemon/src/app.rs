@@ -2,7 +2,9 @@
 
 mod answers;
 mod board;
+mod diagnosis;
 mod director;
+mod errands;
 mod import;
 mod intake;
 mod repair;
@@ -14,10 +16,11 @@ mod verdict;
 pub use import::Settings as ImportSettings;
 pub use rounds::RoundSettings;
 
-use crate::config::Config;
+use crate::config::{Config, ConfigFile, Loaded};
 use crate::control::{Command, Control, Snapshot, SourceAnswers, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::model::SetupError;
+use crate::room::Reserve;
 use crate::serve::Classifier;
 use crate::state_dir::StateDirError;
 use crate::store::StoreError;
@@ -25,6 +28,7 @@ use crate::telemetry::events;
 use crate::{answers as answered, bus, systemd, watch};
 use board::Board;
 use coft_core::shown::shown_path;
+use errands::Errands;
 use start::{Complete, Start};
 use std::cell::Cell;
 use std::future::Future;
@@ -32,6 +36,7 @@ use std::io;
 use std::pin::pin;
 use std::time::Duration;
 use thiserror::Error;
+use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 use tracing::info;
@@ -70,7 +75,7 @@ const LAST_WORD: Duration = Duration::from_secs(3);
 /// Commands of clients that may wait; whoever sends more waits, too.
 const COMMANDS: usize = 64;
 
-/// Runs the service until `stop` is ready.
+/// Runs the service until `stop` is ready. Each of the `hangups` has it read its configuration again.
 ///
 /// The name on the bus comes first, and with it systemd hears that the service is ready: whoever calls is answered from
 /// then on, with what the service waits for where it can do no better yet.
@@ -78,20 +83,35 @@ const COMMANDS: usize = 64;
 /// # Errors
 /// The bus cannot be used or has gone, another service has the state directory, or a value of the configuration cannot
 /// hold.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), AppError> {
-    let mut stop = pin!(stop);
+pub async fn run(
+    file: ConfigFile,
+    loaded: Loaded,
+    stop: impl Future<Output = ()>,
+    hangups: Signal,
+) -> Result<(), AppError> {
+    let (mut stop, config) = (pin!(stop), loaded.config.clone());
     systemd::status("starting");
     let budget = DecodeBudget::new(&config.decode);
     let (classifier, controller) = Classifier::start(config.serve.clone(), budget.clone());
     let (board, snapshot) = Board::new(first_snapshot(&config));
     let (command_sender, mut commands) = mpsc::channel(COMMANDS);
     let (teller, answers) = answered::channel();
-    let control = Control { commands: command_sender, snapshot, classifier: classifier.clone(), answers };
+    let (errands, asked) = mpsc::channel(COMMANDS);
+    let reserve = Reserve::of(0);
+    let runner = Errands {
+        file,
+        loaded,
+        commands: command_sender.clone(),
+        snapshot: snapshot.clone(),
+        reserve: reserve.clone(),
+    };
+    let control = Control { commands: command_sender, errands, snapshot, classifier: classifier.clone(), answers };
     let bus = tokio::select! {
         bus = bus::start(&config.bus, control) => bus?,
         () = &mut stop => return Ok(()),
     };
     systemd::ready();
+    tokio::spawn(runner.run(asked, hangups));
     let (state_dir, bus_name) = (shown_path(&config.state_dir), &config.bus);
     info!(
         message_id = events::STARTED,
@@ -108,7 +128,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), A
         };
         asked_to_stop.set(stopped);
     };
-    let start = Start::new(config, board, (classifier, controller), budget, teller);
+    let start = Start::new(config, board, (classifier, controller), (budget, reserve), teller);
     work(start, &mut commands, ended).await?;
     match bus.stop().await {
         Err(bus::BusError::Lost) if asked_to_stop.get() => Ok(()),

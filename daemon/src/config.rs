@@ -1,7 +1,14 @@
-//! The configuration file: read, checked, and then left as it is for the life of the process.
+//! The configuration file: read and checked, at the start and whenever it is to be read again.
 //!
-//! Each section is a struct of the module that uses it; here they are put together, paths are resolved against the file's
-//! own directory, and what no section can know alone is checked.
+//! Each section is a struct of the module that uses it; here they are put together, paths are resolved against the
+//! file's own directory, and what no section can know alone is checked. `check` looks at the files that it names,
+//! `reload` says what of a new one can be used without a restart.
+
+pub mod check;
+mod key;
+mod reload;
+
+pub use key::Key;
 
 use crate::app::{ImportSettings, RoundSettings};
 use crate::{answers, decode_budget, ingest, model, serve, watch};
@@ -70,7 +77,7 @@ pub enum Problem {
     #[error("line {line}: {message}")]
     Syntax { line: usize, message: String },
     #[error("{key}: {message}")]
-    Value { key: String, message: String },
+    Value { key: Key, message: String },
 }
 
 /// What the command line says instead of the file.
@@ -80,42 +87,64 @@ pub struct Overrides {
     pub bus: Option<String>,
 }
 
-/// The bus that a configuration names, as far as it can be read at all.
-pub fn bus_of(path: &Path, overrides: &Overrides) -> String {
-    let named = || {
-        let text = fs::read_to_string(path).ok()?;
-        let table: toml::Table = toml::from_str(&text).ok()?;
-        Some(table.get("bus")?.as_str()?.to_owned())
-    };
-    overrides.bus.clone().or_else(named).unwrap_or_else(|| Config::default().bus)
+/// Where a configuration comes from, so that it can be read again.
+#[derive(Clone, Debug)]
+pub struct ConfigFile {
+    pub path: PathBuf,
+    pub overrides: Overrides,
 }
 
-impl Config {
-    /// Reads, resolves and checks a configuration file.
-    pub fn load(path: &Path, overrides: Overrides) -> Result<Self, ConfigError> {
-        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+/// A configuration as it was read.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// Of the file.
+    text: String,
+}
+
+impl ConfigFile {
+    /// Reads, resolves and checks it.
+    ///
+    /// # Errors
+    /// It cannot be read, or there is a mistake in it.
+    pub fn read(&self) -> Result<Loaded, ConfigError> {
+        let path = &self.path;
+        let read = |source| ConfigError::Read { path: path.clone(), source };
         let text = fs::read_to_string(path).map_err(read)?;
         let dir = std::path::absolute(path).map_err(read)?;
         let dir = dir.parent().unwrap_or(Path::new("/"));
-        let bad = |problem| ConfigError::Bad { path: path.to_owned(), problem };
-        let mut config = Self::parse(&text).map_err(bad)?;
+        let bad = |problem| ConfigError::Bad { path: path.clone(), problem };
+        let mut config = Config::parse(&text).map_err(bad)?;
         config.resolve(dir);
-        if let Some(state_dir) = overrides.state_dir {
+        let Overrides { state_dir, bus } = self.overrides.clone();
+        if let Some(state_dir) = state_dir {
             config.state_dir = std::path::absolute(state_dir).map_err(read)?;
         }
-        if let Some(bus) = overrides.bus {
+        if let Some(bus) = bus {
             config.bus = bus;
         }
         config.check().map_err(bad)?;
         config.check_places().map_err(bad)?;
-        Ok(config)
+        Ok(Loaded { config, text })
     }
 
+    /// The bus that it names, as far as it can be read at all.
+    pub fn bus(&self) -> String {
+        let named = || {
+            let text = fs::read_to_string(&self.path).ok()?;
+            let table: toml::Table = toml::from_str(&text).ok()?;
+            Some(table.get("bus")?.as_str()?.to_owned())
+        };
+        self.overrides.bus.clone().or_else(named).unwrap_or_else(|| Config::default().bus)
+    }
+}
+
+impl Config {
     /// Links and mounts may lead from a source to the state directory, or the other way, where their names do not.
     fn check_places(&self) -> Result<(), Problem> {
         for (index, source) in self.sources.iter().enumerate() {
             require(
-                format!("source {} ({}): path", index + 1, shown_path(&source.path)),
+                Key::OfSource { index, path: source.path.clone(), name: "path".into() },
                 !watch::overlaps(&source.path, &self.state_dir),
                 "overlaps with state-dir through a link or a mount; keep them apart",
             )?;
@@ -125,8 +154,7 @@ impl Config {
 
     fn parse(text: &str) -> Result<Self, Problem> {
         toml::from_str(text).map_err(|error| {
-            let start = error.span().map_or(0, |span| span.start.min(text.len()));
-            let line = text.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+            let line = key::line_at(text, error.span().map_or(0, |span| span.start));
             Problem::Syntax { line, message: error.message().to_owned() }
         })
     }
@@ -166,7 +194,7 @@ impl Config {
             require("classifier.thresholds", *threshold > 0.0 && *threshold < 1.0, &message)?;
         }
         for (index, source) in self.sources.iter().enumerate() {
-            let key = |name: &str| format!("source {} ({}): {name}", index + 1, shown_path(&source.path));
+            let key = |name: &str| Key::OfSource { index, path: source.path.clone(), name: name.into() };
             require(key("quiet-period"), source.quiet_period >= Duration::from_millis(10), "use \"10ms\" or more")?;
             require(key("rescan-interval"), source.rescan_interval >= Duration::from_secs(1), "use \"1s\" or more")?;
             if let Some((name, rule)) = source.state.fault() {
@@ -207,7 +235,7 @@ impl Config {
     }
 }
 
-fn require(key: impl Into<String>, holds: bool, message: &str) -> Result<(), Problem> {
+fn require(key: impl Into<Key>, holds: bool, message: &str) -> Result<(), Problem> {
     if holds { Ok(()) } else { Err(Problem::Value { key: key.into(), message: message.into() }) }
 }
 
@@ -323,26 +351,31 @@ mod tests {
         refused("[settings.phase1.sgd]\nepochs = 2\n", "line 1: missing field `learning-rate`");
     }
 
+    fn load(path: &Path, overrides: Overrides) -> Result<Config, ConfigError> {
+        ConfigFile { path: path.to_owned(), overrides }.read().map(|loaded| loaded.config)
+    }
+
     #[test]
     fn the_bus_of_a_configuration_with_a_mistake_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("coft.toml");
         let bus = |text: &str, bus: Option<&str>| {
             fs::write(&path, text).unwrap();
-            bus_of(&path, &Overrides { state_dir: None, bus: bus.map(Into::into) })
+            let overrides = Overrides { state_dir: None, bus: bus.map(Into::into) };
+            ConfigFile { path: path.clone(), overrides }.bus()
         };
         assert_eq!(bus("bus = \"session\"\nx = 1\n", None), "session");
         assert_eq!(bus("bus = \"session\"\nx = 1\n", Some("unix:path=/a")), "unix:path=/a");
         assert_eq!(bus("[ingest\n", None), "system");
         fs::remove_file(&path).unwrap();
-        assert_eq!(bus_of(&path, &Overrides::default()), "system");
+        assert_eq!(ConfigFile { path, overrides: Overrides::default() }.bus(), "system");
     }
 
     #[test]
     fn the_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("coft.toml");
-        let message = |path: &Path| Config::load(path, Overrides::default()).unwrap_err().to_string();
+        let message = |path: &Path| load(path, Overrides::default()).unwrap_err().to_string();
         assert!(message(&path).contains(&format!("{} cannot be read", path.display())));
         fs::write(&path, "x = 1").unwrap();
         assert!(message(&path).starts_with(&format!("{}: line 1: unknown field `x`", path.display())));
@@ -365,7 +398,7 @@ mod tests {
             ("st", "src", true),
         ] {
             fs::write(&path, format!("state-dir = \"{state}\"\n[[source]]\npath = \"{source}\"\n")).unwrap();
-            match Config::load(&path, Overrides::default()) {
+            match load(&path, Overrides::default()) {
                 Ok(_) => assert!(fits, "{state} and {source}"),
                 Err(error) => {
                     assert!(!fits && error.to_string().contains("overlaps with state-dir through"), "{error}")
@@ -380,7 +413,7 @@ mod tests {
         let path = dir.path().join("coft.toml");
         fs::write(&path, "state-dir = \"/a\"\nbus = \"session\"\n").unwrap();
         let overrides = Overrides { state_dir: Some("/b".into()), bus: None };
-        let config = Config::load(&path, overrides).unwrap();
+        let config = load(&path, overrides).unwrap();
         assert_eq!((config.state_dir.as_path(), config.bus.as_str()), (Path::new("/b"), "session"));
     }
 }

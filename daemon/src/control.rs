@@ -5,6 +5,7 @@
 
 use crate::answers::Answers as Answered;
 use crate::catalog::Standing;
+use crate::config::Config;
 use crate::serve::Classifier;
 use coft_core::event::{FailureKind, Progress};
 use coft_core::ids::{GenerationId, ImageId, RoundId};
@@ -18,11 +19,12 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the bus holds: the way to ask, the latest snapshot, and two that answer without passing by `app`: the classifier,
+/// What the bus holds: the ways to ask, the latest snapshot, and two that answer without passing by `app`: the classifier,
 /// and what is kept of the answers about the sources' pictures.
 #[derive(Clone)]
 pub struct Control {
     pub commands: mpsc::Sender<Command>,
+    pub errands: mpsc::Sender<Errand>,
     pub snapshot: watch::Receiver<Snapshot>,
     pub classifier: Classifier,
     pub answers: Answered,
@@ -46,6 +48,49 @@ pub enum Command {
     SubmitReview { answers: Answers, reply: oneshot::Sender<Result<ReviewStatus, Refused>> },
     /// Looks at every source again, as if the service had just started.
     Rescan { reply: oneshot::Sender<Result<(), Refused>> },
+    /// Takes over a configuration that was read again, but for what only a restart can change; or tells why the old one
+    /// stays.
+    Configure { config: Result<Box<Config>, String>, reply: oneshot::Sender<Result<(), Refused>> },
+}
+
+/// What is done beside the one that answers commands, since it waits for the disk and for other programs.
+#[derive(Debug)]
+pub enum Errand {
+    /// Reads the configuration again; answers the settings that are used otherwise from now on.
+    Reload { reply: oneshot::Sender<Result<Vec<String>, Refused>> },
+    /// Looks at what the service needs around it.
+    Diagnose { reply: oneshot::Sender<Vec<Check>> },
+}
+
+/// What one look at the service's surroundings has found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Check {
+    /// What was looked at, a word or two.
+    pub name: String,
+    pub level: Level,
+    pub found: String,
+    /// What to do about it; empty where nothing is to be done.
+    pub advice: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    Ok,
+    /// The service works, but not as it could.
+    Warning,
+    /// Something does not work.
+    Error,
+}
+
+impl Level {
+    /// As the bus tells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,6 +127,12 @@ pub enum Refused {
     Invalid(String),
     #[error("the service is stopping")]
     Stopping,
+    /// Why the configuration that was read again is not used.
+    #[error("{0}")]
+    NotReloaded(String),
+    /// The trainer is not installed.
+    #[error("{0}")]
+    NoTrainer(String),
     #[error("the disk is too full for a round: {0}")]
     NoRoom(String),
     #[error("{0}")]

@@ -24,7 +24,9 @@ mod telemetry;
 mod watch;
 
 use clap::Parser;
-use config::{Config, Overrides};
+use config::check::Report;
+use config::{ConfigFile, Overrides};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -47,6 +49,10 @@ struct Arguments {
     /// `system`, `session` or a D-Bus address [default: what the configuration says, or system].
     #[arg(long, value_name = "BUS")]
     bus: Option<String>,
+    /// Check the configuration and every file that it names, print what is wrong as JSON, and end: with 0, or with 2
+    /// where something has to be corrected. `coftctl config check` shows it to people.
+    #[arg(long)]
+    check: bool,
 }
 
 /// What a load or a look at images may still take when everything else has ended. [choice]
@@ -68,20 +74,21 @@ fn main() -> ExitCode {
     }
     // Whatever the service writes is for its own user.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_retain(0o077));
-    let Arguments { config, state_dir, bus } = Arguments::parse();
+    let Arguments { config: path, state_dir, bus, check } = Arguments::parse();
+    let file = ConfigFile { path, overrides: Overrides { state_dir, bus } };
+    if check {
+        return checked(&file);
+    }
     if let Err(error) = telemetry::start() {
         eprintln!("coftd: {}: {error}", telemetry::FILTER_VARIABLE);
         return BAD_CONFIGURATION.into();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let overrides = Overrides { state_dir, bus };
-    let config = match Config::load(&config, overrides.clone()) {
-        Ok(config) => config,
+    let loaded = match file.read() {
+        Ok(loaded) => loaded,
         Err(error) => {
             error!("{error}");
-            let told = runtime.map(|runtime| {
-                runtime.block_on(bus::explain(&config::bus_of(&config, &overrides), &error.to_string()))
-            });
+            let told = runtime.map(|runtime| runtime.block_on(bus::explain(&file.bus(), &error.to_string())));
             if let Ok(Err(error)) = told {
                 debug!("nobody was told on the bus: {error}");
             }
@@ -91,7 +98,8 @@ fn main() -> ExitCode {
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(async {
             let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-            Ok(app::run(config, asked_to_stop(terminate, interrupt)).await)
+            let hangups = signal(SignalKind::hangup())?;
+            Ok(app::run(file, loaded, asked_to_stop(terminate, interrupt), hangups).await)
         });
         runtime.shutdown_timeout(LAST_WORK);
         ended
@@ -107,6 +115,15 @@ fn main() -> ExitCode {
             FAILED.into()
         }
     }
+}
+
+/// Prints what is wrong with a configuration.
+fn checked(file: &ConfigFile) -> ExitCode {
+    let report = Report::of(file);
+    let text = serde_json::to_string_pretty(&report).expect("a report is plain text and numbers");
+    // Whoever asked may have gone.
+    let _ = writeln!(io::stdout(), "{text}");
+    if report.is_bad() { BAD_CONFIGURATION.into() } else { ExitCode::SUCCESS }
 }
 
 async fn asked_to_stop(mut terminate: Signal, mut interrupt: Signal) {

@@ -110,6 +110,14 @@ pub struct SetupError {
 }
 
 impl SetupError {
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+
+    pub fn cause(&self) -> &ModelError {
+        &self.cause
+    }
+
     /// Whether only another configuration mends it. Everything else may be mended by files that come or change: a disk
     /// that is mounted late, a copy under way, a list that somebody corrects.
     pub fn is_configuration(&self) -> bool {
@@ -174,13 +182,14 @@ macro_rules! demo_files {
 const DEMO: [(&str, &[u8]); 5] =
     demo_files!["config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "labels.txt"];
 
+const MODEL: &str = "classifier.model";
+
 /// Finds or unpacks the base model and reads the class names. `models` is the service's own directory of models.
 ///
 /// # Errors
 /// A file that a setting names is missing, unreadable or no such file; the weights are read last, when all else is in
 /// order.
 pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
-    const MODEL: &str = "classifier.model";
     let dir = match &settings.model {
         Some(model) => located(model, models).map_err(of(MODEL))?,
         None => {
@@ -189,13 +198,61 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
             dir
         }
     };
+    let (model, base) = described(settings, dir, models)?;
+    Ok(Base { digest: digest(&model)?, ..base })
+}
+
+/// The class names, where they can be read, and everything that is wrong with what the settings name. Where it is to be
+/// thorough, the weights are read as well. Writes nothing into `models`.
+pub fn look_over(settings: &Settings, models: &Path, thorough: bool) -> (Option<Vec<String>>, Vec<SetupError>) {
+    let mut found = Vec::new();
+    let labels = settings.labels.as_deref().map(|path| read_labels(path).map_err(of("classifier.labels")));
+    let mut classes = match labels {
+        Some(Ok(lines)) => Some(lines.into_iter().map(|(_, class)| class).collect()),
+        Some(Err(error)) => {
+            found.push(error);
+            None
+        }
+        None => None,
+    };
+    found.extend(
+        settings.templates.as_deref().and_then(|path| read_templates(path).map_err(of("classifier.templates")).err()),
+    );
+    let mut model = || -> Result<(), SetupError> {
+        let scratch = tempfile::tempdir();
+        let dir = match &settings.model {
+            Some(model) => located(model, models).map_err(of(MODEL))?,
+            None => {
+                let dir = scratch.as_ref().map_or_else(|_| models.join("demo"), |scratch| scratch.path().join("demo"));
+                unpack(&DEMO, &dir).map_err(|source| of(MODEL)(ModelError::Unpack { dir: dir.clone(), source }))?;
+                dir
+            }
+        };
+        // What else the settings say cannot be judged without the lists.
+        if !found.is_empty() {
+            return Model::open(&dir).map(drop).map_err(of(MODEL));
+        }
+        let (model, base) = described(settings, dir, models)?;
+        classes = Some(base.classes);
+        if thorough { digest(&model).map(drop) } else { Ok(()) }
+    };
+    let fault = model().err();
+    found.extend(fault);
+    (classes, found)
+}
+
+fn digest(model: &Model) -> Result<String, SetupError> {
+    let read = |source| of(MODEL)(ModelError::ReadWeights { path: model.dir.clone(), source });
+    model.digest().map_err(read)
+}
+
+/// The base of a model's directory, still without the digest of its weights.
+fn described(settings: &Settings, dir: PathBuf, models: &Path) -> Result<(Model, Base), SetupError> {
     let model = Model::open(&dir).map_err(of(MODEL))?;
     let labels = label_file(settings, &dir).map_err(of(MODEL))?;
     let (class_lines, classes): (_, Vec<String>) =
         read_labels(&labels).map_err(of("classifier.labels"))?.into_iter().unzip();
-    if let Some(class) = settings.thresholds.keys().find(|class| !classes.contains(class)) {
-        return Err(of("classifier.thresholds")(ModelError::Threshold { class: class.clone() }));
-    }
+    check_thresholds(settings, &classes)?;
     let templates =
         settings.templates.as_deref().map(read_templates).transpose().map_err(of("classifier.templates"))?;
     let preprocess = match settings.image_size {
@@ -204,7 +261,6 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
     };
     let student = settings.student.as_deref().map(|student| open_student(student, models, &preprocess)).transpose();
     let student = student.map_err(of("classifier.student"))?;
-    let digest = model.digest().map_err(|source| of(MODEL)(ModelError::ReadWeights { path: dir.clone(), source }))?;
     let own = sizes(&model, &preprocess);
     let trained = student.as_ref().map_or(own, |student: &Student| student.sizes);
     let sizes = RoundSizes { text_width: own.text_width, classes: classes.len() as u64, ..trained };
@@ -213,8 +269,21 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
         false => Some(Shares::new(&settings.shares, &classes).map_err(of("classifier.shares"))?),
     };
     let (image_size, template) = (settings.image_size, settings.template.clone());
-    let templates = templates.unwrap_or_default();
-    Ok(Base { dir, digest, sizes, preprocess, image_size, classes, class_lines, shares, template, templates, student })
+    let (templates, digest) = (templates.unwrap_or_default(), String::new());
+    let base =
+        Base { dir, digest, sizes, preprocess, image_size, classes, class_lines, shares, template, templates, student };
+    Ok((model, base))
+}
+
+/// Whether every threshold is one of a class.
+///
+/// # Errors
+/// It names the first class that is not there.
+pub fn check_thresholds(settings: &Settings, classes: &[String]) -> Result<(), SetupError> {
+    match settings.thresholds.keys().find(|class| !classes.contains(class)) {
+        Some(class) => Err(of("classifier.thresholds")(ModelError::Threshold { class: class.clone() })),
+        None => Ok(()),
+    }
 }
 
 /// The files of words that are others by now than those the base was made from, and what to do about each. A file that

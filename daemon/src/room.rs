@@ -6,14 +6,17 @@ use coft_core::shown::shown_path;
 use nix::sys::statvfs::statvfs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 
 /// Least that stays free, B: the catalogue, reports and logs grow, too. 64 MiB [choice].
 const LEAST: u64 = 64 << 20;
 
 /// What stays free on the disk of the state directory, B, so that a round of the configured model can be carried out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reserve(u64);
+/// Clones share it: a configuration that is read again may change it.
+#[derive(Clone, Debug)]
+pub struct Reserve(Arc<AtomicU64>);
 
 /// There is less room than is needed.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -29,14 +32,23 @@ pub struct Shortage {
 impl Reserve {
     /// For rounds that have so many bytes on the disk.
     pub fn of(round_bytes: u64) -> Self {
-        Self(round_bytes.max(LEAST))
+        Self(Arc::new(round_bytes.max(LEAST).into()))
+    }
+
+    /// From now on for rounds that have so many bytes on the disk.
+    pub fn set(&self, round_bytes: u64) {
+        self.0.store(round_bytes.max(LEAST), Ordering::Relaxed);
+    }
+
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 
     /// What is missing for `needed` bytes in `dir`, which need not be there yet, beside the reserve.
     ///
     /// # Errors
     /// Where the file system does not say how much room it has.
-    pub fn shortage(self, dir: &Path, needed: u64) -> io::Result<Option<Shortage>> {
+    pub fn shortage(&self, dir: &Path, needed: u64) -> io::Result<Option<Shortage>> {
         self.lacking(dir, needed, 0)
     }
 
@@ -44,40 +56,50 @@ impl Reserve {
     ///
     /// # Errors
     /// Where the file system does not say how much room it has.
-    pub fn shortage_of_round(self, dir: &Path, taken: u64) -> io::Result<Option<Shortage>> {
+    pub fn shortage_of_round(&self, dir: &Path, taken: u64) -> io::Result<Option<Shortage>> {
         self.lacking(dir, 0, taken)
     }
 
-    fn lacking(self, dir: &Path, needed: u64, taken: u64) -> io::Result<Option<Shortage>> {
-        let disk = statvfs(dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir))?;
-        let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
-        let lacking = needed.saturating_add(self.0.saturating_sub(taken)).saturating_sub(free);
-        let [free, reserve, missing] = [free, self.0, lacking].map(ByteSize::b);
+    fn lacking(&self, dir: &Path, needed: u64, taken: u64) -> io::Result<Option<Shortage>> {
+        let (free, reserve) = (free(dir)?, self.bytes());
+        let lacking = needed.saturating_add(reserve.saturating_sub(taken)).saturating_sub(free);
+        let [free, reserve, missing] = [free, reserve, lacking].map(ByteSize::b);
         Ok((lacking > 0).then(|| Shortage { dir: dir.to_owned(), free, reserve, lacking: missing }))
     }
+}
+
+/// Bytes that the service may still write to the disk of a directory, which need not be there yet.
+///
+/// # Errors
+/// Where the file system does not say.
+pub fn free(dir: &Path) -> io::Result<u64> {
+    let disk = statvfs(dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir))?;
+    Ok(disk.blocks_available() as u64 * disk.fragment_size() as u64)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const SMALL: Reserve = Reserve(LEAST);
-
     #[test]
     fn a_reserve_stays_free() {
         // No byte of /proc is ever free.
-        let full = SMALL.shortage(Path::new("/proc/nowhere/pixels"), 0).unwrap().unwrap();
+        let small = Reserve::of(0);
+        let full = small.shortage(Path::new("/proc/nowhere/pixels"), 0).unwrap().unwrap();
         assert_eq!(full.to_string(), "/proc/nowhere/pixels has 0 B free, and a round of this model needs 64.0 MiB");
         assert_eq!(full.lacking, ByteSize::mib(64));
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(SMALL.shortage(&dir.path().join("not/yet"), 0).unwrap(), None, "the tests need 64 MiB themselves");
-        assert!(SMALL.shortage(dir.path(), u64::MAX).unwrap().is_some());
+        assert_eq!(small.shortage(&dir.path().join("not/yet"), 0).unwrap(), None, "the tests need 64 MiB themselves");
+        assert!(small.shortage(dir.path(), u64::MAX).unwrap().is_some());
+        small.clone().set(u64::MAX);
+        assert!(small.shortage(dir.path(), 0).unwrap().is_some(), "clones share it");
     }
 
     #[test]
     fn what_a_round_has_taken_already_counts() {
         let full = Path::new("/proc");
-        let lacking = |taken| SMALL.shortage_of_round(full, taken).unwrap().map(|shortage| shortage.lacking.as_u64());
+        let lacking =
+            |taken| Reserve::of(0).shortage_of_round(full, taken).unwrap().map(|shortage| shortage.lacking.as_u64());
         assert_eq!(lacking(0), Some(64 << 20));
         assert_eq!(lacking(60 << 20), Some(4 << 20));
         assert_eq!(lacking(65 << 20), None);

@@ -35,7 +35,7 @@ use shares::Shares;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
@@ -95,6 +95,22 @@ impl Default for Settings {
 /// It was not found in any of the places where it may be.
 pub fn find_library(settings: &Settings) -> Result<PathBuf, LoadError> {
     Ok(ort::locate(settings.library.as_deref())?)
+}
+
+/// The file of ONNX Runtime's library, and its version; loads it.
+///
+/// # Errors
+/// It was not found, or cannot be loaded.
+pub fn library(settings: &Settings) -> Result<(PathBuf, String), LoadError> {
+    Ok(ort::library(settings.library.as_deref())?)
+}
+
+/// Computes something on a provider; false where ONNX Runtime was built without it.
+///
+/// # Errors
+/// It does not compute, or not rightly.
+pub fn try_provider(provider: Provider, settings: &Settings) -> Result<bool, LoadError> {
+    Ok(provider.computes(settings.library.as_deref())?)
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -213,6 +229,8 @@ pub struct Running {
 struct Shared {
     /// What answers, or the error that does so in its place.
     current: RwLock<Result<Arc<Loaded>, ServeError>>,
+    /// The user's decision thresholds, by the names of classes.
+    thresholds: Mutex<BTreeMap<String, f64>>,
     shares: Shares,
     pulse: Arc<Pulse>,
     submit: Entrance<Submitted>,
@@ -229,6 +247,7 @@ impl Classifier {
             let shared = Weak::clone(shared);
             Shared {
                 current: RwLock::new(Err(ServeError::NotReady)),
+                thresholds: Mutex::default(),
                 shares: Shares::new(settings.queue),
                 pulse: Arc::clone(&pulse),
                 submit: pipeline::start(Plan {
@@ -244,7 +263,7 @@ impl Classifier {
                 swaps: watch::channel(0).0,
             }
         });
-        let opener = Opener { settings, thresholds: BTreeMap::new(), engines: None };
+        let opener = Opener { settings, engines: None };
         (Classifier(Arc::clone(&shared)), Controller { shared, opener: Arc::new(opener) })
     }
 
@@ -325,7 +344,7 @@ impl Expected {
             None => answer.await,
         };
         let Answer { outputs, provider, queue, decode, inference } = answer.map_err(|_| ServeError::Stopped)??;
-        let decided = loaded.thresholds.as_ref().map(|thresholds| thresholds.decide(&outputs.probabilities));
+        let decided = loaded.decide(&outputs.probabilities);
         let probabilities = outputs.probabilities.iter().map(|&p| f64::from(p));
         let mut labels: Vec<(&String, f64)> =
             loaded.classes.iter().zip(probabilities).filter(|(_, p)| *p >= options.threshold).collect();
@@ -348,20 +367,26 @@ impl Expected {
 impl Controller {
     /// Has TensorRT keep its engines in a directory, so that each is built once.
     pub fn keep_engines(self, dir: PathBuf) -> Self {
-        let Opener { settings, thresholds, .. } = (*self.opener).clone();
-        Self { opener: Arc::new(Opener { settings, thresholds, engines: Some(dir) }), ..self }
+        let settings = self.opener.settings.clone();
+        Self { opener: Arc::new(Opener { settings, engines: Some(dir) }), ..self }
     }
 
-    /// Has answers say which class the user's thresholds decide for, by the names of classes.
-    pub fn deciding_by(self, thresholds: BTreeMap<String, f64>) -> Self {
-        let Opener { settings, engines, .. } = (*self.opener).clone();
-        Self { opener: Arc::new(Opener { settings, thresholds, engines }), ..self }
+    /// Has answers say which class the user's thresholds decide for, by the names of classes, from now on.
+    pub fn decide_by(&self, thresholds: BTreeMap<String, f64>) {
+        // A generation that takes over meanwhile waits for this lock, and finds the new ones.
+        let current = self.shared.writing();
+        if let Ok(loaded) = &*current {
+            loaded.decide_by(&thresholds);
+        }
+        *self.shared.thresholds() = thresholds;
     }
 
     /// Lets a loaded session take over; requests under way end on the old one.
     pub fn swap(&self, ready: Ready) {
-        let loaded = Arc::new(ready.loaded);
-        let replaced = std::mem::replace(&mut *self.shared.writing(), Ok(loaded));
+        let mut current = self.shared.writing();
+        ready.loaded.decide_by(&self.shared.thresholds());
+        let replaced = std::mem::replace(&mut *current, Ok(Arc::new(ready.loaded)));
+        drop(current);
         self.shared.swaps.send_modify(|swaps| *swaps += 1);
         // Closing it takes a while, in which requests come in.
         drop(replaced);
@@ -419,6 +444,10 @@ impl Controller {
 impl Shared {
     fn current(&self) -> Result<Arc<Loaded>, ServeError> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn thresholds(&self) -> MutexGuard<'_, BTreeMap<String, f64>> {
+        self.thresholds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn writing(&self) -> RwLockWriteGuard<'_, Result<Arc<Loaded>, ServeError>> {

@@ -5,7 +5,7 @@ mod barrier;
 use coft_core::shown::shown_path;
 use nix::unistd::geteuid;
 use std::fs::{self, DirBuilder, File, Permissions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -40,6 +40,16 @@ pub fn take(dir: &Path) -> Result<File, StateDirError> {
         Err(TryLockError::WouldBlock) => Err(StateDirError::InUse { path: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
+}
+
+/// Writes a file there and removes it.
+///
+/// # Errors
+/// The directory cannot be written; it says why, and what to do.
+pub fn try_writing(dir: &Path) -> Result<(), StateDirError> {
+    let failed = |source| StateDirError::Unusable { path: dir.to_owned(), source };
+    let mut file = tempfile::Builder::new().prefix(".trial-").tempfile_in(dir).map_err(failed)?;
+    file.write_all(b"trial").map_err(failed)
 }
 
 /// Pixels, models and the catalogue are for the service alone. A directory that holds other files instead, or that
@@ -105,6 +115,15 @@ mod tests {
             take(shared).unwrap();
             assert_eq!(mode(shared), bits);
         }
+    }
+
+    #[test]
+    fn a_trial_leaves_nothing_behind() {
+        let dir = TempDir::new().unwrap();
+        try_writing(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let told = try_writing(&dir.path().join("not/there")).unwrap_err().to_string();
+        assert!(told.contains("cannot be used"), "{told}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What systemd is told, where it listens: ready, what goes on, still alive, stopping.
+//! What systemd is told, where it listens: ready, what goes on, still alive, reloading, stopping.
 
 use sd_notify::NotifyState;
 use std::time::Duration;
@@ -12,6 +12,14 @@ pub fn ready() {
 pub fn status(line: &str) {
     // A second line would be taken for another variable.
     tell(&[NotifyState::Status(&line.replace('\n', " "))]);
+}
+
+/// The configuration is read again; [`ready`] follows.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => debug!("systemd was not told: {error}"),
+    }
 }
 
 pub fn stopping() {

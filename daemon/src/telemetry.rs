@@ -31,6 +31,10 @@ pub mod events {
         /// The service answers on the bus.
         STARTED = "d2db6154117f1b082cd830f903350aaa";
         STOPPING = "a87aa4629fbb3760e1aadd92086d8329";
+        /// The configuration was read again and is used.
+        RELOADED = "00f1aa3c3cc803a5dd5b21832be7d479";
+        /// The configuration was read again, and the old one stays.
+        NOT_RELOADED = "d0c5450cdab446bffe6ac629e0afc805";
         SOURCE_WATCHED = "546e9e3808ccc2535b5eb6432ad3ec5c";
         SOURCE_PROBLEM = "e5edea5a681859320ff58d92e755dc29";
         /// A file holds no usable image.

@@ -12,6 +12,7 @@ mod problems;
 mod settle;
 mod source;
 
+pub use barrier::explain;
 pub use names::Patterns;
 
 use crate::sighting::Sighting;

@@ -138,6 +138,11 @@ impl Lifecycle {
         Self { minimum_images, last, running: [None; 2], stopping: false }
     }
 
+    /// From now on a round that adapts takes so many catalogued images.
+    pub fn require(&mut self, minimum_images: u64) {
+        self.minimum_images = minimum_images;
+    }
+
     /// The round that runs now, but for an activation.
     pub fn current(&self) -> Option<RoundId> {
         self.running[0].map(|current| current.round)

@@ -76,6 +76,11 @@ errors! {
     TooFewImages,
     /// The disk of the state directory has less room than a round needs.
     NoRoom,
+    /// The trainer is not installed: the service serves only.
+    NoTrainer,
+    /// The configuration that was read again has a mistake, or a setting that only a restart can change; the old one
+    /// stays.
+    NotReloaded,
     NoSuchRound,
     AlreadyEnded,
     NotAuthorized,

@@ -123,6 +123,10 @@ pub struct ClassifyOptions {
     pub priority: Option<String>,
 }
 
+/// What `Diagnose` has found in one look: what was looked at, `ok`, `warning` or `error`, what was found, and what to
+/// do about it, empty where nothing is to be done.
+pub type Check = (String, String, String, String);
+
 /// How an answer of `Classify` came about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Type)]
 #[zbus(signature = "a{sv}")]

@@ -1,7 +1,7 @@
 //! Client side of each interface. The introspection XML beside this package is the reference.
 
 use crate::{
-    ClassifyDetails, ClassifyOptions, ImportOptions, JobResult, ManyDetails, NextRound, Observation,
+    Check, ClassifyDetails, ClassifyOptions, ImportOptions, JobResult, ManyDetails, NextRound, Observation,
     ObservationDetails, ObservationFilter, Review, ReviewItem, ReviewOptions, RoundOptions,
 };
 use std::collections::HashMap;
@@ -13,6 +13,13 @@ pub trait Manager {
     /// Looks through every source again.
     #[zbus(allow_interactive_auth)]
     fn rescan(&self) -> Result<(), crate::Error>;
+
+    /// Reads the configuration again; answers the settings that are used otherwise from now on.
+    #[zbus(allow_interactive_auth)]
+    fn reload(&self) -> Result<Vec<String>, crate::Error>;
+
+    /// Looks at what the service needs around it; takes seconds.
+    fn diagnose(&self) -> Result<Vec<Check>, crate::Error>;
 
     #[zbus(property)]
     fn version(&self) -> zbus::Result<String>;

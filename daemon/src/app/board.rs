@@ -12,6 +12,7 @@ use coft_core::event::Progress;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::Moment;
 use coft_core::schedule::{self, Due, Facts, Schedule};
+use coft_core::shown::shown_path;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -29,8 +30,8 @@ const SET: i64 = 60;
 pub struct Board {
     snapshot: Snapshot,
     published: watch::Sender<Snapshot>,
-    /// What is missing of the set-up, and what is being loaded.
-    setup: [String; 2],
+    /// What is missing of the set-up, what is being loaded, and why a configuration is not used.
+    setup: [String; 3],
     /// Something moved on since the snapshot was published.
     stale: bool,
     /// When the catalogue last grew, after the first count.
@@ -93,6 +94,14 @@ impl Board {
     pub fn loading(&mut self, generation: Option<GenerationId>) {
         let told = |generation| format!("the service is starting: generation {generation} is loaded");
         self.set_up(1, generation.map_or_else(String::new, told));
+    }
+
+    /// Why the configuration that was read again is not used; none where it is.
+    pub fn not_reloaded(&mut self, problem: Option<String>) {
+        self.set_up(
+            2,
+            problem.map_or_else(String::new, |problem| format!("the configuration was not reloaded: {problem}")),
+        );
     }
 
     fn set_up(&mut self, part: usize, problem: String) {
@@ -310,7 +319,24 @@ impl Board {
             "" => String::new(),
             problem => format!("{problem}; "),
         };
-        format!("{setup}{serving}; {images} images, {quarantined} files refused{intake}{round}")
+        // One thing after the other.
+        let is_well = setup.is_empty() && intake.is_empty() && self.snapshot.serving_problem.is_empty();
+        let next = if running.is_none() && is_well { self.what_next() } else { String::new() };
+        format!("{setup}{serving}; {images} images, {quarantined} files refused{intake}{round}{next}")
+    }
+
+    /// What the service waits for where no round runs, and what to do for it.
+    fn what_next(&self) -> String {
+        let Snapshot { images, sources, round_problem, next_round, .. } = &self.snapshot;
+        let problem = sources.iter().find_map(|source| Some((shown_path(&source.path), source.problem.as_ref()?)));
+        match (problem, sources.first(), next_round) {
+            (Some((path, problem)), ..) => format!("; {path}: {problem}"),
+            _ if !round_problem.is_empty() => format!("; {round_problem}"),
+            (_, None, _) => "; no directory is watched: name one as [[source]] in the configuration".into(),
+            (_, Some(source), _) if *images == 0 => format!("; put images into {}", shown_path(&source.path)),
+            (_, _, NextRound::Images(more)) => format!("; a round starts after {more} more images"),
+            _ => String::new(),
+        }
     }
 
     fn publish(&mut self) {
@@ -347,6 +373,11 @@ mod tests {
         }
     }
 
+    fn watched(images: u64) -> SourceStatus {
+        let (path, answers) = ("/in".into(), Default::default());
+        SourceStatus { path, images, quarantined: 0, problem: None, answers }
+    }
+
     fn worse() -> RoundState {
         RoundState::Kept { reason: "worse".into(), candidate: None }
     }
@@ -366,6 +397,42 @@ mod tests {
             remaining_seconds: None,
             training: None,
         }
+    }
+
+    /// It said that there were 0 images, and not what to do about it.
+    #[test]
+    fn systemd_is_told_what_the_service_waits_for() {
+        let source = |problem: Option<&str>| SourceStatus {
+            path: "/srv/coft/in".into(),
+            images: 0,
+            quarantined: 0,
+            problem: problem.map(Into::into),
+            answers: Default::default(),
+        };
+        let serving = |images, source: Option<SourceStatus>| Snapshot {
+            active: Some(GenerationId(1)),
+            images,
+            sources: source.into_iter().collect(),
+            next_round: NextRound::Images(188),
+            ..Snapshot::default()
+        };
+        let only = "this service serves only";
+        let told = |snapshot| Board::new(snapshot).0.status_line();
+        for (snapshot, end) in [
+            (serving(0, Some(source(None))), "0 images, 0 files refused; put images into /srv/coft/in"),
+            (serving(12, Some(source(None))), "; a round starts after 188 more images"),
+            (
+                serving(0, Some(source(Some("the directory does not exist")))),
+                "; /srv/coft/in: the directory does not exist",
+            ),
+            (serving(0, None), "; no directory is watched: name one as [[source]] in the configuration"),
+            (Snapshot { round_problem: only.into(), ..serving(12, Some(source(None))) }, "; this service serves only"),
+        ] {
+            let line = told(snapshot);
+            assert!(line.starts_with("generation 1 serves; ") && line.ends_with(end), "{line}");
+        }
+        let waiting = Snapshot { setup_problem: "the model is read".into(), ..serving(0, None) };
+        assert!(told(waiting).ends_with("0 files refused"), "one thing after the other");
     }
 
     #[track_caller]
@@ -558,10 +625,9 @@ mod tests {
 
     #[test]
     fn systemd_gets_one_line() {
-        let (path, answers) = ("/in".into(), Default::default());
-        let sources = vec![SourceStatus { path, images: 0, quarantined: 0, problem: None, answers }];
+        let sources = vec![watched(0)];
         let (mut board, _seen) = Board::new(Snapshot { sources, ..Snapshot::default() });
-        assert_eq!(board.status_line(), "nothing serves yet; 0 images, 0 files refused");
+        assert_eq!(board.status_line(), "nothing serves yet; 0 images, 0 files refused; put images into /in");
         let counts = Counts { images: 7, quarantined: 1, sources: [("/in".into(), (7, 1))].into() };
         board.counted(&counts, second(0));
         assert_eq!(board.snapshot().sources[0].images, 7);
@@ -573,7 +639,8 @@ mod tests {
     /// It said nothing of a disk that was full, and the service looked healthy.
     #[test]
     fn a_full_disk_is_seen_until_there_is_room_again() {
-        let (mut board, mut seen) = Board::new(Snapshot { images: 7, ..Snapshot::default() });
+        let sources = vec![watched(7)];
+        let (mut board, mut seen) = Board::new(Snapshot { images: 7, sources, ..Snapshot::default() });
         board.intake(Some("the disk is full".into()));
         assert_eq!(seen.borrow_and_update().intake_problem, "the disk is full");
         assert_eq!(board.status_line(), "nothing serves yet; 7 images, 0 files refused; the disk is full");
@@ -585,8 +652,9 @@ mod tests {
     /// It said "generation 5 serves" of one that could not be loaded.
     #[test]
     fn a_generation_that_is_active_and_cannot_be_loaded_does_not_serve() {
+        let sources = vec![watched(7)];
         let (mut board, seen) =
-            Board::new(Snapshot { active: Some(GenerationId(5)), images: 7, ..Snapshot::default() });
+            Board::new(Snapshot { active: Some(GenerationId(5)), images: 7, sources, ..Snapshot::default() });
         assert_eq!(board.status_line(), "generation 5 serves; 7 images, 0 files refused");
         let problem = "generation 5 cannot be loaded: no library".to_owned();
         board.serving(Vec::new(), Running { problem: problem.clone(), ..Running::default() });

@@ -14,11 +14,13 @@ pub use serving::Serving;
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::rounds::{self, Workshop};
-use super::setup::Findings;
+use super::setup::{Findings, Setup};
 use super::start::News;
 use super::verdict::{Court, Judgement, Trouble};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::control::{Command, Refused, RoundState, RoundStatus};
+use crate::model;
 use crate::round::Outcome;
 use crate::systemd;
 use crate::telemetry::events;
@@ -248,7 +250,30 @@ impl Director {
                 self.intake.rescan();
                 let _ = reply.send(Ok(()));
             }
+            Command::Configure { config, reply } => {
+                let _ = reply.send(self.configure(config));
+            }
         }
+    }
+
+    /// Takes over a configuration that was read again; a round that runs goes on with what it was started with.
+    fn configure(&mut self, config: Result<Box<Config>, String>) -> Result<(), Refused> {
+        let outcome = config.and_then(|config| {
+            model::check_thresholds(&config.classifier, &self.workshop.base.classes)
+                .map_err(|error| error.to_string())?;
+            Ok(config)
+        });
+        let outcome = outcome.map(|config| {
+            self.workshop.configure(&config);
+            self.lifecycle.require(config.round.minimum_images);
+            self.court.decide_by(config.classifier.thresholds.clone());
+            // The one before ends as soon as nobody listens.
+            self.setup = Setup::new(&config, &self.workshop.base, &self.workshop.catalog).follow();
+            self.schedule = config.schedule;
+            (self.look_at_room, self.not_before) = (Instant::now(), None);
+        });
+        self.board.not_reloaded(outcome.clone().err());
+        outcome.map_err(Refused::NotReloaded)
     }
 
     /// Takes over what is new of what the intake tells.
@@ -274,7 +299,10 @@ impl Director {
         self.findings.log_after(&known);
         self.board.setup(self.findings.to_string());
         let wait = self.findings.hold(Trigger::ZeroShot);
-        self.court.waiting(wait.as_ref().map(|why| format!("no generation serves yet: {why}")));
+        let import = ", or take in a generation of another service: coftctl import DIR";
+        let import = if self.findings.serves_only { import } else { "" };
+        self.court.waiting(wait.as_ref().map(|why| format!("no generation serves yet: {why}{import}")));
+        self.look_at_room = Instant::now();
         if known.hold(Trigger::ZeroShot).is_some() && wait.is_none() {
             self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now());
             self.zero_shot_pause = ZERO_SHOT_RETRY;

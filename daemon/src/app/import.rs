@@ -26,6 +26,19 @@ pub struct Settings {
     pub trusted_key: Option<PathBuf>,
 }
 
+impl Settings {
+    /// Whether the key that is named can be used.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no such key.
+    pub fn check(&self) -> Result<(), String> {
+        match &self.trusted_key {
+            Some(key) => read_key(key).map(drop).map_err(|why| format!("{}: {why}", shown_path(key))),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Largest manifest that is read, B. 16 MiB [choice].
 const MANIFEST_LIMIT: u64 = 16 << 20;
 /// Most that is read of a key, B.
@@ -37,7 +50,7 @@ const CHUNK: usize = 1 << 20;
 pub fn copy(
     files: &HashMap<String, OwnedFd>,
     settings: &Settings,
-    reserve: Reserve,
+    reserve: &Reserve,
     candidate: &Path,
     stop: &CancellationToken,
 ) -> Result<(), Trouble> {
@@ -90,7 +103,7 @@ impl Part {
 }
 
 /// Refuses what the disk of `dir` has no room for.
-fn has_room(reserve: Reserve, dir: &Path, needed: u64) -> Result<(), Trouble> {
+fn has_room(reserve: &Reserve, dir: &Path, needed: u64) -> Result<(), Trouble> {
     let Some(shortage) = reserve.shortage(dir, needed).map_err(|error| at(dir, &error))? else { return Ok(()) };
     Err(Trouble {
         kind: FailureKind::DiskFull,
@@ -120,16 +133,20 @@ fn copy_file(from: &File, path: &Path, limit: u64, stop: &CancellationToken) -> 
     to.sync_all().map_err(|error| at(path, &error))
 }
 
+fn read_key(key: &Path) -> Result<VerifyingKey, String> {
+    let mut pem = String::new();
+    let read = File::open(key).and_then(|file| file.take(KEY_LIMIT).read_to_string(&mut pem));
+    read.map_err(|error| error.to_string())?;
+    VerifyingKey::from_public_key_pem(&pem).map_err(|error| error.to_string())
+}
+
 fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Trouble> {
     let unusable = |why: String| Trouble {
         kind: FailureKind::Internal,
         message: format!("import.trusted-key {}: {why}", shown_path(key)),
         hint: "name an Ed25519 public key in PEM there; the bundle has not been looked at".into(),
     };
-    let mut pem = String::new();
-    let read = File::open(key).and_then(|file| file.take(KEY_LIMIT).read_to_string(&mut pem));
-    read.map_err(|error| unusable(error.to_string()))?;
-    let trusted = VerifyingKey::from_public_key_pem(&pem).map_err(|error| unusable(error.to_string()))?;
+    let trusted = read_key(key).map_err(unusable)?;
     let stated = fs::read(manifest).map_err(|error| at(manifest, &error))?;
     // One more than it has, to see that it ends there.
     let mut bytes = [0; Signature::BYTE_SIZE + 1];
@@ -192,7 +209,7 @@ mod tests {
     fn import(files: &HashMap<String, OwnedFd>, settings: &Settings) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();
         let candidate = dir.path().join("round-1/candidate");
-        copy(files, settings, Reserve::of(0), &candidate, &CancellationToken::new())
+        copy(files, settings, &Reserve::of(0), &candidate, &CancellationToken::new())
             .map_err(|trouble| trouble.message)?;
         Ok(fs::read_to_string(candidate.join(MODEL)).unwrap())
     }
@@ -219,7 +236,7 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         let stopped =
-            copy(&bundle(), &Settings::default(), Reserve::of(0), &dir.path().join("round-1/candidate"), &stop)
+            copy(&bundle(), &Settings::default(), &Reserve::of(0), &dir.path().join("round-1/candidate"), &stop)
                 .unwrap_err();
         assert_eq!(stopped.kind, FailureKind::Cancelled);
     }
@@ -227,8 +244,8 @@ mod tests {
     #[test]
     fn what_the_disk_has_no_room_for_is_not_begun() {
         let dir = tempfile::tempdir().unwrap();
-        has_room(Reserve::of(0), dir.path(), 0).unwrap();
-        let refused = has_room(Reserve::of(0), dir.path(), u64::MAX).unwrap_err();
+        has_room(&Reserve::of(0), dir.path(), 0).unwrap();
+        let refused = has_room(&Reserve::of(0), dir.path(), u64::MAX).unwrap_err();
         assert_eq!(refused.kind, FailureKind::DiskFull, "{}", refused.message);
         assert!(refused.message.contains("a round of this model needs 64.0 MiB"), "{}", refused.message);
     }

@@ -7,11 +7,13 @@ mod pool;
 use super::import;
 use super::verdict::Trouble;
 use crate::catalog::{Catalog, CatalogError};
+use crate::config::Config;
 use crate::ingest::Ingest;
 use crate::model::Base;
 use crate::review::Reviews;
 use crate::room::{Reserve, Shortage};
 use crate::round::{self, Outcome, Update};
+use coft_core::disk::{RoundSizes, round_bytes};
 use coft_core::event::{Event, FailureKind};
 use coft_core::ids::RoundId;
 use coft_core::settings::Settings;
@@ -92,6 +94,10 @@ impl Default for RoundSettings {
     }
 }
 
+/// What is said where the trainer is not installed, and what to do about it.
+pub const NO_TRAINER: &str = "this service serves only: coft-trainer is not installed";
+pub const INSTALL_TRAINER: &str = "sudo apt install coft-trainer";
+
 impl RoundSettings {
     /// What starts the trainer, or why nothing does.
     pub fn find_trainer(&self) -> Result<Launcher, String> {
@@ -103,9 +109,7 @@ impl RoundSettings {
         let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
         let installed = Path::new("/usr/libexec/coft").join(NAME);
         let places = [PathBuf::from(TRAINER_SOCKET)].into_iter().chain(beside).chain([installed]);
-        places.filter_map(|place| launcher(&place)).next().ok_or_else(|| {
-            format!("round.trainer: {NAME} is neither beside coftd nor in /usr/libexec/coft; install it or set round.trainer")
-        })
+        places.filter_map(|place| launcher(&place)).next().ok_or_else(|| NO_TRAINER.to_owned())
     }
 }
 
@@ -260,12 +264,12 @@ impl Workshop {
         stop: CancellationToken,
         news: mpsc::Sender<News>,
     ) {
-        let (settings, reserve) = (self.import.clone(), self.reserve);
+        let (settings, reserve) = (self.import.clone(), self.reserve.clone());
         let candidate = self.directory(round).join("candidate");
         tokio::spawn(async move {
             let to = candidate.clone();
             let copied =
-                tokio::task::spawn_blocking(move || import::copy(&files, &settings, reserve, &to, &stop)).await;
+                tokio::task::spawn_blocking(move || import::copy(&files, &settings, &reserve, &to, &stop)).await;
             let outcome = match copied.expect("copying neither panics nor is aborted") {
                 Ok(()) => Outcome::Candidate(candidate),
                 Err(Trouble { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
@@ -291,6 +295,15 @@ impl Workshop {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// Takes over what a configuration that was read again says of rounds to come.
+    pub fn configure(&mut self, config: &Config) {
+        let sizes = RoundSizes { images: self.ingest.most_images(), ..self.base.sizes };
+        self.reserve.set(round_bytes(config.round.method.into(), &config.settings, &sizes));
+        let Config { round, settings, import, classifier, .. } = config.clone();
+        (self.round, self.settings, self.import) = (round, settings, import);
+        self.given_labels = classifier.given_labels;
     }
 
     /// What is missing on the disk for a round that adapts; what the last one has left of its work there is not

@@ -1,8 +1,9 @@
 //! What the configuration names outside of itself is looked at again and again while the service runs: what rounds need
 //! may be missing or come back, and what was read at the start may be edited.
 
-use super::rounds::RoundSettings;
+use super::rounds::{INSTALL_TRAINER, NO_TRAINER, RoundSettings};
 use crate::catalog::Catalog;
+use crate::config::Config;
 use crate::model::{self, Base};
 use crate::serve;
 use crate::telemetry::events;
@@ -33,6 +34,8 @@ pub struct Setup {
 /// What was found; all of it empty where everything is as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
+    /// The trainer is not installed: no round but imports and activations starts, and that is no mistake.
+    pub serves_only: bool,
     /// What every round waits for.
     rounds: Vec<String>,
     /// What rounds that adapt wait for, beside that.
@@ -54,6 +57,9 @@ impl Findings {
         if !trigger.needs_trainer() {
             return None;
         }
+        if self.serves_only {
+            return Some(serves_only());
+        }
         let adapting = self.adapting.iter().filter(|_| trigger.adapts());
         let waits: Vec<&str> = self.rounds.iter().chain(adapting).map(String::as_str).collect();
         (!waits.is_empty()).then(|| waiting(&waits.join("; ")))
@@ -71,10 +77,13 @@ impl Findings {
                 waiting(problem)
             );
         }
+        if self.serves_only && !known.serves_only {
+            info!(message_id = events::SETUP_PROBLEM, "{}", serves_only());
+        }
         for problem in self.edited.iter().filter(|problem| !known.edited.contains(problem)) {
             warn!(message_id = events::SETUP_PROBLEM, problem, "{problem}");
         }
-        if now.is_empty() && !before.is_empty() && *known != Self::unknown() {
+        if now.is_empty() && !before.is_empty() && !self.serves_only && *known != Self::unknown() {
             info!(message_id = events::SETUP_COMPLETE, "what rounds waited for is there");
         }
     }
@@ -83,10 +92,16 @@ impl Findings {
 /// What is shown as the problem of the set-up.
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let wait = self.hold(Trigger::Schedule).map(|why| format!("rounds wait: {why}"));
+        let wait = self.hold(Trigger::Schedule).filter(|_| !self.serves_only);
+        let wait = wait.map(|why| format!("rounds wait: {why}"));
         let parts: Vec<&str> = wait.iter().chain(&self.edited).chain(&self.catalog).map(String::as_str).collect();
         f.write_str(&parts.join("; "))
     }
+}
+
+/// Why no round starts where the trainer is not installed, and what to do.
+pub fn serves_only() -> String {
+    format!("{NO_TRAINER}; to let it make models: {INSTALL_TRAINER}")
 }
 
 /// The problem, and how often it is looked at again.
@@ -95,15 +110,24 @@ pub fn waiting(problem: &str) -> String {
 }
 
 impl Setup {
+    pub fn new(config: &Config, base: &Arc<Base>, catalog: &Catalog) -> Self {
+        let Config { classifier, round, serve, .. } = config.clone();
+        Self { classifier, base: Arc::clone(base), round, serve, catalog: catalog.clone() }
+    }
+
     /// Looks at everything; waits for the disk.
     pub fn look(&self) -> Findings {
         let trainer = self.round.find_trainer().err();
+        // A trainer that a setting names, and that is not there, is missing.
+        let serves_only = trainer.is_some() && self.round.trainer.is_none();
+        let trainer = trainer.filter(|_| !serves_only);
         let library = serve::find_library(&self.serve).err().map(|error| format!("serve.library: {error}"));
         let given = self.classifier.given_labels.as_deref().and_then(|path| {
             let problem = unreadable(path)?;
             Some(format!("classifier.given-labels: the label list {} cannot be read: {problem}", shown_path(path)))
         });
         Findings {
+            serves_only,
             rounds: trainer.into_iter().chain(library).collect(),
             adapting: given,
             edited: model::edited(&self.classifier, &self.base),

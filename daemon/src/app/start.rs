@@ -53,6 +53,7 @@ pub struct Start {
     controller: Controller,
     budget: DecodeBudget,
     teller: Teller,
+    reserve: Reserve,
     steps: (mpsc::Sender<Step>, mpsc::Receiver<Step>),
     state: Part<(File, Court, Reviews)>,
     catalog: Part<(Catalog, Vec<RoundStatus>)>,
@@ -145,15 +146,29 @@ impl Start {
         config: Config,
         board: Board,
         (classifier, controller): (Classifier, Controller),
-        budget: DecodeBudget,
+        (budget, reserve): (DecodeBudget, Reserve),
         teller: Teller,
     ) -> Self {
         let controller = controller.keep_engines(config.state_dir.join(ENGINES));
-        let controller = controller.deciding_by(config.classifier.thresholds.clone());
+        controller.decide_by(config.classifier.thresholds.clone());
         let steps = mpsc::channel(3);
         let (state, catalog, base) = (Part::new(), Part::new(), Part::new());
         let (told, serving) = (String::new(), None);
-        Self { config, board, classifier, controller, budget, teller, steps, state, catalog, base, told, serving }
+        Self {
+            config,
+            board,
+            classifier,
+            controller,
+            budget,
+            teller,
+            reserve,
+            steps,
+            state,
+            catalog,
+            base,
+            told,
+            serving,
+        }
     }
 
     /// Works until everything is there, or until `stop` is ready: then there is nothing.
@@ -288,22 +303,43 @@ impl Start {
                 (self.state.again_at, self.catalog.again_at, self.base.again_at) = (None, None, None);
                 drop(reply.send(Err(refused())));
             }
+            Command::Configure { config, reply } => {
+                let taken = config.map(|config| {
+                    self.controller.decide_by(config.classifier.thresholds.clone());
+                    self.config = *config;
+                    self.base.again_at = None;
+                });
+                self.board.not_reloaded(taken.clone().err());
+                drop(reply.send(taken.map_err(Refused::NotReloaded)));
+            }
         }
     }
 
     /// Puts the parts together.
     fn complete(self) -> Result<Complete, AppError> {
-        let Self { config, mut board, classifier, controller, budget, teller, state, catalog, base, serving, .. } =
-            self;
+        let Self {
+            config,
+            mut board,
+            classifier,
+            controller,
+            budget,
+            teller,
+            reserve,
+            state,
+            catalog,
+            base,
+            serving,
+            ..
+        } = self;
         const THERE: &str = "every part is there";
         let ((lock, court, reviews), (catalog, rounds)) = (state.there.expect(THERE), catalog.there.expect(THERE));
         let (base, serving) = (base.there.expect(THERE), serving.expect(THERE));
         info!(message_id = events::SETUP_COMPLETE, "everything that the service is made of is there");
 
         let sizes = RoundSizes { images: config.ingest.most_images, ..base.sizes };
-        let reserve = Reserve::of(round_bytes(config.round.method.into(), &config.settings, &sizes));
+        reserve.set(round_bytes(config.round.method.into(), &config.settings, &sizes));
         let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"), budget);
-        let ingest = ingest.keeping_free(reserve);
+        let ingest = ingest.keeping_free(reserve.clone());
         let watches = config.sources.iter().map(|source| watch::start(source, &config.state_dir));
         let watches = watches.collect::<Result<_, _>>().map_err(AppError::Watch)?;
         let wanted = config.sources.iter().filter(|source| source.classify).map(|source| source.path.clone());
@@ -321,13 +357,7 @@ impl Start {
         let (intake, told) = Intake::start(watches, ingest.clone(), catalog.clone());
         let news = News { intake: told, answers };
 
-        let setup = Setup {
-            classifier: config.classifier.clone(),
-            base: Arc::clone(&base),
-            round: config.round.clone(),
-            serve: config.serve.clone(),
-            catalog: catalog.clone(),
-        };
+        let setup = Setup::new(&config, &base, &catalog);
         let findings = Findings::unknown();
         board.setup(findings.to_string());
         controller.waiting(None);

@@ -15,6 +15,7 @@ use coft_core::review::Difference;
 use coft_core::shown::shown_path;
 use coft_core::spec::Method;
 use coft_vision::Preprocess;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
@@ -135,6 +136,11 @@ impl Court {
     /// Has requests told what the first generation waits for; none where only the first round is missing.
     pub fn waiting(&self, why: Option<String>) {
         self.controller.waiting(why);
+    }
+
+    /// Has answers say which class the user's thresholds decide for, by the names of classes, from now on.
+    pub fn decide_by(&self, thresholds: BTreeMap<String, f64>) {
+        self.controller.decide_by(thresholds);
     }
 
     /// The highest round number that a generation names, 0 for none.

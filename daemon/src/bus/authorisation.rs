@@ -25,6 +25,8 @@ pub enum Action {
     /// Starting or cancelling a round.
     Round,
     Rescan,
+    /// Having the configuration read again.
+    Reload,
     /// Reading a generation's files.
     Export,
     /// Having a generation from elsewhere serve.
@@ -45,6 +47,7 @@ impl Action {
         match self {
             Action::Round => "org.coft.Coft1.round",
             Action::Rescan => "org.coft.Coft1.rescan",
+            Action::Reload => "org.coft.Coft1.reload",
             Action::Export => "org.coft.Coft1.export",
             Action::Import => "org.coft.Coft1.import",
             Action::ImportForce => "org.coft.Coft1.import-force",

@@ -406,6 +406,8 @@ pub fn refused(refused: Refused) -> Error {
         Refused::Invalid(_) => invalid(text),
         Refused::Stopping => stopping(),
         Refused::NoRoom(_) => Error::NoRoom(text),
+        Refused::NoTrainer(_) => Error::NoTrainer(text),
+        Refused::NotReloaded(_) => Error::NotReloaded(text),
         Refused::Failed(_) => Error::Failed(format!("{text}; the log of coftd says more")),
     }
 }

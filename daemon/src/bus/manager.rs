@@ -2,8 +2,8 @@
 
 use super::authorisation::{self, Action};
 use super::classifier::refused;
-use crate::control::{Command, Control};
-use coft_dbus::Error;
+use crate::control::{self, Command, Control, Errand};
+use coft_dbus::{Check, Error};
 use tokio::sync::oneshot;
 use zbus::message::Header;
 use zbus::{Connection, interface};
@@ -30,6 +30,30 @@ impl Manager {
         let (reply, answer) = oneshot::channel();
         self.control.commands.send(Command::Rescan { reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?.map_err(refused)
+    }
+
+    /// Reads the configuration again. The settings that are used otherwise from now on; where one has changed that only
+    /// a restart can change, or there is a mistake in the file, everything stays as it was.
+    #[zbus(out_args("changed"))]
+    async fn reload(
+        &self,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<Vec<String>, Error> {
+        authorisation::check(connection, &header, Action::Reload).await?;
+        let (reply, answer) = oneshot::channel();
+        self.control.errands.send(Errand::Reload { reply }).await.map_err(|_| stopping())?;
+        answer.await.map_err(|_| stopping())?.map_err(refused)
+    }
+
+    /// Looks at what the service needs around it, within seconds: libraries, devices, directories, room. One line each:
+    /// what was looked at, `ok`, `warning` or `error`, what was found, and what to do about it.
+    #[zbus(out_args("checks"))]
+    async fn diagnose(&self) -> Result<Vec<Check>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.control.errands.send(Errand::Diagnose { reply }).await.map_err(|_| stopping())?;
+        let check = |control::Check { name, level, found, advice }| (name, level.as_str().to_owned(), found, advice);
+        Ok(answer.await.map_err(|_| stopping())?.into_iter().map(check).collect())
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -13,7 +13,7 @@ mod review;
 
 use super::*;
 use crate::answers::Teller;
-use crate::control::{Command, GenerationStatus, NextRound, RoundState, SourceStatus};
+use crate::control::{Command, Errand, GenerationStatus, NextRound, RoundState, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::serve::{Classifier, Controller, Settings};
 use coft_core::ids::{GenerationId, RoundId};
@@ -35,6 +35,7 @@ struct Stage {
     service: Bus,
     snapshots: watch::Sender<Snapshot>,
     commands: mpsc::Receiver<Command>,
+    errands: mpsc::Receiver<Errand>,
     controller: Controller,
     teller: Teller,
     client: Connection,
@@ -51,10 +52,11 @@ impl Stage {
         let (classifier, controller) = Classifier::start(settings, DecodeBudget::default());
         let (control, snapshots, commands) = control(first, classifier);
         let (teller, answers) = crate::answers::channel();
-        let control = Control { answers, ..control };
+        let (sender, errands) = mpsc::channel(4);
+        let control = Control { answers, errands: sender, ..control };
         let service = start(bus.address(), control).await.unwrap();
         let client = bus.address().parse::<Address>().unwrap().connect().await.unwrap();
-        Self { service, snapshots, commands, controller, teller, client, bus }
+        Self { service, snapshots, commands, errands, controller, teller, client, bus }
     }
 
     fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -143,7 +145,9 @@ fn control(first: Snapshot, classifier: Classifier) -> (Control, watch::Sender<S
     let (snapshots, snapshot) = watch::channel(first);
     let (sender, commands) = mpsc::channel(4);
     let answers = crate::answers::channel().1;
-    (Control { commands: sender, snapshot, classifier, answers }, snapshots, commands)
+    // Nobody runs errands.
+    let (errands, _) = mpsc::channel(1);
+    (Control { commands: sender, errands, snapshot, classifier, answers }, snapshots, commands)
 }
 
 fn generation(number: u64, active: bool) -> GenerationStatus {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
@@ -32,7 +32,7 @@ pub struct Loaded {
     /// None where it is not asked for, or the generation has none.
     pub none_of_these: Option<NoneOfThese>,
     /// None where the user has set none.
-    pub thresholds: Option<Thresholds>,
+    thresholds: RwLock<Option<Thresholds>>,
     pub preprocess: Preprocess,
     /// What the session runs on, or ran on before it was closed.
     runs_on: Mutex<RunsOn>,
@@ -70,8 +70,6 @@ impl Backend for ort::Session {
 #[derive(Clone, Debug)]
 pub struct Opener {
     pub settings: Settings,
-    /// The user's decision thresholds, by the names of classes.
-    pub thresholds: BTreeMap<String, f64>,
     /// Where TensorRT keeps what it has built.
     pub engines: Option<PathBuf>,
 }
@@ -102,6 +100,17 @@ impl Loaded {
         let mut dozing = self.opened()?;
         let session = dozing.session.as_mut().expect("it has been opened");
         Ok((session.run(pixels, images)?, self.runs_on().provider))
+    }
+
+    /// Takes over the user's decision thresholds, by the names of classes.
+    pub fn decide_by(&self, thresholds: &BTreeMap<String, f64>) {
+        *self.thresholds.write().unwrap_or_else(PoisonError::into_inner) = Thresholds::of(thresholds, &self.classes);
+    }
+
+    /// The class that the thresholds decide for, where there are some.
+    pub fn decide(&self, probabilities: &[f32]) -> Option<usize> {
+        let thresholds = self.thresholds.read().unwrap_or_else(PoisonError::into_inner);
+        thresholds.as_ref().map(|thresholds| thresholds.decide(probabilities))
     }
 
     /// Opens the session where it is closed; that takes a while.
@@ -251,7 +260,7 @@ impl Controller {
         };
         let loaded = Loaded {
             generation,
-            thresholds: Thresholds::of(&self.opener.thresholds, &manifest.classes),
+            thresholds: RwLock::default(),
             classes: manifest.classes,
             none_of_these: manifest.none_of_these.filter(|_| self.opener.settings.none_of_these),
             preprocess,

@@ -1,5 +1,9 @@
 //! ONNX Runtime: the one place that knows it. The library is found at run time.
 
+mod trial;
+
+pub use trial::library;
+
 use coft_core::shown::shown_path;
 use ort::environment::Environment;
 use ort::ep::{CPU, CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
@@ -28,6 +32,15 @@ impl Provider {
             Self::Tensorrt => TensorRT::NAME,
             Self::Cuda => CUDA::NAME,
             Self::Cpu => CPU::NAME,
+        }
+    }
+
+    /// As the configuration names it.
+    pub fn setting(self) -> &'static str {
+        match self {
+            Self::Tensorrt => "tensorrt",
+            Self::Cuda => "cuda",
+            Self::Cpu => "cpu",
         }
     }
 

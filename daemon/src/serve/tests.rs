@@ -217,7 +217,10 @@ async fn thresholds_decide_and_leave_the_labels_as_they_are() {
     for (class, threshold, decided) in
         [(second, *probability, second), (second, probability + 1e-3, best), (&"purple".to_owned(), 0.1, best)]
     {
-        let controller = controller.clone().deciding_by([(class.clone(), threshold)].into());
+        // What serves decides by it at once, and so does what takes over.
+        controller.decide_by([(class.clone(), threshold)].into());
+        let at_once = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
+        assert_eq!(at_once.decision.as_ref(), Some(decided), "{class} from {threshold} on");
         controller.swap(controller.load(&golden("soft"), GenerationId(1)).unwrap());
         let best_alone = Options { top_k: Some(1), ..Options::default() };
         let answer = classifier.classify(picture(GREEN), &best_alone).await.unwrap();

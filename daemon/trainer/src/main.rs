@@ -6,6 +6,7 @@ mod adapt;
 mod arithmetic;
 mod baselines;
 mod bench;
+mod check;
 mod checkpoint;
 mod choice;
 mod clip;
@@ -37,7 +38,7 @@ mod sgd;
 
 use clap::{Parser, Subcommand};
 use coft_core::settings::Deploy;
-use coft_core::spec::{Method, PROTOCOL, RoundSpec};
+use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec};
 use failure::Failure;
 use nix::fcntl::{FcntlArg, fcntl};
 use progress::{Reporter, Stop};
@@ -73,6 +74,12 @@ enum Command {
         #[arg(long, value_name = "SECONDS", default_value_t = journal::PACE.as_secs())]
         save_every: u64,
     },
+    /// Says whether libtorch computes on a device, and which file it is.
+    Check {
+        /// cpu or cuda.
+        #[arg(long, default_value = "cpu", value_parser = device)]
+        device: Device,
+    },
     /// Measures one phase on given images (`cargo xtask bench trainer` does, beside a PyTorch script).
     Bench(bench::Args),
     /// Loads a checkpoint and says how long it took, in seconds (`cargo xtask bench load` does, beside the disk).
@@ -93,9 +100,18 @@ fn main() -> ExitCode {
             let events = unsafe { File::from_raw_fd(events_fd) };
             run_round(&spec, Duration::from_secs(save_every), events)
         }
+        Command::Check { device } => told(check::run(device)),
         Command::Pretrain(args) => told(pretrain::run(&args)),
         Command::Bench(args) => told(bench::run(&args)),
         Command::Load { model } => told(bench::load(&model)),
+    }
+}
+
+fn device(name: &str) -> Result<Device, String> {
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "cuda" => Ok(Device::Cuda),
+        _ => Err("a device is cpu or cuda".into()),
     }
 }
 

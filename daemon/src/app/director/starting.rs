@@ -2,6 +2,7 @@
 
 use super::{Director, Job, blocking, refused};
 use crate::app::rounds::Assignment;
+use crate::app::setup;
 use crate::control::{NextRound, Refused, RoundRequest, RoundState, RoundStatus};
 use crate::telemetry::events;
 use coft_core::ids::{GenerationId, RoundId};
@@ -77,7 +78,10 @@ impl Director {
             return;
         }
         self.look_at_room = Instant::now() + LOOK_AT_ROOM;
-        let problem = self.room().await.err().map(|refused| refused.to_string());
+        let problem = match self.findings.serves_only {
+            true => Some(setup::serves_only()),
+            false => self.room().await.err().map(|refused| refused.to_string()),
+        };
         self.board.round_problem(problem);
     }
 
@@ -96,7 +100,7 @@ impl Director {
     /// Starts a round of a trainer.
     pub(super) async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, Refused> {
         if let Some(why) = self.findings.hold(trigger) {
-            return Err(Refused::NotReady(why));
+            return Err(if self.findings.serves_only { Refused::NoTrainer(why) } else { Refused::NotReady(why) });
         }
         let mut continues = None;
         if trigger.adapts() {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::catalog::Entry;
-use crate::config::{Config, Overrides};
+use crate::config::{ConfigFile, Overrides};
 use crate::decode_budget::DecodeBudget;
 use crate::model;
 use crate::review::{Review, Reviews};
@@ -36,7 +36,8 @@ impl Site {
         fs::set_permissions(path("trainer"), fs::Permissions::from_mode(0o755)).unwrap();
         let common = "state-dir = \"state\"\n[[source]]\npath = \"in\"\n";
         fs::write(path("coft.toml"), format!("{common}{config}")).unwrap();
-        let mut config = Config::load(&path("coft.toml"), Overrides::default()).unwrap();
+        let file = ConfigFile { path: path("coft.toml"), overrides: Overrides::default() };
+        let mut config = file.read().unwrap().config;
         config.round.trainer = Some(path("trainer"));
         let base = Arc::new(model::prepare(&config.classifier, &path("models")).unwrap());
         let workshop = Workshop {

@@ -77,6 +77,20 @@ fn rounds_wait_for_what_they_cannot_do_without() {
     }
 }
 
+/// A device that was meant to serve alone showed a fault for good.
+#[test]
+fn without_a_trainer_installed_it_serves_only() {
+    let (_dir, mut setup) = site();
+    setup.round.trainer = None;
+    if setup.round.find_trainer().is_ok() {
+        return eprintln!("skipped: a trainer lies beside the tests");
+    }
+    let found = setup.look();
+    let why = found.hold(Trigger::Manual).expect("no round can start");
+    assert!(why.contains("serves only") && why.contains("apt install coft-trainer"), "{why}");
+    assert_eq!((found.hold(Trigger::Import), found.to_string()), (None, String::new()), "and nothing is wrong");
+}
+
 /// Every round failed, and the next came hours later.
 #[test]
 fn rounds_that_adapt_wait_for_the_list_of_labels() {

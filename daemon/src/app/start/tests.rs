@@ -45,7 +45,7 @@ impl Site {
             self.config.clone(),
             board,
             Classifier::start(Settings::default(), DecodeBudget::default()),
-            DecodeBudget::default(),
+            (DecodeBudget::default(), Reserve::of(0)),
             crate::answers::channel().0,
         );
         let (stop, stopped) = oneshot::channel();
@@ -183,7 +183,7 @@ async fn a_value_that_contradicts_the_model_ends_the_service() {
         site.config.clone(),
         board,
         Classifier::start(Settings::default(), DecodeBudget::default()),
-        DecodeBudget::default(),
+        (DecodeBudget::default(), Reserve::of(0)),
         crate::answers::channel().0,
     );
     let ended = start.run(&mut mpsc::channel(1).1, pin!(std::future::pending())).await;

@@ -49,7 +49,8 @@ async fn a_decision_is_told_wherever_an_image_is_answered() {
     let (labels, details) = classify().await;
     assert_eq!(details.decision, None, "no threshold is configured");
     // Green has to be surer than it is.
-    let controller = stage.controller.clone().deciding_by([("green".to_owned(), labels[0].1.next_up())].into());
+    let controller = &stage.controller;
+    controller.decide_by([("green".to_owned(), labels[0].1.next_up())].into());
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");
     controller.swap(controller.load(&golden, GenerationId(1)).unwrap());
     let second = Some(labels[1].0.clone());

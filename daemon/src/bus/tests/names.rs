@@ -1,7 +1,7 @@
 //! Every documented error, by the name that goes over the wire: asked for by a client that is not written with zbus.
 
 use super::*;
-use crate::control::Refused;
+use crate::control::{Errand, Refused};
 use coft_harness::sd_bus::{self, Answer, Client};
 use std::sync::{Arc, Mutex};
 use tempfile::NamedTempFile;
@@ -57,6 +57,7 @@ fn commands() -> [String; 8] {
     ]
 }
 
+const RELOAD: &str = "/org/coft/Coft1 org.coft.Coft1.Manager Reload";
 const RESCAN: &str = "/org/coft/Coft1 org.coft.Coft1.Manager Rescan";
 
 /// The stage, and a client on it that is not ours.
@@ -153,10 +154,12 @@ async fn what_becomes_of_an_image_has_its_name() {
 #[tokio::test]
 async fn a_refused_command_has_its_name() {
     type Refusal = fn() -> Refused;
-    let refusals: [(Refusal, &str); 9] = [
+    let refusals: [(Refusal, &str); 11] = [
         (|| Refused::Busy(RoundId(2)), "Busy"),
         (|| Refused::TooFewImages { images: 3, needed: 20 }, "TooFewImages"),
         (|| Refused::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom"),
+        (|| Refused::NoTrainer("install it".into()), "NoTrainer"),
+        (|| Refused::NotReloaded("bus changes at a restart alone".into()), "NotReloaded"),
         (|| Refused::NoSuchRound(RoundId(9)), "NoSuchRound"),
         (|| Refused::AlreadyEnded(RoundId(1)), "AlreadyEnded"),
         (|| Refused::NotReady("the model is read".into()), "NotReady"),
@@ -174,7 +177,7 @@ async fn a_refused_command_has_its_name() {
                 Command::CancelRound { reply, .. } => refuse(reply, refusal()),
                 Command::ReviewItems { reply, .. } => refuse(reply, refusal()),
                 Command::SubmitReview { reply, .. } => refuse(reply, refusal()),
-                Command::Rescan { .. } => panic!("nobody asked for it"),
+                Command::Rescan { .. } | Command::Configure { .. } => panic!("nobody asked for it"),
             }
             let Answer::Error { name: told, text } = soon(call).await.unwrap() else { panic!("{line}: {name}") };
             let whole = if name == "InvalidArgs" { INVALID.into() } else { format!("org.coft.Coft1.Error.{name}") };
@@ -188,10 +191,22 @@ fn refuse<T>(reply: oneshot::Sender<Result<T, Refused>>, refusal: Refused) {
 }
 
 #[tokio::test]
+async fn a_reload_that_is_refused_has_its_name() {
+    let Some(mut foreign) = Foreign::on(Stage::set(grown())).await else { return };
+    let call = foreign.call(RELOAD);
+    let Some(Errand::Reload { reply }) = soon(foreign.stage.errands.recv()).await else { panic!("not a reload") };
+    refuse(reply, Refused::NotReloaded("bus changes at a restart alone".into()));
+    let Answer::Error { name, text } = soon(call).await.unwrap() else { panic!("it is refused") };
+    assert_eq!((name.as_str(), text.as_str()), ("org.coft.Coft1.Error.NotReloaded", "bus changes at a restart alone"));
+}
+
+#[tokio::test]
 async fn a_service_that_stops_says_so_by_name() {
     let Some(mut foreign) = Foreign::on(Stage::set(grown())).await else { return };
     foreign.stage.commands.close();
-    for line in commands() {
+    foreign.stage.errands.close();
+    let diagnose = RELOAD.replace("Reload", "Diagnose");
+    for line in commands().into_iter().chain([RELOAD.into(), diagnose]) {
         assert_eq!(foreign.error(&line).await.0, "org.coft.Coft1.Error.Stopping", "{line}");
     }
 }

@@ -21,6 +21,7 @@ async fn a_refused_round_has_a_name_and_a_hint() {
     let cases = [
         (Refused::Busy(RoundId(2)), "Busy", "wait until it has ended, or cancel it"),
         (Refused::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom", "free 2 MiB there"),
+        (Refused::NoTrainer("sudo apt install coft-trainer".into()), "NoTrainer", "apt install coft-trainer"),
         (Refused::TooFewImages { images: 3, needed: 20 }, "TooFewImages", "put more images"),
         (Refused::NoSuchRound(RoundId(9)), "NoSuchRound", "/org/coft/Coft1/jobs"),
         (Refused::AlreadyEnded(RoundId(1)), "AlreadyEnded", "its job says how"),

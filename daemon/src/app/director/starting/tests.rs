@@ -140,7 +140,7 @@ impl Machine {
             settings: Default::default(),
             scratch: court.scratch(),
             journal: self.path("journal"),
-            reserve: self.reserve,
+            reserve: self.reserve.clone(),
             import: Default::default(),
             given_labels: None,
             reviews: Reviews::open(self.root.path()),
