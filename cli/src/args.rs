@@ -66,6 +66,13 @@ pub enum Verb {
         /// Directory that coftctl export --format onnx has written
         dir: PathBuf,
     },
+    /// Show what the pictures of the sources show: the latest ones, the oldest of them first
+    ///
+    /// A line has the time, the label that counts with its probability, and the file; a doubtful one is marked with "?". The
+    /// names of files are told to those who may see them (docs/answers.md), others see the source and the image's digest.
+    Results(Results),
+    /// Show everything that happens, a line each, until Ctrl-C: answers, states, jobs, generations, problems
+    Monitor,
     /// Say what a few pictures show, where the service cannot know which of two models is better
     ///
     /// A round may make a model of which no sign without a label tells whether it is better than the one that serves.
@@ -76,6 +83,20 @@ pub enum Verb {
     Model(Model),
     /// Have every watched directory looked at again
     Rescan,
+    /// Look for what keeps the service from working, and say what to type
+    ///
+    /// The service itself looks at what it needs, from where it stands: its user, the sandbox of its unit, its devices. What
+    /// can be seen from outside is looked at here, also where the service does not answer. Each line is ok, a warning or an
+    /// error. Ends with 1 where there is an error.
+    Doctor,
+    /// Check the configuration; needs no running service
+    #[command(subcommand)]
+    Config(Config),
+    /// Have the service read its configuration again, without a restart
+    ///
+    /// Used at once: [schedule], [round], [settings] and [import], and thresholds and given-labels of [classifier]. Where
+    /// another setting has changed, or the file has a mistake, nothing changes, and it is named.
+    Reload,
     /// Print the completion script of a shell
     Completions {
         /// Shell to complete for
@@ -168,6 +189,31 @@ pub enum Generation {
 }
 
 #[derive(Debug, Args)]
+pub struct Results {
+    /// Source to ask about, by its directory or its number [default: all of them]
+    #[arg(long, value_name = "SOURCE")]
+    pub source: Option<String>,
+    /// Pictures with this label alone
+    #[arg(long, value_name = "LABEL")]
+    pub label: Option<String>,
+    /// Pictures alone that a person should look at
+    #[arg(long)]
+    pub doubtful: bool,
+    /// Pictures alone that have come within this time, as 30m, 2h or 3d
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<jiff::Span>,
+    /// Pictures to show at most, the latest [default: 20; with --follow none but those that come]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub limit: Option<u32>,
+    /// Go on with those that come, until Ctrl-C, also over a restart of the service; with --json a line each
+    #[arg(long, conflicts_with = "summary")]
+    pub follow: bool,
+    /// Count them by label and hour instead [default: of the last 24 hours]
+    #[arg(long, conflicts_with = "limit")]
+    pub summary: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct Review {
     /// Ask here what the pictures show, one after the other, until it is decided; every answer is kept at once
     #[arg(long, conflicts_with = "answer")]
@@ -182,6 +228,20 @@ fn answer(text: &str) -> Result<(String, String), String> {
     let (image, class) = text.split_once('=').ok_or("it is the id of an image, =, and the name of a class")?;
     Ok((image.into(), class.into()))
 }
+
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    /// Read a configuration and every file that it names, and say what is wrong and where
+    ///
+    /// Ends with 2 where something has to be corrected. What the user who asks may not read is not checked: use sudo.
+    Check {
+        /// Configuration file
+        #[arg(default_value = CONFIG, value_name = "FILE")]
+        file: PathBuf,
+    },
+}
+
+const CONFIG: &str = "/etc/coft/coft.toml";
 
 /// Models lie in a store by the digest of their content. In the configuration a classifier names one by its name, its digest
 /// or a directory; it is read when the service starts.
@@ -241,8 +301,8 @@ pub enum ModelVerb {
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    the operation failed, for example the round ended with an error
-  2    the command line was not understood
+  1    the operation failed, for example the round ended with an error, or doctor has found one
+  2    the command line was not understood, or the configuration has a mistake
   3    the service cannot be reached
   4    some images could not be classified; the others were
   5    not authorised
@@ -300,6 +360,17 @@ mod tests {
         };
         assert_eq!(activate("coftctl generation activate"), None);
         assert_eq!(activate("coftctl generation activate 4"), Some(4));
+        let check = |line| match parse(line).unwrap().verb {
+            Verb::Config(Config::Check { file }) => file,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(check("coftctl config check"), PathBuf::from("/etc/coft/coft.toml"));
+        assert_eq!(check("coftctl config check a.toml"), PathBuf::from("a.toml"));
+        let line = "coftctl results --source /srv/a --label nut --doubtful --since 2h --limit 5 --follow";
+        let Verb::Results(results) = parse(line).unwrap().verb else { panic!() };
+        assert_eq!((results.source.as_deref(), results.label.as_deref()), (Some("/srv/a"), Some("nut")));
+        assert_eq!((results.doubtful, results.follow, results.summary, results.limit), (true, true, false, Some(5)));
+        assert_eq!(results.since.map(|since| since.fieldwise()), Some(jiff::Span::new().hours(2).fieldwise()));
         let review = |line| match parse(line).unwrap().verb {
             Verb::Review(Review { decide, answer }) => (decide, answer),
             other => panic!("{other:?}"),
@@ -316,6 +387,8 @@ mod tests {
         for (line, kind) in [
             ("coftctl", missing),
             ("coftctl round", missing),
+            ("coftctl config", missing),
+            ("coftctl config check a b", ErrorKind::UnknownArgument),
             ("coftctl classify", ErrorKind::MissingRequiredArgument),
             ("coftctl classify --top-k 0 a.jpg", ErrorKind::ValueValidation),
             ("coftctl classify --threshold 2 a.jpg", ErrorKind::ValueValidation),
@@ -326,6 +399,10 @@ mod tests {
             ("coftctl round start --seed=-1", ErrorKind::ValueValidation),
             ("coftctl round show latest", ErrorKind::ValueValidation),
             ("coftctl completions tcsh", ErrorKind::InvalidValue),
+            ("coftctl results --since soon", ErrorKind::ValueValidation),
+            ("coftctl results --limit 0", ErrorKind::ValueValidation),
+            ("coftctl results --summary --follow", ErrorKind::ArgumentConflict),
+            ("coftctl results --summary --limit 3", ErrorKind::ArgumentConflict),
             ("coftctl review --answer bolt", ErrorKind::ValueValidation),
             ("coftctl review --answer", ErrorKind::InvalidValue),
             ("coftctl review --decide --answer 0a=bolt", ErrorKind::ArgumentConflict),

@@ -195,6 +195,7 @@ fn advice(name: &str) -> &'static str {
             "\n  ask as an administrator: sudo coftctl …"
         }
         "Stopping" => "\n  try again when it is back: systemctl status coftd",
+        "NotReloaded" => "\n  see what is in force: coftctl doctor",
         "BadConfiguration" => "\n  correct the configuration, then: sudo systemctl restart coftd",
         _ => "",
     }
@@ -219,6 +220,8 @@ mod tests {
             ("BadImage", Exit::Failed),
             ("TooFewImages", Exit::Failed),
             ("NoRoom", Exit::Failed),
+            ("NoTrainer", Exit::Failed),
+            ("NotReloaded", Exit::Failed),
             ("NoSuchRound", Exit::Failed),
             ("AlreadyEnded", Exit::Failed),
             ("Failed", Exit::Failed),

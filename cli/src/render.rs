@@ -3,18 +3,24 @@
 //! They never look at the clock, the terminal or the environment; [`Style`] says what those had to say. Colours are
 //! always written: the stream that prints takes them away where they are not wanted.
 
+mod diagnosis;
+mod event;
 mod generation;
 mod labels;
 mod model;
 mod progress;
+mod results;
 mod review;
 mod round;
 mod status;
 
+pub use diagnosis::{config, config_finding, diagnosis};
+pub use event::event;
 pub use generation::{generation, generations};
 pub use labels::labels;
 pub use model::{bytes, model, models};
 pub use progress::{duration, progress_line};
+pub use results::{observed, results, summary};
 pub use review::{asked_by, asks, progress, review};
 pub use round::{outcome, round, rounds};
 pub use status::status;
@@ -36,8 +42,17 @@ impl Style {
 
     /// Unix time as a date and a time of day, to the minute.
     fn time(&self, unix_seconds: i64) -> String {
+        self.written(unix_seconds, "%Y-%m-%d %H:%M")
+    }
+
+    /// The same to the second.
+    fn second(&self, unix_seconds: i64) -> String {
+        self.written(unix_seconds, "%Y-%m-%d %H:%M:%S")
+    }
+
+    fn written(&self, unix_seconds: i64, format: &str) -> String {
         match Timestamp::from_second(unix_seconds) {
-            Ok(time) => time.to_zoned_datetime(self.zone.clone()).strftime("%Y-%m-%d %H:%M").to_string(),
+            Ok(time) => time.to_zoned_datetime(self.zone.clone()).strftime(format).to_string(),
             Err(_) => "unknown".into(),
         }
     }

@@ -2,25 +2,31 @@
 //!
 //! A list is read with one call to the ObjectManager, so that what it shows belongs together.
 
+mod event;
 mod objects;
+mod results;
+
+pub use event::Event;
+pub use results::Place;
 
 use crate::failure::Failure;
-use crate::view::{Generation, Label, Labels, Review, ReviewItem, Round, Source, Status};
+use crate::view::{Check, Generation, Label, Labels, Review, ReviewItem, Round, Source, Status};
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
 use coft_dbus::{
     BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy, ROOT,
     ReviewOptions, RoundOptions, TIMEOUT, generation_path, job_path,
 };
+use nix::unistd::User;
 use objects::{Classifier, Properties};
-
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 use tokio::sync::OnceCell;
-use zbus::fdo::{ManagedObjects, ObjectManagerProxy, PropertiesProxy};
+use zbus::fdo::{DBusProxy, ManagedObjects, ObjectManagerProxy, PropertiesProxy};
+use zbus::names::{BusName, InterfaceName};
 use zbus::proxy::CacheProperties;
-use zbus::{Connection, Fd, names::InterfaceName};
+use zbus::{Connection, Fd};
 
 /// How long a call may take that changes something: somebody may have to type a password (choice).
 const CONSENT_TIMEOUT: Duration = Duration::from_secs(120);
@@ -176,8 +182,47 @@ impl Service {
     }
 
     pub async fn rescan(&self) -> Result<(), Failure> {
-        let manager = ManagerProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await?;
-        Ok(manager.rescan().await?)
+        Ok(self.manager().await?.rescan().await?)
+    }
+
+    /// Answers the settings that are used otherwise from now on.
+    pub async fn reload(&self) -> Result<Vec<String>, Failure> {
+        Ok(self.manager().await?.reload().await?)
+    }
+
+    /// The version that the service says of itself.
+    pub async fn version(&self) -> Result<String, Failure> {
+        prompt(self.manager().await?.version()).await
+    }
+
+    /// What the service finds where it looks around itself.
+    pub async fn diagnose(&self) -> Result<Vec<Check>, Failure> {
+        let checks = prompt(self.manager().await?.diagnose()).await?;
+        let check = |(check, level, found, advice)| Check { check, level, found, advice };
+        Ok(checks.into_iter().map(check).collect())
+    }
+
+    /// The user that the service runs as; none where it does not run.
+    pub async fn user(&self) -> Option<u32> {
+        let bus = DBusProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await.ok()?;
+        let name = BusName::try_from(BUS_NAME).expect("the name of the service is one");
+        prompt(bus.get_connection_unix_user(name)).await.ok()
+    }
+
+    /// The actions of coft that polkit knows.
+    pub async fn polkit_actions(&self) -> Result<Vec<Action>, Failure> {
+        const POLKIT: &str = "org.freedesktop.PolicyKit1";
+        let (path, interface) = ("/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority");
+        let locale = "";
+        let call = self.connection.call_method(Some(POLKIT), path, Some(interface), "EnumerateActions", &locale);
+        let answer = prompt(call).await?;
+        let actions: Vec<PolkitAction> = answer.body().deserialize()?;
+        let ours = actions.into_iter().filter(|action| action.0.starts_with(BUS_NAME));
+        Ok(ours.map(|action| Action { owner: owner(&action.9), id: action.0 }).collect())
+    }
+
+    async fn manager(&self) -> Result<ManagerProxy<'_>, Failure> {
+        Ok(ManagerProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await?)
     }
 
     /// `image` is a regular file or a sealed memfd; its position does not matter.
@@ -247,6 +292,22 @@ impl Service {
         let interface = InterfaceName::from_static_str_unchecked(interface);
         Ok(Properties::new(path, prompt(proxy.get_all(interface)).await?))
     }
+}
+
+/// An action of polkit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Action {
+    pub id: String,
+    /// The user whose questions about it polkit answers.
+    pub owner: Option<u32>,
+}
+
+/// Id, description, message, vendor, its address, icon, three defaults, annotations.
+type PolkitAction = (String, String, String, String, String, String, u32, u32, u32, HashMap<String, String>);
+
+fn owner(annotations: &HashMap<String, String>) -> Option<u32> {
+    let name = annotations.get("org.freedesktop.policykit.owner")?.strip_prefix("unix-user:")?;
+    User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
 }
 
 /// How a review stands that was answered with.

@@ -4,12 +4,17 @@ mod activate;
 mod cancel;
 mod classify;
 mod completions;
+mod config;
+mod doctor;
 mod export;
 mod generation;
 mod generations;
 mod import;
 mod model;
+mod monitor;
+mod reload;
 mod rescan;
+mod results;
 mod review;
 mod rounds;
 mod show;
@@ -17,7 +22,9 @@ mod start;
 mod status;
 mod wait;
 
-use crate::args::{Cli, Generation, Round, Verb};
+pub use config::report as config_report;
+
+use crate::args::{Cli, Config, Generation, Round, Verb};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::service::Service;
@@ -29,6 +36,12 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
     let output = Output::new(cli.global.json);
     if let Verb::Model(model) = cli.verb {
         return model::run(output, model);
+    }
+    if let Verb::Config(Config::Check { file }) = cli.verb {
+        return config::check(output, &file);
+    }
+    if let Verb::Doctor = cli.verb {
+        return doctor::run(output, &cli.global.bus).await;
     }
     let service = Service::connect(&cli.global.bus, cli.global.classifier).await?;
     match cli.verb {
@@ -44,8 +57,13 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Generation(Generation::Activate { generation }) => activate::run(&service, output, generation).await,
         Verb::Export { generation, format, dir } => export::run(&service, output, generation, format, dir).await,
         Verb::Import { force, dir } => import::run(&service, output, dir, force).await,
+        Verb::Results(asked) => results::run(&service, output, asked).await,
+        Verb::Monitor => monitor::run(&service, output).await,
         Verb::Review(asked) => review::run(&service, output, asked).await,
         Verb::Rescan => rescan::run(&service).await,
+        Verb::Reload => reload::run(&service, output).await,
+        Verb::Doctor => doctor::run(output, &cli.global.bus).await,
+        Verb::Config(Config::Check { file }) => config::check(output, &file),
         Verb::Completions { shell } => completions::run(shell),
         Verb::Model(model) => model::run(output, model),
     }

@@ -3,7 +3,7 @@
 //! The field names are part of the interface: scripts read them. Knows neither the bus nor the terminal.
 
 use coft_core::shown::shown_path;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 
@@ -252,6 +252,85 @@ pub struct Label {
 pub struct Problem {
     pub name: String,
     pub message: String,
+}
+
+/// A picture that a source has brought, and what it shows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Observed {
+    /// Its number among the answers of the source, without gaps.
+    pub sequence: u64,
+    /// Directory of the source.
+    pub source: String,
+    /// SHA-256 of the file.
+    pub image: String,
+    /// The file that came, for those who may see it.
+    pub path: Option<String>,
+    /// When it came, Unix time, s.
+    pub time: i64,
+    pub classifier: String,
+    pub generation: u64,
+    /// The label that counts: `none-of-these`, or the decision, or the likeliest.
+    pub label: String,
+    /// The likeliest labels, best first.
+    pub labels: Vec<Label>,
+    pub margin: f64,
+    pub doubtful: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub none_of_these: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision: Option<String>,
+}
+
+/// How many pictures of an hour have a label; a line of `results --summary`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HourCount {
+    /// Beginning of the hour, Unix time, s.
+    pub hour: i64,
+    pub label: String,
+    pub count: u64,
+}
+
+/// What `reload` answers: the settings that are used otherwise from now on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Reloaded {
+    pub changed: Vec<String>,
+}
+
+/// What `config check` answers, as `coftd --check` says it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigReport {
+    pub file: String,
+    pub findings: Vec<ConfigFinding>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigFinding {
+    /// `warning` or `error`.
+    pub severity: String,
+    /// Line of the file, from 1.
+    pub line: Option<u64>,
+    pub key: Option<String>,
+    pub message: String,
+}
+
+/// What `doctor` answers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Diagnosis {
+    pub checks: Vec<Check>,
+    pub errors: usize,
+    pub warnings: usize,
+}
+
+/// One line of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What was looked at.
+    pub check: String,
+    /// `ok`, `warning` or `error`.
+    pub level: String,
+    pub found: String,
+    /// What to type; empty where nothing is to be done.
+    pub advice: String,
 }
 
 /// A round by its number: what `round start` without `--wait` and `round cancel` answer.

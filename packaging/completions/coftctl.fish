@@ -35,9 +35,14 @@ complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "round" -d 'Start, s
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "results" -d 'Show what the pictures of the sources show: the latest ones, the oldest of them first'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "monitor" -d 'Show everything that happens, a line each, until Ctrl-C: answers, states, jobs, generations, problems'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "review" -d 'Say what a few pictures show, where the service cannot know which of two models is better'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "rescan" -d 'Have every watched directory looked at again'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "doctor" -d 'Look for what keeps the service from working, and say what to type'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "config" -d 'Check the configuration; needs no running service'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "reload" -d 'Have the service read its configuration again, without a restart'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand status" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
@@ -126,6 +131,21 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l classifier -d
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l force -d 'Let it serve whatever it answers on the service\'s own images; everything else is checked all the same'
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l source -d 'Source to ask about, by its directory or its number [default: all of them]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l label -d 'Pictures with this label alone' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l since -d 'Pictures alone that have come within this time, as 30m, 2h or 3d' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l limit -d 'Pictures to show at most, the latest [default: 20; with --follow none but those that come]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l doubtful -d 'Pictures alone that a person should look at'
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l follow -d 'Go on with those that come, until Ctrl-C, also over a restart of the service; with --json a line each'
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l summary -d 'Count them by label and hour instead [default: of the last 24 hours]'
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coftctl -n "__fish_coftctl_using_subcommand monitor" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand monitor" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand monitor" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand monitor" -s h -l help -d 'Print help'
 complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l answer -d 'Say what pictures show, for scripts: the id of an image that coftctl review --json lists, and the name of its class; without a name it cannot be told' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
@@ -187,21 +207,46 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -l bus -d 'Bus t
 complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand rescan" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand doctor" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand doctor" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand doctor" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand doctor" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and not __fish_seen_subcommand_from check help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and not __fish_seen_subcommand_from check help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and not __fish_seen_subcommand_from check help" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and not __fish_seen_subcommand_from check help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and not __fish_seen_subcommand_from check help" -f -a "check" -d 'Read a configuration and every file that it names, and say what is wrong and where'
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and not __fish_seen_subcommand_from check help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and __fish_seen_subcommand_from check" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and __fish_seen_subcommand_from check" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and __fish_seen_subcommand_from check" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "check" -d 'Read a configuration and every file that it names, and say what is wrong and where'
+complete -c coftctl -n "__fish_coftctl_using_subcommand config; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand reload" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand reload" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand reload" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand reload" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand completions" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "status" -d 'Show what the service serves, watches and does'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "classify" -d 'Say what images show'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "review" -d 'Say what a few pictures show, where the service cannot know which of two models is better'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "rescan" -d 'Have every watched directory looked at again'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "completions" -d 'Print the completion script of a shell'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import review model rescan completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "status" -d 'Show what the service serves, watches and does'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "classify" -d 'Say what images show'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "results" -d 'Show what the pictures of the sources show: the latest ones, the oldest of them first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "monitor" -d 'Show everything that happens, a line each, until Ctrl-C: answers, states, jobs, generations, problems'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "review" -d 'Say what a few pictures show, where the service cannot know which of two models is better'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "model" -d 'Get, check and remove pretrained CLIP models; needs no running service'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "rescan" -d 'Have every watched directory looked at again'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "doctor" -d 'Look for what keeps the service from working, and say what to type'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "config" -d 'Check the configuration; needs no running service'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "reload" -d 'Have the service read its configuration again, without a restart'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "completions" -d 'Print the completion script of a shell'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classify round generation export import results monitor review model rescan doctor config reload completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "start" -d 'Start a round over the images catalogued so far'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "wait" -d 'Stay until a round has ended and show how far it is; Ctrl-C leaves the round running'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "cancel" -d 'Stop a running round; the active model stays'
@@ -216,3 +261,4 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_su
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "import" -d 'Copy a model from a directory into the store'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "pull" -d 'Download a model from the Hugging Face hub, or what HF_ENDPOINT names; an interrupted download goes on where it was'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "remove" -d 'Remove a model and its names'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from config" -f -a "check" -d 'Read a configuration and every file that it names, and say what is wrong and where'

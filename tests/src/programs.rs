@@ -2,9 +2,11 @@
 
 use anyhow::ensure;
 use nix::sys::{prctl, signal::Signal};
+use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use tempfile::TempDir;
 
 /// A directory with `coftd`, `coft-trainer`, `coft-launch` and `coftctl`.
 #[derive(Clone, Debug)]
@@ -24,6 +26,17 @@ impl Programs {
             ensure!(program.is_file(), "{} is not built; run the tests by `cargo xtask test`", program.display());
         }
         Ok(programs)
+    }
+
+    /// The same without a trainer, as a device has them that only serves; they are there as long as the directory.
+    pub fn without_trainer(&self) -> anyhow::Result<(TempDir, Self)> {
+        let dir = TempDir::new_in(&self.0)?;
+        for program in [self.coftd(), self.coftctl()] {
+            let name = program.file_name().expect("a program has a name");
+            fs::hard_link(&program, dir.path().join(name))?;
+        }
+        let programs = Self(dir.path().to_owned());
+        Ok((dir, programs))
     }
 
     pub fn coftd(&self) -> PathBuf {

@@ -45,7 +45,7 @@ pub fn status(status: &Status, style: &Style) -> String {
     lines.extend(advice.map(|advice| ("", advice)));
     // What starts a round is known once the service is complete.
     let known = status.next_round != NextRound::default() || status.setup_problem.is_none();
-    if status.round.is_none() && known {
+    if status.round.is_none() && known && status.round_problem.is_none() {
         lines.push(("", next(status, style)));
     }
     lines.extend(status.round_problem.iter().map(|problem| ("", paint(BAD, problem))));
@@ -63,6 +63,7 @@ pub fn status(status: &Status, style: &Style) -> String {
         let name = if index == 0 { "sources" } else { "" };
         let state = match &source.problem {
             Some(problem) => paint(BAD, problem),
+            None if source.images == 0 => "no images yet; put some there".into(),
             None => counted(source.images, "image"),
         };
         text += &format!("{name:12}{}: {state}\n", shown(source.path.as_bytes()));
@@ -74,6 +75,9 @@ pub fn status(status: &Status, style: &Style) -> String {
 fn first_model(status: &Status) -> String {
     match (status.round, &status.last_round) {
         (Some(round), _) => format!("round {round} makes the first one"),
+        (None, _) if status.round_problem.is_some() => {
+            "no round can make the first one now; to take in one of another service: coftctl import DIR".into()
+        }
         (None, Some(last)) if last.state == "failed" => {
             format!("round {} did not make the first one; it is tried again by itself", last.round)
         }

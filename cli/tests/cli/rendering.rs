@@ -4,7 +4,8 @@ use clap::Parser;
 use coftctl::args::Cli;
 use coftctl::render::{self, Style};
 use coftctl::view::{
-    Answer, Classified, Generation, Label, Labels, NextRound, Outcome, Problem, Round, Source, Status,
+    Answer, Check, Classified, ConfigFinding, ConfigReport, Diagnosis, Generation, Label, Labels, NextRound, Outcome,
+    Problem, Round, Source, Status,
 };
 use serde_json::json;
 use std::path::Path;
@@ -253,7 +254,70 @@ fn status_tells_why_no_round_can_start() {
     let problem = "the disk is too full for a round: /var/lib/coft has 1.0 GiB free, and a round of this model needs 2.3 GiB; free \
                    1.3 GiB there";
     let text = shown(&Status { round: None, last_round: None, round_problem: Some(problem.into()), ..status() });
-    assert!(text.contains(problem), "{text}");
+    assert!(text.contains(problem) && !text.contains("the next"), "{text}");
+}
+
+/// It promised a first model that nothing could make.
+#[test]
+fn status_of_a_service_that_serves_only() {
+    let problem =
+        "this service serves only: coft-trainer is not installed; to let it make models: sudo apt install coft-trainer";
+    let without = || Status {
+        active_generation: None,
+        images: 0,
+        quarantined: 0,
+        provider: String::new(),
+        provider_problem: None,
+        round: None,
+        last_round: None,
+        round_problem: Some(problem.into()),
+        next_round: NextRound { images: Some(200), at: None },
+        sources: vec![Source { path: "/srv/coft/in".into(), images: 0, quarantined: 0, problem: None }],
+        ..status()
+    };
+    let imported = Status { active_generation: Some(1), provider: "CPUExecutionProvider".into(), ..without() };
+    insta::assert_snapshot!(format!("{}\n{}", shown(&without()), shown(&imported)));
+}
+
+fn check(check: &str, level: &str, found: &str, advice: &str) -> Check {
+    Check { check: check.into(), level: level.into(), found: found.into(), advice: advice.into() }
+}
+
+#[test]
+fn what_the_doctor_has_found() {
+    let checks = vec![
+        check("service", "ok", "coftd 0.1.0 answers on the bus system", ""),
+        check("model", "ok", "the embedded demo model", "for classes of your own: coftctl model pull OWNER/NAME"),
+        check("trainer", "warning", "this service serves only", "sudo apt install coft-trainer"),
+        check("source /srv/coft/in\x1b[2J", "error", "the directory does not exist", ""),
+    ];
+    let shown = |checks: &[Check]| {
+        let count = |level: &str| checks.iter().filter(|check| check.level == level).count();
+        let (errors, warnings) = (count("error"), count("warning"));
+        plain(render::diagnosis(&Diagnosis { checks: checks.to_vec(), errors, warnings }))
+    };
+    insta::assert_snapshot!([shown(&checks), shown(&checks[..1]), shown(&checks[..3])].join("\n"));
+}
+
+#[test]
+fn what_is_wrong_with_a_configuration() {
+    let finding = |severity: &str, line, key: Option<&str>, message: &str| ConfigFinding {
+        severity: severity.into(),
+        line,
+        key: key.map(Into::into),
+        message: message.into(),
+    };
+    let report = ConfigReport {
+        file: "/etc/coft/coft.toml".into(),
+        findings: vec![
+            finding("error", Some(3), Some("speed"), "unknown field `speed`, expected one of `seed`"),
+            finding("error", Some(4), Some("niceness"), "invalid type: string \"low\", expected i32"),
+            finding("error", None, Some("round.niceness"), "use 0 to 19"),
+            finding("warning", Some(9), Some("source 1 (/mnt/usb): path"), "No such file or directory"),
+        ],
+    };
+    let fine = ConfigReport { findings: vec![], ..report.clone() };
+    insta::assert_snapshot!(plain(render::config(&report) + &render::config(&fine)));
 }
 
 /// It showed 20784 days where the clock was set for the first time while the round ran.

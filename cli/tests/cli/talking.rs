@@ -1,7 +1,9 @@
 //! The program itself, run against a service that plays the parts the real one cannot play on demand: busy at first,
 //! gone for a while, a round that is over before anybody looks.
 
+mod doctor;
 mod export;
+mod results;
 mod review;
 mod stage;
 

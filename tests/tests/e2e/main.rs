@@ -3,12 +3,15 @@
 mod answers;
 mod bad_files;
 mod bad_settings;
+mod doctor;
 mod full_disk;
 mod import;
 mod interruptions;
 mod liveness;
 mod polkit;
 mod real_images;
+mod reload;
+mod results;
 mod review;
 mod shipped;
 mod starting;

@@ -46,6 +46,8 @@ fn a_round_runs_in_the_trainer_s_unit() {
     fill(&site, 2);
     first_generation(&site);
     assert_eq!(round(&site)["state"], "promoted", "{}", site.log());
+    let (_, checks) = doctor::doctor(&site);
+    doctor::told(&checks, "trainer", "ok", "starts in its unit");
 }
 
 #[test]

@@ -14,7 +14,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, ChildStdout, Command};
+use zbus::object_server::SignalEmitter;
 use zbus::{Connection, OwnedFd, OwnedObjectPath, OwnedVariant, connection, fdo, interface};
 
 const ROOT: &str = "/org/coft/Coft1";
@@ -49,6 +50,8 @@ struct World {
     cancelled: AtomicBool,
     round: Mutex<Option<u64>>,
     answers: Mutex<Vec<(String, String)>>,
+    /// What the pictures of the first source show: label, probability, and when they came.
+    pictures: Mutex<Vec<(String, f64, i64)>>,
 }
 
 impl World {
@@ -90,7 +93,7 @@ pub struct Stage {
     world: Arc<World>,
     address: String,
     files: TempDir,
-    _service: Connection,
+    service: Option<Connection>,
     /// Killed when dropped.
     _bus: Child,
 }
@@ -122,10 +125,11 @@ impl Stage {
             cancelled: false.into(),
             round: None.into(),
             answers: Mutex::default(),
+            pictures: Mutex::default(),
             play,
         });
         let service = serve(&address, &world).await;
-        Self { world, address, files, _service: service, _bus: bus }
+        Self { world, address, files, service: Some(service), _bus: bus }
     }
 
     /// A new file with `text` in it.
@@ -161,6 +165,36 @@ impl Stage {
         self.world.cancelled.load(SeqCst)
     }
 
+    /// The first source brings a picture, and the service tells of it where it is there.
+    pub async fn bring(&mut self, label: &str, probability: f64, time: i64) {
+        self.world.pictures.lock().unwrap().push((label.to_owned(), probability, time));
+        let Some(service) = &self.service else { return };
+        let number = self.world.pictures.lock().unwrap().len();
+        let (sequence, image, labels, mut details) = observation(&self.world, number);
+        details.remove("path");
+        let emitter = SignalEmitter::new(service, format!("{ROOT}/sources/1")).unwrap();
+        Source::observed(&emitter, sequence, &image, labels, details).await.unwrap();
+    }
+
+    /// The service ends; the bus stays.
+    pub async fn leave(&mut self) {
+        if let Some(service) = self.service.take() {
+            service.close().await.unwrap();
+        }
+    }
+
+    pub async fn come_back(&mut self) {
+        self.service = Some(serve(&self.address, &self.world).await);
+    }
+
+    /// A program that goes on.
+    pub fn run(&self, words: &[&str]) -> Running {
+        let mut child = command(&self.address, words).spawn().unwrap();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let err = BufReader::new(child.stderr.take().unwrap());
+        Running { child, out, err }
+    }
+
     pub async fn tell(&self, words: &[&str]) -> Told {
         run(&self.address, words).await
     }
@@ -191,6 +225,37 @@ impl Stage {
     }
 }
 
+/// A program that goes on, and what it says.
+pub struct Running {
+    child: Child,
+    out: BufReader<ChildStdout>,
+    err: BufReader<ChildStderr>,
+}
+
+impl Running {
+    /// Its next line of standard output.
+    pub async fn line(&mut self) -> String {
+        let mut line = String::new();
+        let read = tokio::time::timeout(Duration::from_secs(60), self.out.read_line(&mut line)).await;
+        assert!(read.expect("it says something").unwrap() > 0, "it has ended");
+        line
+    }
+
+    /// Returns once it has said on standard error that it hears what happens.
+    pub async fn hears(&mut self) {
+        let mut line = String::new();
+        let read = tokio::time::timeout(Duration::from_secs(60), self.err.read_line(&mut line)).await;
+        assert!(read.expect("it says so").unwrap() > 0, "it has ended");
+    }
+
+    /// Presses Ctrl-C; the exit code.
+    pub async fn interrupt(mut self) -> i32 {
+        kill(Pid::from_raw(self.child.id().unwrap() as i32), Signal::SIGINT).unwrap();
+        let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
+        ended.expect("it ends").unwrap().code().expect("it ended by itself")
+    }
+}
+
 pub async fn run(bus: &str, words: &[&str]) -> Told {
     told(command(bus, words).output().await.unwrap())
 }
@@ -211,7 +276,7 @@ fn told(output: std::process::Output) -> Told {
 }
 
 async fn serve(address: &str, world: &Arc<World>) -> Connection {
-    let source = |path, problem| Source { path, problem };
+    let source = |path, problem, world: Option<&Arc<World>>| Source { path, problem, world: world.cloned() };
     connection::Builder::address(address)
         .serve_at(ROOT, fdo::ObjectManager)
         .serve_at(ROOT, Manager(world.clone()))
@@ -219,8 +284,8 @@ async fn serve(address: &str, world: &Arc<World>) -> Connection {
         .serve_at(format!("{CLASSIFIER}/generations/1"), Generation(world.clone(), 1))
         .serve_at(format!("{CLASSIFIER}/generations/2"), Generation(world.clone(), 2))
         .serve_at(format!("{CLASSIFIER}/generations/3"), Generation(world.clone(), 3))
-        .serve_at(format!("{ROOT}/sources/1"), source("/srv/camera", ""))
-        .serve_at(format!("{ROOT}/sources/2"), source("/mnt/usb", "no such directory"))
+        .serve_at(format!("{ROOT}/sources/1"), source("/srv/camera", "", Some(world)))
+        .serve_at(format!("{ROOT}/sources/2"), source("/mnt/usb", "no such directory", None))
         .name("org.coft.Coft1")
         .build()
         .await
@@ -238,6 +303,7 @@ enum Refused {
     ZBus(zbus::Error),
     Busy(String),
     NotReady(String),
+    NotReloaded(String),
     BadImage(String),
     NotAuthorized(String),
 }
@@ -253,9 +319,25 @@ impl Manager {
         }
     }
 
+    fn reload(&self) -> Result<Vec<String>, Refused> {
+        match self.0.play.ending {
+            "kept" => Err(Refused::NotReloaded("bus changes at a restart alone".into())),
+            _ => Ok(vec!["round.threads".into(), "schedule.automatic".into()]),
+        }
+    }
+
+    fn diagnose(&self) -> Vec<(String, String, String, String)> {
+        let level = if self.0.play.damaged { "error" } else { "warning" };
+        let line = |words: [&str; 4]| words.map(str::to_owned).into();
+        vec![
+            line(["disk", "ok", "there is room", ""]),
+            line(["trainer", level, "it serves only", "sudo apt install x"]),
+        ]
+    }
+
     #[zbus(property)]
     fn version(&self) -> String {
-        "0.1.0".into()
+        env!("CARGO_PKG_VERSION").into()
     }
 }
 
@@ -517,10 +599,81 @@ impl Generation {
 struct Source {
     path: &'static str,
     problem: &'static str,
+    /// Where its pictures are, if it has any.
+    world: Option<Arc<World>>,
+}
+
+type Observation = (u64, String, Vec<(String, f64)>, HashMap<String, OwnedVariant>);
+
+/// The answer about a picture, from 1.
+fn observation(world: &World, number: usize) -> Observation {
+    let (label, probability, time) = world.pictures.lock().unwrap()[number - 1].clone();
+    let text = |text: &str| OwnedVariant::try_from(zbus::Variant::from(text)).unwrap();
+    let details = [
+        ("time", OwnedVariant::from(time)),
+        ("classifier", text("parts")),
+        ("generation", OwnedVariant::from(2u64)),
+        ("margin", OwnedVariant::from(probability)),
+        ("doubtful", OwnedVariant::from(probability < 0.6)),
+        ("path", text(&format!("/srv/camera/{number}.jpg"))),
+    ];
+    let details = details.map(|(name, value)| (name.to_owned(), value)).into();
+    (number as u64, World::image(number), vec![(label, probability)], details)
+}
+
+impl Source {
+    /// The answers that a filter lets through, in their order.
+    fn fitting(&self, filter: &HashMap<String, OwnedVariant>) -> Vec<Observation> {
+        let Some(world) = &self.world else { return Vec::new() };
+        let count = world.pictures.lock().unwrap().len();
+        let number = |name: &str| filter.get(name).map(|value| u64::try_from(value.clone()).unwrap());
+        let label = filter.get("label").map(|value| String::try_from(value.clone()).unwrap());
+        let since = filter.get("since").map(|value| i64::try_from(value.clone()).unwrap());
+        let doubtful = filter.get("doubtful").map(|value| bool::try_from(value.clone()).unwrap());
+        let fits = |(sequence, _, labels, _): &Observation| {
+            let (_, probability, time) = &world.pictures.lock().unwrap()[*sequence as usize - 1];
+            label.as_ref().is_none_or(|label| labels[0].0 == *label)
+                && since.is_none_or(|since| *time >= since)
+                && doubtful.is_none_or(|doubtful| (*probability < 0.6) == doubtful)
+                && number("before").is_none_or(|before| *sequence < before)
+        };
+        (1..=count).map(|number| observation(world, number)).filter(fits).collect()
+    }
 }
 
 #[interface(name = "org.coft.Coft1.Source")]
 impl Source {
+    fn observations(&self, after: u64, limit: u32) -> Vec<Observation> {
+        let all = self.fitting(&HashMap::new()).into_iter();
+        all.filter(|observation| observation.0 > after).take(limit as usize).collect()
+    }
+
+    fn find_observations(&self, filter: HashMap<String, OwnedVariant>, limit: u32) -> Vec<Observation> {
+        self.fitting(&filter).into_iter().rev().take(limit as usize).collect()
+    }
+
+    fn count_observations(&self, filter: HashMap<String, OwnedVariant>) -> Vec<(i64, String, u64)> {
+        let mut counts: std::collections::BTreeMap<(i64, String), u64> = Default::default();
+        for (sequence, _, labels, _) in self.fitting(&filter) {
+            let time = self.world.as_ref().unwrap().pictures.lock().unwrap()[sequence as usize - 1].2;
+            *counts.entry((time - time % 3600, labels[0].0.clone())).or_default() += 1;
+        }
+        counts.into_iter().map(|((hour, label), count)| (hour, label, count)).collect()
+    }
+
+    #[zbus(signal)]
+    async fn observed(
+        emitter: &SignalEmitter<'_>,
+        sequence: u64,
+        image: &str,
+        labels: Vec<(String, f64)>,
+        details: HashMap<String, OwnedVariant>,
+    ) -> zbus::Result<()>;
+
+    #[zbus(property)]
+    fn last_sequence(&self) -> u64 {
+        self.world.as_ref().map_or(0, |world| world.pictures.lock().unwrap().len() as u64)
+    }
     #[zbus(property)]
     fn path(&self) -> String {
         self.path.into()

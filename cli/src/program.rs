@@ -1,0 +1,46 @@
+//! Where the other programs of coft are, as they are installed or built beside this one.
+
+use crate::failure::Failure;
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const INSTALLED: &str = "/usr/libexec/coft";
+
+/// The service's program, to be run here.
+///
+/// # Errors
+/// It is not installed.
+pub fn coftd() -> Result<Command, Failure> {
+    let places = places(env::current_exe().ok().as_deref());
+    let found = places.iter().map(|dir| dir.join("coftd")).find(|path| path.is_file());
+    found.map(Command::new).ok_or_else(|| {
+        let looked: Vec<_> = places.iter().map(|dir| dir.display().to_string()).collect();
+        Failure::NotFound(format!("coftd is not in {}\n  install it: sudo apt install coft", looked.join(", ")))
+    })
+}
+
+/// Beside this program where it was built, in the prefix where it was installed, and where packages put it.
+fn places(this: Option<&Path>) -> Vec<PathBuf> {
+    let dir = this.and_then(Path::parent);
+    let prefix = dir.and_then(Path::parent).map(|prefix| prefix.join("libexec/coft"));
+    let mut places: Vec<PathBuf> = dir.map(Path::to_owned).into_iter().chain(prefix).collect();
+    if !places.iter().any(|place| place == Path::new(INSTALLED)) {
+        places.push(INSTALLED.into());
+    }
+    places
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_lie_in_the_prefix_of_this_one() {
+        let looked = |this: &str| places(Some(Path::new(this)));
+        assert_eq!(looked("/usr/bin/coftctl"), ["/usr/bin", "/usr/libexec/coft"].map(PathBuf::from));
+        let built = ["/src/target/debug", "/src/target/libexec/coft", "/usr/libexec/coft"];
+        assert_eq!(looked("/src/target/debug/coftctl"), built.map(PathBuf::from));
+        assert_eq!(places(None), [PathBuf::from("/usr/libexec/coft")]);
+    }
+}

@@ -1,0 +1,50 @@
+//! What happens, a line each.
+
+use super::{BAD, FAINT, FAIR, GOOD, Style, paint};
+use crate::service::Event;
+use coft_core::shown::shown;
+use coft_dbus::ROOT;
+use serde_json::Value;
+
+/// `2025-06-15 15:06:40  sources/0  full shelf 0.93`.
+pub fn event(event: &Event, style: &Style) -> String {
+    let field = |name: &str| match event.details.get(name) {
+        Some(Value::String(text)) => shown(text.as_bytes()).into_owned(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    };
+    let text = match event.event {
+        "started" => "coftd has started".into(),
+        "stopped" => "coftd has stopped".into(),
+        "job-started" => format!("round {} has started: {}", field("round"), field("trigger")),
+        "job-stage" => format!("stage {}", field("stage")),
+        "job-finished" => {
+            let state = field("state");
+            let colour = match state.as_str() {
+                "promoted" => GOOD,
+                "failed" => BAD,
+                _ => FAIR,
+            };
+            format!("round {} {}", field("round"), paint(colour, &state))
+        }
+        "generation-made" => format!("generation {} was made by round {}", field("generation"), field("round")),
+        "generation-removed" => "this generation was removed".into(),
+        "generation-activated" => match field("replaces").as_str() {
+            "0" => format!("generation {} answers", field("generation")),
+            before => format!("generation {} answers in place of {before}", field("generation")),
+        },
+        "observed" => {
+            let probability = event.details.get("probability").and_then(Value::as_f64);
+            let probability = probability.map_or_else(String::new, |probability| format!(" {probability:.2}"));
+            let doubt = if event.details.get("doubtful") == Some(&Value::Bool(true)) { " ?" } else { "" };
+            format!("{}{probability}{doubt}  {:.12}", field("label"), field("image"))
+        }
+        "state" => format!("state {}", paint(GOOD, &field("state"))),
+        "problem" => paint(BAD, &format!("{}: {}", field("property"), field("problem"))),
+        "problem-solved" => paint(GOOD, &format!("{} is solved", field("property"))),
+        other => other.to_owned(),
+    };
+    let object = event.object.strip_prefix(ROOT).map_or(event.object.as_str(), |below| below.trim_start_matches('/'));
+    let object = if object.is_empty() { "coft" } else { object };
+    format!("{}  {}  {text}\n", style.second(event.time), paint(FAINT, object))
+}

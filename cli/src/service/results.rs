@@ -1,0 +1,116 @@
+//! What pictures of the sources show: asked for, counted, and followed.
+
+use super::{Service, interface, numbered, prompt};
+use crate::failure::Failure;
+use crate::view::{Label, Observed};
+use coft_dbus::interface::SOURCE;
+use coft_dbus::{BUS_NAME, OBSERVATIONS, Observation, ObservationFilter, ROOT, SourceProxy, source_path};
+use futures_util::{Stream, StreamExt, stream};
+use zbus::proxy::CacheProperties;
+use zbus::{MatchRule, Message, MessageStream, message};
+
+/// A source whose pictures are asked about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its object's number.
+    pub number: u64,
+    /// Its directory.
+    pub path: String,
+    /// Number of its latest answer.
+    pub last: u64,
+}
+
+impl Service {
+    /// The source that is meant by its directory or its number, or all of them.
+    pub async fn places(&self, wanted: Option<&str>) -> Result<Vec<Place>, Failure> {
+        let sources = numbered(interface(&mut self.managed().await?, SOURCE, ROOT))?;
+        let place = |(number, mut source): (u64, super::Properties)| {
+            Ok(Place { number, path: source.take("Path")?, last: source.take("LastSequence")? })
+        };
+        let mut places = sources.into_iter().map(place).collect::<Result<Vec<_>, Failure>>()?;
+        places.sort_by_key(|place| place.number);
+        let Some(wanted) = wanted else { return Ok(places) };
+        let directory = wanted.trim_end_matches('/');
+        let is_meant = |place: &Place| place.path == directory || place.number.to_string() == wanted;
+        let there: Vec<String> = places.iter().map(|place| format!("{} ({})", place.number, place.path)).collect();
+        places.retain(is_meant);
+        if places.is_empty() {
+            let there = if there.is_empty() { "none".into() } else { there.join(", ") };
+            return Err(Failure::Usage(format!("{wanted:?} is no source\n  there are: {there}")));
+        }
+        Ok(places)
+    }
+
+    /// The latest answers of a source that a filter lets through, at most so many, the latest first.
+    pub async fn find(
+        &self,
+        place: &Place,
+        mut filter: ObservationFilter,
+        limit: u32,
+    ) -> Result<Vec<Observed>, Failure> {
+        let source = self.source(place).await?;
+        let mut found: Vec<Observed> = Vec::new();
+        while (found.len() as u32) < limit {
+            let wanted = (limit - found.len() as u32).min(OBSERVATIONS);
+            let page = prompt(source.find_observations(filter.clone(), wanted)).await?;
+            let (count, last) = (page.len() as u32, page.last().map(|observation| observation.0));
+            found.extend(page.into_iter().map(|observation| observed(place, observation)));
+            if count < wanted {
+                break;
+            }
+            filter.before = last;
+        }
+        Ok(found)
+    }
+
+    /// Answers of a source that follow a number, in their order; some of them, where there are many.
+    pub async fn follow(&self, place: &Place, after: u64) -> Result<Vec<Observed>, Failure> {
+        let page = prompt(self.source(place).await?.observations(after, OBSERVATIONS)).await?;
+        Ok(page.into_iter().map(|observation| observed(place, observation)).collect())
+    }
+
+    /// How many answers of a source each label has in each hour: the Unix time of its beginning, s, label and number.
+    pub async fn count(&self, place: &Place, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, Failure> {
+        prompt(self.source(place).await?.count_observations(filter)).await
+    }
+
+    async fn source(&self, place: &Place) -> Result<SourceProxy<'_>, Failure> {
+        let number = usize::try_from(place.number).unwrap_or(usize::MAX);
+        let builder = SourceProxy::builder(&self.connection).path(source_path(number));
+        Ok(builder.cache_properties(CacheProperties::No).build().await?)
+    }
+
+    /// Every signal of the service from now on, and of the bus when the service comes or goes. It outlives the service.
+    pub async fn signals(&self) -> Result<impl Stream<Item = Message> + Unpin + use<>, Failure> {
+        let of_service = MatchRule::builder().msg_type(message::Type::Signal).sender(BUS_NAME).path_namespace(ROOT);
+        let of_bus = MatchRule::builder()
+            .msg_type(message::Type::Signal)
+            .sender("org.freedesktop.DBus")
+            .interface("org.freedesktop.DBus")
+            .member("NameOwnerChanged")
+            .arg(0, BUS_NAME);
+        let of_service = MessageStream::for_match_rule(of_service.build()?, &self.connection, None).await?;
+        let of_bus = MessageStream::for_match_rule(of_bus.build()?, &self.connection, None).await?;
+        // What cannot be read of a signal is found by asking.
+        Ok(stream::select(of_service, of_bus).filter_map(|message| std::future::ready(message.ok())))
+    }
+}
+
+fn observed(place: &Place, (sequence, image, labels, details): Observation) -> Observed {
+    let label = details.label(&labels).to_owned();
+    Observed {
+        sequence,
+        source: place.path.clone(),
+        image,
+        path: details.path,
+        time: details.time,
+        classifier: details.classifier,
+        generation: details.generation,
+        label,
+        labels: labels.into_iter().map(|(label, score)| Label { label, score }).collect(),
+        margin: details.margin,
+        doubtful: details.doubtful,
+        none_of_these: details.none_of_these,
+        decision: details.decision,
+    }
+}

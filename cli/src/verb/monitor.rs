@@ -1,0 +1,31 @@
+//! `coftctl monitor`: everything that happens, a line each, until Ctrl-C; also over restarts of the service.
+
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::render::{self, Style};
+use crate::service::{Event, Service};
+use futures_util::StreamExt;
+
+pub async fn run(service: &Service, output: Output) -> Result<Exit, Failure> {
+    tokio::select! {
+        end = monitor(service, output) => end,
+        interrupt = tokio::signal::ctrl_c() => {
+            interrupt.map_err(Failure::Signal)?;
+            Ok(Exit::Interrupted)
+        }
+    }
+}
+
+/// Goes on until the bus has gone.
+async fn monitor(service: &Service, output: Output) -> Result<Exit, Failure> {
+    let style = Style::of_this_machine();
+    let mut signals = service.signals().await?;
+    // Whoever waits for it knows that nothing is missed from here on.
+    eprintln!("monitoring coft; Ctrl-C ends it");
+    while let Some(message) = signals.next().await {
+        for event in Event::of(&message, jiff::Timestamp::now().as_second()) {
+            output.line(&event, || render::event(&event, &style))?;
+        }
+    }
+    Err(Failure::Unreachable("the bus has gone".into()))
+}

@@ -1,0 +1,127 @@
+//! What the pictures show: asked for, counted, followed over a restart of the service, and everything else that happens.
+
+use super::json;
+use super::stage::{Play, Stage};
+use serde_json::{Value, json};
+
+const HOUR: i64 = 3600;
+
+/// A stage whose first source has answered four pictures in two hours of 2025.
+async fn stage() -> Stage {
+    let mut stage = Stage::set(Play::default()).await;
+    let first = 1_750_003_200;
+    for (label, probability, time) in
+        [("bolt", 0.9, first), ("nut", 0.8, first + 60), ("bolt", 0.5, first + 120), ("bolt", 0.7, first + HOUR)]
+    {
+        stage.bring(label, probability, time).await;
+    }
+    stage
+}
+
+fn labels(lines: &Value) -> Vec<&str> {
+    lines.as_array().unwrap().iter().map(|line| line["label"].as_str().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_latest_answers_are_shown_in_their_order() {
+    let stage = stage().await;
+    let told = stage.tell(&["results", "--json"]).await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let found = json(&told.stdout);
+    assert_eq!(labels(&found), ["bolt", "nut", "bolt", "bolt"]);
+    let first = &found[0];
+    assert_eq!((&first["sequence"], &first["source"]), (&json!(1), &json!("/srv/camera")));
+    assert_eq!((&first["path"], &first["generation"]), (&json!("/srv/camera/1.jpg"), &json!(2)));
+    assert_eq!(first["labels"][0], json!({ "label": "bolt", "score": 0.9 }));
+
+    for (words, expected) in [
+        (&["--limit", "2"][..], vec!["bolt", "bolt"]),
+        (&["--label", "nut"], vec!["nut"]),
+        (&["--doubtful"], vec!["bolt"]),
+        (&["--source", "/srv/camera/", "--limit", "1"], vec!["bolt"]),
+        (&["--source", "2"], vec![]),
+        (&["--since", "1h"], vec![]),
+    ] {
+        let told = stage.tell(&[&["results", "--json"], words].concat()).await;
+        assert_eq!(labels(&json(&told.stdout)), expected, "{words:?}: {}", told.stderr);
+    }
+    let told = stage.tell(&["results", "--limit", "2"]).await;
+    let lines: Vec<&str> = told.stdout.lines().collect();
+    assert!(lines[0].contains("  bolt 0.50 ?  /srv/camera/3.jpg"), "{lines:?}");
+    assert!(lines[1].contains("  bolt 0.70  /srv/camera/4.jpg"), "{lines:?}");
+    let told = stage.tell(&["results", "--source", "/srv/cellar"]).await;
+    assert_eq!(told.code, 2);
+    assert!(told.stderr.contains("there are: 1 (/srv/camera), 2 (/mnt/usb)"), "{}", told.stderr);
+    assert!(stage.tell(&["results", "--source", "2"]).await.stdout.starts_with("no picture fits"));
+}
+
+#[tokio::test]
+async fn answers_are_counted_by_label_and_hour() {
+    let stage = stage().await;
+    // They are older than the last 24 hours.
+    let told = stage.tell(&["results", "--summary", "--since", "50y", "--json"]).await;
+    let first = 1_750_003_200;
+    let expected = json!([
+        { "hour": first, "label": "bolt", "count": 2 },
+        { "hour": first, "label": "nut", "count": 1 },
+        { "hour": first + HOUR, "label": "bolt", "count": 1 },
+    ]);
+    assert_eq!(json(&told.stdout), expected, "{}", told.stderr);
+    assert_eq!(json(&stage.tell(&["results", "--summary", "--json"]).await.stdout), json!([]));
+    let told = stage.tell(&["results", "--summary", "--since", "50y"]).await;
+    let lines: Vec<&str> = told.stdout.lines().collect();
+    assert_eq!(lines[..2], ["bolt  █▄  3", "nut   ▄   1"], "{}", told.stdout);
+}
+
+#[tokio::test]
+async fn what_comes_is_followed_and_a_restart_loses_and_doubles_nothing() {
+    let mut stage = stage().await;
+    let mut following = stage.run(&["results", "--follow", "--limit", "1", "--json"]);
+    assert_eq!(json(&following.line().await)["sequence"], 4, "what was there already");
+    stage.bring("nut", 0.6, 1_750_010_000).await;
+    assert_eq!(json(&following.line().await)["sequence"], 5);
+    stage.leave().await;
+    stage.bring("nut", 0.6, 1_750_010_001).await;
+    stage.bring("bolt", 0.6, 1_750_010_002).await;
+    stage.come_back().await;
+    stage.bring("nut", 0.6, 1_750_010_003).await;
+    for sequence in 6..=8 {
+        assert_eq!(json(&following.line().await)["sequence"], sequence);
+    }
+    assert_eq!(following.interrupt().await, 130);
+
+    let mut following = stage.run(&["results", "--follow", "--label", "washer"]);
+    following.hears().await;
+    stage.bring("nut", 0.6, 1_750_010_004).await;
+    stage.bring("washer", 0.6, 1_750_010_005).await;
+    assert!(following.line().await.contains("washer 0.60"), "the other label is left out");
+}
+
+#[tokio::test]
+async fn everything_that_happens_is_a_line() {
+    let mut stage = stage().await;
+    let mut lines = stage.run(&["monitor", "--json"]);
+    lines.hears().await;
+    stage.bring("nut", 0.6, 1_750_010_000).await;
+    let line = json(&lines.line().await);
+    assert_eq!((&line["event"], &line["label"], &line["doubtful"]), (&json!("observed"), &json!("nut"), &json!(false)));
+    assert_eq!(line["object"], "/org/coft/Coft1/sources/1");
+    assert!(line["path"].is_null() && line["time"].as_i64().unwrap() > 1_750_000_000, "{line}");
+    assert_eq!(stage.tell(&["round", "start"]).await.code, 0);
+    let line = json(&lines.line().await);
+    assert_eq!(
+        (&line["event"], &line["round"], &line["trigger"]),
+        (&json!("job-started"), &json!(1), &json!("manual"))
+    );
+    stage.leave().await;
+    assert_eq!(json(&lines.line().await)["event"], "stopped");
+    stage.come_back().await;
+    assert_eq!(json(&lines.line().await)["event"], "started");
+    assert_eq!(lines.interrupt().await, 130);
+
+    let mut lines = stage.run(&["monitor"]);
+    lines.hears().await;
+    stage.bring("nut", 0.6, 1_750_010_000).await;
+    let line = lines.line().await;
+    assert!(line.contains("  sources/1  nut 0.60  "), "{line}");
+}
