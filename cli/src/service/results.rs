@@ -16,17 +16,13 @@ pub struct Place {
     pub number: u64,
     /// Its directory.
     pub path: String,
-    /// Number of its latest answer.
-    pub last: u64,
 }
 
 impl Service {
     /// The source that is meant by its directory or its number, or all of them.
     pub async fn places(&self, wanted: Option<&str>) -> Result<Vec<Place>, Failure> {
         let sources = numbered(interface(&mut self.managed().await?, SOURCE, ROOT))?;
-        let place = |(number, mut source): (u64, super::Properties)| {
-            Ok(Place { number, path: source.take("Path")?, last: source.take("LastSequence")? })
-        };
+        let place = |(number, mut source): (u64, super::Properties)| Ok(Place { number, path: source.take("Path")? });
         let mut places = sources.into_iter().map(place).collect::<Result<Vec<_>, Failure>>()?;
         places.sort_by_key(|place| place.number);
         let Some(wanted) = wanted else { return Ok(places) };
@@ -61,6 +57,12 @@ impl Service {
             filter.before = last;
         }
         Ok(found)
+    }
+
+    /// Number of the latest answer of a source, 0 for none. The property that tells it may be a second behind.
+    pub async fn last(&self, place: &Place) -> Result<u64, Failure> {
+        let latest = self.find(place, ObservationFilter::default(), 1).await?;
+        Ok(latest.first().map_or(0, |latest| latest.sequence))
     }
 
     /// Answers of a source that follow a number, in their order; some of them, where there are many.

@@ -29,16 +29,18 @@ pub async fn run(service: &Service, output: Output, asked: Results, places: Vec<
 }
 
 /// Goes on until it fails.
-async fn follow(service: &Service, output: Output, asked: &Results, mut places: Vec<Place>) -> Result<Exit, Failure> {
+async fn follow(service: &Service, output: Output, asked: &Results, places: Vec<Place>) -> Result<Exit, Failure> {
     let style = Style::of_this_machine();
     // Before anything is asked: what comes in between is signalled.
     let mut signals = service.signals().await?;
+    let mut positions = positions(service, places.clone()).await?;
     if asked.since.is_some() || asked.limit.is_some() {
         let wanted = filter(asked, asked.since)?;
         let known = latest(service, &places, &wanted, asked.limit.unwrap_or(u32::MAX)).await?;
         for observed in known {
             // What has come since is shown below.
-            if places.iter().any(|place| place.path == observed.source && observed.sequence <= place.last) {
+            let is_before = |at: &Position| at.place.path == observed.source && observed.sequence <= at.last;
+            if positions.iter().any(is_before) {
                 show(output, &observed, &style)?;
             }
         }
@@ -46,7 +48,7 @@ async fn follow(service: &Service, output: Output, asked: &Results, mut places: 
     eprintln!("following what comes; Ctrl-C ends it");
     let mut away = false;
     loop {
-        match look(service, output, asked, &mut places, away, &style).await {
+        match look(service, output, asked, &mut positions, away, &style).await {
             Ok(()) => away = false,
             Err(failure) if is_away(&failure) => {
                 if !away {
@@ -63,23 +65,40 @@ async fn follow(service: &Service, output: Output, asked: &Results, mut places: 
     }
 }
 
+/// How far a source was followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Position {
+    place: Place,
+    /// Number of the last answer that was shown, or that was there before.
+    last: u64,
+}
+
+async fn positions(service: &Service, places: Vec<Place>) -> Result<Vec<Position>, Failure> {
+    let mut positions = Vec::new();
+    for place in places {
+        positions.push(Position { last: service.last(&place).await?, place });
+    }
+    Ok(positions)
+}
+
 /// Shows what has come of each place.
 async fn look(
     service: &Service,
     output: Output,
     asked: &Results,
-    places: &mut Vec<Place>,
+    known: &mut Vec<Position>,
     was_away: bool,
     style: &Style,
 ) -> Result<(), Failure> {
     if was_away {
-        *places = returned(std::mem::take(places), service.places(asked.source.as_deref()).await);
+        let now = positions(service, service.places(asked.source.as_deref()).await?).await?;
+        *known = returned(known, now);
     }
-    for place in places {
+    for position in known {
         loop {
-            let page = service.follow(place, place.last).await?;
+            let page = service.follow(&position.place, position.last).await?;
             let Some(last) = page.last() else { break };
-            place.last = last.sequence;
+            position.last = last.sequence;
             for observed in page.iter().filter(|observed| is_wanted(observed, asked)) {
                 show(output, observed, style)?;
             }
@@ -88,14 +107,12 @@ async fn look(
     Ok(())
 }
 
-/// Sources by their directories, from where each was; one with other answers, of another state directory, from its
+/// Sources by their directories, from where each was; one with fewer answers, of another state directory, from its
 /// first.
-fn returned(known: Vec<Place>, now: Result<Vec<Place>, Failure>) -> Vec<Place> {
-    // A service that is still starting has told of none.
-    let Ok(now) = now else { return known };
-    let resumed = |place: Place| {
-        let before = known.iter().find(|before| before.path == place.path).map_or(0, |before| before.last);
-        Place { last: if place.last < before { 0 } else { before }, ..place }
+fn returned(known: &[Position], now: Vec<Position>) -> Vec<Position> {
+    let resumed = |Position { place, last }: Position| {
+        let before = known.iter().find(|before| before.place.path == place.path).map_or(0, |before| before.last);
+        Position { last: if last < before { 0 } else { before }, place }
     };
     now.into_iter().map(resumed).collect()
 }
@@ -120,16 +137,14 @@ fn show(output: Output, observed: &Observed, style: &Style) -> Result<(), Failur
 mod tests {
     use super::*;
 
-    fn place(path: &str, last: u64) -> Place {
-        Place { number: 0, path: path.into(), last }
+    fn position(path: &str, last: u64) -> Position {
+        Position { place: Place { number: 0, path: path.into() }, last }
     }
 
     #[test]
     fn a_source_goes_on_from_where_it_was_and_another_state_directory_from_its_first() {
-        let known = vec![place("/a", 7), place("/b", 9)];
-        let now = vec![place("/a", 9), place("/b", 2), place("/c", 4)];
-        let resumed = returned(known.clone(), Ok(now));
-        assert_eq!(resumed, [place("/a", 7), place("/b", 0), place("/c", 0)]);
-        assert_eq!(returned(known.clone(), Err(Failure::NotFound(String::new()))), known);
+        let known = vec![position("/a", 7), position("/b", 9)];
+        let now = vec![position("/a", 9), position("/b", 2), position("/c", 4)];
+        assert_eq!(returned(&known, now), [position("/a", 7), position("/b", 0), position("/c", 0)]);
     }
 }
