@@ -3,6 +3,7 @@
 use crate::setup::{Environment, repository};
 use anyhow::{Context, ensure};
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -21,6 +22,47 @@ pub fn release(environment: &Environment) -> anyhow::Result<PathBuf> {
     let mut command = cargo(environment);
     command.args(["build", "--release", "--workspace", "--exclude", "xtask", "--bins", "--examples"]);
     ensure!(command.status().context("starting cargo")?.success(), "the build failed");
-    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from);
+    Ok(target_dir().join("release"))
+}
+
+/// The programs of a package, in a directory of their own: no path of this machine is in them.
+pub fn for_packages(environment: &Environment) -> anyhow::Result<PathBuf> {
+    eprintln!("building what is packaged (the first time takes some minutes) ...");
+    let target = target_dir().join("packaged");
+    fs::create_dir_all(&target).with_context(|| format!("making {}", target.display()))?;
+    let target = target.canonicalize()?;
+    let mut command = cargo(environment);
+    command.args(["build", "--release", "--locked"]).arg("--target-dir").arg(&target);
+    for package in ["coftd", "coft-launch", "coft-trainer", "coftctl"] {
+        command.args(["--package", package]);
+    }
+    // The last that fits counts for rustc and gcc alike, so the most particular ones come last.
+    let mut places =
+        vec![(cargo_home()?, "/cargo"), (repository().to_owned(), "/coft"), (target.clone(), "/coft/target")];
+    if let Some((_, libtorch)) = environment.variables().find(|(name, _)| *name == "LIBTORCH") {
+        places.push((PathBuf::from(libtorch), "/libtorch"));
+    }
+    let mapped = |option: &str| {
+        let flags = places.iter().map(|(from, to)| format!("{option}={}={to}", from.display()));
+        flags.collect::<Vec<_>>()
+    };
+    command.env_remove("RUSTFLAGS");
+    command.env("CARGO_ENCODED_RUSTFLAGS", mapped("--remap-path-prefix").join("\u{1f}"));
+    for variable in ["CFLAGS", "CXXFLAGS"] {
+        command.env(variable, mapped("-ffile-prefix-map").join(" "));
+    }
+    ensure!(command.status().context("starting cargo")?.success(), "the build failed");
     Ok(target.join("release"))
+}
+
+/// Where cargo keeps the sources of crates.
+fn cargo_home() -> anyhow::Result<PathBuf> {
+    match env::var_os("CARGO_HOME") {
+        Some(dir) => Ok(PathBuf::from(dir)),
+        None => Ok(PathBuf::from(env::var_os("HOME").context("neither CARGO_HOME nor HOME is set")?).join(".cargo")),
+    }
+}
+
+pub fn target_dir() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
 }

@@ -1,14 +1,15 @@
-//! `cargo xtask`: set-up, tests, demo and benchmarks of this repository. One file a verb.
+//! `cargo xtask`: set-up, tests, packages, demo and benchmarks of this repository. One file a verb.
 
 mod build;
 mod measure;
+mod package;
 mod setup;
 mod test;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
-/// Set-up, tests, demo and benchmarks of coft.
+/// Set-up, tests, packages, demo and benchmarks of coft.
 #[derive(Parser)]
 #[command(name = "cargo xtask")]
 struct Args {
@@ -24,6 +25,8 @@ enum Command {
     Env,
     /// Sets up, builds, and runs every test.
     Test(test::Args),
+    /// Makes Debian packages of optimised programs.
+    Package(package::Args),
     /// From unlabelled camera pictures to a served, adapted classifier, on the embedded model.
     Demo(measure::Args),
     /// Measurements; `cargo xtask bench --help` lists them.
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::Env => setup::for_running().map(|environment| print!("{}", environment.exports())),
         Command::Test(args) => test::run(&args),
+        Command::Package(args) => package::run(&args),
         Command::Demo(args) => measure::run(Some("demo"), &args),
         Command::Bench(args) => measure::run(None, &args),
         Command::PretrainDemo(args) => measure::run(Some("pretrain-demo"), &args),

@@ -6,6 +6,9 @@
 mod debian;
 mod libraries;
 mod python;
+mod system;
+
+pub use libraries::Libraries;
 
 use anyhow::{Context, ensure};
 use std::env;
@@ -80,6 +83,11 @@ pub fn for_testing() -> anyhow::Result<Environment> {
     debian::install(&[debian::BINDFS, debian::POLKIT, debian::SYSTEMD])?;
     environment.add("COFT_TEST_PYTHON", python::install(&python::CHECKS)?);
     debian::install(&[debian::HEIF])?;
+    // Packages are tried in a system that is booted; the tests say why where that cannot be had.
+    if nix::unistd::geteuid().is_root() {
+        debian::install(&[debian::DEBHELPER])?;
+        environment.add("COFT_TEST_SYSTEM", system::install()?);
+    }
     let data = repository().join("../shared/data");
     if let Some(data) = env::var_os("COFT_TEST_DATA") {
         environment.add("COFT_TEST_DATA", data);
@@ -87,6 +95,13 @@ pub fn for_testing() -> anyhow::Result<Environment> {
         environment.add("COFT_TEST_DATA", data.canonicalize()?);
     }
     Ok(environment)
+}
+
+/// What building packages takes. Packages hold the libraries that set-up installs, whatever LIBTORCH says.
+pub fn for_packaging() -> anyhow::Result<(Environment, Libraries)> {
+    let environment = for_running()?;
+    debian::install(&[debian::DEBHELPER])?;
+    Ok((environment, libraries::to_package()?))
 }
 
 /// The Python that runs the servers of `cargo xtask bench serve`.

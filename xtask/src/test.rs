@@ -1,7 +1,7 @@
 //! `cargo xtask test`: set-up, build, every test, and one line with the sum.
 
 use crate::build::cargo;
-use crate::setup;
+use crate::{package, setup};
 use anyhow::{Context, ensure};
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -19,12 +19,12 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let built = cargo(&environment).args(["build", "--workspace", "--bins"]).status().context("starting cargo")?;
     ensure!(built.success(), "the build failed");
 
-    let mut tests = cargo(&environment)
-        .args(["test", "--workspace", "--no-fail-fast"])
-        .args(&args.args)
-        .stdout(Stdio::piped())
-        .spawn()
-        .context("starting cargo")?;
+    let mut command = cargo(&environment);
+    command.args(["test", "--workspace", "--no-fail-fast"]).args(&args.args);
+    if nix::unistd::geteuid().is_root() {
+        command.env("COFT_TEST_PACKAGES", package::for_testing(&environment)?);
+    }
+    let mut tests = command.stdout(Stdio::piped()).spawn().context("starting cargo")?;
     let mut sum = Sum::default();
     let stdout = tests.stdout.take().expect("stdout is piped");
     for line in BufReader::new(stdout).lines() {

@@ -19,6 +19,13 @@ pub const BUS: Package = Package { name: "dbus", check: &["dbus-daemon", "--vers
 pub const POLKIT: Package = Package { name: "polkitd", check: &["pkaction", "--version"] };
 /// Checks units, users and directories.
 pub const SYSTEMD: Package = Package { name: "systemd", check: &["systemd-analyze", "--version"] };
+/// Makes Debian packages.
+pub const DEBHELPER: Package = Package { name: "debhelper", check: &["ls", "/usr/bin/dh"] };
+/// Makes the Debian that packages are tried in.
+pub const DEBOOTSTRAP: Package = Package { name: "debootstrap", check: &["debootstrap", "--version"] };
+/// Debian's keys; Ubuntu has them in a package, too.
+pub const KEYRING: Package =
+    Package { name: "debian-archive-keyring", check: &["ls", "/usr/share/keyrings/debian-archive-keyring.gpg"] };
 pub const PYTHON: Package = Package { name: "python3", check: &["python3", "--version"] };
 pub const PIP: Package = Package { name: "python3-pip", check: &["python3", "-m", "pip", "--version"] };
 pub const VENV: Package = Package { name: "python3-venv", check: &["python3", "-c", "import ensurepip"] };

@@ -22,12 +22,20 @@ struct Wheel {
 const TORCH: &str = "2.11.0";
 const TORCH_PACKAGE: &str = "torch==2.11.0";
 const TORCH_SHA256: &str = "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756";
+const ONNXRUNTIME: &str = "1.28.0";
+const ONNXRUNTIME_SHA256: &str = "0a83bdb70d143cede762b677789bf2a7acca54b3fb82565601d5c30695aa933c";
 /// CPU parts of the x86_64 wheels; libtorch_cpu.so needs the two small CUDA libraries to load, but no GPU.
 const WHEELS: [Wheel; 4] = [
     Wheel {
         package: TORCH_PACKAGE,
         sha256: TORCH_SHA256,
-        members: &["torch/include/*", "torch/lib/libtorch_cpu.so", "torch/lib/libc10.so", "torch/lib/libgomp*"],
+        members: &[
+            "torch/include/*",
+            "torch/lib/libtorch_cpu.so",
+            "torch/lib/libc10.so",
+            "torch/lib/libgomp*",
+            "torch-2.11.0.dist-info/licenses/*",
+        ],
     },
     Wheel {
         package: "nvidia-cuda-runtime==13.0.96",
@@ -41,8 +49,8 @@ const WHEELS: [Wheel; 4] = [
     },
     Wheel {
         package: "onnxruntime==1.28.0",
-        sha256: "0a83bdb70d143cede762b677789bf2a7acca54b3fb82565601d5c30695aa933c",
-        members: &["onnxruntime/capi/libonnxruntime.so*"],
+        sha256: ONNXRUNTIME_SHA256,
+        members: &["onnxruntime/capi/libonnxruntime.so*", "onnxruntime/LICENSE", "onnxruntime/ThirdPartyNotices.txt"],
     },
 ];
 /// What libtorch_cuda.so takes besides, and what cuDNN and libtorch open later.
@@ -113,7 +121,8 @@ const CUDA_WHEELS: [Wheel; 12] = [
         members: &["nvidia/nvshmem/lib/libnvshmem_host.so.3"],
     },
 ];
-const DIRECTORY: &str = "torch-2.11.0_ort-1.28.0";
+/// The number at the end grows where other members of the same wheels are unpacked.
+const DIRECTORY: &str = "torch-2.11.0_ort-1.28.0_2";
 /// Wheels, pip's own copy of the largest, and the unpacked files side by side, bytes.
 const ROOM: u64 = 2_000_000_000;
 /// The same of what CUDA takes.
@@ -132,6 +141,64 @@ pub fn install() -> anyhow::Result<(OsString, OsString)> {
             format!("no ONNX Runtime in {}; remove {} and run this again", capi.display(), home.display())
         })?;
     Ok((home.join("torch").into(), library.into()))
+}
+
+/// What packages take.
+pub struct Libraries {
+    /// libtorch's directory.
+    pub torch: PathBuf,
+    /// ONNX Runtime's library.
+    pub onnxruntime: PathBuf,
+    pub bundled: Vec<Bundled>,
+}
+
+/// Somebody else's library in a package.
+pub struct Bundled {
+    pub package: &'static str,
+    pub name: &'static str,
+    pub version: &'static str,
+    pub licence: &'static str,
+    /// Of the wheel.
+    pub sha256: &'static str,
+    pub notices: Vec<PathBuf>,
+}
+
+impl Bundled {
+    /// As coft-packaging is told of it: the fields, and the notices, with semicolons between them.
+    pub fn told(&self) -> OsString {
+        let mut told = OsString::from([self.package, self.name, self.version, self.licence, self.sha256].join(";"));
+        for notice in &self.notices {
+            told.push(";");
+            told.push(notice);
+        }
+        told
+    }
+}
+
+/// The libraries of set-up, with their notices.
+pub fn to_package() -> anyhow::Result<Libraries> {
+    let (torch, onnxruntime) = install()?;
+    let home = home()?;
+    let notices = |paths: &[&str]| paths.iter().map(|path| home.join(path)).collect();
+    let bundled = vec![
+        Bundled {
+            package: "coft",
+            name: "onnxruntime",
+            version: ONNXRUNTIME,
+            licence: "MIT",
+            sha256: ONNXRUNTIME_SHA256,
+            notices: notices(&["onnxruntime/LICENSE", "onnxruntime/ThirdPartyNotices.txt"]),
+        },
+        Bundled {
+            package: "coft-trainer",
+            name: "torch",
+            version: TORCH,
+            licence: "BSD-3-Clause",
+            sha256: TORCH_SHA256,
+            notices: notices(&["torch-2.11.0.dist-info/licenses/LICENSE", "torch-2.11.0.dist-info/licenses/NOTICE"]),
+        },
+    ];
+    Ok(Libraries { torch: torch.into(), onnxruntime: onnxruntime.into(), bundled })
 }
 
 /// libtorch's CUDA half beside the other, and NVIDIA's libraries that it takes, downloaded if they are not there.

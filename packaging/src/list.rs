@@ -1,0 +1,68 @@
+//! `packaging/files`: what is installed, and where.
+
+use anyhow::{Context, ensure};
+
+#[derive(Debug, PartialEq, Eq)]
+pub struct Installed {
+    pub package: String,
+    pub from: String,
+    pub to: String,
+}
+
+/// # Errors
+/// A line that is not three words, or does not name an absolute place.
+pub fn read(text: &str) -> anyhow::Result<Vec<Installed>> {
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#') && !line.trim().is_empty());
+    let read = lines.map(|(number, line)| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let wanted = || format!("packaging/files, line {}: package, file, and the path that it goes to", number + 1);
+        let [package, from, to]: [&str; 3] = words.try_into().ok().with_context(wanted)?;
+        ensure!(to.starts_with('/'), wanted());
+        Ok(Installed { package: package.into(), from: from.into(), to: to.into() })
+    });
+    read.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repository;
+
+    #[test]
+    fn a_line_is_a_package_a_file_and_a_place() {
+        let read = |text: &str| read(text).map_err(|error| error.to_string());
+        let one = Installed { package: "coft".into(), from: "a/b".into(), to: "/c".into() };
+        assert_eq!(read("# told\n\ncoft  a/b   /c\n"), Ok(vec![one]));
+        for bad in ["coft a", "coft a /b c", "coft a b"] {
+            assert!(read(&format!("#\n{bad}")).unwrap_err().contains("line 2"), "{bad}");
+        }
+    }
+
+    /// Everything in `systemd` and `packaging` is there to be installed.
+    #[test]
+    fn no_shipped_file_is_forgotten() {
+        let listed = read(&std::fs::read_to_string(repository().join("packaging/files")).unwrap()).unwrap();
+        let is_listed =
+            |path: &str| listed.iter().any(|file| path == file.from || path.starts_with(&format!("{}/", file.from)));
+        let mut dirs = vec!["systemd".to_owned(), "packaging".to_owned()];
+        while let Some(dir) = dirs.pop() {
+            for entry in std::fs::read_dir(repository().join(&dir)).unwrap() {
+                let entry = entry.unwrap();
+                let path = format!("{dir}/{}", entry.file_name().to_str().unwrap());
+                let tools =
+                    ["files", "debian", "cuda-stubs", "src", "Cargo.toml"].map(|name| format!("packaging/{name}"));
+                if tools.contains(&path) {
+                    continue;
+                }
+                match entry.path().is_dir() {
+                    true => dirs.push(path),
+                    false => assert!(is_listed(&path), "{path} is not in packaging/files"),
+                }
+            }
+        }
+        for file in &listed {
+            let made = ["programs/", "libraries/", "made/"].iter().any(|start| file.from.starts_with(start));
+            assert!(made || repository().join(&file.from).exists(), "{} is not there", file.from);
+        }
+    }
+}
