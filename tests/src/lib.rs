@@ -7,5 +7,6 @@ pub mod machine;
 pub mod programs;
 pub mod pty;
 pub mod sd_bus;
+pub mod system;
 pub mod user;
 pub mod world;

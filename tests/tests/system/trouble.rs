@@ -1,0 +1,104 @@
+use super::*;
+
+/// Starts a round that takes hours and waits until its trainer works; its number.
+fn training(system: &mut System) -> u64 {
+    let number = start_round(system);
+    at_work(system, number);
+    number
+}
+
+fn at_work(system: &mut System, number: u64) {
+    let is_training = |system: &System| {
+        let stage = round(system, number)["stage"].as_str().unwrap_or_default().to_owned();
+        stage.starts_with("phase1") && process(system, "coft-trainer").is_some()
+    };
+    system.wait("the trainer works", |system| is_training(system)).unwrap();
+}
+
+/// The round that has taken up the work of another.
+fn continued(system: &mut System, interrupted: u64) -> u64 {
+    let mut found = None;
+    let is_next = |value: &Value| value["round"].as_u64().filter(|&number| number > interrupted);
+    system
+        .wait("the work is taken up", |system| {
+            found = is_next(&status(system));
+            found.is_some()
+        })
+        .unwrap();
+    let number = found.expect("it was found");
+    assert_eq!(round(system, number)["continues"], interrupted);
+    number
+}
+
+#[test]
+fn the_service_survives_what_kills_and_stops_it() {
+    let Some(mut system) = serving() else { return };
+    configure(&system, VERY_MANY);
+    restart(&mut system);
+    upload(&mut system);
+
+    // The trainer is killed: its round has failed, and the service has noticed nothing else.
+    let number = training(&mut system);
+    let service = unit(&system, "MainPID");
+    let trainer = process(&system, "coft-trainer").unwrap();
+    system.root(&["sh", "-c", &format!("kill -KILL {trainer}")]).unwrap();
+    system.wait("the round has failed", |system| round(system, number)["state"] == "failed").unwrap();
+    assert!(round(&system, number)["result"]["message"].as_str().unwrap().contains("killed"));
+    assert_eq!(unit(&system, "MainPID"), service);
+    assert_eq!(label(&system).unwrap().1, 1);
+
+    // The service is killed: systemd starts it again, its trainer has ended, and the work goes on.
+    let number = training(&mut system);
+    let trainer = process(&system, "coft-trainer").unwrap();
+    system.root(&["systemctl", "kill", "--kill-who=main", "--signal=KILL", "coftd"]).unwrap();
+    system.wait("systemd starts it again", |system| unit(system, "NRestarts") == "1").unwrap();
+    first_generation(&mut system);
+    system.wait("the round is interrupted", |system| round(system, number)["state"] == "interrupted").unwrap();
+    let is_there = |system: &System| system.root(&["test", "-e", &format!("/proc/{trainer}")]).is_ok();
+    system.wait("the trainer has ended", |system| !is_there(system)).unwrap();
+    assert_eq!(label(&system).unwrap().1, 1);
+    let number = continued(&mut system, number);
+    at_work(&mut system, number);
+
+    // It is stopped while a round runs, and started again.
+    system.root(&["systemctl", "stop", "coftd"]).unwrap();
+    assert_eq!((unit(&system, "Result"), unit(&system, "ActiveState")), ("success".into(), "inactive".into()));
+    system.wait("the trainer has ended", |system| process(system, "coft-trainer").is_none()).unwrap();
+    system.root(&["systemctl", "start", "coftd"]).unwrap();
+    first_generation(&mut system);
+    system.wait("the round is interrupted", |system| round(system, number)["state"] == "interrupted").unwrap();
+    // By itself the work is taken up after some minutes, since it came no further; a person need not wait.
+    let next = training(&mut system);
+    assert_eq!(round(&system, next)["continues"], number);
+
+    // The bus is restarted: the service comes back by itself.
+    let service = unit(&system, "MainPID");
+    system.root(&["systemctl", "restart", "dbus"]).unwrap();
+    system.wait("it has come back", |system| !["0", &service].contains(&unit(system, "MainPID").as_str())).unwrap();
+    system.wait("it serves", |system| label(system).is_some()).unwrap();
+    assert_eq!(status(&system)["images"], pictures());
+}
+
+/// A disk that is full stops what writes, says so, and nothing else.
+#[test]
+fn a_full_disk_is_told_and_mended_without_a_restart() {
+    let Some(mut system) = bare() else { return };
+    // The state directory on a small disk of its own.
+    fs::create_dir_all(system.path(STATE)).unwrap();
+    system.root(&["mount", "-t", "tmpfs", "-o", "size=200M,mode=0700", "none", STATE]).unwrap();
+    install_both(&system);
+    first_generation(&mut system);
+    let fill = "head -c 1G /dev/zero > /var/lib/coft/filler; true";
+    system.root(&["sh", "-c", fill]).unwrap();
+    system.root(&["systemctl", "restart", "coftd"]).unwrap();
+    system.wait("it serves", |system| label(system).is_some()).unwrap();
+    system.root(&["usermod", "--append", "--groups", "coft-upload", "camera"]).unwrap();
+    system.root(&["chmod", "-R", "a+rX", "/home/ann"]).unwrap();
+    system.run("camera", &["sh", "-c", &format!("cp {PICTURES}/* {WATCHED}/")]).unwrap();
+    let said = |system: &System| system::text(&ctl(system, "ann", &["status"]).stdout).to_lowercase();
+    system.wait("the full disk is told", |system| said(system).contains("disk")).unwrap();
+    assert!(label(&system).is_some());
+    assert_eq!(unit(&system, "ActiveState"), "active");
+    system.root(&["rm", "-f", "/var/lib/coft/filler"]).unwrap();
+    system.wait("every picture catalogued", |system| status(system)["images"] == pictures()).unwrap();
+}
