@@ -15,7 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Where `cargo xtask test` has made the bare system, and the packages.
+/// Where `cargo xtask test --system` has made the bare system, and the packages.
 pub const SYSTEM: &str = "COFT_TEST_SYSTEM";
 pub const PACKAGES: &str = "COFT_TEST_PACKAGES";
 
@@ -46,7 +46,7 @@ fn look() -> Option<String> {
         return Some(reason);
     }
     if let Some(name) = [SYSTEM, PACKAGES].into_iter().find(|name| env::var_os(name).is_none()) {
-        return Some(format!("{name} is not set; `cargo xtask test` sets it"));
+        return Some(format!("{name} is not set; `cargo xtask test --system` sets it"));
     }
     // Nothing of coft is in it: where it does not boot, this kernel or container does not allow it.
     let bare = System::copied().and_then(|mut system| system.boot());
@@ -230,7 +230,7 @@ impl Drop for System {
     }
 }
 
-/// The packages that `cargo xtask test` has made, by their names.
+/// The packages that `cargo xtask test --system` has made, by their names.
 ///
 /// # Errors
 /// Where there is none of that name.

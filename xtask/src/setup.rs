@@ -83,11 +83,6 @@ pub fn for_testing() -> anyhow::Result<Environment> {
     debian::install(&[debian::BINDFS, debian::POLKIT, debian::SYSTEMD])?;
     environment.add("COFT_TEST_PYTHON", python::install(&python::CHECKS)?);
     debian::install(&[debian::HEIF])?;
-    // Packages are tried in a system that is booted; the tests say why where that cannot be had.
-    if nix::unistd::geteuid().is_root() {
-        debian::install(&[debian::DEBHELPER])?;
-        environment.add("COFT_TEST_SYSTEM", system::install()?);
-    }
     let data = repository().join("../shared/data");
     if let Some(data) = env::var_os("COFT_TEST_DATA") {
         environment.add("COFT_TEST_DATA", data);
@@ -95,6 +90,13 @@ pub fn for_testing() -> anyhow::Result<Environment> {
         environment.add("COFT_TEST_DATA", data.canonicalize()?);
     }
     Ok(environment)
+}
+
+/// Adds a bare Debian, in which packages are installed and which is booted.
+pub fn add_system(environment: &mut Environment) -> anyhow::Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "only root can make a system and boot it; leave out --system");
+    environment.add("COFT_TEST_SYSTEM", system::install()?);
+    Ok(())
 }
 
 /// What building packages takes. Packages hold the libraries that set-up installs, whatever LIBTORCH says.
