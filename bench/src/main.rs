@@ -1,5 +1,5 @@
-//! `coft-bench`: the demo and the measurements of this repository, each in a file of its own. `cargo xtask demo`, `bench` and
-//! `pretrain-demo` set up, build it together with the programs that it starts, and run it.
+//! `coft-bench`: the demo and the measurements of this repository, each in a file of its own. `cargo xtask demo`,
+//! `bench` and `pretrain-demo` set up, build it together with the programs that it starts, and run it.
 
 mod adapt;
 mod answers;

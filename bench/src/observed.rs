@@ -1,5 +1,5 @@
-//! `cargo xtask bench answers`: how long it takes from a picture that is renamed into a watched directory to its answer on
-//! the bus, at several rates.
+//! `cargo xtask bench answers`: how long it takes from a picture that is renamed into a watched directory to its
+//! answer on the bus, at several rates.
 
 use crate::built;
 use crate::interruption::Interruption;

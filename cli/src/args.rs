@@ -68,8 +68,9 @@ pub enum Verb {
     },
     /// Show what the pictures of the sources show: the latest ones, the oldest of them first
     ///
-    /// A line has the time, the label that counts with its probability, and the file; a doubtful one is marked with "?". The
-    /// names of files are told to those who may see them (docs/answers.md), others see the source and the image's digest.
+    /// A line has the time, the label that counts with its probability, and the file; a doubtful one is marked with
+    /// "?". The names of files are told to those who may see them (docs/answers.md), others see the source and the
+    /// image's digest.
     Results(Results),
     /// Show everything that happens, a line each, until Ctrl-C: answers, states, jobs, generations, problems
     Monitor,
@@ -85,17 +86,17 @@ pub enum Verb {
     Rescan,
     /// Look for what keeps the service from working, and say what to type
     ///
-    /// The service itself looks at what it needs, from where it stands: its user, the sandbox of its unit, its devices. What
-    /// can be seen from outside is looked at here, also where the service does not answer. Each line is ok, a warning or an
-    /// error. Ends with 1 where there is an error.
+    /// The service itself looks at what it needs, from where it stands: its user, the sandbox of its unit, its
+    /// devices. What can be seen from outside is looked at here, also where the service does not answer. Each line is
+    /// ok, a warning or an error. Ends with 1 where there is an error.
     Doctor,
     /// Check the configuration; needs no running service
     #[command(subcommand)]
     Config(Config),
     /// Have the service read its configuration again, without a restart
     ///
-    /// Used at once: [schedule], [round], [settings] and [import], and thresholds and given-labels of [classifier]. Where
-    /// another setting has changed, or the file has a mistake, nothing changes, and it is named.
+    /// Used at once: [schedule], [round], [settings] and [import], and thresholds and given-labels of [classifier].
+    /// Where another setting has changed, or the file has a mistake, nothing changes, and it is named.
     Reload,
     /// Print the completion script of a shell
     Completions {

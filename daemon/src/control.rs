@@ -19,8 +19,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the bus holds: the ways to ask, the latest snapshot, and two that answer without passing by `app`: the classifier,
-/// and what is kept of the answers about the sources' pictures.
+/// What the bus holds: the ways to ask, the latest snapshot, and two that answer without passing by `app`: the
+/// classifier, and what is kept of the answers about the sources' pictures.
 #[derive(Clone)]
 pub struct Control {
     pub commands: mpsc::Sender<Command>,

@@ -34,7 +34,8 @@ pub fn text(package: &str, crates: &[Crate], bundled: &[&Bundled]) -> anyhow::Re
     let mut text = format!(
         "{package}: image classifiers from class names and unlabelled pictures.\n\
          Copyright (c) the coft contributors. It may be used under the MIT licence or the Apache License,\n\
-         version 2.0, as you like; both are below. What it holds of others is listed first, then follow the texts of all licences.\n\n"
+         version 2.0, as you like; both are below. What it holds of others is listed first, then follow the texts of all \
+         licences.\n\n"
     );
     // Each text, as first seen, with what it is for.
     let mut texts: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();

@@ -15,8 +15,8 @@ pub fn cargo(environment: &Environment) -> Command {
     command
 }
 
-/// The directory of the optimised programs and examples, built where they are not. All of them at once: cargo chooses the
-/// features of libraries by what is built together, and would compile them again for another choice.
+/// The directory of the optimised programs and examples, built where they are not. All of them at once: cargo chooses
+/// the features of libraries by what is built together, and would compile them again for another choice.
 pub fn release(environment: &Environment) -> anyhow::Result<PathBuf> {
     eprintln!("building (the first time takes some minutes) ...");
     let mut command = cargo(environment);

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`, `bench` and `pretrain-demo`: set-up, the release build, and coft-bench, which does the rest. It is a program of its
-//! own because what it links takes minutes to compile, and set-up is to begin at once.
+//! `cargo xtask demo`, `bench` and `pretrain-demo`: set-up, the release build, and coft-bench, which does the rest.
+//! It is a program of its own because what it links takes minutes to compile, and set-up is to begin at once.
 
 use crate::build;
 use crate::setup;

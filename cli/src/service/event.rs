@@ -87,8 +87,8 @@ impl Event {
                 vec![event(
                     "observed",
                     json!({
-                        "sequence": sequence, "image": image, "label": label, "probability": probability, "doubtful": doubtful,
-                        "classifier": classifier, "generation": generation, "came": time,
+                        "sequence": sequence, "image": image, "label": label, "probability": probability,
+                        "doubtful": doubtful, "classifier": classifier, "generation": generation, "came": time,
                     }),
                 )]
             }

@@ -1,5 +1,5 @@
-//! What the answers about a source's pictures come to: the label that counts, whether it is doubtful, and the state that
-//! the latest pictures show together.
+//! What the answers about a source's pictures come to: the label that counts, whether it is doubtful, and the state
+//! that the latest pictures show together.
 
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;

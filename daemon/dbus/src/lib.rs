@@ -265,8 +265,9 @@ pub const NONE_OF_THESE: &str = "none-of-these";
 /// The state of a source whose latest pictures do not agree on one.
 pub const UNKNOWN: &str = "unknown";
 
-/// The answer about a picture that a source has brought: its sequence number, which has no gaps within a source; the image
-/// by the SHA-256 of the file, in hex; the likeliest labels with their probabilities, best first; and the details.
+/// The answer about a picture that a source has brought: its sequence number, which has no gaps within a source; the
+/// image by the SHA-256 of the file, in hex; the likeliest labels with their probabilities, best first; and the
+/// details.
 pub type Observation = (u64, String, Vec<(String, f64)>, ObservationDetails);
 
 /// How an answer about a picture of a source came about.

@@ -212,16 +212,17 @@ pub trait Generation {
 /// A watched directory, at [`crate::source_path`].
 #[proxy(interface = "org.coft.Coft1.Source", default_service = "org.coft.Coft1", assume_defaults = false)]
 pub trait Source {
-    /// Answers that follow a sequence number, at most so many and [`crate::OBSERVATIONS`], in their order: what was missed, where
-    /// `after` is the last number that is known. Paths are told to those who may see them; nobody is asked for a password.
+    /// Answers that follow a sequence number, at most so many and [`crate::OBSERVATIONS`], in their order: what was
+    /// missed, where `after` is the last number that is known. Paths are told to those who may see them; nobody is
+    /// asked for a password.
     fn observations(&self, after: u64, limit: u32) -> Result<Vec<Observation>, crate::Error>;
 
-    /// The latest answers that a filter lets through, at most so many and [`crate::OBSERVATIONS`], the latest first. Paths as in
-    /// `observations`.
+    /// The latest answers that a filter lets through, at most so many and [`crate::OBSERVATIONS`], the latest first.
+    /// Paths as in `observations`.
     fn find_observations(&self, filter: ObservationFilter, limit: u32) -> Result<Vec<Observation>, crate::Error>;
 
-    /// How many answers of each label each hour has: the beginning of the hour, Unix time, s, the label that counts, and the
-    /// number. Hours in their order, of an hour the commonest label first.
+    /// How many answers of each label each hour has: the beginning of the hour, Unix time, s, the label that counts,
+    /// and the number. Hours in their order, of an hour the commonest label first.
     fn count_observations(&self, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, crate::Error>;
 
     /// A picture was answered. The numbers have no gaps: where one is missing, `observations` tells what it was.

@@ -66,8 +66,8 @@ impl Child {
     }
 }
 
-/// Has exec close whatever comes after [`EVENTS_FD`]: zbus receives what clients hand over without MSG_CMSG_CLOEXEC, and a
-/// trainer would hold it for hours. Where the kernel refuses (before Linux 5.11), it does.
+/// Has exec close whatever comes after [`EVENTS_FD`]: zbus receives what clients hand over without MSG_CMSG_CLOEXEC,
+/// and a trainer would hold it for hours. Where the kernel refuses (before Linux 5.11), it does.
 fn close_the_rest() {
     const FIRST: libc::c_uint = EVENTS_FD as libc::c_uint + 1;
     // SAFETY: the call takes plain numbers, and closes nothing before exec.
@@ -91,8 +91,9 @@ fn yield_to_others(niceness: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes back what [`yield_to_others`] has given away: on busy processors even a killed trainer waits for its turn to end, 10 to
-/// 16 s. It takes the right to a nice value of 0 (RLIMIT_NICE; the unit's LimitNICE), and is slower without.
+/// Takes back what [`yield_to_others`] has given away: on busy processors even a killed trainer waits for its turn to
+/// end, 10 to 16 s. It takes the right to a nice value of 0 (RLIMIT_NICE; the unit's LimitNICE), and is slower
+/// without.
 fn hurry(trainer: Pid) {
     let not_real_time = libc::sched_param { sched_priority: 0 };
     let threads = fs::read_dir(format!("/proc/{trainer}/task")).into_iter().flatten().flatten();

@@ -1,9 +1,10 @@
 //! Starts the trainer and tells how it ended.
 //!
-//! The trainer is a child of the service, or it runs in a systemd unit with limits of its own. The service may not start units, so the
-//! unit has a socket (`coft-trainer.socket`, SOCK_SEQPACKET): for each connection systemd starts `coft-launch`, which starts the
-//! trainer as its child. Over the socket go JSON messages: an [`Order`] with the descriptors of [`Pipes`] beside it, then any number of
-//! [`Request`]s; the last message is the [`Answer`]. When the service closes its end, or dies, the trainer is killed.
+//! The trainer is a child of the service, or it runs in a systemd unit with limits of its own. The service may not
+//! start units, so the unit has a socket (`coft-trainer.socket`, SOCK_SEQPACKET): for each connection systemd starts
+//! `coft-launch`, which starts the trainer as its child. Over the socket go JSON messages: an [`Order`] with the
+//! descriptors of [`Pipes`] beside it, then any number of [`Request`]s; the last message is the [`Answer`]. When the
+//! service closes its end, or dies, the trainer is killed.
 
 mod child;
 mod unit;
@@ -71,7 +72,8 @@ impl Process {
         }
     }
 
-    /// How the trainer ended. What it has started ends with it. Nothing is lost where this is dropped before it is ready.
+    /// How the trainer ended. What it has started ends with it. Nothing is lost where this is dropped before it is
+    /// ready.
     ///
     /// # Errors
     /// Where that is not known; the message says why.

@@ -66,7 +66,8 @@ impl Unit {
     }
 }
 
-/// The unit's end: starts `program` as the service asks, and goes on until it has ended. SIGTERM stops the trainer, too.
+/// The unit's end: starts `program` as the service asks, and goes on until it has ended. SIGTERM stops the trainer,
+/// too.
 ///
 /// # Errors
 /// Where the connection fails, or what comes over it is no order.

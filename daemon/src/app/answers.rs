@@ -1,7 +1,7 @@
 //! From pictures that have come to answers that are kept: where `catalog`, `ingest` and `serve` meet a second time.
 //!
-//! What is to be done stands in the catalogue, the latest picture first; here is nothing that a restart loses. Clients go
-//! first: all of this is bulk work, and the sources have one share of the service together.
+//! What is to be done stands in the catalogue, the latest picture first; here is nothing that a restart loses.
+//! Clients go first: all of this is bulk work, and the sources have one share of the service together.
 
 mod look;
 
@@ -24,8 +24,8 @@ use tracing::{error, warn};
 
 /// Pictures under way at the same time: two batches, so that one is decoded while the other runs.
 const WINDOW: usize = 32;
-/// Pictures that are read from their files at the same time. They have places of their own: a source that hangs holds up
-/// no other.
+/// Pictures that are read from their files at the same time. They have places of their own: a source that hangs holds
+/// up no other.
 const FROM_FILES: usize = 4;
 /// After a failure nothing is tried for so long; each time twice as long. [choice]
 const FIRST_PAUSE: Duration = Duration::from_secs(10);

@@ -1,5 +1,5 @@
-//! What the pictures of a source show: which of them wait for an answer, the answers, and the state that the latest make
-//! together.
+//! What the pictures of a source show: which of them wait for an answer, the answers, and the state that the latest
+//! make together.
 //!
 //! A picture is owed an answer from the transaction on that writes its file down, and is owed none from the transaction
 //! on that writes the answer down. So nothing is lost and nothing is answered twice, whenever the service dies.

@@ -46,8 +46,8 @@ impl Catalog {
     }
 }
 
-/// Writes down that a file holds a known image; nothing where that was forgotten meanwhile. Tells whether it is a picture
-/// that has come and is owed an answer, which none is without the time, `owed`.
+/// Writes down that a file holds a known image; nothing where that was forgotten meanwhile. Tells whether it is a
+/// picture that has come and is owed an answer, which none is without the time, `owed`.
 pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId, owed: Option<i64>) -> rusqlite::Result<bool> {
     let Sighting { source, path, stamp: Stamp { bytes, modified_ns, changed_ns } } = sighting;
     let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());

@@ -1,7 +1,7 @@
 //! A bare Debian in a directory, to install packages in and to boot, and the container manager that boots it.
 //!
-//! The container manager is Debian's own, unpacked beside the system and run with the system's libraries: installing it on
-//! the machine would let apt replace the machine's systemd.
+//! The container manager is Debian's own, unpacked beside the system and run with the system's libraries: installing
+//! it on the machine would let apt replace the machine's systemd.
 
 use super::{cache, debian, once, room};
 use anyhow::{Context, ensure};
@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 const RELEASE: &str = "bookworm";
-/// Beside the packages without which Debian is none: what boots it, and what the packages of coft depend on, so that they
-/// can be installed without a network. debootstrap finds no package that only says to provide another: libpam-systemd is the
-/// logind that polkitd asks for.
+/// Beside the packages without which Debian is none: what boots it, and what the packages of coft depend on, so that
+/// they can be installed without a network. debootstrap finds no package that only says to provide another:
+/// libpam-systemd is the logind that polkitd asks for.
 const PACKAGES: &str = "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,libgomp1,libstdc++6";
 const MANAGER: &str = "systemd-container";
 /// Measured: 330 MB, with the downloads beside it.

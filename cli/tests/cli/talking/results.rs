@@ -1,4 +1,5 @@
-//! What the pictures show: asked for, counted, followed over a restart of the service, and everything else that happens.
+//! What the pictures show: asked for, counted, followed over a restart of the service, and everything else that
+//! happens.
 
 use super::json;
 use super::stage::{Play, Stage};

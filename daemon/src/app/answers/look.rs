@@ -1,4 +1,5 @@
-//! How a picture is looked at: as the intake has kept it, where that gives what its file gives, and in its file otherwise.
+//! How a picture is looked at: as the intake has kept it, where that gives what its file gives, and in its file
+//! otherwise.
 
 use crate::catalog::{Answer, Catalog, Unanswered};
 use crate::decode_budget::Party;

@@ -125,9 +125,9 @@ impl Watched {
         self.problems.limit = Some(limit);
     }
 
-    /// Notes the file system that is mounted at a watched directory. It may be unmounted again before the table of mounts
-    /// is read, and renaming a directory with a mount in it changes no table: without this note nobody would see that
-    /// the watch has ended.
+    /// Notes the file system that is mounted at a watched directory. It may be unmounted again before the table of
+    /// mounts is read, and renaming a directory with a mount in it changes no table: without this note nobody would
+    /// see that the watch has ended.
     fn note_mount(&mut self, dir: &Path) {
         let Some(root) = self.root.as_mut().filter(|root| root.path != dir) else { return };
         if let Some(id) = mounts::rooted_at(dir) {

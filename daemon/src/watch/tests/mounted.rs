@@ -44,8 +44,8 @@ fn what_is_mounted_below_a_source_is_found_and_watched() {
     camera.until_settled(&["my cam/c.jpg"]);
 }
 
-/// The kernel's table of mounts tells nothing when the directory around a mount is renamed. The same happens where a file
-/// system is mounted and unmounted between two looks at the table: what was below it was never watched again.
+/// The kernel's table of mounts tells nothing when the directory around a mount is renamed. The same happens where a
+/// file system is mounted and unmounted between two looks at the table: what was below it was never watched again.
 #[test]
 fn what_was_mounted_between_two_looks_at_the_table_is_seen_to_go() {
     if !entered("watch::tests::mounted::what_was_mounted_between_two_looks_at_the_table_is_seen_to_go", MOUNTS) {
