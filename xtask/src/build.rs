@@ -15,12 +15,22 @@ pub fn cargo(environment: &Environment) -> Command {
     command
 }
 
-/// The directory of the optimised programs and examples, built where they are not. All of them at once: cargo chooses
-/// the features of libraries by what is built together, and would compile them again for another choice.
-pub fn release(environment: &Environment) -> anyhow::Result<PathBuf> {
+/// What the demo and the benchmarks start, and the program that they are.
+const RUN: [&str; 5] = ["coftd", "coft-launch", "coft-trainer", "coftctl", "coft-bench"];
+
+/// The directory of the optimised programs, and of the examples where they are wanted, built where they are not. All of
+/// them at once: cargo chooses the features of libraries by what is built together, and would compile them again for
+/// another choice.
+pub fn release(environment: &Environment, with_examples: bool) -> anyhow::Result<PathBuf> {
     eprintln!("building (the first time takes some minutes) ...");
     let mut command = cargo(environment);
-    command.args(["build", "--release", "--workspace", "--exclude", "xtask", "--bins", "--examples"]);
+    command.args(["build", "--release", "--bins"]);
+    for package in RUN {
+        command.args(["--package", package]);
+    }
+    if with_examples {
+        command.arg("--examples");
+    }
     ensure!(command.status().context("starting cargo")?.success(), "the build failed");
     Ok(target_dir().join("release"))
 }
