@@ -24,6 +24,8 @@ pub struct Args {
 const POOL: usize = 80;
 /// Labelled pictures of each part; they measure, and are never trained on.
 const TEST: usize = 80;
+/// Pictures of each part that come after the round.
+const LATER: usize = 1;
 /// The method's defaults, but for larger steps in Phase II: the demo model is a hundredth of a real CLIP.
 const CONFIG: &str = "
 [schedule]
@@ -57,7 +59,7 @@ fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Re
         TEST * PARTS.len()
     ))?;
     let set = site.dir().join("set");
-    world::write_set(&set, &Camera::NIGHT_SHIFT, &[("adapt", POOL), ("test", TEST)], args.seed)?;
+    world::write_set(&set, &Camera::NIGHT_SHIFT, &[("adapt", POOL), ("test", TEST), ("later", LATER)], args.seed)?;
 
     step("starting coftd on a private bus, with the embedded model; its first round exports the zero-shot classifier")?;
     site.start()?;
@@ -74,6 +76,10 @@ fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Re
     let status = site.wait("every picture catalogued", Duration::from_secs(120), catalogued)?;
     let taken_in = images as f64 / dropped.elapsed().as_secs_f64();
     ensure!(status["quarantined"] == 0, "pictures were refused: {status}");
+    let answered = |status: &Value| status["sources"][0]["unanswered"] == 0 || interruption.seen();
+    site.wait("every picture answered", Duration::from_secs(120), answered)?;
+    eprintln!("each was answered as it came; the latest of them (coftctl results --limit 5):");
+    print(site, &["results", "--limit", "5"])?;
 
     step("classifying the test folder over D-Bus: zero-shot")?;
     let test = set.join("test");
@@ -101,6 +107,23 @@ fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Re
         "answers name generation {}, {active} is active",
         after.generation
     );
+    step("the new model answers the pictures again: what the round has changed (coftctl generation diff --limit 3)")?;
+    let again = |status: &Value| status["unanswered_again"] == 0 || interruption.seen();
+    site.wait("every picture answered again", Duration::from_secs(120), again)?;
+    let diff = site.json(&["generation", "diff"])?;
+    ensure!(diff["compared"] == images as u64, "not every picture was answered by both models: {diff}");
+    print(site, &["generation", "diff", "--limit", "3"])?;
+
+    let later = files(&set.join("later"))?;
+    step(&format!("{} more pictures come, one by one (coftctl results --limit {0})", later.len()))?;
+    for (number, picture) in later.iter().enumerate() {
+        fs::copy(picture, site.watched().join(format!("later-{number}.jpg")))?;
+    }
+    let all = (images + later.len()) as u64;
+    let came = |status: &Value| status["images"] == all && answered(status) || interruption.seen();
+    site.wait("every picture answered", Duration::from_secs(120), came)?;
+    print(site, &["results", "--limit", &later.len().to_string()])?;
+
     let parity = active["parity_max_abs_diff"].as_f64().context("the generation has no parity")?;
     let stopped = site.stop()?;
     ensure!(stopped.success(), "coftd ended with {stopped}");
@@ -112,6 +135,7 @@ fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Re
         "accuracy after one round",
         format!("{:6.2} %  ({:+.2} points)", after.accuracy, after.accuracy - before.accuracy),
     );
+    row("answered otherwise since", format!("{:6}    of {images} pictures", diff["changed"]));
     row("unlabelled pictures", format!("{images:6}    (taken in at {taken_in:.0}/s)"));
     row("classified over D-Bus", format!("{:6.0} pictures/s", after.images_per_second));
     row("round time", format!("{round_seconds:6.1} s"));
@@ -122,6 +146,7 @@ fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Re
             "zero_shot_accuracy": before.accuracy,
             "adapted_accuracy": after.accuracy,
             "images": images,
+            "answered_otherwise": diff["changed"],
             "round_seconds": round_seconds,
             "parity_max_abs_diff": parity,
             "generation": after.generation,
@@ -129,6 +154,14 @@ fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Re
         });
         println!("{result}");
     }
+    Ok(())
+}
+
+/// Shows what coftctl prints.
+fn print(site: &Site, words: &[&str]) -> anyhow::Result<()> {
+    let output = site.ctl(words)?;
+    ensure!(output.status.success(), "coftctl {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
+    eprint!("{}", String::from_utf8_lossy(&output.stdout));
     Ok(())
 }
 

@@ -17,6 +17,8 @@ mod report;
 mod swaps;
 mod training;
 
+pub use generation::Model;
+
 use super::labelled_set::LabelledSet;
 use crate::built;
 use crate::interruption::Interruption;
@@ -27,7 +29,7 @@ use bus::{BusClient, StreamClient};
 use clap::ValueEnum;
 use coft_harness::daemon::Site;
 use coft_harness::programs::Programs;
-use generation::{Generation, Model};
+use generation::Generation;
 use load::{Client, Seen, connect};
 use memory::anonymous_bytes;
 use peer::{Launch, Peer};

@@ -187,6 +187,20 @@ pub enum Generation {
         #[arg(value_name = "N")]
         generation: Option<u64>,
     },
+    /// Show what another generation says otherwise of the latest pictures
+    ///
+    /// A generation that comes to serve answers the latest pictures again (2000, unless [answers] says otherwise).
+    /// Shown are how many of them have another label, from which to which, the ones of which both generations are
+    /// surest, and those of which the newer one is least sure. "coftctl results --changed" lists them all.
+    Diff {
+        /// The generation to compare with [default: the one that NEW has replaced]
+        old: Option<u64>,
+        /// The generation to compare [default: the active one]
+        new: Option<u64>,
+        /// Pictures to show of each kind
+        #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -200,6 +214,9 @@ pub struct Results {
     /// Pictures alone that a person should look at
     #[arg(long)]
     pub doubtful: bool,
+    /// Pictures alone that another generation has answered and of which the active one says otherwise
+    #[arg(long, conflicts_with_all = ["follow", "summary"])]
+    pub changed: bool,
     /// Pictures alone that have come within this time, as 30m, 2h or 3d
     #[arg(long, value_name = "TIME")]
     pub since: Option<jiff::Span>,

@@ -20,7 +20,7 @@ pub use generation::{generation, generations};
 pub use labels::labels;
 pub use model::{bytes, model, models};
 pub use progress::{duration, progress_line};
-pub use results::{observed, results, summary};
+pub use results::{diff, observed, results, summary};
 pub use review::{asked_by, asks, progress, review};
 pub use round::{outcome, round, rounds};
 pub use status::status;

@@ -78,6 +78,7 @@ impl Service {
             last_round,
             next_round: classifier.next_round,
             review: self.review().await?,
+            unanswered_again: classifier.unanswered_again,
             sources,
         })
     }
@@ -265,6 +266,14 @@ impl Service {
     async fn classifier(&self) -> Result<&str, Failure> {
         let find = async || Ok::<_, Failure>(self.choose(&mut self.managed().await?)?.path);
         Ok(self.classifier.get_or_try_init(find).await?)
+    }
+
+    /// The name of the classifier that was asked for, where one was and there is one of that name.
+    pub async fn named(&self) -> Result<Option<String>, Failure> {
+        match self.wanted {
+            Some(_) => Ok(Some(self.choose(&mut self.managed().await?)?.name)),
+            None => Ok(None),
+        }
     }
 
     fn choose(&self, managed: &mut ManagedObjects) -> Result<Classifier, Failure> {

@@ -5,6 +5,7 @@ mod cancel;
 mod classify;
 mod completions;
 mod config;
+mod diff;
 mod doctor;
 mod export;
 mod generation;
@@ -55,6 +56,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Generation(Generation::List) => generations::run(&service, output).await,
         Verb::Generation(Generation::Show { generation }) => generation::run(&service, output, generation).await,
         Verb::Generation(Generation::Activate { generation }) => activate::run(&service, output, generation).await,
+        Verb::Generation(Generation::Diff { old, new, limit }) => diff::run(&service, output, old, new, limit).await,
         Verb::Export { generation, format, dir } => export::run(&service, output, generation, format, dir).await,
         Verb::Import { force, dir } => import::run(&service, output, dir, force).await,
         Verb::Results(asked) => results::run(&service, output, asked).await,

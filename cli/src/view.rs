@@ -35,6 +35,8 @@ pub struct Status {
     pub next_round: NextRound,
     /// What a person is asked, or was asked last while the same generation has served.
     pub review: Option<Review>,
+    /// Pictures that earlier generations have answered, and the active one is yet to answer again.
+    pub unanswered_again: u64,
     pub sources: Vec<Source>,
 }
 
@@ -56,6 +58,12 @@ pub struct Source {
     pub quarantined: u64,
     /// Why the directory cannot be watched now.
     pub problem: Option<String>,
+    /// What its latest pictures show together, and since when, Unix time, s; none where its pictures are not answered.
+    pub state: Option<String>,
+    pub state_since: Option<i64>,
+    /// Pictures that wait for their answer, and why they are not answered now.
+    pub unanswered: u64,
+    pub answers_problem: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -279,6 +287,62 @@ pub struct Observed {
     pub none_of_these: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
+    /// What the active generation says, where another one has answered and it has answered again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub later: Option<Later>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Later {
+    pub generation: u64,
+    pub label: String,
+    /// None of the classes has none.
+    pub score: Option<f64>,
+}
+
+/// What `generation diff` answers.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GenerationDiff {
+    pub old: u64,
+    pub new: u64,
+    /// Pictures that both have answered, and those to which the newer one gives another label.
+    pub compared: u64,
+    pub changed: u64,
+    /// Pictures that the newer one is yet to answer again.
+    pub waiting: u64,
+    /// The most first.
+    pub moves: Vec<Move>,
+    /// Pictures with another label, those first of which both generations are surest.
+    pub changes: Vec<Difference>,
+    /// Pictures of which the newer generation is least sure, those first.
+    pub unsure: Vec<Difference>,
+}
+
+/// Pictures that go from a label to another one.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Move {
+    pub from: String,
+    pub to: String,
+    pub count: u64,
+}
+
+/// What two generations say of a picture; none of the classes has no score.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// SHA-256 of the file.
+    pub image: String,
+    /// Directory of the source.
+    pub source: String,
+    /// The file that came, for those who may see it.
+    pub path: Option<String>,
+    /// When it came, Unix time, s.
+    pub time: i64,
+    pub old_label: String,
+    pub old_score: Option<f64>,
+    pub new_label: String,
+    pub new_score: Option<f64>,
+    /// How much likelier the newer generation takes its likeliest label to be than the next one.
+    pub margin: f64,
 }
 
 /// How many pictures of an hour have a label; a line of `results --summary`.

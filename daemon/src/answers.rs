@@ -4,7 +4,8 @@
 //! nobody waits for a client: whoever wants every answer reads on from the last one that it has.
 
 use crate::catalog::{Budget, Catalog, CatalogError};
-use crate::control::{Observation, ObservationFilter};
+use crate::control::{GenerationDiff, Observation, ObservationFilter};
+use coft_core::ids::GenerationId;
 use serde::Deserialize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,11 +22,14 @@ pub struct Settings {
     pub keep: Duration,
     /// Most answers that are kept of a source, the latest; 1000 or more. 100000 [choice]: 45 MB.
     pub most: u64,
+    /// The latest pictures of all sources together that a generation answers again when it comes to serve; 0: none.
+    /// 2000 [choice].
+    pub again: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { keep: Duration::from_secs(30 * 24 * 60 * 60), most: 100_000 }
+        Self { keep: Duration::from_secs(30 * 24 * 60 * 60), most: 100_000, again: 2000 }
     }
 }
 
@@ -129,6 +133,17 @@ impl Answers {
     pub async fn count(&self, source: usize, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, AskError> {
         let (catalog, path) = self.of(source)?;
         Ok(catalog.count_observations(&path, filter).await?)
+    }
+
+    /// Where two generations differ.
+    pub async fn compare(
+        &self,
+        old: GenerationId,
+        new: GenerationId,
+        limit: usize,
+    ) -> Result<GenerationDiff, AskError> {
+        let catalog = self.0.borrow().as_ref().ok_or(AskError::NotReady)?.catalog.clone();
+        Ok(catalog.compare(old, new, limit).await?)
     }
 
     fn of(&self, source: usize) -> Result<(Catalog, PathBuf), AskError> {

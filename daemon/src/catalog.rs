@@ -3,7 +3,9 @@
 //!
 //! One thread owns the database; everybody else holds a [`Catalog`] and waits for answers. Nothing here opens an image.
 
+mod again;
 mod answers;
+mod cuts;
 mod entries;
 mod known;
 mod repair;
@@ -13,6 +15,7 @@ mod schema;
 #[cfg(test)]
 pub use answers::Last;
 pub use answers::{Answer, Budget, Standing, Turn, Unanswered};
+pub use cuts::Cut;
 
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;

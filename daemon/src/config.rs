@@ -200,6 +200,9 @@ impl Config {
             if let Some((name, rule)) = source.state.fault() {
                 require(key(&format!("state.{name}")), false, rule)?;
             }
+            if let Some(rule) = source.crop.and_then(|crop| crop.fault()) {
+                require(key("crop"), false, rule)?;
+            }
             let overlap = |other: &Path| source.path.starts_with(other) || other.starts_with(&source.path);
             require(key("path"), !overlap(&self.state_dir), "overlaps with state-dir; keep them apart")?;
             if let Some(other) = self.sources[..index].iter().find(|other| overlap(&other.path)) {
@@ -333,6 +336,11 @@ mod tests {
             "source 1 (/a): state.agree: use 1 or more, and no more than window",
         );
         refused("[[source]]\npath = \"/a\"\n[source.state]\nwindows = 6\n", "line 4: unknown field `windows`");
+        refused(
+            "[[source]]\npath = \"/a\"\ncrop = { x = 0.5, y = 0.0, width = 0.6, height = 1.0 }\n",
+            "source 1 (/a): crop: it leaves the picture; use 0 to 1",
+        );
+        refused("[[source]]\npath = \"/a\"\ncrop = { x = 0.5, y = 0.0 }\n", "line 3: missing field `width`");
         refused("[answers]\nmost = 10\n", "answers.most: use 1000 or more");
         refused("[answers]\nkeep = \"1s\"\n", "answers.keep: use \"1m\" or more");
         refused("[decode]\nmemory = \"1MiB\"\n", "decode.memory: use \"32MiB\" or more");

@@ -146,6 +146,8 @@ pub struct Snapshot {
     pub classes: Vec<String>,
     pub active: Option<GenerationId>,
     pub sources: Vec<SourceStatus>,
+    /// Pictures that earlier generations have answered, and the active one is yet to answer again.
+    pub unanswered_again: u64,
     /// Images in the catalogue.
     pub images: u64,
     /// Files that were refused; see the quarantine ledger.
@@ -246,6 +248,46 @@ pub struct Observation {
     pub none_of_these: Option<bool>,
     /// The class that the user's thresholds decide for, where there are some.
     pub decision: Option<String>,
+    /// What the generation that serves says, where another one has answered and it has answered again.
+    pub later: Option<(GenerationId, Said)>,
+}
+
+/// What a generation says of a picture: the label that counts, and its probability; none of the classes has none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Said {
+    pub label: String,
+    pub probability: Option<f64>,
+}
+
+/// Where two generations differ on the pictures that both have answered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct GenerationDiff {
+    pub compared: u64,
+    /// Pictures to which the newer one gives another label.
+    pub changed: u64,
+    /// Pictures that the newer one is yet to answer again.
+    pub waiting: u64,
+    /// From which label to which, and how many; the most first.
+    pub moves: Vec<(String, String, u64)>,
+    /// Pictures with another label, those first of which both generations are surest.
+    pub changes: Vec<Difference>,
+    /// Pictures of which the newer one is least sure, those first.
+    pub unsure: Vec<Difference>,
+}
+
+/// What two generations say of a picture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    pub source: PathBuf,
+    pub image: ImageId,
+    /// The file that came.
+    pub path: PathBuf,
+    /// When it came, Unix time, s.
+    pub time: i64,
+    pub old: Said,
+    pub new: Said,
+    /// How much likelier the newer generation takes the likeliest label to be than the next one.
+    pub margin: f64,
 }
 
 /// Which answers are meant: those of which all that is given holds.
@@ -259,6 +301,9 @@ pub struct ObservationFilter {
     /// A sequence number that is larger.
     pub before: Option<u64>,
     pub generation: Option<u64>,
+    pub classifier: Option<String>,
+    /// Whether the generation that serves says otherwise.
+    pub changed: Option<bool>,
 }
 
 /// How it stands with the answers about a source's pictures.

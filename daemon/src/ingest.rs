@@ -12,9 +12,10 @@ use crate::sighting::{ImageRecord, Sighting, Stamp};
 use bytesize::ByteSize;
 use coft_core::ids::ImageId;
 use coft_core::shown::{shown_io, shown_path};
-use coft_vision::{DecodeError, Decoded, Preprocess};
+use coft_vision::{DecodeError, Decoded, Preprocess, Region};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsRawFd;
@@ -57,12 +58,8 @@ const HEAD_BYTES: u64 = 4096;
 pub struct Content {
     pub id: ImageId,
     bytes: Vec<u8>,
-}
-
-impl Content {
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
-    }
+    /// The part that is looked at, where it is not all of it.
+    region: Option<Region>,
 }
 
 /// Why there is no image yet.
@@ -128,6 +125,7 @@ struct Shared {
     most_images: u64,
     reserve: Reserve,
     judge: String,
+    regions: HashMap<PathBuf, Region>,
 }
 
 impl Ingest {
@@ -138,8 +136,16 @@ impl Ingest {
         let permits = Arc::new(Semaphore::new(threads));
         let (file_limit, most_images) = (settings.file_limit.as_u64(), settings.most_images);
         let (reserve, judge) = (Reserve::of(0), program_and_settings(settings, budget.limit()));
-        let shared = Shared { file_limit, preprocess, pixels, permits, budget, threads, most_images, reserve, judge };
+        let regions = HashMap::new();
+        let shared =
+            Shared { file_limit, preprocess, pixels, permits, budget, threads, most_images, reserve, judge, regions };
         Self { shared: Arc::new(shared) }
+    }
+
+    /// Looks at a part of the pictures of these sources.
+    pub fn looking_at(self, regions: HashMap<PathBuf, Region>) -> Self {
+        let shared = Arc::into_inner(self.shared).expect("it is set before anybody else holds it");
+        Self { shared: Arc::new(Shared { regions, ..shared }) }
     }
 
     /// Leaves so much of the disk free.
@@ -274,7 +280,8 @@ impl Ingest {
             }
             Err(error) => return Err(Refusal::of_content(error)),
         };
-        Ok(Content { id: ImageId(hex(&Sha256::digest(&bytes))), bytes })
+        let region = self.shared.regions.get(&sighting.source).copied();
+        Ok(Content { id: id(&bytes, region), bytes, region })
     }
 
     /// Whether files that were refused may be taken in now: another program, or one with other settings, has refused
@@ -333,8 +340,9 @@ impl Ingest {
     }
 
     fn keep_now(&self, content: Content) -> Result<ImageRecord, Unready> {
-        let Content { id, bytes } = content;
+        let Content { id, bytes, region } = content;
         let (decoded, held) = self.decode(&bytes)?;
+        let decoded = cut(decoded, region);
         let (width_px, height_px) = decoded.pixels.dimensions();
         let canonical = self.shared.preprocess.canonical(&decoded);
         drop(decoded);
@@ -349,12 +357,46 @@ impl Ingest {
         Ok(ImageRecord { id, width_px, height_px, bytes: bytes.len() as u64, canonical_px: self.canonical_px() })
     }
 
+    /// An image file of what is looked at: the file itself, or the part of it that the source asks for.
+    ///
+    /// # Errors
+    /// Where the part cannot be made: the file is no image.
+    pub async fn looked_at(&self, content: Content) -> Result<Vec<u8>, Unready> {
+        let Some(region) = content.region else { return Ok(content.bytes) };
+        let ingest = self.clone();
+        let work = tokio::task::spawn_blocking(move || {
+            let (decoded, _held) = ingest.decode(&content.bytes)?;
+            let mut file = Vec::new();
+            let part = cut(decoded, Some(region));
+            coft_vision::save_canonical(&part.pixels, &mut file).expect("memory takes what is written to it");
+            Ok(file)
+        });
+        // A decoder's panic is that file's fault.
+        work.await.unwrap_or_else(|_| Err(Refusal::of_content("the image makes its decoder fail; convert it")))
+    }
+
     /// The picture, once there is memory to decode it, and its part of the budget; or why it is no usable image.
     fn decode(&self, bytes: &[u8]) -> Result<(Decoded, Held), Unready> {
         let head = coft_vision::head(bytes).map_err(Refusal::of_content)?;
         let held = self.shared.budget.wait_for(&head, Party::Sources, false);
         let held = held.map_err(|error| Refusal::of_content(format!("the image is too large: {error}")))?;
         Ok((coft_vision::decode(bytes).map_err(Refusal::of_content)?, held))
+    }
+}
+
+/// The SHA-256 of a file; where a part of it is looked at, of the file followed by the words for that part.
+fn id(bytes: &[u8], region: Option<Region>) -> ImageId {
+    let mut hash = Sha256::new().chain_update(bytes);
+    if let Some(region) = region {
+        hash.update(region.to_string());
+    }
+    ImageId(hex(&hash.finalize()))
+}
+
+fn cut(decoded: Decoded, region: Option<Region>) -> Decoded {
+    match region {
+        Some(region) => Decoded { pixels: region.of(&decoded.pixels), ..decoded },
+        None => decoded,
     }
 }
 

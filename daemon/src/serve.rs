@@ -225,6 +225,13 @@ pub struct Running {
     pub provider_problem: String,
 }
 
+/// A generation that serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Serving {
+    pub generation: GenerationId,
+    pub classes: Arc<[String]>,
+}
+
 #[derive(Debug)]
 struct Shared {
     /// What answers, or the error that does so in its place.
@@ -304,6 +311,12 @@ impl Classifier {
     /// How the generation that serves prepares images; none where none serves.
     pub fn preprocess(&self) -> Option<Preprocess> {
         self.0.current().ok().map(|loaded| loaded.preprocess.clone())
+    }
+
+    /// The generation that serves; none where none does.
+    pub fn serving(&self) -> Option<Serving> {
+        let loaded = self.0.current().ok()?;
+        Some(Serving { generation: loaded.generation, classes: loaded.classes.as_slice().into() })
     }
 
     /// Changes when another generation has come to serve.

@@ -17,6 +17,7 @@ pub use names::Patterns;
 
 use crate::sighting::Sighting;
 use coft_core::answer::StateRule;
+use coft_vision::Region;
 use kernel::{Input, Kernel};
 use serde::Deserialize;
 use source::Watched;
@@ -55,6 +56,9 @@ pub struct Source {
     /// When its latest pictures make a state.
     #[serde(default)]
     pub state: StateRule,
+    /// The part of its pictures that is looked at; all of them where there is none.
+    #[serde(default)]
+    pub crop: Option<Region>,
 }
 
 fn default_classify() -> bool {

@@ -79,6 +79,9 @@ _coftctl() {
             coftctl__subcmd__generation,activate)
                 cmd="coftctl__subcmd__generation__subcmd__activate"
                 ;;
+            coftctl__subcmd__generation,diff)
+                cmd="coftctl__subcmd__generation__subcmd__diff"
+                ;;
             coftctl__subcmd__generation,help)
                 cmd="coftctl__subcmd__generation__subcmd__help"
                 ;;
@@ -90,6 +93,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__generation__subcmd__help,activate)
                 cmd="coftctl__subcmd__generation__subcmd__help__subcmd__activate"
+                ;;
+            coftctl__subcmd__generation__subcmd__help,diff)
+                cmd="coftctl__subcmd__generation__subcmd__help__subcmd__diff"
                 ;;
             coftctl__subcmd__generation__subcmd__help,help)
                 cmd="coftctl__subcmd__generation__subcmd__help__subcmd__help"
@@ -153,6 +159,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__help__subcmd__generation,activate)
                 cmd="coftctl__subcmd__help__subcmd__generation__subcmd__activate"
+                ;;
+            coftctl__subcmd__help__subcmd__generation,diff)
+                cmd="coftctl__subcmd__help__subcmd__generation__subcmd__diff"
                 ;;
             coftctl__subcmd__help__subcmd__generation,list)
                 cmd="coftctl__subcmd__help__subcmd__generation__subcmd__list"
@@ -486,7 +495,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__generation)
-            opts="-h --bus --json --classifier --help list show activate help"
+            opts="-h --bus --json --classifier --help list show activate diff help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -529,8 +538,34 @@ _coftctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        coftctl__subcmd__generation__subcmd__diff)
+            opts="-h --limit --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --limit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         coftctl__subcmd__generation__subcmd__help)
-            opts="list show activate help"
+            opts="list show activate diff help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -544,6 +579,20 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__generation__subcmd__help__subcmd__activate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__generation__subcmd__help__subcmd__diff)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -742,7 +791,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__generation)
-            opts="list show activate"
+            opts="list show activate diff"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -756,6 +805,20 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__generation__subcmd__activate)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__generation__subcmd__diff)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1482,7 +1545,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__results)
-            opts="-h --source --label --doubtful --since --limit --follow --summary --bus --json --classifier --help"
+            opts="-h --source --label --doubtful --changed --since --limit --follow --summary --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -95,14 +95,15 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the rounds, the oldest first'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one round'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -l json -d 'Print JSON instead of text'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked, and those that the rules refused'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "activate" -d 'Have an earlier generation serve again, or one that the rules refused, and show how far it is'
-complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked, and those that the rules refused'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -f -a "activate" -d 'Have an earlier generation serve again, or one that the rules refused, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -f -a "diff" -d 'Show what another generation says otherwise of the latest pictures'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of text'
@@ -115,9 +116,15 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from activate" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from diff" -l limit -d 'Pictures to show of each kind' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from diff" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from diff" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from diff" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from diff" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the generations, the oldest first; the active one is marked, and those that the rules refused'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "activate" -d 'Have an earlier generation serve again, or one that the rules refused, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "diff" -d 'Show what another generation says otherwise of the latest pictures'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand export" -l format -r -f -a "onnx\t'The ONNX model with its weights, labels, manifest, report and probe'
 triton\t'A model repository of Triton, which OpenVINO Model Server reads too'
@@ -138,6 +145,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l limit -d 'Pi
 complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l doubtful -d 'Pictures alone that a person should look at'
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l changed -d 'Pictures alone that another generation has answered and of which the active one says otherwise'
 complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l follow -d 'Go on with those that come, until Ctrl-C, also over a restart of the service; with --json a line each'
 complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l summary -d 'Count them by label and hour instead [default: of the last 24 hours]'
 complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l json -d 'Print JSON instead of text'
@@ -255,6 +263,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_su
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "list" -d 'List the generations, the oldest first; the active one is marked, and those that the rules refused'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "activate" -d 'Have an earlier generation serve again, or one that the rules refused, and show how far it is'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "diff" -d 'Show what another generation says otherwise of the latest pictures'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "list" -d 'List the models of the store'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "info" -d 'Show what a model is: layout, sizes, preprocessing, digests'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from model" -f -a "verify" -d 'Read every file of a model and hold it against its digest'

@@ -18,21 +18,26 @@ pub fn cargo(environment: &Environment) -> Command {
 /// What the demo and the benchmarks start, and the program that they are.
 const RUN: [&str; 5] = ["coftd", "coft-launch", "coft-trainer", "coftctl", "coft-bench"];
 
-/// The directory of the optimised programs, and of the examples where they are wanted, built where they are not. All of
-/// them at once: cargo chooses the features of libraries by what is built together, and would compile them again for
-/// another choice.
-pub fn release(environment: &Environment, with_examples: bool) -> anyhow::Result<PathBuf> {
-    eprintln!("building (the first time takes some minutes) ...");
-    let mut command = cargo(environment);
-    command.args(["build", "--release", "--bins"]);
-    for package in RUN {
-        command.args(["--package", package]);
-    }
-    if with_examples {
-        command.arg("--examples");
-    }
-    ensure!(command.status().context("starting cargo")?.success(), "the build failed");
+/// The directory of the programs as the tests run them too: quickly built, and good enough to look at.
+pub fn quick(environment: &Environment) -> anyhow::Result<PathBuf> {
+    build(environment, &["--bins"])?;
+    Ok(target_dir().join("debug"))
+}
+
+/// The directory of the optimised programs and of the examples that benchmarks hold them against.
+pub fn release(environment: &Environment) -> anyhow::Result<PathBuf> {
+    build(environment, &["--bins", "--examples", "--release"])?;
     Ok(target_dir().join("release"))
+}
+
+/// Builds all of them at once: cargo chooses the features of libraries by what is built together, and would compile
+/// them again for another choice.
+fn build(environment: &Environment, what: &[&str]) -> anyhow::Result<()> {
+    eprintln!("building (the first time takes some minutes) ...");
+    let packages = RUN.iter().flat_map(|package| ["--package", package]);
+    let built = cargo(environment).arg("build").args(what).args(packages).status().context("starting cargo")?;
+    ensure!(built.success(), "the build failed");
+    Ok(())
 }
 
 /// The programs of a package, in a directory of their own: no path of this machine is in them.

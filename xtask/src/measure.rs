@@ -1,4 +1,4 @@
-//! `cargo xtask demo`, `bench` and `pretrain-demo`: set-up, the release build, and coft-bench, which does the rest.
+//! `cargo xtask demo`, `bench` and `pretrain-demo`: set-up, a build, and coft-bench, which does the rest.
 //! It is a program of its own because what it links takes minutes to compile, and set-up is to begin at once.
 
 use crate::build;
@@ -27,8 +27,10 @@ pub fn run(command: Option<&str>, args: &Args) -> anyhow::Result<()> {
     if named.is_some_and(|name| name == "serve") {
         environment.add("COFT_SERVERS_PYTHON", setup::for_serving_peers()?);
     }
-    // Examples are what some benchmarks hold the programs against.
-    let programs = build::release(&environment, command.is_none())?;
+    let programs = match command {
+        Some("demo") => build::quick(&environment)?,
+        _ => build::release(&environment)?,
+    };
     let mut bench = Command::new(programs.join("coft-bench"));
     environment.apply(&mut bench);
     Err(bench.args(words()).exec()).context("starting coft-bench")

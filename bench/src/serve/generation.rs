@@ -40,7 +40,7 @@ impl Model {
     }
 
     /// Its directory; one with random weights is made in `scratch`.
-    fn dir(self, scratch: &Path) -> anyhow::Result<PathBuf> {
+    pub fn dir(self, scratch: &Path) -> anyhow::Result<PathBuf> {
         let mini = built::data("mini_clip64")?;
         let patch = match self {
             Self::MiniClip64 => return Ok(mini),

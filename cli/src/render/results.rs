@@ -1,7 +1,7 @@
 //! What pictures show: line by line, and counted.
 
-use super::{FAINT, FAIR, Style, paint};
-use crate::view::{HourCount, Observed};
+use super::{FAINT, FAIR, Style, counted, lines, paint, table};
+use crate::view::{Difference, GenerationDiff, HourCount, Move, Observed};
 use coft_core::shown::shown;
 use std::collections::BTreeMap;
 
@@ -15,14 +15,68 @@ pub fn results(found: &[Observed], style: &Style) -> String {
 /// `2025-06-15 15:06:40  empty shelf 0.93  /srv/coft/in/a.jpg`; without a path the source and the image.
 pub fn observed(observed: &Observed, style: &Style) -> String {
     let probability = observed.labels.iter().find(|label| label.label == observed.label);
-    let probability = probability.map_or_else(String::new, |label| format!(" {:.2}", label.score));
-    let label = format!("{}{probability}", shown(observed.label.as_bytes()));
+    let label = said(&observed.label, probability.map(|label| label.score));
     let label = if observed.doubtful { paint(FAIR, &format!("{label} ?")) } else { label };
-    let file = match &observed.path {
-        Some(path) => shown(path.as_bytes()).into_owned(),
-        None => format!("{}: {:.12}", shown(observed.source.as_bytes()), observed.image),
+    let file = file(observed.path.as_deref(), &observed.source, &observed.image);
+    let later = observed.later.as_ref().filter(|later| later.label != observed.label);
+    let later = later.map_or_else(String::new, |later| {
+        format!(" -> {} (generation {})", said(&later.label, later.score), later.generation)
+    });
+    format!("{}  {label}{later}  {}\n", style.second(observed.time), paint(FAINT, &file))
+}
+
+/// `empty shelf 0.93`.
+fn said(label: &str, score: Option<f64>) -> String {
+    let score = score.map_or_else(String::new, |score| format!(" {score:.2}"));
+    format!("{}{score}", shown(label.as_bytes()))
+}
+
+pub fn diff(diff: &GenerationDiff, style: &Style) -> String {
+    let GenerationDiff { old, new, compared, changed, waiting, .. } = diff;
+    let waits = match waiting {
+        0 => String::new(),
+        waiting => format!("generation {new} is yet to answer {} again\n", counted(*waiting, "picture")),
     };
-    format!("{}  {label}  {}\n", style.second(observed.time), paint(FAINT, &file))
+    if *compared == 0 {
+        return format!(
+            "generations {old} and {new} have answered no picture both; a generation answers the latest pictures again \
+             when it comes to serve\n{waits}"
+        );
+    }
+    let share = 100.0 * *changed as f64 / *compared as f64;
+    let mut text = format!(
+        "generation {new} gives {changed} of {} another label than generation {old}, {share:.1} %\n{waits}",
+        counted(*compared, "picture")
+    );
+    if !diff.moves.is_empty() {
+        let mut table = table(&["PICTURES", "FROM", "TO"], &[0]);
+        for Move { from, to, count } in &diff.moves {
+            let [from, to] = [from, to].map(|label| shown(label.as_bytes()).into_owned());
+            table.add_row([count.to_string(), from, to]);
+        }
+        text += &format!("\n{}", lines(&table));
+    }
+    if !diff.changes.is_empty() {
+        text += "\nother labels, those first of which both are surest\n";
+        text += &diff.changes.iter().map(|one| difference(one, style)).collect::<String>();
+    }
+    text += &format!("\nwhat generation {new} is least sure of\n");
+    text + &diff.unsure.iter().map(|one| difference(one, style)).collect::<String>()
+}
+
+fn difference(difference: &Difference, style: &Style) -> String {
+    let Difference { old_label, old_score, new_label, new_score, .. } = difference;
+    let (old, new) = (said(old_label, *old_score), said(new_label, *new_score));
+    let file = file(difference.path.as_deref(), &difference.source, &difference.image);
+    format!("{}  {old} -> {new}  {}\n", style.second(difference.time), paint(FAINT, &file))
+}
+
+/// A file's name, or what stands for it to those who may not see it.
+fn file(path: Option<&str>, source: &str, image: &str) -> String {
+    match path {
+        Some(path) => shown(path.as_bytes()).into_owned(),
+        None => format!("{}: {image:.12}", shown(source.as_bytes())),
+    }
 }
 
 /// Eighths of a line's height.

@@ -3,7 +3,8 @@
 use super::review::asks;
 use super::round::{brief, state};
 use super::{BAD, FAINT, Style, counted, fields, paint};
-use crate::view::{NextRound, Status};
+use crate::view::{NextRound, Source, Status};
+use coft_core::answer::UNKNOWN;
 use coft_core::shown::shown;
 
 pub fn status(status: &Status, style: &Style) -> String {
@@ -66,9 +67,29 @@ pub fn status(status: &Status, style: &Style) -> String {
             None if source.images == 0 => "no images yet; put some there".into(),
             None => counted(source.images, "image"),
         };
-        text += &format!("{name:12}{}: {state}\n", shown(source.path.as_bytes()));
+        text += &format!("{name:12}{}: {state}{}\n", shown(source.path.as_bytes()), shows(source, style));
+        if source.unanswered > 0 {
+            let wait =
+                if source.unanswered == 1 { "picture waits for its answer" } else { "pictures wait for their answers" };
+            let problem = source.answers_problem.as_ref().map(|problem| format!(": {}", paint(BAD, problem)));
+            text += &format!("{:12}{} {wait}{}\n", "", source.unanswered, problem.unwrap_or_default());
+        }
+    }
+    if status.unanswered_again > 0 {
+        let pictures = counted(status.unanswered_again, "picture");
+        text += &format!("{:12}{pictures} of earlier generations are being answered again\n", "");
     }
     text
+}
+
+/// What the latest pictures of a source show together, where that is known.
+fn shows(source: &Source, style: &Style) -> String {
+    match (&source.state, source.state_since) {
+        (Some(state), Some(since)) if state != UNKNOWN => {
+            format!("; {} since {}", shown(state.as_bytes()), style.time(since))
+        }
+        _ => String::new(),
+    }
 }
 
 /// Where the first model comes from: nobody has to ask for it.

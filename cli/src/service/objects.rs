@@ -108,12 +108,19 @@ pub fn generation(mut object: Properties) -> Result<Generation, Failure> {
 }
 
 pub fn source(mut object: Properties) -> Result<Source, Failure> {
-    let problem: String = object.take("Problem")?;
+    let mut problem = |name| object.take(name).map(|problem: String| Some(problem).filter(|text| !text.is_empty()));
+    let (problem, answers_problem) = (problem("Problem")?, problem("AnswersProblem")?);
+    let answers: bool = object.take("Classifies")?;
+    let (state, since): (String, i64) = (object.take("State")?, object.take("StateSince")?);
     Ok(Source {
         path: object.take("Path")?,
         images: object.take("Images")?,
         quarantined: object.take("Quarantined")?,
-        problem: (!problem.is_empty()).then_some(problem),
+        problem,
+        state: answers.then_some(state),
+        state_since: (answers && since != 0).then_some(since),
+        unanswered: object.take("Unanswered")?,
+        answers_problem,
     })
 }
 
@@ -134,6 +141,7 @@ pub struct Classifier {
     /// The round that runs.
     pub round: Option<u64>,
     pub next_round: NextRound,
+    pub unanswered_again: u64,
 }
 
 pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
@@ -158,6 +166,7 @@ pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
         round_problem,
         round: trailing_number(round.as_str()),
         next_round: next_round(object.take("NextRound")?),
+        unanswered_again: object.take("UnansweredAgain")?,
     })
 }
 

@@ -2,9 +2,9 @@
 
 use super::{Service, interface, numbered, prompt};
 use crate::failure::Failure;
-use crate::view::{Label, Observed};
+use crate::view::{Difference, GenerationDiff, Label, Later, Move, Observed};
 use coft_dbus::interface::SOURCE;
-use coft_dbus::{BUS_NAME, OBSERVATIONS, Observation, ObservationFilter, ROOT, SourceProxy, source_path};
+use coft_dbus::{BUS_NAME, Comparison, OBSERVATIONS, Observation, ObservationFilter, ROOT, SourceProxy, source_path};
 use futures_util::{Stream, StreamExt, stream};
 use zbus::proxy::CacheProperties;
 use zbus::{MatchRule, Message, MessageStream, message};
@@ -76,6 +76,17 @@ impl Service {
         prompt(self.source(place).await?.count_observations(filter)).await
     }
 
+    /// Where two generations differ; so many pictures of each list at most.
+    pub async fn compare(&self, old: u64, new: u64, limit: u32) -> Result<GenerationDiff, Failure> {
+        let classifier = self.classifier_proxy().await?;
+        let (Comparison { compared, changed, waiting }, moves, changes, unsure) =
+            prompt(classifier.compare_generations(old, new, limit)).await?;
+        let moves = moves.into_iter().map(|(from, to, count)| Move { from, to, count }).collect();
+        let pictures = |found: Vec<_>| found.into_iter().map(difference).collect();
+        let (changes, unsure) = (pictures(changes), pictures(unsure));
+        Ok(GenerationDiff { old, new, compared, changed, waiting, moves, changes, unsure })
+    }
+
     async fn source(&self, place: &Place) -> Result<SourceProxy<'_>, Failure> {
         let number = usize::try_from(place.number).unwrap_or(usize::MAX);
         let builder = SourceProxy::builder(&self.connection).path(source_path(number));
@@ -98,6 +109,20 @@ impl Service {
     }
 }
 
+fn difference((image, details): coft_dbus::Difference) -> Difference {
+    Difference {
+        image,
+        source: details.source,
+        path: details.path,
+        time: details.time,
+        old_label: details.old_label,
+        old_score: details.old_probability,
+        new_label: details.new_label,
+        new_score: details.new_probability,
+        margin: details.margin,
+    }
+}
+
 fn observed(place: &Place, (sequence, image, labels, details): Observation) -> Observed {
     let label = details.label(&labels).to_owned();
     Observed {
@@ -114,5 +139,10 @@ fn observed(place: &Place, (sequence, image, labels, details): Observation) -> O
         doubtful: details.doubtful,
         none_of_these: details.none_of_these,
         decision: details.decision,
+        later: details.later_generation.zip(details.later_label).map(|(generation, label)| Later {
+            generation,
+            label,
+            score: details.later_probability,
+        }),
     }
 }

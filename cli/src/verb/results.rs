@@ -19,14 +19,16 @@ const SUMMARY: i64 = 24;
 
 pub async fn run(service: &Service, output: Output, asked: Results) -> Result<Exit, Failure> {
     let places = service.places(asked.source.as_deref()).await?;
+    let classifier = service.named().await?;
     if asked.follow {
-        return follow::run(service, output, asked, places).await;
+        return follow::run(service, output, asked, classifier, places).await;
     }
     if asked.summary {
         let since = asked.since.unwrap_or_else(|| Span::new().hours(SUMMARY));
         return summary(service, output, &places, filter(&asked, Some(since))?).await;
     }
-    let found = latest(service, &places, &filter(&asked, asked.since)?, asked.limit.unwrap_or(LIMIT)).await?;
+    let filter = ObservationFilter { classifier, ..filter(&asked, asked.since)? };
+    let found = latest(service, &places, &filter, asked.limit.unwrap_or(LIMIT)).await?;
     output.document(&found, || render::results(&found, &Style::of_this_machine()))?;
     Ok(Exit::Done)
 }
@@ -54,6 +56,7 @@ fn filter(asked: &Results, since: Option<Span>) -> Result<ObservationFilter, Fai
     Ok(ObservationFilter {
         label: asked.label.clone(),
         doubtful: asked.doubtful.then_some(true),
+        changed: asked.changed.then_some(true),
         since: since.map(then).transpose()?,
         ..ObservationFilter::default()
     })

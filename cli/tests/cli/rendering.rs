@@ -4,8 +4,8 @@ use clap::Parser;
 use coftctl::args::Cli;
 use coftctl::render::{self, Style};
 use coftctl::view::{
-    Answer, Check, Classified, ConfigFinding, ConfigReport, Diagnosis, Generation, Label, Labels, NextRound, Outcome,
-    Problem, Round, Source, Status,
+    Answer, Check, Classified, ConfigFinding, ConfigReport, Diagnosis, Difference, Generation, GenerationDiff, Label,
+    Labels, Move, NextRound, Outcome, Problem, Round, Source, Status,
 };
 use serde_json::json;
 use std::path::Path;
@@ -42,9 +42,31 @@ fn status() -> Status {
         next_round: NextRound { at: None, images: Some(120) },
         review: None,
         sources: vec![
-            Source { path: "/srv/camera".into(), images: 12_400, quarantined: 2, problem: None },
-            Source { path: "/mnt/usb".into(), images: 0, quarantined: 0, problem: Some("no such directory".into()) },
+            Source {
+                images: 12_400,
+                quarantined: 2,
+                state: Some("nut".into()),
+                state_since: Some(1_750_003_200),
+                unanswered: 2,
+                ..source("/srv/camera")
+            },
+            Source { problem: Some("no such directory".into()), ..source("/mnt/usb") },
         ],
+        unanswered_again: 0,
+    }
+}
+
+/// A source without images.
+fn source(path: &str) -> Source {
+    Source {
+        path: path.into(),
+        images: 0,
+        quarantined: 0,
+        problem: None,
+        state: Some("unknown".into()),
+        state_since: None,
+        unanswered: 0,
+        answers_problem: None,
     }
 }
 
@@ -272,11 +294,73 @@ fn status_of_a_service_that_serves_only() {
         last_round: None,
         round_problem: Some(problem.into()),
         next_round: NextRound { images: Some(200), at: None },
-        sources: vec![Source { path: "/srv/coft/in".into(), images: 0, quarantined: 0, problem: None }],
+        sources: vec![source("/srv/coft/in")],
         ..status()
     };
     let imported = Status { active_generation: Some(1), provider: "CPUExecutionProvider".into(), ..without() };
     insta::assert_snapshot!(format!("{}\n{}", shown(&without()), shown(&imported)));
+}
+
+#[test]
+fn status_tells_which_pictures_wait_for_an_answer() {
+    let full =
+        Source { images: 40, unanswered: 1, answers_problem: Some("the disk is full".into()), ..source("/srv/camera") };
+    let text = shown(&Status { sources: vec![full], unanswered_again: 1200, ..status() });
+    let lines: Vec<&str> = text.lines().rev().take(3).collect();
+    assert_eq!(
+        lines,
+        [
+            "            1200 pictures of earlier generations are being answered again",
+            "            1 picture waits for its answer: the disk is full",
+            "sources     /srv/camera: 40 images",
+        ]
+    );
+}
+
+fn difference(name: &str, old: (&str, f64), new: (&str, Option<f64>)) -> Difference {
+    Difference {
+        image: "0af3".repeat(16),
+        source: "/srv/camera".into(),
+        path: (!name.is_empty()).then(|| format!("/srv/camera/{name}")),
+        time: 1_750_003_200,
+        old_label: old.0.into(),
+        old_score: Some(old.1),
+        new_label: new.0.into(),
+        new_score: new.1,
+        margin: 0.25,
+    }
+}
+
+#[test]
+fn what_a_generation_says_otherwise() {
+    let diff = GenerationDiff {
+        old: 1,
+        new: 4,
+        compared: 2000,
+        changed: 3,
+        waiting: 0,
+        moves: vec![
+            Move { from: "nut".into(), to: "bolt".into(), count: 2 },
+            Move { from: "washer".into(), to: "none-of-these".into(), count: 1 },
+        ],
+        changes: vec![
+            difference("1.jpg", ("nut", 0.97), ("bolt", Some(0.95))),
+            difference("", ("washer", 0.5), ("none-of-these", None)),
+        ],
+        unsure: vec![difference("7.jpg", ("nut", 0.75), ("nut", Some(0.41)))],
+    };
+    let shown = |diff: &GenerationDiff| plain(render::diff(diff, &style()));
+    let alike = GenerationDiff { changed: 0, moves: vec![], changes: vec![], ..diff.clone() };
+    let none = GenerationDiff {
+        compared: 0,
+        changed: 0,
+        waiting: 2000,
+        moves: vec![],
+        changes: vec![],
+        unsure: vec![],
+        ..diff.clone()
+    };
+    insta::assert_snapshot!([shown(&diff), shown(&alike), shown(&none)].join("---\n"));
 }
 
 fn check(check: &str, level: &str, found: &str, advice: &str) -> Check {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// SHA-256 of an image file's bytes, as 64 lower-case hex digits: two copies of a file are one image.
+/// SHA-256 of an image file's bytes, as 64 lower-case hex digits: two copies of a file are one image. Where a source
+/// looks at a part of its pictures, the words for that part follow the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ImageId(pub String);

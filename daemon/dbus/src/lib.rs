@@ -258,7 +258,8 @@ pub struct ReviewItem {
     pub candidate: String,
 }
 
-/// Answers that `Observations` and `FindObservations` hand out at most in a call.
+/// Answers that `Observations` and `FindObservations` hand out at most in a call, and pictures of each list of
+/// `CompareGenerations`.
 pub const OBSERVATIONS: u32 = 1000;
 /// The label of a picture that looks like none of the classes.
 pub const NONE_OF_THESE: &str = "none-of-these";
@@ -295,6 +296,14 @@ pub struct ObservationDetails {
     /// The class that the configured thresholds decide for, where there are some.
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub decision: Option<String>,
+    /// The generation that serves, where another one has answered and it has answered again; the label that counts of
+    /// that answer, and its probability, which none of the classes does not have.
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub later_generation: Option<u64>,
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub later_label: Option<String>,
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub later_probability: Option<f64>,
     /// The file that came, for those who may see it, and never in a signal; what is not UTF-8 of its name, or cannot be
     /// seen, is escaped.
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
@@ -324,6 +333,56 @@ pub struct ObservationFilter {
     /// A sequence number that is larger, to go on from one call to the next; not for counts.
     pub before: Option<u64>,
     pub generation: Option<u64>,
+    /// The name of the classifier; not for counts.
+    pub classifier: Option<String>,
+    /// Whether the generation that serves has answered again, with another label that counts; not for counts.
+    pub changed: Option<bool>,
+}
+
+/// How many pictures `CompareGenerations` has compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[zbus(signature = "a{sv}")]
+#[serde(rename_all = "kebab-case")]
+pub struct Comparison {
+    /// Pictures that both generations have answered.
+    #[serde(with = "zbus::as_variant")]
+    pub compared: u64,
+    /// Those of them to which the newer one gives another label.
+    #[serde(with = "zbus::as_variant")]
+    pub changed: u64,
+    /// Pictures that the newer one is yet to answer again.
+    #[serde(with = "zbus::as_variant")]
+    pub waiting: u64,
+}
+
+/// What two generations say of a picture: its image by the SHA-256 of the file, in hex, and the details.
+pub type Difference = (String, DifferenceDetails);
+
+/// The labels that count, with their probabilities, which none of the classes does not have.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Type)]
+#[zbus(signature = "a{sv}")]
+#[serde(rename_all = "kebab-case")]
+pub struct DifferenceDetails {
+    #[serde(with = "zbus::as_variant")]
+    pub old_label: String,
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub old_probability: Option<f64>,
+    #[serde(with = "zbus::as_variant")]
+    pub new_label: String,
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub new_probability: Option<f64>,
+    /// How much likelier the newer generation takes its likeliest label to be than the next one.
+    #[serde(with = "zbus::as_variant")]
+    pub margin: f64,
+    /// When the picture came, Unix time, s.
+    #[serde(with = "zbus::as_variant")]
+    pub time: i64,
+    /// Directory of the source that brought it.
+    #[serde(with = "zbus::as_variant")]
+    pub source: String,
+    /// The file that came, for those who may see it; escaped as in an [`Observation`].
+    #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
+    pub path: Option<String>,
 }
 
 /// When a round starts by itself, unless one runs; without either field rounds start by hand alone.

@@ -1,8 +1,8 @@
 //! Client side of each interface. The introspection XML beside this package is the reference.
 
 use crate::{
-    Check, ClassifyDetails, ClassifyOptions, ImportOptions, JobResult, ManyDetails, NextRound, Observation,
-    ObservationDetails, ObservationFilter, Review, ReviewItem, ReviewOptions, RoundOptions,
+    Check, ClassifyDetails, ClassifyOptions, Comparison, Difference, ImportOptions, JobResult, ManyDetails, NextRound,
+    Observation, ObservationDetails, ObservationFilter, Review, ReviewItem, ReviewOptions, RoundOptions,
 };
 use std::collections::HashMap;
 use zbus::{Fd, OwnedFd, OwnedObjectPath, proxy};
@@ -69,6 +69,17 @@ pub trait Classifier {
     #[zbus(allow_interactive_auth)]
     fn submit_review(&self, labels: Vec<(String, String)>, options: ReviewOptions) -> Result<Review, crate::Error>;
 
+    /// Where two generations differ on the latest pictures: from which label to which how many; pictures with another
+    /// label, those first of which both are surest; and pictures of which the newer one is least sure. `limit` counts
+    /// pictures of each list.
+    #[allow(clippy::type_complexity)]
+    fn compare_generations(
+        &self,
+        old: u64,
+        new: u64,
+        limit: u32,
+    ) -> Result<(Comparison, Vec<(String, String, u64)>, Vec<Difference>, Vec<Difference>), crate::Error>;
+
     /// Another generation answers from now on; `replaces` is what did before, 0 for none.
     #[zbus(signal)]
     fn generation_activated(&self, generation: u64, replaces: u64) -> zbus::Result<()>;
@@ -80,6 +91,9 @@ pub trait Classifier {
     /// 0 where there is none yet.
     #[zbus(property)]
     fn active_generation(&self) -> zbus::Result<u64>;
+    /// Pictures that earlier generations have answered, and the active one is yet to answer again.
+    #[zbus(property)]
+    fn unanswered_again(&self) -> zbus::Result<u64>;
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
     #[zbus(property)]

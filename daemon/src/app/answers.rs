@@ -8,10 +8,10 @@ mod look;
 use crate::answers::{Settings, Teller};
 use crate::catalog::{Answer, Catalog, CatalogError, Standing, Turn, Unanswered};
 use crate::ingest::Ingest;
-use crate::serve::Classifier;
+use crate::serve::{Classifier, Serving};
 use coft_core::answer::StateRule;
 use coft_core::shown::shown_path;
-use look::{Eye, Outcome};
+use look::{Eye, Look, Outcome};
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +27,8 @@ const WINDOW: usize = 32;
 /// Pictures that are read from their files at the same time. They have places of their own: a source that hangs holds
 /// up no other.
 const FROM_FILES: usize = 4;
+/// Pictures that are answered again at the same time.
+const AGAIN: usize = 16;
 /// After a failure nothing is tried for so long; each time twice as long. [choice]
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
@@ -67,6 +69,8 @@ pub struct Parts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct News {
     pub standings: Vec<Standing>,
+    /// Pictures that the generation which serves is yet to answer again.
+    pub waiting_again: u64,
     /// Why pictures that wait are not answered now; empty where they are.
     pub problem: String,
 }
@@ -108,11 +112,14 @@ struct Worker {
     settings: Settings,
     teller: Teller,
     news: watch::Sender<News>,
-    working: JoinSet<(Unanswered, bool, Outcome)>,
+    /// The generation that the catalogue knows to serve.
+    serving: Option<Serving>,
+    working: JoinSet<(Unanswered, Look, Outcome)>,
     /// Pictures that are looked at, and those whose outcome is not written down yet.
     under_way: HashSet<Unanswered>,
-    /// Of these, the ones that are looked at in their files.
+    /// Of these, the ones that are looked at in their files, and those that are answered again.
     from_files: usize,
+    again_under_way: usize,
     outcomes: Outcomes,
     /// Whether there may be pictures that wait and are not under way.
     look: bool,
@@ -123,7 +130,7 @@ struct Worker {
     /// Nothing is tried after a failure that is not the picture's.
     pause: Pause,
     /// Pictures whose file could not be read are left alone.
-    again: Pause,
+    retry: Pause,
     /// When it was told how the answers stand, and whether that has changed since.
     told_at: Option<Instant>,
     is_stale: bool,
@@ -136,11 +143,17 @@ struct Outcomes {
     answered: Vec<Answer>,
     put_off: Vec<Unanswered>,
     lost: Vec<Unanswered>,
+    answered_again: Vec<Answer>,
+    lost_again: Vec<Unanswered>,
 }
 
 impl Outcomes {
     fn is_empty(&self) -> bool {
-        self.answered.is_empty() && self.put_off.is_empty() && self.lost.is_empty()
+        self.answered.is_empty() && self.put_off.is_empty() && self.lost.is_empty() && self.is_nothing_again()
+    }
+
+    fn is_nothing_again(&self) -> bool {
+        self.answered_again.is_empty() && self.lost_again.is_empty()
     }
 }
 
@@ -183,15 +196,17 @@ impl Worker {
             settings,
             teller,
             news,
+            serving: None,
             working: JoinSet::new(),
             under_way: HashSet::new(),
             from_files: 0,
+            again_under_way: 0,
             outcomes: Outcomes::default(),
             look: true,
             problem: String::new(),
             held: false,
             pause: Pause::none(),
-            again: Pause::none(),
+            retry: Pause::none(),
             told_at: None,
             is_stale: true,
             forget_at: Instant::now(),
@@ -235,8 +250,8 @@ impl Worker {
     /// When there is something to do though nothing happens.
     fn next(&self) -> Instant {
         let tell = self.told_at.filter(|_| self.is_stale).map(|at| at + TELL_INTERVAL);
-        let again = self.again.until.filter(|_| !self.held);
-        let work = self.pause.until.unwrap_or_else(|| again.map_or(self.forget_at, |again| again.min(self.forget_at)));
+        let retry = self.retry.until.filter(|_| !self.held);
+        let work = self.pause.until.unwrap_or_else(|| retry.map_or(self.forget_at, |retry| retry.min(self.forget_at)));
         tell.map_or(work, |tell| tell.min(work))
     }
 
@@ -251,12 +266,18 @@ impl Worker {
 
     async fn work(&mut self) -> Result<(), CatalogError> {
         self.write().await?;
+        let serving = self.eye.classifier.serving();
+        if let Some(Serving { generation, classes }) = serving.clone().filter(|_| serving != self.serving) {
+            let (wanted, rules) = (self.wanted.clone(), Arc::clone(&self.rules));
+            self.catalog.serves(generation, classes, wanted, self.settings.again, rules).await?;
+            (self.serving, self.look, self.is_stale) = (serving, true, true);
+        }
         if self.forget_at <= Instant::now() {
             let more = self.catalog.forget_answers(self.settings.budget()).await?;
             self.forget_at = Instant::now() + if more { TELL_INTERVAL } else { FORGET_INTERVAL };
         }
         if !self.held {
-            self.look |= self.again.until.is_some() && self.again.is_over();
+            self.look |= self.retry.until.is_some() && self.retry.is_over();
             if self.look {
                 self.begin().await?;
             }
@@ -269,7 +290,7 @@ impl Worker {
         if self.outcomes.is_empty() {
             return Ok(());
         }
-        let Outcomes { answered, put_off, lost } = &self.outcomes;
+        let Outcomes { answered, put_off, lost, answered_again, lost_again } = &self.outcomes;
         if !answered.is_empty() {
             let (answers, rules) = (answered.clone(), Arc::clone(&self.rules));
             self.catalog.answer(answers, rules, self.settings.budget()).await?;
@@ -283,33 +304,44 @@ impl Worker {
         if !lost.is_empty() {
             self.catalog.give_up(lost.clone()).await?;
         }
-        for Answer { source, arrival, .. } in &self.outcomes.answered {
+        if !self.outcomes.is_nothing_again() {
+            let rules = Arc::clone(&self.rules);
+            self.catalog.answer_again(answered_again.clone(), lost_again.clone(), rules).await?;
+        }
+        for Answer { source, arrival, .. } in answered.iter().chain(answered_again) {
             self.under_way.retain(|picture| picture.arrival != *arrival || picture.source != *source);
         }
-        for picture in self.outcomes.put_off.iter().chain(&self.outcomes.lost) {
+        for picture in put_off.iter().chain(lost).chain(lost_again) {
             self.under_way.remove(picture);
         }
-        self.look |= !self.outcomes.put_off.is_empty();
+        self.look |= !put_off.is_empty();
         (self.outcomes, self.is_stale) = (Outcomes::default(), true);
         Ok(())
     }
 
-    /// Looks at pictures that wait, as many as there is room for: of each source in turn, the latest first.
+    /// Looks at pictures that wait, as many as there is room for: of each source in turn, the latest first. Where all that
+    /// have come are under way, others are answered again.
     async fn begin(&mut self) -> Result<(), CatalogError> {
         let first = self.waiting(Turn::First, WINDOW).await?;
-        let room = (WINDOW + self.from_files).saturating_sub(self.under_way.len());
+        let room = (WINDOW + self.from_files + self.again_under_way).saturating_sub(self.under_way.len());
         let is_more = first.len() > room || first.len() >= WINDOW;
-        first.into_iter().take(room).for_each(|picture| self.look_at(picture, false));
+        first.into_iter().take(room).for_each(|picture| self.look_at(picture, Look::AsKept));
         let room = FROM_FILES.saturating_sub(self.from_files);
         let mut others = self.waiting(Turn::FromFile, FROM_FILES).await?;
         if others.is_empty() && self.from_files == 0 {
             others = self.waiting(Turn::Again, FROM_FILES).await?;
-            if !self.again.is_over() {
+            if !self.retry.is_over() {
                 others.clear();
             }
         }
         self.look = is_more || others.len() > room || others.len() >= FROM_FILES;
-        others.into_iter().take(room).for_each(|picture| self.look_at(picture, true));
+        others.into_iter().take(room).for_each(|picture| self.look_at(picture, Look::InFile));
+        let room = AGAIN.saturating_sub(self.again_under_way);
+        if !is_more && room > 0 {
+            let waiting = self.catalog.unanswered_again(AGAIN).await?;
+            let idle: Vec<_> = waiting.into_iter().filter(|picture| !self.under_way.contains(picture)).collect();
+            idle.into_iter().take(room).for_each(|picture| self.look_at(picture, Look::Again));
+        }
         Ok(())
     }
 
@@ -328,31 +360,35 @@ impl Worker {
         Ok(in_turn)
     }
 
-    fn look_at(&mut self, picture: Unanswered, from_file: bool) {
+    fn look_at(&mut self, picture: Unanswered, look: Look) {
         let eye = Arc::clone(&self.eye);
         self.under_way.insert(picture.clone());
-        self.from_files += usize::from(from_file);
+        self.from_files += usize::from(look == Look::InFile);
+        self.again_under_way += usize::from(look == Look::Again);
         self.working.spawn(async move {
-            let outcome = eye.look_at(&picture, from_file).await;
-            (picture, from_file, outcome)
+            let outcome = eye.look_at(&picture, look).await;
+            (picture, look, outcome)
         });
     }
 
-    fn done(&mut self, done: Result<(Unanswered, bool, Outcome), JoinError>) {
-        let (picture, from_file, outcome) = done.expect("looking at a picture neither panics nor is aborted");
-        self.from_files -= usize::from(from_file);
+    fn done(&mut self, done: Result<(Unanswered, Look, Outcome), JoinError>) {
+        let (picture, look, outcome) = done.expect("looking at a picture neither panics nor is aborted");
+        self.from_files -= usize::from(look == Look::InFile);
+        self.again_under_way -= usize::from(look == Look::Again);
         // There is a place for another.
-        self.look |= from_file;
+        self.look |= look != Look::AsKept;
         match outcome {
+            Outcome::Answered(answer) if look == Look::Again => self.outcomes.answered_again.push(*answer),
+            Outcome::PutOff | Outcome::Lost(_) if look == Look::Again => self.outcomes.lost_again.push(picture),
             Outcome::Answered(answer) => {
-                if from_file {
-                    self.again = Pause::none();
+                if look == Look::InFile {
+                    self.retry = Pause::none();
                 }
                 self.outcomes.answered.push(*answer);
             }
             Outcome::PutOff => {
-                if from_file {
-                    self.again.begin();
+                if look == Look::InFile {
+                    self.retry.begin();
                 }
                 self.outcomes.put_off.push(picture);
             }
@@ -373,7 +409,10 @@ impl Worker {
                 self.fail(&why);
             }
             Outcome::Failed(why) => {
-                self.outcomes.put_off.push(picture);
+                match look {
+                    Look::Again => self.outcomes.lost_again.push(picture),
+                    _ => self.outcomes.put_off.push(picture),
+                }
                 self.fail(&why);
             }
         }
@@ -394,10 +433,11 @@ impl Worker {
         if !self.is_stale || self.told_at.is_some_and(|at| now < at + TELL_INTERVAL) {
             return;
         }
-        let known = self.news.borrow().standings.clone();
+        let known = self.news.borrow().clone();
         // Where the catalogue cannot be read, that is told elsewhere.
-        let standings = self.catalog.standings(self.sources.clone()).await.unwrap_or(known);
-        let news = News { standings, problem: self.problem.clone() };
+        let standings = self.catalog.standings(self.sources.clone()).await.unwrap_or(known.standings);
+        let waiting_again = self.catalog.waiting_again().await.unwrap_or(known.waiting_again);
+        let news = News { standings, waiting_again, problem: self.problem.clone() };
         (self.told_at, self.is_stale) = (Some(now), false);
         self.news.send_if_modified(|told| std::mem::replace(told, news.clone()) != news);
     }

@@ -134,6 +134,7 @@ impl Board {
             source.answers.standing = standing.clone();
             source.answers.problem = if standing.waiting > 0 { news.problem.clone() } else { String::new() };
         }
+        self.snapshot.unanswered_again = news.waiting_again;
         self.publish();
     }
 

@@ -5,7 +5,7 @@
 
 use super::AppError;
 use super::verdict::Court;
-use crate::catalog::{Catalog, CatalogError};
+use crate::catalog::{Catalog, CatalogError, Cut};
 use crate::control::{RoundState, RoundStatus};
 use crate::review::Reviews;
 use crate::serve::Controller;
@@ -39,11 +39,13 @@ pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court, Re
 /// The catalogue can be neither used nor replaced.
 pub async fn open_catalog(
     path: PathBuf,
+    cuts: Vec<Cut>,
     court: &Court,
     now: Moment,
 ) -> Result<(Catalog, Vec<RoundStatus>), CatalogError> {
     let opened = tokio::task::spawn_blocking(move || Catalog::open(&path)).await;
     let catalog = opened.expect("opening the catalogue neither panics nor is aborted")?;
+    catalog.cut_as(cuts).await?;
     let mut rounds = catalog.rounds().await?;
     for round in rounds.iter_mut().filter(|round| round.state == RoundState::Running) {
         close_interrupted(&catalog, court, round, now).await;

@@ -224,7 +224,9 @@ impl Start {
         let Some((_, court, _)) = &self.state.there else { return };
         if self.catalog.is_due(now) {
             let (path, court) = (self.config.state_dir.join(CATALOG), court.clone());
-            attempt(steps, async move { Step::Catalog(repair::open_catalog(path, &court, clock::now()).await) });
+            let part = |source: &watch::Source| source.crop.map_or_else(String::new, |crop| crop.to_string());
+            let cuts = self.config.sources.iter().map(|source| (source.path.clone(), part(source))).collect();
+            attempt(steps, async move { Step::Catalog(repair::open_catalog(path, cuts, &court, clock::now()).await) });
         }
         if self.base.is_due(now) {
             let (settings, models) = (self.config.classifier.clone(), self.config.state_dir.join("models"));
@@ -339,7 +341,8 @@ impl Start {
         let sizes = RoundSizes { images: config.ingest.most_images, ..base.sizes };
         reserve.set(round_bytes(config.round.method.into(), &config.settings, &sizes));
         let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"), budget);
-        let ingest = ingest.keeping_free(reserve.clone());
+        let cropped = config.sources.iter().filter_map(|source| Some((source.path.clone(), source.crop?)));
+        let ingest = ingest.keeping_free(reserve.clone()).looking_at(cropped.collect());
         let watches = config.sources.iter().map(|source| watch::start(source, &config.state_dir));
         let watches = watches.collect::<Result<_, _>>().map_err(AppError::Watch)?;
         let wanted = config.sources.iter().filter(|source| source.classify).map(|source| source.path.clone());

@@ -6,13 +6,16 @@ use super::clients::{Caller, Clients};
 use super::job;
 use super::manager::stopping;
 use super::options::{self, Given, invalid};
-use crate::control::{self, Command, Control, Refused, ReviewItem, ReviewStatus, Snapshot};
+use super::source;
+use crate::control::{self, Command, Control, GenerationDiff, Refused, ReviewItem, ReviewStatus, Snapshot};
 use crate::serve::{Classification, Options, Priority, ServeError};
-use coft_core::ids::RoundId;
+use coft_core::ids::{GenerationId, RoundId};
 use coft_core::manifest::{MANIFEST, STATED, is_of_a_bundle};
 use coft_core::review::{MOST, Share};
 use coft_core::shown::shown_path;
-use coft_dbus::{ClassifyDetails, Error, MANY, ManyDetails, NextRound, ROOT, Review};
+use coft_dbus::{
+    ClassifyDetails, Comparison, Difference, Error, MANY, ManyDetails, NextRound, OBSERVATIONS, ROOT, Review,
+};
 use std::collections::HashMap;
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -198,6 +201,29 @@ impl Classifier {
         Ok(review(&answer.await.map_err(|_| stopping())?.map_err(refused)?))
     }
 
+    /// Where two generations differ on the latest pictures, as far as both have answered them: from which label to which
+    /// how many, the most first; pictures with another label, those first of which both are surest; and pictures of which
+    /// the newer one is least sure. Paths are told to those who may see them.
+    #[zbus(out_args("summary", "moves", "changes", "unsure"))]
+    async fn compare_generations(
+        &self,
+        old: u64,
+        new: u64,
+        limit: u32,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(Comparison, Vec<(String, String, u64)>, Vec<Difference>, Vec<Difference>), Error> {
+        let (old, new) = (GenerationId(old), GenerationId(new));
+        let found = self.control.answers.compare(old, new, limit.min(OBSERVATIONS) as usize).await;
+        let GenerationDiff { compared, changed, waiting, moves, changes, unsure } =
+            found.map_err(source::unanswered)?;
+        let with_paths = !unsure.is_empty() && authorisation::may(connection, &header, Action::Observe).await;
+        let told = |found: Vec<control::Difference>| {
+            found.into_iter().map(|difference| source::difference(difference, with_paths)).collect()
+        };
+        Ok((Comparison { compared, changed, waiting }, moves, told(changes), told(unsure)))
+    }
+
     /// Another generation answers from now on; `replaces` is what did before, 0 for none.
     #[zbus(signal)]
     pub async fn generation_activated(emitter: &SignalEmitter<'_>, generation: u64, replaces: u64) -> zbus::Result<()>;
@@ -216,6 +242,12 @@ impl Classifier {
     #[zbus(property)]
     fn active_generation(&self) -> u64 {
         self.snapshot().active.map_or(0, |id| id.0)
+    }
+
+    /// Pictures that earlier generations have answered, and the active one is yet to answer again.
+    #[zbus(property)]
+    fn unanswered_again(&self) -> u64 {
+        self.snapshot().unanswered_again
     }
 
     #[zbus(property)]

@@ -83,7 +83,7 @@ pub fn of_review(labels: Vec<(String, String)>, mut given: Given) -> Result<Answ
     }
 }
 
-/// A filter of answers; `pages` where it may say from which one on.
+/// A filter of answers; for counts, which have no `pages`, only what they are kept by.
 ///
 /// # Errors
 /// `InvalidArgs` where a condition is unknown or has another type.
@@ -91,10 +91,14 @@ pub fn of_observations(mut given: Given, pages: bool) -> Result<ObservationFilte
     let (label, doubtful, since) =
         (take(&mut given, "label")?, take(&mut given, "doubtful")?, take(&mut given, "since")?);
     let generation = take(&mut given, "generation")?;
-    let before = if pages { take(&mut given, "before")? } else { None };
-    let known = if pages { "label, doubtful, since, generation, before" } else { "label, doubtful, since, generation" };
-    nothing_else(&given, known)?;
-    Ok(ObservationFilter { label, doubtful, since, before, generation })
+    if !pages {
+        nothing_else(&given, "label, doubtful, since, generation")?;
+        return Ok(ObservationFilter { label, doubtful, since, generation, ..ObservationFilter::default() });
+    }
+    let (before, classifier) = (take(&mut given, "before")?, take(&mut given, "classifier")?);
+    let changed = take(&mut given, "changed")?;
+    nothing_else(&given, "label, doubtful, since, generation, classifier, changed, before")?;
+    Ok(ObservationFilter { label, doubtful, since, before, generation, classifier, changed })
 }
 
 pub fn invalid(text: String) -> Error {

@@ -3,10 +3,10 @@
 use super::authorisation::{self, Action};
 use super::options::{self, Given};
 use crate::answers::AskError;
-use crate::control::{Control, Observation, SourceStatus};
+use crate::control::{self, Control, Observation, SourceStatus};
 use coft_core::answer::UNKNOWN;
 use coft_core::shown::shown_path;
-use coft_dbus::{Error, OBSERVATIONS, ObservationDetails};
+use coft_dbus::{DifferenceDetails, Error, OBSERVATIONS, ObservationDetails};
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, fdo, interface};
@@ -175,12 +175,30 @@ fn shown(observation: Observation, with_path: bool) -> coft_dbus::Observation {
         doubtful: observation.doubtful,
         none_of_these: observation.none_of_these,
         decision: observation.decision,
+        later_generation: observation.later.as_ref().map(|(generation, _)| generation.0),
+        later_label: observation.later.as_ref().map(|(_, said)| said.label.clone()),
+        later_probability: observation.later.and_then(|(_, said)| said.probability),
         path: with_path.then(|| shown_path(&observation.path).into_owned()),
     };
     (observation.sequence, observation.image.0, observation.labels, details)
 }
 
-fn unanswered(error: AskError) -> Error {
+/// What two generations say of a picture.
+pub fn difference(found: control::Difference, with_path: bool) -> coft_dbus::Difference {
+    let details = DifferenceDetails {
+        old_label: found.old.label,
+        old_probability: found.old.probability,
+        new_label: found.new.label,
+        new_probability: found.new.probability,
+        margin: found.margin,
+        time: found.time,
+        source: shown_path(&found.source).into_owned(),
+        path: with_path.then(|| shown_path(&found.path).into_owned()),
+    };
+    (found.image.0, details)
+}
+
+pub fn unanswered(error: AskError) -> Error {
     let text = error.to_string();
     match error {
         AskError::NotReady => Error::NotReady(format!("{text}; try again in a moment")),

@@ -194,6 +194,7 @@ fn grown() -> Snapshot {
             problem: None,
             answers: Default::default(),
         }],
+        unanswered_again: 0,
         images: 300,
         quarantined: 2,
         setup_problem: String::new(),

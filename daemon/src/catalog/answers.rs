@@ -5,7 +5,7 @@
 //! on that writes the answer down. So nothing is lost and nothing is answered twice, whenever the service dies.
 
 use super::{Catalog, CatalogError, path_of, unix_time};
-use crate::control::{Observation, ObservationFilter};
+use crate::control::{Observation, ObservationFilter, Said};
 use crate::sighting::{Sighting, Stamp};
 use coft_core::answer::{Seen, StateRule};
 use coft_core::ids::{GenerationId, ImageId};
@@ -21,6 +21,13 @@ use tokio::sync::watch;
 /// Answers that one transaction forgets of a source at most: others wait for the catalogue meanwhile. 1000 [choice].
 const MOST_FORGOTTEN: i64 = 1000;
 const HOUR_SECONDS: i64 = 60 * 60;
+
+/// What the generation that serves says of the same pictures, where another one has answered them and it has again.
+const WITH_LATER: &str = "LEFT JOIN later_answers AS later ON later.generation = (SELECT generation FROM serving)
+     AND later.source = answers.source AND later.arrival = answers.arrival";
+
+const CHANGED: &str = "later.label IS NOT NULL AND later.label <> answers.label";
+const UNCHANGED: &str = "(later.label IS NULL OR later.label = answers.label)";
 
 /// A picture that waits for its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -238,7 +245,7 @@ impl Catalog {
         after: u64,
         limit: usize,
     ) -> Result<Vec<Observation>, CatalogError> {
-        let conditions = vec![("sequence > ?", Value::from(signed(after)))];
+        let conditions = vec![("sequence > ?", Some(Value::from(signed(after))))];
         self.select(source, "", conditions, "ASC", limit).await
     }
 
@@ -249,19 +256,23 @@ impl Catalog {
         filter: ObservationFilter,
         limit: usize,
     ) -> Result<Vec<Observation>, CatalogError> {
-        let ObservationFilter { label, doubtful, since, before, generation } = filter;
+        let ObservationFilter { label, doubtful, since, before, generation, classifier, changed } = filter;
         // Left alone, SQLite reads all answers in their order.
         let index = match (&label, doubtful) {
             (Some(_), _) => "INDEXED BY answers_by_label",
             (None, Some(_)) => "INDEXED BY answers_by_doubt",
             (None, None) => "",
         };
-        let label = label.map(|label| ("label = ?", Value::from(label)));
-        let doubtful = doubtful.map(|doubtful| ("doubtful = ?", Value::from(doubtful)));
-        let since = since.map(|since| ("time >= ?", Value::from(since)));
-        let before = before.map(|before| ("sequence < ?", Value::from(signed(before))));
-        let generation = generation.map(|generation| ("generation = ?", Value::from(signed(generation))));
-        let conditions = [label, doubtful, since, before, generation].into_iter().flatten().collect();
+        let conditions = [
+            label.map(|label| ("answers.label = ?", Some(Value::from(label)))),
+            doubtful.map(|doubtful| ("doubtful = ?", Some(Value::from(doubtful)))),
+            since.map(|since| ("time >= ?", Some(Value::from(since)))),
+            before.map(|before| ("sequence < ?", Some(Value::from(signed(before))))),
+            generation.map(|generation| ("answers.generation = ?", Some(Value::from(signed(generation))))),
+            classifier.map(|classifier| ("classifier = ?", Some(Value::from(classifier)))),
+            changed.map(|changed| (if changed { CHANGED } else { UNCHANGED }, None)),
+        ];
+        let conditions = conditions.into_iter().flatten().collect();
         self.select(source, index, conditions, "DESC", limit).await
     }
 
@@ -269,7 +280,7 @@ impl Catalog {
         &self,
         source: &Path,
         index: &'static str,
-        conditions: Vec<(&'static str, Value)>,
+        conditions: Vec<(&'static str, Option<Value>)>,
         order: &'static str,
         limit: usize,
     ) -> Result<Vec<Observation>, CatalogError> {
@@ -277,10 +288,13 @@ impl Catalog {
         self.ask(move |db| {
             let named: String = conditions.iter().map(|(condition, _)| format!(" AND {condition}")).collect();
             let mut statement = db.prepare_cached(&format!(
-                "SELECT * FROM answers {index} WHERE source = (SELECT id FROM observed WHERE source = ?){named}
+                "SELECT answers.*, later.generation AS later_generation, later.label AS later_label,
+                     later.probability AS later_probability
+                 FROM answers {index} {WITH_LATER}
+                 WHERE answers.source = (SELECT id FROM observed WHERE source = ?){named}
                  ORDER BY sequence {order} LIMIT ?"
             ))?;
-            let values = conditions.into_iter().map(|(_, value)| value);
+            let values = conditions.into_iter().filter_map(|(_, value)| value);
             let values = [source].into_iter().chain(values).chain([Value::from(limit as i64)]);
             statement.query_map(params_from_iter(values), observation)?.collect()
         })
@@ -295,7 +309,7 @@ impl Catalog {
         filter: ObservationFilter,
     ) -> Result<Vec<(i64, String, u64)>, CatalogError> {
         let source = Value::Blob(source.as_os_str().as_bytes().to_vec());
-        let ObservationFilter { label, doubtful, since, generation, before: _ } = filter;
+        let ObservationFilter { label, doubtful, since, generation, before: _, classifier: _, changed: _ } = filter;
         let label = label.map(|label| ("label = ?", Value::from(label)));
         let doubtful = doubtful.map(|doubtful| ("doubtful = ?", Value::from(doubtful)));
         let since = since.map(|since| ("hour >= ?", Value::from(since - since.rem_euclid(HOUR_SECONDS))));
@@ -379,11 +393,14 @@ fn write(db: &Transaction<'_>, answer: &Answer) -> rusqlite::Result<Option<i64>>
     Ok(Some(source))
 }
 
-/// Works out what the latest pictures show, and since when where that is new.
-fn restate(db: &Transaction<'_>, source: i64, rule: &StateRule, classes: &[String]) -> rusqlite::Result<()> {
-    let mut statement = db.prepare_cached(
-        "SELECT label, probability, time FROM answers WHERE source = ?1 ORDER BY arrival DESC LIMIT ?2",
-    )?;
+/// Works out what the latest pictures show, by what the generation that serves says of them where it has said something,
+/// and since when where that is new.
+pub fn restate(db: &Transaction<'_>, source: i64, rule: &StateRule, classes: &[String]) -> rusqlite::Result<()> {
+    let mut statement = db.prepare_cached(&format!(
+        "SELECT iif(later.label IS NULL, answers.label, later.label) AS label,
+             iif(later.label IS NULL, answers.probability, later.probability) AS probability, time
+         FROM answers {WITH_LATER} WHERE answers.source = ?1 ORDER BY answers.arrival DESC LIMIT ?2",
+    ))?;
     let latest = statement.query_map(params![source, rule.window], |row| {
         Ok((Seen { label: row.get(0)?, probability: row.get(1)? }, row.get::<_, i64>(2)?))
     })?;
@@ -442,10 +459,17 @@ fn observation(row: &Row<'_>) -> rusqlite::Result<Observation> {
         doubtful: row.get("doubtful")?,
         none_of_these: row.get("none_of_these")?,
         decision: row.get("decision")?,
+        later: later(row)?,
     })
 }
 
+fn later(row: &Row<'_>) -> rusqlite::Result<Option<(GenerationId, Said)>> {
+    let Some(generation) = row.get::<_, Option<u64>>("later_generation")? else { return Ok(None) };
+    let said = Said { label: row.get("later_label")?, probability: row.get("later_probability")? };
+    Ok(Some((GenerationId(generation), said)))
+}
+
 /// A number that a client gives; the catalogue has none that is larger.
-fn signed(number: u64) -> i64 {
+pub fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

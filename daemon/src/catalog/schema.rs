@@ -6,12 +6,17 @@ use std::path::Path;
 
 /// What makes each version out of the one before; the first makes a new catalogue. Catalogues of every version exist on
 /// somebody's disk: a change is a new step, and only a step that was never released is edited.
-const STEPS: [&str; 3] = [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+const STEPS: [&str; 4] = [
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 /// The present version, `PRAGMA user_version`.
 pub const VERSION: i64 = STEPS.len() as i64;
 
 /// Tables that stay small however many images there are: a start can afford to check them as a whole.
-const SMALL: [&str; 5] = ["rounds", "totals", "kept", "sources", "observed"];
+const SMALL: [&str; 7] = ["rounds", "totals", "kept", "sources", "observed", "serving", "cuts"];
 
 /// Opens a catalogue, or makes a new one.
 ///
@@ -77,8 +82,10 @@ fn version(db: &Connection) -> rusqlite::Result<i64> {
 mod tests {
     use super::*;
     use crate::catalog::{Catalog, Counts, Turn};
+    use coft_core::ids::GenerationId;
     use std::fs;
     use std::path::PathBuf;
+    use std::sync::Arc;
     use tempfile::TempDir;
 
     /// A catalogue as the last coftd that wrote version 1 has left it: `tests/goldens/catalog/README.md` tells how.
@@ -180,9 +187,32 @@ mod tests {
         assert_eq!(waiting, [2, 1]);
     }
 
+    /// What its pictures show stays; which generation serves is not known before it is told.
+    #[tokio::test]
+    async fn a_catalogue_of_version_3_keeps_its_answers() {
+        let (_dir, path) = of_version(3);
+        let before = content(&Connection::open(&path).unwrap());
+        let db = open(&path).unwrap().unwrap();
+        assert_eq!((version(&db).unwrap(), content(&db)), (VERSION, before));
+        let new = tempfile::tempdir().unwrap();
+        assert_eq!(schema(&db), schema(&open(&new.path().join("new.sqlite")).unwrap().unwrap()));
+        drop(db);
+
+        let catalog = Catalog::open(&path).unwrap();
+        let source = Path::new("/srv/coft-v3/camera");
+        let answers = catalog.observations(source, 0, 9).await.unwrap();
+        assert_eq!(answers.iter().map(|answer| answer.sequence).collect::<Vec<_>>(), [1, 2, 3, 4]);
+        assert!(answers.iter().all(|answer| answer.generation == GenerationId(1) && answer.later.is_none()));
+        for (generation, waiting) in [(1, 0), (2, 4)] {
+            let (number, none) = (GenerationId(generation), Vec::new().into());
+            catalog.serves(number, none, vec![source.into()], 9, Arc::default()).await.unwrap();
+            assert_eq!(catalog.waiting_again().await.unwrap(), waiting);
+        }
+    }
+
     #[test]
     fn a_power_cut_amid_a_step_leaves_the_version_before_it() {
-        for before_it in [1, 2] {
+        for before_it in [1, 2, 3] {
             let (dir, path) = of_version(before_it);
             let before = content(&Connection::open(&path).unwrap());
             let mut db = Connection::open(&path).unwrap();

@@ -1,6 +1,8 @@
 //! The catalogue on a real file.
 
+mod again;
 mod answers;
+mod cuts;
 
 use super::*;
 use crate::control::{RoundState, RoundStatus};

@@ -239,3 +239,30 @@ fn a_file_that_may_not_be_read_says_who_needs_to() {
         assert!(refusal.reason.contains("let the service's user read it") && !refusal.lasts);
     }
 }
+
+#[tokio::test]
+async fn of_a_cropped_source_a_part_is_kept_and_looked_at() {
+    let folder = Folder::new();
+    let picture = RgbImage::from_fn(64, 32, |x, _| Rgb(if x < 32 { [200, 0, 0] } else { [0, 200, 0] }));
+    picture.save(folder.path("a.png")).unwrap();
+    let whole = folder.ingest.read(folder.sighting("a.png")).await.unwrap();
+    let whole_file = fs::read(folder.path("a.png")).unwrap();
+    let right = Region { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
+    let Folder { dir, ingest } = folder;
+    let ingest = ingest.looking_at([(dir.path().join("in"), right)].into());
+    let folder = Folder { dir, ingest };
+    let part = folder.ingest.read(folder.sighting("a.png")).await.unwrap();
+    let of_both = [&whole_file[..], b"crop x=0.5 y=0 width=0.5 height=1"].concat();
+    assert_ne!(part.id, whole.id, "another part is another image");
+    assert_eq!(part.id.0, hex(&Sha256::digest(of_both)));
+
+    let file = folder.ingest.looked_at(part).await.unwrap();
+    let looked_at = coft_vision::decode(&file).unwrap().pixels;
+    assert_eq!((looked_at.dimensions(), looked_at.get_pixel(0, 0).0), ((32, 32), [0, 200, 0]));
+    let part = folder.ingest.read(folder.sighting("a.png")).await.unwrap();
+    let record = folder.ingest.keep(part).await.unwrap();
+    assert_eq!((record.width_px, record.height_px), (32, 32));
+    let kept = image::open(folder.ingest.canonical_path(&record.id)).unwrap().to_rgb8();
+    assert!(kept.pixels().all(|pixel| pixel.0 == [0, 200, 0]));
+    assert_eq!(folder.ingest.looked_at(whole).await.unwrap(), whole_file);
+}

@@ -133,7 +133,16 @@ fn source() -> Source {
     let never = Duration::from_secs(3600);
     let [exclude, include] = [Patterns::default(), Patterns::default()];
     let (classify, state) = (true, Default::default());
-    Source { path: PathBuf::new(), quiet_period: QUIET, rescan_interval: never, exclude, include, classify, state }
+    Source {
+        path: PathBuf::new(),
+        quiet_period: QUIET,
+        rescan_interval: never,
+        exclude,
+        include,
+        classify,
+        state,
+        crop: None,
+    }
 }
 
 fn patterns(written: &[&str]) -> Patterns {

@@ -3,7 +3,8 @@
 //!
 //! [`head`] tells from the first bytes of a file what decoding it will take.
 //!
-//! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels.
+//! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels, of which a [`Region`] may
+//! be taken in place of the whole.
 //! [`Preprocess::canonical`] shrinks them to the size that a model looks at, once; [`save_canonical`] keeps the result,
 //! and decoding it again gives the same pixels. [`Preprocess::tensor`] (or [`Preprocess::augmented`], for training)
 //! crops and normalises. [`Preprocess::whole`] does the last two for an image that is answered, and squashes it where
@@ -22,6 +23,7 @@ mod ifd;
 mod jpeg;
 mod png;
 mod preprocess;
+mod region;
 mod tensor;
 mod tiff;
 mod webp;
@@ -31,4 +33,5 @@ pub use decode::{DecodeError, Decoded, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, 
 pub use head::{Head, head};
 pub use heif::has_libheif;
 pub use preprocess::{CONFIG_FILE, Filter, Preprocess, PreprocessError, restated};
+pub use region::Region;
 pub use tensor::{Window, random_resized_crop};

@@ -4,6 +4,8 @@ use super::*;
 use coft_dbus::{Bus, ClassifierProxy, Observation, SourceProxy, classifier_path, source_path};
 use futures_util::StreamExt;
 use image::{Rgb, RgbImage};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -192,29 +194,147 @@ fn a_flood_is_answered_and_holds_up_nobody() {
     assert_eq!(client.after(0).len(), PICTURES as usize);
 }
 
-/// The commands of the documentation, as they stand there, on this bus.
+/// A client that asks for every signal and reads none costs nobody an answer, nor the service its memory.
+#[test]
+fn a_client_that_never_reads_holds_up_nobody() {
+    let site = started();
+    // It is let in, asks for all that is said, and is left alone with its socket full.
+    let mut deaf = Command::new("busctl");
+    let address = format!("--address={}", site.bus_address());
+    let mut deaf = deaf.args([&address, "monitor"]).stdout(Stdio::piped()).spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(500));
+    kill(Pid::from_raw(deaf.id() as i32), Signal::SIGSTOP).unwrap();
+    let resident = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", site.pid().unwrap())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    let dir = site.dir().join("drawn");
+    fs::create_dir(&dir).unwrap();
+    const PICTURES: u32 = 1000;
+    for number in 0..PICTURES {
+        small(number).save(dir.join(format!("{number:04}.png"))).unwrap();
+    }
+    fs::rename(&dir, site.watched().join("flood")).unwrap();
+    let client = Client::new(&site);
+    client.until_answered(&site, u64::from(PICTURES));
+    assert_eq!(client.after(0).len(), PICTURES as usize);
+    let kilobytes = resident();
+    assert!(kilobytes < 400 << 10, "{kilobytes} kB");
+    kill(Pid::from_raw(deaf.id() as i32), Signal::SIGKILL).unwrap();
+    deaf.wait().unwrap();
+}
+
+/// Of a source that is cropped only that part is seen; with another crop its pictures are other ones.
+#[test]
+fn a_cropped_source_is_answered_by_its_part() {
+    let mut site = site(QUICK);
+    let whole = fs::read_to_string(site.config()).unwrap();
+    let cropped = |x: &str| {
+        let crop = format!("[[source]]\ncrop = {{ x = {x}, y = 0.0, width = 0.5, height = 1.0 }}\n");
+        whole.replacen("[[source]]\n", &crop, 1)
+    };
+    fs::write(site.config(), cropped("0.0")).unwrap();
+    site.start().unwrap();
+    first_generation(&site);
+    // Two parts, one beside the other.
+    let pictures = pictures(&site, 1);
+    let [left, right] = [&pictures[0], &pictures[5]].map(|path| image::open(path).unwrap().to_rgb8());
+    let (width, height) = left.dimensions();
+    let right = image::imageops::resize(&right, width, height, image::imageops::FilterType::CatmullRom);
+    let both = RgbImage::from_fn(2 * width, height, |x, y| match x < width {
+        true => *left.get_pixel(x, y),
+        false => *right.get_pixel(x - width, y),
+    });
+    let file = |name: &str| site.dir().join(name);
+    both.save(file("both.png")).unwrap();
+    left.save(file("left.png")).unwrap();
+    right.save(file("right.png")).unwrap();
+    let of =
+        |name: &str| site.json(&["classify", "--top-k", "5", file(name).to_str().unwrap()]).unwrap()["labels"].clone();
+    let (of_left, of_right) = (of("left.png"), of("right.png"));
+    drop_in(&site, &file("both.png"), "both.png");
+    let client = Client::new(&site);
+    client.until_answered(&site, 1);
+    alike(&client.after(0)[0], &of_left);
+
+    site.stop().unwrap();
+    fs::write(site.config(), cropped("0.5")).unwrap();
+    site.start().unwrap();
+    let client = Client::new(&site);
+    client.until_answered(&site, 2);
+    let answers = client.after(0);
+    alike(&answers[1], &of_right);
+    assert_eq!(answers[0].3.path, answers[1].3.path);
+    assert_ne!(answers[0].1, answers[1].1, "another part is another image");
+    let status = site.status().unwrap();
+    assert_eq!((&status["images"], &status["sources"][0]["images"]), (&2.into(), &1.into()), "{status}");
+}
+
+#[track_caller]
+fn alike((_, _, labels, _): &Observation, of_file: &Value) {
+    let of_file = of_file.as_array().unwrap();
+    assert_eq!(labels.len(), of_file.len().min(5));
+    for ((label, probability), of_file) in labels.iter().zip(of_file) {
+        assert_eq!(label, text(&of_file["label"]));
+        assert!((probability - of_file["score"].as_f64().unwrap()).abs() < 1e-5, "{labels:?} and {of_file}");
+    }
+}
+
+/// The commands of the documentation, as they stand there, after a round.
 #[test]
 fn the_commands_of_the_documentation_work() {
-    if Command::new("busctl").arg("--version").stdout(Stdio::null()).status().is_err() {
-        return eprintln!("skipped: busctl is missing; the Debian package systemd brings it");
-    }
-    let site = started();
+    let site = serving(QUICK, 4);
     let client = Client::new(&site);
-    for (number, picture) in pictures(&site, 1).iter().enumerate() {
-        drop_in(&site, picture, &format!("{number}.jpg"));
-    }
-    client.until_answered(&site, 10);
-    let bus = format!("busctl --address={} ", site.bus_address());
+    client.until_answered(&site, 40);
+    assert_eq!(round(&site)["state"], "promoted", "{}", site.log());
+    site.wait("every picture answered again", LIMIT, |status| status["unanswered_again"] == 0).unwrap();
+    let diff = site.json(&["generation", "diff"]).unwrap();
+    assert_eq!((&diff["old"], &diff["new"], &diff["compared"]), (&1.into(), &2.into(), &40.into()), "{diff}");
+    assert_eq!(client.after(40).len(), 0, "nothing is reported twice");
+
+    let answers = include_str!("../../../docs/answers.md");
+    let bus = include_str!("../../../docs/dbus.md").split("\n## ").find(|it| it.starts_with("What the pictures show"));
     let mut ran = 0;
-    for docs in [include_str!("../../../docs/answers.md"), include_str!("../../../docs/dbus.md")] {
-        let source = docs.lines().find(|line| line.starts_with("source=")).expect("the object is named");
-        let commands = docs.lines().filter(|line| line.starts_with("busctl ") && line.contains("$source"));
-        for command in commands {
-            let script = format!("{source}\n{}", command.replacen("busctl ", &bus, 1));
-            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
-            assert!(output.status.success() && !output.stdout.is_empty(), "{command}: {output:?}");
-            ran += 1;
+    for docs in [answers, bus.expect("the section is there")] {
+        for block in docs.split("```sh\n").skip(1) {
+            let block = block.split("```").next().unwrap().replace("/srv/coft/in", site.watched().to_str().unwrap());
+            ran += run_documented(&site, &block);
         }
     }
-    assert!(ran >= 9, "{ran}");
+    assert!(ran >= 25, "{ran}");
+}
+
+/// Runs what a block of the documentation says, each command by itself; tells how many there were.
+fn run_documented(site: &Site, block: &str) -> usize {
+    let setting = |line: &&str| line.starts_with("source=") || line.starts_with("coft=");
+    let settings: String = block.lines().filter(setting).map(|line| format!("{line}\n")).collect();
+    let is_command = |line: &&str| !line.starts_with('#') && !line.is_empty() && !setting(line);
+    // A loop is one command.
+    let commands: Vec<&str> =
+        if block.contains("while ") { vec![block] } else { block.lines().filter(is_command).collect() };
+    for command in &commands {
+        // What goes on until it is ended.
+        let goes_on = ["--follow", "monitor"].iter().any(|word| command.contains(word));
+        let script = settings.clone() + &command.replace("sudo ", "");
+        let mut shell = Command::new("timeout");
+        shell.args(["--signal=INT", if goes_on { "3" } else { "60" }, "bash", "-c", &script]);
+        let output = shell
+            .env("DBUS_SYSTEM_BUS_ADDRESS", site.bus_address())
+            .env("COFT_BUS", "system")
+            .env("PATH", with_programs())
+            .output()
+            .unwrap();
+        let has_ended_well = output.status.success() || goes_on && output.status.code() == Some(124);
+        assert!(has_ended_well, "{command}: {output:?}");
+        assert!(goes_on || !output.stdout.is_empty(), "{command} says nothing");
+    }
+    commands.len()
+}
+
+fn with_programs() -> std::ffi::OsString {
+    let programs = Programs::of_this_test().unwrap().coftctl();
+    let dir = programs.parent().unwrap().to_owned();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths([dir].into_iter().chain(std::env::split_paths(&path))).unwrap()
 }

@@ -10,6 +10,7 @@ use crate::output::Output;
 use crate::render::{self, Style};
 use crate::service::{Place, Service};
 use crate::view::Observed;
+use coft_dbus::ObservationFilter;
 use futures_util::StreamExt;
 use std::time::Duration;
 use tokio::time::sleep;
@@ -18,9 +19,16 @@ use tokio::time::sleep;
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const AWAY: Duration = Duration::from_secs(1);
 
-pub async fn run(service: &Service, output: Output, asked: Results, places: Vec<Place>) -> Result<Exit, Failure> {
+pub async fn run(
+    service: &Service,
+    output: Output,
+    asked: Results,
+    classifier: Option<String>,
+    places: Vec<Place>,
+) -> Result<Exit, Failure> {
+    let filter = ObservationFilter { classifier, ..filter(&asked, asked.since)? };
     tokio::select! {
-        end = follow(service, output, &asked, places) => end,
+        end = follow(service, output, &asked, filter, places) => end,
         interrupt = tokio::signal::ctrl_c() => {
             interrupt.map_err(Failure::Signal)?;
             Ok(Exit::Interrupted)
@@ -29,14 +37,19 @@ pub async fn run(service: &Service, output: Output, asked: Results, places: Vec<
 }
 
 /// Goes on until it fails.
-async fn follow(service: &Service, output: Output, asked: &Results, places: Vec<Place>) -> Result<Exit, Failure> {
+async fn follow(
+    service: &Service,
+    output: Output,
+    asked: &Results,
+    filter: ObservationFilter,
+    places: Vec<Place>,
+) -> Result<Exit, Failure> {
     let style = Style::of_this_machine();
     // Before anything is asked: what comes in between is signalled.
     let mut signals = service.signals().await?;
     let mut positions = positions(service, places.clone()).await?;
     if asked.since.is_some() || asked.limit.is_some() {
-        let wanted = filter(asked, asked.since)?;
-        let known = latest(service, &places, &wanted, asked.limit.unwrap_or(u32::MAX)).await?;
+        let known = latest(service, &places, &filter, asked.limit.unwrap_or(u32::MAX)).await?;
         for observed in known {
             // What has come since is shown below.
             let is_before = |at: &Position| at.place.path == observed.source && observed.sequence <= at.last;
@@ -48,7 +61,7 @@ async fn follow(service: &Service, output: Output, asked: &Results, places: Vec<
     eprintln!("following what comes; Ctrl-C ends it");
     let mut away = false;
     loop {
-        match look(service, output, asked, &mut positions, away, &style).await {
+        match look(service, output, asked, &filter, &mut positions, away, &style).await {
             Ok(()) => away = false,
             Err(failure) if is_away(&failure) => {
                 if !away {
@@ -86,6 +99,7 @@ async fn look(
     service: &Service,
     output: Output,
     asked: &Results,
+    filter: &ObservationFilter,
     known: &mut Vec<Position>,
     was_away: bool,
     style: &Style,
@@ -99,7 +113,7 @@ async fn look(
             let page = service.follow(&position.place, position.last).await?;
             let Some(last) = page.last() else { break };
             position.last = last.sequence;
-            for observed in page.iter().filter(|observed| is_wanted(observed, asked)) {
+            for observed in page.iter().filter(|observed| is_wanted(observed, filter)) {
                 show(output, observed, style)?;
             }
         }
@@ -117,8 +131,11 @@ fn returned(known: &[Position], now: Vec<Position>) -> Vec<Position> {
     now.into_iter().map(resumed).collect()
 }
 
-fn is_wanted(observed: &Observed, asked: &Results) -> bool {
-    asked.label.as_ref().is_none_or(|label| *label == observed.label) && (observed.doubtful || !asked.doubtful)
+fn is_wanted(observed: &Observed, filter: &ObservationFilter) -> bool {
+    let ObservationFilter { label, doubtful, classifier, .. } = filter;
+    label.as_ref().is_none_or(|label| *label == observed.label)
+        && doubtful.is_none_or(|doubtful| doubtful == observed.doubtful)
+        && classifier.as_ref().is_none_or(|classifier| *classifier == observed.classifier)
 }
 
 fn is_away(failure: &Failure) -> bool {

@@ -39,6 +39,8 @@ async fn the_latest_answers_are_shown_in_their_order() {
         (&["--limit", "2"][..], vec!["bolt", "bolt"]),
         (&["--label", "nut"], vec!["nut"]),
         (&["--doubtful"], vec!["bolt"]),
+        (&["--changed"], vec!["nut"]),
+        (&["--classifier", "parts"], vec!["bolt", "nut", "bolt", "bolt"]),
         (&["--source", "/srv/camera/", "--limit", "1"], vec!["bolt"]),
         (&["--source", "2"], vec![]),
         (&["--since", "1h"], vec![]),
@@ -50,6 +52,10 @@ async fn the_latest_answers_are_shown_in_their_order() {
     let lines: Vec<&str> = told.stdout.lines().collect();
     assert!(lines[0].contains("  bolt 0.50 ?  /srv/camera/3.jpg"), "{lines:?}");
     assert!(lines[1].contains("  bolt 0.70  /srv/camera/4.jpg"), "{lines:?}");
+    let told = stage.tell(&["results", "--changed"]).await;
+    assert!(told.stdout.contains("  nut 0.80 -> bolt 0.75 (generation 3)  /srv/camera/2.jpg"), "{}", told.stdout);
+    let told = stage.tell(&["results", "--classifier", "birds"]).await;
+    assert_eq!((told.code, told.stderr.contains("there are: parts")), (2, true), "{}", told.stderr);
     let told = stage.tell(&["results", "--source", "/srv/cellar"]).await;
     assert_eq!(told.code, 2);
     assert!(told.stderr.contains("there are: 1 (/srv/camera), 2 (/mnt/usb)"), "{}", told.stderr);
@@ -125,4 +131,21 @@ async fn everything_that_happens_is_a_line() {
     stage.bring("nut", 0.6, 1_750_010_000).await;
     let line = lines.line().await;
     assert!(line.contains("  sources/1  nut 0.60  "), "{line}");
+}
+
+#[tokio::test]
+async fn what_a_generation_says_otherwise_is_shown() {
+    let stage = Stage::set(Play::default()).await;
+    let told = stage.tell(&["generation", "diff", "--limit", "5", "--json"]).await;
+    assert_eq!(told.code, 0, "{}", told.stderr);
+    let diff = json(&told.stdout);
+    assert_eq!((&diff["old"], &diff["new"], &diff["changed"]), (&json!(1), &json!(2), &json!(1)));
+    assert_eq!(diff["moves"], json!([{ "from": "nut", "to": "none-of-these", "count": 1 }]));
+    assert_eq!((&diff["changes"][0]["new_score"], &diff["changes"][0]["path"]), (&Value::Null, &Value::Null));
+    let named = stage.tell(&["generation", "diff", "1", "2", "--limit", "5"]).await;
+    assert!(named.stdout.starts_with("generation 2 gives 1 of 1 picture another label"), "{}", named.stdout);
+    let itself = stage.tell(&["generation", "diff", "2", "2"]).await;
+    assert_eq!((itself.code, itself.stderr.contains("cannot be compared with itself")), (2, true), "{}", itself.stderr);
+    let missing = stage.tell(&["generation", "diff", "1", "9"]).await;
+    assert!(missing.stderr.contains("there is no generation 9"), "{}", missing.stderr);
 }

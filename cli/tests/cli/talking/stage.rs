@@ -16,7 +16,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, OwnedFd, OwnedObjectPath, OwnedVariant, connection, fdo, interface};
+use zbus::{Connection, OwnedFd, OwnedObjectPath, OwnedVariant, Variant, connection, fdo, interface};
 
 const ROOT: &str = "/org/coft/Coft1";
 const CLASSIFIER: &str = "/org/coft/Coft1/classifiers/parts";
@@ -343,6 +343,12 @@ impl Manager {
 
 struct Classifier(Arc<World>);
 
+type Details = HashMap<String, OwnedVariant>;
+
+fn details<const N: usize>(pairs: [(&str, Variant<'_>); N]) -> Details {
+    pairs.map(|(name, value)| (name.to_owned(), OwnedVariant::try_from(value).unwrap())).into()
+}
+
 /// What thresholds decide for; a file that says "aisle" alone has it told.
 fn decision(text: &str) -> Option<String> {
     (text == "aisle").then(|| "blocked".into())
@@ -352,6 +358,30 @@ type Answer = (Vec<(String, f64)>, HashMap<String, OwnedVariant>);
 
 #[interface(name = "org.coft.Coft1.Classifier")]
 impl Classifier {
+    /// One picture, which both have answered, with another label.
+    #[zbus(out_args("summary", "moves", "changes", "unsure"))]
+    fn compare_generations(
+        &self,
+        old: u64,
+        new: u64,
+        limit: u32,
+    ) -> (Details, Vec<(String, String, u64)>, Vec<(String, Details)>, Vec<(String, Details)>) {
+        assert_eq!((old, new, limit), (1, 2, 5));
+        let summary = details([("compared", 1u64.into()), ("changed", 1u64.into()), ("waiting", 0u64.into())]);
+        let picture = || {
+            details([
+                ("old-label", "nut".into()),
+                ("old-probability", 0.75.into()),
+                ("new-label", "none-of-these".into()),
+                ("margin", 0.5.into()),
+                ("time", 1_750_003_200i64.into()),
+                ("source", "/srv/camera".into()),
+            ])
+        };
+        let pictures = || vec![(World::image(1), picture())];
+        (summary, vec![("nut".into(), "none-of-these".into(), 1)], pictures(), pictures())
+    }
+
     async fn classify(&self, image: OwnedFd, mut options: HashMap<String, OwnedVariant>) -> Result<Answer, Refused> {
         if self.0.busy.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_ok() {
             return Err(Refused::Busy("the queue is full".into()));
@@ -513,6 +543,10 @@ impl Classifier {
         String::new()
     }
     #[zbus(property)]
+    fn unanswered_again(&self) -> u64 {
+        5
+    }
+    #[zbus(property)]
     fn next_round(&self) -> HashMap<String, OwnedVariant> {
         HashMap::from([("images".to_owned(), 188u64.into())])
     }
@@ -617,7 +651,13 @@ fn observation(world: &World, number: usize) -> Observation {
         ("doubtful", OwnedVariant::from(probability < 0.6)),
         ("path", text(&format!("/srv/camera/{number}.jpg"))),
     ];
-    let details = details.map(|(name, value)| (name.to_owned(), value)).into();
+    let mut details: HashMap<_, _> = details.map(|(name, value)| (name.to_owned(), value)).into();
+    // The generation that serves says otherwise of nuts.
+    if label == "nut" {
+        details.insert("later-generation".into(), OwnedVariant::from(3u64));
+        details.insert("later-label".into(), text("bolt"));
+        details.insert("later-probability".into(), OwnedVariant::from(0.75));
+    }
     (number as u64, World::image(number), vec![(label, probability)], details)
 }
 
@@ -629,11 +669,13 @@ impl Source {
         let number = |name: &str| filter.get(name).map(|value| u64::try_from(value.clone()).unwrap());
         let label = filter.get("label").map(|value| String::try_from(value.clone()).unwrap());
         let since = filter.get("since").map(|value| i64::try_from(value.clone()).unwrap());
+        let changed = filter.get("changed").map(|value| bool::try_from(value.clone()).unwrap());
         let doubtful = filter.get("doubtful").map(|value| bool::try_from(value.clone()).unwrap());
         let fits = |(sequence, _, labels, _): &Observation| {
             let (_, probability, time) = &world.pictures.lock().unwrap()[*sequence as usize - 1];
             label.as_ref().is_none_or(|label| labels[0].0 == *label)
                 && since.is_none_or(|since| *time >= since)
+                && changed.is_none_or(|changed| (labels[0].0 == "nut") == changed)
                 && doubtful.is_none_or(|doubtful| (*probability < 0.6) == doubtful)
                 && number("before").is_none_or(|before| *sequence < before)
         };
@@ -670,6 +712,26 @@ impl Source {
         details: HashMap<String, OwnedVariant>,
     ) -> zbus::Result<()>;
 
+    #[zbus(property)]
+    fn classifies(&self) -> bool {
+        true
+    }
+    #[zbus(property)]
+    fn state(&self) -> String {
+        "bolt".into()
+    }
+    #[zbus(property)]
+    fn state_since(&self) -> i64 {
+        1_750_003_200
+    }
+    #[zbus(property)]
+    fn unanswered(&self) -> u64 {
+        3
+    }
+    #[zbus(property)]
+    fn answers_problem(&self) -> String {
+        String::new()
+    }
     #[zbus(property)]
     fn last_sequence(&self) -> u64 {
         self.world.as_ref().map_or(0, |world| world.pictures.lock().unwrap().len() as u64)

@@ -20,6 +20,16 @@ const FILES: usize = 4;
 /// Labels that are kept of an answer, the likeliest. 5 [choice].
 const LABELS: usize = 5;
 
+/// How a picture is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Look {
+    /// In the pixels that are kept of it.
+    AsKept,
+    InFile,
+    /// Once more, by another generation: whichever is as good as the file.
+    Again,
+}
+
 /// What came of looking at a picture.
 pub enum Outcome {
     Answered(Box<Answer>),
@@ -47,15 +57,17 @@ pub struct Eye {
 }
 
 impl Eye {
-    pub async fn look_at(&self, picture: &Unanswered, in_file: bool) -> Outcome {
-        match in_file {
-            true => self.in_file(picture).await,
-            false if self.kept_is_as_good() => match self.as_kept(picture).await {
+    pub async fn look_at(&self, picture: &Unanswered, look: Look) -> Outcome {
+        match look {
+            Look::InFile => self.in_file(picture).await,
+            Look::Again if !self.kept_is_as_good() => self.in_file(picture).await,
+            Look::AsKept if !self.kept_is_as_good() => Outcome::PutOff,
+            Look::AsKept | Look::Again => match self.as_kept(picture).await {
                 // Another generation may have answered than the one that was looked at.
                 Some(Outcome::Answered(_)) if !self.kept_is_as_good() => Outcome::PutOff,
+                None if look == Look::Again => self.in_file(picture).await,
                 outcome => outcome.unwrap_or(Outcome::PutOff),
             },
-            false => Outcome::PutOff,
         }
     }
 
@@ -84,7 +96,8 @@ impl Eye {
         for file in files.into_iter().take(FILES) {
             match timeout(PATIENCE, self.ingest.read_whole(file)).await {
                 Ok(Ok(content)) if content.id == picture.image => {
-                    return match in_memory(content.bytes()) {
+                    let Ok(bytes) = self.ingest.looked_at(content).await else { continue };
+                    return match in_memory(&bytes) {
                         Ok(file) => self.classified(picture, file).await,
                         Err(error) => Outcome::NotNow(format!("an image cannot be held in memory: {error}")),
                     };

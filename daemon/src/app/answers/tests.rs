@@ -347,3 +347,73 @@ async fn pictures_wait_while_nothing_can_be_written_down() {
     assert_eq!(told.problem, "");
     run.answering.stop().await;
 }
+
+/// Pictures that are kept are answered from their pixels, the others from their files, and what is gone not at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_comes_to_serve_answers_the_latest_pictures_again() {
+    let site = Site::new(8);
+    site.serves("sharp", 1);
+    let mut run = site.start();
+    for (number, colour) in [GREEN, GREEN, RED, GREEN, GREEN].into_iter().enumerate() {
+        site.bring(&format!("in/{number}.png"), &RgbImage::from_pixel(20, 16 + number as u32, Rgb(colour))).await;
+    }
+    let told = run.until(5).await;
+    assert_eq!((told.waiting_again, told.standings[0].state.as_deref()), (0, Some("green")));
+    let answers = site.all().await;
+    let of = |name: &str| answers.iter().find(|answer| answer.path.ends_with(name)).unwrap();
+    for name in ["0.png", "1.png"] {
+        fs::remove_file(site.ingest.canonical_path(&of(name).image)).unwrap();
+    }
+    fs::remove_file(site.dir.path().join("in/1.png")).unwrap();
+    site.serves("turned", 2);
+    let told = run.told(|news| news.standings[0].state.as_deref() == Some("blue") && news.waiting_again == 0).await;
+    assert_eq!((told.standings[0].sequence, told.problem.as_str()), (5, ""));
+    let diff = run.answers.compare(GenerationId(1), GenerationId(2), 9).await.unwrap();
+    assert_eq!((diff.compared, diff.changed, diff.waiting), (4, 3, 0));
+    assert_eq!(diff.moves, [("green".into(), "blue".into(), 3)]);
+    // A picture that comes now is answered once, by the generation that serves.
+    site.bring("in/new.png", &plain(RED)).await;
+    run.until(6).await;
+    assert_eq!(site.all().await[5].generation, GenerationId(2));
+    run.answering.stop().await;
+
+    let mut run = site.start();
+    let told = run.told(|news| news.standings.len() == 2).await;
+    assert_eq!(told.waiting_again, 0, "what is done is not done again at the next start");
+    site.serves("sharp", 1);
+    run.told(|news| news.standings[0].state.as_deref() == Some("green")).await;
+    run.answering.stop().await;
+}
+
+/// A state that flaps is told at most once a second; what is told last is how it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_changes_all_the_time_is_told_once_a_second() {
+    let site = Site::new(8);
+    site.serves("sharp", 1);
+    let run = site.start();
+    let (began, mut heard) = (Instant::now(), run.news.clone());
+    let counting = tokio::spawn(async move {
+        let mut told = 0;
+        while heard.changed().await.is_ok() {
+            told += 1;
+        }
+        told
+    });
+    for number in 0..40 {
+        let colour = if number / 3 % 2 == 0 { GREEN } else { RED };
+        site.bring(&format!("in/{number}.png"), &RgbImage::from_pixel(20, 16 + number, Rgb(colour))).await;
+        while site.all().await.len() <= number as usize {
+            assert!(began.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    let state = site.catalog.standings(vec![site.source()]).await.unwrap()[0].state.clone();
+    let mut run = run;
+    let told = run.until(40).await;
+    assert_eq!(told.standings[0].state, state);
+    let seconds = began.elapsed().as_secs();
+    run.answering.stop().await;
+    drop(run.news);
+    let told = counting.await.unwrap();
+    assert!((1..=seconds + 2).contains(&told), "{told} times in {seconds} s");
+}

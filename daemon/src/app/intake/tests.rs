@@ -62,6 +62,7 @@ impl Site {
             exclude: Default::default(),
             include: Default::default(),
             classify: true,
+            crop: None,
             state: Default::default(),
         };
         let state_dir = self.dir.path().join("state");

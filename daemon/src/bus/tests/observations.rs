@@ -1,7 +1,7 @@
 //! What the pictures show, told and asked for.
 
 use super::*;
-use crate::catalog::{Answer, Budget, Catalog, Entry, Last, Standing, Turn};
+use crate::catalog::{Answer, Budget, Catalog, Entry, Last, Standing, Turn, Unanswered};
 use crate::sighting::{ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
 use coft_dbus::{Error, ObservationFilter};
@@ -32,7 +32,13 @@ impl Kept {
         let record = ImageRecord { id, width_px: 1, height_px: 1, bytes: 1, canonical_px: 8 };
         self.catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();
         let waiting = self.catalog.unanswered(SOURCE.as_ref(), Turn::First, 9).await.unwrap();
-        let answers = waiting.into_iter().map(|picture| Answer {
+        let answers = waiting.into_iter().map(|picture| self.answer(picture, label, probability));
+        let budget = Budget { most: 1000, keep: Duration::from_secs(1000) };
+        self.catalog.answer(answers.collect(), Arc::default(), budget).await.unwrap();
+    }
+
+    fn answer(&self, picture: Unanswered, label: &str, probability: f64) -> Answer {
+        Answer {
             source: picture.source,
             arrival: picture.arrival,
             label: label.into(),
@@ -45,9 +51,7 @@ impl Kept {
             none_of_these: None,
             decision: Some(label.into()),
             classes: [label.to_owned()].into(),
-        });
-        let budget = Budget { most: 1000, keep: Duration::from_secs(1000) };
-        self.catalog.answer(answers.collect(), Arc::default(), budget).await.unwrap();
+        }
     }
 
     fn open(&self, stage: &Stage, latest: u64) {
@@ -119,6 +123,41 @@ async fn who_was_away_is_told_what_it_missed() {
     let of = |wanted: &str| counts.iter().filter(|(_, label, _)| label == wanted).map(|(.., count)| count).sum::<u64>();
     assert_eq!((of("nut"), of("bolt")), (4, 1));
     assert!(counts.iter().all(|(hour, ..)| hour % 3600 == 0));
+}
+
+#[tokio::test]
+async fn where_two_generations_differ_is_told() {
+    let (stage, kept) = (Stage::set(grown()).await, Kept::new());
+    let classifier = ClassifierProxy::builder(&stage.client).path(classifier_path("parts")).build().await.unwrap();
+    let early = classifier.compare_generations(1, 2, 10).await.unwrap_err();
+    assert!(matches!(&early, Error::NotReady(_)), "{early}");
+    kept.open(&stage, 0);
+    for number in 1..=3 {
+        kept.shows(number, "nut", 0.75).await;
+    }
+    let classes = ["nut".to_owned(), "bolt".to_owned()].into();
+    kept.catalog.serves(GenerationId(2), classes, vec![SOURCE.into()], 2, Arc::default()).await.unwrap();
+    let waiting = kept.catalog.unanswered_again(9).await.unwrap();
+    let again = Answer { generation: GenerationId(2), ..kept.answer(waiting[0].clone(), "bolt", 0.5) };
+    kept.catalog.answer_again(vec![again], Vec::new(), Arc::default()).await.unwrap();
+
+    let (summary, moves, changes, unsure) = classifier.compare_generations(1, 2, 10).await.unwrap();
+    assert_eq!(summary, coft_dbus::Comparison { compared: 1, changed: 1, waiting: 1 });
+    assert_eq!(moves, [("nut".into(), "bolt".into(), 1)]);
+    assert_eq!(changes, unsure);
+    let (image, details) = &changes[0];
+    assert_eq!((image, details.source.as_str()), (&format!("{:064x}", 3), SOURCE));
+    assert_eq!(details.path.as_deref(), Some("/srv/in/3\\n.jpg"), "the tests run as the service's user");
+    assert_eq!((details.old_label.as_str(), details.old_probability), ("nut", Some(0.75)));
+    assert_eq!((details.new_label.as_str(), details.new_probability), ("bolt", Some(0.5)));
+    let source = stage.source(0).await;
+    let changed = ObservationFilter { changed: Some(true), classifier: Some("parts".into()), ..Default::default() };
+    let found = source.find_observations(changed, 9).await.unwrap();
+    let details = &found[0].3;
+    assert_eq!((found.len(), details.later_generation, details.later_label.as_deref()), (1, Some(2), Some("bolt")));
+    assert_eq!(details.later_probability, Some(0.5));
+    stage.publish(|snapshot| snapshot.unanswered_again = 1);
+    assert_eq!(classifier.unanswered_again().await.unwrap(), 1);
 }
 
 #[tokio::test]

@@ -5,10 +5,10 @@ use crate::control::{Observation, ObservationFilter};
 use coft_core::answer::{NONE_OF_THESE, StateRule};
 use std::sync::Arc;
 
-const CAMERA: &str = "/camera";
+pub const CAMERA: &str = "/camera";
 const BUDGET: Budget = Budget { most: 100_000, keep: Duration::from_secs(24 * 60 * 60) };
 
-fn answering() -> (TempDir, Catalog) {
+pub fn answering() -> (TempDir, Catalog) {
     let (dir, catalog) = catalog();
     (dir, catalog.answering(vec![CAMERA.into()]))
 }
@@ -22,7 +22,7 @@ async fn owed(catalog: &Catalog) -> Vec<String> {
     waiting(catalog, Turn::First).await.into_iter().map(|picture| picture.image.0).collect()
 }
 
-fn answer(picture: &Unanswered, label: &str, probability: f64) -> Answer {
+pub fn answer(picture: &Unanswered, label: &str, probability: f64) -> Answer {
     let none = label == NONE_OF_THESE;
     Answer {
         source: picture.source.clone(),
@@ -40,24 +40,24 @@ fn answer(picture: &Unanswered, label: &str, probability: f64) -> Answer {
     }
 }
 
-async fn write(catalog: &Catalog, answers: Vec<Answer>, budget: Budget) {
+pub async fn write(catalog: &Catalog, answers: Vec<Answer>, budget: Budget) {
     let rules = [(CAMERA.into(), StateRule::default())].into();
     catalog.answer(answers, Arc::new(rules), budget).await.unwrap();
 }
 
 /// Has a picture come, and answers everything that waits with this label.
-async fn shows(catalog: &Catalog, number: i64, label: &str, probability: f64) {
+pub async fn shows(catalog: &Catalog, number: i64, label: &str, probability: f64) {
     catalog.record(vec![image(&format!("{number}.jpg"), number, &format!("a{number}"))]).await.unwrap();
     let answers =
         waiting(catalog, Turn::First).await.iter().map(|picture| answer(picture, label, probability)).collect();
     write(catalog, answers, BUDGET).await;
 }
 
-async fn standing(catalog: &Catalog) -> Standing {
+pub async fn standing(catalog: &Catalog) -> Standing {
     catalog.standings(vec![CAMERA.into()]).await.unwrap().remove(0)
 }
 
-async fn all(catalog: &Catalog) -> Vec<Observation> {
+pub async fn all(catalog: &Catalog) -> Vec<Observation> {
     catalog.observations(Path::new(CAMERA), 0, 1000).await.unwrap()
 }
 

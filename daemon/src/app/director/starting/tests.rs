@@ -126,7 +126,8 @@ impl Machine {
         );
         let now = Arc::clone(&self.now);
         let clock: crate::clock::Clock = Arc::new(move || *now.lock().unwrap());
-        let (catalog, rounds) = repair::open_catalog(self.path("catalog.sqlite"), &court, clock()).await.unwrap();
+        let (catalog, rounds) =
+            repair::open_catalog(self.path("catalog.sqlite"), Vec::new(), &court, clock()).await.unwrap();
         let last = rounds.last().map_or(RoundId(EARLIER), |round| round.round);
         let (board, _) = Board::new(Snapshot { rounds, ..Snapshot::default() });
         let ingest = self.ingest();

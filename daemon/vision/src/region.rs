@@ -1,0 +1,92 @@
+//! A part of a picture that is looked at in place of the whole.
+
+use image::{RgbImage, imageops};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// A rectangle of an upright picture, by shares of its width and height, 0 to 1: where it begins from the left and from
+/// the top, and how wide and high it is.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Region {
+    pub x: f64,
+    pub y: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
+/// How far a sum of shares may be above 1: 0.9 + 0.1 need not be 1.
+const ROUNDING: f64 = 1e-9;
+
+impl Region {
+    /// What is wrong with it, if anything.
+    pub fn fault(&self) -> Option<&'static str> {
+        let Self { x, y, width, height } = *self;
+        let is_within = |begin: f64, length: f64| begin >= 0.0 && begin + length <= 1.0 + ROUNDING;
+        // No comparison is true of NaN.
+        if !(width > 0.0 && height > 0.0) {
+            return Some("use a width and a height above 0");
+        }
+        (!(is_within(x, width) && is_within(y, height)))
+            .then_some("it leaves the picture; use 0 to 1, with x + width and y + height at most 1")
+    }
+
+    /// This part of a picture, to the nearest pixels; at least one.
+    pub fn of(&self, pixels: &RgbImage) -> RgbImage {
+        let (left, width) = part(self.x, self.width, pixels.width());
+        let (top, height) = part(self.y, self.height, pixels.height());
+        imageops::crop_imm(pixels, left, top, width, height).to_image()
+    }
+}
+
+/// `crop x=0.1 y=0.2 width=0.5 height=0.4`: part of what the id of an image is made of.
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { x, y, width, height } = self;
+        write!(f, "crop x={x} y={y} width={width} height={height}")
+    }
+}
+
+/// Where a part of a side begins, and its length, px.
+fn part(begin: f64, length: f64, side: u32) -> (u32, u32) {
+    let to_px = |share: f64| (share * f64::from(side)).round() as u32;
+    let first = to_px(begin).min(side - 1);
+    (first, to_px(begin + length).clamp(first + 1, side) - first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::Rgb;
+
+    fn region(x: f64, y: f64, width: f64, height: f64) -> Region {
+        Region { x, y, width, height }
+    }
+
+    #[test]
+    fn a_part_has_the_pixels_that_lie_in_it() {
+        let picture = RgbImage::from_fn(10, 20, |x, y| Rgb([x as u8, y as u8, 0]));
+        let of = |region: Region| {
+            let part = region.of(&picture);
+            (part.get_pixel(0, 0).0, part.dimensions())
+        };
+        assert_eq!(of(region(0.0, 0.0, 1.0, 1.0)), ([0, 0, 0], (10, 20)));
+        assert_eq!(of(region(0.1, 0.2, 0.5, 0.4)), ([1, 4, 0], (5, 8)));
+        assert_eq!(of(region(0.9, 0.9, 0.1, 0.1)), ([9, 18, 0], (1, 2)));
+        assert_eq!(of(region(0.999, 0.5, 0.001, 0.001)), ([9, 10, 0], (1, 1)), "at least a pixel");
+    }
+
+    #[test]
+    fn what_is_no_part_is_said() {
+        for right in [region(0.0, 0.0, 1.0, 1.0), region(0.7, 0.9, 0.3, 0.1), region(0.1, 0.2, 0.5, 0.4)] {
+            assert_eq!(right.fault(), None, "{right}");
+        }
+        for empty in [region(0.0, 0.0, 0.0, 1.0), region(0.0, 0.0, 1.0, -0.5), region(0.0, 0.0, f64::NAN, 1.0)] {
+            assert!(empty.fault().unwrap().contains("above 0"), "{empty}");
+        }
+        for outside in [region(0.6, 0.0, 0.5, 1.0), region(-0.1, 0.0, 0.5, 1.0), region(0.0, f64::NAN, 1.0, 1.0)] {
+            assert!(outside.fault().unwrap().contains("leaves the picture"), "{outside}");
+        }
+        assert!(region(0.0, 0.0, f64::INFINITY, 1.0).fault().is_some());
+    }
+}
