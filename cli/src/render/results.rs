@@ -39,8 +39,8 @@ pub fn diff(diff: &GenerationDiff, style: &Style) -> String {
     };
     if *compared == 0 {
         return format!(
-            "generations {old} and {new} have answered no picture both; a generation answers the latest pictures again \
-             when it comes to serve\n{waits}"
+            "no picture was answered by both generation {old} and generation {new}; a generation answers the latest \
+             pictures again when it comes to serve\n{waits}"
         );
     }
     let share = 100.0 * *changed as f64 / *compared as f64;
@@ -50,11 +50,15 @@ pub fn diff(diff: &GenerationDiff, style: &Style) -> String {
     );
     if !diff.moves.is_empty() {
         let mut table = table(&["PICTURES", "FROM", "TO"], &[0]);
-        for Move { from, to, count } in &diff.moves {
+        for Move { from, to, count } in diff.moves.iter().take(MOVES) {
             let [from, to] = [from, to].map(|label| shown(label.as_bytes()).into_owned());
             table.add_row([count.to_string(), from, to]);
         }
         text += &format!("\n{}", lines(&table));
+        let rest: u64 = diff.moves.iter().skip(MOVES).map(|rest| rest.count).sum();
+        if rest > 0 {
+            text += &format!("and {} between other labels (--json: all)\n", counted(rest, "picture"));
+        }
     }
     if !diff.changes.is_empty() {
         text += "\nother labels, those first of which both are surest\n";
@@ -78,6 +82,9 @@ fn file(path: Option<&str>, source: &str, image: &str) -> String {
         None => format!("{}: {image:.12}", shown(source.as_bytes())),
     }
 }
+
+/// Ways from a label to another that are shown, those that most pictures went.
+const MOVES: usize = 10;
 
 /// Eighths of a line's height.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
