@@ -19,6 +19,7 @@ pub use rounds::RoundSettings;
 use crate::config::{Config, ConfigFile, Loaded};
 use crate::control::{Command, Control, Snapshot, SourceAnswers, SourceStatus};
 use crate::decode_budget::DecodeBudget;
+use crate::footprint::Footprint;
 use crate::model::SetupError;
 use crate::room::Reserve;
 use crate::serve::Classifier;
@@ -105,7 +106,9 @@ pub async fn run(
         snapshot: snapshot.clone(),
         reserve: reserve.clone(),
     };
-    let control = Control { commands: command_sender, errands, snapshot, classifier: classifier.clone(), answers };
+    let footprint = Footprint::new(config.state_dir.clone());
+    let classifies = classifier.clone();
+    let control = Control { commands: command_sender, errands, snapshot, classifier: classifies, answers, footprint };
     let bus = tokio::select! {
         bus = bus::start(&config.bus, control) => bus?,
         () = &mut stop => return Ok(()),

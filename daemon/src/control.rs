@@ -6,6 +6,7 @@
 use crate::answers::Answers as Answered;
 use crate::catalog::Standing;
 use crate::config::Config;
+use crate::footprint::Footprint;
 use crate::serve::Classifier;
 use coft_core::event::{FailureKind, Progress};
 use coft_core::ids::{GenerationId, ImageId, RoundId};
@@ -19,8 +20,8 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the bus holds: the ways to ask, the latest snapshot, and two that answer without passing by `app`: the
-/// classifier, and what is kept of the answers about the sources' pictures.
+/// What the bus holds: the ways to ask, the latest snapshot, and three that answer without passing by `app`: the
+/// classifier, what is kept of the answers about the sources' pictures, and what the service takes of its machine.
 #[derive(Clone)]
 pub struct Control {
     pub commands: mpsc::Sender<Command>,
@@ -28,6 +29,7 @@ pub struct Control {
     pub snapshot: watch::Receiver<Snapshot>,
     pub classifier: Classifier,
     pub answers: Answered,
+    pub footprint: Footprint,
 }
 
 #[derive(Debug)]

@@ -14,12 +14,14 @@ mod pipeline;
 mod pulse;
 mod queue;
 mod shares;
+mod tally;
 
 pub use lanes::Priority;
 pub use load::Ready;
 pub use ort::Provider;
 pub use pulse::UnderWay;
 pub use shares::Place;
+pub use tally::Figures;
 
 use crate::decode_budget::{self, DecodeBudget, Party};
 use coft_core::ids::GenerationId;
@@ -37,6 +39,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
+use tally::Tally;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
@@ -239,6 +242,7 @@ struct Shared {
     /// The user's decision thresholds, by the names of classes.
     thresholds: Mutex<BTreeMap<String, f64>>,
     shares: Shares,
+    tally: Tally,
     pulse: Arc<Pulse>,
     submit: Entrance<Submitted>,
     /// Counts the generations that have come to serve.
@@ -256,6 +260,7 @@ impl Classifier {
                 current: RwLock::new(Err(ServeError::NotReady)),
                 thresholds: Mutex::default(),
                 shares: Shares::new(settings.queue),
+                tally: Tally::default(),
                 pulse: Arc::clone(&pulse),
                 submit: pipeline::start(Plan {
                     decoders: if settings.decoders == 0 { cores } else { settings.decoders },
@@ -287,14 +292,15 @@ impl Classifier {
         images: Vec<OwnedFd>,
         options: &Options,
     ) -> Result<Vec<Result<Classification, ServeError>>, ServeError> {
-        let places = self.0.shares.calls(options.party, options.priority, images.len())?;
+        let places = self.0.shares.calls(options.party, options.priority, images.len());
+        let places = places.inspect_err(|_| self.0.tally.refuse(images.len()))?;
         // Submitted before any is awaited.
         let answers: Vec<_> =
             images.into_iter().zip(places).map(|(image, place)| self.submit(image, options, place)).collect();
         let mut classified = Vec::with_capacity(answers.len());
         for answer in answers {
             classified.push(match answer {
-                Ok(answer) => answer.classified(options).await,
+                Ok(answer) => self.counted(answer.classified(options).await),
                 Err(error) => Err(error),
             });
         }
@@ -305,7 +311,17 @@ impl Classifier {
     /// otherwise be before every call.
     pub async fn classify_in_batch(&self, image: OwnedFd, options: &Options) -> Result<Classification, ServeError> {
         let place = self.0.shares.in_batch(options.party).await?;
-        self.submit(image, options, place)?.classified(options).await
+        self.counted(self.submit(image, options, place)?.classified(options).await)
+    }
+
+    /// What it has done since it was started, and what it has to do.
+    pub fn figures(&self) -> Figures {
+        self.0.tally.figures(self.0.shares.held())
+    }
+
+    fn counted(&self, answer: Result<Classification, ServeError>) -> Result<Classification, ServeError> {
+        self.0.tally.count(&answer);
+        answer
     }
 
     /// How the generation that serves prepares images; none where none serves.

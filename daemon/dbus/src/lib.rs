@@ -18,6 +18,7 @@
 //! ```
 
 mod error;
+pub mod observer;
 mod proxy;
 pub mod stream;
 
@@ -126,6 +127,29 @@ pub struct ClassifyOptions {
 /// What `Diagnose` has found in one look: what was looked at, `ok`, `warning` or `error`, what was found, and what to
 /// do about it, empty where nothing is to be done.
 pub type Check = (String, String, String, String);
+
+/// What `Measure` has found; what is absent could not be found out.
+#[derive(Clone, Debug, Default, PartialEq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case")]
+pub struct Figures {
+    /// Images that were answered with labels since the service started, for clients and sources together; that could
+    /// not be answered; and that were refused because too many waited.
+    pub classified_images: Option<u64>,
+    pub failed_images: Option<u64>,
+    pub refused_images: Option<u64>,
+    /// Sums over the images that were answered, s: waiting, reading and decoding, and the batches they were part of.
+    pub queue_seconds: Option<f64>,
+    pub decode_seconds: Option<f64>,
+    pub inference_seconds: Option<f64>,
+    /// Images that wait or are under way now, of each priority.
+    pub waiting_interactive: Option<u64>,
+    pub waiting_bulk: Option<u64>,
+    /// Memory of the service that is resident, B.
+    pub memory_bytes: Option<u64>,
+    /// Of the disk of the state directory, B: what the service may still write, and all of it.
+    pub disk_free_bytes: Option<u64>,
+    pub disk_size_bytes: Option<u64>,
+}
 
 /// How an answer of `Classify` came about.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, Type)]

@@ -1,8 +1,8 @@
 //! Client side of each interface. The introspection XML beside this package is the reference.
 
 use crate::{
-    Check, ClassifyDetails, ClassifyOptions, Comparison, Difference, ImportOptions, JobResult, ManyDetails, NextRound,
-    Observation, ObservationDetails, ObservationFilter, Review, ReviewItem, ReviewOptions, RoundOptions,
+    Check, ClassifyDetails, ClassifyOptions, Comparison, Difference, Figures, ImportOptions, JobResult, ManyDetails,
+    NextRound, Observation, ObservationDetails, ObservationFilter, Review, ReviewItem, ReviewOptions, RoundOptions,
 };
 use std::collections::HashMap;
 use zbus::{Fd, OwnedFd, OwnedObjectPath, proxy};
@@ -20,6 +20,9 @@ pub trait Manager {
 
     /// Looks at what the service needs around it; takes seconds.
     fn diagnose(&self) -> Result<Vec<Check>, crate::Error>;
+
+    /// Figures of the service as a whole; takes a second at most.
+    fn measure(&self) -> Result<Figures, crate::Error>;
 
     #[zbus(property)]
     fn version(&self) -> zbus::Result<String>;

@@ -3,7 +3,7 @@
 use super::authorisation::{self, Action};
 use super::classifier::refused;
 use crate::control::{self, Command, Control, Errand};
-use coft_dbus::{Check, Error};
+use coft_dbus::{Check, Error, Figures};
 use tokio::sync::oneshot;
 use zbus::message::Header;
 use zbus::{Connection, interface};
@@ -54,6 +54,27 @@ impl Manager {
         self.control.errands.send(Errand::Diagnose { reply }).await.map_err(|_| stopping())?;
         let check = |control::Check { name, level, found, advice }| (name, level.as_str().to_owned(), found, advice);
         Ok(answer.await.map_err(|_| stopping())?.into_iter().map(check).collect())
+    }
+
+    /// Figures of the service as a whole, by name: of what it has classified since it started, of what waits, and of
+    /// what it takes of the machine. What cannot be found out is absent.
+    #[zbus(out_args("figures"))]
+    async fn measure(&self) -> Figures {
+        let taken = self.control.footprint.look().await;
+        let done = self.control.classifier.figures();
+        Figures {
+            classified_images: Some(done.answered),
+            failed_images: Some(done.failed),
+            refused_images: Some(done.refused),
+            queue_seconds: Some(done.queue.as_secs_f64()),
+            decode_seconds: Some(done.decode.as_secs_f64()),
+            inference_seconds: Some(done.inference.as_secs_f64()),
+            waiting_interactive: Some(done.interactive as u64),
+            waiting_bulk: Some(done.bulk as u64),
+            memory_bytes: taken.memory_bytes,
+            disk_free_bytes: taken.disk.map(|disk| disk.free_bytes),
+            disk_size_bytes: taken.disk.map(|disk| disk.size_bytes),
+        }
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -2,6 +2,7 @@
 
 mod answers;
 mod export;
+mod figures;
 mod introspection;
 mod jobs;
 mod names;
@@ -15,6 +16,7 @@ use super::*;
 use crate::answers::Teller;
 use crate::control::{Command, Errand, GenerationStatus, NextRound, RoundState, SourceStatus};
 use crate::decode_budget::DecodeBudget;
+use crate::footprint::Footprint;
 use crate::serve::{Classifier, Controller, Settings};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::Moment;
@@ -147,7 +149,8 @@ fn control(first: Snapshot, classifier: Classifier) -> (Control, watch::Sender<S
     let answers = crate::answers::channel().1;
     // Nobody runs errands.
     let (errands, _) = mpsc::channel(1);
-    (Control { commands: sender, errands, snapshot, classifier, answers }, snapshots, commands)
+    let footprint = Footprint::new(std::env::temp_dir());
+    (Control { commands: sender, errands, snapshot, classifier, answers, footprint }, snapshots, commands)
 }
 
 fn generation(number: u64, active: bool) -> GenerationStatus {

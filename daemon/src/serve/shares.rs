@@ -87,6 +87,13 @@ impl Shares {
         Ok(Place { _places: [own, of_all], _share: share })
     }
 
+    /// Places that all users hold, by priority; those of batch sockets are bulk.
+    pub fn held(&self) -> [usize; 2] {
+        let held = |places: &Semaphore| USERS * self.queue - places.available_permits();
+        let [interactive, bulk] = self.all.calls.each_ref().map(|places| held(places));
+        [interactive, bulk + held(&self.all.batches)]
+    }
+
     fn of(&self, party: Party) -> Arc<Share> {
         let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(share) = users.get(&party).and_then(Weak::upgrade) {
@@ -123,6 +130,7 @@ mod tests {
     fn one_user_fills_its_own_share_alone() {
         let shares = Shares::new(2);
         let held = shares.calls(HOSTILE, Interactive, 2).unwrap();
+        assert_eq!(shares.held(), [2, 0]);
         let refused = shares.calls(HOSTILE, Interactive, 1).unwrap_err();
         assert_eq!(refused, ServeError::Busy(2, HOSTILE));
         assert!(refused.to_string().contains("of user 1"), "{refused}");
@@ -161,6 +169,7 @@ mod tests {
         let first = shares.in_batch(HOSTILE).now_or_never().unwrap().unwrap();
         assert!(shares.in_batch(HOSTILE).now_or_never().is_none());
         assert!(shares.in_batch(NEIGHBOUR).now_or_never().is_some());
+        assert_eq!(shares.held(), [0, 1]);
         drop(first);
         assert!(shares.in_batch(HOSTILE).now_or_never().is_some());
     }

@@ -1,0 +1,66 @@
+//! Counts of what was answered since the start, and how long it took. Always there: an atomic addition an image.
+
+use super::{Classification, ServeError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What the classifier has done since it was started, for sources and clients together, and what it has to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Images that were answered with labels.
+    pub answered: u64,
+    /// Images that were taken in and not answered: no images, or too late.
+    pub failed: u64,
+    /// Images that were not taken in, because too many waited.
+    pub refused: u64,
+    /// Sums over the images that were answered: waiting, reading and decoding, and the batches they were part of.
+    pub queue: Duration,
+    pub decode: Duration,
+    pub inference: Duration,
+    /// Images that wait or are under way, of each priority.
+    pub interactive: usize,
+    pub bulk: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Tally {
+    answered: AtomicU64,
+    failed: AtomicU64,
+    refused: AtomicU64,
+    queue_us: AtomicU64,
+    decode_us: AtomicU64,
+    inference_us: AtomicU64,
+}
+
+impl Tally {
+    pub fn count(&self, answer: &Result<Classification, ServeError>) {
+        let Ok(answer) = answer else {
+            self.failed.fetch_add(1, Ordering::Relaxed);
+            return;
+        };
+        self.answered.fetch_add(1, Ordering::Relaxed);
+        let sums = [(&self.queue_us, answer.queue), (&self.decode_us, answer.decode)];
+        for (sum, took) in sums.into_iter().chain([(&self.inference_us, answer.inference)]) {
+            sum.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
+        }
+    }
+
+    pub fn refuse(&self, images: usize) {
+        self.refused.fetch_add(images as u64, Ordering::Relaxed);
+    }
+
+    pub fn figures(&self, [interactive, bulk]: [usize; 2]) -> Figures {
+        let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let sum = |sum: &AtomicU64| Duration::from_micros(read(sum));
+        Figures {
+            answered: read(&self.answered),
+            failed: read(&self.failed),
+            refused: read(&self.refused),
+            queue: sum(&self.queue_us),
+            decode: sum(&self.decode_us),
+            inference: sum(&self.inference_us),
+            interactive,
+            bulk,
+        }
+    }
+}
