@@ -74,6 +74,11 @@ pub enum Verb {
     Results(Results),
     /// Show everything that happens, a line each, until Ctrl-C: answers, states, jobs, generations, problems
     Monitor,
+    /// Print what is measured, as Prometheus reads it: pictures, answers, states, rounds, generations, disk, memory
+    ///
+    /// coft-exporter serves the same text. Written to a file, it is for the textfile collector of node_exporter
+    /// (docs/bridges.md). Where coftd does not run, coft_up is 0, and it is not started. --json changes nothing.
+    Metrics,
     /// Say what a few pictures show, where the service cannot know which of two models is better
     ///
     /// A round may make a model of which no sign without a label tells whether it is better than the one that serves.

@@ -40,7 +40,8 @@ impl Output {
         Ok(out.flush()?)
     }
 
-    fn text(&self, text: &str) -> Result<(), Failure> {
+    /// Prints a text that has a format of its own, also where JSON was asked for.
+    pub fn text(&self, text: &str) -> Result<(), Failure> {
         let mut out = anstream::stdout().lock();
         out.write_all(text.as_bytes())?;
         Ok(out.flush()?)

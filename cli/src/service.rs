@@ -17,6 +17,7 @@ use coft_dbus::{
     BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy, ROOT,
     ReviewOptions, RoundOptions, TIMEOUT, generation_path, job_path,
 };
+use coft_metrics::Metrics;
 use nix::unistd::User;
 use objects::{Classifier, Properties};
 use std::collections::HashMap;
@@ -189,6 +190,11 @@ impl Service {
     /// Answers the settings that are used otherwise from now on.
     pub async fn reload(&self) -> Result<Vec<String>, Failure> {
         Ok(self.manager().await?.reload().await?)
+    }
+
+    /// What is measured, as text for Prometheus; of a service that does not answer, that it does not.
+    pub async fn metrics(&self) -> String {
+        Metrics::read(&self.connection).await.prometheus()
     }
 
     /// The version that the service says of itself.

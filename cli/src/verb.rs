@@ -11,6 +11,7 @@ mod export;
 mod generation;
 mod generations;
 mod import;
+mod metrics;
 mod model;
 mod monitor;
 mod reload;
@@ -61,6 +62,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Import { force, dir } => import::run(&service, output, dir, force).await,
         Verb::Results(asked) => results::run(&service, output, asked).await,
         Verb::Monitor => monitor::run(&service, output).await,
+        Verb::Metrics => metrics::run(&service, output).await,
         Verb::Review(asked) => review::run(&service, output, asked).await,
         Verb::Rescan => rescan::run(&service).await,
         Verb::Reload => reload::run(&service, output).await,

@@ -40,6 +40,9 @@ _coftctl() {
             coftctl,import)
                 cmd="coftctl__subcmd__import"
                 ;;
+            coftctl,metrics)
+                cmd="coftctl__subcmd__metrics"
+                ;;
             coftctl,model)
                 cmd="coftctl__subcmd__model"
                 ;;
@@ -129,6 +132,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__help,import)
                 cmd="coftctl__subcmd__help__subcmd__import"
+                ;;
+            coftctl__subcmd__help,metrics)
+                cmd="coftctl__subcmd__help__subcmd__metrics"
                 ;;
             coftctl__subcmd__help,model)
                 cmd="coftctl__subcmd__help__subcmd__model"
@@ -287,7 +293,7 @@ _coftctl() {
 
     case "${cmd}" in
         coftctl)
-            opts="-h -V --bus --json --classifier --help --version status classify round generation export import results monitor review model rescan doctor config reload completions help"
+            opts="-h -V --bus --json --classifier --help --version status classify round generation export import results monitor metrics review model rescan doctor config reload completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -693,7 +699,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help)
-            opts="status classify round generation export import results monitor review model rescan doctor config reload completions help"
+            opts="status classify round generation export import results monitor metrics review model rescan doctor config reload completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -875,6 +881,20 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__import)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__metrics)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -1156,6 +1176,28 @@ _coftctl() {
             ;;
         coftctl__subcmd__import)
             opts="-h --force --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__metrics)
+            opts="-h --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

@@ -58,8 +58,12 @@ fn bundled(told: &str) -> Result<Bundled, String> {
 }
 
 /// A package, and the programs in it by their cargo packages.
-const PACKAGES: [(&str, &[&str]); 2] =
-    [("coft", &["coftd", "coftctl"]), ("coft-trainer", &["coft-trainer", "coft-launch"])];
+const PACKAGES: [(&str, &[&str]); 4] = [
+    ("coft", &["coftd", "coftctl"]),
+    ("coft-trainer", &["coft-trainer", "coft-launch"]),
+    ("coft-mqtt", &["coft-mqtt"]),
+    ("coft-exporter", &["coft-exporter"]),
+];
 
 fn main() -> ExitCode {
     match run(&Args::parse()) {
@@ -117,10 +121,10 @@ fn make(args: &Args, version: &str, time: &Time) -> anyhow::Result<Vec<PathBuf>>
 
     let made = work.join("made");
     fs::create_dir(&made)?;
-    fs::write(
-        made.join("coft.toml.5"),
-        manual::of_settings(&fs::read_to_string(repository().join("packaging/coft.toml"))?),
-    )?;
+    for (shipped, configured) in [("coft.toml", manual::SERVICE), ("mqtt.toml", manual::MQTT)] {
+        let shipped = fs::read_to_string(repository().join("packaging").join(shipped))?;
+        fs::write(made.join(format!("{}.5", configured.name)), manual::of_settings(&shipped, &configured))?;
+    }
     for (package, programs) in PACKAGES {
         let crates = crates::of(programs)?;
         let bundled: Vec<_> = args.bundled.iter().filter(|library| library.package == package).collect();

@@ -1,13 +1,37 @@
-//! coft.toml(5), from the shipped configuration, which has every setting with a comment.
+//! Man pages of the configurations, from the files that are shipped, which have every setting with a comment.
+
+/// A program and its configuration.
+pub struct Configured {
+    pub program: &'static str,
+    /// The page.
+    pub name: &'static str,
+    pub file: &'static str,
+    /// What becomes of a mistake.
+    pub mistake: &'static str,
+}
+
+pub const SERVICE: Configured = Configured {
+    program: "coftd",
+    name: "coft.toml",
+    file: "/etc/coft/coft.toml",
+    mistake: "A mistake in it ends the service with exit code 2; calls are answered with the mistake.",
+};
+pub const MQTT: Configured = Configured {
+    program: "coft-mqtt",
+    name: "coft-mqtt.toml",
+    file: "/etc/coft/mqtt.toml",
+    mistake: "A mistake in it ends the service with exit code 2, and the log says in which line it is.",
+};
 
 /// The man page.
-pub fn of_settings(shipped: &str) -> String {
-    let mut page = String::from(
-        ".TH coft.toml 5\n.SH NAME\ncoft.toml \\- configuration of coftd\n\
-         .SH SYNOPSIS\n.I /etc/coft/coft.toml\n.SH DESCRIPTION\n\
-         The service reads this file, in TOML, when it starts. A mistake in it ends the service with exit code 2; \
-         calls are answered with the mistake.\n",
+pub fn of_settings(shipped: &str, Configured { program, name, file, mistake }: &Configured) -> String {
+    let mut page = format!(
+        ".TH {name} 5\n.SH NAME\n{} \\- configuration of {}\n.SH SYNOPSIS\n.I {file}\n.SH DESCRIPTION\n\
+         The service reads this file, in TOML, when it starts. {mistake}\n",
+        escaped(name),
+        escaped(program),
     );
+    let introduction = page.len();
     // The lines of the comment that the next setting or section has.
     let mut comment: Vec<&str> = Vec::new();
     for line in shipped.lines() {
@@ -21,7 +45,7 @@ pub fn of_settings(shipped: &str) -> String {
         } else {
             // Settings that are not set by default have a number sign and no space before them.
             let setting = line.trim_start_matches('#');
-            if comment.first() == Some(&"") || page.ends_with("mistake.\n") {
+            if comment.first() == Some(&"") || page.len() == introduction {
                 // A comment of the whole file or section stands in a paragraph of its own before.
                 let last = comment.iter().rposition(|line| line.is_empty()).map_or(0, |blank| blank + 1);
                 page += &paragraphs(&comment[..last]);
@@ -32,7 +56,7 @@ pub fn of_settings(shipped: &str) -> String {
             comment.clear();
         }
     }
-    page + ".SH \"SEE ALSO\"\n.BR coftd (8),\n.BR coftctl (1)\n"
+    page + &format!(".SH \"SEE ALSO\"\n.BR {} (8),\n.BR coftctl (1)\n", escaped(program))
 }
 
 fn paragraphs(comment: &[&str]) -> String {
@@ -54,6 +78,7 @@ mod tests {
         let page = of_settings(
             "# Of the file.\n\n# Where.\nstate-dir = \"/x\"\n\n\
              # Watched.\n[[source]]\n# Long\n# story.\n#path = \"\"\nbare = 1\n",
+            &SERVICE,
         );
         let wanted = "Of the file.\n.TP\n\\fBstate\\-dir = \"/x\"\\fR\nWhere.\n\
                       .SH [[source]]\nWatched.\n.TP\n\\fBpath = \"\"\\fR\nLong\nstory.\n.TP\n\\fBbare = 1\\fR\n.br\n";

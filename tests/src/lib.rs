@@ -1,5 +1,6 @@
 //! What the tests, the demo and the benchmarks stand on: a private bus, a daemon on it, and a drawn world.
 
+pub mod broker;
 pub mod bus;
 pub mod daemon;
 pub mod file_systems;

@@ -54,6 +54,14 @@ impl Programs {
     pub fn coftctl(&self) -> PathBuf {
         self.0.join("coftctl")
     }
+
+    pub fn coft_mqtt(&self) -> PathBuf {
+        self.0.join("coft-mqtt")
+    }
+
+    pub fn coft_exporter(&self) -> PathBuf {
+        self.0.join("coft-exporter")
+    }
 }
 
 /// Lets the command's process end with the thread that starts it, however that ends.

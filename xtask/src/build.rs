@@ -48,7 +48,7 @@ pub fn for_packages(environment: &Environment) -> anyhow::Result<PathBuf> {
     let target = target.canonicalize()?;
     let mut command = cargo(environment);
     command.args(["build", "--release", "--locked"]).arg("--target-dir").arg(&target);
-    for package in ["coftd", "coft-launch", "coft-trainer", "coftctl"] {
+    for package in ["coftd", "coft-launch", "coft-trainer", "coftctl", "coft-mqtt", "coft-exporter"] {
         command.args(["--package", package]);
     }
     // The last that fits counts for rustc and gcc alike, so the most particular ones come last.

@@ -80,7 +80,8 @@ pub fn for_running() -> anyhow::Result<Environment> {
 /// What building, running and testing takes.
 pub fn for_testing() -> anyhow::Result<Environment> {
     let mut environment = for_running()?;
-    debian::install(&[debian::BINDFS, debian::POLKIT, debian::SYSTEMD])?;
+    debian::install(&[debian::BINDFS, debian::POLKIT, debian::SYSTEMD, debian::BROKER_CLIENTS, debian::OPENSSL])?;
+    debian::install_idle(&[debian::BROKER, debian::PROMETHEUS])?;
     environment.add("COFT_TEST_PYTHON", python::install(&python::CHECKS)?);
     debian::install(&[debian::HEIF])?;
     let data = repository().join("../shared/data");

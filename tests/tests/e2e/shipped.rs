@@ -8,6 +8,8 @@ use tempfile::TempDir;
 const UNIT: &str = include_str!("../../../systemd/coftd.service");
 const TRAINER: &str = include_str!("../../../systemd/coft-trainer@.service");
 const TRAINER_SOCKET: &str = include_str!("../../../systemd/coft-trainer.socket");
+const MQTT: &str = include_str!("../../../systemd/coft-mqtt.service");
+const EXPORTER: &str = include_str!("../../../systemd/coft-exporter.service");
 const SLICE: &str = include_str!("../../../systemd/coft.slice");
 const USERS: &str = include_str!("../../../systemd/coft.sysusers");
 const DIRECTORIES: &str = include_str!("../../../systemd/coft.tmpfiles");
@@ -91,6 +93,8 @@ fn units() -> TempDir {
         ("coft-trainer@.service", TRAINER),
         ("coft-trainer.socket", TRAINER_SOCKET),
         ("coft.slice", SLICE),
+        ("coft-mqtt.service", MQTT),
+        ("coft-exporter.service", EXPORTER),
     ];
     for (name, unit) in units {
         let unit = values(unit, "ExecStart").iter().fold(unit.to_owned(), |unit, exec| unit.replace(exec, "/bin/true"));
@@ -107,7 +111,14 @@ fn systemd_finds_no_fault_in_the_units() {
     let dir = units();
     let mut verify = Command::new("systemd-analyze");
     verify.args(["verify", "--man=no"]);
-    verify.args(["coftd.service", "coft-trainer.socket", "coft-trainer@1.service"].map(|unit| dir.path().join(unit)));
+    let names = [
+        "coftd.service",
+        "coft-trainer.socket",
+        "coft-trainer@1.service",
+        "coft-mqtt.service",
+        "coft-exporter.service",
+    ];
+    verify.args(names.map(|unit| dir.path().join(unit)));
     // The machine's own units are there as well, for those that are named.
     verify.env("SYSTEMD_UNIT_PATH", format!("{}:", dir.path().display()));
     let output = verify.output().unwrap();
@@ -133,6 +144,22 @@ fn the_trainer_s_unit_is_closed_as_the_service_s_is() {
     assert!(values(UNIT, "Slice").is_empty() && value(TRAINER, "Slice") == "coft.slice");
 }
 
+/// They are the ones that have a network, and nothing else that the service has.
+#[test]
+fn the_bridges_have_a_network_and_nothing_else() {
+    for unit in [MQTT, EXPORTER] {
+        assert_eq!(value(unit, "RestrictAddressFamilies"), "AF_UNIX AF_INET AF_INET6");
+        assert_eq!((value(unit, "ProtectHome"), value(unit, "PrivateDevices")), ("yes", "yes"));
+        assert!(values(unit, "PrivateNetwork").is_empty());
+    }
+    assert_eq!((value(EXPORTER, "IPAddressAllow"), value(EXPORTER, "IPAddressDeny")), ("localhost", "any"));
+    // The user has a name that rules of polkit know.
+    let users = include_str!("../../../systemd/coft-mqtt.sysusers");
+    assert!(lines(users).iter().any(|words| words[..2] == ["u", value(MQTT, "User")]), "{users}");
+    // The service has none.
+    assert_eq!((value(UNIT, "PrivateNetwork"), value(UNIT, "IPAddressDeny")), ("yes", "any"));
+}
+
 /// Exposure as systemd-analyze(1) counts it, in tenths: 0 is closed, 100 open.
 #[test]
 fn systemd_finds_the_units_closed() {
@@ -140,9 +167,11 @@ fn systemd_finds_the_units_closed() {
         return;
     }
     let dir = units();
-    for unit in ["coftd.service", "coft-trainer@.service"] {
+    for (unit, exposure) in
+        [("coftd.service", 8), ("coft-trainer@.service", 8), ("coft-mqtt.service", 12), ("coft-exporter.service", 11)]
+    {
         let mut analyze = Command::new("systemd-analyze");
-        analyze.args(["security", "--offline=yes", "--threshold=8"]).arg(dir.path().join(unit));
+        analyze.args(["security", "--offline=yes", &format!("--threshold={exposure}")]).arg(dir.path().join(unit));
         let output = analyze.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{unit}: {said}{}", String::from_utf8_lossy(&output.stderr));

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 use std::io;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// A package, and the command that works where it is not needed.
@@ -19,6 +20,13 @@ pub const BUS: Package = Package { name: "dbus", check: &["dbus-daemon", "--vers
 pub const POLKIT: Package = Package { name: "polkitd", check: &["pkaction", "--version"] };
 /// Checks units, users and directories.
 pub const SYSTEMD: Package = Package { name: "systemd", check: &["systemd-analyze", "--version"] };
+/// What coft-mqtt sends to in the tests.
+pub const BROKER: Package = Package { name: "mosquitto", check: &["ls", "/usr/sbin/mosquitto"] };
+pub const BROKER_CLIENTS: Package = Package { name: "mosquitto-clients", check: &["ls", "/usr/bin/mosquitto_sub"] };
+/// Makes certificates for it.
+pub const OPENSSL: Package = Package { name: "openssl", check: &["openssl", "version"] };
+/// Checks metrics, by promtool.
+pub const PROMETHEUS: Package = Package { name: "prometheus", check: &["promtool", "--version"] };
 /// Makes Debian packages.
 pub const DEBHELPER: Package = Package { name: "debhelper", check: &["ls", "/usr/bin/dh"] };
 /// Makes the Debian that packages are tried in.
@@ -34,6 +42,21 @@ pub const HEIF: Package =
     Package { name: "libheif1", check: &["python3", "-c", "import ctypes; ctypes.CDLL('libheif.so.1')"] };
 /// File systems that are slow or do not answer; tests alone. Where there is no FUSE, they are skipped.
 pub const BINDFS: Package = Package { name: "bindfs", check: &["bindfs", "--version"] };
+
+/// The same of packages whose services, of the same names, nobody has asked for: they are stopped again.
+pub fn install_idle(packages: &[Package]) -> anyhow::Result<()> {
+    let missing: Vec<&str> =
+        packages.iter().filter(|package| !answers(package.check)).map(|package| package.name).collect();
+    install(packages)?;
+    if !missing.is_empty() && Path::new("/run/systemd/system").exists() {
+        let root = nix::unistd::geteuid().is_root();
+        let words = [if root { "env" } else { "sudo" }, "systemctl", "disable", "--quiet", "--now"];
+        if !answers(&[&words, &missing[..]].concat()) {
+            eprintln!("services may run that the tests do not need: {}", missing.join(", "));
+        }
+    }
+    Ok(())
+}
 
 /// Installs by apt, with sudo for anyone but root, what does not answer.
 pub fn install(packages: &[Package]) -> anyhow::Result<()> {

@@ -1,0 +1,156 @@
+//! The service, as it is seen on the bus.
+
+use crate::topics;
+use coft_dbus::interface::{CLASSIFIER, MANAGER, SOURCE};
+use coft_dbus::{BUS_NAME, Bus, Error, Observation, ObservationFilter, ROOT, observer};
+use futures_util::{StreamExt, stream};
+use std::collections::HashMap;
+use std::sync::Arc;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use zbus::{Connection, MatchRule, MessageStream, OwnedVariant, message};
+
+/// A connection to the bus, over which the service is asked.
+pub struct Coft {
+    connection: Connection,
+    /// Something has come, or the service has.
+    news: Arc<Notify>,
+    listening: JoinHandle<()>,
+}
+
+/// What there is, as long as the service runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub version: String,
+    pub sources: Vec<Source>,
+    /// Of the classifier, where there is one alone: a source does not say whose it is.
+    pub classes: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its path on the bus.
+    pub object: String,
+    pub directory: String,
+    /// The level of its topics.
+    pub name: String,
+}
+
+/// What the latest pictures of a source show together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    pub state: String,
+    /// Unix time, s.
+    pub since: i64,
+    pub last_label: String,
+    pub last_image: String,
+    pub last_time: i64,
+    pub waiting: u64,
+    /// Number of the latest answer, up to a second ago.
+    pub last_sequence: u64,
+    /// Why it cannot be watched, or its pictures not be answered; empty where nothing is in the way.
+    pub problem: String,
+}
+
+impl Coft {
+    /// # Errors
+    /// The bus cannot be reached.
+    pub async fn connect(bus: &Bus) -> zbus::Result<Self> {
+        let connection = bus.connect().await?;
+        let of_sources = MatchRule::builder().msg_type(message::Type::Signal).sender(BUS_NAME).path_namespace(ROOT);
+        let of_bus = MatchRule::builder()
+            .msg_type(message::Type::Signal)
+            .sender("org.freedesktop.DBus")
+            .interface("org.freedesktop.DBus")
+            .member("NameOwnerChanged")
+            .arg(0, BUS_NAME);
+        let of_sources = MessageStream::for_match_rule(of_sources.build()?, &connection, None).await?;
+        let of_bus = MessageStream::for_match_rule(of_bus.build()?, &connection, None).await?;
+        let news = Arc::new(Notify::new());
+        let told = Arc::clone(&news);
+        // In a task of its own: a stream that nobody reads holds up the answers of calls.
+        let listening = tokio::spawn(async move {
+            let mut signals = stream::select(of_sources, of_bus);
+            while signals.next().await.is_some() {
+                told.notify_one();
+            }
+            // The bus has gone, which the next call finds.
+            told.notify_one();
+        });
+        Ok(Self { connection, news, listening })
+    }
+
+    /// Ready when something has come since the last time.
+    pub async fn news(&self) {
+        self.news.notified().await;
+    }
+
+    pub async fn layout(&self) -> Result<Layout, Error> {
+        let mut manager = observer::properties(&self.connection, ROOT, MANAGER).await?;
+        let mut sources: Vec<(u64, String, String)> = Vec::new();
+        let mut classifiers: Vec<Vec<String>> = Vec::new();
+        for (path, mut interfaces) in observer::objects(&self.connection).await? {
+            let number = path.as_str().rsplit('/').next().and_then(|number| number.parse().ok());
+            if let (Some(properties), Some(number)) = (interfaces.get_mut(SOURCE), number) {
+                sources.push((number, path.to_string(), take(properties, "Path")?));
+            }
+            if let Some(properties) = interfaces.get_mut(CLASSIFIER) {
+                classifiers.push(take(properties, "Classes")?);
+            }
+        }
+        sources.sort();
+        let names = topics::names(sources.iter().map(|(_, _, directory)| directory.as_str()));
+        let named = |((_, object, directory), name)| Source { object, directory, name };
+        Ok(Layout {
+            version: take(&mut manager, "Version")?,
+            sources: sources.into_iter().zip(names).map(named).collect(),
+            classes: if classifiers.len() == 1 { classifiers.remove(0) } else { Vec::new() },
+        })
+    }
+
+    pub async fn standing(&self, source: &Source) -> Result<Standing, Error> {
+        let mut told = observer::properties(&self.connection, &source.object, SOURCE).await?;
+        let watching: String = take(&mut told, "Problem")?;
+        let answering: String = take(&mut told, "AnswersProblem")?;
+        Ok(Standing {
+            state: take(&mut told, "State")?,
+            since: take(&mut told, "StateSince")?,
+            last_label: take(&mut told, "LastLabel")?,
+            last_image: take(&mut told, "LastImage")?,
+            last_time: take(&mut told, "LastTime")?,
+            waiting: take(&mut told, "Unanswered")?,
+            last_sequence: take(&mut told, "LastSequence")?,
+            problem: if watching.is_empty() { answering } else { watching },
+        })
+    }
+
+    /// The latest answer that is kept.
+    pub async fn latest(&self, source: &Source) -> Result<Option<Observation>, Error> {
+        let asked = (ObservationFilter::default(), 1u32);
+        let found: Vec<Observation> = self.ask(source, "FindObservations", &asked).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Answers that follow a number, in their order, at most so many.
+    pub async fn after(&self, source: &Source, after: u64, limit: u32) -> Result<Vec<Observation>, Error> {
+        self.ask(source, "Observations", &(after, limit)).await
+    }
+
+    async fn ask<B>(&self, source: &Source, method: &str, body: &B) -> Result<Vec<Observation>, Error>
+    where
+        B: serde::Serialize + zbus::DynamicType,
+    {
+        observer::call(&self.connection, &source.object, SOURCE, method, body).await
+    }
+}
+
+impl Drop for Coft {
+    fn drop(&mut self) {
+        self.listening.abort();
+    }
+}
+
+fn take<T: TryFrom<OwnedVariant>>(properties: &mut HashMap<String, OwnedVariant>, name: &str) -> Result<T, Error> {
+    let lacks = || Error::Failed(format!("coftd does not tell {name}; is it of another version?"));
+    T::try_from(properties.remove(name).ok_or_else(lacks)?).map_err(|_| lacks())
+}

@@ -1,0 +1,136 @@
+//! How far what was sent goes, in a file that is replaced as a whole: whenever this program ends, it goes on from there.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use tracing::warn;
+
+const FILE: &str = "positions.json";
+const NEW: &str = "positions.json.new";
+
+/// An answer, by its number and its image: the same number of another image is of another state directory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    pub sequence: u64,
+    pub image: String,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Known {
+    /// The last answer of each source, by its directory, that the broker has acknowledged.
+    sources: BTreeMap<String, Position>,
+    /// Topics under which the broker keeps something of this program's.
+    retained: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+pub struct Positions {
+    dir: PathBuf,
+    known: Known,
+}
+
+#[derive(Debug, Error)]
+#[error("{}: {source}; it is kept there how far what was sent goes", path.display())]
+pub struct PositionError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+impl Positions {
+    /// # Errors
+    /// The directory cannot be used.
+    pub fn open(dir: &Path) -> Result<Self, PositionError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| PositionError { path, source }
+        };
+        let file = dir.join(FILE);
+        let known = match fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+                warn!("{}: {error}; what was not sent before is not sent", file.display());
+                Known::default()
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Known::default(),
+            Err(error) => return Err(failed(&file)(error)),
+        };
+        let positions = Self { dir: dir.to_owned(), known };
+        // Whoever cannot write there hears it now, and not with the first answer.
+        positions.write().map_err(failed(dir))?;
+        Ok(positions)
+    }
+
+    pub fn of(&self, directory: &str) -> Option<&Position> {
+        self.known.sources.get(directory)
+    }
+
+    /// # Errors
+    /// It could not be written; it is known all the same.
+    pub fn advance(&mut self, directory: &str, position: Position) -> Result<(), PositionError> {
+        self.known.sources.insert(directory.to_owned(), position);
+        self.save()
+    }
+
+    pub fn retained(&self) -> &BTreeSet<String> {
+        &self.known.retained
+    }
+
+    /// # Errors
+    /// As [`Positions::advance`].
+    pub fn retain(&mut self, topics: BTreeSet<String>) -> Result<(), PositionError> {
+        if self.known.retained != topics {
+            self.known.retained = topics;
+            self.save()?;
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Result<(), PositionError> {
+        self.write().map_err(|source| PositionError { path: self.dir.clone(), source })
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let new = self.dir.join(NEW);
+        let mut file = File::create(&new)?;
+        file.write_all(&serde_json::to_vec(&self.known)?)?;
+        file.sync_all()?;
+        fs::rename(&new, self.dir.join(FILE))?;
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tempfile::TempDir;
+
+    fn at(sequence: u64) -> Position {
+        Position { sequence, image: format!("{sequence:02x}") }
+    }
+
+    #[test]
+    fn what_was_sent_is_known_after_a_restart() {
+        let dir = TempDir::new().unwrap();
+        let mut positions = Positions::open(dir.path()).unwrap();
+        assert_eq!(positions.of("/a"), None);
+        positions.advance("/a", at(7)).unwrap();
+        positions.advance("/b", at(1)).unwrap();
+        positions.advance("/a", at(8)).unwrap();
+        positions.retain(["coft/a/state".to_owned()].into()).unwrap();
+        let again = Positions::open(dir.path()).unwrap();
+        assert_eq!((again.of("/a"), again.of("/b")), (Some(&at(8)), Some(&at(1))));
+        assert!(again.retained().contains("coft/a/state"));
+    }
+
+    #[test]
+    fn half_a_file_is_none_and_a_directory_that_is_not_there_is_told() {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join(NEW), "{\"sour").unwrap();
+        assert_eq!(Positions::open(dir.path()).unwrap().of("/a"), None);
+        let told = Positions::open(&dir.path().join("none")).unwrap_err().to_string();
+        assert!(told.contains("none") && told.contains("how far"), "{told}");
+    }
+}

@@ -1,0 +1,210 @@
+//! What is said under which topic. docs/bridges.md is for those who read it.
+
+use crate::broker::Message;
+use crate::coft::{Source, Standing};
+use crate::config::{Config, Topic};
+use coft_dbus::Observation;
+use serde_json::{Value, json};
+
+/// The topics of one configuration.
+#[derive(Clone, Debug)]
+pub struct Topics {
+    prefix: Topic,
+    discovery: Topic,
+}
+
+impl Topics {
+    pub fn of(config: &Config) -> Self {
+        Self { prefix: config.topic_prefix.clone(), discovery: config.discovery_prefix.clone() }
+    }
+
+    /// Whether what is kept under the other topics is of now.
+    pub fn status(&self, is_online: bool) -> Message {
+        let payload = if is_online { "online" } else { "offline" };
+        Message { topic: format!("{}/status", self.prefix), payload: payload.into(), retain: true }
+    }
+
+    pub fn state(&self, source: &Source, standing: &Standing) -> Message {
+        let payload = standing.state.clone();
+        Message { topic: self.topic(source, "state"), payload, retain: true }
+    }
+
+    pub fn attributes(&self, source: &Source, standing: &Standing) -> Message {
+        let payload = json!({
+            "source": source.directory,
+            "since": standing.since,
+            "last_label": standing.last_label,
+            "last_image": standing.last_image,
+            "last_time": standing.last_time,
+            "waiting": standing.waiting,
+            "problem": standing.problem,
+        });
+        Message { topic: self.topic(source, "attributes"), payload: payload.to_string(), retain: true }
+    }
+
+    /// With the fields that `coftctl --json results` has.
+    pub fn observation(&self, source: &Source, (sequence, image, labels, details): &Observation) -> Message {
+        let label = details.label(labels);
+        let labels: Vec<Value> =
+            labels.iter().map(|(label, score)| json!({ "label": label, "score": score })).collect();
+        let mut payload = json!({
+            "sequence": sequence,
+            "source": source.directory,
+            "image": image,
+            "path": details.path,
+            "time": details.time,
+            "classifier": details.classifier,
+            "generation": details.generation,
+            "label": label,
+            "labels": labels,
+            "margin": details.margin,
+            "doubtful": details.doubtful,
+        });
+        if let Some(none_of_these) = details.none_of_these {
+            payload["none_of_these"] = none_of_these.into();
+        }
+        if let Some(decision) = &details.decision {
+            payload["decision"] = decision.as_str().into();
+        }
+        Message { topic: self.topic(source, "observation"), payload: payload.to_string(), retain: false }
+    }
+
+    /// What Home Assistant makes its entities from: a sensor of the state, and a binary sensor where there are two
+    /// classes, which is on for the second.
+    pub fn discovery(&self, source: &Source, classes: &[String], version: &str) -> Vec<Message> {
+        let machine = ascii(self.prefix.as_str(), '_');
+        let id = format!("{machine}_{}", source.name);
+        let entity = |kind: &str, id: &str, more: Value| {
+            let mut payload = json!({
+                "unique_id": id,
+                "state_topic": self.topic(source, "state"),
+                "json_attributes_topic": self.topic(source, "attributes"),
+                "availability_topic": self.status(true).topic,
+                "qos": 1,
+                "device": {
+                    "identifiers": [machine],
+                    "name": self.prefix.as_str(),
+                    "model": "coft",
+                    "sw_version": version,
+                },
+                "origin": { "name": "coft-mqtt", "sw_version": env!("CARGO_PKG_VERSION") },
+            });
+            if let (Value::Object(all), Value::Object(more)) = (&mut payload, more) {
+                all.extend(more);
+            }
+            let topic = format!("{}/{kind}/{id}/config", self.discovery);
+            Message { topic, payload: payload.to_string(), retain: true }
+        };
+        let mut messages =
+            vec![entity("sensor", &id, json!({ "name": source.directory, "icon": "mdi:image-search-outline" }))];
+        if let [off, on] = classes {
+            let template = format!(
+                "{{{{ 'ON' if value == {} else 'OFF' if value == {} else 'None' }}}}",
+                Value::from(on.as_str()),
+                Value::from(off.as_str())
+            );
+            let name = format!("{}: {on}", source.directory);
+            messages.push(entity("binary_sensor", &id, json!({ "name": name, "value_template": template })));
+        }
+        messages
+    }
+
+    fn topic(&self, source: &Source, of: &str) -> String {
+        format!("{}/{}/{of}", self.prefix, source.name)
+    }
+}
+
+/// A name for each source, made of its directory: a level of a topic, and good for Home Assistant as well.
+pub fn names<'a>(directories: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for directory in directories {
+        let name = ascii(directory, '-');
+        let name = if name.is_empty() { "root".to_owned() } else { name };
+        let mut taken = (1..).map(|number| if number == 1 { name.clone() } else { format!("{name}-{number}") });
+        let free = taken.find(|name| !names.contains(name)).expect("numbers do not end");
+        names.push(free);
+    }
+    names
+}
+
+/// Letters and digits, and what is between them as `between`.
+fn ascii(text: &str, between: char) -> String {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join(&between.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use coft_dbus::ObservationDetails;
+
+    fn topics() -> Topics {
+        Topics::of(&Config::default())
+    }
+
+    fn source() -> Source {
+        Source {
+            object: "/org/coft/Coft1/sources/0".into(),
+            directory: "/srv/coft/in".into(),
+            name: "srv-coft-in".into(),
+        }
+    }
+
+    fn json(message: &Message) -> Value {
+        serde_json::from_str(&message.payload).unwrap()
+    }
+
+    #[test]
+    fn names_are_levels_of_topics_and_unique() {
+        let directories = ["/srv/coft/in", "/srv/coft-in", "/srv/k\u{fc}che/", "/", "/srv/coft/in", "/a/#/+"];
+        assert_eq!(names(directories), ["srv-coft-in", "srv-coft-in-2", "srv-k-che", "root", "srv-coft-in-3", "a"]);
+    }
+
+    #[test]
+    fn the_state_is_kept_and_an_answer_is_not() {
+        let standing = Standing { state: "hex nut".into(), since: 7, ..Standing::default() };
+        let state = topics().state(&source(), &standing);
+        assert_eq!(state, Message { topic: "coft/srv-coft-in/state".into(), payload: "hex nut".into(), retain: true });
+        assert_eq!(json(&topics().attributes(&source(), &standing))["since"], 7);
+        let details = ObservationDetails {
+            time: 1_767_225_600,
+            classifier: "default".into(),
+            generation: 3,
+            margin: 0.5,
+            doubtful: false,
+            none_of_these: Some(true),
+            decision: None,
+            path: None,
+        };
+        let answer = (12, "0a".to_owned(), vec![("hex nut".to_owned(), 0.75), ("bolt".to_owned(), 0.25)], details);
+        let message = topics().observation(&source(), &answer);
+        assert_eq!((message.topic.as_str(), message.retain), ("coft/srv-coft-in/observation", false));
+        assert_eq!(
+            json(&message),
+            json!({
+                "sequence": 12, "source": "/srv/coft/in", "image": "0a", "path": null, "time": 1_767_225_600,
+                "classifier": "default", "generation": 3, "label": "none-of-these",
+                "labels": [{ "label": "hex nut", "score": 0.75 }, { "label": "bolt", "score": 0.25 }],
+                "margin": 0.5, "doubtful": false, "none_of_these": true,
+            })
+        );
+    }
+
+    #[test]
+    fn home_assistant_is_told_of_a_sensor_and_of_two_classes_a_binary_one() {
+        let three = ["a", "b", "c"].map(str::to_owned);
+        let [sensor] = &topics().discovery(&source(), &three, "0.1.0")[..] else { panic!() };
+        assert_eq!(sensor.topic, "homeassistant/sensor/coft_srv-coft-in/config");
+        let told = json(sensor);
+        assert_eq!(told["state_topic"], "coft/srv-coft-in/state");
+        assert_eq!(told["availability_topic"], "coft/status");
+        assert_eq!(told["unique_id"], "coft_srv-coft-in");
+        let two = ["door \"A\" closed", "door open"].map(str::to_owned);
+        let [_, binary] = &topics().discovery(&source(), &two, "0.1.0")[..] else { panic!() };
+        assert_eq!(binary.topic, "homeassistant/binary_sensor/coft_srv-coft-in/config");
+        assert_eq!(
+            json(binary)["value_template"],
+            r#"{{ 'ON' if value == "door open" else 'OFF' if value == "door \"A\" closed" else 'None' }}"#
+        );
+    }
+}
