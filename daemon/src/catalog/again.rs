@@ -16,16 +16,20 @@ use std::sync::Arc;
 /// store keeps.
 const GENERATIONS: i64 = 8;
 
-/// Pictures that both generations have answered, with the labels that counted. Arguments: the two generations.
+/// Pictures that both generations have answered, with the labels that counted. A picture has one first answer, so one of
+/// the two answers at least is a later one, and of these there are few. Arguments: the two generations.
 const BOTH: &str = "
-    WITH said AS MATERIALIZED (
-        SELECT generation, source, arrival, label, probability, margin FROM answers WHERE generation IN (?1, ?2)
+    WITH pairs (source, arrival, old_label, old_probability, new_label, new_probability, new_margin) AS (
+        SELECT old.source, old.arrival, old.label, old.probability, new.label, new.probability, new.margin
+        FROM later_answers AS new CROSS JOIN answers AS old USING (source, arrival)
+        WHERE new.generation = ?2 AND old.generation = ?1
         UNION ALL
-        SELECT generation, source, arrival, label, probability, margin FROM later_answers WHERE generation IN (?1, ?2)
-    ), both AS (
-        SELECT old.source, old.arrival, old.label AS old_label, old.probability AS old_probability,
-            new.label AS new_label, new.probability AS new_probability, new.margin AS new_margin
-        FROM said AS old JOIN said AS new ON new.source = old.source AND new.arrival = old.arrival
+        SELECT old.source, old.arrival, old.label, old.probability, new.label, new.probability, new.margin
+        FROM later_answers AS old CROSS JOIN answers AS new USING (source, arrival)
+        WHERE old.generation = ?1 AND new.generation = ?2
+        UNION ALL
+        SELECT old.source, old.arrival, old.label, old.probability, new.label, new.probability, new.margin
+        FROM later_answers AS old CROSS JOIN later_answers AS new USING (source, arrival)
         WHERE old.generation = ?1 AND new.generation = ?2
     )";
 
@@ -143,10 +147,10 @@ impl Catalog {
     ) -> Result<GenerationDiff, CatalogError> {
         self.ask(move |db| {
             let of = (signed(old.0), signed(new.0));
-            let count = format!("{BOTH} SELECT count(*), coalesce(sum(old_label <> new_label), 0) FROM both");
+            let count = format!("{BOTH} SELECT count(*), coalesce(sum(old_label <> new_label), 0) FROM pairs");
             let (compared, changed) = db.prepare_cached(&count)?.query_row(of, |row| Ok((row.get(0)?, row.get(1)?)))?;
             let moves = format!(
-                "{BOTH} SELECT old_label, new_label, count(*) FROM both WHERE old_label <> new_label
+                "{BOTH} SELECT old_label, new_label, count(*) FROM pairs WHERE old_label <> new_label
                  GROUP BY old_label, new_label ORDER BY count(*) DESC, old_label, new_label"
             );
             let mut moves = db.prepare_cached(&moves)?;
@@ -192,8 +196,8 @@ fn pictures(
     let mut statement = db.prepare_cached(&format!(
         "{BOTH} SELECT observed.source, image, path, time, old_label, old_probability, new_label, new_probability,
              new_margin
-         FROM both JOIN answers ON answers.source = both.source AND answers.arrival = both.arrival
-         JOIN observed ON observed.id = both.source
+         FROM pairs JOIN answers USING (source, arrival)
+         JOIN observed ON observed.id = pairs.source
          {condition} ORDER BY {order}, time DESC LIMIT ?3"
     ))?;
     let found = statement.query_map(params![of.0, of.1, limit as i64], difference)?;

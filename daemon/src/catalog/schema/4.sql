@@ -11,7 +11,6 @@ CREATE TABLE later_answers (
     PRIMARY KEY (generation, source, arrival)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX later_answers_by_picture ON later_answers (source, arrival);
-CREATE INDEX answers_by_generation ON answers (generation, source, arrival);
 CREATE INDEX answers_by_time ON answers (time, arrival);
 
 -- The generation that serves, and the pictures that it is yet to answer again. One row.
