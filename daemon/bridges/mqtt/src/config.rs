@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn what_cannot_be_used_is_told_with_the_file() {
         let file = Path::new("/etc/coft/mqtt.toml");
-        let told = |text: &str| Config::parse(text).unwrap().connect(file).err().expect(text).to_string();
+        let told = |text: &str| Config::parse(text).unwrap().connect(file).expect_err(text).to_string();
         let password = told("user = \"cam\"");
         assert!(
             password.starts_with("/etc/coft/mqtt.toml: user is") && password.contains("/etc/credstore/"),

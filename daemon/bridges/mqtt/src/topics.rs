@@ -175,6 +175,9 @@ mod tests {
             none_of_these: Some(true),
             decision: None,
             path: None,
+            later_generation: None,
+            later_label: None,
+            later_probability: None,
         };
         let answer = (12, "0a".to_owned(), vec![("hex nut".to_owned(), 0.75), ("bolt".to_owned(), 0.25)], details);
         let message = topics().observation(&source(), &answer);
