@@ -153,9 +153,12 @@ fn the_bridges_have_a_network_and_nothing_else() {
         assert!(values(unit, "PrivateNetwork").is_empty());
     }
     assert_eq!((value(EXPORTER, "IPAddressAllow"), value(EXPORTER, "IPAddressDeny")), ("localhost", "any"));
-    // The user has a name that rules of polkit know.
-    let users = include_str!("../../../systemd/coft-mqtt.sysusers");
-    assert!(lines(users).iter().any(|words| words[..2] == ["u", value(MQTT, "User")]), "{users}");
+    // Users with a name, which the bus and rules of polkit know; those of DynamicUser have none without libnss-systemd.
+    let (mqtt, exporter) =
+        (include_str!("../../../systemd/coft-mqtt.sysusers"), include_str!("../../../systemd/coft-exporter.sysusers"));
+    for (unit, users) in [(MQTT, mqtt), (EXPORTER, exporter)] {
+        assert!(lines(users).iter().any(|words| words[..2] == ["u", value(unit, "User")]), "{users}");
+    }
     // The service has none.
     assert_eq!((value(UNIT, "PrivateNetwork"), value(UNIT, "IPAddressDeny")), ("yes", "any"));
 }
