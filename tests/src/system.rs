@@ -10,12 +10,11 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Where `cargo xtask test --system` has made the bare system, and the packages.
+/// Where `cargo xtask test` has made the bare system, and the packages.
 pub const SYSTEM: &str = "COFT_TEST_SYSTEM";
 pub const PACKAGES: &str = "COFT_TEST_PACKAGES";
 
@@ -32,21 +31,11 @@ pub struct System {
 
 /// Why no system can be booted here, if so.
 pub fn missing() -> Option<String> {
-    static FOUND: OnceLock<Option<String>> = OnceLock::new();
-    FOUND.get_or_init(look).clone()
-}
-
-/// Why nothing can be booted here whatever is installed, if so.
-pub fn forbidden() -> Option<String> {
-    (!nix::unistd::geteuid().is_root()).then(|| "only root can make a system and boot it".into())
-}
-
-fn look() -> Option<String> {
-    if let Some(reason) = forbidden() {
-        return Some(reason);
+    if !nix::unistd::geteuid().is_root() {
+        return Some("only root can make a system and boot it".into());
     }
     if let Some(name) = [SYSTEM, PACKAGES].into_iter().find(|name| env::var_os(name).is_none()) {
-        return Some(format!("{name} is not set; `cargo xtask test --system` sets it"));
+        return Some(format!("{name} is not set; for root, `cargo xtask test` sets it"));
     }
     // Nothing of coft is in it: where it does not boot, this kernel or container does not allow it.
     let bare = System::copied().and_then(|mut system| system.boot());
@@ -191,6 +180,12 @@ impl System {
         self.root(&journal).unwrap_or_else(|error| error.to_string())
     }
 
+    /// The latest of what systemd says of the service.
+    pub fn unit_log(&self) -> String {
+        let journal = ["journalctl", "--no-pager", "--output=cat", "--lines=40", "UNIT=coftd.service"];
+        self.root(&journal).unwrap_or_else(|error| error.to_string())
+    }
+
     fn console(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default().trim().to_owned()
     }
@@ -230,7 +225,7 @@ impl Drop for System {
     }
 }
 
-/// The packages that `cargo xtask test --system` has made, by their names.
+/// The packages that `cargo xtask test` has made, by their names.
 ///
 /// # Errors
 /// Where there is none of that name.

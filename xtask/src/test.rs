@@ -8,9 +8,6 @@ use std::process::Stdio;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Makes packages as well, and tries them in a Debian that is booted (for root; some minutes more).
-    #[arg(long)]
-    system: bool,
     /// Passed to `cargo test`.
     #[arg(last = true)]
     args: Vec<String>,
@@ -18,16 +15,16 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut environment = setup::for_testing()?;
-    if args.system {
-        setup::add_system(&mut environment)?;
-    }
+    // Who names tests gets the packages only for those that need them: they take a while to make.
+    let is_wanted = args.args.is_empty() || args.args.iter().any(|arg| arg == "system");
+    let has_system = is_wanted && setup::add_system(&mut environment)?;
     eprintln!("building (the first time takes some minutes) ...");
     let built = cargo(&environment).args(["build", "--workspace", "--bins"]).status().context("starting cargo")?;
     ensure!(built.success(), "the build failed");
 
     let mut command = cargo(&environment);
     command.args(["test", "--workspace", "--no-fail-fast"]).args(&args.args);
-    if args.system {
+    if has_system {
         command.env("COFT_TEST_PACKAGES", package::for_testing(&environment)?);
     }
     let mut tests = command.stdout(Stdio::piped()).spawn().context("starting cargo")?;

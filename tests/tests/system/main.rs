@@ -1,6 +1,7 @@
 //! The packages as people meet them: installed by apt in a bare Debian, which is booted with systemd, D-Bus and polkit.
-//! Where no system can be booted, nothing is tested, and the reason is told.
+//! Where no system can be booted, every story is skipped, and the reason is told.
 
+mod administration;
 mod fresh;
 mod serving_alone;
 mod trouble;
@@ -8,6 +9,7 @@ mod versions;
 
 use coft_harness::system::{self, System};
 use coft_harness::world::{self, Camera, PARTS};
+use libtest_mimic::{Arguments, Trial};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -21,13 +23,39 @@ const PICTURES: &str = "/home/ann/pictures";
 /// A group that a rule of polkit names.
 const OPERATORS: &str = "operators";
 
-/// A bare system that runs, with ann, who is nobody special, olga, an operator, and a camera; none where none can be
-/// had.
-fn bare() -> Option<System> {
-    if let Some(reason) = system::missing() {
+/// Names and functions.
+macro_rules! stories {
+    ($($story:path,)*) => { [$((stringify!($story), $story as fn())),*] };
+}
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let missing = if arguments.list { None } else { system::missing() };
+    if let Some(reason) = &missing {
         eprintln!("skipped: {reason}");
-        return None;
     }
+    // The longest come first: as many run at a time as there are processors.
+    let stories = stories![
+        versions::upgrades_keep_the_state_and_a_purge_the_pictures,
+        trouble::the_service_survives_what_kills_and_stops_it,
+        fresh::two_packages_are_all_that_a_bare_debian_needs,
+        trouble::disks_that_are_full_closed_or_late_are_told_and_mended,
+        administration::an_administrator_sees_and_changes_what_the_service_does,
+        serving_alone::without_the_trainer_the_service_serves_and_imports,
+        fresh::manuals_units_and_policies_are_found,
+    ];
+    let stories = stories.map(|(name, tell)| {
+        let trial = Trial::test(name, move || {
+            tell();
+            Ok(())
+        });
+        trial.with_ignored_flag(missing.is_some())
+    });
+    libtest_mimic::run(&arguments, stories.into()).exit();
+}
+
+/// A bare system that runs, with ann, who is nobody special, olga, an operator, and a camera.
+fn bare() -> System {
     let mut system = System::copied().unwrap();
     system.boot().unwrap();
     system.root(&["groupadd", OPERATORS]).unwrap();
@@ -46,7 +74,7 @@ fn bare() -> Option<System> {
             number += 1;
         }
     }
-    Some(system)
+    system
 }
 
 /// How many pictures [`bare`] has drawn.
@@ -75,11 +103,11 @@ fn install_both(system: &System) {
 }
 
 /// A system with both packages, whose first generation serves.
-fn serving() -> Option<System> {
-    let mut system = bare()?;
+fn serving() -> System {
+    let mut system = bare();
     install_both(&system);
     first_generation(&mut system);
-    Some(system)
+    system
 }
 
 fn first_generation(system: &mut System) {
@@ -132,11 +160,12 @@ fn label(system: &System) -> Option<(String, u64)> {
     Some((answer["labels"][0]["label"].as_str()?.to_owned(), answer["generation"].as_u64()?))
 }
 
-/// The camera uploads every picture into the watched directory, and each is taken in.
+/// The camera uploads every picture into the watched directory, and each is taken in: it can be read by the members of
+/// one group alone.
 fn upload(system: &mut System) {
     system.root(&["usermod", "--append", "--groups", "coft-upload", "camera"]).unwrap();
     system.root(&["chmod", "-R", "a+rX", "/home/ann"]).unwrap();
-    let output = system.run("camera", &["sh", "-c", &format!("cp {PICTURES}/* {WATCHED}/")]).unwrap();
+    let output = system.run("camera", &["sh", "-c", &format!("umask 027; cp {PICTURES}/* {WATCHED}/")]).unwrap();
     assert!(output.status.success(), "{}", system::text(&output.stderr));
     system.wait("every picture catalogued", |system| status(system)["images"] == pictures()).unwrap();
 }

@@ -30,9 +30,8 @@ fn continued(system: &mut System, interrupted: u64) -> u64 {
     number
 }
 
-#[test]
-fn the_service_survives_what_kills_and_stops_it() {
-    let Some(mut system) = serving() else { return };
+pub fn the_service_survives_what_kills_and_stops_it() {
+    let mut system = serving();
     configure(&system, VERY_MANY);
     restart(&mut system);
     upload(&mut system);
@@ -71,6 +70,23 @@ fn the_service_survives_what_kills_and_stops_it() {
     let next = training(&mut system);
     assert_eq!(round(&system, next)["continues"], number);
 
+    let (code, said) = told(&system, "root", &["round", "cancel", &next.to_string()]);
+    assert_eq!(code, Some(0), "{said}");
+
+    // It hangs as a whole: systemd, which hears nothing of it, ends it and starts it again.
+    let drop_in = system.path("/run/systemd/system/coftd.service.d/impatient.conf");
+    fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
+    fs::write(&drop_in, "[Service]\nWatchdogSec=5s\n").unwrap();
+    system.root(&["systemctl", "daemon-reload"]).unwrap();
+    restart(&mut system);
+    let (service, restarts) = (unit(&system, "MainPID"), unit(&system, "NRestarts"));
+    system.root(&["sh", "-c", &format!("kill -STOP {service}")]).unwrap();
+    system.wait("it is started again", |system| unit(system, "NRestarts") > restarts).unwrap();
+    first_generation(&mut system);
+    assert_ne!(unit(&system, "MainPID"), service);
+    assert!(system.unit_log().contains("Watchdog timeout"), "{}", system.unit_log());
+    assert_eq!(label(&system).unwrap().1, 1);
+
     // The bus is restarted: the service comes back by itself.
     let service = unit(&system, "MainPID");
     system.root(&["systemctl", "restart", "dbus"]).unwrap();
@@ -79,26 +95,69 @@ fn the_service_survives_what_kills_and_stops_it() {
     assert_eq!(status(&system)["images"], pictures());
 }
 
-/// A disk that is full stops what writes, says so, and nothing else.
-#[test]
-fn a_full_disk_is_told_and_mended_without_a_restart() {
-    let Some(mut system) = bare() else { return };
+/// A disk that is full, or can only be read, stops what writes, and a disk that is not there stops what is read from it:
+/// each is told, and nothing else is stopped.
+pub fn disks_that_are_full_closed_or_late_are_told_and_mended() {
+    let mut system = bare();
     // The state directory on a small disk of its own.
     fs::create_dir_all(system.path(STATE)).unwrap();
     system.root(&["mount", "-t", "tmpfs", "-o", "size=200M,mode=0700", "none", STATE]).unwrap();
     install_both(&system);
     first_generation(&mut system);
+    let said = |system: &System| system::text(&ctl(system, "ann", &["status"]).stdout).to_lowercase();
+    system.root(&["usermod", "--append", "--groups", "coft-upload", "camera"]).unwrap();
+    system.root(&["chmod", "-R", "a+rX", "/home/ann"]).unwrap();
+    let copy = |system: &System, files: &str, to: &str| {
+        let output = system.run("camera", &["sh", "-c", &format!("cp {PICTURES}/{files} {to}/")]).unwrap();
+        assert!(output.status.success(), "{}", system::text(&output.stderr));
+    };
+
     let fill = "head -c 1G /dev/zero > /var/lib/coft/filler; true";
     system.root(&["sh", "-c", fill]).unwrap();
     system.root(&["systemctl", "restart", "coftd"]).unwrap();
     system.wait("it serves", |system| label(system).is_some()).unwrap();
-    system.root(&["usermod", "--append", "--groups", "coft-upload", "camera"]).unwrap();
-    system.root(&["chmod", "-R", "a+rX", "/home/ann"]).unwrap();
-    system.run("camera", &["sh", "-c", &format!("cp {PICTURES}/* {WATCHED}/")]).unwrap();
-    let said = |system: &System| system::text(&ctl(system, "ann", &["status"]).stdout).to_lowercase();
+    copy(&system, "000*", WATCHED);
     system.wait("the full disk is told", |system| said(system).contains("disk")).unwrap();
     assert!(label(&system).is_some());
     assert_eq!(unit(&system, "ActiveState"), "active");
     system.root(&["rm", "-f", "/var/lib/coft/filler"]).unwrap();
-    system.wait("every picture catalogued", |system| status(system)["images"] == pictures()).unwrap();
+    system.wait("ten pictures catalogued", |system| status(system)["images"] == 10).unwrap();
+
+    // The disk can only be read, as after an error of the disk: what was made serves, the service says what it waits for
+    // and why, and goes on when that is mended.
+    system.root(&["systemctl", "stop", "coftd"]).unwrap();
+    system.root(&["mount", "-o", "remount,ro", STATE]).unwrap();
+    copy(&system, "001*", WATCHED);
+    system.root(&["systemctl", "start", "coftd"]).unwrap();
+    system.wait("it is told", |system| said(system).contains("/var/lib/coft/catalog.sqlite")).unwrap();
+    system.wait("it serves", |system| label(system).is_some()).unwrap();
+    assert!(system.journal().contains("its file system is read-only"), "{}", system.journal());
+    let (code, checks) = told_by_the_doctor(&system);
+    assert!(code == Some(1) && checks.contains("read-only"), "{checks}");
+    assert_eq!((unit(&system, "ActiveState"), unit(&system, "NRestarts")), ("active".into(), "0".into()));
+    system.root(&["mount", "-o", "remount,rw", STATE]).unwrap();
+    system.wait("twenty pictures catalogued", |system| status(system)["images"] == 20).unwrap();
+    first_generation(&mut system);
+
+    // A second source lies on a disk that is not there yet.
+    let late = "/mnt/camera/in";
+    let configured = fs::read_to_string(system.path(CONFIG)).unwrap();
+    fs::write(system.path(CONFIG), format!("{configured}\n[[source]]\npath = \"{late}\"\n")).unwrap();
+    system.root(&["systemctl", "restart", "coftd"]).unwrap();
+    let source = |system: &System| said(system).lines().find(|line| line.contains(late)).map(str::to_owned);
+    system.wait("it is missed", |system| source(system).is_some_and(|line| line.contains("does not exist"))).unwrap();
+    fs::create_dir_all(system.path("/mnt/camera")).unwrap();
+    system.root(&["mount", "-t", "tmpfs", "none", "/mnt/camera"]).unwrap();
+    system.root(&["install", "-d", "-o", "camera", late]).unwrap();
+    copy(&system, "002*", late);
+    system.wait("its pictures are catalogued", |system| status(system)["images"] == 30).unwrap();
+    system.root(&["umount", "/mnt/camera"]).unwrap();
+    system.wait("it is missed", |system| source(system).is_some_and(|line| line.contains("does not exist"))).unwrap();
+    assert!(label(&system).is_some());
+}
+
+/// How coftctl doctor ends, and what it shows.
+fn told_by_the_doctor(system: &System) -> (Option<i32>, String) {
+    let output = ctl(system, "root", &["doctor"]);
+    (output.status.code(), system::text(&output.stdout).to_lowercase())
 }
