@@ -25,7 +25,7 @@ use crate::room::Reserve;
 use crate::serve::Classifier;
 use crate::state_dir::StateDirError;
 use crate::store::StoreError;
-use crate::telemetry::events;
+use crate::telemetry::{LogControl, events};
 use crate::{answers as answered, bus, systemd, watch};
 use board::Board;
 use coft_core::shown::shown_path;
@@ -87,6 +87,7 @@ const COMMANDS: usize = 64;
 pub async fn run(
     file: ConfigFile,
     loaded: Loaded,
+    log: LogControl,
     stop: impl Future<Output = ()>,
     hangups: Signal,
 ) -> Result<(), AppError> {
@@ -108,7 +109,8 @@ pub async fn run(
     };
     let footprint = Footprint::new(config.state_dir.clone());
     let classifies = classifier.clone();
-    let control = Control { commands: command_sender, errands, snapshot, classifier: classifies, answers, footprint };
+    let control =
+        Control { commands: command_sender, errands, snapshot, classifier: classifies, answers, footprint, log };
     let bus = tokio::select! {
         bus = bus::start(&config.bus, control) => bus?,
         () = &mut stop => return Ok(()),

@@ -9,6 +9,7 @@ mod classifier;
 mod clients;
 mod generation;
 mod job;
+mod log;
 mod manager;
 mod options;
 mod refusal;
@@ -69,6 +70,7 @@ pub async fn start(bus: &str, control: Control) -> Result<Bus, BusError> {
     // after, and calls until then get no answer.
     let builder = address.builder().serve_at(ROOT, ObjectManager);
     let builder = builder.serve_at(ROOT, manager::Manager::new(control.clone()));
+    let builder = builder.serve_at(log::PATH, log::Log::new(control.log.clone()));
     let connection = builder.build().await.map_err(connecting)?;
     let (clients, leaving) = clients::Clients::follow(&connection).await?;
     let (snapshots, answers) = (control.snapshot.clone(), control.answers.clone());

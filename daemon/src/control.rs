@@ -8,6 +8,7 @@ use crate::catalog::Standing;
 use crate::config::Config;
 use crate::footprint::Footprint;
 use crate::serve::Classifier;
+use crate::telemetry::LogControl;
 use coft_core::event::{FailureKind, Progress};
 use coft_core::ids::{GenerationId, ImageId, RoundId};
 use coft_core::lifecycle::Trigger;
@@ -20,8 +21,9 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the bus holds: the ways to ask, the latest snapshot, and three that answer without passing by `app`: the
-/// classifier, what is kept of the answers about the sources' pictures, and what the service takes of its machine.
+/// What the bus holds: the ways to ask, the latest snapshot, and four that answer without passing by `app`: the
+/// classifier, what is kept of the answers about the sources' pictures, what the service takes of its machine, and the
+/// log.
 #[derive(Clone)]
 pub struct Control {
     pub commands: mpsc::Sender<Command>,
@@ -30,6 +32,7 @@ pub struct Control {
     pub classifier: Classifier,
     pub answers: Answered,
     pub footprint: Footprint,
+    pub log: LogControl,
 }
 
 #[derive(Debug)]

@@ -27,10 +27,12 @@ mod watch;
 use clap::Parser;
 use config::check::Report;
 use config::{ConfigFile, Overrides};
+use std::fmt;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
+use telemetry::events;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{debug, error};
 
@@ -80,15 +82,18 @@ fn main() -> ExitCode {
     if check {
         return checked(&file);
     }
-    if let Err(error) = telemetry::start() {
-        eprintln!("coftd: {}: {error}", telemetry::FILTER_VARIABLE);
-        return BAD_CONFIGURATION.into();
-    }
+    let log = match telemetry::start() {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("coftd: {}: {error}", telemetry::FILTER_VARIABLE);
+            return BAD_CONFIGURATION.into();
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let loaded = match file.read() {
         Ok(loaded) => loaded,
         Err(error) => {
-            error!("{error}");
+            error!(message_id = events::BAD_CONFIGURATION, problem = %error, "{error}");
             let told = runtime.map(|runtime| runtime.block_on(bus::explain(&file.bus(), &error.to_string())));
             if let Ok(Err(error)) = told {
                 debug!("nobody was told on the bus: {error}");
@@ -100,22 +105,25 @@ fn main() -> ExitCode {
         let ended = runtime.block_on(async {
             let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
             let hangups = signal(SignalKind::hangup())?;
-            Ok(app::run(file, loaded, asked_to_stop(terminate, interrupt), hangups).await)
+            Ok(app::run(file, loaded, log, asked_to_stop(terminate, interrupt), hangups).await)
         });
         runtime.shutdown_timeout(LAST_WORK);
         ended
     });
     match ended {
         Ok(Ok(())) => ExitCode::SUCCESS,
-        Ok(Err(error)) => {
-            error!("{error}");
-            if error.is_configuration() { BAD_CONFIGURATION.into() } else { FAILED.into() }
+        Ok(Err(error)) if error.is_configuration() => {
+            error!(message_id = events::BAD_CONFIGURATION, problem = %error, "{error}");
+            BAD_CONFIGURATION.into()
         }
-        Err(error) => {
-            error!("{error}");
-            FAILED.into()
-        }
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(problem: &dyn fmt::Display) -> ExitCode {
+    error!(message_id = events::FAILED, %problem, "{problem}");
+    FAILED.into()
 }
 
 /// Prints what is wrong with a configuration.

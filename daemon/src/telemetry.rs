@@ -1,91 +1,178 @@
-//! Logging: to the journal where systemd started the service, to people otherwise; and the table of message ids.
+//! Logging: to the journal where standard error is the journal's, to people on standard error otherwise.
 //!
 //! A line's sentence states the facts, since `journalctl` shows nothing else; programs find them in its fields as well.
 
+pub mod events;
+
 use coft_core::shown::shown;
+use nix::sys::stat::fstat;
 use std::env;
 use std::io::{self, IsTerminal};
-use tracing::Subscriber;
-use tracing_subscriber::filter::{EnvFilter, ParseError};
+use std::os::fd::AsFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use thiserror::Error;
+use tracing::level_filters::LevelFilter;
+use tracing::{Metadata, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
+use tracing_subscriber::filter::{DynFilterFn, EnvFilter, ParseError, dynamic_filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::debug_fn;
-use tracing_subscriber::layer::{Layer, SubscriberExt};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::{Context, Layer, Layered, SubscriberExt};
+use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// Filter of the log, in the syntax of `tracing-subscriber`: `debug`, `info,coftd::watch=trace`.
 pub const FILTER_VARIABLE: &str = "COFT_LOG";
 /// The watcher warns of each watch that has ended by itself.
 const DEFAULT_FILTER: &str = "warn,notify=error,coftd=info";
-
-/// Ids of the messages that programs may look for in the journal (`journalctl MESSAGE_ID=…`). Never reused.
-pub mod events {
-    macro_rules! ids {
-        ($($(#[$doc:meta])* $name:ident = $id:literal;)*) => {
-            $($(#[$doc])* pub const $name: &str = $id;)*
-            #[cfg(test)]
-            pub const ALL: &[(&str, &str)] = &[$((stringify!($name), $id)),*];
-        };
-    }
-    ids! {
-        /// The service answers on the bus.
-        STARTED = "d2db6154117f1b082cd830f903350aaa";
-        STOPPING = "a87aa4629fbb3760e1aadd92086d8329";
-        /// The configuration was read again and is used.
-        RELOADED = "00f1aa3c3cc803a5dd5b21832be7d479";
-        /// The configuration was read again, and the old one stays.
-        NOT_RELOADED = "d0c5450cdab446bffe6ac629e0afc805";
-        SOURCE_WATCHED = "546e9e3808ccc2535b5eb6432ad3ec5c";
-        SOURCE_PROBLEM = "e5edea5a681859320ff58d92e755dc29";
-        /// A file holds no usable image.
-        QUARANTINED = "e8bced0060663aaf9a7e6262beaa99ef";
-        /// Images cannot be stored now; they are tried again.
-        INTAKE_TROUBLE = "1a44282c1bbb979bcf0267618d875794";
-        /// The catalogue was damaged; a new one took its place.
-        CATALOG_REBUILT = "17766966e227467190823cdc2fa30b48";
-        /// Something that a setting names is not there yet, or has changed since it was read.
-        SETUP_PROBLEM = "5a90a7a8b44845518f1668cdbc35a4a2";
-        /// What was missing is there now.
-        SETUP_COMPLETE = "19b20407786e49d6ad1e3ece81ead7df";
-        ROUND_STARTED = "63fe3ce188a74e628ed0d2ee95d6fc3f";
-        ROUND_WARNING = "9b63e54bd631aa7e0400439daa90ec2b";
-        ROUND_FAILED = "e10f58dd1243c71c373f50ed5efc10d8";
-        ROUND_CANCELLED = "3e76fa002cbc9f3f5a76a297812f56be";
-        ROUND_INTERRUPTED = "3b9aebe8301361b7dfddaecd84de778a";
-        /// A candidate was not good enough.
-        KEPT = "889eccf308fd62789a4aa88367570684";
-        /// A candidate became the active generation.
-        PROMOTED = "eb16d15034096090e3880a46e5d64221";
-        /// A person is asked whether a candidate is better than what serves.
-        REVIEW_OPENED = "d421b6cd643d4c6f84c4ffeebe30bdd0";
-        /// The person's labels have decided.
-        REVIEW_DECIDED = "a76c2ee739ed40a2847851d1a3a97e22";
-        /// A generation answers requests.
-        SERVING = "32687681757b9cfca174a6fbf8f0be3c";
-        /// The active generation cannot be loaded.
-        NOT_SERVING = "b9588ff83687a5babbc90456ae385dca";
-    }
-}
+/// What the service is called in the journal.
+pub const SYSLOG_IDENTIFIER: &str = "coftd";
 
 /// Starts logging for the whole process.
-pub fn start() -> Result<(), ParseError> {
-    let filter = match env::var(FILTER_VARIABLE) {
-        Ok(filter) => EnvFilter::try_new(filter)?,
-        Err(_) => EnvFilter::new(DEFAULT_FILTER),
-    };
-    tracing_subscriber::registry().with(output()).with(filter).init();
-    Ok(())
+///
+/// # Errors
+/// The filter that the environment names is none.
+pub fn start() -> Result<LogControl, ParseError> {
+    let filter = env::var(FILTER_VARIABLE).unwrap_or_else(|_| DEFAULT_FILTER.into());
+    let journal = tracing_journald::layer().ok();
+    let goes_to_journal = env::var("JOURNAL_STREAM").is_ok_and(|stream| is_stream(io::stderr(), &stream));
+    let people = people(io::stderr, io::stderr().is_terminal());
+    let (subscriber, control) = subscriber(filter, journal, goes_to_journal, people)?;
+    subscriber.init();
+    Ok(control)
 }
 
-/// The journal where it listens, people on standard error otherwise.
-fn output<S: Subscriber + for<'a> LookupSpan<'a>>() -> Box<dyn Layer<S> + Send + Sync> {
-    if env::var_os("JOURNAL_STREAM").is_some() {
+/// Whether a descriptor is the stream that systemd.exec(5) names in JOURNAL_STREAM by device and inode: a program that
+/// the service's own caller has started anew may have been given another standard error since.
+fn is_stream(descriptor: impl AsFd, stream: &str) -> bool {
+    fstat(descriptor).is_ok_and(|found| format!("{}:{}", found.st_dev, found.st_ino) == stream)
+}
+
+/// What writes the log, to the journal or to people, and the means to change it.
+fn subscriber(
+    filter: String,
+    journal: Option<tracing_journald::Layer>,
+    goes_to_journal: bool,
+    people: impl Layer<Filtering> + Send + Sync,
+) -> Result<(impl Subscriber + Send + Sync, LogControl), ParseError> {
+    let is_reached = journal.is_some();
+    let to_journal = Arc::new(AtomicBool::new(is_reached && goes_to_journal));
+    let (layer, handle) = reload::Layer::new(EnvFilter::try_new(&filter)?);
+    let control = LogControl { filter, handle, to_journal: Arc::clone(&to_journal), is_reached };
+    let journal = journal.map(|journal| {
         // Without a prefix, so that `message_id` arrives as MESSAGE_ID.
-        if let Ok(journal) = tracing_journald::layer() {
-            return Box::new(journal.with_field_prefix(None).with_syslog_identifier("coftd".into()));
+        let journal = journal.with_field_prefix(None).with_syslog_identifier(SYSLOG_IDENTIFIER.into());
+        // As LogLevel calls them.
+        let journal = journal.with_priority_mappings(PriorityMappings {
+            info: Priority::Informational,
+            debug: Priority::Debug,
+            trace: Priority::Debug,
+            ..PriorityMappings::new()
+        });
+        journal.with_filter(while_it_is(&to_journal, true))
+    });
+    let people = people.with_filter(while_it_is(&to_journal, false));
+    Ok((tracing_subscriber::registry().with(layer).with(people).with(journal), control))
+}
+
+/// Lets events through while `flag` is as `wanted`, and spans always: what is logged in one may go another way than what
+/// was logged when it began.
+fn while_it_is<S>(
+    flag: &Arc<AtomicBool>,
+    wanted: bool,
+) -> DynFilterFn<S, impl Fn(&Metadata<'_>, &Context<'_, S>) -> bool + use<S>> {
+    let flag = Arc::clone(flag);
+    dynamic_filter_fn(move |metadata, _| metadata.is_span() || flag.load(Ordering::Relaxed) == wanted)
+}
+
+/// The registry behind the filter of the whole log.
+type Filtering = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
+
+/// Changes the log while the service runs, in the words of org.freedesktop.LogControl1(5).
+#[derive(Clone)]
+pub struct LogControl {
+    /// What the service was started with.
+    filter: String,
+    handle: reload::Handle<EnvFilter, Registry>,
+    to_journal: Arc<AtomicBool>,
+    /// Whether the journal was there at the start.
+    is_reached: bool,
+}
+
+/// Why the log stays as it was.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum LogError {
+    #[error("no log level {0:?}; it has to be one of emerg, alert, crit, err, warning, notice, info, debug")]
+    Level(String),
+    #[error("no log target {0:?}; it has to be journal or console")]
+    Target(String),
+    #[error("the journal did not listen when the service was started")]
+    NoJournal,
+    #[error("the log cannot be changed: {0}")]
+    Failed(String),
+}
+
+impl LogControl {
+    /// One whose log nobody reads.
+    #[cfg(test)]
+    pub fn of_tests() -> Self {
+        let (subscriber, control) = subscriber(DEFAULT_FILTER.into(), None, false, people(io::sink, false)).unwrap();
+        // It can be changed as long as it is there.
+        std::mem::forget(subscriber);
+        control
+    }
+
+    /// The least urgent level that anything is logged at.
+    pub fn level(&self) -> &'static str {
+        let level = self.handle.with_current(EnvFilter::max_level_hint).ok().flatten();
+        match level.unwrap_or(LevelFilter::TRACE) {
+            LevelFilter::OFF => "emerg",
+            LevelFilter::ERROR => "err",
+            LevelFilter::WARN => "warning",
+            LevelFilter::INFO => "info",
+            _ => "debug",
         }
     }
-    Box::new(people(io::stderr, io::stderr().is_terminal()))
+
+    /// Logs what is as urgent as a level, or more. The level of the start brings the filter of the start back.
+    ///
+    /// # Errors
+    /// There is no such level.
+    pub fn set_level(&self, level: &str) -> Result<(), LogError> {
+        let filter = match level {
+            "emerg" | "alert" | "crit" | "err" => "error",
+            "warning" => "warn",
+            // What others log is of use to nobody but their developers.
+            "notice" | "info" => "warn,notify=error,coft=info",
+            "debug" => "warn,notify=error,coft=debug",
+            _ => return Err(LogError::Level(level.into())),
+        };
+        let parsed = |filter: &str| EnvFilter::try_new(filter).map_err(|error| LogError::Failed(error.to_string()));
+        let (first, wanted) = (parsed(&self.filter)?, parsed(filter)?);
+        let chosen = if first.max_level_hint() == wanted.max_level_hint() { first } else { wanted };
+        self.handle.reload(chosen).map_err(|error| LogError::Failed(error.to_string()))
+    }
+
+    pub fn target(&self) -> &'static str {
+        if self.to_journal.load(Ordering::Relaxed) { "journal" } else { "console" }
+    }
+
+    /// Writes to the journal, or to standard error.
+    ///
+    /// # Errors
+    /// There is no such target, or no journal.
+    pub fn set_target(&self, target: &str) -> Result<(), LogError> {
+        let to_journal = match target {
+            "journal" if self.is_reached => true,
+            "journal" => return Err(LogError::NoJournal),
+            "console" => false,
+            _ => return Err(LogError::Target(target.into())),
+        };
+        self.to_journal.store(to_journal, Ordering::Relaxed);
+        Ok(())
+    }
 }
 
 /// Writes sentences alone.
@@ -111,8 +198,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
     use std::io::{Read, Seek};
-    use std::sync::Arc;
-    use tracing::error;
+    use tracing::{debug, error, warn};
 
     #[test]
     fn message_ids_are_ids_and_unique() {
@@ -123,12 +209,31 @@ mod tests {
         assert_eq!(ids.len(), events::ALL.len());
     }
 
-    /// What people read of what is logged meanwhile.
-    fn read_of(logging: impl FnOnce()) -> String {
+    /// Every message that can be found by its id is explained to whoever finds it, and nothing else is.
+    #[test]
+    fn the_catalogue_of_the_journal_explains_every_message_id() {
+        let entries: Vec<&str> = CATALOGUE.split("\n-- ").skip(1).collect();
+        let explained: Vec<&str> = entries.iter().map(|entry| entry.lines().next().unwrap()).collect();
+        for (name, id) in events::ALL {
+            assert_eq!(explained.iter().filter(|known| *known == id).count(), 1, "{name}: {id}");
+        }
+        assert_eq!(explained.len(), events::ALL.len());
+        for entry in entries {
+            let (head, text) = entry.split_once("\n\n").expect("a head and a text");
+            let lines: Vec<&str> = head.lines().skip(1).collect();
+            assert!(lines[0].starts_with("Subject: ") && lines[1] == "Defined-By: coft", "{entry}");
+            assert!(text.trim().len() > 60, "it says what to do: {entry}");
+        }
+    }
+
+    const CATALOGUE: &str = include_str!("../../packaging/coft.catalog");
+
+    /// What people read of what is logged meanwhile, and the means to change the log.
+    fn read_of(logging: impl FnOnce(&LogControl)) -> String {
         let file = tempfile::tempfile().unwrap();
         let writer = Arc::new(file.try_clone().unwrap());
-        let subscriber = tracing_subscriber::registry().with(people(writer, false));
-        tracing::subscriber::with_default(subscriber, logging);
+        let (subscriber, control) = subscriber(DEFAULT_FILTER.into(), None, true, people(writer, false)).unwrap();
+        tracing::subscriber::with_default(subscriber, || logging(&control));
         let (mut file, mut log) = (file, String::new());
         file.rewind().unwrap();
         file.read_to_string(&mut log).unwrap();
@@ -137,16 +242,68 @@ mod tests {
 
     #[test]
     fn what_a_terminal_would_obey_is_shown() {
-        let log = read_of(|| error!("round 7 failed: \x1b[2Jgone\nsee above"));
+        let log = read_of(|_| error!("round 7 failed: \x1b[2Jgone\nsee above"));
         assert!(log.ends_with("round 7 failed: \\x1b[2Jgone\nsee above\n"), "{log:?}");
     }
 
     #[test]
     fn people_read_sentences_without_fields() {
-        let log = read_of(|| {
+        let log = read_of(|_| {
             let (round, problem) = (7, "no space");
             error!(message_id = events::ROUND_FAILED, coft.round = round, problem, "round {round} failed: {problem}");
         });
         assert!(log.ends_with("ERROR coftd::telemetry::tests: round 7 failed: no space\n"), "{log}");
+    }
+
+    #[test]
+    fn the_level_changes_while_the_service_runs() {
+        let log = read_of(|control| {
+            let say = |what: &str| {
+                debug!("{what}: debug");
+                warn!("{what}: warning");
+                error!("{what}: error");
+                debug!(target: "zbus", "{what}: of others");
+            };
+            assert_eq!(control.level(), "info");
+            say("first");
+            for level in ["debug", "err", "info"] {
+                control.set_level(level).unwrap();
+                assert_eq!(control.level(), level);
+                say(level);
+            }
+            assert_eq!(control.set_level("loud"), Err(LogError::Level("loud".into())));
+            assert_eq!(control.level(), "info");
+        });
+        let said: Vec<&str> = log.lines().filter_map(|line| line.split_once("tests: ")).map(|(_, said)| said).collect();
+        let wanted = [
+            ["first: warning", "first: error"].as_slice(),
+            &["debug: debug", "debug: warning", "debug: error"],
+            &["err: error"],
+            &["info: warning", "info: error"],
+        ];
+        assert_eq!(said, wanted.concat(), "{log}");
+        assert!(!log.contains("of others"), "{log}");
+    }
+
+    #[test]
+    fn without_a_journal_the_log_goes_to_people() {
+        let log = read_of(|control| {
+            assert_eq!(control.target(), "console");
+            assert_eq!(control.set_target("journal"), Err(LogError::NoJournal));
+            assert_eq!(control.set_target("kmsg"), Err(LogError::Target("kmsg".into())));
+            assert_eq!(control.set_target("console"), Ok(()));
+            warn!("heard");
+        });
+        assert!(log.contains("heard"), "{log}");
+    }
+
+    /// A program that was started from a service with its output elsewhere logged into the journal all the same.
+    #[test]
+    fn the_journal_s_stream_is_known_by_device_and_inode() {
+        let (ours, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        let found = fstat(&ours).unwrap();
+        let stream = format!("{}:{}", found.st_dev, found.st_ino);
+        assert!(is_stream(&ours, &stream) && !is_stream(&other, &stream));
+        assert!(!is_stream(&ours, "") && !is_stream(&ours, &format!("{stream}0")));
     }
 }

@@ -68,6 +68,17 @@ pub async fn check(connection: &Connection, header: &Header<'_>, action: Action)
     }
 }
 
+/// Refuses whoever is neither root nor the service's own user; polkit is not asked.
+pub async fn check_owner(connection: &Connection, header: Option<&Header<'_>>) -> fdo::Result<()> {
+    let denied = |error: Error| fdo::Error::AccessDenied(error.to_string());
+    let header = header.ok_or_else(|| denied(refusal("the caller is unknown")))?;
+    let credentials = credentials(connection, header).await.map_err(denied)?;
+    match credentials.unix_user_id().is_some_and(is_ours) {
+        true => Ok(()),
+        false => Err(denied(refusal("only root may change the log"))),
+    }
+}
+
 /// Whether the caller of `header` may see something that others are answered without: root and the service's own user,
 /// the members of the service's group, and whom polkit lets. Nobody is asked for a password unless the caller says so.
 pub async fn may(connection: &Connection, header: &Header<'_>, action: Action) -> bool {

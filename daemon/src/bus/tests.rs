@@ -5,6 +5,7 @@ mod export;
 mod figures;
 mod introspection;
 mod jobs;
+mod log;
 mod names;
 mod observations;
 mod permission;
@@ -18,6 +19,7 @@ use crate::control::{Command, Errand, GenerationStatus, NextRound, RoundState, S
 use crate::decode_budget::DecodeBudget;
 use crate::footprint::Footprint;
 use crate::serve::{Classifier, Controller, Settings};
+use crate::telemetry::LogControl;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::Moment;
 use coft_dbus::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy, SourceProxy};
@@ -150,7 +152,8 @@ fn control(first: Snapshot, classifier: Classifier) -> (Control, watch::Sender<S
     // Nobody runs errands.
     let (errands, _) = mpsc::channel(1);
     let footprint = Footprint::new(std::env::temp_dir());
-    (Control { commands: sender, errands, snapshot, classifier, answers, footprint }, snapshots, commands)
+    let log = LogControl::of_tests();
+    (Control { commands: sender, errands, snapshot, classifier, answers, footprint, log }, snapshots, commands)
 }
 
 fn generation(number: u64, active: bool) -> GenerationStatus {

@@ -7,6 +7,8 @@ use tempfile::TempDir;
 
 const UNIT: &str = include_str!("../../../systemd/coftd.service");
 const TRAINER: &str = include_str!("../../../systemd/coft-trainer@.service");
+const CPU_ONLY: &str = include_str!("../../../systemd/cpu-only.conf");
+const CATALOGUE: &str = include_str!("../../../packaging/coft.catalog");
 const TRAINER_SOCKET: &str = include_str!("../../../systemd/coft-trainer.socket");
 const MQTT: &str = include_str!("../../../systemd/coft-mqtt.service");
 const EXPORTER: &str = include_str!("../../../systemd/coft-exporter.service");
@@ -170,15 +172,47 @@ fn systemd_finds_the_units_closed() {
         return;
     }
     let dir = units();
-    for (unit, exposure) in
-        [("coftd.service", 8), ("coft-trainer@.service", 8), ("coft-mqtt.service", 12), ("coft-exporter.service", 11)]
-    {
+    let check = |unit: &str, exposure: u32| {
         let mut analyze = Command::new("systemd-analyze");
         analyze.args(["security", "--offline=yes", &format!("--threshold={exposure}")]).arg(dir.path().join(unit));
         let output = analyze.output().unwrap();
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{unit}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let services = ["coftd.service", "coft-trainer@.service"];
+    services.iter().for_each(|unit| check(unit, 6));
+    check("coft-mqtt.service", 12);
+    check("coft-exporter.service", 11);
+    // As its comment says.
+    for unit in services {
+        assert!(CPU_ONLY.contains(unit), "{unit}");
+        let drop_ins = dir.path().join(format!("{unit}.d"));
+        fs::create_dir(&drop_ins).unwrap();
+        fs::write(drop_ins.join("cpu-only.conf"), CPU_ONLY).unwrap();
     }
+    services.iter().for_each(|unit| check(unit, 4));
+}
+
+/// What `journalctl -x` shows beside messages, as systemd's own compiler of such texts takes it.
+#[test]
+fn the_journal_takes_the_catalogue() {
+    if !has("journalctl") {
+        return;
+    }
+    let root = TempDir::new().unwrap();
+    for dir in ["usr/lib/systemd/catalog", "var/lib/systemd/catalog"] {
+        fs::create_dir_all(root.path().join(dir)).unwrap();
+    }
+    fs::write(root.path().join("usr/lib/systemd/catalog/coft.catalog"), CATALOGUE).unwrap();
+    let journalctl = |argument: &str| {
+        let output = Command::new("journalctl").arg("--root").arg(root.path()).arg(argument).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    journalctl("--update-catalog");
+    let listed = journalctl("--list-catalog");
+    assert_eq!(listed.lines().count(), CATALOGUE.matches("\n-- ").count(), "{listed}");
+    assert!(listed.lines().all(|line| line.contains("coft: ")), "{listed}");
 }
 
 #[test]

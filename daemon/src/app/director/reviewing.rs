@@ -51,7 +51,7 @@ impl Undecided {
                 warn!(
                     message_id = events::ROUND_WARNING,
                     coft.round = round,
-                    problem,
+                    warning = problem,
                     "nobody can be asked about the candidate of round {round}: {problem}"
                 );
                 None
