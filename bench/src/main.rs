@@ -5,6 +5,7 @@ mod adapt;
 mod answers;
 mod built;
 mod demo;
+mod idle;
 mod ingest;
 mod interruption;
 mod labelled_set;
@@ -35,6 +36,8 @@ enum Command {
     Adapt(Box<adapt::Args>),
     /// How long it takes from a picture that comes to a watched directory to its answer on the bus.
     Answers(observed::Args),
+    /// What a service costs that has nothing to do: how soon it answers, its memory, and how often it wakes up.
+    Idle(idle::Args),
     /// How long images take to be taken in beside an empty catalogue and a full one, and how long a start with the
     /// latter.
     Ingest(ingest::Args),
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::PretrainDemo(args) => pretrain_demo::run(&args),
         Command::Adapt(args) => adapt::run(&args),
         Command::Answers(args) => observed::run(&args),
+        Command::Idle(args) => idle::run(&args),
         Command::Ingest(args) => ingest::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Neighbour(args) => neighbour::run(&args),

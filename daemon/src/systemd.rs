@@ -30,9 +30,9 @@ pub fn alive() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// How often [`alive`] has to be called, with a margin; none where nobody watches.
+/// How often [`alive`] has to be called, with a margin (sd_watchdog_enabled(3)); none where nobody watches.
 pub fn watchdog_interval() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|timeout| timeout / 3)
+    sd_notify::watchdog_enabled().map(|timeout| timeout / 2)
 }
 
 fn tell(state: &[NotifyState<'_>]) {

@@ -18,7 +18,7 @@ pub use names::Patterns;
 use crate::sighting::Sighting;
 use coft_core::answer::StateRule;
 use coft_vision::Region;
-use kernel::{Input, Kernel};
+use kernel::Kernel;
 use serde::Deserialize;
 use source::Watched;
 use std::fs;
@@ -26,10 +26,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::thread;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// `[[source]]` of the configuration: a directory whose images are taken in, with everything below it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -108,10 +108,10 @@ const NOTICES: usize = 64;
 /// A full channel slows the watching down and loses nothing.
 ///
 /// # Errors
-/// Where there are no more threads to be had.
+/// Where there are no more threads or descriptors to be had.
 pub fn start(source: &Source, state_dir: &Path) -> io::Result<Watch> {
     let (sender, notices) = mpsc::channel(NOTICES);
-    let (inputs, events) = kernel::inputs();
+    let (inputs, events) = kernel::inputs()?;
     let shared = Arc::new(Shared {
         inputs,
         overflow: AtomicBool::new(false),
@@ -119,6 +119,7 @@ pub fn start(source: &Source, state_dir: &Path) -> io::Result<Watch> {
         stop: AtomicBool::new(false),
         start: Instant::now(),
         busy_since: AtomicU64::new(0),
+        silent: Notify::new(),
     });
     let kernel = Kernel::new(events, Arc::clone(&shared));
     let watched = Watched::new(source.clone(), state_dir.to_owned(), sender, kernel, Arc::clone(&shared));
@@ -159,7 +160,7 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.handle.shared.stop.store(true, Ordering::Relaxed);
-        self.handle.shared.wake();
+        self.handle.shared.inputs.ring();
     }
 }
 
@@ -167,7 +168,7 @@ impl Handle {
     /// Looks through the source again, now, or once more after the scan that goes on.
     pub fn rescan(&self) {
         self.shared.rescan.store(true, Ordering::Relaxed);
-        self.shared.wake();
+        self.shared.inputs.ring();
     }
 
     /// How long the source's file system has owed an answer.
@@ -177,12 +178,23 @@ impl Handle {
             since => self.shared.start.elapsed().saturating_sub(Duration::from_millis(since)),
         }
     }
+
+    /// Has whoever waits for [`Handle::silent`] look, where the file system has owed an answer for so long.
+    pub fn remind(&self, limit: Duration) {
+        if self.unanswered() >= limit {
+            self.shared.silent.notify_one();
+        }
+    }
+
+    /// Ready when the file system was found to owe an answer.
+    pub async fn silent(&self) {
+        self.shared.silent.notified().await;
+    }
 }
 
 /// What a source's thread shares with its [`Handle`]s.
 struct Shared {
-    /// To the thread, from the kernel and from others.
-    inputs: SyncSender<Input>,
+    inputs: kernel::Sender,
     /// Not everything that the kernel told could be kept.
     overflow: AtomicBool,
     rescan: AtomicBool,
@@ -190,14 +202,10 @@ struct Shared {
     start: Instant,
     /// When the thread last turned to the file system, ms since `start`; 0 while it does not wait for that.
     busy_since: AtomicU64,
+    silent: Notify,
 }
 
 impl Shared {
-    fn wake(&self) {
-        // Where there is no room, the thread is awake.
-        let _ = self.inputs.try_send(Input::Wake);
-    }
-
     /// The thread turns to the file system, which may not answer.
     fn busy(&self) {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -14,12 +14,12 @@ pub use serving::Serving;
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::rounds::{self, Workshop};
-use super::setup::{Findings, Setup};
+use super::setup::{Findings, Looks, Setup};
 use super::start::News;
 use super::verdict::{Court, Judgement, Trouble};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Command, Refused, RoundState, RoundStatus};
+use crate::control::{Command, NextRound, Refused, RoundState, RoundStatus};
 use crate::model;
 use crate::round::Outcome;
 use crate::systemd;
@@ -30,17 +30,21 @@ use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger
 use coft_core::schedule::Schedule;
 use health::Health;
 use reviewing::Reviewing;
+use starting::LOOK_AT_ROOM;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How often the schedule is looked at and systemd is told what goes on.
+/// How soon after something has happened the schedule is looked at and systemd is told of it, and how often while
+/// something goes on.
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while nothing does: then what is due is looked at in time, and the rest this often. 30 s [choice].
+const IDLE_INTERVAL: Duration = Duration::from_secs(30);
 /// How long after a round failed to give the classifier its first generation another one tries; each time that one
 /// fails, twice as long. [choice]
 const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);
@@ -66,7 +70,7 @@ pub struct Director {
     verdicts: Channel<(RoundId, Verdict)>,
     serving: Serving,
     /// What is missing of the set-up, or otherwise than configured.
-    setup: mpsc::Receiver<Findings>,
+    setup: Looks,
     findings: Findings,
     /// When a zero-shot round is due, while no generation knows the configured classes and model.
     zero_shot_at: Option<Instant>,
@@ -131,7 +135,7 @@ pub struct Staff {
     /// Under way from the start on.
     pub serving: Serving,
     /// What is missing of the set-up, told whenever it changes.
-    pub setup: mpsc::Receiver<Findings>,
+    pub setup: Looks,
     /// What of it is known already.
     pub findings: Findings,
     pub clock: Clock,
@@ -183,12 +187,10 @@ impl Director {
         let mut stop = pin!(stop);
         let mut stopping = false;
         let mut publish = interval(PUBLISH_INTERVAL);
-        let mut routine = interval(ROUTINE_INTERVAL);
-        let mut watchdog = interval(systemd::watchdog_interval().unwrap_or(Duration::from_secs(60)));
-        for clock in [&mut publish, &mut routine, &mut watchdog] {
-            clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        }
+        publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut routine = Instant::now();
         while !self.exit {
+            let mut news = true;
             tokio::select! {
                 Some(command) = commands.recv() => self.command(command).await,
                 Ok(()) = intake_news.changed() => {
@@ -202,28 +204,70 @@ impl Director {
                     self.look_at_review().await;
                 }
                 () = self.serving.tried() => self.serving.tell(&mut self.board),
-                Some(findings) = self.setup.recv() => self.found(findings).await,
+                Some(findings) = self.setup.next() => self.found(findings).await,
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     self.tell(Event::StopAsked).await;
                 }
-                _ = publish.tick(), if self.board.is_stale() => self.board.tick(),
-                _ = routine.tick() => {
-                    let status = self.board.status_line();
-                    if status != self.told_systemd {
-                        systemd::status(&status);
-                        self.told_systemd = status;
-                    }
-                    self.look_at_health();
-                    self.serving.look(&self.board);
-                    self.look_at_review().await;
-                    self.look_at_schedule().await;
+                _ = publish.tick(), if self.board.is_stale() => {
+                    self.board.tick();
+                    news = false;
                 }
-                // Systemd starts the service again once it has heard nothing for a while.
-                _ = watchdog.tick(), if self.health.problem().is_none() => systemd::alive(),
+                () = sleep_until(routine) => {
+                    self.routine().await;
+                    routine = Instant::now() + self.pause();
+                    news = false;
+                }
+            }
+            if news {
+                self.look_at_room = self.look_at_room.min(Instant::now() + LOOK_AT_ROOM);
+                routine = routine.min(Instant::now() + ROUTINE_INTERVAL);
             }
         }
         self.intake
+    }
+
+    /// What is looked at again and again.
+    async fn routine(&mut self) {
+        let status = self.board.status_line();
+        if status != self.told_systemd {
+            systemd::status(&status);
+            self.told_systemd = status;
+        }
+        self.look_at_health();
+        // systemd starts the service again once it has heard nothing for a while.
+        if self.health.problem().is_none() {
+            systemd::alive();
+        }
+        self.intake.look();
+        if self.workshop.catalog.note() != self.findings.catalog {
+            self.setup.now();
+        }
+        self.serving.look(&self.board);
+        self.look_at_review().await;
+        self.look_at_schedule().await;
+    }
+
+    /// How long nothing has to be looked at unless something happens.
+    fn pause(&self) -> Duration {
+        let goes_on = !self.jobs.is_empty() || self.court.under_way().is_some() || self.health.problem().is_some();
+        if goes_on {
+            return ROUTINE_INTERVAL;
+        }
+        let zero_shot = self.zero_shot_at.filter(|_| self.findings.hold(Trigger::ZeroShot).is_none());
+        let schedule = match self.board.snapshot().next_round {
+            _ if self.findings.hold(Trigger::Schedule).is_some() => None,
+            NextRound::Due => Some(self.not_before.unwrap_or_else(Instant::now)),
+            NextRound::At(at) => {
+                let wait = at.saturating_sub((self.clock)().wall);
+                Some(Instant::now() + Duration::from_secs(u64::try_from(wait).unwrap_or(0)).min(IDLE_INTERVAL))
+            }
+            NextRound::ByHand | NextRound::Images(_) => None,
+        };
+        let due = [zero_shot, schedule, self.serving.again_at(), Some(self.look_at_room)].into_iter().flatten().min();
+        let due = due.map_or(IDLE_INTERVAL, |at| at.saturating_duration_since(Instant::now()));
+        let watchdog = systemd::watchdog_interval().unwrap_or(IDLE_INTERVAL);
+        due.min(IDLE_INTERVAL).min(watchdog).max(ROUTINE_INTERVAL)
     }
 
     async fn command(&mut self, command: Command) {
@@ -248,6 +292,7 @@ impl Director {
             }
             Command::Rescan { reply } => {
                 self.intake.rescan();
+                self.setup.now();
                 let _ = reply.send(Ok(()));
             }
             Command::Configure { config, reply } => {

@@ -41,6 +41,7 @@ pub struct News {
 pub struct Intake {
     /// Counts how often everything was to be looked at again.
     rescans: watch::Sender<u64>,
+    handles: Vec<Handle>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -60,7 +61,7 @@ impl Intake {
         let (sender, findings) = mpsc::channel(GROUP);
         let (news, heard) = watch::channel(News::default());
         let (stop, news) = (CancellationToken::new(), Arc::new(news));
-        let handles = watches.iter().map(Watch::handle).collect();
+        let handles: Vec<Handle> = watches.iter().map(Watch::handle).collect();
         let shared = lane::Shared {
             ingest: ingest.clone(),
             catalog: catalog.clone(),
@@ -69,15 +70,21 @@ impl Intake {
             places: Arc::new(Semaphore::new(2 * ingest.threads())),
         };
         let (entries, prune_at) = (Vec::new(), Instant::now());
-        let desk = Desk { ingest, catalog, news, handles, entries, prune_at, trouble: Trouble::none() };
+        let desk =
+            Desk { ingest, catalog, news, handles: handles.clone(), entries, prune_at, trouble: Trouble::none() };
         let lanes = watches.into_iter().map(|watch| Lane::new(watch, shared.clone())).collect();
         let task = tokio::spawn(desk.run(lanes, findings, requests, stop.clone()));
-        (Self { rescans, stop, task }, heard)
+        (Self { rescans, handles, stop, task }, heard)
     }
 
     /// Looks through every source again, now. It waits for nobody.
     pub fn rescan(&self) {
         self.rescans.send_modify(|rescans| *rescans += 1);
+    }
+
+    /// Finds sources that sleep and whose file system does not answer; to be called now and then.
+    pub fn look(&self) {
+        self.handles.iter().for_each(|handle| handle.remind(lane::SLOW));
     }
 
     /// Takes no new files, finishes those in work and writes them down.
@@ -289,7 +296,7 @@ impl Desk {
     }
 
     fn tell_end_of_trouble(&self) {
-        info!("images can be stored again");
+        info!(message_id = events::INTAKE_RESUMED, "images can be stored again");
         self.tell_problem(None);
     }
 

@@ -13,13 +13,15 @@ use std::fmt;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread::{self, Thread};
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
 use tracing::{info, warn};
 
-/// How often everything is looked at, and how soon what was missing is used. 5 s [choice].
+/// How often everything is looked at while something is missing, and how soon that is used. 5 s [choice].
 pub const INTERVAL: Duration = Duration::from_secs(5);
+/// The same while nothing is. 1 min [choice]: no more than that is known too late, and the machine sleeps meanwhile.
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What is looked at.
 #[derive(Clone)]
@@ -50,6 +52,11 @@ impl Findings {
     /// Before the first look: no round starts on a guess.
     pub fn unknown() -> Self {
         Self { rounds: vec!["the files that rounds need are being looked for".into()], ..Self::default() }
+    }
+
+    /// Whether something is missing that may come at any time.
+    fn is_waiting(&self) -> bool {
+        !self.rounds.is_empty() || self.adapting.is_some()
     }
 
     /// Why a round of this kind has to wait.
@@ -135,29 +142,56 @@ impl Setup {
         }
     }
 
-    /// Looks at everything at once and from then on, and tells whatever changes, in a task that ends when nobody
-    /// listens.
-    pub fn follow(self) -> mpsc::Receiver<Findings> {
-        let (sender, receiver) = mpsc::channel(1);
-        tokio::spawn(async move {
+    /// Looks at everything at once and from then on, and tells whatever changes. A thread of its own does: a disk that does
+    /// not answer holds up nothing else, and nothing else wakes up to look.
+    pub fn follow(self) -> Looks {
+        let (sender, findings) = mpsc::channel(1);
+        let thread = thread::Builder::new().name("setup".into()).spawn(move || {
             let mut known = Findings::unknown();
             while !sender.is_closed() {
-                let setup = self.clone();
-                // A disk that does not answer holds up nothing but this task.
-                let Ok(found) = tokio::task::spawn_blocking(move || setup.look()).await else { return };
+                let found = self.look();
+                let pause = if found.is_waiting() { INTERVAL } else { IDLE_INTERVAL };
                 if found != known {
                     known = found.clone();
-                    if sender.send(found).await.is_err() {
+                    if sender.blocking_send(found).is_err() {
                         return;
                     }
                 }
-                tokio::select! {
-                    () = sleep(INTERVAL) => {}
-                    () = sender.closed() => {}
-                }
+                thread::park_timeout(pause);
             }
         });
-        receiver
+        // Where there are no threads to be had, rounds wait, and the status says for what.
+        Looks { findings, thread: thread.ok().map(|handle| handle.thread().clone()) }
+    }
+}
+
+/// What [`Setup::follow`] finds, until this is dropped.
+pub struct Looks {
+    findings: mpsc::Receiver<Findings>,
+    thread: Option<Thread>,
+}
+
+impl Looks {
+    /// The next that is otherwise than before.
+    pub async fn next(&mut self) -> Option<Findings> {
+        self.findings.recv().await
+    }
+
+    /// Looks now.
+    pub fn now(&self) {
+        self.thread.iter().for_each(Thread::unpark);
+    }
+
+    #[cfg(test)]
+    pub fn none() -> Self {
+        Self { findings: mpsc::channel(1).1, thread: None }
+    }
+}
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        self.findings.close();
+        self.now();
     }
 }
 

@@ -10,9 +10,10 @@ use notify::event::{AccessKind, AccessMode};
 use notify::{Config, ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read, Write};
 use std::ops::Bound;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,15 +24,44 @@ use std::time::Duration;
 /// directory is to be watched. What does not fit causes a scan.
 const INPUTS: usize = 16_384;
 
-/// What wakes a source's thread.
-pub enum Input {
-    Event(notify::Result<Event>),
-    Wake,
+/// To a source's thread, from the kernel and from others.
+pub struct Sender {
+    events: SyncSender<notify::Result<Event>>,
+    bell: UnixStream,
 }
 
-/// Both ends of a source's inputs.
-pub fn inputs() -> (SyncSender<Input>, Receiver<Input>) {
-    sync_channel(INPUTS)
+impl Sender {
+    /// Answers whether there was room.
+    fn send(&self, event: notify::Result<Event>) -> bool {
+        let taken = self.events.try_send(event).is_ok();
+        self.ring();
+        taken
+    }
+
+    /// Wakes the thread.
+    pub fn ring(&self) {
+        // Where there is no room, it has not heard the earlier rings yet.
+        let _ = (&self.bell).write(&[0]);
+    }
+}
+
+/// What the thread hears.
+pub struct Inputs {
+    events: Receiver<notify::Result<Event>>,
+    bell: UnixStream,
+}
+
+/// Both ends of a source's inputs. The thread waits for a socket rather than for the channel, so that it can wait for
+/// the table of mounts as well.
+///
+/// # Errors
+/// Too many files are open.
+pub fn inputs() -> io::Result<(Sender, Inputs)> {
+    let (sender, events) = sync_channel(INPUTS);
+    let (bell, heard) = UnixStream::pair()?;
+    bell.set_nonblocking(true)?;
+    heard.set_nonblocking(true)?;
+    Ok((Sender { events: sender, bell }, Inputs { events, bell: heard }))
 }
 
 pub struct Kernel {
@@ -41,14 +71,16 @@ pub struct Kernel {
     mounts: Option<File>,
     /// The directories that are watched.
     dirs: BTreeSet<PathBuf>,
-    inputs: Receiver<Input>,
+    inputs: Inputs,
+    /// Something was mounted or unmounted, and nobody has asked since.
+    remounted: bool,
     shared: Arc<Shared>,
 }
 
 impl Kernel {
-    pub fn new(inputs: Receiver<Input>, shared: Arc<Shared>) -> Self {
+    pub fn new(inputs: Inputs, shared: Arc<Shared>) -> Self {
         let mounts = File::open(mounts::TABLE).ok();
-        Self { watcher: None, mounts, dirs: BTreeSet::new(), inputs, shared }
+        Self { watcher: None, mounts, dirs: BTreeSet::new(), inputs, remounted: false, shared }
     }
 
     /// Drops every watch and begins anew.
@@ -59,7 +91,7 @@ impl Kernel {
         self.stop();
         let shared = Arc::clone(&self.shared);
         let handler = move |event: notify::Result<Event>| {
-            if !event.as_ref().is_ok_and(is_noise) && shared.inputs.try_send(Input::Event(event)).is_err() {
+            if !event.as_ref().is_ok_and(is_noise) && !shared.inputs.send(event) {
                 shared.overflow.store(true, Ordering::Relaxed);
             }
         };
@@ -121,28 +153,42 @@ impl Kernel {
         }
     }
 
-    /// Waits for so long, or until there is something to hear or to do.
-    pub fn wait(&self, patience: Duration) -> Option<notify::Result<Event>> {
-        match self.inputs.recv_timeout(patience) {
-            Ok(Input::Event(event)) => Some(event),
-            // The thread itself keeps the other end.
-            Ok(Input::Wake) | Err(_) => None,
+    /// Waits for so long, or until there is something to hear or to do, or something was mounted.
+    pub fn wait(&mut self, patience: Duration) -> Option<notify::Result<Event>> {
+        let heard = self.next();
+        if heard.is_some() || patience.is_zero() {
+            return heard;
         }
+        // Rounded up, so that it does not look again and again in the last millisecond.
+        let patience = PollTimeout::try_from(patience + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+        let bell = PollFd::new(self.inputs.bell.as_fd(), PollFlags::POLLIN);
+        let mounts = self.mounts.as_ref().map(|mounts| PollFd::new(mounts.as_fd(), PollFlags::POLLPRI));
+        let mut descriptors: Vec<PollFd<'_>> = [bell].into_iter().chain(mounts).collect();
+        if poll(&mut descriptors, patience).is_ok() {
+            // The kernel tells of it once.
+            self.remounted |= descriptors.get(1).is_some_and(|mounts| mounts.any().unwrap_or(true));
+        }
+        let mut rings = [0; 4096];
+        while self.inputs.bell.read(&mut rings).is_ok_and(|count| count > 0) {}
+        self.next()
     }
 
     /// What else there is to hear.
     pub fn next(&self) -> Option<notify::Result<Event>> {
-        self.inputs.try_iter().find_map(|input| match input {
-            Input::Event(event) => Some(event),
-            Input::Wake => None,
-        })
+        self.inputs.events.try_recv().ok()
+    }
+
+    /// Whether something was mounted or unmounted while the thread waited, and nobody has asked since.
+    pub fn is_remounted(&self) -> bool {
+        self.remounted
     }
 
     /// Whether anything was mounted or unmounted since this was last asked.
-    pub fn mounts_changed(&self) -> bool {
+    pub fn mounts_changed(&mut self) -> bool {
         let Some(mounts) = &self.mounts else { return false };
         let mut descriptors = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
-        poll(&mut descriptors, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        let now = poll(&mut descriptors, PollTimeout::ZERO).is_ok_and(|ready| ready > 0);
+        std::mem::take(&mut self.remounted) || now
     }
 }
 

@@ -18,7 +18,7 @@ pub enum Limit {
     Other(String),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Problems {
     /// The source as a whole; then there is nothing below it to tell of.
     pub source: Option<String>,

@@ -64,9 +64,9 @@ impl Settling {
         settled
     }
 
-    /// When the next file may have settled.
-    pub fn next(&self) -> Option<Instant> {
-        self.files.values().map(|look| look.since + self.quiet_period).min()
+    /// Whether no file has to settle.
+    pub fn is_empty(&self) -> bool {
+        self.files.is_empty()
     }
 }
 
@@ -123,14 +123,14 @@ mod tests {
     }
 
     #[test]
-    fn the_next_look_is_at_the_oldest_file() {
+    fn the_oldest_file_is_looked_at_first() {
         let start = Instant::now();
         let stamp = Stamp { bytes: 1, modified_ns: 0, changed_ns: 0 };
         let mut settling = Settling::new(QUIET);
-        assert_eq!(settling.next(), None);
+        assert!(settling.is_empty());
         settling.touched("/b".into(), stamp, start + QUIET);
         settling.touched("/a".into(), stamp, start);
-        assert_eq!(settling.next(), Some(start + QUIET));
+        assert!(!settling.is_empty());
         assert_eq!(settling.quiet(start + QUIET), [Path::new("/a")]);
     }
 }

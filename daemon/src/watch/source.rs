@@ -25,8 +25,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// How often an idle source checks that its directory is still the same one. [choice]
-const IDLE_TICK: Duration = Duration::from_secs(1);
+/// How often a source looks at its directory while something is wrong with it or goes on. [choice]
+const TICK: Duration = Duration::from_secs(1);
+/// How often an idle source checks that its directory is still the same one, beside what the kernel tells of that: a link
+/// on the way to it may be another one. 30 s [choice].
+const IDLE_TICK: Duration = Duration::from_secs(30);
 /// How often what could not be read or watched is tried again. [choice]
 const RETRY: Duration = Duration::from_secs(5);
 /// Directories that are tried again each time.
@@ -49,6 +52,8 @@ pub struct Watched {
     settling: Settling,
     /// The first half of a rename.
     leaving: Option<Leaving>,
+    /// The kernel has told something of the source's own directory.
+    root_changed: bool,
     problems: Problems,
     told: Option<Option<String>>,
     /// The whole source is being looked through.
@@ -109,6 +114,7 @@ impl Watched {
             queue: BTreeSet::new(),
             rest: BTreeSet::new(),
             leaving: None,
+            root_changed: false,
             problems: Problems::default(),
             told: None,
             scanning: false,
@@ -140,21 +146,34 @@ impl Watched {
         self.shared.busy();
         self.hear(first)?;
         let now = Instant::now();
-        if now >= *next_tick || self.is_scan_due(now) {
+        let is_told = std::mem::take(&mut self.root_changed) || self.kernel.is_remounted();
+        if now >= *next_tick || is_told || self.is_scan_due(now) {
             self.tick()?;
             *next_tick = Instant::now() + self.pause();
         }
         self.step()?;
+        // What was heard may have to settle, or something may be wrong now.
+        if !self.is_idle() {
+            *next_tick = (*next_tick).min(Instant::now() + TICK);
+        }
         self.shared.idle();
         Ok(())
     }
 
     /// Time to the next tick.
     fn pause(&self) -> Duration {
-        match self.settling.next() {
-            None => IDLE_TICK,
-            _ => (self.source.quiet_period / 4).clamp(Duration::from_millis(5), IDLE_TICK),
+        if !self.settling.is_empty() {
+            return (self.source.quiet_period / 4).clamp(Duration::from_millis(5), TICK);
         }
+        // What is wrong may be right at any time.
+        let pause = if self.is_idle() { IDLE_TICK } else { TICK };
+        let scan = self.next_scan.filter(|_| !self.scanning);
+        scan.map_or(pause, |at| pause.min(at.saturating_duration_since(Instant::now())))
+    }
+
+    /// Whether nothing is wrong and nothing goes on.
+    fn is_idle(&self) -> bool {
+        self.told == Some(None) && self.problems == Problems::default() && !self.scanning && self.settling.is_empty()
     }
 
     fn tick(&mut self) -> Result<(), Closed> {

@@ -8,7 +8,7 @@ use crate::telemetry::events;
 use std::time::Duration;
 use tracing::{error, info};
 
-/// How often [`Health::look`] is called.
+/// How often [`Health::look`] is called while a run is under way.
 const LOOK_INTERVAL: Duration = super::ROUTINE_INTERVAL;
 /// A run that takes so long hangs. 1 min [choice]: a large model on a small processor takes seconds for a batch.
 const LONGEST_RUN: Duration = Duration::from_secs(60);
@@ -23,7 +23,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// To be told every second what the thread that runs the model works on.
+    /// To be told every second what the thread that runs the model works on, for as long as it does.
     pub fn look(&mut self, under_way: Option<UnderWay>) {
         match under_way == self.last {
             true => self.looks = self.looks.saturating_add(1),

@@ -46,6 +46,10 @@ impl Serving {
         self.attempt(Court::serve_again);
     }
 
+    pub fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
     fn attempt(&self, load: fn(&Court)) {
         let (court, tried) = (self.court.clone(), self.tried.sender.clone());
         tokio::spawn(async move {

@@ -16,8 +16,10 @@ use tracing::{error, info, warn};
 
 /// How long after a round that was to start by itself could not another one tries. 1 min [choice].
 const RETRY: Duration = Duration::from_secs(60);
-/// How often the disk is looked at while no round runs. 10 s [choice].
-const LOOK_AT_ROOM: Duration = Duration::from_secs(10);
+/// How often the disk is looked at while no round runs and something happens, or there is no room. 10 s [choice].
+pub(super) const LOOK_AT_ROOM: Duration = Duration::from_secs(10);
+/// The same while nothing happens. 5 min [choice]: before a round starts it is looked at in any case.
+const LOOK_AT_ROOM_IDLE: Duration = Duration::from_secs(5 * 60);
 
 impl Director {
     /// Starts a round that is due, unless one runs.
@@ -50,7 +52,11 @@ impl Director {
             if refused == Refused::Stopping {
                 return;
             }
-            info!("a round that is due cannot start, and is tried again in a minute: {refused}");
+            info!(
+                message_id = events::ROUND_POSTPONED,
+                problem = %refused,
+                "a round that is due cannot start, and is tried again in a minute: {refused}"
+            );
         }
     }
 
@@ -77,11 +83,12 @@ impl Director {
         if self.look_at_room > Instant::now() {
             return;
         }
-        self.look_at_room = Instant::now() + LOOK_AT_ROOM;
         let problem = match self.findings.serves_only {
             true => Some(setup::serves_only()),
             false => self.room().await.err().map(|refused| refused.to_string()),
         };
+        let is_full = problem.is_some() && !self.findings.serves_only;
+        self.look_at_room = Instant::now() + if is_full { LOOK_AT_ROOM } else { LOOK_AT_ROOM_IDLE };
         self.board.round_problem(problem);
     }
 

@@ -27,7 +27,7 @@ use tracing::{debug, info, warn};
 /// A file that is read for longer gives its place to another. [choice]
 const PLACE: Duration = Duration::from_secs(2);
 /// What a file system owes for longer is told as its source's problem. [choice]
-const SLOW: Duration = Duration::from_secs(10);
+pub const SLOW: Duration = Duration::from_secs(10);
 /// Files that may be read for longer than that before a source waits for them.
 const MOST_SLOW: usize = 4;
 /// What work that has begun may still take when the service stops; a file that is read for longer is taken in at the
@@ -120,7 +120,8 @@ impl Lane {
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut cleared, mut ended) = (Some(cleared(self.shared.catalog.clone(), self.source.clone())), false);
         loop {
-            let room = !ended && self.in_work.len() < self.most();
+            let (room, is_busy) = (!ended && self.in_work.len() < self.most(), self.is_busy());
+            let handle = self.watch.handle();
             tokio::select! {
                 () = stop.cancelled() => break,
                 notice = self.watch.notices.recv(), if room => match notice {
@@ -140,7 +141,8 @@ impl Lane {
                         self.found(Entry::Gone(path)).await;
                     }
                 }
-                _ = clock.tick() => self.look(),
+                _ = clock.tick(), if is_busy => self.look(),
+                () = handle.silent() => self.look(),
             }
         }
         self.finish().await;
@@ -156,6 +158,16 @@ impl Lane {
             self.done(sighting, outcome).await;
         }
         self.count_refusals(true);
+    }
+
+    /// Whether time brings anything: where nothing goes on and nothing is wrong, it does not.
+    fn is_busy(&self) -> bool {
+        let Problems { silent, slow, .. } = &self.problems;
+        let is_wrong = silent.is_some() || slow.is_some() || self.trouble.is_there();
+        is_wrong
+            || !self.in_work.is_empty()
+            || self.refusals.is_waiting()
+            || self.watch.handle().unanswered() > Duration::ZERO
     }
 
     /// Files that may be in work: one that cannot be read makes room for another, up to a bound.
@@ -258,6 +270,7 @@ impl Lane {
             sighting.stamp.changed_ns = 0;
         }
         let path = shown_path(&sighting.path).into_owned();
+        self.count_refusals(false);
         if self.refusals.refused(&sighting.path, &reason, Instant::now()) {
             warn!(message_id = events::QUARANTINED, %path, reason, "{path} is no usable image: {reason}");
         } else {

@@ -49,6 +49,11 @@ impl Refusals {
         false
     }
 
+    /// Whether there is something to be counted up, now or later.
+    pub fn is_waiting(&self) -> bool {
+        self.kinds.values().any(|tally| tally.rest.is_some())
+    }
+
     /// What is to be counted up now; everything where nothing more follows.
     pub fn due(&mut self, now: Instant, last: bool) -> Vec<Rest> {
         let due = |rest: &mut Rest| last || now.saturating_duration_since(rest.since) >= PAUSE;

@@ -353,7 +353,17 @@ async fn a_source_that_does_not_answer_is_told_and_heals() {
     fuse.signal(Signal::SIGSTOP);
     let nas = site.dir.path().join("nas");
     let problem = |news: &News| news.sources.get(&nas).cloned().flatten();
-    let told = until(&mut heard, |news| problem(news).is_some()).await;
+    // A source that sleeps is looked at now and then; the main loop does that.
+    let look = async {
+        loop {
+            intake.look();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let told = tokio::select! {
+        told = until(&mut heard, |news| problem(news).is_some()) => told,
+        () = look => unreachable!("it looks again and again"),
+    };
     assert!(problem(&told).unwrap().contains("has not answered for more than 10 s"), "{told:?}");
     site.put("1.png", &picture(1));
     site.until(2, 0).await;

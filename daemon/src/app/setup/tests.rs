@@ -111,7 +111,7 @@ async fn what_comes_back_is_found() {
     let trainer = dir.path().join("trainer");
     fs::remove_file(&trainer).unwrap();
     let mut findings = setup.follow();
-    assert!(findings.recv().await.unwrap().hold(Trigger::ZeroShot).is_some());
+    assert!(findings.next().await.unwrap().hold(Trigger::ZeroShot).is_some());
     fs::write(&trainer, "").unwrap();
-    assert_eq!(findings.recv().await, Some(Findings::default()));
+    assert_eq!(findings.next().await, Some(Findings::default()));
 }

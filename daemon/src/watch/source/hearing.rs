@@ -45,6 +45,8 @@ impl Watched {
         }
         let (kind, cookie) = (event.kind, event.tracker());
         let Some(path) = event.paths.into_iter().last() else { return Ok(()) };
+        let has_gone = matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
+        self.root_changed |= has_gone && self.root.as_ref().is_some_and(|root| root.path == path);
         match kind {
             // Both ends of a rename, after each was told on its own.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => Ok(()),

@@ -4,7 +4,7 @@ use crate::app::board::Board;
 use crate::app::director::{Director, Staff};
 use crate::app::intake::{self, Intake};
 use crate::app::rounds::{RoundSettings, Workshop};
-use crate::app::setup::Findings;
+use crate::app::setup::{Findings, Looks};
 use crate::app::start::News;
 use crate::app::verdict::Judgement;
 use crate::app::verdict::tests::{candidate, idle};
@@ -51,7 +51,7 @@ pub fn director(root: &Path, board: Board) -> Director {
     let lifecycle = Lifecycle::new(RoundId(1), 16);
     let schedule = Schedule { automatic: false, ..Schedule::default() };
     let serving = Serving::new(court.clone());
-    let (setup, findings) = (mpsc::channel(1).1, Findings::default());
+    let (setup, findings) = (Looks::none(), Findings::default());
     let clock = clock::machine();
     Director::new(Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock })
 }

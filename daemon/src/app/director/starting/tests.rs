@@ -7,7 +7,7 @@ use crate::app::director::{Serving, Staff};
 use crate::app::intake::Intake;
 use crate::app::repair;
 use crate::app::rounds::{News, RoundSettings, Workshop};
-use crate::app::setup::Findings;
+use crate::app::setup::{Findings, Looks};
 use crate::app::verdict::Court;
 use crate::app::verdict::tests::{candidate, doubted, idle, restate};
 use crate::catalog::{Catalog, Counts, Entry};
@@ -33,7 +33,6 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
-use tokio::sync::mpsc;
 
 /// Rounds of earlier years: the generations that the tests begin with name their rounds, too.
 const EARLIER: u64 = 100;
@@ -148,7 +147,7 @@ impl Machine {
         };
         let (lifecycle, schedule) = (Lifecycle::new(last, 2), self.schedule.clone());
         let serving = Serving::new(court.clone());
-        let (setup, findings) = (mpsc::channel(1).1, Findings::default());
+        let (setup, findings) = (Looks::none(), Findings::default());
         let staff = Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
         let mut director = Director::new(staff);
         director.show_generations();
