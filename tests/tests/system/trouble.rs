@@ -124,7 +124,7 @@ pub fn disks_that_are_full_closed_or_late_are_told_and_mended() {
     system.wait("ten pictures catalogued", |system| status(system)["images"] == 10).unwrap();
 
     // The disk can only be read, as after an error of the disk: what was made serves, the service says what it waits for
-    // and why, and goes on when that is mended.
+    // and why, and goes on after a restart: the unit has its own view of the mounts, made when it started.
     system.root(&["systemctl", "stop", "coftd"]).unwrap();
     system.root(&["mount", "-o", "remount,ro", STATE]).unwrap();
     copy(&system, "001*", WATCHED);
@@ -136,6 +136,7 @@ pub fn disks_that_are_full_closed_or_late_are_told_and_mended() {
     assert!(code == Some(1) && checks.contains("read-only"), "{checks}");
     assert_eq!((unit(&system, "ActiveState"), unit(&system, "NRestarts")), ("active".into(), "0".into()));
     system.root(&["mount", "-o", "remount,rw", STATE]).unwrap();
+    system.root(&["systemctl", "restart", "coftd"]).unwrap();
     system.wait("twenty pictures catalogued", |system| status(system)["images"] == 20).unwrap();
     first_generation(&mut system);
 
