@@ -12,7 +12,9 @@ use crate::service::{Place, Service};
 use crate::view::Observed;
 use coft_dbus::ObservationFilter;
 use futures_util::StreamExt;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 
 /// How soon is asked again without a signal, and while the service is away (choice).
@@ -47,6 +49,14 @@ async fn follow(
     let style = Style::of_this_machine();
     // Before anything is asked: what comes in between is signalled.
     let mut signals = service.signals().await?;
+    let news = Arc::new(Notify::new());
+    // Read by a task of its own: signals that nobody reads hold up the answers of calls on the same connection.
+    let told = Arc::clone(&news);
+    let mut listening = tokio::spawn(async move {
+        while signals.next().await.is_some() {
+            told.notify_one();
+        }
+    });
     let mut positions = positions(service, places.clone()).await?;
     if asked.since.is_some() || asked.limit.is_some() {
         let known = latest(service, &places, &filter, asked.limit.unwrap_or(u32::MAX)).await?;
@@ -72,7 +82,8 @@ async fn follow(
             Err(failure) => return Err(failure),
         }
         tokio::select! {
-            Some(_) = signals.next() => {}
+            () = news.notified() => {}
+            _ = &mut listening => return Err(Failure::Unreachable("the bus has gone".into())),
             () = sleep(if away { AWAY } else { LOOK_EVERY }) => {}
         }
     }

@@ -104,6 +104,30 @@ async fn what_comes_is_followed_and_a_restart_loses_and_doubles_nothing() {
     assert!(following.line().await.contains("washer 0.60"), "the other label is left out");
 }
 
+/// More signals than a connection holds, while it asks for what they tell of.
+#[tokio::test]
+async fn a_flood_is_followed() {
+    let mut stage = stage().await;
+    let mut following = stage.run(&["results", "--follow", "--json"]);
+    following.hears().await;
+    const PICTURES: i64 = 1000;
+    for number in 0..PICTURES {
+        stage.bring("nut", 0.6, 1_750_010_000 + number).await;
+    }
+    for sequence in 5..5 + PICTURES {
+        assert_eq!(json(&following.line().await)["sequence"], sequence);
+    }
+}
+
+#[tokio::test]
+async fn following_ends_with_the_bus() {
+    let mut stage = stage().await;
+    let mut following = stage.run(&["results", "--follow"]);
+    following.hears().await;
+    stage.end_bus().await;
+    assert_eq!(following.ended().await, 3);
+}
+
 #[tokio::test]
 async fn everything_that_happens_is_a_line() {
     let mut stage = stage().await;

@@ -95,7 +95,7 @@ pub struct Stage {
     files: TempDir,
     service: Option<Connection>,
     /// Killed when dropped.
-    _bus: Child,
+    bus: Child,
 }
 
 /// How the program ended and what it said.
@@ -129,7 +129,7 @@ impl Stage {
             play,
         });
         let service = serve(&address, &world).await;
-        Self { world, address, files, service: Some(service), _bus: bus }
+        Self { world, address, files, service: Some(service), bus }
     }
 
     /// A new file with `text` in it.
@@ -181,6 +181,11 @@ impl Stage {
         if let Some(service) = self.service.take() {
             service.close().await.unwrap();
         }
+    }
+
+    /// The bus ends, and every connection with it.
+    pub async fn end_bus(&mut self) {
+        self.bus.kill().await.unwrap();
     }
 
     pub async fn come_back(&mut self) {
@@ -249,8 +254,13 @@ impl Running {
     }
 
     /// Presses Ctrl-C; the exit code.
-    pub async fn interrupt(mut self) -> i32 {
+    pub async fn interrupt(self) -> i32 {
         kill(Pid::from_raw(self.child.id().unwrap() as i32), Signal::SIGINT).unwrap();
+        self.ended().await
+    }
+
+    /// The exit code, once it ends.
+    pub async fn ended(mut self) -> i32 {
         let ended = tokio::time::timeout(Duration::from_secs(60), self.child.wait()).await;
         ended.expect("it ends").unwrap().code().expect("it ended by itself")
     }
