@@ -103,7 +103,11 @@ impl Subscriber {
                         let answer: Value = serde_json::from_slice(&publish.payload).unwrap();
                         sender.send((answer["sequence"].as_u64().unwrap(), publish.dup)).is_ok()
                     }
-                    Ok(Event::Incoming(Packet::SubAck(_))) => subscribed.send(()).is_ok() || true,
+                    Ok(Event::Incoming(Packet::SubAck(_))) => {
+                        // It is waited for once; each connection subscribes anew.
+                        let _ = subscribed.send(());
+                        true
+                    }
                     Ok(_) => true,
                     Err(_) => {
                         std::thread::sleep(Duration::from_millis(100));

@@ -354,6 +354,7 @@ impl Manager {
 struct Classifier(Arc<World>);
 
 type Details = HashMap<String, OwnedVariant>;
+type Pictures = Vec<(String, Details)>;
 
 fn details<const N: usize>(pairs: [(&str, Variant<'_>); N]) -> Details {
     pairs.map(|(name, value)| (name.to_owned(), OwnedVariant::try_from(value).unwrap())).into()
@@ -375,7 +376,7 @@ impl Classifier {
         old: u64,
         new: u64,
         limit: u32,
-    ) -> (Details, Vec<(String, String, u64)>, Vec<(String, Details)>, Vec<(String, Details)>) {
+    ) -> (Details, Vec<(String, String, u64)>, Pictures, Pictures) {
         assert_eq!((old, new, limit), (1, 2, 5));
         let summary = details([("compared", 1u64.into()), ("changed", 1u64.into()), ("waiting", 0u64.into())]);
         let picture = || {
