@@ -101,8 +101,7 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// A round that goes on for hours; it is ended with the service.
 const LONG: &str = "
 [settings.phase1.sgd]
-minimum-steps = 400000
-[settings.phase2.sgd]
+learning-rate = 0.03
 minimum-steps = 400000
 ";
 
