@@ -77,8 +77,8 @@ fn subscriber(
     Ok((tracing_subscriber::registry().with(layer).with(people).with(journal), control))
 }
 
-/// Lets events through while `flag` is as `wanted`, and spans always: what is logged in one may go another way than what
-/// was logged when it began.
+/// Lets events through while `flag` is as `wanted`, and spans always: what is logged in one may go another way than
+/// what was logged when it began.
 fn while_it_is<S>(
     flag: &Arc<AtomicBool>,
     wanted: bool,

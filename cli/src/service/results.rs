@@ -4,10 +4,10 @@ use super::{Service, interface, numbered, prompt};
 use crate::failure::Failure;
 use crate::view::{Difference, GenerationDiff, Label, Later, Move, Observed};
 use coft_dbus::interface::SOURCE;
-use coft_dbus::{BUS_NAME, Comparison, OBSERVATIONS, Observation, ObservationFilter, ROOT, SourceProxy, source_path};
+use coft_dbus::{Comparison, OBSERVATIONS, Observation, ObservationFilter, ROOT, SourceProxy, observer, source_path};
 use futures_util::{Stream, StreamExt, stream};
+use zbus::Message;
 use zbus::proxy::CacheProperties;
-use zbus::{MatchRule, Message, MessageStream, message};
 
 /// A source whose pictures are asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,15 +95,7 @@ impl Service {
 
     /// Every signal of the service from now on, and of the bus when the service comes or goes. It outlives the service.
     pub async fn signals(&self) -> Result<impl Stream<Item = Message> + Unpin + use<>, Failure> {
-        let of_service = MatchRule::builder().msg_type(message::Type::Signal).sender(BUS_NAME).path_namespace(ROOT);
-        let of_bus = MatchRule::builder()
-            .msg_type(message::Type::Signal)
-            .sender("org.freedesktop.DBus")
-            .interface("org.freedesktop.DBus")
-            .member("NameOwnerChanged")
-            .arg(0, BUS_NAME);
-        let of_service = MessageStream::for_match_rule(of_service.build()?, &self.connection, None).await?;
-        let of_bus = MessageStream::for_match_rule(of_bus.build()?, &self.connection, None).await?;
+        let (of_service, of_bus) = observer::signals(&self.connection).await?;
         // What cannot be read of a signal is found by asking.
         Ok(stream::select(of_service, of_bus).filter_map(|message| std::future::ready(message.ok())))
     }

@@ -1,4 +1,4 @@
-//! Calls for programs that watch the service: they do not start it where it was stopped.
+//! Calls and signals for programs that watch the service: they do not start it where it was stopped.
 //!
 //! A call to a service that the bus can start has it started, unless the call says otherwise; the proxies of this
 //! package do not.
@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use zbus::fdo::ManagedObjects;
 use zbus::proxy::{CacheProperties, MethodFlags};
 use zbus::wire::DynamicDeserialize;
-use zbus::{Connection, DynamicType, OwnedVariant, Proxy};
+use zbus::{Connection, DynamicType, MatchRule, MessageStream, OwnedVariant, Proxy, message};
 
 /// Calls a method of an object of the service.
 ///
@@ -54,6 +54,27 @@ pub async fn properties(
     interface: &str,
 ) -> Result<HashMap<String, OwnedVariant>, Error> {
     call(connection, path, "org.freedesktop.DBus.Properties", "GetAll", &interface).await
+}
+
+/// Signals of the service from now on, and those of the bus when the service comes or goes; both outlive it.
+///
+/// Whoever also makes calls on the connection reads them in a task of its own: a stream that nobody reads holds up the
+/// answers of calls.
+///
+/// # Errors
+/// The bus does not take the match rules.
+pub async fn signals(connection: &Connection) -> zbus::Result<(MessageStream, MessageStream)> {
+    let of_service = MatchRule::builder().msg_type(message::Type::Signal).sender(BUS_NAME).path_namespace(crate::ROOT);
+    let of_bus = MatchRule::builder()
+        .msg_type(message::Type::Signal)
+        .sender("org.freedesktop.DBus")
+        .interface("org.freedesktop.DBus")
+        .member("NameOwnerChanged")
+        .arg(0, BUS_NAME);
+    Ok((
+        MessageStream::for_match_rule(of_service.build()?, connection, None).await?,
+        MessageStream::for_match_rule(of_bus.build()?, connection, None).await?,
+    ))
 }
 
 /// Whether the service does not run, or is about to start or to end: what fails now will not fail when it is there

@@ -319,8 +319,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Looks at pictures that wait, as many as there is room for: of each source in turn, the latest first. Where all that
-    /// have come are under way, others are answered again.
+    /// Looks at pictures that wait, as many as there is room for: of each source in turn, the latest first. Where all
+    /// that have come are under way, others are answered again.
     async fn begin(&mut self) -> Result<(), CatalogError> {
         let first = self.waiting(Turn::First, WINDOW).await?;
         let room = (WINDOW + self.from_files + self.again_under_way).saturating_sub(self.under_way.len());

@@ -142,8 +142,8 @@ impl Setup {
         }
     }
 
-    /// Looks at everything at once and from then on, and tells whatever changes. A thread of its own does: a disk that does
-    /// not answer holds up nothing else, and nothing else wakes up to look.
+    /// Looks at everything at once and from then on, and tells whatever changes. A thread of its own does: a disk that
+    /// does not answer holds up nothing else, and nothing else wakes up to look.
     pub fn follow(self) -> Looks {
         let (sender, findings) = mpsc::channel(1);
         let thread = thread::Builder::new().name("setup".into()).spawn(move || {

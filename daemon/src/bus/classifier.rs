@@ -201,9 +201,9 @@ impl Classifier {
         Ok(review(&answer.await.map_err(|_| stopping())?.map_err(refused)?))
     }
 
-    /// Where two generations differ on the latest pictures, as far as both have answered them: from which label to which
-    /// how many, the most first; pictures with another label, those first of which both are surest; and pictures of which
-    /// the newer one is least sure. Paths are told to those who may see them.
+    /// Where two generations differ on the latest pictures, as far as both have answered them: from which label to
+    /// which how many, the most first; pictures with another label, those first of which both are surest; and pictures
+    /// of which the newer one is least sure. Paths are told to those who may see them.
     #[zbus(out_args("summary", "moves", "changes", "unsure"))]
     async fn compare_generations(
         &self,

@@ -1,5 +1,5 @@
-//! `org.freedesktop.LogControl1`: what of the log `systemctl service-log-level` and `service-log-target` show and change,
-//! while the service runs.
+//! `org.freedesktop.LogControl1`: what of the log `systemctl service-log-level` and `service-log-target` show and
+//! change, while the service runs.
 
 use super::authorisation;
 use crate::telemetry::{LogControl, LogError, SYSLOG_IDENTIFIER};

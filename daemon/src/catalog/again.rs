@@ -16,8 +16,8 @@ use std::sync::Arc;
 /// store keeps.
 const GENERATIONS: i64 = 8;
 
-/// Pictures that both generations have answered, with the labels that counted. A picture has one first answer, so one of
-/// the two answers at least is a later one, and of these there are few. Arguments: the two generations.
+/// Pictures that both generations have answered, with the labels that counted. A picture has one first answer, so one
+/// of the two answers at least is a later one, and of these there are few. Arguments: the two generations.
 const BOTH: &str = "
     WITH pairs (source, arrival, old_label, old_probability, new_label, new_probability, new_margin) AS (
         SELECT old.source, old.arrival, old.label, old.probability, new.label, new.probability, new.margin
@@ -34,9 +34,10 @@ const BOTH: &str = "
     )";
 
 impl Catalog {
-    /// Takes note that a generation with these classes serves: the latest pictures of the sources that others have answered, at most so
-    /// many, wait for its answer. Those that wait for another generation do so no more. Where it was the last that was
-    /// told, nothing changes. The state of the sources is what this generation says, as far as it has said something.
+    /// Takes note that a generation with these classes serves: the latest pictures of the sources that others have
+    /// answered, at most so many, wait for its answer. Those that wait for another generation do so no more. Where it
+    /// was the last that was told, nothing changes. The state of the sources is what this generation says, as far as it
+    /// has said something.
     pub async fn serves(
         &self,
         generation: GenerationId,
@@ -103,8 +104,8 @@ impl Catalog {
         .await
     }
 
-    /// Writes later answers down, all of them or none, and what the latest pictures show now. Not written down are those
-    /// that no picture waits for any more. `lost` are pictures that cannot be answered again.
+    /// Writes later answers down, all of them or none, and what the latest pictures show now. Not written down are
+    /// those that no picture waits for any more. `lost` are pictures that cannot be answered again.
     pub async fn answer_again(
         &self,
         answers: Vec<Answer>,

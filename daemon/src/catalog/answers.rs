@@ -393,8 +393,8 @@ fn write(db: &Transaction<'_>, answer: &Answer) -> rusqlite::Result<Option<i64>>
     Ok(Some(source))
 }
 
-/// Works out what the latest pictures show, by what the generation that serves says of them where it has said something,
-/// and since when where that is new.
+/// Works out what the latest pictures show, by what the generation that serves says of them where it has said
+/// something, and since when where that is new.
 pub fn restate(db: &Transaction<'_>, source: i64, rule: &StateRule, classes: &[String]) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(&format!(
         "SELECT iif(later.label IS NULL, answers.label, later.label) AS label,

@@ -27,8 +27,8 @@ use tokio::sync::mpsc;
 
 /// How often a source looks at its directory while something is wrong with it or goes on. [choice]
 const TICK: Duration = Duration::from_secs(1);
-/// How often an idle source checks that its directory is still the same one, beside what the kernel tells of that: a link
-/// on the way to it may be another one. 30 s [choice].
+/// How often an idle source checks that its directory is still the same one, beside what the kernel tells of that: a
+/// link on the way to it may be another one. 30 s [choice].
 const IDLE_TICK: Duration = Duration::from_secs(30);
 /// How often what could not be read or watched is tried again. [choice]
 const RETRY: Duration = Duration::from_secs(5);

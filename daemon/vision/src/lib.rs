@@ -3,12 +3,11 @@
 //!
 //! [`head`] tells from the first bytes of a file what decoding it will take.
 //!
-//! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels, of which a [`Region`] may
-//! be taken in place of the whole.
-//! [`Preprocess::canonical`] shrinks them to the size that a model looks at, once; [`save_canonical`] keeps the result,
-//! and decoding it again gives the same pixels. [`Preprocess::tensor`] (or [`Preprocess::augmented`], for training)
-//! crops and normalises. [`Preprocess::whole`] does the last two for an image that is answered, and squashes it where
-//! the model wants that.
+//! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels, of which a [`Region`]
+//! may be taken in place of the whole. [`Preprocess::canonical`] shrinks them to the size that a model looks at, once;
+//! [`save_canonical`] keeps the result, and decoding it again gives the same pixels. [`Preprocess::tensor`] (or
+//! [`Preprocess::augmented`], for training) crops and normalises. [`Preprocess::whole`] does the last two for an image
+//! that is answered, and squashes it where the model wants that.
 //!
 //! Nothing here knows about models, classes, files being watched, or the bus.
 

@@ -95,8 +95,8 @@ pub fn the_service_survives_what_kills_and_stops_it() {
     assert_eq!(status(&system)["images"], pictures());
 }
 
-/// A disk that is full, or can only be read, stops what writes, and a disk that is not there stops what is read from it:
-/// each is told, and nothing else is stopped.
+/// A disk that is full, or can only be read, stops what writes, and a disk that is not there stops what is read from
+/// it: each is told, and nothing else is stopped.
 pub fn disks_that_are_full_closed_or_late_are_told_and_mended() {
     let mut system = bare();
     // The state directory on a small disk of its own.
@@ -123,8 +123,8 @@ pub fn disks_that_are_full_closed_or_late_are_told_and_mended() {
     system.root(&["rm", "-f", "/var/lib/coft/filler"]).unwrap();
     system.wait("ten pictures catalogued", |system| status(system)["images"] == 10).unwrap();
 
-    // The disk can only be read, as after an error of the disk: what was made serves, the service says what it waits for
-    // and why, and goes on after a restart: the unit has its own view of the mounts, made when it started.
+    // The disk can only be read, as after an error of the disk: what was made serves, the service says what it waits
+    // for and why, and goes on after a restart: the unit has its own view of the mounts, made when it started.
     system.root(&["systemctl", "stop", "coftd"]).unwrap();
     system.root(&["mount", "-o", "remount,ro", STATE]).unwrap();
     copy(&system, "001*", WATCHED);

@@ -1,8 +1,8 @@
 //! A connection to the broker: one message at a time, and done when the broker has acknowledged it.
 //!
-//! One at a time, because then nothing is sent after what the broker did not take: a broker that stops in an orderly way
-//! has acknowledged all that it has passed on, and what it has not acknowledged it has not passed on either. A connection
-//! is used until it fails; the next one begins with nothing of it.
+//! One at a time, because then nothing is sent after what the broker did not take: a broker that stops in an orderly
+//! way has acknowledged all that it has passed on, and what it has not acknowledged it has not passed on either. A
+//! connection is used until it fails; the next one begins with nothing of it.
 
 use crate::config::{Broker as Address, PASSWORD};
 use crate::stop::Stop;
@@ -253,7 +253,8 @@ fn of_tls(error: &TlsError, broker: &Address, file: &str) -> String {
     match (inner, error) {
         (Some(InvalidCertificate(CertificateError::UnknownIssuer)), _) => {
             format!(
-                "no authority that is trusted has signed its certificate\n  name the file of the right one: ca in {file}"
+                "no authority that is trusted has signed its certificate\n  \
+                 name the file of the right one: ca in {file}"
             )
         }
         (

@@ -2,13 +2,13 @@
 
 use crate::topics;
 use coft_dbus::interface::{CLASSIFIER, MANAGER, SOURCE};
-use coft_dbus::{BUS_NAME, Bus, Error, Observation, ObservationFilter, ROOT, observer};
+use coft_dbus::{Bus, Error, Observation, ObservationFilter, ROOT, observer};
 use futures_util::{StreamExt, stream};
 use std::collections::HashMap;
 use std::sync::Arc;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use zbus::{Connection, MatchRule, MessageStream, OwnedVariant, message};
+use zbus::{Connection, OwnedVariant};
 
 /// A connection to the bus, over which the service is asked.
 pub struct Coft {
@@ -57,15 +57,7 @@ impl Coft {
     /// The bus cannot be reached.
     pub async fn connect(bus: &Bus) -> zbus::Result<Self> {
         let connection = bus.connect().await?;
-        let of_sources = MatchRule::builder().msg_type(message::Type::Signal).sender(BUS_NAME).path_namespace(ROOT);
-        let of_bus = MatchRule::builder()
-            .msg_type(message::Type::Signal)
-            .sender("org.freedesktop.DBus")
-            .interface("org.freedesktop.DBus")
-            .member("NameOwnerChanged")
-            .arg(0, BUS_NAME);
-        let of_sources = MessageStream::for_match_rule(of_sources.build()?, &connection, None).await?;
-        let of_bus = MessageStream::for_match_rule(of_bus.build()?, &connection, None).await?;
+        let (of_sources, of_bus) = observer::signals(&connection).await?;
         let news = Arc::new(Notify::new());
         let told = Arc::clone(&news);
         // In a task of its own: a stream that nobody reads holds up the answers of calls.

@@ -1,4 +1,5 @@
-//! How far what was sent goes, in a file that is replaced as a whole: whenever this program ends, it goes on from there.
+//! How far what was sent goes, in a file that is replaced as a whole: whenever this program ends, it goes on from
+//! there.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

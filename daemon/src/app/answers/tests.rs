@@ -390,7 +390,7 @@ async fn a_generation_that_comes_to_serve_answers_the_latest_pictures_again() {
 async fn what_changes_all_the_time_is_told_once_a_second() {
     let site = Site::new(8);
     site.serves("sharp", 1);
-    let run = site.start();
+    let mut run = site.start();
     let (began, mut heard) = (Instant::now(), run.news.clone());
     let counting = tokio::spawn(async move {
         let mut told = 0;
@@ -408,7 +408,6 @@ async fn what_changes_all_the_time_is_told_once_a_second() {
         }
     }
     let state = site.catalog.standings(vec![site.source()]).await.unwrap()[0].state.clone();
-    let mut run = run;
     let told = run.until(40).await;
     assert_eq!(told.standings[0].state, state);
     let seconds = began.elapsed().as_secs();
