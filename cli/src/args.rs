@@ -210,7 +210,7 @@ pub enum Generation {
 
 #[derive(Debug, Args)]
 pub struct Results {
-    /// Source to ask about, by its directory or its number [default: all of them]
+    /// Source to ask about, by its name or directory or by its number [default: all of them]
     #[arg(long, value_name = "SOURCE")]
     pub source: Option<String>,
     /// Pictures with this label alone

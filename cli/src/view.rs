@@ -53,6 +53,8 @@ pub struct NextRound {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Source {
+    /// Its name, or its path where it has none.
+    pub name: String,
     pub path: String,
     pub images: u64,
     pub quarantined: u64,
@@ -61,6 +63,8 @@ pub struct Source {
     /// What its latest pictures show together, and since when, Unix time, s; none where its pictures are not answered.
     pub state: Option<String>,
     pub state_since: Option<i64>,
+    /// Files that wait to be looked at.
+    pub waiting_files: u64,
     /// Pictures that wait for their answer, and why they are not answered now.
     pub unanswered: u64,
     pub answers_problem: Option<String>,

@@ -3,7 +3,7 @@
 //! Who answers is `app`; here is the seam between it and the bus. What is told replaces what was told before, so that
 //! nobody waits for a client: whoever wants every answer reads on from the last one that it has.
 
-use crate::catalog::{Budget, Catalog, CatalogError};
+use crate::catalog::{Budget, Catalog, CatalogError, DelayCounts};
 use crate::control::{GenerationDiff, Observation, ObservationFilter};
 use coft_core::ids::GenerationId;
 use serde::Deserialize;
@@ -144,6 +144,11 @@ impl Answers {
     ) -> Result<GenerationDiff, AskError> {
         let catalog = self.0.borrow().as_ref().ok_or(AskError::NotReady)?.catalog.clone();
         Ok(catalog.compare(old, new, limit).await?)
+    }
+
+    /// How long pictures have waited for their answers; none before the catalogue is open.
+    pub fn delays(&self) -> Option<DelayCounts> {
+        self.0.borrow().as_ref().map(|there| there.catalog.delays())
     }
 
     fn of(&self, source: usize) -> Result<(Catalog, PathBuf), AskError> {

@@ -177,7 +177,8 @@ async fn work(
 fn first_snapshot(config: &Config) -> Snapshot {
     let source = |source: &watch::Source| {
         let answers = SourceAnswers { wanted: source.classify, ..SourceAnswers::default() };
-        SourceStatus { path: source.path.clone(), images: 0, quarantined: 0, problem: None, answers }
+        let (path, key) = (source.path.clone(), source.key());
+        SourceStatus { path, key, images: 0, quarantined: 0, waiting: 0, problem: None, answers }
     };
     Snapshot {
         classifier: config.classifier.name.clone(),

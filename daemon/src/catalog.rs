@@ -6,6 +6,7 @@
 mod again;
 mod answers;
 mod cuts;
+mod delays;
 mod entries;
 mod known;
 mod repair;
@@ -16,8 +17,10 @@ mod schema;
 pub use answers::Last;
 pub use answers::{Answer, Budget, Standing, Turn, Unanswered};
 pub use cuts::Cut;
+pub use delays::DelayCounts;
+use delays::Delays;
 
-use crate::sighting::{ImageRecord, Sighting, Stamp};
+use crate::sighting::{Came, ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
 use coft_core::shown::{shown_io, shown_path};
 use repair::Keeper;
@@ -60,6 +63,7 @@ pub enum Entry {
     Image {
         sighting: Sighting,
         record: ImageRecord,
+        came: Came,
     },
     Quarantined {
         sighting: Sighting,
@@ -69,15 +73,20 @@ pub enum Entry {
     Seen {
         sighting: Sighting,
         image: ImageId,
+        came: Came,
     },
     /// The file or directory has another name now.
     Moved {
+        source: PathBuf,
         from: PathBuf,
         to: PathBuf,
     },
     /// The file or directory is not there any more: what was wrong with it does not matter, its images stay as long as
     /// their pixels are kept.
-    Gone(PathBuf),
+    Gone {
+        source: PathBuf,
+        path: PathBuf,
+    },
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,6 +118,7 @@ pub struct Catalog {
     answering: Arc<[PathBuf]>,
     /// Counts how often pictures have come that are owed one.
     arrivals: Arc<watch::Sender<u64>>,
+    delays: Arc<Delays>,
 }
 
 /// Answers whoever asked, and tells of damage that it met.
@@ -122,13 +132,14 @@ impl Catalog {
     /// The catalogue cannot be read or written, or a newer version has written it: then nothing is touched.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
         let (keeper, note) = Keeper::open(path)?;
+        Came::after(keeper.latest().map_err(|error| refine(path, error))?);
         let (jobs, inbox) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name("catalogue".into())
             .spawn(move || keeper.work(&inbox))
             .map_err(|source| CatalogError::Io { path: path.to_owned(), source })?;
         let arrivals = Arc::new(watch::channel(0).0);
-        Ok(Self { path: path.to_owned(), jobs, note, answering: Arc::default(), arrivals })
+        Ok(Self { path: path.to_owned(), jobs, note, answering: Arc::default(), arrivals, delays: Arc::default() })
     }
 
     /// What became of a damaged catalogue since the service started; none where there was no damage.
@@ -139,25 +150,27 @@ impl Catalog {
     /// Whether the file is as it was when it was taken in or quarantined, and, for an image, its pixels of this size are
     /// kept or were let go. A file that had gone and is back counts as there from now on.
     pub async fn knows(&self, sighting: &Sighting, canonical_px: u32) -> Result<bool, CatalogError> {
-        let (path, stamp) = (sighting.path.clone(), sighting.stamp);
+        let Sighting { source, path, stamp } = sighting.clone();
         self.ask(move |db| {
-            let path = path.as_os_str().as_bytes();
+            let (source, path) = (source.as_os_str().as_bytes(), path.as_os_str().as_bytes());
             let Stamp { bytes, modified_ns, changed_ns } = stamp;
             let mut image = db.prepare_cached(
-                "SELECT gone IS NOT NULL FROM paths JOIN images ON image = id WHERE path = ?1 AND paths.bytes = ?2
-                 AND modified_ns = ?3 AND changed_ns = ?4 AND canonical_px IN (?5, 0)",
+                "SELECT gone IS NOT NULL FROM paths JOIN images ON image = id
+                 WHERE path = ?1 AND paths.source = ?2 AND paths.bytes = ?3 AND modified_ns = ?4 AND changed_ns = ?5
+                 AND canonical_px IN (?6, 0)",
             )?;
-            let as_it_was = params![path, bytes, modified_ns, changed_ns, canonical_px];
+            let as_it_was = params![path, source, bytes, modified_ns, changed_ns, canonical_px];
             if let Some(had_gone) = image.query_row(as_it_was, |row| row.get::<_, bool>(0)).optional()? {
                 if had_gone {
-                    db.execute("UPDATE paths SET gone = NULL WHERE path = ?1", [path])?;
+                    db.execute("UPDATE paths SET gone = NULL WHERE path = ?1 AND source = ?2", [path, source])?;
                 }
                 return Ok(true);
             }
             db.prepare_cached(
-                "SELECT 1 FROM quarantine WHERE path = ?1 AND bytes = ?2 AND modified_ns = ?3 AND changed_ns = ?4",
+                "SELECT 1 FROM quarantine
+                 WHERE path = ?1 AND source = ?2 AND bytes = ?3 AND modified_ns = ?4 AND changed_ns = ?5",
             )?
-            .exists(params![path, bytes, modified_ns, changed_ns])
+            .exists(params![path, source, bytes, modified_ns, changed_ns])
         })
         .await
     }
@@ -165,18 +178,16 @@ impl Catalog {
     /// Writes entries down, all of them or none.
     pub async fn record(&self, entries: Vec<Entry>) -> Result<(), CatalogError> {
         let (now, answering, arrivals) = (unix_time(), Arc::clone(&self.answering), Arc::clone(&self.arrivals));
+        let delays = Arc::clone(&self.delays);
         self.ask(move |db| {
             let transaction = db.transaction()?;
-            // The order in which images came is kept within a second, too, and where the clock goes back, as without a battery it
-            // does at each start.
-            let last: i64 = transaction.query_row("SELECT added FROM totals", [], |row| row.get(0))?;
-            let added = now.max(last + 1);
-            let mut has_arrived = false;
+            let mut owed = Vec::new();
             for entry in &entries {
-                has_arrived |= entries::record(&transaction, entry, now, added, &answering)?;
+                owed.extend(entries::record(&transaction, entry, now, &answering)?);
             }
             transaction.commit()?;
-            if has_arrived {
+            if !owed.is_empty() {
+                delays.come(&owed);
                 arrivals.send_modify(|arrivals| *arrivals += 1);
             }
             Ok(())
@@ -217,12 +228,12 @@ impl Catalog {
         .await
     }
 
-    /// The image that was last seen in a file, which may have gone.
-    pub async fn image_at(&self, path: &Path) -> Result<Option<ImageId>, CatalogError> {
+    /// The images that were last seen in a file, which may have gone: one of each source that has it.
+    pub async fn images_at(&self, path: &Path) -> Result<Vec<ImageId>, CatalogError> {
         let path = path.as_os_str().as_bytes().to_owned();
         self.ask(move |db| {
-            let mut statement = db.prepare_cached("SELECT image FROM paths WHERE path = ?1")?;
-            statement.query_row([path], |row| row.get(0).map(ImageId)).optional()
+            let mut statement = db.prepare_cached("SELECT image FROM paths WHERE path = ?1 ORDER BY source")?;
+            statement.query_map([path], |row| row.get(0).map(ImageId))?.collect()
         })
         .await
     }

@@ -15,7 +15,9 @@ use crate::{answers, decode_budget, ingest, model, serve, watch};
 use coft_core::schedule::Schedule;
 use coft_core::settings::{Deploy, Settings};
 use coft_core::shown::{shown, shown_path};
+use ingest::Place;
 use serde::Deserialize;
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -152,6 +154,12 @@ impl Config {
         Ok(())
     }
 
+    /// Where the files of each source are, by its key.
+    pub fn places(&self) -> HashMap<PathBuf, Place> {
+        let place = |source: &watch::Source| Place { dir: source.path.clone(), region: source.crop };
+        self.sources.iter().map(|source| (source.key(), place(source))).collect()
+    }
+
     fn parse(text: &str) -> Result<Self, Problem> {
         toml::from_str(text).map_err(|error| {
             let line = key::line_at(text, error.span().map_or(0, |span| span.start));
@@ -203,10 +211,27 @@ impl Config {
             if let Some(rule) = source.crop.and_then(|crop| crop.fault()) {
                 require(key("crop"), false, rule)?;
             }
+            if let Some(name) = &source.name {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_-".contains(&byte);
+                let is_plain = (1..=64).contains(&name.len()) && name.bytes().all(plain);
+                require(key("name"), is_plain, "use 1 to 64 letters, digits, `_` and `-`")?;
+                let is_another = self.sources[..index].iter().any(|other| other.name.as_ref() == Some(name));
+                require(key("name"), !is_another, "another source has this name")?;
+            }
             let overlap = |other: &Path| source.path.starts_with(other) || other.starts_with(&source.path);
             require(key("path"), !overlap(&self.state_dir), "overlaps with state-dir; keep them apart")?;
-            if let Some(other) = self.sources[..index].iter().find(|other| overlap(&other.path)) {
-                let message = format!("overlaps with source {}; one of them is enough", shown_path(&other.path));
+            // Of one directory, each of two sources may look at a part of its own.
+            let apart = |other: &watch::Source| {
+                source.path == other.path && source.crop != other.crop && source.name.is_some() && other.name.is_some()
+            };
+            let clashes = |other: &&watch::Source| overlap(&other.path) && !apart(other);
+            if let Some(other) = self.sources[..index].iter().find(clashes) {
+                let more = match source.path == other.path {
+                    true => ", or give each a name and a crop of its own",
+                    false => "",
+                };
+                let path = shown_path(&other.path);
+                let message = format!("overlaps with source {path}; one of them is enough{more}");
                 return Err(Problem::Value { key: key("path"), message });
             }
         }
@@ -329,6 +354,23 @@ mod tests {
             "[[source]]\npath = \"/a\"\n[[source]]\npath = \"/a/b\"\n",
             "source 2 (/a/b): path: overlaps with source /a",
         );
+        let two = |first: &str, second: &str| {
+            format!("[[source]]\npath = \"/a\"\n{first}\n[[source]]\npath = \"/a/\"\n{second}\n")
+        };
+        let (left, right) =
+            ("{ x = 0.0, y = 0.0, width = 0.5, height = 1.0 }", "{ x = 0.5, y = 0.0, width = 0.5, height = 1.0 }");
+        let more = "source 2 (/a): path: overlaps with source /a; one of them is enough, or give each a name and a crop of its own";
+        refused(&two(&format!("crop = {left}"), &format!("crop = {right}")), more);
+        refused(&two("name = \"l\"", "name = \"r\""), more);
+        refused(&two("name = \"l\"", &format!("crop = {right}")), more);
+        refused(
+            &two("name = \"l\"", &format!("name = \"l\"\ncrop = {right}")),
+            "source 2 (/a): name: another source has this name",
+        );
+        refused(&two("name = \"in/l\"", ""), "source 1 (/a): name: use 1 to 64 letters, digits, `_` and `-`");
+        let apart = two(&format!("name = \"l\"\ncrop = {left}"), "name = \"whole\"");
+        let keys: Vec<PathBuf> = parsed(&apart).unwrap().sources.iter().map(watch::Source::key).collect();
+        assert_eq!(keys, [Path::new("l"), Path::new("whole")]);
         refused("[[source]]\npath = \"/var/lib\"\n", "source 1 (/var/lib): path: overlaps with state-dir");
         refused("[ingest]\nmost-images = 15\n", "ingest.most-images: use as many as round.minimum-images");
         refused(

@@ -324,8 +324,12 @@ pub struct SourceAnswers {
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceStatus {
     pub path: PathBuf,
+    /// Its name, or its path where it has none.
+    pub key: PathBuf,
     pub images: u64,
     pub quarantined: u64,
+    /// Files that wait to be looked at.
+    pub waiting: u64,
     /// Why the directory cannot be watched now, if so.
     pub problem: Option<String>,
     pub answers: SourceAnswers,

@@ -1,17 +1,20 @@
-//! The user's own labels for some of the images: a CSV file with the columns `path` and `class`, one image a line.
+//! The user's own labels for some of the images: a CSV file with the columns `path` and `class`, and perhaps `source`, one
+//! image a line.
 //!
 //! Paths are taken relative to the file. An image is recognised by its content, as everywhere: the file must be a copy
 //! of one that a source holds, or one that has gone from a source. Which image a lost file held is for the caller to
-//! find out.
+//! find out. Where sources look at parts of their pictures, a file is as many images as there are such parts.
 
+use crate::ingest::{Place, id_of};
 use crate::regular::Steps;
 use coft_core::ids::{ClassId, ImageId};
 use coft_core::shown::{shown, shown_path};
 use coft_core::text::{self, TextError};
+use coft_vision::Region;
 use csv::ByteRecord;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read};
@@ -46,6 +49,13 @@ enum Problem {
     NoPath { line: u64 },
     #[error("line {line}: there is no file {}; {advice}", shown_path(path))]
     NoFile { line: u64, path: PathBuf, advice: &'static str },
+    #[error("line {line}: there is no source {}; there are: {there}", shown(named))]
+    Source { line: u64, named: Vec<u8>, there: String },
+    #[error(
+        "line {line}: the sources {there} look at other parts of {}; name the one that is meant in a column source",
+        shown_path(path)
+    )]
+    WhichSource { line: u64, path: PathBuf, there: String },
     #[error("line {line}: there is no class {class:?}; {advice}")]
     Class { line: u64, class: String, advice: String },
     #[error(
@@ -69,10 +79,14 @@ pub struct Line {
     pub number: u64,
     /// Where the file lies or lay, links above it resolved.
     pub path: PathBuf,
-    /// The image, or why the file cannot be read.
-    pub image: io::Result<ImageId>,
+    /// What it is for the sources that are meant: one image, but for sources that look at other parts of it. Or why the
+    /// file cannot be read.
+    pub images: io::Result<Vec<ImageId>>,
     class: ClassId,
 }
+
+/// The labels of a list by image, each with the number of its line.
+pub type Labels = BTreeMap<ImageId, (ClassId, u64)>;
 
 /// Marks that spreadsheets write between fields.
 const DELIMITERS: [u8; 4] = *b",;\t|";
@@ -80,30 +94,36 @@ const DELIMITERS: [u8; 4] = *b",;\t|";
 const NEAR: f64 = 0.6;
 
 impl List {
-    /// Reads the list and every image that it names, for as long as somebody wants it.
-    pub fn read(path: &Path, classes: &[String], is_wanted: &dyn Fn() -> bool) -> Result<Self, GivenError> {
+    /// Reads the list and every image that it names, for as long as somebody wants it. `sources` are those that there
+    /// are, by their keys.
+    pub fn read(
+        path: &Path,
+        classes: &[String],
+        sources: &HashMap<PathBuf, Place>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Self, GivenError> {
         let fault = |problem| GivenError { path: path.to_owned(), problem };
         let mut content = Vec::new();
         let read = regular(path).and_then(|file| Steps::new(&file, is_wanted)?.read_to_end(&mut content));
         read.map_err(|error| fault(Problem::Read(error)))?;
         let above = path.parent().unwrap_or(Path::new("."));
         let lines = rows(&content)
-            .and_then(|rows| rows.into_iter().map(|row| line(row, above, classes, is_wanted)).collect())
+            .and_then(|rows| rows.into_iter().map(|row| line(row, above, classes, sources, is_wanted)).collect())
             .map_err(fault)?;
         Ok(Self { path: path.to_owned(), lines })
     }
 
     /// The lines whose files cannot be read.
     pub fn lost(&mut self) -> impl Iterator<Item = &mut Line> {
-        self.lines.iter_mut().filter(|line| line.image.is_err())
+        self.lines.iter_mut().filter(|line| line.images.is_err())
     }
 
     /// The labels by image, and the lines whose files are lost.
-    pub fn labels(self) -> Result<(BTreeMap<ImageId, ClassId>, Vec<Line>), GivenError> {
-        let mut given: BTreeMap<ImageId, (ClassId, u64)> = BTreeMap::new();
+    pub fn labels(self) -> Result<(Labels, Vec<Line>), GivenError> {
+        let mut given = Labels::new();
         let mut lost = Vec::new();
         for line in self.lines {
-            let Ok(image) = &line.image else {
+            let Ok(images) = &line.images else {
                 if let Some(advice) = misspelt(&line.path) {
                     let problem = Problem::NoFile { line: line.number, path: line.path, advice };
                     return Err(GivenError { path: self.path, problem });
@@ -111,20 +131,22 @@ impl List {
                 lost.push(line);
                 continue;
             };
-            match given.get(image) {
-                Some(&(other, first)) if other != line.class => {
-                    let problem = Problem::Contradiction { line: line.number, image: line.path, first };
-                    return Err(GivenError { path: self.path, problem });
-                }
-                _ => given.insert(image.clone(), (line.class, line.number)),
-            };
+            for image in images {
+                match given.get(image) {
+                    Some(&(other, first)) if other != line.class => {
+                        let problem = Problem::Contradiction { line: line.number, image: line.path, first };
+                        return Err(GivenError { path: self.path, problem });
+                    }
+                    _ => given.insert(image.clone(), (line.class, line.number)),
+                };
+            }
         }
-        Ok((given.into_iter().map(|(image, (class, _))| (image, class)).collect(), lost))
+        Ok((given, lost))
     }
 }
 
-/// A line of the file: its number, path and class.
-type Row = (u64, Vec<u8>, Vec<u8>);
+/// A line of the file: its number, path, class and source, where it names one.
+type Row = (u64, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 
 /// The rows below the header. Paths may hold any bytes, as names of files do.
 fn rows(content: &[u8]) -> Result<Vec<Row>, Problem> {
@@ -134,7 +156,8 @@ fn rows(content: &[u8]) -> Result<Vec<Row>, Problem> {
         Err(error) => return Err(error.into()),
     };
     let first = || content.split(|byte| matches!(byte, b'\n' | b'\r')).find(|line| !line.is_empty());
-    let Some((delimiter, [path, class], expected)) = DELIMITERS.into_iter().find_map(|mark| columns(&content, mark))
+    let Some((delimiter, [path, class], source, expected)) =
+        DELIMITERS.into_iter().find_map(|mark| columns(&content, mark))
     else {
         return Err(Problem::Header { found: first().unwrap_or_default().to_vec() });
     };
@@ -145,7 +168,8 @@ fn rows(content: &[u8]) -> Result<Vec<Row>, Problem> {
         if record.len() != expected {
             return Err(Problem::Fields { line, found: record.len(), expected });
         }
-        rows.push((line, record[path].to_vec(), record[class].to_vec()));
+        let source = source.map(|source| record[source].trim_ascii().to_vec()).filter(|source| !source.is_empty());
+        rows.push((line, record[path].to_vec(), record[class].to_vec(), source));
     }
     Ok(rows)
 }
@@ -154,18 +178,20 @@ fn reader(content: &[u8], delimiter: u8) -> csv::Reader<&[u8]> {
     csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(content)
 }
 
-/// With this mark between fields: the mark, which columns hold the path and the class, and how many there are.
-fn columns(content: &[u8], delimiter: u8) -> Option<(u8, [usize; 2], usize)> {
+/// With this mark between fields: the mark, which columns hold the path and the class, which one the source, and how many
+/// there are.
+fn columns(content: &[u8], delimiter: u8) -> Option<(u8, [usize; 2], Option<usize>, usize)> {
     let mut header = ByteRecord::new();
     reader(content, delimiter).read_byte_record(&mut header).ok()?;
     let column = |name: &str| header.iter().position(|field| field.trim_ascii().eq_ignore_ascii_case(name.as_bytes()));
-    Some((delimiter, [column("path")?, column("class")?], header.len()))
+    Some((delimiter, [column("path")?, column("class")?], column("source"), header.len()))
 }
 
 fn line(
-    (number, path, class): Row,
+    (number, path, class, source): Row,
     above: &Path,
     classes: &[String],
+    sources: &HashMap<PathBuf, Place>,
     is_wanted: &dyn Fn() -> bool,
 ) -> Result<Line, Problem> {
     let class = std::str::from_utf8(&class)
@@ -182,7 +208,43 @@ fn line(
     // Spaces around it are the list's, unless the file's name has them.
     let at = |path: &[u8]| resolved(&above.join(OsStr::from_bytes(path)));
     let path = Some(at(&path)).filter(|path| path.exists()).unwrap_or_else(|| at(path.trim_ascii()));
-    Ok(Line { number, image: digest(&path, is_wanted), path, class: ClassId(found as u32) })
+    let regions = regions(number, source, &path, sources)?;
+    Ok(Line { number, images: images(&path, &regions, is_wanted), path, class: ClassId(found as u32) })
+}
+
+/// The parts of a file that the sources which are meant look at: those of the source that the line names, or of all that
+/// there are.
+fn regions(
+    line: u64,
+    source: Option<Vec<u8>>,
+    path: &Path,
+    sources: &HashMap<PathBuf, Place>,
+) -> Result<Vec<Option<Region>>, Problem> {
+    let names = |found: &mut dyn Iterator<Item = &PathBuf>| {
+        let mut names: Vec<String> = found.map(|key| shown_path(key).into_owned()).collect();
+        names.sort();
+        names.join(", ")
+    };
+    if let Some(source) = source {
+        let Some(place) = sources.get(Path::new(OsStr::from_bytes(&source))) else {
+            return Err(Problem::Source { line, named: source, there: names(&mut sources.keys()) });
+        };
+        return Ok(vec![place.region]);
+    }
+    // Of one directory, each source looks at a part of its own.
+    let has_it = |place: &Place| path.starts_with(fs::canonicalize(&place.dir).as_ref().unwrap_or(&place.dir));
+    let having: Vec<&PathBuf> = sources.iter().filter(|(_, place)| has_it(place)).map(|(key, _)| key).collect();
+    if having.len() > 1 {
+        let there = names(&mut having.into_iter());
+        return Err(Problem::WhichSource { line, path: path.to_owned(), there });
+    }
+    let mut regions: Vec<Option<Region>> = Vec::new();
+    for place in sources.values() {
+        if !regions.contains(&place.region) {
+            regions.push(place.region);
+        }
+    }
+    Ok(if regions.is_empty() { vec![None] } else { regions })
 }
 
 /// The class that was probably meant.
@@ -220,10 +282,10 @@ fn resolved(path: &Path) -> PathBuf {
     found.components().collect()
 }
 
-fn digest(path: &Path, is_wanted: &dyn Fn() -> bool) -> io::Result<ImageId> {
+fn images(path: &Path, regions: &[Option<Region>], is_wanted: &dyn Fn() -> bool) -> io::Result<Vec<ImageId>> {
     let (file, mut hash) = (regular(path)?, Sha256::new());
     io::copy(&mut BufReader::with_capacity(1 << 20, Steps::new(&file, is_wanted)?), &mut hash)?;
-    Ok(ImageId(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok(regions.iter().map(|region| id_of(hash.clone(), *region)).collect())
 }
 
 #[cfg(test)]
@@ -232,6 +294,15 @@ mod tests {
 
     /// The classes and the lost lines of a list beside three files; `known` is what the catalogue says of lost ones.
     fn told_knowing(known: &[(&str, &str)], list: impl AsRef<[u8]>) -> Result<(Vec<u32>, Vec<u64>), String> {
+        told_among(known, &[], list).map(|(given, lost)| (given.values().map(|(class, _)| class.0).collect(), lost))
+    }
+
+    /// The same of images, where there are these sources, each of a directory and what it looks at.
+    fn told_among(
+        known: &[(&str, &str)],
+        sources: &[(&str, &str, Option<Region>)],
+        list: impl AsRef<[u8]>,
+    ) -> Result<(Labels, Vec<u64>), String> {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in [
             (&b"a.png"[..], "1"),
@@ -246,20 +317,50 @@ mod tests {
         fs::write(&path, list).unwrap();
         let classes = ["nut".to_owned(), "hex bolt".to_owned()];
         let prefix = dir.path().display().to_string();
-        let labels = List::read(&path, &classes, &|| true).and_then(|mut list| {
+        let place = |(key, of, region): &(&str, &str, Option<Region>)| {
+            (PathBuf::from(key), Place { dir: dir.path().join(of), region: *region })
+        };
+        let sources = sources.iter().map(place).collect();
+        let labels = List::read(&path, &classes, &sources, &|| true).and_then(|mut list| {
             for line in list.lost() {
                 if let Some((_, content)) = known.iter().find(|(name, _)| line.path == dir.path().join(name)) {
-                    line.image = Ok(ImageId(format!("{:x}", Sha256::digest(content))));
+                    line.images = Ok(vec![image(content, None)]);
                 }
             }
             list.labels()
         });
         match labels {
-            Ok((given, lost)) => {
-                Ok((given.values().map(|class| class.0).collect(), lost.iter().map(|line| line.number).collect()))
-            }
+            Ok((given, lost)) => Ok((given, lost.iter().map(|line| line.number).collect())),
             Err(error) => Err(error.to_string().replace(&prefix, "DIR")),
         }
+    }
+
+    fn image(content: &str, region: Option<Region>) -> ImageId {
+        id_of(Sha256::new().chain_update(content), region)
+    }
+
+    /// They were images of no source.
+    #[test]
+    fn labels_of_files_of_which_a_part_is_looked_at_are_those_of_the_part() {
+        let part = |x: f64| Some(Region { x, y: 0.0, width: 0.5, height: 1.0 });
+        let (left, right) = (part(0.0), part(0.5));
+        let one = [("/cam", ".", left), ("/other", "other", None)];
+        let list = "path,class\na.png,hex bolt\n";
+        let (given, _) = told_among(&[], &one, list).unwrap();
+        let line = (ClassId(1), 2);
+        assert_eq!(given, [(image("1", left), line), (image("1", None), line)].into(), "whichever source has it");
+
+        let two = [("left", ".", left), ("right", ".", right)];
+        let error = told_among(&[], &two, list).unwrap_err();
+        assert!(
+            error.contains("line 2: the sources left, right look at other parts of DIR/a.png; name the one"),
+            "{error}"
+        );
+        let list = "path,class,source\na.png,hex bolt,left\na.png,nut, right\n";
+        let (given, _) = told_among(&[], &two, list).unwrap();
+        assert_eq!(given, [(image("1", left), (ClassId(1), 2)), (image("1", right), (ClassId(0), 3))].into());
+        let error = told_among(&[], &two, "path,class,source\na.png,nut,middle\n").unwrap_err();
+        assert!(error.contains("line 2: there is no source middle; there are: left, right"), "{error}");
     }
 
     fn told(list: impl AsRef<[u8]>) -> Result<(Vec<u32>, Vec<u64>), String> {
@@ -358,10 +459,10 @@ mod tests {
         let pipe = dir.path().join("given.csv");
         nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let classes = ["nut".to_owned()];
-        let error = List::read(&pipe, &classes, &|| true).unwrap_err().to_string();
+        let error = List::read(&pipe, &classes, &HashMap::new(), &|| true).unwrap_err().to_string();
         assert!(error.contains("it is no regular file"), "{error}");
         fs::write(dir.path().join("list.csv"), "path,class\ngiven.csv,nut\n").unwrap();
-        let mut list = List::read(&dir.path().join("list.csv"), &classes, &|| true).unwrap();
+        let mut list = List::read(&dir.path().join("list.csv"), &classes, &HashMap::new(), &|| true).unwrap();
         assert_eq!(list.lost().count(), 1);
     }
 }

@@ -125,7 +125,15 @@ struct Shared {
     most_images: u64,
     reserve: Reserve,
     judge: String,
-    regions: HashMap<PathBuf, Region>,
+    sources: HashMap<PathBuf, Place>,
+}
+
+/// Where a source's files are.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Place {
+    pub dir: PathBuf,
+    /// The part of its pictures that is looked at, where it is not all of it.
+    pub region: Option<Region>,
 }
 
 impl Ingest {
@@ -136,16 +144,20 @@ impl Ingest {
         let permits = Arc::new(Semaphore::new(threads));
         let (file_limit, most_images) = (settings.file_limit.as_u64(), settings.most_images);
         let (reserve, judge) = (Reserve::of(0), program_and_settings(settings, budget.limit()));
-        let regions = HashMap::new();
+        let sources = HashMap::new();
         let shared =
-            Shared { file_limit, preprocess, pixels, permits, budget, threads, most_images, reserve, judge, regions };
+            Shared { file_limit, preprocess, pixels, permits, budget, threads, most_images, reserve, judge, sources };
         Self { shared: Arc::new(shared) }
     }
 
-    /// Looks at a part of the pictures of these sources.
-    pub fn looking_at(self, regions: HashMap<PathBuf, Region>) -> Self {
+    /// Takes in from these sources, by their keys. One that is not among them is where its key says.
+    pub fn from_sources(self, sources: HashMap<PathBuf, Place>) -> Self {
         let shared = Arc::into_inner(self.shared).expect("it is set before anybody else holds it");
-        Self { shared: Arc::new(Shared { regions, ..shared }) }
+        Self { shared: Arc::new(Shared { sources, ..shared }) }
+    }
+
+    pub fn sources(&self) -> &HashMap<PathBuf, Place> {
+        &self.shared.sources
     }
 
     /// Leaves so much of the disk free.
@@ -262,7 +274,9 @@ impl Ingest {
     }
 
     fn read_now(&self, sighting: &Sighting, is_wanted: &dyn Fn() -> bool) -> Result<Content, Unready> {
-        let bytes = match read(sighting, self.shared.file_limit, is_wanted) {
+        let place = self.shared.sources.get(&sighting.source);
+        let dir = place.map_or(&sighting.source, |place| &place.dir);
+        let bytes = match read(sighting, dir, self.shared.file_limit, is_wanted) {
             Ok(bytes) => bytes,
             Err(ReadError::Changed) => return Err(Unready::Moving),
             Err(ReadError::Io(source)) => {
@@ -280,8 +294,8 @@ impl Ingest {
             }
             Err(error) => return Err(Refusal::of_content(error)),
         };
-        let region = self.shared.regions.get(&sighting.source).copied();
-        Ok(Content { id: id(&bytes, region), bytes, region })
+        let region = place.and_then(|place| place.region);
+        Ok(Content { id: id_of(Sha256::new().chain_update(&bytes), region), bytes, region })
     }
 
     /// Whether files that were refused may be taken in now: another program, or one with other settings, has refused
@@ -384,13 +398,13 @@ impl Ingest {
     }
 }
 
-/// The SHA-256 of a file; where a part of it is looked at, of the file followed by the words for that part.
-fn id(bytes: &[u8], region: Option<Region>) -> ImageId {
-    let mut hash = Sha256::new().chain_update(bytes);
+/// The image that a file with this content is: its SHA-256; where a part of it is looked at, of the file followed by the
+/// words for that part.
+pub fn id_of(mut file: Sha256, region: Option<Region>) -> ImageId {
     if let Some(region) = region {
-        hash.update(region.to_string());
+        file.update(region.to_string());
     }
-    ImageId(hex(&hash.finalize()))
+    ImageId(hex(&file.finalize()))
 }
 
 fn cut(decoded: Decoded, region: Option<Region>) -> Decoded {
@@ -416,9 +430,9 @@ enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// The whole file as it was seen, where its beginning is that of an image; links are not followed, devices and pipes
+/// The whole file of a source's directory as it was seen, where its beginning is that of an image; links are not followed, devices and pipes
 /// not waited for.
-fn read(sighting: &Sighting, limit: u64, is_wanted: &dyn Fn() -> bool) -> Result<Vec<u8>, ReadError> {
+fn read(sighting: &Sighting, dir: &Path, limit: u64, is_wanted: &dyn Fn() -> bool) -> Result<Vec<u8>, ReadError> {
     let (file, before) = regular::open(&sighting.path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => ReadError::NotRegular,
         // A link.
@@ -429,8 +443,8 @@ fn read(sighting: &Sighting, limit: u64, is_wanted: &dyn Fn() -> bool) -> Result
     })?;
     // A directory above the file may have been exchanged for a link since it was seen.
     let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    if !opened.starts_with(fs::canonicalize(&sighting.source)?) {
-        return Err(ReadError::Outside(sighting.source.clone()));
+    if !opened.starts_with(fs::canonicalize(dir)?) {
+        return Err(ReadError::Outside(dir.to_owned()));
     }
     let unchanged = |file: &File| match Stamp::of(&file.metadata()?) == sighting.stamp {
         true => Ok(()),

@@ -6,11 +6,13 @@ use coft_core::ids::ImageId;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A file in a watched directory that has settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sighting {
-    /// The watched directory, as the configuration names it.
+    /// The key of the source that has it, [`crate::watch::Source::key`].
     pub source: PathBuf,
     pub path: PathBuf,
     pub stamp: Stamp,
@@ -34,6 +36,35 @@ impl Stamp {
             modified_ns: ns(metadata.mtime(), metadata.mtime_nsec()),
             changed_ns: ns(metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+}
+
+/// When a picture came: what pictures are ordered by, whichever is taken in first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Came {
+    /// More than that of everything that came before, whatever the clock says; where it says nothing odd and no more
+    /// than one picture comes in a second, the Unix time, s.
+    pub order: i64,
+    /// Unix time, s.
+    pub time: i64,
+    /// For measuring, since the Unix time may jump.
+    pub at: Instant,
+}
+
+/// The latest [`Came::order`].
+static LATEST: AtomicI64 = AtomicI64::new(0);
+
+impl Came {
+    pub fn now() -> Self {
+        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let after = |latest: i64| time.max(latest.saturating_add(1));
+        let next = LATEST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |latest| Some(after(latest)));
+        Self { order: next.map_or_else(after, after), time, at: Instant::now() }
+    }
+
+    /// What comes from now on comes after this.
+    pub fn after(order: i64) {
+        LATEST.fetch_max(order, Ordering::Relaxed);
     }
 }
 

@@ -36,6 +36,9 @@ use tokio::sync::{Notify, mpsc};
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Source {
     pub path: PathBuf,
+    /// What it is called; its path where it has no name. Two sources of one path have one each.
+    #[serde(default)]
+    pub name: Option<String>,
     /// How long a file must look the same before it counts as written, where nobody was seen closing it; "10ms" or more.
     /// "2s" [choice].
     #[serde(default = "default_quiet_period", with = "humantime_serde")]
@@ -59,6 +62,14 @@ pub struct Source {
     /// The part of its pictures that is looked at; all of them where there is none.
     #[serde(default)]
     pub crop: Option<Region>,
+}
+
+impl Source {
+    /// What tells the source from others, here and in the catalogue: its name, or its path where it has none. Paths are
+    /// absolute and names have no slash, so that one is never taken for the other.
+    pub fn key(&self) -> PathBuf {
+        self.name.as_ref().map_or_else(|| self.path.clone(), PathBuf::from)
+    }
 }
 
 fn default_classify() -> bool {
@@ -89,7 +100,9 @@ pub enum Notice {
 
 /// Watches one source until it is dropped.
 pub struct Watch {
+    /// [`Source::key`].
     pub source: PathBuf,
+    pub dir: PathBuf,
     pub notices: mpsc::Receiver<Notice>,
     handle: Handle,
 }
@@ -124,7 +137,7 @@ pub fn start(source: &Source, state_dir: &Path) -> io::Result<Watch> {
     let kernel = Kernel::new(events, Arc::clone(&shared));
     let watched = Watched::new(source.clone(), state_dir.to_owned(), sender, kernel, Arc::clone(&shared));
     thread::Builder::new().name("watch".into()).spawn(move || watched.run())?;
-    Ok(Watch { source: source.path.clone(), notices, handle: Handle { shared } })
+    Ok(Watch { source: source.key(), dir: source.path.clone(), notices, handle: Handle { shared } })
 }
 
 /// Whether a source and the state directory are the same or one lies in the other, by whichever links and mounts. False

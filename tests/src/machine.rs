@@ -15,9 +15,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The service's user, an operator, and somebody else: name, number, and the group beside the user's own.
-const USERS: [(&str, u32, Option<&str>); 3] =
-    [("coftd", 64641, None), ("ann", 64642, Some("operators")), ("bob", 64643, None)];
+/// The service's user, an operator, somebody else, and the bridge's user: name, number, and the group beside the user's
+/// own.
+const USERS: [(&str, u32, Option<&str>); 4] =
+    [("coftd", 64641, None), ("ann", 64642, Some("operators")), ("bob", 64643, None), ("coft-mqtt", 64645, None)];
 const OPERATORS: u32 = 64644;
 
 const BUS_POLICIES: &str = "/usr/share/dbus-1/system.d";

@@ -67,7 +67,15 @@ pub fn status(status: &Status, style: &Style) -> String {
             None if source.images == 0 => "no images yet; put some there".into(),
             None => counted(source.images, "image"),
         };
-        text += &format!("{name:12}{}: {state}{}\n", shown(source.path.as_bytes()), shows(source, style));
+        let called = match source.name == source.path {
+            true => shown(source.path.as_bytes()).into_owned(),
+            false => format!("{} ({})", source.name, shown(source.path.as_bytes())),
+        };
+        text += &format!("{name:12}{called}: {state}{}\n", shows(source, style));
+        if source.waiting_files > 0 {
+            let files = counted(source.waiting_files, "file");
+            text += &format!("{:12}{files} to be looked at, the latest first\n", "");
+        }
         if source.unanswered > 0 {
             let wait =
                 if source.unanswered == 1 { "picture waits for its answer" } else { "pictures wait for their answers" };

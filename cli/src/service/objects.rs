@@ -113,12 +113,14 @@ pub fn source(mut object: Properties) -> Result<Source, Failure> {
     let answers: bool = object.take("Classifies")?;
     let (state, since): (String, i64) = (object.take("State")?, object.take("StateSince")?);
     Ok(Source {
+        name: object.take("Name")?,
         path: object.take("Path")?,
         images: object.take("Images")?,
         quarantined: object.take("Quarantined")?,
         problem,
         state: answers.then_some(state),
         state_since: (answers && since != 0).then_some(since),
+        waiting_files: object.take("WaitingFiles")?,
         unanswered: object.take("Unanswered")?,
         answers_problem,
     })

@@ -14,21 +14,21 @@ use zbus::proxy::CacheProperties;
 pub struct Place {
     /// Its object's number.
     pub number: u64,
-    /// Its directory.
-    pub path: String,
+    /// Its name, or its directory where it has none.
+    pub name: String,
 }
 
 impl Service {
-    /// The source that is meant by its directory or its number, or all of them.
+    /// The source that is meant by its name or directory or by its number, or all of them.
     pub async fn places(&self, wanted: Option<&str>) -> Result<Vec<Place>, Failure> {
         let sources = numbered(interface(&mut self.managed().await?, SOURCE, ROOT))?;
-        let place = |(number, mut source): (u64, super::Properties)| Ok(Place { number, path: source.take("Path")? });
+        let place = |(number, mut source): (u64, super::Properties)| Ok(Place { number, name: source.take("Name")? });
         let mut places = sources.into_iter().map(place).collect::<Result<Vec<_>, Failure>>()?;
         places.sort_by_key(|place| place.number);
         let Some(wanted) = wanted else { return Ok(places) };
         let directory = wanted.trim_end_matches('/');
-        let is_meant = |place: &Place| place.path == directory || place.number.to_string() == wanted;
-        let there: Vec<String> = places.iter().map(|place| format!("{} ({})", place.number, place.path)).collect();
+        let is_meant = |place: &Place| place.name == directory || place.number.to_string() == wanted;
+        let there: Vec<String> = places.iter().map(|place| format!("{} ({})", place.number, place.name)).collect();
         places.retain(is_meant);
         if places.is_empty() {
             let there = if there.is_empty() { "none".into() } else { there.join(", ") };
@@ -119,7 +119,7 @@ fn observed(place: &Place, (sequence, image, labels, details): Observation) -> O
     let label = details.label(&labels).to_owned();
     Observed {
         sequence,
-        source: place.path.clone(),
+        source: place.name.clone(),
         image,
         path: details.path,
         time: details.time,

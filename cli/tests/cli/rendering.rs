@@ -47,9 +47,11 @@ fn status() -> Status {
                 quarantined: 2,
                 state: Some("nut".into()),
                 state_since: Some(1_750_003_200),
+                waiting_files: 1200,
                 unanswered: 2,
                 ..source("/srv/camera")
             },
+            Source { name: "left".into(), images: 1, ..source("/srv/shelf") },
             Source { problem: Some("no such directory".into()), ..source("/mnt/usb") },
         ],
         unanswered_again: 0,
@@ -59,7 +61,9 @@ fn status() -> Status {
 /// A source without images.
 fn source(path: &str) -> Source {
     Source {
+        name: path.into(),
         path: path.into(),
+        waiting_files: 0,
         images: 0,
         quarantined: 0,
         problem: None,

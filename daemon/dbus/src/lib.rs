@@ -141,6 +141,10 @@ pub struct Figures {
     pub queue_seconds: Option<f64>,
     pub decode_seconds: Option<f64>,
     pub inference_seconds: Option<f64>,
+    /// How long the pictures of the sources have waited for their answers, from when each file was seen to be complete:
+    /// the sum, s; and upper bounds, s, with how many waited up to that and longer than the bound before.
+    pub answer_delay_seconds: Option<f64>,
+    pub answer_delays: Option<Vec<(f64, u64)>>,
     /// Images that wait or are under way now, of each priority.
     pub waiting_interactive: Option<u64>,
     pub waiting_bulk: Option<u64>,

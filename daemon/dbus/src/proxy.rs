@@ -254,6 +254,9 @@ pub trait Source {
 
     #[zbus(property)]
     fn path(&self) -> zbus::Result<String>;
+    /// What it is called: its name, or its path where it has none. No other source is called so.
+    #[zbus(property)]
+    fn name(&self) -> zbus::Result<String>;
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
     #[zbus(property)]
@@ -267,6 +270,9 @@ pub trait Source {
     /// The number of the latest answer; 0 before the first.
     #[zbus(property)]
     fn last_sequence(&self) -> zbus::Result<u64>;
+    /// Files that are complete and wait to be looked at.
+    #[zbus(property)]
+    fn waiting_files(&self) -> zbus::Result<u64>;
     /// Pictures that wait for their answer.
     #[zbus(property)]
     fn unanswered(&self) -> zbus::Result<u64>;

@@ -40,14 +40,14 @@ const FORGET_INTERVAL: Duration = Duration::from_secs(60 * 60);
 /// A source whose pictures are answered, or not.
 #[derive(Clone, Debug)]
 pub struct Source {
-    pub path: PathBuf,
+    pub key: PathBuf,
     pub classify: bool,
     pub state: StateRule,
 }
 
 impl From<&crate::watch::Source> for Source {
     fn from(source: &crate::watch::Source) -> Self {
-        Self { path: source.path.clone(), classify: source.classify, state: source.state.clone() }
+        Self { key: source.key(), classify: source.classify, state: source.state.clone() }
     }
 }
 
@@ -185,12 +185,12 @@ impl Pause {
 impl Worker {
     fn new(parts: Parts, news: watch::Sender<News>) -> Self {
         let Parts { catalog, ingest, classifier, sources, settings, name, none_of_these, teller } = parts;
-        let wanted = sources.iter().filter(|source| source.classify).map(|source| source.path.clone()).collect();
-        let rules = sources.iter().map(|source| (source.path.clone(), source.state.clone())).collect();
+        let wanted = sources.iter().filter(|source| source.classify).map(|source| source.key.clone()).collect();
+        let rules = sources.iter().map(|source| (source.key.clone(), source.state.clone())).collect();
         Self {
             eye: Arc::new(Eye { ingest, catalog: catalog.clone(), classifier, name, none_of_these }),
             catalog,
-            sources: sources.into_iter().map(|source| source.path).collect(),
+            sources: sources.into_iter().map(|source| source.key).collect(),
             wanted,
             rules: Arc::new(rules),
             settings,

@@ -73,16 +73,24 @@ impl Board {
         let snapshot = &mut self.snapshot;
         (snapshot.images, snapshot.quarantined) = (counts.images, counts.quarantined);
         for source in &mut snapshot.sources {
-            (source.images, source.quarantined) = counts.sources.get(&source.path).copied().unwrap_or_default();
+            (source.images, source.quarantined) = counts.sources.get(&source.key).copied().unwrap_or_default();
         }
         self.stale = true;
     }
 
-    pub fn source(&mut self, path: &Path, problem: Option<String>) {
-        if let Some(source) = self.snapshot.sources.iter_mut().find(|source| source.path == path) {
+    pub fn source(&mut self, key: &Path, problem: Option<String>) {
+        if let Some(source) = self.snapshot.sources.iter_mut().find(|source| source.key == key) {
             source.problem = problem;
         }
         self.publish();
+    }
+
+    /// How many files of a source wait to be looked at.
+    pub fn waiting(&mut self, key: &Path, files: u64) {
+        if let Some(source) = self.snapshot.sources.iter_mut().find(|source| source.key == key) {
+            source.waiting = files;
+        }
+        self.stale = true;
     }
 
     /// What the service waits for before it is set up as configured; empty where nothing is missing.
@@ -329,7 +337,7 @@ impl Board {
     /// What the service waits for where no round runs, and what to do for it.
     fn what_next(&self) -> String {
         let Snapshot { images, sources, round_problem, next_round, .. } = &self.snapshot;
-        let problem = sources.iter().find_map(|source| Some((shown_path(&source.path), source.problem.as_ref()?)));
+        let problem = sources.iter().find_map(|source| Some((shown_path(&source.key), source.problem.as_ref()?)));
         match (problem, sources.first(), next_round) {
             (Some((path, problem)), ..) => format!("; {path}: {problem}"),
             _ if !round_problem.is_empty() => format!("; {round_problem}"),
@@ -375,8 +383,8 @@ mod tests {
     }
 
     fn watched(images: u64) -> SourceStatus {
-        let (path, answers) = ("/in".into(), Default::default());
-        SourceStatus { path, images, quarantined: 0, problem: None, answers }
+        let (path, key, answers) = ("/in".into(), "/in".into(), Default::default());
+        SourceStatus { path, key, images, quarantined: 0, waiting: 0, problem: None, answers }
     }
 
     fn worse() -> RoundState {
@@ -405,8 +413,10 @@ mod tests {
     fn systemd_is_told_what_the_service_waits_for() {
         let source = |problem: Option<&str>| SourceStatus {
             path: "/srv/coft/in".into(),
+            key: "/srv/coft/in".into(),
             images: 0,
             quarantined: 0,
+            waiting: 0,
             problem: problem.map(Into::into),
             answers: Default::default(),
         };

@@ -328,9 +328,14 @@ impl Director {
         if let Some(counts) = news.counts.as_ref().filter(|counts| before.counts.as_ref() != Some(*counts)) {
             self.board.counted(counts, (self.clock)());
         }
-        for (path, problem) in &news.sources {
-            if before.sources.get(path) != Some(problem) {
-                self.board.source(path, problem.clone());
+        for (source, problem) in &news.sources {
+            if before.sources.get(source) != Some(problem) {
+                self.board.source(source, problem.clone());
+            }
+        }
+        for (source, files) in &news.waiting {
+            if before.waiting.get(source) != Some(files) {
+                self.board.waiting(source, *files);
             }
         }
         if before.problem != news.problem {

@@ -8,6 +8,7 @@
 mod lane;
 mod refusals;
 mod trouble;
+mod waiting;
 
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::ingest::Ingest;
@@ -33,6 +34,8 @@ pub struct News {
     pub counts: Option<Counts>,
     /// What is wrong with each source that has told of itself.
     pub sources: HashMap<PathBuf, Option<String>>,
+    /// Files of each source that wait to be looked at.
+    pub waiting: HashMap<PathBuf, u64>,
     /// What keeps images from being stored; none once it does not any more.
     pub problem: Option<String>,
 }

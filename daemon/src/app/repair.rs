@@ -34,17 +34,20 @@ pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court, Re
 }
 
 /// Opens the catalogue and closes the rounds that ran when the last service ended; answers every round, oldest first.
+/// `named` are the directories and names of sources that have one, `cuts` what is looked at of each source's pictures.
 ///
 /// # Errors
 /// The catalogue can be neither used nor replaced.
 pub async fn open_catalog(
     path: PathBuf,
+    named: Vec<(PathBuf, PathBuf)>,
     cuts: Vec<Cut>,
     court: &Court,
     now: Moment,
 ) -> Result<(Catalog, Vec<RoundStatus>), CatalogError> {
     let opened = tokio::task::spawn_blocking(move || Catalog::open(&path)).await;
     let catalog = opened.expect("opening the catalogue neither panics nor is aborted")?;
+    catalog.name_sources(named).await?;
     catalog.cut_as(cuts).await?;
     let mut rounds = catalog.rounds().await?;
     for round in rounds.iter_mut().filter(|round| round.state == RoundState::Running) {

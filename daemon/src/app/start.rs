@@ -225,8 +225,12 @@ impl Start {
         if self.catalog.is_due(now) {
             let (path, court) = (self.config.state_dir.join(CATALOG), court.clone());
             let part = |source: &watch::Source| source.crop.map_or_else(String::new, |crop| crop.to_string());
-            let cuts = self.config.sources.iter().map(|source| (source.path.clone(), part(source))).collect();
-            attempt(steps, async move { Step::Catalog(repair::open_catalog(path, cuts, &court, clock::now()).await) });
+            let cuts = self.config.sources.iter().map(|source| (source.key(), part(source))).collect();
+            let names = self.config.sources.iter().filter(|source| source.name.is_some());
+            let named = names.map(|source| (source.path.clone(), source.key())).collect();
+            attempt(steps, async move {
+                Step::Catalog(repair::open_catalog(path, named, cuts, &court, clock::now()).await)
+            });
         }
         if self.base.is_due(now) {
             let (settings, models) = (self.config.classifier.clone(), self.config.state_dir.join("models"));
@@ -341,11 +345,10 @@ impl Start {
         let sizes = RoundSizes { images: config.ingest.most_images, ..base.sizes };
         reserve.set(round_bytes(config.round.method.into(), &config.settings, &sizes));
         let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"), budget);
-        let cropped = config.sources.iter().filter_map(|source| Some((source.path.clone(), source.crop?)));
-        let ingest = ingest.keeping_free(reserve.clone()).looking_at(cropped.collect());
+        let ingest = ingest.keeping_free(reserve.clone()).from_sources(config.places());
         let watches = config.sources.iter().map(|source| watch::start(source, &config.state_dir));
         let watches = watches.collect::<Result<_, _>>().map_err(AppError::Watch)?;
-        let wanted = config.sources.iter().filter(|source| source.classify).map(|source| source.path.clone());
+        let wanted = config.sources.iter().filter(|source| source.classify).map(watch::Source::key);
         let catalog = catalog.answering(wanted.collect());
         let (answering, answers) = Answering::start(answers::Parts {
             catalog: catalog.clone(),
@@ -366,7 +369,7 @@ impl Start {
         controller.waiting(None);
         let workshop = Workshop {
             catalog,
-            sources: config.sources.iter().map(|source| source.path.clone()).collect(),
+            sources: config.sources.iter().map(watch::Source::key).collect(),
             ingest,
             base,
             round: config.round.clone(),

@@ -62,6 +62,7 @@ impl Manager {
     async fn measure(&self) -> Figures {
         let taken = self.control.footprint.look().await;
         let done = self.control.classifier.figures();
+        let delays = self.control.answers.delays();
         Figures {
             classified_images: Some(done.answered),
             failed_images: Some(done.failed),
@@ -69,6 +70,8 @@ impl Manager {
             queue_seconds: Some(done.queue.as_secs_f64()),
             decode_seconds: Some(done.decode.as_secs_f64()),
             inference_seconds: Some(done.inference.as_secs_f64()),
+            answer_delay_seconds: delays.as_ref().map(|delays| delays.sum.as_secs_f64()),
+            answer_delays: delays.map(|delays| delays.buckets().collect()),
             waiting_interactive: Some(done.interactive as u64),
             waiting_bulk: Some(done.bulk as u64),
             memory_bytes: taken.memory_bytes,

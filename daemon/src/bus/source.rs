@@ -79,6 +79,12 @@ impl Source {
         self.status(|status| status.path.display().to_string())
     }
 
+    /// What it is called: its name, or its path where it has none. No other source is called so.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn name(&self) -> fdo::Result<String> {
+        self.status(|status| shown_path(&status.key).into_owned())
+    }
+
     #[zbus(property)]
     fn images(&self) -> fdo::Result<u64> {
         self.status(|status| status.images)
@@ -105,6 +111,12 @@ impl Source {
     #[zbus(property)]
     fn last_sequence(&self) -> fdo::Result<u64> {
         self.status(|status| status.answers.standing.sequence)
+    }
+
+    /// Files that are complete and wait to be looked at: what comes at once is taken in the latest first.
+    #[zbus(property)]
+    fn waiting_files(&self) -> fdo::Result<u64> {
+        self.status(|status| status.waiting)
     }
 
     /// Pictures that wait for their answer.

@@ -195,8 +195,10 @@ fn grown() -> Snapshot {
         active: Some(GenerationId(1)),
         sources: vec![SourceStatus {
             path: "/srv/in".into(),
+            key: "/srv/in".into(),
             images: 300,
             quarantined: 2,
+            waiting: 0,
             problem: None,
             answers: Default::default(),
         }],
@@ -326,12 +328,14 @@ async fn properties_can_be_asked_for_together() {
         "LastLabel",
         "LastSequence",
         "LastTime",
+        "Name",
         "Path",
         "Problem",
         "Quarantined",
         "State",
         "StateSince",
         "Unanswered",
+        "WaitingFiles",
     ];
     assert_eq!(source.into_keys().collect::<BTreeSet<_>>(), set(expected));
 }

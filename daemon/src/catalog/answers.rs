@@ -4,9 +4,9 @@
 //! A picture is owed an answer from the transaction on that writes its file down, and is owed none from the transaction
 //! on that writes the answer down. So nothing is lost and nothing is answered twice, whenever the service dies.
 
-use super::{Catalog, CatalogError, path_of, unix_time};
+use super::{Catalog, CatalogError, DelayCounts, path_of, unix_time};
 use crate::control::{Observation, ObservationFilter, Said};
-use crate::sighting::{Sighting, Stamp};
+use crate::sighting::{Came, Sighting, Stamp};
 use coft_core::answer::{Seen, StateRule};
 use coft_core::ids::{GenerationId, ImageId};
 use rusqlite::types::Value;
@@ -195,13 +195,14 @@ impl Catalog {
         rules: Arc<HashMap<PathBuf, StateRule>>,
         budget: Budget,
     ) -> Result<(), CatalogError> {
-        let now = unix_time();
+        let (now, delays) = (unix_time(), Arc::clone(&self.delays));
         self.ask(move |db| {
             let transaction = db.transaction()?;
-            let mut latest: BTreeMap<i64, &Answer> = BTreeMap::new();
+            let (mut latest, mut written) = (BTreeMap::new(), Vec::new());
             for answer in &answers {
                 if let Some(source) = write(&transaction, answer)? {
                     latest.insert(source, answer);
+                    written.push(answer.arrival);
                 }
             }
             for (source, answer) in latest {
@@ -209,9 +210,16 @@ impl Catalog {
                 restate(&transaction, source, &rule, &answer.classes)?;
                 forget(&transaction, source, budget, now)?;
             }
-            transaction.commit()
+            transaction.commit()?;
+            delays.answered(&written);
+            Ok(())
         })
         .await
+    }
+
+    /// How long pictures have waited for their answers since the service started.
+    pub fn delays(&self) -> DelayCounts {
+        self.delays.counts()
     }
 
     /// Forgets answers beyond the budget. Tells whether there may be more to forget, which is for the next call.
@@ -332,15 +340,15 @@ impl Catalog {
 }
 
 /// Writes down that a picture has come to a source and is owed an answer.
-pub fn arrived(db: &Transaction<'_>, source: &[u8], image: &str, path: &[u8], now: i64) -> rusqlite::Result<()> {
-    let (source, arrival): (i64, i64) = db
+pub fn arrived(db: &Transaction<'_>, source: &[u8], image: &str, path: &[u8], came: &Came) -> rusqlite::Result<()> {
+    let source: i64 = db
         .prepare_cached(
-            "INSERT INTO observed (source, arrival, sequence, waiting, since) VALUES (?1, 1, 0, 0, 0)
-             ON CONFLICT (source) DO UPDATE SET arrival = arrival + 1 RETURNING id, arrival",
+            "INSERT INTO observed (source, arrival, sequence, waiting, since) VALUES (?1, ?2, 0, 0, 0)
+             ON CONFLICT (source) DO UPDATE SET arrival = max(arrival, excluded.arrival) RETURNING id",
         )?
-        .query_row([source], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        .query_row(params![source, came.order], |row| row.get(0))?;
     db.prepare_cached("INSERT INTO unanswered VALUES (?1, ?2, ?3, ?4, ?5, 0)")?
-        .execute(params![source, arrival, image, path, now])
+        .execute(params![source, came.order, image, path, came.time])
         .map(drop)
 }
 

@@ -1,4 +1,5 @@
-//! Which part of its pictures each source is looked at by. Where that changes, its pictures are other ones.
+//! Sources that are configured otherwise than before: one that has a name now, and one of whose pictures another part is
+//! looked at, whose pictures are other ones then.
 
 use super::entries::forget;
 use super::{Catalog, CatalogError};
@@ -15,7 +16,35 @@ const OWN: &str = "
     WHERE (source = ?1 OR EXISTS (SELECT 1 FROM paths WHERE image = id AND paths.source = ?1))
     AND NOT EXISTS (SELECT 1 FROM paths WHERE image = id AND paths.source <> ?1)";
 
+/// Has a row of every source that something is kept of.
+const TABLES: [&str; 3] = ["sources", "observed", "cuts"];
+
 impl Catalog {
+    /// Sources by their directories and the names that they have now: what was kept of one under its directory, before it
+    /// had a name, is kept under its name from now on. Of several with the same directory that is the first.
+    pub async fn name_sources(&self, named: Vec<(PathBuf, PathBuf)>) -> Result<(), CatalogError> {
+        self.ask(move |db| {
+            let transaction = db.transaction()?;
+            for (dir, name) in &named {
+                let (dir, name) = (dir.as_os_str().as_bytes(), name.as_os_str().as_bytes());
+                let is_known = TABLES.iter().try_fold(false, |known, table| {
+                    let mut statement =
+                        transaction.prepare_cached(&format!("SELECT 1 FROM {table} WHERE source = ?1"))?;
+                    Ok::<bool, rusqlite::Error>(known || statement.exists([name])?)
+                })?;
+                if is_known {
+                    continue;
+                }
+                for table in TABLES.iter().chain(&["paths", "quarantine", "images"]) {
+                    let rename = format!("UPDATE {table} SET source = ?2 WHERE source = ?1");
+                    transaction.execute(&rename, [dir, name])?;
+                }
+            }
+            transaction.commit()
+        })
+        .await
+    }
+
     /// Lets go of the files and images of those sources that are looked at by another part now, so that they are taken
     /// in as new ones. Their answers stay. The pixels are removed as those of other images that were let go.
     pub async fn cut_as(&self, cuts: Vec<Cut>) -> Result<(), CatalogError> {

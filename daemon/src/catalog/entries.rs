@@ -5,7 +5,7 @@
 //! directory that is moved goes before it comes, and a disk may be put back.
 
 use super::{Catalog, CatalogError, Entry, answers, known, unix_time};
-use crate::sighting::{ImageRecord, Sighting, Stamp};
+use crate::sighting::{Came, ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::os::unix::ffi::OsStrExt;
@@ -44,17 +44,11 @@ impl Catalog {
     }
 }
 
-/// Writes an entry down: `now` is the time, `added` what new rows are ordered by. Tells whether a picture has come that
-/// is owed an answer, which is so in the sources of `answering`.
-pub fn record(
-    db: &Transaction<'_>,
-    entry: &Entry,
-    now: i64,
-    added: i64,
-    answering: &[PathBuf],
-) -> rusqlite::Result<bool> {
+/// Writes an entry down; `now` is the Unix time, s. A picture that has come and is owed an answer, as is so in the sources
+/// of `answering`, is what it returns.
+pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, answering: &[PathBuf]) -> rusqlite::Result<Option<Came>> {
     match entry {
-        Entry::Image { sighting: Sighting { source, path, stamp }, record } => {
+        Entry::Image { sighting: Sighting { source, path, stamp }, record, came } => {
             let ImageRecord { id, width_px, height_px, bytes, canonical_px } = record;
             let is_owed = answering.contains(source);
             let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
@@ -64,10 +58,10 @@ pub fn record(
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
                  ON CONFLICT (id) DO UPDATE SET canonical_px = excluded.canonical_px, source = excluded.source",
             )?
-            .execute(params![id.0, width_px, height_px, bytes, added, canonical_px, source])?;
+            .execute(params![id.0, width_px, height_px, bytes, came.order, canonical_px, source])?;
             let before: Option<String> = db
-                .prepare_cached("DELETE FROM paths WHERE path = ?1 RETURNING image")?
-                .query_row([path], |row| row.get(0))
+                .prepare_cached("DELETE FROM paths WHERE path = ?1 AND source = ?2 RETURNING image")?
+                .query_row([path, source], |row| row.get(0))
                 .optional()?;
             let Stamp { bytes, modified_ns, changed_ns } = stamp;
             db.prepare_cached(
@@ -78,60 +72,66 @@ pub fn record(
             if let Some(before) = before.filter(|before| *before != id.0) {
                 forget(db, &before)?;
             }
-            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
+            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1 AND source = ?2")?.execute([path, source])?;
             if is_owed {
-                answers::arrived(db, source, &id.0, path, now)?;
+                answers::arrived(db, source, &id.0, path, came)?;
             }
-            return Ok(is_owed);
+            return Ok(is_owed.then_some(*came));
         }
         Entry::Quarantined { sighting: Sighting { source, path, stamp }, reason } => {
             let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
             let Stamp { bytes, modified_ns, changed_ns } = stamp;
-            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
+            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1 AND source = ?2")?.execute([path, source])?;
             db.prepare_cached("INSERT INTO quarantine VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
                 path,
                 source,
                 reason,
-                added,
+                now,
                 bytes,
                 modified_ns,
                 changed_ns
             ])?;
         }
-        Entry::Seen { sighting, image } => {
-            return known::seen(db, sighting, image, answering.contains(&sighting.source).then_some(now));
+        Entry::Seen { sighting, image, came } => {
+            let is_owed = known::seen(db, sighting, image, answering.contains(&sighting.source).then_some(came))?;
+            return Ok(is_owed.then_some(*came));
         }
-        Entry::Moved { from, to } => known::moved(db, from, to)?,
-        Entry::Gone(path) => {
-            let path = path.as_os_str().as_bytes();
+        Entry::Moved { source, from, to } => known::moved(db, source, from, to)?,
+        Entry::Gone { source, path } => {
+            let (source, path) = (source.as_os_str().as_bytes(), path.as_os_str().as_bytes());
             // Everything that begins with "path/" sorts before "path0", the next byte.
             let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat());
-            db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
-            db.prepare_cached("DELETE FROM quarantine WHERE path > ?1 AND path < ?2")?.execute([&first, &end])?;
-            db.prepare_cached("UPDATE paths SET gone = ?2 WHERE path = ?1 AND gone IS NULL")?
-                .execute(params![path, now])?;
-            db.prepare_cached("UPDATE paths SET gone = ?3 WHERE path > ?1 AND path < ?2 AND gone IS NULL")?
-                .execute(params![first, end, now])?;
+            for condition in ["path = ?1", "path > ?2 AND path < ?3"] {
+                // Each alone is a search by the key.
+                db.prepare_cached(&format!("DELETE FROM quarantine WHERE {condition} AND source = ?4"))?
+                    .execute(params![path, first, end, source])?;
+                db.prepare_cached(&format!(
+                    "UPDATE paths SET gone = ?5 WHERE {condition} AND source = ?4 AND gone IS NULL"
+                ))?
+                .execute(params![path, first, end, source, now])?;
+            }
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
 fn prune(db: &Transaction<'_>, now: i64) -> rusqlite::Result<usize> {
     // A time in the future means that the clock was wrong: nobody knows when that was.
     let mut statement = db.prepare_cached(
-        "SELECT path, image FROM paths AS this JOIN images ON image = id
+        "SELECT path, this.source, image FROM paths AS this JOIN images ON image = id
          WHERE (gone < ?1 OR gone > ?2)
          AND (coalesce(canonical_px, 0) = 0
-              OR EXISTS (SELECT 1 FROM paths AS other WHERE other.image = this.image AND other.path <> this.path
-                         AND (other.gone IS NULL OR (other.gone, other.path) > (this.gone, this.path))))
+              OR EXISTS (SELECT 1 FROM paths AS other
+                         WHERE other.image = this.image AND (other.path, other.source) <> (this.path, this.source)
+                         AND (other.gone IS NULL
+                              OR (other.gone, other.path, other.source) > (this.gone, this.path, this.source))))
          LIMIT ?3",
     )?;
     let limits = params![now - GRACE_SECONDS, now, MOST_PRUNED as i64];
-    let gone = statement.query_map(limits, |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let gone: Vec<(Vec<u8>, String)> = gone.collect::<Result<_, _>>()?;
-    for (path, image) in &gone {
-        db.prepare_cached("DELETE FROM paths WHERE path = ?1")?.execute([path])?;
+    let gone = statement.query_map(limits, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let gone: Vec<(Vec<u8>, Vec<u8>, String)> = gone.collect::<Result<_, _>>()?;
+    for (path, source, image) in &gone {
+        db.prepare_cached("DELETE FROM paths WHERE path = ?1 AND source = ?2")?.execute([path, source])?;
         forget(db, image)?;
     }
     Ok(gone.len())

@@ -2,7 +2,7 @@
 
 use super::entries::forget;
 use super::{Catalog, CatalogError, answers, path_of};
-use crate::sighting::{Sighting, Stamp};
+use crate::sighting::{Came, Sighting, Stamp};
 use coft_core::ids::ImageId;
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::os::unix::ffi::OsStrExt;
@@ -47,14 +47,14 @@ impl Catalog {
 }
 
 /// Writes down that a file holds a known image; nothing where that was forgotten meanwhile. Tells whether it is a
-/// picture that has come and is owed an answer, which none is without the time, `owed`.
-pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId, owed: Option<i64>) -> rusqlite::Result<bool> {
+/// picture that has come and is owed an answer, which none is without `owed`.
+pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId, owed: Option<&Came>) -> rusqlite::Result<bool> {
     let Sighting { source, path, stamp: Stamp { bytes, modified_ns, changed_ns } } = sighting;
     let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
     let has_come = answers::has_come(db, source, &image.0, *modified_ns)?;
-    db.prepare_cached("DELETE FROM quarantine WHERE path = ?1")?.execute([path])?;
-    let mut delete = db.prepare_cached("DELETE FROM paths WHERE path = ?1 RETURNING image")?;
-    let before: Option<String> = delete.query_row([path], |row| row.get(0)).optional()?;
+    db.prepare_cached("DELETE FROM quarantine WHERE path = ?1 AND source = ?2")?.execute([path, source])?;
+    let mut delete = db.prepare_cached("DELETE FROM paths WHERE path = ?1 AND source = ?2 RETURNING image")?;
+    let before: Option<String> = delete.query_row([path, source], |row| row.get(0)).optional()?;
     let written = db
         .prepare_cached(
             "INSERT INTO paths (path, source, image, bytes, modified_ns, changed_ns)
@@ -66,26 +66,29 @@ pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId, owed: Op
         forget(db, &before)?;
     }
     match owed.filter(|_| written > 0 && !has_come) {
-        Some(now) => answers::arrived(db, source, &image.0, path, now).map(|()| true),
+        Some(came) => answers::arrived(db, source, &image.0, path, came).map(|()| true),
         None => Ok(false),
     }
 }
 
-/// Gives what is known of a file, or of all files below a directory, their new name. What had that name is there no
-/// more.
-pub fn moved(db: &Transaction<'_>, from: &Path, to: &Path) -> rusqlite::Result<()> {
-    let (from, to) = (from.as_os_str().as_bytes(), to.as_os_str().as_bytes());
+/// Gives what is known of a source's file, or of all files below a directory, their new name. What had that name is there
+/// no more.
+pub fn moved(db: &Transaction<'_>, source: &Path, from: &Path, to: &Path) -> rusqlite::Result<()> {
+    let [source, from, to] = [source, from, to].map(|path| path.as_os_str().as_bytes());
     // Everything that begins with "path/" sorts before "path0", the next byte.
     let range = |path: &[u8]| ([path, b"/"].concat(), [path, b"0"].concat());
     let ((first, end), (first_to, end_to)) = (range(from), range(to));
     for table in ["paths", "quarantine"] {
-        db.prepare_cached(&format!("DELETE FROM {table} WHERE path = ?1 OR (path > ?2 AND path < ?3)"))?
-            .execute(params![to, first_to, end_to])?;
-        db.prepare_cached(&format!("UPDATE {table} SET path = ?2 WHERE path = ?1"))?.execute(params![from, to])?;
         db.prepare_cached(&format!(
-            "UPDATE {table} SET path = CAST(?1 || substr(path, ?2) AS BLOB) WHERE path > ?3 AND path < ?4"
+            "DELETE FROM {table} WHERE (path = ?1 OR (path > ?2 AND path < ?3)) AND source = ?4"
         ))?
-        .execute(params![to, from.len() as i64 + 1, first, end])?;
+        .execute(params![to, first_to, end_to, source])?;
+        db.prepare_cached(&format!("UPDATE {table} SET path = ?2 WHERE path = ?1 AND source = ?3"))?
+            .execute(params![from, to, source])?;
+        db.prepare_cached(&format!(
+            "UPDATE {table} SET path = CAST(?1 || substr(path, ?2) AS BLOB) WHERE path > ?3 AND path < ?4 AND source = ?5"
+        ))?
+        .execute(params![to, from.len() as i64 + 1, first, end, source])?;
     }
     Ok(())
 }

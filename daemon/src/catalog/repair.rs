@@ -45,6 +45,12 @@ impl Keeper {
         Ok((keeper, note))
     }
 
+    /// By what the latest picture of the catalogue is ordered, 0 before the first.
+    pub fn latest(&self) -> rusqlite::Result<i64> {
+        let latest = "SELECT max(added, (SELECT coalesce(max(arrival), 0) FROM observed)) FROM totals";
+        self.connection.query_row(latest, [], |row| row.get(0))
+    }
+
     /// Answers questions until nobody is left to ask.
     pub fn work(mut self, jobs: &mpsc::Receiver<Job>) {
         for job in jobs {

@@ -6,11 +6,12 @@ use std::path::Path;
 
 /// What makes each version out of the one before; the first makes a new catalogue. Catalogues of every version exist on
 /// somebody's disk: a change is a new step, and only a step that was never released is edited.
-const STEPS: [&str; 4] = [
+const STEPS: [&str; 5] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
+    include_str!("schema/5.sql"),
 ];
 /// The present version, `PRAGMA user_version`.
 pub const VERSION: i64 = STEPS.len() as i64;

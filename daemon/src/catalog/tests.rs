@@ -30,7 +30,11 @@ fn sighting(path: &str, version: i64) -> Sighting {
 fn image(path: &str, version: i64, id: &str) -> Entry {
     let record =
         ImageRecord { id: ImageId(id.into()), width_px: 3, height_px: 2, bytes: 9, canonical_px: CANONICAL_PX };
-    Entry::Image { sighting: sighting(path, version), record }
+    Entry::Image { sighting: sighting(path, version), record, came: Came::now() }
+}
+
+fn gone(path: &str) -> Entry {
+    Entry::Gone { source: "/camera".into(), path: path.into() }
 }
 
 fn bad(path: &str, version: i64) -> Entry {
@@ -57,7 +61,7 @@ async fn copies_and_renames_are_one_image() {
     for path in ["a.jpg", "copy.jpg"] {
         assert!(catalog.knows(&sighting(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
     }
-    assert_eq!(pool(&catalog, CANONICAL_PX).await.kept, [ImageId("aa".into()), ImageId("bb".into())]);
+    assert_eq!(pool(&catalog, CANONICAL_PX).await.kept, [ImageId("bb".into()), ImageId("aa".into())]);
 }
 
 #[tokio::test]
@@ -78,7 +82,7 @@ async fn a_quarantined_file_is_tried_again_once_it_changes() {
     check(&catalog.counts().await.unwrap(), 0, 3);
     assert!(catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
     assert!(!catalog.knows(&sighting("a.jpg", 2), CANONICAL_PX).await.unwrap());
-    catalog.record(vec![image("a.jpg", 2, "aa"), Entry::Gone("/camera/day".into())]).await.unwrap();
+    catalog.record(vec![image("a.jpg", 2, "aa"), gone("/camera/day")]).await.unwrap();
     check(&catalog.counts().await.unwrap(), 1, 1);
     let left = catalog.quarantine().await.unwrap();
     assert_eq!(left, [(PathBuf::from("/camera/day2/c.jpg"), "the file is empty".to_owned())]);
@@ -146,10 +150,12 @@ async fn a_copy_of_an_image_that_was_let_go_is_no_new_image() {
 
 #[tokio::test]
 async fn the_latest_image_is_the_latest_whatever_the_clock_says() {
-    let (_dir, catalog) = catalog();
+    let (dir, catalog) = catalog();
     catalog.record(vec![image("b.jpg", 1, "b")]).await.unwrap();
     let ahead = "UPDATE images SET added = added + 1000000; UPDATE totals SET added = added + 1000000";
     catalog.ask(move |db| db.execute_batch(ahead)).await.unwrap();
+    drop(catalog);
+    let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
     for id in ["c", "a"] {
         catalog.record(vec![image(id, 1, id)]).await.unwrap();
     }
@@ -170,9 +176,9 @@ async fn a_doubted_quarantined_file_is_looked_at_again() {
 #[tokio::test]
 async fn a_file_that_has_gone_is_still_found_by_its_path() {
     let (_dir, catalog) = catalog();
-    catalog.record(vec![image("a.jpg", 1, "aa"), Entry::Gone("/camera/a.jpg".into())]).await.unwrap();
-    assert_eq!(catalog.image_at(Path::new("/camera/a.jpg")).await.unwrap(), Some(ImageId("aa".into())));
-    assert_eq!(catalog.image_at(Path::new("/camera/b.jpg")).await.unwrap(), None);
+    catalog.record(vec![image("a.jpg", 1, "aa"), gone("/camera/a.jpg")]).await.unwrap();
+    assert_eq!(catalog.images_at(Path::new("/camera/a.jpg")).await.unwrap(), [ImageId("aa".into())]);
+    assert_eq!(catalog.images_at(Path::new("/camera/b.jpg")).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -261,8 +267,8 @@ async fn no_statement_of_the_intake_reads_rows_that_do_not_concern_it() {
 async fn counts_follow_every_change() {
     let (_dir, catalog) = catalog();
     let in_yard = |entry| match entry {
-        Entry::Image { sighting, record } => {
-            Entry::Image { sighting: Sighting { source: "/yard".into(), ..sighting }, record }
+        Entry::Image { sighting, record, came } => {
+            Entry::Image { sighting: Sighting { source: "/yard".into(), ..sighting }, record, came }
         }
         Entry::Quarantined { sighting, reason } => {
             Entry::Quarantined { sighting: Sighting { source: "/yard".into(), ..sighting }, reason }
@@ -272,9 +278,9 @@ async fn counts_follow_every_change() {
     let steps = [
         vec![image("a.jpg", 1, "aa"), image("copy.jpg", 1, "aa"), image("b.jpg", 1, "bb"), bad("c.jpg", 1)],
         vec![image("copy.jpg", 2, "cc"), bad("c.jpg", 2), bad("d.jpg", 1)],
-        // A file changes its source with the configuration.
+        // Another source has the same files.
         vec![in_yard(image("a.jpg", 1, "aa")), in_yard(bad("d.jpg", 1)), image("c.jpg", 3, "dd")],
-        vec![Entry::Gone("/camera/b.jpg".into()), image("b.jpg", 2, "bb")],
+        vec![gone("/camera/b.jpg"), image("b.jpg", 2, "bb")],
     ];
     for step in steps {
         catalog.record(step).await.unwrap();
@@ -283,7 +289,7 @@ async fn counts_follow_every_change() {
     catalog.pixels_lost(ids(&["bb"])).await.unwrap();
     catalog.let_go(CANONICAL_PX, 1, 1).await.unwrap();
     counts_are_those_of_the_rows(&catalog).await;
-    check(&catalog.counts().await.unwrap(), 4, 1);
+    check(&catalog.counts().await.unwrap(), 4, 2);
     assert_eq!(catalog.counts().await.unwrap().sources[Path::new("/yard")], (1, 1));
 }
 
@@ -326,16 +332,16 @@ async fn what_no_file_holds_and_no_round_needs_is_forgotten_after_a_day() {
     let (_dir, catalog) = catalog();
     filled(&catalog, 6).await;
     catalog.let_go(CANONICAL_PX, 4, 4).await.unwrap();
-    let gone = ["a0.jpg", "a5.jpg"].map(|name| Entry::Gone(Path::new("/camera").join(name)));
-    catalog.record(gone.to_vec()).await.unwrap();
+    let both = ["a0.jpg", "a5.jpg"].map(|name| gone(&format!("/camera/{name}")));
+    catalog.record(both.to_vec()).await.unwrap();
     days_pass(&catalog, 0).await;
     assert_eq!(rows(&catalog).await, (6, 6), "it may come back");
     days_pass(&catalog, 2).await;
     assert_eq!(rows(&catalog).await, (5, 5), "a0, which no round takes; a1 has a file, a5 has pixels");
-    assert_eq!(catalog.image_at(Path::new("/camera/a5.jpg")).await.unwrap(), Some(ImageId("a5".into())));
+    assert_eq!(catalog.images_at(Path::new("/camera/a5.jpg")).await.unwrap(), [ImageId("a5".into())]);
     check(&catalog.counts().await.unwrap(), 6, 0);
     // The directory goes with all that is in it; a name that only begins alike stays.
-    catalog.record(vec![image("../camera2/x.jpg", 1, "a4"), Entry::Gone("/camera".into())]).await.unwrap();
+    catalog.record(vec![image("../camera2/x.jpg", 1, "a4"), gone("/camera")]).await.unwrap();
     days_pass(&catalog, 2).await;
     assert_eq!(rows(&catalog).await, (4, 4), "a1 is forgotten, and where a4 was before");
     assert_eq!(pool(&catalog, CANONICAL_PX).await, Pool { kept: ids(&["a5", "a4", "a3", "a2"]), all: 6 });
@@ -346,7 +352,7 @@ async fn a_file_that_is_back_as_it_was_is_known_and_stays() {
     let (_dir, catalog) = catalog();
     filled(&catalog, 2).await;
     catalog.let_go(CANONICAL_PX, 1, 1).await.unwrap();
-    catalog.record(vec![Entry::Gone("/camera".into())]).await.unwrap();
+    catalog.record(vec![gone("/camera")]).await.unwrap();
     assert!(catalog.knows(&sighting("a0.jpg", 1), CANONICAL_PX).await.unwrap());
     days_pass(&catalog, 2).await;
     assert_eq!(rows(&catalog).await, (2, 2));
@@ -359,13 +365,13 @@ async fn a_moved_image_that_was_let_go_is_no_new_image() {
     let (_dir, catalog) = catalog();
     filled(&catalog, 2).await;
     catalog.let_go(CANONICAL_PX, 1, 1).await.unwrap();
-    catalog.record(vec![Entry::Gone("/camera/a0.jpg".into())]).await.unwrap();
+    catalog.record(vec![gone("/camera/a0.jpg")]).await.unwrap();
     catalog.prune().await.unwrap();
     catalog.record(vec![image("day/a0.jpg", 1, "a0")]).await.unwrap();
     check(&catalog.counts().await.unwrap(), 2, 0);
     days_pass(&catalog, 2).await;
     assert_eq!(rows(&catalog).await, (2, 2), "the place that it moved from is forgotten");
-    assert_eq!(catalog.image_at(Path::new("/camera/a0.jpg")).await.unwrap(), None);
+    assert_eq!(catalog.images_at(Path::new("/camera/a0.jpg")).await.unwrap(), []);
 }
 
 #[tokio::test]
@@ -392,8 +398,8 @@ async fn snapshots_that_were_overwritten_are_forgotten_when_they_are_let_go() {
 async fn images_of_a_source_that_is_not_configured_any_more_take_no_part() {
     let (_dir, catalog) = catalog();
     let of = |source: &str, name: &str, version, id: &str| {
-        let Entry::Image { sighting, record } = image(name, version, id) else { unreachable!("it is an image") };
-        Entry::Image { sighting: Sighting { source: source.into(), ..sighting }, record }
+        let Entry::Image { sighting, record, came } = image(name, version, id) else { unreachable!("it is an image") };
+        Entry::Image { sighting: Sighting { source: source.into(), ..sighting }, record, came }
     };
     let entries =
         [of("/old", "a", 1, "a"), of("/old", "both", 1, "b"), of("/new", "copy", 1, "b"), of("/new", "c", 1, "c")];
@@ -619,6 +625,7 @@ async fn a_name_that_changes_takes_what_is_known_along() {
     catalog.record(entries.to_vec()).await.unwrap();
     catalog.record(vec![bad("day/d.jpg", 1)]).await.unwrap();
     let moved = |from: &str, to: &str| Entry::Moved {
+        source: "/camera".into(),
         from: format!("/camera/{from}").into(),
         to: format!("/camera/{to}").into(),
     };
@@ -639,7 +646,8 @@ async fn a_name_that_changes_takes_what_is_known_along() {
 async fn a_file_with_known_content_is_known_and_one_with_forgotten_content_is_not() {
     let (_dir, catalog) = catalog();
     catalog.record(vec![image("a.jpg", 1, "aa"), bad("b.jpg", 1)]).await.unwrap();
-    let seen = |path, id: &str| Entry::Seen { sighting: sighting(path, 2), image: ImageId(id.into()) };
+    let seen =
+        |path, id: &str| Entry::Seen { sighting: sighting(path, 2), image: ImageId(id.into()), came: Came::now() };
     catalog.record(vec![seen("a.jpg", "aa"), seen("b.jpg", "aa"), seen("c.jpg", "zz")]).await.unwrap();
     for (path, known) in [("a.jpg", true), ("b.jpg", true), ("c.jpg", false)] {
         assert_eq!(catalog.knows(&sighting(path, 2), CANONICAL_PX).await.unwrap(), known, "{path}");
@@ -653,7 +661,7 @@ async fn a_file_with_known_content_is_known_and_one_with_forgotten_content_is_no
 async fn an_image_is_where_its_files_are_there() {
     let (_dir, catalog) = catalog();
     catalog.record(vec![image("b.jpg", 1, "aa"), image("a.jpg", 1, "aa"), image("c.jpg", 1, "cc")]).await.unwrap();
-    catalog.record(vec![Entry::Gone("/camera/c.jpg".into())]).await.unwrap();
+    catalog.record(vec![gone("/camera/c.jpg")]).await.unwrap();
     let ids = ["cc", "aa", "zz"].map(|id| ImageId(id.into()));
     let expected: [&[&str]; 3] = [&[], &["/camera/a.jpg", "/camera/b.jpg"], &[]];
     let places = catalog.places(ids.to_vec()).await.unwrap();

@@ -11,14 +11,18 @@ struct Folder {
     ingest: Ingest,
 }
 
+fn ingest(dir: &Path) -> Ingest {
+    let (mean, std, filter) = ([0.0; 3], [1.0; 3], Default::default());
+    let preprocess = Preprocess { shortest_edge: 16, squash: false, crop: 16, mean, std, filter };
+    let settings = Settings { file_limit: ByteSize::kib(64), threads: 1, ..Settings::default() };
+    Ingest::new(&settings, preprocess, dir.join("pixels"), DecodeBudget::default())
+}
+
 impl Folder {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("in")).unwrap();
-        let (mean, std, filter) = ([0.0; 3], [1.0; 3], Default::default());
-        let preprocess = Preprocess { shortest_edge: 16, squash: false, crop: 16, mean, std, filter };
-        let settings = Settings { file_limit: ByteSize::kib(64), threads: 1, ..Settings::default() };
-        let ingest = Ingest::new(&settings, preprocess, dir.path().join("pixels"), DecodeBudget::default());
+        let ingest = ingest(dir.path());
         Self { dir, ingest }
     }
 
@@ -248,8 +252,9 @@ async fn of_a_cropped_source_a_part_is_kept_and_looked_at() {
     let whole = folder.ingest.read(folder.sighting("a.png")).await.unwrap();
     let whole_file = fs::read(folder.path("a.png")).unwrap();
     let right = Region { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
-    let Folder { dir, ingest } = folder;
-    let ingest = ingest.looking_at([(dir.path().join("in"), right)].into());
+    let dir = folder.dir;
+    let place = Place { dir: dir.path().join("in"), region: Some(right) };
+    let ingest = ingest(dir.path()).from_sources([(dir.path().join("in"), place)].into());
     let folder = Folder { dir, ingest };
     let part = folder.ingest.read(folder.sighting("a.png")).await.unwrap();
     let of_both = [&whole_file[..], b"crop x=0.5 y=0 width=0.5 height=1"].concat();

@@ -135,6 +135,7 @@ fn source() -> Source {
     let (classify, state) = (true, Default::default());
     Source {
         path: PathBuf::new(),
+        name: None,
         quiet_period: QUIET,
         rescan_interval: never,
         exclude,

@@ -225,7 +225,8 @@ fn a_client_that_never_reads_holds_up_nobody() {
     deaf.wait().unwrap();
 }
 
-/// Of a source that is cropped only that part is seen; with another crop its pictures are other ones.
+/// Of a source that is cropped only that part is seen; with another crop its pictures are other ones. Two sources of one
+/// directory see a part each.
 #[test]
 fn a_cropped_source_is_answered_by_its_part() {
     let mut site = site(QUICK);
@@ -269,6 +270,36 @@ fn a_cropped_source_is_answered_by_its_part() {
     assert_ne!(answers[0].1, answers[1].1, "another part is another image");
     let status = site.status().unwrap();
     assert_eq!((&status["images"], &status["sources"][0]["images"]), (&2.into(), &1.into()), "{status}");
+
+    site.stop().unwrap();
+    let named = cropped("0.5").replacen("[[source]]\n", "[[source]]\nname = \"right\"\n", 1);
+    let crop = "crop = { x = 0.0, y = 0.0, width = 0.5, height = 1.0 }";
+    let left = format!("\n[[source]]\nname = \"left\"\npath = \"{}\"\n{crop}\n", site.watched().display());
+    fs::write(site.config(), named + &left).unwrap();
+    site.start().unwrap();
+    fs::copy(file("both.png"), site.watched().join("again.png")).unwrap();
+    let answers = |source: &str, count: usize| {
+        let since = Instant::now();
+        loop {
+            let found = site.json(&["results", "--source", source]).unwrap();
+            if found.as_array().unwrap().len() == count {
+                return found;
+            }
+            assert!(since.elapsed() < LIMIT, "{found}\n{}", site.log());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    // What the source had before it got its name is its own still.
+    let (of_the_right, of_the_left) = (answers("right", 3), answers("left", 2));
+    let best = |labels: &Value| text(&labels[0]["label"]).to_owned();
+    assert_eq!(best(&of_the_right[2]["labels"]), best(&of_right), "{of_the_right}");
+    for answer in of_the_left.as_array().unwrap() {
+        assert_eq!((best(&answer["labels"]), text(&answer["source"])), (best(&of_left), "left"), "{answer}");
+    }
+    let status = site.status().unwrap();
+    let sources = status["sources"].as_array().unwrap();
+    let told: Vec<_> = sources.iter().map(|source| (text(&source["name"]), &source["images"])).collect();
+    assert_eq!(told, [("right", &1.into()), ("left", &1.into())], "{status}");
 }
 
 #[track_caller]

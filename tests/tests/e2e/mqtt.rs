@@ -63,7 +63,7 @@ impl Drop for Bridge {
     }
 }
 
-fn until<T>(mut there: impl FnMut() -> Option<T>, told: impl Fn() -> String) -> T {
+pub fn until<T>(mut there: impl FnMut() -> Option<T>, told: impl Fn() -> String) -> T {
     let since = Instant::now();
     loop {
         if let Some(there) = there() {
@@ -75,7 +75,7 @@ fn until<T>(mut there: impl FnMut() -> Option<T>, told: impl Fn() -> String) -> 
 }
 
 /// Waits until the broker keeps this under a topic.
-fn keeps(broker: &Broker, topic: &str, payload: &str) {
+pub fn keeps(broker: &Broker, topic: &str, payload: &str) {
     let kept = || broker.retained("#").unwrap();
     until(
         || kept().contains(&(topic.to_owned(), payload.to_owned())).then_some(()),
@@ -84,10 +84,10 @@ fn keeps(broker: &Broker, topic: &str, payload: &str) {
 }
 
 /// Somebody who listens for answers, with a session that the broker keeps.
-struct Subscriber(Receiver<(u64, bool)>);
+pub struct Subscriber(Receiver<(Value, bool)>);
 
 impl Subscriber {
-    fn start(broker: &Broker) -> Self {
+    pub fn start(broker: &Broker) -> Self {
         let mut options = MqttOptions::new("subscriber", "127.0.0.1", broker.port());
         options.set_clean_session(false);
         let (client, mut connection) = Client::new(options, 10);
@@ -101,7 +101,7 @@ impl Subscriber {
                 let heard = match event {
                     Ok(Event::Incoming(Packet::Publish(publish))) => {
                         let answer: Value = serde_json::from_slice(&publish.payload).unwrap();
-                        sender.send((answer["sequence"].as_u64().unwrap(), publish.dup)).is_ok()
+                        sender.send((answer, publish.dup)).is_ok()
                     }
                     Ok(Event::Incoming(Packet::SubAck(_))) => {
                         // It is waited for once; each connection subscribes anew.
@@ -123,13 +123,19 @@ impl Subscriber {
         Self(receiver)
     }
 
+    /// The next answer, and whether the broker delivers it once more.
+    pub fn next(&self) -> Option<(Value, bool)> {
+        self.0.recv_timeout(LIMIT).ok()
+    }
+
     /// Hears the answers up to a number, each once and in their order.
     fn hears(&self, from: u64, to: u64, bridge: &Bridge) {
         let mut wanted = from;
         while wanted <= to {
-            let heard = self.0.recv_timeout(LIMIT);
-            let (sequence, is_redelivered) =
-                heard.unwrap_or_else(|_| panic!("{wanted} of {to} does not come: {}", bridge.log()));
+            let heard = self.next();
+            let (answer, is_redelivered) =
+                heard.unwrap_or_else(|| panic!("{wanted} of {to} does not come: {}", bridge.log()));
+            let sequence = answer["sequence"].as_u64().unwrap();
             // The broker itself delivers a message again that the subscriber had not acknowledged when it stopped.
             if is_redelivered && sequence < wanted {
                 continue;
@@ -159,7 +165,7 @@ fn served() -> Site {
     site
 }
 
-fn config(broker: &Broker) -> String {
+pub fn config(broker: &Broker) -> String {
     format!("broker = \"mqtt://127.0.0.1:{}\"\n", broker.port())
 }
 

@@ -1,12 +1,13 @@
 //! Who may change things, asked of the polkit that Debian ships, on a system bus, with coft's own policies.
 
 use super::*;
+use coft_harness::broker::Broker;
 use coft_harness::machine::{self, Machine};
 use coft_harness::sd_bus::{self, Answer, Client};
 use image::{Rgb, RgbImage};
 use nix::unistd::chown;
 use std::fs::File;
-use std::process::{Child, Output};
+use std::process::{Child, Output, Stdio};
 use std::time::Instant;
 
 /// The service's user and who it asks about, on a machine of their own.
@@ -94,20 +95,44 @@ impl<'a> Scene<'a> {
         }
     }
 
+    /// What coft-mqtt sends of the next picture where it runs as this user.
+    fn sent(&self, user: &str) -> Value {
+        let broker = Broker::start("allow_anonymous true\n").unwrap();
+        let subscriber = mqtt::Subscriber::start(&broker);
+        let dir = self.machine.dir().join(format!("mqtt-{user}"));
+        fs::create_dir(&dir).unwrap();
+        chown(&dir, Some(self.machine.id(user).into()), Some(self.machine.id(user).into())).unwrap();
+        let (config, log) = (dir.join("mqtt.toml"), dir.join("log"));
+        fs::write(&config, mqtt::config(&broker)).unwrap();
+        let mut command = self.machine.command(user, self.programs.coft_mqtt());
+        command.arg("--config").arg(config).arg("--state-dir").arg(&dir).args(["--bus", "system"]);
+        let mut bridge = command.stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        mqtt::keeps(&broker, "coft/status", "online");
+        let colour = self.machine.id(user).to_le_bytes();
+        let picture = RgbImage::from_pixel(64, 48, Rgb([colour[0], colour[1], colour[2]]));
+        picture.save(self.machine.dir().join("in").join(format!("secret-of-{user}.png"))).unwrap();
+        let sent = subscriber.next();
+        bridge.kill().unwrap();
+        bridge.wait().unwrap();
+        sent.unwrap_or_else(|| panic!("nothing is sent: {}", fs::read_to_string(log).unwrap())).0
+    }
+
     /// A client that is not ours.
     fn foreign(&self, user: &str) -> Client {
         Client::connect(self.machine.command(user, sd_bus::python()), "system").unwrap()
     }
 }
 
-/// The rule that the documentation shows, and three more.
+/// The rules that the documentation shows, and three more.
 fn rules() -> String {
-    let docs = include_str!("../../../docs/dbus.md");
-    let shown = docs.split_once("```js\n").and_then(|(_, after)| after.split_once("```")).unwrap().0;
+    let of = |docs: &'static str| docs.split_once("```js\n").and_then(|(_, after)| after.split_once("```")).unwrap().0;
+    let shown = of(include_str!("../../../docs/dbus.md"));
+    let bridge = of(include_str!("../../../docs/bridges.md"));
+    assert!(bridge.contains("org.coft.Coft1.observe") && bridge.contains("coft-mqtt"), "{bridge}");
     assert!(shown.contains("org.coft.Coft1.round") && shown.contains("operators"), "{shown}");
     let another = |action: &str| shown.replace("org.coft.Coft1.round", action);
     let others = ["rescan", "import", "observe"].map(|action| another(&format!("org.coft.Coft1.{action}")));
-    format!("{shown}\n{}", others.join("\n"))
+    format!("{shown}\n{bridge}\n{}", others.join("\n"))
 }
 
 /// polkit let nobody through: the actions did not name the service's user as their owner.
@@ -145,6 +170,12 @@ fn polkit_decides_who_may_change_things() {
             let said = scene.observations(user);
             assert_eq!((said.contains("\"path\""), said.contains("secret-place.png")), (sees, sees), "{user}: {said}");
         }
+        for (user, sees) in [("coft-mqtt", true), ("bob", false)] {
+            let sent = scene.sent(user);
+            let path = sent["path"].as_str().unwrap_or_default();
+            assert_eq!(path.ends_with(&format!("secret-of-{user}.png")), sees, "{sent}");
+            assert_eq!(sent["path"].is_null(), !sees, "{sent}");
+        }
         let (mut bob, refused) = (scene.foreign("bob"), "org.coft.Coft1.Error.NotAuthorized");
         let (root, parts) = ("/org/coft/Coft1", "/org/coft/Coft1/classifiers/default");
         for line in [
@@ -168,13 +199,25 @@ fn polkit_decides_who_may_change_things() {
         // A group's rule lets its members through, to what it names.
         let (code, said) = scene.told("ann", &["round", "start"]);
         assert_eq!(code, Some(1), "too few images, and no question of who asks: {said}");
-        assert!(said.contains("1 images are catalogued"), "{said}");
+        assert!(said.contains("3 images are catalogued"), "{said}");
         assert_eq!(scene.told("ann", &["rescan"]), (Some(0), String::new()));
         assert_eq!(scene.told("ann", &["export", "1", "--format", "onnx", copy.to_str().unwrap()]).0, Some(5));
         // Whoever may import may not do so by force.
         assert_eq!(scene.told("ann", &["import", bundle]).0, Some(0));
         assert_eq!(scene.told("ann", &["import", "--force", bundle]).0, Some(5));
         assert_eq!(scene.told("root", &["import", "--force", bundle]).0, Some(0));
+        // Where two generations differ, everybody sees, and some which files those are.
+        let since = Instant::now();
+        while scene.status().is_none_or(|status| status["unanswered_again"] != 0 || status["active_generation"] == 1) {
+            assert!(since.elapsed() < LIMIT, "not answered again: {}", scene.log());
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        for (user, sees) in [("root", true), ("ann", true), ("bob", false)] {
+            let output = scene.ctl(user, &["--json", "generation", "diff"]);
+            let diff: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{user}: {output:?}"));
+            assert_eq!((&diff["compared"], diff["unsure"].as_array().map(Vec::len)), (&3.into(), Some(3)), "{diff}");
+            assert_eq!(diff.to_string().contains("secret-place.png"), sees, "{user}: {diff}");
+        }
         for user in ["root", "coftd"] {
             assert_eq!(scene.told(user, &["rescan"]), (Some(0), String::new()), "{user}");
         }

@@ -62,7 +62,7 @@ async fn follow(
         let known = latest(service, &places, &filter, asked.limit.unwrap_or(u32::MAX)).await?;
         for observed in known {
             // What has come since is shown below.
-            let is_before = |at: &Position| at.place.path == observed.source && observed.sequence <= at.last;
+            let is_before = |at: &Position| at.place.name == observed.source && observed.sequence <= at.last;
             if positions.iter().any(is_before) {
                 show(output, &observed, &style)?;
             }
@@ -136,7 +136,7 @@ async fn look(
 /// first.
 fn returned(known: &[Position], now: Vec<Position>) -> Vec<Position> {
     let resumed = |Position { place, last }: Position| {
-        let before = known.iter().find(|before| before.place.path == place.path).map_or(0, |before| before.last);
+        let before = known.iter().find(|before| before.place.name == place.name).map_or(0, |before| before.last);
         Position { last: if last < before { 0 } else { before }, place }
     };
     now.into_iter().map(resumed).collect()
@@ -166,7 +166,7 @@ mod tests {
     use super::*;
 
     fn position(path: &str, last: u64) -> Position {
-        Position { place: Place { number: 0, path: path.into() }, last }
+        Position { place: Place { number: 0, name: path.into() }, last }
     }
 
     #[test]

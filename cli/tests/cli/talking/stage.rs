@@ -736,6 +736,10 @@ impl Source {
         1_750_003_200
     }
     #[zbus(property)]
+    fn waiting_files(&self) -> u64 {
+        1200
+    }
+    #[zbus(property)]
     fn unanswered(&self) -> u64 {
         3
     }
@@ -749,6 +753,10 @@ impl Source {
     }
     #[zbus(property)]
     fn path(&self) -> String {
+        self.path.into()
+    }
+    #[zbus(property)]
+    fn name(&self) -> String {
         self.path.into()
     }
     #[zbus(property)]

@@ -1,7 +1,7 @@
 //! A metric with its samples, in the order in which they are written.
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -16,17 +16,29 @@ pub struct Family {
     name: &'static str,
     help: &'static str,
     unit: Option<Unit>,
-    is_counter: bool,
-    samples: Vec<(Labels, f64)>,
+    kind: MetricType,
+    samples: Vec<(Labels, Value)>,
+}
+
+#[derive(Debug)]
+enum Value {
+    Number(f64),
+    /// The sum of all, and upper bounds with how many there are up to that and above the bound before.
+    Histogram(f64, Vec<(f64, u64)>),
 }
 
 impl Family {
     pub fn gauge(name: &'static str, help: &'static str) -> Self {
-        Self { name, help, unit: None, is_counter: false, samples: Vec::new() }
+        Self { name, help, unit: None, kind: MetricType::Gauge, samples: Vec::new() }
     }
 
     pub fn counter(name: &'static str, help: &'static str) -> Self {
-        Self { is_counter: true, ..Self::gauge(name, help) }
+        Self { kind: MetricType::Counter, ..Self::gauge(name, help) }
+    }
+
+    pub fn histogram(name: &'static str, help: &'static str, sum: f64, buckets: &[(f64, u64)]) -> Self {
+        let samples = vec![(Vec::new(), Value::Histogram(sum, buckets.to_owned()))];
+        Self { kind: MetricType::Histogram, samples, ..Self::gauge(name, help) }
     }
 
     pub fn in_seconds(self) -> Self {
@@ -66,25 +78,31 @@ impl Family {
     }
 
     pub fn push(&mut self, labels: Labels, value: f64) {
-        self.samples.push((labels, value));
+        self.samples.push((labels, Value::Number(value)));
     }
 
     fn encode(&self, encoder: &mut DescriptorEncoder) -> Result<(), Error> {
         if self.samples.is_empty() {
             return Ok(());
         }
-        let kind = if self.is_counter { MetricType::Counter } else { MetricType::Gauge };
-        let mut metric = encoder.encode_descriptor(self.name, self.help, self.unit.as_ref(), kind)?;
+        let mut metric = encoder.encode_descriptor(self.name, self.help, self.unit.as_ref(), self.kind)?;
         for (labels, value) in &self.samples {
-            self.encode_sample(*value, metric.encode_family(labels)?)?;
+            let mut sample = metric.encode_family(labels)?;
+            match value {
+                Value::Number(value) => self.encode_number(*value, sample)?,
+                Value::Histogram(sum, buckets) => {
+                    let count = buckets.iter().map(|(_, count)| count).sum();
+                    sample.encode_histogram::<NoLabelSet>(*sum, count, buckets, None)?;
+                }
+            }
         }
         Ok(())
     }
 
     /// Whole numbers are written as such.
-    fn encode_sample(&self, value: f64, encoder: MetricEncoder) -> Result<(), Error> {
+    fn encode_number(&self, value: f64, encoder: MetricEncoder) -> Result<(), Error> {
         let whole = (value.fract() == 0.0 && value.abs() < 2f64.powi(53)).then_some(value as i64);
-        match (self.is_counter, whole) {
+        match (matches!(self.kind, MetricType::Counter), whole) {
             (true, Some(whole)) => ConstCounter::new(whole.unsigned_abs()).encode(encoder),
             (true, None) => ConstCounter::new(value).encode(encoder),
             (false, Some(whole)) => ConstGauge::new(whole).encode(encoder),

@@ -107,6 +107,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_counted_by_bounds_is_a_histogram() {
+        let buckets = [(0.5, 3), (1.0, 0), (f64::INFINITY, 1)];
+        let delay = Family::histogram("coft_answer_delay", "How long it took.", 7.25, &buckets).in_seconds();
+        assert_eq!(
+            Metrics::new(vec![delay], None).prometheus(),
+            "# HELP coft_answer_delay_seconds How long it took.\n\
+             # TYPE coft_answer_delay_seconds histogram\n\
+             coft_answer_delay_seconds_bucket{le=\"0.5\"} 3\n\
+             coft_answer_delay_seconds_bucket{le=\"1\"} 3\n\
+             coft_answer_delay_seconds_bucket{le=\"+Inf\"} 4\n\
+             coft_answer_delay_seconds_sum 7.25\n\
+             coft_answer_delay_seconds_count 4\n"
+        );
+    }
+
+    #[test]
     fn a_service_that_is_away_is_down_and_nothing_else() {
         let away = Metrics::away("it does not run".into());
         assert_eq!(away.prometheus().lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>(), ["coft_up 0"]);

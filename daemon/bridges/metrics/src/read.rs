@@ -95,7 +95,12 @@ async fn of_manager(connection: &Connection) -> Vec<Family> {
     let count = |number: Option<u64>| number.map(|number| number as f64);
     let waiting = [("interactive", figures.waiting_interactive), ("bulk", figures.waiting_bulk)];
     let waiting = waiting.into_iter().filter_map(|(priority, waiting)| Some((priority, count(waiting)?)));
-    vec![
+    let mut delays = Vec::new();
+    if let (Some(sum), Some(buckets)) = (figures.answer_delay_seconds, &figures.answer_delays) {
+        let help = "How long pictures have waited for their answers, from when each file was seen to be complete.";
+        delays.push(Family::histogram("coft_answer_delay", help, sum, buckets).in_seconds());
+    }
+    let mut families = vec![
         build,
         Family::counter("coft_classified_images", "Images that were classified since coftd started.")
             .maybe(count(figures.classified_images)),
@@ -123,7 +128,9 @@ async fn of_manager(connection: &Connection) -> Vec<Family> {
         Family::gauge("coft_state_disk_size", "Size of the disk of the state directory.")
             .in_bytes()
             .maybe(count(figures.disk_size_bytes)),
-    ]
+    ];
+    families.extend(delays);
+    families
 }
 
 fn of_classifiers(classifiers: &Objects, generations: &Objects) -> Vec<Family> {
@@ -188,11 +195,11 @@ fn of_rounds(jobs: &Objects) -> Vec<Family> {
 }
 
 fn of_sources(sources: &Objects) -> Vec<Family> {
-    let by = ("source", "Path");
+    let by = ("source", "Name");
     let each = |family, property| of_each(family, sources, by, property);
     let mut states = Family::gauge("coft_source_state", "1 for what the latest pictures show together.");
     for properties in sources.values() {
-        if let (Some(source), Some(state)) = (text(properties, "Path"), text(properties, "State")) {
+        if let (Some(source), Some(state)) = (text(properties, "Name"), text(properties, "State")) {
             states.push(vec![("source", source), ("state", state)], 1.0);
         }
     }
@@ -201,6 +208,10 @@ fn of_sources(sources: &Objects) -> Vec<Family> {
         each(
             Family::gauge("coft_source_refused_files", "Files of the source that hold no usable image."),
             "Quarantined",
+        ),
+        each(
+            Family::gauge("coft_source_waiting_files", "Files of the source that wait to be looked at."),
+            "WaitingFiles",
         ),
         each(Family::counter("coft_source_answers", "Pictures of the source that were answered."), "LastSequence"),
         each(
@@ -239,7 +250,7 @@ async fn labels(connection: &Connection, sources: &Objects) -> Family {
         Family::gauge("coft_source_recent_answers", "Answers of the last 24 hours, by their label, in whole hours.");
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs() as i64);
     for (path, properties) in sources {
-        let Some(source) = text(properties, "Path") else { continue };
+        let Some(source) = text(properties, "Name") else { continue };
         let filter = ObservationFilter { since: Some(now - DAY), ..ObservationFilter::default() };
         let counts = observer::call(connection, path, SOURCE, "CountObservations", &filter).await;
         let counts: Vec<(i64, String, u64)> = counts.unwrap_or_default();

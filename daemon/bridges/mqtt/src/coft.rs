@@ -31,9 +31,10 @@ pub struct Layout {
 pub struct Source {
     /// Its path on the bus.
     pub object: String,
-    pub directory: String,
-    /// The level of its topics.
+    /// Its name, or its directory where it has none.
     pub name: String,
+    /// The level of its topics.
+    pub topic: String,
 }
 
 /// What the latest pictures of a source show together.
@@ -84,18 +85,18 @@ impl Coft {
         for (path, mut interfaces) in observer::objects(&self.connection).await? {
             let number = path.as_str().rsplit('/').next().and_then(|number| number.parse().ok());
             if let (Some(properties), Some(number)) = (interfaces.get_mut(SOURCE), number) {
-                sources.push((number, path.to_string(), take(properties, "Path")?));
+                sources.push((number, path.to_string(), take(properties, "Name")?));
             }
             if let Some(properties) = interfaces.get_mut(CLASSIFIER) {
                 classifiers.push(take(properties, "Classes")?);
             }
         }
         sources.sort();
-        let names = topics::names(sources.iter().map(|(_, _, directory)| directory.as_str()));
-        let named = |((_, object, directory), name)| Source { object, directory, name };
+        let levels = topics::levels(sources.iter().map(|(_, _, name)| name.as_str()));
+        let named = |((_, object, name), topic)| Source { object, name, topic };
         Ok(Layout {
             version: take(&mut manager, "Version")?,
-            sources: sources.into_iter().zip(names).map(named).collect(),
+            sources: sources.into_iter().zip(levels).map(named).collect(),
             classes: if classifiers.len() == 1 { classifiers.remove(0) } else { Vec::new() },
         })
     }

@@ -22,7 +22,7 @@ pub struct Position {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct Known {
-    /// The last answer of each source, by its directory, that the broker has acknowledged.
+    /// The last answer of each source, by its name or directory, that the broker has acknowledged.
     sources: BTreeMap<String, Position>,
     /// Topics under which the broker keeps something of this program's.
     retained: BTreeSet<String>,
@@ -64,14 +64,14 @@ impl Positions {
         Ok(positions)
     }
 
-    pub fn of(&self, directory: &str) -> Option<&Position> {
-        self.known.sources.get(directory)
+    pub fn of(&self, source: &str) -> Option<&Position> {
+        self.known.sources.get(source)
     }
 
     /// # Errors
     /// It could not be written; it is known all the same.
-    pub fn advance(&mut self, directory: &str, position: Position) -> Result<(), PositionError> {
-        self.known.sources.insert(directory.to_owned(), position);
+    pub fn advance(&mut self, source: &str, position: Position) -> Result<(), PositionError> {
+        self.known.sources.insert(source.to_owned(), position);
         self.save()
     }
 

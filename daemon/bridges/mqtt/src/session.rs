@@ -128,7 +128,7 @@ impl Bridge {
         self.announce(broker, topics, &layout).await?;
         for source in &layout.sources {
             let position = self.begin(&coft, source).await?;
-            self.positions.advance(&source.directory, position)?;
+            self.positions.advance(&source.name, position)?;
         }
         let mut shown: HashMap<String, (Message, Message)> = HashMap::new();
         let mut is_online = false;
@@ -139,11 +139,11 @@ impl Bridge {
                 if self.config.states {
                     show(broker, topics, source, &standing, &mut shown).await?;
                 }
-                let sent = self.positions.of(&source.directory).map_or(0, |position| position.sequence);
+                let sent = self.positions.of(&source.name).map_or(0, |position| position.sequence);
                 if standing.last_sequence < sent {
                     // What it tells is old, or its catalogue was damaged and has begun anew.
                     let position = self.begin(&coft, source).await?;
-                    self.positions.advance(&source.directory, position)?;
+                    self.positions.advance(&source.name, position)?;
                 }
                 more |= self.pass_on(&coft, broker, topics, source).await?;
             }
@@ -196,7 +196,7 @@ impl Bridge {
     async fn begin(&self, coft: &Coft, source: &Source) -> Result<Position, End> {
         let first = Position { sequence: 0, image: String::new() };
         let at = |answer: coft_dbus::Observation| Position { sequence: answer.0, image: answer.1 };
-        let Some(known) = self.positions.of(&source.directory) else {
+        let Some(known) = self.positions.of(&source.name) else {
             // For the first time: what has come before stays unsent.
             return Ok(coft.latest(source).await?.map_or(first, at));
         };
@@ -213,7 +213,7 @@ impl Bridge {
         if is_other {
             warn!(
                 "the answers of {} are others than before, of another state directory: they are sent from the first",
-                source.directory
+                source.name
             );
             return Ok(first);
         }
@@ -228,14 +228,14 @@ impl Bridge {
         topics: &Topics,
         source: &Source,
     ) -> Result<bool, End> {
-        let after = self.positions.of(&source.directory).map_or(0, |position| position.sequence);
+        let after = self.positions.of(&source.name).map_or(0, |position| position.sequence);
         let page = coft.after(source, after, PAGE).await?;
         for answer in &page {
             if self.config.observations {
                 self.send(broker, &topics.observation(source, answer)).await?;
             }
             let position = Position { sequence: answer.0, image: answer.1.clone() };
-            self.positions.advance(&source.directory, position)?;
+            self.positions.advance(&source.name, position)?;
         }
         Ok(page.len() == PAGE as usize)
     }

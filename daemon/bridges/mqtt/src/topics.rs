@@ -31,7 +31,7 @@ impl Topics {
 
     pub fn attributes(&self, source: &Source, standing: &Standing) -> Message {
         let payload = json!({
-            "source": source.directory,
+            "source": source.name,
             "since": standing.since,
             "last_label": standing.last_label,
             "last_image": standing.last_image,
@@ -49,7 +49,7 @@ impl Topics {
             labels.iter().map(|(label, score)| json!({ "label": label, "score": score })).collect();
         let mut payload = json!({
             "sequence": sequence,
-            "source": source.directory,
+            "source": source.name,
             "image": image,
             "path": details.path,
             "time": details.time,
@@ -73,7 +73,7 @@ impl Topics {
     /// classes, which is on for the second.
     pub fn discovery(&self, source: &Source, classes: &[String], version: &str) -> Vec<Message> {
         let machine = ascii(self.prefix.as_str(), '_');
-        let id = format!("{machine}_{}", source.name);
+        let id = format!("{machine}_{}", source.topic);
         let entity = |kind: &str, id: &str, more: Value| {
             let mut payload = json!({
                 "unique_id": id,
@@ -96,35 +96,35 @@ impl Topics {
             Message { topic, payload: payload.to_string(), retain: true }
         };
         let mut messages =
-            vec![entity("sensor", &id, json!({ "name": source.directory, "icon": "mdi:image-search-outline" }))];
+            vec![entity("sensor", &id, json!({ "name": source.name, "icon": "mdi:image-search-outline" }))];
         if let [off, on] = classes {
             let template = format!(
                 "{{{{ 'ON' if value == {} else 'OFF' if value == {} else 'None' }}}}",
                 Value::from(on.as_str()),
                 Value::from(off.as_str())
             );
-            let name = format!("{}: {on}", source.directory);
+            let name = format!("{}: {on}", source.name);
             messages.push(entity("binary_sensor", &id, json!({ "name": name, "value_template": template })));
         }
         messages
     }
 
     fn topic(&self, source: &Source, of: &str) -> String {
-        format!("{}/{}/{of}", self.prefix, source.name)
+        format!("{}/{}/{of}", self.prefix, source.topic)
     }
 }
 
-/// A name for each source, made of its directory: a level of a topic, and good for Home Assistant as well.
-pub fn names<'a>(directories: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for directory in directories {
-        let name = ascii(directory, '-');
-        let name = if name.is_empty() { "root".to_owned() } else { name };
-        let mut taken = (1..).map(|number| if number == 1 { name.clone() } else { format!("{name}-{number}") });
-        let free = taken.find(|name| !names.contains(name)).expect("numbers do not end");
-        names.push(free);
+/// A level of a topic for each source, made of its name or directory, and good for Home Assistant as well.
+pub fn levels<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut levels: Vec<String> = Vec::new();
+    for name in names {
+        let level = ascii(name, '-');
+        let level = if level.is_empty() { "root".to_owned() } else { level };
+        let mut taken = (1..).map(|number| if number == 1 { level.clone() } else { format!("{level}-{number}") });
+        let free = taken.find(|level| !levels.contains(level)).expect("numbers do not end");
+        levels.push(free);
     }
-    names
+    levels
 }
 
 /// Letters and digits, and what is between them as `between`.
@@ -143,11 +143,7 @@ mod tests {
     }
 
     fn source() -> Source {
-        Source {
-            object: "/org/coft/Coft1/sources/0".into(),
-            directory: "/srv/coft/in".into(),
-            name: "srv-coft-in".into(),
-        }
+        Source { object: "/org/coft/Coft1/sources/0".into(), name: "/srv/coft/in".into(), topic: "srv-coft-in".into() }
     }
 
     fn json(message: &Message) -> Value {
@@ -155,9 +151,10 @@ mod tests {
     }
 
     #[test]
-    fn names_are_levels_of_topics_and_unique() {
-        let directories = ["/srv/coft/in", "/srv/coft-in", "/srv/k\u{fc}che/", "/", "/srv/coft/in", "/a/#/+"];
-        assert_eq!(names(directories), ["srv-coft-in", "srv-coft-in-2", "srv-k-che", "root", "srv-coft-in-3", "a"]);
+    fn levels_of_topics_are_unique() {
+        let names = ["/srv/coft/in", "/srv/coft-in", "/srv/k\u{fc}che/", "/", "left", "srv-coft-in", "/a/#/+"];
+        let expected = ["srv-coft-in", "srv-coft-in-2", "srv-k-che", "root", "left", "srv-coft-in-3", "a"];
+        assert_eq!(levels(names), expected);
     }
 
     #[test]

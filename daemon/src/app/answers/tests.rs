@@ -7,7 +7,7 @@ use crate::control::Observation;
 use crate::decode_budget::DecodeBudget;
 use crate::ingest;
 use crate::serve::{Controller, Options};
-use crate::sighting::{Sighting, Stamp};
+use crate::sighting::{Came, Sighting, Stamp};
 use coft_core::ids::GenerationId;
 use coft_vision::Preprocess;
 use image::{Rgb, RgbImage};
@@ -64,7 +64,7 @@ impl Site {
     }
 
     fn start_where(&self, classify: bool) -> Run {
-        let source = |name: &str| Source { path: self.dir.path().join(name), classify, state: StateRule::default() };
+        let source = |name: &str| Source { key: self.dir.path().join(name), classify, state: StateRule::default() };
         let (teller, answers) = crate::answers::channel();
         let (answering, news) = Answering::start(Parts {
             catalog: self.catalog.clone(),
@@ -98,7 +98,7 @@ impl Site {
         let sighting = self.sighting(name);
         let Ok(content) = self.ingest.read(sighting.clone()).await else { panic!("{name} cannot be read") };
         let record = self.ingest.keep(content).await.expect("it is an image");
-        Entry::Image { sighting, record }
+        Entry::Image { sighting, record, came: Came::now() }
     }
 
     async fn bring(&self, name: &str, picture: &RgbImage) {

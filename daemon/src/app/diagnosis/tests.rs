@@ -17,8 +17,8 @@ fn healthy(config: &str) -> (TempDir, Surroundings) {
     fs::write(&path, format!("state-dir = \"state\"\n[[source]]\npath = \"in\"\n{config}")).unwrap();
     let file = ConfigFile { path, overrides: Overrides::default() };
     let loaded = file.read().unwrap();
-    let (path, answers) = (dir.path().join("in"), Default::default());
-    let source = SourceStatus { path, images: 3, quarantined: 1, problem: None, answers };
+    let (path, key, answers) = (dir.path().join("in"), dir.path().join("in"), Default::default());
+    let source = SourceStatus { path, key, images: 3, quarantined: 1, waiting: 0, problem: None, answers };
     let snapshot = Snapshot {
         active: Some(GenerationId(2)),
         provider: "CPUExecutionProvider".into(),

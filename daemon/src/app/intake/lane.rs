@@ -1,18 +1,20 @@
 //! One source's way into the catalogue: a task and places to read of its own, so that a source that hangs holds up no
-//! other.
+//! other. Of many files that come at once, the latest is looked at first.
 
 use super::News;
 use super::refusals::Refusals;
 use super::trouble::Trouble;
+use super::waiting::Waiting;
 use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::ingest::{Ingest, Refusal, Unready};
-use crate::sighting::{ImageRecord, Sighting};
+use crate::sighting::{Came, ImageRecord, Sighting};
 use crate::telemetry::events;
 use crate::watch::{Notice, Watch};
 use coft_core::ids::ImageId;
 use coft_core::shown::shown_path;
 use std::collections::HashMap;
 use std::fs;
+use std::future::ready;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -34,6 +36,9 @@ const MOST_SLOW: usize = 4;
 /// next start. [choice]
 const LAST_WORK: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// Files that may wait to be looked at, with what is known of them: 30 MB. Of more, those that were there first come
+/// first. 100000 [choice].
+const MOST_WAITING: usize = 100_000;
 
 /// What a lane has for the catalogue.
 pub enum Finding {
@@ -60,7 +65,10 @@ pub struct Lane {
     watch: Watch,
     shared: Shared,
     own_place: Arc<Semaphore>,
-    working: JoinSet<(Sighting, Outcome)>,
+    waiting: Waiting,
+    /// How many files wait, as it was last told.
+    told_waiting: usize,
+    working: JoinSet<(Sighting, Came, Outcome)>,
     in_work: HashMap<PathBuf, Work>,
     refusals: Refusals,
     /// Files that are tried again at each scan, and why they were refused.
@@ -75,7 +83,7 @@ pub struct Lane {
 struct Work {
     reading: Arc<Reading>,
     /// A later sighting of it, to be looked at afterwards.
-    later: Option<Sighting>,
+    later: Option<(Sighting, Came)>,
     /// It has another name now, or none.
     is_void: bool,
 }
@@ -105,6 +113,8 @@ impl Lane {
             watch,
             shared,
             own_place: Arc::new(Semaphore::new(1)),
+            waiting: Waiting::default(),
+            told_waiting: 0,
             working: JoinSet::new(),
             in_work: HashMap::new(),
             refusals: Refusals::default(),
@@ -118,9 +128,16 @@ impl Lane {
     pub async fn run(mut self, stop: CancellationToken) {
         let mut clock = interval(LOOK_INTERVAL);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut cleared, mut ended) = (Some(cleared(self.shared.catalog.clone(), self.source.clone())), false);
+        let (mut cleared, mut ended) =
+            (Some(cleared(self.shared.catalog.clone(), self.source.clone(), self.watch.dir.clone())), false);
         loop {
-            let (room, is_busy) = (!ended && self.in_work.len() < self.most(), self.is_busy());
+            if self.has_next()
+                && let Some((sighting, came)) = self.waiting.next()
+            {
+                self.begin(sighting, came).await;
+            }
+            self.tell_end_of_waiting();
+            let (room, is_busy) = (!ended && self.waiting.len() < MOST_WAITING, self.is_busy());
             let handle = self.watch.handle();
             tokio::select! {
                 () = stop.cancelled() => break,
@@ -132,13 +149,14 @@ impl Lane {
                     }
                 },
                 Some(done) = self.working.join_next() => {
-                    let (sighting, outcome) = done.expect("taking a file in neither panics nor is aborted");
-                    self.done(sighting, outcome).await;
+                    let (sighting, came, outcome) = done.expect("taking a file in neither panics nor is aborted");
+                    self.done(sighting, came, outcome).await;
                 }
+                () = ready(()), if self.has_next() => {}
                 paths = async { cleared.as_mut().expect("there is one").await }, if cleared.is_some() => {
                     cleared = None;
                     for path in paths.unwrap_or_default() {
-                        self.found(Entry::Gone(path)).await;
+                        self.found(self.gone(path)).await;
                     }
                 }
                 _ = clock.tick(), if is_busy => self.look(),
@@ -153,9 +171,9 @@ impl Lane {
         self.watch.notices.close();
         let end = Instant::now() + LAST_WORK;
         while let Ok(Some(done)) = timeout_at(end, self.working.join_next()).await {
-            let (sighting, outcome) = done.expect("taking a file in neither panics nor is aborted");
+            let (sighting, came, outcome) = done.expect("taking a file in neither panics nor is aborted");
             self.in_work.values_mut().for_each(|work| work.later = None);
-            self.done(sighting, outcome).await;
+            self.done(sighting, came, outcome).await;
         }
         self.count_refusals(true);
     }
@@ -166,8 +184,14 @@ impl Lane {
         let is_wrong = silent.is_some() || slow.is_some() || self.trouble.is_there();
         is_wrong
             || !self.in_work.is_empty()
+            || !self.waiting.is_empty()
             || self.refusals.is_waiting()
             || self.watch.handle().unanswered() > Duration::ZERO
+    }
+
+    /// Whether a file waits that there is room for.
+    fn has_next(&self) -> bool {
+        !self.waiting.is_empty() && self.in_work.len() < self.most()
     }
 
     /// Files that may be in work: one that cannot be read makes room for another, up to a bound.
@@ -181,16 +205,16 @@ impl Lane {
 
     async fn noticed(&mut self, notice: Notice) {
         match notice {
-            Notice::Settled(sighting) => self.sighted(sighting).await,
+            Notice::Settled(sighting) => self.sighted(sighting, Came::now()),
             Notice::Gone(path) => {
                 self.void(&path);
-                self.found(Entry::Gone(path)).await;
+                self.found(self.gone(path)).await;
             }
             Notice::Moved { from, to } => {
                 self.void(&from);
                 self.void(&to);
                 let (written, answer) = oneshot::channel();
-                let moved = Finding::Now(Entry::Moved { from, to }, written);
+                let moved = Finding::Now(Entry::Moved { source: self.source.clone(), from, to }, written);
                 if self.shared.findings.send(moved).await.is_ok() {
                     // Where it cannot be written down, its files are read again.
                     let _ = answer.await;
@@ -207,11 +231,15 @@ impl Lane {
         }
     }
 
-    async fn sighted(&mut self, sighting: Sighting) {
-        if let Some(work) = self.in_work.get_mut(&sighting.path) {
-            work.later = Some(sighting);
-            return;
+    fn sighted(&mut self, sighting: Sighting, came: Came) {
+        match self.in_work.get_mut(&sighting.path) {
+            Some(work) => work.later = Some((sighting, came)),
+            None => self.waiting.add(sighting, came),
         }
+    }
+
+    /// Looks at a file that is not in work.
+    async fn begin(&mut self, sighting: Sighting, came: Came) {
         match self.shared.catalog.knows(&sighting, self.shared.ingest.canonical_px()).await {
             Ok(true) => return,
             Ok(false) => {}
@@ -223,11 +251,11 @@ impl Lane {
         let (shared, own_place) = (self.shared.clone(), Arc::clone(&self.own_place));
         self.working.spawn(async move {
             let outcome = take(&shared, own_place, sighting.clone(), &reading).await;
-            (sighting, outcome)
+            (sighting, came, outcome)
         });
     }
 
-    async fn done(&mut self, sighting: Sighting, outcome: Outcome) {
+    async fn done(&mut self, sighting: Sighting, came: Came, outcome: Outcome) {
         let Some(Work { later, is_void, .. }) = self.in_work.remove(&sighting.path) else { return };
         let path = shown_path(&sighting.path).into_owned();
         match outcome {
@@ -236,13 +264,13 @@ impl Lane {
                 self.barred.remove(&sighting.path);
                 debug!(%path, image = %record.id, "{path} is taken in as image {}", record.id);
                 self.read_again();
-                self.found(Entry::Image { sighting, record }).await;
+                self.found(Entry::Image { sighting, record, came }).await;
             }
             Outcome::Known(image) => {
                 self.barred.remove(&sighting.path);
                 debug!(%path, %image, "{path} is image {image}, which is known");
                 self.read_again();
-                self.found(Entry::Seen { sighting, image }).await;
+                self.found(Entry::Seen { sighting, image, came }).await;
             }
             Outcome::Unready(Unready::Refused(refusal)) => self.refused(sighting, refusal).await,
             Outcome::Unready(Unready::Moving) => debug!(%path, "{path} changed while it was looked at"),
@@ -255,8 +283,8 @@ impl Lane {
             Outcome::Unready(Unready::Deferred(trouble)) => self.fail(trouble.to_string()).await,
             Outcome::Failed(error) => self.fail(error.to_string()).await,
         }
-        if let Some(later) = later {
-            self.sighted(later).await;
+        if let Some((later, came)) = later {
+            self.sighted(later, came);
         }
     }
 
@@ -287,6 +315,10 @@ impl Lane {
         }
     }
 
+    fn gone(&self, path: PathBuf) -> Entry {
+        Entry::Gone { source: self.source.clone(), path }
+    }
+
     async fn found(&self, entry: Entry) {
         // Nobody listens where the intake has failed.
         let _ = self.shared.findings.send(Finding::Entry(entry)).await;
@@ -296,8 +328,9 @@ impl Lane {
         let _ = self.shared.findings.send(Finding::Trouble(problem)).await;
     }
 
-    /// What is in work under a path, or below it, is nothing to be written down any more.
+    /// What waits or is in work under a path, or below it, is nothing to be written down any more.
     fn void(&mut self, path: &Path) {
+        self.waiting.forget(path);
         for (_, work) in self.in_work.iter_mut().filter(|(in_work, _)| in_work.starts_with(path)) {
             work.is_void = true;
             work.later = None;
@@ -334,6 +367,23 @@ impl Lane {
         }
         self.count_refusals(false);
         self.tell_problem();
+        self.tell_waiting();
+    }
+
+    fn tell_waiting(&mut self) {
+        let waiting = self.waiting.len();
+        if std::mem::replace(&mut self.told_waiting, waiting) != waiting {
+            self.shared.news.send_modify(|news| {
+                news.waiting.insert(self.source.clone(), waiting as u64);
+            });
+        }
+    }
+
+    /// That some wait is told once a second, that none does at once.
+    fn tell_end_of_waiting(&mut self) {
+        if self.waiting.is_empty() {
+            self.tell_waiting();
+        }
     }
 
     fn count_refusals(&mut self, last: bool) {
@@ -398,9 +448,9 @@ async fn take(shared: &Shared, own_place: Arc<Semaphore>, sighting: Sighting, re
     ingest.keep(content).await.map_or_else(Outcome::Unready, Outcome::New)
 }
 
-/// Quarantined files that were removed while nobody watched: they are nobody's problem any more. Their file system may
-/// not answer.
-fn cleared(catalog: Catalog, source: PathBuf) -> oneshot::Receiver<Vec<PathBuf>> {
+/// Quarantined files of a source that were removed while nobody watched: they are nobody's problem any more. Their file
+/// system may not answer.
+fn cleared(catalog: Catalog, source: PathBuf, dir: PathBuf) -> oneshot::Receiver<Vec<PathBuf>> {
     let (reply, answer) = oneshot::channel();
     tokio::spawn(async move {
         // Where the catalogue cannot be read, that is told elsewhere.
@@ -408,7 +458,7 @@ fn cleared(catalog: Catalog, source: PathBuf) -> oneshot::Receiver<Vec<PathBuf>>
         let has_gone =
             |path: &PathBuf| fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
         let look = move || {
-            let gone = if source.is_dir() { paths.into_iter().filter(has_gone).collect() } else { Vec::new() };
+            let gone = if dir.is_dir() { paths.into_iter().filter(has_gone).collect() } else { Vec::new() };
             // Nobody listens while the service stops.
             let _ = reply.send(gone);
         };

@@ -57,6 +57,7 @@ impl Site {
     fn start_with(&self, sources: &[&str]) -> (Intake, watch::Receiver<News>) {
         let source = |name: &&str| Source {
             path: self.dir.path().join(name),
+            name: None,
             quiet_period: Duration::from_millis(10),
             rescan_interval: RESCAN,
             exclude: Default::default(),
@@ -92,11 +93,7 @@ impl Site {
         let name = format!("{number}.png");
         self.put(&name, &picture(number));
         self.until(u64::from(number) + 1, 0).await;
-        let id = self.catalog.image_at(&self.path(&name)).await.unwrap().expect("it was taken in");
-        // The catalogue orders by the second.
-        let catalog = rusqlite::Connection::open(self.dir.path().join("catalog.sqlite")).unwrap();
-        catalog.execute("UPDATE images SET added = ?1 WHERE id = ?2", (number, &id.0)).unwrap();
-        id
+        self.catalog.images_at(&self.path(&name)).await.unwrap().pop().expect("it was taken in")
     }
 
     /// Waits until the pixels of these images are kept, and of no others.
@@ -135,6 +132,44 @@ fn limit(bytes: u64) -> Settings {
 }
 
 /// It stayed refused for ever, since the file had not changed.
+/// It waited for all that had come before.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_files_that_come_at_once_the_latest_is_looked_at_first_and_stays_the_latest() {
+    const MANY: u8 = 200;
+    let site = Site::new(Settings::default());
+    let large = large();
+    // What follows the picture changes nothing but what is known of the file.
+    let put = |name: &str, number: u8| site.put(name, &[&large[..], &[number]].concat());
+    for number in 0..MANY {
+        put(&format!("{number}.png"), number);
+    }
+    let (intake, mut heard) = site.start_telling();
+    let waiting = until(&mut heard, |news| news.waiting.values().any(|files| *files > 100)).await.waiting;
+    assert_eq!(waiting.keys().collect::<Vec<_>>(), [&site.dir.path().join("in")]);
+    put("latest.png", MANY);
+    let latest = loop {
+        if let Some(image) = site.catalog.images_at(&site.path("latest.png")).await.unwrap().pop() {
+            break image;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
+    let taken = site.catalog.counts().await.unwrap().images;
+    assert!(taken < u64::from(MANY), "{taken} of {MANY} were taken in before it");
+    site.until(u64::from(MANY) + 1, 0).await;
+    let pool = site.catalog.pool(16, &[site.dir.path().join("in")]).await.unwrap();
+    assert_eq!(pool.kept[0], latest, "rounds choose by when pictures came");
+    until(&mut heard, |news| news.waiting.values().all(|files| *files == 0)).await;
+    intake.stop().await;
+}
+
+/// Takes long to decode.
+fn large() -> Vec<u8> {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    let noise = |x: u32, y: u32| Rgb([x as u8, (x * 31 + y * 17) as u8, (x * y) as u8]);
+    RgbImage::from_fn(2000, 2000, noise).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_over_the_limit_is_taken_in_once_the_limit_is_raised() {
     let mut site = Site::new(limit(8));
@@ -299,7 +334,7 @@ async fn rescans_while_sources_come_and_go_freeze_nothing() {
         until(&mut heard, |news| news.sources.len() == 60 && news.sources.values().all(Option::is_none)).await;
         fs::write(site.dir.path().join("cam7/last.png"), picture(255)).unwrap();
         let last = fs::canonicalize(site.dir.path()).unwrap().join("cam7/last.png");
-        while site.catalog.image_at(&last).await.unwrap().is_none() {
+        while site.catalog.images_at(&last).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         intake.stop().await;
@@ -420,13 +455,13 @@ async fn what_is_known_is_not_decoded_again_for_its_rights_date_or_name() {
         for (number, id) in ids.iter().enumerate() {
             let at = async |pattern: &str| {
                 let path = site.path(&pattern.replace('N', &number.to_string()));
-                site.catalog.image_at(&path).await.unwrap()
+                site.catalog.images_at(&path).await.unwrap()
             };
-            while at(new).await.as_ref() != Some(id) {
+            while at(new).await.first() != Some(id) {
                 assert!(since.elapsed() < PATIENCE, "{number} is not known as {new}");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            assert_eq!(at(old).await, None, "{number} is known as {old} as well");
+            assert_eq!(at(old).await, [], "{number} is known as {old} as well");
         }
     };
     set(&|path| fs::rename(path, path.with_extension("jpg")).unwrap());

@@ -3,14 +3,14 @@
 
 use super::{Workshop, catalog_failed, failed};
 use crate::catalog::CatalogError;
-use crate::given::{self, GivenError};
+use crate::given::{self, GivenError, Labels};
 use crate::review;
 use crate::round::Outcome;
 use coft_core::event::FailureKind;
 use coft_core::ids::{ClassId, ImageId};
 use coft_core::shown::shown_path;
 use coft_core::spec::{PoolImage, RoundSpec};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -117,28 +117,35 @@ impl Workshop {
 
     /// Puts the user's own labels to the images: those of the list, else those that were asked for.
     async fn label(&self, mut images: Vec<PoolImage>) -> Result<Vec<PoolImage>, Outcome> {
-        let mut given = self.given().await?;
+        let given = self.given().await?;
+        // Those that name an image of the pool are taken out.
+        let mut lines: BTreeSet<u64> = given.values().map(|(_, line)| *line).collect();
         let position = |class: &str| self.base.classes.iter().position(|known| known == class);
         let reviewed = self.reviews.labels().into_iter();
         let reviewed = reviewed.filter_map(|(image, class)| Some((image, ClassId(position(&class?)? as u32))));
         let reviewed: HashMap<ImageId, ClassId> = reviewed.collect();
         for image in &mut images {
-            image.label = given.remove(&image.id).or_else(|| reviewed.get(&image.id).copied());
+            let listed = given.get(&image.id).map(|(class, line)| {
+                lines.remove(line);
+                *class
+            });
+            image.label = listed.or_else(|| reviewed.get(&image.id).copied());
         }
-        if !given.is_empty() {
-            let count = given.len();
+        if !lines.is_empty() {
+            let count = lines.len();
             warn!(images = count, "{count} labelled images are in no source, or were let go; they take no part");
         }
         Ok(images)
     }
 
     /// The labels of the user's list, if there is one.
-    async fn given(&self) -> Result<BTreeMap<ImageId, ClassId>, Outcome> {
-        let Some(path) = self.given_labels.clone() else { return Ok(BTreeMap::new()) };
+    async fn given(&self) -> Result<Labels, Outcome> {
+        let Some(path) = self.given_labels.clone() else { return Ok(Labels::new()) };
+        let ingest = self.ingest.clone();
         let base = Arc::clone(&self.base);
         let (reply, answer) = oneshot::channel();
         let read = move || {
-            let list = given::List::read(&path, &base.classes, &|| !reply.is_closed());
+            let list = given::List::read(&path, &base.classes, ingest.sources(), &|| !reply.is_closed());
             // Nobody waits for a late answer.
             let _ = reply.send(list);
         };
@@ -163,12 +170,13 @@ impl Workshop {
         let mut list = read.expect("reading a list does not panic").map_err(bad)?;
         // A folder may rotate: what the catalogue has seen there still has its label.
         for line in list.lost() {
-            if let Some(image) = self.catalog.image_at(&line.path).await.map_err(|error| catalog_failed(&error))? {
-                line.image = Ok(image);
+            let images = self.catalog.images_at(&line.path).await.map_err(|error| catalog_failed(&error))?;
+            if !images.is_empty() {
+                line.images = Ok(images);
             }
         }
         let (given, lost) = list.labels().map_err(bad)?;
-        if let Some(given::Line { number, path, image: Err(error), .. }) = lost.first() {
+        if let Some(given::Line { number, path, images: Err(error), .. }) = lost.first() {
             let (count, path) = (lost.len(), shown_path(path));
             warn!(
                 images = count,

@@ -6,7 +6,7 @@ use crate::config::{ConfigFile, Overrides};
 use crate::decode_budget::DecodeBudget;
 use crate::model;
 use crate::review::{Review, Reviews};
-use crate::sighting::{Sighting, Stamp};
+use crate::sighting::{Came, Sighting, Stamp};
 use coft_core::ids::{ClassId, GenerationId, ImageId};
 use coft_core::review::Difference;
 use coft_core::spec::Template;
@@ -75,7 +75,7 @@ impl Site {
         let content = self.workshop.ingest.read(sighting.clone()).await.expect("it is read");
         let record = self.workshop.ingest.keep(content).await.expect("it is an image");
         let id = record.id.clone();
-        self.workshop.catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();
+        self.workshop.catalog.record(vec![Entry::Image { sighting, record, came: Came::now() }]).await.unwrap();
         id
     }
 

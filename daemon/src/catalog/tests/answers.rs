@@ -66,7 +66,7 @@ fn sequences(observations: &[Observation]) -> Vec<u64> {
 }
 
 fn seen(path: &str, version: i64, id: &str) -> Entry {
-    Entry::Seen { sighting: sighting(path, version), image: ImageId(id.into()) }
+    Entry::Seen { sighting: sighting(path, version), image: ImageId(id.into()), came: Came::now() }
 }
 
 #[tokio::test]
@@ -76,8 +76,9 @@ async fn a_picture_is_owed_an_answer_by_its_content_and_its_date() {
     assert_eq!(owed(&catalog).await, ["bb", "aa"], "the latest first");
     // Neither another name, nor what is written down anew, is another picture.
     catalog.record(vec![seen("renamed.jpg", 1, "aa"), image("b.jpg", 2, "bb")]).await.unwrap();
-    catalog.record(vec![Entry::Moved { from: "/camera/b.jpg".into(), to: "/camera/c.jpg".into() }]).await.unwrap();
-    catalog.record(vec![Entry::Gone("/camera/c.jpg".into()), seen("d.jpg", 2, "bb")]).await.unwrap();
+    let (source, from, to) = ("/camera".into(), "/camera/b.jpg".into(), "/camera/c.jpg".into());
+    catalog.record(vec![Entry::Moved { source, from, to }]).await.unwrap();
+    catalog.record(vec![gone("/camera/c.jpg"), seen("d.jpg", 2, "bb")]).await.unwrap();
     assert_eq!(owed(&catalog).await, ["bb", "aa"]);
     // The camera has written the same picture once more: under another name, or over the last one.
     catalog.record(vec![seen("no-signal-2.jpg", 3, "aa")]).await.unwrap();
@@ -141,7 +142,7 @@ async fn what_cannot_be_looked_at_waits_behind_the_others_and_what_is_gone_not_a
     let files = catalog.files_of(&pictures[1].image).await.unwrap();
     assert_eq!(files, [sighting("2.jpg", 2)]);
     // An image of which nothing is left.
-    catalog.record(vec![Entry::Gone("/camera/2.jpg".into())]).await.unwrap();
+    catalog.record(vec![gone("/camera/2.jpg")]).await.unwrap();
     assert!(catalog.files_of(&pictures[1].image).await.unwrap().is_empty());
     let forget = "UPDATE images SET canonical_px = 0; DELETE FROM paths; DELETE FROM images WHERE id = 'a2'";
     catalog.ask(move |db| db.execute_batch(forget)).await.unwrap();

@@ -196,7 +196,7 @@ impl Watched {
     }
 
     pub(super) fn settled(&self, path: PathBuf, stamp: Stamp) -> Result<(), Closed> {
-        self.tell(Notice::Settled(Sighting { source: self.source.path.clone(), path, stamp }))
+        self.tell(Notice::Settled(Sighting { source: self.source.key(), path, stamp }))
     }
 }
 

@@ -7,7 +7,7 @@ use crate::app::director::serving::tests::{director, news, try_once};
 use crate::app::verdict::tests::candidate;
 use crate::catalog::Entry;
 use crate::control::Command;
-use crate::sighting::{Sighting, Stamp};
+use crate::sighting::{Came, Sighting, Stamp};
 use crate::store::Store;
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::review::Difference;
@@ -61,7 +61,12 @@ impl Site {
                 let ingest = &self.director.workshop.ingest;
                 let content = ingest.read(sighting.clone()).await.expect("it is read");
                 let record = ingest.keep(content).await.expect("it is an image");
-                self.director.workshop.catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();
+                self.director
+                    .workshop
+                    .catalog
+                    .record(vec![Entry::Image { sighting, record, came: Came::now() }])
+                    .await
+                    .unwrap();
             }
         }
     }

@@ -18,7 +18,7 @@ use crate::model::Base;
 use crate::review::Reviews;
 use crate::room::Reserve;
 use crate::serve::{Classifier, Settings};
-use crate::sighting::{Sighting, Stamp};
+use crate::sighting::{Came, Sighting, Stamp};
 use crate::store::Store;
 use coft_core::lifecycle::Lifecycle;
 use coft_core::manifest::{MANIFEST, STATED, WEIGHTS};
@@ -88,7 +88,7 @@ impl Machine {
             let sighting = Sighting { source: source.clone(), path, stamp };
             let content = self.ingest().read(sighting.clone()).await.expect("it is read");
             let record = self.ingest().keep(content).await.expect("it is an image");
-            catalog.record(vec![Entry::Image { sighting, record }]).await.unwrap();
+            catalog.record(vec![Entry::Image { sighting, record, came: Came::now() }]).await.unwrap();
             self.images += 1;
         }
     }
@@ -126,7 +126,7 @@ impl Machine {
         let now = Arc::clone(&self.now);
         let clock: crate::clock::Clock = Arc::new(move || *now.lock().unwrap());
         let (catalog, rounds) =
-            repair::open_catalog(self.path("catalog.sqlite"), Vec::new(), &court, clock()).await.unwrap();
+            repair::open_catalog(self.path("catalog.sqlite"), Vec::new(), Vec::new(), &court, clock()).await.unwrap();
         let last = rounds.last().map_or(RoundId(EARLIER), |round| round.round);
         let (board, _) = Board::new(Snapshot { rounds, ..Snapshot::default() });
         let ingest = self.ingest();

@@ -1,0 +1,101 @@
+//! How long pictures wait for their answers: from the moment on at which a file was seen to be complete, until its answer
+//! is kept.
+//!
+//! Measured by a clock that does not jump, so a picture that came before the service was started is not counted.
+
+use crate::sighting::Came;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Upper bounds of what is counted together, s. [choice]: one answers at once, or not within the second that is promised,
+/// or works off what has come at once.
+const BOUNDS_SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, f64::INFINITY];
+/// Pictures whose moment is remembered: of more that wait, the earliest are not counted.
+const MOST: usize = 100_000;
+
+#[derive(Debug, Default)]
+pub struct Delays(Mutex<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// Of pictures that wait, by their order.
+    waiting: BTreeMap<i64, Instant>,
+    counts: DelayCounts,
+}
+
+/// How long pictures have waited.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DelayCounts {
+    /// Sum over all of them.
+    pub sum: Duration,
+    counts: [u64; BOUNDS_SECONDS.len()],
+}
+
+impl DelayCounts {
+    /// Upper bounds, s, and how many pictures waited up to that and longer than the bound before; the last is infinite.
+    pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
+        BOUNDS_SECONDS.into_iter().zip(self.counts)
+    }
+
+    fn add(&mut self, delay: Duration) {
+        let within = BOUNDS_SECONDS.partition_point(|bound| *bound < delay.as_secs_f64());
+        self.counts[within] += 1;
+        self.sum += delay;
+    }
+}
+
+impl Delays {
+    pub fn come(&self, pictures: &[Came]) {
+        let mut inner = self.inner();
+        inner.waiting.extend(pictures.iter().map(|came| (came.order, came.at)));
+        while inner.waiting.len() > MOST {
+            inner.waiting.pop_first();
+        }
+    }
+
+    /// The pictures of these orders have answers.
+    pub fn answered(&self, orders: &[u64]) {
+        let mut inner = self.inner();
+        for order in orders {
+            let came = i64::try_from(*order).ok().and_then(|order| inner.waiting.remove(&order));
+            if let Some(came) = came {
+                inner.counts.add(came.elapsed());
+            }
+        }
+    }
+
+    pub fn counts(&self) -> DelayCounts {
+        self.inner().counts.clone()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_are_counted_up_to_their_bounds() {
+        let mut counts = DelayCounts::default();
+        for millis in [0, 50, 51, 1000, 7000, 4_000_000] {
+            counts.add(Duration::from_millis(millis));
+        }
+        let buckets: Vec<(f64, u64)> = counts.buckets().filter(|(_, count)| *count > 0).collect();
+        assert_eq!(buckets, [(0.05, 2), (0.1, 1), (1.0, 1), (10.0, 1), (f64::INFINITY, 1)]);
+        assert_eq!(counts.sum, Duration::from_millis(4_008_101));
+    }
+
+    #[test]
+    fn a_picture_is_counted_once_and_one_that_nobody_saw_come_never() {
+        let delays = Delays::default();
+        let came = Came::now();
+        delays.come(&[came]);
+        let order = u64::try_from(came.order).unwrap();
+        delays.answered(&[order, order, 7]);
+        assert_eq!(delays.counts().buckets().map(|(_, count)| count).sum::<u64>(), 1);
+    }
+}
