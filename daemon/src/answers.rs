@@ -4,7 +4,7 @@
 //! nobody waits for a client: whoever wants every answer reads on from the last one that it has.
 
 use crate::catalog::{Budget, Catalog, CatalogError, DelayCounts};
-use crate::control::{GenerationDiff, Observation, ObservationFilter};
+use crate::observation::{GenerationDiff, Observation, ObservationFilter};
 use coft_core::ids::GenerationId;
 use serde::Deserialize;
 use std::path::PathBuf;

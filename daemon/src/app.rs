@@ -13,9 +13,6 @@ mod setup;
 mod start;
 mod verdict;
 
-pub use import::Settings as ImportSettings;
-pub use rounds::RoundSettings;
-
 use crate::config::{Config, ConfigFile, Loaded};
 use crate::control::{Command, Control, Snapshot, SourceAnswers, SourceStatus};
 use crate::decode_budget::DecodeBudget;

@@ -7,6 +7,7 @@ mod authorisation;
 mod batch;
 mod classifier;
 mod clients;
+mod errors;
 mod generation;
 mod job;
 mod log;
@@ -18,7 +19,9 @@ mod source;
 pub use refusal::explain;
 
 use crate::answers::Answers;
-use crate::control::{Control, Observation, RoundState, RoundStatus, Snapshot};
+use crate::control::{Control, Snapshot};
+use crate::observation::Observation;
+use crate::round_status::{RoundState, RoundStatus};
 use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, job_path, source_path};
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -8,6 +8,7 @@ mod answers;
 mod cuts;
 mod delays;
 mod entries;
+mod forgotten;
 mod known;
 mod repair;
 mod rounds;

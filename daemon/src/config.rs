@@ -5,12 +5,14 @@
 //! `reload` says what of a new one can be used without a restart.
 
 pub mod check;
+mod import;
 mod key;
 mod reload;
 
+pub use import::{ImportSettings, read_key};
 pub use key::Key;
 
-use crate::app::{ImportSettings, RoundSettings};
+use crate::round::RoundSettings;
 use crate::{answers, decode_budget, ingest, model, serve, watch};
 use coft_core::schedule::Schedule;
 use coft_core::settings::{Deploy, Settings};

@@ -3,6 +3,9 @@
 //! Knows the protocol (`coft_core::spec`, `coft_core::event`), not what a round is for nor what becomes of its candidate.
 
 mod lines;
+mod settings;
+
+pub use settings::{INSTALL_TRAINER, NO_TRAINER, RoundSettings};
 
 use coft_core::event::{Event, FailureKind};
 use coft_core::shown::{shown_io, shown_path};

@@ -5,7 +5,8 @@ mod history;
 
 use super::answers;
 use crate::catalog::Counts;
-use crate::control::{GenerationStatus, NextRound, ReviewStatus, RoundState, RoundStatus, Snapshot};
+use crate::control::{GenerationStatus, NextRound, ReviewStatus, Snapshot};
+use crate::round_status::{RoundState, RoundStatus};
 use crate::serve::Running;
 use coft_core::continuation::{GivenUp, Next};
 use coft_core::event::Progress;

@@ -11,17 +11,18 @@ mod starting;
 
 pub use serving::Serving;
 
+use super::answers;
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::rounds::{self, Workshop};
 use super::setup::{Findings, Looks, Setup};
-use super::start::News;
 use super::verdict::{Court, Judgement, Trouble};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Command, NextRound, Refused, RoundState, RoundStatus};
+use crate::control::{Command, NextRound, Refused};
 use crate::model;
 use crate::round::Outcome;
+use crate::round_status::{RoundState, RoundStatus};
 use crate::systemd;
 use crate::telemetry::events;
 use coft_core::event::{Event as Word, FailureKind, Progress};
@@ -35,7 +36,7 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -53,6 +54,12 @@ const LONGEST_ZERO_SHOT_RETRY: Duration = Duration::from_secs(6 * 60 * 60);
 const NOTED: f64 = 0.01;
 /// Words of a round that may wait; the trainer waits then, too.
 const WORDS: usize = 64;
+
+/// What the intake and the answers have to tell.
+pub struct News {
+    pub intake: watch::Receiver<intake::News>,
+    pub answers: watch::Receiver<answers::News>,
+}
 
 pub struct Director {
     workshop: Workshop,

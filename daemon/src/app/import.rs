@@ -2,54 +2,30 @@
 //! That they are what the manifest says, and whether they serve, is decided as for every other candidate.
 
 use super::verdict::Trouble;
+use crate::config::{ImportSettings, read_key};
 use crate::room::Reserve;
 use bytesize::ByteSize;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, SIGNATURE, STATED};
 use coft_core::shown::{shown_io, shown_path};
-use ed25519_dalek::pkcs8::DecodePublicKey;
-use ed25519_dalek::{Signature, VerifyingKey};
-use serde::Deserialize;
+use ed25519_dalek::Signature;
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tokio_util::sync::CancellationToken;
-
-/// `[import]` of the configuration.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
-    /// Ed25519 public key, PEM (RFC 8410). Where it is given, a bundle without this key's signature is refused.
-    pub trusted_key: Option<PathBuf>,
-}
-
-impl Settings {
-    /// Whether the key that is named can be used.
-    ///
-    /// # Errors
-    /// It cannot be read, or is no such key.
-    pub fn check(&self) -> Result<(), String> {
-        match &self.trusted_key {
-            Some(key) => read_key(key).map(drop).map_err(|why| format!("{}: {why}", shown_path(key))),
-            None => Ok(()),
-        }
-    }
-}
 
 /// Largest manifest that is read, B. 16 MiB [choice].
 const MANIFEST_LIMIT: u64 = 16 << 20;
-/// Most that is read of a key, B.
-const KEY_LIMIT: u64 = 64 << 10;
 /// Most that is copied between two looks at whether to stop, B.
 const CHUNK: usize = 1 << 20;
 
 /// Copies a bundle into a new directory, until it is told to stop.
 pub fn copy(
     files: &HashMap<String, OwnedFd>,
-    settings: &Settings,
+    settings: &ImportSettings,
     reserve: &Reserve,
     candidate: &Path,
     stop: &CancellationToken,
@@ -133,13 +109,6 @@ fn copy_file(from: &File, path: &Path, limit: u64, stop: &CancellationToken) -> 
     to.sync_all().map_err(|error| at(path, &error))
 }
 
-fn read_key(key: &Path) -> Result<VerifyingKey, String> {
-    let mut pem = String::new();
-    let read = File::open(key).and_then(|file| file.take(KEY_LIMIT).read_to_string(&mut pem));
-    read.map_err(|error| error.to_string())?;
-    VerifyingKey::from_public_key_pem(&pem).map_err(|error| error.to_string())
-}
-
 fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Trouble> {
     let unusable = |why: String| Trouble {
         kind: FailureKind::Internal,
@@ -206,7 +175,7 @@ mod tests {
         files.chain([(MANIFEST.to_owned(), file(&manifest()))]).collect()
     }
 
-    fn import(files: &HashMap<String, OwnedFd>, settings: &Settings) -> Result<String, String> {
+    fn import(files: &HashMap<String, OwnedFd>, settings: &ImportSettings) -> Result<String, String> {
         let dir = tempfile::tempdir().unwrap();
         let candidate = dir.path().join("round-1/candidate");
         copy(files, settings, &Reserve::of(0), &candidate, &CancellationToken::new())
@@ -216,18 +185,18 @@ mod tests {
 
     #[test]
     fn files_are_copied_from_their_start() {
-        assert_eq!(import(&bundle(), &Settings::default()).unwrap(), MODEL);
+        assert_eq!(import(&bundle(), &ImportSettings::default()).unwrap(), MODEL);
         let mut short = bundle();
         short.remove(PROBE);
-        assert_eq!(import(&short, &Settings::default()).unwrap_err(), "the bundle has no probe.safetensors");
+        assert_eq!(import(&short, &ImportSettings::default()).unwrap_err(), "the bundle has no probe.safetensors");
         let mut unstated: Manifest = serde_json::from_slice(&manifest()).unwrap();
         unstated.files.remove(MODEL);
         let mut loose = bundle();
         loose.insert(MANIFEST.into(), file(&serde_json::to_vec(&unstated).unwrap()));
-        assert!(import(&loose, &Settings::default()).unwrap_err().contains("states no digest of model.onnx"));
+        assert!(import(&loose, &ImportSettings::default()).unwrap_err().contains("states no digest of model.onnx"));
         let (reader, _writer) = io::pipe().unwrap();
         short.insert(PROBE.into(), reader.into());
-        assert!(import(&short, &Settings::default()).unwrap_err().contains("no regular file"));
+        assert!(import(&short, &ImportSettings::default()).unwrap_err().contains("no regular file"));
     }
 
     #[test]
@@ -236,7 +205,7 @@ mod tests {
         let stop = CancellationToken::new();
         stop.cancel();
         let stopped =
-            copy(&bundle(), &Settings::default(), &Reserve::of(0), &dir.path().join("round-1/candidate"), &stop)
+            copy(&bundle(), &ImportSettings::default(), &Reserve::of(0), &dir.path().join("round-1/candidate"), &stop)
                 .unwrap_err();
         assert_eq!(stopped.kind, FailureKind::Cancelled);
     }
@@ -264,7 +233,7 @@ mod tests {
         let path = dir.path().join("key.pem");
         let (ours, other) = (SigningKey::from_bytes(&[7; 32]), SigningKey::from_bytes(&[8; 32]));
         fs::write(&path, ours.verifying_key().to_public_key_pem(LineEnding::LF).unwrap()).unwrap();
-        let settings = Settings { trusted_key: Some(path.clone()) };
+        let settings = ImportSettings { trusted_key: Some(path.clone()) };
         let signed = |bytes: &[u8]| {
             let mut files = bundle();
             files.insert(SIGNATURE.into(), file(bytes));

@@ -6,8 +6,8 @@
 use super::AppError;
 use super::verdict::Court;
 use crate::catalog::{Catalog, CatalogError, Cut};
-use crate::control::{RoundState, RoundStatus};
 use crate::review::Reviews;
+use crate::round_status::{RoundState, RoundStatus};
 use crate::serve::Controller;
 use crate::state_dir;
 use crate::store::Store;

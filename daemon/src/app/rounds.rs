@@ -7,121 +7,28 @@ mod pool;
 use super::import;
 use super::verdict::Trouble;
 use crate::catalog::{Catalog, CatalogError};
-use crate::config::Config;
+use crate::config::{Config, ImportSettings};
 use crate::ingest::Ingest;
 use crate::model::Base;
 use crate::review::Reviews;
 use crate::room::{Reserve, Shortage};
-use crate::round::{self, Outcome, Update};
+use crate::round::{self, Outcome, RoundSettings, Update};
 use coft_core::disk::{RoundSizes, round_bytes};
 use coft_core::event::{Event, FailureKind};
 use coft_core::ids::RoundId;
 use coft_core::settings::Settings;
-use coft_core::shown::shown_path;
-use coft_core::spec::{Device, JOURNAL_SPEC, Method, PROTOCOL, PoolImage, Precision, RoundSpec};
+use coft_core::spec::{JOURNAL_SPEC, Method, PROTOCOL, PoolImage, RoundSpec};
 use coft_launch::Launcher;
-use serde::Deserialize;
 use std::collections::HashMap;
-use std::env;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::FileTypeExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use walkdir::WalkDir;
-
-/// `[round]` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct RoundSettings {
-    /// CoFT or CoFT+. coft [choice].
-    pub method: Adaptation,
-    /// Seeds every random draw. 1 [choice].
-    pub seed: u64,
-    pub device: Device,
-    /// What the models of later rounds compute in while they serve. fp32 [choice].
-    pub precision: Precision,
-    /// CPU threads; 0 lets libtorch choose. 0 [choice].
-    pub threads: u32,
-    /// The trainer's program, or the socket of its unit; where it is not given, that socket, then `coft-trainer` beside
-    /// this program, then in `/usr/libexec/coft`.
-    pub trainer: Option<PathBuf>,
-    /// Fewest catalogued images for a round that adapts; ≥ 1. 16 [choice]: fewer than that is no pool.
-    pub minimum_images: u64,
-    /// Niceness of the trainer, 0 to 19. 19 [choice]: who waits for an answer goes first.
-    pub niceness: i32,
-    /// A round that takes longer is stopped; "1s" or more. "12h" [choice].
-    #[serde(with = "humantime_serde")]
-    pub deadline: Duration,
-}
-
-/// The methods that a service offers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Adaptation {
-    #[default]
-    Coft,
-    CoftPlus,
-}
-
-impl From<Adaptation> for Method {
-    fn from(method: Adaptation) -> Self {
-        match method {
-            Adaptation::Coft => Method::Coft,
-            Adaptation::CoftPlus => Method::CoftPlus,
-        }
-    }
-}
-
-impl Default for RoundSettings {
-    fn default() -> Self {
-        Self {
-            method: Adaptation::default(),
-            seed: 1,
-            device: Device::default(),
-            precision: Precision::default(),
-            threads: 0,
-            trainer: None,
-            minimum_images: 16,
-            niceness: 19,
-            deadline: Duration::from_secs(12 * 60 * 60),
-        }
-    }
-}
-
-/// What is said where the trainer is not installed, and what to do about it.
-pub const NO_TRAINER: &str = "this service serves only: coft-trainer is not installed";
-pub const INSTALL_TRAINER: &str = "sudo apt install coft-trainer";
-
-impl RoundSettings {
-    /// What starts the trainer, or why nothing does.
-    pub fn find_trainer(&self) -> Result<Launcher, String> {
-        const NAME: &str = "coft-trainer";
-        if let Some(trainer) = &self.trainer {
-            return launcher(trainer)
-                .ok_or_else(|| format!("round.trainer: there is no program {}", shown_path(trainer)));
-        }
-        let beside = env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(NAME)));
-        let installed = Path::new("/usr/libexec/coft").join(NAME);
-        let places = [PathBuf::from(TRAINER_SOCKET)].into_iter().chain(beside).chain([installed]);
-        places.filter_map(|place| launcher(&place)).next().ok_or_else(|| NO_TRAINER.to_owned())
-    }
-}
-
-/// Where the shipped coft-trainer.socket listens.
-const TRAINER_SOCKET: &str = "/run/coft/trainer";
-
-fn launcher(path: &Path) -> Option<Launcher> {
-    let found = path.metadata().ok()?.file_type();
-    let (is_program, is_socket) = (found.is_file(), found.is_socket());
-    let program = is_program.then(|| Launcher::Program(path.to_owned()));
-    program.or_else(|| is_socket.then(|| Launcher::Unit(path.to_owned())))
-}
 
 /// What a round is to do.
 #[derive(Clone, Copy, Debug)]
@@ -168,7 +75,7 @@ pub struct Workshop {
     pub journal: PathBuf,
     /// What has to be free on its disk before a round that adapts starts.
     pub reserve: Reserve,
-    pub import: import::Settings,
+    pub import: ImportSettings,
     /// The user's own labels, a file that is read anew for each round.
     pub given_labels: Option<PathBuf>,
     /// What a person was asked, whose answers are labels as well.

@@ -1,10 +1,10 @@
 //! What the configuration names outside of itself is looked at again and again while the service runs: what rounds need
 //! may be missing or come back, and what was read at the start may be edited.
 
-use super::rounds::{INSTALL_TRAINER, NO_TRAINER, RoundSettings};
 use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::model::{self, Base};
+use crate::round::{INSTALL_TRAINER, NO_TRAINER, RoundSettings};
 use crate::serve;
 use crate::telemetry::events;
 use coft_core::lifecycle::Trigger;

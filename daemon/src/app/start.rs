@@ -7,8 +7,8 @@
 
 use super::answers::{self, Answering};
 use super::board::{Board, PUBLISH_INTERVAL};
-use super::director::{Director, Serving, Staff};
-use super::intake::{self, Intake};
+use super::director::{Director, News, Serving, Staff};
+use super::intake::Intake;
 use super::rounds::Workshop;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::verdict::Court;
@@ -17,12 +17,13 @@ use crate::answers::Teller;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock;
 use crate::config::Config;
-use crate::control::{Command, Refused, RoundStatus};
+use crate::control::{Command, Refused};
 use crate::decode_budget::DecodeBudget;
 use crate::ingest::Ingest;
 use crate::model::{self, Base, SetupError};
 use crate::review::Reviews;
 use crate::room::Reserve;
+use crate::round_status::RoundStatus;
 use crate::serve::{Classifier, Controller};
 use crate::state_dir::{CATALOG, StateDirError};
 use crate::telemetry::events;
@@ -36,7 +37,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch as watch_channel};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info};
 
@@ -71,12 +72,6 @@ pub struct Complete {
     pub news: News,
     /// The state directory is taken while this is open.
     pub lock: File,
-}
-
-/// What the intake and the answers have to tell.
-pub struct News {
-    pub intake: watch_channel::Receiver<intake::News>,
-    pub answers: watch_channel::Receiver<answers::News>,
 }
 
 /// An attempt has ended.

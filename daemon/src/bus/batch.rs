@@ -1,7 +1,7 @@
 //! A batch socket: images come one a message and are answered as they are ready.
 
-use super::classifier::{named, unanswered};
 use super::clients::Caller;
+use super::errors::{named, unanswered};
 use crate::serve::{Classification, Classifier, Options, ServeError};
 use coft_dbus::stream::{self, Outcome, Served, StreamAnswer, StreamError, StreamLabels, WINDOW};
 use std::io::{self, ErrorKind};

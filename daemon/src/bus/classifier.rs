@@ -3,19 +3,18 @@
 use super::authorisation::{self, Action};
 use super::batch;
 use super::clients::{Caller, Clients};
+use super::errors::{invalid, named, refused, stopping, unanswered, unasked};
 use super::job;
-use super::manager::stopping;
-use super::options::{self, Given, invalid};
+use super::options::{self, Given};
 use super::source;
-use crate::control::{self, Command, Control, GenerationDiff, Refused, ReviewItem, ReviewStatus, Snapshot};
+use crate::control::{self, Command, Control, Refused, ReviewItem, ReviewStatus, Snapshot};
+use crate::observation::{self, GenerationDiff};
 use crate::serve::{Classification, Options, Priority, ServeError};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::manifest::{MANIFEST, STATED, is_of_a_bundle};
 use coft_core::review::{MOST, Share};
 use coft_core::shown::shown_path;
-use coft_dbus::{
-    ClassifyDetails, Comparison, Difference, Error, MANY, ManyDetails, NextRound, OBSERVATIONS, ROOT, Review,
-};
+use coft_dbus::{ClassifyDetails, Comparison, Difference, Error, MANY, ManyDetails, NextRound, OBSERVATIONS, Review};
 use std::collections::HashMap;
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -24,7 +23,7 @@ use tokio::sync::oneshot;
 use tokio::sync::watch::Ref;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
-use zbus::{Connection, DBusError, Fd, ObjectServer, OwnedFd, OwnedObjectPath, interface};
+use zbus::{Connection, Fd, ObjectServer, OwnedFd, OwnedObjectPath, interface};
 
 /// Deadline of a call that names none: a client that gives up after D-Bus's usual 25 s hears why before that.
 const DEADLINE: Duration = Duration::from_secs(24);
@@ -215,10 +214,9 @@ impl Classifier {
     ) -> Result<(Comparison, Vec<(String, String, u64)>, Vec<Difference>, Vec<Difference>), Error> {
         let (old, new) = (GenerationId(old), GenerationId(new));
         let found = self.control.answers.compare(old, new, limit.min(OBSERVATIONS) as usize).await;
-        let GenerationDiff { compared, changed, waiting, moves, changes, unsure } =
-            found.map_err(source::unanswered)?;
+        let GenerationDiff { compared, changed, waiting, moves, changes, unsure } = found.map_err(unasked)?;
         let with_paths = !unsure.is_empty() && authorisation::may(connection, &header, Action::Observe).await;
-        let told = |found: Vec<control::Difference>| {
+        let told = |found: Vec<observation::Difference>| {
             found.into_iter().map(|difference| source::difference(difference, with_paths)).collect()
         };
         Ok((Comparison { compared, changed, waiting }, moves, told(changes), told(unsure)))
@@ -387,59 +385,4 @@ fn answer(classified: Classification) -> (Labels, ClassifyDetails) {
         provider: classified.provider.name().to_owned(),
     };
     (classified.labels, details)
-}
-
-/// The last part of an error's name, and its text.
-pub fn named(error: Error) -> (String, String) {
-    let name = error.name();
-    let name = name.rsplit('.').next().unwrap_or_default().to_owned();
-    (name, error.description().unwrap_or_default().to_owned())
-}
-
-pub fn unanswered(error: ServeError) -> Error {
-    let text = error.to_string();
-    match error {
-        ServeError::Busy(..) | ServeError::BusyWithAll(_) => Error::Busy(format!("{text}; try again in a moment")),
-        ServeError::TooManyBatches(..) | ServeError::TooManyBatchesOfAll(_) => {
-            Error::Busy(format!("{text}; close one, or try again later"))
-        }
-        ServeError::NotReady => Error::NotReady(format!("{text}; wait until the first round has ended")),
-        ServeError::Waiting(_) => Error::NotReady(text),
-        ServeError::Loading { .. } => Error::NotReady(format!("{text}; try again in a moment")),
-        ServeError::NotLoaded { .. } => {
-            Error::NotReady(format!("{text}; put that right, loading is tried again every minute"))
-        }
-        ServeError::DeadlineExceeded => {
-            Error::DeadlineExceeded(format!("{text}; allow more time, or keep fewer images under way"))
-        }
-        // What to do depends on what is wrong with the file: the text says it.
-        ServeError::BadImage(_) => Error::BadImage(text),
-        ServeError::NotAFile => Error::BadImage(format!("{text}; pass an opened file or a memfd")),
-        ServeError::TooLarge { .. } => {
-            Error::BadImage(format!("{text}; send a smaller file, or raise file-limit in [serve]"))
-        }
-        ServeError::OverBudget(_) => Error::BadImage(text),
-        ServeError::Stopped => stopping(),
-        ServeError::Internal(_) => Error::Failed(format!("{text}; the log of coftd says more")),
-    }
-}
-
-/// What the service refused, by name.
-pub fn refused(refused: Refused) -> Error {
-    let text = refused.to_string();
-    match refused {
-        Refused::Busy(_) => Error::Busy(format!("{text}; wait until it has ended, or cancel it")),
-        Refused::TooFewImages { .. } => {
-            Error::TooFewImages(format!("{text}; put more images into the watched directories"))
-        }
-        Refused::NoSuchRound(_) => Error::NoSuchRound(format!("{text}; each round has an object below {ROOT}/jobs")),
-        Refused::AlreadyEnded(_) => Error::AlreadyEnded(format!("{text}; its job says how")),
-        Refused::NotReady(_) => Error::NotReady(text),
-        Refused::Invalid(_) => invalid(text),
-        Refused::Stopping => stopping(),
-        Refused::NoRoom(_) => Error::NoRoom(text),
-        Refused::NoTrainer(_) => Error::NoTrainer(text),
-        Refused::NotReloaded(_) => Error::NotReloaded(text),
-        Refused::Failed(_) => Error::Failed(format!("{text}; the log of coftd says more")),
-    }
 }

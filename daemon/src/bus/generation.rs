@@ -1,9 +1,8 @@
 //! `org.coft.Coft1.Generation`: a classifier that was put into the store.
 
 use super::authorisation::{self, Action};
-use super::classifier::refused;
+use super::errors::{refused, stopping};
 use super::job;
-use super::manager::stopping;
 use crate::control::{Command, Control, GenerationStatus};
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, PROBE, REPORT, WEIGHTS};

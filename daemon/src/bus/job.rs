@@ -1,9 +1,9 @@
 //! `org.coft.Coft1.Job`: a round, running or ended, also in an earlier run of the service.
 
 use super::authorisation::{self, Action};
-use super::classifier::refused;
-use super::manager::stopping;
-use crate::control::{Command, Control, RoundState, RoundStatus};
+use super::errors::{refused, stopping};
+use crate::control::{Command, Control};
+use crate::round_status::{RoundState, RoundStatus};
 use coft_core::event::Progress;
 use coft_core::ids::RoundId;
 use coft_dbus::{Error, JobResult, job_path};

@@ -1,7 +1,7 @@
 //! `org.coft.Coft1.Manager`: the service as a whole.
 
 use super::authorisation::{self, Action};
-use super::classifier::refused;
+use super::errors::{refused, stopping};
 use crate::control::{self, Command, Control, Errand};
 use coft_dbus::{Check, Error, Figures};
 use tokio::sync::oneshot;
@@ -84,8 +84,4 @@ impl Manager {
     fn version(&self) -> &str {
         env!("CARGO_PKG_VERSION")
     }
-}
-
-pub fn stopping() -> Error {
-    Error::Stopping("the service is stopping; try again when it has started".into())
 }

@@ -1,11 +1,13 @@
 //! The options of a call: which ones there are, of which type and in which range. Anything else is `InvalidArgs`.
 
-use crate::control::{Answers, ObservationFilter, RoundRequest};
+use super::errors::invalid;
+use crate::control::{Answers, RoundRequest};
+use crate::observation::ObservationFilter;
 use crate::serve::{Options, Priority};
 use coft_dbus::{Error, TIMEOUT};
 use std::collections::HashMap;
 use std::time::Duration;
-use zbus::{OwnedVariant, Type, fdo};
+use zbus::{OwnedVariant, Type};
 
 /// `a{sv}` as it came.
 pub type Given = HashMap<String, OwnedVariant>;
@@ -99,10 +101,6 @@ pub fn of_observations(mut given: Given, pages: bool) -> Result<ObservationFilte
     let changed = take(&mut given, "changed")?;
     nothing_else(&given, "label, doubtful, since, generation, classifier, changed, before")?;
     Ok(ObservationFilter { label, doubtful, since, before, generation, classifier, changed })
-}
-
-pub fn invalid(text: String) -> Error {
-    fdo::Error::InvalidArgs(text).into()
 }
 
 fn take<T: TryFrom<OwnedVariant> + Type>(given: &mut Given, name: &str) -> Result<Option<T>, Error> {

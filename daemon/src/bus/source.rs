@@ -1,9 +1,10 @@
 //! `org.coft.Coft1.Source`: a watched directory, and what its pictures show.
 
 use super::authorisation::{self, Action};
+use super::errors::unasked;
 use super::options::{self, Given};
-use crate::answers::AskError;
-use crate::control::{self, Control, Observation, SourceStatus};
+use crate::control::{Control, SourceStatus};
+use crate::observation::{self, Observation};
 use coft_core::answer::UNKNOWN;
 use coft_core::shown::shown_path;
 use coft_dbus::{DifferenceDetails, Error, OBSERVATIONS, ObservationDetails};
@@ -40,7 +41,7 @@ impl Source {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<coft_dbus::Observation>, Error> {
         let found = self.control.answers.after(self.number, after, limit.min(OBSERVATIONS) as usize).await;
-        told(found.map_err(unanswered)?, &header, connection).await
+        told(found.map_err(unasked)?, &header, connection).await
     }
 
     /// Answers that a filter lets through, the latest first. Paths are told to those who may see them.
@@ -54,14 +55,14 @@ impl Source {
     ) -> Result<Vec<coft_dbus::Observation>, Error> {
         let filter = options::of_observations(filter, true)?;
         let found = self.control.answers.find(self.number, filter, limit.min(OBSERVATIONS) as usize).await;
-        told(found.map_err(unanswered)?, &header, connection).await
+        told(found.map_err(unasked)?, &header, connection).await
     }
 
     /// How many answers of each label each hour has, by the Unix time of its beginning, s.
     #[zbus(out_args("counts"))]
     async fn count_observations(&self, filter: Given) -> Result<Vec<(i64, String, u64)>, Error> {
         let filter = options::of_observations(filter, false)?;
-        self.control.answers.count(self.number, filter).await.map_err(unanswered)
+        self.control.answers.count(self.number, filter).await.map_err(unasked)
     }
 
     /// A picture was answered.
@@ -196,7 +197,7 @@ fn shown(observation: Observation, with_path: bool) -> coft_dbus::Observation {
 }
 
 /// What two generations say of a picture.
-pub fn difference(found: control::Difference, with_path: bool) -> coft_dbus::Difference {
+pub fn difference(found: observation::Difference, with_path: bool) -> coft_dbus::Difference {
     let details = DifferenceDetails {
         old_label: found.old.label,
         old_probability: found.old.probability,
@@ -208,13 +209,4 @@ pub fn difference(found: control::Difference, with_path: bool) -> coft_dbus::Dif
         path: with_path.then(|| shown_path(&found.path).into_owned()),
     };
     (found.image.0, details)
-}
-
-pub fn unanswered(error: AskError) -> Error {
-    let text = error.to_string();
-    match error {
-        AskError::NotReady => Error::NotReady(format!("{text}; try again in a moment")),
-        AskError::NoSource(_) => fdo::Error::UnknownObject(text).into(),
-        AskError::Catalog(_) => Error::Failed(text),
-    }
 }

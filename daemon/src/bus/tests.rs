@@ -15,9 +15,10 @@ mod review;
 
 use super::*;
 use crate::answers::Teller;
-use crate::control::{Command, Errand, GenerationStatus, NextRound, RoundState, SourceStatus};
+use crate::control::{Command, Errand, GenerationStatus, NextRound, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::footprint::Footprint;
+use crate::round_status::RoundState;
 use crate::serve::{Classifier, Controller, Settings};
 use crate::telemetry::LogControl;
 use coft_core::ids::{GenerationId, RoundId};

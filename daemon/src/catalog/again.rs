@@ -3,7 +3,7 @@
 
 use super::answers::{Answer, Unanswered, restate, signed};
 use super::{Catalog, CatalogError, path_of};
-use crate::control::{Difference, GenerationDiff, Said};
+use crate::observation::{Difference, GenerationDiff, Said};
 use coft_core::answer::StateRule;
 use coft_core::ids::{GenerationId, ImageId};
 use rusqlite::{Connection, OptionalExtension, Row, params};

@@ -5,7 +5,7 @@
 //! on that writes the answer down. So nothing is lost and nothing is answered twice, whenever the service dies.
 
 use super::{Catalog, CatalogError, DelayCounts, path_of, unix_time};
-use crate::control::{Observation, ObservationFilter, Said};
+use crate::observation::{Observation, ObservationFilter, Said};
 use crate::sighting::{Came, Sighting, Stamp};
 use coft_core::answer::{Seen, StateRule};
 use coft_core::ids::{GenerationId, ImageId};

@@ -1,7 +1,7 @@
 //! Sources that are configured otherwise than before: one that has a name now, and one of whose pictures another part is
 //! looked at, whose pictures are other ones then.
 
-use super::entries::forget;
+use super::forgotten::forget;
 use super::{Catalog, CatalogError};
 use rusqlite::{Connection, OptionalExtension, params};
 use std::os::unix::ffi::OsStrExt;

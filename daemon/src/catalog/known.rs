@@ -1,6 +1,6 @@
 //! Files whose content is known: under another name, with other rights or another date.
 
-use super::entries::forget;
+use super::forgotten::forget;
 use super::{Catalog, CatalogError, answers, path_of};
 use crate::sighting::{Came, Sighting, Stamp};
 use coft_core::ids::ImageId;

@@ -1,7 +1,7 @@
 //! The history of rounds, so that a restarted daemon still reports them.
 
 use super::{Catalog, CatalogError};
-use crate::control::{RoundState, RoundStatus};
+use crate::round_status::{RoundState, RoundStatus};
 use coft_core::event::{FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::{BootId, Moment};

@@ -5,7 +5,7 @@ mod answers;
 mod cuts;
 
 use super::*;
-use crate::control::{RoundState, RoundStatus};
+use crate::round_status::{RoundState, RoundStatus};
 use coft_core::event::{FailureKind, Progress, Stage};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::{BootId, Moment};

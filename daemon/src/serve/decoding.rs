@@ -5,9 +5,9 @@
 //! leave the processor to the small ones and to the sessions where these want it.
 
 use super::lanes::{Lanes, Priority};
-use super::pipeline::{Decoded, Request};
 use super::pulse::Pulse;
 use super::queue::{Entrance, Exit, queue};
+use super::request::{Decoded, Request};
 use super::{ServeError, image};
 use crate::decode_budget::{DecodeBudget, SMALL_BYTES};
 use image::Unpacked;

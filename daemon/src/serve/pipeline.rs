@@ -9,39 +9,15 @@ use super::decoding::{self, Decoding, Submitted, spawn};
 use super::lanes::{Next, Waiting, lanes};
 use super::load::Loaded;
 use super::ort::{Outputs, Provider};
-use super::pulse::{Pulse, Waits};
+use super::pulse::Pulse;
 use super::queue::{Entrance, Turns};
-use super::shares::Place;
+use super::request::{Answer, Decoded};
 use crate::decode_budget::{DecodeBudget, Party};
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::oneshot;
 use tracing::error;
-
-#[derive(Debug)]
-pub struct Request {
-    pub image: OwnedFd,
-    pub party: Party,
-    /// The session that it found, which prepares and answers it.
-    pub loaded: Arc<Loaded>,
-    /// None where the caller waits as long as it takes.
-    pub deadline: Option<Instant>,
-    pub reply: oneshot::Sender<Result<Answer, ServeError>>,
-    /// Given back when it has been answered or dropped.
-    pub _place: Place,
-}
-
-#[derive(Debug)]
-pub struct Answer {
-    pub outputs: Outputs,
-    pub provider: Provider,
-    pub queue: Duration,
-    pub decode: Duration,
-    pub inference: Duration,
-}
 
 /// How the threads work.
 pub struct Plan {
@@ -54,43 +30,6 @@ pub struct Plan {
     /// Called again and again while nothing has been asked for as long as this.
     pub idle: Duration,
     pub rest: Box<dyn Fn() + Send>,
-}
-
-#[derive(Debug)]
-pub struct Decoded {
-    pub request: Request,
-    pub pixels: Vec<f32>,
-    pub submitted: Instant,
-    pub decode: Duration,
-    pub waits: Waits,
-}
-
-impl Request {
-    /// Whether somebody still waits for the answer.
-    pub fn is_wanted(&self) -> bool {
-        !self.reply.is_closed() && !self.is_late()
-    }
-
-    fn is_late(&self) -> bool {
-        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
-    }
-
-    /// Itself, if somebody still waits for the answer.
-    pub fn wanted(self) -> Option<Self> {
-        if self.reply.is_closed() {
-            return None;
-        }
-        if self.is_late() {
-            self.answer(Err(ServeError::DeadlineExceeded));
-            return None;
-        }
-        Some(self)
-    }
-
-    pub fn answer(self, answer: Result<Answer, ServeError>) {
-        // A caller that has gone wants no answer.
-        let _ = self.reply.send(answer);
-    }
 }
 
 /// Starts the threads; they end when the returned end is gone.
@@ -242,8 +181,10 @@ mod tests {
     use super::super::shares::Shares;
     use super::super::{Classifier, Controller, Priority, Settings};
     use super::*;
+    use crate::serve::request::Request;
     use coft_core::ids::GenerationId;
     use std::path::Path;
+    use tokio::sync::oneshot;
 
     fn loaded(controller: &Controller, id: u64) -> Arc<Loaded> {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve/sharp");

@@ -247,7 +247,8 @@ fn a_cropped_source_is_answered_by_its_part() {
         true => *left.get_pixel(x, y),
         false => *right.get_pixel(x - width, y),
     });
-    let file = |name: &str| site.dir().join(name);
+    let dir = site.dir().to_owned();
+    let file = |name: &str| dir.join(name);
     both.save(file("both.png")).unwrap();
     left.save(file("left.png")).unwrap();
     right.save(file("right.png")).unwrap();

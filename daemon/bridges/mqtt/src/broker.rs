@@ -4,13 +4,13 @@
 //! way has acknowledged all that it has passed on, and what it has not acknowledged it has not passed on either. A
 //! connection is used until it fails; the next one begins with nothing of it.
 
-use crate::config::{Broker as Address, PASSWORD};
+use crate::config::{Broker as Address, Connect, Login, PASSWORD};
 use crate::stop::Stop;
 use rumqttc::{
     AsyncClient, ConnectReturnCode, ConnectionError, Event, EventLoop, LastWill, MqttOptions, NetworkOptions, Packet,
     QoS, StateError, TlsConfiguration, TlsError, Transport,
 };
-use rustls::{CertificateError, ClientConfig};
+use rustls::CertificateError;
 use std::future::pending;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -30,29 +30,6 @@ const ACKNOWLEDGING: Duration = Duration::from_secs(30);
 const FAREWELL: Duration = Duration::from_secs(2);
 /// Largest packets, B: a retained message may come that somebody else has made. 256 KiB [choice].
 const PACKET: usize = 256 << 10;
-
-/// What connecting takes.
-#[derive(Clone, Debug)]
-pub struct Connect {
-    pub broker: Address,
-    pub login: Option<Login>,
-    /// For `mqtts://`.
-    pub tls: Option<Arc<ClientConfig>>,
-    /// The configuration, for whoever has to correct it.
-    pub file: String,
-}
-
-#[derive(Clone)]
-pub struct Login {
-    pub user: String,
-    pub password: String,
-}
-
-impl std::fmt::Debug for Login {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
-    }
-}
 
 /// A message that the broker keeps for whoever subscribes later, or one that it does not.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! The service, as it is seen on the bus.
 
-use crate::topics;
+use crate::levels::levels;
 use coft_dbus::interface::{CLASSIFIER, MANAGER, SOURCE};
 use coft_dbus::{Bus, Error, Observation, ObservationFilter, ROOT, observer};
 use futures_util::{StreamExt, stream};
@@ -92,11 +92,11 @@ impl Coft {
             }
         }
         sources.sort();
-        let levels = topics::levels(sources.iter().map(|(_, _, name)| name.as_str()));
+        let topics = levels(sources.iter().map(|(_, _, name)| name.as_str()));
         let named = |((_, object, name), topic)| Source { object, name, topic };
         Ok(Layout {
             version: take(&mut manager, "Version")?,
-            sources: sources.into_iter().zip(levels).map(named).collect(),
+            sources: sources.into_iter().zip(topics).map(named).collect(),
             classes: if classifiers.len() == 1 { classifiers.remove(0) } else { Vec::new() },
         })
     }

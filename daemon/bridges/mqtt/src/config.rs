@@ -1,6 +1,5 @@
 //! `/etc/coft/mqtt.toml`: to which broker, and what is sent.
 
-use crate::broker::{Connect, Login};
 use http::Uri;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -76,6 +75,29 @@ pub enum ConfigError {
     Bad { path: PathBuf, line: usize, message: String },
     #[error("{}: {message}", path.display())]
     Unusable { path: PathBuf, message: String },
+}
+
+/// What connecting takes.
+#[derive(Clone, Debug)]
+pub struct Connect {
+    pub broker: Broker,
+    pub login: Option<Login>,
+    /// For `mqtts://`.
+    pub tls: Option<Arc<ClientConfig>>,
+    /// The configuration, for whoever has to correct it.
+    pub file: String,
+}
+
+#[derive(Clone)]
+pub struct Login {
+    pub user: String,
+    pub password: String,
+}
+
+impl std::fmt::Debug for Login {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
 }
 
 impl Config {

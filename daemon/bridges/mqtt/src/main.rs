@@ -7,6 +7,7 @@
 mod broker;
 mod coft;
 mod config;
+mod levels;
 mod log;
 mod position;
 mod session;

@@ -4,9 +4,9 @@
 //! acknowledged an answer. A signal says only that there is something to ask for. So a signal that is lost, a service
 //! that is away and a broker that is are all the same case: the next answer is the one after the position.
 
-use crate::broker::{Broker, Connect, Message};
+use crate::broker::{Broker, Message};
 use crate::coft::{Coft, Layout, Source, Standing};
-use crate::config::Config;
+use crate::config::{Config, Connect};
 use crate::position::{Position, Positions};
 use crate::stop::Stop;
 use crate::topics::Topics;

@@ -3,9 +3,9 @@
 use super::*;
 use crate::answers::Answers;
 use crate::catalog::Entry;
-use crate::control::Observation;
 use crate::decode_budget::DecodeBudget;
 use crate::ingest;
+use crate::observation::Observation;
 use crate::serve::{Controller, Options};
 use crate::sighting::{Came, Sighting, Stamp};
 use coft_core::ids::GenerationId;

@@ -1,6 +1,6 @@
 //! What the rounds so far mean for the next one. All of them are given oldest first.
 
-use crate::control::{RoundState, RoundStatus};
+use crate::round_status::{RoundState, RoundStatus};
 use coft_core::continuation::{self, Attempt, End, Next};
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::Trigger;

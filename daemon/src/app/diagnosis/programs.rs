@@ -1,8 +1,8 @@
 //! Libraries and programs, tried by running something on them.
 
 use super::{Surroundings, error, ok, warning};
-use crate::app::rounds::{INSTALL_TRAINER, NO_TRAINER};
 use crate::control::Check;
+use crate::round::{INSTALL_TRAINER, NO_TRAINER};
 use crate::serve;
 use coft_core::shown::{shown, shown_path};
 use coft_core::spec::Device;

@@ -6,7 +6,7 @@ use super::{Director, Job, blocking};
 use crate::app::rounds::Workshop;
 use crate::app::verdict::{Judgement, Trouble};
 use crate::catalog::CatalogError;
-use crate::control::{RoundState, RoundStatus};
+use crate::round_status::{RoundState, RoundStatus};
 use crate::telemetry::events;
 use coft_core::continuation::Next;
 use coft_core::event::FailureKind;

@@ -3,7 +3,8 @@
 use super::{Director, Job, blocking, refused};
 use crate::app::rounds::Assignment;
 use crate::app::setup;
-use crate::control::{NextRound, Refused, RoundRequest, RoundState, RoundStatus};
+use crate::control::{NextRound, Refused, RoundRequest};
+use crate::round_status::{RoundState, RoundStatus};
 use crate::telemetry::events;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::{Action, Event, Trigger};

@@ -12,6 +12,7 @@ use coft_core::review::Difference;
 use coft_core::spec::Template;
 use image::{Rgb, RgbImage};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use tempfile::TempDir;
 
 const FINDS_BAD_IMAGES: &str = r#"echo '{"type":"failed","kind":"bad-images","message":"no image","hint":""}' >&3"#;

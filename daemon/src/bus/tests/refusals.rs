@@ -1,7 +1,7 @@
 //! What is refused, by which name, and with which advice.
 
 use super::*;
-use crate::bus::classifier::unanswered;
+use crate::bus::errors::unanswered;
 use crate::control::Refused;
 use crate::decode_budget::Party;
 use crate::serve::ServeError;

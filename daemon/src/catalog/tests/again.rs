@@ -2,7 +2,7 @@
 
 use super::answers::{CAMERA, all, answer, answering, shows, standing};
 use super::*;
-use crate::control::{GenerationDiff, ObservationFilter};
+use crate::observation::{GenerationDiff, ObservationFilter};
 use coft_core::answer::{NONE_OF_THESE, StateRule};
 use std::sync::Arc;
 
@@ -61,8 +61,8 @@ async fn another_generation_answers_the_latest_pictures_again_and_what_it_says_o
     let diff = compare(&catalog, 1, 2).await;
     assert_eq!((diff.compared, diff.changed, diff.waiting), (3, 2, 0));
     assert_eq!(diff.moves, [("full".into(), "empty".into(), 2)]);
-    let shown = |pictures: &[crate::control::Difference]| -> Vec<String> {
-        let of = |one: &crate::control::Difference| format!("{} {} {}", one.image, one.old.label, one.new.label);
+    let shown = |pictures: &[crate::observation::Difference]| -> Vec<String> {
+        let of = |one: &crate::observation::Difference| format!("{} {} {}", one.image, one.old.label, one.new.label);
         pictures.iter().map(of).collect()
     };
     // Both were sure of the fourth; of the sixth the first was less so.

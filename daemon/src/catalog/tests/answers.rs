@@ -1,7 +1,7 @@
 //! Which pictures are owed an answer, the answers, and what they show together.
 
 use super::*;
-use crate::control::{Observation, ObservationFilter};
+use crate::observation::{Observation, ObservationFilter};
 use coft_core::answer::{NONE_OF_THESE, StateRule};
 use std::sync::Arc;
 

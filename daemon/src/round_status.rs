@@ -1,0 +1,51 @@
+//! What is known of a round: while it runs, and ever after.
+
+use coft_core::event::{FailureKind, Progress};
+use coft_core::ids::{GenerationId, RoundId};
+use coft_core::moment::Moment;
+use std::time::Duration;
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RoundStatus {
+    pub round: RoundId,
+    /// What made it start: `manual`, `schedule`, `zero-shot`, `import` or `activation`.
+    pub trigger: String,
+    pub started: Moment,
+    pub ended: Option<Moment>,
+    pub images: u64,
+    /// Where it learns from images.
+    pub seed: Option<u64>,
+    /// The round that it takes up, which did not come to its end.
+    pub continues: Option<RoundId>,
+    pub state: RoundState,
+    pub progress: Option<Progress>,
+    pub warnings: Vec<String>,
+}
+
+impl RoundStatus {
+    /// How long it took, once it has ended.
+    pub fn took(&self) -> Option<Duration> {
+        Some(self.ended?.since(&self.started))
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RoundState {
+    Running,
+    /// Ended with a new active generation.
+    Promoted(GenerationId),
+    /// Ended with a candidate that was not taken.
+    Kept {
+        reason: String,
+        /// The generation that the candidate was kept as, while that is there.
+        candidate: Option<GenerationId>,
+    },
+    Failed {
+        kind: FailureKind,
+        message: String,
+        hint: String,
+    },
+    Cancelled,
+    /// The daemon or the machine stopped while it ran.
+    Interrupted,
+}
