@@ -3,24 +3,17 @@
 //! Pixels come out as Pillow's `convert("RGB")` after `exif_transpose` makes them: alpha is dropped rather than
 //! composited, 16-bit channels keep their high byte, grey is repeated.
 
+use crate::error::{DecodeError, Limit, MAX_SIDE_PX};
 use crate::format::{Format, recognise};
-use crate::head::{self, Head};
+use crate::head;
 use crate::jpeg::{self, Colour, Frame};
+use crate::size::Head;
 use crate::{depth, exif, heif, png, tiff, webp};
 use image::error::{ImageError, LimitErrorKind};
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
-use std::borrow::Cow;
 use std::error::Error;
 use std::io::{Cursor, ErrorKind};
-use thiserror::Error;
-
-/// Longest side that is decoded, px. Twice the longest side of today's cameras. [choice]
-pub const MAX_SIDE_PX: u32 = 32_768;
-/// Most pixels that are decoded. 100 megapixels, 300 MB of RGB. [choice]
-pub const MAX_PIXELS: u64 = 100_000_000;
-/// Most memory that decoding an image may take beside its file, bytes. [choice]
-pub const MAX_ALLOCATION_BYTES: u64 = 1 << 30;
 
 /// An image as it was in its file, upright.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,46 +21,6 @@ pub struct Decoded {
     pub pixels: RgbImage,
     /// The file format by content, as people write it: `JPEG`, `PNG`.
     pub format: &'static str,
-}
-
-/// Why a file gives no pixels, and what its owner can do.
-#[derive(Clone, Debug, Error, PartialEq)]
-pub enum DecodeError {
-    #[error("the file is empty; send the complete file again")]
-    Empty,
-    /// What the file is instead.
-    #[error("not an image but {what}; {advice}")]
-    NotAnImage { what: &'static str, advice: &'static str },
-    #[error("not an image: the content is of no known image format")]
-    Unknown,
-    #[error("a RAW photograph; export it as JPEG or PNG")]
-    Raw,
-    #[error("the {format} image is cut off: the file ends before its last pixel; send the complete file again")]
-    Truncated { format: &'static str },
-    #[error("the image is too large: {width}×{height} px, over the limit of {limit}; send a smaller one")]
-    TooLarge { width: u32, height: u32, limit: Limit },
-    #[error("unsupported image: {what}; {advice}")]
-    Unsupported { what: Cow<'static, str>, advice: &'static str },
-    #[error("the {format} image is damaged: {what}; copy it again from where it came")]
-    Damaged { format: &'static str, what: &'static str },
-}
-
-impl DecodeError {
-    /// An image of a kind that is not decoded.
-    pub(crate) fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
-        DecodeError::Unsupported { what: what.into(), advice: "export it as JPEG or PNG" }
-    }
-}
-
-/// The limit that an image broke.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-pub enum Limit {
-    #[error("{MAX_SIDE_PX} px a side")]
-    Side,
-    #[error("{} megapixels", MAX_PIXELS / 1_000_000)]
-    Pixels,
-    #[error("{} MiB of memory while decoding", MAX_ALLOCATION_BYTES >> 20)]
-    Memory,
 }
 
 /// Decodes the image of a file and turns it upright as its EXIF orientation says. Of an animation, it is the first

@@ -1,7 +1,7 @@
 //! Pixels of any depth and number of channels to RGB of 8 bits: alpha is dropped, 16-bit channels keep their high byte,
 //! grey is repeated.
 
-use crate::DecodeError;
+use crate::error::DecodeError;
 use image::{DynamicImage, RgbImage};
 
 /// Levels of 256 that 16-bit values have to reach across, or there is next to nothing to see. An eighth of the range.

@@ -3,7 +3,7 @@
 //! A file that is no image is named for what it is, so that its owner knows what to do with it: a page of HTML behind a
 //! `.jpg` is another mistake than a video or a RAW photograph.
 
-use crate::DecodeError;
+use crate::error::DecodeError;
 
 /// A format whose pixels are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

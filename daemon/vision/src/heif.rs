@@ -5,9 +5,9 @@
 
 pub mod boxes;
 
+use crate::error::{DecodeError, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX};
 use crate::format::Format;
-use crate::head::Head;
-use crate::{DecodeError, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX};
+use crate::size::Head;
 use image::RgbImage;
 use libloading::Library;
 use std::ffi::{c_char, c_int, c_uint, c_void};

@@ -2,7 +2,7 @@
 
 mod segments;
 
-use crate::{DecodeError, Limit};
+use crate::error::{DecodeError, Limit};
 use image::RgbImage;
 use std::ffi::{c_int, c_long};
 use turbojpeg_sys as _; // links libjpeg-turbo

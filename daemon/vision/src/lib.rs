@@ -14,6 +14,7 @@
 mod canonical;
 mod decode;
 mod depth;
+mod error;
 mod exif;
 mod format;
 mod head;
@@ -23,14 +24,17 @@ mod jpeg;
 mod png;
 mod preprocess;
 mod region;
+mod size;
 mod tensor;
 mod tiff;
 mod webp;
 
 pub use canonical::save_canonical;
-pub use decode::{DecodeError, Decoded, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX, decode};
-pub use head::{Head, head};
+pub use decode::{Decoded, decode};
+pub use error::{DecodeError, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX};
+pub use head::head;
 pub use heif::has_libheif;
 pub use preprocess::{CONFIG_FILE, Filter, Preprocess, PreprocessError, restated};
 pub use region::Region;
+pub use size::Head;
 pub use tensor::{Window, random_resized_crop};

@@ -1,8 +1,8 @@
 //! PNG, row by row: a file of 16 bits and four channels would take eight bytes a pixel before it gives three.
 
 use crate::depth::Span;
-use crate::head::{Head, Size};
-use crate::{DecodeError, Limit};
+use crate::error::{DecodeError, Limit};
+use crate::size::{Head, Size};
 use ::png::{BitDepth, ColorType, Decoder, DecodingError, Limits, Transformations};
 use image::RgbImage;
 use std::io::{Cursor, ErrorKind};

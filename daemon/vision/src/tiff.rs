@@ -4,9 +4,10 @@
 
 mod decode;
 
-use crate::head::Size;
+use crate::error::DecodeError;
+use crate::exif;
 use crate::ifd::{CutOff, Directories, Directory};
-use crate::{DecodeError, exif};
+use crate::size::Size;
 use image::metadata::Orientation;
 
 pub use decode::pixels;

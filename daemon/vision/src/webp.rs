@@ -1,6 +1,6 @@
 //! Still WebP images by libwebp.
 
-use crate::DecodeError;
+use crate::error::DecodeError;
 use ::webp::{BitstreamFeatures, Decoder};
 use image::RgbImage;
 

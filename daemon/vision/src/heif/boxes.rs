@@ -1,9 +1,9 @@
 //! The boxes of a HEIF file (ISO/IEC 14496-12 and 23008-12): the size of its main image. Nothing is decoded here.
 
+use crate::error::{DecodeError, MAX_PIXELS};
 use crate::format::Format;
-use crate::head::Size;
 use crate::ifd::CutOff;
-use crate::{DecodeError, MAX_PIXELS};
+use crate::size::Size;
 
 /// Boxes of one level that are looked at. [choice]
 const MOST_BOXES: usize = 4096;

@@ -2,7 +2,7 @@
 //! here.
 
 use super::FORMAT;
-use crate::DecodeError;
+use crate::error::DecodeError;
 
 const STUFFED_ZERO: u8 = 0x00;
 const TEM: u8 = 0x01;

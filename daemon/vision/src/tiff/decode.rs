@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::depth::{self, Span};
+use crate::error::Limit;
 use crate::jpeg::{self, Colour, Frame};
 use ::tiff::decoder::{BufferLayoutPreference, Decoder, DecodingResult, Limits};
 use ::tiff::{TiffError, TiffUnsupportedError};
@@ -64,7 +65,7 @@ fn refusal(page: &Page, error: TiffError) -> DecodeError {
         }
         TiffError::UnsupportedError(_) => DecodeError::unsupported("a rare kind of TIFF"),
         TiffError::LimitsExceeded => {
-            DecodeError::TooLarge { width: page.width, height: page.height, limit: crate::Limit::Memory }
+            DecodeError::TooLarge { width: page.width, height: page.height, limit: Limit::Memory }
         }
         _ => damaged("its data are wrong"),
     }

@@ -1,0 +1,51 @@
+//! Why a file gives no pixels, and the limits of what is decoded.
+
+use std::borrow::Cow;
+use thiserror::Error;
+
+/// Longest side that is decoded, px. Twice the longest side of today's cameras. [choice]
+pub const MAX_SIDE_PX: u32 = 32_768;
+/// Most pixels that are decoded. 100 megapixels, 300 MB of RGB. [choice]
+pub const MAX_PIXELS: u64 = 100_000_000;
+/// Most memory that decoding an image may take beside its file, bytes. [choice]
+pub const MAX_ALLOCATION_BYTES: u64 = 1 << 30;
+
+/// Why a file gives no pixels, and what its owner can do.
+#[derive(Clone, Debug, Error, PartialEq)]
+pub enum DecodeError {
+    #[error("the file is empty; send the complete file again")]
+    Empty,
+    /// What the file is instead.
+    #[error("not an image but {what}; {advice}")]
+    NotAnImage { what: &'static str, advice: &'static str },
+    #[error("not an image: the content is of no known image format")]
+    Unknown,
+    #[error("a RAW photograph; export it as JPEG or PNG")]
+    Raw,
+    #[error("the {format} image is cut off: the file ends before its last pixel; send the complete file again")]
+    Truncated { format: &'static str },
+    #[error("the image is too large: {width}×{height} px, over the limit of {limit}; send a smaller one")]
+    TooLarge { width: u32, height: u32, limit: Limit },
+    #[error("unsupported image: {what}; {advice}")]
+    Unsupported { what: Cow<'static, str>, advice: &'static str },
+    #[error("the {format} image is damaged: {what}; copy it again from where it came")]
+    Damaged { format: &'static str, what: &'static str },
+}
+
+impl DecodeError {
+    /// An image of a kind that is not decoded.
+    pub(crate) fn unsupported(what: impl Into<Cow<'static, str>>) -> Self {
+        DecodeError::Unsupported { what: what.into(), advice: "export it as JPEG or PNG" }
+    }
+}
+
+/// The limit that an image broke.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum Limit {
+    #[error("{MAX_SIDE_PX} px a side")]
+    Side,
+    #[error("{} megapixels", MAX_PIXELS / 1_000_000)]
+    Pixels,
+    #[error("{} MiB of memory while decoding", MAX_ALLOCATION_BYTES >> 20)]
+    Memory,
+}
