@@ -2,7 +2,7 @@
 
 use crate::config::ClipConfig;
 use crate::shape;
-use crate::weights::Place;
+use crate::tensor::Place;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};

@@ -5,7 +5,7 @@ mod open_clip;
 mod openai;
 
 use crate::config::ClipConfig;
-use crate::model::ModelError;
+use crate::error::ModelError;
 use crate::weights::Weights;
 use coft_vision::Preprocess;
 use serde::Serialize;

@@ -6,6 +6,7 @@
 
 pub mod config;
 mod digest;
+mod error;
 #[cfg(test)]
 mod fixture;
 mod layout;
@@ -13,11 +14,14 @@ mod model;
 mod pickle;
 mod shape;
 pub mod store;
+mod tensor;
 pub mod tokenizer;
 mod weights;
 
 pub use digest::{digest, file_digest};
+pub use error::ModelError;
 pub use layout::{ARCHIVE, DESCRIPTIONS, Layout, weights_named_in};
-pub use model::{Model, ModelError};
+pub use model::Model;
 pub use shape::expected;
-pub use weights::{Element, Place, Weights, WeightsError};
+pub use tensor::{Element, Place};
+pub use weights::{Weights, WeightsError};

@@ -1,37 +1,15 @@
 //! A model directory that has been recognised: its sizes, its preprocessing, and its tensors by their usual names.
 
 use crate::config::ClipConfig;
+use crate::error::ModelError;
 use crate::layout::{self, Layout};
-use crate::shape::{self, ShapeError};
-use crate::store::Record;
-use crate::tokenizer::{TokenizerError, TokenizerFiles};
-use crate::weights::{Weights, WeightsError};
-use coft_core::shown::shown_path;
+use crate::shape;
+use crate::tokenizer::TokenizerFiles;
+use crate::weights::Weights;
 use coft_vision::Preprocess;
 use serde_json::Value;
 use std::io;
 use std::path::{Path, PathBuf};
-use thiserror::Error;
-
-#[derive(Debug, Error)]
-pub enum ModelError {
-    #[error("the model directory {} lacks {lacking}", shown_path(dir))]
-    Incomplete { dir: PathBuf, lacking: String },
-    #[error("{}: {source}", shown_path(path))]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{}: {source}", shown_path(path))]
-    Json { path: PathBuf, source: serde_json::Error },
-    #[error("{}: {fault}", shown_path(path))]
-    Config { path: PathBuf, fault: String },
-    #[error(transparent)]
-    Weights(#[from] WeightsError),
-    #[error("{}: {source}", shown_path(path))]
-    Shape { path: PathBuf, source: ShapeError },
-    #[error(transparent)]
-    Tokenizer(#[from] TokenizerError),
-    #[error(transparent)]
-    Preprocess(#[from] coft_vision::PreprocessError),
-}
 
 #[derive(Debug)]
 pub struct Model {
@@ -73,23 +51,6 @@ impl Model {
             return Err(ModelError::Config { path: self.dir.clone(), fault });
         }
         Ok(())
-    }
-
-    /// SHA-256 of the weights, hex: of their file's bytes, or of the shards' one behind the other.
-    ///
-    /// The store knows that of a single file that lies in it (`coftctl model verify` holds the files against it); else
-    /// all weights are read.
-    pub fn digest(&self) -> io::Result<String> {
-        let paths = self.weights.paths();
-        let name = match &paths[..] {
-            [one] if one.parent() == Some(&self.dir) => one.file_name().and_then(|name| name.to_str()),
-            _ => None,
-        };
-        let recorded = |name| Some(Record::installed(&self.dir)?.files.get(name)?.sha256.clone());
-        match name.and_then(recorded) {
-            Some(digest) => Ok(digest),
-            None => crate::digest(&paths),
-        }
     }
 
     /// Of the files with the weights, bytes.

@@ -8,7 +8,7 @@
 mod code;
 mod machine;
 
-use crate::weights::Place;
+use crate::tensor::Place;
 use machine::{Id, Machine, Node};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;

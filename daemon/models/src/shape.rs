@@ -1,7 +1,8 @@
 //! Which tensors a CLIP of given sizes consists of, held against those that are there.
 
 use crate::config::ClipConfig;
-use crate::weights::{Element, Weights};
+use crate::tensor::Element;
+use crate::weights::Weights;
 use std::collections::BTreeMap;
 use thiserror::Error;
 

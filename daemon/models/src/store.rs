@@ -14,7 +14,8 @@ mod record;
 
 pub use record::{FileRecord, RECORD, Record};
 
-use crate::model::{Model, ModelError};
+use crate::error::ModelError;
+use crate::model::Model;
 use coft_core::shown::shown_path;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;

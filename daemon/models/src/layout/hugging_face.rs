@@ -2,7 +2,7 @@
 
 use super::json;
 use crate::config::{ClipConfig, TextConfig, VisionConfig};
-use crate::model::ModelError;
+use crate::error::ModelError;
 use crate::weights::Weights;
 use coft_vision::Preprocess;
 use serde::de::DeserializeOwned;

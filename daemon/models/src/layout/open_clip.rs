@@ -4,7 +4,8 @@
 //! change nothing when a trained model answers, or refused.
 
 use crate::config::{Activation, ClipConfig, TextConfig, VisionConfig};
-use crate::weights::{Place, Weights};
+use crate::tensor::Place;
+use crate::weights::Weights;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! A pickle's bytes as they are read, and what it may name in them.
 
 use super::PickleError;
-use crate::weights::Element;
+use crate::tensor::Element;
 
 /// What a pickle may name.
 #[derive(Clone, Copy, Debug)]

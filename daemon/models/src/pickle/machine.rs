@@ -7,7 +7,7 @@
 
 use super::PickleError;
 use super::code::{Function, Input, Numbers, function};
-use crate::weights::Element;
+use crate::tensor::Element;
 use std::collections::HashMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

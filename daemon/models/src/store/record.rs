@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::Path;
 
 pub const RECORD: &str = "model.json";
@@ -109,5 +109,25 @@ impl Record {
     /// Of all files, bytes.
     pub fn size(&self) -> u64 {
         self.files.values().map(|file| file.size).sum()
+    }
+}
+
+// Here and not with the model, which knows nothing of the store that it may lie in.
+impl Model {
+    /// SHA-256 of the weights, hex: of their file's bytes, or of the shards' one behind the other.
+    ///
+    /// The store knows that of a single file that lies in it (`coftctl model verify` holds the files against it); else
+    /// all weights are read.
+    pub fn digest(&self) -> io::Result<String> {
+        let paths = self.weights.paths();
+        let name = match &paths[..] {
+            [one] if one.parent() == Some(&self.dir) => one.file_name().and_then(|name| name.to_str()),
+            _ => None,
+        };
+        let recorded = |name| Some(Record::installed(&self.dir)?.files.get(name)?.sha256.clone());
+        match name.and_then(recorded) {
+            Some(digest) => Ok(digest),
+            None => crate::digest(&paths),
+        }
     }
 }
