@@ -6,8 +6,8 @@ mod unit;
 pub use unit::Unit;
 
 use crate::failure::Failure;
+use crate::program;
 use crate::service::{Action, Service};
-use crate::verb;
 use crate::view::{Check, ConfigReport};
 use std::env;
 use std::fs;
@@ -60,7 +60,7 @@ impl Facts {
         Self {
             unit: if silent { Unit::show() } else { None },
             bus_files: is_system.then(BusFiles::look),
-            configuration: silent.then(|| verb::config_report(Path::new("/etc/coft/coft.toml"))),
+            configuration: silent.then(|| program::config_report(Path::new("/etc/coft/coft.toml"))),
             bus: bus.to_owned(),
             answer,
             polkit,

@@ -1,6 +1,7 @@
-//! Where the other programs of coft are, as they are installed or built beside this one.
+//! The other programs of coft, as they are installed or built beside this one: where they are, and what coftd says.
 
 use crate::failure::Failure;
+use crate::view::ConfigReport;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -17,6 +18,19 @@ pub fn coftd() -> Result<Command, Failure> {
     found.map(Command::new).ok_or_else(|| {
         let looked: Vec<_> = places.iter().map(|dir| dir.display().to_string()).collect();
         Failure::NotFound(format!("coftd is not in {}\n  install it: sudo apt install coft", looked.join(", ")))
+    })
+}
+
+/// What the service's program says of a configuration. It starts nothing.
+///
+/// # Errors
+/// It is not installed, cannot be run, or says something else.
+pub fn config_report(file: &Path) -> Result<ConfigReport, Failure> {
+    let ended = coftd()?.arg("--check").arg("--config").arg(file).output();
+    let ended = ended.map_err(|error| Failure::NotFound(format!("coftd cannot be run: {error}")))?;
+    serde_json::from_slice(&ended.stdout).map_err(|_| {
+        let said = String::from_utf8_lossy(&ended.stderr);
+        Failure::Misunderstood(format!("coftd --check ended with {}: {}", ended.status, said.trim()))
     })
 }
 

@@ -24,8 +24,6 @@ mod start;
 mod status;
 mod wait;
 
-pub use config::report as config_report;
-
 use crate::args::{Cli, Config, Generation, Round, Verb};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
