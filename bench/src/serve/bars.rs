@@ -1,9 +1,9 @@
 //! What is aimed at, and whether it holds.
 
 use super::arm::Arm;
+use super::figures::{Cells, Figures, Key, RoundRow};
 use super::generation::Model;
 use super::pictures::Input;
-use super::report::{Cells, Figures, Key, RoundRow};
 use super::swaps::Swaps;
 use serde::Serialize;
 

@@ -2,9 +2,9 @@
 
 use super::Bench;
 use super::bus::BusClient;
+use super::figures::{Figures, RoundRow};
 use super::load::{self, Seen, connect};
 use super::pictures::Picture;
-use super::report::{Figures, RoundRow};
 use anyhow::{Context, ensure};
 use coft_harness::daemon::Site;
 use serde_json::Value;
