@@ -9,7 +9,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast::{self, autocast};
 use crate::failure::Failure;
-use crate::journal::Journal;
+use crate::journal::{Journal, Saved};
 use crate::memory::Estimate;
 use crate::pool::{Batch, Pool, Visits};
 use crate::progress::Reporter;
@@ -146,16 +146,6 @@ pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, desk: &mut Desk, make: impl F
         }
     }
     Err(outcome.unwrap_or(Failure::NonFinite { stage: plan.stage, step: 0 }))
-}
-
-/// A training, or a pass over the pool, as it was last saved.
-#[derive(Debug)]
-pub struct Saved {
-    /// 0, or 1 after a loss that was not finite.
-    pub attempt: u32,
-    /// Steps done, or chunks.
-    pub step: u32,
-    pub tensors: BTreeMap<String, Tensor>,
 }
 
 const PARAMETER: &str = "parameter/";

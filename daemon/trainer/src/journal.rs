@@ -13,7 +13,6 @@ use crate::arithmetic::Arithmetic;
 use crate::clip::tensors::{from_safetensors, write_safetensors};
 use crate::export::candidate::{sync_dir, write_synced};
 use crate::failure::Failure;
-use crate::fit::Saved;
 use coft_core::spec::{JOURNAL_SPEC, RoundSpec};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -51,6 +50,16 @@ pub struct Journal {
     pace: Duration,
     /// Results that could not be kept yet, the oldest first.
     waiting: VecDeque<Kept>,
+}
+
+/// A training, or a pass over the pool, as it was last saved.
+#[derive(Debug)]
+pub struct Saved {
+    /// 0, or 1 after a loss that was not finite.
+    pub attempt: u32,
+    /// Steps done, or chunks.
+    pub step: u32,
+    pub tensors: BTreeMap<String, Tensor>,
 }
 
 /// A result and its name.

@@ -1,7 +1,8 @@
 //! A pass over the pool without gradients: what a model says of every image, kept in the journal.
 
 use crate::failure::Failure;
-use crate::fit::{Desk, Saved, no_memory};
+use crate::fit::{Desk, no_memory};
+use crate::journal::Saved;
 use crate::pool::Pool;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::fit::{self, Desk, Objective, Plan};
 use crate::loss;
 use crate::pool::{Batch, Pool, Visits};
-use crate::prompts::{self, ClassTokens, Prompts};
+use crate::prompts::{self, ClassTokens, Prompts, most_pieces};
 use crate::random;
 use coft_core::event::Stage;
 use coft_core::settings::{Complement, Phase1};
@@ -196,11 +196,6 @@ struct Tuning<'a> {
     name: &'a str,
     /// What stands for the text features where a batch is computed in parts.
     pieces: Vec<Piece>,
-}
-
-/// The most pieces that the text features of so many classes can be computed in: each class under each prompt.
-pub fn most_pieces(classes: usize) -> usize {
-    2 * classes
 }
 
 /// Some rows of t⁺ or t⁻.

@@ -24,6 +24,11 @@ pub fn computes_context_apart(device: Device, classes: usize) -> bool {
     !device.is_cuda() || classes >= FEW
 }
 
+/// The most pieces that the text features of so many classes can be computed in: each class under each prompt.
+pub fn most_pieces(classes: usize) -> usize {
+    2 * classes
+}
+
 /// The class names as the prompts hold them: start token, room for the context, name and what follows it, end token.
 #[derive(Debug)]
 pub struct ClassTokens {
