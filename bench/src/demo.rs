@@ -31,7 +31,7 @@ const CONFIG: &str = "
 [schedule]
 automatic = false
 
-[settings.phase2.sgd]
+[training.phase2.sgd]
 learning-rate = 3e-3
 ";
 

@@ -100,7 +100,7 @@ const POOL: u32 = 300;
 const PATIENCE: Duration = Duration::from_secs(3600);
 /// A round that goes on for hours; it is ended with the service.
 const LONG: &str = "
-[settings.phase1.sgd]
+[training.phase1.sgd]
 learning-rate = 0.03
 minimum-steps = 400000
 ";

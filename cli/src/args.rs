@@ -100,7 +100,7 @@ pub enum Verb {
     Config(Config),
     /// Have the service read its configuration again, without a restart
     ///
-    /// Used at once: [schedule], [round], [settings] and [import], and thresholds and given-labels of [classifier].
+    /// Used at once: [schedule], [round], [training] and [import], and thresholds and given-labels of [classifier].
     /// Where another setting has changed, or the file has a mistake, nothing changes, and it is named.
     Reload,
     /// Print the completion script of a shell

@@ -43,7 +43,9 @@ pub struct Config {
     pub decode: decode_budget::Settings,
     pub schedule: Schedule,
     pub round: RoundSettings,
-    pub settings: Settings,
+    /// `[training]`; files of before 2026-12 call it `[settings]`, see [`Loaded::deprecated`].
+    #[serde(alias = "settings")]
+    pub training: Settings,
     pub serve: serve::Settings,
     pub import: ImportSettings,
 }
@@ -60,7 +62,7 @@ impl Default for Config {
             decode: decode_budget::Settings::default(),
             schedule: Schedule::default(),
             round: RoundSettings::default(),
-            settings: Settings::default(),
+            training: Settings::default(),
             serve: serve::Settings::default(),
             import: ImportSettings::default(),
         }
@@ -104,6 +106,16 @@ pub struct Loaded {
     pub config: Config,
     /// Of the file.
     text: String,
+}
+
+impl Loaded {
+    /// What the file should have another name for, though the service still reads it: the name, and what to write.
+    pub fn deprecated(&self) -> Option<(Key, &'static str)> {
+        let table: toml::Table = toml::from_str(&self.text).ok()?;
+        let advice = "[settings] is called [training] now, and [settings.phase1] is [training.phase1]: write that; the old name \
+                      is still read";
+        table.contains_key("settings").then(|| ("settings".into(), advice))
+    }
 }
 
 impl ConfigFile {
@@ -252,14 +264,14 @@ impl Config {
         require("round.niceness", (0..=19).contains(&self.round.niceness), "use 0 to 19")?;
         require("serve.gpu-idle", self.serve.gpu_idle >= Duration::from_secs(1), "use \"1s\" or more")?;
         require("serve.queue", self.serve.queue >= coft_dbus::MANY, "use 16 or more: a call may bring as many images")?;
-        let of_phase_1 = matches!(self.settings.deploy, Deploy::Phase1Model1 | Deploy::Phase1Model2);
+        let of_phase_1 = matches!(self.training.deploy, Deploy::Phase1Model1 | Deploy::Phase1Model2);
         require(
-            "settings.deploy",
+            "training.deploy",
             classifier.student.is_none() || !of_phase_1,
             "use another: with classifier.student there is no model of Phase I to deploy",
         )?;
-        match self.settings.fault() {
-            Some((key, rule)) => require(format!("settings.{key}"), false, rule),
+        match self.training.fault() {
+            Some((key, rule)) => require(format!("training.{key}"), false, rule),
             None => Ok(()),
         }
     }
@@ -392,15 +404,18 @@ mod tests {
         refused("[serve]\ngpu-idle = \"0s\"\n", "serve.gpu-idle: use \"1s\" or more");
         refused("[serve]\nqueue = 15\n", "serve.queue: use 16 or more");
         refused(
-            "[classifier]\nstudent = \"small\"\n[settings]\ndeploy = \"phase1-model2\"\n",
-            "settings.deploy: use another: with classifier.student",
+            "[classifier]\nstudent = \"small\"\n[training]\ndeploy = \"phase1-model2\"\n",
+            "training.deploy: use another: with classifier.student",
         );
-        refused("[settings.phase1]\nlambda = -1.0\n", "settings.phase1.lambda: use 0 to 1000");
+        let old = "[settings.phase1]\nlambda = 0.25\n";
+        assert_eq!(parsed(old).unwrap(), parsed(&old.replace("settings", "training")).unwrap());
+        refused(&format!("{old}[training.phase2]\n"), "line 3: duplicate field `settings`");
+        refused("[training.phase1]\nlambda = -1.0\n", "training.phase1.lambda: use 0 to 1000");
         for epochs in ["2147483648", "4294967297", "-1", "0"] {
-            let text = format!("[settings.phase2.sgd]\nlearning-rate = 0.1\nepochs = {epochs}\n");
-            refused(&text, "settings.phase2.sgd.epochs: use 1 to 100000");
+            let text = format!("[training.phase2.sgd]\nlearning-rate = 0.1\nepochs = {epochs}\n");
+            refused(&text, "training.phase2.sgd.epochs: use 1 to 100000");
         }
-        refused("[settings.phase1.sgd]\nepochs = 2\n", "line 1: missing field `learning-rate`");
+        refused("[training.phase1.sgd]\nepochs = 2\n", "line 1: missing field `learning-rate`");
     }
 
     fn load(path: &Path, overrides: Overrides) -> Result<Config, ConfigError> {

@@ -27,6 +27,7 @@ mod telemetry;
 mod watch;
 
 use clap::Parser;
+use coft_core::shown::shown_path;
 use config::check::Report;
 use config::{ConfigFile, Overrides};
 use std::fmt;
@@ -36,7 +37,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 use telemetry::events;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing::{debug, error};
+use tracing::{debug, error, warn};
 
 /// Makes an image classifier out of class names and folders of unlabelled images, and serves it on D-Bus.
 ///
@@ -103,6 +104,9 @@ fn main() -> ExitCode {
             return BAD_CONFIGURATION.into();
         }
     };
+    if let Some((_, advice)) = loaded.deprecated() {
+        warn!("{}: {advice}", shown_path(&file.path));
+    }
     let ended = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
         let ended = runtime.block_on(async {
             let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -298,7 +298,7 @@ fn died(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> Outcome {
     match status.signal() {
         Some(libc::SIGKILL) => failed(
             "the trainer was killed (SIGKILL)".to_owned(),
-            "if the kernel did it for want of memory (journalctl -k tells), lower the batch sizes in [settings]",
+            "if the kernel did it for want of memory (journalctl -k tells), lower the batch sizes in [training]",
         ),
         Some(signal) => failed(format!("the trainer ended by signal {signal}{said}"), "look into the log"),
         None => failed(format!("the trainer ended without a candidate ({status}){said}"), "look into the log"),

@@ -207,9 +207,9 @@ impl Workshop {
     /// Takes over what a configuration that was read again says of rounds to come.
     pub fn configure(&mut self, config: &Config) {
         let sizes = RoundSizes { images: self.ingest.most_images(), ..self.base.sizes };
-        self.reserve.set(round_bytes(config.round.method.into(), &config.settings, &sizes));
-        let Config { round, settings, import, classifier, .. } = config.clone();
-        (self.round, self.settings, self.import) = (round, settings, import);
+        self.reserve.set(round_bytes(config.round.method.into(), &config.training, &sizes));
+        let Config { round, training, import, classifier, .. } = config.clone();
+        (self.round, self.settings, self.import) = (round, training, import);
         self.given_labels = classifier.given_labels;
     }
 

@@ -338,7 +338,7 @@ impl Start {
         info!(message_id = events::SETUP_COMPLETE, "everything that the service is made of is there");
 
         let sizes = RoundSizes { images: config.ingest.most_images, ..base.sizes };
-        reserve.set(round_bytes(config.round.method.into(), &config.settings, &sizes));
+        reserve.set(round_bytes(config.round.method.into(), &config.training, &sizes));
         let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"), budget);
         let ingest = ingest.keeping_free(reserve.clone()).from_sources(config.places());
         let watches = config.sources.iter().map(|source| watch::start(source, &config.state_dir));
@@ -368,7 +368,7 @@ impl Start {
             ingest,
             base,
             round: config.round.clone(),
-            settings: config.settings,
+            settings: config.training,
             scratch: court.scratch(),
             journal: config.state_dir.join("journal"),
             reserve,

@@ -46,7 +46,15 @@ impl Report {
     pub fn of(file: &ConfigFile) -> Self {
         let (text, path) = (fs::read_to_string(&file.path).unwrap_or_default(), shown_path(&file.path).into_owned());
         let findings = match file.read() {
-            Ok(loaded) => named_files(&loaded.config, true).into_iter().map(|fault| fault.found_in(&text)).collect(),
+            Ok(loaded) => {
+                let faults = named_files(&loaded.config, true).into_iter();
+                let old = loaded.deprecated().map(|(key, advice)| Fault {
+                    severity: Severity::Warning,
+                    key,
+                    message: advice.to_owned(),
+                });
+                faults.chain(old).map(|fault| fault.found_in(&text)).collect()
+            }
             Err(error) => vec![mistake(error, &text)],
         };
         Self { file: path, findings }
@@ -190,6 +198,15 @@ mod tests {
             assert_eq!((severity, at, named.as_deref()), (Severity::Error, Some(line), key), "{text}");
             assert!(told.starts_with(message), "{told}");
         }
+    }
+
+    #[test]
+    fn a_section_that_has_another_name_now_is_read_and_told() {
+        let (dir, file) = site("[settings.phase1]\nlambda = 0.5\n");
+        let (severity, line, key, told) = found(&dir, &file);
+        assert_eq!((severity, line, key.as_deref()), (Severity::Warning, Some(1), Some("settings")));
+        assert!(told.contains("write that"), "{told}");
+        assert!(!Report::of(&file).is_bad());
     }
 
     #[test]

@@ -55,6 +55,11 @@ impl Key {
         };
         // The first step is the outermost section.
         steps.reverse();
+        // Files of before 2026-12 have it so.
+        if steps.last() == Some(&"training") && entry(table, "training").is_none() {
+            steps.pop();
+            steps.push("settings");
+        }
         while let Some((key, value)) = steps.pop().and_then(|step| entry(table, step)) {
             at = Some(key.span());
             match value.get_ref().as_table() {
@@ -88,7 +93,7 @@ pub fn on_line(text: &str, line: usize) -> Option<String> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "bus = \"session\"\n\n[classifier]\nthresholds = { nut = 2.0 }\n[settings.phase1.sgd]\nepochs = 0\n\
+    const TEXT: &str = "bus = \"session\"\n\n[classifier]\nthresholds = { nut = 2.0 }\n[training.phase1.sgd]\nepochs = 0\n\
                         [[source]]\npath = \"/a\"\n[[source]]\npath = \"/a/b\"\nquiet-period = \"0s\"\n";
 
     #[test]
@@ -96,7 +101,9 @@ mod tests {
         let line = |key: &str| Key::from(key).line(TEXT);
         assert_eq!(line("bus"), Some(1));
         assert_eq!(line("classifier.thresholds"), Some(4));
-        assert_eq!(line("settings.phase1.sgd.epochs"), Some(6));
+        assert_eq!(line("training.phase1.sgd.epochs"), Some(6));
+        let old = TEXT.replace("[training", "[settings");
+        assert_eq!(Key::from("training.phase1.sgd.epochs").line(&old), Some(6), "as it was called before");
         assert_eq!(line("classifier.labels"), Some(3), "that of its section");
         assert_eq!(line("round.niceness"), None);
         let of_source = |index, name| Key::OfSource { index, path: "/a".into(), name: String::from(name) }.line(TEXT);

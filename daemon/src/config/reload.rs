@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 /// Sections and settings that are used at once.
-const AT_ONCE: [&str; 6] =
-    ["schedule", "round", "settings", "import", "classifier.thresholds", "classifier.given-labels"];
+const AT_ONCE: [&str; 7] =
+    ["schedule", "round", "training", "settings", "import", "classifier.thresholds", "classifier.given-labels"];
 
 impl Loaded {
     /// Whether the file had the same text.
@@ -42,8 +42,8 @@ impl Config {
     fn with_changes_of(&self, new: &Config) -> Config {
         let model::Settings { thresholds, given_labels, .. } = new.classifier.clone();
         let classifier = model::Settings { thresholds, given_labels, ..self.classifier.clone() };
-        let Config { schedule, round, settings, import, .. } = new.clone();
-        Config { classifier, schedule, round, settings, import, ..self.clone() }
+        let Config { schedule, round, training, import, .. } = new.clone();
+        Config { classifier, schedule, round, training, import, ..self.clone() }
     }
 }
 
@@ -88,8 +88,8 @@ mod tests {
     fn rounds_to_come_and_thresholds_are_used_at_once() {
         let old = "[schedule]\nnew-images = 200\n[classifier]\nthresholds = { nut = 0.5 }\n";
         let new = "[schedule]\nnew-images = 50\nautomatic = false\n[classifier]\nthresholds = { nut = 0.7 }\n\
-                   given-labels = \"g.csv\"\n[round]\nmethod = \"coft-plus\"\n[settings]\ndeploy = \"average\"\n\
-                   [settings.phase1]\nlambda = 0.5\n[import]\ntrusted-key = \"k.pem\"\n";
+                   given-labels = \"g.csv\"\n[round]\nmethod = \"coft-plus\"\n[training]\ndeploy = \"average\"\n\
+                   [training.phase1]\nlambda = 0.5\n[import]\ntrusted-key = \"k.pem\"\n";
         let keys = [
             "classifier.given-labels",
             "classifier.thresholds.nut",
@@ -97,8 +97,8 @@ mod tests {
             "round.method",
             "schedule.automatic",
             "schedule.new-images",
-            "settings.deploy",
-            "settings.phase1.lambda",
+            "training.deploy",
+            "training.phase1.lambda",
         ];
         assert_eq!(changed(old, new).unwrap(), keys);
         assert_eq!(changed(new, old).unwrap(), keys);

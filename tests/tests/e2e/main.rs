@@ -34,17 +34,17 @@ const QUICK: &str = r#"
 [schedule]
 automatic = false
 
-[settings]
+[training]
 # So little is learnt that the rule would keep zero-shot.
 deploy = "average-half"
-[settings.phase1]
+[training.phase1]
 seeds-per-class = 2
-[settings.phase1.sgd]
+[training.phase1.sgd]
 learning-rate = 0.03
 epochs = 1
 batch = 16
 minimum-steps = 4
-[settings.phase2.sgd]
+[training.phase2.sgd]
 learning-rate = 5e-4
 epochs = 1
 batch = 16

@@ -30,7 +30,7 @@ fn modules_that_are_kept_apart_do_not_use_each_other() {
 
 #[test]
 fn modules_use_each_other_in_no_circle() {
-    holds(circles(&WORKSPACE, &rows("Circles still to be removed")));
+    holds(circles(&WORKSPACE));
 }
 
 fn holds(faults: Vec<String>) {
@@ -175,7 +175,7 @@ fn apart(workspace: &[Package], rows: &[Row]) -> Vec<String> {
 /// Circles between modules that stand beside each other, at any depth. The root of a crate stands above its modules, and
 /// a module's own children below it: what they use of each other does not count. A row names a use that is to go, and is
 /// a fault where it closes no circle.
-fn circles(workspace: &[Package], rows: &[Row]) -> Vec<String> {
+fn circles(workspace: &[Package]) -> Vec<String> {
     // Which module uses which, and where it does so first.
     let mut uses: BTreeMap<(String, String), String> = BTreeMap::new();
     for (package, target) in targets(workspace) {
@@ -188,27 +188,14 @@ fn circles(workspace: &[Package], rows: &[Row]) -> Vec<String> {
             }
         }
     }
-    let mut known = Vec::new();
-    for row in rows {
-        let pairs = row.cells[0].iter().flat_map(|from| row.cells[1].iter().map(|to| (from.clone(), to.clone())));
-        known.extend(pairs.map(|pair| (pair, row)));
-    }
-    let is_known = |pair: &(String, String)| known.iter().any(|(listed, _)| listed == pair);
     let mut onwards: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for pair in uses.keys().filter(|pair| !is_known(pair)) {
-        onwards.entry(&pair.0).or_default().push(&pair.1);
+    for (from, to) in uses.keys() {
+        onwards.entry(from).or_default().push(to);
     }
     let mut faults = Vec::new();
-    for ((from, to), place) in uses.iter().filter(|(pair, _)| !is_known(pair)) {
+    for ((from, to), place) in &uses {
         if let Some(back) = way(&onwards, to, from) {
             faults.push(format!("{place}: `{from}` uses `{to}`, and so in a circle: {from} > {}", back.join(" > ")));
-        }
-    }
-    for ((from, to), row) in &known {
-        if !uses.contains_key(&(from.clone(), to.clone())) {
-            faults.push(format!("`{from}` does not use `{to}` any more: remove the row; {}", row.place()));
-        } else if way(&onwards, to, from).is_none() {
-            faults.push(format!("`{from}` uses `{to}` in no circle any more: remove the row; {}", row.place()));
         }
     }
     faults

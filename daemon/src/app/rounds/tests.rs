@@ -47,7 +47,7 @@ impl Site {
             ingest: Ingest::new(&config.ingest, base.preprocess.clone(), path("state/pixels"), DecodeBudget::default()),
             base,
             round: config.round,
-            settings: config.settings,
+            settings: config.training,
             scratch: path("state/rounds"),
             journal: path("state/journal"),
             reserve: Reserve::of(0),
@@ -129,7 +129,7 @@ student = "./models/demo"
 method = "coft-plus"
 minimum-images = 2
 seed = 7
-[settings.phase2]
+[training.phase2]
 clean-share = 0.25
 "#;
     let site = Site::new(config, |dir| {
