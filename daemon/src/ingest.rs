@@ -151,7 +151,7 @@ impl Ingest {
     }
 
     /// Takes in from these sources, by their keys. One that is not among them is where its key says.
-    pub fn from_sources(self, sources: HashMap<PathBuf, Place>) -> Self {
+    pub fn with_sources(self, sources: HashMap<PathBuf, Place>) -> Self {
         let shared = Arc::into_inner(self.shared).expect("it is set before anybody else holds it");
         Self { shared: Arc::new(Shared { sources, ..shared }) }
     }

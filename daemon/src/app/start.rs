@@ -340,7 +340,7 @@ impl Start {
         let sizes = RoundSizes { images: config.ingest.most_images, ..base.sizes };
         reserve.set(round_bytes(config.round.method.into(), &config.training, &sizes));
         let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"), budget);
-        let ingest = ingest.keeping_free(reserve.clone()).from_sources(config.places());
+        let ingest = ingest.keeping_free(reserve.clone()).with_sources(config.places());
         let watches = config.sources.iter().map(|source| watch::start(source, &config.state_dir));
         let watches = watches.collect::<Result<_, _>>().map_err(AppError::Watch)?;
         let wanted = config.sources.iter().filter(|source| source.classify).map(watch::Source::key);

@@ -254,7 +254,7 @@ async fn of_a_cropped_source_a_part_is_kept_and_looked_at() {
     let right = Region { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
     let dir = folder.dir;
     let place = Place { dir: dir.path().join("in"), region: Some(right) };
-    let ingest = ingest(dir.path()).from_sources([(dir.path().join("in"), place)].into());
+    let ingest = ingest(dir.path()).with_sources([(dir.path().join("in"), place)].into());
     let folder = Folder { dir, ingest };
     let part = folder.ingest.read(folder.sighting("a.png")).await.unwrap();
     let of_both = [&whole_file[..], b"crop x=0.5 y=0 width=0.5 height=1"].concat();

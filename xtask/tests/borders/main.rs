@@ -172,9 +172,8 @@ fn apart(workspace: &[Package], rows: &[Row]) -> Vec<String> {
     faults
 }
 
-/// Circles between modules that stand beside each other, at any depth. The root of a crate stands above its modules, and
-/// a module's own children below it: what they use of each other does not count. A row names a use that is to go, and is
-/// a fault where it closes no circle.
+/// Circles between modules that stand beside each other, at any depth. The root of a crate stands above its modules,
+/// and a module's own children below it: what they use of each other does not count.
 fn circles(workspace: &[Package]) -> Vec<String> {
     // Which module uses which, and where it does so first.
     let mut uses: BTreeMap<(String, String), String> = BTreeMap::new();
