@@ -98,7 +98,10 @@ pub fn of(programs: &[&str]) -> anyhow::Result<Vec<Crate>> {
             Some((words.next()?, words.next()?.strip_prefix('v')?))
         })
         .collect();
-    let metadata = output(cargo().args(["metadata", "--format-version=1", "--locked"]))?;
+    // Of this platform alone, as cargo tree tells: crates of other systems need not have been downloaded.
+    let about = output(cargo().arg("-vV"))?;
+    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("cargo -vV names the host")?;
+    let metadata = output(cargo().args(["metadata", "--format-version=1", "--locked", "--filter-platform", host]))?;
     let metadata: Metadata = serde_json::from_str(&metadata)?;
     let lock: Lock = toml::from_str(&fs::read_to_string(repository().join("Cargo.lock"))?)?;
     let key = |package: &Package| (package.name.clone(), package.version.clone());
