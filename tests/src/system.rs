@@ -240,6 +240,16 @@ pub fn package(name: &str) -> anyhow::Result<PathBuf> {
     files.find(is_wanted).with_context(|| format!("no package {name} in {}", dir.display()))
 }
 
+/// Packages of Debian that lie beside the bare system: one, and all that it depends on.
+///
+/// # Errors
+/// Where there is none of that name.
+pub fn beside(name: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let dir = place(SYSTEM)?.join("beside").join(name);
+    let files = fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
+    files.map(|entry| Ok(entry?.path())).collect()
+}
+
 /// The same package with another number of its version, in `dir`.
 ///
 /// # Errors

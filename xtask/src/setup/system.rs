@@ -6,43 +6,64 @@
 use super::{cache, debian, once, room};
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
+use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+/// The release of Debian that is booted, and the variable that names another one, as "trixie".
 const RELEASE: &str = "bookworm";
+const RELEASE_VARIABLE: &str = "COFT_TEST_DEBIAN";
 /// Beside the packages without which Debian is none: what boots it, and what the packages of coft depend on, so that
 /// they can be installed without a network. debootstrap finds no package that only says to provide another:
 /// libpam-systemd is the logind that polkitd asks for.
 const PACKAGES: &str = "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,libgomp1,libstdc++6";
 const MANAGER: &str = "systemd-container";
+/// Packages that lie beside the system with all that they depend on, each in a directory of its name, for the tests that
+/// install them: a broker, what listens to it, and a wall clock that can be set for one service alone.
+const BESIDE: [&str; 3] = ["mosquitto", "mosquitto-clients", "libfaketime"];
 /// Measured: 330 MB, with the downloads beside it.
 const ROOM: u64 = 1_000_000_000;
 
-/// Where the system is: `root` is its root directory, `manager` holds the container manager.
+/// Where the system is: `root` is its root directory, `manager` holds the container manager, `beside` more packages.
 pub fn install() -> anyhow::Result<PathBuf> {
     debian::install(&[debian::DEBOOTSTRAP, debian::KEYRING])?;
-    let made_from = format!("{RELEASE} {PACKAGES} {MANAGER}");
-    let home = cache()?.join(format!("{RELEASE}-{:.12}", format!("{:x}", Sha256::digest(made_from))));
+    let release = env::var(RELEASE_VARIABLE).unwrap_or_else(|_| RELEASE.into());
+    ensure!(
+        release.bytes().all(|byte| byte.is_ascii_lowercase()),
+        "{RELEASE_VARIABLE}: {release:?} is no release of Debian"
+    );
+    let made_from = format!("{release} {PACKAGES} {MANAGER} {}", BESIDE.join(","));
+    let home = cache()?.join(format!("{release}-{:.12}", format!("{:x}", Sha256::digest(made_from))));
     once(&home, || {
         let parent = home.parent().context("the cache directory has a parent")?;
         room(parent, ROOM)?;
-        eprintln!("making a Debian ({RELEASE}) to try packages in (about 2 minutes, 300 MB) ...");
+        eprintln!("making a Debian ({release}) to try packages in (about 2 minutes, 300 MB) ...");
         remove(&home)?; // of an interrupted set-up
         fs::create_dir(&home)?;
         let root = home.join("root");
         // Mounts of its own, so that nothing stays mounted where it is interrupted.
         let mut debootstrap = Command::new("unshare");
-        debootstrap.args(["--mount", "debootstrap", "--variant=minbase", &format!("--include={PACKAGES}"), RELEASE]);
+        debootstrap.args(["--mount", "debootstrap", "--variant=minbase", &format!("--include={PACKAGES}"), &release]);
         run("debootstrap", debootstrap.arg(&root))?;
         let manager = home.join("manager");
-        fs::create_dir(root.join("manager"))?;
-        let download = format!("cd /manager && apt-get -q -o APT::Sandbox::User=root download {MANAGER}");
-        run("apt-get", Command::new("chroot").arg(&root).args(["sh", "-c", &download]))?;
+        let apt = |dir: &str, verb: &str| {
+            fs::create_dir_all(root.join(dir).join("partial"))?;
+            let command = format!("cd /{dir} && apt-get -q -y -o APT::Sandbox::User=root {verb} && rmdir partial");
+            run("apt-get", Command::new("chroot").arg(&root).args(["sh", "-c", &command]))
+        };
+        apt("manager", &format!("download {MANAGER}"))?;
         for file in fs::read_dir(root.join("manager"))? {
             run("dpkg-deb", Command::new("dpkg-deb").arg("--extract").arg(file?.path()).arg(&manager))?;
         }
+        for package in BESIDE {
+            let dir = format!("beside/{package}");
+            let only = format!("-o Dir::Cache::archives=/{dir} --no-install-recommends --download-only");
+            apt(&dir, &format!("{only} install {package}"))?;
+            fs::remove_file(root.join(dir).join("lock"))?;
+        }
+        fs::rename(root.join("beside"), home.join("beside"))?;
         // What follows is tried as on a machine without a network: apt knows of no other package.
         for leftover in ["manager", "var/cache/apt/archives", "var/lib/apt/lists"] {
             remove(&root.join(leftover))?;
