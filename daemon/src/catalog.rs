@@ -24,6 +24,7 @@ use delays::Delays;
 use crate::sighting::{Came, ImageRecord, Sighting, Stamp};
 use coft_core::ids::ImageId;
 use coft_core::shown::{shown_io, shown_path};
+use nix::sys::statvfs::{FsFlags, statvfs};
 use repair::Keeper;
 use rusqlite::types::Value;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, params, params_from_iter};
@@ -332,8 +333,15 @@ fn refine(path: &Path, error: rusqlite::Error) -> CatalogError {
         _ if is_damage(&error) => CatalogError::Damaged { path, detail: error.to_string() },
         Some(ErrorCode::DiskFull) => CatalogError::DiskFull { path },
         Some(ErrorCode::ReadOnly) => CatalogError::ReadOnly { path },
+        // SQLite cannot make the log that it keeps beside a database.
+        Some(ErrorCode::CannotOpen) if is_on_read_only_disk(&path) => CatalogError::ReadOnly { path },
         _ => CatalogError::Sqlite { path, source: error },
     }
+}
+
+fn is_on_read_only_disk(path: &Path) -> bool {
+    let disk = path.parent().and_then(|dir| statvfs(dir).ok());
+    disk.is_some_and(|disk| disk.flags().contains(FsFlags::ST_RDONLY))
 }
 
 fn path_of(bytes: Vec<u8>) -> PathBuf {

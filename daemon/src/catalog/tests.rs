@@ -6,6 +6,7 @@ mod cuts;
 
 use super::*;
 use crate::round_status::{RoundState, RoundStatus};
+use crate::watch::namespace::{MOUNTS, entered, run};
 use coft_core::event::{FailureKind, Progress, Stage};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::{BootId, Moment};
@@ -666,4 +667,33 @@ async fn an_image_is_where_its_files_are_there() {
     let expected: [&[&str]; 3] = [&[], &["/camera/a.jpg", "/camera/b.jpg"], &[]];
     let places = catalog.places(ids.to_vec()).await.unwrap();
     assert_eq!(places, expected.map(|paths| paths.iter().map(PathBuf::from).collect::<Vec<_>>()));
+}
+
+/// The service said "unable to open database file", and nobody thought of the disk.
+#[test]
+fn a_disk_that_can_only_be_read_is_named_at_the_start() {
+    if !entered("catalog::tests::a_disk_that_can_only_be_read_is_named_at_the_start", MOUNTS) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().display().to_string();
+    run("mount", &["-t", "tmpfs", "none", &state]);
+    let path = dir.path().join("catalog.sqlite");
+    for is_known in [false, true] {
+        if is_known {
+            drop(Catalog::open(&path).unwrap());
+            // Its owner, a thread, takes the files beside it away at the end.
+            while dir.path().join("catalog.sqlite-wal").exists() {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        run("mount", &["-o", "remount,ro", &state]);
+        let error = Catalog::open(&path).unwrap_err();
+        assert!(matches!(error, CatalogError::ReadOnly { .. }), "{is_known}: {error}");
+        run("mount", &["-o", "remount,rw", &state]);
+    }
+    // What else keeps SQLite from opening a file is not the disk's fault.
+    let error = Catalog::open(&dir.path().join("missing/catalog.sqlite")).unwrap_err();
+    assert!(matches!(error, CatalogError::Sqlite { .. }), "{error}");
+    run("umount", &[&state]);
 }
