@@ -2,6 +2,7 @@
 //! Where no system can be booted, every story is skipped, and the reason is told.
 
 mod administration;
+mod bridges;
 mod fresh;
 mod serving_alone;
 mod trouble;
@@ -40,6 +41,8 @@ fn main() {
         trouble::the_service_survives_what_kills_and_stops_it,
         fresh::two_packages_are_all_that_a_bare_debian_needs,
         trouble::disks_that_are_full_closed_or_late_are_told_and_mended,
+        trouble::a_model_on_a_disk_that_comes_late_is_waited_for,
+        bridges::bridges_answer_prometheus_and_a_broker_and_leave_nothing_behind,
         administration::an_administrator_sees_and_changes_what_the_service_does,
         serving_alone::without_the_trainer_the_service_serves_and_imports,
         fresh::manuals_units_and_policies_are_found,
@@ -160,14 +163,29 @@ fn label(system: &System) -> Option<(String, u64)> {
     Some((answer["labels"][0]["label"].as_str()?.to_owned(), answer["generation"].as_u64()?))
 }
 
-/// The camera uploads every picture into the watched directory, and each is taken in: it can be read by the members of
-/// one group alone.
+/// The camera uploads every picture into the watched directory, and each is taken in.
 fn upload(system: &mut System) {
+    put_pictures(system);
+    system.wait("every picture catalogued", |system| status(system)["images"] == pictures()).unwrap();
+}
+
+/// What the camera uploads can be read by the members of one group alone.
+fn put_pictures(system: &System) {
     system.root(&["usermod", "--append", "--groups", "coft-upload", "camera"]).unwrap();
     system.root(&["chmod", "-R", "a+rX", "/home/ann"]).unwrap();
     let output = system.run("camera", &["sh", "-c", &format!("umask 027; cp {PICTURES}/* {WATCHED}/")]).unwrap();
     assert!(output.status.success(), "{}", system::text(&output.stderr));
-    system.wait("every picture catalogued", |system| status(system)["images"] == pictures()).unwrap();
+}
+
+/// The camera uploads a picture that nobody has seen yet, under this name.
+fn put_new_picture(system: &System, name: &str, seed: u64) {
+    let drawn = tempfile::TempDir::new().unwrap();
+    world::write_set(drawn.path(), &Camera::NIGHT_SHIFT, &[("new", 1)], seed).unwrap();
+    let part = drawn.path().join("new").join(PARTS[0].replace(' ', "_"));
+    let file = fs::read_dir(part).unwrap().next().unwrap().unwrap().path();
+    fs::copy(file, system.path("/var/tmp").join(name)).unwrap();
+    let output = system.run("camera", &["cp", &format!("/var/tmp/{name}"), WATCHED]).unwrap();
+    assert!(output.status.success(), "{}", system::text(&output.stderr));
 }
 
 /// The shipped configuration with rounds of a few steps, or of very many.

@@ -129,7 +129,11 @@ pub fn disks_that_are_full_closed_or_late_are_told_and_mended() {
     system.root(&["mount", "-o", "remount,ro", STATE]).unwrap();
     copy(&system, "001*", WATCHED);
     system.root(&["systemctl", "start", "coftd"]).unwrap();
-    system.wait("it is told", |system| said(system).contains("/var/lib/coft/catalog.sqlite")).unwrap();
+    system
+        .wait("it is told", |system| {
+            said(system).contains("/var/lib/coft/catalog.sqlite cannot be written: its file system is read-only")
+        })
+        .unwrap();
     system.wait("it serves", |system| label(system).is_some()).unwrap();
     assert!(system.journal().contains("its file system is read-only"), "{}", system.journal());
     let (code, checks) = told_by_the_doctor(&system);
@@ -155,6 +159,59 @@ pub fn disks_that_are_full_closed_or_late_are_told_and_mended() {
     system.root(&["umount", "/mnt/camera"]).unwrap();
     system.wait("it is missed", |system| source(system).is_some_and(|line| line.contains("does not exist"))).unwrap();
     assert!(label(&system).is_some());
+}
+
+/// A model and the names of its classes on a disk that is not mounted when the service starts: before there is any
+/// generation nothing can be answered, and afterwards what served before serves.
+pub fn a_model_on_a_disk_that_comes_late_is_waited_for() {
+    let mut system = bare();
+    install_both(&system);
+    system.root(&["systemctl", "stop", "coftd"]).unwrap();
+    system.root(&["sh", "-c", &format!("rm -rf {STATE}/*")]).unwrap();
+    let disk = "/mnt/models";
+    let not_mounted = system.path("/srv/disk/clip");
+    fs::create_dir_all(&not_mounted).unwrap();
+    fs::create_dir_all(system.path(disk)).unwrap();
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../daemon/assets/demo-model");
+    for file in fs::read_dir(model).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), not_mounted.join(file.file_name())).unwrap();
+    }
+    configure(&system, FEW);
+    let configured = fs::read_to_string(system.path(CONFIG)).unwrap();
+    let named = format!("\n[classifier]\nmodel = \"{disk}/clip\"\nlabels = \"{disk}/clip/labels.txt\"\n");
+    fs::write(system.path(CONFIG), configured.replace("\n[classifier]\n", &named)).unwrap();
+    let mount = |system: &System| system.root(&["mount", "--bind", "/srv/disk", disk]).unwrap();
+    let said = |system: &System| system::text(&ctl(system, "ann", &["status"]).stdout);
+    let is_missed = |system: &System| said(system).contains(&format!("{disk}/clip"));
+    let shown = |system: &System| unit(system, "StatusText");
+
+    system.root(&["systemctl", "start", "coftd"]).unwrap();
+    system.wait("the model is missed", |system| is_missed(system)).unwrap();
+    system.wait("systemctl status says so", |system| shown(system).contains(disk)).unwrap();
+    assert_eq!(label(&system), None);
+    put_pictures(&system);
+    mount(&system);
+    first_generation(&mut system);
+    system.wait("every picture catalogued", |system| status(system)["images"] == pictures()).unwrap();
+    assert!(!is_missed(&system), "{}", said(&system));
+    system.wait("it serves", |system| label(system).is_some_and(|(_, generation)| generation == 1)).unwrap();
+    assert_eq!(unit(&system, "NRestarts"), "0");
+
+    // The next start of the machine, and the disk is late again.
+    system.root(&["systemctl", "stop", "coftd"]).unwrap();
+    system.root(&["umount", disk]).unwrap();
+    system.root(&["systemctl", "start", "coftd"]).unwrap();
+    system.wait("the model is missed", |system| is_missed(system)).unwrap();
+    system.wait("it serves", |system| label(system).is_some_and(|(_, generation)| generation == 1)).unwrap();
+    let (code, refused) = told(&system, "root", &["round", "start"]);
+    assert!(code == Some(6) && refused.contains(disk), "{code:?} {refused}");
+    mount(&system);
+    first_generation(&mut system);
+    let number = start_round(&mut system);
+    system.wait("the round's end", |system| status(system)["round"].is_null()).unwrap();
+    assert_eq!(round(&system, number)["state"], "promoted", "{}", system.journal());
+    assert_eq!(label(&system).unwrap().1, 2, "{}", system.journal());
 }
 
 /// How coftctl doctor ends, and what it shows.

@@ -1,7 +1,7 @@
 use super::*;
 use std::os::unix::fs::MetadataExt;
 
-const NEWER: &str = "0.1.0~test2";
+pub const NEWER: &str = "0.1.0~test2";
 
 /// What a person would miss after an upgrade.
 fn kept(system: &System) -> (Value, Value, Value) {
