@@ -3,6 +3,7 @@
 
 mod administration;
 mod bridges;
+mod clock;
 mod fresh;
 mod serving_alone;
 mod trouble;
@@ -41,6 +42,7 @@ fn main() {
         trouble::the_service_survives_what_kills_and_stops_it,
         fresh::two_packages_are_all_that_a_bare_debian_needs,
         trouble::disks_that_are_full_closed_or_late_are_told_and_mended,
+        clock::a_clock_that_is_wrong_by_fifty_years_and_set_right_stops_nothing,
         trouble::a_model_on_a_disk_that_comes_late_is_waited_for,
         bridges::bridges_answer_prometheus_and_a_broker_and_leave_nothing_behind,
         administration::an_administrator_sees_and_changes_what_the_service_does,
