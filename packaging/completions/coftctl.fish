@@ -139,7 +139,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l classifier -d
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l force -d 'Let it serve whatever it answers on the service\'s own images; everything else is checked all the same'
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand import" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l source -d 'Source to ask about, by its directory or its number [default: all of them]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l source -d 'Source to ask about, by its name or directory or by its number [default: all of them]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l label -d 'Pictures with this label alone' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l since -d 'Pictures alone that have come within this time, as 30m, 2h or 3d' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand results" -l limit -d 'Pictures to show at most, the latest [default: 20; with --follow none but those that come]' -r
