@@ -3,7 +3,7 @@
 //! Who answers is `app`; here is the seam between it and the bus. What is told replaces what was told before, so that
 //! nobody waits for a client: whoever wants every answer reads on from the last one that it has.
 
-use crate::catalog::{Budget, Catalog, CatalogError, DelayCounts};
+use crate::catalog::{Catalog, CatalogError, DelayCounts};
 use crate::observation::{GenerationDiff, Observation, ObservationFilter};
 use coft_core::ids::GenerationId;
 use serde::Deserialize;
@@ -30,12 +30,6 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self { keep: Duration::from_secs(30 * 24 * 60 * 60), most: 100_000, again: 2000 }
-    }
-}
-
-impl Settings {
-    pub fn budget(&self) -> Budget {
-        Budget { most: self.most, keep: self.keep }
     }
 }
 

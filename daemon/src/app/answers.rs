@@ -6,7 +6,8 @@
 mod look;
 
 use crate::answers::{Settings, Teller};
-use crate::catalog::{Answer, Catalog, CatalogError, Standing, Turn, Unanswered};
+use crate::catalog::{Answer, Budget, Catalog, CatalogError, Standing, Turn, Unanswered};
+use crate::clock;
 use crate::ingest::Ingest;
 use crate::serve::{Classifier, Serving};
 use coft_core::answer::StateRule;
@@ -36,6 +37,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often answers that have become too old are forgotten where none come. 1 h [choice].
 const FORGET_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// How long the wall clock must have gone on, and the service run, before an answer counts as too old: a clock that is
+/// wrong by years is often set right within minutes, and what is forgotten is lost. 1 h [choice].
+const CLOCK_TRUSTED: Duration = Duration::from_secs(60 * 60);
 
 /// A source whose pictures are answered, or not.
 #[derive(Clone, Debug)]
@@ -135,6 +140,7 @@ struct Worker {
     told_at: Option<Instant>,
     is_stale: bool,
     forget_at: Instant,
+    started: Instant,
 }
 
 /// What is to be written down.
@@ -210,6 +216,7 @@ impl Worker {
             told_at: None,
             is_stale: true,
             forget_at: Instant::now(),
+            started: Instant::now(),
         }
     }
 
@@ -273,7 +280,7 @@ impl Worker {
             (self.serving, self.look, self.is_stale) = (serving, true, true);
         }
         if self.forget_at <= Instant::now() {
-            let more = self.catalog.forget_answers(self.settings.budget()).await?;
+            let more = self.catalog.forget_answers(self.budget()).await?;
             self.forget_at = Instant::now() + if more { TELL_INTERVAL } else { FORGET_INTERVAL };
         }
         if !self.held {
@@ -285,6 +292,11 @@ impl Worker {
         Ok(())
     }
 
+    fn budget(&self) -> Budget {
+        let is_trusted = self.started.elapsed() >= CLOCK_TRUSTED && !clock::was_set_within(CLOCK_TRUSTED);
+        Budget { keep: if is_trusted { self.settings.keep } else { Duration::MAX }, most: self.settings.most }
+    }
+
     /// Writes outcomes down; where that fails they stay, and no other picture is looked at.
     async fn write(&mut self) -> Result<(), CatalogError> {
         if self.outcomes.is_empty() {
@@ -293,7 +305,7 @@ impl Worker {
         let Outcomes { answered, put_off, lost, answered_again, lost_again } = &self.outcomes;
         if !answered.is_empty() {
             let (answers, rules) = (answered.clone(), Arc::clone(&self.rules));
-            self.catalog.answer(answers, rules, self.settings.budget()).await?;
+            self.catalog.answer(answers, rules, self.budget()).await?;
             self.teller.reach(&latest(&self.catalog.standings(self.sources.clone()).await?));
             self.problem.clear();
             self.pause = Pause::none();

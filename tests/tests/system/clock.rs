@@ -53,6 +53,9 @@ pub fn a_clock_that_is_wrong_by_fifty_years_and_set_right_stops_nothing() {
         assert!(label(&system).is_some());
     }
     assert_eq!(status(&system)["images"], pictures() + seen.drawn);
+    // By the clock of 2076 every answer was too old, and by that of 1976 from the future.
+    let kept = |system: &System| json(system, &["results", "--limit", "1000"]).as_array().map(Vec::len);
+    assert_eq!(kept(&system), Some(pictures() + seen.drawn));
 
     // Whoever looks for the reason of odd times is told.
     let doctor = ["env", &format!("LD_PRELOAD={FAKETIME}"), &format!("FAKETIME=-{FIFTY_YEARS}"), "coftctl", "doctor"];

@@ -416,3 +416,21 @@ async fn what_changes_all_the_time_is_told_once_a_second() {
     let told = counting.await.unwrap();
     assert!((1..=seconds + 2).contains(&told), "{told} times in {seconds} s");
 }
+
+/// The clock may be wrong by years and be set right within minutes: every answer was forgotten by then.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_has_just_started_takes_no_answer_for_too_old() {
+    let site = Site::new(8);
+    site.serves("sharp", 1);
+    site.bring("in/a.png", &plain(GREEN)).await;
+    let mut run = site.start();
+    run.until(1).await;
+    run.answering.stop().await;
+    let catalog = rusqlite::Connection::open(site.dir.path().join("catalog.sqlite")).unwrap();
+    assert_eq!(catalog.execute("UPDATE answers SET time = 0", []).unwrap(), 1);
+    let mut run = site.start();
+    site.bring("in/b.png", &plain(RED)).await;
+    run.until(2).await;
+    assert_eq!(site.all().await.len(), 2);
+    run.answering.stop().await;
+}
