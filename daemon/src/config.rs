@@ -112,8 +112,8 @@ impl Loaded {
     /// What the file should have another name for, though the service still reads it: the name, and what to write.
     pub fn deprecated(&self) -> Option<(Key, &'static str)> {
         let table: toml::Table = toml::from_str(&self.text).ok()?;
-        let advice = "[settings] is called [training] now, and [settings.phase1] is [training.phase1]: write that; the old name \
-                      is still read";
+        let advice = "[settings] is called [training] now, and [settings.phase1] is [training.phase1]: write that; the \
+                      old name is still read";
         table.contains_key("settings").then(|| ("settings".into(), advice))
     }
 }
@@ -373,7 +373,8 @@ mod tests {
         };
         let (left, right) =
             ("{ x = 0.0, y = 0.0, width = 0.5, height = 1.0 }", "{ x = 0.5, y = 0.0, width = 0.5, height = 1.0 }");
-        let more = "source 2 (/a): path: overlaps with source /a; one of them is enough, or give each a name and a crop of its own";
+        let more = "source 2 (/a): path: overlaps with source /a; one of them is enough, or give each a name and a \
+                    crop of its own";
         refused(&two(&format!("crop = {left}"), &format!("crop = {right}")), more);
         refused(&two("name = \"l\"", "name = \"r\""), more);
         refused(&two("name = \"l\"", &format!("crop = {right}")), more);

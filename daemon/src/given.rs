@@ -1,5 +1,5 @@
-//! The user's own labels for some of the images: a CSV file with the columns `path` and `class`, and perhaps `source`, one
-//! image a line.
+//! The user's own labels for some of the images: a CSV file with the columns `path` and `class`, and perhaps `source`,
+//! one image a line.
 //!
 //! Paths are taken relative to the file. An image is recognised by its content, as everywhere: the file must be a copy
 //! of one that a source holds, or one that has gone from a source. Which image a lost file held is for the caller to
@@ -178,8 +178,8 @@ fn reader(content: &[u8], delimiter: u8) -> csv::Reader<&[u8]> {
     csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(content)
 }
 
-/// With this mark between fields: the mark, which columns hold the path and the class, which one the source, and how many
-/// there are.
+/// With this mark between fields: the mark, which columns hold the path and the class, which one the source, and how
+/// many there are.
 fn columns(content: &[u8], delimiter: u8) -> Option<(u8, [usize; 2], Option<usize>, usize)> {
     let mut header = ByteRecord::new();
     reader(content, delimiter).read_byte_record(&mut header).ok()?;
@@ -212,8 +212,8 @@ fn line(
     Ok(Line { number, images: images(&path, &regions, is_wanted), path, class: ClassId(found as u32) })
 }
 
-/// The parts of a file that the sources which are meant look at: those of the source that the line names, or of all that
-/// there are.
+/// The parts of a file that the sources which are meant look at: those of the source that the line names, or of all
+/// that there are.
 fn regions(
     line: u64,
     source: Option<Vec<u8>>,

@@ -398,8 +398,8 @@ impl Ingest {
     }
 }
 
-/// The image that a file with this content is: its SHA-256; where a part of it is looked at, of the file followed by the
-/// words for that part.
+/// The image that a file with this content is: its SHA-256; where a part of it is looked at, of the file followed by
+/// the words for that part.
 pub fn id_of(mut file: Sha256, region: Option<Region>) -> ImageId {
     if let Some(region) = region {
         file.update(region.to_string());
@@ -430,8 +430,8 @@ enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// The whole file of a source's directory as it was seen, where its beginning is that of an image; links are not followed, devices and pipes
-/// not waited for.
+/// The whole file of a source's directory as it was seen, where its beginning is that of an image; links are not
+/// followed, devices and pipes not waited for.
 fn read(sighting: &Sighting, dir: &Path, limit: u64, is_wanted: &dyn Fn() -> bool) -> Result<Vec<u8>, ReadError> {
     let (file, before) = regular::open(&sighting.path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => ReadError::NotRegular,

@@ -1,5 +1,5 @@
-//! Sources that are configured otherwise than before: one that has a name now, and one of whose pictures another part is
-//! looked at, whose pictures are other ones then.
+//! Sources that are configured otherwise than before: one that has a name now, and one of whose pictures another part
+//! is looked at, whose pictures are other ones then.
 
 use super::forgotten::forget;
 use super::{Catalog, CatalogError};
@@ -20,8 +20,8 @@ const OWN: &str = "
 const TABLES: [&str; 3] = ["sources", "observed", "cuts"];
 
 impl Catalog {
-    /// Sources by their directories and the names that they have now: what was kept of one under its directory, before it
-    /// had a name, is kept under its name from now on. Of several with the same directory that is the first.
+    /// Sources by their directories and the names that they have now: what was kept of one under its directory, before
+    /// it had a name, is kept under its name from now on. Of several with the same directory that is the first.
     pub async fn name_sources(&self, named: Vec<(PathBuf, PathBuf)>) -> Result<(), CatalogError> {
         self.ask(move |db| {
             let transaction = db.transaction()?;

@@ -1,5 +1,5 @@
-//! How long pictures wait for their answers: from the moment on at which a file was seen to be complete, until its answer
-//! is kept.
+//! How long pictures wait for their answers: from the moment on at which a file was seen to be complete, until its
+//! answer is kept.
 //!
 //! Measured by a clock that does not jump, so a picture that came before the service was started is not counted.
 
@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Upper bounds of what is counted together, s. [choice]: one answers at once, or not within the second that is promised,
-/// or works off what has come at once.
+/// Upper bounds of what is counted together, s. [choice]: one answers at once, or not within the second that is
+/// promised, or works off what has come at once.
 const BOUNDS_SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, f64::INFINITY];
 /// Pictures whose moment is remembered: of more that wait, the earliest are not counted.
 const MOST: usize = 100_000;

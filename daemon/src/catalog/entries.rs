@@ -7,8 +7,8 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Writes an entry down; `now` is the Unix time, s. A picture that has come and is owed an answer, as is so in the sources
-/// of `answering`, is what it returns.
+/// Writes an entry down; `now` is the Unix time, s. A picture that has come and is owed an answer, as is so in the
+/// sources of `answering`, is what it returns.
 pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, answering: &[PathBuf]) -> rusqlite::Result<Option<Came>> {
     match entry {
         Entry::Image { sighting: Sighting { source, path, stamp }, record, came } => {

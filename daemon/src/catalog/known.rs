@@ -71,8 +71,8 @@ pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId, owed: Op
     }
 }
 
-/// Gives what is known of a source's file, or of all files below a directory, their new name. What had that name is there
-/// no more.
+/// Gives what is known of a source's file, or of all files below a directory, their new name. What had that name is
+/// there no more.
 pub fn moved(db: &Transaction<'_>, source: &Path, from: &Path, to: &Path) -> rusqlite::Result<()> {
     let [source, from, to] = [source, from, to].map(|path| path.as_os_str().as_bytes());
     // Everything that begins with "path/" sorts before "path0", the next byte.

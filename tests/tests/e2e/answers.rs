@@ -225,8 +225,8 @@ fn a_client_that_never_reads_holds_up_nobody() {
     deaf.wait().unwrap();
 }
 
-/// Of a source that is cropped only that part is seen; with another crop its pictures are other ones. Two sources of one
-/// directory see a part each.
+/// Of a source that is cropped only that part is seen; with another crop its pictures are other ones. Two sources of
+/// one directory see a part each.
 #[test]
 fn a_cropped_source_is_answered_by_its_part() {
     let mut site = site(QUICK);

@@ -20,8 +20,8 @@ const RELEASE_VARIABLE: &str = "COFT_TEST_DEBIAN";
 /// libpam-systemd is the logind that polkitd asks for.
 const PACKAGES: &str = "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,libgomp1,libstdc++6";
 const MANAGER: &str = "systemd-container";
-/// Packages that lie beside the system with all that they depend on, each in a directory of its name, for the tests that
-/// install them: a broker, what listens to it, and a wall clock that can be set for one service alone.
+/// Packages that lie beside the system with all that they depend on, each in a directory of its name, for the tests
+/// that install them: a broker, what listens to it, and a wall clock that can be set for one service alone.
 const BESIDE: [&str; 3] = ["mosquitto", "mosquitto-clients", "libfaketime"];
 /// Measured: 330 MB, with the downloads beside it.
 const ROOM: u64 = 1_000_000_000;
