@@ -5,6 +5,7 @@ use coft_harness::programs::ends_with_us;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
+use std::time::Instant;
 
 struct Exporter {
     process: Child,
@@ -144,8 +145,16 @@ fn prometheus_is_served_what_coftd_says_and_that_it_is_away() {
 #[test]
 fn the_documentation_names_the_metrics_that_are_served() {
     let site = serving(QUICK, 1);
-    let metrics = site.ctl(&["metrics"]).unwrap();
-    let metrics = String::from_utf8(metrics.stdout).unwrap();
+    let since = Instant::now();
+    // What the last to be told are told of: an answer, and the generation that has just come.
+    let metrics = loop {
+        let metrics = String::from_utf8(site.ctl(&["metrics"]).unwrap().stdout).unwrap();
+        if ["coft_source_recent_answers{", "coft_generations{"].iter().all(|name| metrics.contains(name)) {
+            break metrics;
+        }
+        assert!(since.elapsed() < LIMIT, "{metrics}");
+        std::thread::sleep(Duration::from_millis(100));
+    };
     let docs = include_str!("../../../docs/bridges.md");
     let names = |line: &str| -> Vec<String> {
         line.split('`').filter(|word| word.starts_with("coft_")).map(str::to_owned).collect()
