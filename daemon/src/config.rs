@@ -410,7 +410,7 @@ mod tests {
         );
         let old = "[settings.phase1]\nlambda = 0.25\n";
         assert_eq!(parsed(old).unwrap(), parsed(&old.replace("settings", "training")).unwrap());
-        refused(&format!("{old}[training.phase2]\n"), "line 3: duplicate field `settings`");
+        refused(&format!("{old}[training.phase2]\n"), "line 1: duplicate field `training`");
         refused("[training.phase1]\nlambda = -1.0\n", "training.phase1.lambda: use 0 to 1000");
         for epochs in ["2147483648", "4294967297", "-1", "0"] {
             let text = format!("[training.phase2.sgd]\nlearning-rate = 0.1\nepochs = {epochs}\n");
