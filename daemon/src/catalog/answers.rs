@@ -155,6 +155,7 @@ impl Catalog {
 
     /// Owes pictures no answer any more: there is nothing left to look at.
     pub async fn give_up(&self, pictures: Vec<Unanswered>) -> Result<(), CatalogError> {
+        self.delays.given_up(pictures.iter().map(|picture| picture.arrival));
         self.change_unanswered(pictures, "DELETE FROM unanswered").await
     }
 

@@ -65,6 +65,14 @@ impl Delays {
         }
     }
 
+    /// The pictures of these orders get no answer.
+    pub fn given_up(&self, orders: impl Iterator<Item = u64>) {
+        let mut inner = self.inner();
+        for order in orders.filter_map(|order| i64::try_from(order).ok()) {
+            inner.waiting.remove(&order);
+        }
+    }
+
     pub fn counts(&self) -> DelayCounts {
         self.inner().counts.clone()
     }
@@ -96,6 +104,10 @@ mod tests {
         delays.come(&[came]);
         let order = u64::try_from(came.order).unwrap();
         delays.answered(&[order, order, 7]);
+        let other = Came::now();
+        delays.come(&[other]);
+        delays.given_up([u64::try_from(other.order).unwrap()].into_iter());
+        assert!(delays.inner().waiting.is_empty());
         assert_eq!(delays.counts().buckets().map(|(_, count)| count).sum::<u64>(), 1);
     }
 }

@@ -86,7 +86,8 @@ pub fn moved(db: &Transaction<'_>, source: &Path, from: &Path, to: &Path) -> rus
         db.prepare_cached(&format!("UPDATE {table} SET path = ?2 WHERE path = ?1 AND source = ?3"))?
             .execute(params![from, to, source])?;
         db.prepare_cached(&format!(
-            "UPDATE {table} SET path = CAST(?1 || substr(path, ?2) AS BLOB) WHERE path > ?3 AND path < ?4 AND source = ?5"
+            "UPDATE {table} SET path = CAST(?1 || substr(path, ?2) AS BLOB)
+             WHERE path > ?3 AND path < ?4 AND source = ?5"
         ))?
         .execute(params![to, from.len() as i64 + 1, first, end, source])?;
     }
