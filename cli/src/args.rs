@@ -35,6 +35,9 @@ pub struct Global {
 pub enum Verb {
     /// Show what the service serves, watches and does
     Status,
+    /// Look at the classifiers that the service has
+    #[command(subcommand)]
+    Classifier(Classifier),
     /// Say what images show
     Classify(Classify),
     /// Start, stop and look at adaptation rounds
@@ -100,14 +103,21 @@ pub enum Verb {
     Config(Config),
     /// Have the service read its configuration again, without a restart
     ///
-    /// Used at once: [schedule], [round], [training] and [import], and thresholds and given-labels of [classifier].
-    /// Where another setting has changed, or the file has a mistake, nothing changes, and it is named.
+    /// Classifiers whose settings have changed are started anew where that is needed; what serves goes on answering
+    /// meanwhile. Only state-dir, bus and [decode] take a restart: where one of them has changed, or a file has a
+    /// mistake, nothing changes, and it is named.
     Reload,
     /// Print the completion script of a shell
     Completions {
         /// Shell to complete for
         shell: Shell,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Classifier {
+    /// List the classifiers; --classifier NAME has every other command ask one of them
+    List,
 }
 
 /// The files are opened here and handed to the service as descriptors: what you may read, you may classify.

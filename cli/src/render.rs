@@ -3,6 +3,7 @@
 //! They never look at the clock, the terminal or the environment; [`Style`] says what those had to say. Colours are
 //! always written: the stream that prints takes them away where they are not wanted.
 
+mod classifiers;
 mod diagnosis;
 mod event;
 mod generation;
@@ -14,6 +15,7 @@ mod review;
 mod round;
 mod status;
 
+pub use classifiers::classifiers;
 pub use diagnosis::{config, config_finding, diagnosis};
 pub use event::event;
 pub use generation::{generation, generations};

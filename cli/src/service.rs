@@ -10,12 +10,12 @@ pub use event::Event;
 pub use results::Place;
 
 use crate::failure::Failure;
-use crate::view::{Check, Generation, Label, Labels, Review, ReviewItem, Round, Source, Status};
+use crate::view::{Check, ClassifierLine, Generation, Label, Labels, Review, ReviewItem, Round, Source, Status};
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
 use coft_dbus::{
     BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy, ROOT,
-    ReviewOptions, RoundOptions, TIMEOUT, generation_path, job_path,
+    ReviewOptions, RoundOptions, TIMEOUT, generation_path,
 };
 use coft_metrics::Metrics;
 use nix::unistd::User;
@@ -56,14 +56,15 @@ impl Service {
     pub async fn status(&self) -> Result<Status, Failure> {
         let mut manager = self.properties(ROOT, MANAGER).await?;
         let mut managed = self.managed().await?;
-        let mut sources = numbered(interface(&mut managed, SOURCE, ROOT))?;
+        let classifier = self.choose(&mut managed)?;
+        let mut sources = numbered(of(&mut managed, SOURCE, &classifier.name))?;
         sources.sort_by_key(|(number, _)| *number);
         let sources =
             sources.into_iter().map(|(_, source)| objects::source(source)).collect::<Result<Vec<Source>, _>>()?;
-        let last_round = rounds(&mut managed)?.pop();
-        let classifier = self.choose(&mut managed)?;
+        let last_round = rounds(&mut managed, &classifier.name)?.pop();
         Ok(Status {
             version: manager.take("Version")?,
+            left_out: manager.take("LeftOut")?,
             classifier: classifier.name,
             classes: classifier.classes,
             active_generation: classifier.active_generation,
@@ -84,13 +85,48 @@ impl Service {
         })
     }
 
-    /// Every round the service knows, oldest first.
+    /// Every classifier, by its name.
+    pub async fn classifiers(&self) -> Result<Vec<ClassifierLine>, Failure> {
+        let mut managed = self.managed().await?;
+        let all = interface(&mut managed, CLASSIFIER, ROOT).into_iter().map(objects::classifier);
+        let mut all = all.collect::<Result<Vec<_>, _>>()?;
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        let line = |classifier: Classifier| {
+            let sources = of(&mut managed, SOURCE, &classifier.name);
+            let sources = sources.into_iter().map(|mut source| source.take("Name")).collect::<Result<_, _>>()?;
+            let problems = [classifier.serving_problem, classifier.setup_problem, classifier.intake_problem];
+            Ok(ClassifierLine {
+                classifier: classifier.name,
+                classes: classifier.classes,
+                active_generation: classifier.active_generation,
+                images: classifier.images,
+                round: classifier.round,
+                sources,
+                problem: problems.into_iter().flatten().next(),
+            })
+        };
+        all.into_iter().map(line).collect()
+    }
+
+    /// Every round of the classifier that the service knows, oldest first.
     pub async fn rounds(&self) -> Result<Vec<Round>, Failure> {
-        rounds(&mut self.managed().await?)
+        let mut managed = self.managed().await?;
+        let classifier = self.choose(&mut managed)?;
+        rounds(&mut managed, &classifier.name)
     }
 
     pub async fn round(&self, number: u64) -> Result<Round, Failure> {
-        objects::round(self.properties(&job_path(number), JOB).await.map_err(|failure| no_such_round(failure, number))?)
+        let path = self.job_path(number).await?;
+        objects::round(self.properties(&path, JOB).await.map_err(|failure| no_such_round(failure, number))?)
+    }
+
+    /// Where the job of a round of the classifier is: each classifier counts its own.
+    async fn job_path(&self, number: u64) -> Result<String, Failure> {
+        let mut managed = self.managed().await?;
+        let classifier = self.choose(&mut managed)?.name;
+        let jobs = of(&mut managed, JOB, &classifier);
+        let job = jobs.into_iter().find(|job| job.number().is_ok_and(|found| found == number));
+        Ok(job.ok_or_else(|| no_round(number))?.path().to_owned())
     }
 
     /// The round that was named, else the one of the classifier that runs now.
@@ -176,7 +212,7 @@ impl Service {
 
     pub async fn cancel_round(&self, number: u64) -> Result<(), Failure> {
         let job = JobProxy::builder(&self.connection)
-            .path(job_path(number))
+            .path(self.job_path(number).await?)
             .cache_properties(CacheProperties::No)
             .build()
             .await?;
@@ -358,11 +394,13 @@ fn one_at_a_time(error: coft_dbus::Error) -> Failure {
 /// A round without an object is one that the service does not know.
 fn no_such_round(failure: Failure, number: u64) -> Failure {
     match failure {
-        Failure::NoObject(_) => {
-            Failure::NotFound(format!("no round {number}\n  see which there are: coftctl round list"))
-        }
+        Failure::NoObject(_) => no_round(number),
         other => other,
     }
+}
+
+fn no_round(number: u64) -> Failure {
+    Failure::NotFound(format!("no round {number}\n  see which there are: coftctl round list"))
 }
 
 fn no_such_generation(failure: Failure, number: u64) -> Failure {
@@ -386,9 +424,21 @@ fn interface(managed: &mut ManagedObjects, interface: &str, root: &str) -> Vec<P
     found
 }
 
-/// Every round, oldest first.
-fn rounds(managed: &mut ManagedObjects) -> Result<Vec<Round>, Failure> {
-    let jobs = interface(managed, JOB, ROOT).into_iter().map(objects::round);
+/// The objects that have an interface and are of a classifier, taken out of `managed`.
+fn of(managed: &mut ManagedObjects, interface: &str, classifier: &str) -> Vec<Properties> {
+    let mut found = Vec::new();
+    for (path, interfaces) in managed {
+        if interfaces.get(interface).is_some_and(|values| objects::is_of(values, classifier)) {
+            let values = interfaces.remove(interface).unwrap_or_default();
+            found.push(Properties::new(path.as_str(), values));
+        }
+    }
+    found
+}
+
+/// Every round of a classifier, oldest first.
+fn rounds(managed: &mut ManagedObjects, classifier: &str) -> Result<Vec<Round>, Failure> {
+    let jobs = of(managed, JOB, classifier).into_iter().map(objects::round);
     let mut rounds = jobs.collect::<Result<Vec<_>, _>>()?;
     rounds.sort_by_key(|round| round.round);
     Ok(rounds)

@@ -2,6 +2,7 @@
 
 mod activate;
 mod cancel;
+mod classifiers;
 mod classify;
 mod completions;
 mod config;
@@ -24,7 +25,7 @@ mod start;
 mod status;
 mod wait;
 
-use crate::args::{Cli, Config, Generation, Round, Verb};
+use crate::args::{Classifier, Cli, Config, Generation, Round, Verb};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::service::Service;
@@ -46,6 +47,7 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
     let service = Service::connect(&cli.global.bus, cli.global.classifier).await?;
     match cli.verb {
         Verb::Status => status::run(&service, output).await,
+        Verb::Classifier(Classifier::List) => classifiers::run(&service, output).await,
         Verb::Classify(classify) => classify::run(&service, output, classify).await,
         Verb::Round(Round::Start(start)) => start::run(&service, output, start).await,
         Verb::Round(Round::Wait { round }) => wait::run(&service, output, service.round_meant(round).await?).await,

@@ -10,6 +10,8 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     pub version: String,
+    /// Why classifiers that are configured are not there.
+    pub left_out: Vec<String>,
     pub classifier: String,
     pub classes: Vec<String>,
     /// None until a first round has ended.
@@ -38,6 +40,22 @@ pub struct Status {
     /// Pictures that earlier generations have answered, and the active one is yet to answer again.
     pub unanswered_again: u64,
     pub sources: Vec<Source>,
+}
+
+/// A classifier among the others.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ClassifierLine {
+    pub classifier: String,
+    pub classes: Vec<String>,
+    /// None until a first round has ended.
+    pub active_generation: Option<u64>,
+    pub images: u64,
+    /// The round that runs.
+    pub round: Option<u64>,
+    /// Names of its sources.
+    pub sources: Vec<String>,
+    /// What it waits for, or what does not work.
+    pub problem: Option<String>,
 }
 
 /// When a round starts by itself, unless one runs; without either field rounds start by hand alone.

@@ -6,8 +6,9 @@
 use crate::catalog::{Catalog, CatalogError, DelayCounts};
 use crate::observation::{GenerationDiff, Observation, ObservationFilter};
 use coft_core::ids::GenerationId;
+use coft_core::shown::shown_path;
 use serde::Deserialize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
@@ -38,8 +39,8 @@ impl Default for Settings {
 pub enum AskError {
     #[error("the service is starting: the catalogue is not open yet")]
     NotReady,
-    #[error("source {0} is gone")]
-    NoSource(usize),
+    #[error("the source {} is gone", shown_path(.0))]
+    NoSource(PathBuf),
     #[error(transparent)]
     Catalog(#[from] CatalogError),
 }
@@ -49,7 +50,7 @@ pub enum AskError {
 pub struct Answers(watch::Receiver<Option<There>>);
 
 /// Tells whoever asks for answers.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Teller(watch::Sender<Option<There>>);
 
 /// The answers, once the catalogue is open.
@@ -65,6 +66,7 @@ struct There {
 /// How far the answers of each source go, by their sequence numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
+    pub sources: Arc<[PathBuf]>,
     /// When the service started.
     pub at_start: Arc<[u64]>,
     pub latest: Arc<[u64]>,
@@ -100,33 +102,31 @@ impl Answers {
     pub async fn next(&mut self) -> Option<Reach> {
         loop {
             self.0.changed().await.ok()?;
-            if let Some(There { at_start, latest, .. }) = &*self.0.borrow_and_update() {
-                return Some(Reach { at_start: Arc::clone(at_start), latest: Arc::clone(latest) });
+            if let Some(There { sources, at_start, latest, .. }) = &*self.0.borrow_and_update() {
+                let [at_start, latest] = [at_start, latest].map(Arc::clone);
+                return Some(Reach { sources: Arc::clone(sources), at_start, latest });
             }
         }
     }
 
     /// Those of a source that follow a sequence number, in their order.
-    pub async fn after(&self, source: usize, after: u64, limit: usize) -> Result<Vec<Observation>, AskError> {
-        let (catalog, path) = self.of(source)?;
-        Ok(catalog.observations(&path, after, limit).await?)
+    pub async fn after(&self, source: &Path, after: u64, limit: usize) -> Result<Vec<Observation>, AskError> {
+        Ok(self.of(source)?.observations(source, after, limit).await?)
     }
 
     /// Those of a source that a filter lets through, the latest first.
     pub async fn find(
         &self,
-        source: usize,
+        source: &Path,
         filter: ObservationFilter,
         limit: usize,
     ) -> Result<Vec<Observation>, AskError> {
-        let (catalog, path) = self.of(source)?;
-        Ok(catalog.find_observations(&path, filter, limit).await?)
+        Ok(self.of(source)?.find_observations(source, filter, limit).await?)
     }
 
     /// How many of each label each hour has, by the Unix time of its beginning, s.
-    pub async fn count(&self, source: usize, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, AskError> {
-        let (catalog, path) = self.of(source)?;
-        Ok(catalog.count_observations(&path, filter).await?)
+    pub async fn count(&self, source: &Path, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, AskError> {
+        Ok(self.of(source)?.count_observations(source, filter).await?)
     }
 
     /// Where two generations differ.
@@ -145,10 +145,12 @@ impl Answers {
         self.0.borrow().as_ref().map(|there| there.catalog.delays())
     }
 
-    fn of(&self, source: usize) -> Result<(Catalog, PathBuf), AskError> {
+    fn of(&self, source: &Path) -> Result<Catalog, AskError> {
         let there = self.0.borrow();
         let There { catalog, sources, .. } = there.as_ref().ok_or(AskError::NotReady)?;
-        let path = sources.get(source).ok_or(AskError::NoSource(source))?;
-        Ok((catalog.clone(), path.clone()))
+        match sources.iter().any(|known| known == source) {
+            true => Ok(catalog.clone()),
+            false => Err(AskError::NoSource(source.to_owned())),
+        }
     }
 }

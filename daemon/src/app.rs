@@ -2,6 +2,7 @@
 
 mod answers;
 mod board;
+mod classifiers;
 mod diagnosis;
 mod director;
 mod errands;
@@ -11,33 +12,31 @@ mod repair;
 mod rounds;
 mod setup;
 mod start;
+mod together;
 mod verdict;
 
-use crate::config::{Config, ConfigFile, Loaded};
-use crate::control::{Command, Control, Snapshot, SourceAnswers, SourceStatus};
+use crate::config::{ConfigFile, Loaded};
+use crate::control::Service;
 use crate::decode_budget::DecodeBudget;
 use crate::footprint::Footprint;
 use crate::model::SetupError;
-use crate::room::Reserve;
-use crate::serve::Classifier;
 use crate::state_dir::StateDirError;
 use crate::store::StoreError;
 use crate::telemetry::{LogControl, events};
-use crate::{answers as answered, bus, systemd, watch};
-use board::Board;
+use crate::{bus, systemd};
+use classifiers::Classifiers;
 use coft_core::shown::shown_path;
 use errands::Errands;
-use start::{Complete, Start};
-use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::Signal;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
-use tracing::info;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
 
 /// Where TensorRT keeps its engines, in the state directory.
 const ENGINES: &str = "engines";
@@ -70,8 +69,8 @@ const BUS_GONE: Duration = Duration::from_secs(2);
 /// started by a call gets the answer within milliseconds, and systemd refuses to start what has been started five times
 /// in 10 s.
 const LAST_WORD: Duration = Duration::from_secs(3);
-/// Commands of clients that may wait; whoever sends more waits, too.
-const COMMANDS: usize = 64;
+/// Errands of clients that may wait; whoever sends more waits, too.
+const ERRANDS: usize = 64;
 
 /// Runs the service until `stop` is ready. Each of the `hangups` has it read its configuration again.
 ///
@@ -90,30 +89,30 @@ pub async fn run(
 ) -> Result<(), AppError> {
     let (mut stop, config) = (pin!(stop), loaded.config.clone());
     systemd::status("starting");
-    let budget = DecodeBudget::new(&config.decode);
-    let (classifier, controller) = Classifier::start(config.serve.clone(), budget.clone());
-    let (board, snapshot) = Board::new(first_snapshot(&config));
-    let (command_sender, mut commands) = mpsc::channel(COMMANDS);
-    let (teller, answers) = answered::channel();
-    let (errands, asked) = mpsc::channel(COMMANDS);
-    let reserve = Reserve::of(0);
-    let runner = Errands {
-        file,
-        loaded,
-        commands: command_sender.clone(),
-        snapshot: snapshot.clone(),
-        reserve: reserve.clone(),
-    };
+    let (mut classifiers, mut failed) = Classifiers::new(DecodeBudget::new(&config.decode));
+    // Nothing of them runs before everybody can be told of it.
+    let ready = CancellationToken::new();
+    let alone = loaded.classifiers().count() == 1;
+    loaded.classifiers().for_each(|config| classifiers.start(config.clone(), alone, ready.clone()));
+    let shown = classifiers.shown();
+    let (errands, asked) = mpsc::channel(ERRANDS);
     let footprint = Footprint::new(config.state_dir.clone());
-    let classifies = classifier.clone();
-    let control =
-        Control { commands: command_sender, errands, snapshot, classifier: classifies, answers, footprint, log };
+    let (left_out, problems) = watch::channel(loaded.unusable.iter().map(ToString::to_string).collect::<Vec<_>>());
+    for problem in problems.borrow().iter() {
+        error!(
+            message_id = events::SETUP_PROBLEM,
+            problem, "a classifier is left out, and the others go on: {problem}"
+        );
+    }
+    let service = Service { classifiers: shown, left_out: problems, errands, footprint, log };
     let bus = tokio::select! {
-        bus = bus::start(&config.bus, control) => bus?,
+        bus = bus::start(&config.bus, service) => bus?,
         () = &mut stop => return Ok(()),
     };
     systemd::ready();
-    tokio::spawn(runner.run(asked, hangups));
+    ready.cancel();
+    let (runner, ending) = (Errands { file, loaded, classifiers, left_out }, CancellationToken::new());
+    let working = tokio::spawn(runner.run(asked, hangups, ending.clone()));
     let (state_dir, bus_name) = (shown_path(&config.state_dir), &config.bus);
     info!(
         message_id = events::STARTED,
@@ -122,64 +121,28 @@ pub async fn run(
         "service started on the bus {bus_name} with the state directory {state_dir}"
     );
 
-    let asked_to_stop = Cell::new(false);
-    let ended = async {
-        let stopped = tokio::select! {
-            () = &mut stop => true,
-            () = bus.lost() => timeout(BUS_GONE, &mut stop).await.is_ok(),
-        };
-        asked_to_stop.set(stopped);
-    };
-    let start = Start::new(config, board, (classifier, controller), (budget, reserve), teller);
-    work(start, &mut commands, ended).await?;
-    match bus.stop().await {
-        Err(bus::BusError::Lost) if asked_to_stop.get() => Ok(()),
-        stopped => Ok(stopped?),
-    }
-}
-
-/// Works from the start on until `ended` is ready, and finishes what is under way then.
-async fn work(
-    start: Start,
-    commands: &mut mpsc::Receiver<Command>,
-    ended: impl Future<Output = ()>,
-) -> Result<(), AppError> {
-    let mut ended = pin!(ended);
-    let stops = || {
-        info!(message_id = events::STOPPING, "service stops");
-        systemd::stopping();
-    };
-    match start.run(commands, ended.as_mut()).await {
-        Ok(Some(Complete { director, answering, news, lock })) => {
-            let intake = director.run(commands, news, ended).await;
-            stops();
-            answering.stop().await;
-            intake.stop().await;
-            drop(lock);
-        }
-        Ok(None) => stops(),
-        Err(error) => {
+    let (stopped, outcome) = tokio::select! {
+        () = &mut stop => (true, Ok(())),
+        () = bus.lost() => (timeout(BUS_GONE, &mut stop).await.is_ok(), Ok(())),
+        Some(error) = failed.recv() => {
             if error.is_configuration() {
                 tokio::select! {
                     () = sleep(LAST_WORD) => {}
-                    () = ended => {}
+                    () = &mut stop => {}
                 }
             }
-            return Err(error);
+            (false, Err(error))
         }
-    }
-    Ok(())
-}
-
-fn first_snapshot(config: &Config) -> Snapshot {
-    let source = |source: &watch::Source| {
-        let answers = SourceAnswers { wanted: source.classify, ..SourceAnswers::default() };
-        let (path, key) = (source.path.clone(), source.key());
-        SourceStatus { path, key, images: 0, quarantined: 0, waiting: 0, problem: None, answers }
     };
-    Snapshot {
-        classifier: config.classifier.name.clone(),
-        sources: config.sources.iter().map(source).collect(),
-        ..Snapshot::default()
+    info!(message_id = events::STOPPING, "service stops");
+    systemd::stopping();
+    ending.cancel();
+    if let Err(error) = working.await {
+        error!(%error, "the service did not end as it should: {error}");
+    }
+    outcome?;
+    match bus.stop().await {
+        Err(bus::BusError::Lost) if stopped => Ok(()),
+        stopped => Ok(stopped?),
     }
 }

@@ -19,16 +19,18 @@ mod source;
 pub use refusal::explain;
 
 use crate::answers::Answers;
-use crate::control::{Control, Snapshot};
+use crate::control::{Control, Service, Snapshot};
 use crate::observation::Observation;
 use crate::round_status::{RoundState, RoundStatus};
-use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, job_path, source_path};
+use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, source_path};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 use zbus::fdo::{ObjectManager, Properties, RequestNameFlags};
 use zbus::object_server::{Interface, SignalEmitter};
@@ -57,38 +59,37 @@ pub enum BusError {
 #[derive(Debug)]
 pub struct Bus {
     connection: Connection,
-    /// What follows the service's snapshots, the answers about pictures, and the callers that leave; each holds the
-    /// connection.
-    followers: [JoinHandle<()>; 3],
+    /// What follows the classifiers that come and go, with their snapshots and answers, and the callers that leave;
+    /// each holds the connection.
+    followers: [JoinHandle<()>; 2],
 }
 
 /// How long calls under way may take to end when the service stops (choice).
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Exports every object, then takes the name: whoever sees the name sees all of them.
-pub async fn start(bus: &str, control: Control) -> Result<Bus, BusError> {
+pub async fn start(bus: &str, service: Service) -> Result<Bus, BusError> {
     let address: Address = bus.parse().map_err(BusError::Address)?;
     let connecting = |cause| BusError::Connect { bus: bus.to_owned(), cause };
     // What the builder exports is reachable once it is built; an object server that is asked for later starts some time
     // after, and calls until then get no answer.
     let builder = address.builder().serve_at(ROOT, ObjectManager);
-    let builder = builder.serve_at(ROOT, manager::Manager::new(control.clone()));
-    let builder = builder.serve_at(log::PATH, log::Log::new(control.log.clone()));
+    let builder = builder.serve_at(ROOT, manager::Manager::new(service.clone()));
+    let builder = builder.serve_at(log::PATH, log::Log::new(service.log.clone()));
     let connection = builder.build().await.map_err(connecting)?;
     let (clients, leaving) = clients::Clients::follow(&connection).await?;
-    let (snapshots, answers) = (control.snapshot.clone(), control.answers.clone());
-    let mut objects = Objects { connection: connection.clone(), control, clients, told: HashMap::new() };
-    let first = snapshots.borrow().clone();
-    objects.show(&Snapshot::default(), &first).await?;
+    let mut shown = Classifiers { connection: connection.clone(), clients, shown: HashMap::new() };
+    let mut classifiers = service.classifiers;
+    let first = classifiers.borrow_and_update().clone();
+    shown.show(first).await?;
 
     match connection.request_name_with_flags(BUS_NAME, RequestNameFlags::DO_NOT_QUEUE).await {
         Ok(_) => {}
         Err(zbus::Error::NameTaken) => return Err(BusError::Taken { bus: bus.to_owned() }),
         Err(cause) => return Err(BusError::Denied { bus: bus.to_owned(), cause }),
     }
-    let follower = tokio::spawn(follow(objects, snapshots, first));
-    let observing = tokio::spawn(observe(connection.clone(), answers));
-    Ok(Bus { connection, followers: [follower, observing, leaving] })
+    let follower = tokio::spawn(shown.follow(classifiers));
+    Ok(Bus { connection, followers: [follower, leaving] })
 }
 
 impl Bus {
@@ -99,9 +100,8 @@ impl Bus {
 
     /// Gives the name back; calls under way are answered first.
     pub async fn stop(self) -> Result<(), BusError> {
-        let [snapshots, answers, leaving] = self.followers;
-        snapshots.abort();
-        answers.abort();
+        let [classifiers, leaving] = self.followers;
+        classifiers.abort();
         if self.connection.is_closed() {
             return Err(BusError::Lost);
         }
@@ -116,13 +116,79 @@ impl Bus {
     }
 }
 
-async fn follow(mut objects: Objects, mut snapshots: watch::Receiver<Snapshot>, mut shown: Snapshot) {
-    while snapshots.changed().await.is_ok() {
+/// The classifiers that are shown.
+struct Classifiers {
+    connection: Connection,
+    clients: clients::Clients,
+    /// What follows each, by its name.
+    shown: HashMap<String, Follower>,
+}
+
+/// What tells of a classifier, until it is dropped.
+struct Follower {
+    /// Ends it, and takes its objects away.
+    gone: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Classifiers {
+    async fn follow(mut self, mut classifiers: watch::Receiver<Vec<Control>>) {
+        while classifiers.changed().await.is_ok() {
+            let next = classifiers.borrow_and_update().clone();
+            if let Err(error) = self.show(next).await {
+                warn!(problem = %error, "clients were not told of a classifier: {error}");
+            }
+        }
+        // Nobody changes them any more.
+        std::future::pending::<()>().await;
+    }
+
+    /// Shows these classifiers and no others.
+    async fn show(&mut self, classifiers: Vec<Control>) -> zbus::Result<()> {
+        let gone = self.shown.extract_if(|name, _| classifiers.iter().all(|there| there.name != *name));
+        for (_, mut follower) in gone.collect::<Vec<_>>() {
+            follower.gone.cancel();
+            while follower.tasks.join_next().await.is_some() {}
+        }
+        for control in classifiers {
+            if self.shown.contains_key(&control.name) {
+                continue;
+            }
+            let (connection, name, mut snapshots) =
+                (self.connection.clone(), control.name.clone(), control.snapshot.clone());
+            let answers = control.answers.clone();
+            let mut objects = Objects { connection, control, clients: self.clients.clone(), told: HashMap::new() };
+            let first = snapshots.borrow_and_update().clone();
+            objects.show(&Snapshot::default(), &first).await?;
+            let mut follower = Follower { gone: CancellationToken::new(), tasks: JoinSet::new() };
+            let (gone, seen) = (follower.gone.clone(), snapshots.clone());
+            let connection = self.connection.clone();
+            follower.tasks.spawn(follow(objects, snapshots, first, gone.clone()));
+            follower.tasks.spawn(async move {
+                gone.run_until_cancelled(observe(connection, seen, answers)).await;
+            });
+            self.shown.insert(name, follower);
+        }
+        Ok(())
+    }
+}
+
+async fn follow(
+    mut objects: Objects,
+    mut snapshots: watch::Receiver<Snapshot>,
+    mut shown: Snapshot,
+    gone: CancellationToken,
+) {
+    while let Some(Ok(())) = gone.run_until_cancelled(snapshots.changed()).await {
         let next = snapshots.borrow_and_update().clone();
         if let Err(error) = objects.show(&shown, &next).await {
             warn!(problem = %error, "clients were not told of a change: {error}");
         }
         shown = next;
+    }
+    gone.cancelled().await;
+    if let Err(error) = objects.withdraw(&shown).await {
+        warn!(problem = %error, "objects of a classifier that is gone stay on the bus: {error}");
     }
 }
 
@@ -132,13 +198,14 @@ const TOLD_AT_ONCE: usize = 100;
 /// Tells of each picture that is answered. Answers do not wait for the bus: what is told is read from those that are
 /// kept, so that nothing piles up where the bus is slow. Where it does not take a signal, the next one tells by its
 /// number that one is missing.
-async fn observe(connection: Connection, mut answers: Answers) {
-    let mut told: Vec<u64> = Vec::new();
+async fn observe(connection: Connection, snapshot: watch::Receiver<Snapshot>, mut answers: Answers) {
+    let mut told: HashMap<PathBuf, u64> = HashMap::new();
     while let Some(reach) = answers.next().await {
-        if told.is_empty() {
-            told = reach.at_start.to_vec();
-        }
-        for (source, (told, &latest)) in told.iter_mut().zip(&*reach.latest).enumerate() {
+        for (index, source) in reach.sources.iter().enumerate() {
+            let (at_start, latest) = (reach.at_start[index], reach.latest[index]);
+            let number =
+                snapshot.borrow().sources.iter().find(|status| status.key == *source).map(|known| known.number);
+            let (Some(number), told) = (number, told.entry(source.clone()).or_insert(at_start)) else { continue };
             // A catalogue that was damaged may have begun anew.
             *told = latest.min(*told);
             while *told < latest {
@@ -154,7 +221,7 @@ async fn observe(connection: Connection, mut answers: Answers) {
                 }
                 for observation in observations {
                     *told = observation.sequence;
-                    if let Err(error) = tell_of(&connection, source, observation).await {
+                    if let Err(error) = tell_of(&connection, number, observation).await {
                         warn!(problem = %error, "clients were not told of an answer: {error}");
                     }
                 }
@@ -179,25 +246,23 @@ struct Objects {
 impl Objects {
     /// Brings the exported objects from one snapshot to the next. What is alike in both has nothing to tell.
     async fn show(&mut self, before: &Snapshot, now: &Snapshot) -> zbus::Result<()> {
-        let name = &now.classifier;
-        for (number, shown) in now.sources.iter().enumerate() {
-            if before.sources.get(number) != Some(shown) {
-                self.refresh(source_path(number), source::Source::new(self.control.clone(), number)).await?;
-            }
+        let name = self.control.name.clone();
+        for gone in before.sources.iter().filter(|b| now.sources.iter().all(|n| n.number != b.number)) {
+            self.remove::<source::Source>(source_path(gone.number)).await?;
+        }
+        for shown in now.sources.iter().filter(|shown| !before.sources.contains(shown)) {
+            let object = source::Source::new(self.control.clone(), shown.number);
+            self.refresh(source_path(shown.number), object).await?;
         }
         for gone in before.generations.iter().filter(|b| now.generations.iter().all(|n| n.generation != b.generation)) {
-            let path = generation_path(name, gone.generation.0);
-            self.connection.object_server().remove::<generation::Generation, _>(path.as_str()).await?;
-            self.told.remove(&path);
+            self.remove::<generation::Generation>(generation_path(&name, gone.generation.0)).await?;
         }
         for shown in now.generations.iter().filter(|shown| !before.generations.contains(shown)) {
             let object = generation::Generation::new(self.control.clone(), shown.generation);
-            self.refresh(generation_path(name, shown.generation.0), object).await?;
+            self.refresh(generation_path(&name, shown.generation.0), object).await?;
         }
         for gone in before.rounds.iter().filter(|b| now.rounds.iter().all(|n| n.round != b.round)) {
-            let path = job_path(gone.round.0);
-            self.connection.object_server().remove::<job::Job, _>(path.as_str()).await?;
-            self.told.remove(&path);
+            self.remove::<job::Job>(job::path_of(&self.control, gone.round)).await?;
         }
         for shown in &now.rounds {
             let known = before.rounds.iter().find(|round| round.round == shown.round);
@@ -206,7 +271,20 @@ impl Objects {
             }
         }
         let classifier = classifier::Classifier::new(self.control.clone(), self.clients.clone());
-        self.refresh(classifier_path(name), classifier).await
+        self.refresh(classifier_path(&name), classifier).await
+    }
+
+    /// Takes every object away.
+    async fn withdraw(&mut self, shown: &Snapshot) -> zbus::Result<()> {
+        let nothing = Snapshot::default();
+        self.show(shown, &nothing).await?;
+        self.remove::<classifier::Classifier>(classifier_path(&self.control.name)).await
+    }
+
+    async fn remove<I: Interface>(&mut self, path: String) -> zbus::Result<()> {
+        self.connection.object_server().remove::<I, _>(path.as_str()).await?;
+        self.told.remove(&path);
+        Ok(())
     }
 
     async fn show_round(
@@ -215,13 +293,13 @@ impl Objects {
         shown: &RoundStatus,
         now: &Snapshot,
     ) -> zbus::Result<()> {
-        let path = job_path(shown.round.0);
+        let path = job::path_of(&self.control, shown.round);
         self.refresh(path.clone(), job::Job::new(self.control.clone(), shown.round)).await?;
         if shown.ended.is_some() && known.is_some_and(|known| known.ended.is_none()) {
             if let RoundState::Promoted(generation) = shown.state {
                 let promoted = now.generations.iter().find(|there| there.generation == generation);
                 let replaces = promoted.and_then(|promoted| promoted.replaces).map_or(0, |before| before.0);
-                let emitter = SignalEmitter::new(&self.connection, classifier_path(&now.classifier))?;
+                let emitter = SignalEmitter::new(&self.connection, classifier_path(&self.control.name))?;
                 classifier::Classifier::generation_activated(&emitter, generation.0, replaces).await?;
             }
             job::Job::finished(&SignalEmitter::new(&self.connection, path)?, job::state(&shown.state)).await?;

@@ -5,10 +5,12 @@
 //! `reload` says what of a new one can be used without a restart.
 
 pub mod check;
+mod classifiers;
 mod import;
 mod key;
 mod reload;
 
+pub use classifiers::Other;
 pub use import::{ImportSettings, read_key};
 pub use key::Key;
 
@@ -23,10 +25,14 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use thiserror::Error;
 
 pub const DEFAULT_FILE: &str = "/etc/coft/coft.toml";
+
+/// Directory, in the state directory, of what belongs to the classifiers that have a file to themselves.
+const CLASSIFIERS: &str = "classifiers";
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -48,6 +54,9 @@ pub struct Config {
     pub training: Settings,
     pub serve: serve::Settings,
     pub import: ImportSettings,
+    /// Whether the classifier has a file to itself, and so a directory to itself below the state directory.
+    #[serde(skip)]
+    pub apart: bool,
 }
 
 impl Default for Config {
@@ -65,6 +74,7 @@ impl Default for Config {
             training: Settings::default(),
             serve: serve::Settings::default(),
             import: ImportSettings::default(),
+            apart: false,
         }
     }
 }
@@ -103,12 +113,42 @@ pub struct ConfigFile {
 /// A configuration as it was read.
 #[derive(Clone, Debug)]
 pub struct Loaded {
+    /// What the configuration file says: of the service as a whole, and of the classifier that stands in it.
     pub config: Config,
-    /// Of the file.
+    /// Of the configuration file.
     text: String,
+    /// The classifiers that have a file each.
+    pub others: Vec<Other>,
+    /// Files of classifiers that cannot be used; the service goes on without these.
+    pub unusable: Vec<Arc<ConfigError>>,
 }
 
 impl Loaded {
+    /// What each classifier is configured as: that of the configuration file first, unless it names none and others
+    /// are there.
+    pub fn classifiers(&self) -> impl Iterator<Item = &Config> {
+        let alone = self.others.is_empty().then_some(&self.config);
+        self.own().or(alone).into_iter().chain(self.others.iter().map(|other| &other.config))
+    }
+
+    /// The classifier that stands in the configuration file, where one does.
+    fn own(&self) -> Option<&Config> {
+        let table: toml::Table = toml::from_str(&self.text).unwrap_or_default();
+        ["classifier", "source"].iter().any(|key| table.contains_key(*key)).then_some(&self.config)
+    }
+
+    fn read_others(&mut self, dir: &Path) -> io::Result<()> {
+        for path in classifiers::files(dir)? {
+            let known: Vec<&Config> =
+                self.own().into_iter().chain(self.others.iter().map(|other| &other.config)).collect();
+            match classifiers::read(&path, (&self.config, &self.text, dir), &known) {
+                Ok(other) => self.others.push(other),
+                Err(error) => self.unusable.push(Arc::new(error)),
+            }
+        }
+        Ok(())
+    }
+
     /// What the file should have another name for, though the service still reads it: the name, and what to write.
     pub fn deprecated(&self) -> Option<(Key, &'static str)> {
         let table: toml::Table = toml::from_str(&self.text).ok()?;
@@ -141,7 +181,9 @@ impl ConfigFile {
         }
         config.check().map_err(bad)?;
         config.check_places().map_err(bad)?;
-        Ok(Loaded { config, text })
+        let mut loaded = Loaded { config, text, others: Vec::new(), unusable: Vec::new() };
+        loaded.read_others(dir).map_err(read)?;
+        Ok(loaded)
     }
 
     /// The bus that it names, as far as it can be read at all.
@@ -166,6 +208,24 @@ impl Config {
             )?;
         }
         Ok(())
+    }
+
+    /// What tells its settings from those of the configuration file, in front of their names.
+    pub fn prefix(&self) -> String {
+        if self.apart { format!("{}: ", self.classifier.name) } else { String::new() }
+    }
+
+    /// Directory of what is kept for this classifier alone.
+    pub fn home(&self) -> PathBuf {
+        match self.apart {
+            true => self.state_dir.join(CLASSIFIERS).join(&self.classifier.name),
+            false => self.state_dir.clone(),
+        }
+    }
+
+    /// Directory of the store of pretrained models, which all classifiers share.
+    pub fn models(&self) -> PathBuf {
+        self.state_dir.join("models")
     }
 
     /// Where the files of each source are, by its key.

@@ -19,18 +19,31 @@ use std::path::PathBuf;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the bus holds: the ways to ask, the latest snapshot, and four that answer without passing by `app`: the
-/// classifier, what is kept of the answers about the sources' pictures, what the service takes of its machine, and the
-/// log.
+/// What the bus holds of the service as a whole: its classifiers, who runs errands, and two that answer without passing
+/// by `app`: what the service takes of its machine, and the log.
 #[derive(Clone)]
-pub struct Control {
-    pub commands: mpsc::Sender<Command>,
+pub struct Service {
+    /// The classifiers that are there now; those of one name are the same as long as that is among them.
+    pub classifiers: watch::Receiver<Vec<Control>>,
+    /// Why classifiers that are configured are not among them: a mistake of the file of each.
+    pub left_out: watch::Receiver<Vec<String>>,
     pub errands: mpsc::Sender<Errand>,
+    pub footprint: Footprint,
+    pub log: LogControl,
+}
+
+/// What the bus holds of a classifier: the way to ask, the latest snapshot, and two that answer without passing by
+/// `app`: what classifies, and what is kept of the answers about the sources' pictures.
+#[derive(Clone, Debug)]
+pub struct Control {
+    /// Of the classifier.
+    pub name: String,
+    /// Whether it has a file to itself: then its jobs lie below its own path on the bus.
+    pub apart: bool,
+    pub commands: mpsc::Sender<Command>,
     pub snapshot: watch::Receiver<Snapshot>,
     pub classifier: Classifier,
     pub answers: Answered,
-    pub footprint: Footprint,
-    pub log: LogControl,
 }
 
 #[derive(Debug)]
@@ -51,9 +64,9 @@ pub enum Command {
     SubmitReview { answers: Answers, reply: oneshot::Sender<Result<ReviewStatus, Refused>> },
     /// Looks at every source again, as if the service had just started.
     Rescan { reply: oneshot::Sender<Result<(), Refused>> },
-    /// Takes over a configuration that was read again, but for what only a restart can change; or tells why the old one
-    /// stays.
-    Configure { config: Result<Box<Config>, String>, reply: oneshot::Sender<Result<(), Refused>> },
+    /// Takes over a configuration that was read again, but for what takes a start; or tells why the old one stays.
+    /// Answers the settings whose files have been edited, which takes a start as well.
+    Configure { config: Result<Box<Config>, String>, reply: oneshot::Sender<Result<Vec<&'static str>, Refused>> },
 }
 
 /// What is done beside the one that answers commands, since it waits for the disk and for other programs.
@@ -116,6 +129,9 @@ pub enum Answers {
 pub enum Refused {
     #[error("round {0} is already running")]
     Busy(RoundId),
+    /// Another classifier trains.
+    #[error("{0}")]
+    Occupied(String),
     #[error("{images} images are catalogued; a round needs at least {needed}")]
     TooFewImages { images: u64, needed: u64 },
     #[error("no round {0}")]
@@ -145,7 +161,6 @@ pub enum Refused {
 /// Everything a client can see, made anew after each change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    pub classifier: String,
     pub classes: Vec<String>,
     pub active: Option<GenerationId>,
     pub sources: Vec<SourceStatus>,
@@ -242,6 +257,8 @@ pub struct SourceAnswers {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceStatus {
+    /// On the bus, where no other source of the service has it.
+    pub number: usize,
     pub path: PathBuf,
     /// Its name, or its path where it has none.
     pub key: PathBuf,

@@ -286,9 +286,9 @@ pub fn check_thresholds(settings: &Settings, classes: &[String]) -> Result<(), S
     }
 }
 
-/// The files of words that are others by now than those the base was made from, and what to do about each. A file that
-/// cannot be read is none of them: the service goes on with what it has read.
-pub fn edited(settings: &Settings, base: &Base) -> Vec<String> {
+/// The settings whose files of words say something else by now than when the base was made from them, with these files.
+/// A file that cannot be read is none of them: the service goes on with what it has read.
+pub fn edited(settings: &Settings, base: &Base) -> Vec<(&'static str, PathBuf)> {
     let labels = label_file(settings, &base.dir).ok().and_then(|path| {
         let same = match read_labels(&path) {
             Ok(lines) => lines.into_iter().map(|(_, class)| class).eq(base.classes.iter().cloned()),
@@ -303,13 +303,7 @@ pub fn edited(settings: &Settings, base: &Base) -> Vec<String> {
         };
         (!same).then(|| ("classifier.templates", path.clone()))
     });
-    let told = |(setting, path): (&str, PathBuf)| {
-        let path = shown_path(&path);
-        format!(
-            "{setting}: {path} has changed since the service read it; restart coftd to use it: systemctl restart coftd"
-        )
-    };
-    labels.into_iter().chain(templates).map(told).collect()
+    labels.into_iter().chain(templates).collect()
 }
 
 impl ModelError {

@@ -4,8 +4,9 @@
 //! takes. So a thread of its own sends them, in order, and nothing else in the service waits.
 
 use sd_notify::NotifyState;
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::debug;
 
@@ -28,6 +29,84 @@ static MESSAGES: LazyLock<SyncSender<Message>> = LazyLock::new(|| {
 
 pub fn ready() {
     queue(|| tell(&[NotifyState::Ready]));
+}
+
+/// What the classifiers of the service have to say together: one line for `systemctl status`, and that they are alive,
+/// which is said once all of them are.
+#[derive(Clone, Debug, Default)]
+pub struct Voices(Arc<Mutex<BTreeMap<String, Said>>>);
+
+/// A classifier's own.
+#[derive(Clone, Debug)]
+pub struct Voice {
+    name: String,
+    all: Voices,
+}
+
+/// What a classifier has said last.
+#[derive(Debug, Default)]
+struct Said {
+    status: String,
+    /// Since all were alive last.
+    alive: bool,
+}
+
+impl Voices {
+    /// A classifier has something to say from now on.
+    pub fn join(&self, name: &str) -> Voice {
+        self.said().insert(name.to_owned(), Said::default());
+        Voice { name: name.to_owned(), all: self.clone() }
+    }
+
+    /// It has nothing to say any more.
+    pub fn leave(&self, name: &str) {
+        self.said().remove(name);
+    }
+
+    fn said(&self) -> MutexGuard<'_, BTreeMap<String, Said>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Voice {
+    /// What is said of the classifier in `systemctl status`.
+    pub fn status(&self, line: &str) {
+        if let Some(line) = self.joined(line) {
+            status(&line);
+        }
+    }
+
+    /// The classifier works.
+    pub fn alive(&self) {
+        if self.all_are_alive() {
+            alive();
+        }
+    }
+
+    /// The line for the service, if this makes another one of it.
+    fn joined(&self, line: &str) -> Option<String> {
+        let mut all = self.all.said();
+        let said = all.get_mut(&self.name)?;
+        if said.status == line {
+            return None;
+        }
+        said.status = line.to_owned();
+        let alone = all.len() == 1;
+        let lines = all.iter().filter(|(_, said)| !said.status.is_empty());
+        let lines =
+            lines.map(|(name, said)| if alone { said.status.clone() } else { format!("{name}: {}", said.status) });
+        Some(lines.collect::<Vec<_>>().join(" | "))
+    }
+
+    fn all_are_alive(&self) -> bool {
+        let mut all = self.all.said();
+        all.get_mut(&self.name).into_iter().for_each(|said| said.alive = true);
+        let are_alive = all.values().all(|said| said.alive);
+        if are_alive {
+            all.values_mut().for_each(|said| said.alive = false);
+        }
+        are_alive
+    }
 }
 
 /// One line for `systemctl status`.
@@ -56,11 +135,11 @@ pub fn stopping() {
     _ = wait.recv_timeout(LAST_WORD);
 }
 
-pub fn alive() {
+fn alive() {
     queue(|| tell(&[NotifyState::Watchdog]));
 }
 
-/// How often [`alive`] has to be called, with a margin (sd_watchdog_enabled(3)); none where nobody watches.
+/// How often [`Voice::alive`] has to be called, with a margin (sd_watchdog_enabled(3)); none where nobody watches.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|timeout| timeout / 2)
 }
@@ -74,5 +153,35 @@ fn queue(send: impl FnOnce() + Send + 'static) {
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         debug!("systemd was not told: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_classifiers_have_one_line_together() {
+        let voices = Voices::default();
+        let parts = voices.join("parts");
+        assert_eq!(parts.joined("serves").as_deref(), Some("serves"));
+        assert_eq!(parts.joined("serves"), None, "nothing new");
+        let lamps = voices.join("lamps");
+        assert_eq!(lamps.joined("is loaded").as_deref(), Some("lamps: is loaded | parts: serves"));
+        voices.leave("lamps");
+        assert_eq!(lamps.joined("says more"), None);
+        assert_eq!(parts.joined("trains").as_deref(), Some("trains"));
+    }
+
+    /// One that hangs is to be noticed, however alive the others are.
+    #[test]
+    fn the_service_is_alive_while_every_classifier_is() {
+        let all = Voices::default();
+        let [parts, lamps] = ["parts", "lamps"].map(|name| all.join(name));
+        assert!(!parts.all_are_alive() && !parts.all_are_alive());
+        assert!(lamps.all_are_alive());
+        assert!(!lamps.all_are_alive(), "each has to say it anew");
+        all.leave("parts");
+        assert!(lamps.all_are_alive(), "who is gone need not");
     }
 }

@@ -83,6 +83,10 @@ pub fn status(status: &Status, style: &Style) -> String {
             text += &format!("{:12}{} {wait}{}\n", "", source.unanswered, problem.unwrap_or_default());
         }
     }
+    for problem in &status.left_out {
+        text += &format!("{:12}{}\n", "left out", paint(BAD, problem));
+        text += &format!("{:12}correct it, then: coftctl reload\n", "");
+    }
     if status.unanswered_again > 0 {
         let pictures = counted(status.unanswered_again, "picture");
         text += &format!("{:12}{pictures} of earlier generations are being answered again\n", "");

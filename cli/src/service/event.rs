@@ -102,7 +102,11 @@ fn appeared(interface: &str, properties: &Properties) -> Option<(&'static str, V
     match interface {
         JOB => Some((
             "job-started",
-            json!({ "round": value(properties.get("Round")?), "trigger": value(properties.get("Trigger")?) }),
+            json!({
+                "classifier": value(properties.get("Classifier")?),
+                "round": value(properties.get("Round")?),
+                "trigger": value(properties.get("Trigger")?),
+            }),
         )),
         GENERATION => Some((
             "generation-made",

@@ -39,6 +39,12 @@ impl Properties {
     }
 }
 
+/// Whether an object with these properties is of the classifier of this name, as jobs and sources are.
+pub fn is_of(values: &HashMap<String, OwnedVariant>, classifier: &str) -> bool {
+    let named = values.get("Classifier").and_then(|name| String::try_from(name.clone()).ok());
+    named.is_some_and(|name| name == classifier)
+}
+
 pub fn trailing_number(path: &str) -> Option<u64> {
     path.rsplit('/').next()?.parse().ok()
 }
@@ -210,7 +216,8 @@ pub fn choose(mut all: Vec<Classifier>, wanted: Option<&str>) -> Result<Classifi
     }
     let wanted = wanted.unwrap_or("default");
     let names: Vec<String> = all.iter().map(|classifier| classifier.name.clone()).collect();
-    all.into_iter()
-        .find(|classifier| classifier.name == wanted)
-        .ok_or_else(|| Failure::Usage(format!("no classifier is called {wanted:?}\n  there are: {}", names.join(", "))))
+    all.into_iter().find(|classifier| classifier.name == wanted).ok_or_else(|| {
+        let names = names.join(", ");
+        Failure::Usage(format!("no classifier is called {wanted:?}\n  there are: {names}; name one: --classifier NAME"))
+    })
 }

@@ -1,6 +1,6 @@
 //! What pictures of the sources show: asked for, counted, and followed.
 
-use super::{Service, interface, numbered, prompt};
+use super::{Service, interface, numbered, of, prompt};
 use crate::failure::Failure;
 use crate::view::{Difference, GenerationDiff, Label, Later, Move, Observed};
 use coft_dbus::interface::SOURCE;
@@ -21,7 +21,16 @@ pub struct Place {
 impl Service {
     /// The source that is meant by its name or directory or by its number, or all of them.
     pub async fn places(&self, wanted: Option<&str>) -> Result<Vec<Place>, Failure> {
-        let sources = numbered(interface(&mut self.managed().await?, SOURCE, ROOT))?;
+        let mut managed = self.managed().await?;
+        // Of all classifiers, where none was named.
+        let sources = match &self.wanted {
+            Some(_) => {
+                let classifier = self.choose(&mut managed)?.name;
+                of(&mut managed, SOURCE, &classifier)
+            }
+            None => interface(&mut managed, SOURCE, ROOT),
+        };
+        let sources = numbered(sources)?;
         let place = |(number, mut source): (u64, super::Properties)| Ok(Place { number, name: source.take("Name")? });
         let mut places = sources.into_iter().map(place).collect::<Result<Vec<_>, Failure>>()?;
         places.sort_by_key(|place| place.number);

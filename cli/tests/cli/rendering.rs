@@ -26,6 +26,7 @@ fn shown(status: &Status) -> String {
 fn status() -> Status {
     Status {
         version: "0.1.0".into(),
+        left_out: Vec::new(),
         classifier: "default".into(),
         classes: vec!["bolt".into(), "nut".into(), "washer".into()],
         active_generation: Some(3),

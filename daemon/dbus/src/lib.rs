@@ -55,9 +55,14 @@ pub fn generation_path(classifier: &str, number: u64) -> String {
     format!("{ROOT}/classifiers/{classifier}/generations/{number}")
 }
 
-/// A round as a job.
+/// A round as a job, of the classifier that stands in the configuration file itself.
 pub fn job_path(round: u64) -> String {
     format!("{ROOT}/jobs/{round}")
+}
+
+/// A round as a job, of a classifier that has a file to itself.
+pub fn classifier_job_path(classifier: &str, round: u64) -> String {
+    format!("{ROOT}/classifiers/{classifier}/jobs/{round}")
 }
 
 pub fn source_path(number: usize) -> String {

@@ -24,6 +24,10 @@ pub trait Manager {
     /// Figures of the service as a whole; takes a second at most.
     fn measure(&self) -> Result<Figures, crate::Error>;
 
+    /// Why classifiers that are configured are not there.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn left_out(&self) -> zbus::Result<Vec<String>>;
+
     #[zbus(property)]
     fn version(&self) -> zbus::Result<String>;
 }
@@ -140,6 +144,10 @@ pub trait Job {
     #[zbus(signal)]
     fn finished(&self, state: String) -> zbus::Result<()>;
 
+    /// Name of the classifier whose round it is.
+    #[zbus(property)]
+    fn classifier(&self) -> zbus::Result<String>;
+
     #[zbus(property)]
     fn round(&self) -> zbus::Result<u64>;
     /// `round`.
@@ -251,6 +259,10 @@ pub trait Source {
         labels: Vec<(String, f64)>,
         details: ObservationDetails,
     ) -> zbus::Result<()>;
+
+    /// Name of the classifier that answers its pictures and learns from them.
+    #[zbus(property)]
+    fn classifier(&self) -> zbus::Result<String>;
 
     #[zbus(property)]
     fn path(&self) -> zbus::Result<String>;

@@ -41,13 +41,18 @@ pub struct Board {
 }
 
 impl Board {
-    pub fn new(mut snapshot: Snapshot) -> (Self, watch::Receiver<Snapshot>) {
+    /// A board, and where what it publishes is read.
+    #[cfg(test)]
+    pub fn new(snapshot: Snapshot) -> (Self, watch::Receiver<Snapshot>) {
+        let (published, receiver) = watch::channel(Snapshot::default());
+        (Self::over(published, snapshot), receiver)
+    }
+
+    /// A board that publishes what follows a snapshot, from that on.
+    pub fn over(published: watch::Sender<Snapshot>, mut snapshot: Snapshot) -> Self {
         history::keep_the_latest(&mut snapshot.rounds, ROUNDS);
-        let (published, receiver) = watch::channel(snapshot.clone());
-        (
-            Self { snapshot, published, setup: Default::default(), stale: false, last_image: None, counted: false },
-            receiver,
-        )
+        published.send_replace(snapshot.clone());
+        Self { snapshot, published, setup: Default::default(), stale: false, last_image: None, counted: false }
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -385,7 +390,7 @@ mod tests {
 
     fn watched(images: u64) -> SourceStatus {
         let (path, key, answers) = ("/in".into(), "/in".into(), Default::default());
-        SourceStatus { path, key, images, quarantined: 0, waiting: 0, problem: None, answers }
+        SourceStatus { number: 0, path, key, images, quarantined: 0, waiting: 0, problem: None, answers }
     }
 
     fn worse() -> RoundState {
@@ -413,6 +418,7 @@ mod tests {
     #[test]
     fn systemd_is_told_what_the_service_waits_for() {
         let source = |problem: Option<&str>| SourceStatus {
+            number: 0,
             path: "/srv/coft/in".into(),
             key: "/srv/coft/in".into(),
             images: 0,

@@ -9,12 +9,13 @@ mod programs;
 mod watches;
 
 use crate::config::check::{self, Fault, Severity};
-use crate::config::{ConfigFile, Key, Loaded};
+use crate::config::{Config, ConfigError, ConfigFile, Key, Loaded};
 use crate::control::{Check, Level, Snapshot};
 use crate::{room, state_dir, watch};
 use bytesize::ByteSize;
 use coft_core::shown::shown_path;
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,9 +24,30 @@ pub struct Surroundings {
     pub file: ConfigFile,
     /// What is in force.
     pub loaded: Loaded,
+    pub classifiers: Vec<Known>,
+}
+
+/// What is known of a classifier.
+pub struct Known {
+    pub config: Config,
     pub snapshot: Snapshot,
     /// What a round needs on the disk, B.
     pub reserve: u64,
+}
+
+impl Surroundings {
+    /// Checks of each classifier, whose name goes before theirs where there are several.
+    fn of_each(&self, look: impl Fn(&Known) -> Vec<Check>) -> Vec<Check> {
+        let alone = self.classifiers.len() == 1;
+        let named = |known: &Known| {
+            let name = |check: &Check| match alone {
+                true => check.name.clone(),
+                false => format!("{}: {}", known.config.classifier.name, check.name),
+            };
+            look(known).into_iter().map(|check| Check { name: name(&check), ..check }).collect::<Vec<_>>()
+        };
+        self.classifiers.iter().flat_map(named).collect()
+    }
 }
 
 /// How long one check may take; less than the 25 s that clients wait. 20 s [choice]: a GPU is set up in seconds.
@@ -97,8 +119,13 @@ fn configuration(surroundings: &Surroundings) -> Vec<Check> {
         let how = if loaded.changed_to(&new).is_ok() { "reload" } else { "restart" };
         checks.push(warning(NAME, found, format!("sudo systemctl {how} coftd")));
     }
-    checks.extend(named(check::named_files(&loaded.config, false)));
-    checks.push(model(surroundings));
+    checks.extend(surroundings.of_each(|known| {
+        let mut checks = named(check::named_files(&known.config, false));
+        checks.push(model(&known.config, &file.path));
+        checks
+    }));
+    let unusable = |fault: &Arc<ConfigError>| error(NAME, fault.to_string(), "correct it, then: coftctl reload");
+    checks.extend(loaded.unusable.iter().map(unusable));
     checks
 }
 
@@ -119,9 +146,9 @@ fn named(faults: Vec<Fault>) -> Vec<Check> {
     faults.map(check).collect()
 }
 
-fn model(surroundings: &Surroundings) -> Check {
-    let (classifier, path) = (&surroundings.loaded.config.classifier, shown_path(&surroundings.file.path));
-    match &classifier.model {
+fn model(config: &Config, file: &Path) -> Check {
+    let path = shown_path(file);
+    match &config.classifier.model {
         Some(model) => ok("model", format!("classifier.model is {}", shown_path(model))),
         None => Check {
             advice: format!(
@@ -134,8 +161,11 @@ fn model(surroundings: &Surroundings) -> Check {
 
 /// What answers, and what it runs on.
 fn serving(surroundings: &Surroundings) -> Vec<Check> {
+    surroundings.of_each(|known| serving_of(&known.snapshot))
+}
+
+fn serving_of(snapshot: &Snapshot) -> Vec<Check> {
     const NAME: &str = "serving";
-    let snapshot = &surroundings.snapshot;
     let mut checks = Vec::new();
     match snapshot.active {
         _ if !snapshot.serving_problem.is_empty() => {
@@ -169,15 +199,21 @@ fn state(surroundings: &Surroundings) -> Vec<Check> {
 
 /// Whether there is room for what a round writes.
 fn disk(surroundings: &Surroundings) -> Vec<Check> {
-    let (dir, snapshot) = (&surroundings.loaded.config.state_dir, &surroundings.snapshot);
+    let dir = &surroundings.loaded.config.state_dir;
+    // One round runs at a time.
+    let reserve = surroundings.classifiers.iter().map(|known| known.reserve).max().unwrap_or(0);
     let mut checks = vec![match room::free(dir) {
-        Ok(free) => room_for_a_round(&shown_path(dir), free, surroundings.reserve),
+        Ok(free) => room_for_a_round(&shown_path(dir), free, reserve),
         Err(problem) => warning("disk", format!("the room on its disk is not known: {problem}"), ""),
     }];
-    if !snapshot.intake_problem.is_empty() {
-        let found = format!("images cannot be stored: {}", snapshot.intake_problem);
-        checks.push(error("intake", found, "put that right; images are tried again by themselves"));
-    }
+    checks.extend(surroundings.of_each(|known| {
+        let problem = Some(&known.snapshot.intake_problem).filter(|problem| !problem.is_empty());
+        let check = |problem| {
+            let found = format!("images cannot be stored: {problem}");
+            error("intake", found, "put that right; images are tried again by themselves")
+        };
+        problem.map(check).into_iter().collect()
+    }));
     checks
 }
 
@@ -192,9 +228,12 @@ fn room_for_a_round(dir: &str, free: u64, needed: u64) -> Check {
 
 /// Whether the watched directories can be seen from inside the unit, and are watched.
 fn sources(surroundings: &Surroundings) -> Vec<Check> {
-    let snapshot = &surroundings.snapshot;
+    surroundings.of_each(|known| sources_of(&known.snapshot, &surroundings.file.path))
+}
+
+fn sources_of(snapshot: &Snapshot, file: &Path) -> Vec<Check> {
     if snapshot.sources.is_empty() {
-        let advice = format!("name one as path in [[source]] of {}", shown_path(&surroundings.file.path));
+        let advice = format!("name one as path in [[source]] of {}", shown_path(file));
         return vec![warning("source", "no directory is watched", advice)];
     }
     let check = |source: &crate::control::SourceStatus| {

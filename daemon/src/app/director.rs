@@ -16,6 +16,7 @@ use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::rounds::{self, Workshop};
 use super::setup::{Findings, Looks, Setup};
+use super::together::{Taken, Together};
 use super::verdict::{Court, Judgement, Trouble};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -35,6 +36,7 @@ use starting::LOOK_AT_ROOM;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -87,7 +89,7 @@ pub struct Director {
     not_before: Option<Instant>,
     /// When the disk is looked at again.
     look_at_room: Instant,
-    told_systemd: String,
+    together: Together,
     health: Health,
     reviewing: Reviewing,
     exit: bool,
@@ -107,6 +109,8 @@ struct Job {
     /// Whether an import is to serve whatever it answers.
     force: bool,
     verdict: Option<Verdict>,
+    /// The place among the classifiers that it has until it is gone.
+    _slot: Option<Taken>,
     /// The progress that was last written down.
     noted: Option<Progress>,
 }
@@ -114,7 +118,17 @@ struct Job {
 impl Job {
     fn new(trigger: Trigger, status: RoundStatus) -> Self {
         let (stop, candidate) = (CancellationToken::new(), PathBuf::new());
-        Self { trigger, status, stop, candidate, generation: None, force: false, verdict: None, noted: None }
+        Self {
+            trigger,
+            status,
+            stop,
+            candidate,
+            generation: None,
+            force: false,
+            verdict: None,
+            _slot: None,
+            noted: None,
+        }
     }
 }
 
@@ -133,6 +147,7 @@ impl<T> Channel<T> {
 
 /// Everything the director is given.
 pub struct Staff {
+    pub together: Together,
     pub workshop: Workshop,
     pub court: Court,
     pub lifecycle: Lifecycle,
@@ -150,7 +165,8 @@ pub struct Staff {
 
 impl Director {
     pub fn new(staff: Staff) -> Self {
-        let Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock } = staff;
+        let Staff { together, workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock } =
+            staff;
         let zero_shot_at = (!court.is_current(&workshop.base)).then(Instant::now);
         Self {
             workshop,
@@ -171,7 +187,7 @@ impl Director {
             zero_shot_pause: ZERO_SHOT_RETRY,
             not_before: None,
             look_at_room: Instant::now(),
-            told_systemd: String::new(),
+            together,
             health: Health::default(),
             reviewing: Reviewing::default(),
             exit: false,
@@ -212,6 +228,8 @@ impl Director {
                 }
                 () = self.serving.tried() => self.serving.tell(&mut self.board),
                 Some(findings) = self.setup.next() => self.found(findings).await,
+                // Another classifier has ended its round: it may be this one's turn.
+                () = self.together.slots.freed() => {}
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     self.tell(Event::StopAsked).await;
@@ -236,15 +254,11 @@ impl Director {
 
     /// What is looked at again and again.
     async fn routine(&mut self) {
-        let status = self.board.status_line();
-        if status != self.told_systemd {
-            systemd::status(&status);
-            self.told_systemd = status;
-        }
+        self.together.voice.status(&self.board.status_line());
         self.look_at_health();
         // systemd starts the service again once it has heard nothing for a while.
         if self.health.problem().is_none() {
-            systemd::alive();
+            self.together.voice.alive();
         }
         self.intake.look();
         if self.workshop.catalog.note() != self.findings.catalog {
@@ -303,18 +317,25 @@ impl Director {
                 let _ = reply.send(Ok(()));
             }
             Command::Configure { config, reply } => {
-                let _ = reply.send(self.configure(config));
+                let _ = reply.send(self.configure(config).await);
             }
         }
     }
 
     /// Takes over a configuration that was read again; a round that runs goes on with what it was started with.
-    fn configure(&mut self, config: Result<Box<Config>, String>) -> Result<(), Refused> {
+    async fn configure(&mut self, config: Result<Box<Config>, String>) -> Result<Vec<&'static str>, Refused> {
         let outcome = config.and_then(|config| {
             model::check_thresholds(&config.classifier, &self.workshop.base.classes)
                 .map_err(|error| error.to_string())?;
             Ok(config)
         });
+        let edited = match &outcome {
+            Ok(config) => {
+                let (settings, base) = (config.classifier.clone(), Arc::clone(&self.workshop.base));
+                blocking(move || model::edited(&settings, &base)).await
+            }
+            Err(_) => Vec::new(),
+        };
         let outcome = outcome.map(|config| {
             self.workshop.configure(&config);
             self.lifecycle.require(config.round.minimum_images);
@@ -323,6 +344,7 @@ impl Director {
             self.setup = Setup::new(&config, &self.workshop.base, &self.workshop.catalog).follow();
             self.schedule = config.schedule;
             (self.look_at_room, self.not_before) = (Instant::now(), None);
+            edited.into_iter().map(|(setting, _)| setting).collect()
         });
         self.board.not_reloaded(outcome.clone().err());
         outcome.map_err(Refused::NotReloaded)
@@ -482,6 +504,7 @@ impl Director {
     fn show_generations(&mut self) {
         let (generations, mut running) = self.court.generations();
         running.problem = self.health.problem().unwrap_or(running.problem);
+        self.court.active_classes().iter().for_each(|classes| self.board.classes(classes));
         self.board.serving(generations, running);
     }
 }

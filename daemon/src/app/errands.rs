@@ -1,10 +1,11 @@
 //! What is asked of the service beside its main loop, since it waits for the disk and for other programs: to read the
 //! configuration again, and to look at what the service needs around it.
 
-use super::diagnosis::{self, Surroundings};
-use crate::config::{ConfigFile, Loaded};
-use crate::control::{Check, Command, Errand, Refused, Snapshot};
-use crate::room::Reserve;
+use super::classifiers::Classifiers;
+use super::diagnosis::{self, Known, Surroundings};
+use crate::config::check::{Severity, named_files};
+use crate::config::{Config, ConfigFile, Loaded};
+use crate::control::{Check, Errand, Refused};
 use crate::systemd;
 use crate::telemetry::events;
 use coft_core::shown::{shown, shown_path};
@@ -13,16 +14,16 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 pub struct Errands {
     pub file: ConfigFile,
     /// What is in force.
     pub loaded: Loaded,
-    /// To the one who uses it.
-    pub commands: mpsc::Sender<Command>,
-    pub snapshot: watch::Receiver<Snapshot>,
-    pub reserve: Reserve,
+    pub classifiers: Classifiers,
+    /// Why some that are configured are not among them.
+    pub left_out: watch::Sender<Vec<String>>,
 }
 
 /// A look at the surroundings that is under way, and who waits for what it finds.
@@ -33,8 +34,9 @@ struct Look {
 }
 
 impl Errands {
-    /// Runs errands until nobody can ask any more. A hang-up is the signal to read the configuration again.
-    pub async fn run(mut self, mut errands: mpsc::Receiver<Errand>, mut hangups: Signal) {
+    /// Runs errands until the service ends, and stops the classifiers then. A hang-up is the signal to read the
+    /// configuration again.
+    pub async fn run(mut self, mut errands: mpsc::Receiver<Errand>, mut hangups: Signal, ended: CancellationToken) {
         let mut look = Look::default();
         loop {
             tokio::select! {
@@ -46,8 +48,9 @@ impl Errands {
                         look.waiting.push(reply);
                         look.task.get_or_insert_with(|| tokio::spawn(diagnosis::look(self.surroundings())));
                     }
-                    None => return,
+                    None => break,
                 },
+                () = ended.cancelled() => break,
                 Some(()) = hangups.recv() => drop(self.reload().await),
                 found = finished(&mut look.task) => {
                     look.task = None;
@@ -57,15 +60,16 @@ impl Errands {
                 }
             }
         }
+        self.classifiers.stop_all().await;
     }
 
     fn surroundings(&self) -> Arc<Surroundings> {
-        Arc::new(Surroundings {
-            file: self.file.clone(),
-            loaded: self.loaded.clone(),
-            snapshot: self.snapshot.borrow().clone(),
-            reserve: self.reserve.bytes(),
-        })
+        let known = self.classifiers.running().iter().map(|running| Known {
+            config: running.config.clone(),
+            snapshot: running.control.snapshot.borrow().clone(),
+            reserve: running.reserve.bytes(),
+        });
+        Arc::new(Surroundings { file: self.file.clone(), loaded: self.loaded.clone(), classifiers: known.collect() })
     }
 
     /// Reads the configuration again; what can be used at once is, or nothing of it.
@@ -94,22 +98,94 @@ impl Errands {
     }
 
     async fn read_again(&mut self) -> Result<Vec<String>, Refused> {
-        let file = self.file.clone();
-        let read = tokio::task::spawn_blocking(move || file.read()).await;
-        let read = read.map_err(|error| Refused::Failed(error.to_string()))?;
-        let outcome = read.map_err(|error| error.to_string()).and_then(|new| {
-            let changed = self.loaded.changed_to(&new).map_err(|fixed| needs_restart(&fixed))?;
-            Ok((new, changed))
-        });
-        let (reply, answer) = oneshot::channel();
-        let config = outcome.as_ref().map(|(new, _)| Box::new(new.config.clone())).map_err(Clone::clone);
-        let asked = self.commands.send(Command::Configure { config, reply }).await;
-        asked.map_err(|_| Refused::Stopping)?;
-        answer.await.map_err(|_| Refused::Stopping)??;
-        let (new, changed) = outcome.map_err(Refused::NotReloaded)?;
-        self.loaded = new;
-        Ok(changed.iter().map(|key| shown(key.as_bytes()).into_owned()).collect())
+        let (file, before) = (self.file.clone(), self.loaded.clone());
+        let looked = tokio::task::spawn_blocking(move || look_at(&file, &before)).await;
+        let looked = looked.map_err(|error| Refused::Failed(error.to_string()))?;
+        let used = match looked {
+            Ok((new, mut changed)) => self.go_over_to(new).await.map(|edited| {
+                changed.extend(edited);
+                changed
+            }),
+            Err(problem) => Err(Refused::NotReloaded(problem)),
+        };
+        if let Err(Refused::NotReloaded(problem)) = &used {
+            for name in self.names() {
+                // It is told in the status of each.
+                let _ = self.classifiers.configure(Err(problem.clone()), &name).await;
+            }
+        }
+        used
     }
+
+    /// Uses another configuration: what rounds to come are made from without a start; and where something else has
+    /// changed, or a file of words was edited, the classifier is started anew while the others go on. Answers the
+    /// settings whose files were edited.
+    async fn go_over_to(&mut self, new: Loaded) -> Result<Vec<String>, Refused> {
+        let (mut configured, mut starting, mut edited): (Vec<Config>, Vec<Config>, Vec<String>) = Default::default();
+        for config in new.classifiers().cloned() {
+            let name = config.classifier.name.clone();
+            let before = self.loaded.classifiers().find(|known| known.classifier.name == name);
+            if !before.is_some_and(|before| before.with_changes_of(&config) == config) {
+                starting.push(config);
+                continue;
+            }
+            // What can be refused comes first; and then nothing of it is used.
+            match self.classifiers.configure(Ok(config.clone()), &name).await {
+                Ok(files) if files.is_empty() => configured.push(config),
+                Ok(files) => {
+                    edited.extend(files.iter().map(|key| format!("{}{key}", config.prefix())));
+                    starting.push(config);
+                }
+                Err(refused) => {
+                    self.take_back(&configured).await;
+                    return Err(refused);
+                }
+            }
+        }
+        let stays = |name: &String| new.classifiers().any(|config| config.classifier.name == *name);
+        for gone in self.names().into_iter().filter(|name| !stays(name)) {
+            self.classifiers.stop(&gone).await;
+        }
+        for config in starting {
+            self.classifiers.start_anew(config).await;
+        }
+        self.loaded = new;
+        // Where one of the files had a mistake, nothing would have been used.
+        self.left_out.send_replace(Vec::new());
+        Ok(edited)
+    }
+
+    /// Has classifiers that were configured otherwise already use the configuration that is in force.
+    async fn take_back(&mut self, configured: &[Config]) {
+        for name in configured.iter().map(|config| &config.classifier.name) {
+            let before = self.loaded.classifiers().find(|known| known.classifier.name == *name).cloned();
+            if let Some(before) = before {
+                // It was in force, so it fits.
+                let _ = self.classifiers.configure(Ok(before), name).await;
+            }
+        }
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.classifiers.running().iter().map(|running| running.control.name.clone()).collect()
+    }
+}
+
+/// Reads the configuration again, with every file that it names; the settings that are others than before.
+fn look_at(file: &ConfigFile, before: &Loaded) -> Result<(Loaded, Vec<String>), String> {
+    let new = file.read().map_err(|error| error.to_string())?;
+    if let Some(error) = new.unusable.first() {
+        return Err(error.to_string());
+    }
+    let changed = before.changed_to(&new).map_err(|fixed| needs_restart(&fixed))?;
+    for config in new.classifiers() {
+        let mut faults = named_files(config, false).into_iter();
+        if let Some(fault) = faults.find(|fault| fault.severity == Severity::Error) {
+            return Err(format!("{}{}: {}", config.prefix(), fault.key, fault.message));
+        }
+    }
+    let changed = changed.iter().map(|key| shown(key.as_bytes()).into_owned()).collect();
+    Ok((new, changed))
 }
 
 fn needs_restart(keys: &[String]) -> String {

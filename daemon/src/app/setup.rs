@@ -11,7 +11,7 @@ use coft_core::lifecycle::Trigger;
 use coft_core::shown::shown_path;
 use std::fmt;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::{self, Thread};
 use std::time::Duration;
@@ -137,7 +137,7 @@ impl Setup {
             serves_only,
             rounds: trainer.into_iter().chain(library).collect(),
             adapting: given,
-            edited: model::edited(&self.classifier, &self.base),
+            edited: model::edited(&self.classifier, &self.base).iter().map(told_edited).collect(),
             catalog: self.catalog.note(),
         }
     }
@@ -193,6 +193,12 @@ impl Drop for Looks {
         self.findings.close();
         self.now();
     }
+}
+
+/// What to do about a file of words that was edited.
+fn told_edited((setting, path): &(&str, PathBuf)) -> String {
+    let path = shown_path(path);
+    format!("{setting}: {path} has changed since the service read it; to use it: coftctl reload")
 }
 
 fn unreadable(path: &Path) -> Option<String> {

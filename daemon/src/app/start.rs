@@ -11,6 +11,7 @@ use super::director::{Director, News, Serving, Staff};
 use super::intake::Intake;
 use super::rounds::Workshop;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
+use super::together::Together;
 use super::verdict::Court;
 use super::{AppError, ENGINES, repair};
 use crate::answers::Teller;
@@ -26,8 +27,9 @@ use crate::room::Reserve;
 use crate::round_status::RoundStatus;
 use crate::serve::{Classifier, Controller};
 use crate::state_dir::{CATALOG, StateDirError};
+use crate::systemd;
 use crate::telemetry::events;
-use crate::{systemd, watch};
+use crate::watch;
 use coft_core::disk::{RoundSizes, round_bytes};
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::Lifecycle;
@@ -55,6 +57,7 @@ pub struct Start {
     budget: DecodeBudget,
     teller: Teller,
     reserve: Reserve,
+    together: Together,
     steps: (mpsc::Sender<Step>, mpsc::Receiver<Step>),
     state: Part<(File, Court, Reviews)>,
     catalog: Part<(Catalog, Vec<RoundStatus>)>,
@@ -143,8 +146,9 @@ impl Start {
         (classifier, controller): (Classifier, Controller),
         (budget, reserve): (DecodeBudget, Reserve),
         teller: Teller,
+        together: Together,
     ) -> Self {
-        let controller = controller.keep_engines(config.state_dir.join(ENGINES));
+        let controller = controller.keep_engines(config.home().join(ENGINES));
         controller.decide_by(config.classifier.thresholds.clone());
         let steps = mpsc::channel(3);
         let (state, catalog, base) = (Part::new(), Part::new(), Part::new());
@@ -157,6 +161,7 @@ impl Start {
             budget,
             teller,
             reserve,
+            together,
             steps,
             state,
             catalog,
@@ -181,7 +186,6 @@ impl Start {
         for clock in [&mut publish, &mut routine, &mut watchdog] {
             clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         }
-        let mut told_systemd = String::new();
         loop {
             self.go_on();
             self.tell();
@@ -198,13 +202,9 @@ impl Start {
                 _ = publish.tick(), if self.board.is_stale() => self.board.tick(),
                 _ = routine.tick() => {
                     self.serving.iter_mut().for_each(|serving| serving.look(&self.board));
-                    let status = self.board.status_line();
-                    if status != told_systemd {
-                        systemd::status(&status);
-                        told_systemd = status;
-                    }
+                    self.together.voice.status(&self.board.status_line());
                 }
-                _ = watchdog.tick() => systemd::alive(),
+                _ = watchdog.tick() => self.together.voice.alive(),
             }
         }
     }
@@ -213,12 +213,12 @@ impl Start {
     fn go_on(&mut self) {
         let (now, steps) = (Instant::now(), &self.steps.0);
         if self.state.is_due(now) {
-            let (dir, controller) = (self.config.state_dir.clone(), self.controller.clone());
+            let (dir, controller) = (self.config.home(), self.controller.clone());
             attempt(steps, async move { Step::State(blocking(move || repair::open_state(&dir, controller)).await) });
         }
         let Some((_, court, _)) = &self.state.there else { return };
         if self.catalog.is_due(now) {
-            let (path, court) = (self.config.state_dir.join(CATALOG), court.clone());
+            let (path, court) = (self.config.home().join(CATALOG), court.clone());
             let part = |source: &watch::Source| source.crop.map_or_else(String::new, |crop| crop.to_string());
             let cuts = self.config.sources.iter().map(|source| (source.key(), part(source))).collect();
             let names = self.config.sources.iter().filter(|source| source.name.is_some());
@@ -228,7 +228,7 @@ impl Start {
             });
         }
         if self.base.is_due(now) {
-            let (settings, models) = (self.config.classifier.clone(), self.config.state_dir.join("models"));
+            let (settings, models) = (self.config.classifier.clone(), self.config.models());
             attempt(steps, async move {
                 Step::Base(blocking(move || model::prepare(&settings, &models).map(Box::new)).await)
             });
@@ -237,7 +237,9 @@ impl Start {
 
     fn ended(&mut self, step: Step) -> Result<(), AppError> {
         match step {
-            Step::State(Err(error @ AppError::StateDir(StateDirError::InUse { .. }))) => return Err(error),
+            Step::State(Err(error @ AppError::StateDir(StateDirError::InUse { .. }))) if self.together.alone => {
+                return Err(error);
+            }
             Step::State(opened) => {
                 self.state.ended(opened.map_err(|error| error.to_string()));
                 let Some((_, court, _)) = &self.state.there else { return Ok(()) };
@@ -250,14 +252,17 @@ impl Start {
                 self.catalog.ended(opened.map_err(|error| error.to_string()));
                 self.catalog.there.iter().for_each(|(_, rounds)| self.board.history(rounds.clone()));
             }
-            Step::Base(Err(error)) if error.is_configuration() => {
+            Step::Base(Err(error)) if error.is_configuration() && self.together.alone => {
                 self.board.setup(error.to_string());
                 self.controller.waiting(Some(error.to_string()));
                 return Err(error.into());
             }
             Step::Base(prepared) => {
                 self.base.ended(prepared.map(Arc::from).map_err(|error| error.to_string()));
-                self.base.there.iter().for_each(|base| self.board.classes(&base.classes));
+                // As long as a generation of other classes answers, those are its.
+                if self.board.snapshot().active.is_none() {
+                    self.base.there.iter().for_each(|base| self.board.classes(&base.classes));
+                }
             }
         }
         Ok(())
@@ -266,8 +271,8 @@ impl Start {
     /// What the service waits for, for clients and systemd.
     fn problem(&self) -> String {
         let now = Instant::now();
-        let Config { state_dir, classifier, .. } = &self.config;
-        let dir = shown_path(state_dir);
+        let (home, classifier) = (self.config.home(), &self.config.classifier);
+        let dir = shown_path(&home);
         let state = self.state.told(now, || format!("the service is starting: the state directory {dir} is opened"));
         if let Some(state) = state {
             return state;
@@ -309,6 +314,7 @@ impl Start {
                     self.controller.decide_by(config.classifier.thresholds.clone());
                     self.config = *config;
                     self.base.again_at = None;
+                    Vec::new()
                 });
                 self.board.not_reloaded(taken.clone().err());
                 drop(reply.send(taken.map_err(Refused::NotReloaded)));
@@ -326,6 +332,7 @@ impl Start {
             budget,
             teller,
             reserve,
+            together,
             state,
             catalog,
             base,
@@ -339,7 +346,7 @@ impl Start {
 
         let sizes = RoundSizes { images: config.ingest.most_images, ..base.sizes };
         reserve.set(round_bytes(config.round.method.into(), &config.training, &sizes));
-        let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.state_dir.join("pixels"), budget);
+        let ingest = Ingest::new(&config.ingest, base.preprocess.clone(), config.home().join("pixels"), budget);
         let ingest = ingest.keeping_free(reserve.clone()).with_sources(config.places());
         let watches = config.sources.iter().map(|source| watch::start(source, &config.state_dir));
         let watches = watches.collect::<Result<_, _>>().map_err(AppError::Watch)?;
@@ -351,14 +358,14 @@ impl Start {
             classifier,
             sources: config.sources.iter().map(answers::Source::from).collect(),
             settings: config.answers.clone(),
-            name: config.classifier.name.clone(),
+            name: together.name.clone(),
             none_of_these: config.serve.none_of_these,
             teller,
         });
         let (intake, told) = Intake::start(watches, ingest.clone(), catalog.clone());
         let news = News { intake: told, answers };
 
-        let setup = Setup::new(&config, &base, &catalog);
+        let (setup, journal) = (Setup::new(&config, &base, &catalog), config.home().join("journal"));
         let findings = Findings::unknown();
         board.setup(findings.to_string());
         controller.waiting(None);
@@ -370,7 +377,7 @@ impl Start {
             round: config.round.clone(),
             settings: config.training,
             scratch: court.scratch(),
-            journal: config.state_dir.join("journal"),
+            journal,
             reserve,
             given_labels: config.classifier.given_labels,
             reviews,
@@ -380,7 +387,8 @@ impl Start {
         let last = rounds.last().map_or(RoundId(0), |round| round.round).max(court.last_round()).max(unfinished);
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
-        let staff = Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
+        let staff =
+            Staff { together, workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
         Ok(Complete { director: Director::new(staff), answering, news, lock })
     }
 }

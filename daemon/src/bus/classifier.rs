@@ -228,7 +228,7 @@ impl Classifier {
 
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> String {
-        self.snapshot().classifier.clone()
+        self.control.name.clone()
     }
 
     #[zbus(property)]
@@ -297,7 +297,7 @@ impl Classifier {
     #[zbus(property)]
     fn round(&self) -> OwnedObjectPath {
         let running = self.snapshot().running().map(|round| round.round);
-        running.map_or_else(OwnedObjectPath::default, job::path)
+        running.map_or_else(OwnedObjectPath::default, |round| job::path(&self.control, round))
     }
 
     /// When a round starts by itself, unless one runs.

@@ -49,7 +49,9 @@ pub fn unanswered(error: ServeError) -> Error {
 pub fn refused(refused: Refused) -> Error {
     let text = refused.to_string();
     match refused {
-        Refused::Busy(_) => Error::Busy(format!("{text}; wait until it has ended, or cancel it")),
+        Refused::Busy(_) | Refused::Occupied(_) => {
+            Error::Busy(format!("{text}; wait until it has ended, or cancel it"))
+        }
         Refused::TooFewImages { .. } => {
             Error::TooFewImages(format!("{text}; put more images into the watched directories"))
         }

@@ -6,7 +6,7 @@ use crate::control::{Command, Control};
 use crate::round_status::{RoundState, RoundStatus};
 use coft_core::event::Progress;
 use coft_core::ids::RoundId;
-use coft_dbus::{Error, JobResult, job_path};
+use coft_dbus::{Error, JobResult, classifier_job_path, job_path};
 use tokio::sync::oneshot;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
@@ -51,9 +51,16 @@ impl Job {
     #[zbus(signal)]
     pub async fn finished(emitter: &SignalEmitter<'_>, state: &str) -> zbus::Result<()>;
 
+    /// Number of the round; each classifier counts its own.
     #[zbus(property(emits_changed_signal = "const"))]
     fn round(&self) -> u64 {
         self.round.0
+    }
+
+    /// Name of the classifier whose round it is.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn classifier(&self) -> String {
+        self.control.name.clone()
     }
 
     #[zbus(property(emits_changed_signal = "const"))]
@@ -145,14 +152,20 @@ impl Job {
     }
 }
 
-pub fn path(round: RoundId) -> OwnedObjectPath {
-    OwnedObjectPath::try_from(job_path(round.0)).expect("a number ends a valid path")
+/// Where the job of a round of this classifier is.
+pub fn path_of(control: &Control, round: RoundId) -> String {
+    if control.apart { classifier_job_path(&control.name, round.0) } else { job_path(round.0) }
+}
+
+/// The same as what a call answers.
+pub fn path(control: &Control, round: RoundId) -> OwnedObjectPath {
+    OwnedObjectPath::try_from(path_of(control, round)).expect("a number ends a valid path")
 }
 
 /// The job of a round that has just started, which the caller may look at at once; usually it is exported already.
 pub async fn export(control: &Control, round: RoundId, server: &ObjectServer) -> Result<OwnedObjectPath, Error> {
-    server.at(job_path(round.0), Job::new(control.clone(), round)).await?;
-    Ok(path(round))
+    server.at(path_of(control, round), Job::new(control.clone(), round)).await?;
+    Ok(path(control, round))
 }
 
 /// The state as the bus writes it.

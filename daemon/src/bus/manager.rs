@@ -2,19 +2,23 @@
 
 use super::authorisation::{self, Action};
 use super::errors::{refused, stopping};
-use crate::control::{self, Command, Control, Errand};
+use crate::control::{self, Command, Control, Errand, Service};
 use coft_dbus::{Check, Error, Figures};
 use tokio::sync::oneshot;
 use zbus::message::Header;
 use zbus::{Connection, interface};
 
 pub struct Manager {
-    control: Control,
+    service: Service,
 }
 
 impl Manager {
-    pub fn new(control: Control) -> Self {
-        Self { control }
+    pub fn new(service: Service) -> Self {
+        Self { service }
+    }
+
+    fn classifiers(&self) -> Vec<Control> {
+        self.service.classifiers.borrow().clone()
     }
 }
 
@@ -27,9 +31,18 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), Error> {
         authorisation::check(connection, &header, Action::Rescan).await?;
-        let (reply, answer) = oneshot::channel();
-        self.control.commands.send(Command::Rescan { reply }).await.map_err(|_| stopping())?;
-        answer.await.map_err(|_| stopping())?.map_err(refused)
+        let mut answers = Vec::new();
+        for classifier in self.classifiers() {
+            let (reply, answer) = oneshot::channel();
+            classifier.commands.send(Command::Rescan { reply }).await.map_err(|_| stopping())?;
+            answers.push(answer);
+        }
+        // All of them are asked, whatever one of them says.
+        let mut rescanned = Ok(());
+        for answer in answers {
+            rescanned = rescanned.and(answer.await.map_err(|_| stopping())?.map_err(refused));
+        }
+        rescanned
     }
 
     /// Reads the configuration again. The settings that are used otherwise from now on; where one has changed that only
@@ -42,7 +55,7 @@ impl Manager {
     ) -> Result<Vec<String>, Error> {
         authorisation::check(connection, &header, Action::Reload).await?;
         let (reply, answer) = oneshot::channel();
-        self.control.errands.send(Errand::Reload { reply }).await.map_err(|_| stopping())?;
+        self.service.errands.send(Errand::Reload { reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?.map_err(refused)
     }
 
@@ -51,7 +64,7 @@ impl Manager {
     #[zbus(out_args("checks"))]
     async fn diagnose(&self) -> Result<Vec<Check>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.control.errands.send(Errand::Diagnose { reply }).await.map_err(|_| stopping())?;
+        self.service.errands.send(Errand::Diagnose { reply }).await.map_err(|_| stopping())?;
         let check = |control::Check { name, level, found, advice }| (name, level.as_str().to_owned(), found, advice);
         Ok(answer.await.map_err(|_| stopping())?.into_iter().map(check).collect())
     }
@@ -60,9 +73,11 @@ impl Manager {
     /// what it takes of the machine. What cannot be found out is absent.
     #[zbus(out_args("figures"))]
     async fn measure(&self) -> Figures {
-        let taken = self.control.footprint.look().await;
-        let done = self.control.classifier.figures();
-        let delays = self.control.answers.delays();
+        let taken = self.service.footprint.look().await;
+        let classifiers = self.classifiers();
+        let done = classifiers.iter().map(|there| there.classifier.figures()).reduce(|sum, more| sum.and(more));
+        let delays = classifiers.iter().filter_map(|there| there.answers.delays()).reduce(|sum, more| sum.and(more));
+        let done = done.unwrap_or_default();
         Figures {
             classified_images: Some(done.answered),
             failed_images: Some(done.failed),
@@ -78,6 +93,12 @@ impl Manager {
             disk_free_bytes: taken.disk.map(|disk| disk.free_bytes),
             disk_size_bytes: taken.disk.map(|disk| disk.size_bytes),
         }
+    }
+
+    /// Why classifiers that are configured are not there: a mistake in the file of each, with the file and the line.
+    #[zbus(property(emits_changed_signal = "false"))]
+    fn left_out(&self) -> Vec<String> {
+        self.service.left_out.borrow().clone()
     }
 
     #[zbus(property(emits_changed_signal = "const"))]

@@ -8,6 +8,7 @@ use crate::observation::{self, Observation};
 use coft_core::answer::UNKNOWN;
 use coft_core::shown::shown_path;
 use coft_dbus::{DifferenceDetails, Error, OBSERVATIONS, ObservationDetails};
+use std::path::PathBuf;
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, fdo, interface};
@@ -24,8 +25,12 @@ impl Source {
 
     fn status<T>(&self, read: impl FnOnce(&SourceStatus) -> T) -> fdo::Result<T> {
         let snapshot = self.control.snapshot.borrow();
-        let status = snapshot.sources.get(self.number).map(read);
+        let status = snapshot.sources.iter().find(|source| source.number == self.number).map(read);
         status.ok_or_else(|| fdo::Error::UnknownObject(format!("source {} is gone", self.number)))
+    }
+
+    fn key(&self) -> fdo::Result<PathBuf> {
+        self.status(|status| status.key.clone())
     }
 }
 
@@ -40,7 +45,8 @@ impl Source {
         #[zbus(header)] header: Header<'_>,
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<coft_dbus::Observation>, Error> {
-        let found = self.control.answers.after(self.number, after, limit.min(OBSERVATIONS) as usize).await;
+        let key = self.key()?;
+        let found = self.control.answers.after(&key, after, limit.min(OBSERVATIONS) as usize).await;
         told(found.map_err(unasked)?, &header, connection).await
     }
 
@@ -54,7 +60,7 @@ impl Source {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<Vec<coft_dbus::Observation>, Error> {
         let filter = options::of_observations(filter, true)?;
-        let found = self.control.answers.find(self.number, filter, limit.min(OBSERVATIONS) as usize).await;
+        let found = self.control.answers.find(&self.key()?, filter, limit.min(OBSERVATIONS) as usize).await;
         told(found.map_err(unasked)?, &header, connection).await
     }
 
@@ -62,7 +68,7 @@ impl Source {
     #[zbus(out_args("counts"))]
     async fn count_observations(&self, filter: Given) -> Result<Vec<(i64, String, u64)>, Error> {
         let filter = options::of_observations(filter, false)?;
-        self.control.answers.count(self.number, filter).await.map_err(unasked)
+        self.control.answers.count(&self.key()?, filter).await.map_err(unasked)
     }
 
     /// A picture was answered.
@@ -78,6 +84,12 @@ impl Source {
     #[zbus(property(emits_changed_signal = "const"))]
     fn path(&self) -> fdo::Result<String> {
         self.status(|status| status.path.display().to_string())
+    }
+
+    /// Name of the classifier that answers its pictures and learns from them.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn classifier(&self) -> String {
+        self.control.name.clone()
     }
 
     /// What it is called: its name, or its path where it has none. No other source is called so.

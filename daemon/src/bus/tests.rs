@@ -23,6 +23,7 @@ use crate::serve::{Classifier, Controller, Settings};
 use crate::telemetry::LogControl;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::moment::Moment;
+use coft_dbus::job_path;
 use coft_dbus::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy, SourceProxy};
 use coft_harness::bus::PrivateBus;
 use futures_util::StreamExt;
@@ -38,6 +39,7 @@ use zbus::{MatchRule, Message, MessageStream, message};
 /// A service on its own bus, and a client of it.
 struct Stage {
     service: Bus,
+    classifiers: watch::Sender<Vec<Control>>,
     snapshots: watch::Sender<Snapshot>,
     commands: mpsc::Receiver<Command>,
     errands: mpsc::Receiver<Errand>,
@@ -58,10 +60,11 @@ impl Stage {
         let (control, snapshots, commands) = control(first, classifier);
         let (teller, answers) = crate::answers::channel();
         let (sender, errands) = mpsc::channel(4);
-        let control = Control { answers, errands: sender, ..control };
-        let service = start(bus.address(), control).await.unwrap();
+        let (classifiers, shown) = watch::channel(vec![Control { answers, ..control }]);
+        let service = Service { classifiers: shown, errands: sender, ..no_service() };
+        let service = start(bus.address(), service).await.unwrap();
         let client = bus.address().parse::<Address>().unwrap().connect().await.unwrap();
-        Self { service, snapshots, commands, errands, controller, teller, client, bus }
+        Self { service, classifiers, snapshots, commands, errands, controller, teller, client, bus }
     }
 
     fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -150,11 +153,19 @@ fn control(first: Snapshot, classifier: Classifier) -> (Control, watch::Sender<S
     let (snapshots, snapshot) = watch::channel(first);
     let (sender, commands) = mpsc::channel(4);
     let answers = crate::answers::channel().1;
-    // Nobody runs errands.
-    let (errands, _) = mpsc::channel(1);
-    let footprint = Footprint::new(std::env::temp_dir());
-    let log = LogControl::of_tests();
-    (Control { commands: sender, errands, snapshot, classifier, answers, footprint, log }, snapshots, commands)
+    let (name, apart) = ("parts".to_owned(), false);
+    (Control { name, apart, commands: sender, snapshot, classifier, answers }, snapshots, commands)
+}
+
+/// A service without a classifier, for which nobody runs errands.
+fn no_service() -> Service {
+    Service {
+        classifiers: watch::channel(Vec::new()).1,
+        left_out: watch::channel(Vec::new()).1,
+        errands: mpsc::channel(1).0,
+        footprint: Footprint::new(std::env::temp_dir()),
+        log: LogControl::of_tests(),
+    }
 }
 
 fn generation(number: u64, active: bool) -> GenerationStatus {
@@ -191,10 +202,10 @@ fn round(number: u64, state: RoundState) -> RoundStatus {
 /// A service that has been through one round.
 fn grown() -> Snapshot {
     Snapshot {
-        classifier: "parts".into(),
         classes: vec!["nut".into(), "bolt".into()],
         active: Some(GenerationId(1)),
         sources: vec![SourceStatus {
+            number: 0,
             path: "/srv/in".into(),
             key: "/srv/in".into(),
             images: 300,
@@ -323,6 +334,7 @@ async fn properties_can_be_asked_for_together() {
     let source = properties.get_all("org.coft.Coft1.Source".try_into().unwrap()).await.unwrap();
     let expected = [
         "AnswersProblem",
+        "Classifier",
         "Classifies",
         "Images",
         "LastImage",
@@ -345,6 +357,7 @@ async fn properties_can_be_asked_for_together() {
 async fn one_bus_has_one_service() {
     let stage = Stage::set(grown()).await;
     let (second, _snapshots, _commands) = control(grown(), idle());
+    let second = Service { classifiers: watch::channel(vec![second]).1, ..no_service() };
     let taken = start(stage.bus.address(), second.clone()).await.unwrap_err();
     assert!(matches!(taken, BusError::Taken { .. }), "{taken}");
     assert!(taken.to_string().contains("another coftd runs there"), "{taken}");
@@ -356,7 +369,7 @@ async fn one_bus_has_one_service() {
 
 #[tokio::test]
 async fn a_bus_that_is_not_there_is_named() {
-    let start = |bus: &'static str| start(bus, control(grown(), idle()).0);
+    let start = |bus: &'static str| start(bus, no_service());
     let unreachable = start("unix:path=/nonexistent/bus").await.unwrap_err();
     assert!(matches!(unreachable, BusError::Connect { .. }), "{unreachable}");
     assert!(unreachable.to_string().contains("unix:path=/nonexistent/bus"), "{unreachable}");

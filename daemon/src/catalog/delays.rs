@@ -38,6 +38,13 @@ impl DelayCounts {
         BOUNDS_SECONDS.into_iter().zip(self.counts)
     }
 
+    /// Those of two classifiers together.
+    pub fn and(mut self, other: Self) -> Self {
+        self.sum += other.sum;
+        self.counts.iter_mut().zip(other.counts).for_each(|(sum, more)| *sum += more);
+        self
+    }
+
     fn add(&mut self, delay: Duration) {
         let within = BOUNDS_SECONDS.partition_point(|bound| *bound < delay.as_secs_f64());
         self.counts[within] += 1;
@@ -95,6 +102,8 @@ mod tests {
         let buckets: Vec<(f64, u64)> = counts.buckets().filter(|(_, count)| *count > 0).collect();
         assert_eq!(buckets, [(0.05, 2), (0.1, 1), (1.0, 1), (10.0, 1), (f64::INFINITY, 1)]);
         assert_eq!(counts.sum, Duration::from_millis(4_008_101));
+        let twice: Vec<u64> = counts.clone().and(counts).buckets().map(|(_, count)| count).collect();
+        assert_eq!(twice, [4, 2, 0, 0, 2, 0, 2, 0, 0, 2]);
     }
 
     #[test]

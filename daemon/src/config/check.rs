@@ -102,7 +102,7 @@ impl Fault {
 /// of the label list are read as well, which takes seconds and more.
 pub fn named_files(config: &Config, thorough: bool) -> Vec<Fault> {
     let (classifier, mut faults) = (&config.classifier, Vec::new());
-    let (classes, found) = model::look_over(classifier, &config.state_dir.join("models"), thorough);
+    let (classes, found) = model::look_over(classifier, &config.models(), thorough);
     for error in found {
         let hidden = not_allowed(&error);
         let (severity, message) = match hidden {

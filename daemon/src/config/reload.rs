@@ -1,45 +1,55 @@
-//! What of a configuration that was read again can be used without a restart: all that rounds to come are made from,
-//! when they start, and the thresholds. What is opened, watched or exported once stays until the next start.
+//! What of a configuration that was read again can be used, and how: without a start what rounds to come are made from,
+//! when they start, and the thresholds; by a start of the classifier, while the others go on, what it has opened,
+//! watched or exported once. What belongs to the service as a whole stays until it is started again.
 
+use super::classifiers::OF_THE_SERVICE;
 use super::{Config, Loaded};
 use crate::model;
 use std::collections::BTreeSet;
 use toml::{Table, Value};
 
-/// Sections and settings that are used at once.
-const AT_ONCE: [&str; 7] =
-    ["schedule", "round", "training", "settings", "import", "classifier.thresholds", "classifier.given-labels"];
-
 impl Loaded {
-    /// Whether the file had the same text.
+    /// Whether the files had the same texts.
     pub fn is_same_text(&self, other: &Loaded) -> bool {
-        self.text == other.text
+        self.texts().eq(other.texts())
     }
 
-    /// The settings of `new` that are others than here and can be used at once.
+    /// The settings of `new` that are others than here.
     ///
     /// # Errors
-    /// The settings that are others and need a restart; then none is to be used.
+    /// Those of them that only a restart of the service can change; then none is to be used.
     pub fn changed_to(&self, new: &Loaded) -> Result<Vec<String>, Vec<String>> {
-        let is_at_once = |key: &String| {
-            AT_ONCE
-                .iter()
-                .any(|known| key.strip_prefix(known).is_some_and(|rest| rest.is_empty() || rest.starts_with('.')))
-        };
-        let (changed, mut fixed): (Vec<_>, Vec<_>) = differing(&self.text, &new.text).into_iter().partition(is_at_once);
+        let is_fixed = |key: &String| OF_THE_SERVICE.iter().any(|of| key == of || key.starts_with(&format!("{of}.")));
+        let (fixed, changed): (Vec<_>, Vec<_>) = differing(&self.text, &new.text).into_iter().partition(is_fixed);
+        let (old, now) = (&self.config, &new.config);
         // A setting may be written otherwise and mean the same.
-        if self.config.with_changes_of(&new.config) == new.config {
-            return Ok(changed);
+        if (&old.state_dir, &old.bus, &old.decode) != (&now.state_dir, &now.bus, &now.decode) {
+            return Err(if fixed.is_empty() { vec!["what a path names".into()] } else { fixed });
         }
-        if fixed.is_empty() {
-            fixed.push("what a path names".into());
+        let mut changed = if old == now { Vec::new() } else { changed };
+        for other in &new.others {
+            let before = self.others.iter().find(|before| before.path == other.path);
+            let keys = differing(before.map_or("", |before| &before.text), &other.text);
+            let is_same = before.is_some_and(|before| before.config == other.config);
+            let keys = keys.into_iter().filter(|_| !is_same).map(|key| format!("{}{key}", other.config.prefix()));
+            changed.extend(keys);
+            if before.is_none() {
+                changed.push(format!("{}new", other.config.prefix()));
+            }
         }
-        Err(fixed)
+        let is_gone = |before: &&super::Other| new.others.iter().all(|other| other.path != before.path);
+        changed.extend(self.others.iter().filter(is_gone).map(|gone| format!("{}removed", gone.config.prefix())));
+        Ok(changed)
+    }
+
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        [self.text.as_str()].into_iter().chain(self.others.iter().map(|other| other.text.as_str()))
     }
 }
 
 impl Config {
-    fn with_changes_of(&self, new: &Config) -> Config {
+    /// This one with what of `new` can be used without a start.
+    pub fn with_changes_of(&self, new: &Config) -> Config {
         let model::Settings { thresholds, given_labels, .. } = new.classifier.clone();
         let classifier = model::Settings { thresholds, given_labels, ..self.classifier.clone() };
         let Config { schedule, round, training, import, .. } = new.clone();
@@ -77,7 +87,7 @@ mod tests {
     fn loaded(text: &str) -> Loaded {
         let mut config = Config::parse(text).unwrap();
         config.resolve(Path::new("/etc/coft"));
-        Loaded { config, text: text.to_owned() }
+        Loaded { config, text: text.to_owned(), others: Vec::new(), unusable: Vec::new() }
     }
 
     fn changed(old: &str, new: &str) -> Result<Vec<String>, Vec<String>> {
@@ -85,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn rounds_to_come_and_thresholds_are_used_at_once() {
+    fn settings_that_are_others_are_named() {
         let old = "[schedule]\nnew-images = 200\n[classifier]\nthresholds = { nut = 0.5 }\n";
         let new = "[schedule]\nnew-images = 50\nautomatic = false\n[classifier]\nthresholds = { nut = 0.7 }\n\
                    given-labels = \"g.csv\"\n[round]\nmethod = \"coft-plus\"\n[training]\ndeploy = \"average\"\n\
@@ -105,19 +115,33 @@ mod tests {
     }
 
     #[test]
-    fn what_is_opened_at_the_start_is_refused_by_name_and_with_it_the_rest() {
+    fn what_belongs_to_the_service_is_refused_by_name_and_with_it_the_rest() {
         for (new, key) in [
             ("bus = \"session\"\n", "bus"),
             ("state-dir = \"/b\"\n", "state-dir"),
-            ("[classifier]\nlabels = \"l\"\n", "classifier.labels"),
-            ("[classifier]\nshares = { nut = 0.9 }\n", "classifier.shares.nut"),
-            ("[[source]]\npath = \"/a\"\n", "source"),
-            ("[ingest]\nmost-images = 20\n", "ingest.most-images"),
             ("[decode]\nmemory = \"64MiB\"\n", "decode.memory"),
-            ("[serve]\nproviders = [\"cpu\"]\n", "serve.providers"),
         ] {
             let with_another = format!("{new}[schedule]\nnew-images = 50\n");
             assert_eq!(changed("", &with_another), Err(vec![key.to_owned()]), "{new}");
+        }
+    }
+
+    #[test]
+    fn rounds_to_come_and_thresholds_need_no_start() {
+        let needs_start = |new: &str| {
+            let [old, new] = ["", new].map(|text| loaded(text).config);
+            old.with_changes_of(&new) != new
+        };
+        assert!(!needs_start("[schedule]\nnew-images = 50\n[classifier]\nthresholds = { nut = 0.7 }\n"));
+        assert!(!needs_start("[round]\nmethod = \"coft-plus\"\n[training]\ndeploy = \"average\"\n"));
+        for new in [
+            "[classifier]\nlabels = \"l\"\n",
+            "[classifier]\nshares = { nut = 0.9 }\n",
+            "[[source]]\npath = \"/a\"\n",
+            "[ingest]\nmost-images = 20\n",
+            "[serve]\nproviders = [\"cpu\"]\n",
+        ] {
+            assert!(needs_start(new), "{new}");
         }
     }
 
@@ -127,7 +151,6 @@ mod tests {
         let new =
             "# A camera.\nstate-dir = \"/var/lib/coft/\"\n[[source]]\npath = \"/a/.\"\nquiet-period = \"2000ms\"\n";
         assert_eq!(changed(old, new), Ok(vec![]));
-        let told = changed(old, &format!("{new}[schedule]\nnew-images = 200\n"));
-        assert_eq!(told, Ok(vec!["schedule.new-images".to_owned()]), "harmless");
+        assert_eq!(changed(old, &format!("{new}[schedule]\nnew-images = 200\n")), Ok(vec![]), "the default");
     }
 }

@@ -22,6 +22,22 @@ pub struct Figures {
     pub bulk: usize,
 }
 
+impl Figures {
+    /// Those of two classifiers together.
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            answered: self.answered + other.answered,
+            failed: self.failed + other.failed,
+            refused: self.refused + other.refused,
+            queue: self.queue + other.queue,
+            decode: self.decode + other.decode,
+            inference: self.inference + other.inference,
+            interactive: self.interactive + other.interactive,
+            bulk: self.bulk + other.bulk,
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Tally {
     answered: AtomicU64,

@@ -16,6 +16,7 @@ mod real_images;
 mod reload;
 mod results;
 mod review;
+mod several;
 mod shipped;
 mod starting;
 mod trainer_unit;

@@ -177,8 +177,9 @@ fn of_rounds(jobs: &Objects) -> Vec<Family> {
     let count = |state: &str| jobs.values().filter(|job| text(job, "State").as_deref() == Some(state)).count() as f64;
     let by_state = STATES.map(|state| (state, count(state)));
     let ended = jobs.values().filter(|job| number(job, "Ended").is_some_and(|ended| ended > 0.0));
+    // Each classifier has numbers of its own.
     let last =
-        ended.max_by(|a, b| f64::total_cmp(&number(a, "Round").unwrap_or(0.0), &number(b, "Round").unwrap_or(0.0)));
+        ended.max_by(|a, b| f64::total_cmp(&number(a, "Ended").unwrap_or(0.0), &number(b, "Ended").unwrap_or(0.0)));
     let of_last = |property| last.and_then(|job| number(job, property));
     let running = jobs.values().find(|job| text(job, "State").as_deref() == Some("running"));
     let progress = running.and_then(|job| number(job, "Fraction"));

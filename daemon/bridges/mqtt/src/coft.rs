@@ -23,8 +23,6 @@ pub struct Coft {
 pub struct Layout {
     pub version: String,
     pub sources: Vec<Source>,
-    /// Of the classifier, where there is one alone: a source does not say whose it is.
-    pub classes: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +33,8 @@ pub struct Source {
     pub name: String,
     /// The level of its topics.
     pub topic: String,
+    /// Of its classifier.
+    pub classes: Vec<String>,
 }
 
 /// What the latest pictures of a source show together.
@@ -80,24 +80,27 @@ impl Coft {
 
     pub async fn layout(&self) -> Result<Layout, Error> {
         let mut manager = observer::properties(&self.connection, ROOT, MANAGER).await?;
-        let mut sources: Vec<(u64, String, String)> = Vec::new();
-        let mut classifiers: Vec<Vec<String>> = Vec::new();
+        let mut sources: Vec<(u64, String, String, String)> = Vec::new();
+        let mut classes: HashMap<String, Vec<String>> = HashMap::new();
         for (path, mut interfaces) in observer::objects(&self.connection).await? {
             let number = path.as_str().rsplit('/').next().and_then(|number| number.parse().ok());
             if let (Some(properties), Some(number)) = (interfaces.get_mut(SOURCE), number) {
-                sources.push((number, path.to_string(), take(properties, "Name")?));
+                let (name, classifier) = (take(properties, "Name")?, take(properties, "Classifier")?);
+                sources.push((number, path.to_string(), name, classifier));
             }
             if let Some(properties) = interfaces.get_mut(CLASSIFIER) {
-                classifiers.push(take(properties, "Classes")?);
+                classes.insert(take(properties, "Name")?, take(properties, "Classes")?);
             }
         }
         sources.sort();
-        let topics = levels(sources.iter().map(|(_, _, name)| name.as_str()));
-        let named = |((_, object, name), topic)| Source { object, name, topic };
+        let topics = levels(sources.iter().map(|(_, _, name, _)| name.as_str()));
+        let named = |((_, object, name, classifier), topic): ((_, _, _, String), String)| {
+            let classes = classes.get(&classifier).cloned().unwrap_or_default();
+            Source { object, name, topic, classes }
+        };
         Ok(Layout {
             version: take(&mut manager, "Version")?,
             sources: sources.into_iter().zip(topics).map(named).collect(),
-            classes: if classifiers.len() == 1 { classifiers.remove(0) } else { Vec::new() },
         })
     }
 

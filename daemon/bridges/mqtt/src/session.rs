@@ -174,7 +174,7 @@ impl Bridge {
                 kept.extend([topics.state(source, &nothing).topic, topics.attributes(source, &nothing).topic]);
             }
             if self.config.discovery {
-                discovery.extend(topics.discovery(source, &layout.classes, &layout.version));
+                discovery.extend(topics.discovery(source, &layout.version));
             }
         }
         kept.extend(discovery.iter().map(|message| message.topic.clone()));

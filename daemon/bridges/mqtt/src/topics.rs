@@ -72,7 +72,7 @@ impl Topics {
 
     /// What Home Assistant makes its entities from: a sensor of the state, and a binary sensor where there are two
     /// classes, which is on for the second.
-    pub fn discovery(&self, source: &Source, classes: &[String], version: &str) -> Vec<Message> {
+    pub fn discovery(&self, source: &Source, version: &str) -> Vec<Message> {
         let machine = ascii(self.prefix.as_str(), '_');
         let id = format!("{machine}_{}", source.topic);
         let entity = |kind: &str, id: &str, more: Value| {
@@ -98,7 +98,7 @@ impl Topics {
         };
         let mut messages =
             vec![entity("sensor", &id, json!({ "name": source.name, "icon": "mdi:image-search-outline" }))];
-        if let [off, on] = classes {
+        if let [off, on] = &source.classes[..] {
             let template = format!(
                 "{{{{ 'ON' if value == {} else 'OFF' if value == {} else 'None' }}}}",
                 Value::from(on.as_str()),
@@ -125,7 +125,8 @@ mod tests {
     }
 
     fn source() -> Source {
-        Source { object: "/org/coft/Coft1/sources/0".into(), name: "/srv/coft/in".into(), topic: "srv-coft-in".into() }
+        let (object, name) = ("/org/coft/Coft1/sources/0".into(), "/srv/coft/in".into());
+        Source { object, name, topic: "srv-coft-in".into(), classes: Vec::new() }
     }
 
     fn json(message: &Message) -> Value {
@@ -167,15 +168,15 @@ mod tests {
 
     #[test]
     fn home_assistant_is_told_of_a_sensor_and_of_two_classes_a_binary_one() {
-        let three = ["a", "b", "c"].map(str::to_owned);
-        let [sensor] = &topics().discovery(&source(), &three, "0.1.0")[..] else { panic!() };
+        let of = |classes: &[&str]| Source { classes: classes.iter().map(|&name| name.into()).collect(), ..source() };
+        let [sensor] = &topics().discovery(&of(&["a", "b", "c"]), "0.1.0")[..] else { panic!() };
         assert_eq!(sensor.topic, "homeassistant/sensor/coft_srv-coft-in/config");
         let told = json(sensor);
         assert_eq!(told["state_topic"], "coft/srv-coft-in/state");
         assert_eq!(told["availability_topic"], "coft/status");
         assert_eq!(told["unique_id"], "coft_srv-coft-in");
-        let two = ["door \"A\" closed", "door open"].map(str::to_owned);
-        let [_, binary] = &topics().discovery(&source(), &two, "0.1.0")[..] else { panic!() };
+        let two = of(&["door \"A\" closed", "door open"]);
+        let [_, binary] = &topics().discovery(&two, "0.1.0")[..] else { panic!() };
         assert_eq!(binary.topic, "homeassistant/binary_sensor/coft_srv-coft-in/config");
         assert_eq!(
             json(binary)["value_template"],

@@ -164,7 +164,7 @@ async fn every_picture_is_answered_as_its_file_is() {
         site.bring(&format!("in/{number}.png"), &busy(number)).await;
     }
     run.until(5).await;
-    let answers = run.answers.after(0, 0, 100).await.unwrap();
+    let answers = run.answers.after(&site.dir.path().join("in"), 0, 100).await.unwrap();
     assert_eq!(answers.iter().map(|answer| answer.sequence).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
     for answer in &answers {
         let name = format!("in/{}", answer.path.file_name().unwrap().to_str().unwrap());
@@ -323,7 +323,7 @@ async fn a_source_that_is_not_to_be_answered_is_not() {
     let mut run = site.start_where(false);
     let told = run.told(|news| news.standings.len() == 2).await;
     assert_eq!((told.standings[0].waiting, told.standings[0].sequence), (0, 0));
-    assert!(run.answers.after(0, 0, 9).await.unwrap().is_empty());
+    assert!(run.answers.after(&site.dir.path().join("in"), 0, 9).await.unwrap().is_empty());
     run.answering.stop().await;
 }
 
@@ -341,7 +341,7 @@ async fn pictures_wait_while_nothing_can_be_written_down() {
     let told = run.told(|news| !news.problem.is_empty()).await;
     assert!(told.problem.contains("the catalogue") && told.problem.contains("locked"), "{}", told.problem);
     assert_eq!((told.standings[0].waiting, told.standings[0].sequence), (3, 0));
-    assert!(run.answers.after(0, 0, 9).await.unwrap().is_empty());
+    assert!(run.answers.after(&site.dir.path().join("in"), 0, 9).await.unwrap().is_empty());
     other.execute_batch("ROLLBACK").unwrap();
     let told = run.until(3).await;
     assert_eq!(told.problem, "");

@@ -18,14 +18,15 @@ fn healthy(config: &str) -> (TempDir, Surroundings) {
     let file = ConfigFile { path, overrides: Overrides::default() };
     let loaded = file.read().unwrap();
     let (path, key, answers) = (dir.path().join("in"), dir.path().join("in"), Default::default());
-    let source = SourceStatus { path, key, images: 3, quarantined: 1, waiting: 0, problem: None, answers };
+    let source = SourceStatus { number: 0, path, key, images: 3, quarantined: 1, waiting: 0, problem: None, answers };
     let snapshot = Snapshot {
         active: Some(GenerationId(2)),
         provider: "CPUExecutionProvider".into(),
         sources: vec![source],
         ..Snapshot::default()
     };
-    (dir, Surroundings { file, loaded, snapshot, reserve: 0 })
+    let known = Known { config: loaded.config.clone(), snapshot, reserve: 0 };
+    (dir, Surroundings { file, loaded, classifiers: vec![known] })
 }
 
 #[track_caller]
@@ -64,11 +65,12 @@ fn what_the_configuration_names_is_looked_at() {
 fn what_serves_is_told_and_what_does_not() {
     let (_dir, mut surroundings) = healthy("");
     told(&serving(&surroundings), "serving", Level::Ok, "generation 2 on CPUExecutionProvider", "");
-    surroundings.snapshot.provider_problem = "CUDAExecutionProvider: no memory".into();
+    surroundings.classifiers[0].snapshot.provider_problem = "CUDAExecutionProvider: no memory".into();
     told(&serving(&surroundings), "serving", Level::Warning, "no memory", "providers");
-    surroundings.snapshot.serving_problem = "generation 2 cannot be loaded".into();
+    surroundings.classifiers[0].snapshot.serving_problem = "generation 2 cannot be loaded".into();
     told(&serving(&surroundings), "serving", Level::Error, "cannot be loaded", "every minute");
-    surroundings.snapshot = Snapshot { setup_problem: "classifier.model: none".into(), ..Snapshot::default() };
+    surroundings.classifiers[0].snapshot =
+        Snapshot { setup_problem: "classifier.model: none".into(), ..Snapshot::default() };
     told(&serving(&surroundings), "serving", Level::Warning, "no generation", "coftctl status");
     told(&serving(&surroundings), "set-up", Level::Warning, "classifier.model: none", "");
 }
@@ -94,7 +96,7 @@ fn room_for_a_round_is_told_with_what_is_missing() {
     );
     told(&[room_for_a_round("/s", 1 << 30, 2 << 30)], "disk", Level::Error, "1.0 GiB free", "free 1.0 GiB there");
     let (_dir, mut surroundings) = healthy("");
-    surroundings.snapshot.intake_problem = "the disk is full".into();
+    surroundings.classifiers[0].snapshot.intake_problem = "the disk is full".into();
     told(&disk(&surroundings), "intake", Level::Error, "the disk is full", "");
 }
 
@@ -102,11 +104,11 @@ fn room_for_a_round_is_told_with_what_is_missing() {
 fn sources_are_looked_at_from_where_the_service_stands() {
     let (dir, mut surroundings) = healthy("");
     told(&sources(&surroundings), "source ", Level::Ok, "3 images, 1 files refused", "");
-    surroundings.snapshot.sources[0].problem = Some("the kernel does not watch it".into());
+    surroundings.classifiers[0].snapshot.sources[0].problem = Some("the kernel does not watch it".into());
     told(&sources(&surroundings), "source ", Level::Error, "does not watch it", "");
     fs::remove_dir(dir.path().join("in")).unwrap();
     told(&sources(&surroundings), "source ", Level::Error, "the directory does not exist", "");
-    surroundings.snapshot.sources.clear();
+    surroundings.classifiers[0].snapshot.sources.clear();
     told(&sources(&surroundings), "source", Level::Warning, "no directory is watched", "[[source]]");
 }
 

@@ -25,30 +25,18 @@ const LOOK_AT_ROOM_IDLE: Duration = Duration::from_secs(5 * 60);
 impl Director {
     /// Starts a round that is due, unless one runs.
     pub(super) async fn look_at_schedule(&mut self) {
-        let now = (self.clock)();
-        if let Some(status) = self.board.restate(&now) {
-            info!(coft.round = status.round.0, "the clock was set; the end of round {} is put right", status.round);
-            self.write_down(&status).await;
+        let due = self.look_for_what_is_due().await;
+        for (slot, trigger) in self.together.slots.each() {
+            if due != Some(trigger) {
+                slot.waits_no_longer(&self.together.name);
+            }
         }
-        let next = self.board.look_ahead(&self.schedule, self.workshop.round.minimum_images, &now);
-        if self.lifecycle.current().is_some() {
-            return;
-        }
-        self.give_up().await;
-        self.look_at_room().await;
-        let zero_shot = self.zero_shot_at.is_some();
-        if self.findings.hold(if zero_shot { Trigger::ZeroShot } else { Trigger::Schedule }).is_some() {
-            return; // told when it was found
-        }
-        // Answers from the first minute, before anything is adapted.
-        let trigger = if self.zero_shot_at.is_some_and(|at| at <= Instant::now()) {
-            Trigger::ZeroShot
-        } else if next == NextRound::Due && self.not_before.is_none_or(|at| at <= Instant::now()) {
-            Trigger::Schedule
-        } else {
+        let Some(trigger) = due.filter(|trigger| self.together.slots.of(*trigger).is_turn_of(&self.together.name))
+        else {
             return;
         };
         if let Err(refused) = self.ask(trigger, RoundRequest::default()).await {
+            self.together.slots.of(trigger).waits_no_longer(&self.together.name);
             self.not_before = Some(Instant::now() + RETRY);
             if refused == Refused::Stopping {
                 return;
@@ -59,6 +47,31 @@ impl Director {
                 "a round that is due cannot start, and is tried again in a minute: {refused}"
             );
         }
+    }
+
+    /// The round that is to start now, if there is one.
+    async fn look_for_what_is_due(&mut self) -> Option<Trigger> {
+        let now = (self.clock)();
+        if let Some(status) = self.board.restate(&now) {
+            info!(coft.round = status.round.0, "the clock was set; the end of round {} is put right", status.round);
+            self.write_down(&status).await;
+        }
+        let next = self.board.look_ahead(&self.schedule, self.workshop.round.minimum_images, &now);
+        if self.lifecycle.current().is_some() {
+            return None;
+        }
+        self.give_up().await;
+        self.look_at_room().await;
+        let zero_shot = self.zero_shot_at.is_some();
+        if self.findings.hold(if zero_shot { Trigger::ZeroShot } else { Trigger::Schedule }).is_some() {
+            return None; // told when it was found
+        }
+        // Answers from the first minute, before anything is adapted.
+        if self.zero_shot_at.is_some_and(|at| at <= Instant::now()) {
+            return Some(Trigger::ZeroShot);
+        }
+        let may_start = next == NextRound::Due && self.not_before.is_none_or(|at| at <= Instant::now());
+        may_start.then_some(Trigger::Schedule)
     }
 
     /// Lets go of the work of rounds that die in the same place again and again.
@@ -126,13 +139,18 @@ impl Director {
         // Where no round is known, as after a catalogue was lost, what is there is as good as any.
         let goes_on = continues.is_some() || !self.board.has_adapted();
         let continues = continues.map(|earlier| earlier.round);
+        // Where a round of its own runs, that is what stands in the way.
+        let slot = match self.lifecycle.current() {
+            Some(_) => None,
+            None => Some(self.together.slots.of(trigger).take(&self.together.name).map_err(occupied)?),
+        };
         let status = self.admit(trigger, trigger.adapts().then_some(seed), continues).await?;
         let round = status.round;
         if let Some(earlier) = continues {
             info!(coft.round = round.0, "round {round} takes up the work of round {earlier}");
         }
         let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.workshop.round.method.into() };
-        let job = Job::new(trigger, status);
+        let job = Job { _slot: slot, ..Job::new(trigger, status) };
         let assignment = Assignment { round, method, seed, continues: goes_on };
         self.workshop.start(assignment, job.stop.clone(), self.words.sender.clone());
         self.jobs.push(job);
@@ -219,6 +237,10 @@ impl Director {
             error!(coft.round = round.0, problem = %error, "the end of round {round} cannot be written down: {error}");
         }
     }
+}
+
+fn occupied(holder: String) -> Refused {
+    Refused::Occupied(format!("the classifier {holder} has a round under way, and one trains at a time"))
 }
 
 /// What a user reads where the work of a round is given up.

@@ -56,7 +56,7 @@ fn a_label_or_template_file_that_is_edited_is_told_with_what_to_do() {
     ] {
         let found = edited(name, text);
         let told = found.to_string();
-        assert!(told.contains(name) && told.contains("systemctl restart coftd"), "{text:?}: {told}");
+        assert!(told.contains(name) && told.contains("coftctl reload"), "{text:?}: {told}");
         assert_eq!(found.hold(Trigger::Schedule), None, "rounds go on with what was read");
     }
     assert_eq!(edited("labels.txt", "hex bolt\nhex nut\n"), Findings::default(), "saved as it was");

@@ -7,7 +7,7 @@ use std::path::Path;
 #[test]
 fn the_committed_xml_is_what_the_objects_say() {
     let control = control(grown(), idle()).0;
-    check(&manager::Manager::new(control.clone()));
+    check(&manager::Manager::new(no_service()));
     check(&classifier::Classifier::new(control.clone(), clients::Clients::default()));
     check(&generation::Generation::new(control.clone(), GenerationId(1)));
     check(&source::Source::new(control.clone(), 0));

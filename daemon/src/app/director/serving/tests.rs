@@ -6,6 +6,7 @@ use crate::app::director::{Director, Staff};
 use crate::app::intake::{self, Intake};
 use crate::app::rounds::Workshop;
 use crate::app::setup::{Findings, Looks};
+use crate::app::together::Together;
 use crate::app::verdict::Judgement;
 use crate::app::verdict::tests::{candidate, idle};
 use crate::catalog::Catalog;
@@ -55,7 +56,19 @@ pub fn director(root: &Path, board: Board) -> Director {
     let serving = Serving::new(court.clone());
     let (setup, findings) = (Looks::none(), Findings::default());
     let clock = clock::machine();
-    Director::new(Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock })
+    Director::new(Staff {
+        together: Together::alone(),
+        workshop,
+        court,
+        lifecycle,
+        schedule,
+        board,
+        intake,
+        serving,
+        setup,
+        findings,
+        clock,
+    })
 }
 
 /// Lets the active generation serve, or not.

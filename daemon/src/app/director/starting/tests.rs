@@ -8,6 +8,7 @@ use crate::app::intake::Intake;
 use crate::app::repair;
 use crate::app::rounds::{News, Workshop};
 use crate::app::setup::{Findings, Looks};
+use crate::app::together::Together;
 use crate::app::verdict::Court;
 use crate::app::verdict::tests::{candidate, doubted, idle, restate};
 use crate::catalog::{Catalog, Counts, Entry};
@@ -149,7 +150,19 @@ impl Machine {
         let (lifecycle, schedule) = (Lifecycle::new(last, 2), self.schedule.clone());
         let serving = Serving::new(court.clone());
         let (setup, findings) = (Looks::none(), Findings::default());
-        let staff = Staff { workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
+        let staff = Staff {
+            together: Together::alone(),
+            workshop,
+            court,
+            lifecycle,
+            schedule,
+            board,
+            intake,
+            serving,
+            setup,
+            findings,
+            clock,
+        };
         let mut director = Director::new(staff);
         director.show_generations();
         director

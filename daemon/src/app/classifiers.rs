@@ -1,0 +1,269 @@
+//! The classifiers that run. Each lives in a task of its own, from its start on, and knows nothing of the others but
+//! what they have together; it can be started anew with other settings while the others go on.
+
+use super::AppError;
+use super::board::Board;
+use super::start::{Complete, Start};
+use super::together::{Company, Together};
+use crate::answers::{self, Teller};
+use crate::config::Config;
+use crate::control::{Command, Control, Refused, Snapshot, SourceAnswers, SourceStatus};
+use crate::decode_budget::DecodeBudget;
+use crate::room::Reserve;
+use crate::serve::{Classifier, Controller};
+use crate::watch;
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{mpsc, oneshot, watch as channel};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, error, error_span};
+
+/// Commands of clients that may wait, of each classifier; whoever sends more waits, too.
+const COMMANDS: usize = 64;
+
+/// The owner of every classifier.
+pub struct Classifiers {
+    budget: DecodeBudget,
+    company: Company,
+    numbers: SourceNumbers,
+    running: Vec<Running>,
+    shown: channel::Sender<Vec<Control>>,
+    failed: mpsc::Sender<AppError>,
+}
+
+/// A classifier that runs.
+pub struct Running {
+    pub config: Config,
+    pub control: Control,
+    pub reserve: Reserve,
+    /// Configurations to start anew with.
+    anew: mpsc::Sender<Config>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// What a life goes on with where it starts anew.
+struct Life {
+    serves: (Classifier, Controller),
+    budget: DecodeBudget,
+    reserve: Reserve,
+    teller: Teller,
+    together: Together,
+    published: channel::Sender<Snapshot>,
+    numbers: SourceNumbers,
+    commands: mpsc::Receiver<Command>,
+    anew: mpsc::Receiver<Config>,
+    stop: CancellationToken,
+}
+
+/// Numbers of sources on the bus: one that goes and comes back has the same one again.
+#[derive(Clone, Default)]
+struct SourceNumbers(Arc<Mutex<HashMap<(String, PathBuf), usize>>>);
+
+impl SourceNumbers {
+    fn of(&self, classifier: &str, source: &watch::Source) -> usize {
+        let mut numbers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = numbers.len();
+        *numbers.entry((classifier.to_owned(), source.key())).or_insert(next)
+    }
+}
+
+impl Classifiers {
+    /// None yet, and where those are told that cannot go on and end the service.
+    pub fn new(budget: DecodeBudget) -> (Self, mpsc::Receiver<AppError>) {
+        let (failed, failures) = mpsc::channel(1);
+        let (company, numbers, shown) = (Company::new(), SourceNumbers::default(), channel::channel(Vec::new()).0);
+        (Self { budget, company, numbers, running: Vec::new(), shown, failed }, failures)
+    }
+
+    /// What the bus shows of them.
+    pub fn shown(&self) -> channel::Receiver<Vec<Control>> {
+        self.shown.subscribe()
+    }
+
+    pub fn running(&self) -> &[Running] {
+        &self.running
+    }
+
+    /// Starts a classifier, which begins its work once `ready` is cancelled. Where it is alone, the service ends with
+    /// what it cannot do without.
+    pub fn start(&mut self, config: Config, alone: bool, ready: CancellationToken) {
+        let name = config.classifier.name.clone();
+        let (classifier, controller) = Classifier::start(config.serve.clone(), self.budget.clone());
+        let (published, snapshot) = channel::channel(self.numbers.first_snapshot(&config, Snapshot::default()));
+        let (sender, commands) = mpsc::channel(COMMANDS);
+        let (teller, answers) = answers::channel();
+        let (anew, configs) = mpsc::channel(1);
+        let (stop, reserve) = (CancellationToken::new(), Reserve::of(0));
+        let control = Control {
+            name: name.clone(),
+            apart: config.apart,
+            commands: sender,
+            snapshot,
+            classifier: classifier.clone(),
+            answers,
+        };
+        let life = Life {
+            serves: (classifier, controller),
+            budget: self.budget.clone(),
+            reserve: reserve.clone(),
+            teller,
+            together: self.company.join(&name, alone),
+            published,
+            numbers: self.numbers.clone(),
+            commands,
+            anew: configs,
+            stop: stop.clone(),
+        };
+        let (first, failed, stopped) = (config.clone(), self.failed.clone(), stop.clone());
+        let work = async move {
+            if stopped.run_until_cancelled(ready.cancelled()).await.is_none() {
+                return;
+            }
+            if let Err(error) = life.live(first).await {
+                // The first failure ends the service.
+                let _ = failed.try_send(error);
+            }
+        };
+        let task = tokio::spawn(work.instrument(error_span!("classifier", coft.classifier = name)));
+        self.running.push(Running { config, control, reserve, anew, stop, task });
+        self.show();
+    }
+
+    /// Starts a classifier anew with another configuration, or one that is not there yet. What serves goes on answering
+    /// meanwhile, unless `[serve]` has changed.
+    pub async fn start_anew(&mut self, config: Config) {
+        let name = config.classifier.name.clone();
+        if let Some(running) = self.running.iter_mut().find(|running| running.is(&name)) {
+            if running.config.serve == config.serve {
+                // One that has ended is on its way to end the service.
+                let _ = running.anew.send(config.clone()).await;
+                running.config = config;
+                return;
+            }
+            // Its threads and its queue are others then.
+            self.stop(&name).await;
+        }
+        self.start(config, false, began());
+    }
+
+    /// Has a classifier use another configuration without a start; answers the settings whose files have been edited.
+    ///
+    /// # Errors
+    /// It does not fit; then the old one stays.
+    pub async fn configure(
+        &mut self,
+        config: Result<Config, String>,
+        name: &str,
+    ) -> Result<Vec<&'static str>, Refused> {
+        let Some(running) = self.running.iter_mut().find(|running| running.is(name)) else { return Ok(Vec::new()) };
+        let (reply, answer) = oneshot::channel();
+        let told = config.clone().map(Box::new);
+        let asked = running.control.commands.send(Command::Configure { config: told, reply }).await;
+        asked.map_err(|_| Refused::Stopping)?;
+        let edited = answer.await.map_err(|_| Refused::Stopping)??;
+        config.into_iter().for_each(|config| running.config = config);
+        Ok(edited)
+    }
+
+    /// Stops a classifier: a round of it is interrupted, and nobody is shown it any more.
+    pub async fn stop(&mut self, name: &str) {
+        let Some(index) = self.running.iter().position(|running| running.is(name)) else { return };
+        let running = self.running.remove(index);
+        self.show();
+        running.ended().await;
+        self.company.leave(name);
+    }
+
+    /// Stops all of them, at the same time.
+    pub async fn stop_all(self) {
+        self.running.iter().for_each(|running| running.stop.cancel());
+        for running in self.running {
+            running.ended().await;
+        }
+    }
+
+    fn show(&self) {
+        self.shown.send_replace(self.running.iter().map(|running| running.control.clone()).collect());
+    }
+}
+
+impl Running {
+    fn is(&self, name: &str) -> bool {
+        self.control.name == name
+    }
+
+    async fn ended(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            error!(%error, "the classifier {} failed: {error}", self.control.name);
+        }
+    }
+}
+
+impl Life {
+    async fn live(mut self, mut config: Config) -> Result<(), AppError> {
+        loop {
+            let before = self.published.borrow().clone();
+            let board = Board::over(self.published.clone(), self.numbers.first_snapshot(&config, before));
+            let (serves, shared) = (self.serves.clone(), (self.budget.clone(), self.reserve.clone()));
+            let start = Start::new(config, board, serves, shared, self.teller.clone(), self.together.clone());
+            let mut next = None;
+            let ended = async {
+                tokio::select! {
+                    () = self.stop.cancelled() => {}
+                    Some(config) = self.anew.recv() => next = Some(config),
+                }
+            };
+            work(start, &mut self.commands, ended).await?;
+            match next {
+                Some(other) => config = other,
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+/// Works from the start on until `ended` is ready, and finishes what is under way then.
+async fn work(
+    start: Start,
+    commands: &mut mpsc::Receiver<Command>,
+    ended: impl Future<Output = ()>,
+) -> Result<(), AppError> {
+    let mut ended = pin!(ended);
+    if let Some(Complete { director, answering, news, lock }) = start.run(commands, ended.as_mut()).await? {
+        let intake = director.run(commands, news, ended).await;
+        answering.stop().await;
+        intake.stop().await;
+        drop(lock);
+    }
+    Ok(())
+}
+
+impl SourceNumbers {
+    /// What is shown of a classifier before anything of it is open, and that is known of an earlier start of it.
+    fn first_snapshot(&self, config: &Config, before: Snapshot) -> Snapshot {
+        let source = |source: &watch::Source| {
+            let (path, key) = (source.path.clone(), source.key());
+            let known = before.sources.iter().find(|known| known.key == key).cloned();
+            let answers = known.map(|known| known.answers).unwrap_or_default();
+            let answers = SourceAnswers { wanted: source.classify, ..answers };
+            let number = self.of(&config.classifier.name, source);
+            SourceStatus { number, path, key, images: 0, quarantined: 0, waiting: 0, problem: None, answers }
+        };
+        let sources = config.sources.iter().map(source).collect();
+        let Snapshot { classes, active, rounds, generations, provider, review, .. } = before;
+        Snapshot { sources, classes, active, rounds, generations, provider, review, ..Snapshot::default() }
+    }
+}
+
+/// For a classifier that has nothing to wait for.
+fn began() -> CancellationToken {
+    let ready = CancellationToken::new();
+    ready.cancel();
+    ready
+}

@@ -1,0 +1,181 @@
+//! What the classifiers of one service have together: a voice towards systemd, and the places for their rounds.
+//!
+//! One classifier trains at a time, since a machine has one GPU and little memory, and one at a time has its zero-shot
+//! generation made. Where several wait, the one that has waited longest comes first. A classifier tells what it waits
+//! for each time that it looks at its schedule, and when it does not wait any more.
+
+use crate::systemd::{Voice, Voices};
+use coft_core::lifecycle::Trigger;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+
+/// A classifier among the others of the service.
+#[derive(Clone, Debug)]
+pub struct Together {
+    /// Of the classifier.
+    pub name: String,
+    /// Whether it is the only one; what it cannot do without ends the service then.
+    pub alone: bool,
+    pub slots: Slots,
+    pub voice: Voice,
+}
+
+/// All of them.
+#[derive(Clone, Debug)]
+pub struct Company {
+    slots: Slots,
+    voices: Voices,
+}
+
+impl Company {
+    pub fn new() -> Self {
+        Self { slots: Slots::new(), voices: Voices::default() }
+    }
+
+    /// Takes a classifier in, under a name that no other has.
+    pub fn join(&self, name: &str, alone: bool) -> Together {
+        Together { name: name.to_owned(), alone, slots: self.slots.clone(), voice: self.voices.join(name) }
+    }
+
+    /// The classifier of this name is gone: nobody waits for it any more.
+    pub fn leave(&self, name: &str) {
+        self.slots.each().iter().for_each(|(slot, _)| slot.waits_no_longer(name));
+        self.voices.leave(name);
+    }
+}
+
+impl Together {
+    /// The only one, called `default`.
+    #[cfg(test)]
+    pub fn alone() -> Self {
+        Company::new().join("default", true)
+    }
+}
+
+/// The places of a service.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    training: Slot,
+    zero_shot: Slot,
+    freed: watch::Receiver<()>,
+}
+
+/// One place; clones share it.
+#[derive(Clone, Debug)]
+pub struct Slot(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    freed: watch::Sender<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The classifier that has it.
+    holder: Option<String>,
+    /// Those that wait, by how many began to wait before them.
+    waiting: HashMap<String, u64>,
+    /// How many have begun to wait so far.
+    began: u64,
+}
+
+/// The place is taken while this is there.
+#[derive(Debug)]
+pub struct Taken(Arc<Shared>);
+
+impl Slots {
+    fn new() -> Self {
+        let (sender, freed) = watch::channel(());
+        let slot = || Slot(Arc::new(Shared { state: Mutex::default(), freed: sender.clone() }));
+        Self { training: slot(), zero_shot: slot(), freed }
+    }
+
+    /// The place that a round takes which the trainer makes.
+    pub fn of(&self, trigger: Trigger) -> &Slot {
+        if trigger.adapts() { &self.training } else { &self.zero_shot }
+    }
+
+    /// The places, and what starts by itself in each.
+    pub fn each(&self) -> [(&Slot, Trigger); 2] {
+        [(&self.training, Trigger::Schedule), (&self.zero_shot, Trigger::ZeroShot)]
+    }
+
+    /// Ready when a place has become free, or somebody waits no longer.
+    pub async fn freed(&mut self) {
+        // The slots hold the sender.
+        let _ = self.freed.changed().await;
+    }
+}
+
+impl Slot {
+    /// Takes the place for a classifier.
+    ///
+    /// # Errors
+    /// The name of the classifier that has it.
+    pub fn take(&self, name: &str) -> Result<Taken, String> {
+        let mut state = self.state();
+        if let Some(holder) = &state.holder {
+            return Err(holder.clone());
+        }
+        state.waiting.remove(name);
+        state.holder = Some(name.to_owned());
+        Ok(Taken(Arc::clone(&self.0)))
+    }
+
+    /// Whether it is a classifier's turn that waits for the place: it is free, and nobody has waited longer.
+    pub fn is_turn_of(&self, name: &str) -> bool {
+        let mut state = self.state();
+        let next = state.began;
+        let mine = *state.waiting.entry(name.to_owned()).or_insert(next);
+        state.began += u64::from(mine == next);
+        state.holder.is_none() && state.waiting.values().all(|other| *other >= mine)
+    }
+
+    /// The classifier does not wait for it any more.
+    pub fn waits_no_longer(&self, name: &str) {
+        if self.state().waiting.remove(name).is_some() {
+            self.0.freed.send_replace(());
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.state.lock().unwrap_or_else(PoisonError::into_inner).holder = None;
+        self.0.freed.send_replace(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    #[tokio::test]
+    async fn who_has_waited_longest_comes_first() {
+        let mut slots = Slots::new();
+        let slot = slots.training.clone();
+        let taken = slot.take("parts").unwrap();
+        assert_eq!(slot.take("lamps").unwrap_err(), "parts");
+        assert!(!slot.is_turn_of("lamps"));
+        assert!(!slot.is_turn_of("gates"));
+        drop(taken);
+        assert!(!slot.is_turn_of("gates"), "lamps has waited longer");
+        assert!(slot.is_turn_of("lamps"));
+        slots.freed().await;
+        assert!(timeout(Duration::from_millis(20), slots.freed()).await.is_err(), "told once");
+        slot.waits_no_longer("lamps");
+        slots.freed().await;
+        assert!(slot.is_turn_of("gates"), "lamps cannot train now");
+        let _taken = slot.take("gates").unwrap();
+        assert_eq!(slot.take("gates").unwrap_err(), "gates");
+        assert!(slots.zero_shot.take("lamps").is_ok(), "another place");
+    }
+}
