@@ -35,9 +35,12 @@ pub struct Global {
 pub enum Verb {
     /// Show what the service serves, watches and does
     Status,
-    /// Look at the classifiers that the service has
+    /// Look at the classifiers that the service has; make, change and remove some
     #[command(subcommand)]
     Classifier(Classifier),
+    /// Look at the directories that are watched; add and remove some
+    #[command(subcommand)]
+    Source(Source),
     /// Say what images show
     Classify(Classify),
     /// Start, stop and look at adaptation rounds
@@ -98,6 +101,14 @@ pub enum Verb {
     /// devices. What can be seen from outside is looked at here, also where the service does not answer. Each line is
     /// ok, a warning or an error. Ends with 1 where there is an error.
     Doctor,
+    /// Look for names of classes that a model may not understand
+    ///
+    /// Without a file: the classes of the classifier, pairs that are one to its model, and names that none of its images
+    /// resembles. What is found is advice, and the exit code is 0 all the same.
+    Lint {
+        /// File of class names, one a line, before it is used; needs no running service
+        file: Option<PathBuf>,
+    },
     /// Check the configuration; needs no running service
     #[command(subcommand)]
     Config(Config),
@@ -118,6 +129,62 @@ pub enum Verb {
 pub enum Classifier {
     /// List the classifiers; --classifier NAME has every other command ask one of them
     List,
+    /// Make a classifier, which serves within seconds and learns from what it watches
+    ///
+    /// It gets a file of its own, classifiers.d/NAME.toml beside the configuration file, for everything else that a
+    /// classifier can be told: sections as in the configuration file, used by "coftctl reload".
+    Create {
+        /// Letters, digits and _
+        name: String,
+        /// Its classes: a file with one name a line, or the names with commas between them [default: the model's own]
+        #[arg(long, value_name = "FILE|A,B,…")]
+        labels: Option<String>,
+        /// Directory whose images it answers and learns from; may be given several times
+        #[arg(long, value_name = "DIR")]
+        watch: Vec<PathBuf>,
+        /// Name or digest of a model of the store (coftctl model list), or a directory [default: the demo model]
+        #[arg(long)]
+        model: Option<String>,
+        /// Prompt of the zero-shot labels; {} stands for the name of the class
+        #[arg(long)]
+        template: Option<String>,
+    },
+    /// Give a classifier other classes
+    ///
+    /// What serves goes on answering until a generation of the new classes does, within seconds.
+    Edit {
+        name: String,
+        /// Its classes: a file with one name a line, or the names with commas between them
+        #[arg(long, value_name = "FILE|A,B,…")]
+        labels: String,
+    },
+    /// Stop a classifier and remove its file
+    ///
+    /// What it has learnt is kept, for a classifier that is given this name again.
+    Remove {
+        name: String,
+        /// Remove all that was kept for it as well: images, answers, generations
+        #[arg(long)]
+        purge: bool,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Source {
+    /// List the watched directories
+    List,
+    /// Have a classifier watch a directory more
+    Add {
+        dir: PathBuf,
+        /// What it is called [default: its directory]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Have a classifier watch a directory no more; its images have no part in rounds from then on
+    Remove {
+        /// Name or directory
+        source: String,
+    },
 }
 
 /// The files are opened here and handed to the service as descriptors: what you may read, you may classify.

@@ -201,7 +201,7 @@ fn configuration(facts: &Facts) -> Vec<Check> {
         }
         Some(Ok(report)) => {
             let found = report.findings.iter().map(|finding| {
-                let found = crate::render::config_finding(&report.file, finding);
+                let found = crate::render::config_finding(finding);
                 line(NAME, &finding.severity, found, "correct it; to check it again: coftctl config check")
             });
             found.collect()

@@ -15,7 +15,7 @@ mod review;
 mod round;
 mod status;
 
-pub use classifiers::classifiers;
+pub use classifiers::{advice, classifiers, sources};
 pub use diagnosis::{config, config_finding, diagnosis};
 pub use event::event;
 pub use generation::{generation, generations};

@@ -14,12 +14,14 @@ use crate::view::{Check, ClassifierLine, Generation, Label, Labels, Review, Revi
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
 use coft_dbus::{
-    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy, ROOT,
-    ReviewOptions, RoundOptions, TIMEOUT, generation_path,
+    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy,
+    NewClassifier, ROOT, RemovalOptions, ReviewOptions, RoundOptions, SourceOptions, TIMEOUT, classifier_path,
+    generation_path,
 };
 use coft_metrics::Metrics;
 use nix::unistd::User;
 use objects::{Classifier, Properties};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
@@ -38,6 +40,8 @@ pub struct Service {
     wanted: Option<String>,
     /// Where it is, once looked up.
     classifier: OnceCell<String>,
+    /// The round that was looked at last, and where its job is.
+    job: RefCell<Option<(u64, String)>>,
 }
 
 impl Service {
@@ -50,7 +54,7 @@ impl Service {
             .build()
             .await
             .map_err(|error| Failure::Unreachable(format!("no connection to the {bus} bus: {error}")))?;
-        Ok(Self { connection, wanted, classifier: OnceCell::new() })
+        Ok(Self { connection, wanted, classifier: OnceCell::new(), job: RefCell::default() })
     }
 
     pub async fn status(&self) -> Result<Status, Failure> {
@@ -108,6 +112,60 @@ impl Service {
         all.into_iter().map(line).collect()
     }
 
+    /// The sources of the classifier that was asked for, or of all of them, by their numbers.
+    pub async fn sources(&self) -> Result<Vec<Source>, Failure> {
+        let mut managed = self.managed().await?;
+        let wanted = match &self.wanted {
+            Some(_) => Some(self.choose(&mut managed)?.name),
+            None => None,
+        };
+        let found = match wanted {
+            Some(classifier) => of(&mut managed, SOURCE, &classifier),
+            None => interface(&mut managed, SOURCE, ROOT),
+        };
+        let mut sources = numbered(found)?;
+        sources.sort_by_key(|(number, _)| *number);
+        sources.into_iter().map(|(_, source)| objects::source(source)).collect()
+    }
+
+    /// Makes a classifier.
+    pub async fn create_classifier(&self, name: &str, new: NewClassifier) -> Result<(), Failure> {
+        Ok(self.manager().await?.create_classifier(name, new).await?)
+    }
+
+    /// Removes a classifier, and all that was kept for it where that is wanted.
+    pub async fn remove_classifier(&self, name: &str, purge: bool) -> Result<(), Failure> {
+        let options = RemovalOptions { purge: purge.then_some(true) };
+        Ok(self.manager().await?.remove_classifier(name, options).await?)
+    }
+
+    /// Gives a classifier other classes.
+    pub async fn set_classes(&self, name: &str, classes: &[String]) -> Result<(), Failure> {
+        let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
+        let builder = ClassifierProxy::builder(&self.connection).path(classifier_path(name));
+        let classifier = builder.cache_properties(CacheProperties::No).build().await?;
+        classifier.set_classes(&classes).await.map_err(|error| match error.into() {
+            Failure::NoObject(_) => Failure::NotFound(format!(
+                "no classifier is called {name:?}\n  see which there are: coftctl classifier list"
+            )),
+            other => other,
+        })
+    }
+
+    /// Has the classifier watch a directory more; answers the classifier's name.
+    pub async fn add_source(&self, dir: &str, name: Option<String>) -> Result<String, Failure> {
+        let classifier = self.choose(&mut self.managed().await?)?.name;
+        self.classifier_proxy().await?.add_source(dir, SourceOptions { name }).await?;
+        Ok(classifier)
+    }
+
+    /// Has the classifier watch a source no more; answers the classifier's name.
+    pub async fn remove_source(&self, source: &str) -> Result<String, Failure> {
+        let classifier = self.choose(&mut self.managed().await?)?.name;
+        self.classifier_proxy().await?.remove_source(source).await?;
+        Ok(classifier)
+    }
+
     /// Every round of the classifier that the service knows, oldest first.
     pub async fn rounds(&self) -> Result<Vec<Round>, Failure> {
         let mut managed = self.managed().await?;
@@ -116,17 +174,23 @@ impl Service {
     }
 
     pub async fn round(&self, number: u64) -> Result<Round, Failure> {
-        let path = self.job_path(number).await?;
-        objects::round(self.properties(&path, JOB).await.map_err(|failure| no_such_round(failure, number))?)
+        let known = self.job.borrow().clone().filter(|(known, _)| *known == number);
+        let properties = match known {
+            Some((_, path)) => self.properties(&path, JOB).await.map_err(|failure| no_such_round(failure, number))?,
+            None => self.job(number).await?,
+        };
+        objects::round(properties)
     }
 
-    /// Where the job of a round of the classifier is: each classifier counts its own.
-    async fn job_path(&self, number: u64) -> Result<String, Failure> {
+    /// The job of a round of the classifier: each classifier counts its own, so it is found by looking through all.
+    async fn job(&self, number: u64) -> Result<Properties, Failure> {
         let mut managed = self.managed().await?;
         let classifier = self.choose(&mut managed)?.name;
         let jobs = of(&mut managed, JOB, &classifier);
         let job = jobs.into_iter().find(|job| job.number().is_ok_and(|found| found == number));
-        Ok(job.ok_or_else(|| no_round(number))?.path().to_owned())
+        let job = job.ok_or_else(|| no_round(number))?;
+        self.job.replace(Some((number, job.path().to_owned())));
+        Ok(job)
     }
 
     /// The round that was named, else the one of the classifier that runs now.
@@ -212,7 +276,7 @@ impl Service {
 
     pub async fn cancel_round(&self, number: u64) -> Result<(), Failure> {
         let job = JobProxy::builder(&self.connection)
-            .path(self.job_path(number).await?)
+            .path(self.job(number).await?.path().to_owned())
             .cache_properties(CacheProperties::No)
             .build()
             .await?;

@@ -12,20 +12,23 @@ mod export;
 mod generation;
 mod generations;
 mod import;
+mod lint;
 mod metrics;
 mod model;
 mod monitor;
+mod paths;
 mod reload;
 mod rescan;
 mod results;
 mod review;
 mod rounds;
 mod show;
+mod sources;
 mod start;
 mod status;
 mod wait;
 
-use crate::args::{Classifier, Cli, Config, Generation, Round, Verb};
+use crate::args::{Cli, Config, Generation, Round, Verb};
 use crate::failure::{Exit, Failure};
 use crate::output::Output;
 use crate::service::Service;
@@ -41,13 +44,17 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
     if let Verb::Config(Config::Check { file }) = cli.verb {
         return config::check(output, &file);
     }
+    if let Verb::Lint { file: Some(file) } = cli.verb {
+        return lint::file(output, &file);
+    }
     if let Verb::Doctor = cli.verb {
         return doctor::run(output, &cli.global.bus).await;
     }
     let service = Service::connect(&cli.global.bus, cli.global.classifier).await?;
     match cli.verb {
         Verb::Status => status::run(&service, output).await,
-        Verb::Classifier(Classifier::List) => classifiers::run(&service, output).await,
+        Verb::Classifier(asked) => classifiers::run(&service, output, asked).await,
+        Verb::Source(asked) => sources::run(&service, output, asked).await,
         Verb::Classify(classify) => classify::run(&service, output, classify).await,
         Verb::Round(Round::Start(start)) => start::run(&service, output, start).await,
         Verb::Round(Round::Wait { round }) => wait::run(&service, output, service.round_meant(round).await?).await,
@@ -64,6 +71,8 @@ pub async fn run(cli: Cli) -> Result<Exit, Failure> {
         Verb::Monitor => monitor::run(&service, output).await,
         Verb::Metrics => metrics::run(&service, output).await,
         Verb::Review(asked) => review::run(&service, output, asked).await,
+        Verb::Lint { file: Some(file) } => lint::file(output, &file),
+        Verb::Lint { file: None } => lint::run(&service, output).await,
         Verb::Rescan => rescan::run(&service).await,
         Verb::Reload => reload::run(&service, output).await,
         Verb::Doctor => doctor::run(output, &cli.global.bus).await,

@@ -42,6 +42,21 @@ pub struct Status {
     pub sources: Vec<Source>,
 }
 
+/// What may be wrong with the names of classes.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Advice {
+    /// Line of the file, from 1; none where it is about the file as a whole, or there is no file.
+    pub line: Option<u64>,
+    pub class: Option<String>,
+    pub advice: String,
+}
+
+/// A classifier that was made or changed.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Changed {
+    pub classifier: String,
+}
+
 /// A classifier among the others.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassifierLine {
@@ -71,6 +86,8 @@ pub struct NextRound {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Source {
+    /// The classifier that answers its pictures and learns from them.
+    pub classifier: String,
     /// Its name, or its path where it has none.
     pub name: String,
     pub path: String,
@@ -391,6 +408,8 @@ pub struct ConfigReport {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfigFinding {
+    /// The configuration file, or that of a classifier.
+    pub file: String,
     /// `warning` or `error`.
     pub severity: String,
     /// Line of the file, from 1.

@@ -20,6 +20,7 @@ use crate::control::Service;
 use crate::decode_budget::DecodeBudget;
 use crate::footprint::Footprint;
 use crate::model::SetupError;
+use crate::serve::ModelMemory;
 use crate::state_dir::StateDirError;
 use crate::store::StoreError;
 use crate::telemetry::{LogControl, events};
@@ -36,7 +37,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{Span, error, info};
 
 /// Where TensorRT keeps its engines, in the state directory.
 const ENGINES: &str = "engines";
@@ -89,7 +90,9 @@ pub async fn run(
 ) -> Result<(), AppError> {
     let (mut stop, config) = (pin!(stop), loaded.config.clone());
     systemd::status("starting");
-    let (mut classifiers, mut failed) = Classifiers::new(DecodeBudget::new(&config.decode));
+    let memory =
+        config.serve.memory.map_or_else(ModelMemory::half_of_the_machine, |most| ModelMemory::new(most.as_u64()));
+    let (mut classifiers, mut failed) = Classifiers::new(DecodeBudget::new(&config.decode), memory);
     // Nothing of them runs before everybody can be told of it.
     let ready = CancellationToken::new();
     let alone = loaded.classifiers().count() == 1;
@@ -144,5 +147,14 @@ pub async fn run(
     match bus.stop().await {
         Err(bus::BusError::Lost) if stopped => Ok(()),
         stopped => Ok(stopped?),
+    }
+}
+
+/// Runs work that waits for the disk or the processor off the loop's thread.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let span = Span::current();
+    match tokio::task::spawn_blocking(move || span.in_scope(work)).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -19,7 +19,7 @@ mod source;
 pub use refusal::explain;
 
 use crate::answers::Answers;
-use crate::control::{Control, Service, Snapshot};
+use crate::control::{Control, Errand, Service, Snapshot};
 use crate::observation::Observation;
 use crate::round_status::{RoundState, RoundStatus};
 use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, source_path};
@@ -28,7 +28,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -78,7 +78,8 @@ pub async fn start(bus: &str, service: Service) -> Result<Bus, BusError> {
     let builder = builder.serve_at(log::PATH, log::Log::new(service.log.clone()));
     let connection = builder.build().await.map_err(connecting)?;
     let (clients, leaving) = clients::Clients::follow(&connection).await?;
-    let mut shown = Classifiers { connection: connection.clone(), clients, shown: HashMap::new() };
+    let mut shown =
+        Classifiers { connection: connection.clone(), errands: service.errands, clients, shown: HashMap::new() };
     let mut classifiers = service.classifiers;
     let first = classifiers.borrow_and_update().clone();
     shown.show(first).await?;
@@ -119,6 +120,7 @@ impl Bus {
 /// The classifiers that are shown.
 struct Classifiers {
     connection: Connection,
+    errands: mpsc::Sender<Errand>,
     clients: clients::Clients,
     /// What follows each, by its name.
     shown: HashMap<String, Follower>,
@@ -157,7 +159,8 @@ impl Classifiers {
             let (connection, name, mut snapshots) =
                 (self.connection.clone(), control.name.clone(), control.snapshot.clone());
             let answers = control.answers.clone();
-            let mut objects = Objects { connection, control, clients: self.clients.clone(), told: HashMap::new() };
+            let (errands, clients) = (self.errands.clone(), self.clients.clone());
+            let mut objects = Objects { connection, control, errands, clients, told: HashMap::new() };
             let first = snapshots.borrow_and_update().clone();
             objects.show(&Snapshot::default(), &first).await?;
             let mut follower = Follower { gone: CancellationToken::new(), tasks: JoinSet::new() };
@@ -238,6 +241,7 @@ async fn tell_of(connection: &Connection, source: usize, observation: Observatio
 struct Objects {
     connection: Connection,
     control: Control,
+    errands: mpsc::Sender<Errand>,
     clients: clients::Clients,
     /// Properties by object path.
     told: HashMap<String, HashMap<String, OwnedVariant>>,
@@ -270,7 +274,7 @@ impl Objects {
                 self.show_round(known, shown, now).await?;
             }
         }
-        let classifier = classifier::Classifier::new(self.control.clone(), self.clients.clone());
+        let classifier = classifier::Classifier::new(self.control.clone(), self.errands.clone(), self.clients.clone());
         self.refresh(classifier_path(&name), classifier).await
     }
 

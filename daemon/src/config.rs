@@ -6,6 +6,7 @@
 
 pub mod check;
 mod classifiers;
+pub mod edit;
 mod import;
 mod key;
 mod reload;
@@ -217,10 +218,12 @@ impl Config {
 
     /// Directory of what is kept for this classifier alone.
     pub fn home(&self) -> PathBuf {
-        match self.apart {
-            true => self.state_dir.join(CLASSIFIERS).join(&self.classifier.name),
-            false => self.state_dir.clone(),
-        }
+        if self.apart { self.state_dir_of(&self.classifier.name) } else { self.state_dir.clone() }
+    }
+
+    /// The same of a classifier of this name that has a file to itself.
+    pub fn state_dir_of(&self, name: &str) -> PathBuf {
+        self.state_dir.join(CLASSIFIERS).join(name)
     }
 
     /// Directory of the store of pretrained models, which all classifiers share.

@@ -6,6 +6,7 @@
 use crate::answers::Answers as Answered;
 use crate::catalog::Standing;
 use crate::config::Config;
+use crate::edit::Edit;
 use crate::footprint::Footprint;
 use crate::round_status::RoundStatus;
 use crate::serve::Classifier;
@@ -74,6 +75,8 @@ pub enum Command {
 pub enum Errand {
     /// Reads the configuration again; answers the settings that are used otherwise from now on.
     Reload { reply: oneshot::Sender<Result<Vec<String>, Refused>> },
+    /// Changes the files of the configuration and uses them at once; or tells why nothing has changed.
+    Edit { edit: Edit, reply: oneshot::Sender<Result<(), Refused>> },
     /// Looks at what the service needs around it.
     Diagnose { reply: oneshot::Sender<Vec<Check>> },
 }

@@ -8,6 +8,7 @@ mod clock;
 mod config;
 mod control;
 mod decode_budget;
+mod edit;
 mod footprint;
 mod given;
 mod ingest;

@@ -13,7 +13,7 @@ use coft_models::Model;
 use coft_models::store::Store;
 use coft_vision::Preprocess;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -98,6 +98,17 @@ impl Base {
     /// How the served model wants its images; the pool is kept as the base model wants them.
     pub fn served(&self) -> &Preprocess {
         self.student.as_ref().map_or(&self.preprocess, |student| &student.preprocess)
+    }
+
+    /// The same with its classes in the order of `classes`, which has the same ones.
+    pub fn ordered(mut self, settings: &Settings, classes: &[String]) -> Self {
+        let place = |class: &String| classes.iter().position(|other| other == class);
+        let mut lines: Vec<(String, usize)> = self.classes.into_iter().zip(self.class_lines).collect();
+        lines.sort_by_key(|(class, _)| place(class));
+        (self.classes, self.class_lines) = lines.into_iter().unzip();
+        // They held for the same classes in another order.
+        self.shares = self.shares.and_then(|_| Shares::new(&settings.shares, &self.classes).ok());
+        self
     }
 }
 
@@ -291,7 +302,11 @@ pub fn check_thresholds(settings: &Settings, classes: &[String]) -> Result<(), S
 pub fn edited(settings: &Settings, base: &Base) -> Vec<(&'static str, PathBuf)> {
     let labels = label_file(settings, &base.dir).ok().and_then(|path| {
         let same = match read_labels(&path) {
-            Ok(lines) => lines.into_iter().map(|(_, class)| class).eq(base.classes.iter().cloned()),
+            // Their order is that of the generations.
+            Ok(lines) => {
+                let read: BTreeSet<String> = lines.into_iter().map(|(_, class)| class).collect();
+                read == base.classes.iter().cloned().collect()
+            }
             Err(error) => error.is_unread(),
         };
         (!same).then_some(("classifier.labels", path))

@@ -8,6 +8,7 @@ mod decoding;
 mod image;
 mod lanes;
 mod load;
+mod memory;
 mod ort;
 pub mod parity;
 mod pipeline;
@@ -19,6 +20,7 @@ mod tally;
 
 pub use lanes::Priority;
 pub use load::Ready;
+pub use memory::ModelMemory;
 pub use ort::Provider;
 pub use pulse::UnderWay;
 pub use shares::Place;
@@ -68,6 +70,9 @@ pub struct Settings {
     /// Threads that decode small images, and as many for large ones, and one of each more that no user has alone; 0 for
     /// one a core. 0 [choice].
     pub decoders: usize,
+    /// What the models of all classifiers that are open at the same time may take; beyond that the one that was asked
+    /// longest ago is closed until it is asked again. Half of the machine's memory where it is absent. [choice]
+    pub memory: Option<bytesize::ByteSize>,
     /// How long nothing is asked of a GPU's session before it is closed; the next request opens it again. ≥ 1 s. 10 min [choice].
     #[serde(with = "humantime_serde")]
     pub gpu_idle: Duration,
@@ -87,6 +92,7 @@ impl Default for Settings {
             max_delay: Duration::ZERO,
             threads: 0,
             decoders: 0,
+            memory: None,
             gpu_idle: Duration::from_secs(600),
             file_limit: bytesize::ByteSize::mib(64),
             none_of_these: false,
@@ -277,7 +283,7 @@ impl Classifier {
                 swaps: watch::channel(0).0,
             }
         });
-        let opener = Opener { settings, engines: None };
+        let opener = Opener { settings, engines: None, memory: ModelMemory::half_of_the_machine() };
         (Classifier(Arc::clone(&shared)), Controller { shared, opener: Arc::new(opener) })
     }
 
@@ -398,8 +404,12 @@ impl Expected {
 impl Controller {
     /// Has TensorRT keep its engines in a directory, so that each is built once.
     pub fn keep_engines(self, dir: PathBuf) -> Self {
-        let settings = self.opener.settings.clone();
-        Self { opener: Arc::new(Opener { settings, engines: Some(dir) }), ..self }
+        Self { opener: Arc::new(Opener { engines: Some(dir), ..Opener::clone(&self.opener) }), ..self }
+    }
+
+    /// Has its model share the memory of open models with other classifiers'.
+    pub fn sharing(self, memory: ModelMemory) -> Self {
+        Self { opener: Arc::new(Opener { memory, ..Opener::clone(&self.opener) }), ..self }
     }
 
     /// Has answers say which class the user's thresholds decide for, by the names of classes, from now on.
@@ -416,11 +426,13 @@ impl Controller {
     pub fn swap(&self, ready: Ready) {
         let mut current = self.shared.writing();
         ready.loaded.decide_by(&self.shared.thresholds());
-        let replaced = std::mem::replace(&mut *current, Ok(Arc::new(ready.loaded)));
+        let loaded = Arc::new(ready.loaded);
+        let replaced = std::mem::replace(&mut *current, Ok(Arc::clone(&loaded)));
         drop(current);
         self.shared.swaps.send_modify(|swaps| *swaps += 1);
-        // Closing it takes a while, in which requests come in.
+        // Closing takes a while, in which requests come in.
         drop(replaced);
+        self.opener.memory.serves(&loaded);
     }
 
     /// Has requests told what the first generation waits for; none where only the first round is missing.

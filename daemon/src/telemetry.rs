@@ -188,6 +188,8 @@ where
             let lines: Vec<_> = text.split('\n').map(|line| shown(line.as_bytes())).collect();
             write!(out, "{}", lines.join("\n"))
         }
+        // Of the span: whose line it is, where there are several.
+        "coft.classifier" => write!(out, "{value:?}"),
         _ => Ok(()),
     });
     tracing_subscriber::fmt::layer().with_writer(writer).with_ansi(colours).fmt_fields(sentence)

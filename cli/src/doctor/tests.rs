@@ -107,6 +107,7 @@ fn a_clock_that_was_never_set_is_an_error() {
 #[test]
 fn the_configuration_is_looked_at_where_the_service_cannot() {
     let finding = ConfigFinding {
+        file: "/etc/coft/coft.toml".into(),
         severity: "error".into(),
         line: Some(3),
         key: Some("round.niceness".into()),

@@ -1,7 +1,7 @@
-//! The classifiers of the service.
+//! The classifiers of the service, and what they watch.
 
 use super::{BAD, lines, paint, table};
-use crate::view::ClassifierLine;
+use crate::view::{Advice, ClassifierLine, Source};
 use coft_core::shown::shown;
 
 pub fn classifiers(classifiers: &[ClassifierLine]) -> String {
@@ -21,4 +21,37 @@ pub fn classifiers(classifiers: &[ClassifierLine]) -> String {
     let problem = |line: &ClassifierLine| Some(paint(BAD, &format!("{}: {}", line.classifier, line.problem.as_ref()?)));
     let problems: String = classifiers.iter().filter_map(problem).map(|problem| problem + "\n").collect();
     lines(&table) + &problems
+}
+
+pub fn advice(found: &[Advice]) -> String {
+    if found.is_empty() {
+        return "the names of the classes are plain words, and no two of them are one to the model\n".into();
+    }
+    let line = |Advice { line, class, advice }: &Advice| {
+        let line = line.map_or_else(String::new, |line| format!("line {line}: "));
+        let class = class.as_ref().map_or_else(String::new, |class| format!("{}: ", shown(class.as_bytes())));
+        format!("{line}{class}{advice}\n")
+    };
+    found.iter().map(line).collect()
+}
+
+pub fn sources(sources: &[Source]) -> String {
+    if sources.is_empty() {
+        return "no directory is watched; to have one watched: coftctl source add DIR\n".into();
+    }
+    let mut table = table(&["SOURCE", "CLASSIFIER", "IMAGES", "REFUSED", "STATE", "DIRECTORY"], &[2, 3]);
+    for source in sources {
+        table.add_row([
+            shown(source.name.as_bytes()).into_owned(),
+            source.classifier.clone(),
+            source.images.to_string(),
+            source.quarantined.to_string(),
+            source.state.as_ref().map_or_else(|| "-".into(), |state| shown(state.as_bytes()).into_owned()),
+            shown(source.path.as_bytes()).into_owned(),
+        ]);
+    }
+    let problem =
+        |source: &Source| Some((shown(source.name.as_bytes()).into_owned(), source.problem.as_ref()?.clone()));
+    let problems = sources.iter().filter_map(problem).map(|(name, told)| paint(BAD, &format!("{name}: {told}")) + "\n");
+    lines(&table) + &problems.collect::<String>()
 }

@@ -41,14 +41,14 @@ pub fn config(report: &ConfigReport) -> String {
     }
     let line = |finding: &ConfigFinding| {
         let style = if finding.severity == "error" { BAD } else { FAIR };
-        let text = config_finding(&report.file, finding);
+        let text = config_finding(finding);
         format!("{}: {}\n", paint(style, &finding.severity), shown(text.as_bytes()))
     };
     report.findings.iter().map(line).collect()
 }
 
 /// `FILE: line 3: round.niceness: use 0 to 19`.
-pub fn config_finding(file: &str, ConfigFinding { line, key, message, .. }: &ConfigFinding) -> String {
+pub fn config_finding(ConfigFinding { file, line, key, message, .. }: &ConfigFinding) -> String {
     let mut text = format!("{file}: ");
     if let Some(line) = line {
         text += &format!("line {line}: ");

@@ -119,6 +119,7 @@ pub fn source(mut object: Properties) -> Result<Source, Failure> {
     let answers: bool = object.take("Classifies")?;
     let (state, since): (String, i64) = (object.take("State")?, object.take("StateSince")?);
     Ok(Source {
+        classifier: object.take("Classifier")?,
         name: object.take("Name")?,
         path: object.take("Path")?,
         images: object.take("Images")?,

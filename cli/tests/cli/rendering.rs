@@ -62,6 +62,7 @@ fn status() -> Status {
 /// A source without images.
 fn source(path: &str) -> Source {
     Source {
+        classifier: "parts".into(),
         name: path.into(),
         path: path.into(),
         waiting_files: 0,
@@ -391,6 +392,7 @@ fn what_the_doctor_has_found() {
 #[test]
 fn what_is_wrong_with_a_configuration() {
     let finding = |severity: &str, line, key: Option<&str>, message: &str| ConfigFinding {
+        file: "/etc/coft/coft.toml".into(),
         severity: severity.into(),
         line,
         key: key.map(Into::into),

@@ -13,6 +13,7 @@ pub mod event;
 pub mod ids;
 pub mod labels;
 pub mod lifecycle;
+pub mod lint;
 pub mod manifest;
 pub mod moment;
 pub mod promotion;

@@ -190,6 +190,7 @@ mod tests {
             deployed,
             expected_share: None,
             own_labels: None,
+            nearest: None,
         };
         Report {
             images: 100,

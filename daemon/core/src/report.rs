@@ -37,6 +37,18 @@ pub struct ClassReport {
     /// Absent where the user has labelled no image of the pool, and in reports of rounds that did not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_labels: Option<OwnLabels>,
+    /// The class whose name is most like this one's to the pretrained model. Absent in reports of rounds that did not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<Nearest>,
+}
+
+/// Another class, by its name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Nearest {
+    pub name: String,
+    /// Cosine of the two text features, -1 to 1.
+    pub cosine: f64,
 }
 
 /// What the deployed model says of the images that the user has labelled. They have taught it: of other images fewer are right.

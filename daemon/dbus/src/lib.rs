@@ -224,6 +224,36 @@ impl From<ClassifyDetails> for ManyDetails {
     }
 }
 
+/// Options of `CreateClassifier`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
+pub struct NewClassifier {
+    /// The names of its classes; where they are absent, the model's own.
+    pub classes: Option<Vec<String>>,
+    /// Directory of a CLIP, or the name or digest of one in the store; where it is absent, the demo model.
+    pub model: Option<String>,
+    /// Prompt of the zero-shot labels; `{}` stands for the name of the class.
+    pub template: Option<String>,
+    /// Directories whose images it answers and learns from, each named from the root on.
+    pub watch: Option<Vec<String>>,
+}
+
+/// Options of `RemoveClassifier`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
+pub struct RemovalOptions {
+    /// Whether all that was kept for it goes as well: images, answers, generations.
+    pub purge: Option<bool>,
+}
+
+/// Options of `AddSource`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
+#[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]
+pub struct SourceOptions {
+    /// What it is to be called, where that is not its directory.
+    pub name: Option<String>,
+}
+
 /// Options of `StartRound`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case", deny_unknown_fields)]

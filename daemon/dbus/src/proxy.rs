@@ -2,7 +2,8 @@
 
 use crate::{
     Check, ClassifyDetails, ClassifyOptions, Comparison, Difference, Figures, ImportOptions, JobResult, ManyDetails,
-    NextRound, Observation, ObservationDetails, ObservationFilter, Review, ReviewItem, ReviewOptions, RoundOptions,
+    NewClassifier, NextRound, Observation, ObservationDetails, ObservationFilter, RemovalOptions, Review, ReviewItem,
+    ReviewOptions, RoundOptions, SourceOptions,
 };
 use std::collections::HashMap;
 use zbus::{Fd, OwnedFd, OwnedObjectPath, proxy};
@@ -17,6 +18,14 @@ pub trait Manager {
     /// Reads the configuration again; answers the settings that are used otherwise from now on.
     #[zbus(allow_interactive_auth)]
     fn reload(&self) -> Result<Vec<String>, crate::Error>;
+
+    /// Makes a classifier in a file of its own, and starts it.
+    #[zbus(allow_interactive_auth)]
+    fn create_classifier(&self, name: &str, options: NewClassifier) -> Result<(), crate::Error>;
+
+    /// Stops a classifier that has a file to itself, and removes that.
+    #[zbus(allow_interactive_auth)]
+    fn remove_classifier(&self, name: &str, options: RemovalOptions) -> Result<(), crate::Error>;
 
     /// Looks at what the service needs around it; takes seconds.
     fn diagnose(&self) -> Result<Vec<Check>, crate::Error>;
@@ -55,6 +64,18 @@ pub trait Classifier {
     /// Starts an adaptation round; the job's path at once.
     #[zbus(allow_interactive_auth)]
     fn start_round(&self, options: RoundOptions) -> Result<OwnedObjectPath, crate::Error>;
+
+    /// Has it know these classes from now on; what serves goes on answering until a generation of the new ones does.
+    #[zbus(allow_interactive_auth)]
+    fn set_classes(&self, classes: &[&str]) -> Result<(), crate::Error>;
+
+    /// Has it watch a directory more, which is named from the root on.
+    #[zbus(allow_interactive_auth)]
+    fn add_source(&self, path: &str, options: SourceOptions) -> Result<(), crate::Error>;
+
+    /// Has it watch the source of this name no more.
+    #[zbus(allow_interactive_auth)]
+    fn remove_source(&self, source: &str) -> Result<(), crate::Error>;
 
     /// Takes in a generation that another service has exported, its files by name; the job's path at once.
     #[zbus(allow_interactive_auth)]

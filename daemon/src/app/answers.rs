@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, warn};
+use tracing::{Instrument, error, warn};
 
 /// Pictures under way at the same time: two batches, so that one is decoded while the other runs.
 const WINDOW: usize = 32;
@@ -93,9 +93,12 @@ impl Answering {
         let worker = Worker::new(parts, news).run();
         let stopped = stop.clone();
         // Left wherever it is: what is not written down is answered after the next start.
-        let task = tokio::spawn(async move {
-            stopped.run_until_cancelled(worker).await;
-        });
+        let task = tokio::spawn(
+            async move {
+                stopped.run_until_cancelled(worker).await;
+            }
+            .in_current_span(),
+        );
         (Self { stop, task }, heard)
     }
 

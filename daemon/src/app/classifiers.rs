@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::control::{Command, Control, Refused, Snapshot, SourceAnswers, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::room::Reserve;
-use crate::serve::{Classifier, Controller};
+use crate::serve::{Classifier, Controller, ModelMemory};
 use crate::watch;
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{mpsc, oneshot, watch as channel};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, error_span};
+use tracing::{Instrument, Span, error, error_span};
 
 /// Commands of clients that may wait, of each classifier; whoever sends more waits, too.
 const COMMANDS: usize = 64;
@@ -28,6 +28,7 @@ const COMMANDS: usize = 64;
 /// The owner of every classifier.
 pub struct Classifiers {
     budget: DecodeBudget,
+    memory: ModelMemory,
     company: Company,
     numbers: SourceNumbers,
     running: Vec<Running>,
@@ -74,10 +75,10 @@ impl SourceNumbers {
 
 impl Classifiers {
     /// None yet, and where those are told that cannot go on and end the service.
-    pub fn new(budget: DecodeBudget) -> (Self, mpsc::Receiver<AppError>) {
+    pub fn new(budget: DecodeBudget, memory: ModelMemory) -> (Self, mpsc::Receiver<AppError>) {
         let (failed, failures) = mpsc::channel(1);
         let (company, numbers, shown) = (Company::new(), SourceNumbers::default(), channel::channel(Vec::new()).0);
-        (Self { budget, company, numbers, running: Vec::new(), shown, failed }, failures)
+        (Self { budget, memory, company, numbers, running: Vec::new(), shown, failed }, failures)
     }
 
     /// What the bus shows of them.
@@ -94,6 +95,7 @@ impl Classifiers {
     pub fn start(&mut self, config: Config, alone: bool, ready: CancellationToken) {
         let name = config.classifier.name.clone();
         let (classifier, controller) = Classifier::start(config.serve.clone(), self.budget.clone());
+        let controller = controller.sharing(self.memory.clone());
         let (published, snapshot) = channel::channel(self.numbers.first_snapshot(&config, Snapshot::default()));
         let (sender, commands) = mpsc::channel(COMMANDS);
         let (teller, answers) = answers::channel();
@@ -129,7 +131,9 @@ impl Classifiers {
                 let _ = failed.try_send(error);
             }
         };
-        let task = tokio::spawn(work.instrument(error_span!("classifier", coft.classifier = name)));
+        // Where there are several, the log says whose each line is.
+        let span = if alone { Span::none() } else { error_span!("classifier", coft.classifier = name) };
+        let task = tokio::spawn(work.instrument(span));
         self.running.push(Running { config, control, reserve, anew, stop, task });
         self.show();
     }

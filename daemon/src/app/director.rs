@@ -12,6 +12,7 @@ mod starting;
 pub use serving::Serving;
 
 use super::answers;
+use super::blocking;
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::rounds::{self, Workshop};
@@ -83,6 +84,8 @@ pub struct Director {
     findings: Findings,
     /// When a zero-shot round is due, while no generation knows the configured classes and model.
     zero_shot_at: Option<Instant>,
+    /// Whether an earlier generation of these classes was looked for in its place.
+    went_back: bool,
     /// How long the next one waits if it has to be tried again.
     zero_shot_pause: Duration,
     /// Until then no round starts by itself: the last one could not.
@@ -184,6 +187,7 @@ impl Director {
             setup,
             findings,
             zero_shot_at,
+            went_back: false,
             zero_shot_pause: ZERO_SHOT_RETRY,
             not_before: None,
             look_at_room: Instant::now(),
@@ -506,14 +510,6 @@ impl Director {
         running.problem = self.health.problem().unwrap_or(running.problem);
         self.court.active_classes().iter().for_each(|classes| self.board.classes(classes));
         self.board.serving(generations, running);
-    }
-}
-
-/// Runs work that waits for the disk or the processor off the loop's thread.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -1,15 +1,20 @@
 //! What is asked of the service beside its main loop, since it waits for the disk and for other programs: to read the
 //! configuration again, and to look at what the service needs around it.
 
+use super::blocking;
 use super::classifiers::Classifiers;
 use super::diagnosis::{self, Known, Surroundings};
 use crate::config::check::{Severity, named_files};
+use crate::config::edit::{EditError, Files};
 use crate::config::{Config, ConfigFile, Loaded};
 use crate::control::{Check, Errand, Refused};
+use crate::edit::Edit;
 use crate::systemd;
 use crate::telemetry::events;
 use coft_core::shown::{shown, shown_path};
+use std::fs;
 use std::future::pending;
+use std::io;
 use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -43,6 +48,7 @@ impl Errands {
                 errand = errands.recv() => match errand {
                     // A client that has gone does not miss its answer.
                     Some(Errand::Reload { reply }) => drop(reply.send(self.reload().await)),
+                    Some(Errand::Edit { edit, reply }) => drop(reply.send(self.edit(edit).await)),
                     Some(Errand::Diagnose { reply }) => {
                         // One look for all who ask meanwhile: it takes processors, and starts a program.
                         look.waiting.push(reply);
@@ -99,9 +105,7 @@ impl Errands {
 
     async fn read_again(&mut self) -> Result<Vec<String>, Refused> {
         let (file, before) = (self.file.clone(), self.loaded.clone());
-        let looked = tokio::task::spawn_blocking(move || look_at(&file, &before)).await;
-        let looked = looked.map_err(|error| Refused::Failed(error.to_string()))?;
-        let used = match looked {
+        let used = match blocking(move || look_at(&file, &before)).await {
             Ok((new, mut changed)) => self.go_over_to(new).await.map(|edited| {
                 changed.extend(edited);
                 changed
@@ -115,6 +119,36 @@ impl Errands {
             }
         }
         used
+    }
+
+    /// Changes the files of the configuration and uses what they say then; where it cannot be used, they are as before.
+    async fn edit(&mut self, edit: Edit) -> Result<(), Refused> {
+        let (file, before, asked) = (self.file.clone(), self.loaded.clone(), edit.clone());
+        let made = blocking(move || make(&asked, &file, &before)).await?;
+        let Made { new, undo } = made;
+        if let Err(refused) = self.go_over_to(new).await {
+            return Err(match blocking(move || undo.write()).await {
+                Ok(_) => refused,
+                Err(error) => Refused::Failed(format!("{refused}; and the change cannot be taken back: {error}")),
+            });
+        }
+        info!(message_id = events::RELOADED, "the configuration was changed as a program has asked: {}", edit.said());
+        if let Edit::Remove { name, purge: true } = edit {
+            // It was of a classifier that had a file to itself, or there would have been no change.
+            let home = self.loaded.config.state_dir_of(&name);
+            let removed = blocking({
+                let home = home.clone();
+                move || fs::remove_dir_all(&home)
+            });
+            match removed.await {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    let home = shown_path(&home);
+                    return Err(Refused::Failed(format!("what was kept in {home} cannot be removed: {error}")));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// Uses another configuration: what rounds to come are made from without a start; and where something else has
@@ -171,6 +205,30 @@ impl Errands {
     }
 }
 
+/// A change that was written.
+struct Made {
+    new: Loaded,
+    undo: Files,
+}
+
+/// Writes a change, and reads what the configuration is then; where that cannot be used, it is taken back.
+fn make(edit: &Edit, file: &ConfigFile, before: &Loaded) -> Result<Made, Refused> {
+    let refused = |error: EditError| match error {
+        EditError::Invalid(problem) => Refused::Invalid(problem),
+        error @ EditError::Write { .. } => Refused::Failed(error.to_string()),
+    };
+    // Files that were edited since are changed as they are now.
+    let now = file.read().map_err(|error| Refused::NotReloaded(error.to_string()))?;
+    let undo = edit.files(file, &now).and_then(Files::write).map_err(refused)?;
+    match look_at(file, before) {
+        Ok((new, _)) => Ok(Made { new, undo }),
+        Err(problem) => Err(match undo.write() {
+            Ok(_) => Refused::Invalid(problem),
+            Err(error) => Refused::Failed(format!("{problem}; and the change cannot be taken back: {error}")),
+        }),
+    }
+}
+
 /// Reads the configuration again, with every file that it names; the settings that are others than before.
 fn look_at(file: &ConfigFile, before: &Loaded) -> Result<(Loaded, Vec<String>), String> {
     let new = file.read().map_err(|error| error.to_string())?;
@@ -178,10 +236,16 @@ fn look_at(file: &ConfigFile, before: &Loaded) -> Result<(Loaded, Vec<String>), 
         return Err(error.to_string());
     }
     let changed = before.changed_to(&new).map_err(|fixed| needs_restart(&fixed))?;
+    let errors = |config: &Config| {
+        let faults = named_files(config, false).into_iter().filter(|fault| fault.severity == Severity::Error);
+        faults.map(|fault| format!("{}{}: {}", config.prefix(), fault.key, fault.message)).collect::<Vec<_>>()
+    };
     for config in new.classifiers() {
-        let mut faults = named_files(config, false).into_iter();
-        if let Some(fault) = faults.find(|fault| fault.severity == Severity::Error) {
-            return Err(format!("{}{}: {}", config.prefix(), fault.key, fault.message));
+        // What is missing already, and is waited for, is no reason to refuse the rest.
+        let known = before.classifiers().find(|known| known.classifier.name == config.classifier.name);
+        let known = known.map(errors).unwrap_or_default();
+        if let Some(error) = errors(config).into_iter().find(|error| !known.contains(error)) {
+            return Err(error);
         }
     }
     let changed = changed.iter().map(|key| shown(key.as_bytes()).into_owned()).collect();

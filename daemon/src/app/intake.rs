@@ -24,7 +24,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, warn};
 use trouble::Trouble;
 
 /// What the rest of the service hears of the intake: how it is now.
@@ -76,7 +76,7 @@ impl Intake {
         let desk =
             Desk { ingest, catalog, news, handles: handles.clone(), entries, prune_at, trouble: Trouble::none() };
         let lanes = watches.into_iter().map(|watch| Lane::new(watch, shared.clone())).collect();
-        let task = tokio::spawn(desk.run(lanes, findings, requests, stop.clone()));
+        let task = tokio::spawn(desk.run(lanes, findings, requests, stop.clone()).in_current_span());
         (Self { rescans, handles, stop, task }, heard)
     }
 
@@ -124,7 +124,7 @@ impl Desk {
         self.let_go().await;
         self.clear_cache().await;
         for lane in lanes {
-            tokio::spawn(lane.run(stop.clone()));
+            tokio::spawn(lane.run(stop.clone()).in_current_span());
         }
         let mut counted = false;
         loop {

@@ -27,7 +27,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{Instrument, warn};
 use walkdir::WalkDir;
 
 /// What a round is to do.
@@ -86,23 +86,26 @@ impl Workshop {
     /// Starts a round; its end follows as news, soon where it is told to stop.
     pub fn start(&self, assignment: Assignment, stop: CancellationToken, news: mpsc::Sender<News>) {
         let workshop = self.clone();
-        tokio::spawn(async move {
-            let outcome = match stop.run_until_cancelled(workshop.launch(assignment, &news)).await {
-                Some(Ok(Launched { running, images })) => {
-                    let outcome = follow(running, &stop, &news).await;
-                    // A trainer that ended without a word may have met them, too.
-                    let suspect = [FailureKind::BadImages, FailureKind::Internal];
-                    if matches!(outcome, Outcome::Failed { kind, .. } if suspect.contains(&kind)) {
-                        stop.run_until_cancelled(workshop.remove_damaged(images)).await;
+        tokio::spawn(
+            async move {
+                let outcome = match stop.run_until_cancelled(workshop.launch(assignment, &news)).await {
+                    Some(Ok(Launched { running, images })) => {
+                        let outcome = follow(running, &stop, &news).await;
+                        // A trainer that ended without a word may have met them, too.
+                        let suspect = [FailureKind::BadImages, FailureKind::Internal];
+                        if matches!(outcome, Outcome::Failed { kind, .. } if suspect.contains(&kind)) {
+                            stop.run_until_cancelled(workshop.remove_damaged(images)).await;
+                        }
+                        outcome
                     }
-                    outcome
-                }
-                Some(Err(outcome)) => outcome,
-                None => Outcome::Cancelled,
-            };
-            // A service that has gone needs no news.
-            let _ = news.send(News::Ended(outcome)).await;
-        });
+                    Some(Err(outcome)) => outcome,
+                    None => Outcome::Cancelled,
+                };
+                // A service that has gone needs no news.
+                let _ = news.send(News::Ended(outcome)).await;
+            }
+            .in_current_span(),
+        );
     }
 
     async fn launch(&self, assignment: Assignment, news: &mpsc::Sender<News>) -> Result<Launched, Outcome> {
@@ -173,18 +176,21 @@ impl Workshop {
     ) {
         let (settings, reserve) = (self.import.clone(), self.reserve.clone());
         let candidate = self.directory(round).join("candidate");
-        tokio::spawn(async move {
-            let to = candidate.clone();
-            let copied =
-                tokio::task::spawn_blocking(move || import::copy(&files, &settings, &reserve, &to, &stop)).await;
-            let outcome = match copied.expect("copying neither panics nor is aborted") {
-                Ok(()) => Outcome::Candidate(candidate),
-                Err(Trouble { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
-                Err(Trouble { kind, message, hint }) => Outcome::Failed { kind, message, hint },
-            };
-            // A service that has gone needs no news.
-            let _ = news.send(News::Ended(outcome)).await;
-        });
+        tokio::spawn(
+            async move {
+                let to = candidate.clone();
+                let copied =
+                    tokio::task::spawn_blocking(move || import::copy(&files, &settings, &reserve, &to, &stop)).await;
+                let outcome = match copied.expect("copying neither panics nor is aborted") {
+                    Ok(()) => Outcome::Candidate(candidate),
+                    Err(Trouble { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
+                    Err(Trouble { kind, message, hint }) => Outcome::Failed { kind, message, hint },
+                };
+                // A service that has gone needs no news.
+                let _ = news.send(News::Ended(outcome)).await;
+            }
+            .in_current_span(),
+        );
     }
 
     /// The work of a round that did not come to its end, if there is any.

@@ -13,7 +13,7 @@ use super::rounds::Workshop;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::together::Together;
 use super::verdict::Court;
-use super::{AppError, ENGINES, repair};
+use super::{AppError, ENGINES, blocking, repair};
 use crate::answers::Teller;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock;
@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tracing::{error, info};
+use tracing::{Instrument, error, info};
 
 /// How often what is due is begun and systemd is told what goes on.
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
@@ -258,7 +258,8 @@ impl Start {
                 return Err(error.into());
             }
             Step::Base(prepared) => {
-                self.base.ended(prepared.map(Arc::from).map_err(|error| error.to_string()));
+                let prepared = prepared.map(|base| self.in_known_order(*base));
+                self.base.ended(prepared.map(Arc::new).map_err(|error| error.to_string()));
                 // As long as a generation of other classes answers, those are its.
                 if self.board.snapshot().active.is_none() {
                     self.base.there.iter().for_each(|base| self.board.classes(&base.classes));
@@ -266,6 +267,15 @@ impl Start {
             }
         }
         Ok(())
+    }
+
+    /// The base with its classes in the order in which a generation has them already.
+    fn in_known_order(&self, base: Base) -> Base {
+        let order = self.state.there.as_ref().and_then(|(_, court, _)| court.order_of(&base));
+        match order {
+            Some(order) => base.ordered(&self.config.classifier, &order),
+            None => base,
+        }
     }
 
     /// What the service waits for, for clients and systemd.
@@ -395,19 +405,14 @@ impl Start {
 
 fn attempt(steps: &mpsc::Sender<Step>, work: impl Future<Output = Step> + Send + 'static) {
     let steps = steps.clone();
-    tokio::spawn(async move {
-        let step = work.await;
-        // A service that stops needs it no more.
-        let _ = steps.send(step).await;
-    });
-}
-
-/// Runs work that waits for the disk off the loop's thread.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(error) => std::panic::resume_unwind(error.into_panic()),
-    }
+    tokio::spawn(
+        async move {
+            let step = work.await;
+            // A service that stops needs it no more.
+            let _ = steps.send(step).await;
+        }
+        .in_current_span(),
+    );
 }
 
 /// Ready when an attempt to load the active generation has ended; never where there is no store yet.

@@ -15,7 +15,7 @@ use coft_core::review::Difference;
 use coft_core::shown::shown_path;
 use coft_core::spec::Method;
 use coft_vision::Preprocess;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
@@ -126,6 +126,27 @@ impl Court {
         self.store().active().is_some_and(|Generation { manifest, .. }| {
             foreign(manifest, base).is_none() && (!cheap(manifest) || manifest.shares == base.shares)
         })
+    }
+
+    /// A generation that was made for these classes and this model before others were configured, and that could serve
+    /// again: the latest that has learnt from images.
+    pub fn fitting(&self, base: &Base) -> Option<GenerationId> {
+        let store = self.store();
+        let fits = |kept: &&Generation| {
+            let has_learnt = kept.manifest.method != Method::ZeroShot;
+            has_learnt && kept.record.refused.is_none() && foreign(&kept.manifest, base).is_none()
+        };
+        store.generations().filter(fits).map(|kept| kept.id).last()
+    }
+
+    /// The order in which a generation has the classes of `base`, where one of this model has all of them and no others:
+    /// an order is no reason to make another one.
+    pub fn order_of(&self, base: &Base) -> Option<Vec<String>> {
+        let alike = |classes: &[String]| classes.iter().collect::<BTreeSet<_>>() == base.classes.iter().collect();
+        let store = self.store();
+        let fits = |kept: &&Generation| kept.manifest.base_model == base.digest && alike(&kept.manifest.classes);
+        let latest = store.active().into_iter().filter(fits).chain(store.generations().filter(fits)).next();
+        latest.map(|kept| kept.manifest.classes.clone()).filter(|classes| *classes != base.classes)
     }
 
     /// What a round that did not live to its end has promoted, if anything.

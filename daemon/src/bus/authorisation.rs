@@ -27,6 +27,8 @@ pub enum Action {
     Rescan,
     /// Having the configuration read again.
     Reload,
+    /// Making, changing and removing classifiers.
+    Configure,
     /// Reading a generation's files.
     Export,
     /// Having a generation from elsewhere serve.
@@ -48,6 +50,7 @@ impl Action {
             Action::Round => "org.coft.Coft1.round",
             Action::Rescan => "org.coft.Coft1.rescan",
             Action::Reload => "org.coft.Coft1.reload",
+            Action::Configure => "org.coft.Coft1.configure",
             Action::Export => "org.coft.Coft1.export",
             Action::Import => "org.coft.Coft1.import",
             Action::ImportForce => "org.coft.Coft1.import-force",

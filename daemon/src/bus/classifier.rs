@@ -5,9 +5,11 @@ use super::batch;
 use super::clients::{Caller, Clients};
 use super::errors::{invalid, named, refused, stopping, unanswered, unasked};
 use super::job;
+use super::manager;
 use super::options::{self, Given};
 use super::source;
-use crate::control::{self, Command, Control, Refused, ReviewItem, ReviewStatus, Snapshot};
+use crate::control::{self, Command, Control, Errand, Refused, ReviewItem, ReviewStatus, Snapshot};
+use crate::edit::Edit;
 use crate::observation::{self, GenerationDiff};
 use crate::serve::{Classification, Options, Priority, ServeError};
 use coft_core::ids::{GenerationId, RoundId};
@@ -19,8 +21,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::os::fd::AsFd;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::sync::watch::Ref;
+use tokio::sync::{mpsc, oneshot};
 use zbus::message::Header;
 use zbus::object_server::SignalEmitter;
 use zbus::{Connection, Fd, ObjectServer, OwnedFd, OwnedObjectPath, interface};
@@ -30,14 +32,15 @@ const DEADLINE: Duration = Duration::from_secs(24);
 
 pub struct Classifier {
     control: Control,
+    errands: mpsc::Sender<Errand>,
     clients: Clients,
 }
 
 type Labels = Vec<(String, f64)>;
 
 impl Classifier {
-    pub fn new(control: Control, clients: Clients) -> Self {
-        Self { control, clients }
+    pub fn new(control: Control, errands: mpsc::Sender<Errand>, clients: Clients) -> Self {
+        Self { control, errands, clients }
     }
 
     fn snapshot(&self) -> Ref<'_, Snapshot> {
@@ -131,6 +134,44 @@ impl Classifier {
         let (reply, answer) = oneshot::channel();
         self.control.commands.send(Command::StartRound { request, reply }).await.map_err(|_| stopping())?;
         self.job(answer, server).await
+    }
+
+    /// Has it know these classes from now on. What serves goes on answering until a zero-shot generation of the new
+    /// classes does, within seconds.
+    async fn set_classes(
+        &self,
+        classes: Vec<String>,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Error> {
+        authorisation::check(connection, &header, Action::Configure).await?;
+        let name = self.control.name.clone();
+        manager::edit(&self.errands, Edit::SetClasses { name, classes }).await
+    }
+
+    /// Has it watch a directory more; as `name` the source is called something else than its directory.
+    async fn add_source(
+        &self,
+        path: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Error> {
+        authorisation::check(connection, &header, Action::Configure).await?;
+        let (name, path, called) = (self.control.name.clone(), options::directory(path)?, options::of_source(options)?);
+        manager::edit(&self.errands, Edit::AddSource { name, path, called }).await
+    }
+
+    /// Has it watch the source of this name no more: its images have no part in rounds from then on.
+    async fn remove_source(
+        &self,
+        source: String,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Error> {
+        authorisation::check(connection, &header, Action::Configure).await?;
+        let name = self.control.name.clone();
+        manager::edit(&self.errands, Edit::RemoveSource { name, source }).await
     }
 
     /// Takes in a generation that another service has exported, file by file, and answers the job at once.

@@ -2,9 +2,11 @@
 
 use super::authorisation::{self, Action};
 use super::errors::{refused, stopping};
+use super::options::{self, Given};
 use crate::control::{self, Command, Control, Errand, Service};
+use crate::edit::Edit;
 use coft_dbus::{Check, Error, Figures};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use zbus::message::Header;
 use zbus::{Connection, interface};
 
@@ -20,6 +22,13 @@ impl Manager {
     fn classifiers(&self) -> Vec<Control> {
         self.service.classifiers.borrow().clone()
     }
+}
+
+/// Has the configuration changed.
+pub async fn edit(errands: &mpsc::Sender<Errand>, edit: Edit) -> Result<(), Error> {
+    let (reply, answer) = oneshot::channel();
+    errands.send(Errand::Edit { edit, reply }).await.map_err(|_| stopping())?;
+    answer.await.map_err(|_| stopping())?.map_err(refused)
 }
 
 #[interface(name = "org.coft.Coft1.Manager")]
@@ -57,6 +66,33 @@ impl Manager {
         let (reply, answer) = oneshot::channel();
         self.service.errands.send(Errand::Reload { reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?.map_err(refused)
+    }
+
+    /// Makes a classifier, in a file of its own in `classifiers.d`, and starts it. `classes` are the names of its classes,
+    /// without which the model's own count; `model` and `template` are as in the configuration; `watch` are directories
+    /// whose images it answers and learns from.
+    async fn create_classifier(
+        &self,
+        name: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Error> {
+        authorisation::check(connection, &header, Action::Configure).await?;
+        edit(&self.service.errands, Edit::Create(options::of_new(name, options)?)).await
+    }
+
+    /// Stops a classifier and removes its file from `classifiers.d`. What it has learnt is kept, for a classifier that
+    /// is given this name again; with `purge` it goes as well.
+    async fn remove_classifier(
+        &self,
+        name: String,
+        options: Given,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<(), Error> {
+        authorisation::check(connection, &header, Action::Configure).await?;
+        edit(&self.service.errands, Edit::Remove { name, purge: options::of_removal(options)? }).await
     }
 
     /// Looks at what the service needs around it, within seconds: libraries, devices, directories, room. One line each:

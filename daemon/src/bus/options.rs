@@ -2,10 +2,13 @@
 
 use super::errors::invalid;
 use crate::control::{Answers, RoundRequest};
+use crate::edit::New;
 use crate::observation::ObservationFilter;
 use crate::serve::{Options, Priority};
+use coft_core::shown::shown_path;
 use coft_dbus::{Error, TIMEOUT};
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 use zbus::{OwnedVariant, Type};
 
@@ -49,6 +52,51 @@ pub fn of_classify(mut given: Given, priority: Priority, patience: Option<Durati
         priority,
         ..Options::default()
     })
+}
+
+/// Options of a call that makes a classifier.
+///
+/// # Errors
+/// `InvalidArgs` where an option is unknown or has another type, or a directory is not named from the root on.
+pub fn of_new(name: String, mut given: Given) -> Result<New, Error> {
+    let (classes, watch): (Option<Vec<String>>, Option<Vec<String>>) =
+        (take(&mut given, "classes")?, take(&mut given, "watch")?);
+    let (model, template) = (take(&mut given, "model")?, take(&mut given, "template")?);
+    nothing_else(&given, "classes, model, template, watch")?;
+    let watch = watch.unwrap_or_default().into_iter().map(directory).collect::<Result<_, _>>()?;
+    Ok(New { name, classes: classes.unwrap_or_default(), model, template, watch })
+}
+
+/// Options of a call that removes a classifier: whether what was kept for it goes as well.
+///
+/// # Errors
+/// `InvalidArgs` where an option is unknown or has another type.
+pub fn of_removal(mut given: Given) -> Result<bool, Error> {
+    let purge = take(&mut given, "purge")?.unwrap_or(false);
+    nothing_else(&given, "purge")?;
+    Ok(purge)
+}
+
+/// Options of a call that adds a source: what it is to be called.
+///
+/// # Errors
+/// `InvalidArgs` where an option is unknown or has another type.
+pub fn of_source(mut given: Given) -> Result<Option<String>, Error> {
+    let name = take(&mut given, "name")?;
+    nothing_else(&given, "name")?;
+    Ok(name)
+}
+
+/// A directory that a caller names.
+///
+/// # Errors
+/// `InvalidArgs` where it is not named from the root on: the service has another working directory than the caller.
+pub fn directory(path: String) -> Result<PathBuf, Error> {
+    let path = PathBuf::from(path);
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(invalid(format!("{} does not begin with /; name the whole path", shown_path(&path)))),
+    }
 }
 
 /// Options of a call that starts a round.

@@ -1,6 +1,7 @@
 //! The objects on a private bus, seen by a client, with the test as the service behind them.
 
 mod answers;
+mod classifiers;
 mod export;
 mod figures;
 mod introspection;
@@ -15,7 +16,7 @@ mod review;
 
 use super::*;
 use crate::answers::Teller;
-use crate::control::{Command, Errand, GenerationStatus, NextRound, SourceStatus};
+use crate::control::{Command, Errand, GenerationStatus, NextRound, Refused, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::footprint::Footprint;
 use crate::round_status::RoundState;

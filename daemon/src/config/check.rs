@@ -5,13 +5,15 @@
 //! struct of the module that uses it, down to ONNX Runtime's, and a check by the installed program itself cannot know
 //! other settings than the service does.
 
-use super::{Config, ConfigError, ConfigFile, Key, Problem, key};
+use super::{Config, ConfigError, ConfigFile, Key, Other, Problem, key};
 use crate::{given, model, serve};
 use coft_core::shown::shown_path;
+use coft_core::{labels, lint};
 use serde::Serialize;
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 /// What `coftd --check` prints.
 #[derive(Debug, Serialize)]
@@ -24,8 +26,10 @@ pub struct Report {
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
+    /// The configuration file, or that of a classifier.
+    pub file: String,
     pub severity: Severity,
-    /// Line of the configuration file, from 1.
+    /// Line of the file, from 1.
     pub line: Option<usize>,
     /// The setting, as `round.threads`; of a mistake in the file's grammar, as it is written there.
     pub key: Option<String>,
@@ -44,20 +48,22 @@ pub enum Severity {
 impl Report {
     /// Checks a configuration file, and reads every file that it names.
     pub fn of(file: &ConfigFile) -> Self {
-        let (text, path) = (fs::read_to_string(&file.path).unwrap_or_default(), shown_path(&file.path).into_owned());
         let findings = match file.read() {
             Ok(loaded) => {
+                let text = fs::read_to_string(&file.path).unwrap_or_default();
                 let faults = named_files(&loaded.config, true).into_iter();
                 let old = loaded.deprecated().map(|(key, advice)| Fault {
                     severity: Severity::Warning,
                     key,
                     message: advice.to_owned(),
                 });
-                faults.chain(old).map(|fault| fault.found_in(&text)).collect()
+                let own = faults.chain(old).chain(names(&loaded.config)).map(|fault| fault.found_in(&file.path, &text));
+                let others = loaded.others.iter().flat_map(in_its_file);
+                own.chain(others).chain(loaded.unusable.iter().map(|error| mistake(error))).collect()
             }
-            Err(error) => vec![mistake(error, &text)],
+            Err(error) => vec![mistake(&error)],
         };
-        Self { file: path, findings }
+        Self { file: shown_path(&file.path).into_owned(), findings }
     }
 
     /// Whether the service would not use it as it is.
@@ -66,17 +72,44 @@ impl Report {
     }
 }
 
-fn mistake(error: ConfigError, text: &str) -> Finding {
+/// What is wrong with what a classifier's own file names; what it has from the configuration file is told of that.
+fn in_its_file(other: &Other) -> Vec<Finding> {
+    let is_own = |fault: &Fault| {
+        let of_its_own = matches!(&fault.key, Key::OfSource { .. }) || fault.key.to_string().starts_with("classifier.");
+        of_its_own || fault.key.line(&other.text).is_some()
+    };
+    let faults = named_files(&other.config, true).into_iter().filter(is_own).chain(names(&other.config));
+    faults.map(|fault| fault.found_in(&other.path, &other.text)).collect()
+}
+
+/// What the model may not understand of the classes that the configuration names.
+fn names(config: &Config) -> Vec<Fault> {
+    let Some(path) = &config.classifier.labels else { return Vec::new() };
+    // What cannot be read is told with what the configuration names.
+    let bytes = fs::read(path).unwrap_or_default();
+    let of_name = |(line, name): (usize, String)| Some(format!("line {line}: {name:?}: {}", lint::of_name(&name)?));
+    let of_names = labels::parse(&bytes).unwrap_or_default().into_iter().filter_map(of_name);
+    let warning = |what: String| Fault {
+        severity: Severity::Warning,
+        key: "classifier.labels".into(),
+        message: format!("{}: {what}", shown_path(path)),
+    };
+    lint::of_file(&bytes).into_iter().chain(of_names).map(warning).collect()
+}
+
+fn mistake(error: &ConfigError) -> Finding {
+    let (ConfigError::Bad { path, .. } | ConfigError::Read { path, .. }) = error;
+    let text = fs::read_to_string(path).unwrap_or_default();
     let (line, key, message) = match error {
         ConfigError::Bad { problem: Problem::Syntax { line, message }, .. } => {
-            (Some(line), key::on_line(text, line), message)
+            (Some(*line), key::on_line(&text, *line), message.clone())
         }
         ConfigError::Bad { problem: Problem::Value { key, message }, .. } => {
-            (key.line(text), Some(key.to_string()), message)
+            (key.line(&text), Some(key.to_string()), message.clone())
         }
         ConfigError::Read { source, .. } => (None, None, format!("it cannot be read: {source}")),
     };
-    Finding { severity: Severity::Error, line, key, message }
+    Finding { file: shown_path(path).into_owned(), severity: Severity::Error, line, key, message }
 }
 
 /// What is wrong with what a setting names.
@@ -92,9 +125,15 @@ impl Fault {
         Self { severity: Severity::Error, key: key.into(), message: message.to_string() }
     }
 
-    fn found_in(self, text: &str) -> Finding {
+    fn found_in(self, file: &Path, text: &str) -> Finding {
         let Self { severity, key, message } = self;
-        Finding { severity, line: key.line(text), key: Some(key.to_string()), message }
+        Finding {
+            file: shown_path(file).into_owned(),
+            severity,
+            line: key.line(text),
+            key: Some(key.to_string()),
+            message,
+        }
     }
 }
 
@@ -170,7 +209,7 @@ mod tests {
     /// Severity, line, key and message of the only finding.
     fn found(dir: &TempDir, file: &ConfigFile) -> (Severity, Option<usize>, Option<String>, String) {
         let report = Report::of(file);
-        let [Finding { severity, line, key, message }] = &report.findings[..] else { panic!("{report:?}") };
+        let [Finding { severity, line, key, message, .. }] = &report.findings[..] else { panic!("{report:?}") };
         let message = message.replace(dir.path().to_str().unwrap(), "DIR");
         (*severity, *line, key.clone(), message)
     }
@@ -237,6 +276,27 @@ mod tests {
             assert_eq!((severity, named.as_deref()), (Severity::Error, Some(key)), "{more}: {told}");
             assert!(told.contains(message) && line.is_some(), "{more}: {told}");
         }
+    }
+
+    #[test]
+    fn the_files_of_classifiers_are_checked_each_on_its_own() {
+        let (dir, file) = site("[round]\ntrainer = \"t\"\n[[source]]\npath = \"in\"\n");
+        let write = |name: &str, text: &str| fs::write(dir.path().join("classifiers.d").join(name), text).unwrap();
+        fs::create_dir(dir.path().join("classifiers.d")).unwrap();
+        write("lamps.toml", "# The hall.\n[classifier]\nlabels = \"no.txt\"\n");
+        write("gates.toml", "[classifier]\ncolour = 1\n");
+        let found: Vec<_> = Report::of(&file).findings.into_iter().map(|f| (f.file, f.line, f.key)).collect();
+        let of = |name: &str, line, key: &str| {
+            (dir.path().join(name).to_str().unwrap().to_owned(), Some(line), Some(key.to_owned()))
+        };
+        assert_eq!(
+            found,
+            [
+                of("coft.toml", 2, "round.trainer"),
+                of("classifiers.d/lamps.toml", 3, "classifier.labels"),
+                of("classifiers.d/gates.toml", 2, "colour"),
+            ]
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use toml::Table;
 pub const DIR: &str = "classifiers.d";
 
 /// Settings that the service has once.
-pub(super) const OF_THE_SERVICE: [&str; 3] = ["state-dir", "bus", "decode"];
+pub(super) const OF_THE_SERVICE: [&str; 4] = ["state-dir", "bus", "decode", "serve.memory"];
 /// Sections that belong to the classifier of the file that they stand in.
 const OF_ITS_OWN: [&str; 2] = ["classifier", "source"];
 
@@ -78,7 +78,7 @@ fn over(main: &Config, text: &str, path: &Path, own: &str) -> Result<Config, Pro
     // Names of settings that are not known are told by their line.
     Config::parse(own)?;
     let (mut table, own) = (sections(text), sections(own));
-    if let Some(key) = OF_THE_SERVICE.iter().find(|key| own.contains_key(**key)) {
+    if let Some(key) = OF_THE_SERVICE.iter().find(|key| has(&own, key)) {
         return Err(bad(key, "it is of the service as a whole; set it in the configuration file alone".into()));
     }
     let name = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
@@ -105,6 +105,16 @@ fn sections(text: &str) -> Table {
         table.insert("training".into(), training);
     }
     table
+}
+
+/// Whether a setting is there, by its sections and name with dots between them.
+fn has(table: &Table, key: &str) -> bool {
+    match key.split_once('.') {
+        Some((section, rest)) => {
+            table.get(section).and_then(toml::Value::as_table).is_some_and(|inner| has(inner, rest))
+        }
+        None => table.contains_key(key),
+    }
 }
 
 fn lay_over(table: &mut Table, own: Table) {
@@ -194,6 +204,7 @@ mod tests {
         for (file, text, told) in [
             ("lamps.toml", "[classifier]\ncolour = 1\n", "lamps.toml: line 2: unknown field `colour`"),
             ("lamps.toml", "bus = \"session\"\n", "lamps.toml: bus: it is of the service as a whole"),
+            ("lamps.toml", "[serve]\nmemory = \"1GiB\"\n", "lamps.toml: serve.memory: it is of the service as a whole"),
             ("lamps.toml", "[decode]\nmemory = \"1GiB\"\n", "lamps.toml: decode: it is of the service as a whole"),
             (
                 "lamps.toml",

@@ -23,7 +23,10 @@ impl Loaded {
         let (fixed, changed): (Vec<_>, Vec<_>) = differing(&self.text, &new.text).into_iter().partition(is_fixed);
         let (old, now) = (&self.config, &new.config);
         // A setting may be written otherwise and mean the same.
-        if (&old.state_dir, &old.bus, &old.decode) != (&now.state_dir, &now.bus, &now.decode) {
+        let of_the_service = |config: &Config| {
+            (config.state_dir.clone(), config.bus.clone(), config.decode.clone(), config.serve.memory)
+        };
+        if of_the_service(old) != of_the_service(now) {
             return Err(if fixed.is_empty() { vec!["what a path names".into()] } else { fixed });
         }
         let mut changed = if old == now { Vec::new() } else { changed };
@@ -120,6 +123,7 @@ mod tests {
             ("bus = \"session\"\n", "bus"),
             ("state-dir = \"/b\"\n", "state-dir"),
             ("[decode]\nmemory = \"64MiB\"\n", "decode.memory"),
+            ("[serve]\nmemory = \"64MiB\"\n", "serve.memory"),
         ] {
             let with_another = format!("{new}[schedule]\nnew-images = 50\n");
             assert_eq!(changed("", &with_another), Err(vec![key.to_owned()]), "{new}");

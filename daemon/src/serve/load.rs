@@ -1,5 +1,6 @@
 //! From a generation's directory to a session that is proven, on the first provider that takes it.
 
+use super::memory::{Closable, ModelMemory};
 use super::ort::{self, Opening, Outputs, Provider};
 use super::parity::{self, Parity};
 use super::{Controller, LoadError, Running, Settings};
@@ -13,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
@@ -37,6 +39,10 @@ pub struct Loaded {
     /// What the session runs on, or ran on before it was closed.
     runs_on: Mutex<RunsOn>,
     session: Mutex<Dozing>,
+    /// What the model takes while its session is open: about the size of its files, B.
+    bytes: u64,
+    last_run: AtomicU64,
+    memory: ModelMemory,
 }
 
 #[derive(Clone, Debug)]
@@ -72,6 +78,8 @@ pub struct Opener {
     pub settings: Settings,
     /// Where TensorRT keeps what it has built.
     pub engines: Option<PathBuf>,
+    /// What the open models take, of this classifier and others.
+    pub memory: ModelMemory,
 }
 
 /// A session that may be closed while nothing is asked, and is opened and proven again by the next run.
@@ -97,6 +105,7 @@ struct Opened {
 impl Loaded {
     /// Answers for normalised pixels, one an image, and what they were computed on.
     pub fn run(&self, pixels: &[f32], images: usize) -> Result<(Vec<Outputs>, Provider), LoadError> {
+        self.last_run.store(self.memory.run(), Ordering::Relaxed);
         let mut dozing = self.opened()?;
         let session = dozing.session.as_mut().expect("it has been opened");
         Ok((session.run(pixels, images)?, self.runs_on().provider))
@@ -121,6 +130,7 @@ impl Loaded {
     fn opened(&self) -> Result<MutexGuard<'_, Dozing>, LoadError> {
         let mut dozing = self.dozing();
         if dozing.session.is_none() {
+            self.memory.make_room_for(self);
             let opened = dozing.open()?;
             *self.runs_on() = opened.runs_on;
             dozing.session = Some(Box::new(opened.session));
@@ -200,6 +210,32 @@ impl Loaded {
     }
 }
 
+impl Closable for Loaded {
+    fn is_open(&self) -> bool {
+        self.session.try_lock().map_or(true, |dozing| dozing.session.is_some())
+    }
+
+    fn last_run(&self) -> u64 {
+        self.last_run.load(Ordering::Relaxed)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    fn close_unless_it_runs(&self) -> bool {
+        let closed = self.session.try_lock().is_ok_and(|mut dozing| dozing.session.take().is_some());
+        if closed {
+            let generation = self.generation.0;
+            info!(
+                coft.generation = generation,
+                "generation {generation} is closed until it is asked again: the models together take more memory than they may"
+            );
+        }
+        closed
+    }
+}
+
 impl Dozing {
     fn open(&mut self) -> Result<Opened, LoadError> {
         if let Some((_, cause)) = self.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE) {
@@ -258,8 +294,13 @@ impl Controller {
             session: Some(Box::new(session)),
             failed: None,
         };
+        let size = |file: &str| fs::metadata(dir.join(file)).map_or(0, |found| found.len());
+        let memory = self.opener.memory.clone();
         let loaded = Loaded {
             generation,
+            bytes: size(MODEL) + size(WEIGHTS),
+            last_run: AtomicU64::new(memory.run()),
+            memory,
             thresholds: RwLock::default(),
             classes: manifest.classes,
             none_of_these: manifest.none_of_these.filter(|_| self.opener.settings.none_of_these),

@@ -1,8 +1,9 @@
 //! Serving, against ONNX Runtime itself and the tiny generations of `tests/goldens/serve`.
 
+use super::memory::Closable;
 use super::*;
 use ::image::{ImageBuffer, ImageFormat, Rgb, RgbImage};
-use coft_core::manifest::{MANIFEST, Manifest};
+use coft_core::manifest::{MANIFEST, MODEL, Manifest};
 use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
@@ -426,4 +427,29 @@ fn a_missing_library_is_said_where_it_was_looked_for() {
     // Locating comes before loading, so the library that other tests loaded does not matter.
     let error = ort::locate(Some(Path::new("/nowhere/libonnxruntime.so"))).unwrap_err().to_string();
     assert!(error.contains("/nowhere/libonnxruntime.so") && error.contains("ORT_DYLIB_PATH"), "{error}");
+}
+
+/// Two models that may not both be open: each is there when it is asked, and the other gives way.
+#[tokio::test]
+async fn the_model_that_was_asked_longest_ago_gives_way() {
+    // These have their weights in the model's own file.
+    let sizes = ["sharp", "soft"].map(|name| fs::metadata(golden(name).join(MODEL)).unwrap().len());
+    let memory = ModelMemory::new(sizes[0] + sizes[1] - 1);
+    let serving = |name: &str, number| {
+        let (classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
+        let controller = controller.sharing(memory.clone());
+        controller.swap(controller.load(&golden(name), GenerationId(number)).unwrap());
+        (classifier, controller)
+    };
+    let is_open = |controller: &Controller| controller.shared.current().unwrap().is_open();
+    let (first, of_first) = serving("sharp", 1);
+    assert!(is_open(&of_first));
+    let (second, of_second) = serving("soft", 2);
+    assert_eq!((is_open(&of_first), is_open(&of_second)), (false, true));
+    for _ in 0..2 {
+        let answer = first.classify(picture(GREEN), &Options::default()).await.unwrap();
+        assert_eq!((answer.generation, is_open(&of_first), is_open(&of_second)), (GenerationId(1), true, false));
+        let answer = second.classify(picture(GREEN), &Options::default()).await.unwrap();
+        assert_eq!((answer.generation, is_open(&of_first), is_open(&of_second)), (GenerationId(2), false, true));
+    }
 }

@@ -160,6 +160,11 @@ fn polkit_decides_who_may_change_things() {
             ("import", &["import", bundle]),
             ("import-force", &["import", "--force", bundle]),
             ("activate", &["generation", "activate", "1"]),
+            ("configure", &["classifier", "create", "lamps", "--labels", "on,off"]),
+            ("configure", &["classifier", "edit", "default", "--labels", "on,off"]),
+            ("configure", &["classifier", "remove", "default"]),
+            ("configure", &["source", "add", "/srv"]),
+            ("configure", &["source", "remove", "/srv"]),
         ] {
             let (code, said) = scene.told("bob", words);
             assert_eq!(code, Some(5), "{words:?}: {said}");
@@ -183,6 +188,11 @@ fn polkit_decides_who_may_change_things() {
             format!("{root}/jobs/1 org.coft.Coft1.Job Cancel"),
             format!("{root} org.coft.Coft1.Manager Rescan"),
             format!("{root} org.coft.Coft1.Manager Reload"),
+            format!("{root} org.coft.Coft1.Manager CreateClassifier sa{{sv}} lamps 0"),
+            format!("{root} org.coft.Coft1.Manager RemoveClassifier sa{{sv}} default 1 purge b true"),
+            format!("{parts} org.coft.Coft1.Classifier SetClasses as 2 on off"),
+            format!("{parts} org.coft.Coft1.Classifier AddSource sa{{sv}} /srv 0"),
+            format!("{parts} org.coft.Coft1.Classifier RemoveSource s /srv"),
             format!("{parts}/generations/1 org.coft.Coft1.Generation Open"),
             format!("{parts}/generations/1 org.coft.Coft1.Generation Activate"),
             format!("{parts} org.coft.Coft1.Classifier Import a{{sh}} 0"),

@@ -1,7 +1,9 @@
-//! The configuration is read again while the service runs: what can change does, and anything else changes nothing.
+//! The configuration is read again while the service runs: nearly everything can change, and otherwise nothing does.
 
 use super::*;
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Instant;
 
 const FORTY: &str = "[schedule]\nnew-images = 40\n";
@@ -29,7 +31,7 @@ fn a_reload_uses_what_can_change_and_refuses_the_rest_as_a_whole() {
 
     for (config, named) in [
         ("[schedule]\nnew-images = 50\n[decode]\nmemory = \"1GiB\"\n", "decode.memory"),
-        ("[schedule]\nnew-images = 50\n[[source]]\npath = \"other\"\n", "source"),
+        ("[schedule]\nnew-images = 50\n[classifier]\nlabels = \"no.txt\"\n", "classifier.labels: "),
         ("[schedule]\nnew-images = 50\nspeed = 1\n", "line 7: unknown field `speed`"),
         ("[schedule]\nnew-images = 0\n", "schedule.new-images: use 1 or more"),
         ("[classifier]\nthresholds = { gear = 0.5 }\n", "classifier.thresholds: there is no class \"gear\""),
@@ -47,6 +49,44 @@ fn a_reload_uses_what_can_change_and_refuses_the_rest_as_a_whole() {
     site.json(&["reload"]).unwrap();
     next_after(&site, 50);
     assert!(site.status().unwrap()["setup_problem"].is_null(), "it is mended");
+    assert!(site.stop().unwrap().success());
+}
+
+/// It took a restart of the service, and clients were not answered meanwhile.
+#[test]
+fn what_is_opened_and_watched_changes_while_clients_are_answered() {
+    let mut site = serving(QUICK, 1);
+    let (stop, picture) = (AtomicBool::new(false), site.watched().join("0000.jpg"));
+    let asked = thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut asked = 0;
+            while !stop.load(Ordering::Relaxed) {
+                classify(&site, &picture);
+                asked += 1;
+            }
+            asked
+        });
+        let other = site.dir().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(site.dir().join("three.txt"), "hex bolt\nhex nut\nspur gear\n").unwrap();
+        for (more, changed) in [
+            (format!("[[source]]\npath = {other:?}\n"), "source"),
+            ("[ingest]\nmost-images = 200\n".to_owned(), "ingest.most-images"),
+            ("[classifier]\nlabels = \"three.txt\"\n".to_owned(), "classifier.labels"),
+        ] {
+            site.configure(&format!("{QUICK}{more}")).unwrap();
+            let told = site.json(&["reload"]).unwrap();
+            assert!(told["changed"].as_array().unwrap().iter().any(|key| key == changed), "{told}");
+            let sources = if changed == "source" { 2 } else { 1 };
+            let is_used = |status: &Value| status["sources"].as_array().unwrap().len() == sources;
+            site.wait("what has changed", LIMIT, is_used).unwrap();
+        }
+        site.wait("the generation of other classes", LIMIT, |status| status["active_generation"] == 2).unwrap();
+        stop.store(true, Ordering::Relaxed);
+        asking.join().unwrap()
+    });
+    assert!(asked > 5, "{asked}");
+    assert_eq!(site.status().unwrap()["classes"], serde_json::json!(["hex bolt", "hex nut", "spur gear"]));
     assert!(site.stop().unwrap().success());
 }
 

@@ -6,7 +6,8 @@ use std::thread;
 
 /// Two classifiers on one camera, each with a part of its picture, and one that has a directory to itself.
 fn three() -> Site {
-    let site = site(QUICK);
+    // Room for one of their models at a time.
+    let site = site(&format!("{QUICK}[serve]\nmemory = \"20MiB\"\n"));
     fs::create_dir_all(site.dir().join("classifiers.d")).unwrap();
     fs::create_dir(site.dir().join("yard")).unwrap();
     fs::write(site.dir().join("nuts.txt"), "hex nut\nsquare nut\nwasher\n").unwrap();
@@ -126,6 +127,12 @@ fn three_classifiers_answer_adapt_and_are_changed_side_by_side() {
             wait(&site, "nuts", "other classes", |status| status["active_generation"] == 3);
             assert_eq!(of(&site, "nuts", &["status"])["classes"], serde_json::json!(["hex nut", "wing nut"]));
 
+            // What has learnt the earlier classes is found again, in whatever order they are named.
+            fs::write(site.dir().join("nuts.txt"), "washer\nhex nut\nsquare nut\n").unwrap();
+            site.json(&["reload"]).unwrap();
+            wait(&site, "nuts", "what it had learnt", |status| status["active_generation"] == 2);
+            assert_eq!(of(&site, "nuts", &["status"])["classes"], nuts);
+
             // One comes, and one goes.
             write(&site, "gates", &labels("nuts.txt"));
             fs::remove_file(site.dir().join("classifiers.d/nuts.toml")).unwrap();
@@ -145,6 +152,7 @@ fn three_classifiers_answer_adapt_and_are_changed_side_by_side() {
         worked.unwrap();
     });
     assert!(asked.load(Ordering::Relaxed) > 30);
+    assert!(site.log().contains("is closed until it is asked again"), "the models gave way to each other");
 
     // What was there before a restart is there after it; a mistake costs its own classifier alone.
     assert!(site.stop().unwrap().success());
@@ -169,5 +177,73 @@ fn a_classifier_that_has_a_file_to_itself_leaves_the_first_one_where_it_was() {
     wait(&site, "yard", "a first generation", |status| status["active_generation"].is_u64());
     assert!(site.state_dir().join("generations/1").is_dir());
     assert!(site.state_dir().join("classifiers/yard/generations/1").is_dir());
+    assert!(site.stop().unwrap().success());
+}
+
+/// All of it by commands, without a file that somebody has written and without a restart.
+#[test]
+fn a_classifier_is_made_changed_and_removed_while_the_service_runs() {
+    let mut site = serving(QUICK, 2);
+    fs::create_dir(site.dir().join("lamps")).unwrap();
+    let lamps = site.dir().join("lamps").to_str().unwrap().to_owned();
+    let pid = site.pid();
+    let created = site.json(&["classifier", "create", "lamps", "--labels", "hex nut, hex bolt", "--watch", &lamps]);
+    assert_eq!(created.unwrap()["classifier"], "lamps");
+    wait(&site, "lamps", "a first generation", |status| status["active_generation"].is_u64());
+    fs::copy(site.watched().join("0000.jpg"), site.dir().join("lamps/a.jpg")).unwrap();
+    wait(&site, "lamps", "its picture", |status| status["images"] == 1);
+
+    // Other classes, which serve within seconds; the classes are those of the generation that answers, whichever that is.
+    of(&site, "lamps", &["classifier", "edit", "lamps", "--labels", "flat washer,spur gear,coil spring"]);
+    let three = serde_json::json!(["flat washer", "spur gear", "coil spring"]);
+    let status = wait(&site, "lamps", "other classes", |status| status["active_generation"] == 2);
+    assert_eq!(status["classes"], three);
+    let picture = site.watched().join("0000.jpg");
+    let answer = of(&site, "lamps", &["classify", picture.to_str().unwrap()]);
+    assert!(three.as_array().unwrap().contains(&answer["labels"][0]["label"]), "{answer}");
+
+    // Another directory, and then the first one no more.
+    fs::create_dir(site.dir().join("yard")).unwrap();
+    let yard = site.dir().join("yard").to_str().unwrap().to_owned();
+    of(&site, "lamps", &["source", "add", &yard, "--name", "yard"]);
+    let names = |site: &Site| {
+        let sources = of(site, "lamps", &["source", "list"]);
+        sources.as_array().unwrap().iter().map(|source| text(&source["name"]).to_owned()).collect::<Vec<_>>()
+    };
+    wait(&site, "lamps", "two sources", |_| names(&site) == [lamps.clone(), "yard".into()]);
+    of(&site, "lamps", &["source", "remove", &lamps]);
+    wait(&site, "lamps", "one source", |_| names(&site) == ["yard"]);
+
+    // What cannot be is refused, and changes nothing.
+    for (args, told) in [
+        (vec!["classifier", "create", "lamps"], "there is a classifier lamps already"),
+        (vec!["classifier", "create", "gates", "--labels", "one,one"], "was already named"),
+        (vec!["classifier", "create", "gates", "--model", "nothing"], "there is no model"),
+        (vec!["classifier", "create", "my gates"], "cannot be the name"),
+        (vec!["classifier", "edit", "default", "--labels", "a,b"], "which the service does not write"),
+        (vec!["classifier", "edit", "gates", "--labels", "a,b"], "no classifier is called"),
+        (vec!["--classifier", "lamps", "source", "remove", "/nowhere"], "it has: yard"),
+        (vec!["--classifier", "lamps", "source", "add", "/var", "--name", "yard"], "another source has this name"),
+    ] {
+        let refused = site.ctl(&args).unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert!(!refused.status.success() && said.contains(told), "{args:?}: {said}");
+    }
+    let listed = site.json(&["classifier", "list"]).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
+    assert!(site.status().unwrap()["setup_problem"].is_null());
+    assert!(!site.dir().join("classifiers.d/gates.toml").exists());
+
+    // It comes back with what it had learnt, unless that is not wanted any more.
+    let home = site.state_dir().join("classifiers/lamps");
+    site.json(&["classifier", "remove", "lamps"]).unwrap();
+    assert!(home.join("generations/2").is_dir() && !site.dir().join("classifiers.d/lamps.toml").exists());
+    let classes = "flat washer,spur gear,coil spring";
+    site.json(&["classifier", "create", "lamps", "--labels", classes]).unwrap();
+    let status = wait(&site, "lamps", "what it had", |status| status["provider"] != "");
+    assert_eq!((&status["active_generation"], &status["images"]), (&2.into(), &1.into()), "{status}");
+    site.json(&["classifier", "remove", "lamps", "--purge"]).unwrap();
+    assert!(!home.exists());
+    assert_eq!(site.pid(), pid);
     assert!(site.stop().unwrap().success());
 }

@@ -346,6 +346,10 @@ impl Manager {
     }
 
     #[zbus(property)]
+    fn left_out(&self) -> Vec<String> {
+        Vec::new()
+    }
+    #[zbus(property)]
     fn version(&self) -> String {
         env!("CARGO_PKG_VERSION").into()
     }
@@ -752,6 +756,10 @@ impl Source {
         self.world.as_ref().map_or(0, |world| world.pictures.lock().unwrap().len() as u64)
     }
     #[zbus(property)]
+    fn classifier(&self) -> String {
+        "parts".into()
+    }
+    #[zbus(property)]
     fn path(&self) -> String {
         self.path.into()
     }
@@ -788,6 +796,10 @@ impl Job {
     #[zbus(property)]
     fn kind(&self) -> String {
         "round".into()
+    }
+    #[zbus(property)]
+    fn classifier(&self) -> String {
+        "parts".into()
     }
     #[zbus(property)]
     fn trigger(&self) -> String {

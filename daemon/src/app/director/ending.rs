@@ -13,7 +13,7 @@ use coft_core::event::FailureKind;
 use coft_core::ids::RoundId;
 use coft_core::lifecycle::Trigger;
 use std::path::PathBuf;
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, warn};
 
 /// Images of this service that an imported generation is judged by, at most. 256 [choice].
 const IMPORT_SAMPLE: usize = 256;
@@ -32,33 +32,40 @@ impl Director {
         let seed = job.status.seed.unwrap_or_default();
         let (court, verdicts) = (self.court.clone(), self.verdicts.sender.clone());
         let workshop = self.workshop.clone();
-        tokio::spawn(async move {
-            let verdict = match generation {
-                Some(generation) => blocking(move || court.judge_kept(generation, round, &workshop.base, &stop)).await,
-                None if trigger != Trigger::Import => {
-                    let (judge, stopped) = (court.clone(), stop.clone());
-                    let mut verdict = blocking(move || judge.judge(&candidate, &stopped)).await;
-                    if let Ok(Judgement::Keep { candidate: Some(refused), .. }) = &mut verdict
-                        && let Some(candidate) = refused.contender()
-                    {
-                        refused.review = Undecided { round, seed, candidate }.review(&workshop, &court, &stop).await;
+        tokio::spawn(
+            async move {
+                let verdict = match generation {
+                    Some(generation) => {
+                        blocking(move || court.judge_kept(generation, round, &workshop.base, &stop)).await
                     }
-                    verdict
-                }
-                None => match sample(&workshop, force).await {
-                    Ok(images) => {
-                        blocking(move || court.judge_import(&candidate, round, &workshop.base, &images, &stop)).await
+                    None if trigger != Trigger::Import => {
+                        let (judge, stopped) = (court.clone(), stop.clone());
+                        let mut verdict = blocking(move || judge.judge(&candidate, &stopped)).await;
+                        if let Ok(Judgement::Keep { candidate: Some(refused), .. }) = &mut verdict
+                            && let Some(candidate) = refused.contender()
+                        {
+                            refused.review =
+                                Undecided { round, seed, candidate }.review(&workshop, &court, &stop).await;
+                        }
+                        verdict
                     }
-                    Err(error) => Err(Trouble {
-                        kind: FailureKind::Internal,
-                        message: error.to_string(),
-                        hint: "the active generation keeps serving; import it again".into(),
-                    }),
-                },
-            };
-            // A service that has gone needs no verdict.
-            let _ = verdicts.send((round, verdict)).await;
-        });
+                    None => match sample(&workshop, force).await {
+                        Ok(images) => {
+                            blocking(move || court.judge_import(&candidate, round, &workshop.base, &images, &stop))
+                                .await
+                        }
+                        Err(error) => Err(Trouble {
+                            kind: FailureKind::Internal,
+                            message: error.to_string(),
+                            hint: "the active generation keeps serving; import it again".into(),
+                        }),
+                    },
+                };
+                // A service that has gone needs no verdict.
+                let _ = verdicts.send((round, verdict)).await;
+            }
+            .in_current_span(),
+        );
     }
 
     /// Carries out the verdict, or writes down why there is none.
@@ -171,6 +178,8 @@ impl Director {
         self.show_review();
         self.board.round(status);
         match wanted && !self.court.is_current(&self.workshop.base) {
+            // Going back to an earlier one was but the shorter way.
+            true if trigger == Trigger::Activation => {}
             true => self.put_off_zero_shot(),
             false => self.zero_shot_at = None,
         }

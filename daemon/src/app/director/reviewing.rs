@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{Instrument, info, warn};
 
 /// How long after a generation that was decided for could not begin to serve it is tried again. 1 min [choice].
 const RETRY: Duration = Duration::from_secs(60);
@@ -109,14 +109,17 @@ impl Director {
     ) {
         let (reviews, catalog) = (self.workshop.reviews.clone(), self.workshop.catalog.clone());
         let status = self.board.snapshot().review.clone();
-        tokio::spawn(async move {
-            let answer = match status {
-                Some(status) => items(&reviews, &catalog, limit).await.map(|items| (items, status)),
-                None => Err(not_taken(AnswerError::NoReview)),
-            };
-            // A client that has gone does not miss it.
-            let _ = reply.send(answer);
-        });
+        tokio::spawn(
+            async move {
+                let answer = match status {
+                    Some(status) => items(&reviews, &catalog, limit).await.map(|items| (items, status)),
+                    None => Err(not_taken(AnswerError::NoReview)),
+                };
+                // A client that has gone does not miss it.
+                let _ = reply.send(answer);
+            }
+            .in_current_span(),
+        );
     }
 
     /// Takes answers down and carries out what they decide.

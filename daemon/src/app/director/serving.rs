@@ -7,7 +7,7 @@ use crate::control::Snapshot;
 use crate::telemetry::events;
 use std::time::Duration;
 use tokio::time::Instant;
-use tracing::{error, info};
+use tracing::{Instrument, error, info};
 
 /// How long after the active generation could not be loaded it is tried again: its library may have been installed by then, or
 /// the GPU be free. 1 min [choice].
@@ -52,14 +52,17 @@ impl Serving {
 
     fn attempt(&self, load: fn(&Court)) {
         let (court, tried) = (self.court.clone(), self.tried.sender.clone());
-        tokio::spawn(async move {
-            let work = court.clone();
-            if let Err(error) = tokio::task::spawn_blocking(move || load(&work)).await {
-                court.loading_failed(error.to_string());
+        tokio::spawn(
+            async move {
+                let work = court.clone();
+                if let Err(error) = tokio::task::spawn_blocking(move || load(&work)).await {
+                    court.loading_failed(error.to_string());
+                }
+                // A service that has gone needs no news.
+                let _ = tried.send(()).await;
             }
-            // A service that has gone needs no news.
-            let _ = tried.send(()).await;
-        });
+            .in_current_span(),
+        );
     }
 
     /// Ready when an attempt has ended.

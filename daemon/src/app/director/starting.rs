@@ -35,6 +35,10 @@ impl Director {
         else {
             return;
         };
+        // One that has learnt these classes before is there at once.
+        if trigger == Trigger::ZeroShot && self.goes_back().await {
+            return;
+        }
         if let Err(refused) = self.ask(trigger, RoundRequest::default()).await {
             self.together.slots.of(trigger).waits_no_longer(&self.together.name);
             self.not_before = Some(Instant::now() + RETRY);
@@ -47,6 +51,16 @@ impl Director {
                 "a round that is due cannot start, and is tried again in a minute: {refused}"
             );
         }
+    }
+
+    /// Whether a generation that was made for the classes before, and has learnt from images, is being let serve again
+    /// in place of a new zero-shot one. It is tried once.
+    async fn goes_back(&mut self) -> bool {
+        if std::mem::replace(&mut self.went_back, true) {
+            return false;
+        }
+        let Some(generation) = self.court.fitting(&self.workshop.base) else { return false };
+        matches!(self.activate(generation).await, Ok(Some(_)))
     }
 
     /// The round that is to start now, if there is one.
@@ -68,7 +82,8 @@ impl Director {
         }
         // Answers from the first minute, before anything is adapted.
         if self.zero_shot_at.is_some_and(|at| at <= Instant::now()) {
-            return Some(Trigger::ZeroShot);
+            let goes_back = self.jobs.iter().any(|job| job.trigger == Trigger::Activation);
+            return (!goes_back).then_some(Trigger::ZeroShot);
         }
         let may_start = next == NextRound::Due && self.not_before.is_none_or(|at| at <= Instant::now());
         may_start.then_some(Trigger::Schedule)

@@ -49,7 +49,6 @@ fn a_label_or_template_file_that_is_edited_is_told_with_what_to_do() {
     };
     for (name, text) in [
         ("labels.txt", "hex bolt\nhex nut\nwasher\n"),
-        ("labels.txt", "hex nut\nhex bolt\n"),
         ("labels.txt", "hex bolt\nhex bolt\n"),
         ("templates.txt", "a drawing of a {}.\n"),
         ("templates.txt", "no class\n"),
@@ -60,6 +59,7 @@ fn a_label_or_template_file_that_is_edited_is_told_with_what_to_do() {
         assert_eq!(found.hold(Trigger::Schedule), None, "rounds go on with what was read");
     }
     assert_eq!(edited("labels.txt", "hex bolt\nhex nut\n"), Findings::default(), "saved as it was");
+    assert_eq!(edited("labels.txt", "hex nut\nhex bolt\n"), Findings::default(), "their order counts for nothing");
     fs::remove_file(dir.path().join("labels.txt")).unwrap();
     assert_eq!(setup.look(), Findings::default(), "its disk may be away for a while");
 }

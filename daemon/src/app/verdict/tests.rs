@@ -60,6 +60,7 @@ fn undecidable(root: &Path) -> PathBuf {
         deployed,
         expected_share: None,
         own_labels: None,
+        nearest: None,
     };
     told.classes = [("red", 98, 60), ("green", 1, 20), ("blue", 1, 20)].map(class).into();
     let signs = |name: &str, kept, shift| CandidateSigns {

@@ -8,8 +8,9 @@ use crate::diagnostics::Answers;
 use crate::failure::Failure;
 use crate::pool::Pool;
 use crate::progress::Reporter;
-use coft_core::report::{ClassReport, OwnLabels, Report, ZERO_SHOT};
+use coft_core::report::{ClassReport, Nearest, OwnLabels, Report, ZERO_SHOT};
 use std::path::Path;
+use tch::Tensor;
 
 /// `served` is what the deployed model says of the pool.
 pub fn report(material: &Material, outcome: &Outcome, served: &Served, reporter: &Reporter) -> Report {
@@ -21,6 +22,7 @@ pub fn report(material: &Material, outcome: &Outcome, served: &Served, reporter:
         OwnLabels { right: right as u64, answered: answered.len() as u64 }
     };
     let count = |labels: &[usize], class: usize| labels.iter().filter(|&&label| label == class).count() as u64;
+    let nearest = nearest(material.student.text);
     let classes = spec.classes.iter().enumerate().map(|(class, name)| {
         let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
         let clean = |a: &Adapted, k: usize| {
@@ -34,6 +36,7 @@ pub fn report(material: &Material, outcome: &Outcome, served: &Served, reporter:
             deployed: count(&served.classes, class),
             expected_share: served.shares.get(class).copied(),
             own_labels: given.iter().any(Option::is_some).then(|| own_labels(class)),
+            nearest: nearest.get(class).map(|&(other, cosine)| Nearest { name: spec.classes[other].clone(), cosine }),
         }
     });
     Report {
@@ -44,6 +47,16 @@ pub fn report(material: &Material, outcome: &Outcome, served: &Served, reporter:
         seconds: reporter.seconds(),
         peak_memory_bytes: peak_memory_bytes(),
     }
+}
+
+/// Of each class the other one whose text feature is the nearest, and the cosine of the two; `text` is normalised: [C, D].
+fn nearest(text: &Tensor) -> Vec<(usize, f64)> {
+    let classes = text.size()[0];
+    // Its own is none of them.
+    let others: Tensor = text.matmul(&text.tr()) + Tensor::eye(classes, (text.kind(), text.device())) * -2.0;
+    let (cosines, nearest) = others.max_dim(1, false);
+    let nearest = Vec::<i64>::try_from(nearest).expect("indices of the classes");
+    nearest.into_iter().map(|class| class as usize).zip(to_f32(&cosines).into_iter().map(f64::from)).collect()
 }
 
 /// Largest resident set of this process so far, bytes (getrusage(2)).

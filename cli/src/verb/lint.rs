@@ -1,0 +1,43 @@
+//! `coftctl lint`: names of classes that a model may not understand.
+
+use crate::failure::{Exit, Failure};
+use crate::output::Output;
+use crate::render;
+use crate::service::Service;
+use crate::view::Advice;
+use coft_core::report::Report;
+use coft_core::shown::shown_path;
+use coft_core::{labels, lint};
+use serde::Deserialize;
+use std::path::Path;
+
+/// A file of class names, before it is used.
+pub fn file(output: Output, path: &Path) -> Result<Exit, Failure> {
+    let failed = |problem: String| Failure::Usage(format!("{}: {problem}", shown_path(path)));
+    let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
+    let names = labels::parse(&bytes).map_err(|error| failed(error.to_string()))?;
+    let of_file = lint::of_file(&bytes).into_iter().map(|advice| Advice { line: None, class: None, advice });
+    let of_name = |(line, name): (usize, String)| {
+        let advice = lint::of_name(&name)?;
+        Some(Advice { line: Some(line as u64), class: Some(name), advice })
+    };
+    print(output, of_file.chain(names.into_iter().filter_map(of_name)).collect())
+}
+
+/// The classes of the classifier, as its latest round has found them.
+pub async fn run(service: &Service, output: Output) -> Result<Exit, Failure> {
+    let of_name = |name: &String| Some((name.clone(), lint::of_name(name)?));
+    let mut found: Vec<(String, String)> = service.classes().await?.iter().filter_map(of_name).collect();
+    let generations = service.generations().await?;
+    let active = generations.iter().find(|generation| generation.active);
+    // A report of another version of coft has nothing to say here.
+    let report = active.and_then(|generation| Report::deserialize(&generation.report).ok());
+    found.extend(report.iter().flat_map(lint::of_report));
+    let advice = |(class, advice)| Advice { line: None, class: Some(class), advice };
+    print(output, found.into_iter().map(advice).collect())
+}
+
+fn print(output: Output, found: Vec<Advice>) -> Result<Exit, Failure> {
+    output.document(&found, || render::advice(&found))?;
+    Ok(Exit::Done)
+}
