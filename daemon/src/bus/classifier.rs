@@ -60,7 +60,13 @@ impl Classifier {
 
 #[interface(name = "org.coft.Coft1.Classifier")]
 impl Classifier {
-    /// Class names with probabilities, best first.
+    /// Answers one image with class names and their probabilities, 0 to 1, the likeliest first. `image` is an
+    /// opened regular file or memfd with an encoded image; it is read from its beginning. `options` are `top-k`
+    /// (`u`), `threshold` (`d`), `embedding` (`b`), `deadline-seconds` (`d`, 24 by default) and `priority` (`s`,
+    /// `interactive` by default, or `bulk`). `details` tell of the answer: `none-of-these`, `decision`,
+    /// `embedding`, `generation`, `queue-seconds`, `decode-seconds`, `inference-seconds` and `provider`.
+    ///
+    /// Errors: InvalidArgs, BadImage, Busy, DeadlineExceeded, NotReady, Stopping, Failed.
     #[zbus(out_args("labels", "details"))]
     async fn classify(
         &self,
@@ -76,7 +82,11 @@ impl Classifier {
         Ok(answer(held_back(while_there(caller, work).await).await?))
     }
 
-    /// Up to 16 images, answered in their order; one that fails has no labels, and its details say why.
+    /// Answers up to 16 images in their order, with the options of `Classify`. All of the images are taken in, or
+    /// none. An image that fails has no labels; its details are `error`, which is the last part of the error's
+    /// name, and `message`.
+    ///
+    /// Errors of the call as a whole: InvalidArgs, Busy, Stopping.
     #[zbus(out_args("answers"))]
     async fn classify_many(
         &self,
@@ -106,7 +116,11 @@ impl Classifier {
         Ok(answers.into_iter().map(told).collect())
     }
 
-    /// A SOCK_SEQPACKET socket for any number of images, one a message.
+    /// Opens a SOCK_SEQPACKET socket for any number of images, one image a message. A request is a JSON object with
+    /// an `id`, and the image's descriptor beside it; the answer has the same `id`. `options` are those of
+    /// `Classify`; here `priority` is `bulk` by default, and an image has no deadline by default.
+    ///
+    /// Errors: InvalidArgs, Busy, Stopping, Failed.
     #[zbus(out_args("socket"))]
     async fn open_batch(
         &self,
@@ -120,7 +134,10 @@ impl Classifier {
         Ok(batch::open(self.control.classifier.clone(), options, caller).map_err(unanswered)?.into())
     }
 
-    /// Starts an adaptation round and answers its job at once.
+    /// Starts an adaptation round and returns the path of its job at once. The option `seed` (`t`) takes the place
+    /// of the configured seed.
+    ///
+    /// Errors: InvalidArgs, NotAuthorized, Busy, TooFewImages, NoRoom, NoTrainer, NotReady, Stopping, Failed.
     #[zbus(out_args("job"))]
     async fn start_round(
         &self,
@@ -136,8 +153,11 @@ impl Classifier {
         self.job(answer, server).await
     }
 
-    /// Has it know these classes from now on. What serves goes on answering until a zero-shot generation of the new
-    /// classes does, within seconds.
+    /// Has the classifier know these classes from now on. What serves goes on answering until a zero-shot
+    /// generation of the new classes does, within seconds, or one that has learnt exactly these classes before.
+    /// Only a classifier with a file of its own in `classifiers.d` can be changed.
+    ///
+    /// Errors: InvalidArgs, NotAuthorized, NotReloaded, Stopping, Failed.
     async fn set_classes(
         &self,
         classes: Vec<String>,
@@ -149,7 +169,10 @@ impl Classifier {
         manager::edit(&self.errands, Edit::SetClasses { name, classes }).await
     }
 
-    /// Has it watch a directory more; as `name` the source is called something else than its directory.
+    /// Has the classifier watch one more directory. `path` begins with `/`. The option `name` (`s`) is the source's
+    /// name; without it the source is called as its directory.
+    ///
+    /// Errors: those of `SetClasses`.
     async fn add_source(
         &self,
         path: String,
@@ -162,7 +185,10 @@ impl Classifier {
         manager::edit(&self.errands, Edit::AddSource { name, path, called }).await
     }
 
-    /// Has it watch the source of this name no more: its images have no part in rounds from then on.
+    /// Has the classifier no longer watch a source, by its name, or by its directory where it has no name. Its
+    /// images have no part in rounds from then on.
+    ///
+    /// Errors: those of `SetClasses`.
     async fn remove_source(
         &self,
         source: String,
@@ -174,7 +200,11 @@ impl Classifier {
         manager::edit(&self.errands, Edit::RemoveSource { name, source }).await
     }
 
-    /// Takes in a generation that another service has exported, file by file, and answers the job at once.
+    /// Starts to take in a generation that another service has exported, and returns the path of the job at once.
+    /// `files` are the opened files by name, as `Generation.Open` hands them out, and the signature
+    /// `manifest.json.sig` where there is one.
+    ///
+    /// Errors: InvalidArgs, NotAuthorized, Busy, NotReady, Stopping, Failed.
     #[zbus(out_args("job"))]
     async fn import(
         &self,
@@ -186,8 +216,10 @@ impl Classifier {
         self.import_generation(files, Given::new(), header, connection, server).await
     }
 
-    /// The same with options. By `force` it serves whatever it answers on the images of this service; everything else is checked
-    /// all the same.
+    /// Does what `Import` does, with options. Where the option `force` (`b`) is true, the generation serves
+    /// whatever it answers on the images of this service; everything else is checked all the same.
+    ///
+    /// Errors: those of `Import`.
     #[zbus(out_args("job"))]
     async fn import_generation(
         &self,
@@ -208,7 +240,12 @@ impl Classifier {
         self.job(answer, server).await
     }
 
-    /// Up to so many pictures that a person is asked about, by the id of their image, and how the review stands.
+    /// Lists at most `limit` pictures that a person is asked about, and never more than 60. `items` are ids of
+    /// images (SHA-256 of the file, in hex), each with `path`, `present` and `candidate`: a file that holds the
+    /// image, the class that the serving generation gives it, and the class that the candidate gives it. `review`
+    /// is the property `Review`.
+    ///
+    /// Errors: NotAuthorized, NotReady, Stopping, Failed.
     #[zbus(out_args("items", "review"))]
     async fn review_items(
         &self,
@@ -224,7 +261,11 @@ impl Classifier {
         Ok((items.into_iter().map(item).collect(), review(&status)))
     }
 
-    /// Takes a person's answers: the id of an image and the name of its class, empty where it cannot be told.
+    /// Takes a person's answers, all of them or none. `labels` are pairs of an image's id and the name of its
+    /// class; the name is empty where the person cannot tell. The option `undo` (`b`), without labels, takes the
+    /// last answer back. `review` is the property `Review` as it is afterwards.
+    ///
+    /// Errors: InvalidArgs, NotAuthorized, NotReady, Stopping, Failed.
     #[zbus(out_args("review"))]
     async fn submit_review(
         &self,
@@ -241,9 +282,13 @@ impl Classifier {
         Ok(review(&answer.await.map_err(|_| stopping())?.map_err(refused)?))
     }
 
-    /// Where two generations differ on the latest pictures, as far as both have answered them: from which label to
-    /// which how many, the most first; pictures with another label, those first of which both are surest; and pictures
-    /// of which the newer one is least sure. Paths are told to those who may see them.
+    /// Compares what two generations say of the latest pictures, as far as both have answered them. `limit` bounds
+    /// each list of pictures; no list is longer than 1000. `summary` counts the pictures: `compared`, `changed` and
+    /// `waiting`. `moves` are the old label, the new label and the number of pictures, the largest number first.
+    /// `changes` are pictures with another label; those come first of which both generations are surest. `unsure`
+    /// are the pictures of which the newer generation is least sure. Paths are told to callers who may see them.
+    ///
+    /// Errors: NotReady, Failed.
     #[zbus(out_args("summary", "moves", "changes", "unsure"))]
     async fn compare_generations(
         &self,
@@ -263,37 +308,42 @@ impl Classifier {
         Ok((Comparison { compared, changed, waiting }, moves, told(changes), told(unsure)))
     }
 
-    /// Another generation answers from now on; `replaces` is what did before, 0 for none.
+    /// Another generation answers from now on. `generation` is its number; `replaces` is the number of the
+    /// generation that answered before, 0 where there was none.
     #[zbus(signal)]
     pub async fn generation_activated(emitter: &SignalEmitter<'_>, generation: u64, replaces: u64) -> zbus::Result<()>;
 
+    /// Name of the classifier, which is the last part of the object's path.
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> String {
         self.control.name.clone()
     }
 
+    /// Names of the classes that are answered with, in the order of the model's outputs.
     #[zbus(property)]
     fn classes(&self) -> Vec<String> {
         self.snapshot().classes.clone()
     }
 
-    /// 0 where there is none yet.
+    /// Number of the generation that answers; 0 where there is none yet.
     #[zbus(property)]
     fn active_generation(&self) -> u64 {
         self.snapshot().active.map_or(0, |id| id.0)
     }
 
-    /// Pictures that earlier generations have answered, and the active one is yet to answer again.
+    /// Pictures that earlier generations have answered and that the active generation has not answered again yet.
     #[zbus(property)]
     fn unanswered_again(&self) -> u64 {
         self.snapshot().unanswered_again
     }
 
+    /// Images that were ever taken in from the sources. The number never falls.
     #[zbus(property)]
     fn images(&self) -> u64 {
         self.snapshot().images
     }
 
+    /// Files of the sources that were looked at and refused.
     #[zbus(property)]
     fn quarantined(&self) -> u64 {
         self.snapshot().quarantined
@@ -317,6 +367,7 @@ impl Classifier {
         self.snapshot().setup_problem.clone()
     }
 
+    /// Execution provider that runs the model, as ONNX Runtime names it; empty where no generation serves.
     #[zbus(property)]
     fn provider(&self) -> String {
         self.snapshot().provider.clone()
@@ -334,14 +385,16 @@ impl Classifier {
         self.snapshot().round_problem.clone()
     }
 
-    /// The job that runs, or `/`; an activation only where nothing else runs.
+    /// Path of the job that runs, or `/` where none runs. It is an activation only where nothing else runs.
     #[zbus(property)]
     fn round(&self) -> OwnedObjectPath {
         let running = self.snapshot().running().map(|round| round.round);
         running.map_or_else(OwnedObjectPath::default, |round| job::path(&self.control, round))
     }
 
-    /// When a round starts by itself, unless one runs.
+    /// When a round starts by itself, unless one runs. `images` (`t`) is the number of images that have to come
+    /// first; `at` (`x`) is a Unix time, s, 0 where the round starts as soon as none runs. Empty where rounds are
+    /// started by hand alone.
     #[zbus(property)]
     fn next_round(&self) -> NextRound {
         let (images, at) = match self.snapshot().next_round {
@@ -353,7 +406,9 @@ impl Classifier {
         NextRound { images, at }
     }
 
-    /// What a person is asked, or was asked last while the same generation has served; empty where nothing was.
+    /// What a person is asked, or was asked last while the same generation has served: `state`, `round`,
+    /// `candidate`, `present`, `compared`, `differs`, `answered`, `most`, `shares` and `activation`. Empty where
+    /// nothing was asked.
     #[zbus(property)]
     fn review(&self) -> Review {
         self.snapshot().review.as_ref().map(review).unwrap_or_default()

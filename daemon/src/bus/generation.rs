@@ -33,7 +33,10 @@ impl Generation {
 
 #[interface(name = "org.coft.Coft1.Generation")]
 impl Generation {
-    /// Its files, opened for reading, by name: the manifest, and those whose digests it states.
+    /// Hands out the files of the generation, opened for reading, by name: `manifest.json`, and the files whose
+    /// digests it states (`model.onnx`, `model.onnx.data`, `probe.safetensors` and `report.json`).
+    ///
+    /// Errors: NotAuthorized, Failed.
     #[zbus(out_args("files"))]
     async fn open(
         &self,
@@ -52,7 +55,10 @@ impl Generation {
         [MANIFEST, MODEL, WEIGHTS, PROBE, REPORT].into_iter().map(opened).collect()
     }
 
-    /// Lets it serve again, once it is proven anew; answers the job at once, `/` where it is active already.
+    /// Lets the generation serve again, once it is proven anew. Returns the path of the job at once, or `/` where
+    /// the generation is active already.
+    ///
+    /// Errors: NotAuthorized, Busy, NotReady, Stopping, Failed.
     #[zbus(out_args("job"))]
     async fn activate(
         &self,
@@ -70,34 +76,38 @@ impl Generation {
         }
     }
 
+    /// Number of the generation among those of its classifier, which is the last part of the object's path.
     #[zbus(property(emits_changed_signal = "const"))]
     fn number(&self) -> u64 {
         self.id.0
     }
 
+    /// Number of the round that put it into the store.
     #[zbus(property(emits_changed_signal = "const"))]
     fn round(&self) -> fdo::Result<u64> {
         self.status(|status| status.round.0)
     }
 
+    /// How it was made: `zero-shot`, `coft` or `coft-plus`.
     #[zbus(property(emits_changed_signal = "const"))]
     fn method(&self) -> fdo::Result<String> {
         self.status(|status| status.method.clone())
     }
 
-    /// Unix time, s.
+    /// When the generation was put into the store, Unix time, s.
     #[zbus(property(emits_changed_signal = "const"))]
     fn created(&self) -> fdo::Result<i64> {
         self.status(|status| status.created)
     }
 
-    /// The generation that was active before this one became so, the last time it did; 0 where there was none. Of one that is not
-    /// active it may tell of an activation that was cut short.
+    /// Number of the generation that was active before this one became active, the last time it did; 0 where there
+    /// was none. Where this generation is not active, the number may belong to an activation that was cut short.
     #[zbus(property)]
     fn replaces(&self) -> fdo::Result<u64> {
         self.status(|status| status.replaces.map_or(0, |id| id.0))
     }
 
+    /// Whether this generation is the one that answers.
     #[zbus(property)]
     fn active(&self) -> fdo::Result<bool> {
         self.status(|status| status.active)
@@ -109,17 +119,20 @@ impl Generation {
         self.status(|status| status.refused.clone().unwrap_or_default())
     }
 
+    /// Images of the pool that its round worked with; 0 where it needed none.
     #[zbus(property(emits_changed_signal = "const"))]
     fn images(&self) -> fdo::Result<u64> {
         self.status(|status| status.images)
     }
 
+    /// Largest difference, 0 to 1, between the probabilities of the trainer and of ONNX Runtime for the inputs of
+    /// the probe.
     #[zbus(property(emits_changed_signal = "const"))]
     fn parity_max_abs_diff(&self) -> fdo::Result<f64> {
         self.status(|status| status.parity_max_abs_diff)
     }
 
-    /// JSON.
+    /// What the round saw of its images, without any label: JSON of the schema docs/schema/report.json.
     #[zbus(property(emits_changed_signal = "const"))]
     fn report(&self) -> fdo::Result<String> {
         self.status(|status| status.report.clone())

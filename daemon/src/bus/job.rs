@@ -35,7 +35,9 @@ impl Job {
 
 #[interface(name = "org.coft.Coft1.Job")]
 impl Job {
-    /// Asks the job to stop; it ends as cancelled within seconds.
+    /// Asks the job to stop. It ends as `cancelled` within seconds.
+    ///
+    /// Errors: NotAuthorized, AlreadyEnded, NoSuchRound, NotReady, Stopping.
     async fn cancel(
         &self,
         #[zbus(header)] header: Header<'_>,
@@ -48,6 +50,7 @@ impl Job {
         answer.await.map_err(|_| stopping())?.map_err(refused)
     }
 
+    /// The job has ended; `state` is its state from now on. The signal is sent once.
     #[zbus(signal)]
     pub async fn finished(emitter: &SignalEmitter<'_>, state: &str) -> zbus::Result<()>;
 
@@ -63,21 +66,26 @@ impl Job {
         self.control.name.clone()
     }
 
+    /// What kind of job it is: always `round`.
     #[zbus(property(emits_changed_signal = "const"))]
     fn kind(&self) -> &str {
         "round"
     }
 
+    /// Why the job was started: `manual`, `schedule`, `zero-shot`, `import` or `activation`.
     #[zbus(property(emits_changed_signal = "const"))]
     fn trigger(&self) -> fdo::Result<String> {
         self.status(|status| status.trigger.clone())
     }
 
+    /// `running`, `promoted`, `kept`, `failed`, `cancelled` or `interrupted`.
     #[zbus(property)]
     fn state(&self) -> fdo::Result<String> {
         self.status(|status| state(&status.state).to_owned())
     }
 
+    /// What the round does now: `load`, `label`, `phase1-model1`, `phase1-model2`, `filter`, `phase2-model1`,
+    /// `phase2-model2`, `choose` or `export`. Empty before the trainer's first report.
     #[zbus(property)]
     fn stage(&self) -> fdo::Result<String> {
         self.progress(|progress| progress.stage.as_str().to_owned())
@@ -89,63 +97,69 @@ impl Job {
         self.progress(|progress| progress.fraction)
     }
 
-    /// Image visits of the stage.
+    /// Image visits of the present stage that are done.
     #[zbus(property)]
     fn images_done(&self) -> fdo::Result<u64> {
         self.progress(|progress| progress.images_done)
     }
 
+    /// Image visits of the present stage as a whole.
     #[zbus(property)]
     fn images_total(&self) -> fdo::Result<u64> {
         self.progress(|progress| progress.images_total)
     }
 
+    /// Image visits per second in the present stage; 0 where it is not known yet.
     #[zbus(property)]
     fn images_per_second(&self) -> fdo::Result<f64> {
         self.progress(|progress| progress.images_per_second)
     }
 
-    /// To the end of the round, s; −1 where it is not known.
+    /// Time to the end of the round, s; −1 where it is not known.
     #[zbus(property)]
     fn remaining_seconds(&self) -> fdo::Result<f64> {
         self.status(|status| status.progress.as_ref().and_then(|p| p.remaining_seconds).unwrap_or(-1.0))
     }
 
-    /// Unix time, s.
+    /// When the job began, Unix time, s.
     #[zbus(property(emits_changed_signal = "const"))]
     fn started(&self) -> fdo::Result<i64> {
         self.status(|status| status.started.wall)
     }
 
-    /// Unix time, s; 0 while it runs.
+    /// When the job ended, Unix time, s; 0 while it runs.
     #[zbus(property)]
     fn ended(&self) -> fdo::Result<i64> {
         self.status(|status| status.ended.map_or(0, |ended| ended.wall))
     }
 
-    /// How long it took, s, whatever was done to the clock meanwhile; −1 while it runs.
+    /// How long the job took, s, measured by a clock that nobody sets; −1 while it runs.
     #[zbus(property)]
     fn took_seconds(&self) -> fdo::Result<f64> {
         self.status(|status| status.took().map_or(-1.0, |took| took.as_secs_f64()))
     }
 
-    /// The round that it takes up, which did not come to its end; 0 for none.
+    /// Number of the round whose unfinished work this one takes up; 0 for none.
     #[zbus(property(emits_changed_signal = "const"))]
     fn continues(&self) -> fdo::Result<u64> {
         self.status(|status| status.continues.map_or(0, |round| round.0))
     }
 
-    /// Images that had been taken in when the round began: those that it trains on, and older ones that were let go. 0 where it needs none.
+    /// Images that had been taken in when the round began: those that it trains on, and older ones whose pixels are
+    /// not kept any more. 0 where it needs none.
     #[zbus(property)]
     fn images(&self) -> fdo::Result<u64> {
         self.status(|status| status.images)
     }
 
+    /// What the job came to. `promoted`: `generation` (`t`). `kept`: `reason` (`s`), and `candidate` (`t`) while
+    /// that generation is there. `failed`: `error-kind`, `message` and `hint` (`s`). Empty in every other state.
     #[zbus(property)]
     fn result(&self) -> fdo::Result<JobResult> {
         self.status(|status| result(&status.state))
     }
 
+    /// What went otherwise than expected and did not end the round, oldest first.
     #[zbus(property)]
     fn warnings(&self) -> fdo::Result<Vec<String>> {
         self.status(|status| status.warnings.clone())

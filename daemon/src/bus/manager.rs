@@ -33,7 +33,9 @@ pub async fn edit(errands: &mpsc::Sender<Errand>, edit: Edit) -> Result<(), Erro
 
 #[interface(name = "org.coft.Coft1.Manager")]
 impl Manager {
-    /// Looks through every source again.
+    /// Has every source of every classifier looked through again.
+    ///
+    /// Errors: NotAuthorized, NotReady, Stopping.
     async fn rescan(
         &self,
         #[zbus(header)] header: Header<'_>,
@@ -54,8 +56,11 @@ impl Manager {
         rescanned
     }
 
-    /// Reads the configuration again. The settings that are used otherwise from now on; where one has changed that only
-    /// a restart can change, or there is a mistake in the file, everything stays as it was.
+    /// Reads the configuration again. `changed` are the settings that are used otherwise from now on. Where a
+    /// setting has changed that only a restart can change, or there is a mistake in a file, everything stays as it
+    /// was.
+    ///
+    /// Errors: NotAuthorized, NotReloaded, Stopping, Failed.
     #[zbus(out_args("changed"))]
     async fn reload(
         &self,
@@ -68,9 +73,11 @@ impl Manager {
         answer.await.map_err(|_| stopping())?.map_err(refused)
     }
 
-    /// Makes a classifier, in a file of its own in `classifiers.d`, and starts it. `classes` are the names of its classes,
-    /// without which the model's own count; `model` and `template` are as in the configuration; `watch` are directories
-    /// whose images it answers and learns from.
+    /// Makes a classifier, in a file of its own in `classifiers.d`, and starts it. Options: `classes` (`as`), the
+    /// names of its classes, without which the model's own count; `model` (`s`) and `template` (`s`), as in the
+    /// configuration; `watch` (`as`), directories whose images it answers and learns from.
+    ///
+    /// Errors: InvalidArgs, NotAuthorized, NotReloaded, Stopping, Failed.
     async fn create_classifier(
         &self,
         name: String,
@@ -82,8 +89,10 @@ impl Manager {
         edit(&self.service.errands, Edit::Create(options::of_new(name, options)?)).await
     }
 
-    /// Stops a classifier and removes its file from `classifiers.d`. What it has learnt is kept, for a classifier that
-    /// is given this name again; with `purge` it goes as well.
+    /// Stops a classifier and removes its file from `classifiers.d`. What it has learnt is kept for a classifier
+    /// that is given this name again; where the option `purge` (`b`) is true, it is removed as well.
+    ///
+    /// Errors: those of `CreateClassifier`.
     async fn remove_classifier(
         &self,
         name: String,
@@ -95,8 +104,11 @@ impl Manager {
         edit(&self.service.errands, Edit::Remove { name, purge: options::of_removal(options)? }).await
     }
 
-    /// Looks at what the service needs around it, within seconds: libraries, devices, directories, room. One line each:
-    /// what was looked at, `ok`, `warning` or `error`, what was found, and what to do about it.
+    /// Looks at what the service needs around it, within seconds: libraries, devices, directories, room. `checks`
+    /// has one entry for each thing: what was looked at, `ok`, `warning` or `error`, what was found, and what to do
+    /// about it.
+    ///
+    /// Errors: Stopping.
     #[zbus(out_args("checks"))]
     async fn diagnose(&self) -> Result<Vec<Check>, Error> {
         let (reply, answer) = oneshot::channel();
@@ -105,8 +117,8 @@ impl Manager {
         Ok(answer.await.map_err(|_| stopping())?.into_iter().map(check).collect())
     }
 
-    /// Figures of the service as a whole, by name: of what it has classified since it started, of what waits, and of
-    /// what it takes of the machine. What cannot be found out is absent.
+    /// Figures of the service as a whole, by name: of what it has classified since it started, of what waits, and
+    /// of what it takes of the machine. A figure that cannot be found out is absent.
     #[zbus(out_args("figures"))]
     async fn measure(&self) -> Figures {
         let taken = self.service.footprint.look().await;
@@ -131,12 +143,14 @@ impl Manager {
         }
     }
 
-    /// Why classifiers that are configured are not there: a mistake in the file of each, with the file and the line.
+    /// Why classifiers that are configured are not there: one text for each file with a mistake, with the file and
+    /// the line.
     #[zbus(property(emits_changed_signal = "false"))]
     fn left_out(&self) -> Vec<String> {
         self.service.left_out.borrow().clone()
     }
 
+    /// Version of the service, as `1.2.3`.
     #[zbus(property(emits_changed_signal = "const"))]
     fn version(&self) -> &str {
         env!("CARGO_PKG_VERSION")

@@ -36,7 +36,11 @@ impl Source {
 
 #[interface(name = "org.coft.Coft1.Source")]
 impl Source {
-    /// Answers that follow a sequence number, in their order. Paths are told to those who may see them.
+    /// Lists answers whose sequence numbers are larger than `after`, in their order, at most `limit` and at most
+    /// 1000. An answer is its sequence number, the image's id (SHA-256 of the file, in hex), the labels with their
+    /// probabilities, the likeliest first, and details. Paths are told to callers who may see them.
+    ///
+    /// Errors: NotReady, Failed.
     #[zbus(out_args("observations"))]
     async fn observations(
         &self,
@@ -50,7 +54,11 @@ impl Source {
         told(found.map_err(unasked)?, &header, connection).await
     }
 
-    /// Answers that a filter lets through, the latest first. Paths are told to those who may see them.
+    /// Lists answers that a filter lets through, the latest first, at most `limit` and at most 1000. `filter` may
+    /// have `label` (`s`), `doubtful` (`b`), `since` (`x`), `generation` (`t`), `classifier` (`s`), `changed` (`b`)
+    /// and `before` (`t`). Paths are told to callers who may see them.
+    ///
+    /// Errors: InvalidArgs, NotReady, Failed.
     #[zbus(out_args("observations"))]
     async fn find_observations(
         &self,
@@ -64,14 +72,18 @@ impl Source {
         told(found.map_err(unasked)?, &header, connection).await
     }
 
-    /// How many answers of each label each hour has, by the Unix time of its beginning, s.
+    /// Counts answers by hour and label. `filter` may have `label`, `doubtful`, `since` and `generation`. `counts`
+    /// are the Unix time at which the hour begins, s, the label, and the number of answers.
+    ///
+    /// Errors: InvalidArgs, NotReady, Failed.
     #[zbus(out_args("counts"))]
     async fn count_observations(&self, filter: Given) -> Result<Vec<(i64, String, u64)>, Error> {
         let filter = options::of_observations(filter, false)?;
         self.control.answers.count(&self.key()?, filter).await.map_err(unasked)
     }
 
-    /// A picture was answered.
+    /// A picture was answered. The arguments are those of an answer that `Observations` lists; `details` have no
+    /// path.
     #[zbus(signal)]
     pub async fn observed(
         emitter: &SignalEmitter<'_>,
@@ -81,6 +93,7 @@ impl Source {
         details: ObservationDetails,
     ) -> zbus::Result<()>;
 
+    /// Directory that is watched.
     #[zbus(property(emits_changed_signal = "const"))]
     fn path(&self) -> fdo::Result<String> {
         self.status(|status| status.path.display().to_string())
@@ -92,17 +105,19 @@ impl Source {
         self.control.name.clone()
     }
 
-    /// What it is called: its name, or its path where it has none. No other source is called so.
+    /// Name of the source, or its path where it has none. No other source has the same.
     #[zbus(property(emits_changed_signal = "const"))]
     fn name(&self) -> fdo::Result<String> {
         self.status(|status| shown_path(&status.key).into_owned())
     }
 
+    /// Images of the catalogue that were seen in this source.
     #[zbus(property)]
     fn images(&self) -> fdo::Result<u64> {
         self.status(|status| status.images)
     }
 
+    /// Files of this source that were looked at and refused.
     #[zbus(property)]
     fn quarantined(&self) -> fdo::Result<u64> {
         self.status(|status| status.quarantined)
@@ -120,13 +135,13 @@ impl Source {
         self.status(|status| status.answers.wanted)
     }
 
-    /// The number of the latest answer; 0 before the first.
+    /// Sequence number of the latest answer; 0 before the first.
     #[zbus(property)]
     fn last_sequence(&self) -> fdo::Result<u64> {
         self.status(|status| status.answers.standing.sequence)
     }
 
-    /// Files that are complete and wait to be looked at: what comes at once is taken in the latest first.
+    /// Files that are complete and wait to be looked at. Of files that come together, the latest is taken in first.
     #[zbus(property)]
     fn waiting_files(&self) -> fdo::Result<u64> {
         self.status(|status| status.waiting)
@@ -150,25 +165,25 @@ impl Source {
         self.status(|status| status.answers.standing.state.clone().unwrap_or_else(|| UNKNOWN.to_owned()))
     }
 
-    /// When the picture came that made the state what it is, Unix time, s; 0 where none has.
+    /// When the picture came that made `State` what it is, Unix time, s; 0 where none has.
     #[zbus(property)]
     fn state_since(&self) -> fdo::Result<i64> {
         self.status(|status| status.answers.standing.since)
     }
 
-    /// The label that counts of the latest picture that was answered; empty before the first.
+    /// Label that counts in the answer about the latest picture; empty before the first.
     #[zbus(property)]
     fn last_label(&self) -> fdo::Result<String> {
         self.status(|status| status.answers.standing.last.as_ref().map(|last| last.label.clone()).unwrap_or_default())
     }
 
-    /// That picture, by the SHA-256 of the file, in hex; empty before the first.
+    /// Id of the latest picture that was answered: the SHA-256 of the file, in hex; empty before the first.
     #[zbus(property)]
     fn last_image(&self) -> fdo::Result<String> {
         self.status(|status| status.answers.standing.last.as_ref().map(|last| last.image.0.clone()).unwrap_or_default())
     }
 
-    /// When that picture came, Unix time, s; 0 before the first.
+    /// When the latest picture that was answered came, Unix time, s; 0 before the first.
     #[zbus(property)]
     fn last_time(&self) -> fdo::Result<i64> {
         self.status(|status| status.answers.standing.last.as_ref().map_or(0, |last| last.time))
