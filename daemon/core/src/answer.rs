@@ -45,6 +45,8 @@ impl Default for StateRule {
 /// What a picture shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
+    /// The label that counts: the decision where thresholds are set, else the likeliest class, or
+    /// [`NONE_OF_THESE`].
     pub label: String,
     /// None of a picture that looks like none of the classes: that has no probability.
     pub probability: Option<f64>,

@@ -7,7 +7,8 @@ const RANGE: (f64, f64) = (0.25, 4.0);
 /// Halvings of [`RANGE`]: to a millionth.
 const STEPS: usize = 22;
 
-/// Mean of the largest probability of each image, at that temperature: of the softmax of logits over `temperature`; 0 to 1.
+/// Mean of the largest probability of each image, at that temperature: of the softmax of logits over `temperature`; 0
+/// to 1.
 pub fn mean(probabilities: &[f32], classes: usize, temperature: f64) -> f64 {
     let rows = probabilities.chunks_exact(classes);
     let count = rows.len().max(1);
@@ -23,8 +24,8 @@ pub fn mean(probabilities: &[f32], classes: usize, temperature: f64) -> f64 {
 
 /// The temperature at which the mean confidence is `confidence`. See docs/decisions/0013.
 ///
-/// Adaptation on a model's own answers makes it surer than it becomes right; zero-shot's confidence is what the pretrained
-/// temperature gives.
+/// Adaptation on a model's own answers makes it surer than it becomes right; zero-shot's confidence is what the
+/// pretrained temperature gives.
 pub fn temperature(probabilities: &[f32], classes: usize, confidence: f64) -> f64 {
     let (mut low, mut high) = RANGE;
     for _ in 0..STEPS {

@@ -11,6 +11,7 @@ use thiserror::Error;
 /// One of the rounds that took each other up.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attempt<'a> {
+    /// How it ended.
     pub end: End<'a>,
     /// Where it was when it ended, as far as that is known.
     pub stage: Option<Stage>,
@@ -18,13 +19,18 @@ pub struct Attempt<'a> {
     pub fraction: f64,
 }
 
+/// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End<'a> {
     /// The service or the machine stopped, or was stopped.
     Interrupted,
+    /// Somebody cancelled it.
     Cancelled,
+    /// It failed, and left no candidate.
     Failed {
+        /// What kind of failure it was.
         kind: FailureKind,
+        /// The failure in words; two failures are the same only where these are equal.
         message: &'a str,
     },
     /// It came to its end.
@@ -46,10 +52,13 @@ pub enum Next {
     GivenUp(GivenUp),
 }
 
+/// Why the work of a round is given up.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum GivenUp {
+    /// Two attempts have failed with the same kind and message in the same stage, and the second came no further.
     #[error("it failed in the same way and in the same stage as a round before it")]
     SameFailure,
+    /// So many attempts in a row have come no further.
     #[error("{0} rounds have come no further")]
     NoFurther(usize),
 }

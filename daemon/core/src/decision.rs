@@ -4,8 +4,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Share of the pool that the threshold refuses; 0 to 1. 0.05 [choice]: as many of the images that are of the classes are
-/// refused, where the pool holds no others.
+/// Share of the pool that the threshold refuses; 0 to 1. 0.05 [choice]: as many of the images that are of the classes
+/// are refused, where the pool holds no others.
 pub const REFUSED: f64 = 0.05;
 /// Fewest images of a pool that a threshold is taken from. 100 [choice]: five of them lie below it.
 pub const MINIMUM_IMAGES: usize = 100;
@@ -28,13 +28,14 @@ impl NoneOfThese {
         Some(Self { least_energy: energies[(energies.len() as f64 * REFUSED) as usize] })
     }
 
+    /// Whether an image with these logits, one a class, is none of the classes.
     pub fn refuses(&self, logits: &[f32]) -> bool {
         energy(logits) < self.least_energy
     }
 }
 
-/// Log of the sum of the exponentials of an image's logits: the negative free energy of Liu et al. 2020, arXiv 2010.03759,
-/// at temperature 1. Unlike a probability it tells an image that is near no class from one between two.
+/// Log of the sum of the exponentials of an image's logits: the negative free energy of Liu et al. 2020, arXiv
+/// 2010.03759, at temperature 1. Unlike a probability it tells an image that is near no class from one between two.
 pub fn energy(logits: &[f32]) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum();

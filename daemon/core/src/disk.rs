@@ -8,15 +8,19 @@ use crate::spec::Method;
 pub struct RoundSizes {
     /// Numbers in the image encoder that Phase II trains: the student's, where there is one.
     pub encoder_values: u64,
-    /// Width of that encoder, its embedding's, and its blocks.
+    /// Width of that encoder.
     pub width: u64,
+    /// Length of an embedding of that encoder.
     pub embedding: u64,
+    /// Blocks of that encoder.
     pub blocks: u64,
     /// Width of the text tower, whose prompts Phase I tunes.
     pub text_width: u64,
     /// Side of the images that the model reads, px.
     pub image_side: u64,
+    /// Images of the pool.
     pub images: u64,
+    /// Classes of the classifier.
     pub classes: u64,
 }
 

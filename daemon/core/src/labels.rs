@@ -7,20 +7,57 @@
 use crate::text::{self, Line, TextError};
 use thiserror::Error;
 
+/// Why a label file is refused; lines count from 1.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LabelsError {
+    /// The file is no text, or a line holds what cannot be seen.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A blank line stands between two names.
     #[error("line {line}: blank line between class names; remove it")]
-    Blank { line: usize },
+    Blank {
+        /// The blank line.
+        line: usize,
+    },
+    /// A name stands in the file twice; upper and lower case are not told apart.
     #[error("line {line}: class {name:?} was already named on line {first}; remove one of them")]
-    Duplicate { line: usize, first: usize, name: String },
+    Duplicate {
+        /// The second of the two lines.
+        line: usize,
+        /// The first of the two lines.
+        first: usize,
+        /// The name on the second line.
+        name: String,
+    },
+    /// Two names are different and look the same.
     #[error("line {line}: class {name:?} looks like {other:?} on line {first}; remove one of them")]
-    Alike { line: usize, first: usize, name: String, other: String },
+    Alike {
+        /// The second of the two lines.
+        line: usize,
+        /// The first of the two lines.
+        first: usize,
+        /// The name on the second line.
+        name: String,
+        /// The name on the first line.
+        other: String,
+    },
+    /// Every line begins with its number, as lists for other programs do.
     #[error("line {line}: {name:?} begins with its number, as all lines do; write the names alone, in this order")]
-    Numbered { line: usize, name: String },
+    Numbered {
+        /// The first line with a name.
+        line: usize,
+        /// The name on it, with its number.
+        name: String,
+    },
+    /// A name stands in quotation marks.
     #[error("line {line}: {name} is in quotation marks; write the name without them")]
-    Quoted { line: usize, name: String },
+    Quoted {
+        /// Its line.
+        line: usize,
+        /// The name with the quotation marks.
+        name: String,
+    },
+    /// The file has so many names, which is fewer than 2.
     #[error("class names: {0}; a classifier needs at least 2, one a line")]
     TooFew(usize),
 }

@@ -2,7 +2,10 @@
 //!
 //! Everything here is pure: no clock, file, thread, tensor or bus. Events and the time go in, actions and verdicts come
 //! out, so that months of operation are a unit test. `coftd` acts on what is decided here; the trainer shares the types
-//! that cross the border between the two processes ([`spec`] in, [`event`] on the way, [`manifest`] and [`report`] out).
+//! that cross the border between the two processes ([`spec`] in, [`event`] on the way, [`manifest`] and [`report`]
+//! out).
+
+#![warn(missing_docs, clippy::missing_errors_doc)]
 
 pub mod answer;
 pub mod confidence;

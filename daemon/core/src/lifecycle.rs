@@ -48,13 +48,17 @@ impl Trigger {
     }
 }
 
+/// What the daemon tells the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     /// Somebody or something wants a round while `images` images are catalogued.
     Asked {
+        /// Why the round is wanted.
         trigger: Trigger,
+        /// Images in the catalogue at that moment.
         images: u64,
     },
+    /// Somebody wants this round cancelled.
     CancelAsked(RoundId),
     /// The trainer ended and left a candidate.
     CandidateLeft(RoundId),
@@ -66,14 +70,20 @@ pub enum Event {
     StopAsked,
 }
 
+/// What the daemon has to do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
+    /// Start a round; it has the number `round`.
     Start {
+        /// Number of the new round, which no round had before.
         round: RoundId,
+        /// Why it starts.
         trigger: Trigger,
     },
+    /// Do not do what was asked for, and say why.
     Refuse(Refusal),
-    /// The trainer, or the judgement of its candidate, is to end now; `Failed`, `CandidateLeft` or `Judged` follows when it has.
+    /// The trainer, or the judgement of its candidate, is to end now; `Failed`, `CandidateLeft` or `Judged` follows
+    /// when it has.
     StopTrainer(RoundId),
     /// Verify and judge the candidate; `Judged` or `Failed` follows.
     Judge(RoundId),
@@ -87,27 +97,41 @@ pub enum Action {
     Exit,
 }
 
+/// Why the end of a round is not the one that its trainer had in mind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abandoned {
+    /// Somebody cancelled it.
     Cancelled,
+    /// The service was asked to stop.
     Interrupted,
 }
 
 /// Why a request was not carried out.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Refusal {
+    /// This round runs already.
     #[error("round {0} is already running")]
     Busy(RoundId),
+    /// The catalogue has too few images for a round that adapts.
     #[error("{images} images are catalogued; a round needs at least {needed}")]
-    TooFewImages { images: u64, needed: u64 },
+    TooFewImages {
+        /// Images in the catalogue.
+        images: u64,
+        /// Images that such a round needs.
+        needed: u64,
+    },
+    /// There has never been a round with this number.
     #[error("no round {0}")]
     NoSuchRound(RoundId),
+    /// This round runs no more.
     #[error("round {0} has already ended")]
     AlreadyEnded(RoundId),
+    /// The service is about to end, and starts nothing.
     #[error("the service is stopping")]
     Stopping,
 }
 
+/// Which rounds run, and how far each is; see the module.
 #[derive(Debug)]
 pub struct Lifecycle {
     /// Fewest catalogued images for a round that adapts.

@@ -10,12 +10,15 @@ use std::collections::BTreeMap;
 
 /// Version of the candidate directory's layout.
 pub const FORMAT: u32 = 1;
+/// Name of the file with the [`Manifest`].
 pub const MANIFEST: &str = "manifest.json";
+/// Name of the file with the ONNX graph.
 pub const MODEL: &str = "model.onnx";
 /// External weights of [`MODEL`], 4096-aligned.
 pub const WEIGHTS: &str = "model.onnx.data";
 /// Inputs (`pixels`) and torch's answers (`logits`, `probabilities`, `embedding`).
 pub const PROBE: &str = "probe.safetensors";
+/// Name of the file with the [`crate::report::Report`].
 pub const REPORT: &str = "report.json";
 
 /// Ed25519 signature of the manifest, 64 bytes (RFC 8032); where there is one, it lies beside it.
@@ -29,11 +32,15 @@ pub fn is_of_a_bundle(name: &str) -> bool {
     name == MANIFEST || name == SIGNATURE || STATED.contains(&name)
 }
 
+/// What `manifest.json` says, as the trainer writes it and the daemon reads it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Manifest {
+    /// Version of the layout, [`FORMAT`].
     pub format: u32,
+    /// The round that made the candidate, of the service that made it.
     pub round: RoundId,
+    /// How it was made.
     pub method: Method,
     /// Class names in the order of the model's outputs.
     pub classes: Vec<String>,
@@ -48,8 +55,11 @@ pub struct Manifest {
     pub base_model: String,
     /// SHA-256 over the sorted ids of the pool's images, hex.
     pub image_set: String,
+    /// Images of the pool; 0 for [`Method::ZeroShot`].
     pub images: u64,
+    /// Seed of every random draw of the round.
     pub seed: u64,
+    /// Settings of the round.
     pub settings: Settings,
     /// What [`MODEL`] computes in.
     #[serde(default)]

@@ -26,6 +26,7 @@ impl fmt::Display for BootId {
     }
 }
 
+/// A point in time, by the clock that nobody sets and by the wall clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
     /// The start of the machine that `since_boot` is counted from. None in records of versions that did not note it.

@@ -10,8 +10,8 @@ use crate::spec::{Method, Precision};
 use thiserror::Error;
 
 /// Largest difference of a probability that is allowed between torch in single precision and ONNX Runtime on the probe.
-/// 1e-4 for fp32 [choice], 1e-2 for fp16 and 0.1 for int8 [measurement, docs/export.md: four and three times the largest that
-/// was found].
+/// 1e-4 for fp32 [choice], 1e-2 for fp16 and 0.1 for int8 [measurement, docs/export.md: four and three times the
+/// largest that was found].
 pub fn parity_bound(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 1e-4,
@@ -20,10 +20,11 @@ pub fn parity_bound(precision: Precision) -> f64 {
     }
 }
 
-/// Least share of the pool on which the two final models agree; 0 to 1. 0.5 [choice]: below, the two runs have not learnt
-/// the same thing, and neither can be trusted.
+/// Least share of the pool on which the two final models agree; 0 to 1. 0.5 [choice]: below, the two runs have not
+/// learnt the same thing, and neither can be trusted.
 pub const AGREEMENT_BOUND: f64 = 0.5;
-/// Least share of the pool that teaches either model; 0 to 1. 0.05 [choice], some 0.1 confirmed at the default `clean-share`.
+/// Least share of the pool that teaches either model; 0 to 1. 0.05 [choice], some 0.1 confirmed at the default
+/// `clean-share`.
 pub const CLEAN_BOUND: f64 = 0.05;
 /// A class that zero-shot gave this share of the pool or more must not end with none; 0 to 1. 0.1 [choice].
 pub const COLLAPSE_BOUND: f64 = 0.1;
@@ -39,43 +40,85 @@ pub const UNEVEN: f64 = 0.7;
 pub const WIDE: f64 = 1.05;
 /// Largest change of the class shares that is of no account where answers are less even; 0 to 1. 0.02 [choice].
 pub const SHIFT_BOUND: f64 = 0.02;
+/// Whether a candidate takes over.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
+    /// It becomes the active generation.
     Promote,
+    /// The active generation stays, for this reason.
     Keep(Reason),
 }
 
 /// Why the active generation stays.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Reason {
+    /// ONNX Runtime does not repeat torch's probabilities for the probe.
     #[error("ONNX Runtime's probabilities differ from torch's by {found:.1e}; at most {bound:.0e} is allowed")]
-    Parity { found: f64, bound: f64 },
+    Parity {
+        /// Largest difference of a probability, 0 to 1.
+        found: f64,
+        /// Largest difference that is allowed, 0 to 1.
+        bound: f64,
+    },
+    /// The two final models agree on too few images, see [`AGREEMENT_BOUND`].
     #[error(
         "the two models agree on {:.0} % of the images; at least {:.0} % is asked for",
         found * 100.0, AGREEMENT_BOUND * 100.0
     )]
-    Disagreement { found: f64 },
+    Disagreement {
+        /// Share of the pool on which they agree, 0 to 1.
+        found: f64,
+    },
+    /// Too few labels teach one of the models, see [`CLEAN_BOUND`].
     #[error("only {:.1} % of the pseudo-labels are clean; at least {:.0} % is asked for", found * 100.0, CLEAN_BOUND * 100.0)]
-    TooFewClean { found: f64 },
+    TooFewClean {
+        /// Share of the pool that teaches, 0 to 1: of the model with fewer.
+        found: f64,
+    },
+    /// The rule that chooses has chosen zero-shot's model.
     #[error(
         "no adapted model's answers are as evenly spread over the classes, and as alike for images that look alike, as zero-shot's"
     )]
     NothingBetter,
+    /// A class that zero-shot has found often is not found any more, see [`COLLAPSE_BOUND`].
     #[error("no image is classified as {class:?} any more, where zero-shot found {zero_shot}")]
-    Collapsed { class: String, zero_shot: u64 },
+    Collapsed {
+        /// Name of the class.
+        class: String,
+        /// Images of the pool that zero-shot gives this class.
+        zero_shot: u64,
+    },
+    /// The answers are uneven, and nothing tells whether the candidate or the pretrained model is right.
     #[error(
         "whether it is better cannot be told: the pretrained model finds some classes much more often than others, the new model \
          does not, and that may be right or wrong; it answers {:.0} % of the images differently",
         differs * 100.0
     )]
-    Undecided { differs: f64 },
+    Undecided {
+        /// Share of the pool that the candidate answers differently than zero-shot, 0 to 1.
+        differs: f64,
+    },
+    /// An import or an earlier generation does not fit the configuration.
     #[error("it was made for other {what} than this service's; let it serve where the configuration names the same")]
-    Foreign { what: &'static str },
+    Foreign {
+        /// What is another: in words, for the message.
+        what: &'static str,
+    },
+    /// The answers of an import are less evenly spread than those of the active generation, see [`judge_import`].
     #[error(
         "on {images} of this service's own images it spreads its answers over the classes less evenly ({found:.3}) than what serves \
          ({active:.3}); chance explains a difference of {chance:.3}"
     )]
-    LessEven { found: f64, active: f64, images: usize, chance: f64 },
+    LessEven {
+        /// [`balance`] of the import's answers, at most 1.
+        found: f64,
+        /// [`balance`] of the active generation's answers, at most 1.
+        active: f64,
+        /// Images that both have answered.
+        images: usize,
+        /// Largest difference of the two that counts as chance.
+        chance: f64,
+    },
 }
 
 impl Reason {

@@ -4,13 +4,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// What a round saw of its pool and made of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Report {
+    /// Images of the pool.
     pub images: u64,
+    /// What it saw of each class, in label order.
     pub classes: Vec<ClassReport>,
     /// Absent for a zero-shot candidate.
     pub adaptation: Option<Adaptation>,
+    /// What the user should know, in words; the round ended all the same.
     pub warnings: Vec<String>,
     /// Wall time of each stage, s.
     pub seconds: BTreeMap<String, f64>,
@@ -18,9 +22,11 @@ pub struct Report {
     pub peak_memory_bytes: u64,
 }
 
+/// What a round saw of one class.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ClassReport {
+    /// Name of the class.
     pub name: String,
     /// Pool images that have the label of the class at first: zero-shot's, or one that the user gave.
     pub zero_shot: u64,
@@ -30,14 +36,15 @@ pub struct ClassReport {
     pub clean: [u64; 2],
     /// Pool images that the deployed model assigns to the class.
     pub deployed: u64,
-    /// Mean probability of the class over the pool, by the deployed model: the share of the images that it expects to be of the
-    /// class; 0 to 1. Absent without an image, and in reports of rounds that did not tell.
+    /// Mean probability of the class over the pool, by the deployed model: the share of the images that it expects to
+    /// be of the class; 0 to 1. Absent without an image, and in reports of rounds that did not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_share: Option<f64>,
     /// Absent where the user has labelled no image of the pool, and in reports of rounds that did not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_labels: Option<OwnLabels>,
-    /// The class whose name is most like this one's to the pretrained model. Absent in reports of rounds that did not tell.
+    /// The class whose name is most like this one's to the pretrained model. Absent in reports of rounds that did not
+    /// tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nearest: Option<Nearest>,
 }
@@ -46,12 +53,14 @@ pub struct ClassReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Nearest {
+    /// Name of that class.
     pub name: String,
     /// Cosine of the two text features, -1 to 1.
     pub cosine: f64,
 }
 
-/// What the deployed model says of the images that the user has labelled. They have taught it: of other images fewer are right.
+/// What the deployed model says of the images that the user has labelled. They have taught it: of other images fewer
+/// are right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct OwnLabels {
@@ -65,22 +74,22 @@ pub struct OwnLabels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Adaptation {
-    /// Share of the pool, but for the user's own labels, that the two models label alike after Phase I: what one gets wrong there
-    /// the other may confirm. 0 in reports of rounds that did not tell.
+    /// Share of the pool, but for the user's own labels, that the two models label alike after Phase I: what one gets
+    /// wrong there the other may confirm. 0 in reports of rounds that did not tell.
     #[serde(default)]
     pub label_agreement: f64,
-    /// Share of the pool whose label the other model confirmed, by model: what the filter keeps. 0 in reports of rounds that did
-    /// not tell.
+    /// Share of the pool whose label the other model confirmed, by model: what the filter keeps. 0 in reports of rounds
+    /// that did not tell.
     #[serde(default)]
     pub confirmed_fraction: [f64; 2],
-    /// Share of the pool whose label teaches in Phase II, by model: the surest of those that the other model confirmed, and the
-    /// user's own.
+    /// Share of the pool whose label teaches in Phase II, by model: the surest of those that the other model confirmed,
+    /// and the user's own.
     pub clean_fraction: [f64; 2],
-    /// How much wider zero-shot's commonest class is than its other classes are: the mean distance (1 less the cosine) of two of
-    /// its images in the pretrained embedding, over that of two images of another class, which count as often as they have
-    /// images. A class that the camera draws answers to holds images of others, and is wide; one that really is nearly all there
-    /// is holds its own, and the few answers beside it are the scattered ones. Absent where no other class has three images, and
-    /// in reports of rounds that did not take it.
+    /// How much wider zero-shot's commonest class is than its other classes are: the mean distance (1 less the cosine)
+    /// of two of its images in the pretrained embedding, over that of two images of another class, which count as often
+    /// as they have images. A class that the camera draws answers to holds images of others, and is wide; one that
+    /// really is nearly all there is holds its own, and the few answers beside it are the scattered ones. Absent where
+    /// no other class has three images, and in reports of rounds that did not take it.
     #[serde(default)]
     pub commonest_width: Option<f64>,
     /// Share of the pool on which the two models of Phase II predict the same class.
@@ -98,6 +107,7 @@ pub const ZERO_SHOT: &str = "zero-shot";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CandidateSigns {
+    /// Name of the candidate: `zero-shot`, or as `deploy` in the settings names it.
     pub name: String,
     /// Share of the images whose class a shifted crop leaves unchanged; 0 to 1.
     pub stability: f64,
@@ -107,12 +117,13 @@ pub struct CandidateSigns {
     pub kept: f64,
     /// Total variation distance between its class shares and zero-shot's; 0 to 1.
     pub shift: f64,
-    /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. Where the user has told the shares of the
-    /// classes, 1 less the divergence of the mean from these, in the same unit. The largest sum with `coherence` decides.
+    /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. Where the user has told the
+    /// shares of the classes, 1 less the divergence of the mean from these, in the same unit. The largest sum with
+    /// `coherence` decides.
     pub balance: f64,
-    /// Mutual information of an image's class and the classes of the images that look most like it, over the entropy of a uniform
-    /// distribution; the mean of two, as the pretrained and as the adapted model see it; 0 to 1. 0 in reports of rounds that did not
-    /// take it.
+    /// Mutual information of an image's class and the classes of the images that look most like it, over the entropy of
+    /// a uniform distribution; the mean of two, as the pretrained and as the adapted model see it; 0 to 1. 0 in reports
+    /// of rounds that did not take it.
     #[serde(default)]
     pub coherence: f64,
 }

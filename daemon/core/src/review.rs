@@ -75,8 +75,11 @@ pub fn decide(labels: impl IntoIterator<Item = (Difference, ClassId)>, left: u64
 /// The share of a class in the pool, with an interval of 95 %; 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share {
+    /// The estimate.
     pub share: f64,
+    /// Lower end of the interval.
     pub low: f64,
+    /// Upper end of the interval.
     pub high: f64,
 }
 

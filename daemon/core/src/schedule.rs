@@ -51,8 +51,10 @@ pub struct Facts {
     pub last_image: Option<Moment>,
 }
 
+/// When a round is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
+    /// A round is due now.
     Now,
     /// So long from now: there are images enough, but the last round ended too recently, or images are still coming in.
     In(Duration),
@@ -60,6 +62,7 @@ pub enum Due {
     No,
 }
 
+/// When a round is due by these facts, if none runs and nothing else happens.
 pub fn due(schedule: &Schedule, facts: &Facts, now: &Moment) -> Due {
     let new = facts.images.saturating_sub(facts.images_of_last_completed);
     let enough = schedule.new_images.max(1);

@@ -53,9 +53,11 @@ pub fn confirms(margin: f32) -> bool {
     margin > LEAST_MARGIN
 }
 
-/// Of the `confirmed` pairs of each class, the `share` of the highest `confidence`, rounded up; ties go to the earlier image.
+/// Of the `confirmed` pairs of each class, the `share` of the highest `confidence`, rounded up; ties go to the earlier
+/// image.
 ///
-/// `labels` [N] are class positions below `classes`; `share` is above 0, to 1, which keeps all. Returns one flag an image.
+/// `labels` [N] are class positions below `classes`; `share` is above 0, to 1, which keeps all. Returns one flag an
+/// image.
 pub fn surest(confirmed: &[bool], labels: &[usize], confidence: &[f32], classes: usize, share: f64) -> Vec<bool> {
     assert_eq!(confirmed.len(), labels.len(), "one flag a label");
     assert_eq!(labels.len(), confidence.len(), "one confidence a label");

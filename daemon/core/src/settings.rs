@@ -1,4 +1,5 @@
-//! The numbers of the method, with their units, ranges and sources. The few that a rule fixes are named in docs/paper-map.md.
+//! The numbers of the method, with their units, ranges and sources. The few that a rule fixes are named in
+//! docs/paper-map.md.
 //!
 //! Sources: [paper] arXiv 2602.04337; [DeFT] "Vision-Language Models are Strong Noisy Label Detectors" (NeurIPS 2024);
 //! [choice] ours, where both are silent.
@@ -12,7 +13,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
+    /// Settings of Phase I, which makes the labels.
     pub phase1: Phase1,
+    /// Settings of Phase II, which trains on them.
     pub phase2: Phase2,
     /// Which of the round's models is deployed. `chosen` [choice], see docs/decisions/0005.
     pub deploy: Deploy,
@@ -27,7 +30,9 @@ pub enum MixedPrecision {
     /// bfloat16 where it was measured to pay: on processors with matrix units for it, and models that are wide enough.
     #[default]
     Auto,
+    /// bfloat16 always.
     Bf16,
+    /// Single precision always.
     Off,
 }
 
@@ -38,11 +43,13 @@ pub enum Deploy {
     /// The one that the rule finds best; nothing where that is zero-shot.
     #[default]
     Chosen,
-    /// Phase I of a model: prompts over the pretrained weights.
+    /// Phase I of the first model: prompts over the pretrained weights.
     Phase1Model1,
+    /// Phase I of the second model.
     Phase1Model2,
-    /// Phase II of a model.
+    /// Phase II of the first model: its image encoder and head.
     Model1,
+    /// Phase II of the second model.
     Model2,
     /// The mean of both models' weights.
     Average,
@@ -116,8 +123,8 @@ pub struct Phase1 {
     /// no value; 16 [choice].
     #[serde(deserialize_with = "count")]
     pub seeds_per_class: u32,
-    /// K grows with the pool: at least this share of N/C, the images that a class would have in a balanced pool; 0 to 1.
-    /// 0.4 [choice], see docs/decisions/0004.
+    /// K grows with the pool: at least this share of N/C, the images that a class would have in a balanced pool;
+    /// 0 to 1. 0.4 [choice], see docs/decisions/0004.
     pub seed_share: f64,
     /// R, iterations of Phase I in CoFT+, the first included; 1 to 100. CoFT itself has one. 3 [choice].
     #[serde(deserialize_with = "count")]
@@ -151,6 +158,7 @@ pub struct Phase1 {
     pub sgd: Sgd,
 }
 
+/// Where the learnable context of the prompts starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ContextInit {
@@ -161,16 +169,20 @@ pub enum ContextInit {
     Template,
 }
 
+/// Whether training images are mirrored at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flip {
-    /// Where mirroring changes the pretrained model's answers no more often than a crop does: not where left and right tell
-    /// classes apart.
+    /// Where mirroring changes the pretrained model's answers no more often than a crop does: not where left and right
+    /// tell classes apart.
     Auto,
+    /// Each image is mirrored with the probability ½.
     Always,
+    /// No image is mirrored.
     Never,
 }
 
+/// How the class is drawn that a negative prompt is tuned on: one that the image is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Complement {
@@ -189,11 +201,11 @@ pub struct Phase2 {
     pub crop_scale: f64,
     /// Mirrors training images at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
     pub flip: Flip,
-    /// Where the head starts. `text` [choice]: a class without clean images then keeps its zero-shot row, since the loss
-    /// is over the classes that have some.
+    /// Where the head starts. `text` [choice]: a class without clean images then keeps its zero-shot row, since the
+    /// loss is over the classes that have some.
     pub head: HeadInit,
-    /// Of the pairs of each class that the other model confirms, the share that teaches: those that the labelling model is surest
-    /// of; above 0, to 1, which is all of them [paper]. 0.5 [choice], see docs/decisions/0004.
+    /// Of the pairs of each class that the other model confirms, the share that teaches: those that the labelling model
+    /// is surest of; above 0, to 1, which is all of them [paper]. 0.5 [choice], see docs/decisions/0004.
     pub clean_share: f64,
     /// Blocks of the image encoder, from the input, that stay as pretrained together with the patch embedding; 0 trains
     /// everything [paper]. 0 to 1000.
@@ -205,6 +217,7 @@ pub struct Phase2 {
     pub sgd: Sgd,
 }
 
+/// Where the linear head of Phase II starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadInit {

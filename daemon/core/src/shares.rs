@@ -21,16 +21,34 @@ pub struct Shares(Vec<f64>);
 /// What cannot be meant.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum SharesError {
+    /// A share is given to a class that does not exist.
     #[error("there is no class \"{}\"; it has to be named as in the label file", shown(class.as_bytes()))]
-    Class { class: String },
+    Class {
+        /// The name as it is given.
+        class: String,
+    },
+    /// A share is not above 0 and below 1.
     #[error("the share of \"{}\" is {share}; use a number above 0 and below 1", shown(class.as_bytes()))]
-    Range { class: String, share: f64 },
+    Range {
+        /// Name of the class.
+        class: String,
+        /// The share as it is given.
+        share: f64,
+    },
+    /// Some classes have no share, and nothing is left for them.
     #[error(
         "the shares add up to {sum:.3}, which leaves nothing for the classes that are not named; use less than 1 in all"
     )]
-    NothingLeft { sum: f64 },
+    NothingLeft {
+        /// Sum of the shares that are given.
+        sum: f64,
+    },
+    /// Every class has a share, and the sum is further from 1 than rounding explains.
     #[error("the shares of all classes add up to {sum:.3}; they have to be 1 in all")]
-    Sum { sum: f64 },
+    Sum {
+        /// The sum.
+        sum: f64,
+    },
 }
 
 /// How far from 1 the shares of all classes may add up to, for those who round. 0.02 [choice].
@@ -38,6 +56,9 @@ const ROUNDING: f64 = 0.02;
 
 impl Shares {
     /// Of the classes that are `named`, with their shares; the others share the rest evenly.
+    ///
+    /// # Errors
+    /// A name is no class, a share is not above 0 and below 1, or the shares cannot be 1 in all.
     pub fn new(named: &BTreeMap<String, f64>, classes: &[String]) -> Result<Self, SharesError> {
         for (class, &share) in named {
             if !classes.contains(class) {
@@ -82,6 +103,7 @@ impl Shares {
         self.0.iter().map(|share| ((share * all as f64).round() as usize).max(1)).collect()
     }
 
+    /// The shares in label order: each above 0, together 1. [C]
     pub fn as_slice(&self) -> &[f64] {
         &self.0
     }

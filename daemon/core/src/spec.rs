@@ -12,11 +12,15 @@ pub const PROTOCOL: u32 = 2;
 /// File of a journal that holds the [`RoundSpec::work`] that it belongs to.
 pub const JOURNAL_SPEC: &str = "spec.json";
 
+/// What a round is to do, and all that it may know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RoundSpec {
+    /// Version of this structure, [`PROTOCOL`].
     pub protocol: u32,
+    /// Number of the round.
     pub round: RoundId,
+    /// How the candidate is made.
     pub method: Method,
     /// A CLIP in any layout that `coft-models` knows.
     pub model_dir: PathBuf,
@@ -45,17 +49,19 @@ pub struct RoundSpec {
     /// Seeds every random draw. The same spec gives the same candidate, bit for bit, on the CPU of one machine with one
     /// libtorch and one number of threads; elsewhere the last bits are others.
     pub seed: u64,
+    /// What the round is computed on.
     pub device: Device,
     /// What the exported model computes in.
     #[serde(default, skip_serializing_if = "Precision::is_single")]
     pub precision: Precision,
     /// CPU threads; 0 lets libtorch choose, and on a GPU takes as many as there are.
     pub threads: u32,
+    /// Settings of the method.
     pub settings: Settings,
     /// Where the finished candidate directory appears, by one rename. Its parent exists and is the trainer's to write.
     pub candidate_dir: PathBuf,
-    /// Where the round writes down what it has done, and goes on from what an earlier run of the same [`RoundSpec::work`] has
-    /// done. Made if it is not there; its parent exists.
+    /// Where the round writes down what it has done, and goes on from what an earlier run of the same
+    /// [`RoundSpec::work`] has done. Made if it is not there; its parent exists.
     pub journal_dir: PathBuf,
     /// Measuring only: leaves per-image answers here (see the trainer's `diagnostics`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -70,11 +76,13 @@ impl RoundSpec {
     }
 }
 
+/// How a candidate is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
     /// No training: the pretrained encoder with the class names' text features as its head.
     ZeroShot,
+    /// The method of the paper: one iteration of Phase I, then Phase II without contrast.
     Coft,
     /// CoFT with iterated Phase I and momentum contrast in Phase II.
     CoftPlus,
@@ -100,11 +108,14 @@ impl Method {
     }
 }
 
+/// What a round is computed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
+    /// The processor.
     #[default]
     Cpu,
+    /// The first GPU of NVIDIA's.
     Cuda,
 }
 
@@ -112,6 +123,7 @@ pub enum Device {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
+    /// Single precision.
     #[default]
     Fp32,
     /// The encoder in half precision, its norms' sums in single.
@@ -126,9 +138,11 @@ impl Precision {
     }
 }
 
+/// An image of the pool.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct PoolImage {
+    /// Id of the image.
     pub id: ImageId,
     /// Any image file; the daemon passes its cached canonical pixels.
     pub path: PathBuf,
@@ -143,6 +157,7 @@ pub struct PoolImage {
 pub struct Template {
     /// From 1.
     pub line: usize,
+    /// The prompt, with `{}` for the class name.
     pub text: String,
 }
 
@@ -150,6 +165,8 @@ pub struct Template {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Diagnostics {
+    /// Directory that the answers are written to.
     pub dir: PathBuf,
+    /// Image files to answer.
     pub score: Vec<PathBuf>,
 }

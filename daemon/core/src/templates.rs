@@ -5,12 +5,23 @@ use crate::spec::Template;
 use crate::text::{self, Line, TextError};
 use thiserror::Error;
 
+/// Why a template file is refused; lines count from 1.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TemplatesError {
+    /// The file is no text, or a line holds what cannot be seen.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A line does not have exactly one place for the class name.
     #[error("line {line}: {text:?} has {found} places for the class name; write `{{}}` once")]
-    Slot { line: usize, text: String, found: usize },
+    Slot {
+        /// The line.
+        line: usize,
+        /// Its text.
+        text: String,
+        /// Places for the class name in it.
+        found: usize,
+    },
+    /// The file has no line with a template.
     #[error("no template; write one a line")]
     Empty,
 }

@@ -7,29 +7,66 @@
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
 
+/// Why a list is refused; lines count from 1.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TextError {
+    /// A byte belongs to no character of UTF-8.
     #[error(
         "line {line}: the byte 0x{byte:02X} is not UTF-8; the file may be in ISO-8859-1 or Windows-1252; save it as \
          UTF-8, for example with iconv -f WINDOWS-1252 -t UTF-8"
     )]
-    NotUtf8 { line: usize, byte: u8 },
+    NotUtf8 {
+        /// Its line.
+        line: usize,
+        /// The byte.
+        byte: u8,
+    },
+    /// A file that begins as UTF-16 does ends within a character, or has half of a pair.
     #[error("line {line}: half a character; the file begins as UTF-16 does and is damaged; save it as UTF-8")]
-    HalfUtf16 { line: usize },
+    HalfUtf16 {
+        /// The line with the half character.
+        line: usize,
+    },
+    /// The file is in an encoding that is not read.
     #[error("the file is in {encoding}; save it as UTF-8, for example with iconv -f {encoding} -t UTF-8")]
-    Encoding { encoding: &'static str },
+    Encoding {
+        /// Name of the encoding, as iconv takes it.
+        encoding: &'static str,
+    },
+    /// A line has a control character.
     #[error("line {line}: the control character {}; write plain text, one entry a line", code(*found))]
-    Control { line: usize, found: char },
+    Control {
+        /// The line.
+        line: usize,
+        /// The character.
+        found: char,
+    },
+    /// A line has a character that takes no room or turns the direction of writing.
     #[error("line {line}: the character {}, which cannot be seen; remove it", code(*found))]
-    Invisible { line: usize, found: char },
+    Invisible {
+        /// The line.
+        line: usize,
+        /// The character.
+        found: char,
+    },
+    /// A line has U+FFFD, which another program has written in place of a character.
     #[error(
         "line {line}: the character U+FFFD stands for one that was lost when the file was converted; write that one"
     )]
-    Lost { line: usize },
+    Lost {
+        /// The line.
+        line: usize,
+    },
+    /// A line begins with `#` and no space, so that it may be a comment or an entry.
     #[error(
         "line {line}: {text:?} begins with #; put a space behind the # if it is a comment, and write \\{text} if it is none"
     )]
-    Hash { line: usize, text: String },
+    Hash {
+        /// The line.
+        line: usize,
+        /// Its text.
+        text: String,
+    },
 }
 
 fn code(found: char) -> String {
@@ -86,7 +123,9 @@ fn lines_begun(text: &str) -> usize {
 /// What a line of a list is.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
+    /// It has no characters but white space.
     Blank,
+    /// A comment, which readers pass over.
     Comment,
     /// Trimmed, in Unicode's composed form (NFC), with plain spaces alone.
     Text(String),
