@@ -3,44 +3,69 @@
 
 use serde::{Deserialize, Serialize};
 
+/// The sizes of a CLIP model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClipConfig {
+    /// Kind of the model in `transformers`, `clip`.
     pub model_type: String,
+    /// Length of an embedding, of images and texts alike. 512 where it is absent.
     #[serde(default = "projection_dim")]
     pub projection_dim: i64,
+    /// Sizes of the text tower.
     pub text_config: TextConfig,
+    /// Sizes of the image tower.
     pub vision_config: VisionConfig,
+    /// Natural logarithm of the scale of the logits before training; the trained scale is a tensor. 2.6592 where it
+    /// is absent.
     #[serde(default = "logit_scale")]
     pub logit_scale_init_value: f64,
 }
 
+/// The sizes of the text tower; the defaults are those of ViT-B/32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TextConfig {
+    /// Width of the tower.
     pub hidden_size: i64,
+    /// Width of the hidden layer in a block.
     pub intermediate_size: i64,
+    /// Attention heads of a block; they divide the width.
     pub num_attention_heads: i64,
+    /// Blocks of the tower.
     pub num_hidden_layers: i64,
     /// The text window, in tokens.
     pub max_position_embeddings: i64,
+    /// Tokens of the vocabulary.
     pub vocab_size: i64,
+    /// Activation of the hidden layer in a block.
     pub hidden_act: Activation,
+    /// What a layer norm adds to the variance.
     pub layer_norm_eps: f64,
 }
 
+/// The sizes of the image tower; the defaults are those of ViT-B/32.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct VisionConfig {
+    /// Width of the tower.
     pub hidden_size: i64,
+    /// Width of the hidden layer in a block.
     pub intermediate_size: i64,
+    /// Attention heads of a block; they divide the width.
     pub num_attention_heads: i64,
+    /// Blocks of the tower.
     pub num_hidden_layers: i64,
+    /// Side of the square image that is read, px.
     pub image_size: i64,
+    /// Side of a square patch, px; it divides the image's.
     pub patch_size: i64,
+    /// Activation of the hidden layer in a block.
     pub hidden_act: Activation,
+    /// What a layer norm adds to the variance.
     pub layer_norm_eps: f64,
 }
 
+/// The activation of the hidden layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {

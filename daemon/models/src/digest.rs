@@ -6,6 +6,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 /// SHA-256, hex, of the files' bytes one behind the other; of a single file it is that file's own.
+///
+/// # Errors
+/// A file cannot be read.
 pub fn digest(files: &[PathBuf]) -> io::Result<String> {
     let mut hash = Sha256::new();
     for file in files {
@@ -17,6 +20,9 @@ pub fn digest(files: &[PathBuf]) -> io::Result<String> {
 }
 
 /// SHA-256 of one file, hex.
+///
+/// # Errors
+/// The file cannot be read.
 pub fn file_digest(file: &Path) -> io::Result<String> {
     digest(&[file.to_owned()])
 }

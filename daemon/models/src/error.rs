@@ -8,22 +8,56 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
+/// Why a directory is no model that can be used.
 #[derive(Debug, Error)]
 pub enum ModelError {
+    /// Files are missing, or it cannot be told which of several is meant.
     #[error("the model directory {} lacks {lacking}", shown_path(dir))]
-    Incomplete { dir: PathBuf, lacking: String },
+    Incomplete {
+        /// Directory of the model.
+        dir: PathBuf,
+        /// What is missing, in words.
+        lacking: String,
+    },
+    /// A file or directory cannot be read.
     #[error("{}: {source}", shown_path(path))]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is no JSON of the right form.
     #[error("{}: {source}", shown_path(path))]
-    Json { path: PathBuf, source: serde_json::Error },
+    Json {
+        /// Its path.
+        path: PathBuf,
+        /// Where the JSON is wrong, and how.
+        source: serde_json::Error,
+    },
+    /// The sizes or the preprocessing that a file states cannot be used.
     #[error("{}: {fault}", shown_path(path))]
-    Config { path: PathBuf, fault: String },
+    Config {
+        /// Path of the file that states them.
+        path: PathBuf,
+        /// What is wrong, in words.
+        fault: String,
+    },
+    /// The weights cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The tensors are not those of a CLIP of the stated sizes.
     #[error("{}: {source}", shown_path(path))]
-    Shape { path: PathBuf, source: ShapeError },
+    Shape {
+        /// Path of the first file with weights.
+        path: PathBuf,
+        /// The tensor, and what is wrong with it.
+        source: ShapeError,
+    },
+    /// The files of the tokeniser are missing or do not fit.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
+    /// The preprocessing is one that coft cannot do.
     #[error(transparent)]
     Preprocess(#[from] coft_vision::PreprocessError),
 }

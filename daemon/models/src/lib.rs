@@ -4,6 +4,8 @@
 //! Tensors are named as Hugging Face's `CLIPModel` names them, whatever the files call them. Nothing here computes with
 //! one, opens a connection, or knows rounds and classifiers; so the service, its command line and the trainer share it.
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
 pub mod config;
 mod digest;
 mod error;

@@ -11,10 +11,14 @@ use serde_json::Value;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// A model directory whose weights are mapped and whose tensors have the right shapes.
 #[derive(Debug)]
 pub struct Model {
+    /// The directory.
     pub dir: PathBuf,
+    /// How its files are arranged.
     pub layout: Layout,
+    /// Its sizes.
     pub config: ClipConfig,
     /// As `preprocessor_config.json` would state it.
     pub preprocessing: Value,
@@ -24,6 +28,9 @@ pub struct Model {
 
 impl Model {
     /// Recognises the layout of a directory, maps its weights and checks every tensor's shape. Reads headers only.
+    ///
+    /// # Errors
+    /// Names the file, and what is missing, cannot be read or does not fit: [`ModelError`] has every case.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let found = layout::find(dir)?;
         let raw = found.weights()?;
@@ -54,6 +61,9 @@ impl Model {
     }
 
     /// Of the files with the weights, bytes.
+    ///
+    /// # Errors
+    /// A file is not there any more, or cannot be looked at.
     pub fn bytes(&self) -> io::Result<u64> {
         self.weights.paths().iter().map(|path| Ok(std::fs::metadata(path)?.len())).sum()
     }

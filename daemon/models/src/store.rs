@@ -7,8 +7,8 @@
 //! .lock                 held by whoever changes something
 //! ```
 //!
-//! A model appears by one rename, when all of it is on the disk; so does a name. Readers need no lock. Whoever may write
-//! the directory may change the store: there is no other authority.
+//! A model appears by one rename, when all of it is on the disk; so does a name. Readers need no lock. Whoever may
+//! write the directory may change the store: there is no other authority.
 
 mod record;
 
@@ -23,33 +23,81 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+/// Why the store cannot be read or changed.
 #[derive(Debug, Error)]
 pub enum StoreError {
+    /// A file or directory cannot be read or written.
     #[error("{}: {source}", shown_path(path))]
-    Io { path: PathBuf, source: io::Error },
+    Io {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// The disk is full, or the quota is used up.
     #[error("no space is left on the disk of {}; make room, then run this again", shown_path(path))]
-    Full { path: PathBuf },
+    Full {
+        /// What could not be written.
+        path: PathBuf,
+    },
+    /// This user may not write the store.
     #[error(
         "the store {} may not be changed by this user; run this as the user who owns it (sudo -u coftd …)",
         shown_path(dir)
     )]
-    NotAllowed { dir: PathBuf },
+    NotAllowed {
+        /// Directory of the store.
+        dir: PathBuf,
+    },
+    /// Another program changes the store now.
     #[error("the store {} is being changed by another program; try again when it is done", shown_path(dir))]
-    Busy { dir: PathBuf },
+    Busy {
+        /// Directory of the store.
+        dir: PathBuf,
+    },
+    /// No model has this name or digest.
     #[error("there is no model {name:?} in {}", shown_path(dir))]
-    Unknown { name: String, dir: PathBuf },
+    Unknown {
+        /// The name or digest that was asked for.
+        name: String,
+        /// Directory of the store.
+        dir: PathBuf,
+    },
+    /// The first digits of a digest fit several models.
     #[error("{name:?} fits several models: {}; give more of the digest", candidates.join(", "))]
-    Ambiguous { name: String, candidates: Vec<String> },
+    Ambiguous {
+        /// The digits that were asked for.
+        name: String,
+        /// The first 12 digits of each model's digest.
+        candidates: Vec<String>,
+    },
+    /// This cannot be a name, see [`check_name`].
     #[error(
         "{name:?} is no name for a model: use 1 to 100 letters, digits, `.`, `_` and `-`, no `.` or `-` first, and not the form of a digest"
     )]
-    BadName { name: String },
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// The name belongs to a model from elsewhere.
     #[error(
         "the name {name:?} is that of another model, from {source_of}; choose one with --name, or remove that first"
     )]
-    NameTaken { name: String, source_of: String },
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Where the model with this name came from.
+        source_of: String,
+    },
+    /// A file of the store is not what its record says.
     #[error("{}: {problem}", shown_path(path))]
-    Damaged { path: PathBuf, problem: String },
+    Damaged {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with it, in words.
+        problem: String,
+    },
+    /// The files are no model that can be used.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
@@ -67,6 +115,7 @@ impl StoreError {
     }
 }
 
+/// A directory of models. Making one of these touches no disk.
 #[derive(Clone, Debug)]
 pub struct Store {
     dir: PathBuf,
@@ -77,8 +126,11 @@ pub struct Store {
 pub struct Entry {
     /// SHA-256 over the list of its files, hex.
     pub digest: String,
+    /// Where its files are.
     pub dir: PathBuf,
+    /// The names that point to it, sorted; empty where there are none.
     pub names: Vec<String>,
+    /// What its `model.json` says.
     pub record: Record,
 }
 
@@ -103,11 +155,15 @@ impl Store {
         Self { dir: dir.to_owned() }
     }
 
+    /// The directory of the store.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Every model, those with names first, by name.
+    ///
+    /// # Errors
+    /// The directory or a record in it cannot be read, or a record is damaged. A store that does not exist is empty.
     pub fn list(&self) -> Result<Vec<Entry>, StoreError> {
         let mut entries = Vec::new();
         let names = self.names()?;
@@ -121,6 +177,10 @@ impl Store {
     }
 
     /// The model of a name, of a digest, or of a digest's first digits (`sha256-` or `sha256:` may stand before them).
+    ///
+    /// # Errors
+    /// [`StoreError::Unknown`] and [`StoreError::Ambiguous`]; else the store cannot be read, or the model's record is
+    /// damaged.
     pub fn find(&self, name: &str) -> Result<Entry, StoreError> {
         let names = self.names()?;
         if let Some((_, digest)) = names.iter().find(|(known, _)| known == name) {
@@ -170,6 +230,9 @@ impl Store {
     }
 
     /// Begins a change. What an interrupted one left is removed, but for downloads, which are worth going on with.
+    ///
+    /// # Errors
+    /// [`StoreError::NotAllowed`] and [`StoreError::Busy`]; else the directory cannot be made or cleared.
     pub fn incoming(&self) -> Result<Incoming<'_>, StoreError> {
         let not_allowed = |source: io::Error| match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -195,6 +258,10 @@ impl Store {
     }
 
     /// Whether every file of a model is what its record says; the first that is not is the error.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] names the first file that is not what the record says; else a file cannot be read, or
+    /// the files are no model that can be used.
     pub fn verify(&self, entry: &Entry, mut progress: impl FnMut(&str, u64)) -> Result<(), StoreError> {
         for (name, file) in &entry.record.files {
             let path = entry.dir.join(name);
@@ -214,6 +281,9 @@ impl Store {
     }
 
     /// Takes a model's names away, then its files. A classifier that uses it finds nothing at its next start.
+    ///
+    /// # Errors
+    /// The store cannot be changed, as [`Store::incoming`] has it, or a file cannot be removed.
     pub fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
         let incoming = self.incoming()?;
         for name in &entry.names {
@@ -232,6 +302,7 @@ impl Store {
 /// What came of an installation.
 #[derive(Debug)]
 pub struct Installed {
+    /// The model as it is in the store now.
     pub entry: Entry,
     /// The same content was there before; at most a name is new.
     pub already: bool,
@@ -244,6 +315,10 @@ impl Incoming<'_> {
     }
 
     /// Checks what lies in the directory, and makes it a model of the store under a name.
+    ///
+    /// # Errors
+    /// [`StoreError::BadName`] and [`StoreError::NameTaken`]; [`StoreError::Model`] where the files are no model; else
+    /// a file cannot be read or written. The store is as it was then, or has the model without its name.
     pub fn install(self, name: &str, source: &str) -> Result<Installed, StoreError> {
         check_name(name)?;
         let Self { store, dir, .. } = &self;
@@ -291,6 +366,10 @@ impl Drop for Incoming<'_> {
 }
 
 /// Whether this may be a model's name; a digest may not, since it would stand for another model.
+///
+/// # Errors
+/// [`StoreError::BadName`]: a name has 1 to 100 letters, digits, `.`, `_` and `-`, begins with none of `.` and `-`, and
+/// does not have the form of a digest.
 pub fn check_name(name: &str) -> Result<(), StoreError> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_');

@@ -6,14 +6,18 @@
 /// Type of a tensor's elements, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
+    /// Single precision.
     F32,
+    /// Half precision (IEEE 754 binary16).
     F16,
+    /// bfloat16.
     BF16,
     /// Anything else: named by errors, and never a weight.
     Other(&'static str),
 }
 
 impl Element {
+    /// Size of an element, bytes; 1 for [`Element::Other`], whose size is not known.
     pub fn bytes(self) -> usize {
         match self {
             Element::F32 => 4,
@@ -31,7 +35,9 @@ pub struct Place {
     pub(crate) file: usize,
     /// Of the first element in the file, bytes.
     pub(crate) offset: usize,
+    /// Type of its elements.
     pub element: Element,
+    /// Its dimensions, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
     /// Elements from one index to the next, for each dimension.
     pub strides: Vec<usize>,

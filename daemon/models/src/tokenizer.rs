@@ -16,22 +16,42 @@ const MERGES: &str = "merges.txt";
 const ORIGINAL: &str = "bpe_simple_vocab_16e6.txt.gz";
 /// Every file of a tokeniser that is known, whichever of them there are.
 pub const FILES: [&str; 4] = [JSON, VOCABULARY, MERGES, ORIGINAL];
+/// Token at the beginning of every text.
 pub const START: &str = "<|startoftext|>";
+/// Token at the end of every text.
 pub const END: &str = "<|endoftext|>";
+/// What the last token of a word ends with, in the vocabulary of OpenAI's file.
 pub const END_OF_WORD: &str = "</w>";
 /// Merges of the original file that CLIP uses: what is left of its vocabulary without bytes, twice, and special tokens.
 const ORIGINAL_MERGES: usize = 49152 - 256 - 2;
 /// Longest vocabulary file that is unpacked, bytes; the real one has 3.2 MB. [choice]
 const MAX_UNPACKED: u64 = 64 << 20;
 
+/// Why a directory has no tokeniser that can be used.
 #[derive(Debug, Error)]
 pub enum TokenizerError {
+    /// None of the known files is there.
     #[error("{}: no tokeniser: {JSON} is needed, or {VOCABULARY} and {MERGES}, or {ORIGINAL}", shown_path(dir))]
-    Missing { dir: PathBuf },
+    Missing {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A file cannot be read.
     #[error("{}: {source}", shown_path(path))]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is not valid, or does not fit the model's vocabulary.
     #[error("{}: {fault}", shown_path(path))]
-    Fault { path: PathBuf, fault: String },
+    Fault {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong, in words.
+        fault: String,
+    },
 }
 
 /// The tokeniser of a directory.
@@ -46,12 +66,17 @@ pub enum TokenizerFiles {
 /// Byte pair encoding: the tokens' ids, and which two make a third, first to last.
 #[derive(Debug, PartialEq)]
 pub struct Bpe {
+    /// Id of each token, from 0.
     pub ids: HashMap<String, u32>,
+    /// Pairs of tokens that make one, the first to be merged first.
     pub merges: Vec<(String, String)>,
 }
 
 impl TokenizerFiles {
     /// Finds the files of a tokeniser and reads them, but for `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Missing`] where the directory has none; else a file cannot be read or is not valid.
     pub fn find(dir: &Path) -> Result<Self, TokenizerError> {
         let has = |file: &str| dir.join(file).is_file();
         if has(JSON) {
@@ -73,6 +98,9 @@ impl TokenizerFiles {
     }
 
     /// Whether a tokeniser can be made of this for a model with so many tokens.
+    ///
+    /// # Errors
+    /// [`TokenizerError::Fault`] says what of the file is wrong, or that it has a token beyond the model's vocabulary.
     pub fn check(&self, vocabulary: i64) -> Result<(), TokenizerError> {
         let (path, told) = match self {
             Self::Json(path) => {

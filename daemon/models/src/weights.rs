@@ -13,16 +13,41 @@ use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
+/// Why weights cannot be read.
 #[derive(Debug, Error)]
 pub enum WeightsError {
+    /// A file cannot be opened, read or mapped.
     #[error("{}: {source}", shown_path(path))]
-    Read { path: PathBuf, source: io::Error },
+    Read {
+        /// Its path.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// A file is no valid safetensors.
     #[error("{}: {source}", shown_path(path))]
-    Safetensors { path: PathBuf, source: safetensors::SafeTensorError },
+    Safetensors {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: safetensors::SafeTensorError,
+    },
+    /// A file is no archive of PyTorch's that is read.
     #[error("{}: {source}", shown_path(path))]
-    Pickle { path: PathBuf, source: PickleError },
+    Pickle {
+        /// Its path.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: PickleError,
+    },
+    /// The index of shards does not fit them, a tensor is there twice, or a file is no weights at all.
     #[error("{}: {problem}", shown_path(path))]
-    Index { path: PathBuf, problem: String },
+    Index {
+        /// Path of the index, or of the file.
+        path: PathBuf,
+        /// What is wrong, in words.
+        problem: String,
+    },
 }
 
 /// Prefixes of compiled, distributed, wrapped and adapted modules: `torch.compile`, `DataParallel`, Lightning and the
@@ -49,6 +74,9 @@ struct Mapped {
 
 impl Weights {
     /// A `.safetensors` file, or PyTorch's archive by any other name.
+    ///
+    /// # Errors
+    /// [`WeightsError`] names the file and what is wrong with it.
     pub fn open(path: &Path) -> Result<Self, WeightsError> {
         let mut weights = Self::default();
         weights.add(path)?;
@@ -56,6 +84,9 @@ impl Weights {
     }
 
     /// The shards that an index (`*.index.json`) lists. Each tensor has to be in the shard where the index sees it.
+    ///
+    /// # Errors
+    /// [`WeightsError`] names the index or the shard, and what is wrong with it.
     pub fn open_shards(index: &Path) -> Result<Self, WeightsError> {
         let fault = |problem: String| WeightsError::Index { path: index.to_owned(), problem };
         #[derive(serde::Deserialize)]
@@ -131,14 +162,17 @@ impl Weights {
         self.files.iter().map(|file| file.path.clone()).collect()
     }
 
+    /// The file in which a tensor lies.
     pub fn path(&self, place: &Place) -> &Path {
         &self.files[place.file].path
     }
 
+    /// The tensor of this name; none where there is none.
     pub fn get(&self, name: &str) -> Option<&Place> {
         self.tensors.get(name)
     }
 
+    /// Every tensor with its name, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Place)> {
         self.tensors.iter().map(|(name, place)| (name.as_str(), place))
     }

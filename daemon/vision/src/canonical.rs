@@ -10,16 +10,17 @@ use image::{ExtendedColorType, ImageEncoder, ImageError, RgbImage};
 use std::cell::RefCell;
 use std::io::{self, Write};
 
-/// Longest side over shortest side of canonical pixels; > 1. Of a longer image the ends are left out: 4 holds every camera and
-/// panorama format, and keeps a 1×10000 px strip from growing a hundredfold. [choice]
+/// Longest side over shortest side of canonical pixels; > 1. Of a longer image the ends are left out: 4 holds every
+/// camera and panorama format, and keeps a 1×10000 px strip from growing a hundredfold. [choice]
 const MAX_ASPECT: u32 = 4;
 
 impl Preprocess {
     /// Resizes an image so that its short side is `shortest_edge`, keeping the aspect ratio.
     ///
     /// Antialiased as Pillow computes it. The long side is `shortest_edge · long / short` rounded down, as the
-    /// `transformers` image processors do it (torchvision agrees; Pillow's `thumbnail` rounds to nearest), of which the middle is
-    /// kept where that is longer than [`MAX_ASPECT`] allows. The canonical image of a canonical image is itself.
+    /// `transformers` image processors do it (torchvision agrees; Pillow's `thumbnail` rounds to nearest), of which the
+    /// middle is kept where that is longer than [`MAX_ASPECT`] allows. The canonical image of a canonical image is
+    /// itself.
     pub fn canonical(&self, decoded: &Decoded) -> RgbImage {
         let source = &decoded.pixels;
         let (width, height) = source.dimensions();
@@ -45,8 +46,8 @@ impl Preprocess {
         [width, height].map(|side| self.kept(side, width.min(height)))
     }
 
-    /// What is kept of a side. A centred crop of it is one of the whole, whichever way an odd margin is rounded: what is left
-    /// out is a multiple of four.
+    /// What is kept of a side. A centred crop of it is one of the whole, whichever way an odd margin is rounded: what
+    /// is left out is a multiple of four.
     fn kept(&self, side: u32, short: u32) -> Kept {
         let whole = u64::from(self.shortest_edge) * u64::from(side) / u64::from(short);
         let most = u64::from(MAX_ASPECT) * u64::from(self.shortest_edge);
@@ -78,6 +79,9 @@ impl Kept {
 }
 
 /// Writes canonical pixels losslessly (QOI); [`crate::decode`] reads them back.
+///
+/// # Errors
+/// `out` cannot be written.
 pub fn save_canonical(image: &RgbImage, out: impl Write) -> io::Result<()> {
     QoiEncoder::new(out).write_image(image.as_raw(), image.width(), image.height(), ExtendedColorType::Rgb8).map_err(
         |error| match error {
@@ -107,8 +111,8 @@ pub(crate) fn resize(source: &RgbImage, crop: Crop, filter: Filter, out: &mut [u
 
 /// The two passes of a resize, with what they keep from one call to the next.
 ///
-/// Bytes are widened to 16 bits on the way: the resizer's byte kernels hold their weights in 14 bits, which moves one pixel in
-/// thirty by a level in each pass; those of 16 bits round as Pillow does.
+/// Bytes are widened to 16 bits on the way: the resizer's byte kernels hold their weights in 14 bits, which moves one
+/// pixel in thirty by a level in each pass; those of 16 bits round as Pillow does.
 #[derive(Default)]
 struct Passes {
     resizer: fir::Resizer,
@@ -120,8 +124,8 @@ struct Passes {
 }
 
 impl Passes {
-    /// Pillow's order, columns first. The resizer's own is rows first, which is faster but differs from Pillow by up to ten
-    /// levels at hard edges, where the overshoot of the first pass is cut to a byte.
+    /// Pillow's order, columns first. The resizer's own is rows first, which is faster but differs from Pillow by up to
+    /// ten levels at hard edges, where the overshoot of the first pass is cut to a byte.
     fn run(&mut self, source: &RgbImage, crop: Crop, filter: Filter, out: &mut [u8], (width, height): (u32, u32)) {
         let reach = (KERNEL_RADIUS * crop.height / f64::from(height)).max(KERNEL_RADIUS).ceil() + 1.0;
         let first = (crop.top - reach).max(0.0) as u32;

@@ -18,6 +18,7 @@ use std::io::{Cursor, ErrorKind};
 /// An image as it was in its file, upright.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoded {
+    /// Its pixels, RGB with 8 bits a channel, turned as the EXIF orientation says.
     pub pixels: RgbImage,
     /// The file format by content, as people write it: `JPEG`, `PNG`.
     pub format: &'static str,

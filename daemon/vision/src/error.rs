@@ -13,23 +13,55 @@ pub const MAX_ALLOCATION_BYTES: u64 = 1 << 30;
 /// Why a file gives no pixels, and what its owner can do.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum DecodeError {
+    /// The file has no bytes.
     #[error("the file is empty; send the complete file again")]
     Empty,
     /// What the file is instead.
     #[error("not an image but {what}; {advice}")]
-    NotAnImage { what: &'static str, advice: &'static str },
+    NotAnImage {
+        /// What the file is.
+        what: &'static str,
+        /// What its owner can do.
+        advice: &'static str,
+    },
+    /// The bytes begin as no known format does.
     #[error("not an image: the content is of no known image format")]
     Unknown,
+    /// A photograph in a camera's own format.
     #[error("a RAW photograph; export it as JPEG or PNG")]
     Raw,
+    /// The file ends before the image does.
     #[error("the {format} image is cut off: the file ends before its last pixel; send the complete file again")]
-    Truncated { format: &'static str },
+    Truncated {
+        /// Format of the image.
+        format: &'static str,
+    },
+    /// The image is larger than is decoded; no pixel was.
     #[error("the image is too large: {width}×{height} px, over the limit of {limit}; send a smaller one")]
-    TooLarge { width: u32, height: u32, limit: Limit },
+    TooLarge {
+        /// Width as stored, px.
+        width: u32,
+        /// Height as stored, px.
+        height: u32,
+        /// The limit that is exceeded.
+        limit: Limit,
+    },
+    /// An image of a kind that is not decoded.
     #[error("unsupported image: {what}; {advice}")]
-    Unsupported { what: Cow<'static, str>, advice: &'static str },
+    Unsupported {
+        /// The kind, in words.
+        what: Cow<'static, str>,
+        /// What its owner can do.
+        advice: &'static str,
+    },
+    /// The file is whole and its data are wrong.
     #[error("the {format} image is damaged: {what}; copy it again from where it came")]
-    Damaged { format: &'static str, what: &'static str },
+    Damaged {
+        /// Format of the image.
+        format: &'static str,
+        /// What is wrong, in words.
+        what: &'static str,
+    },
 }
 
 impl DecodeError {
@@ -42,10 +74,13 @@ impl DecodeError {
 /// The limit that an image broke.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Limit {
+    /// [`MAX_SIDE_PX`] for width and height.
     #[error("{MAX_SIDE_PX} px a side")]
     Side,
+    /// [`MAX_PIXELS`] in all.
     #[error("{} megapixels", MAX_PIXELS / 1_000_000)]
     Pixels,
+    /// [`MAX_ALLOCATION_BYTES`] of memory while it is decoded.
     #[error("{} MiB of memory while decoding", MAX_ALLOCATION_BYTES >> 20)]
     Memory,
 }

@@ -11,6 +11,8 @@
 //!
 //! Nothing here knows about models, classes, files being watched, or the bus.
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
 mod canonical;
 mod decode;
 mod depth;

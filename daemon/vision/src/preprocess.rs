@@ -17,7 +17,9 @@ const STEPS: [&str; 5] = ["do_resize", "do_center_crop", "do_rescale", "do_norma
 /// How pixels are weighed when an image is resized; both as Pillow does it, antialiased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
+    /// A triangle of Pillow's `BILINEAR`.
     Bilinear,
+    /// The cubic kernel of Pillow's `BICUBIC`, a = −½.
     #[default]
     Bicubic,
 }
@@ -36,13 +38,23 @@ pub struct Preprocess {
     pub mean: [f32; 3],
     /// Divides each channel after that; > 0.
     pub std: [f32; 3],
+    /// How pixels are weighed when the image is resized.
     pub filter: Filter,
 }
 
+/// Why a preprocessing cannot be done.
 #[derive(Debug, Error)]
 pub enum PreprocessError {
+    /// A key of the file is missing, or asks for what is not supported.
     #[error("{file}: {key}: {problem}")]
-    Key { file: PathBuf, key: String, problem: String },
+    Key {
+        /// The file.
+        file: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong, and what to write.
+        problem: String,
+    },
 }
 
 impl Preprocess {
@@ -99,6 +111,9 @@ impl Preprocess {
 
 /// The same preprocessing, as JSON, for a model that reads another side, px. What is resized and then cropped keeps its
 /// proportion.
+///
+/// # Errors
+/// Names the key of `json` that is missing, or asks for what is not supported.
 pub fn restated(json: &Value, side: u32) -> Result<Value, PreprocessError> {
     let before = Preprocess::from_json(json)?;
     let edge = (u64::from(before.shortest_edge) * u64::from(side)).div_ceil(u64::from(before.crop));

@@ -9,9 +9,13 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
+    /// Share of the width to the left of the rectangle.
     pub x: f64,
+    /// Share of the height above it.
     pub y: f64,
+    /// Share of the width that it takes; above 0.
     pub width: f64,
+    /// Share of the height that it takes; above 0.
     pub height: f64,
 }
 

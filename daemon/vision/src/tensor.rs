@@ -9,9 +9,13 @@ use std::cell::RefCell;
 /// A part of a canonical image, px; it lies inside the image and is not empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
+    /// Columns to the left of the window.
     pub x: u32,
+    /// Rows above it.
     pub y: u32,
+    /// Its width; 1 or more.
     pub width: u32,
+    /// Its height; 1 or more.
     pub height: u32,
 }
 

@@ -9,12 +9,15 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+/// Name of the file with the [`Record`].
 pub const RECORD: &str = "model.json";
 const FORMAT: u32 = 1;
 
+/// What `model.json` says of a model.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Record {
+    /// Version of the file's format; only 1 is read.
     pub format: u32,
     /// Where it came from: a directory, or `owner/name@revision`.
     pub source: String,
@@ -24,16 +27,22 @@ pub struct Record {
     pub files: BTreeMap<String, FileRecord>,
 }
 
+/// What the record says of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FileRecord {
     /// Bytes.
     pub size: u64,
+    /// SHA-256 of the file, hex.
     pub sha256: String,
 }
 
 impl Record {
     /// Reads every file of a recognised model.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where a file cannot be read; [`StoreError::Damaged`] where the directory holds something else
+    /// than plain files.
     pub fn make(model: &Model, source: &str) -> Result<Self, StoreError> {
         let mut files = BTreeMap::new();
         for (path, name) in super::children(&model.dir)? {
@@ -62,6 +71,11 @@ impl Record {
         Ok(Self { format: FORMAT, source: source.to_owned(), weights, files })
     }
 
+    /// Reads the record of a model's directory. The files that it lists are not looked at.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] where `model.json` cannot be read; [`StoreError::Damaged`] where it is not valid, is of
+    /// another format, or names a file outside the directory.
     pub fn read(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(RECORD);
         let text = fs::read(&path).map_err(StoreError::at(&path))?;
@@ -118,6 +132,9 @@ impl Model {
     ///
     /// The store knows that of a single file that lies in it (`coftctl model verify` holds the files against it); else
     /// all weights are read.
+    ///
+    /// # Errors
+    /// The weights cannot be read.
     pub fn digest(&self) -> io::Result<String> {
         let paths = self.weights.paths();
         let name = match &paths[..] {
