@@ -10,6 +10,7 @@ use zbus::names::ErrorName;
 
 macro_rules! errors {
     ($($(#[$meta:meta])* $name:ident,)*) => {
+        /// An error of a call to the service. The text of each says what to do.
         #[derive(Debug)]
         pub enum Error {
             /// An error of the bus itself, or a standard one such as InvalidArgs.
@@ -65,14 +66,16 @@ macro_rules! errors {
 }
 
 errors! {
-    /// The queue is full, or a round runs already.
+    /// The queue is full, too many batch sockets are open, or a round runs already, of this classifier or another.
     Busy,
-    /// No generation serves: there is none yet, it is being loaded, or it cannot be; or the service waits for what a
-    /// round needs.
+    /// No generation serves, because there is none yet, or it is being loaded, or it cannot be loaded; or the service
+    /// waits for what a round needs; or nobody is asked for labels now. The text says what is waited for.
     NotReady,
     /// The image was not answered within the caller's deadline.
     DeadlineExceeded,
+    /// The descriptor is no regular file, or the file is no image, is incomplete or damaged, or is too large to decode.
     BadImage,
+    /// The catalogue has fewer images than a round needs.
     TooFewImages,
     /// The disk of the state directory has less room than a round needs.
     NoRoom,
@@ -81,12 +84,17 @@ errors! {
     /// The configuration that was read again has a mistake, or a setting that only a restart can change; the old one
     /// stays.
     NotReloaded,
+    /// There is no round with this number to cancel.
     NoSuchRound,
+    /// The round that was to be cancelled has ended already.
     AlreadyEnded,
+    /// The caller may not do this; polkit decides about everybody but root and the service's own user.
     NotAuthorized,
+    /// The service is about to end; a call after its next start is answered.
     Stopping,
     /// The service cannot start before its configuration is corrected; the text says where.
     BadConfiguration,
+    /// Anything else; the log of the service says more.
     Failed,
 }
 

@@ -1,7 +1,7 @@
 //! What an application needs to talk to coft over D-Bus: where things are, proxies, and named errors.
 //!
-//! Images travel as file descriptors. Anything longer than a second is a job: the method that starts it returns at once, the
-//! job's object tells of progress and outcome, and it stays after the client has gone.
+//! Images travel as file descriptors. Anything longer than a second is a job: the method that starts it returns at
+//! once, the job's object tells of progress and outcome, and it stays after the client has gone.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -17,6 +17,8 @@
 //! # }
 //! ```
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
 mod error;
 pub mod observer;
 mod proxy;
@@ -31,26 +33,34 @@ use std::time::Duration;
 use zbus::connection::Builder;
 use zbus::{Connection, DeserializeDict, SerializeDict, Type};
 
+/// Name of the service on the bus.
 pub const BUS_NAME: &str = "org.coft.Coft1";
 /// Home of the manager and of the ObjectManager.
 pub const ROOT: &str = "/org/coft/Coft1";
 
 /// Interface names.
 pub mod interface {
+    /// Interface of the service as a whole, at [`crate::ROOT`].
     pub const MANAGER: &str = "org.coft.Coft1.Manager";
+    /// Interface of a classifier, at [`crate::classifier_path`].
     pub const CLASSIFIER: &str = "org.coft.Coft1.Classifier";
+    /// Interface of a generation, at [`crate::generation_path`].
     pub const GENERATION: &str = "org.coft.Coft1.Generation";
+    /// Interface of a watched directory, at [`crate::source_path`].
     pub const SOURCE: &str = "org.coft.Coft1.Source";
+    /// Interface of a round, at [`crate::job_path`] or [`crate::classifier_job_path`].
     pub const JOB: &str = "org.coft.Coft1.Job";
 }
 
-/// How long a call may take; that of libdbus.
+/// How long a call may take: 25 s, as in libdbus.
 pub const TIMEOUT: Duration = Duration::from_secs(25);
 
+/// Path of the classifier with this name.
 pub fn classifier_path(name: &str) -> String {
     format!("{ROOT}/classifiers/{name}")
 }
 
+/// Path of a generation of the classifier with this name.
 pub fn generation_path(classifier: &str, number: u64) -> String {
     format!("{ROOT}/classifiers/{classifier}/generations/{number}")
 }
@@ -65,6 +75,7 @@ pub fn classifier_job_path(classifier: &str, round: u64) -> String {
     format!("{ROOT}/classifiers/{classifier}/jobs/{round}")
 }
 
+/// Path of the source with this number; sources are numbered from 0 over all classifiers.
 pub fn source_path(number: usize) -> String {
     format!("{ROOT}/sources/{number}")
 }
@@ -72,8 +83,11 @@ pub fn source_path(number: usize) -> String {
 /// Which bus: `system`, `session` or a D-Bus address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bus {
+    /// The bus of the system, where the service is by default.
     System,
+    /// The bus of the user's session.
     Session,
+    /// A D-Bus address, for example `unix:path=/run/bus`.
     Address(String),
 }
 
@@ -95,6 +109,7 @@ impl FromStr for Bus {
 }
 
 impl Bus {
+    /// Begins a connection to this bus, with zbus's defaults.
     pub fn builder(&self) -> Builder<'_> {
         match self {
             Bus::System => Builder::system(),
@@ -104,6 +119,9 @@ impl Bus {
     }
 
     /// A client's connection; calls give up after [`TIMEOUT`].
+    ///
+    /// # Errors
+    /// The bus cannot be reached, or does not let this user in.
     pub async fn connect(&self) -> zbus::Result<Connection> {
         self.builder().method_timeout(TIMEOUT).build().await
     }
@@ -124,8 +142,8 @@ pub struct ClassifyOptions {
     pub embedding: Option<bool>,
     /// How long the answer is of use, s, 0 to 25; where it is absent 24, and for `OpenBatch` as long as it takes.
     pub deadline_seconds: Option<f64>,
-    /// `interactive`, or `bulk`, which comes to its turn when nothing interactive waits. `OpenBatch` is bulk where it is
-    /// absent, the others are interactive.
+    /// `interactive`, or `bulk`, which comes to its turn when nothing interactive waits. `OpenBatch` is bulk where it
+    /// is absent, the others are interactive.
     pub priority: Option<String>,
 }
 
@@ -137,26 +155,33 @@ pub type Check = (String, String, String, String);
 #[derive(Clone, Debug, Default, PartialEq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case")]
 pub struct Figures {
-    /// Images that were answered with labels since the service started, for clients and sources together; that could
-    /// not be answered; and that were refused because too many waited.
+    /// Images that were answered with labels since the service started, for clients and sources together.
     pub classified_images: Option<u64>,
+    /// Images since the service started that were taken in and could not be answered.
     pub failed_images: Option<u64>,
+    /// Images since the service started that were refused because too many waited.
     pub refused_images: Option<u64>,
-    /// Sums over the images that were answered, s: waiting, reading and decoding, and the batches they were part of.
+    /// Waiting, s: the sum over the images that were answered.
     pub queue_seconds: Option<f64>,
+    /// Reading, decoding and preprocessing, s: the sum over the images that were answered.
     pub decode_seconds: Option<f64>,
+    /// The batch that an image was part of, s: the sum over the images that were answered.
     pub inference_seconds: Option<f64>,
     /// How long the pictures of the sources have waited for their answers, from when each file was seen to be complete:
-    /// the sum, s; and upper bounds, s, with how many waited up to that and longer than the bound before.
+    /// the sum, s.
     pub answer_delay_seconds: Option<f64>,
+    /// The same counted: upper bounds, s, each with the number of pictures that waited up to the bound and longer than
+    /// the bound before. The last bound is infinite.
     pub answer_delays: Option<Vec<(f64, u64)>>,
-    /// Images that wait or are under way now, of each priority.
+    /// Images of the priority `interactive` that wait or are under way now.
     pub waiting_interactive: Option<u64>,
+    /// Images of the priority `bulk` that wait or are under way now.
     pub waiting_bulk: Option<u64>,
     /// Memory of the service that is resident, B.
     pub memory_bytes: Option<u64>,
-    /// Of the disk of the state directory, B: what the service may still write, and all of it.
+    /// What the service may still write to the disk of the state directory, B.
     pub disk_free_bytes: Option<u64>,
+    /// Size of the disk of the state directory, B.
     pub disk_size_bytes: Option<u64>,
 }
 
@@ -171,15 +196,16 @@ pub struct ClassifyDetails {
     /// The class that the configured thresholds decide for, where there are some.
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub decision: Option<String>,
-    /// Of length 1, where it was wanted.
+    /// Embedding of the image, of length 1, where it was wanted.
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub embedding: Option<Vec<f64>>,
     /// The generation that answered.
     #[serde(with = "zbus::as_variant")]
     pub generation: u64,
-    /// Waiting for its turn, s.
+    /// Waiting for a thread that decodes and for the model, s.
     #[serde(with = "zbus::as_variant")]
     pub queue_seconds: f64,
+    /// Reading, decoding and preprocessing, s.
     #[serde(with = "zbus::as_variant")]
     pub decode_seconds: f64,
     /// Of the batch that the image was part of, s.
@@ -194,16 +220,26 @@ pub struct ClassifyDetails {
 #[derive(Clone, Debug, Default, PartialEq, SerializeDict, DeserializeDict, Type)]
 #[zbus(signature = "a{sv}", rename_all = "kebab-case")]
 pub struct ManyDetails {
+    /// Whether the image looks like none of the classes.
     pub none_of_these: Option<bool>,
+    /// The class that the configured thresholds decide for, where there are some.
     pub decision: Option<String>,
+    /// Embedding of the image, of length 1, where it was wanted.
     pub embedding: Option<Vec<f64>>,
+    /// The generation that answered.
     pub generation: Option<u64>,
+    /// Waiting for its turn, s.
     pub queue_seconds: Option<f64>,
+    /// Reading, decoding and preprocessing, s.
     pub decode_seconds: Option<f64>,
+    /// The batch that the image was part of, s.
     pub inference_seconds: Option<f64>,
+    /// Execution provider that ran the model, as ONNX Runtime names it.
     pub provider: Option<String>,
-    /// What follows `org.coft.Coft1.Error.` in the name of the error that this image alone would have been answered with.
+    /// What follows `org.coft.Coft1.Error.` in the name of the error that this image alone would have been answered
+    /// with.
     pub error: Option<String>,
+    /// What went wrong with this image, and what to do.
     pub message: Option<String>,
 }
 
@@ -295,8 +331,9 @@ pub struct Review {
     pub differs: Option<f64>,
     /// Pictures that both were run over.
     pub compared: Option<u64>,
-    /// Labels that were given, and how many are asked for at most.
+    /// Labels that were given.
     pub answered: Option<u64>,
+    /// Labels that are asked for at most.
     pub most: Option<u64>,
     /// Of each class its share among the compared pictures, and an interval of 95 %: the lower and the upper end. Empty
     /// where nothing is known yet.
@@ -342,9 +379,10 @@ pub struct ObservationDetails {
     /// When the picture came, Unix time, s.
     #[serde(with = "zbus::as_variant")]
     pub time: i64,
-    /// The classifier and the generation that answered.
+    /// Name of the classifier that answered.
     #[serde(with = "zbus::as_variant")]
     pub classifier: String,
+    /// The generation that answered.
     #[serde(with = "zbus::as_variant")]
     pub generation: u64,
     /// How much likelier the likeliest label is than the next one.
@@ -359,12 +397,13 @@ pub struct ObservationDetails {
     /// The class that the configured thresholds decide for, where there are some.
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub decision: Option<String>,
-    /// The generation that serves, where another one has answered and it has answered again; the label that counts of
-    /// that answer, and its probability, which none of the classes does not have.
+    /// The generation that serves, where another one has answered and this one has answered again.
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub later_generation: Option<u64>,
+    /// Label that counts in the answer of `later_generation`.
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub later_label: Option<String>,
+    /// Probability of that label, 0 to 1; absent for [`NONE_OF_THESE`].
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub later_probability: Option<f64>,
     /// The file that came, for those who may see it, and never in a signal; what is not UTF-8 of its name, or cannot be
@@ -390,11 +429,13 @@ impl ObservationDetails {
 pub struct ObservationFilter {
     /// The label that counts.
     pub label: Option<String>,
+    /// Whether the answer is doubtful, as [`ObservationDetails::doubtful`] has it.
     pub doubtful: Option<bool>,
     /// The picture came then or later, Unix time, s; in counts the hour of then counts as a whole.
     pub since: Option<i64>,
     /// A sequence number that is larger, to go on from one call to the next; not for counts.
     pub before: Option<u64>,
+    /// The generation that answered.
     pub generation: Option<u64>,
     /// The name of the classifier; not for counts.
     pub classifier: Option<String>,
@@ -426,12 +467,16 @@ pub type Difference = (String, DifferenceDetails);
 #[zbus(signature = "a{sv}")]
 #[serde(rename_all = "kebab-case")]
 pub struct DifferenceDetails {
+    /// Label that counts in the answer of the older generation.
     #[serde(with = "zbus::as_variant")]
     pub old_label: String,
+    /// Its probability, 0 to 1; absent for [`NONE_OF_THESE`].
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub old_probability: Option<f64>,
+    /// Label that counts in the answer of the newer generation.
     #[serde(with = "zbus::as_variant")]
     pub new_label: String,
+    /// Its probability, 0 to 1; absent for [`NONE_OF_THESE`].
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub new_probability: Option<f64>,
     /// How much likelier the newer generation takes its likeliest label to be than the next one.
@@ -468,8 +513,10 @@ pub struct JobResult {
     pub reason: Option<String>,
     /// `kept`: the generation that the candidate is kept as, for somebody to activate it, while it is there.
     pub candidate: Option<u64>,
-    /// `failed`: what kind of failure, in which words, and what to do.
+    /// `failed`: what kind of failure, in a word, for example `disk-full`.
     pub error_kind: Option<String>,
+    /// `failed`: what happened.
     pub message: Option<String>,
+    /// `failed`: what to do about it.
     pub hint: Option<String>,
 }

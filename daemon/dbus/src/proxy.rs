@@ -37,6 +37,7 @@ pub trait Manager {
     #[zbus(property(emits_changed_signal = "false"))]
     fn left_out(&self) -> zbus::Result<Vec<String>>;
 
+    /// Version of the service, as `1.2.3`.
     #[zbus(property)]
     fn version(&self) -> zbus::Result<String>;
 }
@@ -81,7 +82,7 @@ pub trait Classifier {
     #[zbus(allow_interactive_auth)]
     fn import(&self, files: HashMap<&str, Fd<'_>>) -> Result<OwnedObjectPath, crate::Error>;
 
-    /// The same with options.
+    /// Does what `import` does, with options.
     #[zbus(allow_interactive_auth)]
     fn import_generation(
         &self,
@@ -112,8 +113,10 @@ pub trait Classifier {
     #[zbus(signal)]
     fn generation_activated(&self, generation: u64, replaces: u64) -> zbus::Result<()>;
 
+    /// Name of the classifier, which is the last part of the object's path.
     #[zbus(property)]
     fn name(&self) -> zbus::Result<String>;
+    /// Names of the classes that are answered with, in the order of the model's outputs.
     #[zbus(property)]
     fn classes(&self) -> zbus::Result<Vec<String>>;
     /// 0 where there is none yet.
@@ -122,8 +125,10 @@ pub trait Classifier {
     /// Pictures that earlier generations have answered, and the active one is yet to answer again.
     #[zbus(property)]
     fn unanswered_again(&self) -> zbus::Result<u64>;
+    /// Images that were ever taken in from the sources. The number never falls.
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
+    /// Files of the sources that were looked at and refused.
     #[zbus(property)]
     fn quarantined(&self) -> zbus::Result<u64>;
     /// Why images cannot be stored now; empty where they can.
@@ -162,6 +167,7 @@ pub trait Job {
     #[zbus(allow_interactive_auth)]
     fn cancel(&self) -> Result<(), crate::Error>;
 
+    /// The job has ended; `state` is its state from now on. The signal is sent once.
     #[zbus(signal)]
     fn finished(&self, state: String) -> zbus::Result<()>;
 
@@ -169,9 +175,10 @@ pub trait Job {
     #[zbus(property)]
     fn classifier(&self) -> zbus::Result<String>;
 
+    /// Number of the round; each classifier counts its own.
     #[zbus(property)]
     fn round(&self) -> zbus::Result<u64>;
-    /// `round`.
+    /// What kind of job it is: always `round`.
     #[zbus(property)]
     fn kind(&self) -> zbus::Result<String>;
     /// `manual`, `schedule`, `zero-shot`, `import` or `activation`.
@@ -180,6 +187,7 @@ pub trait Job {
     /// `running`, `promoted`, `kept`, `failed`, `cancelled` or `interrupted`.
     #[zbus(property)]
     fn state(&self) -> zbus::Result<String>;
+    /// What the round does now, as coft-core's `Stage` is written; empty before the trainer's first report.
     #[zbus(property)]
     fn stage(&self) -> zbus::Result<String>;
     /// Share of the round that is done, 0 to 1.
@@ -188,8 +196,10 @@ pub trait Job {
     /// Image visits of the stage.
     #[zbus(property)]
     fn images_done(&self) -> zbus::Result<u64>;
+    /// Image visits of the present stage as a whole.
     #[zbus(property)]
     fn images_total(&self) -> zbus::Result<u64>;
+    /// Image visits per second in the present stage; 0 where it is not known yet.
     #[zbus(property)]
     fn images_per_second(&self) -> zbus::Result<f64>;
     /// To the end of the round, s; −1 where it is not known.
@@ -207,11 +217,14 @@ pub trait Job {
     /// The round that it takes up, which did not come to its end; 0 for none.
     #[zbus(property)]
     fn continues(&self) -> zbus::Result<u64>;
-    /// Images that had been taken in when the round began: those that it trains on, and older ones that were let go. 0 where it needs none.
+    /// Images that had been taken in when the round began: those that it trains on, and older ones whose pixels are not
+    /// kept any more. 0 where it needs none.
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
+    /// What the job came to; empty while it runs.
     #[zbus(property)]
     fn result(&self) -> zbus::Result<JobResult>;
+    /// What went otherwise than expected and did not end the round, oldest first.
     #[zbus(property)]
     fn warnings(&self) -> zbus::Result<Vec<String>>;
 }
@@ -227,30 +240,36 @@ pub trait Generation {
     #[zbus(allow_interactive_auth)]
     fn activate(&self) -> Result<OwnedObjectPath, crate::Error>;
 
+    /// Number of the generation among those of its classifier, which is the last part of the object's path.
     #[zbus(property)]
     fn number(&self) -> zbus::Result<u64>;
+    /// Number of the round that put it into the store.
     #[zbus(property)]
     fn round(&self) -> zbus::Result<u64>;
-    /// `zero-shot` or `coft`.
+    /// How it was made: `zero-shot`, `coft` or `coft-plus`.
     #[zbus(property)]
     fn method(&self) -> zbus::Result<String>;
     /// Unix time, s.
     #[zbus(property)]
     fn created(&self) -> zbus::Result<i64>;
-    /// The generation that was active before this one became so, the last time it did; 0 where there was none. Of one that is not
-    /// active it may tell of an activation that was cut short.
+    /// The generation that was active before this one became so, the last time it did; 0 where there was none. Of one
+    /// that is not active it may tell of an activation that was cut short.
     #[zbus(property)]
     fn replaces(&self) -> zbus::Result<u64>;
+    /// Whether this generation is the one that answers.
     #[zbus(property)]
     fn active(&self) -> zbus::Result<bool>;
     /// Why it was not promoted, where the rules refused it and nobody has activated it since; empty otherwise.
     #[zbus(property)]
     fn refused(&self) -> zbus::Result<String>;
+    /// Images of the pool that its round worked with; 0 where it needed none.
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
+    /// Largest difference, 0 to 1, between the probabilities of the trainer and of ONNX Runtime for the inputs of the
+    /// probe.
     #[zbus(property)]
     fn parity_max_abs_diff(&self) -> zbus::Result<f64>;
-    /// JSON.
+    /// What the round saw of its images, without any label: JSON of the schema docs/schema/report.json.
     #[zbus(property)]
     fn report(&self) -> zbus::Result<String>;
 }
@@ -285,13 +304,16 @@ pub trait Source {
     #[zbus(property)]
     fn classifier(&self) -> zbus::Result<String>;
 
+    /// Directory that is watched.
     #[zbus(property)]
     fn path(&self) -> zbus::Result<String>;
     /// What it is called: its name, or its path where it has none. No other source is called so.
     #[zbus(property)]
     fn name(&self) -> zbus::Result<String>;
+    /// Images of the catalogue that were seen in this source.
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
+    /// Files of this source that were looked at and refused.
     #[zbus(property)]
     fn quarantined(&self) -> zbus::Result<u64>;
     /// Why the directory cannot be watched now; empty where it can.

@@ -1,8 +1,8 @@
 //! The socket of `OpenBatch`: one message an image, any number of images.
 //!
-//! SOCK_SEQPACKET. A request is a JSON object with an `id` of the client's, and the descriptor of the image beside it; the
-//! answer to it is a JSON object with the same `id`. Answers come as they are ready, in any order. The service reads on while
-//! at most [`WINDOW`] images of the socket are under way; what is sent beyond that waits in the socket.
+//! SOCK_SEQPACKET. A request is a JSON object with an `id` of the client's, and the descriptor of the image beside it;
+//! the answer to it is a JSON object with the same `id`. Answers come as they are ready, in any order. The service
+//! reads on while at most [`WINDOW`] images of the socket are under way; what is sent beyond that waits in the socket.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -18,23 +18,34 @@ pub const WINDOW: usize = 32;
 /// Largest message, B.
 const MESSAGE: usize = 1 << 20;
 
+/// What a client writes for each image; the image's descriptor travels beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamRequest {
+    /// Number of the client's choice, which the answer repeats.
     pub id: u64,
 }
 
+/// What the service writes for each image.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StreamAnswer {
+    /// The number of the request.
     pub id: u64,
+    /// What the image was answered with.
     #[serde(flatten)]
     pub outcome: Outcome,
 }
 
+/// The answer about an image, or why there is none.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Outcome {
+    /// The image was answered.
     Labels(StreamLabels),
-    Error { error: StreamError },
+    /// The image was not answered.
+    Error {
+        /// Why it was not.
+        error: StreamError,
+    },
 }
 
 /// What `Classify` answers, by the same names.
@@ -43,22 +54,32 @@ pub enum Outcome {
 pub struct StreamLabels {
     /// Class names with probabilities, best first.
     pub labels: Vec<(String, f64)>,
+    /// Whether the image looks like none of the classes.
     pub none_of_these: bool,
+    /// The class that the configured thresholds decide for, where there are some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
+    /// Embedding of the image, of length 1, where it was wanted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding: Option<Vec<f32>>,
+    /// The generation that answered.
     pub generation: u64,
+    /// Waiting for its turn, s.
     pub queue_seconds: f64,
+    /// Reading, decoding and preprocessing, s.
     pub decode_seconds: f64,
+    /// The batch that the image was part of, s.
     pub inference_seconds: f64,
+    /// Execution provider that ran the model, as ONNX Runtime names it.
     pub provider: String,
 }
 
 /// As the error of a call would be; `name` is what follows `org.coft.Coft1.Error.`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StreamError {
+    /// Last part of the error's name: `Busy`, `BadImage` and so on.
     pub name: String,
+    /// What went wrong, and what to do.
     pub message: String,
 }
 
@@ -71,6 +92,9 @@ pub struct Stream(UnixSeqpacket);
 pub struct Served(UnixSeqpacket);
 
 /// Both ends of a new socket; the client's as it travels.
+///
+/// # Errors
+/// The process or the system has no descriptor left.
 pub fn pair() -> io::Result<(Served, OwnedFd)> {
     let (ours, theirs) = UnixSeqpacket::pair()?;
     let theirs = OwnedFd::from(theirs);
@@ -87,12 +111,18 @@ fn set_nonblocking(socket: &OwnedFd, nonblocking: bool) -> io::Result<()> {
 
 impl Stream {
     /// Of the descriptor that `OpenBatch` has answered.
+    ///
+    /// # Errors
+    /// The descriptor is no socket of this kind, or cannot be watched by the Tokio runtime.
     pub fn new(socket: OwnedFd) -> io::Result<Self> {
         set_nonblocking(&socket, true)?;
         socket.try_into().map(Self)
     }
 
-    /// Waits while the service is behind.
+    /// Sends an image, as an opened file, under an id. Waits while the service is behind.
+    ///
+    /// # Errors
+    /// The service has closed its end ([`is_gone`]), or the socket fails.
     pub async fn send(&self, id: u64, image: impl AsFd) -> io::Result<()> {
         let mut space = [0; 64];
         let mut descriptor = AncillaryMessageWriter::new(&mut space);
@@ -102,11 +132,17 @@ impl Stream {
     }
 
     /// No more images will come; the answers that are due still do.
+    ///
+    /// # Errors
+    /// The service has closed its end already, or the socket fails.
     pub fn finish(&self) -> io::Result<()> {
         self.0.shutdown(std::net::Shutdown::Write)
     }
 
     /// The next answer; none when the service has closed its end.
+    ///
+    /// # Errors
+    /// The socket fails, or a message is no answer.
     pub async fn answer(&self) -> io::Result<Option<StreamAnswer>> {
         let mut message = vec![0; MESSAGE];
         let read = self.0.recv(&mut message).await?.bytes_read();
@@ -118,8 +154,10 @@ impl Stream {
 }
 
 impl Served {
-    /// The next request, with its image where it has one; none when the client wants no more. A message that is no request
-    /// is an error of the kind `InvalidData`.
+    /// The next request, with its image where it has one; none when the client wants no more.
+    ///
+    /// # Errors
+    /// The socket fails, or a message is no request ([`ErrorKind::InvalidData`]).
     pub async fn request(&self) -> io::Result<Option<(StreamRequest, Option<OwnedFd>)>> {
         let (mut message, mut space) = ([0; 4096], [0; 64]);
         let (info, beside) = self.0.recv_with_ancillary(&mut message, &mut space).await?;
@@ -138,6 +176,10 @@ impl Served {
         }
     }
 
+    /// Answers a request. An answer that is too large for a message becomes an error that says so.
+    ///
+    /// # Errors
+    /// The client's end is closed, or the socket fails; see [`is_gone`].
     pub async fn answer(&self, answer: &StreamAnswer) -> io::Result<()> {
         match self.0.send(&serde_json::to_vec(answer)?).await {
             Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {
