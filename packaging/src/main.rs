@@ -8,6 +8,8 @@ mod copyright;
 mod crates;
 mod list;
 mod manual;
+#[cfg(test)]
+mod reference;
 mod sbom;
 
 use anyhow::{Context, ensure};

@@ -64,7 +64,7 @@ fn paragraphs(comment: &[&str]) -> String {
 }
 
 /// As roff prints it: a line that begins with a dot or an apostrophe would be a request.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }

@@ -90,6 +90,7 @@ pub fn manuals_units_and_policies_are_found() {
     for path in [
         "/usr/share/man/man1/coftctl.1.gz",
         "/usr/share/man/man5/coft.toml.5.gz",
+        "/usr/share/man/man5/org.coft.Coft1.5.gz",
         "/usr/share/man/man8/coftd.8.gz",
         "/usr/share/dbus-1/interfaces/org.coft.Coft1.Manager.xml",
         "/usr/share/bash-completion/completions/coftctl",
