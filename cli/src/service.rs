@@ -60,7 +60,9 @@ impl Service {
     pub async fn status(&self) -> Result<Status, Failure> {
         let mut manager = self.properties(ROOT, MANAGER).await?;
         let mut managed = self.managed().await?;
+        let mut others: Vec<String> = names(&managed);
         let classifier = self.choose(&mut managed)?;
+        others.retain(|name| *name != classifier.name);
         let mut sources = numbered(of(&mut managed, SOURCE, &classifier.name))?;
         sources.sort_by_key(|(number, _)| *number);
         let sources =
@@ -70,6 +72,7 @@ impl Service {
             version: manager.take("Version")?,
             left_out: manager.take("LeftOut")?,
             classifier: classifier.name,
+            others,
             classes: classifier.classes,
             active_generation: classifier.active_generation,
             images: classifier.images,
@@ -486,6 +489,14 @@ fn interface(managed: &mut ManagedObjects, interface: &str, root: &str) -> Vec<P
         }
     }
     found
+}
+
+/// The names of the classifiers, in their order.
+fn names(managed: &ManagedObjects) -> Vec<String> {
+    let all = managed.values().filter_map(|interfaces| interfaces.get(CLASSIFIER)?.get("Name"));
+    let mut names: Vec<String> = all.filter_map(|name| String::try_from(name.clone()).ok()).collect();
+    names.sort();
+    names
 }
 
 /// The objects that have an interface and are of a classifier, taken out of `managed`.

@@ -13,6 +13,8 @@ pub struct Status {
     /// Why classifiers that are configured are not there.
     pub left_out: Vec<String>,
     pub classifier: String,
+    /// The other classifiers of the service.
+    pub others: Vec<String>,
     pub classes: Vec<String>,
     /// None until a first round has ended.
     pub active_generation: Option<u64>,

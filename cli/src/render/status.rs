@@ -35,6 +35,9 @@ pub fn status(status: &Status, style: &Style) -> String {
         images += &format!(", {} refused", counted(status.quarantined, "file"));
     }
     let mut lines = vec![("coftd", status.version.clone()), ("classifier", status.classifier.clone())];
+    if !status.others.is_empty() {
+        lines.push(("", format!("others: {}; ask one of them: --classifier NAME", status.others.join(", "))));
+    }
     lines.extend(status.setup_problem.iter().map(|problem| ("set-up", paint(BAD, problem))));
     lines.extend([("classes", classes(&status.classes)), ("model", model)]);
     lines.extend(status.provider_problem.iter().map(|problem| ("", paint(BAD, problem))));

@@ -4,8 +4,8 @@ use clap::Parser;
 use coftctl::args::Cli;
 use coftctl::render::{self, Style};
 use coftctl::view::{
-    Answer, Check, Classified, ConfigFinding, ConfigReport, Diagnosis, Difference, Generation, GenerationDiff, Label,
-    Labels, Move, NextRound, Outcome, Problem, Round, Source, Status,
+    Advice, Answer, Check, Classified, ClassifierLine, ConfigFinding, ConfigReport, Diagnosis, Difference, Generation,
+    GenerationDiff, Label, Labels, Move, NextRound, Outcome, Problem, Round, Source, Status,
 };
 use serde_json::json;
 use std::path::Path;
@@ -27,6 +27,7 @@ fn status() -> Status {
     Status {
         version: "0.1.0".into(),
         left_out: Vec::new(),
+        others: Vec::new(),
         classifier: "default".into(),
         classes: vec!["bolt".into(), "nut".into(), "washer".into()],
         active_generation: Some(3),
@@ -387,6 +388,48 @@ fn what_the_doctor_has_found() {
         plain(render::diagnosis(&Diagnosis { checks: checks.to_vec(), errors, warnings }))
     };
     insta::assert_snapshot!([shown(&checks), shown(&checks[..1]), shown(&checks[..3])].join("\n"));
+}
+
+#[test]
+fn several_classifiers_and_what_they_watch() {
+    let line = |name: &str, generation| ClassifierLine {
+        classifier: name.into(),
+        classes: vec!["on".into(), "off".into()],
+        active_generation: generation,
+        images: 120,
+        round: None,
+        sources: vec!["yard".into(), "/srv/hall".into()],
+        problem: None,
+    };
+    let waits = ClassifierLine {
+        problem: Some("classifier.model: there is no model \"clip\"".into()),
+        sources: vec![],
+        round: Some(3),
+        ..line("gates", None)
+    };
+    let named = Source { name: "yard".into(), classifier: "lamps".into(), state: None, ..source("/srv/yard") };
+    let missing = Source { problem: Some("no such directory".into()), ..source("/mnt/usb") };
+    let advice =
+        |line, class: Option<&str>, advice: &str| Advice { line, class: class.map(Into::into), advice: advice.into() };
+    let found = [
+        advice(None, None, "the file is in UTF-16"),
+        advice(Some(3), Some("hex_bolt"), "it has underscores"),
+        advice(None, Some("car"), "the model takes it for \"automobile\""),
+    ];
+    let of_one = Status {
+        others: vec!["gates".into(), "lamps".into()],
+        left_out: vec!["/etc/coft/classifiers.d/yard.toml: line 2: unknown field `colour`".into()],
+        ..status()
+    };
+    let texts = [
+        render::classifiers(&[line("lamps", Some(4)), waits]),
+        render::sources(&[named, missing]),
+        render::sources(&[]),
+        render::advice(&found),
+        render::advice(&[]),
+        render::status(&of_one, &style()),
+    ];
+    insta::assert_snapshot!(plain(texts.join("\n")));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread;
 /// Two classifiers on one camera, each with a part of its picture, and one that has a directory to itself.
 fn three() -> Site {
     // Room for one of their models at a time.
-    let site = site(&format!("{QUICK}[serve]\nmemory = \"20MiB\"\n"));
+    let site = site(&format!("{QUICK}[serve]\nmemory = \"2MiB\"\n"));
     fs::create_dir_all(site.dir().join("classifiers.d")).unwrap();
     fs::create_dir(site.dir().join("yard")).unwrap();
     fs::write(site.dir().join("nuts.txt"), "hex nut\nsquare nut\nwasher\n").unwrap();

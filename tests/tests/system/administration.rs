@@ -24,6 +24,7 @@ pub fn an_administrator_sees_and_changes_what_the_service_does() {
     the_journal_explains_its_messages(&system);
     the_log_is_changed_while_the_service_runs(&mut system);
     a_reload_is_used_or_refused(&mut system);
+    classifiers_are_made_and_removed(&mut system);
     the_service_goes_on_without_a_journal(&mut system);
     the_example_for_devices_without_a_gpu_works(&mut system);
 }
@@ -97,6 +98,32 @@ fn a_reload_is_used_or_refused(system: &mut System) {
     system.root(&["systemctl", "reload", "coftd"]).unwrap();
     system.wait("it is in order again", |system| !shown(system).contains("was not reloaded")).unwrap();
     assert_eq!(unit(system, "MainPID"), service, "it was never restarted");
+}
+
+/// By commands, inside the sandbox of the unit, and as files that an administrator finds where they belong.
+fn classifiers_are_made_and_removed(system: &mut System) {
+    let service = unit(system, "MainPID");
+    let create = ["classifier", "create", "lamps", "--labels", "hex nut,hex bolt"];
+    let (code, said) = told(system, "ann", &create);
+    assert!(code == Some(5) && said.contains("org.coft.Coft1.configure"), "{said}");
+    assert_eq!(told(system, "root", &create), (Some(0), String::new()), "{}", system.journal());
+    let of_lamps = |system: &System| json(system, &["--classifier", "lamps", "status"]);
+    system.wait("another classifier serves", |system| of_lamps(system)["active_generation"] == 1).unwrap();
+    let add = ["--classifier", "lamps", "source", "add", WATCHED, "--name", "lamps"];
+    assert_eq!(told(system, "root", &add), (Some(0), String::new()));
+    let images = status(system)["images"].clone();
+    assert!(images.as_u64().is_some_and(|images| images > 0));
+    system.wait("it sees what the first one sees", |system| of_lamps(system)["images"] == images).unwrap();
+    let file = fs::read_to_string(system.path("/etc/coft/classifiers.d/lamps.toml")).unwrap();
+    assert!(file.contains("name = \"lamps\"\npath = \"/srv/coft/in\""), "{file}");
+    let lines = journal(system, &["--output=cat", "COFT_CLASSIFIER=lamps"]);
+    assert!(lines.contains("generation 1 serves") || lines.contains("round 1 promoted generation 1"), "{lines}");
+
+    assert_eq!(told(system, "root", &["classifier", "remove", "lamps", "--purge"]), (Some(0), String::new()));
+    assert!(!system.path("/etc/coft/classifiers.d/lamps.toml").exists());
+    assert!(!system.path(STATE).join("classifiers/lamps").exists());
+    assert_eq!((unit(system, "MainPID"), unit(system, "NRestarts")), (service, "0".into()));
+    assert!(label(system).is_some());
 }
 
 /// Nobody can log, and the service neither ends nor waits.
