@@ -82,10 +82,18 @@ struct Locked {
     checksum: Option<String>,
 }
 
-/// The crates in programs, these among them: neither what builds them nor what only tests them.
-pub fn of(programs: &[&str]) -> anyhow::Result<Vec<Crate>> {
+/// The crates in programs of a platform, these among them: neither what builds them nor what only tests them.
+pub fn of(programs: &[&str], triple: &str) -> anyhow::Result<Vec<Crate>> {
     let mut tree = cargo();
-    tree.args(["tree", "--locked", "--edges=normal,no-proc-macro", "--prefix=none", "--format={p}"]);
+    tree.args([
+        "tree",
+        "--locked",
+        "--edges=normal,no-proc-macro",
+        "--prefix=none",
+        "--format={p}",
+        "--target",
+        triple,
+    ]);
     for program in programs {
         tree.args(["--package", program]);
     }
@@ -99,9 +107,7 @@ pub fn of(programs: &[&str]) -> anyhow::Result<Vec<Crate>> {
         })
         .collect();
     // Of this platform alone, as cargo tree tells: crates of other systems need not have been downloaded.
-    let about = output(cargo().arg("-vV"))?;
-    let host = about.lines().find_map(|line| line.strip_prefix("host: ")).context("cargo -vV names the host")?;
-    let metadata = output(cargo().args(["metadata", "--format-version=1", "--locked", "--filter-platform", host]))?;
+    let metadata = output(cargo().args(["metadata", "--format-version=1", "--locked", "--filter-platform", triple]))?;
     let metadata: Metadata = serde_json::from_str(&metadata)?;
     let lock: Lock = toml::from_str(&fs::read_to_string(repository().join("Cargo.lock"))?)?;
     let key = |package: &Package| (package.name.clone(), package.version.clone());

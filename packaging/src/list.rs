@@ -7,20 +7,27 @@ pub struct Installed {
     pub package: String,
     pub from: String,
     pub to: String,
+    /// The only architecture that has it, as Debian calls it; all do where none is named.
+    pub architecture: Option<String>,
 }
 
 /// # Errors
-/// A line that is not three words, or does not name an absolute place.
+/// A line that is not three or four words, or does not name an absolute place.
 pub fn read(text: &str) -> anyhow::Result<Vec<Installed>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#') && !line.trim().is_empty());
     let read = lines.map(|(number, line)| {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let wanted = || format!("packaging/files, line {}: package, file, and the path that it goes to", number + 1);
-        let [package, from, to]: [&str; 3] = words.try_into().ok().with_context(wanted)?;
-        ensure!(to.starts_with('/'), wanted());
-        Ok(Installed { package: package.into(), from: from.into(), to: to.into() })
+        let (&[package, from, to], rest) = words.split_first_chunk().with_context(|| wanted(number))?;
+        ensure!(to.starts_with('/') && rest.len() <= 1, wanted(number));
+        let architecture = rest.first().map(|&only| only.into());
+        Ok(Installed { package: package.into(), from: from.into(), to: to.into(), architecture })
     });
     read.collect()
+}
+
+fn wanted(number: usize) -> String {
+    let line = number + 1;
+    format!("packaging/files, line {line}: package, file, the path that it goes to, and perhaps an architecture")
 }
 
 #[cfg(test)]
@@ -29,11 +36,17 @@ mod tests {
     use crate::repository;
 
     #[test]
-    fn a_line_is_a_package_a_file_and_a_place() {
+    fn a_line_is_a_package_a_file_a_place_and_perhaps_an_architecture() {
         let read = |text: &str| read(text).map_err(|error| error.to_string());
-        let one = Installed { package: "coft".into(), from: "a/b".into(), to: "/c".into() };
-        assert_eq!(read("# told\n\ncoft  a/b   /c\n"), Ok(vec![one]));
-        for bad in ["coft a", "coft a /b c", "coft a b"] {
+        let one = |architecture: Option<&str>| Installed {
+            package: "coft".into(),
+            from: "a/b".into(),
+            to: "/c".into(),
+            architecture: architecture.map(str::to_owned),
+        };
+        assert_eq!(read("# told\n\ncoft  a/b   /c\n"), Ok(vec![one(None)]));
+        assert_eq!(read("coft a/b /c arm64"), Ok(vec![one(Some("arm64"))]));
+        for bad in ["coft a", "coft a /b c d", "coft a b"] {
             assert!(read(&format!("#\n{bad}")).unwrap_err().contains("line 2"), "{bad}");
         }
     }
@@ -49,9 +62,8 @@ mod tests {
             for entry in std::fs::read_dir(repository().join(&dir)).unwrap() {
                 let entry = entry.unwrap();
                 let path = format!("{dir}/{}", entry.file_name().to_str().unwrap());
-                let tools =
-                    ["files", "debian", "cuda-stubs", "src", "Cargo.toml"].map(|name| format!("packaging/{name}"));
-                if tools.contains(&path) {
+                const TOOLS: [&str; 7] = ["files", "debian", "enter", "notices", "nvidia-stubs", "src", "Cargo.toml"];
+                if TOOLS.iter().any(|tool| path == format!("packaging/{tool}")) {
                     continue;
                 }
                 match entry.path().is_dir() {

@@ -8,12 +8,14 @@ mod copyright;
 mod crates;
 mod list;
 mod manual;
+mod platform;
 #[cfg(test)]
 mod reference;
 mod sbom;
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use platform::Platform;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,12 +34,15 @@ struct Args {
     libtorch: PathBuf,
     #[arg(long, value_name = "FILE")]
     onnxruntime: PathBuf,
-    /// A library of others, as PACKAGE;NAME;VERSION;LICENCE;SHA256;NOTICE...
+    /// A library of others, as PACKAGE;NAME;VERSION;LICENCE;URL;SHA256;NOTICE...
     #[arg(long, value_name = "LIBRARY", value_parser = bundled)]
     bundled: Vec<Bundled>,
     /// Makes large packages quickly, with the version VERSION~test1, and none of debug symbols.
     #[arg(long)]
     for_tests: bool,
+    /// Makes packages of arm64, in the Debian in this directory, which compiles for it; as root.
+    #[arg(long, value_name = "DIR")]
+    arm64_within: Option<PathBuf>,
 }
 
 /// Somebody else's library in a package.
@@ -47,6 +52,8 @@ struct Bundled {
     name: String,
     version: String,
     licence: String,
+    /// Its package URL, but for the version.
+    url: String,
     /// Of the wheel that it was taken from.
     sha256: String,
     notices: Vec<PathBuf>,
@@ -54,9 +61,9 @@ struct Bundled {
 
 fn bundled(told: &str) -> Result<Bundled, String> {
     let mut fields = told.split(';').map(str::to_owned);
-    let mut field = || fields.next().ok_or_else(|| "PACKAGE;NAME;VERSION;LICENCE;SHA256;NOTICE...".to_owned());
-    let (package, name, version, licence, sha256) = (field()?, field()?, field()?, field()?, field()?);
-    Ok(Bundled { package, name, version, licence, sha256, notices: fields.map(PathBuf::from).collect() })
+    let mut field = || fields.next().ok_or_else(|| "PACKAGE;NAME;VERSION;LICENCE;URL;SHA256;NOTICE...".to_owned());
+    let (package, name, version, licence, url, sha256) = (field()?, field()?, field()?, field()?, field()?, field()?);
+    Ok(Bundled { package, name, version, licence, url, sha256, notices: fields.map(PathBuf::from).collect() })
 }
 
 /// A package, and the programs in it by their cargo packages.
@@ -113,7 +120,8 @@ fn make(args: &Args, version: &str, time: &Time) -> anyhow::Result<Vec<PathBuf>>
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error).with_context(|| from(&work)),
         _ => fs::create_dir_all(&source)?,
     }
-    eprintln!("packaging coft {} ...", version);
+    let platform = Platform::new(args.arm64_within.clone(), vec![work.clone(), args.libtorch.canonicalize()?]);
+    eprintln!("packaging coft {version} for {} ...", platform.debian());
     copy(&repository().join("packaging/debian"), &source.join("debian"))?;
     let changelog = format!(
         "coft ({}) unstable; urgency=medium\n\n  * CHANGELOG.md says what has changed.\n\n -- {MAINTAINER}  {}\n",
@@ -128,16 +136,17 @@ fn make(args: &Args, version: &str, time: &Time) -> anyhow::Result<Vec<PathBuf>>
         fs::write(made.join(format!("{}.5", configured.name)), manual::of_settings(&shipped, &configured))?;
     }
     for (package, programs) in PACKAGES {
-        let crates = crates::of(programs)?;
+        let crates = crates::of(programs, platform.triple())?;
         let bundled: Vec<_> = args.bundled.iter().filter(|library| library.package == package).collect();
         fs::write(made.join(format!("{package}.copyright")), copyright::text(package, &crates, &bundled)?)?;
         fs::write(made.join(format!("{package}.cdx.json")), sbom::text(package, version, &crates, &bundled)?)?;
     }
     let libraries = work.join("libraries");
     fs::create_dir(&libraries)?;
-    take_libraries(args, &libraries)?;
+    take_libraries(args, &platform, &work)?;
 
-    for file in list::read(&fs::read_to_string(repository().join("packaging/files"))?)? {
+    let listed = list::read(&fs::read_to_string(repository().join("packaging/files"))?)?;
+    for file in listed.iter().filter(|file| file.architecture.as_ref().is_none_or(|only| only == platform.debian())) {
         let from = match file.from.split_once('/') {
             Some(("programs", name)) => args.programs.join(name),
             Some(("libraries", name)) => libraries.join(name),
@@ -148,8 +157,9 @@ fn make(args: &Args, version: &str, time: &Time) -> anyhow::Result<Vec<PathBuf>>
         copy(&from, &to)?;
     }
 
-    let mut build = Command::new("dpkg-buildpackage");
-    build.args(["--build=binary", "--no-sign", "--no-check-builddeps", "--jobs=auto"]).current_dir(&source);
+    let mut build = platform.command("dpkg-buildpackage", &source);
+    build.args(["--build=binary", "--no-sign", "--no-check-builddeps", "--jobs=auto"]);
+    build.arg(format!("--host-arch={}", platform.debian()));
     build.env("SOURCE_DATE_EPOCH", &time.epoch).env("COFT_COMPRESSION", if args.for_tests { "-Znone" } else { "-Zxz" });
     build.env("DEB_BUILD_OPTIONS", if args.for_tests { "noautodbgsym" } else { "" });
     let log = args.out.join("build.log");
@@ -203,22 +213,37 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// ONNX Runtime, libtorch without its symbols, and what stands in for NVIDIA's libraries.
-fn take_libraries(args: &Args, to: &Path) -> anyhow::Result<()> {
+/// ONNX Runtime, libtorch without its symbols, and what stands in for NVIDIA's libraries: into `libraries` in `work`.
+fn take_libraries(args: &Args, platform: &Platform, work: &Path) -> anyhow::Result<()> {
+    let to = work.join("libraries");
     copy(&args.onnxruntime, &to.join("libonnxruntime.so"))?;
-    for name in ["libtorch_cpu.so", "libc10.so"] {
+    let from = args.libtorch.canonicalize()?.join("lib");
+    let (libtorch, stubs): (&[&str], &[(&str, u32)]) = match platform.debian() {
+        "arm64" => (
+            &["libtorch_cpu.so", "libc10.so", "libarm_compute.so", "libarm_compute_graph.so"],
+            &[("libcudart", 13), ("libcupti", 13), ("libnvpl_blas_lp64_gomp", 0), ("libnvpl_lapack_lp64_gomp", 0)],
+        ),
+        _ => (&["libtorch_cpu.so", "libc10.so"], &[("libcudart", 13), ("libcupti", 13)]),
+    };
+    for name in libtorch {
         // A quarter of libtorch_cpu.so is symbols for debuggers.
-        let from = args.libtorch.join("lib").join(name);
-        run_tool(Command::new("strip").arg("--strip-unneeded").arg("-o").arg(to.join(name)).arg(from))?;
+        let mut strip = platform.compiler("strip", &from);
+        run_tool(strip.arg("--strip-unneeded").arg("-o").arg(to.join(name)).arg(name))?;
     }
-    let stubs = repository().join("packaging/cuda-stubs");
-    for name in ["libcudart", "libcupti"] {
-        let mut compiler = Command::new("gcc");
-        compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", &format!("-Wl,-soname,{name}.so.13")]);
-        compiler.arg(format!("-Wl,--version-script={}", stubs.join(format!("{name}.map")).display()));
+    let sources = work.join("stubs");
+    copy(&repository().join("packaging/nvidia-stubs"), &sources)?;
+    for (name, number) in stubs {
         // By its name alone, so that the path of the checkout does not come into it.
-        compiler.arg("-o").arg(to.join(format!("{name}.so.13"))).arg(format!("{name}.c")).current_dir(&stubs);
-        run_tool(&mut compiler)?;
+        let mut compiler = platform.compiler("gcc", &sources);
+        compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", &format!("-Wl,-soname,{name}.so.{number}")]);
+        compiler.arg(format!("-Wl,--version-script={name}.map")).arg(format!("{name}.c"));
+        if name.starts_with("libnvpl") {
+            // Of the OpenBLAS that Debian has, the one that shares libtorch's threads.
+            const OPENBLAS: &str = "/usr/lib/aarch64-linux-gnu/openblas-openmp";
+            compiler.args(["-Wl,--no-as-needed", &format!("-Wl,-rpath,{OPENBLAS}"), "-L", OPENBLAS]);
+            compiler.arg("-l:libopenblas.so.0");
+        }
+        run_tool(compiler.arg("-o").arg(to.join(format!("{name}.so.{number}"))))?;
     }
     Ok(())
 }

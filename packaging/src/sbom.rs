@@ -46,7 +46,7 @@ pub fn text(package: &str, version: &str, crates: &[Crate], bundled: &[&Bundled]
         components.push(component);
     }
     for library in bundled {
-        let id = format!("pkg:pypi/{}@{}", library.name, library.version);
+        let id = format!("{}@{}", library.url, library.version);
         components.push(json!({
             "type": "library",
             "bom-ref": id,

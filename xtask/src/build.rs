@@ -1,6 +1,7 @@
 //! Builds, in the environment that set-up prepared.
 
-use crate::setup::{Environment, repository};
+use crate::setup::{self, Environment, Packaging, repository};
+use crate::target::Target;
 use anyhow::{Context, ensure};
 use std::env;
 use std::fs;
@@ -41,33 +42,64 @@ fn build(environment: &Environment, what: &[&str]) -> anyhow::Result<()> {
 }
 
 /// The programs of a package, in a directory of their own: no path of this machine is in them.
-pub fn for_packages(environment: &Environment) -> anyhow::Result<PathBuf> {
+pub fn for_packages(packaging: &Packaging) -> anyhow::Result<PathBuf> {
     eprintln!("building what is packaged (the first time takes some minutes) ...");
-    let target = target_dir().join("packaged");
+    let target = target_dir().join(if packaging.root.is_none() { "packaged" } else { "packaged-aarch64" });
     fs::create_dir_all(&target).with_context(|| format!("making {}", target.display()))?;
     let target = target.canonicalize()?;
-    let mut command = cargo(environment);
-    command.args(["build", "--release", "--locked"]).arg("--target-dir").arg(&target);
-    for package in ["coftd", "coft-launch", "coft-trainer", "coftctl", "coft-mqtt", "coft-exporter"] {
-        command.args(["--package", package]);
-    }
+    let libtorch = match packaging.environment.variables().find(|(name, _)| *name == "LIBTORCH") {
+        Some((_, libtorch)) if packaging.root.is_none() => PathBuf::from(libtorch),
+        _ => packaging.libraries.torch.clone(),
+    };
     // The last that fits counts for rustc and gcc alike, so the most particular ones come last.
-    let mut places =
-        vec![(cargo_home()?, "/cargo"), (repository().to_owned(), "/coft"), (target.clone(), "/coft/target")];
-    if let Some((_, libtorch)) = environment.variables().find(|(name, _)| *name == "LIBTORCH") {
-        places.push((PathBuf::from(libtorch), "/libtorch"));
-    }
+    let places = [
+        (cargo_home()?, "/cargo"),
+        (repository().to_owned(), "/coft"),
+        (target.clone(), "/coft/target"),
+        (libtorch, "/libtorch"),
+    ];
     let mapped = |option: &str| {
         let flags = places.iter().map(|(from, to)| format!("{option}={}={to}", from.display()));
         flags.collect::<Vec<_>>()
     };
-    command.env_remove("RUSTFLAGS");
-    command.env("CARGO_ENCODED_RUSTFLAGS", mapped("--remap-path-prefix").join("\u{1f}"));
+    let mut flags = mapped("--remap-path-prefix");
+    let (mut command, programs) = match &packaging.root {
+        None => (cargo(&packaging.environment), target.join("release")),
+        Some(root) => {
+            fetch(&packaging.environment)?;
+            // What libtorch itself is linked with is not there, and need not be.
+            flags.push("-Clink-arg=-Wl,--allow-shlib-undefined".into());
+            let triple = Target::Aarch64.triple();
+            let mut command = setup::within(root, &places.each_ref().map(|(place, _)| place.as_path()), "cargo");
+            command.env("CARGO_HOME", &places[0].0).env("CARGO_NET_OFFLINE", "true").env("LIBTORCH", &places[3].0);
+            command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+            command.env("CARGO_BUILD_TARGET", &triple);
+            (command, target.join(triple).join("release"))
+        }
+    };
+    command.args(["build", "--release", "--locked"]).arg("--target-dir").arg(&target);
+    for package in ["coftd", "coft-launch", "coft-trainer", "coftctl", "coft-mqtt", "coft-exporter"] {
+        command.args(["--package", package]);
+    }
+    command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     for variable in ["CFLAGS", "CXXFLAGS"] {
         command.env(variable, mapped("-ffile-prefix-map").join(" "));
     }
     ensure!(command.status().context("starting cargo")?.success(), "the build failed");
-    Ok(target.join("release"))
+    Ok(programs)
+}
+
+/// Downloads the crates that a build without a network takes: for this machine, whose programs build others, and for
+/// aarch64.
+fn fetch(environment: &Environment) -> anyhow::Result<()> {
+    let mut command = cargo(environment);
+    command.args(["fetch", "--locked"]);
+    for target in [Target::X86_64, Target::Aarch64] {
+        command.args(["--target", &target.triple()]);
+    }
+    let fetched = command.status().context("starting cargo")?;
+    ensure!(fetched.success(), "crates are missing (cargo says why above); check the network, then run this again");
+    Ok(())
 }
 
 /// Where cargo keeps the sources of crates.

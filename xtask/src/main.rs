@@ -4,6 +4,7 @@ mod build;
 mod measure;
 mod package;
 mod setup;
+mod target;
 mod test;
 
 use clap::{Parser, Subcommand};

@@ -3,17 +3,23 @@
 //! All of it lies in the user's cache directory; nothing outside is written, but for Debian packages where a program is
 //! missing. Running it again costs nothing, and an interrupted set-up is done over.
 
+mod arm64;
+mod cross;
 mod debian;
 mod libraries;
 mod python;
 mod system;
 
+pub use arm64::install as for_emulation;
+pub use cross::within;
 pub use libraries::Libraries;
 
+use crate::target::Target;
 use anyhow::{Context, ensure};
 use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -104,11 +110,26 @@ pub fn add_system(environment: &mut Environment) -> anyhow::Result<bool> {
     Ok(is_root)
 }
 
-/// What building packages takes. Packages hold the libraries that set-up installs, whatever LIBTORCH says.
-pub fn for_packaging() -> anyhow::Result<(Environment, Libraries)> {
+/// What building packages takes.
+pub struct Packaging {
+    /// Of the build on this machine.
+    pub environment: Environment,
+    /// Those that set-up installs, whatever LIBTORCH says.
+    pub libraries: Libraries,
+    /// The Debian in which packages for another processor are made.
+    pub root: Option<PathBuf>,
+}
+
+pub fn for_packaging(target: Target) -> anyhow::Result<Packaging> {
+    let root = match target {
+        Target::X86_64 => None,
+        Target::Aarch64 => Some(cross::install()?),
+    };
     let environment = for_running()?;
-    debian::install(&[debian::DEBHELPER])?;
-    Ok((environment, libraries::to_package()?))
+    if root.is_none() {
+        debian::install(&[debian::DEBHELPER])?;
+    }
+    Ok(Packaging { environment, libraries: libraries::to_package(target)?, root })
 }
 
 /// The Python that runs the servers of `cargo xtask bench serve`.
@@ -142,6 +163,15 @@ fn room(dir: &Path, bytes: u64) -> anyhow::Result<()> {
         mega(bytes)
     );
     Ok(())
+}
+
+fn remove(dir: &Path) -> anyhow::Result<()> {
+    match fs::remove_dir_all(dir) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing {}", dir.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Calls `make` unless `home` is complete, and marks it so. One process at a time makes it; others wait.

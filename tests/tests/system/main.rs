@@ -192,20 +192,7 @@ fn put_new_picture(system: &System, name: &str, seed: u64) {
 
 /// The shipped configuration with rounds of a few steps, or of very many.
 fn configure(system: &System, steps: u32) {
-    let mut text = include_str!("../../../packaging/coft.toml").to_owned();
-    for (shipped, wanted) in [
-        ("minimum-steps = 150", format!("minimum-steps = {steps}")),
-        ("epochs = 10", "epochs = 1".into()),
-        ("batch = 64", "batch = 16".into()),
-        ("seeds-per-class = 16", "seeds-per-class = 2".into()),
-        // So little is learnt that the rule would keep zero-shot.
-        ("deploy = \"chosen\"", "deploy = \"average-half\"".into()),
-        ("quiet-period = \"2s\"", "quiet-period = \"300ms\"".into()),
-    ] {
-        assert!(text.contains(shipped), "{shipped}");
-        text = text.replace(shipped, &wanted);
-    }
-    fs::write(system.path(CONFIG), text).unwrap();
+    fs::write(system.path(CONFIG), system::shipped_with_steps(steps)).unwrap();
 }
 
 const FEW: u32 = 4;

@@ -1,6 +1,6 @@
 //! Programs from Debian's packages, and only those that are missing.
 
-use anyhow::bail;
+use anyhow::{Context, bail, ensure};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -92,7 +92,28 @@ pub fn install(packages: &[Package]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn answers(command: &[&str]) -> bool {
+/// Makes a minimal Debian in a new directory.
+pub fn debootstrap(release: &str, options: &[&str], root: &Path) -> anyhow::Result<()> {
+    // Mounts of its own, so that nothing stays mounted where it is interrupted.
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "debootstrap", "--variant=minbase"]).args(options).arg(release).arg(root);
+    // A debootstrap that is older than the release has no script of its name: they are all the same one.
+    command.args(["http://deb.debian.org/debian", "/usr/share/debootstrap/scripts/sid"]);
+    run("debootstrap", &mut command)
+}
+
+/// Runs what fetches something, quietly.
+pub fn run(what: &str, command: &mut Command) -> anyhow::Result<()> {
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
+    ensure!(
+        status.with_context(|| format!("starting {what}"))?.success(),
+        "{what} failed (it says why above); check the network, then run this again"
+    );
+    Ok(())
+}
+
+/// Whether a command ends well.
+pub fn answers(command: &[&str]) -> bool {
     let quiet = Command::new(command[0])
         .args(&command[1..])
         .stdin(Stdio::null())

@@ -2,7 +2,8 @@
 //!
 //! Only what the trainer and the daemon load is unpacked, in the wheels' own layout: the libraries find each other by it.
 
-use super::{cache, debian, once, room};
+use super::{cache, debian, once, remove, repository, room};
+use crate::target::Target;
 use anyhow::{Context, bail, ensure};
 use sha2::{Digest, Sha256};
 use std::ffi::{OsStr, OsString};
@@ -23,7 +24,11 @@ const TORCH: &str = "2.11.0";
 const TORCH_PACKAGE: &str = "torch==2.11.0";
 const TORCH_SHA256: &str = "0f68f4ac6d95d12e896c3b7a912b5871619542ec54d3649cf48cc1edd4dd2756";
 const ONNXRUNTIME: &str = "1.28.0";
-const ONNXRUNTIME_SHA256: &str = "0a83bdb70d143cede762b677789bf2a7acca54b3fb82565601d5c30695aa933c";
+const ONNXRUNTIME_PACKAGE: &str = "onnxruntime==1.28.0";
+const ONNXRUNTIME_MEMBERS: &[&str] =
+    &["onnxruntime/capi/libonnxruntime.so*", "onnxruntime/LICENSE", "onnxruntime/ThirdPartyNotices.txt"];
+/// Arm Compute Library, as libarm_compute.so of the aarch64 wheel says.
+const ARM_COMPUTE: &str = "52.6.0";
 /// CPU parts of the x86_64 wheels; libtorch_cpu.so needs the two small CUDA libraries to load, but no GPU.
 const WHEELS: [Wheel; 4] = [
     Wheel {
@@ -48,9 +53,28 @@ const WHEELS: [Wheel; 4] = [
         members: &["nvidia/cu13/lib/libcupti.so.13"],
     },
     Wheel {
-        package: "onnxruntime==1.28.0",
-        sha256: ONNXRUNTIME_SHA256,
-        members: &["onnxruntime/capi/libonnxruntime.so*", "onnxruntime/LICENSE", "onnxruntime/ThirdPartyNotices.txt"],
+        package: ONNXRUNTIME_PACKAGE,
+        sha256: "0a83bdb70d143cede762b677789bf2a7acca54b3fb82565601d5c30695aa933c",
+        members: ONNXRUNTIME_MEMBERS,
+    },
+];
+/// The same of aarch64, to link with and to package; they do not run here, and need no libraries of NVIDIA for that.
+const AARCH64_WHEELS: [Wheel; 2] = [
+    Wheel {
+        package: TORCH_PACKAGE,
+        sha256: "f99924682ef0aa6a4ab3b1b76f40dc6e273fca09f367d15a524266db100a723f",
+        members: &[
+            "torch/include/*",
+            "torch/lib/libtorch_cpu.so",
+            "torch/lib/libc10.so",
+            "torch/lib/libarm_compute*",
+            "torch-2.11.0.dist-info/licenses/*",
+        ],
+    },
+    Wheel {
+        package: ONNXRUNTIME_PACKAGE,
+        sha256: "4e81a23df16e7acb9d51b06d30cc098e49315ef9180f97bc2221d167b4b04d9c",
+        members: ONNXRUNTIME_MEMBERS,
     },
 ];
 /// What libtorch_cuda.so takes besides, and what cuDNN and libtorch open later.
@@ -130,8 +154,18 @@ const CUDA_ROOM: u64 = 6_500_000_000;
 
 /// libtorch's directory and ONNX Runtime's library, downloaded if they are not there.
 pub fn install() -> anyhow::Result<(OsString, OsString)> {
-    let home = home()?;
-    once(&home, || fetch(&home))?;
+    ensure!(
+        cfg!(all(target_arch = "x86_64", target_os = "linux")),
+        "set-up knows the libraries of x86_64 Linux alone; on other machines install libtorch {TORCH} and ONNX Runtime \
+         1.23 or later, and set LIBTORCH to the directory with libtorch's lib and include, ORT_DYLIB_PATH to \
+         libonnxruntime.so"
+    );
+    install_for(Target::X86_64)
+}
+
+fn install_for(target: Target) -> anyhow::Result<(OsString, OsString)> {
+    let home = home(target)?;
+    once(&home, || fetch(target, &home))?;
     let capi = home.join("onnxruntime/capi");
     let library = fs::read_dir(&capi)
         .with_context(|| format!("reading {}", capi.display()))?
@@ -158,6 +192,8 @@ pub struct Bundled {
     pub name: &'static str,
     pub version: &'static str,
     pub licence: &'static str,
+    /// Its package URL, but for the version.
+    pub url: &'static str,
     /// Of the wheel.
     pub sha256: &'static str,
     pub notices: Vec<PathBuf>,
@@ -166,7 +202,8 @@ pub struct Bundled {
 impl Bundled {
     /// As coft-packaging is told of it: the fields, and the notices, with semicolons between them.
     pub fn told(&self) -> OsString {
-        let mut told = OsString::from([self.package, self.name, self.version, self.licence, self.sha256].join(";"));
+        let mut told =
+            OsString::from([self.package, self.name, self.version, self.licence, self.url, self.sha256].join(";"));
         for notice in &self.notices {
             told.push(";");
             told.push(notice);
@@ -176,17 +213,22 @@ impl Bundled {
 }
 
 /// The libraries of set-up, with their notices.
-pub fn to_package() -> anyhow::Result<Libraries> {
-    let (torch, onnxruntime) = install()?;
-    let home = home()?;
+pub fn to_package(target: Target) -> anyhow::Result<Libraries> {
+    let (torch, onnxruntime) = install_for(target)?;
+    let home = home(target)?;
     let notices = |paths: &[&str]| paths.iter().map(|path| home.join(path)).collect();
-    let bundled = vec![
+    let sha256 = |package: &str| {
+        let wheel = wheels(target).iter().find(|wheel| wheel.package == package);
+        wheel.expect("each processor has a wheel of each library").sha256
+    };
+    let mut bundled = vec![
         Bundled {
             package: "coft",
             name: "onnxruntime",
             version: ONNXRUNTIME,
             licence: "MIT",
-            sha256: ONNXRUNTIME_SHA256,
+            url: "pkg:pypi/onnxruntime",
+            sha256: sha256(ONNXRUNTIME_PACKAGE),
             notices: notices(&["onnxruntime/LICENSE", "onnxruntime/ThirdPartyNotices.txt"]),
         },
         Bundled {
@@ -194,23 +236,36 @@ pub fn to_package() -> anyhow::Result<Libraries> {
             name: "torch",
             version: TORCH,
             licence: "BSD-3-Clause",
-            sha256: TORCH_SHA256,
+            url: "pkg:pypi/torch",
+            sha256: sha256(TORCH_PACKAGE),
             notices: notices(&["torch-2.11.0.dist-info/licenses/LICENSE", "torch-2.11.0.dist-info/licenses/NOTICE"]),
         },
     ];
+    if target == Target::Aarch64 {
+        bundled.push(Bundled {
+            package: "coft-trainer",
+            name: "arm-compute-library",
+            version: ARM_COMPUTE,
+            licence: "MIT",
+            url: "pkg:github/arm-software/computelibrary",
+            sha256: sha256(TORCH_PACKAGE),
+            // libtorch's wheel holds the library without its notice.
+            notices: vec![repository().join("packaging/notices/arm-compute-library")],
+        });
+    }
     Ok(Libraries { torch: torch.into(), onnxruntime: onnxruntime.into(), bundled })
 }
 
 /// libtorch's CUDA half beside the other, and NVIDIA's libraries that it takes, downloaded if they are not there.
 pub fn install_cuda() -> anyhow::Result<()> {
-    let home = home()?;
+    let home = home(Target::X86_64)?;
     let mark = home.join("cuda");
     once(&mark, || {
         let wheels = mark.with_extension("wheels");
         remove(&wheels)?; // of an interrupted set-up
         room(&home, CUDA_ROOM)?;
         eprintln!("downloading libtorch {TORCH}'s CUDA half and NVIDIA's libraries (about 2.3 GB) ...");
-        download(&CUDA_WHEELS, &wheels)?;
+        download(Target::X86_64, &CUDA_WHEELS, &wheels)?;
         unpack(&CUDA_WHEELS, &wheels, &home)?;
         remove(&wheels)?;
         fs::create_dir_all(&mark)?;
@@ -221,42 +276,51 @@ pub fn install_cuda() -> anyhow::Result<()> {
 
 /// Whether this is the libtorch that [`install`] puts in place.
 pub fn is_ours(libtorch: &OsStr) -> anyhow::Result<bool> {
-    Ok(Path::new(libtorch) == home()?.join("torch"))
+    Ok(Path::new(libtorch) == home(Target::X86_64)?.join("torch"))
 }
 
-fn home() -> anyhow::Result<PathBuf> {
-    Ok(cache()?.join("toolchain").join(DIRECTORY))
+fn home(target: Target) -> anyhow::Result<PathBuf> {
+    Ok(cache()?.join("toolchain").join(directory(target)))
 }
 
-fn fetch(home: &Path) -> anyhow::Result<()> {
-    ensure!(
-        cfg!(all(target_arch = "x86_64", target_os = "linux")),
-        "set-up knows the libraries of x86_64 Linux alone; on other machines install libtorch {TORCH} and ONNX Runtime \
-         1.23 or later, and set LIBTORCH to the directory with libtorch's lib and include, ORT_DYLIB_PATH to \
-         libonnxruntime.so"
-    );
+fn directory(target: Target) -> String {
+    match target {
+        Target::X86_64 => DIRECTORY.into(),
+        Target::Aarch64 => format!("{DIRECTORY}_{}", target.name()),
+    }
+}
+
+fn wheels(target: Target) -> &'static [Wheel] {
+    match target {
+        Target::X86_64 => &WHEELS,
+        Target::Aarch64 => &AARCH64_WHEELS,
+    }
+}
+
+fn fetch(target: Target, home: &Path) -> anyhow::Result<()> {
     debian::install(&[debian::PYTHON, debian::PIP])?;
     let parent = home.parent().context("the cache directory has a parent")?;
-    let fresh = parent.join(format!("{DIRECTORY}.new"));
-    let wheels = parent.join(format!("{DIRECTORY}.wheels"));
-    for leftover in [&fresh, &wheels] {
+    let fresh = parent.join(format!("{}.new", directory(target)));
+    let downloaded = parent.join(format!("{}.wheels", directory(target)));
+    for leftover in [&fresh, &downloaded] {
         remove(leftover)?; // of an interrupted set-up
     }
     room(parent, ROOM)?;
-    eprintln!("downloading libtorch {TORCH} and ONNX Runtime (about 570 MB) ...");
-    download(&WHEELS, &wheels)?;
-    unpack(&WHEELS, &wheels, &fresh)?;
+    let size = if target == Target::X86_64 { 570 } else { 440 };
+    eprintln!("downloading libtorch {TORCH} and ONNX Runtime for {} (about {size} MB) ...", target.name());
+    download(target, wheels(target), &downloaded)?;
+    unpack(wheels(target), &downloaded, &fresh)?;
     symlink("libtorch_cpu.so", fresh.join("torch/lib/libtorch.so"))?;
     fs::write(fresh.join("torch/build-version"), TORCH)?;
     remove(home)?; // without its stamp: made by an older, interrupted set-up
     fs::rename(&fresh, home).with_context(|| format!("moving to {}", home.display()))?;
-    remove(&wheels)?;
+    remove(&downloaded)?;
     eprintln!("libraries are in {}", home.display());
     Ok(())
 }
 
 /// Fills a new directory.
-fn download(wheels: &[Wheel], to: &Path) -> anyhow::Result<()> {
+fn download(target: Target, wheels: &[Wheel], to: &Path) -> anyhow::Result<()> {
     fs::create_dir(to).with_context(|| format!("making {}", to.display()))?;
     let requirements = to.join("requirements.txt");
     let lines = wheels.iter().map(|wheel| format!("{} --hash=sha256:{}\n", wheel.package, wheel.sha256));
@@ -277,10 +341,10 @@ fn download(wheels: &[Wheel], to: &Path) -> anyhow::Result<()> {
         "--abi",
         "none",
     ]);
-    for glibc in [5, 12, 14, 17, 18, 24, 25, 26, 27, 28, 31, 34] {
-        pip.args(["--platform", &format!("manylinux_2_{glibc}_x86_64")]);
+    let platforms = [5, 12, 14, 17, 18, 24, 25, 26, 27, 28, 31, 34].map(|glibc| format!("_2_{glibc}"));
+    for platform in platforms.iter().map(String::as_str).chain(["2014", "1"]) {
+        pip.args(["--platform", &format!("manylinux{platform}_{}", target.name())]);
     }
-    pip.args(["--platform", "manylinux2014_x86_64", "--platform", "manylinux1_x86_64"]);
     pip.arg("-r").arg(&requirements).arg("-d").arg(to).stdin(Stdio::null()).stdout(io::stderr());
     ensure!(
         pip.status().context("starting pip")?.success(),
@@ -331,14 +395,5 @@ impl Wheel {
             Some(start) => member.starts_with(start),
             None => member == *wanted,
         })
-    }
-}
-
-fn remove(dir: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", dir.display()))
-        }
-        _ => Ok(()),
     }
 }

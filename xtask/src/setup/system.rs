@@ -3,14 +3,14 @@
 //! The container manager is Debian's own, unpacked beside the system and run with the system's libraries: installing
 //! it on the machine would let apt replace the machine's systemd.
 
-use super::{cache, debian, once, room};
+use super::debian::{self, debootstrap, run};
+use super::{cache, once, remove, room};
 use anyhow::{Context, ensure};
 use sha2::{Digest, Sha256};
 use std::env;
 use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 
 /// The release of Debian that is booted, and the variable that names another one, as "trixie".
 const RELEASE: &str = "bookworm";
@@ -43,10 +43,7 @@ pub fn install() -> anyhow::Result<PathBuf> {
         remove(&home)?; // of an interrupted set-up
         fs::create_dir(&home)?;
         let root = home.join("root");
-        // Mounts of its own, so that nothing stays mounted where it is interrupted.
-        let mut debootstrap = Command::new("unshare");
-        debootstrap.args(["--mount", "debootstrap", "--variant=minbase", &format!("--include={PACKAGES}"), &release]);
-        run("debootstrap", debootstrap.arg(&root))?;
+        debootstrap(&release, &[&format!("--include={PACKAGES}")], &root)?;
         let manager = home.join("manager");
         let apt = |dir: &str, verb: &str| {
             fs::create_dir_all(root.join(dir).join("partial"))?;
@@ -71,22 +68,4 @@ pub fn install() -> anyhow::Result<PathBuf> {
         Ok(())
     })?;
     Ok(home)
-}
-
-fn run(what: &str, command: &mut Command) -> anyhow::Result<()> {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    ensure!(
-        status.with_context(|| format!("starting {what}"))?.success(),
-        "{what} failed (it says why above); check the network, then run this again"
-    );
-    Ok(())
-}
-
-fn remove(dir: &Path) -> anyhow::Result<()> {
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", dir.display()))
-        }
-        _ => Ok(()),
-    }
 }
