@@ -235,7 +235,15 @@ fn take_libraries(args: &Args, platform: &Platform, work: &Path) -> anyhow::Resu
     for (name, number) in stubs {
         // By its name alone, so that the path of the checkout does not come into it.
         let mut compiler = platform.compiler("gcc", &sources);
-        compiler.args(["-shared", "-fPIC", "-O2", "-Wall", "-Werror", &format!("-Wl,-soname,{name}.so.{number}")]);
+        compiler.args([
+            "-shared",
+            "-s",
+            "-fPIC",
+            "-O2",
+            "-Wall",
+            "-Werror",
+            &format!("-Wl,-soname,{name}.so.{number}"),
+        ]);
         compiler.arg(format!("-Wl,--version-script={name}.map")).arg(format!("{name}.c"));
         if name.starts_with("libnvpl") {
             // Of the OpenBLAS that Debian has, the one that shares libtorch's threads.

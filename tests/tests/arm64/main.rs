@@ -121,8 +121,9 @@ impl System {
         // It is too large for a /tmp in memory.
         let dir = TempDir::with_prefix_in("coft-arm64-", "/var/tmp").unwrap();
         let from = env::var_os(SYSTEM).map(PathBuf::from).unwrap();
-        let copied = Command::new("cp").args(["--archive", "--reflink=auto"]).arg(from).arg(dir.path().join("root"));
-        assert!({ copied }.status().unwrap().success(), "the system could not be copied");
+        let mut copy = Command::new("cp");
+        copy.args(["--archive", "--reflink=auto"]).arg(from).arg(dir.path().join("root"));
+        assert!(copy.status().unwrap().success(), "the system could not be copied");
         Self { dir, running: Vec::new() }
     }
 
