@@ -51,7 +51,7 @@ fn tell() {
     system.wait("the bus is there", |_| socket.exists());
     // As systemd does it by StateDirectory= and User= of the unit.
     system.done(&["install", "--directory", "--owner=coftd", "--mode=700", "/var/lib/coft"]);
-    let user = ["setpriv", "--reuid=coftd", "--regid=coftd", "--init-groups", "--no-new-privs"];
+    let user = ["setpriv", "--pdeathsig=TERM", "--reuid=coftd", "--regid=coftd", "--init-groups", "--no-new-privs"];
     system.start(&[&user[..], &["/usr/libexec/coft/coftd"]].concat());
     system.wait("a first generation", |system| system.status()["active_generation"] == 1);
     step("zero-shot's generation serves");
@@ -61,9 +61,8 @@ fn tell() {
     let doctor = system.json(&["doctor"]);
     for check in doctor["checks"].as_array().unwrap() {
         eprintln!("        {} {}: {}", check["level"], check["check"], check["found"]);
-        // There is neither polkit nor a systemd that runs.
-        let is_expected = check["check"] == "polkit" || check["level"] != "error";
-        assert!(is_expected, "{check:#}");
+        // A warning is fine: there is no polkit.
+        assert_ne!(check["level"], "error", "{check:#}");
     }
     step("the doctor has looked at everything");
 
@@ -124,7 +123,14 @@ impl System {
         let mut copy = Command::new("cp");
         copy.args(["--archive", "--reflink=auto"]).arg(from).arg(dir.path().join("root"));
         assert!(copy.status().unwrap().success(), "the system could not be copied");
-        Self { dir, running: Vec::new() }
+        let system = Self { dir, running: Vec::new() };
+        // libtorch does not compute where it cannot count the processors.
+        let processors = system.path("/sys/devices/system/cpu");
+        fs::create_dir_all(&processors).unwrap();
+        for list in ["possible", "present"] {
+            fs::write(processors.join(list), "0-1\n").unwrap();
+        }
+        system
     }
 
     /// A path of the system, as this machine sees it.
