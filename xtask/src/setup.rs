@@ -121,6 +121,7 @@ pub struct Packaging {
 }
 
 pub fn for_packaging(target: Target) -> anyhow::Result<Packaging> {
+    ensure!(cfg!(target_arch = "x86_64"), "packages are made on x86_64 alone, those for aarch64 as well");
     let root = match target {
         Target::X86_64 => None,
         Target::Aarch64 => Some(cross::install()?),
