@@ -1,4 +1,4 @@
-//! A bare Debian of arm64 in a directory, in which packages are tried, and QEMU, which runs its programs on this machine.
+//! A bare Debian of arm64 in a directory, in which packages are tried, and QEMU, which runs its programs here.
 
 use super::debian::{self, debootstrap};
 use super::{cache, cross, once, remove, room};
