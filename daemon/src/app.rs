@@ -54,6 +54,8 @@ pub enum AppError {
     Watch(io::Error),
     #[error(transparent)]
     Bus(#[from] bus::BusError),
+    #[error("a part of the service has failed; report this with what is logged before it")]
+    Panicked,
 }
 
 impl AppError {

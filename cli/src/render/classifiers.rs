@@ -23,9 +23,16 @@ pub fn classifiers(classifiers: &[ClassifierLine]) -> String {
     lines(&table) + &problems
 }
 
-pub fn advice(found: &[Advice]) -> String {
-    if found.is_empty() {
-        return "the names of the classes are plain words, and no two of them are one to the model\n".into();
+/// What may be wrong with names, by their look alone or by what a round has found as well.
+pub fn advice(found: &[Advice], by_a_round: bool) -> String {
+    match (found.is_empty(), by_a_round) {
+        (true, true) => return "the names are plain words, and no two of them are one to the model\n".into(),
+        (true, false) => {
+            return "the names are plain words; once a generation of them is there, coftctl lint knows what its model makes \
+                    of them\n"
+                .into();
+        }
+        (false, _) => {}
     }
     let line = |Advice { line, class, advice }: &Advice| {
         let line = line.map_or_else(String::new, |line| format!("line {line}: "));

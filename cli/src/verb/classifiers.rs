@@ -53,7 +53,7 @@ fn advice<'a>(classes: impl Iterator<Item = &'a String>) -> String {
     let advice =
         |class: &String| Some(Advice { line: None, class: Some(class.clone()), advice: lint::of_name(class)? });
     let found: Vec<Advice> = classes.filter_map(advice).collect();
-    if found.is_empty() { String::new() } else { render::advice(&found) }
+    if found.is_empty() { String::new() } else { render::advice(&found, false) }
 }
 
 /// The classes of a file, or of a list with commas.

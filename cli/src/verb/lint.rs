@@ -21,7 +21,7 @@ pub fn file(output: Output, path: &Path) -> Result<Exit, Failure> {
         let advice = lint::of_name(&name)?;
         Some(Advice { line: Some(line as u64), class: Some(name), advice })
     };
-    print(output, of_file.chain(names.into_iter().filter_map(of_name)).collect())
+    print(output, of_file.chain(names.into_iter().filter_map(of_name)).collect(), false)
 }
 
 /// The classes of the classifier, as its latest round has found them.
@@ -34,10 +34,10 @@ pub async fn run(service: &Service, output: Output) -> Result<Exit, Failure> {
     let report = active.and_then(|generation| Report::deserialize(&generation.report).ok());
     found.extend(report.iter().flat_map(lint::of_report));
     let advice = |(class, advice)| Advice { line: None, class: Some(class), advice };
-    print(output, found.into_iter().map(advice).collect())
+    print(output, found.into_iter().map(advice).collect(), report.is_some())
 }
 
-fn print(output: Output, found: Vec<Advice>) -> Result<Exit, Failure> {
-    output.document(&found, || render::advice(&found))?;
+fn print(output: Output, found: Vec<Advice>, by_a_round: bool) -> Result<Exit, Failure> {
+    output.document(&found, || render::advice(&found, by_a_round))?;
     Ok(Exit::Done)
 }

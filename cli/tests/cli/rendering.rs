@@ -425,8 +425,9 @@ fn several_classifiers_and_what_they_watch() {
         render::classifiers(&[line("lamps", Some(4)), waits]),
         render::sources(&[named, missing]),
         render::sources(&[]),
-        render::advice(&found),
-        render::advice(&[]),
+        render::advice(&found, true),
+        render::advice(&[], true),
+        render::advice(&[], false),
         render::status(&of_one, &style()),
     ];
     insta::assert_snapshot!(plain(texts.join("\n")));

@@ -12,8 +12,10 @@ use crate::decode_budget::DecodeBudget;
 use crate::room::Reserve;
 use crate::serve::{Classifier, Controller, ModelMemory};
 use crate::watch;
+use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -126,8 +128,9 @@ impl Classifiers {
             if stopped.run_until_cancelled(ready.cancelled()).await.is_none() {
                 return;
             }
-            if let Err(error) = life.live(first).await {
-                // The first failure ends the service.
+            let lived = AssertUnwindSafe(life.live(first)).catch_unwind().await;
+            // The first failure ends the service; what has panicked has told of it.
+            if let Err(error) = lived.unwrap_or_else(|_| Err(AppError::Panicked)) {
                 let _ = failed.try_send(error);
             }
         };
@@ -224,6 +227,8 @@ impl Life {
                 }
             };
             work(start, &mut self.commands, ended).await?;
+            // Until it is there again it keeps nobody from training.
+            self.together.slots.left_by(&self.together.name);
             match next {
                 Some(other) => config = other,
                 None => return Ok(()),

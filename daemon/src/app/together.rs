@@ -40,7 +40,7 @@ impl Company {
 
     /// The classifier of this name is gone: nobody waits for it any more.
     pub fn leave(&self, name: &str) {
-        self.slots.each().iter().for_each(|(slot, _)| slot.waits_no_longer(name));
+        self.slots.left_by(name);
         self.voices.leave(name);
     }
 }
@@ -100,6 +100,11 @@ impl Slots {
     /// The places, and what starts by itself in each.
     pub fn each(&self) -> [(&Slot, Trigger); 2] {
         [(&self.training, Trigger::Schedule), (&self.zero_shot, Trigger::ZeroShot)]
+    }
+
+    /// A classifier waits for no place any more.
+    pub fn left_by(&self, name: &str) {
+        self.each().iter().for_each(|(slot, _)| slot.waits_no_longer(name));
     }
 
     /// Ready when a place has become free, or somebody waits no longer.

@@ -202,6 +202,21 @@ fn a_classifier_is_made_changed_and_removed_while_the_service_runs() {
     let answer = of(&site, "lamps", &["classify", picture.to_str().unwrap()]);
     assert!(three.as_array().unwrap().contains(&answer["labels"][0]["label"]), "{answer}");
 
+    // What its model makes of the names is known from its report.
+    let generation = of(&site, "lamps", &["generation", "show"]);
+    for class in generation["report"]["classes"].as_array().unwrap() {
+        let nearest = &class["nearest"];
+        assert!(three.as_array().unwrap().contains(&nearest["name"]) && nearest["name"] != class["name"], "{class}");
+        assert!(nearest["cosine"].as_f64().is_some_and(|cosine| cosine < 0.999), "{class}");
+    }
+    assert_eq!(of(&site, "lamps", &["lint"]), serde_json::json!([]));
+    fs::write(site.dir().join("codes.txt"), "n01440764\r\nhex_bolt\r\n").unwrap();
+    let found = site.json(&["lint", site.dir().join("codes.txt").to_str().unwrap()]).unwrap();
+    let found: Vec<(&Value, &Value)> =
+        found.as_array().unwrap().iter().map(|advice| (&advice["line"], &advice["class"])).collect();
+    let (null, one, two) = (Value::Null, Value::from(1), Value::from(2));
+    assert_eq!(found, [(&null, &null), (&one, &"n01440764".into()), (&two, &"hex_bolt".into())]);
+
     // Another directory, and then the first one no more.
     fs::create_dir(site.dir().join("yard")).unwrap();
     let yard = site.dir().join("yard").to_str().unwrap().to_owned();
