@@ -2,6 +2,7 @@
 //!
 //! A list is read with one call to the ObjectManager, so that what it shows belongs together.
 
+mod classifiers;
 mod event;
 mod objects;
 mod results;
@@ -10,13 +11,12 @@ pub use event::Event;
 pub use results::Place;
 
 use crate::failure::Failure;
-use crate::view::{Check, ClassifierLine, Generation, Label, Labels, Review, ReviewItem, Round, Source, Status};
+use crate::view::{Check, Generation, Label, Labels, Review, ReviewItem, Round, Source, Status};
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
 use coft_dbus::{
-    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy,
-    NewClassifier, ROOT, RemovalOptions, ReviewOptions, RoundOptions, SourceOptions, TIMEOUT, classifier_path,
-    generation_path,
+    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy, ROOT,
+    ReviewOptions, RoundOptions, TIMEOUT, generation_path,
 };
 use coft_metrics::Metrics;
 use nix::unistd::User;
@@ -60,7 +60,7 @@ impl Service {
     pub async fn status(&self) -> Result<Status, Failure> {
         let mut manager = self.properties(ROOT, MANAGER).await?;
         let mut managed = self.managed().await?;
-        let mut others: Vec<String> = names(&managed);
+        let mut others = classifiers::names(&managed);
         let classifier = self.choose(&mut managed)?;
         others.retain(|name| *name != classifier.name);
         let mut sources = numbered(of(&mut managed, SOURCE, &classifier.name))?;
@@ -90,83 +90,6 @@ impl Service {
             unanswered_again: classifier.unanswered_again,
             sources,
         })
-    }
-
-    /// Every classifier, by its name.
-    pub async fn classifiers(&self) -> Result<Vec<ClassifierLine>, Failure> {
-        let mut managed = self.managed().await?;
-        let all = interface(&mut managed, CLASSIFIER, ROOT).into_iter().map(objects::classifier);
-        let mut all = all.collect::<Result<Vec<_>, _>>()?;
-        all.sort_by(|a, b| a.name.cmp(&b.name));
-        let line = |classifier: Classifier| {
-            let sources = of(&mut managed, SOURCE, &classifier.name);
-            let sources = sources.into_iter().map(|mut source| source.take("Name")).collect::<Result<_, _>>()?;
-            let problems = [classifier.serving_problem, classifier.setup_problem, classifier.intake_problem];
-            Ok(ClassifierLine {
-                classifier: classifier.name,
-                classes: classifier.classes,
-                active_generation: classifier.active_generation,
-                images: classifier.images,
-                round: classifier.round,
-                sources,
-                problem: problems.into_iter().flatten().next(),
-            })
-        };
-        all.into_iter().map(line).collect()
-    }
-
-    /// The sources of the classifier that was asked for, or of all of them, by their numbers.
-    pub async fn sources(&self) -> Result<Vec<Source>, Failure> {
-        let mut managed = self.managed().await?;
-        let wanted = match &self.wanted {
-            Some(_) => Some(self.choose(&mut managed)?.name),
-            None => None,
-        };
-        let found = match wanted {
-            Some(classifier) => of(&mut managed, SOURCE, &classifier),
-            None => interface(&mut managed, SOURCE, ROOT),
-        };
-        let mut sources = numbered(found)?;
-        sources.sort_by_key(|(number, _)| *number);
-        sources.into_iter().map(|(_, source)| objects::source(source)).collect()
-    }
-
-    /// Makes a classifier.
-    pub async fn create_classifier(&self, name: &str, new: NewClassifier) -> Result<(), Failure> {
-        Ok(self.manager().await?.create_classifier(name, new).await?)
-    }
-
-    /// Removes a classifier, and all that was kept for it where that is wanted.
-    pub async fn remove_classifier(&self, name: &str, purge: bool) -> Result<(), Failure> {
-        let options = RemovalOptions { purge: purge.then_some(true) };
-        Ok(self.manager().await?.remove_classifier(name, options).await?)
-    }
-
-    /// Gives a classifier other classes.
-    pub async fn set_classes(&self, name: &str, classes: &[String]) -> Result<(), Failure> {
-        let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
-        let builder = ClassifierProxy::builder(&self.connection).path(classifier_path(name));
-        let classifier = builder.cache_properties(CacheProperties::No).build().await?;
-        classifier.set_classes(&classes).await.map_err(|error| match error.into() {
-            Failure::NoObject(_) => Failure::NotFound(format!(
-                "no classifier is called {name:?}\n  see which there are: coftctl classifier list"
-            )),
-            other => other,
-        })
-    }
-
-    /// Has the classifier watch a directory more; answers the classifier's name.
-    pub async fn add_source(&self, dir: &str, name: Option<String>) -> Result<String, Failure> {
-        let classifier = self.choose(&mut self.managed().await?)?.name;
-        self.classifier_proxy().await?.add_source(dir, SourceOptions { name }).await?;
-        Ok(classifier)
-    }
-
-    /// Has the classifier watch a source no more; answers the classifier's name.
-    pub async fn remove_source(&self, source: &str) -> Result<String, Failure> {
-        let classifier = self.choose(&mut self.managed().await?)?.name;
-        self.classifier_proxy().await?.remove_source(source).await?;
-        Ok(classifier)
     }
 
     /// Every round of the classifier that the service knows, oldest first.
@@ -489,14 +412,6 @@ fn interface(managed: &mut ManagedObjects, interface: &str, root: &str) -> Vec<P
         }
     }
     found
-}
-
-/// The names of the classifiers, in their order.
-fn names(managed: &ManagedObjects) -> Vec<String> {
-    let all = managed.values().filter_map(|interfaces| interfaces.get(CLASSIFIER)?.get("Name"));
-    let mut names: Vec<String> = all.filter_map(|name| String::try_from(name.clone()).ok()).collect();
-    names.sort();
-    names
 }
 
 /// The objects that have an interface and are of a classifier, taken out of `managed`.

@@ -9,12 +9,11 @@ use crate::config::edit::{EditError, Files};
 use crate::config::{Config, ConfigFile, Loaded};
 use crate::control::{Check, Errand, Refused};
 use crate::edit::Edit;
+use crate::state_dir;
 use crate::systemd;
 use crate::telemetry::events;
 use coft_core::shown::{shown, shown_path};
-use std::fs;
 use std::future::pending;
-use std::io;
 use std::sync::Arc;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -138,15 +137,11 @@ impl Errands {
             let home = self.loaded.config.state_dir_of(&name);
             let removed = blocking({
                 let home = home.clone();
-                move || fs::remove_dir_all(&home)
+                move || state_dir::remove(&home)
             });
-            match removed.await {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    let home = shown_path(&home);
-                    return Err(Refused::Failed(format!("what was kept in {home} cannot be removed: {error}")));
-                }
-                _ => {}
-            }
+            removed.await.map_err(|error| {
+                Refused::Failed(format!("what was kept in {} cannot be removed: {error}", shown_path(&home)))
+            })?;
         }
         Ok(())
     }
