@@ -1,4 +1,5 @@
-//! When a round is due without anybody asking for it.
+//! When new images make a round due, without anybody asking for it. A round that takes up interrupted work is due by
+//! [`crate::continuation`]; coftd puts the two together where it shows when the next one starts.
 //!
 //! A pure function of the catalogue, the rounds so far and the time. It does not know whether a round already runs (see
 //! [`crate::lifecycle`]).

@@ -129,8 +129,9 @@ impl Slot {
         Ok(Taken(Arc::clone(&self.0)))
     }
 
-    /// Whether it is a classifier's turn that waits for the place: it is free, and nobody has waited longer.
-    pub fn is_turn_of(&self, name: &str) -> bool {
+    /// A classifier waits for the place from now on, if it does not wait yet; whether it is its turn: the place is free, and
+    /// nobody has waited longer.
+    pub fn wait_for_turn(&self, name: &str) -> bool {
         let mut state = self.state();
         let next = state.began;
         let mine = *state.waiting.entry(name.to_owned()).or_insert(next);
@@ -169,16 +170,16 @@ mod tests {
         let slot = slots.training.clone();
         let taken = slot.take("parts").unwrap();
         assert_eq!(slot.take("lamps").unwrap_err(), "parts");
-        assert!(!slot.is_turn_of("lamps"));
-        assert!(!slot.is_turn_of("gates"));
+        assert!(!slot.wait_for_turn("lamps"));
+        assert!(!slot.wait_for_turn("gates"));
         drop(taken);
-        assert!(!slot.is_turn_of("gates"), "lamps has waited longer");
-        assert!(slot.is_turn_of("lamps"));
+        assert!(!slot.wait_for_turn("gates"), "lamps has waited longer");
+        assert!(slot.wait_for_turn("lamps"));
         slots.freed().await;
         assert!(timeout(Duration::from_millis(20), slots.freed()).await.is_err(), "told once");
         slot.waits_no_longer("lamps");
         slots.freed().await;
-        assert!(slot.is_turn_of("gates"), "lamps cannot train now");
+        assert!(slot.wait_for_turn("gates"), "lamps cannot train now");
         let _taken = slot.take("gates").unwrap();
         assert_eq!(slot.take("gates").unwrap_err(), "gates");
         assert!(slots.zero_shot.take("lamps").is_ok(), "another place");

@@ -278,6 +278,37 @@ fn last_image(site: &Site) -> String {
     String::from_utf8(output.stdout).unwrap().trim().trim_start_matches("s ").trim_matches('"').to_owned()
 }
 
+/// It knew the sources that were there when it was started.
+#[test]
+fn a_source_that_comes_while_the_service_runs_is_sent_and_one_that_goes_is_forgotten() {
+    let broker = Broker::start("allow_anonymous true\n").unwrap();
+    let site = served();
+    let bridge = Bridge::start(&site, &config(&broker));
+    keeps(&broker, "coft/status", "online");
+    let subscriber = Subscriber::start(&broker);
+    let lamps = site.dir().join("lamps");
+    fs::create_dir(&lamps).unwrap();
+    let words = ["classifier", "create", "lamps", "--labels", "hex nut,hex bolt"];
+    site.json(&words).unwrap();
+    site.json(&["--classifier", "lamps", "source", "add", lamps.to_str().unwrap(), "--name", "hall"]).unwrap();
+    let is_known = |broker: &Broker| broker.retained("#").unwrap().iter().any(|(topic, _)| topic == "coft/hall/state");
+    until(|| is_known(&broker).then_some(()), || bridge.log());
+    RgbImage::from_pixel(64, 48, Rgb([9, 99, 199])).save(lamps.join("a.png")).unwrap();
+    let (answer, _) = subscriber.next().unwrap_or_else(|| panic!("{}", bridge.log()));
+    assert_eq!((&answer["source"], &answer["classifier"]), (&"hall".into(), &"lamps".into()), "{answer}");
+    let of_home_assistant = |broker: &Broker| {
+        let kept = broker.retained("#").unwrap();
+        let binary = "homeassistant/binary_sensor/coft_hall/config";
+        kept.iter().any(|(topic, payload)| topic == binary && !payload.is_empty())
+    };
+    assert!(of_home_assistant(&broker), "two classes");
+
+    site.json(&["classifier", "remove", "lamps", "--purge"]).unwrap();
+    until(|| (!is_known(&broker) && !of_home_assistant(&broker)).then_some(()), || bridge.log());
+    keeps(&broker, "coft/status", "online");
+    bridge.stop();
+}
+
 /// A broker that has forgotten everything is told everything.
 #[test]
 fn a_broker_that_lost_what_it_kept_is_told_it_again() {

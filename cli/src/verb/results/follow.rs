@@ -13,7 +13,7 @@ use crate::view::Observed;
 use coft_dbus::ObservationFilter;
 use futures_util::StreamExt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -57,13 +57,13 @@ async fn follow(
             told.notify_one();
         }
     });
-    let mut positions = positions(service, places.clone()).await?;
+    let mut followed = Followed { positions: positions(service, places.clone()).await?, listed: Instant::now() };
     if asked.since.is_some() || asked.limit.is_some() {
         let known = latest(service, &places, &filter, asked.limit.unwrap_or(u32::MAX)).await?;
         for observed in known {
             // What has come since is shown below.
             let is_before = |at: &Position| at.place.name == observed.source && observed.sequence <= at.last;
-            if positions.iter().any(is_before) {
+            if followed.positions.iter().any(is_before) {
                 show(output, &observed, &style)?;
             }
         }
@@ -71,7 +71,7 @@ async fn follow(
     eprintln!("following what comes; Ctrl-C ends it");
     let mut away = false;
     loop {
-        match look(service, output, asked, &filter, &mut positions, away, &style).await {
+        match look(service, output, asked, &filter, &mut followed, away, &style).await {
             Ok(()) => away = false,
             Err(failure) if is_away(&failure) => {
                 if !away {
@@ -87,6 +87,12 @@ async fn follow(
             () = sleep(if away { AWAY } else { LOOK_EVERY }) => {}
         }
     }
+}
+
+/// The sources that are followed, and when they were listed last: they come and go while the service runs.
+struct Followed {
+    positions: Vec<Position>,
+    listed: Instant,
 }
 
 /// How far a source was followed.
@@ -111,14 +117,31 @@ async fn look(
     output: Output,
     asked: &Results,
     filter: &ObservationFilter,
-    known: &mut Vec<Position>,
+    followed: &mut Followed,
     was_away: bool,
     style: &Style,
 ) -> Result<(), Failure> {
-    if was_away {
-        let now = positions(service, service.places(asked.source.as_deref()).await?).await?;
-        *known = returned(known, now);
+    let mut list = was_away || followed.listed.elapsed() >= LOOK_EVERY;
+    loop {
+        if list {
+            let now = positions(service, service.places(asked.source.as_deref()).await?).await?;
+            *followed = Followed { positions: returned(&followed.positions, now), listed: Instant::now() };
+        }
+        match show_new(service, output, filter, &mut followed.positions, style).await {
+            // One of them is gone; where all are, the service is away.
+            Err(Failure::NoObject(_)) if !list => list = true,
+            shown => return shown,
+        }
     }
+}
+
+async fn show_new(
+    service: &Service,
+    output: Output,
+    filter: &ObservationFilter,
+    known: &mut [Position],
+    style: &Style,
+) -> Result<(), Failure> {
     for position in known {
         loop {
             let page = service.follow(&position.place, position.last).await?;

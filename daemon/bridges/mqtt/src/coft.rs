@@ -19,7 +19,7 @@ pub struct Coft {
 }
 
 /// What there is, as long as the service runs.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     pub version: String,
     pub sources: Vec<Source>,

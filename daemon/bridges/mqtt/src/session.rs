@@ -13,7 +13,7 @@ use crate::topics::Topics;
 use crate::wait::{self, Backoff};
 use coft_dbus::{Bus, observer};
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tracing::warn;
 
@@ -124,18 +124,34 @@ impl Bridge {
             return Err(End::Stop);
         }
         let coft = Coft::connect(&self.bus).await?;
-        let layout = coft.layout().await?;
-        self.announce(broker, topics, &layout).await?;
-        for source in &layout.sources {
-            let position = self.begin(&coft, source).await?;
-            self.positions.advance(&source.name, position)?;
-        }
+        let mut layout = Layout::default();
+        let mut looked: Option<Instant> = None;
         let mut shown: HashMap<String, (Message, Message)> = HashMap::new();
         let mut is_online = false;
         loop {
+            // Sources come and go while the service runs.
+            if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
+                let now = coft.layout().await?;
+                looked = Some(Instant::now());
+                if now != layout {
+                    layout = now;
+                    self.announce(broker, topics, &layout).await?;
+                    for source in &layout.sources {
+                        let position = self.begin(&coft, source).await?;
+                        self.positions.advance(&source.name, position)?;
+                    }
+                }
+            }
             let mut more = false;
             for source in &layout.sources {
-                let standing = coft.standing(source).await?;
+                let standing = match coft.standing(source).await {
+                    Err(error) if is_gone(&error) => {
+                        // What is there by now is looked at anew; without the service that fails as well.
+                        looked = None;
+                        continue;
+                    }
+                    standing => standing?,
+                };
                 if self.config.states {
                     show(broker, topics, source, &standing, &mut shown).await?;
                 }
@@ -152,7 +168,7 @@ impl Bridge {
                 backoff.works(&format!("{} sources of coftd go to {}", layout.sources.len(), self.connect.broker));
                 is_online = true;
             }
-            if more {
+            if more || looked.is_none() {
                 continue;
             }
             tokio::select! {
@@ -246,6 +262,11 @@ impl Bridge {
         }
         broker.publish(message).await.map_err(End::Broker)
     }
+}
+
+/// Whether an object is there no more.
+fn is_gone(error: &coft_dbus::Error) -> bool {
+    zbus::DBusError::name(error).as_str() == "org.freedesktop.DBus.Error.UnknownObject"
 }
 
 /// Sends the state of a source, where it is another one than was sent over this connection.

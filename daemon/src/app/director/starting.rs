@@ -31,7 +31,7 @@ impl Director {
                 slot.waits_no_longer(&self.together.name);
             }
         }
-        let Some(trigger) = due.filter(|trigger| self.together.slots.of(*trigger).is_turn_of(&self.together.name))
+        let Some(trigger) = due.filter(|trigger| self.together.slots.of(*trigger).wait_for_turn(&self.together.name))
         else {
             return;
         };
