@@ -115,7 +115,7 @@ pub enum Verb {
     /// Have the service read its configuration again, without a restart
     ///
     /// Classifiers whose settings have changed are started anew where that is needed; what serves goes on answering
-    /// meanwhile. Only state-dir, bus and [decode] take a restart: where one of them has changed, or a file has a
+    /// meanwhile. Only state-dir, bus, [decode] and memory of [serve] take a restart: where one of them has changed, or a file has a
     /// mistake, nothing changes, and it is named.
     Reload,
     /// Print the completion script of a shell

@@ -116,8 +116,9 @@ pub async fn run(
     };
     systemd::ready();
     ready.cancel();
-    let (runner, ending) = (Errands { file, loaded, classifiers, left_out }, CancellationToken::new());
-    let working = tokio::spawn(runner.run(asked, hangups, ending.clone()));
+    let ended = CancellationToken::new();
+    let runner = Errands { file, loaded, classifiers, left_out, ended: ended.clone() };
+    let working = tokio::spawn(runner.run(asked, hangups));
     let (state_dir, bus_name) = (shown_path(&config.state_dir), &config.bus);
     info!(
         message_id = events::STARTED,
@@ -141,7 +142,7 @@ pub async fn run(
     };
     info!(message_id = events::STOPPING, "service stops");
     systemd::stopping();
-    ending.cancel();
+    ended.cancel();
     if let Err(error) = working.await {
         error!(%error, "the service did not end as it should: {error}");
     }

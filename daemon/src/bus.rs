@@ -19,7 +19,7 @@ mod source;
 pub use refusal::explain;
 
 use crate::answers::Answers;
-use crate::control::{Control, Errand, Service, Snapshot};
+use crate::control::{Command, Control, Errand, Service, Snapshot};
 use crate::observation::Observation;
 use crate::round_status::{RoundState, RoundStatus};
 use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, source_path};
@@ -128,6 +128,8 @@ struct Classifiers {
 
 /// What tells of a classifier, until it is dropped.
 struct Follower {
+    /// Of the classifier: another one of its name has others.
+    commands: mpsc::Sender<Command>,
     /// Ends it, and takes its objects away.
     gone: CancellationToken,
     tasks: JoinSet<()>,
@@ -147,7 +149,11 @@ impl Classifiers {
 
     /// Shows these classifiers and no others.
     async fn show(&mut self, classifiers: Vec<Control>) -> zbus::Result<()> {
-        let gone = self.shown.extract_if(|name, _| classifiers.iter().all(|there| there.name != *name));
+        let is_there = |name: &String, follower: &Follower| {
+            let same = |there: &Control| there.name == *name && there.commands.same_channel(&follower.commands);
+            classifiers.iter().any(same)
+        };
+        let gone = self.shown.extract_if(|name, follower| !is_there(name, follower));
         for (_, mut follower) in gone.collect::<Vec<_>>() {
             follower.gone.cancel();
             while follower.tasks.join_next().await.is_some() {}
@@ -158,12 +164,12 @@ impl Classifiers {
             }
             let (connection, name, mut snapshots) =
                 (self.connection.clone(), control.name.clone(), control.snapshot.clone());
-            let answers = control.answers.clone();
+            let (answers, commands) = (control.answers.clone(), control.commands.clone());
             let (errands, clients) = (self.errands.clone(), self.clients.clone());
             let mut objects = Objects { connection, control, errands, clients, told: HashMap::new() };
             let first = snapshots.borrow_and_update().clone();
             objects.show(&Snapshot::default(), &first).await?;
-            let mut follower = Follower { gone: CancellationToken::new(), tasks: JoinSet::new() };
+            let mut follower = Follower { commands, gone: CancellationToken::new(), tasks: JoinSet::new() };
             let (gone, seen) = (follower.gone.clone(), snapshots.clone());
             let connection = self.connection.clone();
             follower.tasks.spawn(follow(objects, snapshots, first, gone.clone()));

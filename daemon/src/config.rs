@@ -88,6 +88,14 @@ pub enum ConfigError {
     Bad { path: PathBuf, problem: Problem },
 }
 
+impl ConfigError {
+    /// The file that it is about.
+    pub fn path(&self) -> &Path {
+        let (ConfigError::Bad { path, .. } | ConfigError::Read { path, .. }) = self;
+        path
+    }
+}
+
 /// What is wrong with the text of a configuration.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Problem {

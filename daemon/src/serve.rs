@@ -47,6 +47,7 @@ use tally::Tally;
 use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
+use tokio_util::sync::CancellationToken;
 
 /// `[serve]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -223,6 +224,8 @@ pub struct Classifier(Arc<Shared>);
 pub struct Controller {
     shared: Arc<Shared>,
     opener: Arc<Opener>,
+    /// From then on nothing takes over by it.
+    over: CancellationToken,
 }
 
 /// Whether a generation serves, and what its session runs on.
@@ -284,7 +287,10 @@ impl Classifier {
             }
         });
         let opener = Opener { settings, engines: None, memory: ModelMemory::half_of_the_machine() };
-        (Classifier(Arc::clone(&shared)), Controller { shared, opener: Arc::new(opener) })
+        (
+            Classifier(Arc::clone(&shared)),
+            Controller { shared, opener: Arc::new(opener), over: CancellationToken::new() },
+        )
     }
 
     /// Classifies the image in a regular file or memfd; busy at once where the queue is full. The descriptor's offset is
@@ -407,6 +413,11 @@ impl Controller {
         Self { opener: Arc::new(Opener { engines: Some(dir), ..Opener::clone(&self.opener) }), ..self }
     }
 
+    /// One by which nothing takes over any more once a token is cancelled.
+    pub fn until(self, over: CancellationToken) -> Self {
+        Self { over, ..self }
+    }
+
     /// Has its model share the memory of open models with other classifiers'.
     pub fn sharing(self, memory: ModelMemory) -> Self {
         Self { opener: Arc::new(Opener { memory, ..Opener::clone(&self.opener) }), ..self }
@@ -425,6 +436,9 @@ impl Controller {
     /// Lets a loaded session take over; requests under way end on the old one.
     pub fn swap(&self, ready: Ready) {
         let mut current = self.shared.writing();
+        if self.over.is_cancelled() {
+            return;
+        }
         ready.loaded.decide_by(&self.shared.thresholds());
         let loaded = Arc::new(ready.loaded);
         let replaced = std::mem::replace(&mut *current, Ok(Arc::clone(&loaded)));

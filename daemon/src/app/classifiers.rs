@@ -146,13 +146,13 @@ impl Classifiers {
     pub async fn start_anew(&mut self, config: Config) {
         let name = config.classifier.name.clone();
         if let Some(running) = self.running.iter_mut().find(|running| running.is(&name)) {
-            if running.config.serve == config.serve {
+            if running.config.serve == config.serve && running.config.apart == config.apart {
                 // One that has ended is on its way to end the service.
                 let _ = running.anew.send(config.clone()).await;
                 running.config = config;
                 return;
             }
-            // Its threads and its queue are others then.
+            // Its threads and its queue are others then, or its objects have other paths.
             self.stop(&name).await;
         }
         self.start(config, false, began());
@@ -217,7 +217,11 @@ impl Life {
         loop {
             let before = self.published.borrow().clone();
             let board = Board::over(self.published.clone(), self.numbers.first_snapshot(&config, before));
-            let (serves, shared) = (self.serves.clone(), (self.budget.clone(), self.reserve.clone()));
+            // What an earlier start is still loading when it has ended comes too late.
+            let over = CancellationToken::new();
+            let (classifier, controller) = self.serves.clone();
+            let serves = (classifier, controller.until(over.clone()));
+            let shared = (self.budget.clone(), self.reserve.clone());
             let start = Start::new(config, board, serves, shared, self.teller.clone(), self.together.clone());
             let mut next = None;
             let ended = async {
@@ -227,8 +231,11 @@ impl Life {
                 }
             };
             work(start, &mut self.commands, ended).await?;
-            // Until it is there again it keeps nobody from training.
+            over.cancel();
+            // Until it is there again it keeps nobody from training; and what it waits for then ends no service that
+            // has run.
             self.together.slots.left_by(&self.together.name);
+            self.together.alone = false;
             match next {
                 Some(other) => config = other,
                 None => return Ok(()),
@@ -259,14 +266,16 @@ impl SourceNumbers {
         let source = |source: &watch::Source| {
             let (path, key) = (source.path.clone(), source.key());
             let known = before.sources.iter().find(|known| known.key == key).cloned();
+            let (images, quarantined) = known.as_ref().map_or((0, 0), |known| (known.images, known.quarantined));
             let answers = known.map(|known| known.answers).unwrap_or_default();
             let answers = SourceAnswers { wanted: source.classify, ..answers };
             let number = self.of(&config.classifier.name, source);
-            SourceStatus { number, path, key, images: 0, quarantined: 0, waiting: 0, problem: None, answers }
+            SourceStatus { number, path, key, images, quarantined, waiting: 0, problem: None, answers }
         };
         let sources = config.sources.iter().map(source).collect();
-        let Snapshot { classes, active, rounds, generations, provider, review, .. } = before;
-        Snapshot { sources, classes, active, rounds, generations, provider, review, ..Snapshot::default() }
+        let Snapshot { classes, active, rounds, generations, provider, review, images, quarantined, .. } = before;
+        let empty = Snapshot::default();
+        Snapshot { sources, classes, active, rounds, generations, provider, review, images, quarantined, ..empty }
     }
 }
 

@@ -328,18 +328,21 @@ impl Director {
 
     /// Takes over a configuration that was read again; a round that runs goes on with what it was started with.
     async fn configure(&mut self, config: Result<Box<Config>, String>) -> Result<Vec<&'static str>, Refused> {
-        let outcome = config.and_then(|config| {
-            model::check_thresholds(&config.classifier, &self.workshop.base.classes)
-                .map_err(|error| error.to_string())?;
-            Ok(config)
-        });
-        let edited = match &outcome {
+        let edited = match &config {
             Ok(config) => {
                 let (settings, base) = (config.classifier.clone(), Arc::clone(&self.workshop.base));
                 blocking(move || model::edited(&settings, &base)).await
             }
             Err(_) => Vec::new(),
         };
+        let outcome = config.and_then(|config| {
+            // Where the classes are others by now, it is started anew with these.
+            if edited.is_empty() {
+                model::check_thresholds(&config.classifier, &self.workshop.base.classes)
+                    .map_err(|error| error.to_string())?;
+            }
+            Ok(config)
+        });
         let outcome = outcome.map(|config| {
             self.workshop.configure(&config);
             self.lifecycle.require(config.round.minimum_images);

@@ -4,15 +4,16 @@
 use super::blocking;
 use super::classifiers::Classifiers;
 use super::diagnosis::{self, Known, Surroundings};
-use crate::config::check::{Severity, named_files};
-use crate::config::edit::{EditError, Files};
-use crate::config::{Config, ConfigFile, Loaded};
+use crate::config::check::{Fault, Severity, named_files};
+use crate::config::edit::{EditError, Files, is_a_name};
+use crate::config::{Config, ConfigError, ConfigFile, Loaded};
 use crate::control::{Check, Errand, Refused};
 use crate::edit::Edit;
 use crate::state_dir;
 use crate::systemd;
 use crate::telemetry::events;
 use coft_core::shown::{shown, shown_path};
+use std::collections::HashMap;
 use std::future::pending;
 use std::sync::Arc;
 use tokio::signal::unix::Signal;
@@ -28,6 +29,15 @@ pub struct Errands {
     pub classifiers: Classifiers,
     /// Why some that are configured are not among them.
     pub left_out: watch::Sender<Vec<String>>,
+    /// Cancelled when the service ends: a disk that hangs is waited for no longer.
+    pub ended: CancellationToken,
+}
+
+/// What a new configuration is held against.
+struct Before {
+    loaded: Loaded,
+    /// What each classifier waits for, by its name.
+    waits: HashMap<String, String>,
 }
 
 /// A look at the surroundings that is under way, and who waits for what it finds.
@@ -40,8 +50,8 @@ struct Look {
 impl Errands {
     /// Runs errands until the service ends, and stops the classifiers then. A hang-up is the signal to read the
     /// configuration again.
-    pub async fn run(mut self, mut errands: mpsc::Receiver<Errand>, mut hangups: Signal, ended: CancellationToken) {
-        let mut look = Look::default();
+    pub async fn run(mut self, mut errands: mpsc::Receiver<Errand>, mut hangups: Signal) {
+        let (mut look, ended) = (Look::default(), self.ended.clone());
         loop {
             tokio::select! {
                 errand = errands.recv() => match errand {
@@ -103,8 +113,9 @@ impl Errands {
     }
 
     async fn read_again(&mut self) -> Result<Vec<String>, Refused> {
-        let (file, before) = (self.file.clone(), self.loaded.clone());
-        let used = match blocking(move || look_at(&file, &before)).await {
+        let (file, before) = (self.file.clone(), self.before());
+        let looked = blocking(move || look_at(&file, &before, false));
+        let used = match self.ended.run_until_cancelled(looked).await.ok_or(Refused::Stopping)? {
             Ok((new, mut changed)) => self.go_over_to(new).await.map(|edited| {
                 changed.extend(edited);
                 changed
@@ -122,9 +133,15 @@ impl Errands {
 
     /// Changes the files of the configuration and uses what they say then; where it cannot be used, they are as before.
     async fn edit(&mut self, edit: Edit) -> Result<(), Refused> {
-        let (file, before, asked) = (self.file.clone(), self.loaded.clone(), edit.clone());
-        let made = blocking(move || make(&asked, &file, &before)).await?;
-        let Made { new, undo } = made;
+        if let Edit::Remove { name, purge: true } = &edit
+            && self.is_gone(name)
+        {
+            // Its file went before, and what was kept for it was to be kept, or could not be removed.
+            return self.purge(name).await;
+        }
+        let (file, before, asked) = (self.file.clone(), self.before(), edit.clone());
+        let made = blocking(move || make(&asked, &file, &before));
+        let Made { new, undo } = self.ended.run_until_cancelled(made).await.ok_or(Refused::Stopping)??;
         if let Err(refused) = self.go_over_to(new).await {
             return Err(match blocking(move || undo.write()).await {
                 Ok(_) => refused,
@@ -132,18 +149,32 @@ impl Errands {
             });
         }
         info!(message_id = events::RELOADED, "the configuration was changed as a program has asked: {}", edit.said());
-        if let Edit::Remove { name, purge: true } = edit {
-            // It was of a classifier that had a file to itself, or there would have been no change.
-            let home = self.loaded.config.state_dir_of(&name);
-            let removed = blocking({
-                let home = home.clone();
-                move || state_dir::remove(&home)
-            });
-            removed.await.map_err(|error| {
-                Refused::Failed(format!("what was kept in {} cannot be removed: {error}", shown_path(&home)))
-            })?;
+        match edit {
+            Edit::Remove { name, purge: true } => self.purge(&name).await,
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Whether a classifier that had a file to itself is not there any more, and something is kept for it.
+    fn is_gone(&self, name: &str) -> bool {
+        let config = &self.loaded.config;
+        is_a_name(name) && !self.names().iter().any(|there| there == name) && config.state_dir_of(name).is_dir()
+    }
+
+    /// Removes what was kept for a classifier that had a file to itself.
+    async fn purge(&self, name: &str) -> Result<(), Refused> {
+        let home = self.loaded.config.state_dir_of(name);
+        let shown = shown_path(&home).into_owned();
+        let removed = blocking(move || state_dir::remove(&home)).await;
+        removed.map_err(|error| Refused::Failed(format!("what was kept in {shown} cannot be removed: {error}")))
+    }
+
+    fn before(&self) -> Before {
+        let waits = self.classifiers.running().iter().map(|running| {
+            let problem = running.control.snapshot.borrow().setup_problem.clone();
+            (running.control.name.clone(), problem)
+        });
+        Before { loaded: self.loaded.clone(), waits: waits.collect() }
     }
 
     /// Uses another configuration: what rounds to come are made from without a start; and where something else has
@@ -163,6 +194,7 @@ impl Errands {
                 Ok(files) if files.is_empty() => configured.push(config),
                 Ok(files) => {
                     edited.extend(files.iter().map(|key| format!("{}{key}", config.prefix())));
+                    configured.push(config.clone());
                     starting.push(config);
                 }
                 Err(refused) => {
@@ -178,9 +210,8 @@ impl Errands {
         for config in starting {
             self.classifiers.start_anew(config).await;
         }
+        self.left_out.send_replace(new.unusable.iter().map(ToString::to_string).collect());
         self.loaded = new;
-        // Where one of the files had a mistake, nothing would have been used.
-        self.left_out.send_replace(Vec::new());
         Ok(edited)
     }
 
@@ -207,7 +238,7 @@ struct Made {
 }
 
 /// Writes a change, and reads what the configuration is then; where that cannot be used, it is taken back.
-fn make(edit: &Edit, file: &ConfigFile, before: &Loaded) -> Result<Made, Refused> {
+fn make(edit: &Edit, file: &ConfigFile, before: &Before) -> Result<Made, Refused> {
     let refused = |error: EditError| match error {
         EditError::Invalid(problem) => Refused::Invalid(problem),
         error @ EditError::Write { .. } => Refused::Failed(error.to_string()),
@@ -215,7 +246,7 @@ fn make(edit: &Edit, file: &ConfigFile, before: &Loaded) -> Result<Made, Refused
     // Files that were edited since are changed as they are now.
     let now = file.read().map_err(|error| Refused::NotReloaded(error.to_string()))?;
     let undo = edit.files(file, &now).and_then(Files::write).map_err(refused)?;
-    match look_at(file, before) {
+    match look_at(file, before, true) {
         Ok((new, _)) => Ok(Made { new, undo }),
         Err(problem) => Err(match undo.write() {
             Ok(_) => Refused::Invalid(problem),
@@ -224,23 +255,25 @@ fn make(edit: &Edit, file: &ConfigFile, before: &Loaded) -> Result<Made, Refused
     }
 }
 
-/// Reads the configuration again, with every file that it names; the settings that are others than before.
-fn look_at(file: &ConfigFile, before: &Loaded) -> Result<(Loaded, Vec<String>), String> {
+/// Reads the configuration again, with every file that it names; the settings that are others than before. Files of
+/// classifiers that were left out before may be so again, where somebody changes something else.
+fn look_at(file: &ConfigFile, before: &Before, may_leave_out: bool) -> Result<(Loaded, Vec<String>), String> {
     let new = file.read().map_err(|error| error.to_string())?;
-    if let Some(error) = new.unusable.first() {
+    let known = |error: &ConfigError| before.loaded.unusable.iter().any(|before| before.path() == error.path());
+    if let Some(error) = new.unusable.iter().find(|error| !may_leave_out || !known(error)) {
         return Err(error.to_string());
     }
-    let changed = before.changed_to(&new).map_err(|fixed| needs_restart(&fixed))?;
-    let errors = |config: &Config| {
-        let faults = named_files(config, false).into_iter().filter(|fault| fault.severity == Severity::Error);
-        faults.map(|fault| format!("{}{}: {}", config.prefix(), fault.key, fault.message)).collect::<Vec<_>>()
-    };
+    let changed = before.loaded.changed_to(&new).map_err(|fixed| needs_restart(&fixed))?;
     for config in new.classifiers() {
-        // What is missing already, and is waited for, is no reason to refuse the rest.
-        let known = before.classifiers().find(|known| known.classifier.name == config.classifier.name);
-        let known = known.map(errors).unwrap_or_default();
-        if let Some(error) = errors(config).into_iter().find(|error| !known.contains(error)) {
-            return Err(error);
+        // What a classifier is made of has to be there, but for what it waits for already.
+        let waits = before.waits.get(&config.classifier.name).map(String::as_str).unwrap_or_default();
+        let mut faults = named_files(config, false).into_iter();
+        let is_new = |fault: &Fault| {
+            let is_needed = fault.severity == Severity::Error && fault.key.to_string().starts_with("classifier.");
+            is_needed && !waits.contains(&fault.message)
+        };
+        if let Some(fault) = faults.find(is_new) {
+            return Err(format!("{}{}: {}", config.prefix(), fault.key, fault.message));
         }
     }
     let changed = changed.iter().map(|key| shown(key.as_bytes()).into_owned()).collect();

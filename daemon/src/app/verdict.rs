@@ -145,8 +145,13 @@ impl Court {
         let alike = |classes: &[String]| classes.iter().collect::<BTreeSet<_>>() == base.classes.iter().collect();
         let store = self.store();
         let fits = |kept: &&Generation| kept.manifest.base_model == base.digest && alike(&kept.manifest.classes);
-        let latest = store.active().into_iter().filter(fits).chain(store.generations().filter(fits)).next();
-        latest.map(|kept| kept.manifest.classes.clone()).filter(|classes| *classes != base.classes)
+        let latest = || store.generations().filter(fits).last();
+        store
+            .active()
+            .filter(fits)
+            .or_else(latest)
+            .map(|kept| kept.manifest.classes.clone())
+            .filter(|classes| *classes != base.classes)
     }
 
     /// What a round that did not live to its end has promoted, if anything.

@@ -98,7 +98,7 @@ fn names(config: &Config) -> Vec<Fault> {
 }
 
 fn mistake(error: &ConfigError) -> Finding {
-    let (ConfigError::Bad { path, .. } | ConfigError::Read { path, .. }) = error;
+    let path = error.path();
     let text = fs::read_to_string(path).unwrap_or_default();
     let (line, key, message) = match error {
         ConfigError::Bad { problem: Problem::Syntax { line, message }, .. } => {

@@ -43,9 +43,13 @@ impl Edit {
         match self {
             Self::Create(new) => new.files(&dir),
             Self::Remove { name, .. } => {
-                let own = Own::read(file, loaded, name)?;
-                let mut files = vec![(own.path, None)];
-                let labels = label_file(&dir, name);
+                need_a_name(name)?;
+                let path = dir.join(format!("{name}.toml"));
+                // One that cannot be read may go as well.
+                if !path.exists() {
+                    Own::read(file, loaded, name)?;
+                }
+                let (mut files, labels) = (vec![(path, None)], label_file(&dir, name));
                 files.extend(labels.exists().then_some((labels, None)));
                 Ok(Files(files))
             }
@@ -79,13 +83,7 @@ impl Edit {
 impl New {
     fn files(&self, dir: &Path) -> Result<Files, EditError> {
         let Self { name, classes, model, template, watch } = self;
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-        if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
-            return Err(EditError::Invalid(format!(
-                "{:?} cannot be the name of a classifier; use 1 to 64 letters, digits and `_`",
-                shown(name.as_bytes())
-            )));
-        }
+        need_a_name(name)?;
         let path = dir.join(format!("{name}.toml"));
         if path.exists() {
             let path = shown_path(&path);
@@ -110,6 +108,22 @@ impl New {
     }
 }
 
+/// Whether it can be the name of a classifier, and so of its file and its directory.
+pub fn is_a_name(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    (1..=64).contains(&name.len()) && name.bytes().all(plain)
+}
+
+fn need_a_name(name: &str) -> Result<(), EditError> {
+    match is_a_name(name) {
+        true => Ok(()),
+        false => Err(EditError::Invalid(format!(
+            "{:?} cannot be the name of a classifier; use 1 to 64 letters, digits and `_`",
+            shown(name.as_bytes())
+        ))),
+    }
+}
+
 /// A classifier's own file, to be changed.
 struct Own {
     path: PathBuf,
@@ -120,6 +134,11 @@ impl Own {
     fn read(file: &ConfigFile, loaded: &Loaded, name: &str) -> Result<Self, EditError> {
         let Some(other) = loaded.others.iter().find(|other| other.config.classifier.name == name) else {
             let path = shown_path(&file.path);
+            if !loaded.classifiers().any(|config| config.classifier.name == name) {
+                return Err(EditError::Invalid(format!(
+                    "there is no classifier {name}; see which there are: coftctl classifier list"
+                )));
+            }
             return Err(EditError::Invalid(format!(
                 "the classifier {name} stands in {path}, which the service does not write; edit it, then: coftctl reload"
             )));

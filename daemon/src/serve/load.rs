@@ -105,10 +105,13 @@ struct Opened {
 impl Loaded {
     /// Answers for normalised pixels, one an image, and what they were computed on.
     pub fn run(&self, pixels: &[f32], images: usize) -> Result<(Vec<Outputs>, Provider), LoadError> {
-        self.last_run.store(self.memory.run(), Ordering::Relaxed);
         let mut dozing = self.opened()?;
         let session = dozing.session.as_mut().expect("it has been opened");
-        Ok((session.run(pixels, images)?, self.runs_on().provider))
+        let outputs = session.run(pixels, images);
+        drop(dozing);
+        // Others that ran when this one was opened may be closed now.
+        self.memory.make_room_for(self);
+        Ok((outputs?, self.runs_on().provider))
     }
 
     /// Takes over the user's decision thresholds, by the names of classes.
@@ -128,6 +131,7 @@ impl Loaded {
     }
 
     fn opened(&self) -> Result<MutexGuard<'_, Dozing>, LoadError> {
+        self.last_run.store(self.memory.run(), Ordering::Relaxed);
         let mut dozing = self.dozing();
         if dozing.session.is_none() {
             self.memory.make_room_for(self);

@@ -453,3 +453,19 @@ async fn the_model_that_was_asked_longest_ago_gives_way() {
         assert_eq!((answer.generation, is_open(&of_first), is_open(&of_second)), (GenerationId(2), false, true));
     }
 }
+
+/// One that was loading when its classifier was started anew took the place of what had been promoted since.
+#[tokio::test]
+async fn what_is_loaded_too_late_does_not_take_over() {
+    let (classifier, controller) = start(Settings::default());
+    let over = CancellationToken::new();
+    let earlier = controller.clone().until(over.clone());
+    let late = earlier.load(&golden("soft"), GenerationId(7)).unwrap();
+    over.cancel();
+    earlier.swap(late);
+    let answer = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
+    assert_eq!(answer.generation, GenerationId(1));
+    controller.swap(controller.load(&golden("soft"), GenerationId(8)).unwrap());
+    let answer = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
+    assert_eq!(answer.generation, GenerationId(8), "by its own it does");
+}

@@ -82,11 +82,22 @@ fn what_is_opened_and_watched_changes_while_clients_are_answered() {
             site.wait("what has changed", LIMIT, is_used).unwrap();
         }
         site.wait("the generation of other classes", LIMIT, |status| status["active_generation"] == 2).unwrap();
+        // A class that is new, and what is said of it.
+        fs::write(site.dir().join("three.txt"), "hex bolt\nhex nut\nspur gear\ncoil spring\n").unwrap();
+        let labels = "[classifier]\nlabels = \"three.txt\"\nthresholds = { \"coil spring\" = 0.5 }\n";
+        site.configure(&format!("{QUICK}{labels}")).unwrap();
+        site.json(&["reload"]).unwrap();
+        site.wait("the generation of four classes", LIMIT, |status| status["active_generation"] == 3).unwrap();
         stop.store(true, Ordering::Relaxed);
         asking.join().unwrap()
     });
     assert!(asked > 5, "{asked}");
-    assert_eq!(site.status().unwrap()["classes"], serde_json::json!(["hex bolt", "hex nut", "spur gear"]));
+    let classes = serde_json::json!(["hex bolt", "hex nut", "spur gear", "coil spring"]);
+    assert_eq!(site.status().unwrap()["classes"], classes);
+    // The only one, and a mistake that the service would not start with.
+    fs::write(site.dir().join("three.txt"), "hex bolt\nhex nut\nspur gear\nhex bolt\n").unwrap();
+    assert_eq!(site.ctl(&["reload"]).unwrap().status.code(), Some(1));
+    assert_eq!(site.status().unwrap()["classes"], classes);
     assert!(site.stop().unwrap().success());
 }
 

@@ -217,6 +217,16 @@ fn a_classifier_is_made_changed_and_removed_while_the_service_runs() {
     let (null, one, two) = (Value::Null, Value::from(1), Value::from(2));
     assert_eq!(found, [(&null, &null), (&one, &"n01440764".into()), (&two, &"hex_bolt".into())]);
 
+    // A mistake in a file that is edited in place is refused, and so is a class that a setting misses.
+    let list = site.dir().join("classifiers.d/lamps.labels.txt");
+    let words = fs::read_to_string(&list).unwrap();
+    fs::write(&list, format!("{words}spur gear\n")).unwrap();
+    let refused = site.ctl(&["reload"]).unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("was already named"), "{refused:?}");
+    assert_eq!(of(&site, "lamps", &["status"])["active_generation"], 2);
+    fs::write(&list, words).unwrap();
+    site.json(&["reload"]).unwrap();
+
     // Another directory, and then the first one no more.
     fs::create_dir(site.dir().join("yard")).unwrap();
     let yard = site.dir().join("yard").to_str().unwrap().to_owned();
@@ -257,8 +267,16 @@ fn a_classifier_is_made_changed_and_removed_while_the_service_runs() {
     site.json(&["classifier", "create", "lamps", "--labels", classes]).unwrap();
     let status = wait(&site, "lamps", "what it had", |status| status["provider"] != "");
     assert_eq!((&status["active_generation"], &status["images"]), (&2.into(), &1.into()), "{status}");
+    site.json(&["classifier", "remove", "lamps"]).unwrap();
     site.json(&["classifier", "remove", "lamps", "--purge"]).unwrap();
-    assert!(!home.exists());
+    assert!(!home.exists(), "also where its file went before");
+
+    // A file with a mistake keeps nobody from changing another, and goes like any other.
+    write(&site, "gates", "[classifier]\ncolour = 1\n");
+    let refused = site.ctl(&["reload"]).unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("unknown field `colour`"), "{refused:?}");
+    site.json(&["classifier", "remove", "gates"]).unwrap();
+    site.json(&["reload"]).unwrap();
     assert_eq!(site.pid(), pid);
     assert!(site.stop().unwrap().success());
 }

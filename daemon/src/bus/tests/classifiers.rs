@@ -91,3 +91,23 @@ async fn a_change_of_the_configuration_is_handed_on_as_it_was_asked_for() {
     let refused = stage.manager().await.create_classifier("lamps", relative).await.unwrap_err();
     assert!(refused.to_string().contains("name the whole path"), "{refused}");
 }
+
+/// One was stopped and another of its name started before the bus had looked: what was shown stayed, and was dead.
+#[tokio::test]
+async fn a_classifier_in_the_place_of_another_is_shown_anew() {
+    let stage = Stage::set(grown()).await;
+    let mut signals = stage.signals().await;
+    let mut snapshot = grown();
+    snapshot.generations.push(generation(7, false));
+    let (other, _snapshots, mut commands) = control(snapshot, idle());
+    stage.classifiers.send_replace(vec![other]);
+    let seventh = generation_path("parts", 7);
+    while !stage.objects().await.contains(&seventh) {
+        signals.next().await;
+    }
+    let classifier = stage.classifier().await;
+    let asked = tokio::spawn(async move { classifier.review_items(1).await });
+    let Some(Command::ReviewItems { reply, .. }) = soon(commands.recv()).await else { panic!() };
+    reply.send(Err(Refused::NotReady("nothing is asked".into()))).unwrap();
+    assert!(asked.await.unwrap().is_err());
+}
