@@ -1,6 +1,6 @@
 //! Programs from Debian's packages, and only those that are missing.
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, bail};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -102,13 +102,17 @@ pub fn debootstrap(release: &str, options: &[&str], root: &Path) -> anyhow::Resu
     run("debootstrap", &mut command)
 }
 
-/// Runs what fetches something, quietly.
+/// Runs what fetches something, quietly; where it fails, the last of what it said is told.
 pub fn run(what: &str, command: &mut Command) -> anyhow::Result<()> {
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status();
-    ensure!(
-        status.with_context(|| format!("starting {what}"))?.success(),
-        "{what} failed (it says why above); check the network, then run this again"
-    );
+    let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("starting {what}"))?;
+    if !output.status.success() {
+        // debootstrap tells its errors on standard output.
+        let said = String::from_utf8_lossy(&output.stdout);
+        let lines: Vec<&str> = said.lines().collect();
+        eprintln!("{}", lines[lines.len().saturating_sub(5)..].join("\n"));
+        bail!("{what} failed (it says why above); check the network, then run this again");
+    }
     Ok(())
 }
 
