@@ -283,7 +283,7 @@ fn last_image(site: &Site) -> String {
 fn a_source_that_comes_while_the_service_runs_is_sent_and_one_that_goes_is_forgotten() {
     let broker = Broker::start("allow_anonymous true\n").unwrap();
     let site = served();
-    let bridge = Bridge::start(&site, &config(&broker));
+    let bridge = Bridge::start(&site, &(config(&broker) + "discovery = true\n"));
     keeps(&broker, "coft/status", "online");
     let subscriber = Subscriber::start(&broker);
     let lamps = site.dir().join("lamps");
