@@ -97,8 +97,8 @@ pub fn debootstrap(release: &str, options: &[&str], root: &Path) -> anyhow::Resu
     // Mounts of its own, so that nothing stays mounted where it is interrupted.
     let mut command = Command::new("unshare");
     command.args(["--mount", "debootstrap", "--variant=minbase"]).args(options).arg(release).arg(root);
-    // A debootstrap that is older than the release has no script of its name: they are all the same one.
-    command.args(["http://deb.debian.org/debian", "/usr/share/debootstrap/scripts/sid"]);
+    // From its own mirror. One that is older than the release has no script of its name: they are all the same one.
+    command.args(["", "/usr/share/debootstrap/scripts/sid"]);
     run("debootstrap", &mut command)
 }
 
