@@ -103,8 +103,8 @@ pub enum Verb {
     Doctor,
     /// Look for names of classes that a model may not understand
     ///
-    /// Without a file: the classes of the classifier, pairs that are one to its model, and names that none of its images
-    /// resembles. What is found is advice, and the exit code is 0 all the same.
+    /// Without a file: the classes of the classifier, pairs that are one to its model, and names that none of its
+    /// images resembles. What is found is advice, and the exit code is 0 all the same.
     Lint {
         /// File of class names, one a line, before it is used; needs no running service
         file: Option<PathBuf>,
@@ -115,8 +115,8 @@ pub enum Verb {
     /// Have the service read its configuration again, without a restart
     ///
     /// Classifiers whose settings have changed are started anew where that is needed; what serves goes on answering
-    /// meanwhile. Only state-dir, bus, [decode] and memory of [serve] take a restart: where one of them has changed, or a file has a
-    /// mistake, nothing changes, and it is named.
+    /// meanwhile. Only state-dir, bus, [decode] and memory of [serve] take a restart: where one of them has changed,
+    /// or a file has a mistake, nothing changes, and it is named.
     Reload,
     /// Print the completion script of a shell
     Completions {

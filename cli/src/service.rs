@@ -375,7 +375,8 @@ fn one_at_a_time(error: coft_dbus::Error) -> Failure {
         Failure::Refused { name, message, .. } if name == "Busy" => Failure::Refused {
             name,
             message,
-            advice: "\n  follow it: coftctl round wait; or stop it: coftctl round cancel",
+            advice: "\n  follow it: coftctl round wait; or stop it: coftctl round cancel\n  where another classifier \
+                     has it: the same with --classifier NAME",
         },
         failure => failure,
     }

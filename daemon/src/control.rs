@@ -212,8 +212,8 @@ pub enum NextRound {
     Images(u64),
     /// Unix time, s.
     At(i64),
-    /// Nothing but the set-up, a start that failed a minute ago, or a round under way, of this classifier or another, holds it
-    /// back.
+    /// Nothing but the set-up, a start that failed a minute ago, or a round under way, of this classifier or another,
+    /// holds it back.
     Due,
 }
 

@@ -28,8 +28,8 @@ pub fn advice(found: &[Advice], by_a_round: bool) -> String {
     match (found.is_empty(), by_a_round) {
         (true, true) => return "the names are plain words, and no two of them are one to the model\n".into(),
         (true, false) => {
-            return "the names are plain words; once a generation of them is there, coftctl lint knows what its model makes \
-                    of them\n"
+            return "the names are plain words; once a generation of them is there, coftctl lint knows what its model \
+                    makes of them\n"
                 .into();
         }
         (false, _) => {}

@@ -19,13 +19,14 @@ pub fn of_file(bytes: &[u8]) -> Vec<String> {
     tell(is_utf16, "the file is in UTF-16; it is read, and most programs expect UTF-8: save it so");
     tell(
         bytes.starts_with(&[0xef, 0xbb, 0xbf]),
-        "the file begins with a byte order mark; it is read, and other programs may take it for a part of the first name: \
-         save it as UTF-8 without one",
+        "the file begins with a byte order mark; it is read, and other programs may take it for a part of the first \
+         name: save it as UTF-8 without one",
     );
     let lines_end_otherwise = !is_utf16 && bytes.windows(2).any(|pair| pair == b"\r\n");
     tell(
         lines_end_otherwise,
-        "lines end as on Windows; they are read, and other programs may take the carriage return for a part of each name",
+        "lines end as on Windows; they are read, and other programs may take the carriage return for a part of each \
+         name",
     );
     found
 }
@@ -57,8 +58,8 @@ pub fn of_report(report: &Report) -> Vec<(String, String)> {
         if !found.iter().any(|(told, _)| *told == nearest.name) {
             let (other, cosine) = (&nearest.name, nearest.cosine);
             let told = format!(
-                "the model takes it for \"{other}\" (cosine {cosine:.3}); describe how the two differ in a picture, or make \
-                 them one class"
+                "the model takes it for \"{other}\" (cosine {cosine:.3}); describe how the two differ in a picture, or \
+                 make them one class"
             );
             found.push((class.name.clone(), told));
         }

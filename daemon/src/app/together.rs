@@ -129,8 +129,8 @@ impl Slot {
         Ok(Taken(Arc::clone(&self.0)))
     }
 
-    /// A classifier waits for the place from now on, if it does not wait yet; whether it is its turn: the place is free, and
-    /// nobody has waited longer.
+    /// A classifier waits for the place from now on, if it does not wait yet; whether it is its turn: the place is
+    /// free, and nobody has waited longer.
     pub fn wait_for_turn(&self, name: &str) -> bool {
         let mut state = self.state();
         let next = state.began;

@@ -139,8 +139,8 @@ impl Court {
         store.generations().filter(fits).map(|kept| kept.id).last()
     }
 
-    /// The order in which a generation has the classes of `base`, where one of this model has all of them and no others:
-    /// an order is no reason to make another one.
+    /// The order in which a generation has the classes of `base`, where one of this model has all of them and no
+    /// others: an order is no reason to make another one.
     pub fn order_of(&self, base: &Base) -> Option<Vec<String>> {
         let alike = |classes: &[String]| classes.iter().collect::<BTreeSet<_>>() == base.classes.iter().collect();
         let store = self.store();

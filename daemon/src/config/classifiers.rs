@@ -171,8 +171,8 @@ mod tests {
     fn each_file_is_a_classifier_with_what_the_main_file_says_of_all() {
         let main = "state-dir = \"state\"\n[classifier]\nthresholds = { nut = 0.5 }\n[[source]]\npath = \"parts\"\n\
                     [settings.phase1]\nlambda = 0.5\n[schedule]\nnew-images = 50\n[round]\nniceness = 3\n";
-        let lamps = "[classifier]\nlabels = \"lamps.txt\"\n[[source]]\npath = \"lamps\"\n[schedule]\nautomatic = false\n\
-                     [training.phase1]\nseed-share = 0.5\n";
+        let lamps = "[classifier]\nlabels = \"lamps.txt\"\n[[source]]\npath = \"lamps\"\n[schedule]\n\
+                     automatic = false\n[training.phase1]\nseed-share = 0.5\n";
         let files = [("lamps.toml", lamps), ("gates.toml", ""), (".old.toml", "x"), ("readme.txt", "x")];
         let (dir, loaded) = site(main, &files);
         assert_eq!(names(&loaded), ["default", "gates", "lamps"]);

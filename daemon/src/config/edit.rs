@@ -140,7 +140,8 @@ impl Own {
                 )));
             }
             return Err(EditError::Invalid(format!(
-                "the classifier {name} stands in {path}, which the service does not write; edit it, then: coftctl reload"
+                "the classifier {name} stands in {path}, which the service does not write; edit it, then: \
+                 coftctl reload"
             )));
         };
         let failed = |cause: String| EditError::Invalid(format!("{}: {cause}", shown_path(&other.path)));

@@ -233,7 +233,8 @@ impl Closable for Loaded {
             let generation = self.generation.0;
             info!(
                 coft.generation = generation,
-                "generation {generation} is closed until it is asked again: the models together take more memory than they may"
+                "generation {generation} is closed until it is asked again: the models together take more memory than \
+                 they may"
             );
         }
         closed

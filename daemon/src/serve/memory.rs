@@ -36,7 +36,8 @@ impl ModelMemory {
         Self(Arc::new(Shared { limit, serving: Mutex::default(), runs: AtomicU64::new(0) }))
     }
 
-    /// Half of the machine's memory; the rest is for the pictures, a round and everything else that runs there. [choice]
+    /// Half of the machine's memory [choice]; the rest is for the pictures, a round and everything else that runs
+    /// there.
     pub fn half_of_the_machine() -> Self {
         // A machine that does not say how much it has closes nothing.
         Self::new(nix::sys::sysinfo::sysinfo().map_or(u64::MAX, |found| found.ram_total() / 2))

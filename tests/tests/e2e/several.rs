@@ -194,7 +194,7 @@ fn a_classifier_is_made_changed_and_removed_while_the_service_runs() {
     fs::copy(site.watched().join("0000.jpg"), site.dir().join("lamps/a.jpg")).unwrap();
     wait(&site, "lamps", "its picture", |status| status["images"] == 1);
 
-    // Other classes, which serve within seconds; the classes are those of the generation that answers, whichever that is.
+    // Other classes, which serve within seconds; those that are told are those of the generation that answers.
     of(&site, "lamps", &["classifier", "edit", "lamps", "--labels", "flat washer,spur gear,coil spring"]);
     let three = serde_json::json!(["flat washer", "spur gear", "coil spring"]);
     let status = wait(&site, "lamps", "other classes", |status| status["active_generation"] == 2);

@@ -49,7 +49,8 @@ pub fn report(material: &Material, outcome: &Outcome, served: &Served, reporter:
     }
 }
 
-/// Of each class the other one whose text feature is the nearest, and the cosine of the two; `text` is normalised: [C, D].
+/// Of each class the other one whose text feature is the nearest, and the cosine of the two. `text` is normalised:
+/// [C, D].
 fn nearest(text: &Tensor) -> Vec<(usize, f64)> {
     let classes = text.size()[0];
     // Its own is none of them.
