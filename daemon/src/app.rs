@@ -4,7 +4,6 @@ mod answers;
 mod board;
 mod classifiers;
 mod diagnosis;
-mod director;
 mod errands;
 mod import;
 mod intake;
@@ -12,6 +11,7 @@ mod repair;
 mod rounds;
 mod setup;
 mod start;
+mod supervisor;
 mod together;
 mod verdict;
 

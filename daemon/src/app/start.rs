@@ -7,10 +7,10 @@
 
 use super::answers::{self, Answering};
 use super::board::{Board, PUBLISH_INTERVAL};
-use super::director::{Director, News, Serving, Staff};
 use super::intake::Intake;
 use super::rounds::Workshop;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
+use super::supervisor::{News, Parts, Serving, Supervisor};
 use super::together::Together;
 use super::verdict::Court;
 use super::{AppError, ENGINES, blocking, repair};
@@ -70,7 +70,7 @@ pub struct Start {
 
 /// A complete service.
 pub struct Complete {
-    pub director: Director,
+    pub supervisor: Supervisor,
     pub answering: Answering,
     pub news: News,
     /// The state directory is taken while this is open.
@@ -397,9 +397,9 @@ impl Start {
         let last = rounds.last().map_or(RoundId(0), |round| round.round).max(court.last_round()).max(unfinished);
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
-        let staff =
-            Staff { together, workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
-        Ok(Complete { director: Director::new(staff), answering, news, lock })
+        let parts =
+            Parts { together, workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
+        Ok(Complete { supervisor: Supervisor::new(parts), answering, news, lock })
     }
 }
 

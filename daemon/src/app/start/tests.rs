@@ -246,7 +246,7 @@ async fn a_lost_catalogue_does_not_begin_numbers_again() {
     assert!(number.0 > 0);
     let complete = async || {
         let complete = site.run(async |_, _| true).await.expect("nothing is missing");
-        complete.director.last_round()
+        complete.supervisor.last_round()
     };
     assert_eq!(complete().await, number);
     fs::create_dir(&journal).unwrap();

@@ -2,7 +2,7 @@
 
 use super::reviewing::Undecided;
 use super::starting::told_given_up;
-use super::{Director, Job, blocking};
+use super::{Job, Supervisor, blocking};
 use crate::app::rounds::Workshop;
 use crate::app::verdict::{Judgement, Trouble};
 use crate::catalog::CatalogError;
@@ -23,7 +23,7 @@ async fn sample(workshop: &Workshop, force: bool) -> Result<Vec<PathBuf>, Catalo
     if force { Ok(Vec::new()) } else { workshop.sample(IMPORT_SAMPLE).await }
 }
 
-impl Director {
+impl Supervisor {
     /// Has the candidate judged on a thread of its own; the verdict comes back to the loop.
     pub(super) fn judge(&mut self, round: RoundId) {
         let Some(job) = self.job(round) else { return };

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::app::board::Board;
-use crate::app::director::serving::tests::{director, news, try_once};
+use crate::app::supervisor::serving::tests::{news, supervisor, try_once};
 use crate::app::verdict::tests::candidate;
 use crate::catalog::Entry;
 use crate::control::Command;
@@ -25,7 +25,7 @@ const ROUND: RoundId = RoundId(2);
 /// A service whose generation 2, the soft one, serves, beside a candidate that does not.
 struct Site {
     root: TempDir,
-    director: Director,
+    supervisor: Supervisor,
     seen: watch::Receiver<Snapshot>,
 }
 
@@ -41,11 +41,11 @@ impl Site {
     /// The service after a restart, where there was one.
     async fn again(root: TempDir) -> Self {
         let (board, seen) = Board::new(Snapshot::default());
-        let mut director = director(root.path(), board);
-        director.workshop.sources = vec![root.path().join("in")];
-        try_once(&mut director).await;
+        let mut supervisor = supervisor(root.path(), board);
+        supervisor.workshop.sources = vec![root.path().join("in")];
+        try_once(&mut supervisor).await;
         assert_eq!(seen.borrow().active, Some(PRESENT));
-        Self { root, director, seen }
+        Self { root, supervisor, seen }
     }
 
     /// Takes pictures in, as the intake does: as many red, green and blue ones.
@@ -58,10 +58,10 @@ impl Site {
                 RgbImage::from_pixel(40, 30, Rgb(colour.map(|value| value + number))).save(&path).unwrap();
                 let stamp = Stamp::of(&fs::metadata(&path).unwrap());
                 let sighting = Sighting { source: source.clone(), path, stamp };
-                let ingest = &self.director.workshop.ingest;
+                let ingest = &self.supervisor.workshop.ingest;
                 let content = ingest.read(sighting.clone()).await.expect("it is read");
                 let record = ingest.keep(content).await.expect("it is an image");
-                self.director
+                self.supervisor
                     .workshop
                     .catalog
                     .record(vec![Entry::Image { sighting, record, came: Came::now() }])
@@ -73,13 +73,13 @@ impl Site {
 
     /// Has a round end that could not decide, unless it is told to stop.
     async fn ask(&mut self, stop: &CancellationToken) -> Option<ReviewStatus> {
-        let (generations, _) = self.director.court.generations();
-        let (dir, classes) = (generations[0].dir.clone(), self.director.workshop.base.classes.clone());
+        let (generations, _) = self.supervisor.court.generations();
+        let (dir, classes) = (generations[0].dir.clone(), self.supervisor.workshop.base.classes.clone());
         let candidate = Contender { id: CANDIDATE, dir, classes };
         let undecided = Undecided { round: ROUND, seed: 1, candidate };
-        let review = undecided.review(&self.director.workshop, &self.director.court, stop).await?;
-        self.director.open_review(review).await;
-        self.director.workshop.reviews.status()
+        let review = undecided.review(&self.supervisor.workshop, &self.supervisor.court, stop).await?;
+        self.supervisor.open_review(review).await;
+        self.supervisor.workshop.reviews.status()
     }
 
     /// Lets the service work beside a client until that is done.
@@ -87,10 +87,10 @@ impl Site {
         self,
         client: impl AsyncFnOnce(mpsc::Sender<Command>, &mut watch::Receiver<Snapshot>),
     ) -> (TempDir, Reviews) {
-        let Self { root, director, mut seen } = self;
-        let reviews = director.workshop.reviews.clone();
+        let Self { root, supervisor, mut seen } = self;
+        let reviews = supervisor.workshop.reviews.clone();
         let (commands, mut receiver) = mpsc::channel(4);
-        let working = director.run(&mut receiver, news(), client(commands, &mut seen));
+        let working = supervisor.run(&mut receiver, news(), client(commands, &mut seen));
         timeout(Duration::from_secs(60), working).await.expect("it ends").stop().await;
         (root, reviews)
     }
@@ -126,7 +126,7 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
     assert_eq!((asked.round, asked.candidate, asked.present), (ROUND, CANDIDATE, PRESENT));
     assert_eq!((asked.compared, asked.differing, asked.answered, asked.state), (24, 16, 0, State::Asking));
 
-    let workshop = site.director.workshop.clone();
+    let workshop = site.supervisor.workshop.clone();
     let (_root, reviews) = site
         .serve(async |commands, seen| {
             seen.wait_for(|seen| seen.review.is_some()).await.unwrap();
@@ -211,7 +211,7 @@ fn decided(root: &Path, present: GenerationId) -> Reviews {
 #[tokio::test]
 async fn what_was_decided_before_a_restart_is_carried_out_after_it() {
     let mut site = Site::new("turned").await;
-    site.director.workshop.reviews = decided(site.root.path(), PRESENT);
+    site.supervisor.workshop.reviews = decided(site.root.path(), PRESENT);
     let (_root, reviews) = site
         .serve(async |_commands, seen| {
             drop(seen.wait_for(|seen| seen.active == Some(CANDIDATE) && seen.review.is_none()).await.unwrap());
@@ -223,7 +223,7 @@ async fn what_was_decided_before_a_restart_is_carried_out_after_it() {
 #[tokio::test]
 async fn a_candidate_that_cannot_serve_ends_its_review() {
     let mut site = Site::new("twisted").await;
-    site.director.workshop.reviews = decided(site.root.path(), PRESENT);
+    site.supervisor.workshop.reviews = decided(site.root.path(), PRESENT);
     let (_root, reviews) = site
         .serve(async |_commands, seen| {
             let ended = |seen: &Snapshot| seen.rounds.last().is_some_and(|round| round.ended.is_some());
@@ -240,11 +240,11 @@ async fn a_candidate_that_cannot_serve_ends_its_review() {
 #[tokio::test]
 async fn a_review_beside_a_generation_that_does_not_serve_is_over() {
     let mut site = Site::new("turned").await;
-    site.director.workshop.reviews = decided(site.root.path(), GenerationId(9));
-    site.director.look_at_review().await;
-    assert_eq!(site.director.workshop.reviews.status(), None);
+    site.supervisor.workshop.reviews = decided(site.root.path(), GenerationId(9));
+    site.supervisor.look_at_review().await;
+    assert_eq!(site.supervisor.workshop.reviews.status(), None);
     assert_eq!(site.seen.borrow().review, None);
-    assert!(site.director.jobs.is_empty(), "nothing is carried out");
+    assert!(site.supervisor.jobs.is_empty(), "nothing is carried out");
     assert!(!site.root.path().join("review.json").exists());
 }
 
@@ -259,5 +259,5 @@ async fn nobody_is_asked_where_the_two_agree_or_cannot_be_compared() {
     site.take(2).await;
     stop.cancel();
     assert_eq!(site.ask(&stop).await, None, "it was stopped");
-    assert_eq!(site.director.workshop.reviews.status(), None);
+    assert_eq!(site.supervisor.workshop.reviews.status(), None);
 }

@@ -1,7 +1,7 @@
 //! A person is asked where nothing else tells whether a candidate is better than what serves, and what the answers
 //! decide is carried out.
 
-use super::{Director, blocking};
+use super::{Supervisor, blocking};
 use crate::app::rounds::Workshop;
 use crate::app::verdict::{Compared, Contender, Court};
 use crate::catalog::Catalog;
@@ -80,7 +80,7 @@ impl Undecided {
     }
 }
 
-impl Director {
+impl Supervisor {
     /// Asks a person about a candidate that is kept in the store.
     pub(super) async fn open_review(&mut self, review: Review) {
         let reviews = self.workshop.reviews.clone();

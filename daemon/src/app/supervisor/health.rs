@@ -1,7 +1,7 @@
 //! Whether the service still answers: a run of the model that does not end holds up every request, and only a new start
 //! mends it.
 
-use super::Director;
+use super::Supervisor;
 use crate::serve::UnderWay;
 use crate::systemd;
 use crate::telemetry::events;
@@ -44,7 +44,7 @@ impl Health {
     }
 }
 
-impl Director {
+impl Supervisor {
     /// Tells when the model has stopped to answer, or answers again. Without systemd's watchdog, which is not fed any
     /// more then, the service ends: whoever started it sees that.
     pub(super) fn look_at_health(&mut self) {

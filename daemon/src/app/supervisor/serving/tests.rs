@@ -1,11 +1,11 @@
 use super::*;
 use crate::app::answers;
 use crate::app::board::Board;
-use crate::app::director::News;
-use crate::app::director::{Director, Staff};
 use crate::app::intake::{self, Intake};
 use crate::app::rounds::Workshop;
 use crate::app::setup::{Findings, Looks};
+use crate::app::supervisor::News;
+use crate::app::supervisor::{Parts, Supervisor};
 use crate::app::together::Together;
 use crate::app::verdict::Judgement;
 use crate::app::verdict::tests::{candidate, idle};
@@ -30,8 +30,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-/// A director of a service that watches nothing.
-pub fn director(root: &Path, board: Board) -> Director {
+/// A supervisor of a service that watches nothing.
+pub fn supervisor(root: &Path, board: Board) -> Supervisor {
     let (court, base) = idle(root);
     let catalog = Catalog::open(&root.join("catalog.sqlite")).unwrap();
     let ingest =
@@ -56,7 +56,7 @@ pub fn director(root: &Path, board: Board) -> Director {
     let serving = Serving::new(court.clone());
     let (setup, findings) = (Looks::none(), Findings::default());
     let clock = clock::machine();
-    Director::new(Staff {
+    Supervisor::new(Parts {
         together: Together::alone(),
         workshop,
         court,
@@ -72,10 +72,10 @@ pub fn director(root: &Path, board: Board) -> Director {
 }
 
 /// Lets the active generation serve, or not.
-pub async fn try_once(director: &mut Director) {
-    director.serving.begin(&mut director.board);
-    director.serving.tried().await;
-    director.serving.tell(&mut director.board);
+pub async fn try_once(supervisor: &mut Supervisor) {
+    supervisor.serving.begin(&mut supervisor.board);
+    supervisor.serving.tried().await;
+    supervisor.serving.tell(&mut supervisor.board);
 }
 
 /// Of an intake that has nothing to tell.
@@ -88,33 +88,33 @@ pub fn news() -> News {
 async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     let root = tempfile::tempdir().unwrap();
     let (board, mut seen) = Board::new(Snapshot::default());
-    let mut director = director(root.path(), board);
-    let dir = director.workshop.base.dir.clone();
+    let mut supervisor = supervisor(root.path(), board);
+    let dir = supervisor.workshop.base.dir.clone();
     let (model, away) = (dir.join(MODEL), root.path().join("away"));
     fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
     fs::rename(&model, &away).unwrap();
 
-    try_once(&mut director).await;
+    try_once(&mut supervisor).await;
     let told = seen.borrow().clone();
     let problem = told.serving_problem;
     assert!(problem.starts_with("generation 1 cannot be loaded: ") && problem.contains(MODEL), "{problem}");
     assert_eq!((told.active.map(|id| id.0), told.provider.as_str()), (Some(1), ""));
-    assert!(director.serving.again_at.is_some_and(|at| at > Instant::now()), "not at once");
+    assert!(supervisor.serving.again_at.is_some_and(|at| at > Instant::now()), "not at once");
 
     fs::rename(&away, &model).unwrap();
     // What the store found whole may have been altered since.
     let (report, whole) = (dir.join(REPORT), root.path().join("report"));
     fs::rename(&report, &whole).unwrap();
     fs::write(&report, [&fs::read(&whole).unwrap()[..], b" "].concat()).unwrap();
-    director.court.serve_again();
-    let problem = director.court.generations().1.problem;
+    supervisor.court.serve_again();
+    let problem = supervisor.court.generations().1.problem;
     assert!(problem.contains(REPORT), "{problem}");
 
     fs::rename(&whole, &report).unwrap();
-    director.serving.again_at = Some(Instant::now());
+    supervisor.serving.again_at = Some(Instant::now());
     let serves = async { drop(seen.wait_for(|seen| !seen.provider.is_empty()).await.unwrap()) };
     let mut commands = mpsc::channel(1).1;
-    let working = director.run(&mut commands, news(), serves);
+    let working = supervisor.run(&mut commands, news(), serves);
     timeout(Duration::from_secs(60), working).await.expect("it serves by itself").stop().await;
     assert_eq!(seen.borrow().serving_problem, "");
 }
@@ -123,15 +123,15 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
 async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else() {
     let root = tempfile::tempdir().unwrap();
     let (board, mut seen) = Board::new(Snapshot::default());
-    let mut director = director(root.path(), board);
-    try_once(&mut director).await;
-    let (court, base) = (director.court.clone(), director.workshop.base.clone());
+    let mut supervisor = supervisor(root.path(), board);
+    try_once(&mut supervisor).await;
+    let (court, base) = (supervisor.court.clone(), supervisor.workshop.base.clone());
     let (path, stop) = (candidate(root.path(), "sharp"), CancellationToken::new());
     let Ok(Judgement::Promote(promotion)) = court.judge_import(&path, RoundId(1), &base, &[], &stop) else { panic!() };
     court.promote(*promotion, None).unwrap();
-    director.show_generations();
-    let unfinished = director.workshop.journal.join("spec.json");
-    fs::create_dir_all(&director.workshop.journal).unwrap();
+    supervisor.show_generations();
+    let unfinished = supervisor.workshop.journal.join("spec.json");
+    fs::create_dir_all(&supervisor.workshop.journal).unwrap();
     fs::write(&unfinished, "of a round that was interrupted").unwrap();
 
     let (commands, mut receiver) = mpsc::channel(1);
@@ -149,7 +149,7 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
         seen.wait_for(|seen| seen.active == Some(GenerationId(1))).await.unwrap();
         assert_eq!(activate(1).await, Ok(None));
     };
-    let working = director.run(&mut receiver, news(), work);
+    let working = supervisor.run(&mut receiver, news(), work);
     timeout(Duration::from_secs(60), working).await.expect("it ends").stop().await;
     assert!(unfinished.exists(), "what was interrupted before is still to be continued");
 }

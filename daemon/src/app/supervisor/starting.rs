@@ -1,6 +1,6 @@
 //! How a round starts: by the schedule, because another one did not come to its end, or because somebody asked.
 
-use super::{Director, Job, blocking, refused};
+use super::{Job, Supervisor, blocking, refused};
 use crate::app::rounds::Assignment;
 use crate::app::setup;
 use crate::control::{NextRound, Refused, RoundRequest};
@@ -22,7 +22,7 @@ pub(super) const LOOK_AT_ROOM: Duration = Duration::from_secs(10);
 /// The same while nothing happens. 5 min [choice]: before a round starts it is looked at in any case.
 const LOOK_AT_ROOM_IDLE: Duration = Duration::from_secs(5 * 60);
 
-impl Director {
+impl Supervisor {
     /// Starts a round that is due, unless one runs.
     pub(super) async fn look_at_schedule(&mut self) {
         let due = self.look_for_what_is_due().await;

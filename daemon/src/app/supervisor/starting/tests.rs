@@ -3,11 +3,11 @@
 
 use super::*;
 use crate::app::board::Board;
-use crate::app::director::{Serving, Staff};
 use crate::app::intake::Intake;
 use crate::app::repair;
 use crate::app::rounds::{News, Workshop};
 use crate::app::setup::{Findings, Looks};
+use crate::app::supervisor::{Parts, Serving};
 use crate::app::together::Together;
 use crate::app::verdict::Court;
 use crate::app::verdict::tests::{candidate, doubted, idle, restate};
@@ -120,7 +120,7 @@ impl Machine {
     }
 
     /// Starts the service; nothing is counted yet.
-    async fn boot(&self) -> Director {
+    async fn boot(&self) -> Supervisor {
         let court = Court::new(
             Store::open(self.root.path()).unwrap(),
             Classifier::start(Settings::default(), DecodeBudget::default()).1,
@@ -150,7 +150,7 @@ impl Machine {
         let (lifecycle, schedule) = (Lifecycle::new(last, 2), self.schedule.clone());
         let serving = Serving::new(court.clone());
         let (setup, findings) = (Looks::none(), Findings::default());
-        let staff = Staff {
+        let parts = Parts {
             together: Together::alone(),
             workshop,
             court,
@@ -163,37 +163,37 @@ impl Machine {
             findings,
             clock,
         };
-        let mut director = Director::new(staff);
-        director.show_generations();
-        director
+        let mut supervisor = Supervisor::new(parts);
+        supervisor.show_generations();
+        supervisor
     }
 
     /// Starts the service, and lets the images be counted.
-    async fn up(&self) -> Director {
-        let mut director = self.boot().await;
-        self.counted(&mut director);
-        director
+    async fn up(&self) -> Supervisor {
+        let mut supervisor = self.boot().await;
+        self.counted(&mut supervisor);
+        supervisor
     }
 
-    fn counted(&self, director: &mut Director) {
+    fn counted(&self, supervisor: &mut Supervisor) {
         let counts = Counts { images: self.images, ..Counts::default() };
-        director.board.counted(&counts, (director.clock)());
+        supervisor.board.counted(&counts, (supervisor.clock)());
     }
 
     /// Looks at the schedule; the round that starts, once it trains.
-    async fn look(&self, director: &mut Director) -> Option<RoundSpec> {
-        director.look_at_schedule().await;
-        if director.lifecycle.current().is_some() { Some(self.training(director).await) } else { None }
+    async fn look(&self, supervisor: &mut Supervisor) -> Option<RoundSpec> {
+        supervisor.look_at_schedule().await;
+        if supervisor.lifecycle.current().is_some() { Some(self.training(supervisor).await) } else { None }
     }
 
     /// What the trainer of the round that has started is told, which is in its journal by now.
-    async fn training(&self, director: &mut Director) -> RoundSpec {
-        while !director.jobs.iter().any(|job| job.status.progress.is_some()) {
-            let news = director.words.receiver.recv().await.unwrap();
+    async fn training(&self, supervisor: &mut Supervisor) -> RoundSpec {
+        while !supervisor.jobs.iter().any(|job| job.status.progress.is_some()) {
+            let news = supervisor.words.receiver.recv().await.unwrap();
             if let News::Ended(outcome) = &news {
                 panic!("it has ended: {outcome:?}");
             }
-            director.heard(news).await;
+            supervisor.heard(news).await;
         }
         let told: RoundSpec = serde_json::from_slice(&fs::read(self.path("told.json")).unwrap()).unwrap();
         if told.journal_dir == self.path("journal") {
@@ -204,43 +204,43 @@ impl Machine {
     }
 
     /// Lets the trainer go on to its end, and the service deal with it.
-    async fn ends(&self, director: &mut Director) -> RoundStatus {
+    async fn ends(&self, supervisor: &mut Supervisor) -> RoundStatus {
         fs::write(self.path("go"), "").unwrap();
-        let ended = settle(director).await;
+        let ended = settle(supervisor).await;
         fs::remove_file(self.path("go")).unwrap();
         ended
     }
 
     /// As kill -9 or a power cut ends a service.
-    async fn dies(&self, mut director: Director) {
-        let (catalog, jobs) = (director.workshop.catalog.clone(), std::mem::take(&mut director.jobs));
+    async fn dies(&self, mut supervisor: Supervisor) {
+        let (catalog, jobs) = (supervisor.workshop.catalog.clone(), std::mem::take(&mut supervisor.jobs));
         for job in &jobs {
             job.stop.cancel();
         }
-        while !jobs.is_empty() && !matches!(director.words.receiver.recv().await, Some(News::Ended(_)) | None) {}
+        while !jobs.is_empty() && !matches!(supervisor.words.receiver.recv().await, Some(News::Ended(_)) | None) {}
         // What was on its way to the disk has arrived.
         catalog.rounds().await.unwrap();
     }
 }
 
 /// Lets the service work until no round runs; the last one.
-async fn settle(director: &mut Director) -> RoundStatus {
-    while !director.jobs.is_empty() {
+async fn settle(supervisor: &mut Supervisor) -> RoundStatus {
+    while !supervisor.jobs.is_empty() {
         tokio::select! {
-            Some(news) = director.words.receiver.recv() => director.heard(news).await,
-            Some((round, verdict)) = director.verdicts.receiver.recv() => director.judged(round, verdict).await,
+            Some(news) = supervisor.words.receiver.recv() => supervisor.heard(news).await,
+            Some((round, verdict)) = supervisor.verdicts.receiver.recv() => supervisor.judged(round, verdict).await,
         }
     }
-    rounds(director).pop().unwrap()
+    rounds(supervisor).pop().unwrap()
 }
 
-fn rounds(director: &Director) -> Vec<RoundStatus> {
-    director.board.snapshot().rounds.clone()
+fn rounds(supervisor: &Supervisor) -> Vec<RoundStatus> {
+    supervisor.board.snapshot().rounds.clone()
 }
 
 /// Which round each one takes up, by their order.
-fn takes_up(director: &Director) -> Vec<Option<u64>> {
-    rounds(director).iter().map(|round| round.continues.map(|earlier| earlier.0 - EARLIER)).collect()
+fn takes_up(supervisor: &Supervisor) -> Vec<Option<u64>> {
+    rounds(supervisor).iter().map(|round| round.continues.map(|earlier| earlier.0 - EARLIER)).collect()
 }
 
 /// It was lost: nothing was counted when it was to be continued, and then nobody remembered it.
@@ -457,7 +457,7 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
     let machine = Machine::new().await;
     machine.leaves(&doubted(&machine.path("kept")));
     let mut service = machine.up().await;
-    let refused = async |service: &mut Director| {
+    let refused = async |service: &mut Supervisor| {
         service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap();
         machine.training(service).await;
         machine.ends(service).await.state
@@ -476,7 +476,7 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
             matches!(refused(&mut service).await, RoundState::Kept { candidate, .. } if candidate == Some(GenerationId(number)))
         );
     }
-    let there = |service: &Director| {
+    let there = |service: &Supervisor| {
         service.board.snapshot().generations.iter().map(|kept| kept.generation.0).collect::<Vec<_>>()
     };
     assert_eq!(there(&service), [1, 3, 4], "the latest two");

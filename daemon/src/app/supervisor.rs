@@ -64,7 +64,7 @@ pub struct News {
     pub answers: watch::Receiver<answers::News>,
 }
 
-pub struct Director {
+pub struct Supervisor {
     workshop: Workshop,
     court: Court,
     lifecycle: Lifecycle,
@@ -148,8 +148,8 @@ impl<T> Channel<T> {
     }
 }
 
-/// Everything the director is given.
-pub struct Staff {
+/// Everything the supervisor is given.
+pub struct Parts {
     pub together: Together,
     pub workshop: Workshop,
     pub court: Court,
@@ -166,10 +166,10 @@ pub struct Staff {
     pub clock: Clock,
 }
 
-impl Director {
-    pub fn new(staff: Staff) -> Self {
-        let Staff { together, workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock } =
-            staff;
+impl Supervisor {
+    pub fn new(parts: Parts) -> Self {
+        let Parts { together, workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock } =
+            parts;
         let zero_shot_at = (!court.is_current(&workshop.base)).then(Instant::now);
         Self {
             workshop,
