@@ -7,13 +7,13 @@ mod diagnosis;
 mod errands;
 mod import;
 mod intake;
+mod promoter;
 mod repair;
 mod rounds;
 mod setup;
 mod start;
 mod supervisor;
 mod together;
-mod verdict;
 
 use crate::config::{ConfigFile, Loaded};
 use crate::control::Service;

@@ -1,7 +1,7 @@
 //! A generation from elsewhere becomes a candidate: its files are copied, and its signature is checked where one is asked for.
 //! That they are what the manifest says, and whether they serve, is decided as for every other candidate.
 
-use super::verdict::Trouble;
+use super::promoter::Trouble;
 use crate::config::{ImportSettings, read_key};
 use crate::room::Reserve;
 use bytesize::ByteSize;

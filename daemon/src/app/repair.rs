@@ -4,7 +4,7 @@
 //! Only what the service cannot do without is an error. A disk that is full or cannot be written is still served from.
 
 use super::AppError;
-use super::verdict::Court;
+use super::promoter::Promoter;
 use crate::catalog::{Catalog, CatalogError, Cut};
 use crate::review::Reviews;
 use crate::round_status::{RoundState, RoundStatus};
@@ -21,7 +21,7 @@ use tracing::{info, warn};
 ///
 /// # Errors
 /// The directory cannot be used, or another service uses it.
-pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court, Reviews), AppError> {
+pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Promoter, Reviews), AppError> {
     let lock = state_dir::take(dir)?;
     let store = Store::open(dir)?;
     for warning in store.warnings() {
@@ -30,7 +30,7 @@ pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Court, Re
     if let Err(error) = store.clean_scratch() {
         warn!(problem = %error, "what earlier rounds left cannot be removed: {error}");
     }
-    Ok((lock, Court::new(store, controller), Reviews::open(dir)))
+    Ok((lock, Promoter::new(store, controller), Reviews::open(dir)))
 }
 
 /// Opens the catalogue and closes the rounds that ran when the last service ended; answers every round, oldest first.
@@ -42,7 +42,7 @@ pub async fn open_catalog(
     path: PathBuf,
     named: Vec<(PathBuf, PathBuf)>,
     cuts: Vec<Cut>,
-    court: &Court,
+    promoter: &Promoter,
     now: Moment,
 ) -> Result<(Catalog, Vec<RoundStatus>), CatalogError> {
     let opened = tokio::task::spawn_blocking(move || Catalog::open(&path)).await;
@@ -51,14 +51,14 @@ pub async fn open_catalog(
     catalog.cut_as(cuts).await?;
     let mut rounds = catalog.rounds().await?;
     for round in rounds.iter_mut().filter(|round| round.state == RoundState::Running) {
-        close_interrupted(&catalog, court, round, now).await;
+        close_interrupted(&catalog, promoter, round, now).await;
     }
     Ok((catalog, rounds))
 }
 
 /// A round that ran when the last service ended without a word is promoted if its generation is the active one.
-async fn close_interrupted(catalog: &Catalog, court: &Court, round: &mut RoundStatus, now: Moment) {
-    let (number, promoted) = (round.round, court.promoted_by(round.round));
+async fn close_interrupted(catalog: &Catalog, promoter: &Promoter, round: &mut RoundStatus, now: Moment) {
+    let (number, promoted) = (round.round, promoter.promoted_by(round.round));
     round.state = promoted.map_or(RoundState::Interrupted, RoundState::Promoted);
     round.ended = Some(now);
     if let Err(error) = catalog.save_round(round).await {

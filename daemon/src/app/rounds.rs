@@ -5,7 +5,7 @@
 mod pool;
 
 use super::import;
-use super::verdict::Trouble;
+use super::promoter::Trouble;
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, ImportSettings};
 use crate::ingest::Ingest;

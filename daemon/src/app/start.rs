@@ -8,11 +8,11 @@
 use super::answers::{self, Answering};
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::Intake;
+use super::promoter::Promoter;
 use super::rounds::Workshop;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::supervisor::{News, Parts, Serving, Supervisor};
 use super::together::Together;
-use super::verdict::Court;
 use super::{AppError, ENGINES, blocking, repair};
 use crate::answers::Teller;
 use crate::catalog::{Catalog, CatalogError};
@@ -59,7 +59,7 @@ pub struct Start {
     reserve: Reserve,
     together: Together,
     steps: (mpsc::Sender<Step>, mpsc::Receiver<Step>),
-    state: Part<(File, Court, Reviews)>,
+    state: Part<(File, Promoter, Reviews)>,
     catalog: Part<(Catalog, Vec<RoundStatus>)>,
     base: Part<Arc<Base>>,
     /// What the service waits for, as it was told last.
@@ -79,7 +79,7 @@ pub struct Complete {
 
 /// An attempt has ended.
 enum Step {
-    State(Result<(File, Court, Reviews), AppError>),
+    State(Result<(File, Promoter, Reviews), AppError>),
     Catalog(Result<(Catalog, Vec<RoundStatus>), CatalogError>),
     Base(Result<Box<Base>, SetupError>),
 }
@@ -216,15 +216,15 @@ impl Start {
             let (dir, controller) = (self.config.home(), self.controller.clone());
             attempt(steps, async move { Step::State(blocking(move || repair::open_state(&dir, controller)).await) });
         }
-        let Some((_, court, _)) = &self.state.there else { return };
+        let Some((_, promoter, _)) = &self.state.there else { return };
         if self.catalog.is_due(now) {
-            let (path, court) = (self.config.home().join(CATALOG), court.clone());
+            let (path, promoter) = (self.config.home().join(CATALOG), promoter.clone());
             let part = |source: &watch::Source| source.crop.map_or_else(String::new, |crop| crop.to_string());
             let cuts = self.config.sources.iter().map(|source| (source.key(), part(source))).collect();
             let names = self.config.sources.iter().filter(|source| source.name.is_some());
             let named = names.map(|source| (source.path.clone(), source.key())).collect();
             attempt(steps, async move {
-                Step::Catalog(repair::open_catalog(path, named, cuts, &court, clock::now()).await)
+                Step::Catalog(repair::open_catalog(path, named, cuts, &promoter, clock::now()).await)
             });
         }
         if self.base.is_due(now) {
@@ -242,9 +242,9 @@ impl Start {
             }
             Step::State(opened) => {
                 self.state.ended(opened.map_err(|error| error.to_string()));
-                let Some((_, court, _)) = &self.state.there else { return Ok(()) };
-                court.active_classes().iter().for_each(|classes| self.board.classes(classes));
-                let serving = Serving::new(court.clone());
+                let Some((_, promoter, _)) = &self.state.there else { return Ok(()) };
+                promoter.active_classes().iter().for_each(|classes| self.board.classes(classes));
+                let serving = Serving::new(promoter.clone());
                 serving.begin(&mut self.board);
                 self.serving = Some(serving);
             }
@@ -271,7 +271,7 @@ impl Start {
 
     /// The base with its classes in the order in which a generation has them already.
     fn in_known_order(&self, base: Base) -> Base {
-        let order = self.state.there.as_ref().and_then(|(_, court, _)| court.order_of(&base));
+        let order = self.state.there.as_ref().and_then(|(_, promoter, _)| promoter.order_of(&base));
         match order {
             Some(order) => base.ordered(&self.config.classifier, &order),
             None => base,
@@ -350,7 +350,7 @@ impl Start {
             ..
         } = self;
         const THERE: &str = "every part is there";
-        let ((lock, court, reviews), (catalog, rounds)) = (state.there.expect(THERE), catalog.there.expect(THERE));
+        let ((lock, promoter, reviews), (catalog, rounds)) = (state.there.expect(THERE), catalog.there.expect(THERE));
         let (base, serving) = (base.there.expect(THERE), serving.expect(THERE));
         info!(message_id = events::SETUP_COMPLETE, "everything that the service is made of is there");
 
@@ -386,7 +386,7 @@ impl Start {
             base,
             round: config.round.clone(),
             settings: config.training,
-            scratch: court.scratch(),
+            scratch: promoter.scratch(),
             journal,
             reserve,
             given_labels: config.classifier.given_labels,
@@ -394,11 +394,11 @@ impl Start {
             import: config.import,
         };
         let unfinished = workshop.unfinished().map_or(RoundId(0), |spec| spec.round);
-        let last = rounds.last().map_or(RoundId(0), |round| round.round).max(court.last_round()).max(unfinished);
+        let last = rounds.last().map_or(RoundId(0), |round| round.round).max(promoter.last_round()).max(unfinished);
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
         let parts =
-            Parts { together, workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock };
+            Parts { together, workshop, promoter, lifecycle, schedule, board, intake, serving, setup, findings, clock };
         Ok(Complete { supervisor: Supervisor::new(parts), answering, news, lock })
     }
 }

@@ -15,10 +15,10 @@ use super::answers;
 use super::blocking;
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
+use super::promoter::{Promoter, PromotionOutcome, Trouble};
 use super::rounds::{self, Workshop};
 use super::setup::{Findings, Looks, Setup};
 use super::together::{Taken, Together};
-use super::verdict::{Court, Judgement, Trouble};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Command, NextRound, Refused};
@@ -66,7 +66,7 @@ pub struct News {
 
 pub struct Supervisor {
     workshop: Workshop,
-    court: Court,
+    promoter: Promoter,
     lifecycle: Lifecycle,
     schedule: Schedule,
     board: Board,
@@ -77,7 +77,7 @@ pub struct Supervisor {
     /// The rounds under way, as `lifecycle` has them: at most one, and an activation.
     jobs: Vec<Job>,
     words: Channel<rounds::News>,
-    verdicts: Channel<(RoundId, Verdict)>,
+    outcomes: Channel<(RoundId, Judged)>,
     serving: Serving,
     /// What is missing of the set-up, or otherwise than configured.
     setup: Looks,
@@ -98,7 +98,7 @@ pub struct Supervisor {
     exit: bool,
 }
 
-type Verdict = Result<Judgement, Trouble>;
+type Judged = Result<PromotionOutcome, Trouble>;
 
 /// The round under way.
 struct Job {
@@ -111,7 +111,7 @@ struct Job {
     generation: Option<GenerationId>,
     /// Whether an import is to serve whatever it answers.
     force: bool,
-    verdict: Option<Verdict>,
+    outcome: Option<Judged>,
     /// The place among the classifiers that it has until it is gone.
     _slot: Option<Taken>,
     /// The progress that was last written down.
@@ -128,7 +128,7 @@ impl Job {
             candidate,
             generation: None,
             force: false,
-            verdict: None,
+            outcome: None,
             _slot: None,
             noted: None,
         }
@@ -152,7 +152,7 @@ impl<T> Channel<T> {
 pub struct Parts {
     pub together: Together,
     pub workshop: Workshop,
-    pub court: Court,
+    pub promoter: Promoter,
     pub lifecycle: Lifecycle,
     pub schedule: Schedule,
     pub board: Board,
@@ -168,12 +168,12 @@ pub struct Parts {
 
 impl Supervisor {
     pub fn new(parts: Parts) -> Self {
-        let Parts { together, workshop, court, lifecycle, schedule, board, intake, serving, setup, findings, clock } =
+        let Parts { together, workshop, promoter, lifecycle, schedule, board, intake, serving, setup, findings, clock } =
             parts;
-        let zero_shot_at = (!court.is_current(&workshop.base)).then(Instant::now);
+        let zero_shot_at = (!promoter.is_current(&workshop.base)).then(Instant::now);
         Self {
             workshop,
-            court,
+            promoter,
             lifecycle,
             schedule,
             board,
@@ -182,7 +182,7 @@ impl Supervisor {
             clock,
             jobs: Vec::new(),
             words: Channel::new(WORDS),
-            verdicts: Channel::new(2),
+            outcomes: Channel::new(2),
             serving,
             setup,
             findings,
@@ -226,8 +226,8 @@ impl Supervisor {
                 }
                 Ok(()) = answers_news.changed() => self.board.answers(&answers_news.borrow_and_update()),
                 Some(news) = self.words.receiver.recv() => self.heard(news).await,
-                Some((round, verdict)) = self.verdicts.receiver.recv() => {
-                    self.judged(round, verdict).await;
+                Some((round, outcome)) = self.outcomes.receiver.recv() => {
+                    self.judged(round, outcome).await;
                     self.look_at_review().await;
                 }
                 () = self.serving.tried() => self.serving.tell(&mut self.board),
@@ -275,7 +275,7 @@ impl Supervisor {
 
     /// How long nothing has to be looked at unless something happens.
     fn pause(&self) -> Duration {
-        let goes_on = !self.jobs.is_empty() || self.court.under_way().is_some() || self.health.problem().is_some();
+        let goes_on = !self.jobs.is_empty() || self.promoter.under_way().is_some() || self.health.problem().is_some();
         if goes_on {
             return ROUTINE_INTERVAL;
         }
@@ -346,7 +346,7 @@ impl Supervisor {
         let outcome = outcome.map(|config| {
             self.workshop.configure(&config);
             self.lifecycle.require(config.round.minimum_images);
-            self.court.decide_by(config.classifier.thresholds.clone());
+            self.promoter.decide_by(config.classifier.thresholds.clone());
             // The one before ends as soon as nobody listens.
             self.setup = Setup::new(&config, &self.workshop.base, &self.workshop.catalog).follow();
             self.schedule = config.schedule;
@@ -387,7 +387,7 @@ impl Supervisor {
         let wait = self.findings.hold(Trigger::ZeroShot);
         let import = ", or take in a generation of another service: coftctl import DIR";
         let import = if self.findings.serves_only { import } else { "" };
-        self.court.waiting(wait.as_ref().map(|why| format!("no generation serves yet: {why}{import}")));
+        self.promoter.waiting(wait.as_ref().map(|why| format!("no generation serves yet: {why}{import}")));
         self.look_at_room = Instant::now();
         if known.hold(Trigger::ZeroShot).is_some() && wait.is_none() {
             self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now());
@@ -448,11 +448,11 @@ impl Supervisor {
                 self.tell(Event::CandidateLeft(round)).await;
             }
             rounds::News::Ended(Outcome::Failed { kind, message, hint }) => {
-                job.verdict = Some(Err(Trouble { kind, message, hint }));
+                job.outcome = Some(Err(Trouble { kind, message, hint }));
                 self.tell(Event::Failed(round)).await;
             }
             rounds::News::Ended(Outcome::Cancelled) => {
-                job.verdict = Some(Err(Trouble {
+                job.outcome = Some(Err(Trouble {
                     kind: FailureKind::Cancelled,
                     message: "the trainer was stopped from outside".into(),
                     hint: "start the round again".into(),
@@ -462,10 +462,10 @@ impl Supervisor {
         }
     }
 
-    async fn judged(&mut self, round: RoundId, verdict: Verdict) {
-        let event = if verdict.is_ok() { Event::Judged(round) } else { Event::Failed(round) };
+    async fn judged(&mut self, round: RoundId, outcome: Judged) {
+        let event = if outcome.is_ok() { Event::Judged(round) } else { Event::Failed(round) };
         if let Some(job) = self.job(round) {
-            job.verdict = Some(verdict);
+            job.outcome = Some(outcome);
         }
         self.tell(event).await;
     }
@@ -509,9 +509,9 @@ impl Supervisor {
     }
 
     fn show_generations(&mut self) {
-        let (generations, mut running) = self.court.generations();
+        let (generations, mut running) = self.promoter.generations();
         running.problem = self.health.problem().unwrap_or(running.problem);
-        self.court.active_classes().iter().for_each(|classes| self.board.classes(classes));
+        self.promoter.active_classes().iter().for_each(|classes| self.board.classes(classes));
         self.board.serving(generations, running);
     }
 }

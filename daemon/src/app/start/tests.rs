@@ -1,7 +1,7 @@
 //! The start on real directories, with the test as the clients and the clock.
 
 use super::*;
-use crate::app::verdict::tests::candidate;
+use crate::app::promoter::tests::candidate;
 use crate::control::{RoundRequest, Snapshot};
 use crate::decode_budget::DecodeBudget;
 use crate::serve::{Classifier, Settings};

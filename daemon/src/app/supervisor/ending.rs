@@ -1,10 +1,10 @@
-//! How a round ends: its candidate is judged, the verdict carried out, and the end written down.
+//! How a round ends: its candidate is judged, the outcome carried out, and the end written down.
 
 use super::reviewing::Undecided;
 use super::starting::told_given_up;
 use super::{Job, Supervisor, blocking};
+use crate::app::promoter::{PromotionOutcome, Trouble};
 use crate::app::rounds::Workshop;
-use crate::app::verdict::{Judgement, Trouble};
 use crate::catalog::CatalogError;
 use crate::round_status::{RoundState, RoundStatus};
 use crate::telemetry::events;
@@ -24,34 +24,34 @@ async fn sample(workshop: &Workshop, force: bool) -> Result<Vec<PathBuf>, Catalo
 }
 
 impl Supervisor {
-    /// Has the candidate judged on a thread of its own; the verdict comes back to the loop.
+    /// Has the candidate judged on a thread of its own; the outcome comes back to the loop.
     pub(super) fn judge(&mut self, round: RoundId) {
         let Some(job) = self.job(round) else { return };
         let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
         let (trigger, generation, force) = (job.trigger, job.generation, job.force);
         let seed = job.status.seed.unwrap_or_default();
-        let (court, verdicts) = (self.court.clone(), self.verdicts.sender.clone());
+        let (promoter, outcomes) = (self.promoter.clone(), self.outcomes.sender.clone());
         let workshop = self.workshop.clone();
         tokio::spawn(
             async move {
-                let verdict = match generation {
+                let outcome = match generation {
                     Some(generation) => {
-                        blocking(move || court.judge_kept(generation, round, &workshop.base, &stop)).await
+                        blocking(move || promoter.judge_kept(generation, round, &workshop.base, &stop)).await
                     }
                     None if trigger != Trigger::Import => {
-                        let (judge, stopped) = (court.clone(), stop.clone());
-                        let mut verdict = blocking(move || judge.judge(&candidate, &stopped)).await;
-                        if let Ok(Judgement::Keep { candidate: Some(refused), .. }) = &mut verdict
+                        let (judge, stopped) = (promoter.clone(), stop.clone());
+                        let mut outcome = blocking(move || judge.judge(&candidate, &stopped)).await;
+                        if let Ok(PromotionOutcome::Keep { candidate: Some(refused), .. }) = &mut outcome
                             && let Some(candidate) = refused.contender()
                         {
                             refused.review =
-                                Undecided { round, seed, candidate }.review(&workshop, &court, &stop).await;
+                                Undecided { round, seed, candidate }.review(&workshop, &promoter, &stop).await;
                         }
-                        verdict
+                        outcome
                     }
                     None => match sample(&workshop, force).await {
                         Ok(images) => {
-                            blocking(move || court.judge_import(&candidate, round, &workshop.base, &images, &stop))
+                            blocking(move || promoter.judge_import(&candidate, round, &workshop.base, &images, &stop))
                                 .await
                         }
                         Err(error) => Err(Trouble {
@@ -61,27 +61,29 @@ impl Supervisor {
                         }),
                     },
                 };
-                // A service that has gone needs no verdict.
-                let _ = verdicts.send((round, verdict)).await;
+                // A service that has gone needs no outcome.
+                let _ = outcomes.send((round, outcome)).await;
             }
             .in_current_span(),
         );
     }
 
-    /// Carries out the verdict, or writes down why there is none.
+    /// Carries out the outcome, or writes down why there is none.
     pub(super) async fn conclude(&mut self, round: RoundId) {
-        let verdict = self.job(round).and_then(|job| job.verdict.take());
-        let verdict = verdict.unwrap_or_else(|| Err(Trouble::unexplained()));
-        let (court, wanted) = (self.court.clone(), self.jobs.iter().find_map(|job| job.generation));
-        let state = match verdict {
-            Ok(Judgement::Promote(promotion)) => match blocking(move || court.promote(*promotion, wanted)).await {
-                Ok(generation) => RoundState::Promoted(generation),
-                Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
-            },
-            Ok(Judgement::Keep { reason, candidate: None }) => RoundState::Kept { reason, candidate: None },
-            Ok(Judgement::Keep { reason, candidate: Some(mut refused) }) => {
+        let outcome = self.job(round).and_then(|job| job.outcome.take());
+        let outcome = outcome.unwrap_or_else(|| Err(Trouble::unexplained()));
+        let (promoter, wanted) = (self.promoter.clone(), self.jobs.iter().find_map(|job| job.generation));
+        let state = match outcome {
+            Ok(PromotionOutcome::Promote(promotion)) => {
+                match blocking(move || promoter.promote(*promotion, wanted)).await {
+                    Ok(generation) => RoundState::Promoted(generation),
+                    Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
+                }
+            }
+            Ok(PromotionOutcome::Keep { reason, candidate: None }) => RoundState::Kept { reason, candidate: None },
+            Ok(PromotionOutcome::Keep { reason, candidate: Some(mut refused) }) => {
                 let (told, review) = (reason.clone(), refused.review.take());
-                let kept = match blocking(move || court.keep(*refused, told, wanted)).await {
+                let kept = match blocking(move || promoter.keep(*refused, told, wanted)).await {
                     Ok(kept) => {
                         if let Some(review) = review {
                             self.open_review(review).await;
@@ -104,10 +106,10 @@ impl Supervisor {
     }
 
     pub(super) async fn drop_candidate(&mut self, round: RoundId) {
-        let verdict = self.job(round).and_then(|job| job.verdict.take());
-        if let Some(Ok(judgement)) = verdict {
-            let court = self.court.clone();
-            if let Err(error) = blocking(move || court.drop_candidate(judgement)).await {
+        let outcome = self.job(round).and_then(|job| job.outcome.take());
+        if let Some(Ok(outcome)) = outcome {
+            let promoter = self.promoter.clone();
+            if let Err(error) = blocking(move || promoter.drop_candidate(outcome)).await {
                 let problem = error.message;
                 warn!(problem, "a candidate that is not wanted cannot be removed: {problem}");
             }
@@ -162,8 +164,8 @@ impl Supervisor {
         // Clearing up first: on a full disk it makes room for the last line of the record. An activation leaves
         // nothing, and another round may be at work.
         if trigger != Trigger::Activation {
-            let court = self.court.clone();
-            if let Err(error) = blocking(move || court.clear_up()).await {
+            let promoter = self.promoter.clone();
+            if let Err(error) = blocking(move || promoter.clear_up()).await {
                 let problem = error.message;
                 warn!(problem, "what round {round} left behind cannot be removed: {problem}");
             }
@@ -177,7 +179,7 @@ impl Supervisor {
         self.show_generations();
         self.show_review();
         self.board.round(status);
-        match wanted && !self.court.is_current(&self.workshop.base) {
+        match wanted && !self.promoter.is_current(&self.workshop.base) {
             // Going back to an earlier one was but the shorter way.
             true if trigger == Trigger::Activation => {}
             true => self.put_off_zero_shot(),

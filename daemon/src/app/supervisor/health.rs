@@ -49,7 +49,7 @@ impl Supervisor {
     /// more then, the service ends: whoever started it sees that.
     pub(super) fn look_at_health(&mut self) {
         let known = self.health.problem();
-        self.health.look(self.court.under_way());
+        self.health.look(self.promoter.under_way());
         let problem = self.health.problem();
         if problem == known {
             return;

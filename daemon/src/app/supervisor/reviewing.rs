@@ -2,8 +2,8 @@
 //! decide is carried out.
 
 use super::{Supervisor, blocking};
+use crate::app::promoter::{Compared, Contender, Promoter};
 use crate::app::rounds::Workshop;
-use crate::app::verdict::{Compared, Contender, Court};
 use crate::catalog::Catalog;
 use crate::control::{Answers, Refused, ReviewItem, ReviewStatus, Snapshot};
 use crate::review::{AnswerError, COMPARED, Question, Review, Reviews};
@@ -44,9 +44,9 @@ pub struct Undecided {
 impl Undecided {
     /// Has the candidate and the generation that serves answer on pictures of the pool, and makes a review of those on
     /// which they differ. Where that cannot be, the log says why, and what serves stays.
-    pub async fn review(self, workshop: &Workshop, court: &Court, stop: &CancellationToken) -> Option<Review> {
+    pub async fn review(self, workshop: &Workshop, promoter: &Promoter, stop: &CancellationToken) -> Option<Review> {
         let round = self.round.0;
-        match self.compare(workshop, court, stop).await {
+        match self.compare(workshop, promoter, stop).await {
             Ok(review) => Some(review),
             Err(problem) => {
                 warn!(
@@ -60,14 +60,19 @@ impl Undecided {
         }
     }
 
-    async fn compare(self, workshop: &Workshop, court: &Court, stop: &CancellationToken) -> Result<Review, String> {
+    async fn compare(
+        self,
+        workshop: &Workshop,
+        promoter: &Promoter,
+        stop: &CancellationToken,
+    ) -> Result<Review, String> {
         let Self { round, seed, candidate } = self;
         let images = workshop.unlabelled(seed, COMPARED).await?;
-        let (court, stop) = (court.clone(), stop.clone());
+        let (promoter, stop) = (promoter.clone(), stop.clone());
         blocking(move || {
             let (ids, paths): (Vec<ImageId>, Vec<PathBuf>) = images.into_iter().unzip();
             let Compared { present, differences } =
-                court.compare(&candidate, &paths, &stop).map_err(|trouble| trouble.message)?;
+                promoter.compare(&candidate, &paths, &stop).map_err(|trouble| trouble.message)?;
             let answers = ids.into_iter().zip(differences);
             let answers = answers.filter_map(|(image, difference)| Some((image, difference?)));
             let review = Review::new(round, [present, candidate.id], candidate.classes, answers);

@@ -2,7 +2,7 @@
 
 use super::Channel;
 use crate::app::board::Board;
-use crate::app::verdict::Court;
+use crate::app::promoter::Promoter;
 use crate::control::Snapshot;
 use crate::telemetry::events;
 use std::time::Duration;
@@ -15,7 +15,7 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// Loads the active generation in tasks, which a load that hangs does not hold up.
 pub struct Serving {
-    court: Court,
+    promoter: Promoter,
     /// An attempt has ended.
     tried: Channel<()>,
     /// When the next attempt is due, after one that failed.
@@ -23,16 +23,16 @@ pub struct Serving {
 }
 
 impl Serving {
-    pub fn new(court: Court) -> Self {
-        Self { court, tried: Channel::new(1), again_at: None }
+    pub fn new(promoter: Promoter) -> Self {
+        Self { promoter, tried: Channel::new(1), again_at: None }
     }
 
     /// Begins to load the active generation, if there is one; [`Serving::tried`] tells when that has ended.
     pub fn begin(&self, board: &mut Board) {
-        self.court.announce_loading();
+        self.promoter.announce_loading();
         self.show(board);
         board.loading(board.snapshot().active);
-        self.attempt(Court::serve_active);
+        self.attempt(Promoter::serve_active);
     }
 
     /// Tries again, if it is time to.
@@ -43,20 +43,20 @@ impl Serving {
         if board.snapshot().serving_problem.is_empty() {
             return; // another one was promoted meanwhile
         }
-        self.attempt(Court::serve_again);
+        self.attempt(Promoter::serve_again);
     }
 
     pub fn again_at(&self) -> Option<Instant> {
         self.again_at
     }
 
-    fn attempt(&self, load: fn(&Court)) {
-        let (court, tried) = (self.court.clone(), self.tried.sender.clone());
+    fn attempt(&self, load: fn(&Promoter)) {
+        let (promoter, tried) = (self.promoter.clone(), self.tried.sender.clone());
         tokio::spawn(
             async move {
-                let work = court.clone();
+                let work = promoter.clone();
                 if let Err(error) = tokio::task::spawn_blocking(move || load(&work)).await {
-                    court.loading_failed(error.to_string());
+                    promoter.loading_failed(error.to_string());
                 }
                 // A service that has gone needs no news.
                 let _ = tried.send(()).await;
@@ -99,7 +99,7 @@ impl Serving {
     }
 
     fn show(&self, board: &mut Board) {
-        let (generations, running) = self.court.generations();
+        let (generations, running) = self.promoter.generations();
         board.serving(generations, running);
     }
 }

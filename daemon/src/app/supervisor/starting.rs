@@ -59,7 +59,7 @@ impl Supervisor {
         if std::mem::replace(&mut self.went_back, true) {
             return false;
         }
-        let Some(generation) = self.court.fitting(&self.workshop.base) else { return false };
+        let Some(generation) = self.promoter.fitting(&self.workshop.base) else { return false };
         matches!(self.activate(generation).await, Ok(Some(_)))
     }
 

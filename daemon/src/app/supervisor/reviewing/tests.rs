@@ -3,8 +3,8 @@
 
 use super::*;
 use crate::app::board::Board;
+use crate::app::promoter::tests::candidate;
 use crate::app::supervisor::serving::tests::{news, supervisor, try_once};
-use crate::app::verdict::tests::candidate;
 use crate::catalog::Entry;
 use crate::control::Command;
 use crate::sighting::{Came, Sighting, Stamp};
@@ -73,11 +73,11 @@ impl Site {
 
     /// Has a round end that could not decide, unless it is told to stop.
     async fn ask(&mut self, stop: &CancellationToken) -> Option<ReviewStatus> {
-        let (generations, _) = self.supervisor.court.generations();
+        let (generations, _) = self.supervisor.promoter.generations();
         let (dir, classes) = (generations[0].dir.clone(), self.supervisor.workshop.base.classes.clone());
         let candidate = Contender { id: CANDIDATE, dir, classes };
         let undecided = Undecided { round: ROUND, seed: 1, candidate };
-        let review = undecided.review(&self.supervisor.workshop, &self.supervisor.court, stop).await?;
+        let review = undecided.review(&self.supervisor.workshop, &self.supervisor.promoter, stop).await?;
         self.supervisor.open_review(review).await;
         self.supervisor.workshop.reviews.status()
     }

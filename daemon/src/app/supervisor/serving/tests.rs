@@ -2,13 +2,13 @@ use super::*;
 use crate::app::answers;
 use crate::app::board::Board;
 use crate::app::intake::{self, Intake};
+use crate::app::promoter::PromotionOutcome;
+use crate::app::promoter::tests::{candidate, idle};
 use crate::app::rounds::Workshop;
 use crate::app::setup::{Findings, Looks};
 use crate::app::supervisor::News;
 use crate::app::supervisor::{Parts, Supervisor};
 use crate::app::together::Together;
-use crate::app::verdict::Judgement;
-use crate::app::verdict::tests::{candidate, idle};
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::control::Command;
@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A supervisor of a service that watches nothing.
 pub fn supervisor(root: &Path, board: Board) -> Supervisor {
-    let (court, base) = idle(root);
+    let (promoter, base) = idle(root);
     let catalog = Catalog::open(&root.join("catalog.sqlite")).unwrap();
     let ingest =
         Ingest::new(&Default::default(), base.preprocess.clone(), root.join("pixels"), DecodeBudget::default());
@@ -44,7 +44,7 @@ pub fn supervisor(root: &Path, board: Board) -> Supervisor {
         base: Arc::new(base),
         round: RoundSettings::default(),
         settings: Default::default(),
-        scratch: court.scratch(),
+        scratch: promoter.scratch(),
         journal: root.join("journal"),
         reserve: Reserve::of(0),
         import: Default::default(),
@@ -53,13 +53,13 @@ pub fn supervisor(root: &Path, board: Board) -> Supervisor {
     };
     let lifecycle = Lifecycle::new(RoundId(1), 16);
     let schedule = Schedule { automatic: false, ..Schedule::default() };
-    let serving = Serving::new(court.clone());
+    let serving = Serving::new(promoter.clone());
     let (setup, findings) = (Looks::none(), Findings::default());
     let clock = clock::machine();
     Supervisor::new(Parts {
         together: Together::alone(),
         workshop,
-        court,
+        promoter,
         lifecycle,
         schedule,
         board,
@@ -106,8 +106,8 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     let (report, whole) = (dir.join(REPORT), root.path().join("report"));
     fs::rename(&report, &whole).unwrap();
     fs::write(&report, [&fs::read(&whole).unwrap()[..], b" "].concat()).unwrap();
-    supervisor.court.serve_again();
-    let problem = supervisor.court.generations().1.problem;
+    supervisor.promoter.serve_again();
+    let problem = supervisor.promoter.generations().1.problem;
     assert!(problem.contains(REPORT), "{problem}");
 
     fs::rename(&whole, &report).unwrap();
@@ -125,10 +125,12 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
     let (board, mut seen) = Board::new(Snapshot::default());
     let mut supervisor = supervisor(root.path(), board);
     try_once(&mut supervisor).await;
-    let (court, base) = (supervisor.court.clone(), supervisor.workshop.base.clone());
+    let (promoter, base) = (supervisor.promoter.clone(), supervisor.workshop.base.clone());
     let (path, stop) = (candidate(root.path(), "sharp"), CancellationToken::new());
-    let Ok(Judgement::Promote(promotion)) = court.judge_import(&path, RoundId(1), &base, &[], &stop) else { panic!() };
-    court.promote(*promotion, None).unwrap();
+    let Ok(PromotionOutcome::Promote(promotion)) = promoter.judge_import(&path, RoundId(1), &base, &[], &stop) else {
+        panic!()
+    };
+    promoter.promote(*promotion, None).unwrap();
     supervisor.show_generations();
     let unfinished = supervisor.workshop.journal.join("spec.json");
     fs::create_dir_all(&supervisor.workshop.journal).unwrap();

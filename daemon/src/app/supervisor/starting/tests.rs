@@ -4,13 +4,13 @@
 use super::*;
 use crate::app::board::Board;
 use crate::app::intake::Intake;
+use crate::app::promoter::Promoter;
+use crate::app::promoter::tests::{candidate, doubted, idle, restate};
 use crate::app::repair;
 use crate::app::rounds::{News, Workshop};
 use crate::app::setup::{Findings, Looks};
 use crate::app::supervisor::{Parts, Serving};
 use crate::app::together::Together;
-use crate::app::verdict::Court;
-use crate::app::verdict::tests::{candidate, doubted, idle, restate};
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::control::Snapshot;
 use crate::decode_budget::DecodeBudget;
@@ -121,14 +121,16 @@ impl Machine {
 
     /// Starts the service; nothing is counted yet.
     async fn boot(&self) -> Supervisor {
-        let court = Court::new(
+        let promoter = Promoter::new(
             Store::open(self.root.path()).unwrap(),
             Classifier::start(Settings::default(), DecodeBudget::default()).1,
         );
         let now = Arc::clone(&self.now);
         let clock: crate::clock::Clock = Arc::new(move || *now.lock().unwrap());
         let (catalog, rounds) =
-            repair::open_catalog(self.path("catalog.sqlite"), Vec::new(), Vec::new(), &court, clock()).await.unwrap();
+            repair::open_catalog(self.path("catalog.sqlite"), Vec::new(), Vec::new(), &promoter, clock())
+                .await
+                .unwrap();
         let last = rounds.last().map_or(RoundId(EARLIER), |round| round.round);
         let (board, _) = Board::new(Snapshot { rounds, ..Snapshot::default() });
         let ingest = self.ingest();
@@ -140,7 +142,7 @@ impl Machine {
             base: Arc::new(self.base.clone()),
             round: RoundSettings { minimum_images: 2, trainer: Some(self.path("trainer")), ..RoundSettings::default() },
             settings: Default::default(),
-            scratch: court.scratch(),
+            scratch: promoter.scratch(),
             journal: self.path("journal"),
             reserve: self.reserve.clone(),
             import: Default::default(),
@@ -148,12 +150,12 @@ impl Machine {
             reviews: Reviews::open(self.root.path()),
         };
         let (lifecycle, schedule) = (Lifecycle::new(last, 2), self.schedule.clone());
-        let serving = Serving::new(court.clone());
+        let serving = Serving::new(promoter.clone());
         let (setup, findings) = (Looks::none(), Findings::default());
         let parts = Parts {
             together: Together::alone(),
             workshop,
-            court,
+            promoter,
             lifecycle,
             schedule,
             board,
@@ -228,7 +230,7 @@ async fn settle(supervisor: &mut Supervisor) -> RoundStatus {
     while !supervisor.jobs.is_empty() {
         tokio::select! {
             Some(news) = supervisor.words.receiver.recv() => supervisor.heard(news).await,
-            Some((round, verdict)) = supervisor.verdicts.receiver.recv() => supervisor.judged(round, verdict).await,
+            Some((round, outcome)) = supervisor.outcomes.receiver.recv() => supervisor.judged(round, outcome).await,
         }
     }
     rounds(supervisor).pop().unwrap()
@@ -441,8 +443,8 @@ async fn an_earlier_generation_serves_again_beside_a_round() {
     assert_eq!(service.activate(GenerationId(1)).await, Ok(Some(RoundId(EARLIER + 2))));
     assert_eq!(service.activate(GenerationId(1)).await, Err(Refused::Busy(RoundId(EARLIER + 2))), "once at a time");
     assert_eq!(service.board.snapshot().running().map(|round| round.round), Some(RoundId(EARLIER + 1)));
-    let (round, verdict) = service.verdicts.receiver.recv().await.unwrap();
-    service.judged(round, verdict).await;
+    let (round, outcome) = service.outcomes.receiver.recv().await.unwrap();
+    service.judged(round, outcome).await;
     let [training, activation] = &rounds(&service)[..] else { panic!("two rounds") };
     assert_eq!(activation.state, RoundState::Promoted(GenerationId(1)));
     assert_eq!((&training.state, service.board.snapshot().active), (&RoundState::Running, Some(GenerationId(1))));
@@ -496,7 +498,7 @@ async fn an_import_that_is_refused_for_its_answers_is_taken_by_force() {
     // The sharp generation makes less even answers of them than the soft one.
     machine.take_coloured(64, |number| [40, 200, number]).await;
     let mut service = machine.up().await;
-    service.court.serve_active();
+    service.promoter.serve_active();
     let bundle = candidate(&machine.path("bundle"), "sharp");
     // The goldens hold their weights in the model.
     restate(&bundle, WEIGHTS, b"", |_| {});

@@ -95,18 +95,18 @@ pub fn restate(dir: &Path, name: &str, bytes: &[u8], change: impl FnOnce(&mut Ma
 }
 
 /// A service whose generation 1, the soft one, serves.
-fn service(root: &Path) -> (Court, Base) {
-    let (court, base) = idle(root);
-    court.serve_active();
-    (court, base)
+fn service(root: &Path) -> (Promoter, Base) {
+    let (promoter, base) = idle(root);
+    promoter.serve_active();
+    (promoter, base)
 }
 
 /// A service whose generation 1, the soft one, is active and not loaded yet; the base's directory is the generation's.
-pub fn idle(root: &Path) -> (Court, Base) {
+pub fn idle(root: &Path) -> (Promoter, Base) {
     let mut store = Store::open(root).unwrap();
     let staged = store.stage(&candidate(root, "soft")).unwrap();
     let dir = store.activate(staged, 0.0, None).unwrap().dir;
-    let court = Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
+    let promoter = Promoter::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
     let manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
     let base = Base {
         dir,
@@ -121,7 +121,7 @@ pub fn idle(root: &Path) -> (Court, Base) {
         templates: Vec::new(),
         student: None,
     };
-    (court, base)
+    (promoter, base)
 }
 
 /// As many green pictures, of which the sharp generation makes less even answers than the soft one.
@@ -134,12 +134,12 @@ fn pictures(root: &Path, count: usize) -> Vec<PathBuf> {
     (0..count).map(picture).collect()
 }
 
-fn import(root: &Path, service: &(Court, Base), images: &[PathBuf]) -> Judgement {
+fn import(root: &Path, service: &(Promoter, Base), images: &[PathBuf]) -> PromotionOutcome {
     import_of("sharp", root, service, images)
 }
 
-fn import_of(name: &str, root: &Path, (court, base): &(Court, Base), images: &[PathBuf]) -> Judgement {
-    court.judge_import(&candidate(root, name), ROUND, base, images, &CancellationToken::new()).unwrap()
+fn import_of(name: &str, root: &Path, (promoter, base): &(Promoter, Base), images: &[PathBuf]) -> PromotionOutcome {
+    promoter.judge_import(&candidate(root, name), ROUND, base, images, &CancellationToken::new()).unwrap()
 }
 
 /// What is in the store, by the names on the disk.
@@ -157,13 +157,13 @@ fn a_damaged_picture_of_the_pool_does_not_fail_an_import() {
     let images = pictures(root.path(), promotion::IMPORT_IMAGES + 1);
     fs::write(&images[3], "not an image").unwrap();
     match import(root.path(), &service, &images) {
-        Judgement::Keep { reason, .. } => assert!(reason.contains("less evenly"), "{reason}"),
-        Judgement::Promote(_) => panic!("judged by the others all the same"),
+        PromotionOutcome::Keep { reason, .. } => assert!(reason.contains("less evenly"), "{reason}"),
+        PromotionOutcome::Promote(_) => panic!("judged by the others all the same"),
     }
     for image in &images {
         fs::write(image, "not an image").unwrap();
     }
-    assert!(matches!(import(root.path(), &service, &images), Judgement::Promote(_)), "as without images");
+    assert!(matches!(import(root.path(), &service, &images), PromotionOutcome::Promote(_)), "as without images");
 }
 
 /// It was held against the teacher's image size, so that a zero-shot round replaced every adapted generation.
@@ -187,7 +187,7 @@ fn a_generation_that_reads_the_student_s_images_is_current() {
     fs::write(&path, serde_json::to_vec(&of(of_student)).unwrap()).unwrap();
     let staged = store.stage(&root.path().join("candidate")).unwrap();
     store.activate(staged, 0.0, None).unwrap();
-    assert!(Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1).is_current(&base));
+    assert!(Promoter::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1).is_current(&base));
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_zero_shot_generation_of_other_shares_is_made_anew_and_an_adapted_one_is_not
         fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
         let staged = store.stage(&root.path().join("candidate")).unwrap();
         store.activate(staged, 0.0, None).unwrap();
-        Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1).is_current(&base)
+        Promoter::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1).is_current(&base)
     };
     assert!(!current(Method::ZeroShot, None) && current(Method::ZeroShot, base.shares.clone()));
     assert!(current(Method::Coft, None), "training is not thrown away");
@@ -218,7 +218,7 @@ fn a_zero_shot_generation_of_other_shares_is_made_anew_and_an_adapted_one_is_not
 fn a_promoted_generation_s_session_can_be_opened_again() {
     let root = TempDir::new().unwrap();
     let service = service(root.path());
-    let Judgement::Promote(promotion) = import(root.path(), &service, &[]) else { panic!("it was kept") };
+    let PromotionOutcome::Promote(promotion) = import(root.path(), &service, &[]) else { panic!("it was kept") };
     service.0.promote(*promotion, None).unwrap();
     service.0.controller.close_session();
     let image = &pictures(root.path(), 1)[0];
@@ -228,22 +228,22 @@ fn a_promoted_generation_s_session_can_be_opened_again() {
 #[test]
 fn a_damaged_generation_gives_way_to_the_one_before_it_when_the_service_starts() {
     let root = TempDir::new().unwrap();
-    let (court, _) = service(root.path());
+    let (promoter, _) = service(root.path());
     let image = &pictures(root.path(), 1)[0];
-    let soft = court.controller.answer(image).unwrap();
+    let soft = promoter.controller.answer(image).unwrap();
     let mut store = Store::open(root.path()).unwrap();
     let staged = store.stage(&candidate(root.path(), "sharp")).unwrap();
     let model = store.activate(staged, 0.0, None).unwrap().dir.join(MODEL);
     fs::set_permissions(&model, Permissions::from_mode(0o644)).unwrap();
     fs::write(&model, "damaged").unwrap();
 
-    let court = Court::new(
+    let promoter = Promoter::new(
         Store::open(root.path()).unwrap(),
         Classifier::start(Settings::default(), DecodeBudget::default()).1,
     );
-    court.serve_active();
-    assert_eq!(court.controller.answer(image).unwrap(), soft);
-    let (generations, running) = court.generations();
+    promoter.serve_active();
+    assert_eq!(promoter.controller.answer(image).unwrap(), soft);
+    let (generations, running) = promoter.generations();
     assert!(generations[0].active && running.problem.is_empty(), "{generations:?} {running:?}");
 }
 
@@ -253,9 +253,9 @@ fn a_generation_that_answers_other_than_its_probe_does_not_serve() {
     let mut store = Store::open(root.path()).unwrap();
     let staged = store.stage(&candidate(root.path(), "twisted")).unwrap();
     store.activate(staged, 0.0, None).unwrap();
-    let court = Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
-    court.serve_active();
-    let problem = court.generations().1.problem;
+    let promoter = Promoter::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
+    promoter.serve_active();
+    let problem = promoter.generations().1.problem;
     assert!(
         problem.starts_with("generation 1 cannot be loaded") && problem.contains("differ from torch's"),
         "{problem}"
@@ -265,12 +265,12 @@ fn a_generation_that_answers_other_than_its_probe_does_not_serve() {
 #[test]
 fn a_stopped_judgement_leaves_nothing_staged() {
     let root = TempDir::new().unwrap();
-    let (court, base) = service(root.path());
+    let (promoter, base) = service(root.path());
     let stop = CancellationToken::new();
     stop.cancel();
-    let trouble = court.judge_import(&candidate(root.path(), "sharp"), ROUND, &base, &[], &stop).unwrap_err();
+    let trouble = promoter.judge_import(&candidate(root.path(), "sharp"), ROUND, &base, &[], &stop).unwrap_err();
     assert_eq!(trouble.kind, FailureKind::Cancelled);
-    assert_eq!(court.judge(&candidate(root.path(), "sharp"), &stop).unwrap_err().kind, FailureKind::Cancelled);
+    assert_eq!(promoter.judge(&candidate(root.path(), "sharp"), &stop).unwrap_err().kind, FailureKind::Cancelled);
     assert_eq!(fs::read_dir(root.path().join("generations")).unwrap().count(), 1, "the active one alone");
 }
 
@@ -290,52 +290,52 @@ fn a_stop_is_looked_at_before_every_image() {
 }
 
 /// The service of [`service`] after a second generation, the sharp one, has replaced the first.
-fn grown(root: &Path) -> (Court, Base) {
+fn grown(root: &Path) -> (Promoter, Base) {
     let service = service(root);
-    let Judgement::Promote(promotion) = import(root, &service, &[]) else { panic!("it was kept") };
+    let PromotionOutcome::Promote(promotion) = import(root, &service, &[]) else { panic!("it was kept") };
     service.0.promote(*promotion, None).unwrap();
     service
 }
 
-fn return_to(number: u64, (court, base): &(Court, Base)) -> Result<Judgement, Trouble> {
-    court.judge_kept(GenerationId(number), RoundId(8), base, &CancellationToken::new())
+fn return_to(number: u64, (promoter, base): &(Promoter, Base)) -> Result<PromotionOutcome, Trouble> {
+    promoter.judge_kept(GenerationId(number), RoundId(8), base, &CancellationToken::new())
 }
 
 #[test]
 fn an_earlier_generation_serves_again_once_it_is_proven() {
     let root = TempDir::new().unwrap();
     let service = grown(root.path());
-    let court = &service.0;
+    let promoter = &service.0;
     let image = &pictures(root.path(), 1)[0];
-    let sharp = court.controller.answer(image).unwrap();
-    let Judgement::Promote(promotion) = return_to(1, &service).unwrap() else { panic!("it was kept") };
-    assert_eq!(court.controller.answer(image).unwrap(), sharp, "until then the other one answers");
-    assert_eq!(court.promote(*promotion, None).unwrap(), GenerationId(1));
-    assert_ne!(court.controller.answer(image).unwrap(), sharp);
-    let [first, second] = &court.generations().0[..] else { panic!("both are kept") };
+    let sharp = promoter.controller.answer(image).unwrap();
+    let PromotionOutcome::Promote(promotion) = return_to(1, &service).unwrap() else { panic!("it was kept") };
+    assert_eq!(promoter.controller.answer(image).unwrap(), sharp, "until then the other one answers");
+    assert_eq!(promoter.promote(*promotion, None).unwrap(), GenerationId(1));
+    assert_ne!(promoter.controller.answer(image).unwrap(), sharp);
+    let [first, second] = &promoter.generations().0[..] else { panic!("both are kept") };
     assert_eq!((first.active, first.replaces, second.active), (true, Some(GenerationId(2)), false));
     assert_ne!(first.round, RoundId(8), "the round that made it stays the one that did");
-    assert_eq!(court.promoted_by(RoundId(8)), Some(GenerationId(1)));
+    assert_eq!(promoter.promoted_by(RoundId(8)), Some(GenerationId(1)));
 
-    let Judgement::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was kept") };
-    court.drop_candidate(Judgement::Promote(promotion)).unwrap();
-    assert!(matches!(return_to(2, &service).unwrap(), Judgement::Promote(_)), "what is not wanted now stays");
+    let PromotionOutcome::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was kept") };
+    promoter.drop_candidate(PromotionOutcome::Promote(promotion)).unwrap();
+    assert!(matches!(return_to(2, &service).unwrap(), PromotionOutcome::Promote(_)), "what is not wanted now stays");
 }
 
 #[test]
 fn what_cannot_serve_here_is_not_returned_to() {
     let root = TempDir::new().unwrap();
-    let (court, base) = grown(root.path());
-    let kept = |base: Base| match return_to(1, &(court.clone(), base)).unwrap() {
-        Judgement::Keep { reason, .. } => reason,
-        Judgement::Promote(_) => panic!("it was made for something else"),
+    let (promoter, base) = grown(root.path());
+    let kept = |base: Base| match return_to(1, &(promoter.clone(), base)).unwrap() {
+        PromotionOutcome::Keep { reason, .. } => reason,
+        PromotionOutcome::Promote(_) => panic!("it was made for something else"),
     };
     let other = Base { classes: vec!["cat".into()], ..base.clone() };
     assert!(kept(other).contains("made for other classes"));
     let other = Base { digest: "0".repeat(64), ..base.clone() };
     assert!(kept(other).contains("made for other pretrained weights"));
 
-    let service = (court, base);
+    let service = (promoter, base);
     let unknown = return_to(9, &service).unwrap_err();
     assert!(unknown.message.contains("no generation 9") && unknown.hint.contains("generation list"), "{unknown:?}");
     let stop = CancellationToken::new();
@@ -358,8 +358,10 @@ fn a_generation_that_answers_other_than_its_probe_is_not_returned_to() {
     let mut store = Store::open(root.path()).unwrap();
     let staged = store.stage(&candidate(root.path(), "twisted")).unwrap();
     store.activate(staged, 0.0, None).unwrap();
-    let court = Court::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
-    let Judgement::Keep { reason, .. } = return_to(2, &(court, base)).unwrap() else { panic!("it is twisted") };
+    let promoter = Promoter::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
+    let PromotionOutcome::Keep { reason, .. } = return_to(2, &(promoter, base)).unwrap() else {
+        panic!("it is twisted")
+    };
     assert!(reason.contains("differ from torch's"), "{reason}");
 }
 
@@ -367,58 +369,61 @@ fn a_generation_that_answers_other_than_its_probe_is_not_returned_to() {
 fn what_a_rule_has_refused_is_kept_for_somebody_to_activate() {
     let root = TempDir::new().unwrap();
     let service = service(root.path());
-    let court = &service.0;
+    let promoter = &service.0;
     let images = pictures(root.path(), promotion::IMPORT_IMAGES);
     let imported = import(root.path(), &service, &images);
     let doubted = doubted(root.path());
     // One is staged at a time, and kept or dropped before the next.
-    let Judgement::Keep { reason, candidate: Some(refused) } = imported else { panic!("{imported:?}") };
-    assert_eq!(court.keep(*refused, reason, None).unwrap(), GenerationId(2));
-    let trained = court.judge(&doubted, &CancellationToken::new()).unwrap();
-    let Judgement::Keep { reason, candidate: Some(refused) } = trained else { panic!("{trained:?}") };
-    assert_eq!(court.keep(*refused, reason, None).unwrap(), GenerationId(3));
+    let PromotionOutcome::Keep { reason, candidate: Some(refused) } = imported else { panic!("{imported:?}") };
+    assert_eq!(promoter.keep(*refused, reason, None).unwrap(), GenerationId(2));
+    let trained = promoter.judge(&doubted, &CancellationToken::new()).unwrap();
+    let PromotionOutcome::Keep { reason, candidate: Some(refused) } = trained else { panic!("{trained:?}") };
+    assert_eq!(promoter.keep(*refused, reason, None).unwrap(), GenerationId(3));
 
-    let (generations, _) = court.generations();
+    let (generations, _) = promoter.generations();
     let told = |at: usize| (generations[at].active, generations[at].refused.clone().unwrap_or_default());
     assert_eq!(told(0), (true, String::new()));
     assert!(!told(1).0 && told(1).1.contains("less evenly"), "{:?}", told(1));
     assert!(!told(2).0 && told(2).1.contains("agree on 30 %"), "{:?}", told(2));
     assert_eq!(generations[1].round, ROUND, "the round that took it in");
 
-    let Judgement::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was wanted") };
-    court.promote(*promotion, None).unwrap();
-    let sharp = &court.generations().0[1];
+    let PromotionOutcome::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was wanted") };
+    promoter.promote(*promotion, None).unwrap();
+    let sharp = &promoter.generations().0[1];
     assert_eq!((sharp.active, &sharp.refused, sharp.replaces), (true, &None, Some(GenerationId(1))));
 }
 
 #[test]
 fn a_candidate_that_nothing_can_judge_is_kept_for_a_person_to_be_asked_about() {
     let root = TempDir::new().unwrap();
-    let (court, _) = service(root.path());
-    let told = court.judge(&undecidable(root.path()), &CancellationToken::new()).unwrap();
-    let Judgement::Keep { reason, candidate: Some(refused) } = told else { panic!("{told:?}") };
+    let (promoter, _) = service(root.path());
+    let told = promoter.judge(&undecidable(root.path()), &CancellationToken::new()).unwrap();
+    let PromotionOutcome::Keep { reason, candidate: Some(refused) } = told else { panic!("{told:?}") };
     assert!(reason.to_string().contains("it answers 40 % of the images differently"), "{reason}");
     assert!(refused.contender().is_some(), "a review compares it with what serves");
-    assert_eq!(court.keep(*refused, reason, None).unwrap(), GenerationId(2));
-    let told = court.judge(&doubted(root.path()), &CancellationToken::new()).unwrap();
-    let Judgement::Keep { candidate: Some(refused), .. } = told else { panic!("{told:?}") };
+    assert_eq!(promoter.keep(*refused, reason, None).unwrap(), GenerationId(2));
+    let told = promoter.judge(&doubted(root.path()), &CancellationToken::new()).unwrap();
+    let PromotionOutcome::Keep { candidate: Some(refused), .. } = told else { panic!("{told:?}") };
     assert!(refused.contender().is_none(), "a reason that no label could take away");
 }
 
 #[test]
 fn what_cannot_serve_or_is_not_wanted_is_not_kept() {
     let root = TempDir::new().unwrap();
-    let (court, base) = service(root.path());
-    let service = (court.clone(), base.clone());
+    let (promoter, base) = service(root.path());
+    let service = (promoter.clone(), base.clone());
     let twisted = import_of("twisted", root.path(), &service, &[]);
-    assert!(matches!(&twisted, Judgement::Keep { reason, candidate: None } if reason.contains("torch")), "{twisted:?}");
-    let elsewhere = (court.clone(), Base { classes: vec!["cat".into()], ..base });
+    assert!(
+        matches!(&twisted, PromotionOutcome::Keep { reason, candidate: None } if reason.contains("torch")),
+        "{twisted:?}"
+    );
+    let elsewhere = (promoter.clone(), Base { classes: vec!["cat".into()], ..base });
     let foreign = import(root.path(), &elsewhere, &[]);
-    assert!(matches!(&foreign, Judgement::Keep { candidate: None, .. }), "{foreign:?}");
+    assert!(matches!(&foreign, PromotionOutcome::Keep { candidate: None, .. }), "{foreign:?}");
     assert_eq!(stored(root.path()), ["1"]);
     // A round that somebody cancelled meanwhile.
     let refused = import(root.path(), &service, &pictures(root.path(), promotion::IMPORT_IMAGES));
-    assert!(matches!(&refused, Judgement::Keep { candidate: Some(_), .. }), "{refused:?}");
-    court.drop_candidate(refused).unwrap();
+    assert!(matches!(&refused, PromotionOutcome::Keep { candidate: Some(_), .. }), "{refused:?}");
+    promoter.drop_candidate(refused).unwrap();
     assert_eq!(stored(root.path()), ["1"]);
 }

@@ -26,27 +26,27 @@ const KEPT: usize = 5;
 /// Candidates that were refused and are kept beside them. 2 [choice].
 const KEPT_REFUSED: usize = 2;
 
-/// Those who decide: the store, and the classifier that generations serve in.
+/// What promotes: the store, and the classifier that generations serve in.
 #[derive(Clone)]
-pub struct Court {
+pub struct Promoter {
     store: Arc<Mutex<Store>>,
     controller: Arc<Controller>,
 }
 
 #[derive(Debug)]
-pub enum Judgement {
+pub enum PromotionOutcome {
     Promote(Box<Promotion>),
     /// The active generation stays.
     Keep {
         reason: String,
         /// The candidate, where a person may let it serve all the same.
-        candidate: Option<Box<Refused>>,
+        candidate: Option<Box<RefusedCandidate>>,
     },
 }
 
 /// A candidate that a rule has refused.
 #[derive(Debug)]
-pub struct Refused {
+pub struct RefusedCandidate {
     staged: Staged,
     parity_max_abs_diff: f64,
     imported_by: Option<RoundId>,
@@ -56,7 +56,7 @@ pub struct Refused {
     pub review: Option<Review>,
 }
 
-impl Refused {
+impl RefusedCandidate {
     /// The candidate for a closer look, where the rule could not tell whether it is better than what serves.
     pub fn contender(&self) -> Option<Contender> {
         let Staged { id, dir, manifest, .. } = &self.staged;
@@ -109,7 +109,7 @@ pub struct Compared {
     pub differences: Vec<Option<Difference>>,
 }
 
-impl Court {
+impl Promoter {
     pub fn new(store: Store, controller: Controller) -> Self {
         Self { store: Arc::new(Mutex::new(store)), controller: Arc::new(controller) }
     }
@@ -221,7 +221,7 @@ impl Court {
     }
 
     /// Takes a candidate into the store, replays its probe and judges it; nothing of it stays where it is told to stop.
-    pub fn judge(&self, candidate: &Path, stop: &CancellationToken) -> Result<Judgement, Trouble> {
+    pub fn judge(&self, candidate: &Path, stop: &CancellationToken) -> Result<PromotionOutcome, Trouble> {
         let staged = self.store().stage(candidate)?;
         let round = staged.manifest.round;
         self.decide(staged, None, stop, |staged| {
@@ -253,7 +253,7 @@ impl Court {
         base: &Base,
         images: &[PathBuf],
         stop: &CancellationToken,
-    ) -> Result<Judgement, Trouble> {
+    ) -> Result<PromotionOutcome, Trouble> {
         let staged = self.store().stage(candidate)?;
         self.decide(staged, Some(round), stop, |staged| {
             if let Some(what) = foreign(&staged.manifest, base) {
@@ -295,10 +295,10 @@ impl Court {
         round: RoundId,
         base: &Base,
         stop: &CancellationToken,
-    ) -> Result<Judgement, Trouble> {
+    ) -> Result<PromotionOutcome, Trouble> {
         let generation = self.store().generation(id)?.clone();
         if let Some(what) = foreign(&generation.manifest, base) {
-            return Ok(Judgement::Keep { reason: Reason::Foreign { what }.to_string(), candidate: None });
+            return Ok(PromotionOutcome::Keep { reason: Reason::Foreign { what }.to_string(), candidate: None });
         }
         generation.verify()?;
         going_on(stop)?;
@@ -312,9 +312,9 @@ impl Court {
         );
         Ok(match promotion::judge_again(generation.manifest.precision, parity) {
             Verdict::Promote => {
-                Judgement::Promote(Box::new(Promotion { candidate: Candidate::Kept { id, round }, ready }))
+                PromotionOutcome::Promote(Box::new(Promotion { candidate: Candidate::Kept { id, round }, ready }))
             }
-            Verdict::Keep(reason) => Judgement::Keep { reason: reason.to_string(), candidate: None },
+            Verdict::Keep(reason) => PromotionOutcome::Keep { reason: reason.to_string(), candidate: None },
         })
     }
 
@@ -358,23 +358,23 @@ impl Court {
         imported_by: Option<RoundId>,
         stop: &CancellationToken,
         look: impl FnOnce(&Staged) -> Result<(Verdict, Option<Ready>), Trouble>,
-    ) -> Result<Judgement, Trouble> {
+    ) -> Result<PromotionOutcome, Trouble> {
         match going_on(stop).and_then(|()| look(&staged)) {
             Ok((Verdict::Promote, Some(ready))) => {
                 let candidate = Candidate::Staged { staged: Box::new(staged), imported_by };
-                Ok(Judgement::Promote(Box::new(Promotion { candidate, ready })))
+                Ok(PromotionOutcome::Promote(Box::new(Promotion { candidate, ready })))
             }
             Ok((Verdict::Keep(reason), Some(ready))) if reason.can_be_overruled() => {
                 let (parity_max_abs_diff, undecided) =
                     (ready.parity.max_abs_diff, matches!(reason, Reason::Undecided { .. }));
-                let refused = Refused { staged, parity_max_abs_diff, imported_by, undecided, review: None };
+                let refused = RefusedCandidate { staged, parity_max_abs_diff, imported_by, undecided, review: None };
                 let candidate = Some(Box::new(refused));
-                Ok(Judgement::Keep { reason: reason.to_string(), candidate })
+                Ok(PromotionOutcome::Keep { reason: reason.to_string(), candidate })
             }
             Ok((verdict, _)) => {
                 self.store().discard(staged)?;
                 match verdict {
-                    Verdict::Keep(reason) => Ok(Judgement::Keep { reason: reason.to_string(), candidate: None }),
+                    Verdict::Keep(reason) => Ok(PromotionOutcome::Keep { reason: reason.to_string(), candidate: None }),
                     Verdict::Promote => Err(Trouble::unexplained()),
                 }
             }
@@ -404,11 +404,11 @@ impl Court {
     /// is another one that is to serve again, and stays in the store.
     pub fn keep(
         &self,
-        refused: Refused,
+        refused: RefusedCandidate,
         reason: String,
         wanted: Option<GenerationId>,
     ) -> Result<GenerationId, Trouble> {
-        let Refused { staged, parity_max_abs_diff, imported_by, .. } = refused;
+        let RefusedCandidate { staged, parity_max_abs_diff, imported_by, .. } = refused;
         let kept = self.store().keep_refused(staged, parity_max_abs_diff, imported_by, reason)?;
         self.prune(wanted);
         Ok(kept)
@@ -426,13 +426,13 @@ impl Court {
     }
 
     /// Removes a candidate that was judged and is not wanted any more.
-    pub fn drop_candidate(&self, judgement: Judgement) -> Result<(), Trouble> {
-        let staged = match judgement {
-            Judgement::Promote(promotion) => match promotion.candidate {
+    pub fn drop_candidate(&self, outcome: PromotionOutcome) -> Result<(), Trouble> {
+        let staged = match outcome {
+            PromotionOutcome::Promote(promotion) => match promotion.candidate {
                 Candidate::Staged { staged, .. } => Some(*staged),
                 Candidate::Kept { .. } => None,
             },
-            Judgement::Keep { candidate, .. } => candidate.map(|refused| refused.staged),
+            PromotionOutcome::Keep { candidate, .. } => candidate.map(|refused| refused.staged),
         };
         match staged {
             Some(staged) => Ok(self.store().discard(staged)?),
