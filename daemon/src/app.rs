@@ -9,11 +9,11 @@ mod import;
 mod intake;
 mod promoter;
 mod repair;
-mod rounds;
 mod setup;
 mod start;
 mod supervisor;
 mod together;
+mod training;
 
 use crate::config::{ConfigFile, Loaded};
 use crate::control::Service;

@@ -9,10 +9,10 @@ use super::answers::{self, Answering};
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::Intake;
 use super::promoter::Promoter;
-use super::rounds::Workshop;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::supervisor::{News, Parts, Serving, Supervisor};
 use super::together::Together;
+use super::training::TrainingRunner;
 use super::{AppError, ENGINES, blocking, repair};
 use crate::answers::Teller;
 use crate::catalog::{Catalog, CatalogError};
@@ -379,7 +379,7 @@ impl Start {
         let findings = Findings::unknown();
         board.setup(findings.to_string());
         controller.waiting(None);
-        let workshop = Workshop {
+        let training = TrainingRunner {
             catalog,
             sources: config.sources.iter().map(watch::Source::key).collect(),
             ingest,
@@ -393,12 +393,12 @@ impl Start {
             reviews,
             import: config.import,
         };
-        let unfinished = workshop.unfinished().map_or(RoundId(0), |spec| spec.round);
+        let unfinished = training.unfinished().map_or(RoundId(0), |spec| spec.round);
         let last = rounds.last().map_or(RoundId(0), |round| round.round).max(promoter.last_round()).max(unfinished);
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
         let parts =
-            Parts { together, workshop, promoter, lifecycle, schedule, board, intake, serving, setup, findings, clock };
+            Parts { together, training, promoter, lifecycle, schedule, board, intake, serving, setup, findings, clock };
         Ok(Complete { supervisor: Supervisor::new(parts), answering, news, lock })
     }
 }

@@ -16,9 +16,9 @@ use super::blocking;
 use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::promoter::{Promoter, PromotionOutcome, Trouble};
-use super::rounds::{self, Workshop};
 use super::setup::{Findings, Looks, Setup};
 use super::together::{Taken, Together};
+use super::training::{self, TrainingRunner};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Command, NextRound, Refused};
@@ -65,7 +65,7 @@ pub struct News {
 }
 
 pub struct Supervisor {
-    workshop: Workshop,
+    training: TrainingRunner,
     promoter: Promoter,
     lifecycle: Lifecycle,
     schedule: Schedule,
@@ -76,7 +76,7 @@ pub struct Supervisor {
     clock: Clock,
     /// The rounds under way, as `lifecycle` has them: at most one, and an activation.
     jobs: Vec<Job>,
-    words: Channel<rounds::News>,
+    words: Channel<training::News>,
     outcomes: Channel<(RoundId, Judged)>,
     serving: Serving,
     /// What is missing of the set-up, or otherwise than configured.
@@ -151,7 +151,7 @@ impl<T> Channel<T> {
 /// Everything the supervisor is given.
 pub struct Parts {
     pub together: Together,
-    pub workshop: Workshop,
+    pub training: TrainingRunner,
     pub promoter: Promoter,
     pub lifecycle: Lifecycle,
     pub schedule: Schedule,
@@ -168,11 +168,11 @@ pub struct Parts {
 
 impl Supervisor {
     pub fn new(parts: Parts) -> Self {
-        let Parts { together, workshop, promoter, lifecycle, schedule, board, intake, serving, setup, findings, clock } =
+        let Parts { together, training, promoter, lifecycle, schedule, board, intake, serving, setup, findings, clock } =
             parts;
-        let zero_shot_at = (!promoter.is_current(&workshop.base)).then(Instant::now);
+        let zero_shot_at = (!promoter.is_current(&training.base)).then(Instant::now);
         Self {
-            workshop,
+            training,
             promoter,
             lifecycle,
             schedule,
@@ -265,7 +265,7 @@ impl Supervisor {
             self.together.voice.alive();
         }
         self.intake.look();
-        if self.workshop.catalog.note() != self.findings.catalog {
+        if self.training.catalog.note() != self.findings.catalog {
             self.setup.now();
         }
         self.serving.look(&self.board);
@@ -330,7 +330,7 @@ impl Supervisor {
     async fn configure(&mut self, config: Result<Box<Config>, String>) -> Result<Vec<&'static str>, Refused> {
         let edited = match &config {
             Ok(config) => {
-                let (settings, base) = (config.classifier.clone(), Arc::clone(&self.workshop.base));
+                let (settings, base) = (config.classifier.clone(), Arc::clone(&self.training.base));
                 blocking(move || model::edited(&settings, &base)).await
             }
             Err(_) => Vec::new(),
@@ -338,17 +338,17 @@ impl Supervisor {
         let outcome = config.and_then(|config| {
             // Where the classes are others by now, it is started anew with these.
             if edited.is_empty() {
-                model::check_thresholds(&config.classifier, &self.workshop.base.classes)
+                model::check_thresholds(&config.classifier, &self.training.base.classes)
                     .map_err(|error| error.to_string())?;
             }
             Ok(config)
         });
         let outcome = outcome.map(|config| {
-            self.workshop.configure(&config);
+            self.training.configure(&config);
             self.lifecycle.require(config.round.minimum_images);
             self.promoter.decide_by(config.classifier.thresholds.clone());
             // The one before ends as soon as nobody listens.
-            self.setup = Setup::new(&config, &self.workshop.base, &self.workshop.catalog).follow();
+            self.setup = Setup::new(&config, &self.training.base, &self.training.catalog).follow();
             self.schedule = config.schedule;
             (self.look_at_room, self.not_before) = (Instant::now(), None);
             edited.into_iter().map(|(setting, _)| setting).collect()
@@ -401,29 +401,29 @@ impl Supervisor {
     /// Writes the rounds that are shown into a catalogue that has taken a damaged one's place.
     async fn save_history(&self) {
         for round in &self.board.snapshot().rounds {
-            if let Err(error) = self.workshop.catalog.save_round(round).await {
+            if let Err(error) = self.training.catalog.save_round(round).await {
                 return warn!(problem = %error, "the history of rounds cannot be written down again: {error}");
             }
         }
     }
 
-    async fn heard(&mut self, news: rounds::News) {
+    async fn heard(&mut self, news: training::News) {
         // An activation has nothing to say: it is judged at once.
         let Some(job) = self.jobs.iter_mut().find(|job| job.trigger != Trigger::Activation) else { return };
         let round = job.status.round;
         match news {
-            rounds::News::Gathered { images } => {
+            training::News::Gathered { images } => {
                 job.status.images = images;
                 self.board.round(job.status.clone());
             }
-            rounds::News::Event(Word::Progress(progress)) => {
+            training::News::Event(Word::Progress(progress)) => {
                 job.status.progress = Some(progress.clone());
                 let known = job.noted.as_ref();
                 if known
                     .is_none_or(|known| known.stage != progress.stage || progress.fraction >= known.fraction + NOTED)
                 {
                     job.noted = Some(progress.clone());
-                    let (catalog, progress) = (self.workshop.catalog.clone(), progress.clone());
+                    let (catalog, progress) = (self.training.catalog.clone(), progress.clone());
                     // Nobody waits for it, and the end of the round is not written over.
                     tokio::spawn(async move {
                         if let Err(error) = catalog.save_progress(round, &progress).await {
@@ -433,25 +433,25 @@ impl Supervisor {
                 }
                 self.board.progress(round, progress);
             }
-            rounds::News::Event(Word::Warning { message: warning }) => {
+            training::News::Event(Word::Warning { message: warning }) => {
                 warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
                 job.status.warnings.push(warning);
                 self.board.round(job.status.clone());
             }
-            rounds::News::Event(Word::Started { device, threads, .. }) => {
+            training::News::Event(Word::Started { device, threads, .. }) => {
                 info!(coft.round = round.0, device, threads, "round {round} works on {device} with {threads} threads");
             }
             // How it ended is told once more, and explained, when the process is gone.
-            rounds::News::Event(Word::Finished | Word::Failed { .. }) => {}
-            rounds::News::Ended(Outcome::Candidate(candidate)) => {
+            training::News::Event(Word::Finished | Word::Failed { .. }) => {}
+            training::News::Ended(Outcome::Candidate(candidate)) => {
                 job.candidate = candidate;
                 self.tell(Event::CandidateLeft(round)).await;
             }
-            rounds::News::Ended(Outcome::Failed { kind, message, hint }) => {
+            training::News::Ended(Outcome::Failed { kind, message, hint }) => {
                 job.outcome = Some(Err(Trouble { kind, message, hint }));
                 self.tell(Event::Failed(round)).await;
             }
-            rounds::News::Ended(Outcome::Cancelled) => {
+            training::News::Ended(Outcome::Cancelled) => {
                 job.outcome = Some(Err(Trouble {
                     kind: FailureKind::Cancelled,
                     message: "the trainer was stopped from outside".into(),

@@ -4,7 +4,7 @@ use super::reviewing::Undecided;
 use super::starting::told_given_up;
 use super::{Job, Supervisor, blocking};
 use crate::app::promoter::{PromotionOutcome, Trouble};
-use crate::app::rounds::Workshop;
+use crate::app::training::TrainingRunner;
 use crate::catalog::CatalogError;
 use crate::round_status::{RoundState, RoundStatus};
 use crate::telemetry::events;
@@ -19,8 +19,8 @@ use tracing::{Instrument, error, info, warn};
 const IMPORT_SAMPLE: usize = 256;
 
 /// Images that an import is judged by: none where it is to serve by force.
-async fn sample(workshop: &Workshop, force: bool) -> Result<Vec<PathBuf>, CatalogError> {
-    if force { Ok(Vec::new()) } else { workshop.sample(IMPORT_SAMPLE).await }
+async fn sample(training: &TrainingRunner, force: bool) -> Result<Vec<PathBuf>, CatalogError> {
+    if force { Ok(Vec::new()) } else { training.sample(IMPORT_SAMPLE).await }
 }
 
 impl Supervisor {
@@ -31,12 +31,12 @@ impl Supervisor {
         let (trigger, generation, force) = (job.trigger, job.generation, job.force);
         let seed = job.status.seed.unwrap_or_default();
         let (promoter, outcomes) = (self.promoter.clone(), self.outcomes.sender.clone());
-        let workshop = self.workshop.clone();
+        let training = self.training.clone();
         tokio::spawn(
             async move {
                 let outcome = match generation {
                     Some(generation) => {
-                        blocking(move || promoter.judge_kept(generation, round, &workshop.base, &stop)).await
+                        blocking(move || promoter.judge_kept(generation, round, &training.base, &stop)).await
                     }
                     None if trigger != Trigger::Import => {
                         let (judge, stopped) = (promoter.clone(), stop.clone());
@@ -45,13 +45,13 @@ impl Supervisor {
                             && let Some(candidate) = refused.contender()
                         {
                             refused.review =
-                                Undecided { round, seed, candidate }.review(&workshop, &promoter, &stop).await;
+                                Undecided { round, seed, candidate }.review(&training, &promoter, &stop).await;
                         }
                         outcome
                     }
-                    None => match sample(&workshop, force).await {
+                    None => match sample(&training, force).await {
                         Ok(images) => {
-                            blocking(move || promoter.judge_import(&candidate, round, &workshop.base, &images, &stop))
+                            blocking(move || promoter.judge_import(&candidate, round, &training.base, &images, &stop))
                                 .await
                         }
                         Err(error) => Err(Trouble {
@@ -179,7 +179,7 @@ impl Supervisor {
         self.show_generations();
         self.show_review();
         self.board.round(status);
-        match wanted && !self.promoter.is_current(&self.workshop.base) {
+        match wanted && !self.promoter.is_current(&self.training.base) {
             // Going back to an earlier one was but the shorter way.
             true if trigger == Trigger::Activation => {}
             true => self.put_off_zero_shot(),
@@ -200,7 +200,7 @@ impl Supervisor {
                 status.warnings.push(warning);
             }
         }
-        if let Err(error) = self.workshop.forget_unfinished() {
+        if let Err(error) = self.training.forget_unfinished() {
             warn!(problem = %error, "the journal of round {round} cannot be removed: {error}");
         }
     }

@@ -3,7 +3,7 @@
 
 use super::{Supervisor, blocking};
 use crate::app::promoter::{Compared, Contender, Promoter};
-use crate::app::rounds::Workshop;
+use crate::app::training::TrainingRunner;
 use crate::catalog::Catalog;
 use crate::control::{Answers, Refused, ReviewItem, ReviewStatus, Snapshot};
 use crate::review::{AnswerError, COMPARED, Question, Review, Reviews};
@@ -44,9 +44,14 @@ pub struct Undecided {
 impl Undecided {
     /// Has the candidate and the generation that serves answer on pictures of the pool, and makes a review of those on
     /// which they differ. Where that cannot be, the log says why, and what serves stays.
-    pub async fn review(self, workshop: &Workshop, promoter: &Promoter, stop: &CancellationToken) -> Option<Review> {
+    pub async fn review(
+        self,
+        training: &TrainingRunner,
+        promoter: &Promoter,
+        stop: &CancellationToken,
+    ) -> Option<Review> {
         let round = self.round.0;
-        match self.compare(workshop, promoter, stop).await {
+        match self.compare(training, promoter, stop).await {
             Ok(review) => Some(review),
             Err(problem) => {
                 warn!(
@@ -62,12 +67,12 @@ impl Undecided {
 
     async fn compare(
         self,
-        workshop: &Workshop,
+        training: &TrainingRunner,
         promoter: &Promoter,
         stop: &CancellationToken,
     ) -> Result<Review, String> {
         let Self { round, seed, candidate } = self;
-        let images = workshop.unlabelled(seed, COMPARED).await?;
+        let images = training.unlabelled(seed, COMPARED).await?;
         let (promoter, stop) = (promoter.clone(), stop.clone());
         blocking(move || {
             let (ids, paths): (Vec<ImageId>, Vec<PathBuf>) = images.into_iter().unzip();
@@ -88,7 +93,7 @@ impl Undecided {
 impl Supervisor {
     /// Asks a person about a candidate that is kept in the store.
     pub(super) async fn open_review(&mut self, review: Review) {
-        let reviews = self.workshop.reviews.clone();
+        let reviews = self.training.reviews.clone();
         let opened = blocking(move || reviews.begin(review).map(|()| reviews.status()));
         let status = match opened.await {
             Ok(status) => status.expect("it has begun"),
@@ -112,7 +117,7 @@ impl Supervisor {
         limit: usize,
         reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), Refused>>,
     ) {
-        let (reviews, catalog) = (self.workshop.reviews.clone(), self.workshop.catalog.clone());
+        let (reviews, catalog) = (self.training.reviews.clone(), self.training.catalog.clone());
         let status = self.board.snapshot().review.clone();
         tokio::spawn(
             async move {
@@ -130,7 +135,7 @@ impl Supervisor {
     /// Takes answers down and carries out what they decide.
     pub(super) async fn submit_review(&mut self, answers: Answers) -> Result<ReviewStatus, Refused> {
         self.look_at_review().await;
-        let reviews = self.workshop.reviews.clone();
+        let reviews = self.training.reviews.clone();
         let taken = blocking(move || match answers {
             Answers::Labels(labels) => reviews.answer(&labels),
             Answers::Undo => reviews.undo(),
@@ -163,7 +168,7 @@ impl Supervisor {
     /// Lets the candidate serve where the labels have decided for it, and forgets the review where it is about another
     /// generation than the one that serves, or one that is not there any more.
     pub(super) async fn look_at_review(&mut self) {
-        let Some(status) = self.workshop.reviews.status() else { return self.show_review() };
+        let Some(status) = self.training.reviews.status() else { return self.show_review() };
         let Snapshot { active, generations, .. } = self.board.snapshot();
         let is_there = generations.iter().any(|generation| generation.generation == status.candidate);
         if *active != Some(status.present) || !is_there {
@@ -199,7 +204,7 @@ impl Supervisor {
         if matches!(state, RoundState::Promoted(_) | RoundState::Interrupted) {
             return;
         }
-        let Some(status) = self.workshop.reviews.status() else { return };
+        let Some(status) = self.training.reviews.status() else { return };
         let candidate = status.candidate;
         warn!(
             coft.round = round.0,
@@ -212,7 +217,7 @@ impl Supervisor {
 
     async fn end_review(&mut self) {
         self.reviewing = Reviewing::default();
-        let reviews = self.workshop.reviews.clone();
+        let reviews = self.training.reviews.clone();
         if let Err(error) = blocking(move || reviews.end()).await {
             warn!(problem = %error, "the review that is over cannot be removed: {error}");
         }
@@ -222,7 +227,7 @@ impl Supervisor {
     /// Shows clients how the review stands.
     pub(super) fn show_review(&mut self) {
         let active = self.board.snapshot().active;
-        let status = self.workshop.reviews.status().filter(|status| Some(status.present) == active);
+        let status = self.training.reviews.status().filter(|status| Some(status.present) == active);
         let activation = self.reviewing.activation;
         self.board.review(status.map(|status| ReviewStatus { activation, ..status }));
     }

@@ -1,8 +1,8 @@
 //! How a round starts: by the schedule, because another one did not come to its end, or because somebody asked.
 
 use super::{Job, Supervisor, blocking, refused};
-use crate::app::rounds::Assignment;
 use crate::app::setup;
+use crate::app::training::RoundPlan;
 use crate::control::{NextRound, Refused, RoundRequest};
 use crate::round_status::{RoundState, RoundStatus};
 use crate::telemetry::events;
@@ -59,7 +59,7 @@ impl Supervisor {
         if std::mem::replace(&mut self.went_back, true) {
             return false;
         }
-        let Some(generation) = self.promoter.fitting(&self.workshop.base) else { return false };
+        let Some(generation) = self.promoter.fitting(&self.training.base) else { return false };
         matches!(self.activate(generation).await, Ok(Some(_)))
     }
 
@@ -70,7 +70,7 @@ impl Supervisor {
             info!(coft.round = status.round.0, "the clock was set; the end of round {} is put right", status.round);
             self.write_down(&status).await;
         }
-        let next = self.board.look_ahead(&self.schedule, self.workshop.round.minimum_images, &now);
+        let next = self.board.look_ahead(&self.schedule, self.training.round.minimum_images, &now);
         if self.lifecycle.current().is_some() {
             return None;
         }
@@ -93,7 +93,7 @@ impl Supervisor {
     async fn give_up(&mut self) {
         let Some((round, why)) = self.board.given_up(&self.schedule) else { return };
         let mut status = round.clone();
-        match self.workshop.forget_unfinished() {
+        match self.training.forget_unfinished() {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
@@ -123,8 +123,8 @@ impl Supervisor {
 
     /// Whether there is room for a round that adapts.
     async fn room(&self) -> Result<(), Refused> {
-        let workshop = self.workshop.clone();
-        match blocking(move || workshop.shortage()).await {
+        let training = self.training.clone();
+        match blocking(move || training.shortage()).await {
             Ok(None) => Ok(()),
             Ok(Some(shortage)) => Err(Refused::NoRoom(format!("{shortage}; free {} there", shortage.lacking))),
             Err(error) => {
@@ -150,7 +150,7 @@ impl Supervisor {
             continues = earlier.filter(|earlier| request.seed.is_none_or(|seed| earlier.seed == Some(seed))).cloned();
         }
         let own = continues.as_ref().and_then(|earlier: &RoundStatus| earlier.seed);
-        let seed = request.seed.or(own).unwrap_or(self.workshop.round.seed);
+        let seed = request.seed.or(own).unwrap_or(self.training.round.seed);
         // Where no round is known, as after a catalogue was lost, what is there is as good as any.
         let goes_on = continues.is_some() || !self.board.has_adapted();
         let continues = continues.map(|earlier| earlier.round);
@@ -164,10 +164,10 @@ impl Supervisor {
         if let Some(earlier) = continues {
             info!(coft.round = round.0, "round {round} takes up the work of round {earlier}");
         }
-        let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.workshop.round.method.into() };
+        let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.training.round.method.into() };
         let job = Job { _slot: slot, ..Job::new(trigger, status) };
-        let assignment = Assignment { round, method, seed, continues: goes_on };
-        self.workshop.start(assignment, job.stop.clone(), self.words.sender.clone());
+        let plan = RoundPlan { round, method, seed, continues: goes_on };
+        self.training.start(plan, job.stop.clone(), self.words.sender.clone());
         self.jobs.push(job);
         Ok(round)
     }
@@ -176,7 +176,7 @@ impl Supervisor {
         let status = self.admit(Trigger::Import, None, None).await?;
         let job = Job { force, ..Job::new(Trigger::Import, status) };
         let round = job.status.round;
-        self.workshop.import(round, files, job.stop.clone(), self.words.sender.clone());
+        self.training.import(round, files, job.stop.clone(), self.words.sender.clone());
         self.jobs.push(job);
         Ok(round)
     }
@@ -226,7 +226,7 @@ impl Supervisor {
             warnings: Vec::new(),
         };
         // What starts a trainer is on the disk before it: a machine that a round brings down knows of it afterwards.
-        if let Err(error) = self.workshop.catalog.save_round(&status).await {
+        if let Err(error) = self.training.catalog.save_round(&status).await {
             // A round that is not written down does not start.
             self.lifecycle.tell(Event::Failed(round));
             if self.zero_shot_at.is_some() {
@@ -248,7 +248,7 @@ impl Supervisor {
 
     pub(super) async fn write_down(&self, status: &RoundStatus) {
         let round = status.round;
-        if let Err(error) = self.workshop.catalog.save_round(status).await {
+        if let Err(error) = self.training.catalog.save_round(status).await {
             error!(coft.round = round.0, problem = %error, "the end of round {round} cannot be written down: {error}");
         }
     }

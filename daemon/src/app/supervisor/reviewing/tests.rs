@@ -42,7 +42,7 @@ impl Site {
     async fn again(root: TempDir) -> Self {
         let (board, seen) = Board::new(Snapshot::default());
         let mut supervisor = supervisor(root.path(), board);
-        supervisor.workshop.sources = vec![root.path().join("in")];
+        supervisor.training.sources = vec![root.path().join("in")];
         try_once(&mut supervisor).await;
         assert_eq!(seen.borrow().active, Some(PRESENT));
         Self { root, supervisor, seen }
@@ -58,11 +58,11 @@ impl Site {
                 RgbImage::from_pixel(40, 30, Rgb(colour.map(|value| value + number))).save(&path).unwrap();
                 let stamp = Stamp::of(&fs::metadata(&path).unwrap());
                 let sighting = Sighting { source: source.clone(), path, stamp };
-                let ingest = &self.supervisor.workshop.ingest;
+                let ingest = &self.supervisor.training.ingest;
                 let content = ingest.read(sighting.clone()).await.expect("it is read");
                 let record = ingest.keep(content).await.expect("it is an image");
                 self.supervisor
-                    .workshop
+                    .training
                     .catalog
                     .record(vec![Entry::Image { sighting, record, came: Came::now() }])
                     .await
@@ -74,12 +74,12 @@ impl Site {
     /// Has a round end that could not decide, unless it is told to stop.
     async fn ask(&mut self, stop: &CancellationToken) -> Option<ReviewStatus> {
         let (generations, _) = self.supervisor.promoter.generations();
-        let (dir, classes) = (generations[0].dir.clone(), self.supervisor.workshop.base.classes.clone());
+        let (dir, classes) = (generations[0].dir.clone(), self.supervisor.training.base.classes.clone());
         let candidate = Contender { id: CANDIDATE, dir, classes };
         let undecided = Undecided { round: ROUND, seed: 1, candidate };
-        let review = undecided.review(&self.supervisor.workshop, &self.supervisor.promoter, stop).await?;
+        let review = undecided.review(&self.supervisor.training, &self.supervisor.promoter, stop).await?;
         self.supervisor.open_review(review).await;
-        self.supervisor.workshop.reviews.status()
+        self.supervisor.training.reviews.status()
     }
 
     /// Lets the service work beside a client until that is done.
@@ -88,7 +88,7 @@ impl Site {
         client: impl AsyncFnOnce(mpsc::Sender<Command>, &mut watch::Receiver<Snapshot>),
     ) -> (TempDir, Reviews) {
         let Self { root, supervisor, mut seen } = self;
-        let reviews = supervisor.workshop.reviews.clone();
+        let reviews = supervisor.training.reviews.clone();
         let (commands, mut receiver) = mpsc::channel(4);
         let working = supervisor.run(&mut receiver, news(), client(commands, &mut seen));
         timeout(Duration::from_secs(60), working).await.expect("it ends").stop().await;
@@ -126,7 +126,7 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
     assert_eq!((asked.round, asked.candidate, asked.present), (ROUND, CANDIDATE, PRESENT));
     assert_eq!((asked.compared, asked.differing, asked.answered, asked.state), (24, 16, 0, State::Asking));
 
-    let workshop = site.supervisor.workshop.clone();
+    let training = site.supervisor.training.clone();
     let (_root, reviews) = site
         .serve(async |commands, seen| {
             seen.wait_for(|seen| seen.review.is_some()).await.unwrap();
@@ -165,7 +165,7 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
     assert_eq!(reviews.status(), None, "it is over");
     assert_eq!(reviews.labels().len(), 7, "and the labels stay");
     // A later review asks about none of them.
-    assert_eq!(workshop.unlabelled(1, 100).await.unwrap().len(), 24 - 7);
+    assert_eq!(training.unlabelled(1, 100).await.unwrap().len(), 24 - 7);
 }
 
 #[tokio::test]
@@ -211,7 +211,7 @@ fn decided(root: &Path, present: GenerationId) -> Reviews {
 #[tokio::test]
 async fn what_was_decided_before_a_restart_is_carried_out_after_it() {
     let mut site = Site::new("turned").await;
-    site.supervisor.workshop.reviews = decided(site.root.path(), PRESENT);
+    site.supervisor.training.reviews = decided(site.root.path(), PRESENT);
     let (_root, reviews) = site
         .serve(async |_commands, seen| {
             drop(seen.wait_for(|seen| seen.active == Some(CANDIDATE) && seen.review.is_none()).await.unwrap());
@@ -223,7 +223,7 @@ async fn what_was_decided_before_a_restart_is_carried_out_after_it() {
 #[tokio::test]
 async fn a_candidate_that_cannot_serve_ends_its_review() {
     let mut site = Site::new("twisted").await;
-    site.supervisor.workshop.reviews = decided(site.root.path(), PRESENT);
+    site.supervisor.training.reviews = decided(site.root.path(), PRESENT);
     let (_root, reviews) = site
         .serve(async |_commands, seen| {
             let ended = |seen: &Snapshot| seen.rounds.last().is_some_and(|round| round.ended.is_some());
@@ -240,9 +240,9 @@ async fn a_candidate_that_cannot_serve_ends_its_review() {
 #[tokio::test]
 async fn a_review_beside_a_generation_that_does_not_serve_is_over() {
     let mut site = Site::new("turned").await;
-    site.supervisor.workshop.reviews = decided(site.root.path(), GenerationId(9));
+    site.supervisor.training.reviews = decided(site.root.path(), GenerationId(9));
     site.supervisor.look_at_review().await;
-    assert_eq!(site.supervisor.workshop.reviews.status(), None);
+    assert_eq!(site.supervisor.training.reviews.status(), None);
     assert_eq!(site.seen.borrow().review, None);
     assert!(site.supervisor.jobs.is_empty(), "nothing is carried out");
     assert!(!site.root.path().join("review.json").exists());
@@ -259,5 +259,5 @@ async fn nobody_is_asked_where_the_two_agree_or_cannot_be_compared() {
     site.take(2).await;
     stop.cancel();
     assert_eq!(site.ask(&stop).await, None, "it was stopped");
-    assert_eq!(site.supervisor.workshop.reviews.status(), None);
+    assert_eq!(site.supervisor.training.reviews.status(), None);
 }

@@ -4,11 +4,11 @@ use crate::app::board::Board;
 use crate::app::intake::{self, Intake};
 use crate::app::promoter::PromotionOutcome;
 use crate::app::promoter::tests::{candidate, idle};
-use crate::app::rounds::Workshop;
 use crate::app::setup::{Findings, Looks};
 use crate::app::supervisor::News;
 use crate::app::supervisor::{Parts, Supervisor};
 use crate::app::together::Together;
+use crate::app::training::TrainingRunner;
 use crate::catalog::Catalog;
 use crate::clock;
 use crate::control::Command;
@@ -37,7 +37,7 @@ pub fn supervisor(root: &Path, board: Board) -> Supervisor {
     let ingest =
         Ingest::new(&Default::default(), base.preprocess.clone(), root.join("pixels"), DecodeBudget::default());
     let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
-    let workshop = Workshop {
+    let training = TrainingRunner {
         catalog,
         sources: Vec::new(),
         ingest,
@@ -58,7 +58,7 @@ pub fn supervisor(root: &Path, board: Board) -> Supervisor {
     let clock = clock::machine();
     Supervisor::new(Parts {
         together: Together::alone(),
-        workshop,
+        training,
         promoter,
         lifecycle,
         schedule,
@@ -89,7 +89,7 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     let root = tempfile::tempdir().unwrap();
     let (board, mut seen) = Board::new(Snapshot::default());
     let mut supervisor = supervisor(root.path(), board);
-    let dir = supervisor.workshop.base.dir.clone();
+    let dir = supervisor.training.base.dir.clone();
     let (model, away) = (dir.join(MODEL), root.path().join("away"));
     fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
     fs::rename(&model, &away).unwrap();
@@ -125,15 +125,15 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
     let (board, mut seen) = Board::new(Snapshot::default());
     let mut supervisor = supervisor(root.path(), board);
     try_once(&mut supervisor).await;
-    let (promoter, base) = (supervisor.promoter.clone(), supervisor.workshop.base.clone());
+    let (promoter, base) = (supervisor.promoter.clone(), supervisor.training.base.clone());
     let (path, stop) = (candidate(root.path(), "sharp"), CancellationToken::new());
     let Ok(PromotionOutcome::Promote(promotion)) = promoter.judge_import(&path, RoundId(1), &base, &[], &stop) else {
         panic!()
     };
     promoter.promote(*promotion, None).unwrap();
     supervisor.show_generations();
-    let unfinished = supervisor.workshop.journal.join("spec.json");
-    fs::create_dir_all(&supervisor.workshop.journal).unwrap();
+    let unfinished = supervisor.training.journal.join("spec.json");
+    fs::create_dir_all(&supervisor.training.journal).unwrap();
     fs::write(&unfinished, "of a round that was interrupted").unwrap();
 
     let (commands, mut receiver) = mpsc::channel(1);

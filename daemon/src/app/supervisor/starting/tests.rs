@@ -7,10 +7,10 @@ use crate::app::intake::Intake;
 use crate::app::promoter::Promoter;
 use crate::app::promoter::tests::{candidate, doubted, idle, restate};
 use crate::app::repair;
-use crate::app::rounds::{News, Workshop};
 use crate::app::setup::{Findings, Looks};
 use crate::app::supervisor::{Parts, Serving};
 use crate::app::together::Together;
+use crate::app::training::{News, TrainingRunner};
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::control::Snapshot;
 use crate::decode_budget::DecodeBudget;
@@ -135,7 +135,7 @@ impl Machine {
         let (board, _) = Board::new(Snapshot { rounds, ..Snapshot::default() });
         let ingest = self.ingest();
         let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
-        let workshop = Workshop {
+        let training = TrainingRunner {
             catalog,
             sources: vec![self.path("in")],
             ingest,
@@ -154,7 +154,7 @@ impl Machine {
         let (setup, findings) = (Looks::none(), Findings::default());
         let parts = Parts {
             together: Together::alone(),
-            workshop,
+            training,
             promoter,
             lifecycle,
             schedule,
@@ -215,7 +215,7 @@ impl Machine {
 
     /// As kill -9 or a power cut ends a service.
     async fn dies(&self, mut supervisor: Supervisor) {
-        let (catalog, jobs) = (supervisor.workshop.catalog.clone(), std::mem::take(&mut supervisor.jobs));
+        let (catalog, jobs) = (supervisor.training.catalog.clone(), std::mem::take(&mut supervisor.jobs));
         for job in &jobs {
             job.stop.cancel();
         }

@@ -1,4 +1,4 @@
-//! A workshop made from a configuration, with a shell script as its trainer; the real one is tested end to end.
+//! A runner of rounds made from a configuration, with a shell script as its trainer; the real one is tested end to end.
 
 use super::*;
 use crate::catalog::Entry;
@@ -19,7 +19,7 @@ const FINDS_BAD_IMAGES: &str = r#"echo '{"type":"failed","kind":"bad-images","me
 
 struct Site {
     dir: TempDir,
-    workshop: Workshop,
+    training: TrainingRunner,
 }
 
 impl Site {
@@ -41,7 +41,7 @@ impl Site {
         let mut config = file.read().unwrap().config;
         config.round.trainer = Some(path("trainer"));
         let base = Arc::new(model::prepare(&config.classifier, &path("models")).unwrap());
-        let workshop = Workshop {
+        let training = TrainingRunner {
             catalog: Catalog::open(&path("state/catalog.sqlite")).unwrap(),
             sources: config.sources.iter().map(|source| source.path.clone()).collect(),
             ingest: Ingest::new(&config.ingest, base.preprocess.clone(), path("state/pixels"), DecodeBudget::default()),
@@ -55,7 +55,7 @@ impl Site {
             given_labels: config.classifier.given_labels,
             reviews: Reviews::open(&path("state")),
         };
-        Self { dir, workshop }
+        Self { dir, training }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -73,10 +73,10 @@ impl Site {
         let path = self.path(name);
         let stamp = Stamp::of(&fs::metadata(&path).unwrap());
         let sighting = Sighting { source: self.dir.path().join("in"), path, stamp };
-        let content = self.workshop.ingest.read(sighting.clone()).await.expect("it is read");
-        let record = self.workshop.ingest.keep(content).await.expect("it is an image");
+        let content = self.training.ingest.read(sighting.clone()).await.expect("it is read");
+        let record = self.training.ingest.keep(content).await.expect("it is an image");
         let id = record.id.clone();
-        self.workshop.catalog.record(vec![Entry::Image { sighting, record, came: Came::now() }]).await.unwrap();
+        self.training.catalog.record(vec![Entry::Image { sighting, record, came: Came::now() }]).await.unwrap();
         id
     }
 
@@ -85,10 +85,9 @@ impl Site {
         let spec = self.dir.path().join("spec.json");
         let _ = fs::remove_file(&spec);
         let (sender, mut news) = mpsc::channel(16);
-        let round = &self.workshop.round;
-        let assignment =
-            Assignment { round: RoundId(number), method: round.method.into(), seed: round.seed, continues: true };
-        self.workshop.start(assignment, CancellationToken::new(), sender);
+        let round = &self.training.round;
+        let plan = RoundPlan { round: RoundId(number), method: round.method.into(), seed: round.seed, continues: true };
+        self.training.start(plan, CancellationToken::new(), sender);
         let mut gathered = None;
         loop {
             match news.recv().await.expect("an end is always told") {
@@ -176,11 +175,11 @@ async fn a_labelled_file_that_has_gone_keeps_its_label_and_an_unknown_one_is_lef
 fn reviewed(site: &Site, answers: &[(&ImageId, &str)]) {
     let difference = Difference { present: ClassId(0), candidate: ClassId(1) };
     let images = answers.iter().map(|(image, _)| ((*image).clone(), difference));
-    let classes = site.workshop.base.classes.clone();
+    let classes = site.training.base.classes.clone();
     let review = Review::new(RoundId(1), [GenerationId(1), GenerationId(2)], classes, images);
-    site.workshop.reviews.begin(review).unwrap();
+    site.training.reviews.begin(review).unwrap();
     let answers = answers.iter().map(|(image, class)| (image.0.clone(), (*class).to_owned()));
-    site.workshop.reviews.answer(&answers.collect::<Vec<_>>()).unwrap();
+    site.training.reviews.answer(&answers.collect::<Vec<_>>()).unwrap();
 }
 
 #[tokio::test]
@@ -199,9 +198,9 @@ async fn labels_that_were_asked_for_take_part_and_the_list_wins_over_them() {
         image.label.map(|class| spec.classes[class.0 as usize].as_str())
     };
     assert_eq!([a, b, c, d].map(label), [Some("hex bolt"), Some("hex nut"), None, None]);
-    let unknown = site.workshop.unlabelled(1, 9).await.unwrap();
+    let unknown = site.training.unlabelled(1, 9).await.unwrap();
     let [(image, path)] = &unknown[..] else { panic!("{unknown:?}") };
-    assert_eq!((image, path), (d, &site.workshop.ingest.canonical_path(d)));
+    assert_eq!((image, path), (d, &site.training.ingest.canonical_path(d)));
 }
 
 #[tokio::test]
@@ -222,12 +221,12 @@ async fn a_label_without_a_class_ends_the_round() {
 async fn damaged_pixels_are_removed_and_taken_in_again() {
     let site = Site::new("[round]\nminimum-images = 1\n", |_| ());
     let (good, bad) = (site.take("good.png", 1).await, site.take("bad.png", 2).await);
-    let cached = site.workshop.ingest.canonical_path(&bad);
+    let cached = site.training.ingest.canonical_path(&bad);
     let whole = fs::read(&cached).unwrap();
     fs::write(&cached, &whole[..whole.len() / 2]).unwrap();
     assert_eq!(ids(&site.told(1).await), sorted([&good, &bad]));
     assert!(!cached.exists());
-    assert!(site.workshop.ingest.canonical_path(&good).is_file());
+    assert!(site.training.ingest.canonical_path(&good).is_file());
     assert_eq!(ids(&site.told(2).await), [&good]);
     site.take_again("bad.png").await;
     assert_eq!(fs::read(&cached).unwrap(), whole);
@@ -238,15 +237,15 @@ async fn damaged_pixels_are_removed_and_taken_in_again() {
 #[tokio::test]
 async fn a_zero_shot_round_leaves_the_work_of_another_alone() {
     let site = Site::new("", |_| ());
-    let kept = site.workshop.journal.join("phase1.result");
-    fs::create_dir_all(&site.workshop.journal).unwrap();
+    let kept = site.training.journal.join("phase1.result");
+    fs::create_dir_all(&site.training.journal).unwrap();
     fs::write(&kept, "hours").unwrap();
     let (sender, mut news) = mpsc::channel(16);
-    let assignment = Assignment { round: RoundId(1), method: Method::ZeroShot, seed: 1, continues: false };
-    site.workshop.start(assignment, CancellationToken::new(), sender);
+    let plan = RoundPlan { round: RoundId(1), method: Method::ZeroShot, seed: 1, continues: false };
+    site.training.start(plan, CancellationToken::new(), sender);
     while !matches!(news.recv().await.expect("an end is always told"), News::Ended(_)) {}
     let told: RoundSpec = serde_json::from_slice(&fs::read(site.dir.path().join("spec.json")).unwrap()).unwrap();
-    assert_eq!(told.journal_dir, site.workshop.scratch.join("round-1/journal"));
+    assert_eq!(told.journal_dir, site.training.scratch.join("round-1/journal"));
     assert!(kept.exists());
 }
 
@@ -255,12 +254,12 @@ async fn a_zero_shot_round_leaves_the_work_of_another_alone() {
 async fn damaged_pixels_are_removed_after_a_trainer_that_died_without_a_word() {
     let site = Site::new("[round]\nminimum-images = 1\n", |_| ());
     let (good, bad) = (site.take("good.png", 1).await, site.take("bad.png", 2).await);
-    let cached = site.workshop.ingest.canonical_path(&bad);
+    let cached = site.training.ingest.canonical_path(&bad);
     fs::write(&cached, "damaged").unwrap();
     fs::write(site.dir.path().join("trainer"), "#!/bin/sh\nprintf '\\377' >&2\nexit 101\n").unwrap();
     let (_, _, outcome) = site.round(1).await;
     assert!(matches!(outcome, Outcome::Failed { kind: FailureKind::Internal, .. }), "{outcome:?}");
-    assert!(!cached.exists() && site.workshop.ingest.canonical_path(&good).is_file());
+    assert!(!cached.exists() && site.training.ingest.canonical_path(&good).is_file());
 }
 
 #[tokio::test]
@@ -282,21 +281,21 @@ async fn a_round_takes_the_latest_images_and_a_continued_one_its_own() {
 
     // A round of the second and third was interrupted before the fourth came.
     let images = spec.images.iter().filter(|image| image.id == *c);
-    let older = PoolImage { id: b.clone(), path: site.workshop.ingest.canonical_path(b), label: None };
+    let older = PoolImage { id: b.clone(), path: site.training.ingest.canonical_path(b), label: None };
     let unfinished = RoundSpec { images: images.cloned().chain([older]).collect(), ..spec.work() };
-    fs::create_dir_all(&site.workshop.journal).unwrap();
-    let journal = site.workshop.journal.join(JOURNAL_SPEC);
+    fs::create_dir_all(&site.training.journal).unwrap();
+    let journal = site.training.journal.join(JOURNAL_SPEC);
     fs::write(&journal, serde_json::to_vec(&unfinished).unwrap()).unwrap();
     let (gathered, spec, _) = site.round(2).await;
     assert_eq!(spec.unwrap().images, unfinished.images);
     assert_eq!(gathered, Some(3), "the fourth is new to the next round");
 
     // Once one of its images is let go it begins anew.
-    let px = site.workshop.ingest.canonical_px();
-    let mut let_go = site.workshop.catalog.let_go(px, 2, 2).await.unwrap();
+    let px = site.training.ingest.canonical_px();
+    let mut let_go = site.training.catalog.let_go(px, 2, 2).await.unwrap();
     let_go.sort_unstable();
     assert_eq!(let_go.iter().collect::<Vec<_>>(), sorted([a, b]));
-    site.workshop.ingest.discard(let_go).await.unwrap();
+    site.training.ingest.discard(let_go).await.unwrap();
     let (gathered, spec, _) = site.round(3).await;
     assert_eq!(ids(&spec.unwrap()), sorted([c, d]));
     assert_eq!(gathered, Some(4));

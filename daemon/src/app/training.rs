@@ -32,7 +32,7 @@ use walkdir::WalkDir;
 
 /// What a round is to do.
 #[derive(Clone, Copy, Debug)]
-pub struct Assignment {
+pub struct RoundPlan {
     pub round: RoundId,
     pub method: Method,
     pub seed: u64,
@@ -61,7 +61,7 @@ struct Launched {
 
 /// Everything that rounds are made from.
 #[derive(Clone)]
-pub struct Workshop {
+pub struct TrainingRunner {
     pub catalog: Catalog,
     /// The configured sources: rounds take their images alone.
     pub sources: Vec<PathBuf>,
@@ -82,19 +82,19 @@ pub struct Workshop {
     pub reviews: Reviews,
 }
 
-impl Workshop {
+impl TrainingRunner {
     /// Starts a round; its end follows as news, soon where it is told to stop.
-    pub fn start(&self, assignment: Assignment, stop: CancellationToken, news: mpsc::Sender<News>) {
-        let workshop = self.clone();
+    pub fn start(&self, plan: RoundPlan, stop: CancellationToken, news: mpsc::Sender<News>) {
+        let training = self.clone();
         tokio::spawn(
             async move {
-                let outcome = match stop.run_until_cancelled(workshop.launch(assignment, &news)).await {
+                let outcome = match stop.run_until_cancelled(training.launch(plan, &news)).await {
                     Some(Ok(Launched { running, images })) => {
                         let outcome = follow(running, &stop, &news).await;
                         // A trainer that ended without a word may have met them, too.
                         let suspect = [FailureKind::BadImages, FailureKind::Internal];
                         if matches!(outcome, Outcome::Failed { kind, .. } if suspect.contains(&kind)) {
-                            stop.run_until_cancelled(workshop.remove_damaged(images)).await;
+                            stop.run_until_cancelled(training.remove_damaged(images)).await;
                         }
                         outcome
                     }
@@ -108,18 +108,18 @@ impl Workshop {
         );
     }
 
-    async fn launch(&self, assignment: Assignment, news: &mpsc::Sender<News>) -> Result<Launched, Outcome> {
+    async fn launch(&self, plan: RoundPlan, news: &mpsc::Sender<News>) -> Result<Launched, Outcome> {
         let trainer = self.trainer()?;
-        let mut spec = self.spec(assignment);
-        let images = match assignment.method {
+        let mut spec = self.spec(plan);
+        let images = match plan.method {
             Method::ZeroShot => 0,
             _ => {
-                if !assignment.continues
+                if !plan.continues
                     && let Err(error) = self.forget_unfinished()
                 {
                     warn!(problem = %error, "the work of an earlier round cannot be removed: {error}");
                 }
-                self.fill(&mut spec, assignment.continues).await?
+                self.fill(&mut spec, plan.continues).await?
             }
         };
         let _ = news.send(News::Gathered { images }).await;
@@ -132,11 +132,11 @@ impl Workshop {
     }
 
     /// What the trainer is told, but for the images.
-    fn spec(&self, assignment: Assignment) -> RoundSpec {
+    fn spec(&self, plan: RoundPlan) -> RoundSpec {
         RoundSpec {
             protocol: PROTOCOL,
-            round: assignment.round,
-            method: assignment.method,
+            round: plan.round,
+            method: plan.method,
             model_dir: self.base.dir.clone(),
             image_size: self.base.image_size,
             classes: self.base.classes.clone(),
@@ -146,15 +146,15 @@ impl Workshop {
             template: self.base.template.clone(),
             templates: self.base.templates.clone(),
             images: Vec::new(),
-            seed: assignment.seed,
+            seed: plan.seed,
             device: self.round.device,
             precision: self.round.precision,
             threads: self.round.threads,
             settings: self.settings.clone(),
-            candidate_dir: self.directory(assignment.round).join("candidate"),
-            journal_dir: match assignment.method {
+            candidate_dir: self.directory(plan.round).join("candidate"),
+            journal_dir: match plan.method {
                 // Over in seconds to minutes, and what an adapting round has done is to survive it.
-                Method::ZeroShot => self.directory(assignment.round).join("journal"),
+                Method::ZeroShot => self.directory(plan.round).join("journal"),
                 _ => self.journal.clone(),
             },
             diagnostics: None,

@@ -1,7 +1,7 @@
 //! The images of a round: which ones take part, the labels that the user gave them, and cached pixels that turn out lost or
 //! damaged.
 
-use super::{Workshop, catalog_failed, failed};
+use super::{TrainingRunner, catalog_failed, failed};
 use crate::catalog::CatalogError;
 use crate::given::{self, GivenError, Labels};
 use crate::review;
@@ -20,7 +20,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
-impl Workshop {
+impl TrainingRunner {
     /// Gives a round its images: those of the unfinished round that it `continues`, or the latest ones. Tells how many
     /// had been taken in by then: these, and older ones that take no part any more.
     pub(super) async fn fill(&self, spec: &mut RoundSpec, continues: bool) -> Result<u64, Outcome> {
