@@ -1,7 +1,6 @@
 //! The service as a whole, put together and taken apart again: the one module that knows all the others.
 
 mod answers;
-mod board;
 mod classifiers;
 mod diagnosis;
 mod errands;
@@ -11,6 +10,7 @@ mod promoter;
 mod repair;
 mod setup;
 mod start;
+mod status_publisher;
 mod supervisor;
 mod together;
 mod training;

@@ -2,8 +2,8 @@
 //! what they have together; it can be started anew with other settings while the others go on.
 
 use super::AppError;
-use super::board::Board;
 use super::start::{Complete, Start};
+use super::status_publisher::StatusPublisher;
 use super::together::{Company, Together};
 use crate::answers::{self, Teller};
 use crate::config::Config;
@@ -216,13 +216,13 @@ impl Life {
     async fn live(mut self, mut config: Config) -> Result<(), AppError> {
         loop {
             let before = self.published.borrow().clone();
-            let board = Board::over(self.published.clone(), self.numbers.first_snapshot(&config, before));
+            let publisher = StatusPublisher::over(self.published.clone(), self.numbers.first_snapshot(&config, before));
             // What an earlier start is still loading when it has ended comes too late.
             let over = CancellationToken::new();
             let (classifier, controller) = self.serves.clone();
             let serves = (classifier, controller.until(over.clone()));
             let shared = (self.budget.clone(), self.reserve.clone());
-            let start = Start::new(config, board, serves, shared, self.teller.clone(), self.together.clone());
+            let start = Start::new(config, publisher, serves, shared, self.teller.clone(), self.together.clone());
             let mut next = None;
             let ended = async {
                 tokio::select! {

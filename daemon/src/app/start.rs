@@ -6,10 +6,10 @@
 //! at every moment.
 
 use super::answers::{self, Answering};
-use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::Intake;
 use super::promoter::Promoter;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
+use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::supervisor::{News, Parts, Serving, Supervisor};
 use super::together::Together;
 use super::training::TrainingRunner;
@@ -51,7 +51,7 @@ const LONG: Duration = Duration::from_secs(30);
 /// The service before it is complete.
 pub struct Start {
     config: Config,
-    board: Board,
+    publisher: StatusPublisher,
     classifier: Classifier,
     controller: Controller,
     budget: DecodeBudget,
@@ -142,7 +142,7 @@ impl<T> Part<T> {
 impl Start {
     pub fn new(
         config: Config,
-        board: Board,
+        publisher: StatusPublisher,
         (classifier, controller): (Classifier, Controller),
         (budget, reserve): (DecodeBudget, Reserve),
         teller: Teller,
@@ -155,7 +155,7 @@ impl Start {
         let (told, serving) = (String::new(), None);
         Self {
             config,
-            board,
+            publisher,
             classifier,
             controller,
             budget,
@@ -195,14 +195,14 @@ impl Start {
             tokio::select! {
                 Some(step) = self.steps.1.recv() => self.ended(step)?,
                 () = tried(&mut self.serving) => {
-                    self.serving.iter_mut().for_each(|serving| serving.tell(&mut self.board));
+                    self.serving.iter_mut().for_each(|serving| serving.tell(&mut self.publisher));
                 }
                 Some(command) = commands.recv() => self.refuse(command),
                 () = &mut stop => return Ok(None),
-                _ = publish.tick(), if self.board.is_stale() => self.board.tick(),
+                _ = publish.tick(), if self.publisher.is_stale() => self.publisher.tick(),
                 _ = routine.tick() => {
-                    self.serving.iter_mut().for_each(|serving| serving.look(&self.board));
-                    self.together.voice.status(&self.board.status_line());
+                    self.serving.iter_mut().for_each(|serving| serving.look(&self.publisher));
+                    self.together.voice.status(&self.publisher.status_line());
                 }
                 _ = watchdog.tick() => self.together.voice.alive(),
             }
@@ -243,17 +243,17 @@ impl Start {
             Step::State(opened) => {
                 self.state.ended(opened.map_err(|error| error.to_string()));
                 let Some((_, promoter, _)) = &self.state.there else { return Ok(()) };
-                promoter.active_classes().iter().for_each(|classes| self.board.classes(classes));
+                promoter.active_classes().iter().for_each(|classes| self.publisher.classes(classes));
                 let serving = Serving::new(promoter.clone());
-                serving.begin(&mut self.board);
+                serving.begin(&mut self.publisher);
                 self.serving = Some(serving);
             }
             Step::Catalog(opened) => {
                 self.catalog.ended(opened.map_err(|error| error.to_string()));
-                self.catalog.there.iter().for_each(|(_, rounds)| self.board.history(rounds.clone()));
+                self.catalog.there.iter().for_each(|(_, rounds)| self.publisher.history(rounds.clone()));
             }
             Step::Base(Err(error)) if error.is_configuration() && self.together.alone => {
-                self.board.setup(error.to_string());
+                self.publisher.setup(error.to_string());
                 self.controller.waiting(Some(error.to_string()));
                 return Err(error.into());
             }
@@ -261,8 +261,8 @@ impl Start {
                 let prepared = prepared.map(|base| self.in_known_order(*base));
                 self.base.ended(prepared.map(Arc::new).map_err(|error| error.to_string()));
                 // As long as a generation of other classes answers, those are its.
-                if self.board.snapshot().active.is_none() {
-                    self.base.there.iter().for_each(|base| self.board.classes(&base.classes));
+                if self.publisher.snapshot().active.is_none() {
+                    self.base.there.iter().for_each(|base| self.publisher.classes(&base.classes));
                 }
             }
         }
@@ -299,7 +299,7 @@ impl Start {
         let problem = self.problem();
         if self.told != problem {
             self.controller.waiting(Some(format!("no generation serves yet: {problem}")));
-            self.board.setup(problem.clone());
+            self.publisher.setup(problem.clone());
             self.told = problem;
         }
     }
@@ -326,7 +326,7 @@ impl Start {
                     self.base.again_at = None;
                     Vec::new()
                 });
-                self.board.not_reloaded(taken.clone().err());
+                self.publisher.not_reloaded(taken.clone().err());
                 drop(reply.send(taken.map_err(Refused::NotReloaded)));
             }
         }
@@ -336,7 +336,7 @@ impl Start {
     fn complete(self) -> Result<Complete, AppError> {
         let Self {
             config,
-            mut board,
+            mut publisher,
             classifier,
             controller,
             budget,
@@ -377,7 +377,7 @@ impl Start {
 
         let (setup, journal) = (Setup::new(&config, &base, &catalog), config.home().join("journal"));
         let findings = Findings::unknown();
-        board.setup(findings.to_string());
+        publisher.setup(findings.to_string());
         controller.waiting(None);
         let training = TrainingRunner {
             catalog,
@@ -397,8 +397,19 @@ impl Start {
         let last = rounds.last().map_or(RoundId(0), |round| round.round).max(promoter.last_round()).max(unfinished);
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
-        let parts =
-            Parts { together, training, promoter, lifecycle, schedule, board, intake, serving, setup, findings, clock };
+        let parts = Parts {
+            together,
+            training,
+            promoter,
+            lifecycle,
+            schedule,
+            publisher,
+            intake,
+            serving,
+            setup,
+            findings,
+            clock,
+        };
         Ok(Complete { supervisor: Supervisor::new(parts), answering, news, lock })
     }
 }

@@ -13,10 +13,10 @@ pub use serving::Serving;
 
 use super::answers;
 use super::blocking;
-use super::board::{Board, PUBLISH_INTERVAL};
 use super::intake::{self, Intake};
 use super::promoter::{Promoter, PromotionOutcome, Trouble};
 use super::setup::{Findings, Looks, Setup};
+use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::together::{Taken, Together};
 use super::training::{self, TrainingRunner};
 use crate::clock::Clock;
@@ -69,7 +69,7 @@ pub struct Supervisor {
     promoter: Promoter,
     lifecycle: Lifecycle,
     schedule: Schedule,
-    board: Board,
+    publisher: StatusPublisher,
     intake: Intake,
     /// What the intake last told.
     intake_news: intake::News,
@@ -155,7 +155,7 @@ pub struct Parts {
     pub promoter: Promoter,
     pub lifecycle: Lifecycle,
     pub schedule: Schedule,
-    pub board: Board,
+    pub publisher: StatusPublisher,
     pub intake: Intake,
     /// Under way from the start on.
     pub serving: Serving,
@@ -168,15 +168,26 @@ pub struct Parts {
 
 impl Supervisor {
     pub fn new(parts: Parts) -> Self {
-        let Parts { together, training, promoter, lifecycle, schedule, board, intake, serving, setup, findings, clock } =
-            parts;
+        let Parts {
+            together,
+            training,
+            promoter,
+            lifecycle,
+            schedule,
+            publisher,
+            intake,
+            serving,
+            setup,
+            findings,
+            clock,
+        } = parts;
         let zero_shot_at = (!promoter.is_current(&training.base)).then(Instant::now);
         Self {
             training,
             promoter,
             lifecycle,
             schedule,
-            board,
+            publisher,
             intake,
             intake_news: intake::News::default(),
             clock,
@@ -224,13 +235,13 @@ impl Supervisor {
                     let news = intake_news.borrow_and_update().clone();
                     self.heard_of_intake(news);
                 }
-                Ok(()) = answers_news.changed() => self.board.answers(&answers_news.borrow_and_update()),
+                Ok(()) = answers_news.changed() => self.publisher.answers(&answers_news.borrow_and_update()),
                 Some(news) = self.words.receiver.recv() => self.heard(news).await,
                 Some((round, outcome)) = self.outcomes.receiver.recv() => {
                     self.judged(round, outcome).await;
                     self.look_at_review().await;
                 }
-                () = self.serving.tried() => self.serving.tell(&mut self.board),
+                () = self.serving.tried() => self.serving.tell(&mut self.publisher),
                 Some(findings) = self.setup.next() => self.found(findings).await,
                 // Another classifier has ended its round: it may be this one's turn.
                 () = self.together.slots.freed() => {}
@@ -238,8 +249,8 @@ impl Supervisor {
                     stopping = true;
                     self.tell(Event::StopAsked).await;
                 }
-                _ = publish.tick(), if self.board.is_stale() => {
-                    self.board.tick();
+                _ = publish.tick(), if self.publisher.is_stale() => {
+                    self.publisher.tick();
                     news = false;
                 }
                 () = sleep_until(routine) => {
@@ -258,7 +269,7 @@ impl Supervisor {
 
     /// What is looked at again and again.
     async fn routine(&mut self) {
-        self.together.voice.status(&self.board.status_line());
+        self.together.voice.status(&self.publisher.status_line());
         self.look_at_health();
         // systemd starts the service again once it has heard nothing for a while.
         if self.health.problem().is_none() {
@@ -268,7 +279,7 @@ impl Supervisor {
         if self.training.catalog.note() != self.findings.catalog {
             self.setup.now();
         }
-        self.serving.look(&self.board);
+        self.serving.look(&self.publisher);
         self.look_at_review().await;
         self.look_at_schedule().await;
     }
@@ -280,7 +291,7 @@ impl Supervisor {
             return ROUTINE_INTERVAL;
         }
         let zero_shot = self.zero_shot_at.filter(|_| self.findings.hold(Trigger::ZeroShot).is_none());
-        let schedule = match self.board.snapshot().next_round {
+        let schedule = match self.publisher.snapshot().next_round {
             _ if self.findings.hold(Trigger::Schedule).is_some() => None,
             NextRound::Due => Some(self.not_before.unwrap_or_else(Instant::now)),
             NextRound::At(at) => {
@@ -353,7 +364,7 @@ impl Supervisor {
             (self.look_at_room, self.not_before) = (Instant::now(), None);
             edited.into_iter().map(|(setting, _)| setting).collect()
         });
-        self.board.not_reloaded(outcome.clone().err());
+        self.publisher.not_reloaded(outcome.clone().err());
         outcome.map_err(Refused::NotReloaded)
     }
 
@@ -362,20 +373,20 @@ impl Supervisor {
         let before = std::mem::replace(&mut self.intake_news, news);
         let news = &self.intake_news;
         if let Some(counts) = news.counts.as_ref().filter(|counts| before.counts.as_ref() != Some(*counts)) {
-            self.board.counted(counts, (self.clock)());
+            self.publisher.counted(counts, (self.clock)());
         }
         for (source, problem) in &news.sources {
             if before.sources.get(source) != Some(problem) {
-                self.board.source(source, problem.clone());
+                self.publisher.source(source, problem.clone());
             }
         }
         for (source, files) in &news.waiting {
             if before.waiting.get(source) != Some(files) {
-                self.board.waiting(source, *files);
+                self.publisher.waiting(source, *files);
             }
         }
         if before.problem != news.problem {
-            self.board.intake(news.problem.clone());
+            self.publisher.intake(news.problem.clone());
         }
     }
 
@@ -383,7 +394,7 @@ impl Supervisor {
     async fn found(&mut self, findings: Findings) {
         let known = std::mem::replace(&mut self.findings, findings);
         self.findings.log_after(&known);
-        self.board.setup(self.findings.to_string());
+        self.publisher.setup(self.findings.to_string());
         let wait = self.findings.hold(Trigger::ZeroShot);
         let import = ", or take in a generation of another service: coftctl import DIR";
         let import = if self.findings.serves_only { import } else { "" };
@@ -400,7 +411,7 @@ impl Supervisor {
 
     /// Writes the rounds that are shown into a catalogue that has taken a damaged one's place.
     async fn save_history(&self) {
-        for round in &self.board.snapshot().rounds {
+        for round in &self.publisher.snapshot().rounds {
             if let Err(error) = self.training.catalog.save_round(round).await {
                 return warn!(problem = %error, "the history of rounds cannot be written down again: {error}");
             }
@@ -414,7 +425,7 @@ impl Supervisor {
         match news {
             training::News::Gathered { images } => {
                 job.status.images = images;
-                self.board.round(job.status.clone());
+                self.publisher.round(job.status.clone());
             }
             training::News::Event(Word::Progress(progress)) => {
                 job.status.progress = Some(progress.clone());
@@ -431,12 +442,12 @@ impl Supervisor {
                         }
                     });
                 }
-                self.board.progress(round, progress);
+                self.publisher.progress(round, progress);
             }
             training::News::Event(Word::Warning { message: warning }) => {
                 warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
                 job.status.warnings.push(warning);
-                self.board.round(job.status.clone());
+                self.publisher.round(job.status.clone());
             }
             training::News::Event(Word::Started { device, threads, .. }) => {
                 info!(coft.round = round.0, device, threads, "round {round} works on {device} with {threads} threads");
@@ -511,8 +522,8 @@ impl Supervisor {
     fn show_generations(&mut self) {
         let (generations, mut running) = self.promoter.generations();
         running.problem = self.health.problem().unwrap_or(running.problem);
-        self.promoter.active_classes().iter().for_each(|classes| self.board.classes(classes));
-        self.board.serving(generations, running);
+        self.promoter.active_classes().iter().for_each(|classes| self.publisher.classes(classes));
+        self.publisher.serving(generations, running);
     }
 }
 

@@ -39,11 +39,11 @@ impl Site {
         &self,
         work: impl AsyncFnOnce(mpsc::Sender<Command>, &mut channel::Receiver<Snapshot>) -> bool,
     ) -> Option<Complete> {
-        let (board, mut seen) = Board::new(Snapshot::default());
+        let (publisher, mut seen) = StatusPublisher::new(Snapshot::default());
         let (sender, mut commands) = mpsc::channel(4);
         let start = Start::new(
             self.config.clone(),
-            board,
+            publisher,
             Classifier::start(Settings::default(), DecodeBudget::default()),
             (DecodeBudget::default(), Reserve::of(0)),
             crate::answers::channel().0,
@@ -179,10 +179,10 @@ async fn a_label_file_with_a_mistake_is_named_by_line_and_read_again() {
 async fn a_value_that_contradicts_the_model_ends_the_service() {
     let mut site = Site::new();
     site.config.classifier.image_size = Some(65);
-    let (board, seen) = Board::new(Snapshot::default());
+    let (publisher, seen) = StatusPublisher::new(Snapshot::default());
     let start = Start::new(
         site.config.clone(),
-        board,
+        publisher,
         Classifier::start(Settings::default(), DecodeBudget::default()),
         (DecodeBudget::default(), Reserve::of(0)),
         crate::answers::channel().0,

@@ -178,7 +178,7 @@ impl Supervisor {
         // Generations and what is asked first: whoever hears of the end finds what came of it.
         self.show_generations();
         self.show_review();
-        self.board.round(status);
+        self.publisher.round(status);
         match wanted && !self.promoter.is_current(&self.training.base) {
             // Going back to an earlier one was but the shorter way.
             true if trigger == Trigger::Activation => {}
@@ -191,7 +191,7 @@ impl Supervisor {
     /// been cancelled for what serves, and not for its images.
     fn keep_or_forget(&self, status: &mut RoundStatus) {
         let round = status.round.0;
-        match self.board.after(status, &self.schedule) {
+        match self.publisher.after(status, &self.schedule) {
             Next::ByItself(_) | Next::WithNextRound | Next::ByHand => return,
             Next::Nothing => {}
             Next::GivenUp(why) => {

@@ -118,7 +118,7 @@ impl Supervisor {
         reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), Refused>>,
     ) {
         let (reviews, catalog) = (self.training.reviews.clone(), self.training.catalog.clone());
-        let status = self.board.snapshot().review.clone();
+        let status = self.publisher.snapshot().review.clone();
         tokio::spawn(
             async move {
                 let answer = match status {
@@ -162,14 +162,14 @@ impl Supervisor {
             ),
         }
         self.look_at_review().await;
-        Ok(self.board.snapshot().review.clone().unwrap_or(status))
+        Ok(self.publisher.snapshot().review.clone().unwrap_or(status))
     }
 
     /// Lets the candidate serve where the labels have decided for it, and forgets the review where it is about another
     /// generation than the one that serves, or one that is not there any more.
     pub(super) async fn look_at_review(&mut self) {
         let Some(status) = self.training.reviews.status() else { return self.show_review() };
-        let Snapshot { active, generations, .. } = self.board.snapshot();
+        let Snapshot { active, generations, .. } = self.publisher.snapshot();
         let is_there = generations.iter().any(|generation| generation.generation == status.candidate);
         if *active != Some(status.present) || !is_there {
             let (present, candidate) = (status.present, status.candidate);
@@ -226,10 +226,10 @@ impl Supervisor {
 
     /// Shows clients how the review stands.
     pub(super) fn show_review(&mut self) {
-        let active = self.board.snapshot().active;
+        let active = self.publisher.snapshot().active;
         let status = self.training.reviews.status().filter(|status| Some(status.present) == active);
         let activation = self.reviewing.activation;
-        self.board.review(status.map(|status| ReviewStatus { activation, ..status }));
+        self.publisher.review(status.map(|status| ReviewStatus { activation, ..status }));
     }
 }
 

@@ -1,8 +1,8 @@
 //! The active generation is made to answer: when the service starts, and again and again where it cannot be loaded.
 
 use super::Channel;
-use crate::app::board::Board;
 use crate::app::promoter::Promoter;
+use crate::app::status_publisher::StatusPublisher;
 use crate::control::Snapshot;
 use crate::telemetry::events;
 use std::time::Duration;
@@ -28,19 +28,19 @@ impl Serving {
     }
 
     /// Begins to load the active generation, if there is one; [`Serving::tried`] tells when that has ended.
-    pub fn begin(&self, board: &mut Board) {
+    pub fn begin(&self, publisher: &mut StatusPublisher) {
         self.promoter.announce_loading();
-        self.show(board);
-        board.loading(board.snapshot().active);
+        self.show(publisher);
+        publisher.loading(publisher.snapshot().active);
         self.attempt(Promoter::serve_active);
     }
 
     /// Tries again, if it is time to.
-    pub fn look(&mut self, board: &Board) {
+    pub fn look(&mut self, publisher: &StatusPublisher) {
         if self.again_at.take_if(|at| *at <= Instant::now()).is_none() {
             return;
         }
-        if board.snapshot().serving_problem.is_empty() {
+        if publisher.snapshot().serving_problem.is_empty() {
             return; // another one was promoted meanwhile
         }
         self.attempt(Promoter::serve_again);
@@ -71,11 +71,11 @@ impl Serving {
     }
 
     /// Tells what has become of the active generation after an attempt, and when it is tried again.
-    pub fn tell(&mut self, board: &mut Board) {
-        let known = board.snapshot().serving_problem.clone();
-        self.show(board);
-        board.loading(None);
-        let Snapshot { active, serving_problem: problem, provider, .. } = board.snapshot();
+    pub fn tell(&mut self, publisher: &mut StatusPublisher) {
+        let known = publisher.snapshot().serving_problem.clone();
+        self.show(publisher);
+        publisher.loading(None);
+        let Snapshot { active, serving_problem: problem, provider, .. } = publisher.snapshot();
         let Some(generation) = active else { return info!("no generation serves yet; the first round makes one") };
         if problem.is_empty() {
             let number = generation.0;
@@ -98,9 +98,9 @@ impl Serving {
         }
     }
 
-    fn show(&self, board: &mut Board) {
+    fn show(&self, publisher: &mut StatusPublisher) {
         let (generations, running) = self.promoter.generations();
-        board.serving(generations, running);
+        publisher.serving(generations, running);
     }
 }
 

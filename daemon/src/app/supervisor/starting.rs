@@ -66,11 +66,11 @@ impl Supervisor {
     /// The round that is to start now, if there is one.
     async fn look_for_what_is_due(&mut self) -> Option<Trigger> {
         let now = (self.clock)();
-        if let Some(status) = self.board.restate(&now) {
+        if let Some(status) = self.publisher.restate(&now) {
             info!(coft.round = status.round.0, "the clock was set; the end of round {} is put right", status.round);
             self.write_down(&status).await;
         }
-        let next = self.board.look_ahead(&self.schedule, self.training.round.minimum_images, &now);
+        let next = self.publisher.look_ahead(&self.schedule, self.training.round.minimum_images, &now);
         if self.lifecycle.current().is_some() {
             return None;
         }
@@ -91,7 +91,7 @@ impl Supervisor {
 
     /// Lets go of the work of rounds that die in the same place again and again.
     async fn give_up(&mut self) {
-        let Some((round, why)) = self.board.given_up(&self.schedule) else { return };
+        let Some((round, why)) = self.publisher.given_up(&self.schedule) else { return };
         let mut status = round.clone();
         match self.training.forget_unfinished() {
             Ok(true) => {}
@@ -104,7 +104,7 @@ impl Supervisor {
         let (round, warning) = (status.round, told_given_up(&why));
         warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
         self.write_down(&status).await;
-        self.board.round(status);
+        self.publisher.round(status);
     }
 
     /// Tells whether there is room for a round.
@@ -118,7 +118,7 @@ impl Supervisor {
         };
         let is_full = problem.is_some() && !self.findings.serves_only;
         self.look_at_room = Instant::now() + if is_full { LOOK_AT_ROOM } else { LOOK_AT_ROOM_IDLE };
-        self.board.round_problem(problem);
+        self.publisher.round_problem(problem);
     }
 
     /// Whether there is room for a round that adapts.
@@ -143,16 +143,16 @@ impl Supervisor {
             // One that runs already is the better answer.
             if self.lifecycle.current().is_none() {
                 let room = self.room().await;
-                self.board.round_problem(room.as_ref().err().map(ToString::to_string));
+                self.publisher.round_problem(room.as_ref().err().map(ToString::to_string));
                 room?;
             }
-            let earlier = self.board.to_be_continued(&self.schedule, trigger == Trigger::Manual);
+            let earlier = self.publisher.to_be_continued(&self.schedule, trigger == Trigger::Manual);
             continues = earlier.filter(|earlier| request.seed.is_none_or(|seed| earlier.seed == Some(seed))).cloned();
         }
         let own = continues.as_ref().and_then(|earlier: &RoundStatus| earlier.seed);
         let seed = request.seed.or(own).unwrap_or(self.training.round.seed);
         // Where no round is known, as after a catalogue was lost, what is there is as good as any.
-        let goes_on = continues.is_some() || !self.board.has_adapted();
+        let goes_on = continues.is_some() || !self.publisher.has_adapted();
         let continues = continues.map(|earlier| earlier.round);
         // Where a round of its own runs, that is what stands in the way.
         let slot = match self.lifecycle.current() {
@@ -183,7 +183,7 @@ impl Supervisor {
 
     /// Lets an earlier generation serve again, whether another round runs or not.
     pub(super) async fn activate(&mut self, generation: GenerationId) -> Result<Option<RoundId>, Refused> {
-        if self.board.snapshot().active == Some(generation) {
+        if self.publisher.snapshot().active == Some(generation) {
             return Ok(None);
         }
         let status = self.admit(Trigger::Activation, None, None).await?;
@@ -207,7 +207,7 @@ impl Supervisor {
         seed: Option<u64>,
         continues: Option<RoundId>,
     ) -> Result<RoundStatus, Refused> {
-        let images = self.board.snapshot().images;
+        let images = self.publisher.snapshot().images;
         let round = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
             [Action::Start { round, .. }] => *round,
             [Action::Refuse(refusal)] => return Err(refused(*refusal)),
@@ -242,7 +242,7 @@ impl Supervisor {
         }
         let trigger = trigger.as_str();
         info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger, "round {round} started: {trigger}");
-        self.board.round(status.clone());
+        self.publisher.round(status.clone());
         Ok(status)
     }
 

@@ -2,8 +2,8 @@
 //! `tests/goldens/serve`: `turned` takes green for blue and blue for green.
 
 use super::*;
-use crate::app::board::Board;
 use crate::app::promoter::tests::candidate;
+use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::serving::tests::{news, supervisor, try_once};
 use crate::catalog::Entry;
 use crate::control::Command;
@@ -40,8 +40,8 @@ impl Site {
 
     /// The service after a restart, where there was one.
     async fn again(root: TempDir) -> Self {
-        let (board, seen) = Board::new(Snapshot::default());
-        let mut supervisor = supervisor(root.path(), board);
+        let (publisher, seen) = StatusPublisher::new(Snapshot::default());
+        let mut supervisor = supervisor(root.path(), publisher);
         supervisor.training.sources = vec![root.path().join("in")];
         try_once(&mut supervisor).await;
         assert_eq!(seen.borrow().active, Some(PRESENT));

@@ -1,10 +1,10 @@
 use super::*;
 use crate::app::answers;
-use crate::app::board::Board;
 use crate::app::intake::{self, Intake};
 use crate::app::promoter::PromotionOutcome;
 use crate::app::promoter::tests::{candidate, idle};
 use crate::app::setup::{Findings, Looks};
+use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::News;
 use crate::app::supervisor::{Parts, Supervisor};
 use crate::app::together::Together;
@@ -31,7 +31,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// A supervisor of a service that watches nothing.
-pub fn supervisor(root: &Path, board: Board) -> Supervisor {
+pub fn supervisor(root: &Path, publisher: StatusPublisher) -> Supervisor {
     let (promoter, base) = idle(root);
     let catalog = Catalog::open(&root.join("catalog.sqlite")).unwrap();
     let ingest =
@@ -62,7 +62,7 @@ pub fn supervisor(root: &Path, board: Board) -> Supervisor {
         promoter,
         lifecycle,
         schedule,
-        board,
+        publisher,
         intake,
         serving,
         setup,
@@ -73,9 +73,9 @@ pub fn supervisor(root: &Path, board: Board) -> Supervisor {
 
 /// Lets the active generation serve, or not.
 pub async fn try_once(supervisor: &mut Supervisor) {
-    supervisor.serving.begin(&mut supervisor.board);
+    supervisor.serving.begin(&mut supervisor.publisher);
     supervisor.serving.tried().await;
-    supervisor.serving.tell(&mut supervisor.board);
+    supervisor.serving.tell(&mut supervisor.publisher);
 }
 
 /// Of an intake that has nothing to tell.
@@ -87,8 +87,8 @@ pub fn news() -> News {
 #[tokio::test]
 async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     let root = tempfile::tempdir().unwrap();
-    let (board, mut seen) = Board::new(Snapshot::default());
-    let mut supervisor = supervisor(root.path(), board);
+    let (publisher, mut seen) = StatusPublisher::new(Snapshot::default());
+    let mut supervisor = supervisor(root.path(), publisher);
     let dir = supervisor.training.base.dir.clone();
     let (model, away) = (dir.join(MODEL), root.path().join("away"));
     fs::set_permissions(&dir, Permissions::from_mode(0o755)).unwrap();
@@ -122,8 +122,8 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
 #[tokio::test]
 async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else() {
     let root = tempfile::tempdir().unwrap();
-    let (board, mut seen) = Board::new(Snapshot::default());
-    let mut supervisor = supervisor(root.path(), board);
+    let (publisher, mut seen) = StatusPublisher::new(Snapshot::default());
+    let mut supervisor = supervisor(root.path(), publisher);
     try_once(&mut supervisor).await;
     let (promoter, base) = (supervisor.promoter.clone(), supervisor.training.base.clone());
     let (path, stop) = (candidate(root.path(), "sharp"), CancellationToken::new());

@@ -2,12 +2,12 @@
 //! a shell script.
 
 use super::*;
-use crate::app::board::Board;
 use crate::app::intake::Intake;
 use crate::app::promoter::Promoter;
 use crate::app::promoter::tests::{candidate, doubted, idle, restate};
 use crate::app::repair;
 use crate::app::setup::{Findings, Looks};
+use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::{Parts, Serving};
 use crate::app::together::Together;
 use crate::app::training::{News, TrainingRunner};
@@ -132,7 +132,7 @@ impl Machine {
                 .await
                 .unwrap();
         let last = rounds.last().map_or(RoundId(EARLIER), |round| round.round);
-        let (board, _) = Board::new(Snapshot { rounds, ..Snapshot::default() });
+        let (publisher, _) = StatusPublisher::new(Snapshot { rounds, ..Snapshot::default() });
         let ingest = self.ingest();
         let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
         let training = TrainingRunner {
@@ -158,7 +158,7 @@ impl Machine {
             promoter,
             lifecycle,
             schedule,
-            board,
+            publisher,
             intake,
             serving,
             setup,
@@ -179,7 +179,7 @@ impl Machine {
 
     fn counted(&self, supervisor: &mut Supervisor) {
         let counts = Counts { images: self.images, ..Counts::default() };
-        supervisor.board.counted(&counts, (supervisor.clock)());
+        supervisor.publisher.counted(&counts, (supervisor.clock)());
     }
 
     /// Looks at the schedule; the round that starts, once it trains.
@@ -237,7 +237,7 @@ async fn settle(supervisor: &mut Supervisor) -> RoundStatus {
 }
 
 fn rounds(supervisor: &Supervisor) -> Vec<RoundStatus> {
-    supervisor.board.snapshot().rounds.clone()
+    supervisor.publisher.snapshot().rounds.clone()
 }
 
 /// Which round each one takes up, by their order.
@@ -358,7 +358,7 @@ async fn a_round_that_filled_the_disk_goes_on_when_there_is_room() {
     machine.reserve = Reserve::of(u64::MAX);
     let mut service = machine.up().await;
     assert!(machine.look(&mut service).await.is_none());
-    let problem = service.board.snapshot().round_problem.clone();
+    let problem = service.publisher.snapshot().round_problem.clone();
     assert!(problem.contains("a round of this model needs"), "{problem}");
     let refused = service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap_err();
     assert!(matches!(&refused, Refused::NoRoom(why) if why.contains("free")), "{refused}");
@@ -367,7 +367,7 @@ async fn a_round_that_filled_the_disk_goes_on_when_there_is_room() {
     machine.reserve = Reserve::of(0);
     let mut service = machine.up().await;
     assert_eq!(machine.look(&mut service).await.expect("there is room").work(), first.work());
-    assert_eq!(service.board.snapshot().round_problem, "");
+    assert_eq!(service.publisher.snapshot().round_problem, "");
     machine.dies(service).await;
 }
 
@@ -439,15 +439,15 @@ async fn an_earlier_generation_serves_again_beside_a_round() {
     machine.leaves(&candidate(&machine.path("kept"), "soft"));
     let mut service = machine.up().await;
     machine.look(&mut service).await.unwrap();
-    assert_eq!(service.board.snapshot().active, Some(GenerationId(2)));
+    assert_eq!(service.publisher.snapshot().active, Some(GenerationId(2)));
     assert_eq!(service.activate(GenerationId(1)).await, Ok(Some(RoundId(EARLIER + 2))));
     assert_eq!(service.activate(GenerationId(1)).await, Err(Refused::Busy(RoundId(EARLIER + 2))), "once at a time");
-    assert_eq!(service.board.snapshot().running().map(|round| round.round), Some(RoundId(EARLIER + 1)));
+    assert_eq!(service.publisher.snapshot().running().map(|round| round.round), Some(RoundId(EARLIER + 1)));
     let (round, outcome) = service.outcomes.receiver.recv().await.unwrap();
     service.judged(round, outcome).await;
     let [training, activation] = &rounds(&service)[..] else { panic!("two rounds") };
     assert_eq!(activation.state, RoundState::Promoted(GenerationId(1)));
-    assert_eq!((&training.state, service.board.snapshot().active), (&RoundState::Running, Some(GenerationId(1))));
+    assert_eq!((&training.state, service.publisher.snapshot().active), (&RoundState::Running, Some(GenerationId(1))));
     // The other goes on and is judged as ever.
     machine.ends(&mut service).await;
     assert_eq!(rounds(&service)[0].state, RoundState::Promoted(GenerationId(3)), "{:?}", rounds(&service)[0]);
@@ -467,7 +467,7 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
     let state = refused(&mut service).await;
     let RoundState::Kept { reason, candidate: Some(GenerationId(2)) } = &state else { panic!("{state:?}") };
     assert!(reason.contains("agree on 30 %"), "{reason}");
-    let second = service.board.snapshot().generations[1].clone();
+    let second = service.publisher.snapshot().generations[1].clone();
     assert_eq!((second.active, second.refused.as_ref()), (false, Some(reason)));
     machine.dies(service).await;
 
@@ -479,14 +479,14 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
         );
     }
     let there = |service: &Supervisor| {
-        service.board.snapshot().generations.iter().map(|kept| kept.generation.0).collect::<Vec<_>>()
+        service.publisher.snapshot().generations.iter().map(|kept| kept.generation.0).collect::<Vec<_>>()
     };
     assert_eq!(there(&service), [1, 3, 4], "the latest two");
     assert!(matches!(rounds(&service)[0].state, RoundState::Kept { candidate: None, .. }), "{:?}", rounds(&service)[0]);
 
     service.activate(GenerationId(3)).await.unwrap().unwrap();
     assert_eq!(settle(&mut service).await.state, RoundState::Promoted(GenerationId(3)));
-    let third = &service.board.snapshot().generations[1];
+    let third = &service.publisher.snapshot().generations[1];
     assert_eq!((third.active, &third.refused, third.replaces), (true, &None, Some(GenerationId(1))));
     machine.dies(service).await;
 }

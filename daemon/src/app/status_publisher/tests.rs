@@ -73,7 +73,7 @@ fn systemd_is_told_what_the_service_waits_for() {
         ..Snapshot::default()
     };
     let only = "this service serves only";
-    let told = |snapshot| Board::new(snapshot).0.status_line();
+    let told = |snapshot| StatusPublisher::new(snapshot).0.status_line();
     for (snapshot, end) in [
         (serving(0, Some(source(None))), "0 images, 0 files refused; put images into /srv/coft/in"),
         (serving(12, Some(source(None))), "; a round starts after 188 more images"),
@@ -93,9 +93,9 @@ fn systemd_is_told_what_the_service_waits_for() {
 
 #[track_caller]
 fn facts(rounds: Vec<RoundStatus>, images_of_last_completed: u64, last_end: Option<u64>) {
-    let (board, _) = Board::new(Snapshot { images: 900, rounds, ..Snapshot::default() });
+    let (publisher, _) = StatusPublisher::new(Snapshot { images: 900, rounds, ..Snapshot::default() });
     let last_end = last_end.map(second);
-    assert_eq!(board.facts(), Facts { images: 900, images_of_last_completed, last_end, last_image: None });
+    assert_eq!(publisher.facts(), Facts { images: 900, images_of_last_completed, last_end, last_image: None });
 }
 
 #[test]
@@ -126,21 +126,22 @@ fn the_schedule_remembers_past_a_hundred_failures() {
     };
     let failing = (4..=300).map(|number| round(number, Trigger::ZeroShot, 0, Some(90), failed()));
     let rounds = [completed, cut_off(2, None), cut_off(3, Some(2))].into_iter().chain(failing).collect();
-    let (board, _seen) = Board::new(Snapshot { images: 900, rounds, ..Snapshot::default() });
-    let shown: Vec<u64> = board.snapshot().rounds.iter().map(|round| round.round.0).collect();
+    let (publisher, _seen) = StatusPublisher::new(Snapshot { images: 900, rounds, ..Snapshot::default() });
+    let shown: Vec<u64> = publisher.snapshot().rounds.iter().map(|round| round.round.0).collect();
     assert_eq!((shown.len(), &shown[..4]), (100, &[1, 2, 3, 204][..]));
-    let facts = board.facts();
+    let facts = publisher.facts();
     assert_eq!((facts.images_of_last_completed, facts.last_end), (300, Some(second(23))));
     let pause = Duration::from_secs(120);
-    assert_eq!(board.unfinished(&Schedule::default()), Next::ByItself(pause), "the second attempt counts");
+    assert_eq!(publisher.unfinished(&Schedule::default()), Next::ByItself(pause), "the second attempt counts");
 }
 
 #[test]
 fn the_latest_rounds_are_shown() {
     let ended = |number| round(number, Trigger::Schedule, 300, Some(10), failed());
-    let (mut board, _seen) = Board::new(Snapshot { rounds: (1..=150).map(ended).collect(), ..Snapshot::default() });
-    board.round(ended(151));
-    let shown: Vec<u64> = board.snapshot().rounds.iter().map(|round| round.round.0).collect();
+    let (mut publisher, _seen) =
+        StatusPublisher::new(Snapshot { rounds: (1..=150).map(ended).collect(), ..Snapshot::default() });
+    publisher.round(ended(151));
+    let shown: Vec<u64> = publisher.snapshot().rounds.iter().map(|round| round.round.0).collect();
     assert_eq!(shown, (52..=151).collect::<Vec<_>>());
 }
 
@@ -157,28 +158,28 @@ fn the_schedule_remembers_the_last_completed_round() {
 #[test]
 fn progress_waits_for_the_tick_and_events_do_not() {
     let running = round(1, Trigger::Manual, 300, None, RoundState::Running);
-    let (mut board, mut seen) = Board::new(Snapshot::default());
-    board.round(running);
+    let (mut publisher, mut seen) = StatusPublisher::new(Snapshot::default());
+    publisher.round(running);
     assert!(seen.has_changed().unwrap());
     let fraction = |seen: &mut watch::Receiver<Snapshot>| {
         seen.borrow_and_update().rounds[0].progress.as_ref().map(|progress| progress.fraction)
     };
-    board.progress(RoundId(1), progress(Stage::Label, 0.1));
+    publisher.progress(RoundId(1), progress(Stage::Label, 0.1));
     assert_eq!(fraction(&mut seen), Some(0.1), "a new stage is an event");
-    board.progress(RoundId(1), progress(Stage::Label, 0.2));
+    publisher.progress(RoundId(1), progress(Stage::Label, 0.2));
     assert_eq!(fraction(&mut seen), Some(0.1));
-    board.tick();
+    publisher.tick();
     assert_eq!(fraction(&mut seen), Some(0.2));
-    board.tick();
+    publisher.tick();
     assert!(!seen.has_changed().unwrap(), "nothing moved");
 }
 
 #[test]
 fn the_schedule_hears_when_the_catalogue_grows() {
-    let (mut board, _seen) = Board::new(Snapshot::default());
+    let (mut publisher, _seen) = StatusPublisher::new(Snapshot::default());
     let mut count = |images, at| {
-        board.counted(&Counts { images, ..Counts::default() }, second(at));
-        board.facts().last_image
+        publisher.counted(&Counts { images, ..Counts::default() }, second(at));
+        publisher.facts().last_image
     };
     assert_eq!(count(5, 10), None, "they were there before");
     assert_eq!(count(6, 11), Some(second(11)));
@@ -189,12 +190,12 @@ fn the_schedule_hears_when_the_catalogue_grows() {
 fn the_next_round_is_told_with_what_it_waits_for() {
     let schedule = Schedule { new_images: 200, ..Schedule::default() };
     let next = |images, rounds, schedule: &Schedule, now| {
-        let (mut board, mut seen) = Board::new(Snapshot { images, rounds, ..Snapshot::default() });
-        let next = board.look_ahead(schedule, 16, &second(now));
-        board.tick();
+        let (mut publisher, mut seen) = StatusPublisher::new(Snapshot { images, rounds, ..Snapshot::default() });
+        let next = publisher.look_ahead(schedule, 16, &second(now));
+        publisher.tick();
         assert_eq!(seen.borrow_and_update().next_round, next, "it is published");
-        board.look_ahead(schedule, 16, &second(now));
-        assert!(!board.is_stale(), "once");
+        publisher.look_ahead(schedule, 16, &second(now));
+        assert!(!publisher.is_stale(), "once");
         next
     };
     let ended = || vec![round(1, Trigger::Schedule, 300, Some(1000), worse())];
@@ -211,20 +212,21 @@ fn the_next_round_is_told_with_what_it_waits_for() {
 fn an_interrupted_round_is_taken_up_once_the_images_are_counted() {
     let schedule = Schedule::default();
     let cut_off = round(1, Trigger::Manual, 50, Some(1000), RoundState::Interrupted);
-    let (mut board, _seen) = Board::new(Snapshot { rounds: vec![cut_off], ..Snapshot::default() });
-    let next = |board: &mut Board, now| board.look_ahead(&schedule, 16, &second(now));
-    assert_eq!(next(&mut board, 1001), NextRound::Images(16), "0 images are known so far");
-    board.counted(&Counts { images: 15, ..Counts::default() }, second(1002));
-    assert_eq!(next(&mut board, 1002), NextRound::Images(1));
-    board.counted(&Counts { images: 50, ..Counts::default() }, second(1003));
-    assert_eq!(next(&mut board, 1003), NextRound::Due);
-    let of = |board: &Board, by_hand| board.to_be_continued(&schedule, by_hand).map(|round| round.round.0);
-    assert_eq!((of(&board, false), of(&board, true)), (Some(1), Some(1)));
+    let (mut publisher, _seen) = StatusPublisher::new(Snapshot { rounds: vec![cut_off], ..Snapshot::default() });
+    let next = |publisher: &mut StatusPublisher, now| publisher.look_ahead(&schedule, 16, &second(now));
+    assert_eq!(next(&mut publisher, 1001), NextRound::Images(16), "0 images are known so far");
+    publisher.counted(&Counts { images: 15, ..Counts::default() }, second(1002));
+    assert_eq!(next(&mut publisher, 1002), NextRound::Images(1));
+    publisher.counted(&Counts { images: 50, ..Counts::default() }, second(1003));
+    assert_eq!(next(&mut publisher, 1003), NextRound::Due);
+    let of =
+        |publisher: &StatusPublisher, by_hand| publisher.to_be_continued(&schedule, by_hand).map(|round| round.round.0);
+    assert_eq!((of(&publisher, false), of(&publisher, true)), (Some(1), Some(1)));
 
     let cancelled = round(1, Trigger::Manual, 50, Some(1000), RoundState::Cancelled);
-    board.round(cancelled);
-    assert_eq!(next(&mut board, 1004), NextRound::Images(150), "who cancelled it did not want it");
-    assert_eq!((of(&board, false), of(&board, true)), (None, Some(1)));
+    publisher.round(cancelled);
+    assert_eq!(next(&mut publisher, 1004), NextRound::Images(150), "who cancelled it did not want it");
+    assert_eq!((of(&publisher, false), of(&publisher, true)), (None, Some(1)));
 }
 
 /// It named generations that were long gone.
@@ -232,7 +234,7 @@ fn an_interrupted_round_is_taken_up_once_the_images_are_counted() {
 fn a_round_names_its_candidate_while_that_is_there() {
     let candidate = |number| RoundState::Kept { reason: "worse".into(), candidate: Some(GenerationId(number)) };
     let rounds = vec![round(1, Trigger::Manual, 7, Some(5), candidate(2))];
-    let (mut board, _seen) = Board::new(Snapshot { rounds: rounds.clone(), ..Snapshot::default() });
+    let (mut publisher, _seen) = StatusPublisher::new(Snapshot { rounds: rounds.clone(), ..Snapshot::default() });
     let there = |number| GenerationStatus {
         generation: GenerationId(number),
         dir: Default::default(),
@@ -246,19 +248,20 @@ fn a_round_names_its_candidate_while_that_is_there() {
         parity_max_abs_diff: 0.0,
         report: String::new(),
     };
-    board.serving(vec![there(2)], Running::default());
-    assert_eq!(board.snapshot().rounds[0].state, candidate(2));
-    board.serving(vec![there(3)], Running::default());
-    assert_eq!(board.snapshot().rounds[0].state, worse());
-    board.history(rounds);
-    assert_eq!(board.snapshot().rounds[0].state, worse(), "as the catalogue has it");
+    publisher.serving(vec![there(2)], Running::default());
+    assert_eq!(publisher.snapshot().rounds[0].state, candidate(2));
+    publisher.serving(vec![there(3)], Running::default());
+    assert_eq!(publisher.snapshot().rounds[0].state, worse());
+    publisher.history(rounds);
+    assert_eq!(publisher.snapshot().rounds[0].state, worse(), "as the catalogue has it");
 }
 
 #[test]
 fn a_time_that_is_shown_does_not_tremble() {
     let ended = round(1, Trigger::Schedule, 300, Some(1000), worse());
-    let (mut board, _seen) = Board::new(Snapshot { images: 900, rounds: vec![ended], ..Snapshot::default() });
-    let mut at = |now: Moment| board.look_ahead(&Schedule::default(), 16, &now);
+    let (mut publisher, _seen) =
+        StatusPublisher::new(Snapshot { images: 900, rounds: vec![ended], ..Snapshot::default() });
+    let mut at = |now: Moment| publisher.look_ahead(&Schedule::default(), 16, &now);
     let first = at(second(2000));
     assert_eq!(at(Moment { wall: 2003, ..second(2002) }), first, "NTP trims the clock");
     let NextRound::At(later) = at(Moment { wall: 5_000_000, ..second(2003) }) else { panic!("it waits") };
@@ -270,50 +273,51 @@ fn a_time_that_is_shown_does_not_tremble() {
 #[test]
 fn the_end_of_a_round_is_put_right_once_the_clock_is() {
     let ended = round(1, Trigger::Schedule, 300, Some(1000), worse());
-    let (mut board, _seen) = Board::new(Snapshot { images: 900, rounds: vec![ended], ..Snapshot::default() });
-    assert_eq!(board.restate(&Moment { wall: 2030, ..second(2000) }), None, "half a minute is no reason");
+    let (mut publisher, _seen) =
+        StatusPublisher::new(Snapshot { images: 900, rounds: vec![ended], ..Snapshot::default() });
+    assert_eq!(publisher.restate(&Moment { wall: 2030, ..second(2000) }), None, "half a minute is no reason");
     let synced = Moment { wall: 1_800_000_000, ..second(2000) };
-    let status = board.restate(&synced).unwrap();
+    let status = publisher.restate(&synced).unwrap();
     assert_eq!(status.ended, Some(Moment { wall: 1_799_999_000, ..second(1000) }));
     assert_eq!(status.took(), Some(Duration::from_secs(1000)));
-    assert_eq!(board.restate(&synced), None, "once");
+    assert_eq!(publisher.restate(&synced), None, "once");
 }
 
 #[test]
 fn systemd_gets_one_line() {
     let sources = vec![watched(0)];
-    let (mut board, _seen) = Board::new(Snapshot { sources, ..Snapshot::default() });
-    assert_eq!(board.status_line(), "nothing serves yet; 0 images, 0 files refused; put images into /in");
+    let (mut publisher, _seen) = StatusPublisher::new(Snapshot { sources, ..Snapshot::default() });
+    assert_eq!(publisher.status_line(), "nothing serves yet; 0 images, 0 files refused; put images into /in");
     let counts = Counts { images: 7, quarantined: 1, sources: [("/in".into(), (7, 1))].into() };
-    board.counted(&counts, second(0));
-    assert_eq!(board.snapshot().sources[0].images, 7);
-    board.round(round(1, Trigger::Manual, 7, None, RoundState::Running));
-    board.progress(RoundId(1), progress(Stage::Filter, 0.456));
-    assert_eq!(board.status_line(), "nothing serves yet; 7 images, 1 files refused; round 1: filter 46 %");
+    publisher.counted(&counts, second(0));
+    assert_eq!(publisher.snapshot().sources[0].images, 7);
+    publisher.round(round(1, Trigger::Manual, 7, None, RoundState::Running));
+    publisher.progress(RoundId(1), progress(Stage::Filter, 0.456));
+    assert_eq!(publisher.status_line(), "nothing serves yet; 7 images, 1 files refused; round 1: filter 46 %");
 }
 
 /// It said nothing of a disk that was full, and the service looked healthy.
 #[test]
 fn a_full_disk_is_seen_until_there_is_room_again() {
     let sources = vec![watched(7)];
-    let (mut board, mut seen) = Board::new(Snapshot { images: 7, sources, ..Snapshot::default() });
-    board.intake(Some("the disk is full".into()));
+    let (mut publisher, mut seen) = StatusPublisher::new(Snapshot { images: 7, sources, ..Snapshot::default() });
+    publisher.intake(Some("the disk is full".into()));
     assert_eq!(seen.borrow_and_update().intake_problem, "the disk is full");
-    assert_eq!(board.status_line(), "nothing serves yet; 7 images, 0 files refused; the disk is full");
-    board.intake(None);
+    assert_eq!(publisher.status_line(), "nothing serves yet; 7 images, 0 files refused; the disk is full");
+    publisher.intake(None);
     assert_eq!(seen.borrow_and_update().intake_problem, "");
-    assert_eq!(board.status_line(), "nothing serves yet; 7 images, 0 files refused");
+    assert_eq!(publisher.status_line(), "nothing serves yet; 7 images, 0 files refused");
 }
 
 /// It said "generation 5 serves" of one that could not be loaded.
 #[test]
 fn a_generation_that_is_active_and_cannot_be_loaded_does_not_serve() {
     let sources = vec![watched(7)];
-    let (mut board, seen) =
-        Board::new(Snapshot { active: Some(GenerationId(5)), images: 7, sources, ..Snapshot::default() });
-    assert_eq!(board.status_line(), "generation 5 serves; 7 images, 0 files refused");
+    let (mut publisher, seen) =
+        StatusPublisher::new(Snapshot { active: Some(GenerationId(5)), images: 7, sources, ..Snapshot::default() });
+    assert_eq!(publisher.status_line(), "generation 5 serves; 7 images, 0 files refused");
     let problem = "generation 5 cannot be loaded: no library".to_owned();
-    board.serving(Vec::new(), Running { problem: problem.clone(), ..Running::default() });
-    assert_eq!(board.status_line(), format!("{problem}; 7 images, 0 files refused"));
+    publisher.serving(Vec::new(), Running { problem: problem.clone(), ..Running::default() });
+    assert_eq!(publisher.status_line(), format!("{problem}; 7 images, 0 files refused"));
     assert_eq!(seen.borrow().serving_problem, problem);
 }

@@ -28,7 +28,7 @@ const JITTER: i64 = 5;
 /// Seconds by which the clock must have been set before the end of a round is written down anew. [choice]
 const SET: i64 = 60;
 
-pub struct Board {
+pub struct StatusPublisher {
     snapshot: Snapshot,
     published: watch::Sender<Snapshot>,
     /// What is missing of the set-up, what is being loaded, and why a configuration is not used.
@@ -40,15 +40,15 @@ pub struct Board {
     counted: bool,
 }
 
-impl Board {
-    /// A board, and where what it publishes is read.
+impl StatusPublisher {
+    /// A publisher, and where what it publishes is read.
     #[cfg(test)]
     pub fn new(snapshot: Snapshot) -> (Self, watch::Receiver<Snapshot>) {
         let (published, receiver) = watch::channel(Snapshot::default());
         (Self::over(published, snapshot), receiver)
     }
 
-    /// A board that publishes what follows a snapshot, from that on.
+    /// A publisher that publishes what follows a snapshot, from that on.
     pub fn over(published: watch::Sender<Snapshot>, mut snapshot: Snapshot) -> Self {
         history::keep_the_latest(&mut snapshot.rounds, ROUNDS);
         published.send_replace(snapshot.clone());
@@ -59,7 +59,7 @@ impl Board {
         &self.snapshot
     }
 
-    /// Whether there is something for [`Board::tick`] to publish.
+    /// Whether there is something for [`StatusPublisher::tick`] to publish.
     pub fn is_stale(&self) -> bool {
         self.stale
     }
