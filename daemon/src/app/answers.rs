@@ -72,7 +72,7 @@ pub struct Parts {
 
 /// How the answers of the sources stand, in the order of the sources; nothing at first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct News {
+pub struct AnswersStatus {
     pub standings: Vec<Standing>,
     /// Pictures that the generation which serves is yet to answer again.
     pub waiting_again: u64,
@@ -87,10 +87,10 @@ pub struct Answering {
 }
 
 impl Answering {
-    pub fn start(parts: Parts) -> (Self, watch::Receiver<News>) {
+    pub fn start(parts: Parts) -> (Self, watch::Receiver<AnswersStatus>) {
         let stop = CancellationToken::new();
-        let (news, heard) = watch::channel(News::default());
-        let worker = Worker::new(parts, news).run();
+        let (status, heard) = watch::channel(AnswersStatus::default());
+        let worker = Worker::new(parts, status).run();
         let stopped = stop.clone();
         // Left wherever it is: what is not written down is answered after the next start.
         let task = tokio::spawn(
@@ -119,7 +119,7 @@ struct Worker {
     rules: Arc<HashMap<PathBuf, StateRule>>,
     settings: Settings,
     teller: Teller,
-    news: watch::Sender<News>,
+    status: watch::Sender<AnswersStatus>,
     /// The generation that the catalogue knows to serve.
     serving: Option<Serving>,
     working: JoinSet<(Unanswered, Look, Outcome)>,
@@ -192,7 +192,7 @@ impl Pause {
 }
 
 impl Worker {
-    fn new(parts: Parts, news: watch::Sender<News>) -> Self {
+    fn new(parts: Parts, status: watch::Sender<AnswersStatus>) -> Self {
         let Parts { catalog, ingest, classifier, sources, settings, name, none_of_these, teller } = parts;
         let wanted = sources.iter().filter(|source| source.classify).map(|source| source.key.clone()).collect();
         let rules = sources.iter().map(|source| (source.key.clone(), source.state.clone())).collect();
@@ -204,7 +204,7 @@ impl Worker {
             rules: Arc::new(rules),
             settings,
             teller,
-            news,
+            status,
             serving: None,
             working: JoinSet::new(),
             under_way: HashSet::new(),
@@ -448,13 +448,13 @@ impl Worker {
         if !self.is_stale || self.told_at.is_some_and(|at| now < at + TELL_INTERVAL) {
             return;
         }
-        let known = self.news.borrow().clone();
+        let known = self.status.borrow().clone();
         // Where the catalogue cannot be read, that is told elsewhere.
         let standings = self.catalog.standings(self.sources.clone()).await.unwrap_or(known.standings);
         let waiting_again = self.catalog.waiting_again().await.unwrap_or(known.waiting_again);
-        let news = News { standings, waiting_again, problem: self.problem.clone() };
+        let status = AnswersStatus { standings, waiting_again, problem: self.problem.clone() };
         (self.told_at, self.is_stale) = (Some(now), false);
-        self.news.send_if_modified(|told| std::mem::replace(told, news.clone()) != news);
+        self.status.send_if_modified(|told| std::mem::replace(told, status.clone()) != status);
     }
 }
 

@@ -251,8 +251,8 @@ async fn work(
     ended: impl Future<Output = ()>,
 ) -> Result<(), AppError> {
     let mut ended = pin!(ended);
-    if let Some(Complete { supervisor, answering, news, lock }) = start.run(commands, ended.as_mut()).await? {
-        let intake = supervisor.run(commands, news, ended).await;
+    if let Some(Complete { supervisor, answering, receivers, lock }) = start.run(commands, ended.as_mut()).await? {
+        let intake = supervisor.run(commands, receivers, ended).await;
         answering.stop().await;
         intake.stop().await;
         drop(lock);

@@ -1,9 +1,9 @@
 //! From settled files to the catalogue: the one place where `watch`, `ingest` and `catalog` meet.
 //!
-//! Each source has a lane, a task of its own that reads its files; one desk writes down what all of them find, in
-//! groups. A lane waits for the desk, the desk for the catalogue, and nobody for whoever listens: what there is to tell
-//! replaces what was told before. On the way out what was begun is finished, but for files whose file system does not
-//! answer.
+//! Each source has a lane, a task of its own that reads its files; one intake task writes down what all of them
+//! find, in groups. A lane waits for the intake task, the intake task for the catalogue, and nobody for whoever listens:
+//! what there is to tell replaces what was told before. On the way out what was begun is finished, but for files whose
+//! file system does not answer.
 
 mod lane;
 mod refusals;
@@ -29,7 +29,7 @@ use trouble::Trouble;
 
 /// What the rest of the service hears of the intake: how it is now.
 #[derive(Clone, Debug, Default)]
-pub struct News {
+pub struct IntakeStatus {
     /// None before the first count.
     pub counts: Option<Counts>,
     /// What is wrong with each source that has told of itself.
@@ -59,24 +59,31 @@ const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
 const SURPLUS: u64 = 4;
 
 impl Intake {
-    pub fn start(watches: Vec<Watch>, ingest: Ingest, catalog: Catalog) -> (Self, watch::Receiver<News>) {
+    pub fn start(watches: Vec<Watch>, ingest: Ingest, catalog: Catalog) -> (Self, watch::Receiver<IntakeStatus>) {
         let (rescans, requests) = watch::channel(0);
         let (sender, findings) = mpsc::channel(GROUP);
-        let (news, heard) = watch::channel(News::default());
-        let (stop, news) = (CancellationToken::new(), Arc::new(news));
+        let (status, heard) = watch::channel(IntakeStatus::default());
+        let (stop, status) = (CancellationToken::new(), Arc::new(status));
         let handles: Vec<Handle> = watches.iter().map(Watch::handle).collect();
         let shared = lane::Shared {
             ingest: ingest.clone(),
             catalog: catalog.clone(),
             findings: sender,
-            news: Arc::clone(&news),
+            status: Arc::clone(&status),
             places: Arc::new(Semaphore::new(2 * ingest.threads())),
         };
         let (entries, prune_at) = (Vec::new(), Instant::now());
-        let desk =
-            Desk { ingest, catalog, news, handles: handles.clone(), entries, prune_at, trouble: Trouble::none() };
+        let intake = IntakeTask {
+            ingest,
+            catalog,
+            status,
+            handles: handles.clone(),
+            entries,
+            prune_at,
+            trouble: Trouble::none(),
+        };
         let lanes = watches.into_iter().map(|watch| Lane::new(watch, shared.clone())).collect();
-        let task = tokio::spawn(desk.run(lanes, findings, requests, stop.clone()).in_current_span());
+        let task = tokio::spawn(intake.run(lanes, findings, requests, stop.clone()).in_current_span());
         (Self { rescans, handles, stop, task }, heard)
     }
 
@@ -100,17 +107,17 @@ impl Intake {
 }
 
 /// Writes down what the lanes find.
-struct Desk {
+struct IntakeTask {
     ingest: Ingest,
     catalog: Catalog,
-    news: Arc<watch::Sender<News>>,
+    status: Arc<watch::Sender<IntakeStatus>>,
     handles: Vec<Handle>,
     entries: Vec<Entry>,
     prune_at: Instant,
     trouble: Trouble,
 }
 
-impl Desk {
+impl IntakeTask {
     async fn run(
         mut self,
         lanes: Vec<Lane>,
@@ -275,7 +282,7 @@ impl Desk {
     async fn tell_counts(&mut self) -> bool {
         match self.catalog.counts().await {
             Ok(counts) => {
-                self.news.send_modify(|news| news.counts = Some(counts));
+                self.status.send_modify(|status| status.counts = Some(counts));
                 true
             }
             Err(error) => {
@@ -304,7 +311,7 @@ impl Desk {
     }
 
     fn tell_problem(&self, problem: Option<String>) {
-        self.news.send_modify(|news| news.problem = problem);
+        self.status.send_modify(|status| status.problem = problem);
     }
 }
 

@@ -10,7 +10,7 @@ use super::intake::Intake;
 use super::promoter::Promoter;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
-use super::supervisor::{News, Parts, Serving, Supervisor};
+use super::supervisor::{Parts, Serving, StatusReceivers, Supervisor};
 use super::together::Together;
 use super::training::TrainingRunner;
 use super::{AppError, ENGINES, blocking, repair};
@@ -72,7 +72,7 @@ pub struct Start {
 pub struct Complete {
     pub supervisor: Supervisor,
     pub answering: Answering,
-    pub news: News,
+    pub receivers: StatusReceivers,
     /// The state directory is taken while this is open.
     pub lock: File,
 }
@@ -373,7 +373,7 @@ impl Start {
             teller,
         });
         let (intake, told) = Intake::start(watches, ingest.clone(), catalog.clone());
-        let news = News { intake: told, answers };
+        let receivers = StatusReceivers { intake: told, answers };
 
         let (setup, journal) = (Setup::new(&config, &base, &catalog), config.home().join("journal"));
         let findings = Findings::unknown();
@@ -410,7 +410,7 @@ impl Start {
             findings,
             clock,
         };
-        Ok(Complete { supervisor: Supervisor::new(parts), answering, news, lock })
+        Ok(Complete { supervisor: Supervisor::new(parts), answering, receivers, lock })
     }
 }
 

@@ -143,7 +143,7 @@ impl StatusPublisher {
     }
 
     /// How the answers about the sources' pictures stand, in the order of the sources.
-    pub fn answers(&mut self, news: &answers::News) {
+    pub fn answers(&mut self, news: &answers::AnswersStatus) {
         for (source, standing) in self.snapshot.sources.iter_mut().zip(&news.standings) {
             source.answers.standing = standing.clone();
             source.answers.problem = if standing.waiting > 0 { news.problem.clone() } else { String::new() };

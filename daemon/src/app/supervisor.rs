@@ -27,7 +27,7 @@ use crate::round::Outcome;
 use crate::round_status::{RoundState, RoundStatus};
 use crate::systemd;
 use crate::telemetry::events;
-use coft_core::event::{Event as Word, FailureKind, Progress};
+use coft_core::event::{Event as TrainerEvent, FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
 use coft_core::schedule::Schedule;
@@ -56,12 +56,12 @@ const LONGEST_ZERO_SHOT_RETRY: Duration = Duration::from_secs(6 * 60 * 60);
 /// Share of a round after which its progress is written down again, in case it does not live to its end. 0.01 [choice].
 const NOTED: f64 = 0.01;
 /// Words of a round that may wait; the trainer waits then, too.
-const WORDS: usize = 64;
+const ROUND_EVENTS: usize = 64;
 
 /// What the intake and the answers have to tell.
-pub struct News {
-    pub intake: watch::Receiver<intake::News>,
-    pub answers: watch::Receiver<answers::News>,
+pub struct StatusReceivers {
+    pub intake: watch::Receiver<intake::IntakeStatus>,
+    pub answers: watch::Receiver<answers::AnswersStatus>,
 }
 
 pub struct Supervisor {
@@ -72,11 +72,11 @@ pub struct Supervisor {
     publisher: StatusPublisher,
     intake: Intake,
     /// What the intake last told.
-    intake_news: intake::News,
+    intake_status: intake::IntakeStatus,
     clock: Clock,
     /// The rounds under way, as `lifecycle` has them: at most one, and an activation.
     jobs: Vec<Job>,
-    words: Channel<training::News>,
+    round_events: Channel<RoundEvent>,
     outcomes: Channel<(RoundId, Judged)>,
     serving: Serving,
     /// What is missing of the set-up, or otherwise than configured.
@@ -189,10 +189,10 @@ impl Supervisor {
             schedule,
             publisher,
             intake,
-            intake_news: intake::News::default(),
+            intake_status: intake::IntakeStatus::default(),
             clock,
             jobs: Vec::new(),
-            words: Channel::new(WORDS),
+            round_events: Channel::new(ROUND_EVENTS),
             outcomes: Channel::new(2),
             serving,
             setup,
@@ -218,25 +218,25 @@ impl Supervisor {
     pub async fn run(
         mut self,
         commands: &mut mpsc::Receiver<Command>,
-        news: News,
+        receivers: StatusReceivers,
         stop: impl Future<Output = ()>,
     ) -> Intake {
-        let News { intake: mut intake_news, answers: mut answers_news } = news;
+        let StatusReceivers { mut intake, mut answers } = receivers;
         let mut stop = pin!(stop);
         let mut stopping = false;
         let mut publish = interval(PUBLISH_INTERVAL);
         publish.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut routine = Instant::now();
         while !self.exit {
-            let mut news = true;
+            let mut happened = true;
             tokio::select! {
                 Some(command) = commands.recv() => self.command(command).await,
-                Ok(()) = intake_news.changed() => {
-                    let news = intake_news.borrow_and_update().clone();
-                    self.heard_of_intake(news);
+                Ok(()) = intake.changed() => {
+                    let status = intake.borrow_and_update().clone();
+                    self.on_intake_status(status);
                 }
-                Ok(()) = answers_news.changed() => self.publisher.answers(&answers_news.borrow_and_update()),
-                Some(news) = self.words.receiver.recv() => self.heard(news).await,
+                Ok(()) = answers.changed() => self.publisher.answers(&answers.borrow_and_update()),
+                Some(event) = self.round_events.receiver.recv() => self.on_round_event(event).await,
                 Some((round, outcome)) = self.outcomes.receiver.recv() => {
                     self.judged(round, outcome).await;
                     self.look_at_review().await;
@@ -251,15 +251,15 @@ impl Supervisor {
                 }
                 _ = publish.tick(), if self.publisher.is_stale() => {
                     self.publisher.tick();
-                    news = false;
+                    happened = false;
                 }
                 () = sleep_until(routine) => {
                     self.routine().await;
                     routine = Instant::now() + self.pause();
-                    news = false;
+                    happened = false;
                 }
             }
-            if news {
+            if happened {
                 self.look_at_room = self.look_at_room.min(Instant::now() + LOOK_AT_ROOM);
                 routine = routine.min(Instant::now() + ROUTINE_INTERVAL);
             }
@@ -369,24 +369,24 @@ impl Supervisor {
     }
 
     /// Takes over what is new of what the intake tells.
-    fn heard_of_intake(&mut self, news: intake::News) {
-        let before = std::mem::replace(&mut self.intake_news, news);
-        let news = &self.intake_news;
-        if let Some(counts) = news.counts.as_ref().filter(|counts| before.counts.as_ref() != Some(*counts)) {
+    fn on_intake_status(&mut self, status: intake::IntakeStatus) {
+        let before = std::mem::replace(&mut self.intake_status, status);
+        let status = &self.intake_status;
+        if let Some(counts) = status.counts.as_ref().filter(|counts| before.counts.as_ref() != Some(*counts)) {
             self.publisher.counted(counts, (self.clock)());
         }
-        for (source, problem) in &news.sources {
+        for (source, problem) in &status.sources {
             if before.sources.get(source) != Some(problem) {
                 self.publisher.source(source, problem.clone());
             }
         }
-        for (source, files) in &news.waiting {
+        for (source, files) in &status.waiting {
             if before.waiting.get(source) != Some(files) {
                 self.publisher.waiting(source, *files);
             }
         }
-        if before.problem != news.problem {
-            self.publisher.intake(news.problem.clone());
+        if before.problem != status.problem {
+            self.publisher.intake(status.problem.clone());
         }
     }
 
@@ -418,16 +418,16 @@ impl Supervisor {
         }
     }
 
-    async fn heard(&mut self, news: training::News) {
+    async fn on_round_event(&mut self, event: RoundEvent) {
         // An activation has nothing to say: it is judged at once.
         let Some(job) = self.jobs.iter_mut().find(|job| job.trigger != Trigger::Activation) else { return };
         let round = job.status.round;
-        match news {
-            training::News::Gathered { images } => {
+        match event {
+            RoundEvent::Gathered { images } => {
                 job.status.images = images;
                 self.publisher.round(job.status.clone());
             }
-            training::News::Event(Word::Progress(progress)) => {
+            RoundEvent::Event(TrainerEvent::Progress(progress)) => {
                 job.status.progress = Some(progress.clone());
                 let known = job.noted.as_ref();
                 if known
@@ -444,25 +444,25 @@ impl Supervisor {
                 }
                 self.publisher.progress(round, progress);
             }
-            training::News::Event(Word::Warning { message: warning }) => {
+            RoundEvent::Event(TrainerEvent::Warning { message: warning }) => {
                 warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
                 job.status.warnings.push(warning);
                 self.publisher.round(job.status.clone());
             }
-            training::News::Event(Word::Started { device, threads, .. }) => {
+            RoundEvent::Event(TrainerEvent::Started { device, threads, .. }) => {
                 info!(coft.round = round.0, device, threads, "round {round} works on {device} with {threads} threads");
             }
             // How it ended is told once more, and explained, when the process is gone.
-            training::News::Event(Word::Finished | Word::Failed { .. }) => {}
-            training::News::Ended(Outcome::Candidate(candidate)) => {
+            RoundEvent::Event(TrainerEvent::Finished | TrainerEvent::Failed { .. }) => {}
+            RoundEvent::Ended(Outcome::Candidate(candidate)) => {
                 job.candidate = candidate;
                 self.tell(Event::CandidateLeft(round)).await;
             }
-            training::News::Ended(Outcome::Failed { kind, message, hint }) => {
+            RoundEvent::Ended(Outcome::Failed { kind, message, hint }) => {
                 job.outcome = Some(Err(Trouble { kind, message, hint }));
                 self.tell(Event::Failed(round)).await;
             }
-            training::News::Ended(Outcome::Cancelled) => {
+            RoundEvent::Ended(Outcome::Cancelled) => {
                 job.outcome = Some(Err(Trouble {
                     kind: FailureKind::Cancelled,
                     message: "the trainer was stopped from outside".into(),

@@ -42,7 +42,7 @@ pub struct RoundPlan {
 }
 
 #[derive(Debug)]
-pub enum News {
+pub enum RoundEvent {
     /// The pool is gathered. So many images had been taken in by then: those that take part, and older ones that do not
     /// any more. What comes after them is new to the next round.
     Gathered {
@@ -83,14 +83,14 @@ pub struct TrainingRunner {
 }
 
 impl TrainingRunner {
-    /// Starts a round; its end follows as news, soon where it is told to stop.
-    pub fn start(&self, plan: RoundPlan, stop: CancellationToken, news: mpsc::Sender<News>) {
+    /// Starts a round; its end follows as an event, soon where it is told to stop.
+    pub fn start(&self, plan: RoundPlan, stop: CancellationToken, events: mpsc::Sender<RoundEvent>) {
         let training = self.clone();
         tokio::spawn(
             async move {
-                let outcome = match stop.run_until_cancelled(training.launch(plan, &news)).await {
+                let outcome = match stop.run_until_cancelled(training.launch(plan, &events)).await {
                     Some(Ok(Launched { running, images })) => {
-                        let outcome = follow(running, &stop, &news).await;
+                        let outcome = follow(running, &stop, &events).await;
                         // A trainer that ended without a word may have met them, too.
                         let suspect = [FailureKind::BadImages, FailureKind::Internal];
                         if matches!(outcome, Outcome::Failed { kind, .. } if suspect.contains(&kind)) {
@@ -101,14 +101,14 @@ impl TrainingRunner {
                     Some(Err(outcome)) => outcome,
                     None => Outcome::Cancelled,
                 };
-                // A service that has gone needs no news.
-                let _ = news.send(News::Ended(outcome)).await;
+                // A service that has gone needs no events.
+                let _ = events.send(RoundEvent::Ended(outcome)).await;
             }
             .in_current_span(),
         );
     }
 
-    async fn launch(&self, plan: RoundPlan, news: &mpsc::Sender<News>) -> Result<Launched, Outcome> {
+    async fn launch(&self, plan: RoundPlan, events: &mpsc::Sender<RoundEvent>) -> Result<Launched, Outcome> {
         let trainer = self.trainer()?;
         let mut spec = self.spec(plan);
         let images = match plan.method {
@@ -122,7 +122,7 @@ impl TrainingRunner {
                 self.fill(&mut spec, plan.continues).await?
             }
         };
-        let _ = news.send(News::Gathered { images }).await;
+        let _ = events.send(RoundEvent::Gathered { images }).await;
         let images = spec.images.clone();
         let (scratch, niceness, deadline) = (self.directory(spec.round), self.round.niceness, self.round.deadline);
         let running = round::spawn(round::Launch { trainer, spec, scratch, niceness, deadline })
@@ -172,7 +172,7 @@ impl TrainingRunner {
         round: RoundId,
         files: HashMap<String, OwnedFd>,
         stop: CancellationToken,
-        news: mpsc::Sender<News>,
+        events: mpsc::Sender<RoundEvent>,
     ) {
         let (settings, reserve) = (self.import.clone(), self.reserve.clone());
         let candidate = self.directory(round).join("candidate");
@@ -186,8 +186,8 @@ impl TrainingRunner {
                     Err(Trouble { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
                     Err(Trouble { kind, message, hint }) => Outcome::Failed { kind, message, hint },
                 };
-                // A service that has gone needs no news.
-                let _ = news.send(News::Ended(outcome)).await;
+                // A service that has gone needs no events.
+                let _ = events.send(RoundEvent::Ended(outcome)).await;
             }
             .in_current_span(),
         );
@@ -241,13 +241,13 @@ impl TrainingRunner {
     }
 }
 
-async fn follow(mut running: round::Running, stop: &CancellationToken, news: &mpsc::Sender<News>) -> Outcome {
+async fn follow(mut running: round::Running, stop: &CancellationToken, events: &mpsc::Sender<RoundEvent>) -> Outcome {
     let mut stopping = false;
     loop {
         tokio::select! {
             update = running.next() => match update {
                 Some(Update::Event(event)) => {
-                    let _ = news.send(News::Event(event)).await;
+                    let _ = events.send(RoundEvent::Event(event)).await;
                 }
                 Some(Update::Ended(outcome)) => return outcome,
                 None => return failed(FailureKind::Internal, "the trainer's end was not noticed", "look into the log"),

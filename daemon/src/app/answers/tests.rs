@@ -29,7 +29,7 @@ struct Site {
 /// One run of the work.
 struct Run {
     answering: Answering,
-    news: watch::Receiver<News>,
+    status: watch::Receiver<AnswersStatus>,
     answers: Answers,
 }
 
@@ -66,7 +66,7 @@ impl Site {
     fn start_where(&self, classify: bool) -> Run {
         let source = |name: &str| Source { key: self.dir.path().join(name), classify, state: StateRule::default() };
         let (teller, answers) = crate::answers::channel();
-        let (answering, news) = Answering::start(Parts {
+        let (answering, status) = Answering::start(Parts {
             catalog: self.catalog.clone(),
             ingest: self.ingest.clone(),
             classifier: self.classifier.clone(),
@@ -76,7 +76,7 @@ impl Site {
             none_of_these: false,
             teller,
         });
-        Run { answering, news, answers }
+        Run { answering, status, answers }
     }
 
     fn put(&self, name: &str, picture: &RgbImage) -> PathBuf {
@@ -122,14 +122,14 @@ impl Site {
 }
 
 impl Run {
-    async fn told(&mut self, so: impl Fn(&News) -> bool) -> News {
-        let told = self.news.wait_for(|news| so(news));
+    async fn told(&mut self, so: impl Fn(&AnswersStatus) -> bool) -> AnswersStatus {
+        let told = self.status.wait_for(|status| so(status));
         tokio::time::timeout(PATIENCE, told).await.expect("it is told soon").expect("the work goes on").clone()
     }
 
     /// Waits until so many pictures of the first source are answered and none waits.
-    async fn until(&mut self, answered: u64) -> News {
-        self.told(|news| news.standings.first().is_some_and(|it| it.sequence == answered && it.waiting == 0)).await
+    async fn until(&mut self, answered: u64) -> AnswersStatus {
+        self.told(|status| status.standings.first().is_some_and(|it| it.sequence == answered && it.waiting == 0)).await
     }
 }
 
@@ -198,7 +198,9 @@ async fn pictures_wait_for_a_generation_and_the_latest_are_answered_first() {
         entries.push(site.comes(&format!("in/{number:02}.png"), &busy(number)).await);
     }
     site.catalog.record(entries).await.unwrap();
-    let waits = |news: &News| news.standings.first().is_some_and(|it| it.waiting == 40) && !news.problem.is_empty();
+    let waits = |status: &AnswersStatus| {
+        status.standings.first().is_some_and(|it| it.waiting == 40) && !status.problem.is_empty()
+    };
     let told = run.told(waits).await;
     assert_eq!(told.problem, "no generation serves yet");
     assert_eq!((told.standings[0].state.as_deref(), told.standings[0].sequence), (None, 0));
@@ -252,7 +254,7 @@ async fn a_picture_that_cannot_be_read_now_waits_behind_the_others() {
         site.bring(&format!("in/{number}.png"), &busy(number)).await;
         site.bring(&format!("yard/{number}.png"), &busy(10 + number)).await;
     }
-    run.told(|news| news.standings.len() == 2 && news.standings.iter().all(|it| it.sequence == 8)).await;
+    run.told(|status| status.standings.len() == 2 && status.standings.iter().all(|it| it.sequence == 8)).await;
     let since = Instant::now();
     while site.catalog.unanswered(&site.source(), Turn::Again, 9).await.unwrap().is_empty() {
         assert!(since.elapsed() < PATIENCE);
@@ -301,16 +303,16 @@ async fn the_state_follows_the_pictures_and_is_told() {
     let site = Site::new(8);
     site.serves("sharp", 1);
     let mut run = site.start();
-    let state = |news: &News| news.standings.first().and_then(|standing| standing.state.clone());
+    let state = |status: &AnswersStatus| status.standings.first().and_then(|standing| standing.state.clone());
     for number in 0..3 {
         site.bring(&format!("in/{number}.png"), &RgbImage::from_pixel(20, 16 + number, Rgb(GREEN))).await;
     }
-    let told = run.told(|news| state(news).as_deref() == Some("green")).await;
+    let told = run.told(|status| state(status).as_deref() == Some("green")).await;
     assert_eq!(told.standings[0].last.as_ref().unwrap().label, "green");
     for number in 0..3 {
         site.bring(&format!("in/r{number}.png"), &RgbImage::from_pixel(20, 16 + number, Rgb(RED))).await;
     }
-    let told = run.told(|news| state(news).as_deref() == Some("red")).await;
+    let told = run.told(|status| state(status).as_deref() == Some("red")).await;
     assert!(told.standings[0].since > 0);
     run.answering.stop().await;
 }
@@ -321,7 +323,7 @@ async fn a_source_that_is_not_to_be_answered_is_not() {
     site.serves("sharp", 1);
     site.bring("in/a.png", &busy(1)).await;
     let mut run = site.start_where(false);
-    let told = run.told(|news| news.standings.len() == 2).await;
+    let told = run.told(|status| status.standings.len() == 2).await;
     assert_eq!((told.standings[0].waiting, told.standings[0].sequence), (0, 0));
     assert!(run.answers.after(&site.dir.path().join("in"), 0, 9).await.unwrap().is_empty());
     run.answering.stop().await;
@@ -338,7 +340,7 @@ async fn pictures_wait_while_nothing_can_be_written_down() {
     let other = rusqlite::Connection::open(site.dir.path().join("catalog.sqlite")).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let mut run = site.start();
-    let told = run.told(|news| !news.problem.is_empty()).await;
+    let told = run.told(|status| !status.problem.is_empty()).await;
     assert!(told.problem.contains("the catalogue") && told.problem.contains("locked"), "{}", told.problem);
     assert_eq!((told.standings[0].waiting, told.standings[0].sequence), (3, 0));
     assert!(run.answers.after(&site.dir.path().join("in"), 0, 9).await.unwrap().is_empty());
@@ -366,7 +368,8 @@ async fn a_generation_that_comes_to_serve_answers_the_latest_pictures_again() {
     }
     fs::remove_file(site.dir.path().join("in/1.png")).unwrap();
     site.serves("turned", 2);
-    let told = run.told(|news| news.standings[0].state.as_deref() == Some("blue") && news.waiting_again == 0).await;
+    let told =
+        run.told(|status| status.standings[0].state.as_deref() == Some("blue") && status.waiting_again == 0).await;
     assert_eq!((told.standings[0].sequence, told.problem.as_str()), (5, ""));
     let diff = run.answers.compare(GenerationId(1), GenerationId(2), 9).await.unwrap();
     assert_eq!((diff.compared, diff.changed, diff.waiting), (4, 3, 0));
@@ -378,10 +381,10 @@ async fn a_generation_that_comes_to_serve_answers_the_latest_pictures_again() {
     run.answering.stop().await;
 
     let mut run = site.start();
-    let told = run.told(|news| news.standings.len() == 2).await;
+    let told = run.told(|status| status.standings.len() == 2).await;
     assert_eq!(told.waiting_again, 0, "what is done is not done again at the next start");
     site.serves("sharp", 1);
-    run.told(|news| news.standings[0].state.as_deref() == Some("green")).await;
+    run.told(|status| status.standings[0].state.as_deref() == Some("green")).await;
     run.answering.stop().await;
 }
 
@@ -391,7 +394,7 @@ async fn what_changes_all_the_time_is_told_once_a_second() {
     let site = Site::new(8);
     site.serves("sharp", 1);
     let mut run = site.start();
-    let (began, mut heard) = (Instant::now(), run.news.clone());
+    let (began, mut heard) = (Instant::now(), run.status.clone());
     let counting = tokio::spawn(async move {
         let mut told = 0;
         while heard.changed().await.is_ok() {
@@ -412,7 +415,7 @@ async fn what_changes_all_the_time_is_told_once_a_second() {
     assert_eq!(told.standings[0].state, state);
     let seconds = began.elapsed().as_secs();
     run.answering.stop().await;
-    drop(run.news);
+    drop(run.status);
     let told = counting.await.unwrap();
     assert!((1..=seconds + 2).contains(&told), "{told} times in {seconds} s");
 }

@@ -1,7 +1,7 @@
 //! One source's way into the catalogue: a task and places to read of its own, so that a source that hangs holds up no
 //! other. Of many files that come at once, the latest is looked at first.
 
-use super::News;
+use super::IntakeStatus;
 use super::refusals::Refusals;
 use super::trouble::Trouble;
 use super::waiting::Waiting;
@@ -55,7 +55,7 @@ pub struct Shared {
     pub ingest: Ingest,
     pub catalog: Catalog,
     pub findings: mpsc::Sender<Finding>,
-    pub news: Arc<watch::Sender<News>>,
+    pub status: Arc<watch::Sender<IntakeStatus>>,
     /// Places to read beside the one that each lane has of its own.
     pub places: Arc<Semaphore>,
 }
@@ -373,8 +373,8 @@ impl Lane {
     fn tell_waiting(&mut self) {
         let waiting = self.waiting.len();
         if std::mem::replace(&mut self.told_waiting, waiting) != waiting {
-            self.shared.news.send_modify(|news| {
-                news.waiting.insert(self.source.clone(), waiting as u64);
+            self.shared.status.send_modify(|status| {
+                status.waiting.insert(self.source.clone(), waiting as u64);
             });
         }
     }
@@ -415,8 +415,8 @@ impl Lane {
             None => info!(message_id = events::SOURCE_WATCHED, %source, "{source} is watched"),
         }
         self.told = Some(problem.clone());
-        self.shared.news.send_modify(|news| {
-            news.sources.insert(self.source.clone(), problem);
+        self.shared.status.send_modify(|status| {
+            status.sources.insert(self.source.clone(), problem);
         });
     }
 }

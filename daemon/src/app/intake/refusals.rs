@@ -92,6 +92,6 @@ mod tests {
         assert!(!refusals.refused(Path::new("/in/v.mp4"), "it has 1 B", second(40)));
         assert_eq!(refusals.due(second(41), true).len(), 1);
         refusals.due(second(200), false);
-        assert!(refusals.refused(Path::new("/in/v.mp4"), "it has 1 B", second(200)), "it is news again");
+        assert!(refusals.refused(Path::new("/in/v.mp4"), "it has 1 B", second(200)), "it is new again");
     }
 }

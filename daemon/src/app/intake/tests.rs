@@ -49,12 +49,12 @@ impl Site {
         self.start_telling().0
     }
 
-    fn start_telling(&self) -> (Intake, watch::Receiver<News>) {
+    fn start_telling(&self) -> (Intake, watch::Receiver<IntakeStatus>) {
         self.start_with(&["in"])
     }
 
     /// Takes in from these directories.
-    fn start_with(&self, sources: &[&str]) -> (Intake, watch::Receiver<News>) {
+    fn start_with(&self, sources: &[&str]) -> (Intake, watch::Receiver<IntakeStatus>) {
         let source = |name: &&str| Source {
             path: self.dir.path().join(name),
             name: None,
@@ -110,9 +110,9 @@ impl Site {
     }
 }
 
-/// Waits until the news are so.
-async fn until(heard: &mut watch::Receiver<News>, so: impl Fn(&News) -> bool) -> News {
-    let told = heard.wait_for(|news| so(news));
+/// Waits until the status is so.
+async fn until(heard: &mut watch::Receiver<IntakeStatus>, so: impl Fn(&IntakeStatus) -> bool) -> IntakeStatus {
+    let told = heard.wait_for(|status| so(status));
     tokio::time::timeout(PATIENCE, told).await.expect("it is told soon").expect("the intake runs").clone()
 }
 
@@ -144,7 +144,7 @@ async fn of_many_files_that_come_at_once_the_latest_is_looked_at_first_and_stays
         put(&format!("{number}.png"), number);
     }
     let (intake, mut heard) = site.start_telling();
-    let waiting = until(&mut heard, |news| news.waiting.values().any(|files| *files > 100)).await.waiting;
+    let waiting = until(&mut heard, |status| status.waiting.values().any(|files| *files > 100)).await.waiting;
     assert_eq!(waiting.keys().collect::<Vec<_>>(), [&site.dir.path().join("in")]);
     put("latest.png", MANY);
     let latest = loop {
@@ -158,7 +158,7 @@ async fn of_many_files_that_come_at_once_the_latest_is_looked_at_first_and_stays
     site.until(u64::from(MANY) + 1, 0).await;
     let pool = site.catalog.pool(16, &[site.dir.path().join("in")]).await.unwrap();
     assert_eq!(pool.kept[0], latest, "rounds choose by when pictures came");
-    until(&mut heard, |news| news.waiting.values().all(|files| *files == 0)).await;
+    until(&mut heard, |status| status.waiting.values().all(|files| *files == 0)).await;
     intake.stop().await;
 }
 
@@ -294,7 +294,7 @@ async fn a_full_disk_is_told_and_so_is_that_there_is_room_again() {
         site.put(&format!("{number}.png"), &picture(number));
     }
     let (intake, mut heard) = site.start_telling();
-    let told = until(&mut heard, |news| news.problem.is_some()).await.problem.unwrap();
+    let told = until(&mut heard, |status| status.problem.is_some()).await.problem.unwrap();
     assert!(told.contains("the disk is full") && told.contains("pixels has 0 B free"), "{told}");
     tokio::time::sleep(10 * RESCAN).await;
     assert_eq!(heard.borrow().problem, Some(told), "it stays so");
@@ -302,7 +302,7 @@ async fn a_full_disk_is_told_and_so_is_that_there_is_room_again() {
 
     fs::remove_file(site.dir.path().join("pixels")).unwrap();
     intake.rescan();
-    until(&mut heard, |news| news.problem.is_none()).await;
+    until(&mut heard, |status| status.problem.is_none()).await;
     site.until(3, 0).await;
     intake.stop().await;
 }
@@ -331,7 +331,7 @@ async fn rescans_while_sources_come_and_go_freeze_nothing() {
         for name in &names {
             fs::create_dir_all(site.dir.path().join(name)).unwrap();
         }
-        until(&mut heard, |news| news.sources.len() == 60 && news.sources.values().all(Option::is_none)).await;
+        until(&mut heard, |status| status.sources.len() == 60 && status.sources.values().all(Option::is_none)).await;
         fs::write(site.dir.path().join("cam7/last.png"), picture(255)).unwrap();
         let last = fs::canonicalize(site.dir.path()).unwrap().join("cam7/last.png");
         while site.catalog.images_at(&last).await.unwrap().is_empty() {
@@ -366,7 +366,7 @@ async fn a_source_that_hangs_holds_up_no_other_and_not_the_end() {
     }
     site.until(10, 0).await;
     let told =
-        until(&mut heard, |news| news.sources.get(&site.dir.path().join("nas")).is_some_and(Option::is_some)).await;
+        until(&mut heard, |status| status.sources.get(&site.dir.path().join("nas")).is_some_and(Option::is_some)).await;
     let problem = told.sources[&site.dir.path().join("nas")].clone().unwrap();
     assert!(problem.contains("has been read for more than 10 s"), "{problem}");
     assert_eq!(told.sources[&site.dir.path().join("in")], None);
@@ -387,7 +387,7 @@ async fn a_source_that_does_not_answer_is_told_and_heals() {
     site.until(1, 0).await;
     fuse.signal(Signal::SIGSTOP);
     let nas = site.dir.path().join("nas");
-    let problem = |news: &News| news.sources.get(&nas).cloned().flatten();
+    let problem = |status: &IntakeStatus| status.sources.get(&nas).cloned().flatten();
     // A source that sleeps is looked at now and then; the main loop does that.
     let look = async {
         loop {
@@ -396,14 +396,14 @@ async fn a_source_that_does_not_answer_is_told_and_heals() {
         }
     };
     let told = tokio::select! {
-        told = until(&mut heard, |news| problem(news).is_some()) => told,
+        told = until(&mut heard, |status| problem(status).is_some()) => told,
         () = look => unreachable!("it looks again and again"),
     };
     assert!(problem(&told).unwrap().contains("has not answered for more than 10 s"), "{told:?}");
     site.put("1.png", &picture(1));
     site.until(2, 0).await;
     fuse.signal(Signal::SIGCONT);
-    until(&mut heard, |news| problem(news).is_none()).await;
+    until(&mut heard, |status| problem(status).is_none()).await;
     fs::write(site.dir.path().join("store/2.png"), picture(2)).unwrap();
     site.until(3, 0).await;
     intake.stop().await;

@@ -29,7 +29,7 @@ impl Trouble {
         self.problem.is_some()
     }
 
-    /// Something could not be stored. Answers whether that is news to clients; between two tries only the first of it can be.
+    /// Something could not be stored. Returns whether that is new to clients; between two tries only the first of it can be.
     pub fn met(&mut self, problem: &str, now: Instant) -> bool {
         if self.retry.is_some() {
             return false;

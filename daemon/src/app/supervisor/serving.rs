@@ -58,7 +58,7 @@ impl Serving {
                 if let Err(error) = tokio::task::spawn_blocking(move || load(&work)).await {
                     promoter.loading_failed(error.to_string());
                 }
-                // A service that has gone needs no news.
+                // A service that has gone needs no answer.
                 let _ = tried.send(()).await;
             }
             .in_current_span(),

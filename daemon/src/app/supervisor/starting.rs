@@ -167,7 +167,7 @@ impl Supervisor {
         let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.training.round.method.into() };
         let job = Job { _slot: slot, ..Job::new(trigger, status) };
         let plan = RoundPlan { round, method, seed, continues: goes_on };
-        self.training.start(plan, job.stop.clone(), self.words.sender.clone());
+        self.training.start(plan, job.stop.clone(), self.round_events.sender.clone());
         self.jobs.push(job);
         Ok(round)
     }
@@ -176,7 +176,7 @@ impl Supervisor {
         let status = self.admit(Trigger::Import, None, None).await?;
         let job = Job { force, ..Job::new(Trigger::Import, status) };
         let round = job.status.round;
-        self.training.import(round, files, job.stop.clone(), self.words.sender.clone());
+        self.training.import(round, files, job.stop.clone(), self.round_events.sender.clone());
         self.jobs.push(job);
         Ok(round)
     }

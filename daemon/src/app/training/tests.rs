@@ -84,16 +84,16 @@ impl Site {
     async fn round(&self, number: u64) -> (Option<u64>, Option<RoundSpec>, Outcome) {
         let spec = self.dir.path().join("spec.json");
         let _ = fs::remove_file(&spec);
-        let (sender, mut news) = mpsc::channel(16);
+        let (sender, mut events) = mpsc::channel(16);
         let round = &self.training.round;
         let plan = RoundPlan { round: RoundId(number), method: round.method.into(), seed: round.seed, continues: true };
         self.training.start(plan, CancellationToken::new(), sender);
         let mut gathered = None;
         loop {
-            match news.recv().await.expect("an end is always told") {
-                News::Gathered { images } => gathered = Some(images),
-                News::Event(_) => {}
-                News::Ended(outcome) => {
+            match events.recv().await.expect("an end is always told") {
+                RoundEvent::Gathered { images } => gathered = Some(images),
+                RoundEvent::Event(_) => {}
+                RoundEvent::Ended(outcome) => {
                     let told = fs::read(&spec).ok().map(|spec| serde_json::from_slice(&spec).unwrap());
                     return (gathered, told, outcome);
                 }
@@ -240,10 +240,10 @@ async fn a_zero_shot_round_leaves_the_work_of_another_alone() {
     let kept = site.training.journal.join("phase1.result");
     fs::create_dir_all(&site.training.journal).unwrap();
     fs::write(&kept, "hours").unwrap();
-    let (sender, mut news) = mpsc::channel(16);
+    let (sender, mut events) = mpsc::channel(16);
     let plan = RoundPlan { round: RoundId(1), method: Method::ZeroShot, seed: 1, continues: false };
     site.training.start(plan, CancellationToken::new(), sender);
-    while !matches!(news.recv().await.expect("an end is always told"), News::Ended(_)) {}
+    while !matches!(events.recv().await.expect("an end is always told"), RoundEvent::Ended(_)) {}
     let told: RoundSpec = serde_json::from_slice(&fs::read(site.dir.path().join("spec.json")).unwrap()).unwrap();
     assert_eq!(told.journal_dir, site.training.scratch.join("round-1/journal"));
     assert!(kept.exists());

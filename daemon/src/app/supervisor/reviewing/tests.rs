@@ -4,7 +4,7 @@
 use super::*;
 use crate::app::promoter::tests::candidate;
 use crate::app::status_publisher::StatusPublisher;
-use crate::app::supervisor::serving::tests::{news, supervisor, try_once};
+use crate::app::supervisor::serving::tests::{receivers, supervisor, try_once};
 use crate::catalog::Entry;
 use crate::control::Command;
 use crate::sighting::{Came, Sighting, Stamp};
@@ -90,7 +90,7 @@ impl Site {
         let Self { root, supervisor, mut seen } = self;
         let reviews = supervisor.training.reviews.clone();
         let (commands, mut receiver) = mpsc::channel(4);
-        let working = supervisor.run(&mut receiver, news(), client(commands, &mut seen));
+        let working = supervisor.run(&mut receiver, receivers(), client(commands, &mut seen));
         timeout(Duration::from_secs(60), working).await.expect("it ends").stop().await;
         (root, reviews)
     }

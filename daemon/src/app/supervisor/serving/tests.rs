@@ -5,7 +5,7 @@ use crate::app::promoter::PromotionOutcome;
 use crate::app::promoter::tests::{candidate, idle};
 use crate::app::setup::{Findings, Looks};
 use crate::app::status_publisher::StatusPublisher;
-use crate::app::supervisor::News;
+use crate::app::supervisor::StatusReceivers;
 use crate::app::supervisor::{Parts, Supervisor};
 use crate::app::together::Together;
 use crate::app::training::TrainingRunner;
@@ -79,8 +79,11 @@ pub async fn try_once(supervisor: &mut Supervisor) {
 }
 
 /// Of an intake that has nothing to tell.
-pub fn news() -> News {
-    News { intake: watch::channel(intake::News::default()).1, answers: watch::channel(answers::News::default()).1 }
+pub fn receivers() -> StatusReceivers {
+    StatusReceivers {
+        intake: watch::channel(intake::IntakeStatus::default()).1,
+        answers: watch::channel(answers::AnswersStatus::default()).1,
+    }
 }
 
 /// It was tried at the start alone, and status called it the one that serves.
@@ -114,7 +117,7 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     supervisor.serving.again_at = Some(Instant::now());
     let serves = async { drop(seen.wait_for(|seen| !seen.provider.is_empty()).await.unwrap()) };
     let mut commands = mpsc::channel(1).1;
-    let working = supervisor.run(&mut commands, news(), serves);
+    let working = supervisor.run(&mut commands, receivers(), serves);
     timeout(Duration::from_secs(60), working).await.expect("it serves by itself").stop().await;
     assert_eq!(seen.borrow().serving_problem, "");
 }
@@ -151,7 +154,7 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
         seen.wait_for(|seen| seen.active == Some(GenerationId(1))).await.unwrap();
         assert_eq!(activate(1).await, Ok(None));
     };
-    let working = supervisor.run(&mut receiver, news(), work);
+    let working = supervisor.run(&mut receiver, receivers(), work);
     timeout(Duration::from_secs(60), working).await.expect("it ends").stop().await;
     assert!(unfinished.exists(), "what was interrupted before is still to be continued");
 }

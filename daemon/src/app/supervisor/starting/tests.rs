@@ -10,7 +10,7 @@ use crate::app::setup::{Findings, Looks};
 use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::{Parts, Serving};
 use crate::app::together::Together;
-use crate::app::training::{News, TrainingRunner};
+use crate::app::training::{RoundEvent, TrainingRunner};
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::control::Snapshot;
 use crate::decode_budget::DecodeBudget;
@@ -191,11 +191,11 @@ impl Machine {
     /// What the trainer of the round that has started is told, which is in its journal by now.
     async fn training(&self, supervisor: &mut Supervisor) -> RoundSpec {
         while !supervisor.jobs.iter().any(|job| job.status.progress.is_some()) {
-            let news = supervisor.words.receiver.recv().await.unwrap();
-            if let News::Ended(outcome) = &news {
+            let event = supervisor.round_events.receiver.recv().await.unwrap();
+            if let RoundEvent::Ended(outcome) = &event {
                 panic!("it has ended: {outcome:?}");
             }
-            supervisor.heard(news).await;
+            supervisor.on_round_event(event).await;
         }
         let told: RoundSpec = serde_json::from_slice(&fs::read(self.path("told.json")).unwrap()).unwrap();
         if told.journal_dir == self.path("journal") {
@@ -219,7 +219,9 @@ impl Machine {
         for job in &jobs {
             job.stop.cancel();
         }
-        while !jobs.is_empty() && !matches!(supervisor.words.receiver.recv().await, Some(News::Ended(_)) | None) {}
+        while !jobs.is_empty()
+            && !matches!(supervisor.round_events.receiver.recv().await, Some(RoundEvent::Ended(_)) | None)
+        {}
         // What was on its way to the disk has arrived.
         catalog.rounds().await.unwrap();
     }
@@ -229,7 +231,7 @@ impl Machine {
 async fn settle(supervisor: &mut Supervisor) -> RoundStatus {
     while !supervisor.jobs.is_empty() {
         tokio::select! {
-            Some(news) = supervisor.words.receiver.recv() => supervisor.heard(news).await,
+            Some(event) = supervisor.round_events.receiver.recv() => supervisor.on_round_event(event).await,
             Some((round, outcome)) = supervisor.outcomes.receiver.recv() => supervisor.judged(round, outcome).await,
         }
     }
