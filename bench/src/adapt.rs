@@ -8,7 +8,7 @@ use super::trouble::{NO_CLASS, Trouble};
 use crate::built;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
-use coft_core::event::Event;
+use coft_core::event::{Event, Failure};
 use coft_core::ids::{ClassId, ImageId, RoundId};
 use coft_core::manifest::{MANIFEST, Manifest, REPORT};
 use coft_core::promotion::{self, Verdict};
@@ -336,7 +336,7 @@ fn train(trainer: &Path, spec: &RoundSpec, scratch: &Path) -> anyhow::Result<()>
                 bar.set_prefix(format!("{:.0} images/s{left}", progress.images_per_second));
             }
             Event::Warning { message } => bar.suspend(|| eprintln!("warning: {message}")),
-            Event::Failed { message, hint, .. } => failure = Some(format!("{message}; {hint}")),
+            Event::Failed(Failure { message, hint, .. }) => failure = Some(format!("{message}; {hint}")),
             Event::Started { .. } | Event::Finished => {}
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! The field names are part of the interface: scripts read them. Knows neither the bus nor the terminal.
 
+use coft_core::job::{JobState, Trigger};
 use coft_core::shown::shown_path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,9 +111,8 @@ pub struct Source {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Round {
     pub round: u64,
-    pub trigger: String,
-    /// `running`, `promoted`, `kept`, `failed`, `cancelled` or `interrupted`.
-    pub state: String,
+    pub trigger: Trigger,
+    pub state: JobState,
     pub stage: String,
     /// Share of the round that is done, 0 to 1.
     pub fraction: f64,
@@ -134,7 +134,7 @@ pub struct Round {
 
 impl Round {
     pub fn is_running(&self) -> bool {
-        self.state == "running"
+        self.state == JobState::Running
     }
 }
 

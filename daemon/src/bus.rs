@@ -312,7 +312,7 @@ impl Objects {
                 let emitter = SignalEmitter::new(&self.connection, classifier_path(&self.control.name))?;
                 classifier::Classifier::generation_activated(&emitter, generation.0, replaces).await?;
             }
-            job::Job::finished(&SignalEmitter::new(&self.connection, path)?, job::state(&shown.state)).await?;
+            job::Job::finished(&SignalEmitter::new(&self.connection, path)?, shown.state.name().into()).await?;
         }
         Ok(())
     }

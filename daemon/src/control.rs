@@ -12,7 +12,6 @@ use crate::round_status::RoundStatus;
 use crate::serve::Classifier;
 use crate::telemetry::LogControl;
 use coft_core::ids::{GenerationId, ImageId, RoundId};
-use coft_core::lifecycle::Trigger;
 use coft_core::review::{Share, State};
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -195,10 +194,10 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The round that runs: an activation only where no other does.
+    /// The job that runs: an import or an activation only where the trainer has none.
     pub fn running(&self) -> Option<&RoundStatus> {
         let running = self.rounds.iter().filter(|round| round.ended.is_none());
-        running.min_by_key(|round| round.trigger == Trigger::Activation.as_str())
+        running.min_by_key(|round| !round.trigger.kind().needs_trainer())
     }
 }
 

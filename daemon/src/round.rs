@@ -7,7 +7,7 @@ mod settings;
 
 pub use settings::{INSTALL_TRAINER, NO_TRAINER, RoundSettings};
 
-use coft_core::event::{Event, FailureKind};
+use coft_core::event::{Event, Failure, FailureKind};
 use coft_core::shown::{shown_io, shown_path};
 use coft_core::spec::{PROTOCOL, RoundSpec};
 use coft_launch::{Launcher, Order, Pipes, Process};
@@ -80,11 +80,7 @@ pub enum Update {
 pub enum Outcome {
     /// The candidate directory.
     Candidate(PathBuf),
-    Failed {
-        kind: FailureKind,
-        message: String,
-        hint: String,
-    },
+    Failed(Failure),
     Cancelled,
 }
 
@@ -197,7 +193,7 @@ impl Run {
                 line = lines.next() => match line {
                     Ok(Some(line)) => match understood(&line) {
                         Ok(event) => {
-                            if matches!(event, Event::Finished | Event::Failed { .. }) {
+                            if matches!(event, Event::Finished | Event::Failed(_)) {
                                 last = Some(event.clone());
                             }
                             let _ = updates.send(Update::Event(event)).await;
@@ -265,8 +261,8 @@ impl Run {
                 format!("the trainer does not speak this daemon's protocol: {fault}"),
                 "install coftd and coft-trainer of the same version",
             ),
-            (None, Some(Event::Failed { kind: FailureKind::Cancelled, .. })) => Outcome::Cancelled,
-            (None, Some(Event::Failed { kind, message, hint })) => Outcome::Failed { kind, message, hint },
+            (None, Some(Event::Failed(Failure { kind: FailureKind::Cancelled, .. }))) => Outcome::Cancelled,
+            (None, Some(Event::Failed(failure))) => Outcome::Failed(failure),
             (None, Some(Event::Finished)) if self.candidate.is_dir() => Outcome::Candidate(self.candidate.clone()),
             (None, _) => died(status, words),
         }
@@ -306,7 +302,7 @@ fn died(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> Outcome {
 }
 
 fn failed(message: String, hint: &str) -> Outcome {
-    Outcome::Failed { kind: FailureKind::Internal, message, hint: hint.to_owned() }
+    Outcome::Failed(Failure::new(FailureKind::Internal, message, hint))
 }
 
 /// What a trainer says on its standard error, line by line into the log.

@@ -1,15 +1,15 @@
 //! What is known of a round: while it runs, and ever after.
 
-use coft_core::event::{FailureKind, Progress};
+use coft_core::event::{Failure, Progress};
 use coft_core::ids::{GenerationId, RoundId};
+use coft_core::job::{JobState, Trigger};
 use coft_core::moment::Moment;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct RoundStatus {
     pub round: RoundId,
-    /// What made it start: `manual`, `schedule`, `zero-shot`, `import` or `activation`.
-    pub trigger: String,
+    pub trigger: Trigger,
     pub started: Moment,
     pub ended: Option<Moment>,
     pub images: u64,
@@ -40,12 +40,22 @@ pub enum RoundState {
         /// The generation that the candidate was kept as, while that is there.
         candidate: Option<GenerationId>,
     },
-    Failed {
-        kind: FailureKind,
-        message: String,
-        hint: String,
-    },
+    Failed(Failure),
     Cancelled,
     /// The daemon or the machine stopped while it ran.
     Interrupted,
+}
+
+impl RoundState {
+    /// The state in one word.
+    pub fn name(&self) -> JobState {
+        match self {
+            RoundState::Running => JobState::Running,
+            RoundState::Promoted(_) => JobState::Promoted,
+            RoundState::Kept { .. } => JobState::Kept,
+            RoundState::Failed(_) => JobState::Failed,
+            RoundState::Cancelled => JobState::Cancelled,
+            RoundState::Interrupted => JobState::Interrupted,
+        }
+    }
 }

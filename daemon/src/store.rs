@@ -195,7 +195,7 @@ impl Store {
         self.root.join(SCRATCH)
     }
 
-    /// Removes what earlier rounds left behind.
+    /// Removes what rounds of earlier runs of the service left behind.
     pub fn clean_scratch(&self) -> Result<(), StoreError> {
         let scratch = self.scratch();
         remove_tree(&scratch)?;
@@ -461,7 +461,7 @@ fn sync_dir(dir: &Path) -> Result<(), StoreError> {
 }
 
 /// Removes a directory with everything in it, read-only or not; one that is not there is fine.
-fn remove_tree(path: &Path) -> Result<(), StoreError> {
+pub fn remove_tree(path: &Path) -> Result<(), StoreError> {
     let writable = fs::set_permissions(path, Permissions::from_mode(0o700));
     match writable.and_then(|()| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),

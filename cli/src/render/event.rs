@@ -2,6 +2,7 @@
 
 use super::{BAD, FAINT, FAIR, GOOD, Style, paint};
 use crate::service::Event;
+use coft_core::job::JobState;
 use coft_core::shown::shown;
 use coft_dbus::ROOT;
 use serde_json::Value;
@@ -20,9 +21,9 @@ pub fn event(event: &Event, style: &Style) -> String {
         "job-stage" => format!("stage {}", field("stage")),
         "job-finished" => {
             let state = field("state");
-            let colour = match state.as_str() {
-                "promoted" => GOOD,
-                "failed" => BAD,
+            let colour = match state.parse() {
+                Ok(JobState::Promoted) => GOOD,
+                Ok(JobState::Failed) => BAD,
                 _ => FAIR,
             };
             format!("round {} {}", field("round"), paint(colour, &state))

@@ -3,6 +3,7 @@
 use super::generation::all_the_same;
 use super::{BAD, FAINT, FAIR, GOOD, Style, counted, duration, fields, lines, paint, progress_line, table};
 use crate::view::Round;
+use coft_core::job::JobState;
 use std::time::Duration;
 
 pub fn rounds(rounds: &[Round], style: &Style) -> String {
@@ -13,7 +14,7 @@ pub fn rounds(rounds: &[Round], style: &Style) -> String {
     for round in rounds {
         table.add_row([
             round.round.to_string(),
-            round.trigger.clone(),
+            round.trigger.to_string(),
             style.time(round.started),
             took(round).unwrap_or_default(),
             round.images.to_string(),
@@ -28,7 +29,7 @@ pub fn round(round: &Round, style: &Style) -> String {
     let mut pairs = vec![
         ("round", round.round.to_string()),
         ("state", state(round)),
-        ("trigger", round.trigger.clone()),
+        ("trigger", round.trigger.to_string()),
         ("images", round.images.to_string()),
         ("started", style.time(round.started)),
     ];
@@ -60,8 +61,8 @@ pub fn outcome(round: &Round) -> String {
     let took = took(round).map_or_else(String::new, |took| format!(" after {took}"));
     let number = round.round;
     let result = &round.result;
-    match round.state.as_str() {
-        "promoted" => {
+    match round.state {
+        JobState::Promoted => {
             let generation = result.generation.map_or_else(String::new, |g| format!(": generation {g} is active"));
             let images = match round.images {
                 0 => String::new(),
@@ -69,34 +70,34 @@ pub fn outcome(round: &Round) -> String {
             };
             format!("round {number} {}{took}{generation}{images}\n", paint(GOOD, "promoted"))
         }
-        "kept" => {
+        JobState::Kept => {
             let reason = result.reason.as_deref().unwrap_or("no reason was given");
             let candidate = result.candidate.map_or_else(String::new, |kept| {
                 format!("  its candidate is kept as generation {kept}; {}\n", all_the_same(kept))
             });
             format!("round {number} {}{took}; the active model stays: {reason}\n{candidate}", paint(FAIR, "kept"))
         }
-        "failed" => {
+        JobState::Failed => {
             let message = result.message.as_deref().unwrap_or("no message was given");
             let hint = result.hint.as_deref().map_or_else(String::new, |hint| format!("\n  {hint}"));
             format!("round {number} {}{took}: {message}{hint}\n", paint(BAD, "failed"))
         }
-        "cancelled" if ["manual", "schedule"].contains(&round.trigger.as_str()) => {
+        JobState::Cancelled if round.trigger.adapts() => {
             let go_on = "what it has done is kept; to go on with it: coftctl round start --wait";
             format!("round {number} {}{took}; the active model stays\n  {go_on}\n", paint(FAIR, "cancelled"))
         }
-        other => format!("round {number} {}{took}; the active model stays\n", paint(FAIR, other)),
+        other => format!("round {number} {}{took}; the active model stays\n", paint(FAIR, other.into())),
     }
 }
 
 pub(super) fn state(round: &Round) -> String {
-    let style = match round.state.as_str() {
-        "promoted" => GOOD,
-        "failed" => BAD,
-        "running" => FAINT,
+    let style = match round.state {
+        JobState::Promoted => GOOD,
+        JobState::Failed => BAD,
+        JobState::Running => FAINT,
         _ => FAIR,
     };
-    paint(style, &round.state)
+    paint(style, round.state.into())
 }
 
 /// What the round came to, or where it is.

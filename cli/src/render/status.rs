@@ -5,6 +5,7 @@ use super::round::{brief, state};
 use super::{BAD, FAINT, Style, counted, fields, paint};
 use crate::view::{NextRound, Source, Status};
 use coft_core::answer::UNKNOWN;
+use coft_core::job::JobState;
 use coft_core::shown::shown;
 
 pub fn status(status: &Status, style: &Style) -> String {
@@ -28,7 +29,7 @@ pub fn status(status: &Status, style: &Style) -> String {
         }
         (None, None) => paint(FAINT, "none is running"),
     };
-    let failed = status.last_round.as_ref().filter(|last| last.state == "failed");
+    let failed = status.last_round.as_ref().filter(|last| last.state == JobState::Failed);
     let advice = failed.map(|last| format!("see what to do: coftctl round show {}", last.round));
     let mut images = counted(status.images, "image");
     if status.quarantined > 0 {
@@ -114,7 +115,7 @@ fn first_model(status: &Status) -> String {
         (None, _) if status.round_problem.is_some() => {
             "no round can make the first one now; to take in one of another service: coftctl import DIR".into()
         }
-        (None, Some(last)) if last.state == "failed" => {
+        (None, Some(last)) if last.state == JobState::Failed => {
             format!("round {} did not make the first one; it is tried again by itself", last.round)
         }
         (None, _) => "a round that starts by itself makes the first one".into(),

@@ -5,7 +5,9 @@
 
 use crate::failure::Failure;
 use crate::view::{Generation, NextRound, Outcome, Review, Round, Share, Source};
+use coft_core::job::JobState;
 use std::collections::HashMap;
+use std::str::FromStr;
 use zbus::{OwnedObjectPath, OwnedVariant};
 
 /// The properties of one interface of one object.
@@ -51,12 +53,12 @@ pub fn trailing_number(path: &str) -> Option<u64> {
 
 pub fn round(mut job: Properties) -> Result<Round, Failure> {
     let ended: i64 = job.take("Ended")?;
-    let state: String = job.take("State")?;
+    let state: JobState = word(&job.take::<String>("State")?)?;
     let remaining: f64 = job.take("RemainingSeconds")?;
     let (took, continues): (f64, u64) = (job.take("TookSeconds")?, job.take("Continues")?);
     Ok(Round {
         round: job.take("Round")?,
-        trigger: job.take("Trigger")?,
+        trigger: word(&job.take::<String>("Trigger")?)?,
         stage: job.take("Stage")?,
         fraction: job.take("Fraction")?,
         images_done: job.take("ImagesDone")?,
@@ -64,13 +66,22 @@ pub fn round(mut job: Properties) -> Result<Round, Failure> {
         images_per_second: job.take("ImagesPerSecond")?,
         remaining_seconds: (remaining >= 0.0).then_some(remaining),
         started: job.take("Started")?,
-        ended: (state != "running" && ended > 0).then_some(ended),
+        ended: (state != JobState::Running && ended > 0).then_some(ended),
         took_seconds: (took >= 0.0).then_some(took),
         continues: (continues != 0).then_some(continues),
         images: job.take("Images")?,
         result: outcome(job.take("Result")?),
         warnings: job.take("Warnings")?,
         state,
+    })
+}
+
+/// A word of the service that this program has to know.
+fn word<T: FromStr>(text: &str) -> Result<T, Failure> {
+    text.parse().map_err(|_| {
+        Failure::Misunderstood(format!(
+            "{text:?} is no word of this version; install coftctl and coftd of the same version"
+        ))
     })
 }
 

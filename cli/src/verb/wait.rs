@@ -8,6 +8,7 @@ use crate::output::Output;
 use crate::render;
 use crate::service::Service;
 use crate::view::Round;
+use coft_core::job::JobState;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
@@ -59,10 +60,10 @@ async fn follow(service: &Service, round: u64, display: &mut Display) -> Result<
 }
 
 fn exit(round: &Round) -> Exit {
-    match round.state.as_str() {
-        "promoted" => Exit::Done,
-        "kept" | "cancelled" | "interrupted" => Exit::NotTaken,
-        _ => Exit::Failed,
+    match round.state {
+        JobState::Promoted => Exit::Done,
+        JobState::Kept | JobState::Cancelled | JobState::Interrupted => Exit::NotTaken,
+        JobState::Running | JobState::Failed => Exit::Failed,
     }
 }
 

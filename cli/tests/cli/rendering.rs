@@ -1,6 +1,7 @@
 //! Snapshots of what people and scripts read.
 
 use clap::Parser;
+use coft_core::job::{JobState, Trigger};
 use coftctl::args::Cli;
 use coftctl::render::{self, Style};
 use coftctl::view::{
@@ -80,8 +81,8 @@ fn source(path: &str) -> Source {
 fn running() -> Round {
     Round {
         round: 4,
-        trigger: "schedule".into(),
-        state: "running".into(),
+        trigger: Trigger::Schedule,
+        state: JobState::Running,
         stage: "training".into(),
         fraction: 0.413,
         images_done: 5_120,
@@ -98,10 +99,10 @@ fn running() -> Round {
     }
 }
 
-fn ended(round: u64, state: &str, result: Outcome) -> Round {
+fn ended(round: u64, state: JobState, result: Outcome) -> Round {
     Round {
         round,
-        state: state.into(),
+        state,
         stage: String::new(),
         remaining_seconds: None,
         ended: Some(1_750_000_000 + 185),
@@ -115,11 +116,11 @@ fn ended(round: u64, state: &str, result: Outcome) -> Round {
 fn endings() -> Vec<Round> {
     let text = |text: &str| Some(text.to_owned());
     vec![
-        ended(1, "promoted", Outcome { generation: Some(3), ..Outcome::default() }),
-        ended(2, "kept", Outcome { reason: text("parity: 0.02 is above 0.001"), ..Outcome::default() }),
+        ended(1, JobState::Promoted, Outcome { generation: Some(3), ..Outcome::default() }),
+        ended(2, JobState::Kept, Outcome { reason: text("parity: 0.02 is above 0.001"), ..Outcome::default() }),
         ended(
             3,
-            "failed",
+            JobState::Failed,
             Outcome {
                 error_kind: text("out-of-memory"),
                 message: text("the GPU has no memory left"),
@@ -127,8 +128,8 @@ fn endings() -> Vec<Round> {
                 ..Outcome::default()
             },
         ),
-        ended(4, "cancelled", Outcome::default()),
-        ended(5, "interrupted", Outcome::default()),
+        ended(4, JobState::Cancelled, Outcome::default()),
+        ended(5, JobState::Interrupted, Outcome::default()),
     ]
 }
 
@@ -198,7 +199,7 @@ fn status_until_the_first_model_serves_says_what_goes_on() {
         next_round: NextRound::default(),
         ..status()
     };
-    let first = Round { round: 1, trigger: "zero-shot".into(), images: 0, ..running() };
+    let first = Round { round: 1, trigger: Trigger::ZeroShot, images: 0, ..running() };
     let [promoted, kept, failed, cancelled, interrupted] = endings().try_into().unwrap();
     let serving = |last, images| Status { active_generation: Some(1), images, last_round: Some(last), ..new() };
     let unloaded = "generation 1 cannot be loaded: no ONNX Runtime in /usr/lib; install it";
@@ -458,7 +459,7 @@ fn what_is_wrong_with_a_configuration() {
 /// It showed 20784 days where the clock was set for the first time while the round ran.
 #[test]
 fn how_long_a_round_took_is_not_reckoned_from_the_wall_clock() {
-    let ended = Round { started: 42, ..ended(1, "promoted", Outcome::default()) };
+    let ended = Round { started: 42, ..ended(1, JobState::Promoted, Outcome::default()) };
     for text in [
         render::round(&ended, &style()),
         render::rounds(std::slice::from_ref(&ended), &style()),
@@ -535,7 +536,7 @@ fn list_of_generations() {
 fn a_refused_candidate_is_shown_with_what_lets_it_serve_all_the_same() {
     let reason = "the two models agree on 31 % of the images; at least 50 % is asked for";
     let result = Outcome { reason: Some(reason.into()), candidate: Some(3), ..Outcome::default() };
-    let round = ended(3, "kept", result);
+    let round = ended(3, JobState::Kept, result);
     let refused = Generation { refused: Some(reason.into()), replaces: None, ..generation(3, false) };
     let texts = [
         render::outcome(&round),

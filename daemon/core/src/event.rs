@@ -27,14 +27,26 @@ pub enum Event {
     /// Last line of a round that left a candidate directory.
     Finished,
     /// Last line of a round that did not.
-    Failed {
-        /// What kind of failure it is.
-        kind: FailureKind,
-        /// What happened, in words.
-        message: String,
-        /// What the user can do about it, in words.
-        hint: String,
-    },
+    Failed(Failure),
+}
+
+/// Why a job (a round, an import, an activation) has failed, for people and for programs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct Failure {
+    /// What kind of failure it is.
+    pub kind: FailureKind,
+    /// What happened, in words.
+    pub message: String,
+    /// What the user can do about it, in words.
+    pub hint: String,
+}
+
+impl Failure {
+    /// A failure of this kind, in words, and what the user can do about it.
+    pub fn new(kind: FailureKind, message: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), hint: hint.into() }
+    }
 }
 
 /// How far a round is.
@@ -144,7 +156,7 @@ mod tests {
 
     #[test]
     fn lines_keep_their_wording() {
-        let failed = Event::Failed { kind: FailureKind::DiskFull, message: "m".into(), hint: "h".into() };
+        let failed = Event::Failed(Failure::new(FailureKind::DiskFull, "m", "h"));
         let line = serde_json::to_string(&failed).unwrap();
         assert_eq!(line, r#"{"type":"failed","kind":"disk-full","message":"m","hint":"h"}"#);
         let line = r#"{"type":"progress","stage":"phase1-model2","iteration":1,"fraction":0.5,"images-done":1,"images-total":2,"images-per-second":3.0,"remaining-seconds":null,"training":{"epoch":2,"step":3,"steps":4,"losses":{"total":0.5}}}"#;

@@ -14,6 +14,7 @@ pub mod decision;
 pub mod disk;
 pub mod event;
 pub mod ids;
+pub mod job;
 pub mod labels;
 pub mod lifecycle;
 pub mod lint;

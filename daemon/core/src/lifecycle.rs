@@ -1,52 +1,15 @@
-//! One round at a time: what may start, what may be cancelled, and how a round ends.
+//! One job of a kind at a time: what may start, what may be cancelled, and how a job ends.
 //!
-//! An activation alone goes on beside another round: who goes back to an earlier generation does not wait for hours,
-//! and what a trainer has done is not lost by it.
+//! An import and an activation go on beside a job of the trainer: who deploys a generation, or goes back to an earlier
+//! one, does not wait for hours, and what a trainer has done is not lost by it.
 //!
 //! A state machine without a clock, a process or a disk. The daemon tells it what happened and carries out what comes
 //! back. It does not know when a round is due (see [`crate::schedule`]) or whether a candidate is good enough (see
 //! [`crate::promotion`]).
 
 use crate::ids::RoundId;
+use crate::job::{JobKind, Trigger};
 use thiserror::Error;
-
-/// What made a round start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Trigger {
-    /// Somebody asked for it.
-    Manual,
-    /// Enough new images and enough time have gone by.
-    Schedule,
-    /// The class names or the base model have no generation yet; needs no image.
-    ZeroShot,
-    /// A generation that was exported elsewhere is to serve here; needs no image either.
-    Import,
-    /// A generation that has served before is to serve again; needs no image.
-    Activation,
-}
-
-impl Trigger {
-    /// The trigger as the catalogue, the bus and the command line write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Trigger::Manual => "manual",
-            Trigger::Schedule => "schedule",
-            Trigger::ZeroShot => "zero-shot",
-            Trigger::Import => "import",
-            Trigger::Activation => "activation",
-        }
-    }
-
-    /// Whether the trainer makes what is to serve; otherwise it is there already.
-    pub fn needs_trainer(self) -> bool {
-        !matches!(self, Trigger::Import | Trigger::Activation)
-    }
-
-    /// Whether the round learns from images.
-    pub fn adapts(self) -> bool {
-        self.needs_trainer() && self != Trigger::ZeroShot
-    }
-}
 
 /// What the daemon tells the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,15 +94,15 @@ pub enum Refusal {
     Stopping,
 }
 
-/// Which rounds run, and how far each is; see the module.
+/// Which jobs run, and how far each is; see the module.
 #[derive(Debug)]
 pub struct Lifecycle {
     /// Fewest catalogued images for a round that adapts.
     minimum_images: u64,
     /// The highest round number that was ever given out, 0 for none.
     last: RoundId,
-    /// The round that runs, and the activation that runs beside it.
-    running: [Option<Current>; 2],
+    /// The job of the trainer that runs, the import, and the activation; see [`place`].
+    running: [Option<Current>; 3],
     stopping: bool,
 }
 
@@ -159,7 +122,7 @@ enum Stage {
 impl Lifecycle {
     /// `last` is the highest round number of earlier runs of the service, 0 for none.
     pub fn new(last: RoundId, minimum_images: u64) -> Self {
-        Self { minimum_images, last, running: [None; 2], stopping: false }
+        Self { minimum_images, last, running: [None; 3], stopping: false }
     }
 
     /// From now on a round that adapts takes so many catalogued images.
@@ -167,7 +130,7 @@ impl Lifecycle {
         self.minimum_images = minimum_images;
     }
 
-    /// The round that runs now, but for an activation.
+    /// The job of the trainer that runs now.
     pub fn current(&self) -> Option<RoundId> {
         self.running[0].map(|current| current.round)
     }
@@ -193,7 +156,7 @@ impl Lifecycle {
         if self.stopping {
             return Action::Refuse(Refusal::Stopping);
         }
-        let place = usize::from(trigger == Trigger::Activation);
+        let place = place(trigger.kind());
         if let Some(current) = self.running[place] {
             return Action::Refuse(Refusal::Busy(current.round));
         }
@@ -256,6 +219,15 @@ impl Lifecycle {
 
     fn find(&mut self, round: RoundId) -> Option<&mut Current> {
         self.running.iter_mut().flatten().find(|current| current.round == round)
+    }
+}
+
+/// Jobs of one place wait for each other.
+fn place(kind: JobKind) -> usize {
+    match kind {
+        JobKind::Adaptation | JobKind::ZeroShot => 0,
+        JobKind::Import => 1,
+        JobKind::Activation => 2,
     }
 }
 
@@ -334,6 +306,23 @@ mod tests {
         ]);
     }
 
+    /// Both waited for the trainer, and an activation for the import.
+    #[test]
+    fn a_generation_is_imported_and_another_one_activated_while_a_round_trains() {
+        let asked = |trigger| Event::Asked { trigger, images: 50 };
+        let start = |round, trigger| Action::Start { round: RoundId(round), trigger };
+        tell(&[
+            (ASK, &[START]),
+            (asked(Trigger::Import), &[start(2, Trigger::Import)]),
+            (asked(Trigger::Import), &[Action::Refuse(Refusal::Busy(R2))]),
+            (asked(Trigger::Activation), &[start(3, Trigger::Activation)]),
+            (asked(Trigger::ZeroShot), &[Action::Refuse(Refusal::Busy(R1))]),
+            (Event::CandidateLeft(R2), &[Action::Judge(R2)]),
+            (Event::Judged(R2), &[Action::Conclude(R2)]),
+            (asked(Trigger::Import), &[start(4, Trigger::Import)]),
+        ]);
+    }
+
     #[test]
     fn few_images_are_enough_for_a_round_that_does_not_adapt() {
         let few = |trigger| Event::Asked { trigger, images: 9 };
@@ -401,12 +390,12 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order: never two rounds at once but for one activation beside another, no
-        /// number twice, every start has one end.
+        /// Whatever happens in whatever order: never two jobs of one place at once, no number twice, every start has
+        /// one end.
         #[test]
-        fn never_two_rounds_at_once(events in proptest::collection::vec((0usize..9, 0u64..3), 0..200)) {
+        fn never_two_rounds_at_once(events in proptest::collection::vec((0usize..10, 0u64..4), 0..200)) {
             let mut lifecycle = Lifecycle::new(RoundId(0), 10);
-            let mut running: [Option<RoundId>; 2] = [None; 2];
+            let mut running: [Option<RoundId>; 3] = [None; 3];
             let mut last = RoundId(0);
             for (event, back) in events {
                 let round = RoundId(last.0.saturating_sub(back));
@@ -414,6 +403,7 @@ mod tests {
                     ASK,
                     Event::Asked { trigger: Trigger::Schedule, images: 3 },
                     Event::Asked { trigger: Trigger::ZeroShot, images: 0 },
+                    Event::Asked { trigger: Trigger::Import, images: 0 },
                     Event::Asked { trigger: Trigger::Activation, images: 0 },
                     Event::CancelAsked(round),
                     Event::CandidateLeft(round),
@@ -424,7 +414,7 @@ mod tests {
                 for action in lifecycle.tell(event) {
                     match action {
                         Action::Start { round, trigger } => {
-                            let place = &mut running[usize::from(trigger == Trigger::Activation)];
+                            let place = &mut running[place(trigger.kind())];
                             prop_assert_eq!(*place, None);
                             prop_assert!(round > last);
                             last = round;

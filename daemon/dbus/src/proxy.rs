@@ -178,7 +178,7 @@ pub trait Job {
     /// Number of the round; each classifier counts its own.
     #[zbus(property)]
     fn round(&self) -> zbus::Result<u64>;
-    /// What kind of job it is: always `round`.
+    /// What the job does: `adaptation` (a round), `zero-shot`, `import` or `activation`.
     #[zbus(property)]
     fn kind(&self) -> zbus::Result<String>;
     /// `manual`, `schedule`, `zero-shot`, `import` or `activation`.

@@ -1,11 +1,11 @@
 //! A generation from elsewhere becomes a candidate: its files are copied, and its signature is checked where one is asked for.
 //! That they are what the manifest says, and whether they serve, is decided as for every other candidate.
 
-use super::promoter::Trouble;
+use super::promoter::stopped;
 use crate::config::{ImportSettings, read_key};
 use crate::room::Reserve;
 use bytesize::ByteSize;
-use coft_core::event::FailureKind;
+use coft_core::event::{Failure, FailureKind};
 use coft_core::manifest::{MANIFEST, Manifest, SIGNATURE, STATED};
 use coft_core::shown::{shown_io, shown_path};
 use ed25519_dalek::Signature;
@@ -29,7 +29,7 @@ pub fn copy(
     reserve: &Reserve,
     candidate: &Path,
     stop: &CancellationToken,
-) -> Result<(), Trouble> {
+) -> Result<(), Failure> {
     let scratch = candidate.parent().expect("a candidate lies in its round's directory");
     fs::create_dir_all(scratch).and_then(|()| fs::create_dir(candidate)).map_err(|error| at(candidate, &error))?;
     let part = |name| {
@@ -71,7 +71,7 @@ struct Part {
 }
 
 impl Part {
-    fn new(file: &OwnedFd, name: &'static str) -> Result<Self, Trouble> {
+    fn new(file: &OwnedFd, name: &'static str) -> Result<Self, Failure> {
         let file = regular(file, Path::new(name))?;
         let size = file.metadata().map_err(|error| at(Path::new(name), &error))?.len();
         Ok(Self { name, file, size })
@@ -79,21 +79,21 @@ impl Part {
 }
 
 /// Refuses what the disk of `dir` has no room for.
-fn has_room(reserve: &Reserve, dir: &Path, needed: u64) -> Result<(), Trouble> {
+fn has_room(reserve: &Reserve, dir: &Path, needed: u64) -> Result<(), Failure> {
     let Some(shortage) = reserve.shortage(dir, needed).map_err(|error| at(dir, &error))? else { return Ok(()) };
-    Err(Trouble {
+    Err(Failure {
         kind: FailureKind::DiskFull,
         message: format!("the bundle has {}; {shortage}", ByteSize::b(needed)),
         hint: format!("free {} there and import it again; the active generation keeps serving", shortage.lacking),
     })
 }
 
-fn copy_file(from: &File, path: &Path, limit: u64, stop: &CancellationToken) -> Result<(), Trouble> {
+fn copy_file(from: &File, path: &Path, limit: u64, stop: &CancellationToken) -> Result<(), Failure> {
     let mut to = File::create_new(path).map_err(|error| at(path, &error))?;
     let (mut chunk, mut offset) = (vec![0; CHUNK], 0);
     loop {
         if stop.is_cancelled() {
-            return Err(Trouble::stopped());
+            return Err(stopped());
         }
         // From its start, wherever the client's offset stands.
         let count = from.read_at(&mut chunk, offset).map_err(|error| at(path, &error))?;
@@ -109,8 +109,8 @@ fn copy_file(from: &File, path: &Path, limit: u64, stop: &CancellationToken) -> 
     to.sync_all().map_err(|error| at(path, &error))
 }
 
-fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Trouble> {
-    let unusable = |why: String| Trouble {
+fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Failure> {
+    let unusable = |why: String| Failure {
         kind: FailureKind::Internal,
         message: format!("import.trusted-key {}: {why}", shown_path(key)),
         hint: "name an Ed25519 public key in PEM there; the bundle has not been looked at".into(),
@@ -127,7 +127,7 @@ fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Troubl
 }
 
 /// A pipe could keep the service waiting.
-fn regular(file: &OwnedFd, path: &Path) -> Result<File, Trouble> {
+fn regular(file: &OwnedFd, path: &Path) -> Result<File, Failure> {
     let file = file.try_clone().map(File::from).map_err(|error| at(path, &error))?;
     match file.metadata().map_err(|error| at(path, &error))?.is_file() {
         true => Ok(file),
@@ -135,17 +135,17 @@ fn regular(file: &OwnedFd, path: &Path) -> Result<File, Trouble> {
     }
 }
 
-fn bad(message: String) -> Trouble {
+fn bad(message: String) -> Failure {
     let hint = "import a directory that coftctl export --format onnx has written".into();
-    Trouble { kind: FailureKind::BadModel, message, hint }
+    Failure { kind: FailureKind::BadModel, message, hint }
 }
 
-fn at(path: &Path, error: &io::Error) -> Trouble {
+fn at(path: &Path, error: &io::Error) -> Failure {
     let (kind, hint) = match error.kind() {
         io::ErrorKind::StorageFull => (FailureKind::DiskFull, "free some space; the active generation keeps serving"),
         _ => (FailureKind::Internal, "look at the named file; the active generation keeps serving"),
     };
-    Trouble { kind, message: format!("{}: {}", shown_path(path), shown_io(error)), hint: hint.into() }
+    Failure { kind, message: format!("{}: {}", shown_path(path), shown_io(error)), hint: hint.into() }
 }
 
 #[cfg(test)]
@@ -179,7 +179,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let candidate = dir.path().join("round-1/candidate");
         copy(files, settings, &Reserve::of(0), &candidate, &CancellationToken::new())
-            .map_err(|trouble| trouble.message)?;
+            .map_err(|failure| failure.message)?;
         Ok(fs::read_to_string(candidate.join(MODEL)).unwrap())
     }
 

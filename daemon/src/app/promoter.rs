@@ -6,8 +6,8 @@ use crate::control::GenerationStatus;
 use crate::model::Base;
 use crate::review::Review;
 use crate::serve::{Controller, LoadError, Ready, Running, UnderWay};
-use crate::store::{Generation, Staged, Store, StoreError};
-use coft_core::event::FailureKind;
+use crate::store::{Generation, Staged, Store, StoreError, remove_tree};
+use coft_core::event::{Failure, FailureKind};
 use coft_core::ids::{ClassId, GenerationId, RoundId};
 use coft_core::manifest::Manifest;
 use coft_core::promotion::{self, Reason, Verdict};
@@ -81,14 +81,6 @@ enum Candidate {
         id: GenerationId,
         round: RoundId,
     },
-}
-
-/// Why there is no verdict, or why it could not be carried out.
-#[derive(Debug)]
-pub struct Trouble {
-    pub kind: FailureKind,
-    pub message: String,
-    pub hint: String,
 }
 
 /// A candidate that is held against the generation that serves.
@@ -221,7 +213,7 @@ impl Promoter {
     }
 
     /// Takes a candidate into the store, replays its probe and judges it; nothing of it stays where it is told to stop.
-    pub fn judge(&self, candidate: &Path, stop: &CancellationToken) -> Result<PromotionOutcome, Trouble> {
+    pub fn judge(&self, candidate: &Path, stop: &CancellationToken) -> Result<PromotionOutcome, Failure> {
         let staged = self.store().stage(candidate)?;
         let round = staged.manifest.round;
         self.decide(staged, None, stop, |staged| {
@@ -253,7 +245,7 @@ impl Promoter {
         base: &Base,
         images: &[PathBuf],
         stop: &CancellationToken,
-    ) -> Result<PromotionOutcome, Trouble> {
+    ) -> Result<PromotionOutcome, Failure> {
         let staged = self.store().stage(candidate)?;
         self.decide(staged, Some(round), stop, |staged| {
             if let Some(what) = foreign(&staged.manifest, base) {
@@ -295,7 +287,7 @@ impl Promoter {
         round: RoundId,
         base: &Base,
         stop: &CancellationToken,
-    ) -> Result<PromotionOutcome, Trouble> {
+    ) -> Result<PromotionOutcome, Failure> {
         let generation = self.store().generation(id)?.clone();
         if let Some(what) = foreign(&generation.manifest, base) {
             return Ok(PromotionOutcome::Keep { reason: Reason::Foreign { what }.to_string(), candidate: None });
@@ -325,12 +317,12 @@ impl Promoter {
         candidate: &Contender,
         images: &[PathBuf],
         stop: &CancellationToken,
-    ) -> Result<Compared, Trouble> {
+    ) -> Result<Compared, Failure> {
         let active = || self.store().active().map(|active| (active.id, active.manifest.classes.clone()));
         let serving = active().filter(|(_, classes)| *classes == candidate.classes);
-        let (present, _) = serving.clone().ok_or_else(|| {
-            Trouble::incomparable("it was made for other classes than what serves, or nothing serves".into())
-        })?;
+        let (present, _) = serving
+            .clone()
+            .ok_or_else(|| incomparable("it was made for other classes than what serves, or nothing serves".into()))?;
         let ready = self.controller.load(&candidate.dir, candidate.id)?;
         let mut differences = Vec::with_capacity(images.len());
         for image in images {
@@ -346,7 +338,7 @@ impl Promoter {
         }
         match active() == serving {
             true => Ok(Compared { present, differences }),
-            false => Err(Trouble::incomparable(format!("generation {present} does not serve any more"))),
+            false => Err(incomparable(format!("generation {present} does not serve any more"))),
         }
     }
 
@@ -357,8 +349,8 @@ impl Promoter {
         staged: Staged,
         imported_by: Option<RoundId>,
         stop: &CancellationToken,
-        look: impl FnOnce(&Staged) -> Result<(Verdict, Option<Ready>), Trouble>,
-    ) -> Result<PromotionOutcome, Trouble> {
+        look: impl FnOnce(&Staged) -> Result<(Verdict, Option<Ready>), Failure>,
+    ) -> Result<PromotionOutcome, Failure> {
         match going_on(stop).and_then(|()| look(&staged)) {
             Ok((Verdict::Promote, Some(ready))) => {
                 let candidate = Candidate::Staged { staged: Box::new(staged), imported_by };
@@ -375,7 +367,7 @@ impl Promoter {
                 self.store().discard(staged)?;
                 match verdict {
                     Verdict::Keep(reason) => Ok(PromotionOutcome::Keep { reason: reason.to_string(), candidate: None }),
-                    Verdict::Promote => Err(Trouble::unexplained()),
+                    Verdict::Promote => Err(unexplained()),
                 }
             }
             Err(trouble) => {
@@ -387,7 +379,7 @@ impl Promoter {
 
     /// Makes the candidate the active generation, on disk first and then in the classifier. `wanted` is one that is to
     /// serve again, and stays in the store.
-    pub fn promote(&self, promotion: Promotion, wanted: Option<GenerationId>) -> Result<GenerationId, Trouble> {
+    pub fn promote(&self, promotion: Promotion, wanted: Option<GenerationId>) -> Result<GenerationId, Failure> {
         let Promotion { candidate, ready } = promotion;
         let generation = match candidate {
             Candidate::Staged { staged, imported_by } => {
@@ -407,7 +399,7 @@ impl Promoter {
         refused: RefusedCandidate,
         reason: String,
         wanted: Option<GenerationId>,
-    ) -> Result<GenerationId, Trouble> {
+    ) -> Result<GenerationId, Failure> {
         let RefusedCandidate { staged, parity_max_abs_diff, imported_by, .. } = refused;
         let kept = self.store().keep_refused(staged, parity_max_abs_diff, imported_by, reason)?;
         self.prune(wanted);
@@ -426,7 +418,7 @@ impl Promoter {
     }
 
     /// Removes a candidate that was judged and is not wanted any more.
-    pub fn drop_candidate(&self, outcome: PromotionOutcome) -> Result<(), Trouble> {
+    pub fn drop_candidate(&self, outcome: PromotionOutcome) -> Result<(), Failure> {
         let staged = match outcome {
             PromotionOutcome::Promote(promotion) => match promotion.candidate {
                 Candidate::Staged { staged, .. } => Some(*staged),
@@ -440,13 +432,13 @@ impl Promoter {
         }
     }
 
-    /// Removes what a round left behind; nothing is being judged.
-    pub fn clear_up(&self) -> Result<(), Trouble> {
+    /// Removes a round's own directory, and engines of models that are gone; no candidate is being judged.
+    pub fn clear_up(&self, directory: &Path) -> Result<(), Failure> {
         let store = self.store();
         if let Err(error) = self.controller.keep_engines_of(store.generations().map(|kept| &kept.manifest)) {
             warn!(problem = %error, "engines of models that are gone cannot be removed: {error}");
         }
-        Ok(store.clean_scratch()?)
+        Ok(remove_tree(directory)?)
     }
 
     /// Every generation, oldest first, and whether and on what the active one serves.
@@ -486,7 +478,7 @@ fn side_by_side(
     stop: &CancellationToken,
     serving: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
     candidate: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
-) -> Result<[Vec<f32>; 2], Trouble> {
+) -> Result<[Vec<f32>; 2], Failure> {
     let (mut active, mut found, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
     // One at a time: who stops it waits for no more, and it is known which one is damaged.
     for image in images {
@@ -516,8 +508,8 @@ fn likeliest(probabilities: &[f32]) -> Option<usize> {
     (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]).then(b.cmp(&a)))
 }
 
-fn going_on(stop: &CancellationToken) -> Result<(), Trouble> {
-    if stop.is_cancelled() { Err(Trouble::stopped()) } else { Ok(()) }
+fn going_on(stop: &CancellationToken) -> Result<(), Failure> {
+    if stop.is_cancelled() { Err(stopped()) } else { Ok(()) }
 }
 
 /// What a generation was made for that is not this service's.
@@ -534,25 +526,21 @@ fn foreign(manifest: &Manifest, base: &Base) -> Option<&'static str> {
     }
 }
 
-impl Trouble {
-    fn incomparable(message: String) -> Self {
-        Self { kind: FailureKind::Internal, message, hint: "the active generation keeps serving".into() }
-    }
-
-    pub fn unexplained() -> Self {
-        Self {
-            kind: FailureKind::Internal,
-            message: "the round ended without a verdict".into(),
-            hint: "look into the log".into(),
-        }
-    }
-
-    pub fn stopped() -> Self {
-        Self { kind: FailureKind::Cancelled, message: "the round was stopped".into(), hint: "start it again".into() }
-    }
+fn incomparable(message: String) -> Failure {
+    Failure::new(FailureKind::Internal, message, "the active generation keeps serving")
 }
 
-impl From<StoreError> for Trouble {
+/// The failure of a round that has ended without an outcome.
+pub fn unexplained() -> Failure {
+    Failure::new(FailureKind::Internal, "the round ended without a verdict", "look into the log")
+}
+
+/// The failure of a round that was stopped.
+pub fn stopped() -> Failure {
+    Failure::new(FailureKind::Cancelled, "the round was stopped", "start it again")
+}
+
+impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         let (kind, hint) = match &error {
             full if full.is_disk_full() => {
@@ -576,7 +564,7 @@ impl From<StoreError> for Trouble {
     }
 }
 
-impl From<LoadError> for Trouble {
+impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Self {
         let hint = "the active generation keeps serving; look at the named file or library".into();
         Self { kind: FailureKind::Internal, message: error.to_string(), hint }

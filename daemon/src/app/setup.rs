@@ -7,7 +7,7 @@ use crate::model::{self, Base};
 use crate::round::{INSTALL_TRAINER, NO_TRAINER, RoundSettings};
 use crate::serve;
 use crate::telemetry::events;
-use coft_core::lifecycle::Trigger;
+use coft_core::job::Trigger;
 use coft_core::shown::shown_path;
 use std::fmt;
 use std::fs::File;
@@ -61,7 +61,7 @@ impl Findings {
 
     /// Why a round of this kind has to wait.
     pub fn hold(&self, trigger: Trigger) -> Option<String> {
-        if !trigger.needs_trainer() {
+        if !trigger.kind().needs_trainer() {
             return None;
         }
         if self.serves_only {

@@ -143,12 +143,12 @@ impl StatusPublisher {
     }
 
     /// How the answers about the sources' pictures stand, in the order of the sources.
-    pub fn answers(&mut self, news: &answers::AnswersStatus) {
-        for (source, standing) in self.snapshot.sources.iter_mut().zip(&news.standings) {
+    pub fn answers(&mut self, answers: &answers::AnswersStatus) {
+        for (source, standing) in self.snapshot.sources.iter_mut().zip(&answers.standings) {
             source.answers.standing = standing.clone();
-            source.answers.problem = if standing.waiting > 0 { news.problem.clone() } else { String::new() };
+            source.answers.problem = if standing.waiting > 0 { answers.problem.clone() } else { String::new() };
         }
-        self.snapshot.unanswered_again = news.waiting_again;
+        self.snapshot.unanswered_again = answers.waiting_again;
         self.publish();
     }
 
@@ -190,10 +190,10 @@ impl StatusPublisher {
 
     pub fn progress(&mut self, round: RoundId, progress: Progress) {
         if let Some(round) = self.snapshot.rounds.iter_mut().find(|known| known.round == round) {
-            let news = round.progress.as_ref().map(|known| known.stage) != Some(progress.stage);
+            let changed = round.progress.as_ref().map(|known| known.stage) != Some(progress.stage);
             round.progress = Some(progress);
             self.stale = true;
-            if news {
+            if changed {
                 self.publish();
             }
         }

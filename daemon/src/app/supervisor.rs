@@ -14,11 +14,11 @@ pub use serving::Serving;
 use super::answers;
 use super::blocking;
 use super::intake::{self, Intake};
-use super::promoter::{Promoter, PromotionOutcome, Trouble};
+use super::promoter::{Promoter, PromotionOutcome};
 use super::setup::{Findings, Looks, Setup};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::together::{Taken, Together};
-use super::training::{self, TrainingRunner};
+use super::training::{RoundEvent, TrainingRunner};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Command, NextRound, Refused};
@@ -27,9 +27,10 @@ use crate::round::Outcome;
 use crate::round_status::{RoundState, RoundStatus};
 use crate::systemd;
 use crate::telemetry::events;
-use coft_core::event::{Event as TrainerEvent, FailureKind, Progress};
+use coft_core::event::{Event as TrainerEvent, Failure, FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
-use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal, Trigger};
+use coft_core::job::Trigger;
+use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal};
 use coft_core::schedule::Schedule;
 use health::Health;
 use reviewing::Reviewing;
@@ -39,7 +40,7 @@ use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -74,10 +75,13 @@ pub struct Supervisor {
     /// What the intake last told.
     intake_status: intake::IntakeStatus,
     clock: Clock,
-    /// The rounds under way, as `lifecycle` has them: at most one, and an activation.
+    /// The jobs under way, as `lifecycle` has them: one of the trainer, an import and an activation at most.
     jobs: Vec<Job>,
-    round_events: Channel<RoundEvent>,
+    round_events: Channel<(RoundId, RoundEvent)>,
     outcomes: Channel<(RoundId, Judged)>,
+    /// The place in which one candidate at a time is judged and promoted: the store stages one, and an import is held
+    /// against the generation that serves.
+    judging: Arc<Semaphore>,
     serving: Serving,
     /// What is missing of the set-up, or otherwise than configured.
     setup: Looks,
@@ -98,7 +102,11 @@ pub struct Supervisor {
     exit: bool,
 }
 
-type Judged = Result<PromotionOutcome, Trouble>;
+/// What judging a candidate has come to, and the place that it has among those that are judged.
+struct Judged {
+    outcome: Result<PromotionOutcome, Failure>,
+    place: Option<OwnedSemaphorePermit>,
+}
 
 /// The round under way.
 struct Job {
@@ -111,7 +119,9 @@ struct Job {
     generation: Option<GenerationId>,
     /// Whether an import is to serve whatever it answers.
     force: bool,
-    outcome: Option<Judged>,
+    outcome: Option<Result<PromotionOutcome, Failure>>,
+    /// The place among those that are judged; it is kept until what the job has left is cleared up.
+    judging: Option<OwnedSemaphorePermit>,
     /// The place among the classifiers that it has until it is gone.
     _slot: Option<Taken>,
     /// The progress that was last written down.
@@ -129,6 +139,7 @@ impl Job {
             generation: None,
             force: false,
             outcome: None,
+            judging: None,
             _slot: None,
             noted: None,
         }
@@ -193,7 +204,8 @@ impl Supervisor {
             clock,
             jobs: Vec::new(),
             round_events: Channel::new(ROUND_EVENTS),
-            outcomes: Channel::new(2),
+            outcomes: Channel::new(3),
+            judging: Arc::new(Semaphore::new(1)),
             serving,
             setup,
             findings,
@@ -236,9 +248,9 @@ impl Supervisor {
                     self.on_intake_status(status);
                 }
                 Ok(()) = answers.changed() => self.publisher.answers(&answers.borrow_and_update()),
-                Some(event) = self.round_events.receiver.recv() => self.on_round_event(event).await,
-                Some((round, outcome)) = self.outcomes.receiver.recv() => {
-                    self.judged(round, outcome).await;
+                Some((round, event)) = self.round_events.receiver.recv() => self.on_round_event(round, event).await,
+                Some((round, judged)) = self.outcomes.receiver.recv() => {
+                    self.judged(round, judged).await;
                     self.look_at_review().await;
                 }
                 () = self.serving.tried() => self.serving.tell(&mut self.publisher),
@@ -418,10 +430,8 @@ impl Supervisor {
         }
     }
 
-    async fn on_round_event(&mut self, event: RoundEvent) {
-        // An activation has nothing to say: it is judged at once.
-        let Some(job) = self.jobs.iter_mut().find(|job| job.trigger != Trigger::Activation) else { return };
-        let round = job.status.round;
+    async fn on_round_event(&mut self, round: RoundId, event: RoundEvent) {
+        let Some(job) = self.jobs.iter_mut().find(|job| job.status.round == round) else { return };
         match event {
             RoundEvent::Gathered { images } => {
                 job.status.images = images;
@@ -453,30 +463,31 @@ impl Supervisor {
                 info!(coft.round = round.0, device, threads, "round {round} works on {device} with {threads} threads");
             }
             // How it ended is told once more, and explained, when the process is gone.
-            RoundEvent::Event(TrainerEvent::Finished | TrainerEvent::Failed { .. }) => {}
+            RoundEvent::Event(TrainerEvent::Finished | TrainerEvent::Failed(_)) => {}
             RoundEvent::Ended(Outcome::Candidate(candidate)) => {
                 job.candidate = candidate;
                 self.tell(Event::CandidateLeft(round)).await;
             }
-            RoundEvent::Ended(Outcome::Failed { kind, message, hint }) => {
-                job.outcome = Some(Err(Trouble { kind, message, hint }));
+            RoundEvent::Ended(Outcome::Failed(failure)) => {
+                job.outcome = Some(Err(failure));
                 self.tell(Event::Failed(round)).await;
             }
             RoundEvent::Ended(Outcome::Cancelled) => {
-                job.outcome = Some(Err(Trouble {
-                    kind: FailureKind::Cancelled,
-                    message: "the trainer was stopped from outside".into(),
-                    hint: "start the round again".into(),
-                }));
+                job.outcome = Some(Err(Failure::new(
+                    FailureKind::Cancelled,
+                    "the trainer was stopped from outside",
+                    "start the round again",
+                )));
                 self.tell(Event::Failed(round)).await;
             }
         }
     }
 
-    async fn judged(&mut self, round: RoundId, outcome: Judged) {
+    async fn judged(&mut self, round: RoundId, judged: Judged) {
+        let Judged { outcome, place } = judged;
         let event = if outcome.is_ok() { Event::Judged(round) } else { Event::Failed(round) };
         if let Some(job) = self.job(round) {
-            job.outcome = Some(outcome);
+            (job.outcome, job.judging) = (Some(outcome), place);
         }
         self.tell(event).await;
     }

@@ -5,7 +5,7 @@
 //! for each time that it looks at its schedule, and when it does not wait any more.
 
 use crate::systemd::{Voice, Voices};
-use coft_core::lifecycle::Trigger;
+use coft_core::job::Trigger;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;

@@ -5,7 +5,6 @@
 mod pool;
 
 use super::import;
-use super::promoter::Trouble;
 use crate::catalog::{Catalog, CatalogError};
 use crate::config::{Config, ImportSettings};
 use crate::ingest::Ingest;
@@ -14,7 +13,7 @@ use crate::review::Reviews;
 use crate::room::{Reserve, Shortage};
 use crate::round::{self, Outcome, RoundSettings, Update};
 use coft_core::disk::{RoundSizes, round_bytes};
-use coft_core::event::{Event, FailureKind};
+use coft_core::event::{Event, Failure, FailureKind};
 use coft_core::ids::RoundId;
 use coft_core::settings::Settings;
 use coft_core::spec::{JOURNAL_SPEC, Method, PROTOCOL, PoolImage, RoundSpec};
@@ -53,6 +52,22 @@ pub enum RoundEvent {
     Ended(Outcome),
 }
 
+/// Where the supervisor hears of rounds.
+pub type RoundEvents = mpsc::Sender<(RoundId, RoundEvent)>;
+
+/// Where it hears of one round.
+struct EventSender {
+    round: RoundId,
+    events: RoundEvents,
+}
+
+impl EventSender {
+    /// Tells the supervisor; a service that has gone needs no events.
+    async fn send(&self, event: RoundEvent) {
+        let _ = self.events.send((self.round, event)).await;
+    }
+}
+
 /// A trainer at work, and what it was given.
 struct Launched {
     running: round::Running,
@@ -84,8 +99,8 @@ pub struct TrainingRunner {
 
 impl TrainingRunner {
     /// Starts a round; its end follows as an event, soon where it is told to stop.
-    pub fn start(&self, plan: RoundPlan, stop: CancellationToken, events: mpsc::Sender<RoundEvent>) {
-        let training = self.clone();
+    pub fn start(&self, plan: RoundPlan, stop: CancellationToken, events: RoundEvents) {
+        let (training, events) = (self.clone(), EventSender { round: plan.round, events });
         tokio::spawn(
             async move {
                 let outcome = match stop.run_until_cancelled(training.launch(plan, &events)).await {
@@ -93,7 +108,7 @@ impl TrainingRunner {
                         let outcome = follow(running, &stop, &events).await;
                         // A trainer that ended without a word may have met them, too.
                         let suspect = [FailureKind::BadImages, FailureKind::Internal];
-                        if matches!(outcome, Outcome::Failed { kind, .. } if suspect.contains(&kind)) {
+                        if matches!(&outcome, Outcome::Failed(failure) if suspect.contains(&failure.kind)) {
                             stop.run_until_cancelled(training.remove_damaged(images)).await;
                         }
                         outcome
@@ -101,14 +116,13 @@ impl TrainingRunner {
                     Some(Err(outcome)) => outcome,
                     None => Outcome::Cancelled,
                 };
-                // A service that has gone needs no events.
-                let _ = events.send(RoundEvent::Ended(outcome)).await;
+                events.send(RoundEvent::Ended(outcome)).await;
             }
             .in_current_span(),
         );
     }
 
-    async fn launch(&self, plan: RoundPlan, events: &mpsc::Sender<RoundEvent>) -> Result<Launched, Outcome> {
+    async fn launch(&self, plan: RoundPlan, events: &EventSender) -> Result<Launched, Outcome> {
         let trainer = self.trainer()?;
         let mut spec = self.spec(plan);
         let images = match plan.method {
@@ -122,7 +136,7 @@ impl TrainingRunner {
                 self.fill(&mut spec, plan.continues).await?
             }
         };
-        let _ = events.send(RoundEvent::Gathered { images }).await;
+        events.send(RoundEvent::Gathered { images }).await;
         let images = spec.images.clone();
         let (scratch, niceness, deadline) = (self.directory(spec.round), self.round.niceness, self.round.deadline);
         let running = round::spawn(round::Launch { trainer, spec, scratch, niceness, deadline })
@@ -162,7 +176,7 @@ impl TrainingRunner {
     }
 
     /// A round's own directory.
-    fn directory(&self, round: RoundId) -> PathBuf {
+    pub fn directory(&self, round: RoundId) -> PathBuf {
         self.scratch.join(format!("round-{round}"))
     }
 
@@ -172,9 +186,10 @@ impl TrainingRunner {
         round: RoundId,
         files: HashMap<String, OwnedFd>,
         stop: CancellationToken,
-        events: mpsc::Sender<RoundEvent>,
+        events: RoundEvents,
     ) {
         let (settings, reserve) = (self.import.clone(), self.reserve.clone());
+        let events = EventSender { round, events };
         let candidate = self.directory(round).join("candidate");
         tokio::spawn(
             async move {
@@ -183,11 +198,10 @@ impl TrainingRunner {
                     tokio::task::spawn_blocking(move || import::copy(&files, &settings, &reserve, &to, &stop)).await;
                 let outcome = match copied.expect("copying neither panics nor is aborted") {
                     Ok(()) => Outcome::Candidate(candidate),
-                    Err(Trouble { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
-                    Err(Trouble { kind, message, hint }) => Outcome::Failed { kind, message, hint },
+                    Err(Failure { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
+                    Err(failure) => Outcome::Failed(failure),
                 };
-                // A service that has gone needs no events.
-                let _ = events.send(RoundEvent::Ended(outcome)).await;
+                events.send(RoundEvent::Ended(outcome)).await;
             }
             .in_current_span(),
         );
@@ -241,13 +255,13 @@ impl TrainingRunner {
     }
 }
 
-async fn follow(mut running: round::Running, stop: &CancellationToken, events: &mpsc::Sender<RoundEvent>) -> Outcome {
+async fn follow(mut running: round::Running, stop: &CancellationToken, events: &EventSender) -> Outcome {
     let mut stopping = false;
     loop {
         tokio::select! {
             update = running.next() => match update {
                 Some(Update::Event(event)) => {
-                    let _ = events.send(RoundEvent::Event(event)).await;
+                    events.send(RoundEvent::Event(event)).await;
                 }
                 Some(Update::Ended(outcome)) => return outcome,
                 None => return failed(FailureKind::Internal, "the trainer's end was not noticed", "look into the log"),
@@ -261,7 +275,7 @@ async fn follow(mut running: round::Running, stop: &CancellationToken, events: &
 }
 
 fn failed(kind: FailureKind, message: impl Into<String>, hint: impl Into<String>) -> Outcome {
-    Outcome::Failed { kind, message: message.into(), hint: hint.into() }
+    Outcome::Failed(Failure::new(kind, message, hint))
 }
 
 fn catalog_failed(error: &CatalogError) -> Outcome {

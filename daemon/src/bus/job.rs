@@ -1,10 +1,10 @@
-//! `org.coft.Coft1.Job`: a round, running or ended, also in an earlier run of the service.
+//! `org.coft.Coft1.Job`: a job, running or ended, also in an earlier run of the service.
 
 use super::authorisation::{self, Action};
 use super::errors::{refused, stopping};
 use crate::control::{Command, Control};
 use crate::round_status::{RoundState, RoundStatus};
-use coft_core::event::Progress;
+use coft_core::event::{Failure, Progress};
 use coft_core::ids::RoundId;
 use coft_dbus::{Error, JobResult, classifier_job_path, job_path};
 use tokio::sync::oneshot;
@@ -54,34 +54,35 @@ impl Job {
     #[zbus(signal)]
     pub async fn finished(emitter: &SignalEmitter<'_>, state: &str) -> zbus::Result<()>;
 
-    /// Number of the round; each classifier counts its own.
+    /// Number of the job; each classifier counts its own.
     #[zbus(property(emits_changed_signal = "const"))]
     fn round(&self) -> u64 {
         self.round.0
     }
 
-    /// Name of the classifier whose round it is.
+    /// Name of the classifier whose job it is.
     #[zbus(property(emits_changed_signal = "const"))]
     fn classifier(&self) -> String {
         self.control.name.clone()
     }
 
-    /// What kind of job it is: always `round`.
+    /// What the job does: `adaptation` (a round, which learns from images), `zero-shot` (makes a generation of the
+    /// pretrained model), `import` or `activation`.
     #[zbus(property(emits_changed_signal = "const"))]
-    fn kind(&self) -> &str {
-        "round"
+    fn kind(&self) -> fdo::Result<String> {
+        self.status(|status| status.trigger.kind().to_string())
     }
 
     /// Why the job was started: `manual`, `schedule`, `zero-shot`, `import` or `activation`.
     #[zbus(property(emits_changed_signal = "const"))]
     fn trigger(&self) -> fdo::Result<String> {
-        self.status(|status| status.trigger.clone())
+        self.status(|status| status.trigger.to_string())
     }
 
     /// `running`, `promoted`, `kept`, `failed`, `cancelled` or `interrupted`.
     #[zbus(property)]
     fn state(&self) -> fdo::Result<String> {
-        self.status(|status| state(&status.state).to_owned())
+        self.status(|status| status.state.name().to_string())
     }
 
     /// What the round does now: `load`, `label`, `phase1-model1`, `phase1-model2`, `filter`, `phase2-model1`,
@@ -182,25 +183,13 @@ pub async fn export(control: &Control, round: RoundId, server: &ObjectServer) ->
     Ok(path(control, round))
 }
 
-/// The state as the bus writes it.
-pub fn state(state: &RoundState) -> &'static str {
-    match state {
-        RoundState::Running => "running",
-        RoundState::Promoted(_) => "promoted",
-        RoundState::Kept { .. } => "kept",
-        RoundState::Failed { .. } => "failed",
-        RoundState::Cancelled => "cancelled",
-        RoundState::Interrupted => "interrupted",
-    }
-}
-
 fn result(state: &RoundState) -> JobResult {
     match state {
         RoundState::Promoted(id) => JobResult { generation: Some(id.0), ..JobResult::default() },
         RoundState::Kept { reason, candidate } => {
             JobResult { reason: Some(reason.clone()), candidate: candidate.map(|kept| kept.0), ..JobResult::default() }
         }
-        RoundState::Failed { kind, message, hint } => JobResult {
+        RoundState::Failed(Failure { kind, message, hint }) => JobResult {
             error_kind: serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)),
             message: Some(message.clone()),
             hint: Some(hint.clone()),

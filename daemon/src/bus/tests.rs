@@ -23,6 +23,7 @@ use crate::round_status::RoundState;
 use crate::serve::{Classifier, Controller, Settings};
 use crate::telemetry::LogControl;
 use coft_core::ids::{GenerationId, RoundId};
+use coft_core::job::Trigger;
 use coft_core::moment::Moment;
 use coft_dbus::job_path;
 use coft_dbus::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy, SourceProxy};
@@ -188,7 +189,7 @@ fn generation(number: u64, active: bool) -> GenerationStatus {
 fn round(number: u64, state: RoundState) -> RoundStatus {
     RoundStatus {
         round: RoundId(number),
-        trigger: "manual".into(),
+        trigger: Trigger::Manual,
         started: Moment::at_wall(1_700_000_000),
         ended: (state != RoundState::Running).then_some(Moment::at_wall(1_700_000_060)),
         images: 300,

@@ -2,8 +2,9 @@
 
 use super::{Catalog, CatalogError};
 use crate::round_status::{RoundState, RoundStatus};
-use coft_core::event::{FailureKind, Progress};
+use coft_core::event::{Failure, FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
+use coft_core::job::JobState;
 use coft_core::moment::{BootId, Moment};
 use rusqlite::{Row, params};
 use serde::Serialize;
@@ -24,7 +25,9 @@ impl Catalog {
             let (generation, failure_kind, message, hint) = match &round.state {
                 RoundState::Promoted(generation) => (Some(generation.0), None, None, None),
                 RoundState::Kept { reason, candidate } => (candidate.map(|kept| kept.0), None, Some(reason), None),
-                RoundState::Failed { kind, message, hint } => (None, Some(json(kind)), Some(message), Some(hint)),
+                RoundState::Failed(Failure { kind, message, hint }) => {
+                    (None, Some(json(kind)), Some(message), Some(hint))
+                }
                 RoundState::Running | RoundState::Cancelled | RoundState::Interrupted => (None, None, None, None),
             };
             let (started, ended) = (round.started, round.ended);
@@ -35,11 +38,11 @@ impl Catalog {
             )?
             .execute(params![
                 round.round.0,
-                round.trigger,
+                round.trigger.to_string(),
                 started.wall,
                 ended.map(|ended| ended.wall),
                 round.images,
-                state_name(&round.state),
+                round.state.name().to_string(),
                 generation,
                 failure_kind,
                 message,
@@ -99,42 +102,32 @@ impl Catalog {
     }
 }
 
-fn state_name(state: &RoundState) -> &'static str {
-    match state {
-        RoundState::Running => "running",
-        RoundState::Promoted(_) => "promoted",
-        RoundState::Kept { .. } => "kept",
-        RoundState::Failed { .. } => "failed",
-        RoundState::Cancelled => "cancelled",
-        RoundState::Interrupted => "interrupted",
-    }
-}
-
 fn round(row: &Row<'_>) -> rusqlite::Result<RoundStatus> {
     let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
-    let state: String = row.get("state")?;
-    let state = match state.as_str() {
-        "running" => RoundState::Running,
-        "promoted" => match row.get("generation")? {
+    // A word of another version, too: how the round ended is not known here.
+    let state = match row.get::<_, String>("state")?.parse().unwrap_or(JobState::Interrupted) {
+        JobState::Running => RoundState::Running,
+        JobState::Promoted => match row.get("generation")? {
             Some(generation) => RoundState::Promoted(GenerationId(generation)),
             None => RoundState::Interrupted,
         },
-        "kept" => RoundState::Kept {
+        JobState::Kept => RoundState::Kept {
             reason: text("message")?,
             candidate: row.get::<_, Option<u64>>("generation")?.map(GenerationId),
         },
-        "failed" => RoundState::Failed {
+        JobState::Failed => RoundState::Failed(Failure {
             kind: parsed(row.get("failure_kind")?).unwrap_or(FailureKind::Internal),
             message: text("message")?,
             hint: text("hint")?,
-        },
-        "cancelled" => RoundState::Cancelled,
-        // A word of another version counts as well: how the round ended is not known here.
-        _ => RoundState::Interrupted,
+        }),
+        JobState::Cancelled => RoundState::Cancelled,
+        JobState::Interrupted => RoundState::Interrupted,
     };
+    let trigger: String = row.get("trigger")?;
+    let unknown = |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error));
     Ok(RoundStatus {
         round: RoundId(row.get("round")?),
-        trigger: row.get("trigger")?,
+        trigger: trigger.parse().map_err(unknown)?,
         started: moment(row.get("started")?, row.get("started_boot")?, row.get("started_ms")?),
         ended: match row.get("ended")? {
             Some(ended) => Some(moment(ended, row.get("ended_boot")?, row.get("ended_ms")?)),

@@ -7,8 +7,9 @@ mod cuts;
 use super::*;
 use crate::round_status::{RoundState, RoundStatus};
 use crate::watch::namespace::{MOUNTS, entered, run};
-use coft_core::event::{FailureKind, Progress, Stage};
+use coft_core::event::{Failure, FailureKind, Progress, Stage};
 use coft_core::ids::{GenerationId, RoundId};
+use coft_core::job::Trigger;
 use coft_core::moment::{BootId, Moment};
 use std::fs;
 use std::os::unix::fs::FileExt;
@@ -188,7 +189,7 @@ async fn everything_is_there_after_a_restart() {
     let moment = |second| Moment { boot: Some(BootId(9)), since_boot: Duration::from_millis(1500), wall: second };
     let status = |number, state| RoundStatus {
         round: RoundId(number),
-        trigger: "manual".into(),
+        trigger: Trigger::Manual,
         started: moment(100),
         ended: Some(moment(200)),
         images: 7,
@@ -209,8 +210,7 @@ async fn everything_is_there_after_a_restart() {
         remaining_seconds: None,
         training: None,
     };
-    let failure =
-        RoundState::Failed { kind: FailureKind::DiskFull, message: "no space".into(), hint: "free some".into() };
+    let failure = RoundState::Failed(Failure::new(FailureKind::DiskFull, "no space", "free some"));
     let rounds = [
         status(1, RoundState::Promoted(GenerationId(1))),
         status(2, RoundState::Kept { reason: "the answers differ".into(), candidate: Some(GenerationId(2)) }),
@@ -422,10 +422,10 @@ async fn images_of_a_source_that_is_not_configured_any_more_take_no_part() {
 #[tokio::test]
 async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended() {
     let (_dir, catalog) = catalog();
-    let save = async |number, trigger: &str, state| {
+    let save = async |number, trigger: Trigger, state| {
         let round = RoundStatus {
             round: RoundId(number),
-            trigger: trigger.into(),
+            trigger,
             started: Moment::at_wall(1),
             ended: Some(Moment::at_wall(2)),
             images: 7,
@@ -437,15 +437,15 @@ async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended()
         };
         catalog.save_round(&round).await.unwrap();
     };
-    save(1, "schedule", RoundState::Cancelled).await;
-    save(2, "schedule", RoundState::Kept { reason: "worse".into(), candidate: None }).await;
-    save(3, "import", RoundState::Kept { reason: "worse".into(), candidate: None }).await;
-    save(1003, "schedule", RoundState::Cancelled).await;
+    save(1, Trigger::Schedule, RoundState::Cancelled).await;
+    save(2, Trigger::Schedule, RoundState::Kept { reason: "worse".into(), candidate: None }).await;
+    save(3, Trigger::Import, RoundState::Kept { reason: "worse".into(), candidate: None }).await;
+    save(1003, Trigger::Schedule, RoundState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003]);
     // Jobs of other kinds, as one that fails every five minutes, do not make the schedule forget when the last round
     // ended.
-    save(2500, "zero-shot", RoundState::Cancelled).await;
+    save(2500, Trigger::ZeroShot, RoundState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003, 2500]);
 }
@@ -498,7 +498,7 @@ fn damaged(dir: &Path) -> Vec<PathBuf> {
 fn interrupted(number: u64) -> RoundStatus {
     RoundStatus {
         round: RoundId(number),
-        trigger: "manual".into(),
+        trigger: Trigger::Manual,
         started: Moment::at_wall(100),
         ended: Some(Moment::at_wall(200)),
         images: 7,
@@ -588,7 +588,7 @@ async fn a_round_in_the_words_of_another_version_is_read_as_far_as_it_is_underst
          UPDATE rounds SET state = 'promoted', generation = NULL WHERE round = 5",
     );
     let rounds = Catalog::open(&path).unwrap().rounds().await.unwrap();
-    let failed = RoundState::Failed { kind: FailureKind::Internal, message: "m".into(), hint: "h".into() };
+    let failed = RoundState::Failed(Failure::new(FailureKind::Internal, "m", "h"));
     let second = RoundStatus { state: failed, ..interrupted(2) };
     assert_eq!(rounds, [interrupted(1), second, interrupted(3), interrupted(5)], "all but the one without sense");
 }

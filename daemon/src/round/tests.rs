@@ -81,7 +81,7 @@ async fn ended(running: &mut Running) -> (Vec<Event>, Outcome) {
 #[track_caller]
 fn message(outcome: Outcome) -> String {
     match outcome {
-        Outcome::Failed { message, .. } => message,
+        Outcome::Failed(failure) => failure.message,
         other => panic!("not a failure: {other:?}"),
     }
 }
@@ -104,8 +104,7 @@ async fn finished_without_a_candidate_is_a_failure() {
 async fn a_failure_keeps_the_trainers_own_words() {
     let failed = r#"{"type":"failed","kind":"bad-model","message":"tensor x is missing","hint":"get it"}"#;
     let (_, outcome) = run(&format!("{HELLO}\necho '{failed}' >&3\nexit 1")).await;
-    let expected =
-        Outcome::Failed { kind: FailureKind::BadModel, message: "tensor x is missing".into(), hint: "get it".into() };
+    let expected = Outcome::Failed(Failure::new(FailureKind::BadModel, "tensor x is missing", "get it"));
     assert_eq!(outcome, expected);
 }
 
@@ -274,7 +273,7 @@ async fn a_line_without_an_end_is_cut() {
     let message = message(outcome);
     assert!(message.ends_with("xxx…") && message.len() < 2 * STDERR_LINE, "{} bytes", message.len());
     let (_, outcome) = run("head -c 20000000 /dev/zero | tr '\\0' x >&3; exec sleep 60").await;
-    let Outcome::Failed { message, .. } = outcome else { panic!("no protocol") };
+    let Outcome::Failed(Failure { message, .. }) = outcome else { panic!("no protocol") };
     assert!(message.contains("an event of more than 1048576 bytes"), "{message:.200}");
 }
 

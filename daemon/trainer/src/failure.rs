@@ -3,7 +3,7 @@
 use crate::checkpoint::CheckpointError;
 use crate::pool::PoolError;
 use crate::progress::Stop;
-use coft_core::event::{Event, FailureKind, Stage};
+use coft_core::event::{self, Event, FailureKind, Stage};
 use coft_core::shown::{shown_io, shown_path};
 use std::any::Any;
 use std::io;
@@ -122,7 +122,7 @@ impl Failure {
             FailureKind::Cancelled => "start it again when it suits",
             FailureKind::Internal => "see the journal for the trainer's own messages",
         };
-        Event::Failed { kind, message: self.to_string(), hint: hint.to_owned() }
+        Event::Failed(event::Failure::new(kind, self.to_string(), hint))
     }
 }
 

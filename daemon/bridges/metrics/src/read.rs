@@ -4,10 +4,12 @@
 //! not.
 
 use crate::family::Family;
+use coft_core::job::JobState;
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::{Figures, ObservationFilter, ROOT, observer};
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use strum::IntoEnumIterator;
 use tokio::time::timeout;
 use zbus::{Connection, OwnedVariant};
 
@@ -170,18 +172,15 @@ fn of_classifiers(classifiers: &Objects, generations: &Objects) -> Vec<Family> {
     ]
 }
 
-/// As the states of a job are called on the bus.
-const STATES: [&str; 6] = ["running", "promoted", "kept", "failed", "cancelled", "interrupted"];
-
 fn of_rounds(jobs: &Objects) -> Vec<Family> {
     let count = |state: &str| jobs.values().filter(|job| text(job, "State").as_deref() == Some(state)).count() as f64;
-    let by_state = STATES.map(|state| (state, count(state)));
+    let by_state = JobState::iter().map(<&str>::from).map(|state| (state, count(state)));
     let ended = jobs.values().filter(|job| number(job, "Ended").is_some_and(|ended| ended > 0.0));
     // Each classifier has numbers of its own.
     let last =
         ended.max_by(|a, b| f64::total_cmp(&number(a, "Ended").unwrap_or(0.0), &number(b, "Ended").unwrap_or(0.0)));
     let of_last = |property| last.and_then(|job| number(job, property));
-    let running = jobs.values().find(|job| text(job, "State").as_deref() == Some("running"));
+    let running = jobs.values().find(|job| text(job, "State").as_deref() == Some(JobState::Running.into()));
     let progress = running.and_then(|job| number(job, "Fraction"));
     vec![
         Family::gauge("coft_rounds", "The latest rounds, at most 100, by what became of them.").with("state", by_state),

@@ -268,8 +268,8 @@ fn a_stopped_judgement_leaves_nothing_staged() {
     let (promoter, base) = service(root.path());
     let stop = CancellationToken::new();
     stop.cancel();
-    let trouble = promoter.judge_import(&candidate(root.path(), "sharp"), ROUND, &base, &[], &stop).unwrap_err();
-    assert_eq!(trouble.kind, FailureKind::Cancelled);
+    let failure = promoter.judge_import(&candidate(root.path(), "sharp"), ROUND, &base, &[], &stop).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::Cancelled);
     assert_eq!(promoter.judge(&candidate(root.path(), "sharp"), &stop).unwrap_err().kind, FailureKind::Cancelled);
     assert_eq!(fs::read_dir(root.path().join("generations")).unwrap().count(), 1, "the active one alone");
 }
@@ -285,8 +285,8 @@ fn a_stop_is_looked_at_before_every_image() {
         }
         Ok(vec![1.0])
     };
-    let trouble = side_by_side(&images, &stop, answer, |_| Ok(vec![1.0])).unwrap_err();
-    assert_eq!((trouble.kind, asked.get()), (FailureKind::Cancelled, 3));
+    let failure = side_by_side(&images, &stop, answer, |_| Ok(vec![1.0])).unwrap_err();
+    assert_eq!((failure.kind, asked.get()), (FailureKind::Cancelled, 3));
 }
 
 /// The service of [`service`] after a second generation, the sharp one, has replaced the first.
@@ -297,7 +297,7 @@ fn grown(root: &Path) -> (Promoter, Base) {
     service
 }
 
-fn return_to(number: u64, (promoter, base): &(Promoter, Base)) -> Result<PromotionOutcome, Trouble> {
+fn return_to(number: u64, (promoter, base): &(Promoter, Base)) -> Result<PromotionOutcome, Failure> {
     promoter.judge_kept(GenerationId(number), RoundId(8), base, &CancellationToken::new())
 }
 

@@ -1,5 +1,5 @@
 use super::*;
-use coft_core::lifecycle::Trigger;
+use coft_core::job::Trigger;
 use std::fs;
 use tempfile::TempDir;
 

@@ -2,14 +2,15 @@
 
 use crate::round_status::{RoundState, RoundStatus};
 use coft_core::continuation::{self, Attempt, End, Next};
+use coft_core::event::Failure;
 use coft_core::ids::RoundId;
-use coft_core::lifecycle::Trigger;
+use coft_core::job::Trigger;
 use std::time::Duration;
 
 /// The rounds that adapted the present model to the present classes, the latest first. A zero-shot round that was
 /// promoted means that these are others than before; one that failed means nothing.
 pub fn adapting(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
-    let is = |round: &RoundStatus, trigger: Trigger| round.trigger == trigger.as_str();
+    let is = |round: &RoundStatus, trigger: Trigger| round.trigger == trigger;
     let begins =
         move |round: &RoundStatus| is(round, Trigger::ZeroShot) && matches!(round.state, RoundState::Promoted(_));
     let here = rounds.iter().rev().take_while(move |round| !begins(round));
@@ -45,7 +46,7 @@ pub fn next(rounds: &[RoundStatus], longest: Duration) -> Next {
 fn attempt(round: &RoundStatus) -> Attempt<'_> {
     let end = match &round.state {
         RoundState::Promoted(_) | RoundState::Kept { .. } => End::Completed,
-        RoundState::Failed { kind, message, .. } => End::Failed { kind: *kind, message },
+        RoundState::Failed(Failure { kind, message, .. }) => End::Failed { kind: *kind, message },
         RoundState::Cancelled => End::Cancelled,
         RoundState::Running | RoundState::Interrupted => End::Interrupted,
     };

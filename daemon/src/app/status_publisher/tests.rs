@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::control::SourceStatus;
-use coft_core::event::{FailureKind, Stage};
-use coft_core::lifecycle::Trigger;
+use coft_core::event::{Failure, FailureKind, Stage};
+use coft_core::job::Trigger;
 use coft_core::moment::BootId;
 
 /// So many seconds after the machine's start, which was at Unix time 0.
@@ -14,7 +14,7 @@ fn second(second: u64) -> Moment {
 fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: RoundState) -> RoundStatus {
     RoundStatus {
         round: RoundId(number),
-        trigger: trigger.as_str().into(),
+        trigger,
         started: second(0),
         ended: ended.map(second),
         images,
@@ -36,7 +36,7 @@ fn worse() -> RoundState {
 }
 
 fn failed() -> RoundState {
-    RoundState::Failed { kind: FailureKind::NoSeeds, message: String::new(), hint: String::new() }
+    RoundState::Failed(Failure::new(FailureKind::NoSeeds, "", ""))
 }
 
 fn progress(stage: Stage, fraction: f64) -> Progress {

@@ -2,17 +2,19 @@
 
 use super::reviewing::Undecided;
 use super::starting::told_given_up;
-use super::{Job, Supervisor, blocking};
-use crate::app::promoter::{PromotionOutcome, Trouble};
+use super::{Job, Judged, Supervisor, blocking};
+use crate::app::promoter::{self, PromotionOutcome};
 use crate::app::training::TrainingRunner;
 use crate::catalog::CatalogError;
 use crate::round_status::{RoundState, RoundStatus};
 use crate::telemetry::events;
 use coft_core::continuation::Next;
-use coft_core::event::FailureKind;
+use coft_core::event::{Failure, FailureKind};
 use coft_core::ids::RoundId;
-use coft_core::lifecycle::Trigger;
+use coft_core::job::Trigger;
+use coft_core::lifecycle::Event;
 use std::path::PathBuf;
+use std::sync::Arc;
 use tracing::{Instrument, error, info, warn};
 
 /// Images of this service that an imported generation is judged by, at most. 256 [choice].
@@ -24,20 +26,27 @@ async fn sample(training: &TrainingRunner, force: bool) -> Result<Vec<PathBuf>, 
 }
 
 impl Supervisor {
-    /// Has the candidate judged on a thread of its own; the outcome comes back to the loop.
+    /// Has the candidate judged on a thread of its own, once no other is; the outcome comes back to the loop.
     pub(super) fn judge(&mut self, round: RoundId) {
         let Some(job) = self.job(round) else { return };
         let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
         let (trigger, generation, force) = (job.trigger, job.generation, job.force);
         let seed = job.status.seed.unwrap_or_default();
-        let (promoter, outcomes) = (self.promoter.clone(), self.outcomes.sender.clone());
-        let training = self.training.clone();
+        let (promoter, training, outcomes) =
+            (self.promoter.clone(), self.training.clone(), self.outcomes.sender.clone());
+        let judging = Arc::clone(&self.judging);
         tokio::spawn(
             async move {
+                // One that is kept is in the store already: going back to it waits for nobody.
+                let place = match generation {
+                    Some(_) => None,
+                    None => stop.run_until_cancelled(judging.acquire_owned()).await.and_then(Result::ok),
+                };
                 let outcome = match generation {
                     Some(generation) => {
                         blocking(move || promoter.judge_kept(generation, round, &training.base, &stop)).await
                     }
+                    None if place.is_none() => Err(promoter::stopped()),
                     None if trigger != Trigger::Import => {
                         let (judge, stopped) = (promoter.clone(), stop.clone());
                         let mut outcome = blocking(move || judge.judge(&candidate, &stopped)).await;
@@ -54,15 +63,14 @@ impl Supervisor {
                             blocking(move || promoter.judge_import(&candidate, round, &training.base, &images, &stop))
                                 .await
                         }
-                        Err(error) => Err(Trouble {
-                            kind: FailureKind::Internal,
-                            message: error.to_string(),
-                            hint: "the active generation keeps serving; import it again".into(),
-                        }),
+                        Err(error) => {
+                            let hint = "the active generation keeps serving; import it again";
+                            Err(Failure::new(FailureKind::Internal, error.to_string(), hint))
+                        }
                     },
                 };
                 // A service that has gone needs no outcome.
-                let _ = outcomes.send((round, outcome)).await;
+                let _ = outcomes.send((round, Judged { outcome, place })).await;
             }
             .in_current_span(),
         );
@@ -71,13 +79,13 @@ impl Supervisor {
     /// Carries out the outcome, or writes down why there is none.
     pub(super) async fn conclude(&mut self, round: RoundId) {
         let outcome = self.job(round).and_then(|job| job.outcome.take());
-        let outcome = outcome.unwrap_or_else(|| Err(Trouble::unexplained()));
+        let outcome = outcome.unwrap_or_else(|| Err(promoter::unexplained()));
         let (promoter, wanted) = (self.promoter.clone(), self.jobs.iter().find_map(|job| job.generation));
         let state = match outcome {
             Ok(PromotionOutcome::Promote(promotion)) => {
                 match blocking(move || promoter.promote(*promotion, wanted)).await {
                     Ok(generation) => RoundState::Promoted(generation),
-                    Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
+                    Err(failure) => RoundState::Failed(failure),
                 }
             }
             Ok(PromotionOutcome::Keep { reason, candidate: None }) => RoundState::Kept { reason, candidate: None },
@@ -90,7 +98,7 @@ impl Supervisor {
                         }
                         Some(kept)
                     }
-                    Err(Trouble { message: problem, .. }) => {
+                    Err(Failure { message: problem, .. }) => {
                         warn!(
                             coft.round = round.0,
                             problem, "the candidate of round {round} cannot be kept: {problem}"
@@ -100,7 +108,7 @@ impl Supervisor {
                 };
                 RoundState::Kept { reason, candidate: kept }
             }
-            Err(Trouble { kind, message, hint }) => RoundState::Failed { kind, message, hint },
+            Err(failure) => RoundState::Failed(failure),
         };
         self.close(round, state).await;
     }
@@ -119,41 +127,40 @@ impl Supervisor {
     /// Writes the end of the round down and clears up after it.
     pub(super) async fn close(&mut self, round: RoundId, state: RoundState) {
         let Some(at) = self.jobs.iter().position(|job| job.status.round == round) else { return };
-        let Job { trigger, mut status, .. } = self.jobs.swap_remove(at);
-        let round = round.0;
+        let Job { trigger, mut status, judging, .. } = self.jobs.swap_remove(at);
         match &state {
             RoundState::Promoted(generation) => info!(
                 message_id = events::PROMOTED,
-                coft.round = round,
+                coft.round = round.0,
                 coft.generation = generation.0,
                 "round {round} promoted generation {generation}"
             ),
             RoundState::Kept { reason, candidate: None } => info!(
                 message_id = events::KEPT,
-                coft.round = round,
+                coft.round = round.0,
                 reason,
                 "round {round} ended; its candidate is not taken: {reason}"
             ),
             RoundState::Kept { reason, candidate: Some(kept) } => info!(
                 message_id = events::KEPT,
-                coft.round = round,
+                coft.round = round.0,
                 coft.generation = kept.0,
                 reason,
                 "round {round} ended; its candidate is not taken: {reason}; it is kept as generation {kept}, which does not \
                  serve unless somebody activates it"
             ),
-            RoundState::Failed { message, hint, .. } => error!(
+            RoundState::Failed(Failure { message, hint, .. }) => error!(
                 message_id = events::ROUND_FAILED,
-                coft.round = round,
+                coft.round = round.0,
                 problem = message,
                 hint,
                 "round {round} failed: {message}; {hint}"
             ),
             RoundState::Cancelled => {
-                info!(message_id = events::ROUND_CANCELLED, coft.round = round, "round {round} cancelled");
+                info!(message_id = events::ROUND_CANCELLED, coft.round = round.0, "round {round} cancelled");
             }
             RoundState::Running | RoundState::Interrupted => {
-                info!(message_id = events::ROUND_INTERRUPTED, coft.round = round, "round {round} interrupted");
+                info!(message_id = events::ROUND_INTERRUPTED, coft.round = round.0, "round {round} interrupted");
             }
         }
 
@@ -161,15 +168,15 @@ impl Supervisor {
         if trigger.adapts() {
             self.keep_or_forget(&mut status);
         }
-        // Clearing up first: on a full disk it makes room for the last line of the record. An activation leaves
-        // nothing, and another round may be at work.
+        // Clearing up first: on a full disk it makes room for the last line of the record.
         if trigger != Trigger::Activation {
-            let promoter = self.promoter.clone();
-            if let Err(error) = blocking(move || promoter.clear_up()).await {
+            let (promoter, directory) = (self.promoter.clone(), self.training.directory(round));
+            if let Err(error) = blocking(move || promoter.clear_up(&directory)).await {
                 let problem = error.message;
                 warn!(problem, "what round {round} left behind cannot be removed: {problem}");
             }
         }
+        drop(judging);
         self.write_down(&status).await;
         // What was promoted stays, even where the model's files are others by now than when the service started.
         let promoted = matches!(status.state, RoundState::Promoted(_));
@@ -180,10 +187,26 @@ impl Supervisor {
         self.show_review();
         self.publisher.round(status);
         match wanted && !self.promoter.is_current(&self.training.base) {
-            // Going back to an earlier one was but the shorter way.
-            true if trigger == Trigger::Activation => {}
+            // Going back to an earlier one was but the shorter way; a zero-shot one may be on its way beside.
+            true if trigger != Trigger::ZeroShot => {}
             true => self.put_off_zero_shot(),
             false => self.zero_shot_at = None,
+        }
+        if promoted && trigger != Trigger::ZeroShot {
+            self.stop_zero_shot().await;
+        }
+    }
+
+    /// A zero-shot generation is not wanted any more once another one serves.
+    async fn stop_zero_shot(&mut self) {
+        if !self.promoter.is_current(&self.training.base) {
+            return;
+        }
+        if let Some(job) = self.jobs.iter().find(|job| job.trigger == Trigger::ZeroShot) {
+            let round = job.status.round;
+            // What it leaves is dropped, whatever it does until it has ended.
+            self.lifecycle.tell(Event::CancelAsked(round));
+            job.stop.cancel();
         }
     }
 

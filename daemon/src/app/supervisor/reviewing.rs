@@ -77,7 +77,7 @@ impl Undecided {
         blocking(move || {
             let (ids, paths): (Vec<ImageId>, Vec<PathBuf>) = images.into_iter().unzip();
             let Compared { present, differences } =
-                promoter.compare(&candidate, &paths, &stop).map_err(|trouble| trouble.message)?;
+                promoter.compare(&candidate, &paths, &stop).map_err(|failure| failure.message)?;
             let answers = ids.into_iter().zip(differences);
             let answers = answers.filter_map(|(image, difference)| Some((image, difference?)));
             let review = Review::new(round, [present, candidate.id], candidate.classes, answers);

@@ -7,7 +7,8 @@ use crate::control::{NextRound, Refused, RoundRequest};
 use crate::round_status::{RoundState, RoundStatus};
 use crate::telemetry::events;
 use coft_core::ids::{GenerationId, RoundId};
-use coft_core::lifecycle::{Action, Event, Trigger};
+use coft_core::job::Trigger;
+use coft_core::lifecycle::{Action, Event};
 use coft_core::spec::Method;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -82,8 +83,9 @@ impl Supervisor {
         }
         // Answers from the first minute, before anything is adapted.
         if self.zero_shot_at.is_some_and(|at| at <= Instant::now()) {
-            let goes_back = self.jobs.iter().any(|job| job.trigger == Trigger::Activation);
-            return (!goes_back).then_some(Trigger::ZeroShot);
+            // What is on its way from elsewhere is better than what it would make.
+            let deploys = self.jobs.iter().any(|job| !job.trigger.kind().needs_trainer());
+            return (!deploys).then_some(Trigger::ZeroShot);
         }
         let may_start = next == NextRound::Due && self.not_before.is_none_or(|at| at <= Instant::now());
         may_start.then_some(Trigger::Schedule)
@@ -215,7 +217,7 @@ impl Supervisor {
         };
         let status = RoundStatus {
             round,
-            trigger: trigger.as_str().into(),
+            trigger,
             started: (self.clock)(),
             ended: None,
             images: if trigger.adapts() { images } else { 0 },
@@ -240,7 +242,7 @@ impl Supervisor {
             );
             return Err(Refused::Failed(error.to_string()));
         }
-        let trigger = trigger.as_str();
+        let trigger: &str = trigger.into();
         info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger, "round {round} started: {trigger}");
         self.publisher.round(status.clone());
         Ok(status)

@@ -100,7 +100,7 @@ impl TrainingRunner {
     /// it, in an order that the seed draws.
     pub async fn unlabelled(&self, seed: u64, most: usize) -> Result<Vec<(ImageId, PathBuf)>, String> {
         let told = |outcome| match outcome {
-            Outcome::Failed { message, .. } => message,
+            Outcome::Failed(failure) => failure.message,
             other => format!("{other:?}"),
         };
         let pool = self.catalog.pool(self.ingest.canonical_px(), &self.sources).await;
@@ -207,8 +207,8 @@ impl TrainingRunner {
         );
         let ids: Vec<ImageId> = damaged.iter().map(|image| image.id.clone()).collect();
         // Removed before it is noted: an image that is taken in again keeps the pixels that it finds.
-        if let Err(trouble) = self.ingest.discard(ids.clone()).await {
-            warn!("{trouble}");
+        if let Err(error) = self.ingest.discard(ids.clone()).await {
+            warn!("{error}");
         }
         if let Err(error) = self.catalog.pixels_lost(ids).await {
             warn!("{error}");

@@ -90,7 +90,7 @@ impl Site {
         self.training.start(plan, CancellationToken::new(), sender);
         let mut gathered = None;
         loop {
-            match events.recv().await.expect("an end is always told") {
+            match events.recv().await.expect("an end is always told").1 {
                 RoundEvent::Gathered { images } => gathered = Some(images),
                 RoundEvent::Event(_) => {}
                 RoundEvent::Ended(outcome) => {
@@ -211,7 +211,7 @@ async fn a_label_without_a_class_ends_the_round() {
     let (_, spec, outcome) = site.round(1).await;
     assert!(spec.is_none(), "no trainer starts");
     assert!(
-        matches!(&outcome, Outcome::Failed { message, .. } if message.contains("there is no class \"teapot\"")),
+        matches!(&outcome, Outcome::Failed(failure) if failure.message.contains("there is no class \"teapot\"")),
         "{outcome:?}"
     );
 }
@@ -243,7 +243,7 @@ async fn a_zero_shot_round_leaves_the_work_of_another_alone() {
     let (sender, mut events) = mpsc::channel(16);
     let plan = RoundPlan { round: RoundId(1), method: Method::ZeroShot, seed: 1, continues: false };
     site.training.start(plan, CancellationToken::new(), sender);
-    while !matches!(events.recv().await.expect("an end is always told"), RoundEvent::Ended(_)) {}
+    while !matches!(events.recv().await.expect("an end is always told").1, RoundEvent::Ended(_)) {}
     let told: RoundSpec = serde_json::from_slice(&fs::read(site.dir.path().join("spec.json")).unwrap()).unwrap();
     assert_eq!(told.journal_dir, site.training.scratch.join("round-1/journal"));
     assert!(kept.exists());
@@ -258,7 +258,7 @@ async fn damaged_pixels_are_removed_after_a_trainer_that_died_without_a_word() {
     fs::write(&cached, "damaged").unwrap();
     fs::write(site.dir.path().join("trainer"), "#!/bin/sh\nprintf '\\377' >&2\nexit 101\n").unwrap();
     let (_, _, outcome) = site.round(1).await;
-    assert!(matches!(outcome, Outcome::Failed { kind: FailureKind::Internal, .. }), "{outcome:?}");
+    assert!(matches!(outcome, Outcome::Failed(Failure { kind: FailureKind::Internal, .. })), "{outcome:?}");
     assert!(!cached.exists() && site.training.ingest.canonical_path(&good).is_file());
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::control::Refused;
-use coft_core::event::{FailureKind, Progress, Stage as RoundStage};
+use coft_core::event::{Failure, FailureKind, Progress, Stage as RoundStage};
 use coft_dbus::{JobResult, RoundOptions};
 
 #[tokio::test]
@@ -20,7 +20,7 @@ async fn a_round_is_a_job_from_start_to_end() {
     // Whoever has the path can ask at once.
     let job = stage.job(2).await;
     assert_eq!(job.state().await.unwrap(), "running");
-    assert_eq!((job.kind().await.unwrap(), job.trigger().await.unwrap()), ("round".into(), "manual".into()));
+    assert_eq!((job.kind().await.unwrap(), job.trigger().await.unwrap()), ("adaptation".into(), "manual".into()));
     assert_eq!((job.ended().await.unwrap(), job.remaining_seconds().await.unwrap()), (0, -1.0));
     assert_eq!(stage.classifier().await.round().await.unwrap(), path);
 
@@ -113,7 +113,7 @@ async fn a_round_that_is_cancelled_says_so() {
 #[tokio::test]
 async fn ended_rounds_tell_why() {
     let mut snapshot = grown();
-    let failed = RoundState::Failed { kind: FailureKind::OutOfMemory, message: "m".into(), hint: "h".into() };
+    let failed = RoundState::Failed(Failure::new(FailureKind::OutOfMemory, "m", "h"));
     snapshot.rounds.extend([
         round(2, RoundState::Kept { reason: "worse".into(), candidate: Some(GenerationId(7)) }),
         round(3, failed),

@@ -1,7 +1,7 @@
 //! Readers of the program's messages that have gone.
 
 use crate::kill::{spec, written};
-use coft_core::event::{Event, FailureKind};
+use coft_core::event::{Event, Failure, FailureKind};
 use coft_core::spec::Method;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -24,7 +24,7 @@ fn a_closed_standard_error_hides_no_failure() {
     drop((reader, command));
     let lines = BufReader::new(trainer.stdout.take().unwrap()).lines();
     let last: Event = serde_json::from_str(&lines.last().unwrap().unwrap()).unwrap();
-    let Event::Failed { kind: FailureKind::BadImages, message, .. } = last else { panic!("{last:?}") };
+    let Event::Failed(Failure { kind: FailureKind::BadImages, message, .. }) = last else { panic!("{last:?}") };
     assert!(message.contains(&spec.images[3].path.display().to_string()), "{message}");
     assert_eq!(trainer.wait().unwrap().code(), Some(1));
 }

@@ -10,6 +10,7 @@ use crate::control::Command;
 use crate::sighting::{Came, Sighting, Stamp};
 use crate::store::Store;
 use coft_core::ids::{ClassId, GenerationId};
+use coft_core::job::Trigger;
 use coft_core::review::Difference;
 use image::{Rgb, RgbImage};
 use std::fs;
@@ -157,7 +158,7 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
             let over = |seen: &Snapshot| seen.active == Some(CANDIDATE) && seen.review.is_none();
             let rounds = seen.wait_for(over).await.unwrap().rounds.clone();
             let round = rounds.last().unwrap();
-            assert_eq!((round.round, round.trigger.as_str()), (activation, "activation"));
+            assert_eq!((round.round, round.trigger), (activation, Trigger::Activation));
             let nothing = items(&commands, 60).await.unwrap_err();
             assert!(matches!(nothing, Refused::NotReady(_)), "{nothing}");
         })

@@ -19,6 +19,7 @@ use crate::room::Reserve;
 use crate::round::RoundSettings;
 use crate::round_status::RoundState;
 use coft_core::ids::{GenerationId, RoundId};
+use coft_core::job::Trigger;
 use coft_core::lifecycle::Lifecycle;
 use coft_core::manifest::{MODEL, REPORT};
 use coft_core::schedule::Schedule;
@@ -150,7 +151,7 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
         assert_eq!(activate(1).await, Ok(Some(RoundId(2))));
         let ended = seen.wait_for(|seen| seen.rounds.last().is_some_and(|round| round.ended.is_some())).await;
         let round = ended.unwrap().rounds.last().unwrap().clone();
-        assert_eq!((round.trigger.as_str(), round.state), ("activation", RoundState::Promoted(GenerationId(1))));
+        assert_eq!((round.trigger, round.state), (Trigger::Activation, RoundState::Promoted(GenerationId(1))));
         seen.wait_for(|seen| seen.active == Some(GenerationId(1))).await.unwrap();
         assert_eq!(activate(1).await, Ok(None));
     };

@@ -35,11 +35,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+use tokio::time::timeout;
 
 /// Rounds of earlier years: the generations that the tests begin with name their rounds, too.
 const EARLIER: u64 = 100;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
+const MILLISECOND: Duration = Duration::from_millis(1);
 const KILLED: &str = "kill -9 $$";
 const DISK_FULL: &str = r#"echo '{"type":"failed","kind":"disk-full","message":"cannot write","hint":""}' >&3"#;
 
@@ -112,6 +114,15 @@ impl Machine {
         let then = "mkdir -p \"$(dirname $2)/candidate\"; cp -r SOFT/* \"$(dirname $2)/candidate\"; \
                     echo '{\"type\":\"finished\"}' >&3";
         self.trains(&then.replace("SOFT", &candidate.display().to_string()));
+    }
+
+    /// The files of a generation that was exported elsewhere.
+    fn bundle(&self) -> HashMap<String, OwnedFd> {
+        let bundle = candidate(&self.path("bundle"), "sharp");
+        // The goldens hold their weights in the model.
+        restate(&bundle, WEIGHTS, b"", |_| {});
+        let names = STATED.iter().chain([&MANIFEST]);
+        names.map(|name| ((*name).to_owned(), File::open(bundle.join(name)).unwrap().into())).collect()
     }
 
     fn goes_by(&self, time: Duration) {
@@ -191,11 +202,11 @@ impl Machine {
     /// What the trainer of the round that has started is told, which is in its journal by now.
     async fn training(&self, supervisor: &mut Supervisor) -> RoundSpec {
         while !supervisor.jobs.iter().any(|job| job.status.progress.is_some()) {
-            let event = supervisor.round_events.receiver.recv().await.unwrap();
+            let (round, event) = supervisor.round_events.receiver.recv().await.unwrap();
             if let RoundEvent::Ended(outcome) = &event {
                 panic!("it has ended: {outcome:?}");
             }
-            supervisor.on_round_event(event).await;
+            supervisor.on_round_event(round, event).await;
         }
         let told: RoundSpec = serde_json::from_slice(&fs::read(self.path("told.json")).unwrap()).unwrap();
         if told.journal_dir == self.path("journal") {
@@ -220,20 +231,28 @@ impl Machine {
             job.stop.cancel();
         }
         while !jobs.is_empty()
-            && !matches!(supervisor.round_events.receiver.recv().await, Some(RoundEvent::Ended(_)) | None)
-        {}
+            && !matches!(supervisor.round_events.receiver.recv().await, Some((_, RoundEvent::Ended(_))) | None)
+        {
+        }
         // What was on its way to the disk has arrived.
         catalog.rounds().await.unwrap();
     }
 }
 
-/// Lets the service work until no round runs; the last one.
+/// Lets the service deal with what its jobs tell next.
+async fn one(supervisor: &mut Supervisor) {
+    tokio::select! {
+        Some((round, event)) = supervisor.round_events.receiver.recv() => {
+            supervisor.on_round_event(round, event).await;
+        }
+        Some((round, judged)) = supervisor.outcomes.receiver.recv() => supervisor.judged(round, judged).await,
+    }
+}
+
+/// Lets the service work until no job runs; the last one.
 async fn settle(supervisor: &mut Supervisor) -> RoundStatus {
     while !supervisor.jobs.is_empty() {
-        tokio::select! {
-            Some(event) = supervisor.round_events.receiver.recv() => supervisor.on_round_event(event).await,
-            Some((round, outcome)) = supervisor.outcomes.receiver.recv() => supervisor.judged(round, outcome).await,
-        }
+        one(supervisor).await;
     }
     rounds(supervisor).pop().unwrap()
 }
@@ -493,6 +512,62 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
     machine.dies(service).await;
 }
 
+/// It waited for the end of the round, hours later.
+#[tokio::test]
+async fn a_generation_is_imported_beside_a_round() {
+    let machine = Machine::new().await;
+    machine.leaves(&candidate(&machine.path("kept"), "soft"));
+    let mut service = machine.up().await;
+    let told = machine.look(&mut service).await.unwrap();
+    let import = service.import(machine.bundle(), true).await.unwrap();
+    assert_eq!(service.import(machine.bundle(), true).await, Err(Refused::Busy(import)), "one at a time");
+    while service.jobs.len() > 1 {
+        one(&mut service).await;
+    }
+    let [training, imported] = &rounds(&service)[..] else { panic!("two jobs") };
+    assert_eq!((&training.state, &imported.state), (&RoundState::Running, &RoundState::Promoted(GenerationId(2))));
+    assert!(told.candidate_dir.parent().unwrap().join("spec.json").is_file(), "what the round has is left alone");
+    machine.ends(&mut service).await;
+    assert_eq!(rounds(&service)[0].state, RoundState::Promoted(GenerationId(3)));
+    machine.dies(service).await;
+}
+
+/// The store stages one candidate at a time.
+#[tokio::test]
+async fn candidates_are_judged_one_after_another_and_can_be_cancelled_meanwhile() {
+    let machine = Machine::new().await;
+    let mut service = machine.up().await;
+    let other = Arc::clone(&service.judging).acquire_owned().await.unwrap();
+    let import = service.import(machine.bundle(), true).await.unwrap();
+    let (round, copied) = service.round_events.receiver.recv().await.unwrap();
+    service.on_round_event(round, copied).await;
+    assert!(timeout(20 * MILLISECOND, service.outcomes.receiver.recv()).await.is_err(), "it waits");
+    service.tell(Event::CancelAsked(import)).await;
+    assert_eq!(settle(&mut service).await.state, RoundState::Cancelled);
+    service.import(machine.bundle(), true).await.unwrap();
+    let (round, copied) = service.round_events.receiver.recv().await.unwrap();
+    service.on_round_event(round, copied).await;
+    drop(other);
+    assert_eq!(settle(&mut service).await.state, RoundState::Promoted(GenerationId(2)));
+    assert_eq!(service.judging.available_permits(), 1);
+    machine.dies(service).await;
+}
+
+/// It was promoted over the generation that somebody had brought meanwhile.
+#[tokio::test]
+async fn a_zero_shot_generation_is_not_made_any_more_once_another_one_serves() {
+    let machine = Machine::new().await;
+    let mut service = machine.up().await;
+    service.zero_shot_at = Some(Instant::now());
+    machine.look(&mut service).await.expect("it is on its way");
+    service.import(machine.bundle(), true).await.unwrap();
+    settle(&mut service).await;
+    let states: Vec<_> = rounds(&service).into_iter().map(|round| round.state).collect();
+    assert_eq!(states, [RoundState::Cancelled, RoundState::Promoted(GenerationId(2))]);
+    assert_eq!(service.zero_shot_at, None);
+    machine.dies(service).await;
+}
+
 /// Nothing let it serve.
 #[tokio::test]
 async fn an_import_that_is_refused_for_its_answers_is_taken_by_force() {
@@ -501,18 +576,11 @@ async fn an_import_that_is_refused_for_its_answers_is_taken_by_force() {
     machine.take_coloured(64, |number| [40, 200, number]).await;
     let mut service = machine.up().await;
     service.promoter.serve_active();
-    let bundle = candidate(&machine.path("bundle"), "sharp");
-    // The goldens hold their weights in the model.
-    restate(&bundle, WEIGHTS, b"", |_| {});
-    let files = || -> HashMap<String, OwnedFd> {
-        let names = STATED.iter().chain([&MANIFEST]);
-        names.map(|name| ((*name).to_owned(), File::open(bundle.join(name)).unwrap().into())).collect()
-    };
-    service.import(files(), false).await.unwrap();
+    service.import(machine.bundle(), false).await.unwrap();
     let refused = settle(&mut service).await.state;
     let RoundState::Kept { reason, candidate: Some(GenerationId(2)) } = &refused else { panic!("{refused:?}") };
     assert!(reason.contains("less evenly"), "{reason}");
-    service.import(files(), true).await.unwrap();
+    service.import(machine.bundle(), true).await.unwrap();
     assert_eq!(settle(&mut service).await.state, RoundState::Promoted(GenerationId(3)));
     machine.dies(service).await;
 }
