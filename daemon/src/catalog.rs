@@ -21,7 +21,7 @@ pub use cuts::Cut;
 pub use delays::DelayCounts;
 use delays::Delays;
 
-use crate::sighting::{Came, ImageRecord, Sighting, Stamp};
+use crate::observed_file::{Arrival, FileFingerprint, ImageRecord, ObservedFile};
 use coft_core::ids::ImageId;
 use coft_core::shown::{shown_io, shown_path};
 use nix::sys::statvfs::{FsFlags, statvfs};
@@ -63,19 +63,19 @@ pub enum CatalogError {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     Image {
-        sighting: Sighting,
+        observed: ObservedFile,
         record: ImageRecord,
-        came: Came,
+        came: Arrival,
     },
     Quarantined {
-        sighting: Sighting,
+        observed: ObservedFile,
         reason: String,
     },
     /// The file holds an image that is known.
     Seen {
-        sighting: Sighting,
+        observed: ObservedFile,
         image: ImageId,
-        came: Came,
+        came: Arrival,
     },
     /// The file or directory has another name now.
     Moved {
@@ -134,7 +134,7 @@ impl Catalog {
     /// The catalogue cannot be read or written, or a newer version has written it: then nothing is touched.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
         let (keeper, note) = Keeper::open(path)?;
-        Came::after(keeper.latest().map_err(|error| refine(path, error))?);
+        Arrival::after(keeper.latest().map_err(|error| refine(path, error))?);
         let (jobs, inbox) = mpsc::channel::<Job>();
         thread::Builder::new()
             .name("catalogue".into())
@@ -151,11 +151,11 @@ impl Catalog {
 
     /// Whether the file is as it was when it was taken in or quarantined, and, for an image, its pixels of this size are
     /// kept or were let go. A file that had gone and is back counts as there from now on.
-    pub async fn knows(&self, sighting: &Sighting, canonical_px: u32) -> Result<bool, CatalogError> {
-        let Sighting { source, path, stamp } = sighting.clone();
+    pub async fn knows(&self, observed: &ObservedFile, canonical_px: u32) -> Result<bool, CatalogError> {
+        let ObservedFile { source, path, fingerprint } = observed.clone();
         self.ask(move |db| {
             let (source, path) = (source.as_os_str().as_bytes(), path.as_os_str().as_bytes());
-            let Stamp { bytes, modified_ns, changed_ns } = stamp;
+            let FileFingerprint { bytes, modified_ns, changed_ns } = fingerprint;
             let mut image = db.prepare_cached(
                 "SELECT gone IS NOT NULL FROM paths JOIN images ON image = id
                  WHERE path = ?1 AND paths.source = ?2 AND paths.bytes = ?3 AND modified_ns = ?4 AND changed_ns = ?5

@@ -6,9 +6,9 @@
 //! the record goes.
 
 use crate::decode_budget::{DecodeBudget, Held, Party};
+use crate::observed_file::{FileFingerprint, ImageRecord, ObservedFile};
 use crate::regular::{self, Steps};
 use crate::room::{Reserve, Shortage};
-use crate::sighting::{ImageRecord, Sighting, Stamp};
 use bytesize::ByteSize;
 use coft_core::ids::ImageId;
 use coft_core::shown::{shown_io, shown_path};
@@ -67,7 +67,7 @@ pub struct Content {
 pub enum Unready {
     /// The file holds no usable image; it goes to the quarantine ledger with this reason.
     Refused(Refusal),
-    /// The file has gone or is being written again; another sighting follows when there is something to see.
+    /// The file has gone or is being written again; it is observed again when there is something to see.
     Moving,
     /// Not the image's fault: it has to be tried again.
     Deferred(Trouble),
@@ -246,24 +246,24 @@ impl Ingest {
     ///
     /// # Errors
     /// Where there is no file that can be an image.
-    pub async fn read(&self, sighting: Sighting) -> Result<Content, Unready> {
-        self.read_where(sighting, true).await
+    pub async fn read(&self, observed: ObservedFile) -> Result<Content, Unready> {
+        self.read_where(observed, true).await
     }
 
     /// The same of a file whose pixels are not to be kept, and need no room.
     ///
     /// # Errors
     /// Where there is no file that can be an image.
-    pub async fn read_whole(&self, sighting: Sighting) -> Result<Content, Unready> {
-        self.read_where(sighting, false).await
+    pub async fn read_whole(&self, observed: ObservedFile) -> Result<Content, Unready> {
+        self.read_where(observed, false).await
     }
 
-    async fn read_where(&self, sighting: Sighting, needs_room: bool) -> Result<Content, Unready> {
+    async fn read_where(&self, observed: ObservedFile, needs_room: bool) -> Result<Content, Unready> {
         let (reply, answer) = oneshot::channel();
-        let (ingest, path) = (self.clone(), sighting.path.clone());
+        let (ingest, path) = (self.clone(), observed.path.clone());
         let read = move || {
             let room = if needs_room { ingest.room_now().map_err(Unready::Deferred) } else { Ok(()) };
-            let content = room.and_then(|()| ingest.read_now(&sighting, &|| !reply.is_closed()));
+            let content = room.and_then(|()| ingest.read_now(&observed, &|| !reply.is_closed()));
             // Nobody waits any more while the service stops.
             let _ = reply.send(content);
         };
@@ -273,10 +273,10 @@ impl Ingest {
         }
     }
 
-    fn read_now(&self, sighting: &Sighting, is_wanted: &dyn Fn() -> bool) -> Result<Content, Unready> {
-        let place = self.shared.sources.get(&sighting.source);
-        let dir = place.map_or(&sighting.source, |place| &place.dir);
-        let bytes = match read(sighting, dir, self.shared.file_limit, is_wanted) {
+    fn read_now(&self, observed: &ObservedFile, is_wanted: &dyn Fn() -> bool) -> Result<Content, Unready> {
+        let place = self.shared.sources.get(&observed.source);
+        let dir = place.map_or(&observed.source, |place| &place.dir);
+        let bytes = match read(observed, dir, self.shared.file_limit, is_wanted) {
             Ok(bytes) => bytes,
             Err(ReadError::Changed) => return Err(Unready::Moving),
             Err(ReadError::Io(source)) => {
@@ -286,7 +286,7 @@ impl Ingest {
                         reason: "the file may not be read; let the service's user read it".into(),
                         lasts: false,
                     }),
-                    _ => Unready::Deferred(Trouble::Read { path: sighting.path.clone(), source }),
+                    _ => Unready::Deferred(Trouble::Read { path: observed.path.clone(), source }),
                 });
             }
             Err(error @ (ReadError::NotRegular | ReadError::Outside(_))) => {
@@ -432,8 +432,8 @@ enum ReadError {
 
 /// The whole file of a source's directory as it was seen, where its beginning is that of an image; links are not
 /// followed, devices and pipes not waited for.
-fn read(sighting: &Sighting, dir: &Path, limit: u64, is_wanted: &dyn Fn() -> bool) -> Result<Vec<u8>, ReadError> {
-    let (file, before) = regular::open(&sighting.path).map_err(|error| match error.kind() {
+fn read(observed: &ObservedFile, dir: &Path, limit: u64, is_wanted: &dyn Fn() -> bool) -> Result<Vec<u8>, ReadError> {
+    let (file, before) = regular::open(&observed.path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => ReadError::NotRegular,
         // A link.
         _ if error.raw_os_error() == Some(libc::ELOOP) => ReadError::NotRegular,
@@ -446,7 +446,7 @@ fn read(sighting: &Sighting, dir: &Path, limit: u64, is_wanted: &dyn Fn() -> boo
     if !opened.starts_with(fs::canonicalize(dir)?) {
         return Err(ReadError::Outside(dir.to_owned()));
     }
-    let unchanged = |file: &File| match Stamp::of(&file.metadata()?) == sighting.stamp {
+    let unchanged = |file: &File| match FileFingerprint::of(&file.metadata()?) == observed.fingerprint {
         true => Ok(()),
         false => Err(ReadError::Changed),
     };
@@ -468,7 +468,7 @@ fn read(sighting: &Sighting, dir: &Path, limit: u64, is_wanted: &dyn Fn() -> boo
     let rest = (limit + 1).saturating_sub(bytes.len() as u64);
     steps.take(rest).read_to_end(&mut bytes)?;
     unchanged(&file)?;
-    if bytes.len() as u64 != sighting.stamp.bytes {
+    if bytes.len() as u64 != observed.fingerprint.bytes {
         return Err(ReadError::Changed);
     }
     Ok(bytes)

@@ -15,7 +15,7 @@ mod source;
 pub use barrier::explain;
 pub use names::Patterns;
 
-use crate::sighting::Sighting;
+use crate::observed_file::ObservedFile;
 use coft_core::answer::StateRule;
 use coft_vision::Region;
 use kernel::Kernel;
@@ -87,7 +87,7 @@ fn default_rescan_interval() -> Duration {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// The file is complete, as far as can be told. It may be one that was reported before.
-    Settled(Sighting),
+    Settled(ObservedFile),
     /// The file or the directory with all below it is not there any more.
     Gone(PathBuf),
     /// The file or the directory with all below it has another name now. A directory's files are reported again.

@@ -6,7 +6,7 @@
 
 use super::{Catalog, CatalogError, DelayCounts, path_of, unix_time};
 use crate::observation::{Observation, ObservationFilter, Said};
-use crate::sighting::{Came, Sighting, Stamp};
+use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use coft_core::answer::{Seen, StateRule};
 use coft_core::ids::{GenerationId, ImageId};
 use rusqlite::types::Value;
@@ -132,7 +132,7 @@ impl Catalog {
     }
 
     /// The files that hold an image, as far as is known.
-    pub async fn files_of(&self, image: &ImageId) -> Result<Vec<Sighting>, CatalogError> {
+    pub async fn files_of(&self, image: &ImageId) -> Result<Vec<ObservedFile>, CatalogError> {
         let image = image.clone();
         self.ask(move |db| {
             let mut statement = db.prepare_cached(
@@ -140,8 +140,9 @@ impl Catalog {
                  ORDER BY path",
             )?;
             let files = statement.query_map([&image.0], |row| {
-                let stamp = Stamp { bytes: row.get(2)?, modified_ns: row.get(3)?, changed_ns: row.get(4)? };
-                Ok(Sighting { source: path_of(row.get(0)?), path: path_of(row.get(1)?), stamp })
+                let fingerprint =
+                    FileFingerprint { bytes: row.get(2)?, modified_ns: row.get(3)?, changed_ns: row.get(4)? };
+                Ok(ObservedFile { source: path_of(row.get(0)?), path: path_of(row.get(1)?), fingerprint })
             })?;
             files.collect()
         })
@@ -341,7 +342,7 @@ impl Catalog {
 }
 
 /// Writes down that a picture has come to a source and is owed an answer.
-pub fn arrived(db: &Transaction<'_>, source: &[u8], image: &str, path: &[u8], came: &Came) -> rusqlite::Result<()> {
+pub fn arrived(db: &Transaction<'_>, source: &[u8], image: &str, path: &[u8], came: &Arrival) -> rusqlite::Result<()> {
     let source: i64 = db
         .prepare_cached(
             "INSERT INTO observed (source, arrival, sequence, waiting, since) VALUES (?1, ?2, 0, 0, 0)

@@ -3,7 +3,7 @@
 //!
 //! Measured by a clock that does not jump, so a picture that came before the service was started is not counted.
 
-use crate::sighting::Came;
+use crate::observed_file::Arrival;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -53,7 +53,7 @@ impl DelayCounts {
 }
 
 impl Delays {
-    pub fn come(&self, pictures: &[Came]) {
+    pub fn come(&self, pictures: &[Arrival]) {
         let mut inner = self.inner();
         inner.waiting.extend(pictures.iter().map(|came| (came.order, came.at)));
         while inner.waiting.len() > MOST {
@@ -109,11 +109,11 @@ mod tests {
     #[test]
     fn a_picture_is_counted_once_and_one_that_nobody_saw_come_never() {
         let delays = Delays::default();
-        let came = Came::now();
+        let came = Arrival::now();
         delays.come(&[came]);
         let order = u64::try_from(came.order).unwrap();
         delays.answered(&[order, order, 7]);
-        let other = Came::now();
+        let other = Arrival::now();
         delays.come(&[other]);
         delays.given_up([u64::try_from(other.order).unwrap()].into_iter());
         assert!(delays.inner().waiting.is_empty());

@@ -2,20 +2,25 @@
 
 use super::forgotten::forget;
 use super::{Entry, answers, known};
-use crate::sighting::{Came, ImageRecord, Sighting, Stamp};
+use crate::observed_file::{Arrival, FileFingerprint, ImageRecord, ObservedFile};
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 /// Writes an entry down; `now` is the Unix time, s. A picture that has come and is owed an answer, as is so in the
 /// sources of `answering`, is what it returns.
-pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, answering: &[PathBuf]) -> rusqlite::Result<Option<Came>> {
+pub fn record(
+    db: &Transaction<'_>,
+    entry: &Entry,
+    now: i64,
+    answering: &[PathBuf],
+) -> rusqlite::Result<Option<Arrival>> {
     match entry {
-        Entry::Image { sighting: Sighting { source, path, stamp }, record, came } => {
+        Entry::Image { observed: ObservedFile { source, path, fingerprint }, record, came } => {
             let ImageRecord { id, width_px, height_px, bytes, canonical_px } = record;
             let is_owed = answering.contains(source);
             let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
-            let is_owed = is_owed && !answers::has_come(db, source, &id.0, stamp.modified_ns)?;
+            let is_owed = is_owed && !answers::has_come(db, source, &id.0, fingerprint.modified_ns)?;
             db.prepare_cached(
                 "INSERT INTO images (id, width_px, height_px, bytes, added, canonical_px, source)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
@@ -26,7 +31,7 @@ pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, answering: &[PathBu
                 .prepare_cached("DELETE FROM paths WHERE path = ?1 AND source = ?2 RETURNING image")?
                 .query_row([path, source], |row| row.get(0))
                 .optional()?;
-            let Stamp { bytes, modified_ns, changed_ns } = stamp;
+            let FileFingerprint { bytes, modified_ns, changed_ns } = fingerprint;
             db.prepare_cached(
                 "INSERT INTO paths (path, source, image, bytes, modified_ns, changed_ns)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -41,9 +46,9 @@ pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, answering: &[PathBu
             }
             return Ok(is_owed.then_some(*came));
         }
-        Entry::Quarantined { sighting: Sighting { source, path, stamp }, reason } => {
+        Entry::Quarantined { observed: ObservedFile { source, path, fingerprint }, reason } => {
             let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
-            let Stamp { bytes, modified_ns, changed_ns } = stamp;
+            let FileFingerprint { bytes, modified_ns, changed_ns } = fingerprint;
             db.prepare_cached("DELETE FROM quarantine WHERE path = ?1 AND source = ?2")?.execute([path, source])?;
             db.prepare_cached("INSERT INTO quarantine VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?.execute(params![
                 path,
@@ -55,8 +60,8 @@ pub fn record(db: &Transaction<'_>, entry: &Entry, now: i64, answering: &[PathBu
                 changed_ns
             ])?;
         }
-        Entry::Seen { sighting, image, came } => {
-            let is_owed = known::seen(db, sighting, image, answering.contains(&sighting.source).then_some(came))?;
+        Entry::Seen { observed, image, came } => {
+            let is_owed = known::seen(db, observed, image, answering.contains(&observed.source).then_some(came))?;
             return Ok(is_owed.then_some(*came));
         }
         Entry::Moved { source, from, to } => known::moved(db, source, from, to)?,

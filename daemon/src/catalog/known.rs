@@ -2,7 +2,7 @@
 
 use super::forgotten::forget;
 use super::{Catalog, CatalogError, answers, path_of};
-use crate::sighting::{Came, Sighting, Stamp};
+use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use coft_core::ids::ImageId;
 use rusqlite::{OptionalExtension, Transaction, params};
 use std::os::unix::ffi::OsStrExt;
@@ -48,8 +48,13 @@ impl Catalog {
 
 /// Writes down that a file holds a known image; nothing where that was forgotten meanwhile. Tells whether it is a
 /// picture that has come and is owed an answer, which none is without `owed`.
-pub fn seen(db: &Transaction<'_>, sighting: &Sighting, image: &ImageId, owed: Option<&Came>) -> rusqlite::Result<bool> {
-    let Sighting { source, path, stamp: Stamp { bytes, modified_ns, changed_ns } } = sighting;
+pub fn seen(
+    db: &Transaction<'_>,
+    observed: &ObservedFile,
+    image: &ImageId,
+    owed: Option<&Arrival>,
+) -> rusqlite::Result<bool> {
+    let ObservedFile { source, path, fingerprint: FileFingerprint { bytes, modified_ns, changed_ns } } = observed;
     let (path, source) = (path.as_os_str().as_bytes(), source.as_os_str().as_bytes());
     let has_come = answers::has_come(db, source, &image.0, *modified_ns)?;
     db.prepare_cached("DELETE FROM quarantine WHERE path = ?1 AND source = ?2")?.execute([path, source])?;

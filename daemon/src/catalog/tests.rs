@@ -24,15 +24,15 @@ fn catalog() -> (TempDir, Catalog) {
     (dir, catalog)
 }
 
-fn sighting(path: &str, version: i64) -> Sighting {
-    let stamp = Stamp { bytes: 9, modified_ns: version, changed_ns: version };
-    Sighting { source: "/camera".into(), path: Path::new("/camera").join(path), stamp }
+fn observed(path: &str, version: i64) -> ObservedFile {
+    let fingerprint = FileFingerprint { bytes: 9, modified_ns: version, changed_ns: version };
+    ObservedFile { source: "/camera".into(), path: Path::new("/camera").join(path), fingerprint }
 }
 
 fn image(path: &str, version: i64, id: &str) -> Entry {
     let record =
         ImageRecord { id: ImageId(id.into()), width_px: 3, height_px: 2, bytes: 9, canonical_px: CANONICAL_PX };
-    Entry::Image { sighting: sighting(path, version), record, came: Came::now() }
+    Entry::Image { observed: observed(path, version), record, came: Arrival::now() }
 }
 
 fn gone(path: &str) -> Entry {
@@ -40,7 +40,7 @@ fn gone(path: &str) -> Entry {
 }
 
 fn bad(path: &str, version: i64) -> Entry {
-    Entry::Quarantined { sighting: sighting(path, version), reason: "the file is empty".into() }
+    Entry::Quarantined { observed: observed(path, version), reason: "the file is empty".into() }
 }
 
 /// Of the one source of these tests.
@@ -61,7 +61,7 @@ async fn copies_and_renames_are_one_image() {
     check(&counts, 2, 0);
     assert_eq!(counts.sources[Path::new("/camera")], (2, 0));
     for path in ["a.jpg", "copy.jpg"] {
-        assert!(catalog.knows(&sighting(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
+        assert!(catalog.knows(&observed(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
     }
     assert_eq!(pool(&catalog, CANONICAL_PX).await.kept, [ImageId("bb".into()), ImageId("aa".into())]);
 }
@@ -70,11 +70,11 @@ async fn copies_and_renames_are_one_image() {
 async fn a_rewritten_file_is_a_new_image_and_the_old_one_stays() {
     let (_dir, catalog) = catalog();
     catalog.record(vec![image("a.jpg", 1, "aa")]).await.unwrap();
-    assert!(!catalog.knows(&sighting("a.jpg", 2), CANONICAL_PX).await.unwrap());
+    assert!(!catalog.knows(&observed("a.jpg", 2), CANONICAL_PX).await.unwrap());
     catalog.record(vec![image("a.jpg", 2, "bb")]).await.unwrap();
     check(&catalog.counts().await.unwrap(), 2, 0);
-    assert!(catalog.knows(&sighting("a.jpg", 2), CANONICAL_PX).await.unwrap());
-    assert!(!catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(catalog.knows(&observed("a.jpg", 2), CANONICAL_PX).await.unwrap());
+    assert!(!catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap());
 }
 
 #[tokio::test]
@@ -82,8 +82,8 @@ async fn a_quarantined_file_is_tried_again_once_it_changes() {
     let (_dir, catalog) = catalog();
     catalog.record(vec![bad("a.jpg", 1), bad("day/b.jpg", 1), bad("day2/c.jpg", 1)]).await.unwrap();
     check(&catalog.counts().await.unwrap(), 0, 3);
-    assert!(catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
-    assert!(!catalog.knows(&sighting("a.jpg", 2), CANONICAL_PX).await.unwrap());
+    assert!(catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(!catalog.knows(&observed("a.jpg", 2), CANONICAL_PX).await.unwrap());
     catalog.record(vec![image("a.jpg", 2, "aa"), gone("/camera/day")]).await.unwrap();
     check(&catalog.counts().await.unwrap(), 1, 1);
     let left = catalog.quarantine().await.unwrap();
@@ -95,10 +95,10 @@ async fn lost_pixels_leave_the_pool_until_they_are_made_again() {
     let (_dir, catalog) = catalog();
     catalog.record(vec![image("a.jpg", 1, "aa")]).await.unwrap();
     assert!(pool(&catalog, 224).await.kept.is_empty(), "another model looks at another size");
-    assert!(!catalog.knows(&sighting("a.jpg", 1), 224).await.unwrap());
+    assert!(!catalog.knows(&observed("a.jpg", 1), 224).await.unwrap());
     catalog.pixels_lost(vec![ImageId("aa".into())]).await.unwrap();
     assert!(pool(&catalog, CANONICAL_PX).await.kept.is_empty());
-    assert!(!catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(!catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap());
     check(&catalog.counts().await.unwrap(), 1, 0);
     catalog.record(vec![image("a.jpg", 1, "aa")]).await.unwrap();
     assert_eq!(pool(&catalog, CANONICAL_PX).await.kept.len(), 1);
@@ -130,13 +130,13 @@ async fn the_oldest_images_are_let_go_and_stay_known() {
     assert_eq!(pool, Pool { kept: ids(&["a5", "a4", "a3", "a2"]), all: 6 });
     check(&catalog.counts().await.unwrap(), 6, 0);
     for number in 0..6 {
-        assert!(catalog.knows(&sighting(&format!("a{number}.jpg"), 1), CANONICAL_PX).await.unwrap(), "a{number}");
+        assert!(catalog.knows(&observed(&format!("a{number}.jpg"), 1), CANONICAL_PX).await.unwrap(), "a{number}");
     }
     assert_eq!(catalog.let_go_among(ids(&["a1", "a2", "stranger"])).await.unwrap(), ids(&["a1"]));
     // Pixels that are removed on purpose are not lost.
     catalog.pixels_lost(ids(&["a1", "a2"])).await.unwrap();
-    assert!(catalog.knows(&sighting("a1.jpg", 1), CANONICAL_PX).await.unwrap());
-    assert!(!catalog.knows(&sighting("a2.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(catalog.knows(&observed("a1.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(!catalog.knows(&observed("a2.jpg", 1), CANONICAL_PX).await.unwrap());
 }
 
 #[tokio::test]
@@ -169,10 +169,10 @@ async fn a_doubted_quarantined_file_is_looked_at_again() {
     let (_dir, catalog) = catalog();
     catalog.record(vec![bad("a.jpg", 1)]).await.unwrap();
     catalog.doubt_quarantine().await.unwrap();
-    assert!(!catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(!catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap());
     check(&catalog.counts().await.unwrap(), 0, 1);
     catalog.record(vec![bad("a.jpg", 1)]).await.unwrap();
-    assert!(catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap());
 }
 
 #[tokio::test]
@@ -268,11 +268,11 @@ async fn no_statement_of_the_intake_reads_rows_that_do_not_concern_it() {
 async fn counts_follow_every_change() {
     let (_dir, catalog) = catalog();
     let in_yard = |entry| match entry {
-        Entry::Image { sighting, record, came } => {
-            Entry::Image { sighting: Sighting { source: "/yard".into(), ..sighting }, record, came }
+        Entry::Image { observed, record, came } => {
+            Entry::Image { observed: ObservedFile { source: "/yard".into(), ..observed }, record, came }
         }
-        Entry::Quarantined { sighting, reason } => {
-            Entry::Quarantined { sighting: Sighting { source: "/yard".into(), ..sighting }, reason }
+        Entry::Quarantined { observed, reason } => {
+            Entry::Quarantined { observed: ObservedFile { source: "/yard".into(), ..observed }, reason }
         }
         gone => gone,
     };
@@ -354,10 +354,10 @@ async fn a_file_that_is_back_as_it_was_is_known_and_stays() {
     filled(&catalog, 2).await;
     catalog.let_go(CANONICAL_PX, 1, 1).await.unwrap();
     catalog.record(vec![gone("/camera")]).await.unwrap();
-    assert!(catalog.knows(&sighting("a0.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(catalog.knows(&observed("a0.jpg", 1), CANONICAL_PX).await.unwrap());
     days_pass(&catalog, 2).await;
     assert_eq!(rows(&catalog).await, (2, 2));
-    assert!(catalog.knows(&sighting("a0.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(catalog.knows(&observed("a0.jpg", 1), CANONICAL_PX).await.unwrap());
 }
 
 /// A moved directory goes before it comes.
@@ -399,8 +399,8 @@ async fn snapshots_that_were_overwritten_are_forgotten_when_they_are_let_go() {
 async fn images_of_a_source_that_is_not_configured_any_more_take_no_part() {
     let (_dir, catalog) = catalog();
     let of = |source: &str, name: &str, version, id: &str| {
-        let Entry::Image { sighting, record, came } = image(name, version, id) else { unreachable!("it is an image") };
-        Entry::Image { sighting: Sighting { source: source.into(), ..sighting }, record, came }
+        let Entry::Image { observed, record, came } = image(name, version, id) else { unreachable!("it is an image") };
+        Entry::Image { observed: ObservedFile { source: source.into(), ..observed }, record, came }
     };
     let entries =
         [of("/old", "a", 1, "a"), of("/old", "both", 1, "b"), of("/new", "copy", 1, "b"), of("/new", "c", 1, "c")];
@@ -454,8 +454,8 @@ async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended()
 async fn names_need_not_be_text() {
     let (_dir, catalog) = catalog();
     let path = Path::new(OsStr::from_bytes(b"/camera/\xff.jpg")).to_owned();
-    let sighting = Sighting { path: path.clone(), ..sighting("x", 1) };
-    catalog.record(vec![Entry::Quarantined { sighting, reason: "r".into() }]).await.unwrap();
+    let observed = ObservedFile { path: path.clone(), ..observed("x", 1) };
+    catalog.record(vec![Entry::Quarantined { observed, reason: "r".into() }]).await.unwrap();
     assert_eq!(catalog.quarantine().await.unwrap(), [(path, "r".to_owned())]);
 }
 
@@ -632,14 +632,14 @@ async fn a_name_that_changes_takes_what_is_known_along() {
     };
     catalog.record(vec![moved("day", "night")]).await.unwrap();
     for path in ["night/a.jpg", "night/b/c.jpg", "day0.jpg", "night/d.jpg"] {
-        assert!(catalog.knows(&sighting(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
+        assert!(catalog.knows(&observed(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
     }
     for path in ["day/a.jpg", "day/b/c.jpg", "day/d.jpg", "night/old.jpg"] {
-        assert!(!catalog.knows(&sighting(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
+        assert!(!catalog.knows(&observed(path, 1), CANONICAL_PX).await.unwrap(), "{path}");
     }
     assert_eq!(catalog.quarantined_in(Path::new("/camera")).await.unwrap(), [Path::new("/camera/night/d.jpg")]);
     catalog.record(vec![moved("night/a.jpg", "x.jpg")]).await.unwrap();
-    assert!(catalog.knows(&sighting("x.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(catalog.knows(&observed("x.jpg", 1), CANONICAL_PX).await.unwrap());
     check(&catalog.counts().await.unwrap(), 4, 1);
 }
 
@@ -648,10 +648,10 @@ async fn a_file_with_known_content_is_known_and_one_with_forgotten_content_is_no
     let (_dir, catalog) = catalog();
     catalog.record(vec![image("a.jpg", 1, "aa"), bad("b.jpg", 1)]).await.unwrap();
     let seen =
-        |path, id: &str| Entry::Seen { sighting: sighting(path, 2), image: ImageId(id.into()), came: Came::now() };
+        |path, id: &str| Entry::Seen { observed: observed(path, 2), image: ImageId(id.into()), came: Arrival::now() };
     catalog.record(vec![seen("a.jpg", "aa"), seen("b.jpg", "aa"), seen("c.jpg", "zz")]).await.unwrap();
     for (path, known) in [("a.jpg", true), ("b.jpg", true), ("c.jpg", false)] {
-        assert_eq!(catalog.knows(&sighting(path, 2), CANONICAL_PX).await.unwrap(), known, "{path}");
+        assert_eq!(catalog.knows(&observed(path, 2), CANONICAL_PX).await.unwrap(), known, "{path}");
     }
     check(&catalog.counts().await.unwrap(), 1, 0);
     assert_eq!(catalog.canonical_px(&ImageId("aa".into())).await.unwrap(), Some(CANONICAL_PX));

@@ -30,19 +30,19 @@ impl Folder {
         self.dir.path().join("in").join(name)
     }
 
-    fn sighting(&self, name: &str) -> Sighting {
+    fn observed(&self, name: &str) -> ObservedFile {
         let path = self.path(name);
-        let stamp = Stamp::of(&fs::symlink_metadata(&path).unwrap());
-        Sighting { source: self.dir.path().join("in"), path, stamp }
+        let fingerprint = FileFingerprint::of(&fs::symlink_metadata(&path).unwrap());
+        ObservedFile { source: self.dir.path().join("in"), path, fingerprint }
     }
 
     fn put(&self, name: &str, bytes: &[u8]) -> Result<ImageRecord, Unready> {
         fs::write(self.path(name), bytes).unwrap();
-        self.take(&self.sighting(name))
+        self.take(&self.observed(name))
     }
 
-    fn take(&self, sighting: &Sighting) -> Result<ImageRecord, Unready> {
-        self.ingest.read_now(sighting, &|| true).and_then(|content| self.ingest.keep_now(content))
+    fn take(&self, observed: &ObservedFile) -> Result<ImageRecord, Unready> {
+        self.ingest.read_now(observed, &|| true).and_then(|content| self.ingest.keep_now(content))
     }
 
     #[track_caller]
@@ -81,8 +81,8 @@ async fn pictures_that_take_much_memory_are_decoded_within_the_budget_or_refused
         bytes.into_inner()
     };
     fs::write(folder.path("bomb.png"), deep(3000, 2000, 1)).unwrap();
-    let take = async |sighting: Sighting| ingest.keep(ingest.read(sighting).await?).await;
-    let Err(Unready::Refused(Refusal { reason, .. })) = take(folder.sighting("bomb.png")).await else {
+    let take = async |observed: ObservedFile| ingest.keep(ingest.read(observed).await?).await;
+    let Err(Unready::Refused(Refusal { reason, .. })) = take(folder.observed("bomb.png")).await else {
         panic!("it is taken in")
     };
     for part in ["3000×2000 px", "over the limit of 32.0 MiB", "memory in [decode]"] {
@@ -91,7 +91,7 @@ async fn pictures_that_take_much_memory_are_decoded_within_the_budget_or_refused
     let taken = (0..6).map(|number| {
         let name = format!("{number}.png");
         fs::write(folder.path(&name), deep(1600, 1200, number)).unwrap();
-        take(folder.sighting(&name))
+        take(folder.observed(&name))
     });
     for taken in futures_util::future::join_all(taken.collect::<Vec<_>>()).await {
         assert!(taken.is_ok(), "{taken:?}");
@@ -145,7 +145,7 @@ fn a_video_is_known_by_its_beginning() {
     ] {
         fs::write(folder.path(name), head).unwrap();
         File::options().write(true).open(folder.path(name)).unwrap().set_len(1 << 40).unwrap();
-        match folder.take(&folder.sighting(name)) {
+        match folder.take(&folder.observed(name)) {
             Err(Unready::Refused(refusal)) => {
                 assert!(!refusal.reason.contains("file-limit"), "{name}: {}", refusal.reason)
             }
@@ -164,7 +164,7 @@ fn links_and_pipes_are_no_images() {
     nix::unistd::mkfifo(&folder.path("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     for (name, why) in [("link.png", "not a regular file"), ("pipe", "not a regular file"), ("dir/a.png", "leads out")]
     {
-        match folder.take(&folder.sighting(name)) {
+        match folder.take(&folder.observed(name)) {
             Err(Unready::Refused(refusal)) => assert!(refusal.reason.contains(why), "{name}: {}", refusal.reason),
             other => panic!("{name}: {other:?}"),
         }
@@ -175,11 +175,11 @@ fn links_and_pipes_are_no_images() {
 fn a_file_that_changed_since_it_settled_is_left_for_later() {
     let folder = Folder::new();
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
-    let sighting = folder.sighting("a.png");
+    let observed = folder.observed("a.png");
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 24, 20)).unwrap();
-    assert!(matches!(folder.take(&sighting), Err(Unready::Moving)));
+    assert!(matches!(folder.take(&observed), Err(Unready::Moving)));
     fs::remove_file(folder.path("a.png")).unwrap();
-    assert!(matches!(folder.take(&sighting), Err(Unready::Moving)));
+    assert!(matches!(folder.take(&observed), Err(Unready::Moving)));
 }
 
 #[tokio::test]
@@ -187,7 +187,7 @@ async fn pixels_that_cannot_be_kept_are_not_the_files_fault() {
     let folder = Folder::new();
     fs::write(folder.dir.path().join("pixels"), "in the way").unwrap();
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
-    let content = folder.ingest.read(folder.sighting("a.png")).await.ok().unwrap();
+    let content = folder.ingest.read(folder.observed("a.png")).await.ok().unwrap();
     match folder.ingest.keep(content).await {
         Err(Unready::Deferred(trouble)) => assert!(trouble.to_string().contains("cannot keep the pixels"), "{trouble}"),
         other => panic!("{other:?}"),
@@ -198,9 +198,9 @@ async fn pixels_that_cannot_be_kept_are_not_the_files_fault() {
 async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
     let folder = Folder::new();
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
-    let sighting = folder.sighting("a.png");
+    let observed = folder.observed("a.png");
     fs::remove_file(folder.path("a.png")).unwrap();
-    assert!(matches!(folder.ingest.read(sighting.clone()).await, Err(Unready::Moving)), "it was looked for");
+    assert!(matches!(folder.ingest.read(observed.clone()).await, Err(Unready::Moving)), "it was looked for");
     // No byte of /proc is ever free.
     let full = Ingest::new(
         &Settings::default(),
@@ -208,7 +208,7 @@ async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
         "/proc/pixels".into(),
         DecodeBudget::default(),
     );
-    let Err(Unready::Deferred(trouble)) = full.read(sighting).await else { panic!("not deferred") };
+    let Err(Unready::Deferred(trouble)) = full.read(observed).await else { panic!("not deferred") };
     assert_eq!(
         trouble.to_string(),
         "the disk is full: /proc/pixels has 0 B free, and a round of this model needs 64.0 MiB; free 64.0 MiB there"
@@ -239,7 +239,7 @@ fn a_file_that_may_not_be_read_says_who_needs_to() {
     fs::set_permissions(folder.path("a.png"), fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything.
     if File::open(folder.path("a.png")).is_err() {
-        let Err(Unready::Refused(refusal)) = folder.take(&folder.sighting("a.png")) else { panic!("not refused") };
+        let Err(Unready::Refused(refusal)) = folder.take(&folder.observed("a.png")) else { panic!("not refused") };
         assert!(refusal.reason.contains("let the service's user read it") && !refusal.lasts);
     }
 }
@@ -249,14 +249,14 @@ async fn of_a_cropped_source_a_part_is_kept_and_looked_at() {
     let folder = Folder::new();
     let picture = RgbImage::from_fn(64, 32, |x, _| Rgb(if x < 32 { [200, 0, 0] } else { [0, 200, 0] }));
     picture.save(folder.path("a.png")).unwrap();
-    let whole = folder.ingest.read(folder.sighting("a.png")).await.unwrap();
+    let whole = folder.ingest.read(folder.observed("a.png")).await.unwrap();
     let whole_file = fs::read(folder.path("a.png")).unwrap();
     let right = Region { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
     let dir = folder.dir;
     let place = Place { dir: dir.path().join("in"), region: Some(right) };
     let ingest = ingest(dir.path()).with_sources([(dir.path().join("in"), place)].into());
     let folder = Folder { dir, ingest };
-    let part = folder.ingest.read(folder.sighting("a.png")).await.unwrap();
+    let part = folder.ingest.read(folder.observed("a.png")).await.unwrap();
     let of_both = [&whole_file[..], b"crop x=0.5 y=0 width=0.5 height=1"].concat();
     assert_ne!(part.id, whole.id, "another part is another image");
     assert_eq!(part.id.0, hex(&Sha256::digest(of_both)));
@@ -264,7 +264,7 @@ async fn of_a_cropped_source_a_part_is_kept_and_looked_at() {
     let file = folder.ingest.looked_at(part).await.unwrap();
     let looked_at = coft_vision::decode(&file).unwrap().pixels;
     assert_eq!((looked_at.dimensions(), looked_at.get_pixel(0, 0).0), ((32, 32), [0, 200, 0]));
-    let part = folder.ingest.read(folder.sighting("a.png")).await.unwrap();
+    let part = folder.ingest.read(folder.observed("a.png")).await.unwrap();
     let record = folder.ingest.keep(part).await.unwrap();
     assert_eq!((record.width_px, record.height_px), (32, 32));
     let kept = image::open(folder.ingest.canonical_path(&record.id)).unwrap().to_rgb8();

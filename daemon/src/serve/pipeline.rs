@@ -208,13 +208,13 @@ mod tests {
     }
 
     /// Requests that are decoded, each with its mark, in the order in which they came.
-    struct Came {
+    struct Arrival {
         shares: Shares,
         waiting: Vec<oneshot::Receiver<Result<Answer, ServeError>>>,
         turns: Turns<Decoded>,
     }
 
-    impl Came {
+    impl Arrival {
         fn new() -> Self {
             Self { shares: Shares::new(16), waiting: Vec::new(), turns: Turns::new() }
         }
@@ -248,7 +248,7 @@ mod tests {
         let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
         let session = loaded(&controller, 1);
         let (sender, waiting) = lanes();
-        let mut came = Came::new();
+        let mut came = Arrival::new();
         for mark in 0..4 {
             came.add(Priority::Bulk, 1, &session, mark);
         }
@@ -271,7 +271,7 @@ mod tests {
     fn a_batch_is_of_one_session_the_interactive_first_and_without_those_that_gave_up() {
         let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
         let (old, new) = (loaded(&controller, 1), loaded(&controller, 2));
-        let mut came = Came::new();
+        let mut came = Arrival::new();
         for mark in [1, 2] {
             came.add(Priority::Interactive, 1, &old, mark);
         }
@@ -295,7 +295,7 @@ mod tests {
     fn users_take_turns_in_the_batches_which_are_short_where_there_are_several() {
         let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
         let session = loaded(&controller, 1);
-        let mut came = Came::new();
+        let mut came = Arrival::new();
         for mark in 0..12 {
             came.add(Priority::Interactive, 1, &session, mark);
         }

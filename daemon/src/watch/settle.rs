@@ -1,7 +1,7 @@
 //! The settle rule: a file counts as written when its writer closed or renamed it, or when it has looked the same for the
 //! quiet period. No clock and no file is touched here.
 
-use crate::sighting::Stamp;
+use crate::observed_file::FileFingerprint;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ pub struct Settling {
 
 #[derive(Debug)]
 struct Look {
-    stamp: Stamp,
+    fingerprint: FileFingerprint,
     /// Since when the file has looked like this.
     since: Instant,
 }
@@ -27,15 +27,15 @@ impl Settling {
 
     /// The file was written to or found: its quiet period starts again, even if it looks the same (a write may change
     /// neither size nor, within the file system's resolution, time).
-    pub fn touched(&mut self, path: PathBuf, stamp: Stamp, now: Instant) {
-        self.files.insert(path, Look { stamp, since: now });
+    pub fn touched(&mut self, path: PathBuf, fingerprint: FileFingerprint, now: Instant) {
+        self.files.insert(path, Look { fingerprint, since: now });
     }
 
     /// The file was found by looking for it, and not because anybody had touched it: its quiet period goes on where it
     /// looks the same.
-    pub fn seen(&mut self, path: PathBuf, stamp: Stamp, now: Instant) {
-        if self.files.get(&path).is_none_or(|look| look.stamp != stamp) {
-            self.touched(path, stamp, now);
+    pub fn seen(&mut self, path: PathBuf, fingerprint: FileFingerprint, now: Instant) {
+        if self.files.get(&path).is_none_or(|look| look.fingerprint != fingerprint) {
+            self.touched(path, fingerprint, now);
         }
     }
 
@@ -51,10 +51,10 @@ impl Settling {
     }
 
     /// A second look at a file: whether it has settled. One that looks different starts its quiet period again.
-    pub fn looked(&mut self, path: &Path, stamp: Stamp, now: Instant) -> bool {
+    pub fn looked(&mut self, path: &Path, fingerprint: FileFingerprint, now: Instant) -> bool {
         let Some(look) = self.files.get_mut(path) else { return false };
-        if look.stamp != stamp {
-            *look = Look { stamp, since: now };
+        if look.fingerprint != fingerprint {
+            *look = Look { fingerprint, since: now };
             return false;
         }
         let settled = now.saturating_duration_since(look.since) >= self.quiet_period;
@@ -92,14 +92,14 @@ mod tests {
         let mut settling = Settling::new(QUIET);
         for (second, step) in story {
             let now = start + Duration::from_secs(*second);
-            let stamp = |bytes| Stamp { bytes, modified_ns: 0, changed_ns: 0 };
+            let fingerprint = |bytes| FileFingerprint { bytes, modified_ns: 0, changed_ns: 0 };
             match *step {
-                Touched(bytes) => settling.touched(path.to_owned(), stamp(bytes), now),
+                Touched(bytes) => settling.touched(path.to_owned(), fingerprint(bytes), now),
                 Looked(bytes, settled) => {
                     if settled {
                         assert_eq!(settling.quiet(now), [path], "second {second}");
                     }
-                    assert_eq!(settling.looked(path, stamp(bytes), now), settled, "second {second}");
+                    assert_eq!(settling.looked(path, fingerprint(bytes), now), settled, "second {second}");
                 }
                 Forgotten => settling.forget(path),
             }
@@ -125,11 +125,11 @@ mod tests {
     #[test]
     fn the_oldest_file_is_looked_at_first() {
         let start = Instant::now();
-        let stamp = Stamp { bytes: 1, modified_ns: 0, changed_ns: 0 };
+        let fingerprint = FileFingerprint { bytes: 1, modified_ns: 0, changed_ns: 0 };
         let mut settling = Settling::new(QUIET);
         assert!(settling.is_empty());
-        settling.touched("/b".into(), stamp, start + QUIET);
-        settling.touched("/a".into(), stamp, start);
+        settling.touched("/b".into(), fingerprint, start + QUIET);
+        settling.touched("/a".into(), fingerprint, start);
         assert!(!settling.is_empty());
         assert_eq!(settling.quiet(start + QUIET), [Path::new("/a")]);
     }

@@ -12,7 +12,7 @@ use super::names::Names;
 use super::problems::Problems;
 use super::settle::Settling;
 use super::{Notice, Shared, Source, barrier, resolved};
-use crate::sighting::Stamp;
+use crate::observed_file::FileFingerprint;
 use coft_core::shown::shown_path;
 use hearing::RENAME;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -192,8 +192,10 @@ impl Watched {
                 self.retry();
             }
             for path in self.settling.quiet(now) {
-                match stamp(&path) {
-                    Some(stamp) if self.settling.looked(&path, stamp, now) => self.settled(path, stamp)?,
+                match fingerprint(&path) {
+                    Some(fingerprint) if self.settling.looked(&path, fingerprint, now) => {
+                        self.settled(path, fingerprint)?
+                    }
                     Some(_) => {}
                     None => self.settling.forget(&path),
                 }
@@ -310,7 +312,7 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// The stamp of a regular file; none for anything else, or where nothing is there any more.
-fn stamp(path: &Path) -> Option<Stamp> {
-    fs::symlink_metadata(path).ok().filter(Metadata::is_file).map(|metadata| Stamp::of(&metadata))
+/// The fingerprint of a regular file; none for anything else, or where nothing is there any more.
+fn fingerprint(path: &Path) -> Option<FileFingerprint> {
+    fs::symlink_metadata(path).ok().filter(Metadata::is_file).map(|metadata| FileFingerprint::of(&metadata))
 }

@@ -104,8 +104,8 @@ impl Camera {
     #[track_caller]
     fn expect_settled(&mut self, name: &str, bytes: u64) {
         match self.next(PATIENCE) {
-            Some(Notice::Settled(sighting)) => {
-                assert_eq!((sighting.path, sighting.stamp.bytes), (self.path(name), bytes));
+            Some(Notice::Settled(observed)) => {
+                assert_eq!((observed.path, observed.fingerprint.bytes), (self.path(name), bytes));
             }
             other => panic!("{name}: {other:?}"),
         }
@@ -117,7 +117,7 @@ impl Camera {
         let mut left: HashSet<PathBuf> = names.iter().map(|name| self.path(name)).collect();
         while !left.is_empty() {
             match self.next(PATIENCE).unwrap_or_else(|| panic!("not told: {left:?}")) {
-                Notice::Settled(sighting) => drop(left.remove(&sighting.path)),
+                Notice::Settled(observed) => drop(left.remove(&observed.path)),
                 other => eprintln!("on the way: {other:?}"),
             }
         }
@@ -357,8 +357,8 @@ fn more_notices_than_the_kernel_keeps_lose_no_file() {
     }
     let mut left: HashSet<PathBuf> = (0..most).map(|number| camera.path(&format!("{number}.jpg"))).collect();
     while !left.is_empty() {
-        if let Notice::Settled(sighting) = camera.next(PATIENCE).unwrap_or_else(|| panic!("{} are lost", left.len())) {
-            left.remove(&sighting.path);
+        if let Notice::Settled(observed) = camera.next(PATIENCE).unwrap_or_else(|| panic!("{} are lost", left.len())) {
+            left.remove(&observed.path);
         }
     }
 }
@@ -378,7 +378,7 @@ fn rescans_do_not_keep_a_scan_from_its_end() {
     loop {
         handle.rescan();
         match camera.next(Duration::from_millis(1)) {
-            Some(Notice::Settled(sighting)) => return assert_eq!(sighting.path, camera.path("199/a.txt")),
+            Some(Notice::Settled(observed)) => return assert_eq!(observed.path, camera.path("199/a.txt")),
             _ => assert!(Instant::now() < end, "it is never found"),
         }
     }

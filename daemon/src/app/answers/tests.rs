@@ -6,8 +6,8 @@ use crate::catalog::Entry;
 use crate::decode_budget::DecodeBudget;
 use crate::ingest;
 use crate::observation::Observation;
+use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use crate::serve::{Controller, Options};
-use crate::sighting::{Came, Sighting, Stamp};
 use coft_core::ids::GenerationId;
 use coft_vision::Preprocess;
 use image::{Rgb, RgbImage};
@@ -85,20 +85,20 @@ impl Site {
         path
     }
 
-    fn sighting(&self, name: &str) -> Sighting {
+    fn observed(&self, name: &str) -> ObservedFile {
         let path = self.dir.path().join(name);
         let source = self.dir.path().join(Path::new(name).parent().unwrap());
-        let stamp = Stamp::of(&fs::metadata(&path).unwrap());
-        Sighting { source, path, stamp }
+        let fingerprint = FileFingerprint::of(&fs::metadata(&path).unwrap());
+        ObservedFile { source, path, fingerprint }
     }
 
     /// A picture comes, as the intake writes it down.
     async fn comes(&self, name: &str, picture: &RgbImage) -> Entry {
         self.put(name, picture);
-        let sighting = self.sighting(name);
-        let Ok(content) = self.ingest.read(sighting.clone()).await else { panic!("{name} cannot be read") };
+        let observed = self.observed(name);
+        let Ok(content) = self.ingest.read(observed.clone()).await else { panic!("{name} cannot be read") };
         let record = self.ingest.keep(content).await.expect("it is an image");
-        Entry::Image { sighting, record, came: Came::now() }
+        Entry::Image { observed, record, came: Arrival::now() }
     }
 
     async fn bring(&self, name: &str, picture: &RgbImage) {

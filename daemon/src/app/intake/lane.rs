@@ -7,7 +7,7 @@ use super::trouble::Trouble;
 use super::waiting::Waiting;
 use crate::catalog::{Catalog, CatalogError, Entry};
 use crate::ingest::{Ingest, Refusal, Unready};
-use crate::sighting::{Came, ImageRecord, Sighting};
+use crate::observed_file::{Arrival, ImageRecord, ObservedFile};
 use crate::telemetry::events;
 use crate::watch::{Notice, Watch};
 use coft_core::ids::ImageId;
@@ -68,7 +68,7 @@ pub struct Lane {
     waiting: Waiting,
     /// How many files wait, as it was last told.
     told_waiting: usize,
-    working: JoinSet<(Sighting, Came, Outcome)>,
+    working: JoinSet<(ObservedFile, Arrival, Outcome)>,
     in_work: HashMap<PathBuf, Work>,
     refusals: Refusals,
     /// Files that are tried again at each scan, and why they were refused.
@@ -82,8 +82,8 @@ pub struct Lane {
 /// A file in work.
 struct Work {
     reading: Arc<Reading>,
-    /// A later sighting of it, to be looked at afterwards.
-    later: Option<(Sighting, Came)>,
+    /// A later observation of it, to be looked at afterwards.
+    later: Option<(ObservedFile, Arrival)>,
     /// It has another name now, or none.
     is_void: bool,
 }
@@ -132,9 +132,9 @@ impl Lane {
             (Some(cleared(self.shared.catalog.clone(), self.source.clone(), self.watch.dir.clone())), false);
         loop {
             if self.has_next()
-                && let Some((sighting, came)) = self.waiting.next()
+                && let Some((observed, came)) = self.waiting.next()
             {
-                self.begin(sighting, came).await;
+                self.begin(observed, came).await;
             }
             self.tell_end_of_waiting();
             let (room, is_busy) = (!ended && self.waiting.len() < MOST_WAITING, self.is_busy());
@@ -149,8 +149,8 @@ impl Lane {
                     }
                 },
                 Some(done) = self.working.join_next() => {
-                    let (sighting, came, outcome) = done.expect("taking a file in neither panics nor is aborted");
-                    self.done(sighting, came, outcome).await;
+                    let (observed, came, outcome) = done.expect("taking a file in neither panics nor is aborted");
+                    self.done(observed, came, outcome).await;
                 }
                 () = ready(()), if self.has_next() => {}
                 paths = async { cleared.as_mut().expect("there is one").await }, if cleared.is_some() => {
@@ -171,9 +171,9 @@ impl Lane {
         self.watch.notices.close();
         let end = Instant::now() + LAST_WORK;
         while let Ok(Some(done)) = timeout_at(end, self.working.join_next()).await {
-            let (sighting, came, outcome) = done.expect("taking a file in neither panics nor is aborted");
+            let (observed, came, outcome) = done.expect("taking a file in neither panics nor is aborted");
             self.in_work.values_mut().for_each(|work| work.later = None);
-            self.done(sighting, came, outcome).await;
+            self.done(observed, came, outcome).await;
         }
         self.count_refusals(true);
     }
@@ -205,7 +205,7 @@ impl Lane {
 
     async fn noticed(&mut self, notice: Notice) {
         match notice {
-            Notice::Settled(sighting) => self.sighted(sighting, Came::now()),
+            Notice::Settled(observed) => self.sighted(observed, Arrival::now()),
             Notice::Gone(path) => {
                 self.void(&path);
                 self.found(self.gone(path)).await;
@@ -231,48 +231,48 @@ impl Lane {
         }
     }
 
-    fn sighted(&mut self, sighting: Sighting, came: Came) {
-        match self.in_work.get_mut(&sighting.path) {
-            Some(work) => work.later = Some((sighting, came)),
-            None => self.waiting.add(sighting, came),
+    fn sighted(&mut self, observed: ObservedFile, came: Arrival) {
+        match self.in_work.get_mut(&observed.path) {
+            Some(work) => work.later = Some((observed, came)),
+            None => self.waiting.add(observed, came),
         }
     }
 
     /// Looks at a file that is not in work.
-    async fn begin(&mut self, sighting: Sighting, came: Came) {
-        match self.shared.catalog.knows(&sighting, self.shared.ingest.canonical_px()).await {
+    async fn begin(&mut self, observed: ObservedFile, came: Arrival) {
+        match self.shared.catalog.knows(&observed, self.shared.ingest.canonical_px()).await {
             Ok(true) => return,
             Ok(false) => {}
             Err(error) => return self.fail(error.to_string()).await,
         }
         let reading = Arc::new(Reading::default());
         let work = Work { reading: Arc::clone(&reading), later: None, is_void: false };
-        self.in_work.insert(sighting.path.clone(), work);
+        self.in_work.insert(observed.path.clone(), work);
         let (shared, own_place) = (self.shared.clone(), Arc::clone(&self.own_place));
         self.working.spawn(async move {
-            let outcome = take(&shared, own_place, sighting.clone(), &reading).await;
-            (sighting, came, outcome)
+            let outcome = take(&shared, own_place, observed.clone(), &reading).await;
+            (observed, came, outcome)
         });
     }
 
-    async fn done(&mut self, sighting: Sighting, came: Came, outcome: Outcome) {
-        let Some(Work { later, is_void, .. }) = self.in_work.remove(&sighting.path) else { return };
-        let path = shown_path(&sighting.path).into_owned();
+    async fn done(&mut self, observed: ObservedFile, came: Arrival, outcome: Outcome) {
+        let Some(Work { later, is_void, .. }) = self.in_work.remove(&observed.path) else { return };
+        let path = shown_path(&observed.path).into_owned();
         match outcome {
             _ if is_void => debug!(%path, "{path} has gone while it was looked at"),
             Outcome::New(record) => {
-                self.barred.remove(&sighting.path);
+                self.barred.remove(&observed.path);
                 debug!(%path, image = %record.id, "{path} is taken in as image {}", record.id);
                 self.read_again();
-                self.found(Entry::Image { sighting, record, came }).await;
+                self.found(Entry::Image { observed, record, came }).await;
             }
             Outcome::Known(image) => {
-                self.barred.remove(&sighting.path);
+                self.barred.remove(&observed.path);
                 debug!(%path, %image, "{path} is image {image}, which is known");
                 self.read_again();
-                self.found(Entry::Seen { sighting, image, came }).await;
+                self.found(Entry::Seen { observed, image, came }).await;
             }
-            Outcome::Unready(Unready::Refused(refusal)) => self.refused(sighting, refusal).await,
+            Outcome::Unready(Unready::Refused(refusal)) => self.refused(observed, refusal).await,
             Outcome::Unready(Unready::Moving) => debug!(%path, "{path} changed while it was looked at"),
             Outcome::Unready(Unready::Deferred(trouble)) if trouble.is_sources() => {
                 if self.trouble.met(&trouble.to_string(), Instant::now()) {
@@ -288,23 +288,23 @@ impl Lane {
         }
     }
 
-    async fn refused(&mut self, mut sighting: Sighting, Refusal { reason, lasts }: Refusal) {
+    async fn refused(&mut self, mut observed: ObservedFile, Refusal { reason, lasts }: Refusal) {
         if lasts {
-            self.barred.remove(&sighting.path);
-        } else if self.barred.insert(sighting.path.clone(), reason.clone()).as_ref() == Some(&reason) {
+            self.barred.remove(&observed.path);
+        } else if self.barred.insert(observed.path.clone(), reason.clone()).as_ref() == Some(&reason) {
             return;
         } else {
             // No file looks like this: each scan tries it again.
-            sighting.stamp.changed_ns = 0;
+            observed.fingerprint.changed_ns = 0;
         }
-        let path = shown_path(&sighting.path).into_owned();
+        let path = shown_path(&observed.path).into_owned();
         self.count_refusals(false);
-        if self.refusals.refused(&sighting.path, &reason, Instant::now()) {
+        if self.refusals.refused(&observed.path, &reason, Instant::now()) {
             warn!(message_id = events::QUARANTINED, %path, reason, "{path} is no usable image: {reason}");
         } else {
             debug!(%path, reason, "{path} is no usable image: {reason}");
         }
-        self.found(Entry::Quarantined { sighting, reason }).await;
+        self.found(Entry::Quarantined { observed, reason }).await;
     }
 
     /// A file was read: the source's file system works again.
@@ -422,7 +422,7 @@ impl Lane {
 }
 
 /// Reads a file, and decodes it where its content is not known.
-async fn take(shared: &Shared, own_place: Arc<Semaphore>, sighting: Sighting, reading: &Reading) -> Outcome {
+async fn take(shared: &Shared, own_place: Arc<Semaphore>, observed: ObservedFile, reading: &Reading) -> Outcome {
     let Shared { ingest, catalog, places, .. } = shared;
     let place = tokio::select! {
         biased;
@@ -430,7 +430,7 @@ async fn take(shared: &Shared, own_place: Arc<Semaphore>, sighting: Sighting, re
         place = Arc::clone(places).acquire_owned() => place,
     };
     reading.begin(place.expect("the semaphores are never closed"));
-    let content = ingest.read(sighting).await;
+    let content = ingest.read(observed).await;
     reading.end();
     let content = match content {
         Ok(content) => content,

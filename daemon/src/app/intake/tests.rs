@@ -3,7 +3,7 @@
 use super::*;
 use crate::decode_budget::DecodeBudget;
 use crate::ingest::Settings;
-use crate::sighting::{Sighting, Stamp};
+use crate::observed_file::{FileFingerprint, ObservedFile};
 use crate::watch::Source;
 use crate::watch::namespace::{MOUNTS, entered};
 use coft_harness::file_systems::Bindfs;
@@ -192,12 +192,12 @@ async fn a_refused_file_is_read_again_where_it_or_the_settings_have_changed() {
     let intake = site.start();
     site.until(0, 1).await;
     intake.stop().await;
-    let sighting = |site: &Site| {
+    let observed = |site: &Site| {
         let path = site.path("a.png");
-        let stamp = Stamp::of(&fs::metadata(&path).unwrap());
-        Sighting { source: site.dir.path().join("in"), path, stamp }
+        let fingerprint = FileFingerprint::of(&fs::metadata(&path).unwrap());
+        ObservedFile { source: site.dir.path().join("in"), path, fingerprint }
     };
-    let marked = Entry::Quarantined { sighting: sighting(&site), reason: "marked by the test".into() };
+    let marked = Entry::Quarantined { observed: observed(&site), reason: "marked by the test".into() };
     site.catalog.record(vec![marked]).await.unwrap();
     let intake = site.start();
     for _ in 0..5 {
@@ -226,12 +226,12 @@ async fn a_refused_file_is_read_again_where_it_or_the_settings_have_changed() {
     looked_at_again(&site).await;
     intake.stop().await;
 
-    let marked = Entry::Quarantined { sighting: sighting(&site), reason: "marked by the test".into() };
+    let marked = Entry::Quarantined { observed: observed(&site), reason: "marked by the test".into() };
     site.catalog.record(vec![marked]).await.unwrap();
     site.settings = limit(1 << 20);
     let intake = site.start();
     looked_at_again(&site).await;
-    assert!(site.catalog.knows(&sighting(&site), 16).await.unwrap());
+    assert!(site.catalog.knows(&observed(&site), 16).await.unwrap());
     site.put("a.png", &picture(2));
     site.until(2, 0).await;
     intake.stop().await;
@@ -242,9 +242,10 @@ async fn a_refused_file_is_read_again_where_it_or_the_settings_have_changed() {
 async fn a_file_that_could_not_be_read_is_tried_again_by_each_scan() {
     let site = Site::new(Settings::default());
     site.put("a.png", &picture(1));
-    let stamp = Stamp { changed_ns: 0, ..Stamp::of(&fs::metadata(site.path("a.png")).unwrap()) };
-    let sighting = Sighting { source: site.dir.path().join("in"), path: site.path("a.png"), stamp };
-    let barred = Entry::Quarantined { sighting, reason: "the file may not be read".into() };
+    let fingerprint =
+        FileFingerprint { changed_ns: 0, ..FileFingerprint::of(&fs::metadata(site.path("a.png")).unwrap()) };
+    let observed = ObservedFile { source: site.dir.path().join("in"), path: site.path("a.png"), fingerprint };
+    let barred = Entry::Quarantined { observed, reason: "the file may not be read".into() };
     site.catalog.record(vec![barred]).await.unwrap();
     site.ingest().note_judge().await;
     let intake = site.start();
@@ -436,9 +437,9 @@ async fn what_is_known_is_not_decoded_again_for_its_rights_date_or_name() {
         let since = Instant::now();
         for number in 0..6 {
             let path = site.path(&format!("{number}.png"));
-            let stamp = Stamp::of(&fs::metadata(&path).unwrap());
-            let sighting = Sighting { source: site.dir.path().join("in"), path, stamp };
-            while !site.catalog.knows(&sighting, 16).await.unwrap() {
+            let fingerprint = FileFingerprint::of(&fs::metadata(&path).unwrap());
+            let observed = ObservedFile { source: site.dir.path().join("in"), path, fingerprint };
+            while !site.catalog.knows(&observed, 16).await.unwrap() {
                 assert!(since.elapsed() < PATIENCE, "{number} is not known as it is now");
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }

@@ -1,31 +1,31 @@
 //! Files of a source that wait to be looked at: the one that came last is the next.
 
-use crate::sighting::{Came, Sighting};
+use crate::observed_file::{Arrival, ObservedFile};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 #[derive(Default)]
 pub struct Waiting {
-    /// By [`Came::order`].
-    files: BTreeMap<i64, (Sighting, Came)>,
+    /// By [`Arrival::order`].
+    files: BTreeMap<i64, (ObservedFile, Arrival)>,
     orders: BTreeMap<PathBuf, i64>,
 }
 
 impl Waiting {
     /// A file that waits already keeps its place where it is as it was: a scan reports every file again.
-    pub fn add(&mut self, sighting: Sighting, came: Came) {
-        if let Some(before) = self.orders.get(&sighting.path) {
-            if self.files.get(before).is_some_and(|(known, _)| *known == sighting) {
+    pub fn add(&mut self, observed: ObservedFile, came: Arrival) {
+        if let Some(before) = self.orders.get(&observed.path) {
+            if self.files.get(before).is_some_and(|(known, _)| *known == observed) {
                 return;
             }
             self.files.remove(before);
         }
-        self.orders.insert(sighting.path.clone(), came.order);
-        self.files.insert(came.order, (sighting, came));
+        self.orders.insert(observed.path.clone(), came.order);
+        self.files.insert(came.order, (observed, came));
     }
 
     /// The file that came last.
-    pub fn next(&mut self) -> Option<(Sighting, Came)> {
+    pub fn next(&mut self) -> Option<(ObservedFile, Arrival)> {
         let (_, next) = self.files.pop_last()?;
         self.orders.remove(&next.0.path);
         Some(next)
@@ -53,14 +53,14 @@ impl Waiting {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sighting::Stamp;
+    use crate::observed_file::FileFingerprint;
 
     /// Files by their paths and sizes.
     fn waiting(files: &[(&str, u64)]) -> Waiting {
         let mut waiting = Waiting::default();
         for (path, bytes) in files {
-            let stamp = Stamp { bytes: *bytes, modified_ns: 0, changed_ns: 0 };
-            waiting.add(Sighting { source: "/in".into(), path: path.into(), stamp }, Came::now());
+            let fingerprint = FileFingerprint { bytes: *bytes, modified_ns: 0, changed_ns: 0 };
+            waiting.add(ObservedFile { source: "/in".into(), path: path.into(), fingerprint }, Arrival::now());
         }
         waiting
     }
@@ -69,8 +69,8 @@ mod tests {
     fn are(mut waiting: Waiting, expected: &[(&str, u64)]) {
         assert_eq!((waiting.len(), waiting.is_empty()), (expected.len(), expected.is_empty()));
         for (path, bytes) in expected {
-            let (sighting, _) = waiting.next().unwrap();
-            assert_eq!((sighting.path.as_path(), sighting.stamp.bytes), (Path::new(path), *bytes));
+            let (observed, _) = waiting.next().unwrap();
+            assert_eq!((observed.path.as_path(), observed.fingerprint.bytes), (Path::new(path), *bytes));
         }
         assert!(waiting.next().is_none() && waiting.orders.is_empty());
     }

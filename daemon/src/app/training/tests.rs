@@ -5,8 +5,8 @@ use crate::catalog::Entry;
 use crate::config::{ConfigFile, Overrides};
 use crate::decode_budget::DecodeBudget;
 use crate::model;
+use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use crate::review::{Review, Reviews};
-use crate::sighting::{Came, Sighting, Stamp};
 use coft_core::ids::{ClassId, GenerationId, ImageId};
 use coft_core::review::Difference;
 use coft_core::spec::Template;
@@ -71,12 +71,12 @@ impl Site {
 
     async fn take_again(&self, name: &str) -> ImageId {
         let path = self.path(name);
-        let stamp = Stamp::of(&fs::metadata(&path).unwrap());
-        let sighting = Sighting { source: self.dir.path().join("in"), path, stamp };
-        let content = self.training.ingest.read(sighting.clone()).await.expect("it is read");
+        let fingerprint = FileFingerprint::of(&fs::metadata(&path).unwrap());
+        let observed = ObservedFile { source: self.dir.path().join("in"), path, fingerprint };
+        let content = self.training.ingest.read(observed.clone()).await.expect("it is read");
         let record = self.training.ingest.keep(content).await.expect("it is an image");
         let id = record.id.clone();
-        self.training.catalog.record(vec![Entry::Image { sighting, record, came: Came::now() }]).await.unwrap();
+        self.training.catalog.record(vec![Entry::Image { observed, record, came: Arrival::now() }]).await.unwrap();
         id
     }
 

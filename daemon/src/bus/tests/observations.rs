@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::catalog::{Answer, Budget, Catalog, Entry, Last, Standing, Turn, Unanswered};
-use crate::sighting::{Came, ImageRecord, Sighting, Stamp};
+use crate::observed_file::{Arrival, FileFingerprint, ImageRecord, ObservedFile};
 use coft_core::ids::ImageId;
 use coft_dbus::{Error, ObservationFilter};
 use std::sync::Arc;
@@ -26,11 +26,12 @@ impl Kept {
 
     /// A picture comes and shows this.
     async fn shows(&self, number: i64, label: &str, probability: f64) {
-        let stamp = Stamp { bytes: 1, modified_ns: number, changed_ns: number };
-        let sighting = Sighting { source: SOURCE.into(), path: format!("{SOURCE}/{number}\n.jpg").into(), stamp };
+        let fingerprint = FileFingerprint { bytes: 1, modified_ns: number, changed_ns: number };
+        let observed =
+            ObservedFile { source: SOURCE.into(), path: format!("{SOURCE}/{number}\n.jpg").into(), fingerprint };
         let id = ImageId(format!("{number:064x}"));
         let record = ImageRecord { id, width_px: 1, height_px: 1, bytes: 1, canonical_px: 8 };
-        self.catalog.record(vec![Entry::Image { sighting, record, came: Came::now() }]).await.unwrap();
+        self.catalog.record(vec![Entry::Image { observed, record, came: Arrival::now() }]).await.unwrap();
         let waiting = self.catalog.unanswered(SOURCE.as_ref(), Turn::First, 9).await.unwrap();
         let answers = waiting.into_iter().map(|picture| self.answer(picture, label, probability));
         let budget = Budget { most: 1000, keep: Duration::from_secs(1000) };

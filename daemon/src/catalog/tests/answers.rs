@@ -66,7 +66,7 @@ fn sequences(observations: &[Observation]) -> Vec<u64> {
 }
 
 fn seen(path: &str, version: i64, id: &str) -> Entry {
-    Entry::Seen { sighting: sighting(path, version), image: ImageId(id.into()), came: Came::now() }
+    Entry::Seen { observed: observed(path, version), image: ImageId(id.into()), came: Arrival::now() }
 }
 
 #[tokio::test]
@@ -140,7 +140,7 @@ async fn what_cannot_be_looked_at_waits_behind_the_others_and_what_is_gone_not_a
     catalog.give_up(vec![pictures[0].clone()]).await.unwrap();
     assert_eq!((waiting(&catalog, Turn::Again).await.len(), standing(&catalog).await.waiting), (1, 2));
     let files = catalog.files_of(&pictures[1].image).await.unwrap();
-    assert_eq!(files, [sighting("2.jpg", 2)]);
+    assert_eq!(files, [observed("2.jpg", 2)]);
     // An image of which nothing is left.
     catalog.record(vec![gone("/camera/2.jpg")]).await.unwrap();
     assert!(catalog.files_of(&pictures[1].image).await.unwrap().is_empty());

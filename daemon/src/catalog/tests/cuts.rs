@@ -5,9 +5,9 @@ use super::*;
 const PART: &str = "crop x=0 y=0 width=0.5 height=1";
 
 fn of(source: &str, name: &str, id: &str) -> Entry {
-    let Entry::Image { sighting, record, came } = image(name, 1, id) else { unreachable!("it is an image") };
+    let Entry::Image { observed, record, came } = image(name, 1, id) else { unreachable!("it is an image") };
     Entry::Image {
-        sighting: Sighting { source: source.into(), path: Path::new(source).join(name), ..sighting },
+        observed: ObservedFile { source: source.into(), path: Path::new(source).join(name), ..observed },
         record,
         came,
     }
@@ -27,10 +27,10 @@ async fn the_pictures_of_a_source_that_is_cut_otherwise_are_taken_in_as_new_ones
     catalog.record(vec![image("old.jpg", 1, "old")]).await.unwrap();
     catalog.record(vec![image("old.jpg", 2, "new")]).await.unwrap();
     cut(&catalog, "").await;
-    assert!(catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap(), "nothing has changed");
+    assert!(catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap(), "nothing has changed");
 
     cut(&catalog, PART).await;
-    assert!(!catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(!catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap());
     let sources = ["/camera", "/yard"].map(PathBuf::from);
     let kept = catalog.pool(CANONICAL_PX, &sources).await.unwrap().kept;
     assert_eq!(kept, [ImageId("bb".into())], "what another source has is as it was");
@@ -45,10 +45,10 @@ async fn the_pictures_of_a_source_that_is_cut_otherwise_are_taken_in_as_new_ones
 
     catalog.record(vec![of("/camera", "a.jpg", "part of aa")]).await.unwrap();
     cut(&catalog, PART).await;
-    assert!(catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap(), "it is taken in once");
+    assert!(catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap(), "it is taken in once");
     // Back again.
     cut(&catalog, "").await;
-    assert!(!catalog.knows(&sighting("a.jpg", 1), CANONICAL_PX).await.unwrap());
+    assert!(!catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap());
 }
 
 /// Of two sources with the same directory, only the last that had looked at a file knew it.
@@ -56,18 +56,18 @@ async fn the_pictures_of_a_source_that_is_cut_otherwise_are_taken_in_as_new_ones
 async fn two_sources_with_the_same_files_know_nothing_of_each_other() {
     let (_dir, catalog) = catalog();
     let seen = |source: &str, id: &str| {
-        let Entry::Image { sighting, record, came } = image("a.jpg", 1, id) else { unreachable!("it is an image") };
-        Entry::Image { sighting: Sighting { source: source.into(), ..sighting }, record, came }
+        let Entry::Image { observed, record, came } = image("a.jpg", 1, id) else { unreachable!("it is an image") };
+        Entry::Image { observed: ObservedFile { source: source.into(), ..observed }, record, came }
     };
     let refused = |source: &str| Entry::Quarantined {
-        sighting: Sighting { source: source.into(), ..sighting("b.jpg", 1) },
+        observed: ObservedFile { source: source.into(), ..observed("b.jpg", 1) },
         reason: "r".into(),
     };
     let catalog = catalog.answering(vec!["left".into(), "right".into()]);
     catalog.record(vec![seen("left", "l1"), seen("right", "r1"), refused("left"), refused("right")]).await.unwrap();
     let knows = async |source: &str, path: &str| {
-        let sighting = Sighting { source: source.into(), ..sighting(path, 1) };
-        catalog.knows(&sighting, CANONICAL_PX).await.unwrap()
+        let observed = ObservedFile { source: source.into(), ..observed(path, 1) };
+        catalog.knows(&observed, CANONICAL_PX).await.unwrap()
     };
     for (source, path) in [("left", "a.jpg"), ("right", "a.jpg"), ("left", "b.jpg"), ("right", "b.jpg")] {
         assert!(knows(source, path).await, "{source} {path}");
@@ -107,8 +107,8 @@ async fn a_source_that_gets_a_name_keeps_what_it_had() {
         let counts = catalog.counts().await.unwrap().sources;
         assert_eq!(counts.into_iter().collect::<Vec<_>>(), [(PathBuf::from("left"), (1, 1))]);
         assert_eq!(catalog.pool(CANONICAL_PX, &["left".into()]).await.unwrap().kept, [ImageId("a".into())]);
-        let sighting = Sighting { source: "left".into(), ..sighting("a.jpg", 1) };
-        assert!(catalog.knows(&sighting, CANONICAL_PX).await.unwrap());
+        let observed = ObservedFile { source: "left".into(), ..observed("a.jpg", 1) };
+        assert!(catalog.knows(&observed, CANONICAL_PX).await.unwrap());
         assert_eq!(catalog.unanswered(Path::new("left"), Turn::First, 9).await.unwrap().len(), 1);
     }
 }

@@ -1,7 +1,7 @@
 //! Listening to the kernel.
 
-use super::{Closed, Leaving, Watched, stamp};
-use crate::sighting::Stamp;
+use super::{Closed, Leaving, Watched, fingerprint};
+use crate::observed_file::FileFingerprint;
 use crate::watch::Notice;
 use crate::watch::problems::Limit;
 use notify::Event;
@@ -105,7 +105,7 @@ impl Watched {
             self.queue.insert(path);
         } else if metadata.is_file() {
             self.seen.files += 1;
-            self.settled(path, Stamp::of(&metadata))?;
+            self.settled(path, FileFingerprint::of(&metadata))?;
         } else {
             self.seen.links += u64::from(metadata.is_symlink());
         }
@@ -127,13 +127,13 @@ impl Watched {
         if !self.is_taken(&path, false) {
             return Ok(());
         }
-        match stamp(&path) {
-            Some(stamp) if is_closed => {
+        match fingerprint(&path) {
+            Some(fingerprint) if is_closed => {
                 self.seen.files += 1;
                 self.settling.forget(&path);
-                self.settled(path, stamp)?;
+                self.settled(path, fingerprint)?;
             }
-            Some(stamp) => self.settling.touched(path, stamp, Instant::now()),
+            Some(fingerprint) => self.settling.touched(path, fingerprint, Instant::now()),
             None => self.seen.links += u64::from(is_new && metadata.is_symlink()),
         }
         self.look_at_links();

@@ -2,7 +2,7 @@
 
 use super::{Closed, Seen, Watched};
 use crate::clock;
-use crate::sighting::{Sighting, Stamp};
+use crate::observed_file::{FileFingerprint, ObservedFile};
 use crate::watch::problems::humane;
 use crate::watch::{Notice, mounts, names};
 use coft_core::shown::shown_path;
@@ -94,7 +94,7 @@ impl Watched {
                 match entry.metadata() {
                     Ok(metadata) => {
                         self.seen.files += 1;
-                        self.found(path, Stamp::of(&metadata))?;
+                        self.found(path, FileFingerprint::of(&metadata))?;
                     }
                     // Files come and go.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -186,17 +186,17 @@ impl Watched {
         self.problems.links = (files == 0 && links > 0).then_some(links);
     }
 
-    fn found(&mut self, path: PathBuf, stamp: Stamp) -> Result<(), Closed> {
-        if is_old(&stamp, self.source.quiet_period) {
+    fn found(&mut self, path: PathBuf, fingerprint: FileFingerprint) -> Result<(), Closed> {
+        if is_old(&fingerprint, self.source.quiet_period) {
             self.settling.forget(&path);
-            return self.settled(path, stamp);
+            return self.settled(path, fingerprint);
         }
-        self.settling.seen(path, stamp, Instant::now());
+        self.settling.seen(path, fingerprint, Instant::now());
         Ok(())
     }
 
-    pub(super) fn settled(&self, path: PathBuf, stamp: Stamp) -> Result<(), Closed> {
-        self.tell(Notice::Settled(Sighting { source: self.source.key(), path, stamp }))
+    pub(super) fn settled(&self, path: PathBuf, fingerprint: FileFingerprint) -> Result<(), Closed> {
+        self.tell(Notice::Settled(ObservedFile { source: self.source.key(), path, fingerprint }))
     }
 }
 
@@ -207,10 +207,10 @@ fn is_state_dir(dir: &Path) -> bool {
 
 /// Whether nobody has touched the file for `period`. The kernel's own time counts, too: copying tools set the other
 /// back. Where the clock was set a moment ago, a file that is being written may look as if it were years old.
-fn is_old(stamp: &Stamp, period: Duration) -> bool {
+fn is_old(fingerprint: &FileFingerprint, period: Duration) -> bool {
     if clock::was_set_within(period) {
         return false;
     }
-    let touched = Duration::from_nanos(u64::try_from(stamp.modified_ns.max(stamp.changed_ns)).unwrap_or(0));
+    let touched = Duration::from_nanos(u64::try_from(fingerprint.modified_ns.max(fingerprint.changed_ns)).unwrap_or(0));
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH + touched).is_ok_and(|age| age >= period)
 }

@@ -7,7 +7,7 @@ use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::serving::tests::{receivers, supervisor, try_once};
 use crate::catalog::Entry;
 use crate::control::Command;
-use crate::sighting::{Came, Sighting, Stamp};
+use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use crate::store::Store;
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::job::Trigger;
@@ -57,15 +57,15 @@ impl Site {
             for number in 0..each {
                 let path = fs::canonicalize(&source).unwrap().join(format!("{name}{number}.png"));
                 RgbImage::from_pixel(40, 30, Rgb(colour.map(|value| value + number))).save(&path).unwrap();
-                let stamp = Stamp::of(&fs::metadata(&path).unwrap());
-                let sighting = Sighting { source: source.clone(), path, stamp };
+                let fingerprint = FileFingerprint::of(&fs::metadata(&path).unwrap());
+                let observed = ObservedFile { source: source.clone(), path, fingerprint };
                 let ingest = &self.supervisor.training.ingest;
-                let content = ingest.read(sighting.clone()).await.expect("it is read");
+                let content = ingest.read(observed.clone()).await.expect("it is read");
                 let record = ingest.keep(content).await.expect("it is an image");
                 self.supervisor
                     .training
                     .catalog
-                    .record(vec![Entry::Image { sighting, record, came: Came::now() }])
+                    .record(vec![Entry::Image { observed, record, came: Arrival::now() }])
                     .await
                     .unwrap();
             }

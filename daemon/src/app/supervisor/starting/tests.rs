@@ -16,11 +16,11 @@ use crate::control::Snapshot;
 use crate::decode_budget::DecodeBudget;
 use crate::ingest::Ingest;
 use crate::model::Base;
+use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use crate::review::Reviews;
 use crate::room::Reserve;
 use crate::round::RoundSettings;
 use crate::serve::{Classifier, Settings};
-use crate::sighting::{Came, Sighting, Stamp};
 use crate::store::Store;
 use coft_core::lifecycle::Lifecycle;
 use coft_core::manifest::{MANIFEST, STATED, WEIGHTS};
@@ -88,11 +88,11 @@ impl Machine {
         for _ in 0..count {
             let path = fs::canonicalize(&source).unwrap().join(format!("{}.png", self.images));
             RgbImage::from_pixel(40, 30, Rgb(colour(self.images as u8))).save(&path).unwrap();
-            let stamp = Stamp::of(&fs::metadata(&path).unwrap());
-            let sighting = Sighting { source: source.clone(), path, stamp };
-            let content = self.ingest().read(sighting.clone()).await.expect("it is read");
+            let fingerprint = FileFingerprint::of(&fs::metadata(&path).unwrap());
+            let observed = ObservedFile { source: source.clone(), path, fingerprint };
+            let content = self.ingest().read(observed.clone()).await.expect("it is read");
             let record = self.ingest().keep(content).await.expect("it is an image");
-            catalog.record(vec![Entry::Image { sighting, record, came: Came::now() }]).await.unwrap();
+            catalog.record(vec![Entry::Image { observed, record, came: Arrival::now() }]).await.unwrap();
             self.images += 1;
         }
     }

@@ -11,16 +11,16 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// A file in a watched directory that has settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sighting {
+pub struct ObservedFile {
     /// The key of the source that has it, [`crate::watch::Source::key`].
     pub source: PathBuf,
     pub path: PathBuf,
-    pub stamp: Stamp,
+    pub fingerprint: FileFingerprint,
 }
 
 /// Tells whether a file is still as it was: any write or replacement changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Stamp {
+pub struct FileFingerprint {
     pub bytes: u64,
     /// Last change of the content, ns since the epoch; programs may set it back.
     pub modified_ns: i64,
@@ -28,7 +28,7 @@ pub struct Stamp {
     pub changed_ns: i64,
 }
 
-impl Stamp {
+impl FileFingerprint {
     pub fn of(metadata: &Metadata) -> Self {
         let ns = |seconds: i64, ns: i64| seconds.saturating_mul(1_000_000_000).saturating_add(ns);
         Self {
@@ -41,7 +41,7 @@ impl Stamp {
 
 /// When a picture came: what pictures are ordered by, whichever is taken in first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Came {
+pub struct Arrival {
     /// More than that of everything that came before, whatever the clock says; where it says nothing odd and no more
     /// than one picture comes in a second, the Unix time, s.
     pub order: i64,
@@ -51,10 +51,10 @@ pub struct Came {
     pub at: Instant,
 }
 
-/// The latest [`Came::order`].
+/// The latest [`Arrival::order`].
 static LATEST: AtomicI64 = AtomicI64::new(0);
 
-impl Came {
+impl Arrival {
     pub fn now() -> Self {
         let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         let after = |latest: i64| time.max(latest.saturating_add(1));
