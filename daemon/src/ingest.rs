@@ -66,30 +66,30 @@ pub struct Content {
 #[derive(Debug)]
 pub enum Unready {
     /// The file holds no usable image; it goes to the quarantine ledger with this reason.
-    Refused(Refusal),
+    Rejected(Rejection),
     /// The file has gone or is being written again; it is observed again when there is something to see.
-    Moving,
+    Changed,
     /// Not the image's fault: it has to be tried again.
-    Deferred(Trouble),
+    RetryLater(IngestError),
 }
 
 /// Why a file holds no usable image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refusal {
+pub struct Rejection {
     pub reason: String,
     /// Whether that is so until the file changes; otherwise the service's rights may change, and nothing tells of it.
     pub lasts: bool,
 }
 
-impl Refusal {
+impl Rejection {
     fn of_content(reason: impl ToString) -> Unready {
-        Unready::Refused(Self { reason: reason.to_string(), lasts: true })
+        Unready::Rejected(Self { reason: reason.to_string(), lasts: true })
     }
 }
 
 /// The disk or the file system did not do its part.
 #[derive(Debug, Error)]
-pub enum Trouble {
+pub enum IngestError {
     #[error("cannot read {}: {source}", shown_path(path))]
     Read { path: PathBuf, source: io::Error },
     #[error("the disk is full: {shortage}; free {} there", shortage.lacking)]
@@ -102,7 +102,7 @@ pub enum Trouble {
     Discard { path: PathBuf, source: io::Error },
 }
 
-impl Trouble {
+impl IngestError {
     /// Whether it is the source's, and no other source's images are concerned.
     pub fn is_sources(&self) -> bool {
         matches!(self, Self::Read { .. })
@@ -208,36 +208,36 @@ impl Ingest {
     }
 
     /// Removes the canonical pixels of images, where there are any. What cannot be removed stays, and the first of it is told.
-    pub async fn discard(&self, images: Vec<ImageId>) -> Result<(), Trouble> {
+    pub async fn discard(&self, images: Vec<ImageId>) -> Result<(), IngestError> {
         let ingest = self.clone();
         let remove = move || {
-            let mut trouble = None;
+            let mut error = None;
             for path in images.iter().map(|id| ingest.canonical_path(id)) {
                 match fs::remove_file(&path) {
                     Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                        trouble.get_or_insert(Trouble::Discard { path, source });
+                        error.get_or_insert(IngestError::Discard { path, source });
                     }
                     _ => {}
                 }
             }
-            trouble.map_or(Ok(()), Err)
+            error.map_or(Ok(()), Err)
         };
         tokio::task::spawn_blocking(remove).await.expect("removing files neither panics nor is aborted")
     }
 
     /// Whether there is room for canonical pixels.
-    pub async fn room(&self) -> Result<(), Trouble> {
+    pub async fn room(&self) -> Result<(), IngestError> {
         let ingest = self.clone();
         let look = tokio::task::spawn_blocking(move || ingest.room_now());
         look.await.expect("looking at a disk neither panics nor is aborted")
     }
 
-    fn room_now(&self) -> Result<(), Trouble> {
+    fn room_now(&self) -> Result<(), IngestError> {
         let path = &self.shared.pixels;
         match self.shared.reserve.shortage(path, 0) {
             Ok(None) => Ok(()),
-            Ok(Some(shortage)) => Err(Trouble::NoRoom { shortage }),
-            Err(source) => Err(Trouble::Keep { path: path.clone(), source }),
+            Ok(Some(shortage)) => Err(IngestError::NoRoom { shortage }),
+            Err(source) => Err(IngestError::Keep { path: path.clone(), source }),
         }
     }
 
@@ -262,14 +262,14 @@ impl Ingest {
         let (reply, answer) = oneshot::channel();
         let (ingest, path) = (self.clone(), observed.path.clone());
         let read = move || {
-            let room = if needs_room { ingest.room_now().map_err(Unready::Deferred) } else { Ok(()) };
+            let room = if needs_room { ingest.room_now().map_err(Unready::RetryLater) } else { Ok(()) };
             let content = room.and_then(|()| ingest.read_now(&observed, &|| !reply.is_closed()));
             // Nobody waits any more while the service stops.
             let _ = reply.send(content);
         };
         match thread::Builder::new().name("read".into()).spawn(read) {
-            Ok(_) => answer.await.unwrap_or(Err(Unready::Moving)),
-            Err(source) => Err(Unready::Deferred(Trouble::Read { path, source })),
+            Ok(_) => answer.await.unwrap_or(Err(Unready::Changed)),
+            Err(source) => Err(Unready::RetryLater(IngestError::Read { path, source })),
         }
     }
 
@@ -278,21 +278,21 @@ impl Ingest {
         let dir = place.map_or(&observed.source, |place| &place.dir);
         let bytes = match read(observed, dir, self.shared.file_limit, is_wanted) {
             Ok(bytes) => bytes,
-            Err(ReadError::Changed) => return Err(Unready::Moving),
+            Err(ReadError::Changed) => return Err(Unready::Changed),
             Err(ReadError::Io(source)) => {
                 return Err(match source.kind() {
-                    io::ErrorKind::NotFound => Unready::Moving,
-                    io::ErrorKind::PermissionDenied => Unready::Refused(Refusal {
+                    io::ErrorKind::NotFound => Unready::Changed,
+                    io::ErrorKind::PermissionDenied => Unready::Rejected(Rejection {
                         reason: "the file may not be read; let the service's user read it".into(),
                         lasts: false,
                     }),
-                    _ => Unready::Deferred(Trouble::Read { path: observed.path.clone(), source }),
+                    _ => Unready::RetryLater(IngestError::Read { path: observed.path.clone(), source }),
                 });
             }
             Err(error @ (ReadError::NotRegular | ReadError::Outside(_))) => {
-                return Err(Unready::Refused(Refusal { reason: error.to_string(), lasts: false }));
+                return Err(Unready::Rejected(Rejection { reason: error.to_string(), lasts: false }));
             }
-            Err(error) => return Err(Refusal::of_content(error)),
+            Err(error) => return Err(Rejection::of_content(error)),
         };
         let region = place.and_then(|place| place.region);
         Ok(Content { id: id_of(Sha256::new().chain_update(&bytes), region), bytes, region })
@@ -348,8 +348,10 @@ impl Ingest {
         match work.await {
             Ok(kept) => kept,
             // A decoder's panic is that file's fault, and no reason to stop taking in the others.
-            Err(error) if error.is_panic() => Err(Refusal::of_content("the image makes its decoder fail; convert it")),
-            Err(_) => Err(Unready::Moving),
+            Err(error) if error.is_panic() => {
+                Err(Rejection::of_content("the image makes its decoder fail; convert it"))
+            }
+            Err(_) => Err(Unready::Changed),
         }
     }
 
@@ -363,9 +365,9 @@ impl Ingest {
         drop(held);
         let path = self.canonical_path(&id);
         if let Err(source) = keep(&path, |out| coft_vision::save_canonical(&canonical, out)) {
-            return Err(Unready::Deferred(match source.kind() {
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::DiskFull { path },
-                _ => Trouble::Keep { path, source },
+            return Err(Unready::RetryLater(match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => IngestError::DiskFull { path },
+                _ => IngestError::Keep { path, source },
             }));
         }
         Ok(ImageRecord { id, width_px, height_px, bytes: bytes.len() as u64, canonical_px: self.canonical_px() })
@@ -386,15 +388,15 @@ impl Ingest {
             Ok(file)
         });
         // A decoder's panic is that file's fault.
-        work.await.unwrap_or_else(|_| Err(Refusal::of_content("the image makes its decoder fail; convert it")))
+        work.await.unwrap_or_else(|_| Err(Rejection::of_content("the image makes its decoder fail; convert it")))
     }
 
     /// The picture, once there is memory to decode it, and its part of the budget; or why it is no usable image.
     fn decode(&self, bytes: &[u8]) -> Result<(Decoded, Held), Unready> {
-        let head = coft_vision::head(bytes).map_err(Refusal::of_content)?;
+        let head = coft_vision::head(bytes).map_err(Rejection::of_content)?;
         let held = self.shared.budget.wait_for(&head, Party::Sources, false);
-        let held = held.map_err(|error| Refusal::of_content(format!("the image is too large: {error}")))?;
-        Ok((coft_vision::decode(bytes).map_err(Refusal::of_content)?, held))
+        let held = held.map_err(|error| Rejection::of_content(format!("the image is too large: {error}")))?;
+        Ok((coft_vision::decode(bytes).map_err(Rejection::of_content)?, held))
     }
 }
 

@@ -5,15 +5,16 @@
 //! what there is to tell replaces what was told before. On the way out what was begun is finished, but for files whose
 //! file system does not answer.
 
+mod backoff;
 mod lane;
 mod refusals;
-mod trouble;
 mod waiting;
 
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::ingest::Ingest;
 use crate::telemetry::events;
 use crate::watch::{Handle, Watch};
+use backoff::Backoff;
 use coft_core::ids::ImageId;
 use lane::{Finding, Lane};
 use std::collections::HashMap;
@@ -25,7 +26,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
-use trouble::Trouble;
 
 /// What the rest of the service hears of the intake: how it is now.
 #[derive(Clone, Debug, Default)]
@@ -80,7 +80,7 @@ impl Intake {
             handles: handles.clone(),
             entries,
             prune_at,
-            trouble: Trouble::none(),
+            backoff: Backoff::none(),
         };
         let lanes = watches.into_iter().map(|watch| Lane::new(watch, shared.clone())).collect();
         let task = tokio::spawn(intake.run(lanes, findings, requests, stop.clone()).in_current_span());
@@ -114,7 +114,7 @@ struct IntakeTask {
     handles: Vec<Handle>,
     entries: Vec<Entry>,
     prune_at: Instant,
-    trouble: Trouble,
+    backoff: Backoff,
 }
 
 impl IntakeTask {
@@ -135,12 +135,12 @@ impl IntakeTask {
         }
         let mut counted = false;
         loop {
-            let idle = counted && self.entries.is_empty() && !self.trouble.is_there();
+            let idle = counted && self.entries.is_empty() && !self.backoff.is_there();
             let room = self.entries.len() < 2 * GROUP;
             tokio::select! {
                 () = stop.cancelled() => break,
                 Ok(()) = requests.changed() => {
-                    self.trouble.looked_at(Instant::now());
+                    self.backoff.looked_at(Instant::now());
                     self.doubt_quarantine().await;
                     self.rescan();
                 }
@@ -159,15 +159,15 @@ impl IntakeTask {
                     if !counted {
                         counted = self.tell_counts().await;
                     }
-                    if self.trouble.is_due(Instant::now()) {
+                    if self.backoff.is_due(Instant::now()) {
                         match self.ingest.room().await {
                             Ok(()) => self.rescan(),
                             // Every file would only be put off again.
-                            Err(trouble) => self.met(&trouble.to_string()),
+                            Err(error) => self.met(&error.to_string()),
                         }
                     }
-                    if self.trouble.has_passed(Instant::now()) {
-                        self.tell_end_of_trouble();
+                    if self.backoff.has_passed(Instant::now()) {
+                        self.tell_end_of_backoff();
                     }
                 }
             }
@@ -189,7 +189,7 @@ impl IntakeTask {
                 // The lane does not wait while the service stops.
                 let _ = written.send(());
             }
-            Finding::Trouble(problem) => self.met(&problem),
+            Finding::NotStored(problem) => self.met(&problem),
         }
     }
 
@@ -208,8 +208,8 @@ impl IntakeTask {
                 self.entries.clear();
                 self.let_go().await;
                 self.prune().await;
-                if stored && self.trouble.stored(Instant::now()) {
-                    self.tell_end_of_trouble();
+                if stored && self.backoff.stored(Instant::now()) {
+                    self.tell_end_of_backoff();
                 }
             }
             Err(error) => self.met(&error.to_string()),
@@ -271,8 +271,8 @@ impl IntakeTask {
     }
 
     async fn discard(&mut self, images: Vec<ImageId>) {
-        if let Err(trouble) = self.ingest.discard(images.clone()).await {
-            return warn!("{trouble}; it is tried again when the service starts");
+        if let Err(error) = self.ingest.discard(images.clone()).await {
+            return warn!("{error}; it is tried again when the service starts");
         }
         if let Err(error) = self.catalog.forget_overwritten(images).await {
             self.met(&error.to_string());
@@ -292,20 +292,20 @@ impl IntakeTask {
         }
     }
 
-    /// Trouble is told once, not once a file.
+    /// What keeps images from being stored is told once, not once a file.
     fn met(&mut self, problem: &str) {
-        if !self.trouble.is_there() {
+        if !self.backoff.is_there() {
             error!(
                 message_id = events::INTAKE_TROUBLE,
                 problem, "images cannot be stored, trying again until they can: {problem}"
             );
         }
-        if self.trouble.met(problem, Instant::now()) {
+        if self.backoff.met(problem, Instant::now()) {
             self.tell_problem(Some(problem.to_owned()));
         }
     }
 
-    fn tell_end_of_trouble(&self) {
+    fn tell_end_of_backoff(&self) {
         info!(message_id = events::INTAKE_RESUMED, "images can be stored again");
         self.tell_problem(None);
     }

@@ -370,9 +370,9 @@ impl Promoter {
                     Verdict::Promote => Err(unexplained()),
                 }
             }
-            Err(trouble) => {
+            Err(failure) => {
                 self.store().discard(staged)?;
-                Err(trouble)
+                Err(failure)
             }
         }
     }

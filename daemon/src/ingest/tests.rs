@@ -48,8 +48,8 @@ impl Folder {
     #[track_caller]
     fn refuses(&self, name: &str, bytes: &[u8], why: &str) {
         match self.put(name, bytes) {
-            Err(Unready::Refused(refusal)) => {
-                assert!(refusal.reason.contains(why), "{}", refusal.reason);
+            Err(Unready::Rejected(rejection)) => {
+                assert!(rejection.reason.contains(why), "{}", rejection.reason);
                 assert!(refusal.lasts, "{name}");
             }
             other => panic!("{name}: {other:?}"),
@@ -82,7 +82,7 @@ async fn pictures_that_take_much_memory_are_decoded_within_the_budget_or_refused
     };
     fs::write(folder.path("bomb.png"), deep(3000, 2000, 1)).unwrap();
     let take = async |observed: ObservedFile| ingest.keep(ingest.read(observed).await?).await;
-    let Err(Unready::Refused(Refusal { reason, .. })) = take(folder.observed("bomb.png")).await else {
+    let Err(Unready::Rejected(Rejection { reason, .. })) = take(folder.observed("bomb.png")).await else {
         panic!("it is taken in")
     };
     for part in ["3000×2000 px", "over the limit of 32.0 MiB", "memory in [decode]"] {
@@ -146,8 +146,8 @@ fn a_video_is_known_by_its_beginning() {
         fs::write(folder.path(name), head).unwrap();
         File::options().write(true).open(folder.path(name)).unwrap().set_len(1 << 40).unwrap();
         match folder.take(&folder.observed(name)) {
-            Err(Unready::Refused(refusal)) => {
-                assert!(!refusal.reason.contains("file-limit"), "{name}: {}", refusal.reason)
+            Err(Unready::Rejected(rejection)) => {
+                assert!(!rejection.reason.contains("file-limit"), "{name}: {}", rejection.reason)
             }
             other => panic!("{name}: {other:?}"),
         }
@@ -165,7 +165,9 @@ fn links_and_pipes_are_no_images() {
     for (name, why) in [("link.png", "not a regular file"), ("pipe", "not a regular file"), ("dir/a.png", "leads out")]
     {
         match folder.take(&folder.observed(name)) {
-            Err(Unready::Refused(refusal)) => assert!(refusal.reason.contains(why), "{name}: {}", refusal.reason),
+            Err(Unready::Rejected(rejection)) => {
+                assert!(rejection.reason.contains(why), "{name}: {}", rejection.reason)
+            }
             other => panic!("{name}: {other:?}"),
         }
     }
@@ -177,9 +179,9 @@ fn a_file_that_changed_since_it_settled_is_left_for_later() {
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
     let observed = folder.observed("a.png");
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 24, 20)).unwrap();
-    assert!(matches!(folder.take(&observed), Err(Unready::Moving)));
+    assert!(matches!(folder.take(&observed), Err(Unready::Changed)));
     fs::remove_file(folder.path("a.png")).unwrap();
-    assert!(matches!(folder.take(&observed), Err(Unready::Moving)));
+    assert!(matches!(folder.take(&observed), Err(Unready::Changed)));
 }
 
 #[tokio::test]
@@ -189,7 +191,7 @@ async fn pixels_that_cannot_be_kept_are_not_the_files_fault() {
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
     let content = folder.ingest.read(folder.observed("a.png")).await.ok().unwrap();
     match folder.ingest.keep(content).await {
-        Err(Unready::Deferred(trouble)) => assert!(trouble.to_string().contains("cannot keep the pixels"), "{trouble}"),
+        Err(Unready::RetryLater(error)) => assert!(error.to_string().contains("cannot keep the pixels"), "{error}"),
         other => panic!("{other:?}"),
     }
 }
@@ -200,7 +202,7 @@ async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
     fs::write(folder.path("a.png"), picture(ImageFormat::Png, 20, 20)).unwrap();
     let observed = folder.observed("a.png");
     fs::remove_file(folder.path("a.png")).unwrap();
-    assert!(matches!(folder.ingest.read(observed.clone()).await, Err(Unready::Moving)), "it was looked for");
+    assert!(matches!(folder.ingest.read(observed.clone()).await, Err(Unready::Changed)), "it was looked for");
     // No byte of /proc is ever free.
     let full = Ingest::new(
         &Settings::default(),
@@ -208,9 +210,9 @@ async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
         "/proc/pixels".into(),
         DecodeBudget::default(),
     );
-    let Err(Unready::Deferred(trouble)) = full.read(observed).await else { panic!("not deferred") };
+    let Err(Unready::RetryLater(error)) = full.read(observed).await else { panic!("not deferred") };
     assert_eq!(
-        trouble.to_string(),
+        error.to_string(),
         "the disk is full: /proc/pixels has 0 B free, and a round of this model needs 64.0 MiB; free 64.0 MiB there"
     );
     assert!(full.room().await.is_err() && folder.ingest.room().await.is_ok());
@@ -239,8 +241,8 @@ fn a_file_that_may_not_be_read_says_who_needs_to() {
     fs::set_permissions(folder.path("a.png"), fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything.
     if File::open(folder.path("a.png")).is_err() {
-        let Err(Unready::Refused(refusal)) = folder.take(&folder.observed("a.png")) else { panic!("not refused") };
-        assert!(refusal.reason.contains("let the service's user read it") && !refusal.lasts);
+        let Err(Unready::Rejected(rejection)) = folder.take(&folder.observed("a.png")) else { panic!("not refused") };
+        assert!(rejection.reason.contains("let the service's user read it") && !refusal.lasts);
     }
 }
 

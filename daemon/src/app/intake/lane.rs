@@ -2,11 +2,11 @@
 //! other. Of many files that come at once, the latest is looked at first.
 
 use super::IntakeStatus;
+use super::backoff::Backoff;
 use super::refusals::Refusals;
-use super::trouble::Trouble;
 use super::waiting::Waiting;
 use crate::catalog::{Catalog, CatalogError, Entry};
-use crate::ingest::{Ingest, Refusal, Unready};
+use crate::ingest::{Ingest, Rejection, Unready};
 use crate::observed_file::{Arrival, ImageRecord, ObservedFile};
 use crate::telemetry::events;
 use crate::watch::{Notice, Watch};
@@ -46,7 +46,7 @@ pub enum Finding {
     /// Written down before the lane goes on.
     Now(Entry, oneshot::Sender<()>),
     /// Something could not be stored.
-    Trouble(String),
+    NotStored(String),
 }
 
 /// What every lane gets.
@@ -68,13 +68,13 @@ pub struct Lane {
     waiting: Waiting,
     /// How many files wait, as it was last told.
     told_waiting: usize,
-    working: JoinSet<(ObservedFile, Arrival, Outcome)>,
+    working: JoinSet<(ObservedFile, Arrival, IngestOutcome)>,
     in_work: HashMap<PathBuf, Work>,
     refusals: Refusals,
     /// Files that are tried again at each scan, and why they were refused.
     barred: HashMap<PathBuf, String>,
     /// Files that could not be read.
-    trouble: Trouble,
+    backoff: Backoff,
     problems: Problems,
     told: Option<Option<String>>,
 }
@@ -98,8 +98,8 @@ struct Problems {
     unreadable: Option<String>,
 }
 
-enum Outcome {
-    New(ImageRecord),
+enum IngestOutcome {
+    Accepted(ImageRecord),
     /// The content is an image that is known.
     Known(ImageId),
     Unready(Unready),
@@ -119,7 +119,7 @@ impl Lane {
             in_work: HashMap::new(),
             refusals: Refusals::default(),
             barred: HashMap::new(),
-            trouble: Trouble::none(),
+            backoff: Backoff::none(),
             problems: Problems::default(),
             told: None,
         }
@@ -181,7 +181,7 @@ impl Lane {
     /// Whether time brings anything: where nothing goes on and nothing is wrong, it does not.
     fn is_busy(&self) -> bool {
         let Problems { silent, slow, .. } = &self.problems;
-        let is_wrong = silent.is_some() || slow.is_some() || self.trouble.is_there();
+        let is_wrong = silent.is_some() || slow.is_some() || self.backoff.is_there();
         is_wrong
             || !self.in_work.is_empty()
             || !self.waiting.is_empty()
@@ -255,40 +255,40 @@ impl Lane {
         });
     }
 
-    async fn done(&mut self, observed: ObservedFile, came: Arrival, outcome: Outcome) {
+    async fn done(&mut self, observed: ObservedFile, came: Arrival, outcome: IngestOutcome) {
         let Some(Work { later, is_void, .. }) = self.in_work.remove(&observed.path) else { return };
         let path = shown_path(&observed.path).into_owned();
         match outcome {
             _ if is_void => debug!(%path, "{path} has gone while it was looked at"),
-            Outcome::New(record) => {
+            IngestOutcome::Accepted(record) => {
                 self.barred.remove(&observed.path);
                 debug!(%path, image = %record.id, "{path} is taken in as image {}", record.id);
                 self.read_again();
                 self.found(Entry::Image { observed, record, came }).await;
             }
-            Outcome::Known(image) => {
+            IngestOutcome::Known(image) => {
                 self.barred.remove(&observed.path);
                 debug!(%path, %image, "{path} is image {image}, which is known");
                 self.read_again();
                 self.found(Entry::Seen { observed, image, came }).await;
             }
-            Outcome::Unready(Unready::Refused(refusal)) => self.refused(observed, refusal).await,
-            Outcome::Unready(Unready::Moving) => debug!(%path, "{path} changed while it was looked at"),
-            Outcome::Unready(Unready::Deferred(trouble)) if trouble.is_sources() => {
-                if self.trouble.met(&trouble.to_string(), Instant::now()) {
-                    self.problems.unreadable = Some(trouble.to_string());
+            IngestOutcome::Unready(Unready::Rejected(rejection)) => self.rejected(observed, rejection).await,
+            IngestOutcome::Unready(Unready::Changed) => debug!(%path, "{path} changed while it was looked at"),
+            IngestOutcome::Unready(Unready::RetryLater(error)) if error.is_sources() => {
+                if self.backoff.met(&error.to_string(), Instant::now()) {
+                    self.problems.unreadable = Some(error.to_string());
                     self.tell_problem();
                 }
             }
-            Outcome::Unready(Unready::Deferred(trouble)) => self.fail(trouble.to_string()).await,
-            Outcome::Failed(error) => self.fail(error.to_string()).await,
+            IngestOutcome::Unready(Unready::RetryLater(error)) => self.fail(error.to_string()).await,
+            IngestOutcome::Failed(error) => self.fail(error.to_string()).await,
         }
         if let Some((later, came)) = later {
             self.sighted(later, came);
         }
     }
 
-    async fn refused(&mut self, mut observed: ObservedFile, Refusal { reason, lasts }: Refusal) {
+    async fn rejected(&mut self, mut observed: ObservedFile, Rejection { reason, lasts }: Rejection) {
         if lasts {
             self.barred.remove(&observed.path);
         } else if self.barred.insert(observed.path.clone(), reason.clone()).as_ref() == Some(&reason) {
@@ -309,7 +309,7 @@ impl Lane {
 
     /// A file was read: the source's file system works again.
     fn read_again(&mut self) {
-        if self.trouble.stored(Instant::now()) {
+        if self.backoff.stored(Instant::now()) {
             self.problems.unreadable = None;
             self.tell_problem();
         }
@@ -325,7 +325,7 @@ impl Lane {
     }
 
     async fn fail(&self, problem: String) {
-        let _ = self.shared.findings.send(Finding::Trouble(problem)).await;
+        let _ = self.shared.findings.send(Finding::NotStored(problem)).await;
     }
 
     /// What waits or is in work under a path, or below it, is nothing to be written down any more.
@@ -359,10 +359,10 @@ impl Lane {
             format!("its file system has not answered for more than {limit} s; look at what it is mounted from")
         });
         let now = Instant::now();
-        if self.trouble.is_due(now) {
+        if self.backoff.is_due(now) {
             self.watch.handle().rescan();
         }
-        if self.trouble.has_passed(now) {
+        if self.backoff.has_passed(now) {
             self.problems.unreadable = None;
         }
         self.count_refusals(false);
@@ -422,7 +422,7 @@ impl Lane {
 }
 
 /// Reads a file, and decodes it where its content is not known.
-async fn take(shared: &Shared, own_place: Arc<Semaphore>, observed: ObservedFile, reading: &Reading) -> Outcome {
+async fn take(shared: &Shared, own_place: Arc<Semaphore>, observed: ObservedFile, reading: &Reading) -> IngestOutcome {
     let Shared { ingest, catalog, places, .. } = shared;
     let place = tokio::select! {
         biased;
@@ -434,18 +434,18 @@ async fn take(shared: &Shared, own_place: Arc<Semaphore>, observed: ObservedFile
     reading.end();
     let content = match content {
         Ok(content) => content,
-        Err(unready) => return Outcome::Unready(unready),
+        Err(unready) => return IngestOutcome::Unready(unready),
     };
     match catalog.canonical_px(&content.id).await {
         // It was let go.
-        Ok(Some(0)) => return Outcome::Known(content.id),
+        Ok(Some(0)) => return IngestOutcome::Known(content.id),
         Ok(Some(px)) if px == ingest.canonical_px() && ingest.has_pixels(&content.id) => {
-            return Outcome::Known(content.id);
+            return IngestOutcome::Known(content.id);
         }
         Ok(_) => {}
-        Err(error) => return Outcome::Failed(error),
+        Err(error) => return IngestOutcome::Failed(error),
     }
-    ingest.keep(content).await.map_or_else(Outcome::Unready, Outcome::New)
+    ingest.keep(content).await.map_or_else(IngestOutcome::Unready, IngestOutcome::Accepted)
 }
 
 /// Quarantined files of a source that were removed while nobody watched: they are nobody's problem any more. Their file

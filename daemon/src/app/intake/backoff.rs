@@ -3,12 +3,12 @@
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long after trouble everything is looked at again, at first; each time that it lasts, twice as long. [choice]
+/// How long after a failure everything is looked at again, at first; each time that it lasts, twice as long. [choice]
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Debug)]
-pub struct Trouble {
+pub struct Backoff {
     /// What it is, as clients are told; none while all is well.
     problem: Option<String>,
     /// When to look again.
@@ -19,7 +19,7 @@ pub struct Trouble {
     tried: Option<Instant>,
 }
 
-impl Trouble {
+impl Backoff {
     pub fn none() -> Self {
         Self { problem: None, retry: None, pause: FIRST_PAUSE, tried: None }
     }
@@ -39,7 +39,7 @@ impl Trouble {
         self.problem.replace(problem.to_owned()).as_deref() != Some(problem)
     }
 
-    /// Images were stored. Answers whether that ends the trouble; where a try is still to come, it comes soon.
+    /// Images were stored. Answers whether that ends the failure; where a try is still to come, it comes soon.
     pub fn stored(&mut self, now: Instant) -> bool {
         self.pause = FIRST_PAUSE;
         match &mut self.retry {
@@ -90,57 +90,57 @@ mod tests {
 
     #[test]
     fn while_it_lasts_the_tries_become_fewer() {
-        let (mut trouble, start) = (Trouble::none(), Instant::now());
+        let (mut backoff, start) = (Backoff::none(), Instant::now());
         let mut now = start;
         let pauses = [30, 60, 120, 240, 480, 600, 600].map(|pause| {
-            trouble.met("full", now);
-            assert!(!trouble.met("full", now + second(1)), "the next file of many");
-            assert!(!trouble.is_due(now + second(pause - 1)), "{pause}");
+            backoff.met("full", now);
+            assert!(!backoff.met("full", now + second(1)), "the next file of many");
+            assert!(!backoff.is_due(now + second(pause - 1)), "{pause}");
             now += second(pause);
-            assert!(trouble.is_due(now), "{pause}");
-            assert!(!trouble.is_due(now), "once");
+            assert!(backoff.is_due(now), "{pause}");
+            assert!(!backoff.is_due(now), "once");
             pause
         });
         assert_eq!(now, start + second(pauses.iter().sum()));
-        assert!(trouble.stored(now), "the try has succeeded");
-        trouble.met("full", now);
-        assert!(trouble.is_due(now + second(30)), "it begins anew");
+        assert!(backoff.stored(now), "the try has succeeded");
+        backoff.met("full", now);
+        assert!(backoff.is_due(now + second(30)), "it begins anew");
     }
 
     #[test]
     fn clients_hear_of_it_once_a_try_and_only_where_it_is_something_else() {
-        let (mut trouble, now) = (Trouble::none(), Instant::now());
-        assert!(trouble.met("full", now));
-        assert!(!trouble.met("unreadable", now));
-        assert!(trouble.is_due(now + second(30)));
-        assert!(!trouble.met("full", now + second(30)));
-        assert!(trouble.is_due(now + second(90)));
-        assert!(trouble.met("unreadable", now + second(90)));
+        let (mut backoff, now) = (Backoff::none(), Instant::now());
+        assert!(backoff.met("full", now));
+        assert!(!backoff.met("unreadable", now));
+        assert!(backoff.is_due(now + second(30)));
+        assert!(!backoff.met("full", now + second(30)));
+        assert!(backoff.is_due(now + second(90)));
+        assert!(backoff.met("unreadable", now + second(90)));
     }
 
     #[test]
     fn an_image_that_is_stored_meanwhile_brings_the_next_try_nearer() {
-        let (mut trouble, start) = (Trouble::none(), Instant::now());
-        assert!(!trouble.stored(start), "there was none");
+        let (mut backoff, start) = (Backoff::none(), Instant::now());
+        assert!(!backoff.stored(start), "there was none");
         for at in [0, 30, 90, 210] {
-            trouble.met("full", start + second(at));
-            assert!(trouble.is_due(start + second(at + 600)));
+            backoff.met("full", start + second(at));
+            assert!(backoff.is_due(start + second(at + 600)));
         }
-        trouble.met("full", start + second(900));
-        assert!(!trouble.stored(start + second(910)) && trouble.is_there(), "the others are still to come");
-        assert!(!trouble.is_due(start + second(939)));
-        assert!(trouble.is_due(start + second(940)));
-        assert!(trouble.stored(start + second(941)) && !trouble.is_there());
+        backoff.met("full", start + second(900));
+        assert!(!backoff.stored(start + second(910)) && backoff.is_there(), "the others are still to come");
+        assert!(!backoff.is_due(start + second(939)));
+        assert!(backoff.is_due(start + second(940)));
+        assert!(backoff.stored(start + second(941)) && !backoff.is_there());
     }
 
     #[test]
     fn trouble_of_which_nothing_comes_any_more_is_over() {
-        let (mut trouble, start) = (Trouble::none(), Instant::now());
-        trouble.met("full", start);
-        assert!(!trouble.has_passed(start + second(500)), "before a try nobody knows");
-        trouble.looked_at(start + second(500));
-        assert!(!trouble.has_passed(start + second(529)));
-        assert!(trouble.has_passed(start + second(530)) && !trouble.is_there());
-        assert!(!trouble.has_passed(start + second(531)), "once");
+        let (mut backoff, start) = (Backoff::none(), Instant::now());
+        backoff.met("full", start);
+        assert!(!backoff.has_passed(start + second(500)), "before a try nobody knows");
+        backoff.looked_at(start + second(500));
+        assert!(!backoff.has_passed(start + second(529)));
+        assert!(backoff.has_passed(start + second(530)) && !backoff.is_there());
+        assert!(!backoff.has_passed(start + second(531)), "once");
     }
 }
