@@ -256,7 +256,7 @@ impl Catalog {
     /// Where the canonical pixels of this size of more than `limit` images are kept, lets go of all but the latest `most`, and
     /// tells which: their records stay, their files are not taken in again. It is for the caller to remove the pixels. An image
     /// that turns up in a new file is kept again, in its old place among the others.
-    pub async fn let_go(&self, canonical_px: u32, limit: u64, most: u64) -> Result<Vec<ImageId>, CatalogError> {
+    pub async fn evict(&self, canonical_px: u32, limit: u64, most: u64) -> Result<Vec<ImageId>, CatalogError> {
         self.ask(move |db| {
             let kept = "SELECT images FROM kept WHERE canonical_px = ?1";
             let kept: Option<u64> = db.query_row(kept, [canonical_px], |row| row.get(0)).optional()?;
@@ -274,7 +274,7 @@ impl Catalog {
     }
 
     /// Those of the images that were let go.
-    pub async fn let_go_among(&self, images: Vec<ImageId>) -> Result<Vec<ImageId>, CatalogError> {
+    pub async fn evict_among(&self, images: Vec<ImageId>) -> Result<Vec<ImageId>, CatalogError> {
         self.ask(move |db| {
             let mut statement = db.prepare_cached("SELECT 1 FROM images WHERE id = ?1 AND canonical_px = 0")?;
             let mut found = Vec::new();

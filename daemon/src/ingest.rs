@@ -6,9 +6,9 @@
 //! the record goes.
 
 use crate::decode_budget::{DecodeBudget, Held, Party};
+use crate::disk_space::{Reserve, Shortage};
 use crate::observed_file::{FileFingerprint, ImageRecord, ObservedFile};
 use crate::regular::{self, Steps};
-use crate::room::{Reserve, Shortage};
 use bytesize::ByteSize;
 use coft_core::ids::ImageId;
 use coft_core::shown::{shown_io, shown_path};
@@ -226,13 +226,13 @@ impl Ingest {
     }
 
     /// Whether there is room for canonical pixels.
-    pub async fn room(&self) -> Result<(), IngestError> {
+    pub async fn disk_space(&self) -> Result<(), IngestError> {
         let ingest = self.clone();
-        let look = tokio::task::spawn_blocking(move || ingest.room_now());
+        let look = tokio::task::spawn_blocking(move || ingest.disk_space_now());
         look.await.expect("looking at a disk neither panics nor is aborted")
     }
 
-    fn room_now(&self) -> Result<(), IngestError> {
+    fn disk_space_now(&self) -> Result<(), IngestError> {
         let path = &self.shared.pixels;
         match self.shared.reserve.shortage(path, 0) {
             Ok(None) => Ok(()),
@@ -262,7 +262,7 @@ impl Ingest {
         let (reply, answer) = oneshot::channel();
         let (ingest, path) = (self.clone(), observed.path.clone());
         let read = move || {
-            let room = if needs_room { ingest.room_now().map_err(Unready::RetryLater) } else { Ok(()) };
+            let room = if needs_room { ingest.disk_space_now().map_err(Unready::RetryLater) } else { Ok(()) };
             let content = room.and_then(|()| ingest.read_now(&observed, &|| !reply.is_closed()));
             // Nobody waits any more while the service stops.
             let _ = reply.send(content);

@@ -34,7 +34,7 @@ pub struct Settings {
     /// How often the user expects each class to come, 0 to 1; classes that are not named share the rest evenly. Empty:
     /// not known.
     pub shares: BTreeMap<String, f64>,
-    /// The user's own labels for some of the images, a CSV file; see [`crate::given`].
+    /// The user's own labels for some of the images, a CSV file; see [`crate::user_labels`].
     pub given_labels: Option<PathBuf>,
     /// From which probability on a class is decided for, by its name, above 0 and below 1; see
     /// [`coft_core::decision::Thresholds`].

@@ -8,7 +8,7 @@
 mod labels;
 
 use crate::control::ReviewStatus;
-use crate::given;
+use crate::user_labels;
 use coft_core::ids::{ClassId, GenerationId, ImageId, RoundId};
 use coft_core::review::{self, Difference, State};
 use coft_core::shown::shown_path;
@@ -298,7 +298,7 @@ impl Review {
             return Ok(Label { image, class: None });
         }
         if self.class(&class).is_none() {
-            let advice = given::nearest(&class, &self.classes)
+            let advice = user_labels::nearest(&class, &self.classes)
                 .map_or_else(|| "write it as in the label file".to_owned(), |near| format!("did you mean {near:?}?"));
             return Err(format!("there is no class {class:?}; {advice}"));
         }

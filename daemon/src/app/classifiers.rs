@@ -9,7 +9,7 @@ use crate::answers::{self, Teller};
 use crate::config::Config;
 use crate::control::{Command, Control, Refused, Snapshot, SourceAnswers, SourceStatus};
 use crate::decode_budget::DecodeBudget;
-use crate::room::Reserve;
+use crate::disk_space::Reserve;
 use crate::serve::{Classifier, Controller, ModelMemory};
 use crate::watch;
 use futures_util::FutureExt;

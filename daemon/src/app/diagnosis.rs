@@ -202,7 +202,7 @@ fn disk(surroundings: &Surroundings) -> Vec<Check> {
     let dir = &surroundings.loaded.config.state_dir;
     // One round runs at a time.
     let reserve = surroundings.classifiers.iter().map(|known| known.reserve).max().unwrap_or(0);
-    let mut checks = vec![match room::free(dir) {
+    let mut checks = vec![match disk_space::free(dir) {
         Ok(free) => room_for_a_round(&shown_path(dir), free, reserve),
         Err(problem) => warning("disk", format!("the room on its disk is not known: {problem}"), ""),
     }];

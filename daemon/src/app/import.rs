@@ -3,7 +3,7 @@
 
 use super::promoter::stopped;
 use crate::config::{ImportSettings, read_key};
-use crate::room::Reserve;
+use crate::disk_space::Reserve;
 use bytesize::ByteSize;
 use coft_core::event::{Failure, FailureKind};
 use coft_core::manifest::{MANIFEST, Manifest, SIGNATURE, STATED};

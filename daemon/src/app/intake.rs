@@ -128,7 +128,7 @@ impl IntakeTask {
         let mut flush = interval(FLUSH_INTERVAL);
         flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.doubt_quarantine().await;
-        self.let_go().await;
+        self.evict().await;
         self.clear_cache().await;
         for lane in lanes {
             tokio::spawn(lane.run(stop.clone()).in_current_span());
@@ -160,7 +160,7 @@ impl IntakeTask {
                         counted = self.tell_counts().await;
                     }
                     if self.backoff.is_due(Instant::now()) {
-                        match self.ingest.room().await {
+                        match self.ingest.disk_space().await {
                             Ok(()) => self.rescan(),
                             // Every file would only be put off again.
                             Err(error) => self.met(&error.to_string()),
@@ -206,7 +206,7 @@ impl IntakeTask {
             Ok(()) => {
                 let stored = self.entries.iter().any(|entry| matches!(entry, Entry::Image { .. }));
                 self.entries.clear();
-                self.let_go().await;
+                self.evict().await;
                 self.prune().await;
                 if stored && self.backoff.stored(Instant::now()) {
                     self.tell_end_of_backoff();
@@ -230,12 +230,9 @@ impl IntakeTask {
 
     /// Bounds what is kept for training. What the catalogue says comes first: of pixels that it does not count any more, those
     /// that outlive a crash are removed at the next start.
-    async fn let_go(&mut self) {
+    async fn evict(&mut self) {
         let (px, most) = (self.ingest.canonical_px(), self.ingest.most_images());
-        match self
-            .catalog
-            .let_go(px, most.saturating_add(most / SURPLUS), most.saturating_add(most / SURPLUS / 2))
-            .await
+        match self.catalog.evict(px, most.saturating_add(most / SURPLUS), most.saturating_add(most / SURPLUS / 2)).await
         {
             Ok(images) if images.is_empty() => {}
             Ok(images) => {
@@ -264,7 +261,7 @@ impl IntakeTask {
     /// Removes pixels that were let go and are still there.
     async fn clear_cache(&mut self) {
         let cached = self.ingest.cached().await;
-        match self.catalog.let_go_among(cached).await {
+        match self.catalog.evict_among(cached).await {
             Ok(images) => self.discard(images).await,
             Err(error) => self.met(&error.to_string()),
         }

@@ -119,20 +119,20 @@ fn ids(names: &[&str]) -> Vec<ImageId> {
 }
 
 #[tokio::test]
-async fn the_oldest_images_are_let_go_and_stay_known() {
+async fn the_oldest_images_are_evicted_and_stay_known() {
     let (_dir, catalog) = catalog();
     filled(&catalog, 6).await;
-    assert_eq!(catalog.let_go(CANONICAL_PX, 6, 4).await.unwrap(), [], "not over the limit");
-    let mut let_go = catalog.let_go(CANONICAL_PX, 5, 4).await.unwrap();
-    let_go.sort_unstable();
-    assert_eq!(let_go, ids(&["a0", "a1"]));
+    assert_eq!(catalog.evict(CANONICAL_PX, 6, 4).await.unwrap(), [], "not over the limit");
+    let mut evicted = catalog.evict(CANONICAL_PX, 5, 4).await.unwrap();
+    evicted.sort_unstable();
+    assert_eq!(evicted, ids(&["a0", "a1"]));
     let pool = pool(&catalog, CANONICAL_PX).await;
     assert_eq!(pool, Pool { kept: ids(&["a5", "a4", "a3", "a2"]), all: 6 });
     check(&catalog.counts().await.unwrap(), 6, 0);
     for number in 0..6 {
         assert!(catalog.knows(&observed(&format!("a{number}.jpg"), 1), CANONICAL_PX).await.unwrap(), "a{number}");
     }
-    assert_eq!(catalog.let_go_among(ids(&["a1", "a2", "stranger"])).await.unwrap(), ids(&["a1"]));
+    assert_eq!(catalog.evict_among(ids(&["a1", "a2", "stranger"])).await.unwrap(), ids(&["a1"]));
     // Pixels that are removed on purpose are not lost.
     catalog.pixels_lost(ids(&["a1", "a2"])).await.unwrap();
     assert!(catalog.knows(&observed("a1.jpg", 1), CANONICAL_PX).await.unwrap());
@@ -140,14 +140,14 @@ async fn the_oldest_images_are_let_go_and_stay_known() {
 }
 
 #[tokio::test]
-async fn a_copy_of_an_image_that_was_let_go_is_no_new_image() {
+async fn a_copy_of_an_image_that_was_evicted_is_no_new_image() {
     let (_dir, catalog) = catalog();
     filled(&catalog, 4).await;
-    catalog.let_go(CANONICAL_PX, 2, 2).await.unwrap();
+    catalog.evict(CANONICAL_PX, 2, 2).await.unwrap();
     catalog.record(vec![image("copy.jpg", 1, "a0")]).await.unwrap();
     check(&catalog.counts().await.unwrap(), 4, 0);
     assert_eq!(pool(&catalog, CANONICAL_PX).await.kept, ids(&["a3", "a2", "a0"]), "it stays the oldest");
-    assert_eq!(catalog.let_go(CANONICAL_PX, 2, 2).await.unwrap(), ids(&["a0"]));
+    assert_eq!(catalog.evict(CANONICAL_PX, 2, 2).await.unwrap(), ids(&["a0"]));
 }
 
 #[tokio::test]
@@ -288,7 +288,7 @@ async fn counts_follow_every_change() {
         counts_are_those_of_the_rows(&catalog).await;
     }
     catalog.pixels_lost(ids(&["bb"])).await.unwrap();
-    catalog.let_go(CANONICAL_PX, 1, 1).await.unwrap();
+    catalog.evict(CANONICAL_PX, 1, 1).await.unwrap();
     counts_are_those_of_the_rows(&catalog).await;
     check(&catalog.counts().await.unwrap(), 4, 2);
     assert_eq!(catalog.counts().await.unwrap().sources[Path::new("/yard")], (1, 1));
@@ -332,7 +332,7 @@ async fn rows(catalog: &Catalog) -> (u64, u64) {
 async fn what_no_file_holds_and_no_round_needs_is_forgotten_after_a_day() {
     let (_dir, catalog) = catalog();
     filled(&catalog, 6).await;
-    catalog.let_go(CANONICAL_PX, 4, 4).await.unwrap();
+    catalog.evict(CANONICAL_PX, 4, 4).await.unwrap();
     let both = ["a0.jpg", "a5.jpg"].map(|name| gone(&format!("/camera/{name}")));
     catalog.record(both.to_vec()).await.unwrap();
     days_pass(&catalog, 0).await;
@@ -352,7 +352,7 @@ async fn what_no_file_holds_and_no_round_needs_is_forgotten_after_a_day() {
 async fn a_file_that_is_back_as_it_was_is_known_and_stays() {
     let (_dir, catalog) = catalog();
     filled(&catalog, 2).await;
-    catalog.let_go(CANONICAL_PX, 1, 1).await.unwrap();
+    catalog.evict(CANONICAL_PX, 1, 1).await.unwrap();
     catalog.record(vec![gone("/camera")]).await.unwrap();
     assert!(catalog.knows(&observed("a0.jpg", 1), CANONICAL_PX).await.unwrap());
     days_pass(&catalog, 2).await;
@@ -362,10 +362,10 @@ async fn a_file_that_is_back_as_it_was_is_known_and_stays() {
 
 /// A moved directory goes before it comes.
 #[tokio::test]
-async fn a_moved_image_that_was_let_go_is_no_new_image() {
+async fn a_moved_image_that_was_evicted_is_no_new_image() {
     let (_dir, catalog) = catalog();
     filled(&catalog, 2).await;
-    catalog.let_go(CANONICAL_PX, 1, 1).await.unwrap();
+    catalog.evict(CANONICAL_PX, 1, 1).await.unwrap();
     catalog.record(vec![gone("/camera/a0.jpg")]).await.unwrap();
     catalog.prune().await.unwrap();
     catalog.record(vec![image("day/a0.jpg", 1, "a0")]).await.unwrap();
@@ -376,14 +376,14 @@ async fn a_moved_image_that_was_let_go_is_no_new_image() {
 }
 
 #[tokio::test]
-async fn snapshots_that_were_overwritten_are_forgotten_when_they_are_let_go() {
+async fn snapshots_that_were_overwritten_are_forgotten_when_they_are_evicted() {
     let (_dir, catalog) = catalog();
     for version in 0..4 {
         catalog.record(vec![image("snapshot.jpg", version, &format!("s{version}"))]).await.unwrap();
     }
     assert_eq!(pool(&catalog, CANONICAL_PX).await, Pool { kept: ids(&["s3", "s2", "s1", "s0"]), all: 4 });
-    let let_go = catalog.let_go(CANONICAL_PX, 2, 2).await.unwrap();
-    catalog.forget_overwritten(let_go).await.unwrap();
+    let evicted = catalog.evict(CANONICAL_PX, 2, 2).await.unwrap();
+    catalog.forget_overwritten(evicted).await.unwrap();
     assert_eq!(rows(&catalog).await, (2, 1));
     check(&catalog.counts().await.unwrap(), 4, 0);
     // One whose pixels were let go before it was overwritten.

@@ -151,7 +151,8 @@ pub fn named_files(config: &Config, thorough: bool) -> Vec<Fault> {
         faults.push(Fault { severity, key: error.setting().into(), message });
     }
     if let (Some(list), Some(classes), true) = (&classifier.given_labels, classes, thorough)
-        && let Err(error) = given::List::read(list, &classes, &config.places(), &|| true).and_then(given::List::labels)
+        && let Err(error) =
+            user_labels::List::read(list, &classes, &config.places(), &|| true).and_then(user_labels::List::labels)
     {
         faults.push(Fault::error("classifier.given-labels", error));
     }

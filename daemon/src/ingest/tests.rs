@@ -215,7 +215,7 @@ async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
         error.to_string(),
         "the disk is full: /proc/pixels has 0 B free, and a round of this model needs 64.0 MiB; free 64.0 MiB there"
     );
-    assert!(full.room().await.is_err() && folder.ingest.room().await.is_ok());
+    assert!(full.disk_space().await.is_err() && folder.ingest.disk_space().await.is_ok());
 }
 
 #[tokio::test]

@@ -254,7 +254,7 @@ async fn a_file_that_could_not_be_read_is_tried_again_by_each_scan() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_oldest_images_are_let_go_and_not_taken_in_again() {
+async fn the_oldest_images_are_evicted_and_not_taken_in_again() {
     let site = Site::new(Settings { most_images: 8, ..Settings::default() });
     let intake = site.start();
     let mut ids = Vec::new();

@@ -116,7 +116,7 @@ impl Supervisor {
         }
         let problem = match self.findings.serves_only {
             true => Some(setup::serves_only()),
-            false => self.room().await.err().map(|refused| refused.to_string()),
+            false => self.disk_space().await.err().map(|refused| refused.to_string()),
         };
         let is_full = problem.is_some() && !self.findings.serves_only;
         self.look_at_room = Instant::now() + if is_full { LOOK_AT_ROOM } else { LOOK_AT_ROOM_IDLE };
@@ -124,7 +124,7 @@ impl Supervisor {
     }
 
     /// Whether there is room for a round that adapts.
-    async fn room(&self) -> Result<(), Refused> {
+    async fn disk_space(&self) -> Result<(), Refused> {
         let training = self.training.clone();
         match blocking(move || training.shortage()).await {
             Ok(None) => Ok(()),
@@ -144,7 +144,7 @@ impl Supervisor {
         if trigger.adapts() {
             // One that runs already is the better answer.
             if self.lifecycle.current().is_none() {
-                let room = self.room().await;
+                let room = self.disk_space().await;
                 self.publisher.round_problem(room.as_ref().err().map(ToString::to_string));
                 room?;
             }

@@ -3,9 +3,9 @@
 
 use super::{TrainingRunner, catalog_failed, failed};
 use crate::catalog::CatalogError;
-use crate::given::{self, GivenError, Labels};
 use crate::review;
 use crate::round::Outcome;
+use crate::user_labels::{self, Labels, UserLabelsError};
 use coft_core::event::FailureKind;
 use coft_core::ids::{ClassId, ImageId};
 use coft_core::shown::shown_path;
@@ -145,7 +145,7 @@ impl TrainingRunner {
         let base = Arc::clone(&self.base);
         let (reply, answer) = oneshot::channel();
         let read = move || {
-            let list = given::List::read(&path, &base.classes, ingest.sources(), &|| !reply.is_closed());
+            let list = user_labels::List::read(&path, &base.classes, ingest.sources(), &|| !reply.is_closed());
             // Nobody waits for a late answer.
             let _ = reply.send(list);
         };
@@ -158,7 +158,7 @@ impl TrainingRunner {
                 "look whether the file systems of the list and of its files answer",
             )
         };
-        let bad = |error: GivenError| {
+        let bad = |error: UserLabelsError| {
             failed(
                 FailureKind::BadImages,
                 error.to_string(),
@@ -176,7 +176,7 @@ impl TrainingRunner {
             }
         }
         let (given, lost) = list.labels().map_err(bad)?;
-        if let Some(given::Line { number, path, images: Err(error), .. }) = lost.first() {
+        if let Some(user_labels::Line { number, path, images: Err(error), .. }) = lost.first() {
             let (count, path) = (lost.len(), shown_path(path));
             warn!(
                 images = count,

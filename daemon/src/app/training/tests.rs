@@ -292,10 +292,10 @@ async fn a_round_takes_the_latest_images_and_a_continued_one_its_own() {
 
     // Once one of its images is let go it begins anew.
     let px = site.training.ingest.canonical_px();
-    let mut let_go = site.training.catalog.let_go(px, 2, 2).await.unwrap();
-    let_go.sort_unstable();
-    assert_eq!(let_go.iter().collect::<Vec<_>>(), sorted([a, b]));
-    site.training.ingest.discard(let_go).await.unwrap();
+    let mut evicted = site.training.catalog.evict(px, 2, 2).await.unwrap();
+    evicted.sort_unstable();
+    assert_eq!(evicted.iter().collect::<Vec<_>>(), sorted([a, b]));
+    site.training.ingest.discard(evicted).await.unwrap();
     let (gathered, spec, _) = site.round(3).await;
     assert_eq!(ids(&spec.unwrap()), sorted([c, d]));
     assert_eq!(gathered, Some(4));

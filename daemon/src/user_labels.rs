@@ -25,7 +25,7 @@ use thiserror::Error;
 
 #[derive(Debug, Error)]
 #[error("the label list {}: {problem}", shown_path(path))]
-pub struct GivenError {
+pub struct UserLabelsError {
     path: PathBuf,
     problem: Problem,
 }
@@ -101,8 +101,8 @@ impl List {
         classes: &[String],
         sources: &HashMap<PathBuf, Place>,
         is_wanted: &dyn Fn() -> bool,
-    ) -> Result<Self, GivenError> {
-        let fault = |problem| GivenError { path: path.to_owned(), problem };
+    ) -> Result<Self, UserLabelsError> {
+        let fault = |problem| UserLabelsError { path: path.to_owned(), problem };
         let mut content = Vec::new();
         let read = regular(path).and_then(|file| Steps::new(&file, is_wanted)?.read_to_end(&mut content));
         read.map_err(|error| fault(Problem::Read(error)))?;
@@ -119,14 +119,14 @@ impl List {
     }
 
     /// The labels by image, and the lines whose files are lost.
-    pub fn labels(self) -> Result<(Labels, Vec<Line>), GivenError> {
+    pub fn labels(self) -> Result<(Labels, Vec<Line>), UserLabelsError> {
         let mut given = Labels::new();
         let mut lost = Vec::new();
         for line in self.lines {
             let Ok(images) = &line.images else {
                 if let Some(advice) = misspelt(&line.path) {
                     let problem = Problem::NoFile { line: line.number, path: line.path, advice };
-                    return Err(GivenError { path: self.path, problem });
+                    return Err(UserLabelsError { path: self.path, problem });
                 }
                 lost.push(line);
                 continue;
@@ -135,7 +135,7 @@ impl List {
                 match given.get(image) {
                     Some(&(other, first)) if other != line.class => {
                         let problem = Problem::Contradiction { line: line.number, image: line.path, first };
-                        return Err(GivenError { path: self.path, problem });
+                        return Err(UserLabelsError { path: self.path, problem });
                     }
                     _ => given.insert(image.clone(), (line.class, line.number)),
                 };
