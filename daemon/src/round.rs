@@ -86,7 +86,7 @@ pub enum Outcome {
 
 /// A trainer at work. Dropping it kills the trainer.
 #[derive(Debug)]
-pub struct Running {
+pub struct TrainerProcess {
     updates: mpsc::Receiver<Update>,
     cancel: Arc<Notify>,
     minder: JoinHandle<()>,
@@ -96,16 +96,16 @@ pub struct Running {
 /// killed at any instant, since what it keeps is written whole or not at all. A cancel takes less than 2 s with this. [choice]
 const GRACE: Duration = Duration::from_millis(1500);
 /// How long what a trainer has left in its pipes is read after its end: somebody else may hold them open. 1 s [choice].
-const FAREWELL: Duration = Duration::from_secs(1);
+const DRAIN: Duration = Duration::from_secs(1);
 /// Lines of the trainer's stderr that are kept for the message of a failure.
-const LAST_WORDS: usize = 8;
+const STDERR_LINES: usize = 8;
 /// Longest line of the trainer's stderr, B; the rest of it is passed over. 4 KiB [choice].
 const STDERR_LINE: usize = 4 << 10;
 /// Longest event, B. 1 MiB [choice]: a thousand times the longest that a trainer of this version writes.
 const EVENT_LINE: usize = 1 << 20;
 
 /// Writes the spec and starts the trainer on it.
-pub async fn spawn(launch: Launch) -> Result<Running, SpawnError> {
+pub async fn spawn(launch: Launch) -> Result<TrainerProcess, SpawnError> {
     let Launch { trainer, spec, scratch, niceness, deadline } = launch;
     let order = Order { spec: scratch.join("spec.json"), niceness };
     prepare(&scratch, &order.spec, &spec).map_err(|cause| SpawnError::Scratch { path: scratch, cause })?;
@@ -116,12 +116,12 @@ pub async fn spawn(launch: Launch) -> Result<Running, SpawnError> {
     let run = Run { process, deadline: Instant::now() + deadline, allowed: deadline, candidate: spec.candidate_dir };
     let cancelled = Arc::clone(&cancel);
     let minder = tokio::spawn(async move {
-        let words = Words::listen(stderr);
-        let outcome = run.mind(events, words, &cancelled, &send).await;
+        let stderr = StderrTail::listen(stderr);
+        let outcome = run.mind(events, stderr, &cancelled, &send).await;
         // Nobody listens after a shutdown.
         let _ = send.send(Update::Ended(outcome)).await;
     });
-    Ok(Running { updates, cancel, minder })
+    Ok(TrainerProcess { updates, cancel, minder })
 }
 
 /// A trainer, with its events and its standard error.
@@ -133,7 +133,7 @@ async fn start(trainer: &Launcher, order: &Order) -> io::Result<(Process, pipe::
     Ok((process, receiver(events)?, receiver(stderr)?))
 }
 
-impl Running {
+impl TrainerProcess {
     /// The next thing that happens; nothing after [`Update::Ended`].
     pub async fn next(&mut self) -> Option<Update> {
         self.updates.recv().await
@@ -145,7 +145,7 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for TrainerProcess {
     fn drop(&mut self) {
         self.minder.abort();
     }
@@ -171,14 +171,14 @@ struct Run {
 enum Stopping {
     Cancelled,
     Late,
-    Garbled(String),
+    ProtocolError(String),
 }
 
 impl Run {
     async fn mind(
         mut self,
         events: pipe::Receiver,
-        words: Words,
+        stderr: StderrTail,
         cancel: &Notify,
         updates: &mpsc::Sender<Update>,
     ) -> Outcome {
@@ -198,16 +198,16 @@ impl Run {
                             }
                             let _ = updates.send(Update::Event(event)).await;
                         }
-                        Err(fault) if stopping.is_none() => self.stop(&mut stopping, Stopping::Garbled(fault)).await,
+                        Err(fault) if stopping.is_none() => self.stop(&mut stopping, Stopping::ProtocolError(fault)).await,
                         Err(_) => {}
                     },
                     Ok(None) => break,
                     Err(error) => {
-                        self.stop(&mut stopping, Stopping::Garbled(error.to_string())).await;
+                        self.stop(&mut stopping, Stopping::ProtocolError(error.to_string())).await;
                         break;
                     }
                 },
-                status = self.process.wait(), if ended.is_none() => ended = Some((status, Instant::now() + FAREWELL)),
+                status = self.process.wait(), if ended.is_none() => ended = Some((status, Instant::now() + DRAIN)),
                 () = cancel.notified() => self.stop(&mut stopping, Stopping::Cancelled).await,
                 () = sleep_until(limit) => match stopping {
                     _ if ended.is_some() => break,
@@ -232,8 +232,8 @@ impl Run {
                 }
             },
         };
-        let words = words.until_the_end().await;
-        self.outcome(stopping, last, status, &words)
+        let stderr = stderr.until_the_end().await;
+        self.outcome(stopping, last, status, &stderr)
     }
 
     async fn stop(&mut self, stopping: &mut Option<Stopping>, why: Stopping) {
@@ -249,7 +249,7 @@ impl Run {
         stopping: Option<Stopping>,
         last: Option<Event>,
         status: io::Result<ExitStatus>,
-        words: &VecDeque<String>,
+        stderr: &VecDeque<String>,
     ) -> Outcome {
         match (stopping, last) {
             (Some(Stopping::Cancelled), _) => Outcome::Cancelled,
@@ -257,14 +257,14 @@ impl Run {
                 format!("the trainer took longer than {:?}", self.allowed),
                 "raise round.deadline, or make the round smaller",
             ),
-            (Some(Stopping::Garbled(fault)), _) => failed(
+            (Some(Stopping::ProtocolError(fault)), _) => failed(
                 format!("the trainer does not speak this daemon's protocol: {fault}"),
                 "install coftd and coft-trainer of the same version",
             ),
             (None, Some(Event::Failed(Failure { kind: FailureKind::Cancelled, .. }))) => Outcome::Cancelled,
             (None, Some(Event::Failed(failure))) => Outcome::Failed(failure),
             (None, Some(Event::Finished)) if self.candidate.is_dir() => Outcome::Candidate(self.candidate.clone()),
-            (None, _) => died(status, words),
+            (None, _) => died(status, stderr),
         }
     }
 }
@@ -282,8 +282,8 @@ fn understood(line: &Line) -> Result<Event, String> {
     }
 }
 
-fn died(status: io::Result<ExitStatus>, words: &VecDeque<String>) -> Outcome {
-    let said = match words.back() {
+fn died(status: io::Result<ExitStatus>, stderr: &VecDeque<String>) -> Outcome {
+    let said = match stderr.back() {
         Some(last) => format!("; its last words: {last}"),
         None => String::new(),
     };
@@ -306,12 +306,12 @@ fn failed(message: String, hint: &str) -> Outcome {
 }
 
 /// What a trainer says on its standard error, line by line into the log.
-struct Words {
+struct StderrTail {
     last: Arc<Mutex<VecDeque<String>>>,
     listener: JoinHandle<()>,
 }
 
-impl Words {
+impl StderrTail {
     fn listen(stderr: pipe::Receiver) -> Self {
         let last = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&last);
@@ -322,7 +322,7 @@ impl Words {
                 let line = line.text();
                 warn!(line, "the trainer said: {line}");
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if kept.len() == LAST_WORDS {
+                if kept.len() == STDERR_LINES {
                     kept.pop_front();
                 }
                 kept.push_back(line);
@@ -334,7 +334,7 @@ impl Words {
     /// The last lines, once the trainer has ended; another program that holds its standard error open is not waited
     /// for.
     async fn until_the_end(mut self) -> VecDeque<String> {
-        if timeout(FAREWELL, &mut self.listener).await.is_err() {
+        if timeout(DRAIN, &mut self.listener).await.is_err() {
             warn!("another program holds the standard error of a trainer that has ended; it is not waited for");
             self.listener.abort();
         }

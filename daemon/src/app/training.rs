@@ -70,7 +70,7 @@ impl EventSender {
 
 /// A trainer at work, and what it was given.
 struct Launched {
-    running: round::Running,
+    running: round::TrainerProcess,
     images: Vec<PoolImage>,
 }
 
@@ -255,7 +255,7 @@ impl TrainingRunner {
     }
 }
 
-async fn follow(mut running: round::Running, stop: &CancellationToken, events: &EventSender) -> Outcome {
+async fn follow(mut running: round::TrainerProcess, stop: &CancellationToken, events: &EventSender) -> Outcome {
     let mut stopping = false;
     loop {
         tokio::select! {

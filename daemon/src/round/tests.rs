@@ -68,7 +68,7 @@ fn in_unit(launch: Launch) -> Launch {
     Launch { trainer: Launcher::Unit(socket), ..launch }
 }
 
-async fn ended(running: &mut Running) -> (Vec<Event>, Outcome) {
+async fn ended(running: &mut TrainerProcess) -> (Vec<Event>, Outcome) {
     let mut events = Vec::new();
     loop {
         match running.next().await.expect("an end is always told") {

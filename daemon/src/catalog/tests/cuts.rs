@@ -36,7 +36,8 @@ async fn the_pictures_of_a_source_that_is_cut_otherwise_are_taken_in_as_new_ones
     assert_eq!(kept, [ImageId("bb".into())], "what another source has is as it was");
     let waiting: Vec<u64> = catalog.standings(sources.to_vec()).await.unwrap().iter().map(|it| it.waiting).collect();
     assert_eq!(waiting, [0, 1]);
-    let mut evicted = catalog.evict_among(["aa", "bb", "old", "new"].map(|id| ImageId(id.into())).into()).await.unwrap();
+    let mut evicted =
+        catalog.evict_among(["aa", "bb", "old", "new"].map(|id| ImageId(id.into())).into()).await.unwrap();
     evicted.sort();
     assert_eq!(evicted, ["aa", "new", "old"].map(|id| ImageId(id.into())), "their pixels are removed");
     catalog.forget_overwritten(evicted).await.unwrap();
