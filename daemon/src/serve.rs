@@ -6,22 +6,22 @@
 
 mod decoding;
 mod image;
-mod lanes;
 mod load;
 mod memory;
 mod ort;
 pub mod parity;
 mod pipeline;
+mod priority_queue;
 mod pulse;
 mod queue;
 mod request;
 mod shares;
 mod tally;
 
-pub use lanes::Priority;
 pub use load::Ready;
 pub use memory::ModelMemory;
 pub use ort::Provider;
+pub use priority_queue::Priority;
 pub use pulse::UnderWay;
 pub use shares::Place;
 pub use tally::Figures;
@@ -31,7 +31,7 @@ use coft_core::ids::GenerationId;
 use coft_core::shown::shown_path;
 use coft_vision::Preprocess;
 use decoding::Submitted;
-use load::{Loaded, Opener};
+use load::{Loaded, SessionFactory};
 use pipeline::Plan;
 use pulse::Pulse;
 use queue::Entrance;
@@ -223,14 +223,14 @@ pub struct Classifier(Arc<Shared>);
 #[derive(Clone, Debug)]
 pub struct Controller {
     shared: Arc<Shared>,
-    opener: Arc<Opener>,
+    factory: Arc<SessionFactory>,
     /// From then on nothing takes over by it.
     over: CancellationToken,
 }
 
 /// Whether a generation serves, and what its session runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Running {
+pub struct ServingStatus {
     /// Why the active generation does not serve; empty where it does, or where there is none yet.
     pub problem: String,
     /// As ONNX Runtime names it; empty where nothing serves.
@@ -286,10 +286,10 @@ impl Classifier {
                 swaps: watch::channel(0).0,
             }
         });
-        let opener = Opener { settings, engines: None, memory: ModelMemory::half_of_the_machine() };
+        let factory = SessionFactory { settings, engines: None, memory: ModelMemory::half_of_the_machine() };
         (
             Classifier(Arc::clone(&shared)),
-            Controller { shared, opener: Arc::new(opener), over: CancellationToken::new() },
+            Controller { shared, factory: Arc::new(factory), over: CancellationToken::new() },
         )
     }
 
@@ -410,7 +410,10 @@ impl Expected {
 impl Controller {
     /// Has TensorRT keep its engines in a directory, so that each is built once.
     pub fn keep_engines(self, dir: PathBuf) -> Self {
-        Self { opener: Arc::new(Opener { engines: Some(dir), ..Opener::clone(&self.opener) }), ..self }
+        Self {
+            factory: Arc::new(SessionFactory { engines: Some(dir), ..SessionFactory::clone(&self.factory) }),
+            ..self
+        }
     }
 
     /// One by which nothing takes over any more once a token is cancelled.
@@ -420,7 +423,7 @@ impl Controller {
 
     /// Has its model share the memory of open models with other classifiers'.
     pub fn sharing(self, memory: ModelMemory) -> Self {
-        Self { opener: Arc::new(Opener { memory, ..Opener::clone(&self.opener) }), ..self }
+        Self { factory: Arc::new(SessionFactory { memory, ..SessionFactory::clone(&self.factory) }), ..self }
     }
 
     /// Has answers say which class the user's thresholds decide for, by the names of classes, from now on.
@@ -446,7 +449,7 @@ impl Controller {
         self.shared.swaps.send_modify(|swaps| *swaps += 1);
         // Closing takes a while, in which requests come in.
         drop(replaced);
-        self.opener.memory.serves(&loaded);
+        self.factory.memory.serves(&loaded);
     }
 
     /// Has requests told what the first generation waits for; none where only the first round is missing.
@@ -489,11 +492,11 @@ impl Controller {
         self.shared.pulse.under_way()
     }
 
-    pub fn running(&self) -> Running {
+    pub fn running(&self) -> ServingStatus {
         match self.shared.current() {
             Ok(loaded) => loaded.running(),
-            Err(ServeError::NotReady | ServeError::Waiting(_)) => Running::default(),
-            Err(problem) => Running { problem: problem.to_string(), ..Running::default() },
+            Err(ServeError::NotReady | ServeError::Waiting(_)) => ServingStatus::default(),
+            Err(problem) => ServingStatus { problem: problem.to_string(), ..ServingStatus::default() },
         }
     }
 }

@@ -5,7 +5,7 @@
 use crate::control::GenerationStatus;
 use crate::model::Base;
 use crate::review::Review;
-use crate::serve::{Controller, LoadError, Ready, Running, UnderWay};
+use crate::serve::{Controller, LoadError, Ready, ServingStatus, UnderWay};
 use crate::store::{Generation, Staged, Store, StoreError, remove_tree};
 use coft_core::event::{Failure, FailureKind};
 use coft_core::ids::{ClassId, GenerationId, RoundId};
@@ -442,7 +442,7 @@ impl Promoter {
     }
 
     /// Every generation, oldest first, and whether and on what the active one serves.
-    pub fn generations(&self) -> (Vec<GenerationStatus>, Running) {
+    pub fn generations(&self) -> (Vec<GenerationStatus>, ServingStatus) {
         let store = self.store();
         let active = store.active().map(|generation| generation.id);
         let status = |generation: &Generation| GenerationStatus {

@@ -7,7 +7,7 @@ use super::answers;
 use crate::catalog::Counts;
 use crate::control::{GenerationStatus, NextRound, ReviewStatus, Snapshot};
 use crate::round_status::{RoundState, RoundStatus};
-use crate::serve::Running;
+use crate::serve::ServingStatus;
 use coft_core::continuation::{GivenUp, Next};
 use coft_core::event::Progress;
 use coft_core::ids::{GenerationId, RoundId};
@@ -158,7 +158,7 @@ impl StatusPublisher {
         self.publish();
     }
 
-    pub fn serving(&mut self, generations: Vec<GenerationStatus>, running: Running) {
+    pub fn serving(&mut self, generations: Vec<GenerationStatus>, running: ServingStatus) {
         self.snapshot.active = generations.iter().find(|generation| generation.active).map(|active| active.generation);
         self.snapshot.generations = generations;
         self.forget_candidates_that_are_gone();

@@ -4,7 +4,7 @@
 //! A large picture takes seconds and hundreds of megabytes: it waits for its part of the decode budget, and its threads
 //! leave the processor to the small ones and to the sessions where these want it.
 
-use super::lanes::{Lanes, Priority};
+use super::priority_queue::{Priority, PrioritySender};
 use super::pulse::Pulse;
 use super::queue::{Entrance, Exit, queue};
 use super::request::{Decoded, Request};
@@ -31,7 +31,7 @@ pub type Submitted = (Instant, Request);
 pub struct Decoding {
     pub file_limit: u64,
     pub budget: DecodeBudget,
-    pub pass_on: Lanes<Decoded>,
+    pub pass_on: PrioritySender<Decoded>,
     pub pulse: Arc<Pulse>,
 }
 

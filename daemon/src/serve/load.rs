@@ -3,7 +3,7 @@
 use super::memory::{Closable, ModelMemory};
 use super::ort::{self, Opening, Outputs, Provider};
 use super::parity::{self, Parity};
-use super::{Controller, LoadError, Running, Settings};
+use super::{Controller, LoadError, ServingStatus, Settings};
 use coft_core::decision::{NoneOfThese, Thresholds};
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, WEIGHTS};
@@ -38,7 +38,7 @@ pub struct Loaded {
     pub preprocess: Preprocess,
     /// What the session runs on, or ran on before it was closed.
     runs_on: Mutex<RunsOn>,
-    session: Mutex<Dozing>,
+    session: Mutex<IdleSession>,
     /// What the model takes while its session is open: about the size of its files, B.
     bytes: u64,
     last_run: AtomicU64,
@@ -74,7 +74,7 @@ impl Backend for ort::Session {
 
 /// Opens sessions.
 #[derive(Clone, Debug)]
-pub struct Opener {
+pub struct SessionFactory {
     pub settings: Settings,
     /// Where TensorRT keeps what it has built.
     pub engines: Option<PathBuf>,
@@ -84,8 +84,8 @@ pub struct Opener {
 
 /// A session that may be closed while nothing is asked, and is opened and proven again by the next run.
 #[derive(Debug)]
-struct Dozing {
-    opener: Arc<Opener>,
+struct IdleSession {
+    factory: Arc<SessionFactory>,
     /// The generation's directory.
     dir: PathBuf,
     session: Option<Box<dyn Backend>>,
@@ -105,10 +105,10 @@ struct Opened {
 impl Loaded {
     /// Answers for normalised pixels, one an image, and what they were computed on.
     pub fn run(&self, pixels: &[f32], images: usize) -> Result<(Vec<Outputs>, Provider), LoadError> {
-        let mut dozing = self.opened()?;
-        let session = dozing.session.as_mut().expect("it has been opened");
+        let mut idle_session = self.opened()?;
+        let session = idle_session.session.as_mut().expect("it has been opened");
         let outputs = session.run(pixels, images);
-        drop(dozing);
+        drop(idle_session);
         // Others that ran when this one was opened may be closed now.
         self.memory.make_room_for(self);
         Ok((outputs?, self.runs_on().provider))
@@ -130,20 +130,20 @@ impl Loaded {
         self.opened().map(drop)
     }
 
-    fn opened(&self) -> Result<MutexGuard<'_, Dozing>, LoadError> {
+    fn opened(&self) -> Result<MutexGuard<'_, IdleSession>, LoadError> {
         self.last_run.store(self.memory.run(), Ordering::Relaxed);
-        let mut dozing = self.dozing();
-        if dozing.session.is_none() {
+        let mut idle_session = self.idle_session();
+        if idle_session.session.is_none() {
             self.memory.make_room_for(self);
-            let opened = dozing.open()?;
+            let opened = idle_session.open()?;
             *self.runs_on() = opened.runs_on;
-            dozing.session = Some(Box::new(opened.session));
+            idle_session.session = Some(Box::new(opened.session));
         }
-        Ok(dozing)
+        Ok(idle_session)
     }
 
     pub fn is_closed(&self) -> bool {
-        self.dozing().session.is_none()
+        self.idle_session().session.is_none()
     }
 
     /// Probabilities for the image in a file.
@@ -159,7 +159,7 @@ impl Loaded {
 
     /// Gives back what the session holds of the provider's memory.
     pub fn close(&self) {
-        if self.dozing().session.take().is_some() {
+        if self.idle_session().session.take().is_some() {
             let (generation, provider) = (self.generation.0, self.runs_on().provider.name());
             info!(
                 coft.generation = generation,
@@ -168,9 +168,9 @@ impl Loaded {
         }
     }
 
-    pub fn running(&self) -> Running {
+    pub fn running(&self) -> ServingStatus {
         let RunsOn { provider, problem, .. } = self.runs_on().clone();
-        Running { problem: String::new(), provider: provider.name().to_owned(), provider_problem: problem }
+        ServingStatus { problem: String::new(), provider: provider.name().to_owned(), provider_problem: problem }
     }
 
     /// Most images that are worth a run.
@@ -187,7 +187,7 @@ impl Loaded {
         self.runs_on().provider != Provider::Cpu
     }
 
-    fn dozing(&self) -> MutexGuard<'_, Dozing> {
+    fn idle_session(&self) -> MutexGuard<'_, IdleSession> {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -204,19 +204,19 @@ impl Loaded {
     /// Lets something else run the model, until the session is closed.
     #[cfg(test)]
     pub fn run_by(&self, backend: impl Backend + 'static) {
-        self.dozing().session = Some(Box::new(backend));
+        self.idle_session().session = Some(Box::new(backend));
     }
 
     /// Holds up every run.
     #[cfg(test)]
     pub fn held_up(&self) -> impl Drop {
-        self.dozing()
+        self.idle_session()
     }
 }
 
 impl Closable for Loaded {
     fn is_open(&self) -> bool {
-        self.session.try_lock().map_or(true, |dozing| dozing.session.is_some())
+        self.session.try_lock().map_or(true, |idle_session| idle_session.session.is_some())
     }
 
     fn last_run(&self) -> u64 {
@@ -228,7 +228,7 @@ impl Closable for Loaded {
     }
 
     fn close_unless_it_runs(&self) -> bool {
-        let closed = self.session.try_lock().is_ok_and(|mut dozing| dozing.session.take().is_some());
+        let closed = self.session.try_lock().is_ok_and(|mut idle_session| idle_session.session.take().is_some());
         if closed {
             let generation = self.generation.0;
             info!(
@@ -241,12 +241,12 @@ impl Closable for Loaded {
     }
 }
 
-impl Dozing {
+impl IdleSession {
     fn open(&mut self) -> Result<Opened, LoadError> {
         if let Some((_, cause)) = self.failed.as_ref().filter(|(at, _)| at.elapsed() < PAUSE) {
             return Err(LoadError::Read { path: self.dir.clone(), cause: cause.clone() });
         }
-        let opened = self.opener.open(&self.dir).and_then(|(manifest, _, opened)| {
+        let opened = self.factory.open(&self.dir).and_then(|(manifest, _, opened)| {
             let found = opened.parity.max_abs_diff;
             match promotion::agrees(manifest.precision, found) {
                 true => Ok(opened),
@@ -266,7 +266,7 @@ impl Dozing {
     }
 }
 
-impl Drop for Dozing {
+impl Drop for IdleSession {
     fn drop(&mut self) {
         self.session = None;
         // What it was is scattered over the allocator's arenas, which keep it otherwise: 10 MB of a model of 14 MB.
@@ -292,15 +292,15 @@ impl Controller {
     /// Loads a generation's directory on the first provider that takes it, warms it with the probe, and compares its answers
     /// with torch's. Takes seconds; minutes where TensorRT builds its engine.
     pub fn load(&self, dir: &Path, generation: GenerationId) -> Result<Ready, LoadError> {
-        let (manifest, preprocess, Opened { session, runs_on, parity }) = self.opener.open(dir)?;
-        let dozing = Dozing {
-            opener: Arc::clone(&self.opener),
+        let (manifest, preprocess, Opened { session, runs_on, parity }) = self.factory.open(dir)?;
+        let idle_session = IdleSession {
+            factory: Arc::clone(&self.factory),
             dir: dir.to_owned(),
             session: Some(Box::new(session)),
             failed: None,
         };
         let size = |file: &str| fs::metadata(dir.join(file)).map_or(0, |found| found.len());
-        let memory = self.opener.memory.clone();
+        let memory = self.factory.memory.clone();
         let loaded = Loaded {
             generation,
             bytes: size(MODEL) + size(WEIGHTS),
@@ -308,17 +308,17 @@ impl Controller {
             memory,
             thresholds: RwLock::default(),
             classes: manifest.classes,
-            none_of_these: manifest.none_of_these.filter(|_| self.opener.settings.none_of_these),
+            none_of_these: manifest.none_of_these.filter(|_| self.factory.settings.none_of_these),
             preprocess,
             runs_on: Mutex::new(runs_on),
-            session: Mutex::new(dozing),
+            session: Mutex::new(idle_session),
         };
         Ok(Ready { loaded, parity })
     }
 
     /// Removes what TensorRT has built for other generations than these.
     pub fn keep_engines_of<'a>(&self, generations: impl Iterator<Item = &'a Manifest>) -> io::Result<()> {
-        let Some(engines) = self.opener.engines.as_ref().filter(|dir| dir.is_dir()) else { return Ok(()) };
+        let Some(engines) = self.factory.engines.as_ref().filter(|dir| dir.is_dir()) else { return Ok(()) };
         let kept: Vec<String> = generations.map(engine_name).collect();
         for entry in fs::read_dir(engines)? {
             let entry = entry?;
@@ -330,7 +330,7 @@ impl Controller {
     }
 }
 
-impl Opener {
+impl SessionFactory {
     fn open(&self, dir: &Path) -> Result<(Manifest, Preprocess, Opened), LoadError> {
         let manifest = manifest(dir)?;
         let preprocess = Preprocess::from_json(&manifest.preprocessing)?;

@@ -6,9 +6,9 @@
 
 use super::ServeError;
 use super::decoding::{self, Decoding, Submitted, spawn};
-use super::lanes::{Next, Waiting, lanes};
 use super::load::Loaded;
 use super::ort::{Outputs, Provider};
+use super::priority_queue::{Next, PriorityReceiver, priority_queue};
 use super::pulse::Pulse;
 use super::queue::{Entrance, Turns};
 use super::request::{Answer, Decoded};
@@ -34,7 +34,7 @@ pub struct Plan {
 
 /// Starts the threads; they end when the returned end is gone.
 pub fn start(plan: Plan) -> Entrance<Submitted> {
-    let (pass_on, decoded) = lanes();
+    let (pass_on, decoded) = priority_queue();
     let (budget, pulse) = (plan.budget.clone(), Arc::clone(&plan.pulse));
     let decoding = Decoding { file_limit: plan.file_limit, budget, pass_on, pulse };
     let submit = decoding::start(plan.decoders, &decoding);
@@ -58,7 +58,7 @@ const PRESENCE: Duration = Duration::from_secs(10);
 
 /// Runs what is decoded, batch by batch: the interactive first, the users in turn, and only what found the same
 /// session.
-fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
+fn run(decoded: &PriorityReceiver<Decoded>, plan: &Plan) {
     let &Plan { max_batch, max_delay, idle, .. } = plan;
     let mut waiting = Turns::new();
     let mut present: HashMap<Party, Instant> = HashMap::new();
@@ -93,7 +93,7 @@ fn run(decoded: &Waiting<Decoded>, plan: &Plan) {
 }
 
 /// Waits until there are so many, or the time is over.
-fn gather(turns: &mut Turns<Decoded>, waiting: &Waiting<Decoded>, images: usize, end: Instant) {
+fn gather(turns: &mut Turns<Decoded>, waiting: &PriorityReceiver<Decoded>, images: usize, end: Instant) {
     while turns.len() < images {
         let left = end.saturating_duration_since(Instant::now());
         let Next::Item(priority, next) = waiting.next_within(left) else { break };
@@ -247,7 +247,7 @@ mod tests {
     fn gathering_ends_with_the_last_or_with_the_time() {
         let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
         let session = loaded(&controller, 1);
-        let (sender, waiting) = lanes();
+        let (sender, waiting) = priority_queue();
         let mut came = Arrival::new();
         for mark in 0..4 {
             came.add(Priority::Bulk, 1, &session, mark);

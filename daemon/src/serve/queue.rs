@@ -2,7 +2,7 @@
 //! sent.
 
 use super::Priority;
-use super::lanes::PRIORITIES;
+use super::priority_queue::PRIORITIES;
 use crate::decode_budget::Party;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -11,13 +11,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub struct Turns<T> {
     /// The users of each priority in the order of their turns, each with what it has sent, which is never nothing.
-    lanes: [VecDeque<(Party, VecDeque<T>)>; 2],
+    priorities: [VecDeque<(Party, VecDeque<T>)>; 2],
     len: usize,
 }
 
 impl<T> Turns<T> {
     pub fn new() -> Self {
-        Self { lanes: [VecDeque::new(), VecDeque::new()], len: 0 }
+        Self { priorities: [VecDeque::new(), VecDeque::new()], len: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -25,31 +25,31 @@ impl<T> Turns<T> {
     }
 
     pub fn push(&mut self, priority: Priority, party: Party, item: T) {
-        let lane = &mut self.lanes[priority as usize];
-        match lane.iter_mut().find(|(waiting, _)| *waiting == party) {
+        let turns = &mut self.priorities[priority as usize];
+        match turns.iter_mut().find(|(waiting, _)| *waiting == party) {
             Some((_, items)) => items.push_back(item),
-            None => lane.push_back((party, VecDeque::from([item]))),
+            None => turns.push_back((party, VecDeque::from([item]))),
         }
         self.len += 1;
     }
 
     /// Whose items wait; somebody with both priorities twice.
     pub fn parties(&self) -> impl Iterator<Item = Party> {
-        self.lanes.iter().flatten().map(|(party, _)| *party)
+        self.priorities.iter().flatten().map(|(party, _)| *party)
     }
 
     /// The next item that may go, of those that are first of their user and priority; whose it was has its next turn
     /// last.
     pub fn next_if(&mut self, may: impl Fn(Priority, Party, &T) -> bool) -> Option<(Priority, Party, T)> {
         for priority in PRIORITIES {
-            let lane = &mut self.lanes[priority as usize];
+            let turns = &mut self.priorities[priority as usize];
             let first =
                 |(party, items): &(Party, VecDeque<T>)| items.front().is_some_and(|item| may(priority, *party, item));
-            let Some(place) = lane.iter().position(first) else { continue };
-            let (party, mut items) = lane.remove(place).expect("it was just found");
+            let Some(place) = turns.iter().position(first) else { continue };
+            let (party, mut items) = turns.remove(place).expect("it was just found");
             let item = items.pop_front().expect("a user that waits has sent something");
             if !items.is_empty() {
-                lane.push_back((party, items));
+                turns.push_back((party, items));
             }
             self.len -= 1;
             return Some((priority, party, item));

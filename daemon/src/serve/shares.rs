@@ -4,7 +4,7 @@
 //! bounded, too.
 
 use super::ServeError;
-use super::lanes::Priority;
+use super::priority_queue::Priority;
 use crate::decode_budget::Party;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -58,11 +58,11 @@ impl Shares {
     /// Places for the images of a call: as many, or none.
     pub fn calls(&self, party: Party, priority: Priority, count: usize) -> Result<Vec<Place>, ServeError> {
         let share = self.of(party);
-        let lane = priority as usize;
+        let place = priority as usize;
         let mut places = Vec::with_capacity(count);
         for _ in 0..count {
-            let own = take(&share.calls[lane]).ok_or(ServeError::Busy(self.queue, party))?;
-            let of_all = take(&self.all.calls[lane]).ok_or(ServeError::BusyWithAll(USERS * self.queue))?;
+            let own = take(&share.calls[place]).ok_or(ServeError::Busy(self.queue, party))?;
+            let of_all = take(&self.all.calls[place]).ok_or(ServeError::BusyWithAll(USERS * self.queue))?;
             places.push(Place { _places: [own, of_all], _share: Arc::clone(&share) });
         }
         Ok(places)

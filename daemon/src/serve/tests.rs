@@ -67,7 +67,7 @@ async fn without_a_generation_nothing_is_answered() {
 #[tokio::test]
 async fn a_generation_that_cannot_be_loaded_is_named_until_one_serves() {
     let (classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
-    assert_eq!(controller.running(), Running::default(), "no generation yet is no problem");
+    assert_eq!(controller.running(), ServingStatus::default(), "no generation yet is no problem");
     controller.cannot_load(GenerationId(5), "no library".into());
     assert_eq!(controller.running().problem, "generation 5 cannot be loaded: no library");
     let said = ServeError::NotLoaded { generation: GenerationId(5), cause: "no library".into() };

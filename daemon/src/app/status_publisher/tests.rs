@@ -248,9 +248,9 @@ fn a_round_names_its_candidate_while_that_is_there() {
         parity_max_abs_diff: 0.0,
         report: String::new(),
     };
-    publisher.serving(vec![there(2)], Running::default());
+    publisher.serving(vec![there(2)], ServingStatus::default());
     assert_eq!(publisher.snapshot().rounds[0].state, candidate(2));
-    publisher.serving(vec![there(3)], Running::default());
+    publisher.serving(vec![there(3)], ServingStatus::default());
     assert_eq!(publisher.snapshot().rounds[0].state, worse());
     publisher.history(rounds);
     assert_eq!(publisher.snapshot().rounds[0].state, worse(), "as the catalogue has it");
@@ -317,7 +317,7 @@ fn a_generation_that_is_active_and_cannot_be_loaded_does_not_serve() {
         StatusPublisher::new(Snapshot { active: Some(GenerationId(5)), images: 7, sources, ..Snapshot::default() });
     assert_eq!(publisher.status_line(), "generation 5 serves; 7 images, 0 files refused");
     let problem = "generation 5 cannot be loaded: no library".to_owned();
-    publisher.serving(Vec::new(), Running { problem: problem.clone(), ..Running::default() });
+    publisher.serving(Vec::new(), ServingStatus { problem: problem.clone(), ..ServingStatus::default() });
     assert_eq!(publisher.status_line(), format!("{problem}; 7 images, 0 files refused"));
     assert_eq!(seen.borrow().serving_problem, problem);
 }

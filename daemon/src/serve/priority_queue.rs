@@ -15,10 +15,10 @@ pub enum Priority {
 pub const PRIORITIES: [Priority; 2] = [Priority::Interactive, Priority::Bulk];
 
 #[derive(Debug)]
-pub struct Lanes<T>([Sender<T>; 2]);
+pub struct PrioritySender<T>([Sender<T>; 2]);
 
 #[derive(Debug)]
-pub struct Waiting<T>([Receiver<T>; 2]);
+pub struct PriorityReceiver<T>([Receiver<T>; 2]);
 
 /// What came of waiting for a while.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,31 +30,31 @@ pub enum Next<T> {
 }
 
 // Derived, they would ask it of what is sent.
-impl<T> Clone for Lanes<T> {
+impl<T> Clone for PrioritySender<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<T> Clone for Waiting<T> {
+impl<T> Clone for PriorityReceiver<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-pub fn lanes<T>() -> (Lanes<T>, Waiting<T>) {
+pub fn priority_queue<T>() -> (PrioritySender<T>, PriorityReceiver<T>) {
     let ((interactive, first), (bulk, second)) = (unbounded(), unbounded());
-    (Lanes([interactive, bulk]), Waiting([first, second]))
+    (PrioritySender([interactive, bulk]), PriorityReceiver([first, second]))
 }
 
-impl<T> Lanes<T> {
+impl<T> PrioritySender<T> {
     /// False where nobody takes anything any more.
     pub fn send(&self, priority: Priority, item: T) -> bool {
         self.0[priority as usize].send(item).is_ok()
     }
 }
 
-impl<T> Waiting<T> {
+impl<T> PriorityReceiver<T> {
     /// Waits a while for the next.
     pub fn next_within(&self, time: Duration) -> Next<T> {
         let [interactive, bulk] = &self.0;
@@ -80,16 +80,16 @@ mod tests {
 
     #[test]
     fn the_interactive_comes_first_and_each_lane_keeps_its_order() {
-        let (lanes, waiting) = lanes();
+        let (queue, waiting) = priority_queue();
         for (priority, item) in [(Priority::Bulk, 1), (Priority::Bulk, 2), (Priority::Interactive, 3)] {
-            assert!(lanes.send(priority, item));
+            assert!(queue.send(priority, item));
         }
         assert_eq!(waiting.next_within(Duration::ZERO), Next::Item(Priority::Interactive, 3));
         assert_eq!(waiting.next_within(Duration::ZERO), Next::Item(Priority::Bulk, 1));
-        assert!(lanes.send(Priority::Interactive, 4));
+        assert!(queue.send(Priority::Interactive, 4));
         assert_eq!(waiting.ready().collect::<Vec<_>>(), [(Priority::Interactive, 4), (Priority::Bulk, 2)]);
         assert_eq!(waiting.next_within(Duration::ZERO), Next::Late);
-        drop(lanes);
+        drop(queue);
         assert_eq!(waiting.next_within(Duration::ZERO), Next::Closed);
     }
 }
