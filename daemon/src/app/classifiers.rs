@@ -33,13 +33,13 @@ pub struct Classifiers {
     memory: ModelMemory,
     company: Company,
     numbers: SourceNumbers,
-    running: Vec<Running>,
+    running: Vec<RunningClassifier>,
     shown: channel::Sender<Vec<Control>>,
     failed: mpsc::Sender<AppError>,
 }
 
 /// A classifier that runs.
-pub struct Running {
+pub struct RunningClassifier {
     pub config: Config,
     pub control: Control,
     pub reserve: Reserve,
@@ -49,8 +49,8 @@ pub struct Running {
     task: JoinHandle<()>,
 }
 
-/// What a life goes on with where it starts anew.
-struct Life {
+/// What a task goes on with where it starts anew.
+struct ClassifierTask {
     serves: (Classifier, Controller),
     budget: DecodeBudget,
     reserve: Reserve,
@@ -88,7 +88,7 @@ impl Classifiers {
         self.shown.subscribe()
     }
 
-    pub fn running(&self) -> &[Running] {
+    pub fn running(&self) -> &[RunningClassifier] {
         &self.running
     }
 
@@ -111,7 +111,7 @@ impl Classifiers {
             classifier: classifier.clone(),
             answers,
         };
-        let life = Life {
+        let task = ClassifierTask {
             serves: (classifier, controller),
             budget: self.budget.clone(),
             reserve: reserve.clone(),
@@ -128,7 +128,7 @@ impl Classifiers {
             if stopped.run_until_cancelled(ready.cancelled()).await.is_none() {
                 return;
             }
-            let lived = AssertUnwindSafe(life.live(first)).catch_unwind().await;
+            let lived = AssertUnwindSafe(task.live(first)).catch_unwind().await;
             // The first failure ends the service; what has panicked has told of it.
             if let Err(error) = lived.unwrap_or_else(|_| Err(AppError::Panicked)) {
                 let _ = failed.try_send(error);
@@ -137,7 +137,7 @@ impl Classifiers {
         // Where there are several, the log says whose each line is.
         let span = if alone { Span::none() } else { error_span!("classifier", coft.classifier = name) };
         let task = tokio::spawn(work.instrument(span));
-        self.running.push(Running { config, control, reserve, anew, stop, task });
+        self.running.push(RunningClassifier { config, control, reserve, anew, stop, task });
         self.show();
     }
 
@@ -199,7 +199,7 @@ impl Classifiers {
     }
 }
 
-impl Running {
+impl RunningClassifier {
     fn is(&self, name: &str) -> bool {
         self.control.name == name
     }
@@ -212,7 +212,7 @@ impl Running {
     }
 }
 
-impl Life {
+impl ClassifierTask {
     async fn live(mut self, mut config: Config) -> Result<(), AppError> {
         loop {
             let before = self.published.borrow().clone();
