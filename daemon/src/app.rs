@@ -2,6 +2,7 @@
 
 mod answers;
 mod classifiers;
+mod coordination;
 mod diagnosis;
 mod errands;
 mod import;
@@ -12,7 +13,6 @@ mod setup;
 mod start;
 mod status_publisher;
 mod supervisor;
-mod together;
 mod training;
 
 use crate::config::{ConfigFile, Loaded};

@@ -34,13 +34,13 @@ pub fn ready() {
 /// What the classifiers of the service have to say together: one line for `systemctl status`, and that they are alive,
 /// which is said once all of them are.
 #[derive(Clone, Debug, Default)]
-pub struct Voices(Arc<Mutex<BTreeMap<String, Said>>>);
+pub struct Notifiers(Arc<Mutex<BTreeMap<String, Said>>>);
 
 /// A classifier's own.
 #[derive(Clone, Debug)]
-pub struct Voice {
+pub struct Notifier {
     name: String,
-    all: Voices,
+    all: Notifiers,
 }
 
 /// What a classifier has said last.
@@ -51,11 +51,11 @@ struct Said {
     alive: bool,
 }
 
-impl Voices {
+impl Notifiers {
     /// A classifier has something to say from now on.
-    pub fn join(&self, name: &str) -> Voice {
+    pub fn join(&self, name: &str) -> Notifier {
         self.said().insert(name.to_owned(), Said::default());
-        Voice { name: name.to_owned(), all: self.clone() }
+        Notifier { name: name.to_owned(), all: self.clone() }
     }
 
     /// It has nothing to say any more.
@@ -68,7 +68,7 @@ impl Voices {
     }
 }
 
-impl Voice {
+impl Notifier {
     /// What is said of the classifier in `systemctl status`.
     pub fn status(&self, line: &str) {
         if let Some(line) = self.joined(line) {
@@ -139,7 +139,7 @@ fn alive() {
     queue(|| tell(&[NotifyState::Watchdog]));
 }
 
-/// How often [`Voice::alive`] has to be called, with a margin (sd_watchdog_enabled(3)); none where nobody watches.
+/// How often [`Notifier::alive`] has to be called, with a margin (sd_watchdog_enabled(3)); none where nobody watches.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|timeout| timeout / 2)
 }
@@ -162,13 +162,13 @@ mod tests {
 
     #[test]
     fn the_classifiers_have_one_line_together() {
-        let voices = Voices::default();
-        let parts = voices.join("parts");
+        let notifiers = Notifiers::default();
+        let parts = notifiers.join("parts");
         assert_eq!(parts.joined("serves").as_deref(), Some("serves"));
         assert_eq!(parts.joined("serves"), None, "nothing new");
-        let lamps = voices.join("lamps");
+        let lamps = notifiers.join("lamps");
         assert_eq!(lamps.joined("is loaded").as_deref(), Some("lamps: is loaded | parts: serves"));
-        voices.leave("lamps");
+        notifiers.leave("lamps");
         assert_eq!(lamps.joined("says more"), None);
         assert_eq!(parts.joined("trains").as_deref(), Some("trains"));
     }
@@ -176,7 +176,7 @@ mod tests {
     /// One that hangs is to be noticed, however alive the others are.
     #[test]
     fn the_service_is_alive_while_every_classifier_is() {
-        let all = Voices::default();
+        let all = Notifiers::default();
         let [parts, lamps] = ["parts", "lamps"].map(|name| all.join(name));
         assert!(!parts.all_are_alive() && !parts.all_are_alive());
         assert!(lamps.all_are_alive());

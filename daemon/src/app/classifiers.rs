@@ -2,9 +2,9 @@
 //! what they have together; it can be started anew with other settings while the others go on.
 
 use super::AppError;
+use super::coordination::{Coordinator, Member};
 use super::start::{Complete, Start};
 use super::status_publisher::StatusPublisher;
-use super::together::{Company, Together};
 use crate::answers::{self, Teller};
 use crate::config::Config;
 use crate::control::{Command, Control, Refused, Snapshot, SourceAnswers, SourceStatus};
@@ -31,7 +31,7 @@ const COMMANDS: usize = 64;
 pub struct Classifiers {
     budget: DecodeBudget,
     memory: ModelMemory,
-    company: Company,
+    coordinator: Coordinator,
     numbers: SourceNumbers,
     running: Vec<RunningClassifier>,
     shown: channel::Sender<Vec<Control>>,
@@ -55,7 +55,7 @@ struct ClassifierTask {
     budget: DecodeBudget,
     reserve: Reserve,
     teller: Teller,
-    together: Together,
+    member: Member,
     published: channel::Sender<Snapshot>,
     numbers: SourceNumbers,
     commands: mpsc::Receiver<Command>,
@@ -79,8 +79,9 @@ impl Classifiers {
     /// None yet, and where those are told that cannot go on and end the service.
     pub fn new(budget: DecodeBudget, memory: ModelMemory) -> (Self, mpsc::Receiver<AppError>) {
         let (failed, failures) = mpsc::channel(1);
-        let (company, numbers, shown) = (Company::new(), SourceNumbers::default(), channel::channel(Vec::new()).0);
-        (Self { budget, memory, company, numbers, running: Vec::new(), shown, failed }, failures)
+        let (coordinator, numbers, shown) =
+            (Coordinator::new(), SourceNumbers::default(), channel::channel(Vec::new()).0);
+        (Self { budget, memory, coordinator, numbers, running: Vec::new(), shown, failed }, failures)
     }
 
     /// What the bus shows of them.
@@ -116,7 +117,7 @@ impl Classifiers {
             budget: self.budget.clone(),
             reserve: reserve.clone(),
             teller,
-            together: self.company.join(&name, alone),
+            member: self.coordinator.join(&name, alone),
             published,
             numbers: self.numbers.clone(),
             commands,
@@ -183,7 +184,7 @@ impl Classifiers {
         let running = self.running.remove(index);
         self.show();
         running.ended().await;
-        self.company.leave(name);
+        self.coordinator.leave(name);
     }
 
     /// Stops all of them, at the same time.
@@ -222,7 +223,7 @@ impl ClassifierTask {
             let (classifier, controller) = self.serves.clone();
             let serves = (classifier, controller.until(over.clone()));
             let shared = (self.budget.clone(), self.reserve.clone());
-            let start = Start::new(config, publisher, serves, shared, self.teller.clone(), self.together.clone());
+            let start = Start::new(config, publisher, serves, shared, self.teller.clone(), self.member.clone());
             let mut next = None;
             let ended = async {
                 tokio::select! {
@@ -234,8 +235,8 @@ impl ClassifierTask {
             over.cancel();
             // Until it is there again it keeps nobody from training; and what it waits for then ends no service that
             // has run.
-            self.together.slots.left_by(&self.together.name);
-            self.together.alone = false;
+            self.member.slots.left_by(&self.member.name);
+            self.member.alone = false;
             match next {
                 Some(other) => config = other,
                 None => return Ok(()),

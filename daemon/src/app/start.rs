@@ -6,12 +6,12 @@
 //! at every moment.
 
 use super::answers::{self, Answering};
+use super::coordination::Member;
 use super::intake::Intake;
 use super::promoter::Promoter;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::supervisor::{Parts, Serving, StatusReceivers, Supervisor};
-use super::together::Together;
 use super::training::TrainingRunner;
 use super::{AppError, ENGINES, blocking, repair};
 use crate::answers::Teller;
@@ -57,7 +57,7 @@ pub struct Start {
     budget: DecodeBudget,
     teller: Teller,
     reserve: Reserve,
-    together: Together,
+    member: Member,
     steps: (mpsc::Sender<Step>, mpsc::Receiver<Step>),
     state: Part<(File, Promoter, Reviews)>,
     catalog: Part<(Catalog, Vec<RoundStatus>)>,
@@ -146,7 +146,7 @@ impl Start {
         (classifier, controller): (Classifier, Controller),
         (budget, reserve): (DecodeBudget, Reserve),
         teller: Teller,
-        together: Together,
+        member: Member,
     ) -> Self {
         let controller = controller.keep_engines(config.home().join(ENGINES));
         controller.decide_by(config.classifier.thresholds.clone());
@@ -161,7 +161,7 @@ impl Start {
             budget,
             teller,
             reserve,
-            together,
+            member,
             steps,
             state,
             catalog,
@@ -202,9 +202,9 @@ impl Start {
                 _ = publish.tick(), if self.publisher.is_stale() => self.publisher.tick(),
                 _ = routine.tick() => {
                     self.serving.iter_mut().for_each(|serving| serving.look(&self.publisher));
-                    self.together.voice.status(&self.publisher.status_line());
+                    self.member.notifier.status(&self.publisher.status_line());
                 }
-                _ = watchdog.tick() => self.together.voice.alive(),
+                _ = watchdog.tick() => self.member.notifier.alive(),
             }
         }
     }
@@ -237,7 +237,7 @@ impl Start {
 
     fn ended(&mut self, step: Step) -> Result<(), AppError> {
         match step {
-            Step::State(Err(error @ AppError::StateDir(StateDirError::InUse { .. }))) if self.together.alone => {
+            Step::State(Err(error @ AppError::StateDir(StateDirError::InUse { .. }))) if self.member.alone => {
                 return Err(error);
             }
             Step::State(opened) => {
@@ -252,7 +252,7 @@ impl Start {
                 self.catalog.ended(opened.map_err(|error| error.to_string()));
                 self.catalog.there.iter().for_each(|(_, rounds)| self.publisher.history(rounds.clone()));
             }
-            Step::Base(Err(error)) if error.is_configuration() && self.together.alone => {
+            Step::Base(Err(error)) if error.is_configuration() && self.member.alone => {
                 self.publisher.setup(error.to_string());
                 self.controller.waiting(Some(error.to_string()));
                 return Err(error.into());
@@ -342,7 +342,7 @@ impl Start {
             budget,
             teller,
             reserve,
-            together,
+            member,
             state,
             catalog,
             base,
@@ -368,7 +368,7 @@ impl Start {
             classifier,
             sources: config.sources.iter().map(answers::Source::from).collect(),
             settings: config.answers.clone(),
-            name: together.name.clone(),
+            name: member.name.clone(),
             none_of_these: config.serve.none_of_these,
             teller,
         });
@@ -398,7 +398,7 @@ impl Start {
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
         let parts = Parts {
-            together,
+            member,
             training,
             promoter,
             lifecycle,

@@ -13,11 +13,11 @@ pub use serving::Serving;
 
 use super::answers;
 use super::blocking;
+use super::coordination::{Member, SlotGuard};
 use super::intake::{self, Intake};
 use super::promoter::{Promoter, PromotionOutcome};
 use super::setup::{Findings, Looks, Setup};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
-use super::together::{Taken, Together};
 use super::training::{RoundEvent, TrainingRunner};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -96,7 +96,7 @@ pub struct Supervisor {
     not_before: Option<Instant>,
     /// When the disk is looked at again.
     look_at_room: Instant,
-    together: Together,
+    member: Member,
     health: Health,
     reviewing: Reviewing,
     exit: bool,
@@ -123,7 +123,7 @@ struct Job {
     /// The place among those that are judged; it is kept until what the job has left is cleared up.
     judging: Option<OwnedSemaphorePermit>,
     /// The place among the classifiers that it has until it is gone.
-    _slot: Option<Taken>,
+    _slot: Option<SlotGuard>,
     /// The progress that was last written down.
     noted: Option<Progress>,
 }
@@ -161,7 +161,7 @@ impl<T> Channel<T> {
 
 /// Everything the supervisor is given.
 pub struct Parts {
-    pub together: Together,
+    pub member: Member,
     pub training: TrainingRunner,
     pub promoter: Promoter,
     pub lifecycle: Lifecycle,
@@ -180,7 +180,7 @@ pub struct Parts {
 impl Supervisor {
     pub fn new(parts: Parts) -> Self {
         let Parts {
-            together,
+            member,
             training,
             promoter,
             lifecycle,
@@ -214,7 +214,7 @@ impl Supervisor {
             zero_shot_pause: ZERO_SHOT_RETRY,
             not_before: None,
             look_at_room: Instant::now(),
-            together,
+            member,
             health: Health::default(),
             reviewing: Reviewing::default(),
             exit: false,
@@ -256,7 +256,7 @@ impl Supervisor {
                 () = self.serving.tried() => self.serving.tell(&mut self.publisher),
                 Some(findings) = self.setup.next() => self.found(findings).await,
                 // Another classifier has ended its round: it may be this one's turn.
-                () = self.together.slots.freed() => {}
+                () = self.member.slots.freed() => {}
                 () = &mut stop, if !stopping => {
                     stopping = true;
                     self.tell(Event::StopAsked).await;
@@ -281,11 +281,11 @@ impl Supervisor {
 
     /// What is looked at again and again.
     async fn routine(&mut self) {
-        self.together.voice.status(&self.publisher.status_line());
+        self.member.notifier.status(&self.publisher.status_line());
         self.look_at_health();
         // systemd starts the service again once it has heard nothing for a while.
         if self.health.problem().is_none() {
-            self.together.voice.alive();
+            self.member.notifier.alive();
         }
         self.intake.look();
         if self.training.catalog.note() != self.findings.catalog {

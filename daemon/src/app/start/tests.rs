@@ -47,7 +47,7 @@ impl Site {
             Classifier::start(Settings::default(), DecodeBudget::default()),
             (DecodeBudget::default(), Reserve::of(0)),
             crate::answers::channel().0,
-            Together::alone(),
+            Member::alone(),
         );
         let (stop, stopped) = oneshot::channel();
         let mut stopped = pin!(async { stopped.await.unwrap_or(()) });
@@ -186,7 +186,7 @@ async fn a_value_that_contradicts_the_model_ends_the_service() {
         Classifier::start(Settings::default(), DecodeBudget::default()),
         (DecodeBudget::default(), Reserve::of(0)),
         crate::answers::channel().0,
-        Together::alone(),
+        Member::alone(),
     );
     let ended = start.run(&mut mpsc::channel(1).1, pin!(std::future::pending())).await;
     let error = ended.err().expect("no waiting mends it");

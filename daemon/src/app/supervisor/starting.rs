@@ -27,12 +27,12 @@ impl Supervisor {
     /// Starts a round that is due, unless one runs.
     pub(super) async fn look_at_schedule(&mut self) {
         let due = self.look_for_what_is_due().await;
-        for (slot, trigger) in self.together.slots.each() {
+        for (slot, trigger) in self.member.slots.each() {
             if due != Some(trigger) {
-                slot.waits_no_longer(&self.together.name);
+                slot.waits_no_longer(&self.member.name);
             }
         }
-        let Some(trigger) = due.filter(|trigger| self.together.slots.of(*trigger).wait_for_turn(&self.together.name))
+        let Some(trigger) = due.filter(|trigger| self.member.slots.of(*trigger).wait_for_turn(&self.member.name))
         else {
             return;
         };
@@ -41,7 +41,7 @@ impl Supervisor {
             return;
         }
         if let Err(refused) = self.ask(trigger, RoundRequest::default()).await {
-            self.together.slots.of(trigger).waits_no_longer(&self.together.name);
+            self.member.slots.of(trigger).waits_no_longer(&self.member.name);
             self.not_before = Some(Instant::now() + RETRY);
             if refused == Refused::Stopping {
                 return;
@@ -159,7 +159,7 @@ impl Supervisor {
         // Where a round of its own runs, that is what stands in the way.
         let slot = match self.lifecycle.current() {
             Some(_) => None,
-            None => Some(self.together.slots.of(trigger).take(&self.together.name).map_err(occupied)?),
+            None => Some(self.member.slots.of(trigger).take(&self.member.name).map_err(occupied)?),
         };
         let status = self.admit(trigger, trigger.adapts().then_some(seed), continues).await?;
         let round = status.round;

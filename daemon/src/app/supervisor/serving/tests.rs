@@ -1,5 +1,6 @@
 use super::*;
 use crate::app::answers;
+use crate::app::coordination::Member;
 use crate::app::intake::{self, Intake};
 use crate::app::promoter::PromotionOutcome;
 use crate::app::promoter::tests::{candidate, idle};
@@ -7,7 +8,6 @@ use crate::app::setup::{Findings, Looks};
 use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::StatusReceivers;
 use crate::app::supervisor::{Parts, Supervisor};
-use crate::app::together::Together;
 use crate::app::training::TrainingRunner;
 use crate::catalog::Catalog;
 use crate::clock;
@@ -58,7 +58,7 @@ pub fn supervisor(root: &Path, publisher: StatusPublisher) -> Supervisor {
     let (setup, findings) = (Looks::none(), Findings::default());
     let clock = clock::machine();
     Supervisor::new(Parts {
-        together: Together::alone(),
+        member: Member::alone(),
         training,
         promoter,
         lifecycle,

@@ -2,6 +2,7 @@
 //! a shell script.
 
 use super::*;
+use crate::app::coordination::Member;
 use crate::app::intake::Intake;
 use crate::app::promoter::Promoter;
 use crate::app::promoter::tests::{candidate, doubted, idle, restate};
@@ -9,7 +10,6 @@ use crate::app::repair;
 use crate::app::setup::{Findings, Looks};
 use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::{Parts, Serving};
-use crate::app::together::Together;
 use crate::app::training::{RoundEvent, TrainingRunner};
 use crate::catalog::{Catalog, Counts, Entry};
 use crate::control::Snapshot;
@@ -164,7 +164,7 @@ impl Machine {
         let serving = Serving::new(promoter.clone());
         let (setup, findings) = (Looks::none(), Findings::default());
         let parts = Parts {
-            together: Together::alone(),
+            member: Member::alone(),
             training,
             promoter,
             lifecycle,

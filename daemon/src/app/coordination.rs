@@ -1,10 +1,10 @@
-//! What the classifiers of one service have together: a voice towards systemd, and the places for their rounds.
+//! What the classifiers of one service share: the messages to systemd, and the places for their rounds.
 //!
 //! One classifier trains at a time, since a machine has one GPU and little memory, and one at a time has its zero-shot
 //! generation made. Where several wait, the one that has waited longest comes first. A classifier tells what it waits
 //! for each time that it looks at its schedule, and when it does not wait any more.
 
-use crate::systemd::{Voice, Voices};
+use crate::systemd::{Notifier, Notifiers};
 use coft_core::job::Trigger;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,44 +12,44 @@ use tokio::sync::watch;
 
 /// A classifier among the others of the service.
 #[derive(Clone, Debug)]
-pub struct Together {
+pub struct Member {
     /// Of the classifier.
     pub name: String,
     /// Whether it is the only one; what it cannot do without ends the service then.
     pub alone: bool,
     pub slots: Slots,
-    pub voice: Voice,
+    pub notifier: Notifier,
 }
 
 /// All of them.
 #[derive(Clone, Debug)]
-pub struct Company {
+pub struct Coordinator {
     slots: Slots,
-    voices: Voices,
+    notifiers: Notifiers,
 }
 
-impl Company {
+impl Coordinator {
     pub fn new() -> Self {
-        Self { slots: Slots::new(), voices: Voices::default() }
+        Self { slots: Slots::new(), notifiers: Notifiers::default() }
     }
 
     /// Takes a classifier in, under a name that no other has.
-    pub fn join(&self, name: &str, alone: bool) -> Together {
-        Together { name: name.to_owned(), alone, slots: self.slots.clone(), voice: self.voices.join(name) }
+    pub fn join(&self, name: &str, alone: bool) -> Member {
+        Member { name: name.to_owned(), alone, slots: self.slots.clone(), notifier: self.notifiers.join(name) }
     }
 
     /// The classifier of this name is gone: nobody waits for it any more.
     pub fn leave(&self, name: &str) {
         self.slots.left_by(name);
-        self.voices.leave(name);
+        self.notifiers.leave(name);
     }
 }
 
-impl Together {
+impl Member {
     /// The only one, called `default`.
     #[cfg(test)]
     pub fn alone() -> Self {
-        Company::new().join("default", true)
+        Coordinator::new().join("default", true)
     }
 }
 
@@ -83,7 +83,7 @@ struct State {
 
 /// The place is taken while this is there.
 #[derive(Debug)]
-pub struct Taken(Arc<Shared>);
+pub struct SlotGuard(Arc<Shared>);
 
 impl Slots {
     fn new() -> Self {
@@ -119,14 +119,14 @@ impl Slot {
     ///
     /// # Errors
     /// The name of the classifier that has it.
-    pub fn take(&self, name: &str) -> Result<Taken, String> {
+    pub fn take(&self, name: &str) -> Result<SlotGuard, String> {
         let mut state = self.state();
         if let Some(holder) = &state.holder {
             return Err(holder.clone());
         }
         state.waiting.remove(name);
         state.holder = Some(name.to_owned());
-        Ok(Taken(Arc::clone(&self.0)))
+        Ok(SlotGuard(Arc::clone(&self.0)))
     }
 
     /// A classifier waits for the place from now on, if it does not wait yet; whether it is its turn: the place is
@@ -151,7 +151,7 @@ impl Slot {
     }
 }
 
-impl Drop for Taken {
+impl Drop for SlotGuard {
     fn drop(&mut self) {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner).holder = None;
         self.0.freed.send_replace(());
