@@ -4,11 +4,11 @@ mod answers;
 mod classifiers;
 mod coordination;
 mod diagnosis;
-mod errands;
 mod import;
 mod intake;
 mod promoter;
 mod repair;
+mod service;
 mod setup;
 mod start;
 mod status_publisher;
@@ -27,7 +27,7 @@ use crate::telemetry::{LogControl, events};
 use crate::{bus, systemd};
 use classifiers::Classifiers;
 use coft_core::shown::shown_path;
-use errands::Errands;
+use service::ServiceLoop;
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -72,8 +72,8 @@ const BUS_GONE: Duration = Duration::from_secs(2);
 /// started by a call gets the answer within milliseconds, and systemd refuses to start what has been started five times
 /// in 10 s.
 const LAST_WORD: Duration = Duration::from_secs(3);
-/// Errands of clients that may wait; whoever sends more waits, too.
-const ERRANDS: usize = 64;
+/// Commands to the service that may wait; whoever sends more waits, too.
+const SERVICE_COMMANDS: usize = 64;
 
 /// Runs the service until `stop` is ready. Each of the `hangups` has it read its configuration again.
 ///
@@ -100,7 +100,7 @@ pub async fn run(
     let alone = loaded.classifiers().count() == 1;
     loaded.classifiers().for_each(|config| classifiers.start(config.clone(), alone, ready.clone()));
     let shown = classifiers.shown();
-    let (errands, asked) = mpsc::channel(ERRANDS);
+    let (service_commands, asked) = mpsc::channel(SERVICE_COMMANDS);
     let footprint = Footprint::new(config.state_dir.clone());
     let (left_out, problems) = watch::channel(loaded.unusable.iter().map(ToString::to_string).collect::<Vec<_>>());
     for problem in problems.borrow().iter() {
@@ -109,7 +109,7 @@ pub async fn run(
             problem, "a classifier is left out, and the others go on: {problem}"
         );
     }
-    let service = Service { classifiers: shown, left_out: problems, errands, footprint, log };
+    let service = Service { classifiers: shown, left_out: problems, service_commands, footprint, log };
     let bus = tokio::select! {
         bus = bus::start(&config.bus, service) => bus?,
         () = &mut stop => return Ok(()),
@@ -117,7 +117,7 @@ pub async fn run(
     systemd::ready();
     ready.cancel();
     let ended = CancellationToken::new();
-    let runner = Errands { file, loaded, classifiers, left_out, ended: ended.clone() };
+    let runner = ServiceLoop { file, loaded, classifiers, left_out, ended: ended.clone() };
     let working = tokio::spawn(runner.run(asked, hangups));
     let (state_dir, bus_name) = (shown_path(&config.state_dir), &config.bus);
     info!(

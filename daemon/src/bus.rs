@@ -19,7 +19,7 @@ mod source;
 pub use refusal::explain;
 
 use crate::answers::Answers;
-use crate::control::{Command, Control, Errand, Service, Snapshot};
+use crate::control::{Command, Control, Service, ServiceCommand, Snapshot};
 use crate::observation::Observation;
 use crate::round_status::{RoundState, RoundStatus};
 use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, source_path};
@@ -78,8 +78,12 @@ pub async fn start(bus: &str, service: Service) -> Result<Bus, BusError> {
     let builder = builder.serve_at(log::PATH, log::Log::new(service.log.clone()));
     let connection = builder.build().await.map_err(connecting)?;
     let (clients, leaving) = clients::Clients::follow(&connection).await?;
-    let mut shown =
-        Classifiers { connection: connection.clone(), errands: service.errands, clients, shown: HashMap::new() };
+    let mut shown = Classifiers {
+        connection: connection.clone(),
+        service_commands: service.service_commands,
+        clients,
+        shown: HashMap::new(),
+    };
     let mut classifiers = service.classifiers;
     let first = classifiers.borrow_and_update().clone();
     shown.show(first).await?;
@@ -120,7 +124,7 @@ impl Bus {
 /// The classifiers that are shown.
 struct Classifiers {
     connection: Connection,
-    errands: mpsc::Sender<Errand>,
+    service_commands: mpsc::Sender<ServiceCommand>,
     clients: clients::Clients,
     /// What follows each, by its name.
     shown: HashMap<String, Follower>,
@@ -165,8 +169,8 @@ impl Classifiers {
             let (connection, name, mut snapshots) =
                 (self.connection.clone(), control.name.clone(), control.snapshot.clone());
             let (answers, commands) = (control.answers.clone(), control.commands.clone());
-            let (errands, clients) = (self.errands.clone(), self.clients.clone());
-            let mut objects = Objects { connection, control, errands, clients, told: HashMap::new() };
+            let (service_commands, clients) = (self.service_commands.clone(), self.clients.clone());
+            let mut objects = Objects { connection, control, service_commands, clients, told: HashMap::new() };
             let first = snapshots.borrow_and_update().clone();
             objects.show(&Snapshot::default(), &first).await?;
             let mut follower = Follower { commands, gone: CancellationToken::new(), tasks: JoinSet::new() };
@@ -247,7 +251,7 @@ async fn tell_of(connection: &Connection, source: usize, observation: Observatio
 struct Objects {
     connection: Connection,
     control: Control,
-    errands: mpsc::Sender<Errand>,
+    service_commands: mpsc::Sender<ServiceCommand>,
     clients: clients::Clients,
     /// Properties by object path.
     told: HashMap<String, HashMap<String, OwnedVariant>>,
@@ -280,7 +284,8 @@ impl Objects {
                 self.show_round(known, shown, now).await?;
             }
         }
-        let classifier = classifier::Classifier::new(self.control.clone(), self.errands.clone(), self.clients.clone());
+        let classifier =
+            classifier::Classifier::new(self.control.clone(), self.service_commands.clone(), self.clients.clone());
         self.refresh(classifier_path(&name), classifier).await
     }
 

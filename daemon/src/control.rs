@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the bus holds of the service as a whole: its classifiers, who runs errands, and two that answer without passing
+/// What the bus holds of the service as a whole: its classifiers, who carries out commands to the service, and two that answer without passing
 /// by `app`: what the service takes of its machine, and the log.
 #[derive(Clone)]
 pub struct Service {
@@ -27,7 +27,7 @@ pub struct Service {
     pub classifiers: watch::Receiver<Vec<Control>>,
     /// Why classifiers that are configured are not among them: a mistake of the file of each.
     pub left_out: watch::Receiver<Vec<String>>,
-    pub errands: mpsc::Sender<Errand>,
+    pub service_commands: mpsc::Sender<ServiceCommand>,
     pub footprint: Footprint,
     pub log: LogControl,
 }
@@ -71,7 +71,7 @@ pub enum Command {
 
 /// What is done beside the one that answers commands, since it waits for the disk and for other programs.
 #[derive(Debug)]
-pub enum Errand {
+pub enum ServiceCommand {
     /// Reads the configuration again; answers the settings that are used otherwise from now on.
     Reload { reply: oneshot::Sender<Result<Vec<String>, Refused>> },
     /// Changes the files of the configuration and uses them at once; or tells why nothing has changed.

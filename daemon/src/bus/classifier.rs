@@ -8,7 +8,7 @@ use super::job;
 use super::manager;
 use super::options::{self, Given};
 use super::source;
-use crate::control::{self, Command, Control, Errand, Refused, ReviewItem, ReviewStatus, Snapshot};
+use crate::control::{self, Command, Control, Refused, ReviewItem, ReviewStatus, ServiceCommand, Snapshot};
 use crate::edit::Edit;
 use crate::observation::{self, GenerationDiff};
 use crate::serve::{Classification, Options, Priority, ServeError};
@@ -32,15 +32,15 @@ const DEADLINE: Duration = Duration::from_secs(24);
 
 pub struct Classifier {
     control: Control,
-    errands: mpsc::Sender<Errand>,
+    service_commands: mpsc::Sender<ServiceCommand>,
     clients: Clients,
 }
 
 type Labels = Vec<(String, f64)>;
 
 impl Classifier {
-    pub fn new(control: Control, errands: mpsc::Sender<Errand>, clients: Clients) -> Self {
-        Self { control, errands, clients }
+    pub fn new(control: Control, service_commands: mpsc::Sender<ServiceCommand>, clients: Clients) -> Self {
+        Self { control, service_commands, clients }
     }
 
     fn snapshot(&self) -> Ref<'_, Snapshot> {
@@ -166,7 +166,7 @@ impl Classifier {
     ) -> Result<(), Error> {
         authorisation::check(connection, &header, Action::Configure).await?;
         let name = self.control.name.clone();
-        manager::edit(&self.errands, Edit::SetClasses { name, classes }).await
+        manager::edit(&self.service_commands, Edit::SetClasses { name, classes }).await
     }
 
     /// Has the classifier watch one more directory. `path` begins with `/`. The option `name` (`s`) is the source's
@@ -182,7 +182,7 @@ impl Classifier {
     ) -> Result<(), Error> {
         authorisation::check(connection, &header, Action::Configure).await?;
         let (name, path, called) = (self.control.name.clone(), options::directory(path)?, options::of_source(options)?);
-        manager::edit(&self.errands, Edit::AddSource { name, path, called }).await
+        manager::edit(&self.service_commands, Edit::AddSource { name, path, called }).await
     }
 
     /// Has the classifier no longer watch a source, by its name, or by its directory where it has no name. Its
@@ -197,7 +197,7 @@ impl Classifier {
     ) -> Result<(), Error> {
         authorisation::check(connection, &header, Action::Configure).await?;
         let name = self.control.name.clone();
-        manager::edit(&self.errands, Edit::RemoveSource { name, source }).await
+        manager::edit(&self.service_commands, Edit::RemoveSource { name, source }).await
     }
 
     /// Starts to take in a generation that another service has exported, and returns the path of the job at once.

@@ -3,7 +3,7 @@
 use super::authorisation::{self, Action};
 use super::errors::{refused, stopping};
 use super::options::{self, Given};
-use crate::control::{self, Command, Control, Errand, Service};
+use crate::control::{self, Command, Control, Service, ServiceCommand};
 use crate::edit::Edit;
 use coft_dbus::{Check, Error, Figures};
 use tokio::sync::{mpsc, oneshot};
@@ -25,9 +25,9 @@ impl Manager {
 }
 
 /// Has the configuration changed.
-pub async fn edit(errands: &mpsc::Sender<Errand>, edit: Edit) -> Result<(), Error> {
+pub async fn edit(service_commands: &mpsc::Sender<ServiceCommand>, edit: Edit) -> Result<(), Error> {
     let (reply, answer) = oneshot::channel();
-    errands.send(Errand::Edit { edit, reply }).await.map_err(|_| stopping())?;
+    service_commands.send(ServiceCommand::Edit { edit, reply }).await.map_err(|_| stopping())?;
     answer.await.map_err(|_| stopping())?.map_err(refused)
 }
 
@@ -69,7 +69,7 @@ impl Manager {
     ) -> Result<Vec<String>, Error> {
         authorisation::check(connection, &header, Action::Reload).await?;
         let (reply, answer) = oneshot::channel();
-        self.service.errands.send(Errand::Reload { reply }).await.map_err(|_| stopping())?;
+        self.service.service_commands.send(ServiceCommand::Reload { reply }).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?.map_err(refused)
     }
 
@@ -86,7 +86,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), Error> {
         authorisation::check(connection, &header, Action::Configure).await?;
-        edit(&self.service.errands, Edit::Create(options::of_new(name, options)?)).await
+        edit(&self.service.service_commands, Edit::Create(options::of_new(name, options)?)).await
     }
 
     /// Stops a classifier and removes its file from `classifiers.d`. What it has learnt is kept for a classifier
@@ -101,7 +101,7 @@ impl Manager {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(), Error> {
         authorisation::check(connection, &header, Action::Configure).await?;
-        edit(&self.service.errands, Edit::Remove { name, purge: options::of_removal(options)? }).await
+        edit(&self.service.service_commands, Edit::Remove { name, purge: options::of_removal(options)? }).await
     }
 
     /// Looks at what the service needs around it, within seconds: libraries, devices, directories, room. `checks`
@@ -112,7 +112,7 @@ impl Manager {
     #[zbus(out_args("checks"))]
     async fn diagnose(&self) -> Result<Vec<Check>, Error> {
         let (reply, answer) = oneshot::channel();
-        self.service.errands.send(Errand::Diagnose { reply }).await.map_err(|_| stopping())?;
+        self.service.service_commands.send(ServiceCommand::Diagnose { reply }).await.map_err(|_| stopping())?;
         let check = |control::Check { name, level, found, advice }| (name, level.as_str().to_owned(), found, advice);
         Ok(answer.await.map_err(|_| stopping())?.into_iter().map(check).collect())
     }

@@ -16,7 +16,7 @@ mod review;
 
 use super::*;
 use crate::answers::Teller;
-use crate::control::{Command, Errand, GenerationStatus, NextRound, Refused, SourceStatus};
+use crate::control::{Command, GenerationStatus, NextRound, Refused, ServiceCommand, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::footprint::Footprint;
 use crate::round_status::RoundState;
@@ -44,7 +44,7 @@ struct Stage {
     classifiers: watch::Sender<Vec<Control>>,
     snapshots: watch::Sender<Snapshot>,
     commands: mpsc::Receiver<Command>,
-    errands: mpsc::Receiver<Errand>,
+    service_commands: mpsc::Receiver<ServiceCommand>,
     controller: Controller,
     teller: Teller,
     client: Connection,
@@ -61,12 +61,12 @@ impl Stage {
         let (classifier, controller) = Classifier::start(settings, DecodeBudget::default());
         let (control, snapshots, commands) = control(first, classifier);
         let (teller, answers) = crate::answers::channel();
-        let (sender, errands) = mpsc::channel(4);
+        let (sender, service_commands) = mpsc::channel(4);
         let (classifiers, shown) = watch::channel(vec![Control { answers, ..control }]);
-        let service = Service { classifiers: shown, errands: sender, ..no_service() };
+        let service = Service { classifiers: shown, service_commands: sender, ..no_service() };
         let service = start(bus.address(), service).await.unwrap();
         let client = bus.address().parse::<Address>().unwrap().connect().await.unwrap();
-        Self { service, classifiers, snapshots, commands, errands, controller, teller, client, bus }
+        Self { service, classifiers, snapshots, commands, service_commands, controller, teller, client, bus }
     }
 
     fn publish(&self, change: impl FnOnce(&mut Snapshot)) {
@@ -159,12 +159,12 @@ fn control(first: Snapshot, classifier: Classifier) -> (Control, watch::Sender<S
     (Control { name, apart, commands: sender, snapshot, classifier, answers }, snapshots, commands)
 }
 
-/// A service without a classifier, for which nobody runs errands.
+/// A service without a classifier, for which nobody carries out commands.
 fn no_service() -> Service {
     Service {
         classifiers: watch::channel(Vec::new()).1,
         left_out: watch::channel(Vec::new()).1,
-        errands: mpsc::channel(1).0,
+        service_commands: mpsc::channel(1).0,
         footprint: Footprint::new(std::env::temp_dir()),
         log: LogControl::of_tests(),
     }

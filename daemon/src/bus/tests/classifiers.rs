@@ -79,7 +79,7 @@ async fn a_change_of_the_configuration_is_handed_on_as_it_was_asked_for() {
         Edit::AddSource { name: name(), path: "/srv/yard".into(), called: Some("yard".into()) },
         Edit::RemoveSource { name: name(), source: "yard".into() },
     ] {
-        let Some(Errand::Edit { edit, reply }) = soon(stage.errands.recv()).await else { panic!() };
+        let Some(ServiceCommand::Edit { edit, reply }) = soon(stage.service_commands.recv()).await else { panic!() };
         assert_eq!(edit, expected);
         let last = matches!(edit, Edit::RemoveSource { .. });
         reply.send(if last { Err(Refused::Invalid("it has: none".into())) } else { Ok(()) }).unwrap();

@@ -8,7 +8,7 @@ use std::path::Path;
 fn the_committed_xml_is_what_the_objects_say() {
     let control = control(grown(), idle()).0;
     check(&manager::Manager::new(no_service()));
-    check(&classifier::Classifier::new(control.clone(), no_service().errands, clients::Clients::default()));
+    check(&classifier::Classifier::new(control.clone(), no_service().service_commands, clients::Clients::default()));
     check(&generation::Generation::new(control.clone(), GenerationId(1)));
     check(&source::Source::new(control.clone(), 0));
     check(&job::Job::new(control, RoundId(1)));

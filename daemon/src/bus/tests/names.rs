@@ -1,7 +1,7 @@
 //! Every documented error, by the name that goes over the wire: asked for by a client that is not written with zbus.
 
 use super::*;
-use crate::control::{Errand, Refused};
+use crate::control::{Refused, ServiceCommand};
 use coft_harness::sd_bus::{self, Answer, Client};
 use std::sync::{Arc, Mutex};
 use tempfile::NamedTempFile;
@@ -194,7 +194,9 @@ fn refuse<T>(reply: oneshot::Sender<Result<T, Refused>>, refusal: Refused) {
 async fn a_reload_that_is_refused_has_its_name() {
     let Some(mut foreign) = Foreign::on(Stage::set(grown())).await else { return };
     let call = foreign.call(RELOAD);
-    let Some(Errand::Reload { reply }) = soon(foreign.stage.errands.recv()).await else { panic!("not a reload") };
+    let Some(ServiceCommand::Reload { reply }) = soon(foreign.stage.service_commands.recv()).await else {
+        panic!("not a reload")
+    };
     refuse(reply, Refused::NotReloaded("bus changes at a restart alone".into()));
     let Answer::Error { name, text } = soon(call).await.unwrap() else { panic!("it is refused") };
     assert_eq!((name.as_str(), text.as_str()), ("org.coft.Coft1.Error.NotReloaded", "bus changes at a restart alone"));
@@ -204,7 +206,7 @@ async fn a_reload_that_is_refused_has_its_name() {
 async fn a_service_that_stops_says_so_by_name() {
     let Some(mut foreign) = Foreign::on(Stage::set(grown())).await else { return };
     foreign.stage.commands.close();
-    foreign.stage.errands.close();
+    foreign.stage.service_commands.close();
     let diagnose = RELOAD.replace("Reload", "Diagnose");
     for line in commands().into_iter().chain([RELOAD.into(), diagnose]) {
         assert_eq!(foreign.error(&line).await.0, "org.coft.Coft1.Error.Stopping", "{line}");

@@ -7,7 +7,7 @@ use super::diagnosis::{self, Known, Surroundings};
 use crate::config::check::{Fault, Severity, named_files};
 use crate::config::edit::{EditError, Files, is_a_name};
 use crate::config::{Config, ConfigError, ConfigFile, Loaded};
-use crate::control::{Check, Errand, Refused};
+use crate::control::{Check, Refused, ServiceCommand};
 use crate::edit::Edit;
 use crate::state_dir;
 use crate::systemd;
@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-pub struct Errands {
+pub struct ServiceLoop {
     pub file: ConfigFile,
     /// What is in force.
     pub loaded: Loaded,
@@ -47,18 +47,18 @@ struct Look {
     waiting: Vec<oneshot::Sender<Vec<Check>>>,
 }
 
-impl Errands {
-    /// Runs errands until the service ends, and stops the classifiers then. A hang-up is the signal to read the
+impl ServiceLoop {
+    /// Carries out commands until the service ends, and stops the classifiers then. A hang-up is the signal to read the
     /// configuration again.
-    pub async fn run(mut self, mut errands: mpsc::Receiver<Errand>, mut hangups: Signal) {
+    pub async fn run(mut self, mut service_commands: mpsc::Receiver<ServiceCommand>, mut hangups: Signal) {
         let (mut look, ended) = (Look::default(), self.ended.clone());
         loop {
             tokio::select! {
-                errand = errands.recv() => match errand {
+                command = service_commands.recv() => match command {
                     // A client that has gone does not miss its answer.
-                    Some(Errand::Reload { reply }) => drop(reply.send(self.reload().await)),
-                    Some(Errand::Edit { edit, reply }) => drop(reply.send(self.edit(edit).await)),
-                    Some(Errand::Diagnose { reply }) => {
+                    Some(ServiceCommand::Reload { reply }) => drop(reply.send(self.reload().await)),
+                    Some(ServiceCommand::Edit { edit, reply }) => drop(reply.send(self.edit(edit).await)),
+                    Some(ServiceCommand::Diagnose { reply }) => {
                         // One look for all who ask meanwhile: it takes processors, and starts a program.
                         look.waiting.push(reply);
                         look.task.get_or_insert_with(|| tokio::spawn(diagnosis::look(self.surroundings())));
