@@ -11,7 +11,7 @@ mod watches;
 use crate::config::check::{self, Fault, Severity};
 use crate::config::{Config, ConfigError, ConfigFile, Key, Loaded};
 use crate::control::{Check, Level, Snapshot};
-use crate::{room, state_dir, watch};
+use crate::{disk_space, state_dir, watch};
 use bytesize::ByteSize;
 use coft_core::shown::shown_path;
 use std::fs;

@@ -6,7 +6,7 @@
 //! other settings than the service does.
 
 use super::{Config, ConfigError, ConfigFile, Key, Other, Problem, key};
-use crate::{given, model, serve};
+use crate::{model, serve, user_labels};
 use coft_core::shown::shown_path;
 use coft_core::{labels, lint};
 use serde::Serialize;

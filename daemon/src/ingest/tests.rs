@@ -50,7 +50,7 @@ impl Folder {
         match self.put(name, bytes) {
             Err(Unready::Rejected(rejection)) => {
                 assert!(rejection.reason.contains(why), "{}", rejection.reason);
-                assert!(refusal.lasts, "{name}");
+                assert!(rejection.lasts, "{name}");
             }
             other => panic!("{name}: {other:?}"),
         }
@@ -242,7 +242,7 @@ fn a_file_that_may_not_be_read_says_who_needs_to() {
     // Root reads everything.
     if File::open(folder.path("a.png")).is_err() {
         let Err(Unready::Rejected(rejection)) = folder.take(&folder.observed("a.png")) else { panic!("not refused") };
-        assert!(rejection.reason.contains("let the service's user read it") && !refusal.lasts);
+        assert!(rejection.reason.contains("let the service's user read it") && !rejection.lasts);
     }
 }
 

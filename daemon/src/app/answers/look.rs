@@ -3,7 +3,7 @@
 
 use crate::catalog::{Answer, Catalog, Unanswered};
 use crate::decode_budget::Party;
-use crate::ingest::{Ingest, Refusal, Unready};
+use crate::ingest::{Ingest, Rejection, Unready};
 use crate::serve::{Classification, Classifier, Options, Priority, ServeError};
 use coft_core::answer::{self, NONE_OF_THESE};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -103,8 +103,8 @@ impl Eye {
                     };
                 }
                 // It is another image by now, or none.
-                Ok(Ok(_) | Err(Unready::Moving | Unready::Refused(Refusal { lasts: true, .. }))) => {}
-                Ok(Err(Unready::Deferred(_) | Unready::Refused(_))) | Err(_) => may_come_back = true,
+                Ok(Ok(_) | Err(Unready::Changed | Unready::Rejected(Rejection { lasts: true, .. }))) => {}
+                Ok(Err(Unready::RetryLater(_) | Unready::Rejected(_))) | Err(_) => may_come_back = true,
             }
         }
         if may_come_back {
