@@ -8,6 +8,7 @@ mod import;
 mod intake;
 mod promoter;
 mod repair;
+mod round_history;
 mod service;
 mod setup;
 mod start;

@@ -13,6 +13,7 @@ use crate::serve::Classifier;
 use crate::telemetry::LogControl;
 use coft_core::ids::{GenerationId, ImageId, RoundId};
 use coft_core::review::{Share, State};
+use coft_core::schedule::NextRound;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -199,21 +200,6 @@ impl Snapshot {
         let running = self.rounds.iter().filter(|round| round.ended.is_none());
         running.min_by_key(|round| !round.trigger.kind().needs_trainer())
     }
-}
-
-/// When a round starts by itself, unless one runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum NextRound {
-    /// Rounds start by hand alone.
-    #[default]
-    ByHand,
-    /// So many more images have to come first.
-    Images(u64),
-    /// Unix time, s.
-    At(i64),
-    /// Nothing but the set-up, a start that failed a minute ago, or a round under way, of this classifier or another,
-    /// holds it back.
-    Due,
 }
 
 /// How it stands with the pictures that a person is asked about, because nothing else tells which of two generations is

@@ -1,9 +1,10 @@
-//! When new images make a round due, without anybody asking for it. A round that takes up interrupted work is due by
-//! [`crate::continuation`]; coftd puts the two together where it shows when the next one starts.
+//! When a round starts by itself: because new images make one due, or because one takes up interrupted work
+//! ([`crate::continuation`]).
 //!
 //! A pure function of the catalogue, the rounds so far and the time. It does not know whether a round already runs (see
 //! [`crate::lifecycle`]).
 
+use crate::continuation::Next;
 use crate::moment::Moment;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -42,6 +43,8 @@ impl Default for Schedule {
 /// What the decision is made from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
+    /// Whether the images have been counted since the service started; before, nothing is known of them.
+    pub counted: bool,
     /// Images in the catalogue.
     pub images: u64,
     /// Images that the last completed round saw: one that was promoted, or kept out by its verdict. 0 without any.
@@ -52,9 +55,52 @@ pub struct Facts {
     pub last_image: Option<Moment>,
 }
 
-/// When a round is due.
+/// When a round starts by itself, unless one runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextRound {
+    /// Rounds start by hand alone.
+    #[default]
+    ByHand,
+    /// So many more images have to come first.
+    Images(u64),
+    /// Unix time, s.
+    At(i64),
+    /// Nothing but the set-up, a start that failed a minute ago, or a round under way, of this classifier or another,
+    /// holds it back.
+    Due,
+}
+
+/// When the next round starts by itself. `unfinished` tells what becomes of the work of the last one, and
+/// `minimum_images` are the fewest images that a round takes.
+pub fn next_round(
+    schedule: &Schedule,
+    unfinished: Next,
+    facts: &Facts,
+    minimum_images: u64,
+    now: &Moment,
+) -> NextRound {
+    let new = facts.images.saturating_sub(facts.images_of_last_completed);
+    let missing = |enough: u64| enough.saturating_sub(new).max(minimum_images.saturating_sub(facts.images));
+    let after = |wait: Duration| match wait {
+        Duration::ZERO => NextRound::Due,
+        wait => NextRound::At(now.wall.saturating_add_unsigned(wait.as_secs())),
+    };
+    match unfinished {
+        _ if !schedule.automatic => NextRound::ByHand,
+        Next::ByItself(pause) if facts.counted && missing(0) == 0 => after(left(facts.last_end, pause, now)),
+        Next::ByItself(_) => NextRound::Images(missing(0).max(1)),
+        _ => match (missing(schedule.new_images.max(1)), due(schedule, facts, now)) {
+            (0, Due::Now) => NextRound::Due,
+            (0, Due::In(wait)) => after(wait),
+            (0, Due::No) => NextRound::ByHand,
+            (missing, _) => NextRound::Images(missing),
+        },
+    }
+}
+
+/// When new images make a round due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Due {
+enum Due {
     /// A round is due now.
     Now,
     /// So long from now: there are images enough, but the last round ended too recently, or images are still coming in.
@@ -63,8 +109,8 @@ pub enum Due {
     No,
 }
 
-/// When a round is due by these facts, if none runs and nothing else happens.
-pub fn due(schedule: &Schedule, facts: &Facts, now: &Moment) -> Due {
+/// When new images make a round due by these facts, if none runs and nothing else happens.
+fn due(schedule: &Schedule, facts: &Facts, now: &Moment) -> Due {
     let new = facts.images.saturating_sub(facts.images_of_last_completed);
     let enough = schedule.new_images.max(1);
     if !schedule.automatic || new < enough {
@@ -82,7 +128,7 @@ pub fn due(schedule: &Schedule, facts: &Facts, now: &Moment) -> Due {
 }
 
 /// What is left of the time that is to go by after an event.
-pub fn left(event: Option<Moment>, wait: Duration, now: &Moment) -> Duration {
+fn left(event: Option<Moment>, wait: Duration, now: &Moment) -> Duration {
     event.map_or(Duration::ZERO, |event| wait.saturating_sub(now.since(&event)))
 }
 
@@ -103,7 +149,7 @@ mod tests {
     }
 
     fn facts(images: u64, images_of_last_completed: u64, last_end: Option<u32>) -> Facts {
-        Facts { images, images_of_last_completed, last_end: last_end.map(hour), last_image: None }
+        Facts { counted: true, images, images_of_last_completed, last_end: last_end.map(hour), last_image: None }
     }
 
     #[track_caller]
@@ -119,6 +165,31 @@ mod tests {
         check(facts(400, 200, Some(1)), 100, Due::Now);
         check(facts(400, 200, Some(96)), 100, Due::In(2 * HOUR));
         check(facts(400, 200, Some(94)), 100, Due::Now);
+    }
+
+    #[test]
+    fn the_next_round_is_told_with_what_it_waits_for() {
+        let next = |schedule: &Schedule, facts: Facts, now| next_round(schedule, Next::Nothing, &facts, 16, &hour(now));
+        let schedule = Schedule::default();
+        assert_eq!(next(&schedule, facts(150, 0, None), 9), NextRound::Images(50));
+        assert_eq!(next(&schedule, facts(200, 0, None), 9), NextRound::Due);
+        assert_eq!(next(&schedule, facts(450, 300, Some(1)), 2), NextRound::Images(50));
+        assert_eq!(next(&schedule, facts(500, 300, Some(1)), 2), NextRound::At(7 * 60 * 60));
+        assert_eq!(next(&schedule, facts(500, 300, Some(1)), 7), NextRound::Due);
+        assert_eq!(next(&Schedule { new_images: 1, ..schedule.clone() }, facts(5, 0, None), 9), NextRound::Images(11));
+        let by_hand = Schedule { automatic: false, ..schedule };
+        assert_eq!(next(&by_hand, facts(500, 0, None), 9), NextRound::ByHand);
+    }
+
+    #[test]
+    fn interrupted_work_is_taken_up_once_the_images_are_counted() {
+        let next = |unfinished, facts| next_round(&Schedule::default(), unfinished, &facts, 16, &hour(2));
+        let uncounted = Facts { counted: false, ..facts(0, 0, Some(1)) };
+        assert_eq!(next(Next::ByItself(HOUR), uncounted), NextRound::Images(16), "0 images are known so far");
+        assert_eq!(next(Next::ByItself(HOUR), facts(15, 0, Some(1))), NextRound::Images(1));
+        assert_eq!(next(Next::ByItself(HOUR), facts(50, 0, Some(1))), NextRound::Due);
+        assert_eq!(next(Next::ByItself(2 * HOUR), facts(50, 0, Some(1))), NextRound::At(3 * 60 * 60));
+        assert_eq!(next(Next::ByHand, facts(50, 0, Some(1))), NextRound::Images(150), "its end was wanted");
     }
 
     #[test]
@@ -145,7 +216,7 @@ mod tests {
             for minute in 0..4 * 60 {
                 let since_boot = Duration::from_secs(60 * minute);
                 let now = Moment { boot: Some(BootId(boot)), since_boot, wall: since_boot.as_secs() as i64 };
-                let facts = Facts { images: 5000, images_of_last_completed: 0, last_end, last_image: None };
+                let facts = Facts { last_end, ..facts(5000, 0, None) };
                 if due(&Schedule::default(), &facts, &now) == Due::Now {
                     (rounds, last_end) = (rounds + 1, Some(now));
                 }
@@ -180,7 +251,7 @@ mod tests {
 
     /// A year of a camera that sees `per_day` new images; every round succeeds and takes an hour.
     fn rounds_in_a_year(per_day: u64) -> u64 {
-        let (mut facts, mut rounds) = (Facts::default(), 0);
+        let (mut facts, mut rounds) = (facts(0, 0, None), 0);
         for now in 0..365 * 24 {
             facts.images = u64::from(now) * per_day / 24;
             if due(&Schedule::default(), &facts, &hour(now)) == Due::Now {

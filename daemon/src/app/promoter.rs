@@ -11,6 +11,7 @@ use coft_core::event::{Failure, FailureKind};
 use coft_core::ids::{ClassId, GenerationId, RoundId};
 use coft_core::manifest::Manifest;
 use coft_core::promotion::{self, Reason, Verdict};
+use coft_core::retention;
 use coft_core::review::Difference;
 use coft_core::shown::shown_path;
 use coft_core::spec::Method;
@@ -20,11 +21,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-
-/// Generations that are kept beside the active one and the one before it. 5 [choice].
-const KEPT: usize = 5;
-/// Candidates that were refused and are kept beside them. 2 [choice].
-const KEPT_REFUSED: usize = 2;
 
 /// What promotes: the store, and the classifier that generations serve in.
 #[derive(Clone)]
@@ -407,7 +403,7 @@ impl Promoter {
     }
 
     fn prune(&self, wanted: Option<GenerationId>) {
-        match self.store().prune(KEPT, KEPT_REFUSED, wanted) {
+        match self.store().prune(retention::PROMOTED, retention::REFUSED, wanted) {
             Ok(expired) if expired.is_empty() => {}
             Ok(expired) => {
                 let numbers: Vec<String> = expired.iter().map(ToString::to_string).collect();

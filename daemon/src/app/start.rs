@@ -9,6 +9,7 @@ use super::answers::{self, Answering};
 use super::coordination::Member;
 use super::intake::Intake;
 use super::promoter::Promoter;
+use super::round_history::RoundHistory;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::supervisor::{Parts, Serving, StatusReceivers, Supervisor};
@@ -250,7 +251,10 @@ impl Start {
             }
             Step::Catalog(opened) => {
                 self.catalog.ended(opened.map_err(|error| error.to_string()));
-                self.catalog.there.iter().for_each(|(_, rounds)| self.publisher.history(rounds.clone()));
+                self.catalog
+                    .there
+                    .iter()
+                    .for_each(|(_, rounds)| self.publisher.rounds(RoundHistory::new(rounds.clone()).rounds()));
             }
             Step::Base(Err(error)) if error.is_configuration() && self.member.alone => {
                 self.publisher.setup(error.to_string());
@@ -398,6 +402,7 @@ impl Start {
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
         let parts = Parts {
+            history: RoundHistory::new(rounds),
             member,
             training,
             promoter,

@@ -1,18 +1,14 @@
 //! What clients see: the snapshot, published at once when something happened and at most five times a second while it
 //! only moves on.
 
-mod history;
-
 use super::answers;
 use crate::catalog::Counts;
-use crate::control::{GenerationStatus, NextRound, ReviewStatus, Snapshot};
+use crate::control::{GenerationStatus, ReviewStatus, Snapshot};
 use crate::round_status::{RoundState, RoundStatus};
 use crate::serve::ServingStatus;
-use coft_core::continuation::{GivenUp, Next};
 use coft_core::event::Progress;
 use coft_core::ids::{GenerationId, RoundId};
-use coft_core::moment::Moment;
-use coft_core::schedule::{self, Due, Facts, Schedule};
+use coft_core::schedule::NextRound;
 use coft_core::shown::shown_path;
 use std::path::Path;
 use std::time::Duration;
@@ -21,13 +17,8 @@ use tokio::sync::watch;
 /// How often progress is published at most.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Rounds that are shown, the latest; those that the schedule decides from stay beside them. 100 [choice].
-const ROUNDS: usize = 100;
 /// Seconds by which a time that is shown may be off before it is told anew: it is worked out each second. [choice]
 const JITTER: i64 = 5;
-/// Seconds by which the clock must have been set before the end of a round is written down anew. [choice]
-const SET: i64 = 60;
-
 pub struct StatusPublisher {
     snapshot: Snapshot,
     published: watch::Sender<Snapshot>,
@@ -35,9 +26,6 @@ pub struct StatusPublisher {
     setup: [String; 3],
     /// Something moved on since the snapshot was published.
     stale: bool,
-    /// When the catalogue last grew, after the first count.
-    last_image: Option<Moment>,
-    counted: bool,
 }
 
 impl StatusPublisher {
@@ -49,10 +37,9 @@ impl StatusPublisher {
     }
 
     /// A publisher that publishes what follows a snapshot, from that on.
-    pub fn over(published: watch::Sender<Snapshot>, mut snapshot: Snapshot) -> Self {
-        history::keep_the_latest(&mut snapshot.rounds, ROUNDS);
+    pub fn over(published: watch::Sender<Snapshot>, snapshot: Snapshot) -> Self {
         published.send_replace(snapshot.clone());
-        Self { snapshot, published, setup: Default::default(), stale: false, last_image: None, counted: false }
+        Self { snapshot, published, setup: Default::default(), stale: false }
     }
 
     pub fn snapshot(&self) -> &Snapshot {
@@ -71,11 +58,7 @@ impl StatusPublisher {
         }
     }
 
-    pub fn counted(&mut self, counts: &Counts, now: Moment) {
-        // What the first count finds may be years old.
-        if std::mem::replace(&mut self.counted, true) && counts.images > self.snapshot.images {
-            self.last_image = Some(now);
-        }
+    pub fn counted(&mut self, counts: &Counts) {
         let snapshot = &mut self.snapshot;
         (snapshot.images, snapshot.quarantined) = (counts.images, counts.quarantined);
         for source in &mut snapshot.sources {
@@ -134,10 +117,9 @@ impl StatusPublisher {
         }
     }
 
-    /// The rounds of earlier runs of the service.
-    pub fn history(&mut self, rounds: Vec<RoundStatus>) {
-        self.snapshot.rounds = rounds;
-        history::keep_the_latest(&mut self.snapshot.rounds, ROUNDS);
+    /// A round started, was prepared or ended, or those of earlier runs of the service are known.
+    pub fn rounds(&mut self, rounds: &[RoundStatus]) {
+        rounds.clone_into(&mut self.snapshot.rounds);
         self.forget_candidates_that_are_gone();
         self.publish();
     }
@@ -178,16 +160,6 @@ impl StatusPublisher {
         }
     }
 
-    /// A round started, was prepared or ended: `status` replaces what was known of it.
-    pub fn round(&mut self, status: RoundStatus) {
-        match self.snapshot.rounds.iter_mut().find(|round| round.round == status.round) {
-            Some(round) => *round = status,
-            None => self.snapshot.rounds.push(status),
-        }
-        history::keep_the_latest(&mut self.snapshot.rounds, ROUNDS);
-        self.publish();
-    }
-
     pub fn progress(&mut self, round: RoundId, progress: Progress) {
         if let Some(round) = self.snapshot.rounds.iter_mut().find(|known| known.round == round) {
             let changed = round.progress.as_ref().map(|known| known.stage) != Some(progress.stage);
@@ -216,97 +188,16 @@ impl StatusPublisher {
         }
     }
 
-    /// When a round starts by itself, unless one runs; `minimum_images` are the fewest that it takes.
-    pub fn look_ahead(&mut self, schedule: &Schedule, minimum_images: u64, now: &Moment) -> NextRound {
-        let facts = self.facts();
-        let new = facts.images.saturating_sub(facts.images_of_last_completed);
-        let missing = |enough: u64| enough.saturating_sub(new).max(minimum_images.saturating_sub(facts.images));
-        let after = |wait: Duration| match wait {
-            Duration::ZERO => NextRound::Due,
-            wait => NextRound::At(now.wall.saturating_add_unsigned(wait.as_secs())),
+    /// When a round starts by itself, unless one runs.
+    pub fn next_round(&mut self, next: NextRound) {
+        let known = self.snapshot.next_round;
+        let is_told = match (known, next) {
+            (NextRound::At(before), NextRound::At(at)) => before.abs_diff(at) <= JITTER as u64,
+            (known, next) => known == next,
         };
-        let next = match self.unfinished(schedule) {
-            _ if !schedule.automatic => NextRound::ByHand,
-            // Nothing is known of the images before they are counted.
-            Next::ByItself(pause) if self.counted && missing(0) == 0 => {
-                after(schedule::left(facts.last_end, pause, now))
-            }
-            Next::ByItself(_) => NextRound::Images(missing(0).max(1)),
-            _ if missing(schedule.new_images.max(1)) > 0 => NextRound::Images(missing(schedule.new_images.max(1))),
-            _ => match schedule::due(schedule, &facts, now) {
-                Due::Now => NextRound::Due,
-                Due::In(wait) => after(wait),
-                Due::No => NextRound::ByHand,
-            },
-        };
-        let next = match (self.snapshot.next_round, next) {
-            (known @ NextRound::At(before), NextRound::At(at)) if before.abs_diff(at) <= JITTER as u64 => known,
-            (_, next) => next,
-        };
-        if std::mem::replace(&mut self.snapshot.next_round, next) != next {
+        if !is_told {
+            self.snapshot.next_round = next;
             self.stale = true;
-        }
-        next
-    }
-
-    /// What becomes of the work of the last round.
-    pub fn unfinished(&self, schedule: &Schedule) -> Next {
-        history::next(&self.snapshot.rounds, schedule.minimum_interval)
-    }
-
-    /// What becomes of the work of a round that ends this way.
-    pub fn after(&self, status: &RoundStatus, schedule: &Schedule) -> Next {
-        let earlier = self.snapshot.rounds.iter().filter(|round| round.round != status.round);
-        let rounds: Vec<RoundStatus> = earlier.chain([status]).cloned().collect();
-        history::next(&rounds, schedule.minimum_interval)
-    }
-
-    /// The round whose work a new one takes up, whether somebody starts it or it starts by itself.
-    pub fn to_be_continued(&self, schedule: &Schedule, by_hand: bool) -> Option<&RoundStatus> {
-        let takes_up = match self.unfinished(schedule) {
-            Next::ByItself(_) | Next::WithNextRound => true,
-            Next::ByHand => by_hand,
-            Next::Nothing | Next::GivenUp(_) => false,
-        };
-        history::last_ended(&self.snapshot.rounds).filter(|_| takes_up)
-    }
-
-    /// The round whose work is given up, and why.
-    pub fn given_up(&self, schedule: &Schedule) -> Option<(&RoundStatus, GivenUp)> {
-        match self.unfinished(schedule) {
-            Next::GivenUp(why) => Some((history::last_ended(&self.snapshot.rounds)?, why)),
-            _ => None,
-        }
-    }
-
-    /// Whether any round has adapted this model to these classes.
-    pub fn has_adapted(&self) -> bool {
-        history::adapting(&self.snapshot.rounds).next().is_some()
-    }
-
-    /// Puts the end of the last round right where the clock has been set since: after a restart of the machine it is
-    /// what the schedule has. That round, where it is to be written down anew.
-    pub fn restate(&mut self, now: &Moment) -> Option<RoundStatus> {
-        let last = history::last_ended(&self.snapshot.rounds)?;
-        let (ended, round) = (last.ended?, last.round);
-        let restated = ended.restated(now);
-        if restated.wall.abs_diff(ended.wall) <= SET as u64 {
-            return None;
-        }
-        let status = self.snapshot.rounds.iter_mut().find(|known| known.round == round)?;
-        status.ended = Some(restated);
-        self.stale = true;
-        Some(status.clone())
-    }
-
-    /// What the schedule decides from.
-    pub fn facts(&self) -> Facts {
-        let rounds = &self.snapshot.rounds;
-        Facts {
-            images: self.snapshot.images,
-            images_of_last_completed: history::last_completed(rounds).map_or(0, |round| round.images),
-            last_end: history::last_ended(rounds).and_then(|round| round.ended),
-            last_image: self.last_image,
         }
     }
 

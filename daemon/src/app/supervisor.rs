@@ -16,12 +16,13 @@ use super::blocking;
 use super::coordination::{Member, SlotGuard};
 use super::intake::{self, Intake};
 use super::promoter::{Promoter, PromotionOutcome};
+use super::round_history::RoundHistory;
 use super::setup::{Findings, Looks, Setup};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::training::{RoundEvent, TrainingRunner};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Command, NextRound, Refused};
+use crate::control::{Command, Refused};
 use crate::model;
 use crate::round::Outcome;
 use crate::round_status::{RoundState, RoundStatus};
@@ -31,7 +32,7 @@ use coft_core::event::{Event as TrainerEvent, Failure, FailureKind, Progress};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::job::Trigger;
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal};
-use coft_core::schedule::Schedule;
+use coft_core::schedule::{NextRound, Schedule};
 use health::Health;
 use reviewing::Reviewing;
 use starting::LOOK_AT_ROOM;
@@ -70,6 +71,7 @@ pub struct Supervisor {
     promoter: Promoter,
     lifecycle: Lifecycle,
     schedule: Schedule,
+    history: RoundHistory,
     publisher: StatusPublisher,
     intake: Intake,
     /// What the intake last told.
@@ -166,6 +168,7 @@ pub struct Parts {
     pub promoter: Promoter,
     pub lifecycle: Lifecycle,
     pub schedule: Schedule,
+    pub history: RoundHistory,
     pub publisher: StatusPublisher,
     pub intake: Intake,
     /// Under way from the start on.
@@ -185,6 +188,7 @@ impl Supervisor {
             promoter,
             lifecycle,
             schedule,
+            history,
             publisher,
             intake,
             serving,
@@ -198,6 +202,7 @@ impl Supervisor {
             promoter,
             lifecycle,
             schedule,
+            history,
             publisher,
             intake,
             intake_status: intake::IntakeStatus::default(),
@@ -385,7 +390,8 @@ impl Supervisor {
         let before = std::mem::replace(&mut self.intake_status, status);
         let status = &self.intake_status;
         if let Some(counts) = status.counts.as_ref().filter(|counts| before.counts.as_ref() != Some(*counts)) {
-            self.publisher.counted(counts, (self.clock)());
+            self.history.counted(counts.images, (self.clock)());
+            self.publisher.counted(counts);
         }
         for (source, problem) in &status.sources {
             if before.sources.get(source) != Some(problem) {
@@ -423,7 +429,7 @@ impl Supervisor {
 
     /// Writes the rounds that are shown into a catalogue that has taken a damaged one's place.
     async fn save_history(&self) {
-        for round in &self.publisher.snapshot().rounds {
+        for round in self.history.rounds() {
             if let Err(error) = self.training.catalog.save_round(round).await {
                 return warn!(problem = %error, "the history of rounds cannot be written down again: {error}");
             }
@@ -435,7 +441,8 @@ impl Supervisor {
         match event {
             RoundEvent::Gathered { images } => {
                 job.status.images = images;
-                self.publisher.round(job.status.clone());
+                let status = job.status.clone();
+                self.record(status);
             }
             RoundEvent::Event(TrainerEvent::Progress(progress)) => {
                 job.status.progress = Some(progress.clone());
@@ -452,12 +459,14 @@ impl Supervisor {
                         }
                     });
                 }
+                self.history.progress(round, progress.clone());
                 self.publisher.progress(round, progress);
             }
             RoundEvent::Event(TrainerEvent::Warning { message: warning }) => {
                 warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
                 job.status.warnings.push(warning);
-                self.publisher.round(job.status.clone());
+                let status = job.status.clone();
+                self.record(status);
             }
             RoundEvent::Event(TrainerEvent::Started { device, threads, .. }) => {
                 info!(coft.round = round.0, device, threads, "round {round} works on {device} with {threads} threads");
@@ -490,6 +499,12 @@ impl Supervisor {
             (job.outcome, job.judging) = (Some(outcome), place);
         }
         self.tell(event).await;
+    }
+
+    /// A round started, was prepared or ended.
+    fn record(&mut self, status: RoundStatus) {
+        self.history.record(status);
+        self.publisher.rounds(self.history.rounds());
     }
 
     fn job(&mut self, round: RoundId) -> Option<&mut Job> {

@@ -8,13 +8,14 @@ use super::job;
 use super::manager;
 use super::options::{self, Given};
 use super::source;
-use crate::control::{self, Command, Control, Refused, ReviewItem, ReviewStatus, ServiceCommand, Snapshot};
+use crate::control::{Command, Control, Refused, ReviewItem, ReviewStatus, ServiceCommand, Snapshot};
 use crate::edit::Edit;
 use crate::observation::{self, GenerationDiff};
 use crate::serve::{Classification, Options, Priority, ServeError};
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::manifest::{MANIFEST, STATED, is_of_a_bundle};
 use coft_core::review::{MOST, Share};
+use coft_core::schedule;
 use coft_core::shown::shown_path;
 use coft_dbus::{ClassifyDetails, Comparison, Difference, Error, MANY, ManyDetails, NextRound, OBSERVATIONS, Review};
 use std::collections::HashMap;
@@ -398,10 +399,10 @@ impl Classifier {
     #[zbus(property)]
     fn next_round(&self) -> NextRound {
         let (images, at) = match self.snapshot().next_round {
-            control::NextRound::ByHand => (None, None),
-            control::NextRound::Images(images) => (Some(images), None),
-            control::NextRound::At(at) => (None, Some(at)),
-            control::NextRound::Due => (None, Some(0)),
+            schedule::NextRound::ByHand => (None, None),
+            schedule::NextRound::Images(images) => (Some(images), None),
+            schedule::NextRound::At(at) => (None, Some(at)),
+            schedule::NextRound::Due => (None, Some(0)),
         };
         NextRound { images, at }
     }

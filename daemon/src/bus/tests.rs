@@ -16,7 +16,7 @@ mod review;
 
 use super::*;
 use crate::answers::Teller;
-use crate::control::{Command, GenerationStatus, NextRound, Refused, ServiceCommand, SourceStatus};
+use crate::control::{Command, GenerationStatus, Refused, ServiceCommand, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::footprint::Footprint;
 use crate::round_status::RoundState;
@@ -25,6 +25,7 @@ use crate::telemetry::LogControl;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::job::Trigger;
 use coft_core::moment::Moment;
+use coft_core::schedule::NextRound;
 use coft_dbus::job_path;
 use coft_dbus::{ClassifierProxy, GenerationProxy, JobProxy, ManagerProxy, SourceProxy};
 use coft_harness::bus::PrivateBus;

@@ -185,7 +185,7 @@ impl Supervisor {
         // Generations and what is asked first: whoever hears of the end finds what came of it.
         self.show_generations();
         self.show_review();
-        self.publisher.round(status);
+        self.record(status);
         match wanted && !self.promoter.is_current(&self.training.base) {
             // Going back to an earlier one was but the shorter way; a zero-shot one may be on its way beside.
             true if trigger != Trigger::ZeroShot => {}
@@ -214,7 +214,7 @@ impl Supervisor {
     /// been cancelled for what serves, and not for its images.
     fn keep_or_forget(&self, status: &mut RoundStatus) {
         let round = status.round.0;
-        match self.publisher.after(status, &self.schedule) {
+        match self.history.after(status, &self.schedule) {
             Next::ByItself(_) | Next::WithNextRound | Next::ByHand => return,
             Next::Nothing => {}
             Next::GivenUp(why) => {

@@ -3,12 +3,13 @@
 use super::{Job, Supervisor, blocking, refused};
 use crate::app::setup;
 use crate::app::training::RoundPlan;
-use crate::control::{NextRound, Refused, RoundRequest};
+use crate::control::{Refused, RoundRequest};
 use crate::round_status::{RoundState, RoundStatus};
 use crate::telemetry::events;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::job::Trigger;
 use coft_core::lifecycle::{Action, Event};
+use coft_core::schedule::NextRound;
 use coft_core::spec::Method;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
@@ -67,11 +68,13 @@ impl Supervisor {
     /// The round that is to start now, if there is one.
     async fn look_for_what_is_due(&mut self) -> Option<Trigger> {
         let now = (self.clock)();
-        if let Some(status) = self.publisher.restate(&now) {
+        if let Some(status) = self.history.restate(&now) {
             info!(coft.round = status.round.0, "the clock was set; the end of round {} is put right", status.round);
             self.write_down(&status).await;
+            self.publisher.rounds(self.history.rounds());
         }
-        let next = self.publisher.look_ahead(&self.schedule, self.training.round.minimum_images, &now);
+        let next = self.history.next_round(&self.schedule, self.training.round.minimum_images, &now);
+        self.publisher.next_round(next);
         if self.lifecycle.current().is_some() {
             return None;
         }
@@ -93,7 +96,7 @@ impl Supervisor {
 
     /// Lets go of the work of rounds that die in the same place again and again.
     async fn give_up(&mut self) {
-        let Some((round, why)) = self.publisher.given_up(&self.schedule) else { return };
+        let Some((round, why)) = self.history.given_up(&self.schedule) else { return };
         let mut status = round.clone();
         match self.training.forget_unfinished() {
             Ok(true) => {}
@@ -106,7 +109,7 @@ impl Supervisor {
         let (round, warning) = (status.round, told_given_up(&why));
         warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
         self.write_down(&status).await;
-        self.publisher.round(status);
+        self.record(status);
     }
 
     /// Tells whether there is room for a round.
@@ -148,13 +151,13 @@ impl Supervisor {
                 self.publisher.round_problem(room.as_ref().err().map(ToString::to_string));
                 room?;
             }
-            let earlier = self.publisher.to_be_continued(&self.schedule, trigger == Trigger::Manual);
+            let earlier = self.history.to_be_continued(&self.schedule, trigger == Trigger::Manual);
             continues = earlier.filter(|earlier| request.seed.is_none_or(|seed| earlier.seed == Some(seed))).cloned();
         }
         let own = continues.as_ref().and_then(|earlier: &RoundStatus| earlier.seed);
         let seed = request.seed.or(own).unwrap_or(self.training.round.seed);
         // Where no round is known, as after a catalogue was lost, what is there is as good as any.
-        let goes_on = continues.is_some() || !self.publisher.has_adapted();
+        let goes_on = continues.is_some() || !self.history.has_adapted();
         let continues = continues.map(|earlier| earlier.round);
         // Where a round of its own runs, that is what stands in the way.
         let slot = match self.lifecycle.current() {
@@ -209,7 +212,7 @@ impl Supervisor {
         seed: Option<u64>,
         continues: Option<RoundId>,
     ) -> Result<RoundStatus, Refused> {
-        let images = self.publisher.snapshot().images;
+        let images = self.history.images();
         let round = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
             [Action::Start { round, .. }] => *round,
             [Action::Refuse(refusal)] => return Err(refused(*refusal)),
@@ -244,7 +247,7 @@ impl Supervisor {
         }
         let trigger: &str = trigger.into();
         info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger, "round {round} started: {trigger}");
-        self.publisher.round(status.clone());
+        self.record(status.clone());
         Ok(status)
     }
 

@@ -4,6 +4,7 @@ use crate::app::coordination::Member;
 use crate::app::intake::{self, Intake};
 use crate::app::promoter::PromotionOutcome;
 use crate::app::promoter::tests::{candidate, idle};
+use crate::app::round_history::RoundHistory;
 use crate::app::setup::{Findings, Looks};
 use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::StatusReceivers;
@@ -63,6 +64,7 @@ pub fn supervisor(root: &Path, publisher: StatusPublisher) -> Supervisor {
         promoter,
         lifecycle,
         schedule,
+        history: RoundHistory::new(Vec::new()),
         publisher,
         intake,
         serving,

@@ -7,11 +7,12 @@ use crate::app::intake::Intake;
 use crate::app::promoter::Promoter;
 use crate::app::promoter::tests::{candidate, doubted, idle, restate};
 use crate::app::repair;
+use crate::app::round_history::RoundHistory;
 use crate::app::setup::{Findings, Looks};
 use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::{Parts, Serving};
 use crate::app::training::{RoundEvent, TrainingRunner};
-use crate::catalog::{Catalog, Counts, Entry};
+use crate::catalog::{Catalog, Entry};
 use crate::control::Snapshot;
 use crate::decode_budget::DecodeBudget;
 use crate::disk_space::Reserve;
@@ -143,7 +144,7 @@ impl Machine {
                 .await
                 .unwrap();
         let last = rounds.last().map_or(RoundId(EARLIER), |round| round.round);
-        let (publisher, _) = StatusPublisher::new(Snapshot { rounds, ..Snapshot::default() });
+        let (publisher, _) = StatusPublisher::new(Snapshot::default());
         let ingest = self.ingest();
         let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
         let training = TrainingRunner {
@@ -169,6 +170,7 @@ impl Machine {
             promoter,
             lifecycle,
             schedule,
+            history: RoundHistory::new(rounds),
             publisher,
             intake,
             serving,
@@ -189,8 +191,7 @@ impl Machine {
     }
 
     fn counted(&self, supervisor: &mut Supervisor) {
-        let counts = Counts { images: self.images, ..Counts::default() };
-        supervisor.publisher.counted(&counts, (supervisor.clock)());
+        supervisor.history.counted(self.images, (supervisor.clock)());
     }
 
     /// Looks at the schedule; the round that starts, once it trains.
@@ -258,7 +259,7 @@ async fn settle(supervisor: &mut Supervisor) -> RoundStatus {
 }
 
 fn rounds(supervisor: &Supervisor) -> Vec<RoundStatus> {
-    supervisor.publisher.snapshot().rounds.clone()
+    supervisor.history.rounds().to_vec()
 }
 
 /// Which round each one takes up, by their order.
