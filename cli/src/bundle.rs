@@ -90,7 +90,7 @@ impl Bundle {
         }
         fs::set_permissions(partial.path(), Permissions::from_mode(0o755)).map_err(at(dir))?;
         fs::rename(partial.path(), dir).map_err(at(dir))?;
-        File::open(parent).and_then(|parent| parent.sync_all()).map_err(at(parent))
+        coft_fs::sync_dir(parent).map_err(at(parent))
     }
 
     /// Copies a file of the generation, and holds what was copied against the manifest.
@@ -101,7 +101,7 @@ impl Bundle {
         let mut hashed = self.hashed(File::create_new(&path).map_err(at(&path))?);
         let copied = from.seek(SeekFrom::Start(0)).and_then(|_| io::copy(&mut from, &mut hashed));
         copied.and_then(|_| hashed.to.sync_all()).map_err(at(&path))?;
-        if hex(hashed.hash) != *digest {
+        if coft_fs::hex(&hashed.hash.finalize()) != *digest {
             let generation = self.generation;
             return Err(Failure::Export(format!(
                 "generation {generation}: {name} does not have the digest that the manifest names; it is damaged"
@@ -138,11 +138,7 @@ fn read(files: &mut HashMap<String, File>, name: &str) -> Result<Vec<u8>, Failur
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let written = File::create_new(path).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    written.map_err(at(path))
+    coft_fs::write_synced(path, bytes).map_err(at(path))
 }
 
 fn create_dir(path: &Path) -> Result<(), Failure> {
@@ -174,8 +170,4 @@ impl Write for Hashed {
     fn flush(&mut self) -> io::Result<()> {
         self.to.flush()
     }
-}
-
-fn hex(hash: Sha256) -> String {
-    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -3,7 +3,7 @@
 
 use bytesize::ByteSize;
 use coft_core::shown::shown_path;
-use nix::sys::statvfs::statvfs;
+use coft_fs::free_space;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -61,20 +61,11 @@ impl Reserve {
     }
 
     fn lacking(&self, dir: &Path, needed: u64, taken: u64) -> io::Result<Option<Shortage>> {
-        let (free, reserve) = (free(dir)?, self.bytes());
+        let (free, reserve) = (free_space(dir)?, self.bytes());
         let lacking = needed.saturating_add(reserve.saturating_sub(taken)).saturating_sub(free);
         let [free, reserve, missing] = [free, reserve, lacking].map(ByteSize::b);
         Ok((lacking > 0).then(|| Shortage { dir: dir.to_owned(), free, reserve, lacking: missing }))
     }
-}
-
-/// Bytes that the service may still write to the disk of a directory, which need not be there yet.
-///
-/// # Errors
-/// Where the file system does not say.
-pub fn free(dir: &Path) -> io::Result<u64> {
-    let disk = statvfs(dir.ancestors().find(|dir| dir.exists()).unwrap_or(dir))?;
-    Ok(disk.blocks_available() as u64 * disk.fragment_size() as u64)
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use std::thread;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
-use walkdir::WalkDir;
+use walkdir::{DirEntry, WalkDir};
 
 /// `[ingest]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -201,7 +201,11 @@ impl Ingest {
         let dir = self.canonical_dir();
         let list = move || {
             let files = WalkDir::new(dir).min_depth(2).max_depth(2).into_iter().flatten();
-            let pixels = files.filter(|file| file.path().extension().is_some_and(|found| found == CANONICAL));
+            let (unfinished, pixels): (Vec<DirEntry>, Vec<DirEntry>) =
+                files.partition(|file| coft_fs::is_unfinished(file.path()));
+            // One that cannot be removed takes room alone.
+            unfinished.iter().for_each(|file| drop(fs::remove_file(file.path())));
+            let pixels = pixels.iter().filter(|file| file.path().extension().is_some_and(|found| found == CANONICAL));
             pixels.filter_map(|file| Some(ImageId(file.path().file_stem()?.to_str()?.to_owned()))).collect()
         };
         tokio::task::spawn_blocking(list).await.expect("listing files neither panics nor is aborted")
@@ -317,11 +321,7 @@ impl Ingest {
         let note = move || {
             let (pixels, judge) = (&ingest.shared.pixels, ingest.judge());
             fs::create_dir_all(pixels)?;
-            let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(pixels)?;
-            new.write_all(judge.as_bytes())?;
-            new.as_file().sync_all()?;
-            new.persist(pixels.join(JUDGE))?;
-            File::open(pixels)?.sync_all()
+            coft_fs::replace(&pixels.join(JUDGE), judge.as_bytes())
         };
         let noted = tokio::task::spawn_blocking(note).await.expect("writing a file neither panics nor is aborted");
         if let Err(error) = noted {
@@ -406,7 +406,7 @@ pub fn id_of(mut file: Sha256, region: Option<Region>) -> ImageId {
     if let Some(region) = region {
         file.update(region.to_string());
     }
-    ImageId(hex(&file.finalize()))
+    ImageId(coft_fs::hex(&file.finalize()))
 }
 
 fn cut(decoded: Decoded, region: Option<Region>) -> Decoded {
@@ -489,18 +489,11 @@ fn keep(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io
     }
     let dir = path.parent().expect("canonical pixels lie in a directory");
     fs::create_dir_all(dir)?;
-    let new = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
-    let mut out = BufWriter::new(new.as_file());
-    write(&mut out)?;
-    out.flush()?;
-    drop(out);
-    new.as_file().sync_all()?;
-    new.persist(path)?;
-    File::open(dir)?.sync_all()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    coft_fs::replace_with(path, |file| {
+        let mut out = BufWriter::new(file);
+        write(&mut out)?;
+        out.flush()
+    })
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use coft_models::store::Store;
 use coft_vision::Preprocess;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 
@@ -408,21 +408,10 @@ fn unpack(files: &[(&str, &[u8])], dir: &Path) -> io::Result<()> {
     if files.iter().all(same) {
         return Ok(());
     }
-    let parent = dir.parent().ok_or(io::ErrorKind::InvalidInput)?;
-    fs::create_dir_all(parent)?;
-    let new = tempfile::Builder::new().prefix(".new-").tempdir_in(parent)?;
-    for (name, content) in files {
-        let mut file = File::create(new.path().join(name))?;
-        file.write_all(content)?;
-        file.sync_all()?;
-    }
-    File::open(new.path())?.sync_all()?;
-    // No round runs while the service starts, so nobody reads what is replaced.
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => fs::rename(new.keep(), dir)?,
-    }
-    File::open(parent)?.sync_all()
+    fs::create_dir_all(coft_fs::parent(dir))?;
+    coft_fs::replace_dir(dir, |new| {
+        files.iter().try_for_each(|(name, content)| coft_fs::write_synced(&new.join(name), content))
+    })
 }
 
 #[cfg(test)]

@@ -189,7 +189,7 @@ impl Reviews {
     /// Where it cannot be written; the one before it stays then.
     pub fn begin(&self, review: Review) -> io::Result<()> {
         let mut state = self.state();
-        labels::write(&self.dir.join(FILE), &serde_json::to_vec(&review).expect("a review is plain data"))?;
+        coft_fs::replace(&self.dir.join(FILE), &serde_json::to_vec(&review).expect("a review is plain data"))?;
         state.review = Some(review);
         Ok(())
     }

@@ -10,7 +10,6 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tracing::{info, warn};
-use walkdir::WalkDir;
 
 /// File that a running service holds.
 const LOCK: &str = "lock";
@@ -37,7 +36,12 @@ pub fn take(dir: &Path) -> Result<File, StateDirError> {
     let lock = made.and_then(|()| File::create(&path)).or_else(|error| File::open(&path).map_err(|_| error));
     let lock = lock.map_err(failed)?;
     match lock.try_lock() {
-        Ok(()) => Ok(lock),
+        Ok(()) => {
+            if let Err(error) = coft_fs::remove_unfinished(dir) {
+                warn!(problem = %error, "what a loss of power has left cannot be removed: {error}");
+            }
+            Ok(lock)
+        }
         Err(TryLockError::WouldBlock) => Err(StateDirError::InUse { path: dir.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
@@ -52,21 +56,11 @@ const REMOVED: &str = ".removed";
 /// It cannot be moved aside, and is as it was, or not all of it can be removed; the next call goes on with that.
 pub fn remove(home: &Path) -> io::Result<()> {
     let removed = home.with_file_name(REMOVED);
-    clear(&removed)?;
+    coft_fs::remove_tree(&removed)?;
     match fs::rename(home, &removed) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error),
-        Ok(()) => clear(&removed),
-    }
-}
-
-fn clear(dir: &Path) -> io::Result<()> {
-    for entry in WalkDir::new(dir).into_iter().flatten().filter(|entry| entry.file_type().is_dir()) {
-        fs::set_permissions(entry.path(), Permissions::from_mode(0o700))?;
-    }
-    match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
+        Ok(()) => coft_fs::remove_tree(&removed),
     }
 }
 

@@ -10,10 +10,9 @@ use coft_core::report::Report;
 use coft_core::retention;
 use coft_core::shown::{shown_io, shown_path};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
-use std::fs::{self, File, Permissions};
-use std::io::{self, Write};
+use std::fs::{self, Permissions};
+use std::io;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -414,10 +413,7 @@ fn verified(dir: &Path) -> Result<(Manifest, Report), StoreError> {
         if Path::new(name).file_name() != Some(name.as_ref()) {
             return Err(StoreError::Name { path });
         }
-        let mut file = File::open(&path).map_err(at(&path))?;
-        let mut hash = Sha256::new();
-        io::copy(&mut file, &mut hash).map_err(at(&path))?;
-        if format!("{:x}", hash.finalize()) != *digest {
+        if coft_fs::sha256_file(&path).map_err(at(&path))? != *digest {
             return Err(StoreError::Digest { path });
         }
     }
@@ -448,25 +444,16 @@ fn pretty(value: &impl Serialize) -> Vec<u8> {
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let write = || {
-        let mut file = File::create(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(at(path))
+    coft_fs::write_synced(path, bytes).map_err(at(path))
 }
 
 fn sync_dir(dir: &Path) -> Result<(), StoreError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(at(dir))
+    coft_fs::sync_dir(dir).map_err(at(dir))
 }
 
 /// Removes a directory with everything in it, read-only or not; one that is not there is fine.
 pub fn remove_tree(path: &Path) -> Result<(), StoreError> {
-    let writable = fs::set_permissions(path, Permissions::from_mode(0o700));
-    match writable.and_then(|()| if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(at(path)(error)),
-        _ => Ok(()),
-    }
+    coft_fs::remove_tree(path).map_err(at(path))
 }
 
 fn at(path: &Path) -> impl FnOnce(io::Error) -> StoreError + use<> {

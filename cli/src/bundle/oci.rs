@@ -2,14 +2,14 @@
 //!
 //! The same generation gives the same bytes: entries are sorted and carry no time and no owner.
 
-use super::{Bundle, Hashed, at, create_dir, hex, triton, write_new};
+use super::{Bundle, Hashed, at, create_dir, triton, write_new};
 use crate::failure::Failure;
 use oci_spec::image::{
     Arch, Descriptor, ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType, OciLayoutBuilder,
     Os, RootFsBuilder, SCHEMA_VERSION, Sha256Digest,
 };
 use serde::Serialize;
-use sha2::{Digest, Sha256};
+use sha2::Digest;
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
@@ -59,7 +59,7 @@ fn layer(bundle: &Bundle, tree: &Path, blobs: &Path) -> Result<Descriptor, Failu
     archive_tree(&mut archive, tree, Path::new(ROOT)).map_err(at(&unnamed))?;
     let Hashed { to: file, hash, .. } = archive.into_inner().map_err(at(&unnamed))?;
     let size = file.sync_all().and_then(|()| file.metadata()).map_err(at(&unnamed))?.len();
-    let digest = hex(hash);
+    let digest = coft_fs::hex(&hash.finalize());
     let path = blobs.join(&digest);
     fs::rename(&unnamed, &path).map_err(at(&path))?;
     Ok(Descriptor::new(MediaType::ImageLayer, size, sha256(&digest)?))
@@ -90,7 +90,7 @@ fn archive_tree(archive: &mut tar::Builder<Hashed>, from: &Path, name: &Path) ->
 
 fn blob(blobs: &Path, kind: MediaType, content: &impl Serialize) -> Result<Descriptor, Failure> {
     let bytes = json(content);
-    let digest = hex(Sha256::new_with_prefix(&bytes));
+    let digest = coft_fs::sha256(&bytes);
     write_new(&blobs.join(&digest), &bytes)?;
     Ok(Descriptor::new(kind, bytes.len() as u64, sha256(&digest)?))
 }

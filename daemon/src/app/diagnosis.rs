@@ -11,7 +11,7 @@ mod watches;
 use crate::config::check::{self, Fault, Severity};
 use crate::config::{Config, ConfigError, ConfigFile, Key, Loaded};
 use crate::control::{Check, Level, Snapshot};
-use crate::{disk_space, state_dir, watch};
+use crate::{state_dir, watch};
 use bytesize::ByteSize;
 use coft_core::shown::shown_path;
 use std::fs;
@@ -202,7 +202,7 @@ fn disk(surroundings: &Surroundings) -> Vec<Check> {
     let dir = &surroundings.loaded.config.state_dir;
     // One round runs at a time.
     let reserve = surroundings.classifiers.iter().map(|known| known.reserve).max().unwrap_or(0);
-    let mut checks = vec![match disk_space::free(dir) {
+    let mut checks = vec![match coft_fs::free_space(dir) {
         Ok(free) => room_for_a_round(&shown_path(dir), free, reserve),
         Err(problem) => warning("disk", format!("the room on its disk is not known: {problem}"), ""),
     }];

@@ -60,7 +60,7 @@ pub fn copy(
         }
         copy_file(&file, &candidate.join(name), size, stop)?;
     }
-    File::open(candidate).and_then(|dir| dir.sync_all()).map_err(|error| at(candidate, &error))
+    coft_fs::sync_dir(candidate).map_err(|error| at(candidate, &error))
 }
 
 /// A file of the bundle, and the bytes that it had at first.

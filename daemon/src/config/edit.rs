@@ -8,7 +8,7 @@ use super::{ConfigFile, Loaded};
 use crate::edit::{Edit, New};
 use coft_core::labels;
 use coft_core::shown::{shown, shown_path};
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -222,19 +222,17 @@ fn put(path: &Path, content: Option<&[u8]>) -> io::Result<()> {
     match content {
         Some(content) => {
             fs::create_dir_all(dir)?;
-            let mut new = tempfile::Builder::new().prefix(".new-").tempfile_in(dir)?;
-            new.write_all(content)?;
-            // As administrators' own files are; the service makes files for itself alone otherwise.
-            new.as_file().set_permissions(Permissions::from_mode(0o644))?;
-            new.as_file().sync_all()?;
-            new.persist(path)?;
+            coft_fs::replace_with(path, |file| {
+                file.write_all(content)?;
+                // As administrators' own files are; the service makes files for itself alone otherwise.
+                file.set_permissions(Permissions::from_mode(0o644))
+            })
         }
-        None => match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        },
+        None => {
+            coft_fs::remove_tree(path)?;
+            coft_fs::sync_dir(dir)
+        }
     }
-    File::open(dir)?.sync_all()
 }
 
 fn dir_of(path: &Path) -> &Path {

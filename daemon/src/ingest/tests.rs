@@ -104,7 +104,7 @@ fn an_image_is_hashed_and_its_canonical_pixels_are_kept() {
     let bytes = picture(ImageFormat::Png, 64, 32);
     let record = folder.put("a.png", &bytes).unwrap();
     assert_eq!((record.width_px, record.height_px, record.canonical_px), (64, 32, 16));
-    assert_eq!((record.bytes, &record.id.0), (bytes.len() as u64, &hex(&Sha256::digest(&bytes))));
+    assert_eq!((record.bytes, &record.id.0), (bytes.len() as u64, &coft_fs::hex(&Sha256::digest(&bytes))));
     let kept = folder.ingest.canonical_path(&record.id);
     assert!(kept.ends_with(format!("pixels/16/{}/{}.qoi", &record.id.0[..2], record.id)), "{}", kept.display());
     let pixels = coft_vision::decode(&fs::read(kept).unwrap()).unwrap().pixels;
@@ -261,7 +261,7 @@ async fn of_a_cropped_source_a_part_is_kept_and_looked_at() {
     let part = folder.ingest.read(folder.observed("a.png")).await.unwrap();
     let of_both = [&whole_file[..], b"crop x=0.5 y=0 width=0.5 height=1"].concat();
     assert_ne!(part.id, whole.id, "another part is another image");
-    assert_eq!(part.id.0, hex(&Sha256::digest(of_both)));
+    assert_eq!(part.id.0, coft_fs::hex(&Sha256::digest(of_both)));
 
     let file = folder.ingest.looked_at(part).await.unwrap();
     let looked_at = coft_vision::decode(&file).unwrap().pixels;

@@ -4,8 +4,8 @@
 use coft_core::ids::ImageId;
 use coft_core::shown::shown_path;
 use std::collections::HashSet;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::warn;
@@ -61,7 +61,7 @@ impl Labels {
         for Label { image, class } in &list {
             csv.write_record([image.0.as_str(), class.as_deref().unwrap_or_default()])?;
         }
-        write(&self.path, &csv.into_inner().map_err(|error| error.into_error())?)?;
+        coft_fs::replace(&self.path, &csv.into_inner().map_err(|error| error.into_error())?)?;
         self.list = list;
         Ok(())
     }
@@ -115,15 +115,4 @@ fn label(row: &csv::StringRecord) -> Option<Label> {
     let (Some(image), Some(class), None) = (fields.next(), fields.next(), fields.next()) else { return None };
     let is_id = image.len() == ID_LENGTH && image.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     is_id.then(|| Label { image: ImageId(image.to_owned()), class: (!class.is_empty()).then(|| class.to_owned()) })
-}
-
-/// Writes a file so that it is there as before or as a whole, also after a loss of power.
-pub fn write(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut new = path.as_os_str().to_owned();
-    new.push(".new");
-    let mut file = File::create(&new)?;
-    file.write_all(content)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }

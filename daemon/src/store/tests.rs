@@ -36,7 +36,7 @@ fn candidate(root: &Path, round: u64, content: &str) -> PathBuf {
     };
     for (name, bytes) in files {
         fs::write(dir.join(name), &bytes).unwrap();
-        manifest.files.insert(name.into(), format!("{:x}", Sha256::digest(&bytes)));
+        manifest.files.insert(name.into(), coft_fs::sha256(&bytes));
     }
     fs::write(dir.join(MANIFEST), pretty(&manifest)).unwrap();
     dir

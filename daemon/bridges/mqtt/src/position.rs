@@ -3,14 +3,13 @@
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tracing::warn;
 
 const FILE: &str = "positions.json";
-const NEW: &str = "positions.json.new";
 
 /// An answer, by its number and its image: the same number of another image is of another state directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +48,7 @@ impl Positions {
             let path = path.to_owned();
             move |source| PositionError { path, source }
         };
+        coft_fs::remove_unfinished(dir).map_err(failed(dir))?;
         let file = dir.join(FILE);
         let known = match fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
@@ -94,12 +94,7 @@ impl Positions {
     }
 
     fn write(&self) -> io::Result<()> {
-        let new = self.dir.join(NEW);
-        let mut file = File::create(&new)?;
-        file.write_all(&serde_json::to_vec(&self.known)?)?;
-        file.sync_all()?;
-        fs::rename(&new, self.dir.join(FILE))?;
-        File::open(&self.dir)?.sync_all()
+        coft_fs::replace(&self.dir.join(FILE), &serde_json::to_vec(&self.known)?)
     }
 }
 
@@ -129,8 +124,9 @@ mod tests {
     #[test]
     fn half_a_file_is_none_and_a_directory_that_is_not_there_is_told() {
         let dir = TempDir::new().unwrap();
-        fs::write(dir.path().join(NEW), "{\"sour").unwrap();
+        fs::write(dir.path().join(".new-x"), "{\"sour").unwrap();
         assert_eq!(Positions::open(dir.path()).unwrap().of("/a"), None);
+        assert!(!dir.path().join(".new-x").exists(), "a loss of power has left it");
         let told = Positions::open(&dir.path().join("none")).unwrap_err().to_string();
         assert!(told.contains("none") && told.contains("how far"), "{told}");
     }

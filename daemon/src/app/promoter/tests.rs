@@ -9,7 +9,6 @@ use coft_core::report::{Adaptation, CandidateSigns, ClassReport, Report};
 use coft_core::shares::Shares;
 use coft_models::Model;
 use image::{Rgb, RgbImage};
-use sha2::{Digest, Sha256};
 use std::cell::Cell;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -89,7 +88,7 @@ fn undecidable(root: &Path) -> PathBuf {
 pub fn restate(dir: &Path, name: &str, bytes: &[u8], change: impl FnOnce(&mut Manifest)) {
     fs::write(dir.join(name), bytes).unwrap();
     let mut manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
-    manifest.files.insert(name.into(), format!("{:x}", Sha256::digest(bytes)));
+    manifest.files.insert(name.into(), coft_fs::sha256(bytes));
     change(&mut manifest);
     fs::write(dir.join(MANIFEST), serde_json::to_vec(&manifest).unwrap()).unwrap();
 }
