@@ -47,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// What the start has left to do is done by then: threads that wait for more work of the kind end after 10 s.
 const SETTLED: Duration = Duration::from_secs(45);
 /// Of the shipped unit, µs.
-const WATCHDOG: &str = "60000000";
+const WATCHDOG: &str = "120000000";
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (programs, interruption) = (built::programs()?, Interruption::watch()?);

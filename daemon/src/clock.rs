@@ -39,7 +39,7 @@ pub fn was_set_within(period: Duration) -> bool {
     settings().set.is_some_and(|set| now.since(&set) < period)
 }
 
-/// Notices that the wall clock is set, from one reading to the next; the service reads it at least twice a minute.
+/// Notices that the wall clock is set, from one reading to the next; the service reads it at least once a minute.
 #[derive(Debug, Default)]
 struct Settings {
     /// By how much the wall clock was ahead of the time since the machine's start at the last reading, s.

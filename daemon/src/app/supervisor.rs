@@ -49,8 +49,8 @@ use tracing::{info, warn};
 /// How soon after something has happened the schedule is looked at and systemd is told of it, and how often while
 /// something goes on.
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
-/// The same while nothing does: then what is due is looked at in time, and the rest this often. 30 s [choice].
-const IDLE_INTERVAL: Duration = Duration::from_secs(30);
+/// The same while nothing does: then what is due is looked at in time, and the rest this often. 1 min [choice].
+const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long after a round failed to give the classifier its first generation another one tries; each time that one
 /// fails, twice as long. [choice]
 const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);

@@ -28,8 +28,8 @@ use tokio::sync::mpsc;
 /// How often a source looks at its directory while something is wrong with it or goes on. [choice]
 const TICK: Duration = Duration::from_secs(1);
 /// How often an idle source checks that its directory is still the same one, beside what the kernel tells of that: a
-/// link on the way to it may be another one. 30 s [choice].
-const IDLE_TICK: Duration = Duration::from_secs(30);
+/// link on the way to it may be another one. 1 min [choice].
+const IDLE_TICK: Duration = Duration::from_secs(60);
 /// How often what could not be read or watched is tried again. [choice]
 const RETRY: Duration = Duration::from_secs(5);
 /// Directories that are tried again each time.
