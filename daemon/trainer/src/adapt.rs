@@ -7,7 +7,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::failure::Failure;
-use crate::fit::Desk;
+use crate::fit::TrainContext;
 use crate::model::{Model, Weights};
 use crate::phase1::{Labels, PromptTuning, Scores, Seeds, ZeroShot};
 use crate::phase2::{Clean, FineTuning, taught};
@@ -122,7 +122,7 @@ impl<'a> Material<'a> {
 }
 
 /// Phase I of both models, once or several times, the collaborative filter, and Phase II of both models.
-pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
+pub fn adapt(material: &Material, ctx: &mut TrainContext) -> Result<Adapted, Failure> {
     let Material { spec, teacher, given, .. } = *material;
     let iterations = if spec.method == Method::CoftPlus { spec.settings.phase1.iterations } else { 1 };
     let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
@@ -133,22 +133,22 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     warn_of(
         "no image looks like these classes to the pretrained model, so they cannot be adapted; check their names",
         &material.named(|class| !seen[class]),
-        desk,
+        ctx,
     )?;
     let mut labels = [zero_shot.clone(), zero_shot.clone()];
     let mut last: Option<[(Prompts, Scores); 2]> = None;
     for iteration in 1..=iterations {
         let mut tuned = Vec::with_capacity(2);
         for model in [1, 2] {
-            desk.reporter.begin(phase1_stage(model), iteration)?;
+            ctx.reporter.begin(phase1_stage(model), iteration)?;
             let images = seeds[model - 1].concat();
             let seeds = Seeds { images: &images, labels: &labels[model - 1] };
-            tuned.push(material.prompt_tuning(&tokens, model, iteration).run(&seeds, desk)?);
+            tuned.push(material.prompt_tuning(&tokens, model, iteration).run(&seeds, ctx)?);
         }
-        desk.reporter.begin(Stage::Filter, iteration)?;
+        ctx.reporter.begin(Stage::Filter, iteration)?;
         let mut scored = Vec::with_capacity(2);
         for (prompts, model) in tuned.into_iter().zip([1, 2]) {
-            let mut scores = material.prompt_tuning(&tokens, model, iteration).score(&prompts, desk)?;
+            let mut scores = material.prompt_tuning(&tokens, model, iteration).score(&prompts, ctx)?;
             scores.labels.correct(given);
             scored.push((prompts, scores));
         }
@@ -159,7 +159,7 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
             for (model, seeds) in [1, 2].into_iter().zip(&seeds) {
                 let lost = material.named(|class| seen[class] && seeds[class].is_empty());
                 let told = "sees these classes in no image, and learns nothing more of them";
-                warn_of(&format!("after iteration {iteration}, model {model} {told}"), &lost, desk)?;
+                warn_of(&format!("after iteration {iteration}, model {model} {told}"), &lost, ctx)?;
             }
         }
         last = Some(scored);
@@ -174,17 +174,17 @@ pub fn adapt(material: &Material, desk: &mut Desk) -> Result<Adapted, Failure> {
     warn_of(
         "no image of these classes is sure enough to teach, so nothing new is learnt of them",
         &material.named(|class| seen[class] && !teaching.contains(&class)),
-        desk,
+        ctx,
     )?;
     let mut weights = Vec::with_capacity(2);
     for (model, pairs) in [1, 2].into_iter().zip(pairs) {
         if taught(&pairs).len() < 2 {
-            desk.warn(format!(
+            ctx.warn(format!(
                 "model {model}: the other model confirmed labels of fewer than two classes; it stays as pretrained"
             ))?;
         }
-        desk.reporter.begin(if model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 }, 1)?;
-        weights.push(material.fine_tuning(model).run(&pairs, desk)?);
+        ctx.reporter.begin(if model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 }, 1)?;
+        weights.push(material.fine_tuning(model).run(&pairs, ctx)?);
     }
     let with_text = |prompts: Prompts| {
         let (text, _) = no_grad(|| prompts.text(teacher, &tokens));
@@ -232,7 +232,7 @@ fn filter(
 pub const NAMED: usize = 5;
 
 /// Warns of `classes`, if there are any.
-fn warn_of(told: &str, classes: &[&str], desk: &mut Desk) -> Result<(), Failure> {
+fn warn_of(told: &str, classes: &[&str], ctx: &mut TrainContext) -> Result<(), Failure> {
     if classes.is_empty() {
         return Ok(());
     }
@@ -241,7 +241,7 @@ fn warn_of(told: &str, classes: &[&str], desk: &mut Desk) -> Result<(), Failure>
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    desk.warn(format!("{told}: {}{more}", named.join(", ")))
+    ctx.warn(format!("{told}: {}{more}", named.join(", ")))
 }
 
 fn phase1_stage(model: usize) -> Stage {
@@ -302,7 +302,7 @@ mod tests {
     }
 
     /// What `work` makes of a round over a few pictures.
-    fn of_round<T>(method: Method, work: impl FnOnce(&Material, &mut Desk) -> T) -> T {
+    fn of_round<T>(method: Method, work: impl FnOnce(&Material, &mut TrainContext) -> T) -> T {
         let mut bench = Bench::new(2);
         bench.settings.phase1.iterations = 2;
         let (spec, pool, text, zero_shot) = (bench.spec(method), bench.pool(), bench.text(), bench.zero_shot());
@@ -310,7 +310,7 @@ mod tests {
         let (teacher, pool, zero_shot, given) = (&bench.checkpoint, &pool, &zero_shot, &given);
         let student = Student { checkpoint: teacher, pool, text: &text, zero_shot };
         let material = Material { spec: &spec, teacher, pool, zero_shot, mirrors: true, given, student };
-        work(&material, &mut bench.desk().borrow())
+        work(&material, &mut bench.train_context().borrow())
     }
 
     fn bytes<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Vec<u8> {
@@ -320,21 +320,21 @@ mod tests {
     #[test]
     fn an_iteration_of_coft_plus_takes_over_the_labels_of_the_one_before_and_nothing_else() {
         let bits = |prompts: &Prompts| bytes(prompts.named().iter().map(|(name, tensor)| (name.as_str(), tensor)));
-        let whole = of_round(Method::CoftPlus, |material, desk| {
+        let whole = of_round(Method::CoftPlus, |material, ctx| {
             let loaded = bytes(material.teacher.tensors.iter());
-            let adapted = adapt(material, desk).unwrap();
+            let adapted = adapt(material, ctx).unwrap();
             assert!(bytes(material.teacher.tensors.iter()) == loaded, "the teacher stays as it was loaded");
             adapted.prompts.map(|(prompts, _)| bits(&prompts))
         });
-        let second_alone = of_round(Method::Coft, |material, desk| {
-            let first = adapt(material, desk).unwrap();
+        let second_alone = of_round(Method::Coft, |material, ctx| {
+            let first = adapt(material, ctx).unwrap();
             let Material { spec, teacher, .. } = *material;
             let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1).unwrap();
             [1, 2].map(|model| {
                 let labels = &first.labels[model - 1];
                 let images = material.seeds(labels).unwrap().concat();
                 let seeds = Seeds { images: &images, labels };
-                bits(&material.prompt_tuning(&tokens, model, 2).run(&seeds, desk).unwrap())
+                bits(&material.prompt_tuning(&tokens, model, 2).run(&seeds, ctx).unwrap())
             })
         });
         assert!(whole == second_alone, "the second iteration by itself, given the first one's labels");

@@ -1,7 +1,7 @@
 //! Methods to compare with, through the same harness; never offered by the service.
 
 use crate::failure::Failure;
-use crate::fit::Desk;
+use crate::fit::TrainContext;
 use crate::model::{Model, Weights};
 use crate::phase1::{PromptTuning, Seeds};
 use crate::phase2::{Clean, FineTuning};
@@ -10,17 +10,17 @@ use coft_core::settings::Phase1;
 use tch::no_grad;
 
 /// UPL-style prompt tuning (arXiv 2204.03649): text context alone, cross-entropy on the most confident images of each class.
-pub fn upl(tuning: &PromptTuning, seeds: &Seeds, desk: &mut Desk) -> Result<Model, Failure> {
+pub fn upl(tuning: &PromptTuning, seeds: &Seeds, ctx: &mut TrainContext) -> Result<Model, Failure> {
     let settings = Phase1 { visual_tokens: 0, lambda: 0.0, ..tuning.settings.clone() };
     let tuning = PromptTuning { settings: &settings, ..*tuning };
-    desk.reporter.begin(Stage::Phase1Model1, 1)?;
-    let prompts = tuning.run(seeds, desk)?;
+    ctx.reporter.begin(Stage::Phase1Model1, 1)?;
+    let prompts = tuning.run(seeds, ctx)?;
     let (text, _) = no_grad(|| prompts.text(tuning.checkpoint, tuning.tokens));
     Ok(Model::prompted(tuning.checkpoint, &prompts, &text))
 }
 
 /// Phase II on the labels of `kept` images: all of zero-shot's in naive self-training, the true ones for the oracle.
-pub fn fine_tuned(tuning: &FineTuning, clean: &Clean, desk: &mut Desk) -> Result<Weights, Failure> {
-    desk.reporter.begin(Stage::Phase2Model1, 1)?;
-    tuning.run(clean, desk)
+pub fn fine_tuned(tuning: &FineTuning, clean: &Clean, ctx: &mut TrainContext) -> Result<Weights, Failure> {
+    ctx.reporter.begin(Stage::Phase2Model1, 1)?;
+    tuning.run(clean, ctx)
 }

@@ -9,7 +9,7 @@ use crate::clip::tensors::to_safetensors;
 use crate::clip::text::padded;
 use crate::cuda;
 use crate::failure::Failure;
-use crate::fit::Desk;
+use crate::fit::TrainContext;
 use crate::journal::Journal;
 use crate::phase1::{self, Labels, PromptTuning, Seeds};
 use crate::phase2::{Clean, FineTuning};
@@ -101,8 +101,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let mixed_precision = job.mixed_precision;
     let mut phase = |name: &str, images: &[usize]| {
         let mut journal = Journal::at(&dir.path().join(name), b"bench".into(), &[], device);
-        let mut desk = Desk { reporter: &mut reporter, journal: &mut journal, memory: None, mixed_precision };
-        bench.phase(args.phase, images, &mut desk)
+        let mut ctx = TrainContext { reporter: &mut reporter, journal: &mut journal, memory: None, mixed_precision };
+        bench.phase(args.phase, images, &mut ctx)
     };
     phase("warm-up", &warm_up)?;
     let resident = status_bytes("VmRSS")?;
@@ -140,7 +140,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Visits each of `images` once; the wall time and the processor time of all threads it took, s.
-    fn phase(&self, phase: Phase, images: &[usize], desk: &mut Desk) -> Result<(f64, f64), Failure> {
+    fn phase(&self, phase: Phase, images: &[usize], ctx: &mut TrainContext) -> Result<(f64, f64), Failure> {
         let Self { job, checkpoint, pool, text } = *self;
         let labels = self.labels();
         let settings = self.settings();
@@ -149,7 +149,7 @@ impl Bench<'_> {
             Phase::Batches => unreachable!("written, not measured"),
             Phase::ZeroShot => {
                 began = (Instant::now(), cpu_time());
-                phase1::zero_shot("model", checkpoint, text, pool, desk)?;
+                phase1::zero_shot("model", checkpoint, text, pool, ctx)?;
             }
             Phase::Phase1 => {
                 let tokens = ClassTokens::new(checkpoint, &job.template, &job.classes, &settings.phase1)?;
@@ -172,7 +172,7 @@ impl Bench<'_> {
                     iteration: 1,
                 };
                 began = (Instant::now(), cpu_time());
-                tuning.tuned(&Seeds { images, labels: &labels }, "bench", desk)?;
+                tuning.tuned(&Seeds { images, labels: &labels }, "bench", ctx)?;
             }
             Phase::Phase2 => {
                 let tuning = FineTuning {
@@ -188,7 +188,7 @@ impl Bench<'_> {
                 };
                 let kept: Vec<bool> = (0..pool.len()).map(|image| images.contains(&image)).collect();
                 began = (Instant::now(), cpu_time());
-                tuning.tuned(&Clean { kept: &kept, labels: &labels }, "bench", desk)?;
+                tuning.tuned(&Clean { kept: &kept, labels: &labels }, "bench", ctx)?;
             }
         }
         if let Device::Cuda(index) = checkpoint.device {

@@ -5,7 +5,7 @@
 use crate::adapt::{Adapted, Material, Student};
 use crate::clip::{argmax, places, to_f32};
 use crate::failure::Failure;
-use crate::fit::Desk;
+use crate::fit::TrainContext;
 use crate::model::Model;
 use crate::phase1::ZeroShot;
 use crate::pool::Pool;
@@ -79,17 +79,15 @@ const NEIGHBOURS: usize = 10;
 
 /// In each view, for each image of the pool, the others that look most like it, the likest first. Fewer than [`NEIGHBOURS`] where
 /// the pool has no more.
-pub fn neighbours(answered: &[Answered], pool: &Pool, desk: &mut Desk) -> Result<Vec<Vec<Vec<usize>>>, Failure> {
+pub fn neighbours(answered: &[Answered], pool: &Pool, ctx: &mut TrainContext) -> Result<Vec<Vec<Vec<usize>>>, Failure> {
     let views = answered.iter().filter_map(|candidate| Some((candidate.name, candidate.embeddings.as_ref()?)));
-    views
-        .map(|(name, embeddings)| nearest(&format!("neighbours as {name} sees them"), embeddings, pool, desk))
-        .collect()
+    views.map(|(name, embeddings)| nearest(&format!("neighbours as {name} sees them"), embeddings, pool, ctx)).collect()
 }
 
 /// Of each row the [`NEIGHBOURS`] others of the largest dot product.
-fn nearest(name: &str, embeddings: &Tensor, pool: &Pool, desk: &mut Desk) -> Result<Vec<Vec<usize>>, Failure> {
+fn nearest(name: &str, embeddings: &Tensor, pool: &Pool, ctx: &mut TrainContext) -> Result<Vec<Vec<usize>>, Failure> {
     let count = NEIGHBOURS.min(pool.len() - 1);
-    let [places] = desk.pass(name, pool, |chunk| {
+    let [places] = ctx.pass(name, pool, |chunk| {
         let first = chunk[0] as i64; // a chunk is a run of the pool
         let rows = embeddings.narrow(0, first, chunk.len() as i64);
         // One more, since the likest of all is the image itself, or a copy of it.
@@ -103,7 +101,7 @@ fn nearest(name: &str, embeddings: &Tensor, pool: &Pool, desk: &mut Desk) -> Res
 }
 
 /// Lets every candidate answer on the pool.
-pub fn answer(material: &Material, adapted: &Adapted, desk: &mut Desk) -> Result<Vec<Answered>, Failure> {
+pub fn answer(material: &Material, adapted: &Adapted, ctx: &mut TrainContext) -> Result<Vec<Answered>, Failure> {
     let Student { pool, zero_shot, .. } = material.student;
     let mut answered = Vec::with_capacity(CANDIDATES.len());
     for (name, recipe) in candidates(material.spec) {
@@ -112,17 +110,17 @@ pub fn answer(material: &Material, adapted: &Adapted, desk: &mut Desk) -> Result
         let (plain, embeddings) = if recipe == Recipe::ZeroShot {
             (zero_shot.labels.probabilities.clone(), Some(zero_shot.embeddings.shallow_clone()))
         } else if VIEWS.contains(&recipe) {
-            let [probabilities, embeddings] = desk.pass(&work, pool, |chunk| {
+            let [probabilities, embeddings] = ctx.pass(&work, pool, |chunk| {
                 let (_, probabilities, embeddings) = model.answers(&pool.batch(chunk));
                 [probabilities, embeddings]
             })?;
             (to_f32(&probabilities), Some(embeddings))
         } else {
-            let [probabilities] = desk.pass(&work, pool, |chunk| [model.answers(&pool.batch(chunk)).1])?;
+            let [probabilities] = ctx.pass(&work, pool, |chunk| [model.answers(&pool.batch(chunk)).1])?;
             (to_f32(&probabilities), None)
         };
         let answers = |chunk: &[usize]| [model.answers(&pool.shifted(chunk)).1];
-        let [shifted] = desk.pass(&format!("{work} to shifted crops"), pool, answers)?;
+        let [shifted] = ctx.pass(&format!("{work} to shifted crops"), pool, answers)?;
         answered.push(Answered { name, plain, shifted: to_f32(&shifted), embeddings });
     }
     Ok(answered)
@@ -133,10 +131,10 @@ const CROP: f64 = 0.8;
 
 /// Whether training images may be mirrored: where mirroring changes the answers of the pretrained `model` no more often than
 /// a training crop does.
-pub fn mirrors(model: &Model, zero_shot: &ZeroShot, pool: &Pool, desk: &mut Desk) -> Result<bool, Failure> {
+pub fn mirrors(model: &Model, zero_shot: &ZeroShot, pool: &Pool, ctx: &mut TrainContext) -> Result<bool, Failure> {
     let classes = |pixels: Tensor| [model.logits(&pixels).argmax(-1, false)];
-    let [cropped] = desk.pass("zero-shot classes of crops", pool, |chunk| classes(pool.cropped(chunk, CROP)))?;
-    let [mirrored] = desk.pass("zero-shot classes of mirrored images", pool, |chunk| classes(pool.mirrored(chunk)))?;
+    let [cropped] = ctx.pass("zero-shot classes of crops", pool, |chunk| classes(pool.cropped(chunk, CROP)))?;
+    let [mirrored] = ctx.pass("zero-shot classes of mirrored images", pool, |chunk| classes(pool.mirrored(chunk)))?;
     let same = |found: &Tensor| share(&zero_shot.answers, &places(found));
     Ok(same(&mirrored) >= same(&cropped))
 }
@@ -153,8 +151,8 @@ pub struct Served {
 }
 
 /// What the `model` that is deployed says of the pool.
-pub fn served(model: &Model, pool: &Pool, desk: &mut Desk) -> Result<Served, Failure> {
-    let [logits] = desk.pass("answers of what is deployed", pool, |chunk| [model.logits(&pool.batch(chunk))])?;
+pub fn served(model: &Model, pool: &Pool, ctx: &mut TrainContext) -> Result<Served, Failure> {
+    let [logits] = ctx.pass("answers of what is deployed", pool, |chunk| [model.logits(&pool.batch(chunk))])?;
     if pool.len() == 0 {
         return Ok(Served::default());
     }
@@ -368,9 +366,9 @@ mod tests {
     fn mirrored(path: &Path) -> bool {
         let bench = Bench::new(1);
         let pool = Pool::load(&[path; 8], &bench.checkpoint.preprocess, Device::Cpu).unwrap();
-        let (text, mut desk) = (bench.text(), bench.desk());
-        let zero_shot = phase1::zero_shot("model", &bench.checkpoint, &text, &pool, &mut desk.borrow()).unwrap();
-        mirrors(&Model::zero_shot(&bench.checkpoint, &text), &zero_shot, &pool, &mut desk.borrow()).unwrap()
+        let (text, mut ctx) = (bench.text(), bench.train_context());
+        let zero_shot = phase1::zero_shot("model", &bench.checkpoint, &text, &pool, &mut ctx.borrow()).unwrap();
+        mirrors(&Model::zero_shot(&bench.checkpoint, &text), &zero_shot, &pool, &mut ctx.borrow()).unwrap()
     }
 
     #[test]
@@ -410,7 +408,7 @@ mod tests {
         let (pool, zero_shot) = (bench.pool(), bench.zero_shot());
         let (plain, embeddings) = (&zero_shot.labels.probabilities, Some(zero_shot.embeddings));
         let candidates = [Answered { embeddings, ..answered("zero-shot", plain) }, answered("model1", plain)];
-        let views = neighbours(&candidates, &pool, &mut bench.desk().borrow()).unwrap();
+        let views = neighbours(&candidates, &pool, &mut bench.train_context().borrow()).unwrap();
         assert_eq!(views.len(), 1);
         assert!(views[0].iter().enumerate().all(|(own, of)| of.len() == 10 && !of.contains(&own)));
         // The fixture has four pictures of each part, one part after the other.

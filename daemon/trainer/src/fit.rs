@@ -78,17 +78,17 @@ pub struct Plan<'a> {
     pub kind: Kind,
 }
 
-/// Who hears of a training and who remembers it.
+/// What every training and every prediction of a round shares: where it reports, where it saves, and what it may use.
 #[derive(Debug)]
-pub struct Desk<'a> {
+pub struct TrainContext<'a> {
     pub reporter: &'a mut Reporter,
     pub journal: &'a mut Journal,
-    /// What a training may need; absent where nothing is known of the device's memory.
+    /// What a training may need, and the free memory in bytes; absent where the free memory of the device is unknown.
     pub memory: Option<(Estimate, u64)>,
     pub mixed_precision: MixedPrecision,
 }
 
-impl Desk<'_> {
+impl TrainContext<'_> {
     /// What the matrix products of a training of `checkpoint` are computed in.
     pub fn kind(&self, checkpoint: &Checkpoint) -> Kind {
         autocast::kind(self.mixed_precision, checkpoint.device, checkpoint.config.vision_config.hidden_size)
@@ -126,19 +126,19 @@ impl Desk<'_> {
 }
 
 /// Trains what `make` makes; `make` must give the same each time.
-pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, desk: &mut Desk, make: impl Fn() -> O) -> Result<O, Failure> {
+pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, ctx: &mut TrainContext, make: impl Fn() -> O) -> Result<O, Failure> {
     let name = &plan.visits.name;
-    let saved = desk.journal.progress(name);
+    let saved = ctx.journal.progress(name);
     let attempts = saved.as_ref().map_or(0, |saved| saved.attempt)..2;
     let mut saved = saved;
     let mut outcome = None;
     for attempt in attempts {
         let mut objective = make();
-        match run(plan, pool, desk, &mut objective, attempt, saved.take()) {
+        match run(plan, pool, ctx, &mut objective, attempt, saved.take()) {
             Ok(()) => return Ok(objective),
             Err(failure @ Failure::NonFinite { .. }) => {
                 if attempt == 0 {
-                    desk.warn(format!("{failure}; it starts over at a tenth of the learning rate"))?;
+                    ctx.warn(format!("{failure}; it starts over at a tenth of the learning rate"))?;
                 }
                 outcome = Some(failure);
             }
@@ -155,7 +155,7 @@ const STATE: &str = "state/";
 fn run(
     plan: &Plan,
     pool: &Pool,
-    desk: &mut Desk,
+    ctx: &mut TrainContext,
     objective: &mut impl Objective,
     attempt: u32,
     saved: Option<Saved>,
@@ -184,9 +184,9 @@ fn run(
         sgd.resume(&moments.collect::<Vec<_>>());
         let state = saved.tensors.into_iter();
         objective.restore(state.filter_map(|(name, t)| Some((name.strip_prefix(STATE)?.to_owned(), t))).collect());
-        desk.reporter.resume(u64::from(first) * visits.size() as u64)?;
+        ctx.reporter.resume(u64::from(first) * visits.size() as u64)?;
     }
-    let mut parts = match desk.memory {
+    let mut parts = match ctx.memory {
         Some((estimate, available)) => estimate.of(stage).parts(visits.size(), available)?,
         None => 1,
     };
@@ -198,7 +198,7 @@ fn run(
                 Ok(found) => break found,
                 Err(panic) if no_memory(&*panic) && parts < objective.most_parts(batch.positions.len()) => {
                     parts *= 2;
-                    desk.warn(format!(
+                    ctx.warn(format!(
                         "memory does not hold a batch of {} in stage {}; it is computed in {parts} parts from here on",
                         batch.positions.len(),
                         stage.as_str()
@@ -212,24 +212,24 @@ fn run(
         }
         objective.stepped();
         let step = batch.step + 1;
-        let save_now = desk.journal.due() && step < steps;
+        let save_now = ctx.journal.due() && step < steps;
         unread.push(Step { number: batch.step, images: batch.positions.len(), terms });
-        let told = match save_now || desk.reporter.is_due() {
+        let told = match save_now || ctx.reporter.is_due() {
             true => read(&mut unread, plan)?,
             false => (0, None),
         };
         if save_now {
-            desk.keep_progress(&visits.name, &underway((attempt, step), &parameters, &sgd, objective))?;
+            ctx.keep_progress(&visits.name, &underway((attempt, step), &parameters, &sgd, objective))?;
         }
-        let stop = desk.reporter.advance(told.0, told.1);
+        let stop = ctx.reporter.advance(told.0, told.1);
         if stop.is_err() && !save_now && step < steps {
             read(&mut unread, plan)?; // nothing is kept behind a loss that is not finite
-            desk.keep_progress(&visits.name, &underway((attempt, step), &parameters, &sgd, objective))?;
+            ctx.keep_progress(&visits.name, &underway((attempt, step), &parameters, &sgd, objective))?;
         }
         Ok::<(), Failure>(stop?)
     })?;
     let (images, last) = read(&mut unread, plan)?;
-    Ok(desk.reporter.advance(images, last)?)
+    Ok(ctx.reporter.advance(images, last)?)
 }
 
 /// A step that was made, its losses still where they were computed.

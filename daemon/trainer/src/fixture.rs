@@ -1,7 +1,7 @@
 //! What the tests of several modules start from: the embedded model, and pictures of its world.
 
 use crate::checkpoint::Checkpoint;
-use crate::fit::Desk;
+use crate::fit::TrainContext;
 use crate::journal::Journal;
 use crate::phase1::{PromptTuning, ZeroShot, text_features, zero_shot};
 use crate::phase2::FineTuning;
@@ -87,14 +87,14 @@ pub struct Bench {
     images: Vec<PoolImage>,
 }
 
-/// A reporter and a journal of its own.
-pub struct OwnDesk {
+/// What a [`TrainContext`] borrows, for a test.
+pub struct OwnedTrainContext {
     reporter: Reporter,
     journal: Journal,
     cancel: Arc<AtomicBool>,
 }
 
-impl OwnDesk {
+impl OwnedTrainContext {
     /// What cancels the round.
     pub fn cancel(&self) -> Arc<AtomicBool> {
         self.cancel.clone()
@@ -113,8 +113,8 @@ impl OwnDesk {
         &mut self.journal
     }
 
-    pub fn borrow(&mut self) -> Desk<'_> {
-        Desk {
+    pub fn borrow(&mut self) -> TrainContext<'_> {
+        TrainContext {
             reporter: &mut self.reporter,
             journal: &mut self.journal,
             memory: None,
@@ -169,7 +169,7 @@ impl Bench {
     }
 
     pub fn zero_shot(&self) -> ZeroShot {
-        zero_shot("model", &self.checkpoint, &self.text(), &self.pool(), &mut self.desk().borrow()).unwrap()
+        zero_shot("model", &self.checkpoint, &self.text(), &self.pool(), &mut self.train_context().borrow()).unwrap()
     }
 
     pub fn fine_tuning<'a>(
@@ -183,10 +183,10 @@ impl Bench {
         FineTuning { checkpoint, pool, text, embedding_norm, settings, flip: true, contrast, seed: 1, model: 1 }
     }
 
-    pub fn desk(&self) -> OwnDesk {
+    pub fn train_context(&self) -> OwnedTrainContext {
         let cancel = Arc::new(AtomicBool::new(false));
         let nowhere = File::options().write(true).open("/dev/null").unwrap();
         let journal = Journal::open(&self.spec(Method::Coft), &[], Device::Cpu);
-        OwnDesk { reporter: Reporter::new(nowhere, cancel.clone()), journal, cancel }
+        OwnedTrainContext { reporter: Reporter::new(nowhere, cancel.clone()), journal, cancel }
     }
 }

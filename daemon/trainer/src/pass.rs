@@ -1,7 +1,7 @@
 //! A pass over the pool without gradients: what a model says of every image, kept in the journal.
 
 use crate::failure::Failure;
-use crate::fit::{Desk, no_memory};
+use crate::fit::{TrainContext, no_memory};
 use crate::journal::Saved;
 use crate::pool::Pool;
 use std::collections::BTreeMap;
@@ -11,7 +11,7 @@ use tch::{Kind, Tensor, no_grad_guard};
 /// Images of one forward pass without gradients.
 pub const SCORING_BATCH: usize = 128;
 
-impl Desk<'_> {
+impl TrainContext<'_> {
     /// What `answer` says of every image of the pool: K tensors, with a row for each image of the chunk that it is given.
     ///
     /// A pass that was cut off goes on where it was last saved, and one that is over is read back from the journal, so that
@@ -112,10 +112,10 @@ mod tests {
         let calls = Cell::new(0);
         // Each run is cancelled in its first new chunk.
         let run = |cancels: bool| {
-            let mut desk = bench.desk();
-            desk.save_every_step();
-            let cancel = desk.cancel();
-            desk.borrow().pass("test", &pool, |chunk| {
+            let mut ctx = bench.train_context();
+            ctx.save_every_step();
+            let cancel = ctx.cancel();
+            ctx.borrow().pass("test", &pool, |chunk| {
                 calls.set(calls.get() + 1);
                 cancel.store(cancels, Ordering::Relaxed);
                 means(&pool, chunk)
@@ -135,15 +135,15 @@ mod tests {
     #[test]
     fn a_chunk_that_memory_does_not_hold_is_computed_in_parts() {
         let bench = Bench::new(2);
-        let (pool, mut desk) = (bench.pool(), bench.desk());
-        let found = desk.borrow().pass("test", &pool, |chunk| {
+        let (pool, mut ctx) = (bench.pool(), bench.train_context());
+        let found = ctx.borrow().pass("test", &pool, |chunk| {
             if chunk.len() > 5 {
                 fixture::exhaust_memory();
             }
             means(&pool, chunk)
         });
         assert!(found.unwrap()[1].equal(&means(&pool, &pool.everything())[1]));
-        let warnings = desk.warnings();
+        let warnings = ctx.warnings();
         assert!(warnings.last().unwrap().contains("in 4 parts"), "{warnings:?}");
         let weight = Tensor::from_slice(&[1.0f32]).set_requires_grad(true);
         assert!((weight * 2.0).requires_grad(), "training goes on");

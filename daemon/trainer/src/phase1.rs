@@ -5,7 +5,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::clip::{argmax, normalised, to_f32};
 use crate::failure::Failure;
-use crate::fit::{self, Desk, Objective, Plan};
+use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::loss;
 use crate::pool::{Batch, Pool, Visits};
 use crate::prompts::{self, ClassTokens, Prompts, most_pieces};
@@ -122,9 +122,9 @@ pub fn zero_shot(
     checkpoint: &Checkpoint,
     text: &Tensor,
     pool: &Pool,
-    desk: &mut Desk,
+    ctx: &mut TrainContext,
 ) -> Result<ZeroShot, Failure> {
-    let [logits, embeddings, norms] = desk.pass(&format!("zero-shot answers of the {name}"), pool, |chunk| {
+    let [logits, embeddings, norms] = ctx.pass(&format!("zero-shot answers of the {name}"), pool, |chunk| {
         let embedding = checkpoint.vision.embed(&pool.batch(chunk), None);
         let normalised = normalised(&embedding);
         let logits = normalised.matmul(&text.tr()) * checkpoint.logit_scale;
@@ -144,18 +144,18 @@ impl PromptTuning<'_> {
     }
 
     /// Tunes one model's prompts on the seeds, from fresh prompts over the pretrained weights.
-    pub fn run(&self, seeds: &Seeds, desk: &mut Desk) -> Result<Prompts, Failure> {
+    pub fn run(&self, seeds: &Seeds, ctx: &mut TrainContext) -> Result<Prompts, Failure> {
         let name = format!("phase 1 of model {}, iteration {}", self.model, self.iteration);
-        if let Some(prompts) = desk.journal.result(&name).and_then(Prompts::from_named) {
+        if let Some(prompts) = ctx.journal.result(&name).and_then(Prompts::from_named) {
             return Ok(prompts);
         }
-        let prompts = self.tuned(seeds, &name, desk)?;
-        desk.keep_result(&name, prompts.named())?;
+        let prompts = self.tuned(seeds, &name, ctx)?;
+        ctx.keep_result(&name, prompts.named())?;
         Ok(prompts)
     }
 
     /// The training alone; `name` names what is random in it.
-    pub fn tuned(&self, seeds: &Seeds, name: &str, desk: &mut Desk) -> Result<Prompts, Failure> {
+    pub fn tuned(&self, seeds: &Seeds, name: &str, ctx: &mut TrainContext) -> Result<Prompts, Failure> {
         let Self { settings, seed, model, .. } = *self;
         let plan = Plan {
             stage: if model == 1 { Stage::Phase1Model1 } else { Stage::Phase1Model2 },
@@ -170,17 +170,17 @@ impl PromptTuning<'_> {
             },
             sgd: &settings.sgd,
             steps: settings.sgd.steps(seeds.images.len()),
-            kind: desk.kind(self.checkpoint),
+            kind: ctx.kind(self.checkpoint),
         };
-        Ok(fit::fit(&plan, self.pool, desk, || Tuning::new(self, seeds.labels, name))?.prompts)
+        Ok(fit::fit(&plan, self.pool, ctx, || Tuning::new(self, seeds.labels, name))?.prompts)
     }
 
     /// Labels and similarities of the whole pool under tuned prompts.
-    pub fn score(&self, prompts: &Prompts, desk: &mut Desk) -> Result<Scores, Failure> {
+    pub fn score(&self, prompts: &Prompts, ctx: &mut TrainContext) -> Result<Scores, Failure> {
         let Self { checkpoint, pool, model, iteration, .. } = *self;
         let (t_positive, t_negative) = no_grad(|| prompts.text(checkpoint, self.tokens));
         let name = format!("labels of model {model}, iteration {iteration}");
-        let [positive, negative] = desk.pass(&name, pool, |chunk| {
+        let [positive, negative] = ctx.pass(&name, pool, |chunk| {
             let image = prompts.image(checkpoint, &pool.batch(chunk));
             [image.matmul(&t_positive.tr()), image.matmul(&t_negative.tr())]
         })?;

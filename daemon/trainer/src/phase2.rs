@@ -8,7 +8,7 @@ mod contrast;
 use crate::checkpoint::Checkpoint;
 use crate::clip::VisionTower;
 use crate::failure::Failure;
-use crate::fit::{self, Desk, Objective, Plan};
+use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::model::Weights;
 use crate::pool::{Batch, Pool, Visits};
 use coft_core::event::Stage;
@@ -64,21 +64,21 @@ impl FineTuning<'_> {
     }
 
     /// Fine-tunes one model on its clean pairs, from the pretrained weights; it stays as it was where [`taught`] says so.
-    pub fn run(&self, clean: &Clean, desk: &mut Desk) -> Result<Weights, Failure> {
+    pub fn run(&self, clean: &Clean, ctx: &mut TrainContext) -> Result<Weights, Failure> {
         let name = format!("phase 2 of model {}", self.model);
-        if let Some(weights) = desk.journal.result(&name).and_then(Weights::from_named) {
+        if let Some(weights) = ctx.journal.result(&name).and_then(Weights::from_named) {
             return Ok(weights);
         }
         if taught(clean).len() < 2 {
             return Ok(self.start());
         }
-        let tuned = self.tuned(clean, &name, desk)?;
-        desk.keep_result(&name, tuned.named())?;
+        let tuned = self.tuned(clean, &name, ctx)?;
+        ctx.keep_result(&name, tuned.named())?;
         Ok(tuned)
     }
 
     /// The training alone; `name` names what is random in it.
-    pub fn tuned(&self, clean: &Clean, name: &str, desk: &mut Desk) -> Result<Weights, Failure> {
+    pub fn tuned(&self, clean: &Clean, name: &str, ctx: &mut TrainContext) -> Result<Weights, Failure> {
         let stage = if self.model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 };
         let images = self.visited(clean);
         let plan = Plan {
@@ -94,9 +94,9 @@ impl FineTuning<'_> {
             },
             sgd: &self.settings.sgd,
             steps: self.settings.sgd.steps(images.len()),
-            kind: desk.kind(self.checkpoint),
+            kind: ctx.kind(self.checkpoint),
         };
-        Ok(fit::fit(&plan, self.pool, desk, || Tuning::new(self, clean, name))?.weights)
+        Ok(fit::fit(&plan, self.pool, ctx, || Tuning::new(self, clean, name))?.weights)
     }
 }
 
@@ -215,8 +215,8 @@ mod tests {
         let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, false);
         let kept = vec![false; pool.len()];
         let clean = Clean { kept: &kept, labels: &zero_shot.labels.classes };
-        let mut desk = bench.desk();
-        let model = task.run(&clean, &mut desk.borrow()).unwrap().model(&bench.checkpoint);
+        let mut ctx = bench.train_context();
+        let model = task.run(&clean, &mut ctx.borrow()).unwrap().model(&bench.checkpoint);
         // The head differs from zero-shot in each image's length alone, which turns no order round.
         assert_eq!(argmax(&model.logits(&pool.batch(&pool.everything()))), zero_shot.labels.classes);
     }

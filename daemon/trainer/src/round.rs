@@ -11,7 +11,7 @@ use crate::choice::{self, Answered, CANDIDATES, Recipe};
 use crate::cuda;
 use crate::export::candidate;
 use crate::failure::Failure;
-use crate::fit::Desk;
+use crate::fit::TrainContext;
 use crate::journal::{Journal, PRODUCER};
 use crate::memory;
 use crate::model::Model;
@@ -103,10 +103,11 @@ fn run_within(
     let other_pool = other.as_ref().map(|other| load(&paths, &other.preprocess, device)).transpose()?;
     reporter.advance(pool.len() as u64, None)?;
 
-    let desk = &mut Desk { reporter, journal: &mut journal, memory, mixed_precision: spec.settings.mixed_precision };
-    let kind = desk.kind(&teacher);
-    begin_journal(&Arithmetic::here(device, kind, parts), desk)?;
-    desk.reporter.begin(Stage::Label, 1)?;
+    let ctx =
+        &mut TrainContext { reporter, journal: &mut journal, memory, mixed_precision: spec.settings.mixed_precision };
+    let kind = ctx.kind(&teacher);
+    begin_journal(&Arithmetic::here(device, kind, parts), ctx)?;
+    ctx.reporter.begin(Stage::Label, 1)?;
     let templates = match &spec.templates[..] {
         [] => &[Template { line: 1, text: spec.template.clone() }],
         templates => templates,
@@ -120,13 +121,13 @@ fn run_within(
         })
     };
     let teachers_text = text(&teacher)?;
-    let mut zero_shot = phase1::zero_shot("teacher", &teacher, &teachers_text, &pool, desk)?;
+    let mut zero_shot = phase1::zero_shot("teacher", &teacher, &teachers_text, &pool, ctx)?;
     zero_shot.labels.correct(&given);
     let other_text = other.as_ref().map(text).transpose()?;
     let others_answers;
     let student = match (&other, &other_pool, &other_text) {
         (Some(checkpoint), Some(pool), Some(text)) => {
-            others_answers = phase1::zero_shot("student", checkpoint, text, pool, desk)?;
+            others_answers = phase1::zero_shot("student", checkpoint, text, pool, ctx)?;
             Student { checkpoint, pool, text, zero_shot: &others_answers }
         }
         _ => Student { checkpoint: &teacher, pool: &pool, text: &teachers_text, zero_shot: &zero_shot },
@@ -135,15 +136,15 @@ fn run_within(
     let mirrors = asked
         && pool.len() > 0
         && !matches!(spec.method, Method::ZeroShot)
-        && choice::mirrors(&Model::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, desk)?;
+        && choice::mirrors(&Model::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, ctx)?;
     let material =
         Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
-    let mut outcome = carry_out(&material, desk)?;
+    let mut outcome = carry_out(&material, ctx)?;
     outcome.deployed = outcome.deployed.expecting(spec.shares.as_ref());
 
     let Student { checkpoint, pool, .. } = material.student;
-    desk.reporter.begin(Stage::Export, 1)?;
-    let served = choice::served(&outcome.deployed, pool, desk)?;
+    ctx.reporter.begin(Stage::Export, 1)?;
+    let served = choice::served(&outcome.deployed, pool, ctx)?;
     let none_of_these = NoneOfThese::of_pool(served.energies.clone());
     let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
@@ -176,48 +177,48 @@ fn run_within(
 }
 
 /// Makes the journal this round's own, and says so where it was begun by other arithmetic.
-fn begin_journal(arithmetic: &Arithmetic, desk: &mut Desk) -> Result<(), Failure> {
-    let made = desk.journal.establish();
-    desk.saved(made)?;
-    match desk.journal.note(arithmetic) {
+fn begin_journal(arithmetic: &Arithmetic, ctx: &mut TrainContext) -> Result<(), Failure> {
+    let made = ctx.journal.establish();
+    ctx.saved(made)?;
+    match ctx.journal.note(arithmetic) {
         Ok(None) => Ok(()),
-        Ok(Some(changed)) => desk.warn(format!(
+        Ok(Some(changed)) => ctx.warn(format!(
             "this round was begun under other arithmetic ({changed}); it goes on, and ends near the result that it would have had, not \
              with the same bits"
         )),
-        failed => desk.saved(failed.map(drop)),
+        failed => ctx.saved(failed.map(drop)),
     }
 }
 
 /// The method of the spec.
-fn carry_out(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
+fn carry_out(material: &Material, ctx: &mut TrainContext) -> Result<Outcome, Failure> {
     let Material { spec, teacher, pool, zero_shot, given, .. } = *material;
     let plain = |deployed| Outcome { deployed, temperature: 1.0, adapted: None };
     let everything = vec![true; pool.len()];
     let labels: Vec<usize> = given.iter().map(|given| given.unwrap_or(0)).collect();
     let clean = match spec.method {
         Method::ZeroShot => return Ok(plain(Recipe::ZeroShot.model(material, None))),
-        Method::Coft | Method::CoftPlus => return choose(material, desk),
+        Method::Coft | Method::CoftPlus => return choose(material, ctx),
         Method::Upl => {
             let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
             let images = material.seeds(&zero_shot.labels)?.concat();
             let seeds = Seeds { images: &images, labels: &zero_shot.labels };
-            return baselines::upl(&material.prompt_tuning(&tokens, 1, 1), &seeds, desk).map(plain);
+            return baselines::upl(&material.prompt_tuning(&tokens, 1, 1), &seeds, ctx).map(plain);
         }
         Method::SelfTraining => Clean { kept: &everything, labels: &zero_shot.labels.classes },
         Method::Oracle => Clean { kept: &given.iter().map(Option::is_some).collect::<Vec<_>>(), labels: &labels },
     };
-    let weights = baselines::fine_tuned(&material.fine_tuning(1), &clean, desk)?;
+    let weights = baselines::fine_tuned(&material.fine_tuning(1), &clean, ctx)?;
     Ok(plain(weights.model(material.student.checkpoint)))
 }
 
 /// CoFT or CoFT+, and the choice among what it leaves.
-fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
+fn choose(material: &Material, ctx: &mut TrainContext) -> Result<Outcome, Failure> {
     let classes = material.spec.classes.len();
-    let adapted = adapt::adapt(material, desk)?;
-    desk.reporter.begin(Stage::Choose, 1)?;
-    let answered = choice::answer(material, &adapted, desk)?;
-    let neighbours = choice::neighbours(&answered, material.student.pool, desk)?;
+    let adapted = adapt::adapt(material, ctx)?;
+    ctx.reporter.begin(Stage::Choose, 1)?;
+    let answered = choice::answer(material, &adapted, ctx)?;
+    let neighbours = choice::neighbours(&answered, material.student.pool, ctx)?;
     let plain = |name: &str| {
         let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
         &found.plain
@@ -235,7 +236,7 @@ fn choose(material: &Material, desk: &mut Desk) -> Result<Outcome, Failure> {
     let (first, second) = (own(first), own(second));
     let label_agreement = if first.is_empty() { 1.0 } else { choice::share(&first, &second) };
     if let Some(told) = told_alike(label_agreement, first.len()) {
-        desk.warn(told)?;
+        ctx.warn(told)?;
     }
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
     let confirmed = |model: usize| {

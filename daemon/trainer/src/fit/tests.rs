@@ -46,13 +46,13 @@ impl Objective for Toy {
 
 fn toy(room: usize, poisoned: u32) -> (Result<f64, Failure>, u32, Vec<String>) {
     let bench = Bench::new(1);
-    let (pool, mut desk) = (bench.pool(), bench.desk());
+    let (pool, mut ctx) = (bench.pool(), bench.train_context());
     let images = pool.everything();
     let sgd = settings::Sgd { batch: 8, ..bench.settings.phase2.sgd.clone() };
     let plan = Plan { stage: Stage::Phase2Model1, visits: visits(&images), sgd: &sgd, steps: STEPS, kind: Kind::Float };
     let attempts = Cell::new(0);
-    let done = fit(&plan, &pool, &mut desk.borrow(), || Toy::new(room, poisoned, &attempts));
-    (done.map(|toy| toy.weight.double_value(&[0])), attempts.get(), desk.warnings())
+    let done = fit(&plan, &pool, &mut ctx.borrow(), || Toy::new(room, poisoned, &attempts));
+    (done.map(|toy| toy.weight.double_value(&[0])), attempts.get(), ctx.warnings())
 }
 
 fn visits(images: &[usize]) -> Visits<'_> {
@@ -136,13 +136,13 @@ fn tuned<O: Objective>(
     let (stage, sgd, pool) = (Stage::Phase2Model1, &bench.settings.phase1.sgd, bench.pool());
     let plan = Plan { stage, visits: Visits { views: 2, ..visits(images) }, sgd, steps: STEPS, kind: Kind::Float };
     for _ in 0..=STEPS {
-        let mut desk = bench.desk();
+        let mut ctx = bench.train_context();
         if at_once > 1 {
-            desk.save_every_step(); // else what is cancelled is saved at that
+            ctx.save_every_step(); // else what is cancelled is saved at that
         }
-        let cancel = desk.cancel();
+        let cancel = ctx.cancel();
         let make = || Interrupted { inner: objective(), step: 0, left: at_once, room, cancel: cancel.clone() };
-        match fit(&plan, &pool, &mut desk.borrow(), make) {
+        match fit(&plan, &pool, &mut ctx.borrow(), make) {
             Ok(done) => return done.parameters().into_iter().map(|(_, t)| t).collect(),
             Err(Failure::Stop(Stop::Cancelled)) => {}
             Err(failure) => panic!("{failure}"),
@@ -218,12 +218,12 @@ fn text_features_in_pieces_teach_the_prompts_the_same() {
 #[test]
 fn a_warning_is_given_once_and_outlives_an_interruption() {
     let bench = Bench::new(1);
-    let mut desk = bench.desk();
+    let mut ctx = bench.train_context();
     for message in ["memory is short", "the camera is dark", "memory is short"] {
-        desk.borrow().warn(message.to_owned()).unwrap();
+        ctx.borrow().warn(message.to_owned()).unwrap();
     }
-    assert_eq!(desk.warnings(), ["memory is short", "the camera is dark"]);
-    assert_eq!(bench.desk().borrow().journal.warnings(), desk.warnings());
+    assert_eq!(ctx.warnings(), ["memory is short", "the camera is dark"]);
+    assert_eq!(bench.train_context().borrow().journal.warnings(), ctx.warnings());
 }
 
 #[test]
@@ -256,21 +256,21 @@ fn steps_done(step: u32) -> Saved {
 #[test]
 fn a_journal_that_cannot_be_saved_is_a_warning_and_is_saved_later() {
     let bench = Bench::new(1);
-    let mut desk = bench.desk();
+    let mut ctx = bench.train_context();
     let dir = bench.spec(Method::Coft).journal_dir;
-    desk.borrow().keep_progress("a", &steps_done(1)).unwrap();
+    ctx.borrow().keep_progress("a", &steps_done(1)).unwrap();
     // A directory in the place of the new file: each saving fails, as on a full disk.
     std::fs::create_dir(dir.join("a.new")).unwrap();
-    desk.borrow().keep_progress("a", &steps_done(2)).unwrap();
-    desk.borrow().keep_result("a", vec![("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();
-    assert_eq!(desk.journal().progress("a").unwrap().step, 1, "the last good one");
-    assert!(desk.journal().result("a").is_none());
-    let warnings = desk.warnings();
+    ctx.borrow().keep_progress("a", &steps_done(2)).unwrap();
+    ctx.borrow().keep_result("a", vec![("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();
+    assert_eq!(ctx.journal().progress("a").unwrap().step, 1, "the last good one");
+    assert!(ctx.journal().result("a").is_none());
+    let warnings = ctx.warnings();
     assert!(warnings.len() == 1 && warnings[0].contains("cannot be saved"), "{warnings:?}");
 
     std::fs::remove_dir(dir.join("a.new")).unwrap();
-    desk.borrow().keep_progress("b", &steps_done(3)).unwrap();
-    let mut again = bench.desk();
+    ctx.borrow().keep_progress("b", &steps_done(3)).unwrap();
+    let mut again = bench.train_context();
     assert!(again.journal().result("a").is_some() && again.journal().progress("a").is_none());
     assert_eq!(again.journal().progress("b").unwrap().step, 3);
 }
@@ -278,11 +278,11 @@ fn a_journal_that_cannot_be_saved_is_a_warning_and_is_saved_later() {
 #[test]
 fn a_journal_that_cannot_be_made_is_made_later() {
     let bench = Bench::new(1);
-    let (mut desk, dir) = (bench.desk(), bench.spec(Method::Coft).journal_dir);
+    let (mut ctx, dir) = (bench.train_context(), bench.spec(Method::Coft).journal_dir);
     std::fs::write(&dir, "in its place").unwrap();
-    desk.borrow().keep_progress("a", &steps_done(1)).unwrap();
-    assert!(desk.journal().progress("a").is_none() && desk.warnings().len() == 1);
+    ctx.borrow().keep_progress("a", &steps_done(1)).unwrap();
+    assert!(ctx.journal().progress("a").is_none() && ctx.warnings().len() == 1);
     std::fs::remove_file(&dir).unwrap();
-    desk.borrow().keep_progress("a", &steps_done(2)).unwrap();
-    assert_eq!(bench.desk().journal().progress("a").unwrap().step, 2);
+    ctx.borrow().keep_progress("a", &steps_done(2)).unwrap();
+    assert_eq!(bench.train_context().journal().progress("a").unwrap().step, 2);
 }

@@ -39,7 +39,7 @@ fn the_negative_prompt_alone_learns_at_its_own_pace() {
         let images = pool.everything();
         let seeds = Seeds { images: &images, labels: &zero_shot.labels };
         let started = Prompts::new(&bench.checkpoint, &tokens, &settings, 1, "phase 1 of model 1, iteration 1");
-        let tuned = task.run(&seeds, &mut bench.desk().borrow()).unwrap();
+        let tuned = task.run(&seeds, &mut bench.train_context().borrow()).unwrap();
         let moved = tuned.named().into_iter().zip(started.named());
         moved.map(|((_, to), (_, from))| (to - from).norm().double_value(&[])).collect::<Vec<_>>()
     };
