@@ -19,9 +19,9 @@ use coft_core::settings::Flip;
 use coft_core::spec::{Method, RoundSpec};
 use tch::{Tensor, no_grad};
 
-/// What a round works on.
+/// What a round is computed from: its spec, the models that were read for it, and its images.
 #[derive(Debug)]
-pub struct Material<'a> {
+pub struct RoundContext<'a> {
     pub spec: &'a RoundSpec,
     /// The CLIP that labels and filters.
     pub teacher: &'a Checkpoint,
@@ -65,7 +65,7 @@ pub struct Adapted {
     pub margins: [Vec<f32>; 2],
 }
 
-impl<'a> Material<'a> {
+impl<'a> RoundContext<'a> {
     fn flips(&self, setting: Flip) -> bool {
         match setting {
             Flip::Auto => self.mirrors,
@@ -122,17 +122,17 @@ impl<'a> Material<'a> {
 }
 
 /// Phase I of both models, once or several times, the collaborative filter, and Phase II of both models.
-pub fn adapt(material: &Material, ctx: &mut TrainContext) -> Result<Adapted, Failure> {
-    let Material { spec, teacher, given, .. } = *material;
+pub fn adapt(round: &RoundContext, ctx: &mut TrainContext) -> Result<Adapted, Failure> {
+    let RoundContext { spec, teacher, given, .. } = *round;
     let iterations = if spec.method == Method::CoftPlus { spec.settings.phase1.iterations } else { 1 };
     let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
     // Round 0 is zero-shot; from then on each model selects its own seeds by what it learnt before.
-    let zero_shot = &material.zero_shot.labels;
-    let mut seeds = [material.seeds(zero_shot)?, material.seeds(zero_shot)?];
+    let zero_shot = &round.zero_shot.labels;
+    let mut seeds = [round.seeds(zero_shot)?, round.seeds(zero_shot)?];
     let seen: Vec<bool> = seeds[0].iter().map(|seeds| !seeds.is_empty()).collect();
     warn_of(
         "no image looks like these classes to the pretrained model, so they cannot be adapted; check their names",
-        &material.named(|class| !seen[class]),
+        &round.named(|class| !seen[class]),
         ctx,
     )?;
     let mut labels = [zero_shot.clone(), zero_shot.clone()];
@@ -143,21 +143,21 @@ pub fn adapt(material: &Material, ctx: &mut TrainContext) -> Result<Adapted, Fai
             ctx.reporter.begin(phase1_stage(model), iteration)?;
             let images = seeds[model - 1].concat();
             let seeds = Seeds { images: &images, labels: &labels[model - 1] };
-            tuned.push(material.prompt_tuning(&tokens, model, iteration).run(&seeds, ctx)?);
+            tuned.push(round.prompt_tuning(&tokens, model, iteration).run(&seeds, ctx)?);
         }
         ctx.reporter.begin(Stage::Filter, iteration)?;
         let mut scored = Vec::with_capacity(2);
         for (prompts, model) in tuned.into_iter().zip([1, 2]) {
-            let mut scores = material.prompt_tuning(&tokens, model, iteration).score(&prompts, ctx)?;
+            let mut scores = round.prompt_tuning(&tokens, model, iteration).score(&prompts, ctx)?;
             scores.labels.correct(given);
             scored.push((prompts, scores));
         }
         let scored: [(Prompts, Scores); 2] = scored.try_into().expect("two models");
         if iteration < iterations {
             labels = [0, 1].map(|k| scored[k].1.labels.clone());
-            seeds = [material.seeds(&labels[0])?, material.seeds(&labels[1])?];
+            seeds = [round.seeds(&labels[0])?, round.seeds(&labels[1])?];
             for (model, seeds) in [1, 2].into_iter().zip(&seeds) {
-                let lost = material.named(|class| seen[class] && seeds[class].is_empty());
+                let lost = round.named(|class| seen[class] && seeds[class].is_empty());
                 let told = "sees these classes in no image, and learns nothing more of them";
                 warn_of(&format!("after iteration {iteration}, model {model} {told}"), &lost, ctx)?;
             }
@@ -173,7 +173,7 @@ pub fn adapt(material: &Material, ctx: &mut TrainContext) -> Result<Adapted, Fai
     let teaching = pairs.map(|pairs| taught(&pairs)).concat();
     warn_of(
         "no image of these classes is sure enough to teach, so nothing new is learnt of them",
-        &material.named(|class| seen[class] && !teaching.contains(&class)),
+        &round.named(|class| seen[class] && !teaching.contains(&class)),
         ctx,
     )?;
     let mut weights = Vec::with_capacity(2);
@@ -184,7 +184,7 @@ pub fn adapt(material: &Material, ctx: &mut TrainContext) -> Result<Adapted, Fai
             ))?;
         }
         ctx.reporter.begin(if model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 }, 1)?;
-        weights.push(material.fine_tuning(model).run(&pairs, ctx)?);
+        weights.push(round.fine_tuning(model).run(&pairs, ctx)?);
     }
     let with_text = |prompts: Prompts| {
         let (text, _) = no_grad(|| prompts.text(teacher, &tokens));
@@ -193,7 +193,7 @@ pub fn adapt(material: &Material, ctx: &mut TrainContext) -> Result<Adapted, Fai
     Ok(Adapted {
         prompts: [with_text(prompts1), with_text(prompts2)],
         weights: weights.try_into().expect("two models"),
-        start: material.fine_tuning(1).start(),
+        start: round.fine_tuning(1).start(),
         seeds,
         labels: [scores1.labels, scores2.labels],
         clean,
@@ -302,15 +302,15 @@ mod tests {
     }
 
     /// What `work` makes of a round over a few pictures.
-    fn of_round<T>(method: Method, work: impl FnOnce(&Material, &mut TrainContext) -> T) -> T {
+    fn of_round<T>(method: Method, work: impl FnOnce(&RoundContext, &mut TrainContext) -> T) -> T {
         let mut bench = Bench::new(2);
         bench.settings.phase1.iterations = 2;
         let (spec, pool, text, zero_shot) = (bench.spec(method), bench.pool(), bench.text(), bench.zero_shot());
         let given = vec![None; pool.len()];
         let (teacher, pool, zero_shot, given) = (&bench.checkpoint, &pool, &zero_shot, &given);
         let student = Student { checkpoint: teacher, pool, text: &text, zero_shot };
-        let material = Material { spec: &spec, teacher, pool, zero_shot, mirrors: true, given, student };
-        work(&material, &mut bench.train_context().borrow())
+        let round = RoundContext { spec: &spec, teacher, pool, zero_shot, mirrors: true, given, student };
+        work(&round, &mut bench.train_context().borrow())
     }
 
     fn bytes<'a>(tensors: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Vec<u8> {
@@ -320,21 +320,21 @@ mod tests {
     #[test]
     fn an_iteration_of_coft_plus_takes_over_the_labels_of_the_one_before_and_nothing_else() {
         let bits = |prompts: &Prompts| bytes(prompts.named().iter().map(|(name, tensor)| (name.as_str(), tensor)));
-        let whole = of_round(Method::CoftPlus, |material, ctx| {
-            let loaded = bytes(material.teacher.tensors.iter());
-            let adapted = adapt(material, ctx).unwrap();
-            assert!(bytes(material.teacher.tensors.iter()) == loaded, "the teacher stays as it was loaded");
+        let whole = of_round(Method::CoftPlus, |round, ctx| {
+            let loaded = bytes(round.teacher.tensors.iter());
+            let adapted = adapt(round, ctx).unwrap();
+            assert!(bytes(round.teacher.tensors.iter()) == loaded, "the teacher stays as it was loaded");
             adapted.prompts.map(|(prompts, _)| bits(&prompts))
         });
-        let second_alone = of_round(Method::Coft, |material, ctx| {
-            let first = adapt(material, ctx).unwrap();
-            let Material { spec, teacher, .. } = *material;
+        let second_alone = of_round(Method::Coft, |round, ctx| {
+            let first = adapt(round, ctx).unwrap();
+            let RoundContext { spec, teacher, .. } = *round;
             let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1).unwrap();
             [1, 2].map(|model| {
                 let labels = &first.labels[model - 1];
-                let images = material.seeds(labels).unwrap().concat();
+                let images = round.seeds(labels).unwrap().concat();
                 let seeds = Seeds { images: &images, labels };
-                bits(&material.prompt_tuning(&tokens, model, 2).run(&seeds, ctx).unwrap())
+                bits(&round.prompt_tuning(&tokens, model, 2).run(&seeds, ctx).unwrap())
             })
         });
         assert!(whole == second_alone, "the second iteration by itself, given the first one's labels");

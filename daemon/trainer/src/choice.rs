@@ -2,7 +2,7 @@
 //!
 //! N images of the pool, C classes.
 
-use crate::adapt::{Adapted, Material, Student};
+use crate::adapt::{Adapted, RoundContext, Student};
 use crate::clip::{argmax, places, to_f32};
 use crate::failure::Failure;
 use crate::fit::TrainContext;
@@ -54,8 +54,8 @@ pub struct Answered {
 
 impl Recipe {
     /// `adapted` may be missing for zero-shot alone.
-    pub fn model(self, material: &Material, adapted: Option<&Adapted>) -> Model {
-        let Student { checkpoint, text, .. } = material.student;
+    pub fn model(self, round: &RoundContext, adapted: Option<&Adapted>) -> Model {
+        let Student { checkpoint, text, .. } = round.student;
         let adapted = || adapted.expect("an adapted model");
         match self {
             Recipe::ZeroShot => Model::zero_shot(checkpoint, text),
@@ -101,11 +101,11 @@ fn nearest(name: &str, embeddings: &Tensor, pool: &Pool, ctx: &mut TrainContext)
 }
 
 /// Lets every candidate answer on the pool.
-pub fn answer(material: &Material, adapted: &Adapted, ctx: &mut TrainContext) -> Result<Vec<Answered>, Failure> {
-    let Student { pool, zero_shot, .. } = material.student;
+pub fn answer(round: &RoundContext, adapted: &Adapted, ctx: &mut TrainContext) -> Result<Vec<Answered>, Failure> {
+    let Student { pool, zero_shot, .. } = round.student;
     let mut answered = Vec::with_capacity(CANDIDATES.len());
-    for (name, recipe) in candidates(material.spec) {
-        let model = recipe.model(material, Some(adapted));
+    for (name, recipe) in candidates(round.spec) {
+        let model = recipe.model(round, Some(adapted));
         let work = format!("answers of {name}");
         let (plain, embeddings) = if recipe == Recipe::ZeroShot {
             (zero_shot.labels.probabilities.clone(), Some(zero_shot.embeddings.shallow_clone()))

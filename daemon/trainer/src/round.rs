@@ -3,7 +3,7 @@
 mod room;
 mod told;
 
-use crate::adapt::{self, Adapted, Material, Student};
+use crate::adapt::{self, Adapted, RoundContext, Student};
 use crate::arithmetic::Arithmetic;
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
@@ -137,23 +137,23 @@ fn run_within(
         && pool.len() > 0
         && !matches!(spec.method, Method::ZeroShot)
         && choice::mirrors(&Model::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, ctx)?;
-    let material =
-        Material { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
-    let mut outcome = carry_out(&material, ctx)?;
+    let round =
+        RoundContext { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
+    let mut outcome = carry_out(&round, ctx)?;
     outcome.deployed = outcome.deployed.expecting(spec.shares.as_ref());
 
-    let Student { checkpoint, pool, .. } = material.student;
+    let Student { checkpoint, pool, .. } = round.student;
     ctx.reporter.begin(Stage::Export, 1)?;
     let served = choice::served(&outcome.deployed, pool, ctx)?;
     let none_of_these = NoneOfThese::of_pool(served.energies.clone());
     let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
         let paths: Vec<&Path> = diagnostics.score.iter().map(|path| path.as_path()).collect();
-        told::pool_answers(&material, &outcome).write(&diagnostics.dir.join("pool.safetensors"))?;
-        told::test_answers(&material, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
+        told::pool_answers(&round, &outcome).write(&diagnostics.dir.join("pool.safetensors"))?;
+        told::test_answers(&round, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
     }
     reporter.end();
-    let report = told::report(&material, &outcome, &served, reporter);
+    let report = told::report(&round, &outcome, &served, reporter);
     let manifest = Manifest {
         format: FORMAT,
         round: spec.round,
@@ -191,46 +191,46 @@ fn begin_journal(arithmetic: &Arithmetic, ctx: &mut TrainContext) -> Result<(), 
 }
 
 /// The method of the spec.
-fn carry_out(material: &Material, ctx: &mut TrainContext) -> Result<Outcome, Failure> {
-    let Material { spec, teacher, pool, zero_shot, given, .. } = *material;
+fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failure> {
+    let RoundContext { spec, teacher, pool, zero_shot, given, .. } = *round;
     let plain = |deployed| Outcome { deployed, temperature: 1.0, adapted: None };
     let everything = vec![true; pool.len()];
     let labels: Vec<usize> = given.iter().map(|given| given.unwrap_or(0)).collect();
     let clean = match spec.method {
-        Method::ZeroShot => return Ok(plain(Recipe::ZeroShot.model(material, None))),
-        Method::Coft | Method::CoftPlus => return choose(material, ctx),
+        Method::ZeroShot => return Ok(plain(Recipe::ZeroShot.model(round, None))),
+        Method::Coft | Method::CoftPlus => return choose(round, ctx),
         Method::Upl => {
             let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
-            let images = material.seeds(&zero_shot.labels)?.concat();
+            let images = round.seeds(&zero_shot.labels)?.concat();
             let seeds = Seeds { images: &images, labels: &zero_shot.labels };
-            return baselines::upl(&material.prompt_tuning(&tokens, 1, 1), &seeds, ctx).map(plain);
+            return baselines::upl(&round.prompt_tuning(&tokens, 1, 1), &seeds, ctx).map(plain);
         }
         Method::SelfTraining => Clean { kept: &everything, labels: &zero_shot.labels.classes },
         Method::Oracle => Clean { kept: &given.iter().map(Option::is_some).collect::<Vec<_>>(), labels: &labels },
     };
-    let weights = baselines::fine_tuned(&material.fine_tuning(1), &clean, ctx)?;
-    Ok(plain(weights.model(material.student.checkpoint)))
+    let weights = baselines::fine_tuned(&round.fine_tuning(1), &clean, ctx)?;
+    Ok(plain(weights.model(round.student.checkpoint)))
 }
 
 /// CoFT or CoFT+, and the choice among what it leaves.
-fn choose(material: &Material, ctx: &mut TrainContext) -> Result<Outcome, Failure> {
-    let classes = material.spec.classes.len();
-    let adapted = adapt::adapt(material, ctx)?;
+fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failure> {
+    let classes = round.spec.classes.len();
+    let adapted = adapt::adapt(round, ctx)?;
     ctx.reporter.begin(Stage::Choose, 1)?;
-    let answered = choice::answer(material, &adapted, ctx)?;
-    let neighbours = choice::neighbours(&answered, material.student.pool, ctx)?;
+    let answered = choice::answer(round, &adapted, ctx)?;
+    let neighbours = choice::neighbours(&answered, round.student.pool, ctx)?;
     let plain = |name: &str| {
         let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
         &found.plain
     };
     let predictions = |name: &str| choice::classes(plain(name), classes);
-    let signs = choice::signs(&answered, &neighbours, classes, material.spec.shares.as_ref());
-    let asked = material.spec.settings.deploy.candidate();
+    let signs = choice::signs(&answered, &neighbours, classes, round.spec.shares.as_ref());
+    let asked = round.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
     let [first, second] = &adapted.labels;
     // What the user said is no agreement of the models.
     let own = |labels: &Labels| -> Vec<usize> {
-        let labels = labels.classes.iter().zip(material.given);
+        let labels = labels.classes.iter().zip(round.given);
         labels.filter(|(_, given)| given.is_none()).map(|(&class, _)| class).collect()
     };
     let (first, second) = (own(first), own(second));
@@ -241,13 +241,13 @@ fn choose(material: &Material, ctx: &mut TrainContext) -> Result<Outcome, Failur
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
     let confirmed = |model: usize| {
         let label = |(&margin, given): (&f32, &Option<usize>)| selection::confirms(margin) || given.is_some();
-        fraction(&adapted.margins[model].iter().zip(material.given).map(label).collect::<Vec<_>>())
+        fraction(&adapted.margins[model].iter().zip(round.given).map(label).collect::<Vec<_>>())
     };
     let adaptation = Adaptation {
         label_agreement,
         confirmed_fraction: [confirmed(0), confirmed(1)],
         clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
-        commonest_width: choice::commonest_width(&material.zero_shot.embeddings, &material.zero_shot.answers, classes),
+        commonest_width: choice::commonest_width(&round.zero_shot.embeddings, &round.zero_shot.answers, classes),
         agreement: choice::share(&predictions("model1"), &predictions("model2")),
         candidates: signs,
         deployed: deployed.clone(),
@@ -257,7 +257,7 @@ fn choose(material: &Material, ctx: &mut TrainContext) -> Result<Outcome, Failur
         name => confidence::temperature(plain(name), classes, confidence::mean(plain(ZERO_SHOT), classes, 1.0)),
     };
     Ok(Outcome {
-        deployed: recipe(&deployed).model(material, Some(&adapted)).tempered(temperature),
+        deployed: recipe(&deployed).model(round, Some(&adapted)).tempered(temperature),
         temperature,
         adapted: Some((adapted, adaptation, answered)),
     })

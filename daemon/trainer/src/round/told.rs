@@ -1,7 +1,7 @@
 //! What a round tells of itself: the report, and what its models answered, for whoever knows the labels.
 
 use super::Outcome;
-use crate::adapt::{Adapted, Material};
+use crate::adapt::{Adapted, RoundContext};
 use crate::choice::{self, Recipe, Served};
 use crate::clip::to_f32;
 use crate::diagnostics::Answers;
@@ -13,8 +13,8 @@ use std::path::Path;
 use tch::Tensor;
 
 /// `served` is what the deployed model says of the pool.
-pub fn report(material: &Material, outcome: &Outcome, served: &Served, reporter: &Reporter) -> Report {
-    let Material { spec, zero_shot, given, .. } = *material;
+pub fn report(round: &RoundContext, outcome: &Outcome, served: &Served, reporter: &Reporter) -> Report {
+    let RoundContext { spec, zero_shot, given, .. } = *round;
     let own_labels = |class: usize| {
         let labelled = served.classes.iter().zip(given).filter_map(|(&answer, given)| Some((answer, (*given)?)));
         let answered: Vec<usize> = labelled.filter(|(answer, _)| *answer == class).map(|(_, given)| given).collect();
@@ -22,7 +22,7 @@ pub fn report(material: &Material, outcome: &Outcome, served: &Served, reporter:
         OwnLabels { right: right as u64, answered: answered.len() as u64 }
     };
     let count = |labels: &[usize], class: usize| labels.iter().filter(|&&label| label == class).count() as u64;
-    let nearest = nearest(material.student.text);
+    let nearest = nearest(round.student.text);
     let classes = spec.classes.iter().enumerate().map(|(class, name)| {
         let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
         let clean = |a: &Adapted, k: usize| {
@@ -66,11 +66,11 @@ fn peak_memory_bytes() -> u64 {
     getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss() as u64 * 1024)
 }
 
-pub fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
+pub fn pool_answers(round: &RoundContext, outcome: &Outcome) -> Answers {
     let mut answers = Answers::default();
-    let classes = material.spec.classes.len();
-    let zero_shot = &material.student.zero_shot;
-    answers.integers("zero-shot-label", &material.zero_shot.answers);
+    let classes = round.spec.classes.len();
+    let zero_shot = &round.student.zero_shot;
+    answers.integers("zero-shot-label", &round.zero_shot.answers);
     answers.floats("plain/zero-shot", &zero_shot.labels.probabilities, classes);
     answers.floats("embedding/zero-shot", &to_f32(&zero_shot.embeddings), zero_shot.embeddings.size()[1] as usize);
     if let Some((adapted, _, answered)) = &outcome.adapted {
@@ -78,7 +78,7 @@ pub fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
             answers.integers(&format!("label{}", k + 1), &adapted.labels[k].classes);
             answers.flags(&format!("clean{}", k + 1), &adapted.clean[k]);
             answers.floats(&format!("margin{}", k + 1), &adapted.margins[k], 1);
-            let mut seeds = vec![false; material.pool.len()];
+            let mut seeds = vec![false; round.pool.len()];
             adapted.seeds[k].iter().flatten().for_each(|&image| seeds[image] = true);
             answers.flags(&format!("seed{}", k + 1), &seeds);
         }
@@ -90,15 +90,15 @@ pub fn pool_answers(material: &Material, outcome: &Outcome) -> Answers {
     answers
 }
 
-pub fn test_answers(material: &Material, outcome: &Outcome, paths: &[&Path]) -> Result<Answers, Failure> {
-    let checkpoint = material.student.checkpoint;
+pub fn test_answers(round: &RoundContext, outcome: &Outcome, paths: &[&Path]) -> Result<Answers, Failure> {
+    let checkpoint = round.student.checkpoint;
     let pool = Pool::load(paths, &checkpoint.preprocess, checkpoint.device)?;
     let mut answers = Answers::default();
     let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
     for (name, recipe) in
-        choice::candidates(material.spec).filter(|(_, recipe)| adapted.is_some() || *recipe == Recipe::ZeroShot)
+        choice::candidates(round.spec).filter(|(_, recipe)| adapted.is_some() || *recipe == Recipe::ZeroShot)
     {
-        answers.model(name, &pool, &recipe.model(material, adapted));
+        answers.model(name, &pool, &recipe.model(round, adapted));
     }
     answers.model("deployed", &pool, &outcome.deployed);
     Ok(answers)
