@@ -49,14 +49,15 @@ pub struct Offer {
     value: Tensor,
 }
 
-/// Which of the tokens on offer an asking token sees.
+/// Which keys a query attends to.
 #[derive(Clone, Copy, Debug)]
-pub enum Sight<'a> {
-    All,
-    /// Itself and those before it; all tokens ask.
-    Before,
-    /// Those where the mask, which broadcasts to [B, H, Q, L], is true.
-    Masked(&'a Tensor),
+pub enum AttentionMask<'a> {
+    /// All of them.
+    None,
+    /// The key of its own token and those of the tokens before it; every token has a query.
+    Causal,
+    /// Those where the tensor, which broadcasts to [B, H, Q, L], is true.
+    Bool(&'a Tensor),
 }
 
 /// a of QuickGELU, x · sigmoid(ax).
@@ -164,9 +165,9 @@ impl Block {
     }
 
     /// [B, L, W] → [B, L, W]; every token asks.
-    pub fn forward(&self, x: &Tensor, sight: Sight) -> Tensor {
+    pub fn forward(&self, x: &Tensor, attn_mask: AttentionMask) -> Tensor {
         let normed = self.norm1.forward(x);
-        self.ask(x, &normed, &self.offer(&normed), sight)
+        self.ask(x, &normed, &self.offer(&normed), attn_mask)
     }
 
     /// What tokens offer, from their first norm: [B, L, W].
@@ -177,14 +178,14 @@ impl Block {
     /// The asking tokens `x` and their first norm, both [B, Q, W], after looking at what is on offer → [B, Q, W].
     ///
     /// Only tokens that are read later need to ask; offering takes a sixth of a block's arithmetic.
-    pub fn ask(&self, x: &Tensor, normed: &Tensor, offer: &Offer, sight: Sight) -> Tensor {
+    pub fn ask(&self, x: &Tensor, normed: &Tensor, offer: &Offer, attn_mask: AttentionMask) -> Tensor {
         let width = x.size()[2];
         let by_head = |x: &Tensor| x.unflatten(2, [self.heads, width / self.heads]).transpose(1, 2); // [B, H, ., W/H]
         let query = by_head(&self.query.forward(normed));
-        let (mask, causal) = match sight {
-            Sight::All => (None, false),
-            Sight::Before => (None, true),
-            Sight::Masked(mask) => (Some(mask), false),
+        let (mask, causal) = match attn_mask {
+            AttentionMask::None => (None, false),
+            AttentionMask::Causal => (None, true),
+            AttentionMask::Bool(mask) => (Some(mask), false),
         };
         let (key, value) = (by_head(&offer.key), by_head(&offer.value));
         let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, mask, 0.0, causal, None, false);

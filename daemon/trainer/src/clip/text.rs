@@ -1,6 +1,6 @@
 //! The text tower: a causal transformer read at the end-of-text token.
 
-use super::block::{Block, BlockSize, LayerNorm, Offer, Sight};
+use super::block::{AttentionMask, Block, BlockSize, LayerNorm, Offer};
 use super::config::ClipConfig;
 use super::tensors::{TensorError, Tensors};
 use tch::{Device, Kind, Tensor};
@@ -58,7 +58,7 @@ impl TextTower {
         let mut x = embeddings + self.positions.narrow(0, 0, embeddings.size()[1]);
         let (last, before) = self.blocks.split_last().expect("a tower has blocks");
         for block in before {
-            x = block.forward(&x, Sight::Before);
+            x = block.forward(&x, AttentionMask::Causal);
         }
         let normed = last.norm1.forward(&x);
         self.read(last, &x, &normed, &last.offer(&normed), ends)
@@ -82,15 +82,15 @@ impl TextTower {
         let (c, l1, _) = endings.size3().expect("endings have three dimensions");
         let mut begun = beginnings + self.positions.narrow(0, 0, l0);
         let mut x = (endings + self.positions.narrow(0, l0, l1)).repeat([p, 1, 1]); // [P·C, L₁, W]
-        // An ending's token sees all of the beginning, and the ending up to itself.
-        let sight = Tensor::ones([l1, l0 + l1], (Kind::Bool, x.device())).tril(l0);
+        // A token of an ending attends to the whole beginning, and to the ending up to itself.
+        let mask = Tensor::ones([l1, l0 + l1], (Kind::Bool, x.device())).tril(l0);
         let (last, before) = self.blocks.split_last().expect("a tower has blocks");
         for block in before {
             let (begun_normed, normed) = (block.norm1.forward(&begun), block.norm1.forward(&x));
             let offer = block.offer(&begun_normed);
             let both = offer.repeated(c).and(&block.offer(&normed));
-            begun = block.ask(&begun, &begun_normed, &offer, Sight::Before);
-            x = block.ask(&x, &normed, &both, Sight::Masked(&sight));
+            begun = block.ask(&begun, &begun_normed, &offer, AttentionMask::Causal);
+            x = block.ask(&x, &normed, &both, AttentionMask::Bool(&mask));
         }
         let normed = last.norm1.forward(&x);
         let offer = last.offer(&last.norm1.forward(&begun)).repeated(c).and(&last.offer(&normed));
@@ -103,9 +103,9 @@ impl TextTower {
         let ends = Tensor::from_slice(ends).to_device(x.device()).view([b, 1, 1]);
         let places = ends.expand([b, 1, width], false);
         let before = offer.len() - l;
-        let sight = Tensor::arange(offer.len(), (Kind::Int64, x.device())).le_tensor(&(&ends + before)); // [B, 1, L₀ + L]
+        let mask = Tensor::arange(offer.len(), (Kind::Int64, x.device())).le_tensor(&(&ends + before)); // [B, 1, L₀ + L]
         let (x, normed) = (x.gather(1, &places, false), normed.gather(1, &places, false)); // [B, 1, W]
-        let end = last.ask(&x, &normed, offer, Sight::Masked(&sight.unsqueeze(1))).squeeze_dim(1); // [B, W]
+        let end = last.ask(&x, &normed, offer, AttentionMask::Bool(&mask.unsqueeze(1))).squeeze_dim(1); // [B, W]
         self.final_norm.forward(&end).linear(&self.projection, None::<&Tensor>)
     }
 }

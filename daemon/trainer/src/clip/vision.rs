@@ -1,6 +1,6 @@
 //! The image tower: a Vision Transformer, with places for visual prompts (VPT).
 
-use super::block::{Block, BlockSize, LayerNorm, Sight};
+use super::block::{AttentionMask, Block, BlockSize, LayerNorm};
 use super::config::ClipConfig;
 use super::tensors::{TensorError, Tensors};
 use tch::{IndexOp, Tensor};
@@ -85,7 +85,7 @@ impl VisionTower {
             }
             // Of the last block's tokens only the class token is read.
             let asking = if i + 1 == self.blocks.len() { 1 } else { x.size()[1] };
-            x = block.ask(&x.narrow(1, 0, asking), &normed.narrow(1, 0, asking), &offer, Sight::All);
+            x = block.ask(&x.narrow(1, 0, asking), &normed.narrow(1, 0, asking), &offer, AttentionMask::None);
         }
         self.post_norm.forward(&x.select(1, 0))
     }
