@@ -42,9 +42,9 @@ struct Factored {
     fc2: Linear,
 }
 
-/// What tokens offer to those that look at them: keys and values, [B, L, W] each.
+/// Keys and values of L tokens, [B, L, W] each.
 #[derive(Debug)]
-pub struct Offer {
+pub struct KeyValue {
     key: Tensor,
     value: Tensor,
 }
@@ -109,25 +109,25 @@ impl Linear {
     }
 }
 
-impl Offer {
-    /// Tokens on offer to each row.
+impl KeyValue {
+    /// L, the tokens that each row has keys and values of.
     pub fn len(&self) -> i64 {
         self.key.size()[1]
     }
 
-    /// Both offers, one behind the other; one without a batch's size is made to the other's.
-    pub fn and(&self, other: &Offer) -> Offer {
+    /// Both, one behind the other along L. Where one has a batch of 1, it is repeated to the batch of the other.
+    pub fn and(&self, other: &KeyValue) -> KeyValue {
         let behind = |a: &Tensor, b: &Tensor| {
             let batch = a.size()[0].max(b.size()[0]);
             Tensor::cat(&[a.expand([batch, -1, -1], false), b.expand([batch, -1, -1], false)], 1)
         };
-        Offer { key: behind(&self.key, &other.key), value: behind(&self.value, &other.value) }
+        KeyValue { key: behind(&self.key, &other.key), value: behind(&self.value, &other.value) }
     }
 
-    /// Each row's offer `times` times in a row: [B, L, W] → [B·times, L, W].
-    pub fn repeated(&self, times: i64) -> Offer {
+    /// The keys and values of each row `times` times in a row: [B, L, W] → [B·times, L, W].
+    pub fn repeated(&self, times: i64) -> KeyValue {
         let repeat = |x: &Tensor| x.unsqueeze(1).expand([-1, times, -1, -1], false).flatten(0, 1);
-        Offer { key: repeat(&self.key), value: repeat(&self.value) }
+        KeyValue { key: repeat(&self.key), value: repeat(&self.value) }
     }
 }
 
@@ -167,18 +167,18 @@ impl Block {
     /// [B, L, W] → [B, L, W]; every token asks.
     pub fn forward(&self, x: &Tensor, attn_mask: AttentionMask) -> Tensor {
         let normed = self.norm1.forward(x);
-        self.ask(x, &normed, &self.offer(&normed), attn_mask)
+        self.ask(x, &normed, &self.key_value(&normed), attn_mask)
     }
 
-    /// What tokens offer, from their first norm: [B, L, W].
-    pub fn offer(&self, normed: &Tensor) -> Offer {
-        Offer { key: self.key.forward(normed), value: self.value.forward(normed) }
+    /// Keys and values of tokens, from their first norm: [B, L, W].
+    pub fn key_value(&self, normed: &Tensor) -> KeyValue {
+        KeyValue { key: self.key.forward(normed), value: self.value.forward(normed) }
     }
 
     /// The asking tokens `x` and their first norm, both [B, Q, W], after looking at what is on offer → [B, Q, W].
     ///
     /// Only tokens that are read later need to ask; offering takes a sixth of a block's arithmetic.
-    pub fn ask(&self, x: &Tensor, normed: &Tensor, offer: &Offer, attn_mask: AttentionMask) -> Tensor {
+    pub fn ask(&self, x: &Tensor, normed: &Tensor, key_value: &KeyValue, attn_mask: AttentionMask) -> Tensor {
         let width = x.size()[2];
         let by_head = |x: &Tensor| x.unflatten(2, [self.heads, width / self.heads]).transpose(1, 2); // [B, H, ., W/H]
         let query = by_head(&self.query.forward(normed));
@@ -187,7 +187,7 @@ impl Block {
             AttentionMask::Causal => (None, true),
             AttentionMask::Bool(mask) => (Some(mask), false),
         };
-        let (key, value) = (by_head(&offer.key), by_head(&offer.value));
+        let (key, value) = (by_head(&key_value.key), by_head(&key_value.value));
         let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, mask, 0.0, causal, None, false);
         let x = x + self.out.forward(&mixed.transpose(1, 2).flatten(2, 3));
         &x + self.mlp(&x)

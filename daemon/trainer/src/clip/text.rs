@@ -1,6 +1,6 @@
 //! The text tower: a causal transformer read at the end-of-text token.
 
-use super::block::{AttentionMask, Block, BlockSize, LayerNorm, Offer};
+use super::block::{AttentionMask, Block, BlockSize, KeyValue, LayerNorm};
 use super::config::ClipConfig;
 use super::tensors::{TensorError, Tensors};
 use tch::{Device, Kind, Tensor};
@@ -61,7 +61,7 @@ impl TextTower {
             x = block.forward(&x, AttentionMask::Causal);
         }
         let normed = last.norm1.forward(&x);
-        self.read(last, &x, &normed, &last.offer(&normed), ends)
+        self.read(last, &x, &normed, &last.key_value(&normed), ends)
     }
 
     /// Text embeddings of all pairs of P beginnings [P, L₀, W] and C endings [C, L₁, W]: [P·C, D], those of the first
@@ -87,25 +87,27 @@ impl TextTower {
         let (last, before) = self.blocks.split_last().expect("a tower has blocks");
         for block in before {
             let (begun_normed, normed) = (block.norm1.forward(&begun), block.norm1.forward(&x));
-            let offer = block.offer(&begun_normed);
-            let both = offer.repeated(c).and(&block.offer(&normed));
-            begun = block.ask(&begun, &begun_normed, &offer, AttentionMask::Causal);
+            let key_value = block.key_value(&begun_normed);
+            let both = key_value.repeated(c).and(&block.key_value(&normed));
+            begun = block.ask(&begun, &begun_normed, &key_value, AttentionMask::Causal);
             x = block.ask(&x, &normed, &both, AttentionMask::Bool(&mask));
         }
         let normed = last.norm1.forward(&x);
-        let offer = last.offer(&last.norm1.forward(&begun)).repeated(c).and(&last.offer(&normed));
-        self.read(last, &x, &normed, &offer, &ends.repeat(p as usize))
+        let key_value = last.key_value(&last.norm1.forward(&begun)).repeated(c).and(&last.key_value(&normed));
+        self.read(last, &x, &normed, &key_value, &ends.repeat(p as usize))
     }
 
-    /// The last block, for each row's end token alone, which sees what is on offer up to itself; then norm and projection.
-    fn read(&self, last: &Block, x: &Tensor, normed: &Tensor, offer: &Offer, ends: &[i64]) -> Tensor {
+    /// The last block, for the end token of each row alone, which attends to the tokens up to itself; then norm and
+    /// projection.
+    fn read(&self, last: &Block, x: &Tensor, normed: &Tensor, key_value: &KeyValue, ends: &[i64]) -> Tensor {
         let (b, l, width) = x.size3().expect("tokens have three dimensions");
         let ends = Tensor::from_slice(ends).to_device(x.device()).view([b, 1, 1]);
         let places = ends.expand([b, 1, width], false);
-        let before = offer.len() - l;
-        let mask = Tensor::arange(offer.len(), (Kind::Int64, x.device())).le_tensor(&(&ends + before)); // [B, 1, L₀ + L]
+        let before = key_value.len() - l;
+        let tokens = Tensor::arange(key_value.len(), (Kind::Int64, x.device()));
+        let mask = tokens.le_tensor(&(&ends + before)); // [B, 1, L₀ + L]
         let (x, normed) = (x.gather(1, &places, false), normed.gather(1, &places, false)); // [B, 1, W]
-        let end = last.ask(&x, &normed, offer, AttentionMask::Bool(&mask.unsqueeze(1))).squeeze_dim(1); // [B, W]
+        let end = last.ask(&x, &normed, key_value, AttentionMask::Bool(&mask.unsqueeze(1))).squeeze_dim(1); // [B, W]
         self.final_norm.forward(&end).linear(&self.projection, None::<&Tensor>)
     }
 }

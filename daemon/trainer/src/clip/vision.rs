@@ -60,9 +60,10 @@ impl VisionTower {
 
     /// The class token after the final layer norm, before projection: [B, 3, S, S] → [B, W].
     ///
-    /// `prompts` [blocks or 1, T, W]: visual prompt tokens beside the image's own. One set a block (deep VPT) is looked at by
-    /// that block alone: its tokens offer and never ask, for nobody reads what would become of them, so that they are
-    /// computed once for all images. A single set (shallow VPT) flows through all blocks.
+    /// `prompts` [blocks or 1, T, W]: visual prompt tokens beside the image's own. With one set a block
+    /// (deep VPT), only that block attends to the set. Its tokens have keys and values but no queries, since nothing
+    /// reads their output. So they are computed once for all images. A single set (shallow VPT) flows through all
+    /// blocks.
     pub fn class_token(&self, pixels: &Tensor, prompts: Option<&Tensor>) -> Tensor {
         let b = pixels.size()[0];
         let width = self.class.size()[0];
@@ -78,14 +79,14 @@ impl VisionTower {
         }
         for (i, block) in self.blocks.iter().enumerate() {
             let normed = block.norm1.forward(&x);
-            let mut offer = block.offer(&normed);
+            let mut key_value = block.key_value(&normed);
             if let Some(prompts) = deep {
                 let own = prompts.i(i as i64).unsqueeze(0); // [1, T, W]
-                offer = offer.and(&block.offer(&block.norm1.forward(&own)));
+                key_value = key_value.and(&block.key_value(&block.norm1.forward(&own)));
             }
             // Of the last block's tokens only the class token is read.
             let asking = if i + 1 == self.blocks.len() { 1 } else { x.size()[1] };
-            x = block.ask(&x.narrow(1, 0, asking), &normed.narrow(1, 0, asking), &offer, AttentionMask::None);
+            x = block.ask(&x.narrow(1, 0, asking), &normed.narrow(1, 0, asking), &key_value, AttentionMask::None);
         }
         self.post_norm.forward(&x.select(1, 0))
     }

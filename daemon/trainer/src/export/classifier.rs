@@ -176,16 +176,16 @@ impl Layer<'_> {
     fn write(&self, graph: &mut Graph, asking: Asking, tokens: &Tokens) -> Tokens {
         let Self { name, block, .. } = self;
         let (mut x, normed) = tokens.norm(graph, &format!("{name}.norm1"), &block.norm1);
-        let offered = self.input(graph, &normed, Range::AroundZero);
+        let key_value = self.input(graph, &normed, Range::AroundZero);
         let update = Some(match asking {
-            Asking::All => self.attention(graph, &offered, &offered),
+            Asking::All => self.attention(graph, &key_value, &key_value),
             Asking::Class => {
                 let first = graph.integers("index.class.kept", &[0]);
                 let mut class = |x: &Value| graph.node("Gather", &[x, &first], &[Attribute::Int("axis", 1)]); // [B, 1, W]
                 let asked = class(&normed);
                 x = class(&x);
                 let asked = self.input(graph, &asked, Range::AroundZero);
-                self.attention(graph, &asked, &offered)
+                self.attention(graph, &asked, &key_value)
             }
         });
         let (x, normed) = Tokens { x, update }.norm(graph, &format!("{name}.norm2"), &block.norm2);
