@@ -164,10 +164,10 @@ impl Block {
         }
     }
 
-    /// [B, L, W] → [B, L, W]; every token asks.
+    /// [B, L, W] → [B, L, W]; every token has a query.
     pub fn forward(&self, x: &Tensor, attn_mask: AttentionMask) -> Tensor {
         let normed = self.norm1.forward(x);
-        self.ask(x, &normed, &self.key_value(&normed), attn_mask)
+        self.attend(x, &normed, &self.key_value(&normed), attn_mask)
     }
 
     /// Keys and values of tokens, from their first norm: [B, L, W].
@@ -175,10 +175,10 @@ impl Block {
         KeyValue { key: self.key.forward(normed), value: self.value.forward(normed) }
     }
 
-    /// The asking tokens `x` and their first norm, both [B, Q, W], after looking at what is on offer → [B, Q, W].
+    /// The output of the block for the tokens `x`, whose first norm is `normed`, both [B, Q, W] → [B, Q, W].
     ///
-    /// Only tokens that are read later need to ask; offering takes a sixth of a block's arithmetic.
-    pub fn ask(&self, x: &Tensor, normed: &Tensor, key_value: &KeyValue, attn_mask: AttentionMask) -> Tensor {
+    /// Tokens whose output is not read need no query. Their keys and values alone take a sixth of a block's arithmetic.
+    pub fn attend(&self, x: &Tensor, normed: &Tensor, key_value: &KeyValue, attn_mask: AttentionMask) -> Tensor {
         let width = x.size()[2];
         let by_head = |x: &Tensor| x.unflatten(2, [self.heads, width / self.heads]).transpose(1, 2); // [B, H, ., W/H]
         let query = by_head(&self.query.forward(normed));

@@ -89,8 +89,8 @@ impl TextTower {
             let (begun_normed, normed) = (block.norm1.forward(&begun), block.norm1.forward(&x));
             let key_value = block.key_value(&begun_normed);
             let both = key_value.repeated(c).and(&block.key_value(&normed));
-            begun = block.ask(&begun, &begun_normed, &key_value, AttentionMask::Causal);
-            x = block.ask(&x, &normed, &both, AttentionMask::Bool(&mask));
+            begun = block.attend(&begun, &begun_normed, &key_value, AttentionMask::Causal);
+            x = block.attend(&x, &normed, &both, AttentionMask::Bool(&mask));
         }
         let normed = last.norm1.forward(&x);
         let key_value = last.key_value(&last.norm1.forward(&begun)).repeated(c).and(&last.key_value(&normed));
@@ -107,7 +107,7 @@ impl TextTower {
         let tokens = Tensor::arange(key_value.len(), (Kind::Int64, x.device()));
         let mask = tokens.le_tensor(&(&ends + before)); // [B, 1, L₀ + L]
         let (x, normed) = (x.gather(1, &places, false), normed.gather(1, &places, false)); // [B, 1, W]
-        let end = last.ask(&x, &normed, key_value, AttentionMask::Bool(&mask.unsqueeze(1))).squeeze_dim(1); // [B, W]
+        let end = last.attend(&x, &normed, key_value, AttentionMask::Bool(&mask.unsqueeze(1))).squeeze_dim(1); // [B, W]
         self.final_norm.forward(&end).linear(&self.projection, None::<&Tensor>)
     }
 }

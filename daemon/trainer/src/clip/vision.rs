@@ -85,8 +85,8 @@ impl VisionTower {
                 key_value = key_value.and(&block.key_value(&block.norm1.forward(&own)));
             }
             // Of the last block's tokens only the class token is read.
-            let asking = if i + 1 == self.blocks.len() { 1 } else { x.size()[1] };
-            x = block.ask(&x.narrow(1, 0, asking), &normed.narrow(1, 0, asking), &key_value, AttentionMask::None);
+            let queries = if i + 1 == self.blocks.len() { 1 } else { x.size()[1] };
+            x = block.attend(&x.narrow(1, 0, queries), &normed.narrow(1, 0, queries), &key_value, AttentionMask::None);
         }
         self.post_norm.forward(&x.select(1, 0))
     }

@@ -88,8 +88,8 @@ fn encoder(
             x = Tokens::from(with_prompts(graph, i, &prompts.get(i as i64), &batch, &before));
         }
         // Of the last block's tokens only the class token is read.
-        let asking = if i + 1 == tower.blocks.len() { Asking::Class } else { Asking::All };
-        x = Layer { name: format!("blocks.{i}"), block: layer, precision }.write(graph, asking, &x);
+        let queries = if i + 1 == tower.blocks.len() { Queries::Class } else { Queries::All };
+        x = Layer { name: format!("blocks.{i}"), block: layer, precision }.write(graph, queries, &x);
     }
     let first = graph.scalar_index("index.class", 0);
     let x = x.sum(graph);
@@ -134,9 +134,9 @@ impl Tokens {
     }
 }
 
-/// The tokens that look at the others; those that do not are gone afterwards.
+/// The tokens that have queries; the output of a block has these tokens alone.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Asking {
+enum Queries {
     All,
     Class,
 }
@@ -173,19 +173,19 @@ enum Input {
 }
 
 impl Layer<'_> {
-    fn write(&self, graph: &mut Graph, asking: Asking, tokens: &Tokens) -> Tokens {
+    fn write(&self, graph: &mut Graph, queries: Queries, tokens: &Tokens) -> Tokens {
         let Self { name, block, .. } = self;
         let (mut x, normed) = tokens.norm(graph, &format!("{name}.norm1"), &block.norm1);
         let key_value = self.input(graph, &normed, Range::AroundZero);
-        let update = Some(match asking {
-            Asking::All => self.attention(graph, &key_value, &key_value),
-            Asking::Class => {
+        let update = Some(match queries {
+            Queries::All => self.attention(graph, &key_value, &key_value),
+            Queries::Class => {
                 let first = graph.integers("index.class.kept", &[0]);
                 let mut class = |x: &Value| graph.node("Gather", &[x, &first], &[Attribute::Int("axis", 1)]); // [B, 1, W]
-                let asked = class(&normed);
+                let query = class(&normed);
                 x = class(&x);
-                let asked = self.input(graph, &asked, Range::AroundZero);
-                self.attention(graph, &asked, &key_value)
+                let query = self.input(graph, &query, Range::AroundZero);
+                self.attention(graph, &query, &key_value)
             }
         });
         let (x, normed) = Tokens { x, update }.norm(graph, &format!("{name}.norm2"), &block.norm2);
@@ -204,8 +204,8 @@ impl Layer<'_> {
         Tokens { x, update: Some(self.linear(graph, "fc2", &block.fc2, &hidden)) }
     }
 
-    /// What `asking` [B, Q, W] see of `tokens` [B, L, W] → [B, Q, W].
-    fn attention(&self, graph: &mut Graph, asking: &Input, tokens: &Input) -> Value {
+    /// What the tokens of `queries` [B, Q, W] take from `tokens` [B, L, W] → [B, Q, W].
+    fn attention(&self, graph: &mut Graph, queries: &Input, tokens: &Input) -> Value {
         let block = self.block;
         let width = block.query.weight.size()[0];
         let head_width = width / block.heads;
@@ -215,7 +215,7 @@ impl Layer<'_> {
             let parts = graph.node("Reshape", &[&projected, &split], &[]); // [B, L, H, W/H]
             graph.node("Transpose", &[&parts], &[Attribute::Ints("perm", perm)])
         };
-        let query = heads_first(graph, "query", &block.query, asking, &[0, 2, 1, 3]); // [B, H, Q, W/H]
+        let query = heads_first(graph, "query", &block.query, queries, &[0, 2, 1, 3]); // [B, H, Q, W/H]
         let key = heads_first(graph, "key", &block.key, tokens, &[0, 2, 3, 1]); // [B, H, W/H, L]
         let value = heads_first(graph, "value", &block.value, tokens, &[0, 2, 1, 3]);
         let scores = graph.node("MatMul", &[&query, &key], &[]);
