@@ -96,8 +96,8 @@ impl Checkpoint {
             );
             return Err(CheckpointError::Config { path: dir.join(coft_vision::CONFIG_FILE), fault });
         }
-        let vision = VisionTower::new(&config, &tensors).map_err(faulty)?.fixed();
-        let text = TextTower::new(&config, &tensors).map_err(faulty)?.fixed();
+        let vision = VisionTower::new(&config, &tensors).map_err(faulty)?.frozen();
+        let text = TextTower::new(&config, &tensors).map_err(faulty)?.frozen();
         let logit_scale = tensors.get("logit_scale", &[]).map_err(faulty)?.double_value(&[]).exp();
         Ok(Self { config, tensors, vision, text, logit_scale, preprocess, preprocessing, digest, device, tokenizer })
     }

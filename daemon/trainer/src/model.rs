@@ -95,7 +95,7 @@ impl Model {
 
 fn pretrained(checkpoint: &Checkpoint) -> VisionTower {
     let tower = VisionTower::new(&checkpoint.config, &checkpoint.tensors);
-    tower.expect("the checkpoint was loaded with these shapes").fixed()
+    tower.expect("the checkpoint was loaded with these shapes").frozen()
 }
 
 /// The weights that Phase II trains: an image encoder and a linear head.

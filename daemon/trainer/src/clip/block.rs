@@ -30,8 +30,8 @@ pub struct Block {
     pub fc2: Linear,
     pub heads: i64,
     pub activation: Activation,
-    /// What QuickGELU takes of the block, computed once where its weights never change.
-    fixed: Option<Factored>,
+    /// What QuickGELU computes with, made once where the weights of the block are frozen.
+    frozen: Option<Factored>,
 }
 
 /// The norm before the MLP and the MLP, the slope of QuickGELU multiplied in.
@@ -146,14 +146,14 @@ impl Block {
             fc2: Linear::new(tensors, &format!("{name}.mlp.fc2"), hidden, width)?,
             heads,
             activation,
-            fixed: None,
+            frozen: None,
         })
     }
 
-    /// The same block, whose weights never change from here on.
-    pub fn fixed(self) -> Self {
-        let fixed = (self.activation == Activation::QuickGelu).then(|| self.factored());
-        Self { fixed, ..self }
+    /// The same block with frozen weights: they never change from here on.
+    pub fn frozen(self) -> Self {
+        let frozen = (self.activation == Activation::QuickGelu).then(|| self.factored());
+        Self { frozen, ..self }
     }
 
     fn factored(&self) -> Factored {
@@ -199,8 +199,8 @@ impl Block {
             // exact but for rounding.
             Activation::QuickGelu => {
                 let fresh;
-                let Factored { norm, fc1, fc2 } = match &self.fixed {
-                    Some(fixed) => fixed,
+                let Factored { norm, fc1, fc2 } = match &self.frozen {
+                    Some(factored) => factored,
                     None => {
                         fresh = self.factored();
                         &fresh

@@ -37,9 +37,9 @@ impl TextTower {
         })
     }
 
-    /// The same tower, whose weights never change from here on.
-    pub fn fixed(self) -> Self {
-        Self { blocks: self.blocks.into_iter().map(Block::fixed).collect(), ..self }
+    /// The same tower with frozen weights: they never change from here on.
+    pub fn frozen(self) -> Self {
+        Self { blocks: self.blocks.into_iter().map(Block::frozen).collect(), ..self }
     }
 
     pub fn window(&self) -> i64 {

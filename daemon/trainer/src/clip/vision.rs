@@ -53,9 +53,9 @@ impl VisionTower {
         })
     }
 
-    /// The same tower, whose weights never change from here on.
-    pub fn fixed(self) -> Self {
-        Self { blocks: self.blocks.into_iter().map(Block::fixed).collect(), ..self }
+    /// The same tower with frozen weights: they never change from here on.
+    pub fn frozen(self) -> Self {
+        Self { blocks: self.blocks.into_iter().map(Block::frozen).collect(), ..self }
     }
 
     /// The class token after the final layer norm, before projection: [B, 3, S, S] → [B, W].
