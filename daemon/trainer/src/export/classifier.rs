@@ -2,7 +2,7 @@
 //!
 //! Each function mirrors its namesake in `clip/` and `phase2`; the probe proves that they agree.
 
-use super::graph::{Attribute, Graph, Real, Side, Value};
+use super::graph::{Attribute, DType, Graph, Side, Value};
 use super::int8::{self, Range, Rounded};
 use crate::clip::VisionTower;
 use crate::clip::block::{Block, LayerNorm, Linear};
@@ -61,7 +61,7 @@ fn encoder(
 ) -> Value {
     let (width, patch) = (tower.patch.size()[0], tower.patch.size()[2]);
     let pixels = match precision {
-        Precision::Fp16 => &graph.turn_to(Real::Half, pixels),
+        Precision::Fp16 => &graph.turn_to(DType::Float16, pixels),
         Precision::Fp32 | Precision::Int8 => pixels,
     };
     let kernel = graph.weight("patch", &tower.patch);
@@ -95,7 +95,7 @@ fn encoder(
     let x = x.sum(graph);
     let mut class = graph.node("Gather", &[&x, &first], &[Attribute::Int("axis", 1)]); // [B, W]
     if precision == Precision::Fp16 {
-        class = graph.turn_to(Real::Single, &class);
+        class = graph.turn_to(DType::Float32, &class);
     }
     layer_norm(graph, "post_norm", &tower.post_norm, &class)
 }

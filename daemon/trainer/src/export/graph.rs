@@ -35,15 +35,15 @@ pub struct Graph {
     inputs: Vec<ValueInfoProto>,
     outputs: Vec<ValueInfoProto>,
     values: usize,
-    real: Real,
+    dtype: DType,
 }
 
-/// What real numbers are written in.
+/// Element type that real numbers are written in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Real {
+pub enum DType {
     #[default]
-    Single,
-    Half,
+    Float32,
+    Float16,
 }
 
 /// An attribute of a node.
@@ -93,19 +93,19 @@ impl Graph {
         name
     }
 
-    /// `value` as real numbers of that kind; those of the constants that follow are written in it too.
-    pub fn turn_to(&mut self, real: Real, value: &Value) -> Value {
-        self.real = real;
-        self.node("Cast", &[value], &[Attribute::Int("to", real.kind() as i64)])
+    /// `value` in that element type. Real constants that follow are written in it, too.
+    pub fn turn_to(&mut self, dtype: DType, value: &Value) -> Value {
+        self.dtype = dtype;
+        self.node("Cast", &[value], &[Attribute::Int("to", dtype.kind() as i64)])
     }
 
     /// A constant with the values and shape of `tensor`, of real numbers.
     pub fn weight(&mut self, name: &str, tensor: &Tensor) -> Value {
-        let kind = match self.real {
-            Real::Single => Kind::Float,
-            Real::Half => Kind::Half,
+        let kind = match self.dtype {
+            DType::Float32 => Kind::Float,
+            DType::Float16 => Kind::Half,
         };
-        self.constant(name, &tensor.size(), self.real.kind(), bytes(tensor, kind))
+        self.constant(name, &tensor.size(), self.dtype.kind(), bytes(tensor, kind))
     }
 
     /// A constant of integers of eight bits, which `tensor` holds already.
@@ -181,11 +181,11 @@ impl Graph {
     }
 }
 
-impl Real {
+impl DType {
     fn kind(self) -> tensor_proto::DataType {
         match self {
-            Real::Single => tensor_proto::DataType::Float,
-            Real::Half => tensor_proto::DataType::Float16,
+            DType::Float32 => tensor_proto::DataType::Float,
+            DType::Float16 => tensor_proto::DataType::Float16,
         }
     }
 }
