@@ -17,9 +17,9 @@ use coft_core::spec::RoundSpec;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// How a candidate is made from what adaptation left.
+/// Which model a candidate is: how it is made from what adaptation left.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Recipe {
+pub enum CandidateSpec {
     ZeroShot,
     /// Phase I of model 1 or 2.
     Phase1(usize),
@@ -27,17 +27,17 @@ pub enum Recipe {
     Phase2([f64; 2]),
 }
 
-const AVERAGE: Recipe = Recipe::Phase2([0.5, 0.5]);
+const AVERAGE: CandidateSpec = CandidateSpec::Phase2([0.5, 0.5]);
 
 /// Every candidate, by its name in the report.
-pub const CANDIDATES: [(&str, Recipe); 7] = [
-    (ZERO_SHOT, Recipe::ZeroShot),
-    ("phase1-model1", Recipe::Phase1(1)),
-    ("phase1-model2", Recipe::Phase1(2)),
-    ("model1", Recipe::Phase2([1.0, 0.0])),
-    ("model2", Recipe::Phase2([0.0, 1.0])),
+pub const CANDIDATES: [(&str, CandidateSpec); 7] = [
+    (ZERO_SHOT, CandidateSpec::ZeroShot),
+    ("phase1-model1", CandidateSpec::Phase1(1)),
+    ("phase1-model2", CandidateSpec::Phase1(2)),
+    ("model1", CandidateSpec::Phase2([1.0, 0.0])),
+    ("model2", CandidateSpec::Phase2([0.0, 1.0])),
     ("average", AVERAGE),
-    ("average-half", Recipe::Phase2([0.25, 0.25])),
+    ("average-half", CandidateSpec::Phase2([0.25, 0.25])),
 ];
 
 /// A candidate's answers on the pool.
@@ -52,27 +52,29 @@ pub struct Answered {
     pub embeddings: Option<Tensor>,
 }
 
-impl Recipe {
+impl CandidateSpec {
     /// `adapted` may be missing for zero-shot alone.
     pub fn model(self, round: &RoundContext, adapted: Option<&Adapted>) -> Model {
         let Student { checkpoint, text, .. } = round.student;
         let adapted = || adapted.expect("an adapted model");
         match self {
-            Recipe::ZeroShot => Model::zero_shot(checkpoint, text),
-            Recipe::Phase1(model) => adapted().prompted(checkpoint, model),
-            Recipe::Phase2(shares) => adapted().mixed(checkpoint, shares),
+            CandidateSpec::ZeroShot => Model::zero_shot(checkpoint, text),
+            CandidateSpec::Phase1(model) => adapted().prompted(checkpoint, model),
+            CandidateSpec::Phase2(shares) => adapted().mixed(checkpoint, shares),
         }
     }
 }
 
 /// The candidates of a round. In distillation the models of Phase I are not among them: they are the large CLIP's.
-pub fn candidates(spec: &RoundSpec) -> impl Iterator<Item = (&'static str, Recipe)> {
+pub fn candidates(spec: &RoundSpec) -> impl Iterator<Item = (&'static str, CandidateSpec)> {
     let distils = spec.student_dir.is_some();
-    CANDIDATES.into_iter().filter(move |(_, recipe)| !(distils && matches!(recipe, Recipe::Phase1(_))))
+    CANDIDATES
+        .into_iter()
+        .filter(move |(_, candidate_spec)| !(distils && matches!(candidate_spec, CandidateSpec::Phase1(_))))
 }
 
 /// The models that say which images look alike: the pretrained one, and the average of the two that Phase II made of it.
-const VIEWS: [Recipe; 2] = [Recipe::ZeroShot, AVERAGE];
+const VIEWS: [CandidateSpec; 2] = [CandidateSpec::ZeroShot, AVERAGE];
 
 /// Images that each image of the pool is held against, in each view. 10 [choice], see docs/decisions/0005.
 const NEIGHBOURS: usize = 10;
@@ -104,12 +106,12 @@ fn nearest(name: &str, embeddings: &Tensor, pool: &Pool, ctx: &mut TrainContext)
 pub fn answer(round: &RoundContext, adapted: &Adapted, ctx: &mut TrainContext) -> Result<Vec<Answered>, Failure> {
     let Student { pool, zero_shot, .. } = round.student;
     let mut answered = Vec::with_capacity(CANDIDATES.len());
-    for (name, recipe) in candidates(round.spec) {
-        let model = recipe.model(round, Some(adapted));
+    for (name, candidate_spec) in candidates(round.spec) {
+        let model = candidate_spec.model(round, Some(adapted));
         let work = format!("answers of {name}");
-        let (plain, embeddings) = if recipe == Recipe::ZeroShot {
+        let (plain, embeddings) = if candidate_spec == CandidateSpec::ZeroShot {
             (zero_shot.labels.probabilities.clone(), Some(zero_shot.embeddings.shallow_clone()))
-        } else if VIEWS.contains(&recipe) {
+        } else if VIEWS.contains(&candidate_spec) {
             let [probabilities, embeddings] = ctx.pass(&work, pool, |chunk| {
                 let (_, probabilities, embeddings) = model.answers(&pool.batch(chunk));
                 [probabilities, embeddings]

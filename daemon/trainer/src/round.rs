@@ -7,7 +7,7 @@ use crate::adapt::{self, Adapted, RoundContext, Student};
 use crate::arithmetic::Arithmetic;
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
-use crate::choice::{self, Answered, CANDIDATES, Recipe};
+use crate::choice::{self, Answered, CANDIDATES, CandidateSpec};
 use crate::cuda;
 use crate::export::candidate;
 use crate::failure::Failure;
@@ -197,7 +197,7 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Fa
     let everything = vec![true; pool.len()];
     let labels: Vec<usize> = given.iter().map(|given| given.unwrap_or(0)).collect();
     let clean = match spec.method {
-        Method::ZeroShot => return Ok(plain(Recipe::ZeroShot.model(round, None))),
+        Method::ZeroShot => return Ok(plain(CandidateSpec::ZeroShot.model(round, None))),
         Method::Coft | Method::CoftPlus => return choose(round, ctx),
         Method::Upl => {
             let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
@@ -257,7 +257,7 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failu
         name => confidence::temperature(plain(name), classes, confidence::mean(plain(ZERO_SHOT), classes, 1.0)),
     };
     Ok(Outcome {
-        deployed: recipe(&deployed).model(round, Some(&adapted)).tempered(temperature),
+        deployed: candidate_spec(&deployed).model(round, Some(&adapted)).tempered(temperature),
         temperature,
         adapted: Some((adapted, adaptation, answered)),
     })
@@ -279,7 +279,7 @@ fn told_alike(agreement: f64, images: usize) -> Option<String> {
     })
 }
 
-fn recipe(name: &str) -> Recipe {
+fn candidate_spec(name: &str) -> CandidateSpec {
     CANDIDATES.iter().find(|(candidate, _)| *candidate == name).expect("a candidate of that name").1
 }
 

@@ -2,7 +2,7 @@
 
 use super::Outcome;
 use crate::adapt::{Adapted, RoundContext};
-use crate::choice::{self, Recipe, Served};
+use crate::choice::{self, CandidateSpec, Served};
 use crate::clip::to_f32;
 use crate::diagnostics::Answers;
 use crate::failure::Failure;
@@ -95,10 +95,10 @@ pub fn test_answers(round: &RoundContext, outcome: &Outcome, paths: &[&Path]) ->
     let pool = Pool::load(paths, &checkpoint.preprocess, checkpoint.device)?;
     let mut answers = Answers::default();
     let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
-    for (name, recipe) in
-        choice::candidates(round.spec).filter(|(_, recipe)| adapted.is_some() || *recipe == Recipe::ZeroShot)
+    for (name, candidate_spec) in choice::candidates(round.spec)
+        .filter(|(_, candidate_spec)| adapted.is_some() || *candidate_spec == CandidateSpec::ZeroShot)
     {
-        answers.model(name, &pool, &recipe.model(round, adapted));
+        answers.model(name, &pool, &candidate_spec.model(round, adapted));
     }
     answers.model("deployed", &pool, &outcome.deployed);
     Ok(answers)
