@@ -40,11 +40,11 @@ pub const CANDIDATES: [(&str, CandidateSpec); 7] = [
     ("average-half", CandidateSpec::Phase2([0.25, 0.25])),
 ];
 
-/// A candidate's answers on the pool.
+/// What a candidate predicts for the pool.
 #[derive(Debug)]
-pub struct Answered {
+pub struct Predictions {
     pub name: &'static str,
-    /// N × C row-major.
+    /// Class probabilities, N × C row-major.
     pub plain: Vec<f32>,
     /// The same of a shifted crop.
     pub shifted: Vec<f32>,
@@ -81,8 +81,12 @@ const NEIGHBOURS: usize = 10;
 
 /// In each view, for each image of the pool, the others that look most like it, the likest first. Fewer than [`NEIGHBOURS`] where
 /// the pool has no more.
-pub fn neighbours(answered: &[Answered], pool: &Pool, ctx: &mut TrainContext) -> Result<Vec<Vec<Vec<usize>>>, Failure> {
-    let views = answered.iter().filter_map(|candidate| Some((candidate.name, candidate.embeddings.as_ref()?)));
+pub fn neighbours(
+    predictions: &[Predictions],
+    pool: &Pool,
+    ctx: &mut TrainContext,
+) -> Result<Vec<Vec<Vec<usize>>>, Failure> {
+    let views = predictions.iter().filter_map(|candidate| Some((candidate.name, candidate.embeddings.as_ref()?)));
     views.map(|(name, embeddings)| nearest(&format!("neighbours as {name} sees them"), embeddings, pool, ctx)).collect()
 }
 
@@ -102,10 +106,14 @@ fn nearest(name: &str, embeddings: &Tensor, pool: &Pool, ctx: &mut TrainContext)
     Ok(places.into_iter().enumerate().map(others).collect())
 }
 
-/// Lets every candidate answer on the pool.
-pub fn answer(round: &RoundContext, adapted: &Adapted, ctx: &mut TrainContext) -> Result<Vec<Answered>, Failure> {
+/// What every candidate predicts for the pool.
+pub fn predictions(
+    round: &RoundContext,
+    adapted: &Adapted,
+    ctx: &mut TrainContext,
+) -> Result<Vec<Predictions>, Failure> {
     let Student { pool, zero_shot, .. } = round.student;
-    let mut answered = Vec::with_capacity(CANDIDATES.len());
+    let mut predictions = Vec::with_capacity(CANDIDATES.len());
     for (name, candidate_spec) in candidates(round.spec) {
         let model = candidate_spec.model(round, Some(adapted));
         let work = format!("answers of {name}");
@@ -123,9 +131,9 @@ pub fn answer(round: &RoundContext, adapted: &Adapted, ctx: &mut TrainContext) -
         };
         let answers = |chunk: &[usize]| [model.answers(&pool.shifted(chunk)).1];
         let [shifted] = ctx.pass(&format!("{work} to shifted crops"), pool, answers)?;
-        answered.push(Answered { name, plain, shifted: to_f32(&shifted), embeddings });
+        predictions.push(Predictions { name, plain, shifted: to_f32(&shifted), embeddings });
     }
-    Ok(answered)
+    Ok(predictions)
 }
 
 /// The crops that mirroring is compared with: at least this share of the area; 0 to 1. 0.8 [choice], the default of training.
@@ -188,14 +196,14 @@ fn best(row: &[f32]) -> (usize, f32) {
 /// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool, in each view.
 /// The answers are those under the `shares` of the classes, where these are known.
 pub fn signs(
-    answered: &[Answered],
+    predictions: &[Predictions],
     neighbours: &[Vec<Vec<usize>>],
     count: usize,
     shares: Option<&Shares>,
 ) -> Vec<CandidateSigns> {
     let expecting = |plain: &[f32]| shares.map_or_else(|| plain.to_vec(), |shares| shares.applied(plain));
-    let zero_shot = classes(&expecting(&answered[0].plain), count);
-    let of = |candidate: &Answered| {
+    let zero_shot = classes(&expecting(&predictions[0].plain), count);
+    let of = |candidate: &Predictions| {
         let plain = expecting(&candidate.plain);
         let found = classes(&plain, count);
         let margins: f64 = plain.chunks_exact(count).map(|row| f64::from(best(row).1)).sum();
@@ -209,7 +217,7 @@ pub fn signs(
             coherence: neighbours.iter().map(|by| coherence(&found, by, count)).sum::<f64>() / neighbours.len() as f64,
         }
     };
-    answered.iter().map(of).collect()
+    predictions.iter().map(of).collect()
 }
 
 /// The candidate to deploy: the one with the largest sum of `balance` and `coherence`, the earlier one on a tie, so that zero-shot
@@ -301,16 +309,16 @@ mod tests {
         assert_eq!(best(&[0.2, 0.3, 0.5]).0, 2);
     }
 
-    fn answered(name: &'static str, plain: &[f32]) -> Answered {
-        Answered { name, plain: plain.to_vec(), shifted: plain.to_vec(), embeddings: None }
+    fn predictions(name: &'static str, plain: &[f32]) -> Predictions {
+        Predictions { name, plain: plain.to_vec(), shifted: plain.to_vec(), embeddings: None }
     }
 
     #[test]
     fn the_most_even_and_coherent_candidate_is_deployed_and_zero_shot_on_a_tie() {
         let [a, b] = [[0.9, 0.1], [0.2, 0.8]];
-        let parted = answered("zero-shot", &[a, b, b, b].concat());
-        let alike = answered("model1", &[a, a, b, b].concat());
-        let one_class = answered("model2", &[a, a, a, a].concat());
+        let parted = predictions("zero-shot", &[a, b, b, b].concat());
+        let alike = predictions("model1", &[a, a, b, b].concat());
+        let one_class = predictions("model2", &[a, a, a, a].concat());
         // Two pairs of images that look alike in one view; in the other each looks like one of its pair and one that is not.
         let pairs = [1, 0, 3, 2].map(|other| vec![other]).to_vec();
         let mixed = [[1, 2], [0, 3], [3, 0], [2, 1]].map(Vec::from).to_vec();
@@ -354,8 +362,8 @@ mod tests {
     #[test]
     fn a_candidates_signs_are_of_its_own_answers() {
         let [a, b] = [[0.9, 0.1], [0.4, 0.6]];
-        let zero_shot = answered("zero-shot", &[a, a, a, b].concat());
-        let moved = Answered { shifted: [a, a, b, a].concat(), ..answered("model1", &[a, b, b, b].concat()) };
+        let zero_shot = predictions("zero-shot", &[a, a, a, b].concat());
+        let moved = Predictions { shifted: [a, a, b, a].concat(), ..predictions("model1", &[a, b, b, b].concat()) };
         let alone = vec![Vec::new(); 4];
         let [first, second] = &signs(&[zero_shot, moved], &[alone], 2, None)[..] else { panic!("two candidates") };
         assert_eq!((first.stability, first.kept, first.shift), (1.0, 1.0, 0.0));
@@ -409,7 +417,7 @@ mod tests {
         let bench = Bench::new(4);
         let (pool, zero_shot) = (bench.pool(), bench.zero_shot());
         let (plain, embeddings) = (&zero_shot.labels.probabilities, Some(zero_shot.embeddings));
-        let candidates = [Answered { embeddings, ..answered("zero-shot", plain) }, answered("model1", plain)];
+        let candidates = [Predictions { embeddings, ..predictions("zero-shot", plain) }, predictions("model1", plain)];
         let views = neighbours(&candidates, &pool, &mut bench.train_context().borrow()).unwrap();
         assert_eq!(views.len(), 1);
         assert!(views[0].iter().enumerate().all(|(own, of)| of.len() == 10 && !of.contains(&own)));

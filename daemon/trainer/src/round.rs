@@ -7,7 +7,7 @@ use crate::adapt::{self, Adapted, RoundContext, Student};
 use crate::arithmetic::Arithmetic;
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
-use crate::choice::{self, Answered, CANDIDATES, CandidateSpec};
+use crate::choice::{self, CANDIDATES, CandidateSpec, Predictions};
 use crate::cuda;
 use crate::export::candidate;
 use crate::failure::Failure;
@@ -46,7 +46,7 @@ struct Outcome {
     deployed: Model,
     temperature: f64,
     /// Where the method is CoFT or CoFT+.
-    adapted: Option<(Adapted, Adaptation, Vec<Answered>)>,
+    adapted: Option<(Adapted, Adaptation, Vec<Predictions>)>,
 }
 
 /// Runs the round; when it returns without failure, the candidate directory is in place.
@@ -217,14 +217,14 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failu
     let classes = round.spec.classes.len();
     let adapted = adapt::adapt(round, ctx)?;
     ctx.reporter.begin(Stage::Choose, 1)?;
-    let answered = choice::answer(round, &adapted, ctx)?;
-    let neighbours = choice::neighbours(&answered, round.student.pool, ctx)?;
+    let predictions = choice::predictions(round, &adapted, ctx)?;
+    let neighbours = choice::neighbours(&predictions, round.student.pool, ctx)?;
     let plain = |name: &str| {
-        let found = answered.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
+        let found = predictions.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
         &found.plain
     };
-    let predictions = |name: &str| choice::classes(plain(name), classes);
-    let signs = choice::signs(&answered, &neighbours, classes, round.spec.shares.as_ref());
+    let predicted_classes = |name: &str| choice::classes(plain(name), classes);
+    let signs = choice::signs(&predictions, &neighbours, classes, round.spec.shares.as_ref());
     let asked = round.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
     let [first, second] = &adapted.labels;
@@ -248,7 +248,7 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failu
         confirmed_fraction: [confirmed(0), confirmed(1)],
         clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
         commonest_width: choice::commonest_width(&round.zero_shot.embeddings, &round.zero_shot.answers, classes),
-        agreement: choice::share(&predictions("model1"), &predictions("model2")),
+        agreement: choice::share(&predicted_classes("model1"), &predicted_classes("model2")),
         candidates: signs,
         deployed: deployed.clone(),
     };
@@ -259,7 +259,7 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failu
     Ok(Outcome {
         deployed: candidate_spec(&deployed).model(round, Some(&adapted)).tempered(temperature),
         temperature,
-        adapted: Some((adapted, adaptation, answered)),
+        adapted: Some((adapted, adaptation, predictions)),
     })
 }
 

@@ -73,7 +73,7 @@ pub fn pool_answers(round: &RoundContext, outcome: &Outcome) -> Answers {
     answers.integers("zero-shot-label", &round.zero_shot.answers);
     answers.floats("plain/zero-shot", &zero_shot.labels.probabilities, classes);
     answers.floats("embedding/zero-shot", &to_f32(&zero_shot.embeddings), zero_shot.embeddings.size()[1] as usize);
-    if let Some((adapted, _, answered)) = &outcome.adapted {
+    if let Some((adapted, _, predictions)) = &outcome.adapted {
         for k in [0, 1] {
             answers.integers(&format!("label{}", k + 1), &adapted.labels[k].classes);
             answers.flags(&format!("clean{}", k + 1), &adapted.clean[k]);
@@ -82,7 +82,7 @@ pub fn pool_answers(round: &RoundContext, outcome: &Outcome) -> Answers {
             adapted.seeds[k].iter().flatten().for_each(|&image| seeds[image] = true);
             answers.flags(&format!("seed{}", k + 1), &seeds);
         }
-        for candidate in answered.iter().filter(|candidate| candidate.name != ZERO_SHOT) {
+        for candidate in predictions.iter().filter(|candidate| candidate.name != ZERO_SHOT) {
             answers.floats(&format!("plain/{}", candidate.name), &candidate.plain, classes);
             answers.floats(&format!("shifted/{}", candidate.name), &candidate.shifted, classes);
         }
