@@ -45,7 +45,7 @@ enum Command {
     Load(load::Args),
     /// What a user of coftd notices of another who floods it, and the memory that bombs take.
     Neighbour(neighbour::Args),
-    /// How well the signs that read no label rank models and rounds that `adapt --answers` kept.
+    /// How well the label-free metrics rank models and rounds that `adapt --answers` kept.
     Ranking(ranking::Args),
     /// Answers a second, latency and memory of coftd beside a bare loop and Python servers on the same ONNX file.
     Serve(serve::Args),

@@ -1,9 +1,9 @@
-//! `cargo xtask bench ranking`: what the signs that read no label are worth, over rounds whose answers `bench adapt
+//! `cargo xtask bench ranking`: what the label-free metrics are worth, over rounds whose answers `bench adapt
 //! --answers` kept.
 
 use super::answers::{integers, rows};
 use anyhow::{Context, ensure};
-use coft_core::report::{CandidateSigns, ZERO_SHOT};
+use coft_core::report::{CandidateMetrics, ZERO_SHOT};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -18,16 +18,16 @@ pub struct Args {
     rounds: Vec<PathBuf>,
 }
 
-/// What a sign says of a candidate; the larger the better.
-type Sign = fn(&CandidateSigns) -> f64;
+/// What a metric says of a candidate; the larger the better.
+type Metric = fn(&CandidateMetrics) -> f64;
 
-const SIGNS: [(&str, Sign); 6] = [
-    ("sum", |signs| signs.balance + signs.coherence),
-    ("balance", |signs| signs.balance),
-    ("coherence", |signs| signs.coherence),
-    ("stability", |signs| signs.stability),
-    ("margin", |signs| signs.margin),
-    ("kept", |signs| signs.kept),
+const METRICS: [(&str, Metric); 6] = [
+    ("sum", |metrics| metrics.balance + metrics.coherence),
+    ("balance", |metrics| metrics.balance),
+    ("coherence", |metrics| metrics.coherence),
+    ("stability", |metrics| metrics.stability),
+    ("margin", |metrics| metrics.margin),
+    ("kept", |metrics| metrics.kept),
 ];
 
 /// Upper ends of all bins of the histogram of s⁺ − s⁻ but the last.
@@ -35,7 +35,7 @@ const EDGES: [f32; 7] = [-0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1];
 
 struct Round {
     set: String,
-    candidates: Vec<CandidateSigns>,
+    candidates: Vec<CandidateMetrics>,
     /// On the test images, in percent, by candidate.
     accuracy: BTreeMap<String, f64>,
     agreement: f64,
@@ -55,38 +55,39 @@ struct Answers {
     set: String,
     shift: String,
     accuracy: BTreeMap<String, f64>,
-    #[serde(default)]
-    signs: Vec<CandidateSigns>,
+    #[serde(default, rename = "signs")]
+    metrics: Vec<CandidateMetrics>,
     #[serde(default)]
     agreement: f64,
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let rounds = args.rounds.iter().map(|dir| read(dir)).collect::<anyhow::Result<Vec<_>>>()?;
-    let of_signs = |value: &dyn Fn(Sign) -> Value| SIGNS.iter().map(|(name, sign)| (*name, value(*sign))).collect();
-    // What is deployed where the largest of a sign decides, over zero-shot, in points.
+    let of_metrics =
+        |value: &dyn Fn(Metric) -> Value| METRICS.iter().map(|(name, metric)| (*name, value(*metric))).collect();
+    // What is deployed where the largest of a metric decides, over zero-shot, in points.
     let gain = |name: &dyn Fn(&Round) -> String| {
         let gains: Vec<f64> = rounds.iter().map(|round| round.gain(&name(round))).collect();
         json!({ "mean": mean(&gains), "least": gains.iter().copied().fold(f64::INFINITY, f64::min) })
     };
-    let gains: BTreeMap<&str, Value> = of_signs(&|sign| gain(&|round| round.largest(sign).name.clone()));
-    // Within a round, of the sign with the accuracy of the candidates.
-    let within = |sign: Sign| {
+    let gains: BTreeMap<&str, Value> = of_metrics(&|metric| gain(&|round| round.largest(metric).name.clone()));
+    // Within a round, of the metric with the accuracy of the candidates.
+    let within = |metric: Metric| {
         let of = |round: &Round| {
-            let signs: Vec<f64> = round.candidates.iter().map(sign).collect();
+            let metrics: Vec<f64> = round.candidates.iter().map(metric).collect();
             let accuracy: Vec<f64> = round.candidates.iter().map(|c| round.accuracy[&c.name]).collect();
-            spearman(&signs, &accuracy)
+            spearman(&metrics, &accuracy)
         };
         json!(mean(&rounds.iter().map(of).collect::<Vec<_>>()))
     };
-    let within: BTreeMap<&str, Value> = of_signs(&within);
-    // Over rounds, of what the deployed model's sign has over zero-shot's with the gain.
-    let gained: Vec<f64> = rounds.iter().map(|round| round.gain(&round.largest(SIGNS[0].1).name)).collect();
-    let over = |sign: Sign| {
-        let risen = |round: &Round| sign(round.largest(SIGNS[0].1)) - sign(&round.candidates[0]);
+    let within: BTreeMap<&str, Value> = of_metrics(&within);
+    // Over rounds, of what the deployed model's metric has over zero-shot's with the gain.
+    let gained: Vec<f64> = rounds.iter().map(|round| round.gain(&round.largest(METRICS[0].1).name)).collect();
+    let over = |metric: Metric| {
+        let risen = |round: &Round| metric(round.largest(METRICS[0].1)) - metric(&round.candidates[0]);
         json!(spearman(&rounds.iter().map(risen).collect::<Vec<_>>(), &gained))
     };
-    let over: BTreeMap<&str, Value> = of_signs(&over);
+    let over: BTreeMap<&str, Value> = of_metrics(&over);
     let agreement: Vec<f64> = rounds.iter().map(|round| round.agreement).collect();
     let best = |round: &Round| round.candidates.iter().map(|c| round.gain(&c.name)).fold(f64::NEG_INFINITY, f64::max);
     let found = json!({
@@ -108,7 +109,7 @@ fn read(dir: &Path) -> anyhow::Result<Round> {
     let Labels { pool, result } =
         serde_json::from_slice(&text).with_context(|| format!("reading {}", dir.display()))?;
     ensure!(
-        result.signs.first().is_some_and(|c| c.name == ZERO_SHOT),
+        result.metrics.first().is_some_and(|c| c.name == ZERO_SHOT),
         "{}: a round of neither coft nor coft-plus",
         dir.display()
     );
@@ -122,14 +123,14 @@ fn read(dir: &Path) -> anyhow::Result<Round> {
             margins[usize::from(label != truth)].push(margin);
         }
     }
-    let Answers { set, shift, accuracy, signs, agreement } = result;
-    Ok(Round { set: format!("{set} {shift}"), candidates: signs, accuracy, agreement, margins })
+    let Answers { set, shift, accuracy, metrics, agreement } = result;
+    Ok(Round { set: format!("{set} {shift}"), candidates: metrics, accuracy, agreement, margins })
 }
 
 impl Round {
     /// The earlier one on a tie.
-    fn largest(&self, sign: Sign) -> &CandidateSigns {
-        let best = self.candidates.iter().reduce(|best, next| if sign(next) > sign(best) { next } else { best });
+    fn largest(&self, metric: Metric) -> &CandidateMetrics {
+        let best = self.candidates.iter().reduce(|best, next| if metric(next) > metric(best) { next } else { best });
         best.expect("zero-shot is always a candidate")
     }
 

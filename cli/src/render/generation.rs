@@ -72,7 +72,7 @@ fn adapted(adaptation: &Adaptation) -> String {
         let [one, two] = fractions.map(percent);
         format!("{one} for model 1, {two} for model 2")
     };
-    let signs = fields(&[
+    let metrics = fields(&[
         ("confirmed labels", of_models(adaptation.confirmed_fraction)),
         ("teaching labels", of_models(adaptation.clean_fraction)),
         ("agreement", format!("the two models agree on {} of the images", percent(adaptation.agreement))),
@@ -92,7 +92,7 @@ fn adapted(adaptation: &Adaptation) -> String {
             if deployed { paint(GOOD, "deployed") } else { String::new() },
         ]);
     }
-    format!("{signs}\n{}", lines(&table))
+    format!("{metrics}\n{}", lines(&table))
 }
 
 /// How many images each class has, and had at every step; its share, and how the user's own labels fare, where that is

@@ -549,14 +549,19 @@ fn a_refused_candidate_is_shown_with_what_lets_it_serve_all_the_same() {
 
 #[test]
 fn one_generation_with_what_its_round_saw() {
-    let signs = |name: &str, coherence: f64| json!({ "name": name, "stability": 0.93, "margin": 0.41, "kept": 0.8, "shift": 0.07, "balance": 0.912, "coherence": coherence });
+    let metrics = |name: &str, coherence: f64| {
+        json!({
+            "name": name, "stability": 0.93, "margin": 0.41, "kept": 0.8, "shift": 0.07, "balance": 0.912,
+            "coherence": coherence,
+        })
+    };
     let class = |name: &str, deployed: u64| json!({ "name": name, "zero-shot": 700, "seeds": [14, 16], "clean": [420, 399], "deployed": deployed });
     let report = json!({
         "images": 1400,
         "classes": [class("bolt", 720), class("wing nut", 680)],
         "adaptation": {
             "label-agreement": 0.874, "confirmed-fraction": [0.813, 0.795], "clean-fraction": [0.427, 0.408], "agreement": 0.921,
-            "candidates": [signs("zero-shot", 0.901), signs("average", 0.953)], "deployed": "average",
+            "candidates": [metrics("zero-shot", 0.901), metrics("average", 0.953)], "deployed": "average",
         },
         "warnings": ["class \"wing nut\": few images look like it"],
         "seconds": { "load": 0.4 },

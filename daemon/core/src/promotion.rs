@@ -145,14 +145,14 @@ pub fn judge(
     if let Some(apart) = apart(precision, parity_max_abs_diff) {
         return Verdict::Keep(apart);
     }
-    let (true, Some(signs)) = (method != Method::ZeroShot, &report.adaptation) else { return Verdict::Promote };
-    if signs.deployed == ZERO_SHOT {
+    let (true, Some(adaptation)) = (method != Method::ZeroShot, &report.adaptation) else { return Verdict::Promote };
+    if adaptation.deployed == ZERO_SHOT {
         return Verdict::Keep(Reason::NothingBetter);
     }
-    if signs.agreement < AGREEMENT_BOUND {
-        return Verdict::Keep(Reason::Disagreement { found: signs.agreement });
+    if adaptation.agreement < AGREEMENT_BOUND {
+        return Verdict::Keep(Reason::Disagreement { found: adaptation.agreement });
     }
-    let clean = signs.clean_fraction[0].min(signs.clean_fraction[1]);
+    let clean = adaptation.clean_fraction[0].min(adaptation.clean_fraction[1]);
     if clean < CLEAN_BOUND {
         return Verdict::Keep(Reason::TooFewClean { found: clean });
     }
@@ -161,9 +161,9 @@ pub fn judge(
         return Verdict::Keep(Reason::Collapsed { class: class.name.clone(), zero_shot: class.zero_shot });
     }
     let evenness = evenness(report.classes.iter().map(|class| class.zero_shot));
-    let by_the_camera = signs.commonest_width.is_some_and(|width| width >= WIDE);
+    let by_the_camera = adaptation.commonest_width.is_some_and(|width| width >= WIDE);
     let trusted = shares.is_some() || evenness >= EVEN || (evenness >= UNEVEN && by_the_camera);
-    match signs.candidates.iter().find(|candidate| candidate.name == signs.deployed) {
+    match adaptation.candidates.iter().find(|candidate| candidate.name == adaptation.deployed) {
         Some(candidate) if !trusted && candidate.shift > SHIFT_BOUND => {
             Verdict::Keep(Reason::Undecided { differs: 1.0 - candidate.kept })
         }
@@ -220,7 +220,7 @@ pub fn balance(probabilities: &[f32], count: usize, shares: Option<&Shares>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::{Adaptation, CandidateSigns, ClassReport};
+    use crate::report::{Adaptation, CandidateMetrics, ClassReport};
     use proptest::prelude::*;
     use std::collections::BTreeMap;
 
@@ -313,7 +313,7 @@ mod tests {
             let mut report = report(0.9, [0.8, 0.7], &[(found.0, 60), (found.1, 40)]);
             let adaptation = report.adaptation.as_mut().unwrap();
             adaptation.commonest_width = commonest_width;
-            adaptation.candidates = vec![CandidateSigns {
+            adaptation.candidates = vec![CandidateMetrics {
                 name: adaptation.deployed.clone(),
                 stability: 0.9,
                 margin: 0.5,
@@ -380,7 +380,7 @@ mod tests {
     }
 
     proptest! {
-        /// A report that is worse in every sign is never promoted where the better one is kept.
+        /// A report that is worse in every metric is never promoted where the better one is kept.
         #[test]
         fn a_worse_report_is_never_promoted(
             agreement in 0.0..1.0f64, clean in 0.0..1.0f64, parity in 0.0..2e-4f64, worse in 0.0..1.0f64, lost: bool,

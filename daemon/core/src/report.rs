@@ -70,7 +70,7 @@ pub struct OwnLabels {
     pub answered: u64,
 }
 
-/// The label-free signs of a round's quality.
+/// The label-free metrics of a round's quality.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Adaptation {
@@ -95,7 +95,7 @@ pub struct Adaptation {
     /// Share of the pool on which the two models of Phase II predict the same class.
     pub agreement: f64,
     /// Everything that could be deployed, in the order in which it came about; the first is zero-shot.
-    pub candidates: Vec<CandidateSigns>,
+    pub candidates: Vec<CandidateMetrics>,
     /// Name of the one that is.
     pub deployed: String,
 }
@@ -103,10 +103,11 @@ pub struct Adaptation {
 /// Name of the candidate that learnt nothing.
 pub const ZERO_SHOT: &str = "zero-shot";
 
-/// What can be told of a model without labels, over the pool.
+/// The label-free metrics of a candidate: what can be told of a model over the pool without labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub struct CandidateSigns {
+#[schemars(rename = "CandidateSigns")] // the name in the schema, from before the type was called this
+pub struct CandidateMetrics {
     /// Name of the candidate: `zero-shot`, or as `deploy` in the settings names it.
     pub name: String,
     /// Share of the images whose class a shifted crop leaves unchanged; 0 to 1.

@@ -1,6 +1,6 @@
 //! Which of two models is better, from a person's labels for a few pictures.
 //!
-//! Where no sign without a label can tell, a person is asked about pictures of the pool on which the two models give
+//! Where no label-free metric can tell, a person is asked about pictures of the pool on which the two models give
 //! different answers, drawn at random. Wald's sequential probability ratio test (A. Wald, Sequential Tests of
 //! Statistical Hypotheses, Ann. Math. Statist. 16, 1945) decides after as few of them as the difference of the models
 //! allows. Everything is computed from the list of labels: to take a label back is to leave it out.

@@ -11,7 +11,7 @@ use crate::phase1::ZeroShot;
 use crate::pool::Pool;
 use coft_core::decision::energy;
 use coft_core::promotion::balance;
-use coft_core::report::{CandidateSigns, ZERO_SHOT};
+use coft_core::report::{CandidateMetrics, ZERO_SHOT};
 use coft_core::shares::Shares;
 use coft_core::spec::RoundSpec;
 use std::collections::BTreeMap;
@@ -193,21 +193,22 @@ fn best(row: &[f32]) -> (usize, f32) {
     (first, row[first] - second)
 }
 
-/// The signs of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool, in each view.
+/// The label-free metrics of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool,
+/// in each view.
 /// The answers are those under the `shares` of the classes, where these are known.
-pub fn signs(
+pub fn label_free_metrics(
     predictions: &[Predictions],
     neighbours: &[Vec<Vec<usize>>],
     count: usize,
     shares: Option<&Shares>,
-) -> Vec<CandidateSigns> {
+) -> Vec<CandidateMetrics> {
     let expecting = |plain: &[f32]| shares.map_or_else(|| plain.to_vec(), |shares| shares.applied(plain));
     let zero_shot = classes(&expecting(&predictions[0].plain), count);
     let of = |candidate: &Predictions| {
         let plain = expecting(&candidate.plain);
         let found = classes(&plain, count);
         let margins: f64 = plain.chunks_exact(count).map(|row| f64::from(best(row).1)).sum();
-        CandidateSigns {
+        CandidateMetrics {
             name: candidate.name.to_owned(),
             stability: share(&found, &classes(&expecting(&candidate.shifted), count)),
             margin: margins / found.len().max(1) as f64,
@@ -227,9 +228,9 @@ pub fn signs(
 /// labels breaks one or the other: a camera that it does not know draws its answers to a few classes, and labels learnt wrongly
 /// part images that belong together. Which images look alike is said in equal parts by the pretrained model, whose embedding decides
 /// zero-shot's answers, and by the adapted one, whose embedding decides its own.
-pub fn choose(signs: &[CandidateSigns]) -> &str {
-    let sum = |signs: &CandidateSigns| signs.balance + signs.coherence;
-    let best = signs.iter().reduce(|best, next| if sum(next) > sum(best) { next } else { best });
+pub fn choose(metrics: &[CandidateMetrics]) -> &str {
+    let sum = |metrics: &CandidateMetrics| metrics.balance + metrics.coherence;
+    let best = metrics.iter().reduce(|best, next| if sum(next) > sum(best) { next } else { best });
     &best.expect("zero-shot is always a candidate").name
 }
 
@@ -322,24 +323,24 @@ mod tests {
         // Two pairs of images that look alike in one view; in the other each looks like one of its pair and one that is not.
         let pairs = [1, 0, 3, 2].map(|other| vec![other]).to_vec();
         let mixed = [[1, 2], [0, 3], [3, 0], [2, 1]].map(Vec::from).to_vec();
-        let signs = signs(&[parted, alike, one_class], &[pairs, mixed], 2, None);
-        assert_eq!(choose(&signs), "model1");
-        assert_eq!(choose(&[signs[0].clone(), signs[2].clone()]), "zero-shot");
-        let same = CandidateSigns { name: "other".into(), ..signs[0].clone() };
-        assert_eq!(choose(&[signs[0].clone(), same]), "zero-shot");
-        // Neither sign decides alone.
-        let with = |name: &str, balance, coherence| CandidateSigns {
+        let metrics = label_free_metrics(&[parted, alike, one_class], &[pairs, mixed], 2, None);
+        assert_eq!(choose(&metrics), "model1");
+        assert_eq!(choose(&[metrics[0].clone(), metrics[2].clone()]), "zero-shot");
+        let same = CandidateMetrics { name: "other".into(), ..metrics[0].clone() };
+        assert_eq!(choose(&[metrics[0].clone(), same]), "zero-shot");
+        // Neither metric decides alone.
+        let with = |name: &str, balance, coherence| CandidateMetrics {
             name: name.into(),
             balance,
             coherence,
-            ..signs[0].clone()
+            ..metrics[0].clone()
         };
         assert_eq!(choose(&[with("zero-shot", 0.9, 0.3), with("other", 0.8, 0.5)]), "other");
         assert_eq!(choose(&[with("zero-shot", 0.9, 0.3), with("other", 0.7, 0.4)]), "zero-shot");
         assert_eq!(choose(&[with("zero-shot", 0.8, 0.5), with("other", 0.9, 0.3)]), "zero-shot");
         assert_eq!(choose(&[with("zero-shot", 0.7, 0.4), with("other", 0.9, 0.3)]), "other");
-        assert!((signs[1].coherence - 0.5).abs() < 1e-12, "{:?}", signs[1]);
-        assert_eq!((signs[1].kept, signs[1].shift, signs[2].coherence), (0.75, 0.25, 0.0));
+        assert!((metrics[1].coherence - 0.5).abs() < 1e-12, "{:?}", metrics[1]);
+        assert_eq!((metrics[1].kept, metrics[1].shift, metrics[2].coherence), (0.75, 0.25, 0.0));
     }
 
     #[test]
@@ -360,12 +361,14 @@ mod tests {
     }
 
     #[test]
-    fn a_candidates_signs_are_of_its_own_answers() {
+    fn a_candidates_metrics_are_of_its_own_predictions() {
         let [a, b] = [[0.9, 0.1], [0.4, 0.6]];
         let zero_shot = predictions("zero-shot", &[a, a, a, b].concat());
         let moved = Predictions { shifted: [a, a, b, a].concat(), ..predictions("model1", &[a, b, b, b].concat()) };
         let alone = vec![Vec::new(); 4];
-        let [first, second] = &signs(&[zero_shot, moved], &[alone], 2, None)[..] else { panic!("two candidates") };
+        let [first, second] = &label_free_metrics(&[zero_shot, moved], &[alone], 2, None)[..] else {
+            panic!("two candidates")
+        };
         assert_eq!((first.stability, first.kept, first.shift), (1.0, 1.0, 0.0));
         // Of its four answers two stay in a shifted crop, and two are zero-shot's; it moves two images to the other class.
         assert_eq!((second.stability, second.kept, second.shift), (0.5, 0.5, 0.5));

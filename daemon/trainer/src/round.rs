@@ -224,9 +224,9 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failu
         &found.plain
     };
     let predicted_classes = |name: &str| choice::classes(plain(name), classes);
-    let signs = choice::signs(&predictions, &neighbours, classes, round.spec.shares.as_ref());
+    let metrics = choice::label_free_metrics(&predictions, &neighbours, classes, round.spec.shares.as_ref());
     let asked = round.spec.settings.deploy.candidate();
-    let deployed = asked.unwrap_or_else(|| choice::choose(&signs)).to_owned();
+    let deployed = asked.unwrap_or_else(|| choice::choose(&metrics)).to_owned();
     let [first, second] = &adapted.labels;
     // What the user said is no agreement of the models.
     let own = |labels: &Labels| -> Vec<usize> {
@@ -249,7 +249,7 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failu
         clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
         commonest_width: choice::commonest_width(&round.zero_shot.embeddings, &round.zero_shot.answers, classes),
         agreement: choice::share(&predicted_classes("model1"), &predicted_classes("model2")),
-        candidates: signs,
+        candidates: metrics,
         deployed: deployed.clone(),
     };
     let temperature = match &deployed[..] {

@@ -5,7 +5,7 @@ use crate::decode_budget::DecodeBudget;
 use crate::model;
 use crate::serve::{Classifier, Settings};
 use coft_core::manifest::{MANIFEST, MODEL, REPORT};
-use coft_core::report::{Adaptation, CandidateSigns, ClassReport, Report};
+use coft_core::report::{Adaptation, CandidateMetrics, ClassReport, Report};
 use coft_core::shares::Shares;
 use coft_models::Model;
 use image::{Rgb, RgbImage};
@@ -62,7 +62,7 @@ fn undecidable(root: &Path) -> PathBuf {
         nearest: None,
     };
     told.classes = [("red", 98, 60), ("green", 1, 20), ("blue", 1, 20)].map(class).into();
-    let signs = |name: &str, kept, shift| CandidateSigns {
+    let metrics = |name: &str, kept, shift| CandidateMetrics {
         name: name.into(),
         stability: 0.9,
         margin: 0.5,
@@ -77,7 +77,7 @@ fn undecidable(root: &Path) -> PathBuf {
         clean_fraction: [0.9; 2],
         commonest_width: None,
         agreement: 0.9,
-        candidates: vec![signs("zero-shot", 1.0, 0.0), signs("average", 0.6, 0.38)],
+        candidates: vec![metrics("zero-shot", 1.0, 0.0), metrics("average", 0.6, 0.38)],
         deployed: "average".into(),
     });
     restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.method = Method::Coft);

@@ -10,7 +10,7 @@ use crate::random;
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, PROBE, REPORT};
 use coft_core::promotion::{Reason, Verdict, judge};
-use coft_core::report::{CandidateSigns, ClassReport, Report, ZERO_SHOT};
+use coft_core::report::{CandidateMetrics, ClassReport, Report, ZERO_SHOT};
 use coft_core::spec::{Method, Precision, RoundSpec};
 use image::{Rgb, RgbImage};
 use rand::Rng;
@@ -40,16 +40,16 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
     assert_eq!((report.images, sum(&|c| c.zero_shot), sum(&|c| c.deployed)), (images, images, images), "{name}");
     let expected: f64 = report.classes.iter().map(|class| class.expected_share.unwrap()).sum();
     assert!((expected - 1.0).abs() < 1e-5, "{name}: {expected}");
-    let signs = report.adaptation.as_ref().unwrap();
+    let adaptation = report.adaptation.as_ref().unwrap();
     let k = spec.settings.phase1.seeds(spec.images.len(), classes) as u64;
     for model in [0, 1] {
         assert!(report.classes.iter().all(|class| class.seeds[model] <= k.min(images)), "{name}");
-        assert_eq!(sum(&|c| c.clean[model]) as f64 / images as f64, signs.clean_fraction[model], "{name}");
+        assert_eq!(sum(&|c| c.clean[model]) as f64 / images as f64, adaptation.clean_fraction[model], "{name}");
     }
-    for candidate in &signs.candidates {
-        let CandidateSigns { stability, margin, kept, shift, balance, coherence, .. } = *candidate;
+    for candidate in &adaptation.candidates {
+        let CandidateMetrics { stability, margin, kept, shift, balance, coherence, .. } = *candidate;
         let told = [stability, margin, kept, shift, balance, coherence];
-        assert!(told.iter().all(|sign| (-1e-6..=1.0 + 1e-6).contains(sign)), "{name}: {candidate:?}");
+        assert!(told.iter().all(|metric| (-1e-6..=1.0 + 1e-6).contains(metric)), "{name}: {candidate:?}");
     }
 
     // Classes that nothing looks like are warned of, in one line whatever their number.
@@ -178,18 +178,21 @@ fn labels_that_nobody_confirms_leave_the_pretrained_model() {
         // processor's kernels; a tie is not clean.
         (spec.settings.phase1.context_deviation, spec.settings.phase1.sgd.learning_rate) = (1e-12, 1e-12);
         let report = ended("nothing clean", &spec);
-        let signs = report.adaptation.as_ref().unwrap();
-        assert_eq!((signs.confirmed_fraction, signs.clean_fraction), ([0.0, 0.0], [0.0, 0.0]), "{method:?}");
+        let adaptation = report.adaptation.as_ref().unwrap();
+        assert_eq!((adaptation.confirmed_fraction, adaptation.clean_fraction), ([0.0, 0.0], [0.0, 0.0]), "{method:?}");
         for model in [1, 2] {
             let told = format!(
                 "model {model}: the other model confirmed labels of fewer than two classes; it stays as pretrained"
             );
             assert!(report.warnings.contains(&told), "{method:?}: {:?}", report.warnings);
         }
-        let tuned = signs.candidates.iter().filter(|candidate| candidate.name.starts_with("model"));
+        let tuned = adaptation.candidates.iter().filter(|candidate| candidate.name.starts_with("model"));
         assert!(tuned.clone().count() == 2 && tuned.clone().all(|candidate| candidate.kept == 1.0), "{method:?}");
         let kept = [Reason::NothingBetter, Reason::TooFewClean { found: 0.0 }].map(Verdict::Keep);
-        assert_eq!(judge(method, Precision::Fp32, 0.0, None, &report), kept[usize::from(signs.deployed != ZERO_SHOT)]);
+        assert_eq!(
+            judge(method, Precision::Fp32, 0.0, None, &report),
+            kept[usize::from(adaptation.deployed != ZERO_SHOT)]
+        );
     }
 }
 

@@ -233,8 +233,8 @@ fn margins(change: impl FnOnce(&mut RoundSpec)) -> Vec<f64> {
     spec.images.iter_mut().zip(0..).for_each(|(image, class)| image.label = Some(ClassId(class)));
     change(&mut spec);
     done(&spec);
-    let signs = report(&spec).adaptation.unwrap().candidates;
-    signs.into_iter().map(|c| c.margin).collect()
+    let candidates = report(&spec).adaptation.unwrap().candidates;
+    candidates.into_iter().map(|c| c.margin).collect()
 }
 
 #[test]
