@@ -27,7 +27,7 @@ const METRICS: [(&str, Metric); 6] = [
     ("coherence", |metrics| metrics.coherence),
     ("stability", |metrics| metrics.stability),
     ("margin", |metrics| metrics.margin),
-    ("kept", |metrics| metrics.kept),
+    ("kept", |metrics| metrics.agreement_with_zero_shot),
 ];
 
 /// Upper ends of all bins of the histogram of s⁺ − s⁻ but the last.

@@ -87,7 +87,7 @@ fn adapted(adaptation: &Adaptation) -> String {
             format!("{:.3}", candidate.balance),
             percent(candidate.stability),
             format!("{:.3}", candidate.margin),
-            percent(candidate.kept),
+            percent(candidate.agreement_with_zero_shot),
             percent(candidate.shift),
             if deployed { paint(GOOD, "deployed") } else { String::new() },
         ]);

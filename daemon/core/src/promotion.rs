@@ -165,7 +165,7 @@ pub fn judge(
     let trusted = shares.is_some() || evenness >= EVEN || (evenness >= UNEVEN && by_the_camera);
     match adaptation.candidates.iter().find(|candidate| candidate.name == adaptation.deployed) {
         Some(candidate) if !trusted && candidate.shift > SHIFT_BOUND => {
-            Verdict::Keep(Reason::Undecided { differs: 1.0 - candidate.kept })
+            Verdict::Keep(Reason::Undecided { differs: 1.0 - candidate.agreement_with_zero_shot })
         }
         _ => Verdict::Promote,
     }
@@ -317,7 +317,7 @@ mod tests {
                 name: adaptation.deployed.clone(),
                 stability: 0.9,
                 margin: 0.5,
-                kept: 0.63,
+                agreement_with_zero_shot: 0.63,
                 shift,
                 balance: 0.9,
                 coherence: 0.2,

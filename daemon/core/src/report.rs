@@ -115,7 +115,8 @@ pub struct CandidateMetrics {
     /// Mean of the largest probability minus the next; 0 to 1.
     pub margin: f64,
     /// Share of the images on which it agrees with zero-shot; 0 to 1.
-    pub kept: f64,
+    #[serde(rename = "kept")] // as reports have it
+    pub agreement_with_zero_shot: f64,
     /// Total variation distance between its class shares and zero-shot's; 0 to 1.
     pub shift: f64,
     /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. Where the user has told the

@@ -47,8 +47,9 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
         assert_eq!(sum(&|c| c.clean[model]) as f64 / images as f64, adaptation.clean_fraction[model], "{name}");
     }
     for candidate in &adaptation.candidates {
-        let CandidateMetrics { stability, margin, kept, shift, balance, coherence, .. } = *candidate;
-        let told = [stability, margin, kept, shift, balance, coherence];
+        let CandidateMetrics { stability, margin, agreement_with_zero_shot, shift, balance, coherence, .. } =
+            *candidate;
+        let told = [stability, margin, agreement_with_zero_shot, shift, balance, coherence];
         assert!(told.iter().all(|metric| (-1e-6..=1.0 + 1e-6).contains(metric)), "{name}: {candidate:?}");
     }
 
@@ -187,7 +188,10 @@ fn labels_that_nobody_confirms_leave_the_pretrained_model() {
             assert!(report.warnings.contains(&told), "{method:?}: {:?}", report.warnings);
         }
         let tuned = adaptation.candidates.iter().filter(|candidate| candidate.name.starts_with("model"));
-        assert!(tuned.clone().count() == 2 && tuned.clone().all(|candidate| candidate.kept == 1.0), "{method:?}");
+        assert!(
+            tuned.clone().count() == 2 && tuned.clone().all(|candidate| candidate.agreement_with_zero_shot == 1.0),
+            "{method:?}"
+        );
         let kept = [Reason::NothingBetter, Reason::TooFewClean { found: 0.0 }].map(Verdict::Keep);
         assert_eq!(
             judge(method, Precision::Fp32, 0.0, None, &report),
