@@ -88,7 +88,7 @@ fn adapted(adaptation: &Adaptation) -> String {
             percent(candidate.stability),
             format!("{:.3}", candidate.margin),
             percent(candidate.agreement_with_zero_shot),
-            percent(candidate.shift),
+            percent(candidate.tv_distance),
             if deployed { paint(GOOD, "deployed") } else { String::new() },
         ]);
     }

@@ -39,7 +39,7 @@ pub const UNEVEN: f64 = 0.7;
 /// factor. [measurement, docs/decisions/0018]
 pub const WIDE: f64 = 1.05;
 /// Largest change of the class shares that is of no account where answers are less even; 0 to 1. 0.02 [choice].
-pub const SHIFT_BOUND: f64 = 0.02;
+pub const TV_DISTANCE_BOUND: f64 = 0.02;
 /// Whether a candidate takes over.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
@@ -164,7 +164,7 @@ pub fn judge(
     let by_the_camera = adaptation.commonest_width.is_some_and(|width| width >= WIDE);
     let trusted = shares.is_some() || evenness >= EVEN || (evenness >= UNEVEN && by_the_camera);
     match adaptation.candidates.iter().find(|candidate| candidate.name == adaptation.deployed) {
-        Some(candidate) if !trusted && candidate.shift > SHIFT_BOUND => {
+        Some(candidate) if !trusted && candidate.tv_distance > TV_DISTANCE_BOUND => {
             Verdict::Keep(Reason::Undecided { differs: 1.0 - candidate.agreement_with_zero_shot })
         }
         _ => Verdict::Promote,
@@ -309,7 +309,7 @@ mod tests {
     fn what_cannot_be_told_is_not_promoted_unless_the_shares_are_known() {
         let classes = ["a".to_owned(), "b".to_owned()];
         let shares = Shares::new(&BTreeMap::new(), &classes).unwrap();
-        let verdict = |found: (u64, u64), commonest_width, shift, shares| {
+        let verdict = |found: (u64, u64), commonest_width, tv_distance, shares| {
             let mut report = report(0.9, [0.8, 0.7], &[(found.0, 60), (found.1, 40)]);
             let adaptation = report.adaptation.as_mut().unwrap();
             adaptation.commonest_width = commonest_width;
@@ -318,7 +318,7 @@ mod tests {
                 stability: 0.9,
                 margin: 0.5,
                 agreement_with_zero_shot: 0.63,
-                shift,
+                tv_distance,
                 balance: 0.9,
                 coherence: 0.2,
             }];
@@ -334,8 +334,8 @@ mod tests {
             ((90, 10), Some(1.1), 0.2, undecided.clone(), "hardly any other class"),
             ((90, 10), Some(0.8), 0.01, Verdict::Promote, "the shares of the classes stay as they are"),
         ];
-        for (found, width, shift, expected, why) in table {
-            assert_eq!(verdict(found, width, shift, None), expected, "{why}");
+        for (found, width, tv_distance, expected, why) in table {
+            assert_eq!(verdict(found, width, tv_distance, None), expected, "{why}");
         }
         let told = Verdict::Promote;
         assert_eq!(verdict((90, 10), None, 0.2, Some(&shares)), told, "the choice has taken the shares into account");

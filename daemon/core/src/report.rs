@@ -118,7 +118,8 @@ pub struct CandidateMetrics {
     #[serde(rename = "kept")] // as reports have it
     pub agreement_with_zero_shot: f64,
     /// Total variation distance between its class shares and zero-shot's; 0 to 1.
-    pub shift: f64,
+    #[serde(rename = "shift")] // as reports have it
+    pub tv_distance: f64,
     /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. Where the user has told the
     /// shares of the classes, 1 less the divergence of the mean from these, in the same unit. The largest sum with
     /// `coherence` decides.

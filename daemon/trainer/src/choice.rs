@@ -213,7 +213,7 @@ pub fn label_free_metrics(
             stability: share(&found, &classes(&expecting(&candidate.shifted), count)),
             margin: margins / found.len().max(1) as f64,
             agreement_with_zero_shot: share(&found, &zero_shot),
-            shift: shift(&found, &zero_shot, count),
+            tv_distance: tv_distance(&found, &zero_shot, count),
             balance: balance(&plain, count, shares),
             coherence: neighbours.iter().map(|by| coherence(&found, by, count)).sum::<f64>() / neighbours.len() as f64,
         }
@@ -286,7 +286,7 @@ pub fn share(a: &[usize], b: &[usize]) -> f64 {
 }
 
 /// Total variation distance of the class shares.
-fn shift(a: &[usize], b: &[usize], count: usize) -> f64 {
+fn tv_distance(a: &[usize], b: &[usize], count: usize) -> f64 {
     let mut difference = vec![0i64; count];
     a.iter().for_each(|&class| difference[class] += 1);
     b.iter().for_each(|&class| difference[class] -= 1);
@@ -340,7 +340,10 @@ mod tests {
         assert_eq!(choose(&[with("zero-shot", 0.8, 0.5), with("other", 0.9, 0.3)]), "zero-shot");
         assert_eq!(choose(&[with("zero-shot", 0.7, 0.4), with("other", 0.9, 0.3)]), "other");
         assert!((metrics[1].coherence - 0.5).abs() < 1e-12, "{:?}", metrics[1]);
-        assert_eq!((metrics[1].agreement_with_zero_shot, metrics[1].shift, metrics[2].coherence), (0.75, 0.25, 0.0));
+        assert_eq!(
+            (metrics[1].agreement_with_zero_shot, metrics[1].tv_distance, metrics[2].coherence),
+            (0.75, 0.25, 0.0)
+        );
     }
 
     #[test]
@@ -369,9 +372,9 @@ mod tests {
         let [first, second] = &label_free_metrics(&[zero_shot, moved], &[alone], 2, None)[..] else {
             panic!("two candidates")
         };
-        assert_eq!((first.stability, first.agreement_with_zero_shot, first.shift), (1.0, 1.0, 0.0));
+        assert_eq!((first.stability, first.agreement_with_zero_shot, first.tv_distance), (1.0, 1.0, 0.0));
         // Of its four answers two stay in a shifted crop, and two are zero-shot's; it moves two images to the other class.
-        assert_eq!((second.stability, second.agreement_with_zero_shot, second.shift), (0.5, 0.5, 0.5));
+        assert_eq!((second.stability, second.agreement_with_zero_shot, second.tv_distance), (0.5, 0.5, 0.5));
         assert!((first.margin - 0.65).abs() < 1e-6 && (second.margin - 0.35).abs() < 1e-6, "{first:?} {second:?}");
     }
 

@@ -62,12 +62,12 @@ fn undecidable(root: &Path) -> PathBuf {
         nearest: None,
     };
     told.classes = [("red", 98, 60), ("green", 1, 20), ("blue", 1, 20)].map(class).into();
-    let metrics = |name: &str, agreement_with_zero_shot, shift| CandidateMetrics {
+    let metrics = |name: &str, agreement_with_zero_shot, tv_distance| CandidateMetrics {
         name: name.into(),
         stability: 0.9,
         margin: 0.5,
         agreement_with_zero_shot,
-        shift,
+        tv_distance,
         balance: 0.5,
         coherence: 0.2,
     };

@@ -47,9 +47,9 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
         assert_eq!(sum(&|c| c.clean[model]) as f64 / images as f64, adaptation.clean_fraction[model], "{name}");
     }
     for candidate in &adaptation.candidates {
-        let CandidateMetrics { stability, margin, agreement_with_zero_shot, shift, balance, coherence, .. } =
+        let CandidateMetrics { stability, margin, agreement_with_zero_shot, tv_distance, balance, coherence, .. } =
             *candidate;
-        let told = [stability, margin, agreement_with_zero_shot, shift, balance, coherence];
+        let told = [stability, margin, agreement_with_zero_shot, tv_distance, balance, coherence];
         assert!(told.iter().all(|metric| (-1e-6..=1.0 + 1e-6).contains(metric)), "{name}: {candidate:?}");
     }
 
