@@ -13,7 +13,7 @@ use crate::fit::TrainContext;
 use crate::journal::Journal;
 use crate::phase1::{self, Labels, PromptTuning, Seeds};
 use crate::phase2::{Clean, FineTuning};
-use crate::pool::{Pool, Visits};
+use crate::pool::{BatchSampler, Pool};
 use crate::progress::Reporter;
 use crate::prompts::ClassTokens;
 use crate::round::use_threads;
@@ -226,7 +226,7 @@ impl Bench<'_> {
         let context = tokens.context.shallow_clone();
         write("prompts", &[("ids", ids), ("ends", Tensor::from_slice(&ends)), ("context", context)])?;
         let everything = pool.everything();
-        let visits = Visits {
+        let sampler = BatchSampler {
             images: &everything,
             batch: job.batch as usize,
             crop_scale: settings.crop_scale,
@@ -236,7 +236,7 @@ impl Bench<'_> {
             name: "batches of a peer".to_owned(),
         };
         let labels = self.labels();
-        pool.train(&visits, 0..job.steps, |batch| {
+        pool.train(&sampler, 0..job.steps, |batch| {
             let labels: Vec<i64> = batch.positions.iter().map(|&image| labels[image] as i64).collect();
             let labels = Tensor::from_slice(&labels);
             let complements = (&labels + 1).remainder(job.classes.len() as i64).to_kind(Kind::Int64);

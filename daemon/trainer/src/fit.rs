@@ -11,7 +11,7 @@ use crate::clip::autocast::{self, autocast};
 use crate::failure::Failure;
 use crate::journal::{Journal, Saved};
 use crate::memory::Estimate;
-use crate::pool::{Batch, Pool, Visits};
+use crate::pool::{Batch, BatchSampler, Pool};
 use crate::progress::Reporter;
 use crate::sgd::Sgd;
 use coft_core::event::{Stage, Training};
@@ -71,7 +71,7 @@ pub trait Objective {
 #[derive(Debug)]
 pub struct Plan<'a> {
     pub stage: Stage,
-    pub visits: Visits<'a>,
+    pub sampler: BatchSampler<'a>,
     pub sgd: &'a settings::Sgd,
     pub steps: u32,
     /// What matrix products are computed in.
@@ -127,7 +127,7 @@ impl TrainContext<'_> {
 
 /// Trains what `make` makes; `make` must give the same each time.
 pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, ctx: &mut TrainContext, make: impl Fn() -> O) -> Result<O, Failure> {
-    let name = &plan.visits.name;
+    let name = &plan.sampler.name;
     let saved = ctx.journal.progress(name);
     let attempts = saved.as_ref().map_or(0, |saved| saved.attempt)..2;
     let mut saved = saved;
@@ -160,7 +160,7 @@ fn run(
     attempt: u32,
     saved: Option<Saved>,
 ) -> Result<(), Failure> {
-    let Plan { stage, ref visits, sgd: settings, steps, kind } = *plan;
+    let Plan { stage, ref sampler, sgd: settings, steps, kind } = *plan;
     let parameters = objective.parameters();
     let paced = parameters.iter().map(|(name, t)| (t.shallow_clone(), objective.pace(name)));
     let mut sgd = Sgd::new(paced.collect(), settings, steps);
@@ -184,15 +184,15 @@ fn run(
         sgd.resume(&moments.collect::<Vec<_>>());
         let state = saved.tensors.into_iter();
         objective.restore(state.filter_map(|(name, t)| Some((name.strip_prefix(STATE)?.to_owned(), t))).collect());
-        ctx.reporter.resume(u64::from(first) * visits.size() as u64)?;
+        ctx.reporter.resume(u64::from(first) * sampler.size() as u64)?;
     }
     let mut parts = match ctx.memory {
-        Some((estimate, available)) => estimate.of(stage).parts(visits.size(), available)?,
+        Some((estimate, available)) => estimate.of(stage).parts(sampler.size(), available)?,
         None => 1,
     };
     // Steps whose losses were not read yet: on a GPU, whoever reads one waits for all that was asked for before.
     let mut unread: Vec<Step> = Vec::new();
-    pool.train(visits, first..steps, |batch| {
+    pool.train(sampler, first..steps, |batch| {
         let (terms, gradients) = loop {
             match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, parts, kind))) {
                 Ok(found) => break found,
@@ -219,12 +219,12 @@ fn run(
             false => (0, None),
         };
         if save_now {
-            ctx.keep_progress(&visits.name, &underway((attempt, step), &parameters, &sgd, objective))?;
+            ctx.keep_progress(&sampler.name, &underway((attempt, step), &parameters, &sgd, objective))?;
         }
         let stop = ctx.reporter.advance(told.0, told.1);
         if stop.is_err() && !save_now && step < steps {
             read(&mut unread, plan)?; // nothing is kept behind a loss that is not finite
-            ctx.keep_progress(&visits.name, &underway((attempt, step), &parameters, &sgd, objective))?;
+            ctx.keep_progress(&sampler.name, &underway((attempt, step), &parameters, &sgd, objective))?;
         }
         Ok::<(), Failure>(stop?)
     })?;
@@ -253,7 +253,7 @@ fn read(steps: &mut Vec<Step>, plan: &Plan) -> Result<(u64, Option<Training>), F
             return Err(Failure::NonFinite { stage: plan.stage, step: number });
         }
         losses.insert("total".to_owned(), total);
-        let epoch = plan.visits.epoch(number) as u32 + 1;
+        let epoch = plan.sampler.epoch(number) as u32 + 1;
         let training = Training { epoch, step: number + 1, steps: plan.steps, losses };
         told = (told.0 + images as u64, Some(training));
     }

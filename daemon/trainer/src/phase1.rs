@@ -7,7 +7,7 @@ use crate::clip::{argmax, normalised, to_f32};
 use crate::failure::Failure;
 use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::loss;
-use crate::pool::{Batch, Pool, Visits};
+use crate::pool::{Batch, BatchSampler, Pool};
 use crate::prompts::{self, ClassTokens, Prompts, most_pieces};
 use crate::random;
 use coft_core::event::Stage;
@@ -159,7 +159,7 @@ impl PromptTuning<'_> {
         let Self { settings, seed, model, .. } = *self;
         let plan = Plan {
             stage: if model == 1 { Stage::Phase1Model1 } else { Stage::Phase1Model2 },
-            visits: Visits {
+            sampler: BatchSampler {
                 images: seeds.images,
                 batch: settings.sgd.batch as usize,
                 crop_scale: settings.crop_scale,

@@ -10,7 +10,7 @@ use crate::clip::VisionTower;
 use crate::failure::Failure;
 use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::model::Weights;
-use crate::pool::{Batch, Pool, Visits};
+use crate::pool::{Batch, BatchSampler, Pool};
 use coft_core::event::Stage;
 use coft_core::settings::{HeadInit, Phase2};
 use contrast::Keys;
@@ -83,7 +83,7 @@ impl FineTuning<'_> {
         let images = self.visited(clean);
         let plan = Plan {
             stage,
-            visits: Visits {
+            sampler: BatchSampler {
                 images: &images,
                 batch: self.settings.sgd.batch as usize,
                 crop_scale: self.settings.crop_scale,

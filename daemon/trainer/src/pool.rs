@@ -82,10 +82,10 @@ impl ImageFile {
     }
 }
 
-/// A training run over some of the pool. Batch k is a function of these fields and k alone, so that a run can begin in
-/// the middle.
+/// Draws the batches of a training from some images of the pool. Batch k is a function of these fields and k alone, so
+/// that a training can begin in the middle.
 #[derive(Clone, Debug)]
-pub struct Visits<'a> {
+pub struct BatchSampler<'a> {
     /// Positions in the pool.
     pub images: &'a [usize],
     pub batch: usize,
@@ -108,7 +108,7 @@ pub struct Batch {
     pub views: Vec<Tensor>,
 }
 
-impl Visits<'_> {
+impl BatchSampler<'_> {
     /// Images of a batch; all batches are full.
     pub fn size(&self) -> usize {
         self.batch.min(self.images.len()).max(1)
@@ -228,7 +228,7 @@ impl<'a> Pool<'a> {
     /// Calls `step` with the batches `steps` in turn. They are made ahead, on a thread of their own and on the device.
     pub fn train<E>(
         &self,
-        visits: &Visits,
+        sampler: &BatchSampler,
         steps: std::ops::Range<u32>,
         mut step: impl FnMut(Batch) -> Result<(), E>,
     ) -> Result<(), E> {
@@ -237,17 +237,17 @@ impl<'a> Pool<'a> {
             let maker = scope.spawn(move || {
                 let mut order = None;
                 for step in steps {
-                    let positions = visits.positions(step, &mut order);
-                    let mut rng = random::stream(visits.seed, &format!("{}, step {step}", visits.name));
+                    let positions = sampler.positions(step, &mut order);
+                    let mut rng = random::stream(sampler.seed, &format!("{}, step {step}", sampler.name));
                     let view = |_| {
                         let draws: Vec<([f32; 4], bool)> = positions.iter().map(|_| rng.random()).collect();
                         self.filled(positions.len(), |i, out| {
                             let (image, (crop, mirrored)) = (&*self.image(positions[i]), draws[i]);
-                            let window = random_resized_crop(image.width(), image.height(), visits.crop_scale, crop);
-                            self.preprocess.augmented(image, window, mirrored && visits.flip, out);
+                            let window = random_resized_crop(image.width(), image.height(), sampler.crop_scale, crop);
+                            self.preprocess.augmented(image, window, mirrored && sampler.flip, out);
                         })
                     };
-                    let views = (0..visits.views).map(view).collect();
+                    let views = (0..sampler.views).map(view).collect();
                     if send.send(Batch { step, positions, views }).is_err() {
                         return; // the training stopped early
                     }

@@ -49,14 +49,15 @@ fn toy(room: usize, poisoned: u32) -> (Result<f64, Failure>, u32, Vec<String>) {
     let (pool, mut ctx) = (bench.pool(), bench.train_context());
     let images = pool.everything();
     let sgd = settings::Sgd { batch: 8, ..bench.settings.phase2.sgd.clone() };
-    let plan = Plan { stage: Stage::Phase2Model1, visits: visits(&images), sgd: &sgd, steps: STEPS, kind: Kind::Float };
+    let plan =
+        Plan { stage: Stage::Phase2Model1, sampler: sampler(&images), sgd: &sgd, steps: STEPS, kind: Kind::Float };
     let attempts = Cell::new(0);
     let done = fit(&plan, &pool, &mut ctx.borrow(), || Toy::new(room, poisoned, &attempts));
     (done.map(|toy| toy.weight.double_value(&[0])), attempts.get(), ctx.warnings())
 }
 
-fn visits(images: &[usize]) -> Visits<'_> {
-    Visits { images, batch: 8, crop_scale: 0.8, flip: true, views: 1, seed: 1, name: "test".into() }
+fn sampler(images: &[usize]) -> BatchSampler<'_> {
+    BatchSampler { images, batch: 8, crop_scale: 0.8, flip: true, views: 1, seed: 1, name: "test".into() }
 }
 
 #[test]
@@ -134,7 +135,8 @@ fn tuned<O: Objective>(
     objective: impl Fn() -> O,
 ) -> Vec<Tensor> {
     let (stage, sgd, pool) = (Stage::Phase2Model1, &bench.settings.phase1.sgd, bench.pool());
-    let plan = Plan { stage, visits: Visits { views: 2, ..visits(images) }, sgd, steps: STEPS, kind: Kind::Float };
+    let plan =
+        Plan { stage, sampler: BatchSampler { views: 2, ..sampler(images) }, sgd, steps: STEPS, kind: Kind::Float };
     for _ in 0..=STEPS {
         let mut ctx = bench.train_context();
         if at_once > 1 {
