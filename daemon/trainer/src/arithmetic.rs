@@ -1,7 +1,7 @@
 //! What the last bits of a round depend on, beside its spec.
 //!
 //! The same sums in another order end with other last bits. The order is that of the kernels which libtorch, oneDNN and
-//! MKL choose for this processor, of the number of threads, and of the parts that memory lets a batch be computed in. A
+//! MKL choose for this processor, of the number of threads, and of the micro-batches that a batch is computed in. A
 //! round therefore ends with the same bits where all of these are the same; elsewhere it ends near them, as good. Here
 //! is what tells whether a journal goes on where it was begun.
 
@@ -23,14 +23,14 @@ const VARIABLES: [&str; 5] =
 pub struct Arithmetic(BTreeMap<&'static str, String>);
 
 impl Arithmetic {
-    /// Of this process, once its number of threads is set. `kind` is what trainings multiply matrices in, `parts` how
-    /// many parts a batch is computed in.
-    pub fn here(device: Device, kind: Kind, parts: usize) -> Self {
+    /// Of this process, once its number of threads is set. `kind` is what trainings multiply matrices in,
+    /// `micro_batches` how many a batch is computed in.
+    pub fn here(device: Device, kind: Kind, micro_batches: usize) -> Self {
         let set = VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
         let facts = [
             ("device", format!("{device:?}").to_lowercase()),
             ("libtorch", libtorch().unwrap_or_else(|| "unknown".to_owned())),
-            ("parts", parts.to_string()),
+            ("parts", micro_batches.to_string()), // as journals name it
             ("products", format!("{kind:?}").to_lowercase()),
             ("processor", processor()),
             ("sample", sample(device)),

@@ -4,7 +4,7 @@
 //! off continues where it was last saved: batch k and every draw of step k are functions of the seed and of k. On the
 //! same processor, with the same libtorch and number of threads, it ends with the same bits ([`crate::arithmetic`]). A
 //! loss that is not finite starts the training over once at a tenth of the learning rate. A batch that memory does not
-//! hold is computed in parts, whose gradients add up to the same step.
+//! hold is computed in micro-batches, whose gradients add up to the same step.
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast::{self, autocast};
@@ -43,14 +43,15 @@ pub trait Objective {
     /// Takes back what [`Objective::state`] gave.
     fn restore(&mut self, _state: BTreeMap<String, Tensor>) {}
 
-    /// The most parts that a batch of so many images can be computed in.
-    fn most_parts(&self, images: usize) -> usize {
+    /// The most micro-batches that a batch of so many images can be computed in.
+    fn max_micro_batches(&self, images: usize) -> usize {
         images
     }
 
-    /// Called before the parts of a batch are computed: what all of them start from is computed here once, without its graph, in
-    /// about as many pieces. The tensors given stand for it in the losses; nothing is given where a batch is computed whole.
-    fn begin(&mut self, _parts: usize) -> Vec<Tensor> {
+    /// Called before the micro-batches of a batch are computed. What all of them start from is computed here once,
+    /// without its graph, in about as many pieces. The tensors that this returns stand for it in the losses. There are
+    /// none where the batch is computed as a whole.
+    fn begin(&mut self, _micro_batches: usize) -> Vec<Tensor> {
         Vec::new()
     }
 
@@ -59,9 +60,9 @@ pub trait Objective {
         unreachable!("asked for where begin gave something")
     }
 
-    /// Terms of the loss over `part` of the batch, by name, each already weighted and divided by what the whole batch asks
-    /// for, so that the parts of a batch add up. A term without any image is left out.
-    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)>;
+    /// Terms of the loss over the rows `micro_batch` of the batch, by name. Each is weighted, and divided by what the
+    /// whole batch asks for, so that those of the micro-batches add up. A term without any image is left out.
+    fn losses(&mut self, batch: &Batch, micro_batch: Range<usize>) -> Vec<(&'static str, Tensor)>;
 
     /// Called once after each step.
     fn stepped(&mut self) {}
@@ -186,20 +187,23 @@ fn run(
         objective.restore(state.filter_map(|(name, t)| Some((name.strip_prefix(STATE)?.to_owned(), t))).collect());
         ctx.reporter.resume(u64::from(first) * sampler.size() as u64)?;
     }
-    let mut parts = match ctx.memory {
-        Some((estimate, available)) => estimate.of(stage).parts(sampler.size(), available)?,
+    let mut micro_batches = match ctx.memory {
+        Some((estimate, available)) => estimate.of(stage).micro_batches(sampler.size(), available)?,
         None => 1,
     };
     // Steps whose losses were not read yet: on a GPU, whoever reads one waits for all that was asked for before.
     let mut unread: Vec<Step> = Vec::new();
     pool.train(sampler, first..steps, |batch| {
         let (terms, gradients) = loop {
-            match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, parts, kind))) {
+            match catch_unwind(AssertUnwindSafe(|| gradients(objective, &parameters, &batch, micro_batches, kind))) {
                 Ok(found) => break found,
-                Err(panic) if no_memory(&*panic) && parts < objective.most_parts(batch.positions.len()) => {
-                    parts *= 2;
+                Err(panic)
+                    if no_memory(&*panic) && micro_batches < objective.max_micro_batches(batch.positions.len()) =>
+                {
+                    micro_batches *= 2;
                     ctx.warn(format!(
-                        "memory does not hold a batch of {} in stage {}; it is computed in {parts} parts from here on",
+                        "memory does not hold a batch of {} in stage {}; it is computed in {micro_batches} parts from \
+                         here on",
                         batch.positions.len(),
                         stage.as_str()
                     ))?;
@@ -236,7 +240,7 @@ fn run(
 struct Step {
     number: u32,
     images: usize,
-    /// Of all parts.
+    /// Of all micro-batches.
     terms: Vec<(&'static str, Tensor)>,
 }
 
@@ -260,24 +264,24 @@ fn read(steps: &mut Vec<Step>, plan: &Plan) -> Result<(u64, Option<Training>), F
     Ok(told)
 }
 
-/// The terms of a batch's loss and its gradients, added up part by part. Gradients live for the step alone, not through the
-/// next batch.
+/// The terms of the loss of a batch, and its gradients, added up over the micro-batches. Gradients live for the step
+/// alone, not through the next batch.
 fn gradients(
     objective: &mut impl Objective,
     parameters: &[(String, Tensor)],
     batch: &Batch,
-    parts: usize,
+    micro_batches: usize,
     kind: Kind,
 ) -> (Vec<(&'static str, Tensor)>, Vec<Tensor>) {
     let mut all_terms = Vec::new();
     let mut gradients: Vec<Tensor> = Vec::new();
     let parameters: Vec<&Tensor> = parameters.iter().map(|(_, parameter)| parameter).collect();
-    let pieces = autocast(kind, || objective.begin(parts));
+    let pieces = autocast(kind, || objective.begin(micro_batches));
     let leaves: Vec<&Tensor> = parameters.iter().copied().chain(&pieces).collect();
-    let size = batch.positions.len().div_ceil(parts);
+    let size = batch.positions.len().div_ceil(micro_batches);
     for start in (0..batch.positions.len()).step_by(size) {
-        let part = start..(start + size).min(batch.positions.len());
-        let terms = autocast(kind, || objective.losses(batch, part));
+        let micro_batch = start..(start + size).min(batch.positions.len());
+        let terms = autocast(kind, || objective.losses(batch, micro_batch));
         let Some(loss) = terms.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b) else { continue };
         // To be read, without the graph that they end.
         all_terms.extend(terms.iter().map(|(name, term)| (*name, term.detach())));
@@ -292,19 +296,19 @@ fn gradients(
     (all_terms, gradients)
 }
 
-/// Adds gradients to what earlier parts of the batch gave.
+/// Adds gradients to those of the micro-batches before.
 fn add(sums: &mut Vec<Tensor>, more: Vec<Tensor>) {
     *sums = match sums.is_empty() {
         true => more,
-        false => std::mem::take(sums).into_iter().zip(more).map(|(sum, part)| added(sum, part)).collect(),
+        false => std::mem::take(sums).into_iter().zip(more).map(|(sum, more)| added(sum, more)).collect(),
     };
 }
 
-fn added(sum: Tensor, part: Tensor) -> Tensor {
-    match (sum.defined(), part.defined()) {
-        (true, true) => sum + part,
+fn added(sum: Tensor, more: Tensor) -> Tensor {
+    match (sum.defined(), more.defined()) {
+        (true, true) => sum + more,
         (true, false) => sum,
-        (false, _) => part,
+        (false, _) => more,
     }
 }
 

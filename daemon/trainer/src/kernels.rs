@@ -11,9 +11,9 @@ use tch::{Device, Kind};
 
 /// Tests that hold numbers against each other; those that take a minute, or Python, are not among them.
 const NUMERIC: [&str; 9] = [
-    "fit::tests::a_batch_that_memory_does_not_hold_is_computed_in_parts",
+    "fit::tests::a_batch_that_memory_does_not_hold_is_computed_in_micro_batches",
     "fit::tests::a_loss_that_is_not_finite_starts_over_once",
-    "fit::tests::a_prompt_tuning_in_parts_ends_with_the_same_bits_and_near_one_that_is_whole",
+    "fit::tests::a_prompt_tuning_in_micro_batches_ends_with_the_same_bits_and_near_one_that_is_whole",
     "fit::tests::an_interrupted_fine_tuning_with_contrast_ends_with_the_same_bits",
     "fit::tests::text_features_in_pieces_teach_the_prompts_the_same",
     "kernels::the_sample_is_told",

@@ -100,23 +100,24 @@ impl Estimate {
         }
     }
 
-    /// In how many parts a batch, and the text features in Phase I, have to be computed to fit into `available` bytes; refused where
-    /// one image does not.
-    pub fn parts(self, batch: usize, available: u64) -> Result<usize, Failure> {
-        let needed = |parts: usize| {
-            let (text, images) = (self.text.div_ceil(parts as u64), batch.div_ceil(parts) as u64 * self.image);
-            // In parts, images are over when the text is computed again.
-            let prompted = if parts > 1 { text.max(images) } else { text + images };
+    /// In how many micro-batches a batch has to be computed to fit into `available` bytes, and in Phase I in about how
+    /// many pieces the text features. Refused where one image does not fit.
+    pub fn micro_batches(self, batch: usize, available: u64) -> Result<usize, Failure> {
+        let needed = |micro_batches: usize| {
+            let (text, images) =
+                (self.text.div_ceil(micro_batches as u64), batch.div_ceil(micro_batches) as u64 * self.image);
+            // With micro-batches, those of the images are over when the text is computed again.
+            let prompted = if micro_batches > 1 { text.max(images) } else { text + images };
             self.fixed + (self.phase1 + prompted).max(self.phase2 + images)
         };
-        let mut parts = 1;
-        while needed(parts) > available {
-            if parts >= batch.max(self.pieces) {
-                return Err(Failure::Memory { needed: needed(parts), available });
+        let mut micro_batches = 1;
+        while needed(micro_batches) > available {
+            if micro_batches >= batch.max(self.pieces) {
+                return Err(Failure::Memory { needed: needed(micro_batches), available });
             }
-            parts *= 2;
+            micro_batches *= 2;
         }
-        Ok(parts)
+        Ok(micro_batches)
     }
 }
 
@@ -179,24 +180,24 @@ mod tests {
     #[test]
     fn a_batch_is_split_until_it_fits_and_refused_with_numbers_where_one_image_does_not() {
         let estimate = Estimate { fixed: 800, phase1: 50, text: 0, pieces: 0, phase2: 200, image: 10 };
-        assert_eq!(estimate.parts(64, 1640).unwrap(), 1);
-        assert_eq!(estimate.parts(64, 1639).unwrap(), 2);
-        assert_eq!(estimate.parts(64, 1010).unwrap(), 64);
-        let refused = estimate.parts(64, 1009).unwrap_err().to_string();
+        assert_eq!(estimate.micro_batches(64, 1640).unwrap(), 1);
+        assert_eq!(estimate.micro_batches(64, 1639).unwrap(), 2);
+        assert_eq!(estimate.micro_batches(64, 1010).unwrap(), 64);
+        let refused = estimate.micro_batches(64, 1009).unwrap_err().to_string();
         assert_eq!(refused, "the round needs 1010 B of memory even with one image at a time; 1009 B are free");
     }
 
     #[test]
     fn the_text_of_many_classes_is_split_with_the_batch_and_further() {
         let estimate = Estimate { fixed: 800, phase1: 50, text: 1000, pieces: 200, phase2: 200, image: 10 };
-        assert_eq!(estimate.parts(64, 800 + 50 + 1000 + 640).unwrap(), 1);
-        assert_eq!(estimate.parts(64, 800 + 50 + 500).unwrap(), 2, "text and images one after the other");
-        assert_eq!(estimate.parts(1, 800 + 200 + 10).unwrap(), 8, "more parts than images");
-        assert!(estimate.parts(64, 800 + 200 + 9).is_err());
+        assert_eq!(estimate.micro_batches(64, 800 + 50 + 1000 + 640).unwrap(), 1);
+        assert_eq!(estimate.micro_batches(64, 800 + 50 + 500).unwrap(), 2, "text and images one after the other");
+        assert_eq!(estimate.micro_batches(1, 800 + 200 + 10).unwrap(), 8, "more micro-batches than images");
+        assert!(estimate.micro_batches(64, 800 + 200 + 9).is_err());
         let of = |stage| estimate.of(stage);
-        assert_eq!(of(Stage::Phase2Model1).parts(64, 800 + 200 + 640).unwrap(), 1, "which has no text");
-        assert_eq!(of(Stage::Phase1Model1).parts(64, 800 + 50 + 125).unwrap(), 8);
-        assert_eq!(of(Stage::Phase1Model1).parts(1, 800 + 50 + 10).unwrap(), 128);
+        assert_eq!(of(Stage::Phase2Model1).micro_batches(64, 800 + 200 + 640).unwrap(), 1, "which has no text");
+        assert_eq!(of(Stage::Phase1Model1).micro_batches(64, 800 + 50 + 125).unwrap(), 8);
+        assert_eq!(of(Stage::Phase1Model1).micro_batches(1, 800 + 50 + 10).unwrap(), 128);
     }
 
     #[test]

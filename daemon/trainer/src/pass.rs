@@ -15,8 +15,8 @@ impl TrainContext<'_> {
     /// What `answer` says of every image of the pool: K tensors, with a row for each image of the chunk that it is given.
     ///
     /// A pass that was cut off goes on where it was last saved, and one that is over is read back from the journal, so that
-    /// `name` stands for one work of the round. A chunk that memory does not hold is computed in halves, whose last bits may
-    /// be others.
+    /// `name` stands for one work of the round. A chunk that memory does not hold is computed in micro-batches; its
+    /// last bits may then differ.
     pub fn pass<const K: usize>(
         &mut self,
         name: &str,
@@ -39,20 +39,21 @@ impl TrainContext<'_> {
                 self.reporter.resume(visited as u64)?;
             }
         }
-        let (everything, mut parts) = (pool.everything(), 1);
+        let (everything, mut micro_batches) = (pool.everything(), 1);
         for (number, chunk) in everything.chunks(SCORING_BATCH).enumerate().skip(first) {
-            let whole = |parts: usize| {
+            let whole = |micro_batches: usize| {
                 let _guard = no_grad_guard(); // which a panic drops, other than no_grad
-                let found: Vec<[Tensor; K]> = chunk.chunks(chunk.len().div_ceil(parts)).map(&answer).collect();
+                let found: Vec<[Tensor; K]> = chunk.chunks(chunk.len().div_ceil(micro_batches)).map(&answer).collect();
                 joined(&found)
             };
             let answered = loop {
-                match catch_unwind(AssertUnwindSafe(|| whole(parts))) {
+                match catch_unwind(AssertUnwindSafe(|| whole(micro_batches))) {
                     Ok(answered) => break answered,
-                    Err(panic) if no_memory(&*panic) && parts < chunk.len() => {
-                        parts *= 2;
+                    Err(panic) if no_memory(&*panic) && micro_batches < chunk.len() => {
+                        micro_batches *= 2;
                         self.warn(format!(
-                            "memory does not hold {} images for {name}; they are looked at in {parts} parts from here on",
+                            "memory does not hold {} images for {name}; they are looked at in {micro_batches} parts \
+                             from here on",
                             chunk.len()
                         ))?;
                     }
@@ -72,11 +73,11 @@ impl TrainContext<'_> {
     }
 }
 
-/// The rows of all `parts`; without any part, tensors without a row.
-fn joined<const K: usize>(parts: &[[Tensor; K]]) -> [Tensor; K] {
-    std::array::from_fn(|k| match parts {
+/// The rows of all `results`; tensors without a row where there is none.
+fn joined<const K: usize>(results: &[[Tensor; K]]) -> [Tensor; K] {
+    std::array::from_fn(|k| match results {
         [] => Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)),
-        parts => Tensor::cat(&parts.iter().map(|part| &part[k]).collect::<Vec<_>>(), 0),
+        results => Tensor::cat(&results.iter().map(|result| &result[k]).collect::<Vec<_>>(), 0),
     })
 }
 
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_that_memory_does_not_hold_is_computed_in_parts() {
+    fn a_chunk_that_memory_does_not_hold_is_computed_in_micro_batches() {
         let bench = Bench::new(2);
         let (pool, mut ctx) = (bench.pool(), bench.train_context());
         let found = ctx.borrow().pass("test", &pool, |chunk| {

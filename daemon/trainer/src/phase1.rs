@@ -194,7 +194,7 @@ struct Tuning<'a> {
     labels: &'a Labels,
     prompts: Prompts,
     name: &'a str,
-    /// What stands for the text features where a batch is computed in parts.
+    /// What stands for the text features where a batch is computed in micro-batches.
     pieces: Vec<Piece>,
 }
 
@@ -234,18 +234,19 @@ impl Objective for Tuning<'_> {
         if name == prompts::NEGATIVE { self.task.settings.negative_pace } else { 1.0 }
     }
 
-    fn most_parts(&self, images: usize) -> usize {
+    fn max_micro_batches(&self, images: usize) -> usize {
         images.max(most_pieces(self.task.tokens.classes()))
     }
 
-    /// The text towers: their graph may be the larger part by far where classes are many, and every part of a batch needs them.
-    fn begin(&mut self, parts: usize) -> Vec<Tensor> {
+    /// The text features. Where classes are many, their graph may be much larger than that of the images, and every
+    /// micro-batch needs them.
+    fn begin(&mut self, micro_batches: usize) -> Vec<Tensor> {
         let PromptTuning { checkpoint, tokens, .. } = self.task;
         self.pieces.clear();
-        if parts > 1 {
+        if micro_batches > 1 {
             // The graph is made piece by piece in `again`. A panic drops the guard, other than no_grad.
             let _guard = no_grad_guard();
-            let (all, size) = (tokens.classes(), tokens.classes().div_ceil(parts / 2));
+            let (all, size) = (tokens.classes(), tokens.classes().div_ceil(micro_batches / 2));
             let chunks = (0..all).step_by(size).map(|start| start..(start + size).min(all));
             for (negative, classes) in [false, true].into_iter().flat_map(|n| chunks.clone().map(move |c| (n, c))) {
                 let features = self.prompts.text_of(checkpoint, tokens, negative, classes.clone());
@@ -261,7 +262,7 @@ impl Objective for Tuning<'_> {
         self.prompts.text_of(self.task.checkpoint, self.task.tokens, *negative, classes.clone())
     }
 
-    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
+    fn losses(&mut self, batch: &Batch, micro_batch: Range<usize>) -> Vec<(&'static str, Tensor)> {
         let PromptTuning { checkpoint, settings, shares, seed, .. } = self.task;
         let mut rng = random::stream(seed, &format!("{}, complements of step {}", self.name, batch.step));
         let classes = self.labels.probabilities.len() / self.labels.classes.len();
@@ -284,11 +285,11 @@ impl Objective for Tuning<'_> {
             })
             .collect();
         let labels: Vec<i64> = labels.iter().map(|&y| y as i64).collect();
-        let on = |values: &[i64]| Tensor::from_slice(&values[part.clone()]).to_device(checkpoint.device);
-        let pixels = batch.views[0].narrow(0, part.start as i64, part.len() as i64);
+        let on = |values: &[i64]| Tensor::from_slice(&values[micro_batch.clone()]).to_device(checkpoint.device);
+        let pixels = batch.views[0].narrow(0, micro_batch.start as i64, micro_batch.len() as i64);
         let (supervised, negative) =
             losses(&self.task, &self.prompts, self.text(), &pixels, (&on(&labels), &on(&complements)));
-        let share = part.len() as f64 / batch.positions.len() as f64;
+        let share = micro_batch.len() as f64 / batch.positions.len() as f64;
         let mut terms = vec![("supervised", supervised * share)];
         if settings.lambda > 0.0 {
             terms.push(("negative", negative * (settings.lambda * share)));

@@ -160,20 +160,20 @@ impl Objective for Tuning<'_> {
         }
     }
 
-    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
-        let of_part = |view: &Tensor| view.narrow(0, part.start as i64, part.len() as i64);
-        let class = self.encoder.class_token(&of_part(&batch.views[0]), None); // [B, W]
+    fn losses(&mut self, batch: &Batch, micro_batch: Range<usize>) -> Vec<(&'static str, Tensor)> {
+        let of_micro_batch = |view: &Tensor| view.narrow(0, micro_batch.start as i64, micro_batch.len() as i64);
+        let class = self.encoder.class_token(&of_micro_batch(&batch.views[0]), None); // [B, W]
         let mut losses = Vec::new();
 
         let taught = |&&i: &&usize| self.clean.kept[i];
         let all = batch.positions.iter().filter(taught).count();
-        let rows: Vec<i64> = part
+        let rows: Vec<i64> = micro_batch
             .clone()
             .filter(|&row| self.clean.kept[batch.positions[row]])
-            .map(|row| (row - part.start) as i64)
+            .map(|row| (row - micro_batch.start) as i64)
             .collect();
         if !rows.is_empty() {
-            let label = |&row: &i64| self.clean.labels[batch.positions[part.start + row as usize]];
+            let label = |&row: &i64| self.clean.labels[batch.positions[micro_batch.start + row as usize]];
             let place =
                 |label: usize| self.taught.binary_search(&label).expect("a clean pair teaches its class") as i64;
             let labels: Vec<i64> = rows.iter().map(|row| place(label(row))).collect();
@@ -185,10 +185,10 @@ impl Objective for Tuning<'_> {
             losses.push(("supervised", sum / all as f64));
         }
         if let Some(keys) = &mut self.keys {
-            if part.start == 0 {
+            if micro_batch.start == 0 {
                 keys.begin_batch();
             }
-            let loss = keys.contrast(&class, &of_part(&batch.views[1]));
+            let loss = keys.contrast(&class, &of_micro_batch(&batch.views[1]));
             losses.extend(loss.map(|sum| ("contrast", sum * (keys.settings.weight / batch.positions.len() as f64))));
         }
         losses

@@ -89,7 +89,7 @@ fn run_within(
     journal.warnings().into_iter().try_for_each(|message| reporter.warn(message))?;
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
     let host = if device == Device::Cpu { None } else { available(Device::Cpu) };
-    let Room { memory, pixels, held, parts } = Room::of(spec, &paths, &teacher, other.as_ref(), (free, host))?;
+    let Room { memory, pixels, held, micro_batches } = Room::of(spec, &paths, &teacher, other.as_ref(), (free, host))?;
     if !held {
         reporter.warn(format!(
             "the pixels of {} images take {} and memory does not hold them; they are read from the disk for every batch instead, which \
@@ -106,7 +106,7 @@ fn run_within(
     let ctx =
         &mut TrainContext { reporter, journal: &mut journal, memory, mixed_precision: spec.settings.mixed_precision };
     let kind = ctx.kind(&teacher);
-    begin_journal(&Arithmetic::here(device, kind, parts), ctx)?;
+    begin_journal(&Arithmetic::here(device, kind, micro_batches), ctx)?;
     ctx.reporter.begin(Stage::Label, 1)?;
     let templates = match &spec.templates[..] {
         [] => &[Template { line: 1, text: spec.template.clone() }],

@@ -12,7 +12,7 @@ const STEPS: u32 = 6;
 /// (w·x̄ − 1)² over the mean pixel of each image; something goes wrong where a test says so.
 struct Toy {
     weight: Tensor,
-    /// Largest part that "memory" holds.
+    /// Largest micro-batch that "memory" holds.
     room: usize,
     /// Attempts whose loss is not a number.
     poisoned: u32,
@@ -32,11 +32,11 @@ impl Objective for Toy {
         vec![("weight".to_owned(), self.weight.shallow_clone())]
     }
 
-    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
-        if part.len() > self.room {
+    fn losses(&mut self, batch: &Batch, micro_batch: Range<usize>) -> Vec<(&'static str, Tensor)> {
+        if micro_batch.len() > self.room {
             fixture::exhaust_memory();
         }
-        let pixels = batch.views[0].narrow(0, part.start as i64, part.len() as i64);
+        let pixels = batch.views[0].narrow(0, micro_batch.start as i64, micro_batch.len() as i64);
         let means = pixels.mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float);
         let poison = if self.attempt <= self.poisoned { f64::NAN } else { 1.0 };
         let loss = (means * &self.weight - 1.0).square().sum(Kind::Float) * poison;
@@ -61,13 +61,13 @@ fn sampler(images: &[usize]) -> BatchSampler<'_> {
 }
 
 #[test]
-fn a_batch_that_memory_does_not_hold_is_computed_in_parts() {
+fn a_batch_that_memory_does_not_hold_is_computed_in_micro_batches() {
     let (whole, _, silent) = toy(8, 0);
-    let (parts, _, warnings) = toy(3, 0);
+    let (split, _, warnings) = toy(3, 0);
     assert!(silent.is_empty());
     assert!(warnings.last().unwrap().contains("in 4 parts"), "{warnings:?}");
-    let (whole, parts) = (whole.unwrap(), parts.unwrap());
-    assert!((whole - parts).abs() < 1e-6, "{whole} {parts}");
+    let (whole, split) = (whole.unwrap(), split.unwrap());
+    assert!((whole - split).abs() < 1e-6, "{whole} {split}");
     assert!(std::panic::catch_unwind(|| toy(0, 0)).is_err(), "one image at a time is the end of it");
 }
 
@@ -88,7 +88,7 @@ struct Interrupted<O> {
     inner: O,
     step: u32,
     left: u32,
-    /// Largest part that "memory" holds.
+    /// Largest micro-batch that "memory" holds.
     room: usize,
     cancel: Arc<AtomicBool>,
 }
@@ -106,18 +106,18 @@ impl<O: Objective> Objective for Interrupted<O> {
     fn pace(&self, name: &str) -> f64 {
         self.inner.pace(name)
     }
-    fn begin(&mut self, parts: usize) -> Vec<Tensor> {
-        self.inner.begin(parts)
+    fn begin(&mut self, micro_batches: usize) -> Vec<Tensor> {
+        self.inner.begin(micro_batches)
     }
     fn again(&self, index: usize) -> Tensor {
         self.inner.again(index)
     }
-    fn losses(&mut self, batch: &Batch, part: Range<usize>) -> Vec<(&'static str, Tensor)> {
-        if part.len() > self.room {
+    fn losses(&mut self, batch: &Batch, micro_batch: Range<usize>) -> Vec<(&'static str, Tensor)> {
+        if micro_batch.len() > self.room {
             fixture::exhaust_memory();
         }
         self.step = batch.step;
-        self.inner.losses(batch, part)
+        self.inner.losses(batch, micro_batch)
     }
     fn stepped(&mut self) {
         self.inner.stepped();
@@ -188,10 +188,10 @@ fn an_interrupted_prompt_tuning_ends_with_the_same_bits() {
 }
 
 #[test]
-fn a_prompt_tuning_in_parts_ends_with_the_same_bits_and_near_one_that_is_whole() {
+fn a_prompt_tuning_in_micro_batches_ends_with_the_same_bits_and_near_one_that_is_whole() {
     ends_with_the_same_bits(|at_once| tuned_prompts(at_once, 3));
-    for (whole, parts) in tuned_prompts(100, 8).iter().zip(tuned_prompts(100, 3)) {
-        let difference = (whole - parts).norm().double_value(&[]) / whole.norm().double_value(&[]);
+    for (whole, split) in tuned_prompts(100, 8).iter().zip(tuned_prompts(100, 3)) {
+        let difference = (whole - split).norm().double_value(&[]) / whole.norm().double_value(&[]);
         assert!(difference > 0.0 && difference < 1e-5, "{difference}");
     }
 }
@@ -207,11 +207,11 @@ fn text_features_in_pieces_teach_the_prompts_the_same() {
     let positions = pool.everything();
     let batch = Batch { step: 0, views: vec![pool.batch(&positions)], positions };
     let (_, whole) = gradients(&mut tuning, &parameters, &batch, 1, Kind::Float);
-    for (parts, pieces) in [(1, 0), (2, 2), (4, 4), (64, 20)] {
-        assert_eq!(tuning.begin(parts).len(), pieces);
-        let (_, parts) = gradients(&mut tuning, &parameters, &batch, parts, Kind::Float);
-        for ((name, _), (whole, parts)) in parameters.iter().zip(whole.iter().zip(&parts)) {
-            let difference = (whole - parts).norm().double_value(&[]) / whole.norm().double_value(&[]);
+    for (micro_batches, pieces) in [(1, 0), (2, 2), (4, 4), (64, 20)] {
+        assert_eq!(tuning.begin(micro_batches).len(), pieces);
+        let (_, split) = gradients(&mut tuning, &parameters, &batch, micro_batches, Kind::Float);
+        for ((name, _), (whole, split)) in parameters.iter().zip(whole.iter().zip(&split)) {
+            let difference = (whole - split).norm().double_value(&[]) / whole.norm().double_value(&[]);
             assert!(difference < 1e-5, "{name}: {difference}");
         }
     }

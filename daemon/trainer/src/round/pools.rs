@@ -247,15 +247,15 @@ fn a_pool_that_memory_does_not_hold_is_read_from_the_disk() {
 
     let (report, held) = with_memory(&spec, "held", None);
     assert_eq!(read_from_disk(&report), 0);
-    let whole = least(|free| estimate(0).parts(batch, free).is_ok_and(|parts| parts == 1));
+    let whole = least(|free| estimate(0).micro_batches(batch, free).is_ok_and(|micro_batches| micro_batches == 1));
     let held_with = |free| Room::of(&spec, &paths, &bench.checkpoint, None, (Some(free), None)).unwrap().held;
     assert!(held_with(whole + pixels) && !held_with(whole));
     let (report, read) = with_memory(&spec, "read", Some(whole));
     assert_eq!((read_from_disk(&report), read), (1, held), "{:?}", report.warnings);
 
     // So little that the round was refused with its pool.
-    let little = least(|free| estimate(0).parts(batch, free).is_ok());
-    assert!(estimate(pixels).parts(batch, little).is_err());
+    let little = least(|free| estimate(0).micro_batches(batch, free).is_ok());
+    assert!(estimate(pixels).micro_batches(batch, little).is_err());
     assert!(!held_with(little));
 }
 

@@ -17,8 +17,8 @@ pub struct Room {
     /// Whether they are held in memory: where that costs no batch its size. On a GPU they may take half of the
     /// processor's.
     pub held: bool,
-    /// That a batch is computed in, as far as can be told beforehand.
-    pub parts: usize,
+    /// Number of micro-batches that a batch is computed in, as far as it is known beforehand.
+    pub micro_batches: usize,
 }
 
 impl Room {
@@ -34,17 +34,17 @@ impl Room {
         let of = |checkpoint: &Checkpoint| pool::bytes(paths, &checkpoint.preprocess);
         let pixels = of(teacher) + other.map_or(0, of);
         let beside_gpu = host.is_none_or(|host| pixels <= host / 2);
-        let Some(free) = free else { return Ok(Self { memory: None, pixels, held: beside_gpu, parts: 1 }) };
+        let Some(free) = free else { return Ok(Self { memory: None, pixels, held: beside_gpu, micro_batches: 1 }) };
         let estimate = |pixels| Estimate::new(teacher, other.unwrap_or(teacher), pixels, spec);
         let (held, read) = (estimate(pixels), estimate(0));
         let batch = spec.settings.phase1.sgd.batch.max(spec.settings.phase2.sgd.batch) as usize;
-        let parts = match read.parts(batch, free) {
+        let micro_batches = match read.micro_batches(batch, free) {
             Err(failure) if spec.method != Method::ZeroShot => return Err(failure),
-            parts => parts.ok(),
+            micro_batches => micro_batches.ok(),
         };
-        let costs_nothing = held.parts(batch, free).is_ok_and(|held| parts == Some(held));
+        let costs_nothing = held.micro_batches(batch, free).is_ok_and(|held| micro_batches == Some(held));
         let whole = paths.is_empty() || (beside_gpu && costs_nothing);
         let estimate = if whole { held } else { read };
-        Ok(Self { memory: Some((estimate, free)), pixels, held: whole, parts: parts.unwrap_or(1) })
+        Ok(Self { memory: Some((estimate, free)), pixels, held: whole, micro_batches: micro_batches.unwrap_or(1) })
     }
 }
