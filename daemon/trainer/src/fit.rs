@@ -49,13 +49,14 @@ pub trait Objective {
     }
 
     /// Called before the micro-batches of a batch are computed. What all of them start from is computed here once,
-    /// without its graph, in about as many pieces. The tensors that this returns stand for it in the losses. There are
-    /// none where the batch is computed as a whole.
+    /// without its graph, in about as many segments. The tensors that this returns stand for it in the losses. There
+    /// are none where the batch is computed as a whole.
     fn begin(&mut self, _micro_batches: usize) -> Vec<Tensor> {
         Vec::new()
     }
 
-    /// The piece at `index` of [`Objective::begin`] once more, with its graph, when the gradient of what stands for it is there.
+    /// Computes the segment at `index` of [`Objective::begin`] once more, with its graph. By then the gradient of the
+    /// tensor that stands for it is known.
     fn again(&self, _index: usize) -> Tensor {
         unreachable!("asked for where begin gave something")
     }
@@ -276,8 +277,8 @@ fn gradients(
     let mut all_terms = Vec::new();
     let mut gradients: Vec<Tensor> = Vec::new();
     let parameters: Vec<&Tensor> = parameters.iter().map(|(_, parameter)| parameter).collect();
-    let pieces = autocast(kind, || objective.begin(micro_batches));
-    let leaves: Vec<&Tensor> = parameters.iter().copied().chain(&pieces).collect();
+    let segments = autocast(kind, || objective.begin(micro_batches));
+    let leaves: Vec<&Tensor> = parameters.iter().copied().chain(&segments).collect();
     let size = batch.positions.len().div_ceil(micro_batches);
     for start in (0..batch.positions.len()).step_by(size) {
         let micro_batch = start..(start + size).min(batch.positions.len());
@@ -287,8 +288,8 @@ fn gradients(
         all_terms.extend(terms.iter().map(|(name, term)| (*name, term.detach())));
         add(&mut gradients, Tensor::run_backward(&[loss], &leaves, false, false));
     }
-    let of_pieces = gradients.split_off(parameters.len().min(gradients.len()));
-    for (index, gradient) in of_pieces.into_iter().enumerate().filter(|(_, gradient)| gradient.defined()) {
+    let of_segments = gradients.split_off(parameters.len().min(gradients.len()));
+    for (index, gradient) in of_segments.into_iter().enumerate().filter(|(_, gradient)| gradient.defined()) {
         // By the chain rule, the gradient of this product is that of the loss.
         let product = autocast(kind, || (objective.again(index) * gradient).sum(Kind::Float));
         add(&mut gradients, Tensor::run_backward(&[product], &parameters, false, false));

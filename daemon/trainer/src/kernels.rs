@@ -15,7 +15,7 @@ const NUMERIC: [&str; 9] = [
     "fit::tests::a_loss_that_is_not_finite_starts_over_once",
     "fit::tests::a_prompt_tuning_in_micro_batches_ends_with_the_same_bits_and_near_one_that_is_whole",
     "fit::tests::an_interrupted_fine_tuning_with_contrast_ends_with_the_same_bits",
-    "fit::tests::text_features_in_pieces_teach_the_prompts_the_same",
+    "fit::tests::text_features_in_segments_teach_the_prompts_the_same",
     "kernels::the_sample_is_told",
     "phase2::tests::nothing_clean_leaves_the_zero_shot_classifier",
     "round::pools::labels_that_nobody_confirms_leave_the_pretrained_model",

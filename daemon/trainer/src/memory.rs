@@ -9,7 +9,7 @@ use crate::clip::autocast;
 use crate::cuda;
 use crate::failure::Failure;
 use crate::pool::BATCHES;
-use crate::prompts::{computes_context_apart, most_pieces};
+use crate::prompts::{computes_context_apart, max_segments};
 use coft_core::event::Stage;
 use coft_core::settings::ContextInit;
 use coft_core::spec::{Method, RoundSpec};
@@ -37,8 +37,8 @@ pub struct Estimate {
     phase1: u64,
     /// What both prompts of every class keep until their gradients are there, in Phase I.
     text: u64,
-    /// The most pieces that they can be computed in.
-    pieces: usize,
+    /// The most segments that they can be computed in.
+    segments: usize,
     /// What Phase II adds: weights, gradients and moments of one encoder, and the weights of both models.
     phase2: u64,
     /// What a training image keeps until its gradients are there.
@@ -86,7 +86,7 @@ impl Estimate {
             fixed,
             phase1: casts,
             text: prompts,
-            pieces: most_pieces(spec.classes.len()),
+            segments: max_segments(spec.classes.len()),
             phase2: copies * encoder,
             image,
         }
@@ -95,13 +95,13 @@ impl Estimate {
     /// What a training of `stage` needs, of what a round needs.
     pub fn of(self, stage: Stage) -> Self {
         match stage {
-            Stage::Phase2Model1 | Stage::Phase2Model2 => Self { phase1: 0, text: 0, pieces: 0, ..self },
+            Stage::Phase2Model1 | Stage::Phase2Model2 => Self { phase1: 0, text: 0, segments: 0, ..self },
             _ => Self { phase2: 0, ..self },
         }
     }
 
     /// In how many micro-batches a batch has to be computed to fit into `available` bytes, and in Phase I in about how
-    /// many pieces the text features. Refused where one image does not fit.
+    /// many segments the text features. Refused where one image does not fit.
     pub fn micro_batches(self, batch: usize, available: u64) -> Result<usize, Failure> {
         let needed = |micro_batches: usize| {
             let (text, images) =
@@ -112,7 +112,7 @@ impl Estimate {
         };
         let mut micro_batches = 1;
         while needed(micro_batches) > available {
-            if micro_batches >= batch.max(self.pieces) {
+            if micro_batches >= batch.max(self.segments) {
                 return Err(Failure::Memory { needed: needed(micro_batches), available });
             }
             micro_batches *= 2;
@@ -179,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_batch_is_split_until_it_fits_and_refused_with_numbers_where_one_image_does_not() {
-        let estimate = Estimate { fixed: 800, phase1: 50, text: 0, pieces: 0, phase2: 200, image: 10 };
+        let estimate = Estimate { fixed: 800, phase1: 50, text: 0, segments: 0, phase2: 200, image: 10 };
         assert_eq!(estimate.micro_batches(64, 1640).unwrap(), 1);
         assert_eq!(estimate.micro_batches(64, 1639).unwrap(), 2);
         assert_eq!(estimate.micro_batches(64, 1010).unwrap(), 64);
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_text_of_many_classes_is_split_with_the_batch_and_further() {
-        let estimate = Estimate { fixed: 800, phase1: 50, text: 1000, pieces: 200, phase2: 200, image: 10 };
+        let estimate = Estimate { fixed: 800, phase1: 50, text: 1000, segments: 200, phase2: 200, image: 10 };
         assert_eq!(estimate.micro_batches(64, 800 + 50 + 1000 + 640).unwrap(), 1);
         assert_eq!(estimate.micro_batches(64, 800 + 50 + 500).unwrap(), 2, "text and images one after the other");
         assert_eq!(estimate.micro_batches(1, 800 + 200 + 10).unwrap(), 8, "more micro-batches than images");

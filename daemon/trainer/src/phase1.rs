@@ -8,7 +8,7 @@ use crate::failure::Failure;
 use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::loss;
 use crate::pool::{Batch, BatchSampler, Pool};
-use crate::prompts::{self, ClassTokens, Prompts, most_pieces};
+use crate::prompts::{self, ClassTokens, Prompts, max_segments};
 use crate::random;
 use coft_core::event::Stage;
 use coft_core::settings::{Complement, Phase1};
@@ -195,11 +195,11 @@ struct Tuning<'a> {
     prompts: Prompts,
     name: &'a str,
     /// What stands for the text features where a batch is computed in micro-batches.
-    pieces: Vec<Piece>,
+    segments: Vec<Segment>,
 }
 
 /// Some rows of t⁺ or t⁻.
-struct Piece {
+struct Segment {
     negative: bool,
     classes: Range<usize>,
     /// Computed, and a leaf of the losses' graph. [classes, D]
@@ -209,17 +209,17 @@ struct Piece {
 impl<'a> Tuning<'a> {
     fn new(task: &PromptTuning<'a>, labels: &'a Labels, name: &'a str) -> Self {
         let prompts = Prompts::new(task.checkpoint, task.tokens, task.settings, task.seed, name);
-        Self { task: *task, labels, prompts, name, pieces: Vec::new() }
+        Self { task: *task, labels, prompts, name, segments: Vec::new() }
     }
 
     /// Normalised text features t⁺ and t⁻, each [C, D].
     fn text(&self) -> (Tensor, Tensor) {
-        if self.pieces.is_empty() {
+        if self.segments.is_empty() {
             return self.prompts.text(self.task.checkpoint, self.task.tokens);
         }
         let of = |negative: bool| {
-            let pieces = self.pieces.iter().filter(|piece| piece.negative == negative);
-            Tensor::cat(&pieces.map(|piece| &piece.features).collect::<Vec<_>>(), 0)
+            let segments = self.segments.iter().filter(|segment| segment.negative == negative);
+            Tensor::cat(&segments.map(|segment| &segment.features).collect::<Vec<_>>(), 0)
         };
         (of(false), of(true))
     }
@@ -235,30 +235,30 @@ impl Objective for Tuning<'_> {
     }
 
     fn max_micro_batches(&self, images: usize) -> usize {
-        images.max(most_pieces(self.task.tokens.classes()))
+        images.max(max_segments(self.task.tokens.classes()))
     }
 
     /// The text features. Where classes are many, their graph may be much larger than that of the images, and every
     /// micro-batch needs them.
     fn begin(&mut self, micro_batches: usize) -> Vec<Tensor> {
         let PromptTuning { checkpoint, tokens, .. } = self.task;
-        self.pieces.clear();
+        self.segments.clear();
         if micro_batches > 1 {
-            // The graph is made piece by piece in `again`. A panic drops the guard, other than no_grad.
+            // The graph is made segment by segment in `again`. A panic drops the guard, other than no_grad.
             let _guard = no_grad_guard();
             let (all, size) = (tokens.classes(), tokens.classes().div_ceil(micro_batches / 2));
             let chunks = (0..all).step_by(size).map(|start| start..(start + size).min(all));
             for (negative, classes) in [false, true].into_iter().flat_map(|n| chunks.clone().map(move |c| (n, c))) {
                 let features = self.prompts.text_of(checkpoint, tokens, negative, classes.clone());
                 let features = features.set_requires_grad(true);
-                self.pieces.push(Piece { negative, classes, features });
+                self.segments.push(Segment { negative, classes, features });
             }
         }
-        self.pieces.iter().map(|piece| piece.features.shallow_clone()).collect()
+        self.segments.iter().map(|segment| segment.features.shallow_clone()).collect()
     }
 
     fn again(&self, index: usize) -> Tensor {
-        let Piece { negative, classes, .. } = &self.pieces[index];
+        let Segment { negative, classes, .. } = &self.segments[index];
         self.prompts.text_of(self.task.checkpoint, self.task.tokens, *negative, classes.clone())
     }
 

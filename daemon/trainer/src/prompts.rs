@@ -24,8 +24,8 @@ pub fn computes_context_apart(device: Device, classes: usize) -> bool {
     !device.is_cuda() || classes >= FEW
 }
 
-/// The most pieces that the text features of so many classes can be computed in: each class under each prompt.
-pub fn most_pieces(classes: usize) -> usize {
+/// The most segments that the text features of so many classes can be computed in: each class under each prompt.
+pub fn max_segments(classes: usize) -> usize {
     2 * classes
 }
 

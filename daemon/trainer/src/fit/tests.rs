@@ -197,7 +197,7 @@ fn a_prompt_tuning_in_micro_batches_ends_with_the_same_bits_and_near_one_that_is
 }
 
 #[test]
-fn text_features_in_pieces_teach_the_prompts_the_same() {
+fn text_features_in_segments_teach_the_prompts_the_same() {
     let bench = Bench::new(1);
     let (pool, zero_shot, settings) = (bench.pool(), bench.zero_shot(), &bench.settings.phase1);
     let tokens = fixture::class_tokens(&bench.checkpoint, settings);
@@ -207,8 +207,8 @@ fn text_features_in_pieces_teach_the_prompts_the_same() {
     let positions = pool.everything();
     let batch = Batch { step: 0, views: vec![pool.batch(&positions)], positions };
     let (_, whole) = gradients(&mut tuning, &parameters, &batch, 1, Kind::Float);
-    for (micro_batches, pieces) in [(1, 0), (2, 2), (4, 4), (64, 20)] {
-        assert_eq!(tuning.begin(micro_batches).len(), pieces);
+    for (micro_batches, segments) in [(1, 0), (2, 2), (4, 4), (64, 20)] {
+        assert_eq!(tuning.begin(micro_batches).len(), segments);
         let (_, split) = gradients(&mut tuning, &parameters, &batch, micro_batches, Kind::Float);
         for ((name, _), (whole, split)) in parameters.iter().zip(whole.iter().zip(&split)) {
             let difference = (whole - split).norm().double_value(&[]) / whole.norm().double_value(&[]);
