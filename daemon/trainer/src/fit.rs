@@ -31,7 +31,7 @@ pub trait Objective {
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
     /// The learning rate of a parameter over that of the plan.
-    fn pace(&self, _name: &str) -> f64 {
+    fn lr_multiplier(&self, _name: &str) -> f64 {
         1.0
     }
 
@@ -164,8 +164,8 @@ fn run(
 ) -> Result<(), Failure> {
     let Plan { stage, ref sampler, sgd: settings, steps, kind } = *plan;
     let parameters = objective.parameters();
-    let paced = parameters.iter().map(|(name, t)| (t.shallow_clone(), objective.pace(name)));
-    let mut sgd = Sgd::new(paced.collect(), settings, steps);
+    let parameters_with_lr = parameters.iter().map(|(name, t)| (t.shallow_clone(), objective.lr_multiplier(name)));
+    let mut sgd = Sgd::new(parameters_with_lr.collect(), settings, steps);
     if attempt > 0 {
         sgd.slow_down(CAUTION);
     }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
 /// Time between two savings of what is under way. 30 s [choice]: at most a minute is lost, whatever a step takes.
-pub const PACE: Duration = Duration::from_secs(30);
+pub const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// File that names this program and the models, one a line.
 const ORIGIN: &str = "origin";
@@ -47,7 +47,7 @@ pub struct Journal {
     /// saving.
     ours: bool,
     saved: Instant,
-    pace: Duration,
+    save_interval: Duration,
     /// Results that could not be kept yet, the oldest first.
     waiting: VecDeque<Kept>,
 }
@@ -86,7 +86,7 @@ impl Journal {
             origin,
             ours: false,
             saved: Instant::now(),
-            pace: PACE,
+            save_interval: SAVE_INTERVAL,
             waiting: VecDeque::new(),
         };
         journal.ours = journal.is_ours();
@@ -127,9 +127,9 @@ impl Journal {
         Ok(changed)
     }
 
-    /// Another time between two savings than [`PACE`].
-    pub fn save_every(&mut self, pace: Duration) {
-        self.pace = pace;
+    /// Another time between two savings than [`SAVE_INTERVAL`].
+    pub fn save_every(&mut self, save_interval: Duration) {
+        self.save_interval = save_interval;
     }
 
     /// Tensors that were kept under `name`, if they are there and whole.
@@ -171,7 +171,7 @@ impl Journal {
 
     /// Whether what is under way should be saved.
     pub fn due(&self) -> bool {
-        self.saved.elapsed() >= self.pace
+        self.saved.elapsed() >= self.save_interval
     }
 
     pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), Failure> {

@@ -71,7 +71,7 @@ enum Command {
         #[arg(long)]
         events_fd: RawFd,
         /// Seconds between two savings of what is under way.
-        #[arg(long, value_name = "SECONDS", default_value_t = journal::PACE.as_secs())]
+        #[arg(long, value_name = "SECONDS", default_value_t = journal::SAVE_INTERVAL.as_secs())]
         save_every: u64,
     },
     /// Says whether libtorch computes on a device, and which file it is.
@@ -132,7 +132,7 @@ fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "coft-trainer: {message}");
 }
 
-fn run_round(spec: &Path, pace: Duration, events: File) -> ExitCode {
+fn run_round(spec: &Path, save_interval: Duration, events: File) -> ExitCode {
     let cancelled = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
         signal_hook::flag::register(signal, cancelled.clone()).expect("these signals can be caught");
@@ -141,7 +141,7 @@ fn run_round(spec: &Path, pace: Duration, events: File) -> ExitCode {
     // tch turns an exception of libtorch (no memory, for one) into a panic: report it like any other failure.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let spec = read(spec)?;
-        round::run(&spec, pace, &mut reporter).map_err(|failure| failure.on_line_of(&spec.class_lines))
+        round::run(&spec, save_interval, &mut reporter).map_err(|failure| failure.on_line_of(&spec.class_lines))
     }));
     let failure = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,

@@ -230,7 +230,7 @@ impl Objective for Tuning<'_> {
         self.prompts.named()
     }
 
-    fn pace(&self, name: &str) -> f64 {
+    fn lr_multiplier(&self, name: &str) -> f64 {
         if name == prompts::NEGATIVE { self.task.settings.negative_pace } else { 1.0 }
     }
 

@@ -58,11 +58,11 @@ struct Current {
     done: u64,
 }
 
-/// At most one progress line in this time, but for the first and last of a stage.
-const PACE: Duration = Duration::from_millis(200);
+/// Least time between two progress lines, but for the first and the last of a stage. 200 ms [choice].
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 fn is_due(said: Option<Instant>) -> bool {
-    said.is_none_or(|at| at.elapsed() >= PACE)
+    said.is_none_or(|at| at.elapsed() >= PROGRESS_INTERVAL)
 }
 
 impl Reporter {

@@ -51,15 +51,15 @@ struct Outcome {
 
 /// Runs the round; when it returns without failure, the candidate directory is in place.
 ///
-/// What is done is kept in the journal every `pace`.
-pub fn run(spec: &RoundSpec, pace: Duration, reporter: &mut Reporter) -> Result<(), Failure> {
-    run_within(spec, pace, memory::available, reporter)
+/// What is done is kept in the journal every `save_interval`.
+pub fn run(spec: &RoundSpec, save_interval: Duration, reporter: &mut Reporter) -> Result<(), Failure> {
+    run_within(spec, save_interval, memory::available, reporter)
 }
 
 /// The same with what tells how much memory a device has, bytes.
 fn run_within(
     spec: &RoundSpec,
-    pace: Duration,
+    save_interval: Duration,
     available: impl Fn(Device) -> Option<u64>,
     reporter: &mut Reporter,
 ) -> Result<(), Failure> {
@@ -85,7 +85,7 @@ fn run_within(
     let models = [Some(&teacher), other.as_ref()].into_iter().flatten();
     let models: Vec<String> = models.map(|model| format!("{} {}", model.digest, model.preprocessing)).collect();
     let mut journal = Journal::open(spec, &models, device);
-    journal.save_every(pace);
+    journal.save_every(save_interval);
     journal.warnings().into_iter().try_for_each(|message| reporter.warn(message))?;
     let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
     let host = if device == Device::Cpu { None } else { available(Device::Cpu) };

@@ -7,7 +7,7 @@ use tch::{Tensor, no_grad};
 pub struct Sgd {
     parameters: Vec<Tensor>,
     /// The learning rate of each parameter over that of the settings.
-    factors: Vec<f64>,
+    lr_multipliers: Vec<f64>,
     moments: Vec<Tensor>,
     /// Of which the parameters and the moments are parts, where they are stepped together.
     joined: Option<(Tensor, Tensor)>,
@@ -21,10 +21,10 @@ impl Sgd {
     /// follow, views and detached tensors of before do not.
     pub fn new(parameters: Vec<(Tensor, f64)>, settings: &settings::Sgd, steps: u32) -> Self {
         let moments = parameters.iter().map(|(parameter, _)| parameter.zeros_like()).collect();
-        let (parameters, factors) = parameters.into_iter().unzip();
-        let mut sgd = Self { parameters, factors, moments, joined: None, settings: settings.clone(), steps };
+        let (parameters, lr_multipliers) = parameters.into_iter().unzip();
+        let mut sgd = Self { parameters, lr_multipliers, moments, joined: None, settings: settings.clone(), steps };
         let on_gpu = sgd.parameters.first().is_some_and(|parameter| parameter.device().is_cuda());
-        if on_gpu && sgd.factors.iter().all(|&factor| factor == sgd.factors[0]) {
+        if on_gpu && sgd.lr_multipliers.iter().all(|&lr_multiplier| lr_multiplier == sgd.lr_multipliers[0]) {
             sgd.join();
         }
         sgd
@@ -58,23 +58,23 @@ impl Sgd {
         let scalar = |value: f64| Tensor::from(value);
         let (decay, rate) = (scalar(self.settings.weight_decay), self.learning_rate(number));
         let momentum = self.settings.momentum;
-        let update = |parameter: &mut Tensor, moment: &mut Tensor, gradient: &Tensor, factor: f64| {
+        let update = |parameter: &mut Tensor, moment: &mut Tensor, gradient: &Tensor, lr_multiplier: f64| {
             *moment *= momentum;
             *moment += gradient;
             let _ = moment.addcmul_(parameter, &decay);
-            let _ = parameter.addcmul_(moment, &scalar(-rate * factor));
+            let _ = parameter.addcmul_(moment, &scalar(-rate * lr_multiplier));
         };
         // The update is not part of any graph.
         no_grad(|| match &mut self.joined {
             Some((parameters, moments)) if gradients.iter().all(Tensor::defined) => {
                 let gradient = Tensor::cat(&gradients.iter().map(flat).collect::<Vec<_>>(), 0);
-                update(parameters, moments, &gradient, self.factors[0]);
+                update(parameters, moments, &gradient, self.lr_multipliers[0]);
             }
             _ => {
-                let parameters = self.parameters.iter_mut().zip(&mut self.moments).zip(&self.factors);
-                for (((parameter, moment), factor), gradient) in parameters.zip(gradients) {
+                let parameters = self.parameters.iter_mut().zip(&mut self.moments).zip(&self.lr_multipliers);
+                for (((parameter, moment), lr_multiplier), gradient) in parameters.zip(gradients) {
                     if gradient.defined() {
-                        update(parameter, moment, &gradient, *factor);
+                        update(parameter, moment, &gradient, *lr_multiplier);
                     }
                 }
             }
@@ -117,15 +117,15 @@ mod tests {
             batch: 1,
             minimum_steps: 2,
         };
-        for factor in [1.0, 3.0] {
+        for lr_multiplier in [1.0, 3.0] {
             let x = Tensor::from_slice(&[2.0f64]).set_requires_grad(true);
-            let mut sgd = Sgd::new(vec![(x.shallow_clone(), factor)], &settings, 2);
+            let mut sgd = Sgd::new(vec![(x.shallow_clone(), lr_multiplier)], &settings, 2);
             let (mut expected, mut moment) = (2.0f64, 0.0);
             for (number, rate) in [(0, 0.1), (1, 0.05)] {
                 let loss = x.square().sum(Kind::Double);
                 sgd.step(number, Tensor::run_backward(&[&loss], &[&x], false, false));
                 moment = 0.9 * moment + 2.0 * expected + 0.01 * expected;
-                expected -= factor * rate * moment;
+                expected -= lr_multiplier * rate * moment;
                 assert!((x.double_value(&[0]) - expected).abs() < 1e-12);
             }
         }

@@ -12,7 +12,7 @@ use std::process::Command;
 
 /// The round's model file and weights, bytes.
 fn taken_by_other_engines(spec: &RoundSpec) -> u64 {
-    round::run(spec, crate::journal::PACE, &mut reporter()).unwrap();
+    round::run(spec, crate::journal::SAVE_INTERVAL, &mut reporter()).unwrap();
     let python = std::env::var_os("COFT_TEST_PYTHON").expect("run by `cargo xtask test`");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/goldens/check_generation.py");
     let output =

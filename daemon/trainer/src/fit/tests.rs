@@ -103,8 +103,8 @@ impl<O: Objective> Objective for Interrupted<O> {
     fn restore(&mut self, state: BTreeMap<String, Tensor>) {
         self.inner.restore(state);
     }
-    fn pace(&self, name: &str) -> f64 {
-        self.inner.pace(name)
+    fn lr_multiplier(&self, name: &str) -> f64 {
+        self.inner.lr_multiplier(name)
     }
     fn begin(&mut self, micro_batches: usize) -> Vec<Tensor> {
         self.inner.begin(micro_batches)

@@ -4,7 +4,7 @@ use super::room::Room;
 use super::{run, run_within};
 use crate::adapt::NAMED;
 use crate::fixture::{Bench, reporter};
-use crate::journal::PACE;
+use crate::journal::SAVE_INTERVAL;
 use crate::memory::Estimate;
 use crate::random;
 use coft_core::event::FailureKind;
@@ -22,7 +22,7 @@ use tch::{Kind, Tensor};
 /// Runs the round, and proves what holds of all of them.
 #[track_caller]
 fn ended(name: &str, spec: &RoundSpec) -> Report {
-    run(spec, PACE, &mut reporter()).unwrap_or_else(|failure| panic!("{name}: {failure}"));
+    run(spec, SAVE_INTERVAL, &mut reporter()).unwrap_or_else(|failure| panic!("{name}: {failure}"));
     let read = |file| fs::read(spec.candidate_dir.join(file)).unwrap();
     let report: Report = serde_json::from_slice(&read(REPORT)).unwrap();
     let manifest: Manifest = serde_json::from_slice(&read(MANIFEST)).unwrap();
@@ -226,7 +226,7 @@ fn least(fits: impl Fn(u64) -> bool) -> u64 {
 fn with_memory(spec: &RoundSpec, name: &str, free: Option<u64>) -> (Report, BTreeMap<String, String>) {
     let place = |kind: &str| spec.candidate_dir.with_file_name(format!("{name}-{kind}"));
     let spec = RoundSpec { candidate_dir: place("candidate"), journal_dir: place("journal"), ..spec.clone() };
-    run_within(&spec, PACE, |_| free, &mut reporter()).unwrap_or_else(|failure| panic!("{name}: {failure}"));
+    run_within(&spec, SAVE_INTERVAL, |_| free, &mut reporter()).unwrap_or_else(|failure| panic!("{name}: {failure}"));
     let read = |file| fs::read(spec.candidate_dir.join(file)).unwrap();
     let mut manifest: Manifest = serde_json::from_slice(&read(MANIFEST)).unwrap();
     manifest.files.remove(REPORT);

@@ -7,7 +7,7 @@ use crate::clip::tensors::to_safetensors;
 use crate::clip::to_f32;
 use crate::fixture;
 use crate::fixture::Bench;
-use crate::journal::PACE;
+use crate::journal::SAVE_INTERVAL;
 use coft_core::event::FailureKind;
 use coft_core::ids::ClassId;
 use coft_core::manifest::{MANIFEST, PROBE, REPORT};
@@ -17,7 +17,7 @@ use coft_core::spec::{Device, Diagnostics, PoolImage};
 use image::RgbImage;
 
 fn done(spec: &RoundSpec) {
-    run(spec, PACE, &mut fixture::reporter()).unwrap();
+    run(spec, SAVE_INTERVAL, &mut fixture::reporter()).unwrap();
 }
 
 /// What every training of a round of a few steps ended with, by the name of its file.
