@@ -13,7 +13,7 @@ use crate::model::Weights;
 use crate::pool::{Batch, BatchSampler, Pool};
 use coft_core::event::Stage;
 use coft_core::settings::{HeadInit, Phase2};
-use contrast::Keys;
+use contrast::MomentumQueue;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use tch::{Reduction, Tensor};
@@ -108,7 +108,7 @@ struct Tuning<'a> {
     /// Classes that have a clean pair, in order. The loss is over these alone: nothing was seen that speaks against the others,
     /// whose rows of the head stay zero-shot's but for the weight decay.
     taught: Vec<usize>,
-    keys: Option<Keys<'a>>,
+    momentum_queue: Option<MomentumQueue<'a>>,
 }
 
 impl<'a> Tuning<'a> {
@@ -120,12 +120,13 @@ impl<'a> Tuning<'a> {
         }
         let encoder = weights.model(task.checkpoint).encoder;
         let capacity = (task.settings.contrast.queue as usize).min(task.pool.len() / 2).max(1);
-        let keys = task.contrast.then(|| Keys::new(task.checkpoint, &task.settings.contrast, capacity));
+        let momentum_queue =
+            task.contrast.then(|| MomentumQueue::new(task.checkpoint, &task.settings.contrast, capacity));
         let taught = match task.settings.head {
             HeadInit::Text => taught(clean),
             HeadInit::Random => (0..task.text.size()[0] as usize).collect(), // there is no zero-shot row to keep
         };
-        Self { weights, encoder, frozen, clean: *clean, taught, keys }
+        Self { weights, encoder, frozen, clean: *clean, taught, momentum_queue }
     }
 }
 
@@ -151,12 +152,12 @@ impl Objective for Tuning<'_> {
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {
-        self.keys.as_ref().map_or_else(Vec::new, Keys::state)
+        self.momentum_queue.as_ref().map_or_else(Vec::new, MomentumQueue::state)
     }
 
     fn restore(&mut self, state: BTreeMap<String, Tensor>) {
-        if let Some(keys) = &mut self.keys {
-            keys.restore(state);
+        if let Some(momentum_queue) = &mut self.momentum_queue {
+            momentum_queue.restore(state);
         }
     }
 
@@ -184,19 +185,21 @@ impl Objective for Tuning<'_> {
             let sum = logits.cross_entropy_loss(&on(&labels), None::<&Tensor>, Reduction::Sum, -100, 0.0);
             losses.push(("supervised", sum / all as f64));
         }
-        if let Some(keys) = &mut self.keys {
+        if let Some(momentum_queue) = &mut self.momentum_queue {
             if micro_batch.start == 0 {
-                keys.begin_batch();
+                momentum_queue.begin_batch();
             }
-            let loss = keys.contrast(&class, &of_micro_batch(&batch.views[1]));
-            losses.extend(loss.map(|sum| ("contrast", sum * (keys.settings.weight / batch.positions.len() as f64))));
+            let loss = momentum_queue.contrast(&class, &of_micro_batch(&batch.views[1]));
+            losses.extend(
+                loss.map(|sum| ("contrast", sum * (momentum_queue.settings.weight / batch.positions.len() as f64))),
+            );
         }
         losses
     }
 
     fn stepped(&mut self) {
-        if let Some(keys) = &mut self.keys {
-            keys.stepped(&self.weights.encoder);
+        if let Some(momentum_queue) = &mut self.momentum_queue {
+            momentum_queue.stepped(&self.weights.encoder);
         }
     }
 }

@@ -8,8 +8,8 @@ use coft_core::settings::Contrast;
 use std::collections::BTreeMap;
 use tch::{Kind, Reduction, Tensor, no_grad, no_grad_guard};
 
-/// The averaged key encoder and the queue of past keys.
-pub struct Keys<'a> {
+/// The queue of past keys, and the momentum encoder that computes them: the average of the encoder that is trained.
+pub struct MomentumQueue<'a> {
     pub settings: &'a Contrast,
     weights: Tensors,
     encoder: VisionTower,
@@ -22,7 +22,7 @@ pub struct Keys<'a> {
 
 const QUEUE: &str = "queue";
 
-impl<'a> Keys<'a> {
+impl<'a> MomentumQueue<'a> {
     pub fn new(checkpoint: &Checkpoint, settings: &'a Contrast, capacity: usize) -> Self {
         let weights = checkpoint.tensors.trainable(VisionTower::ENCODER);
         for (_, tensor) in weights.iter() {
@@ -135,20 +135,20 @@ mod tests {
             let terms = tuning.losses(batch, 0..8);
             assert_eq!(names(&terms), ["supervised", "contrast"]);
             terms[1].1.backward();
-            let keys = tuning.keys.as_ref().unwrap();
-            assert!(keys.weights.iter().all(|(_, t)| !t.grad().defined()), "no gradient through keys");
+            let momentum_queue = tuning.momentum_queue.as_ref().unwrap();
+            assert!(momentum_queue.weights.iter().all(|(_, t)| !t.grad().defined()), "no gradient through keys");
             assert!(tuning.weights.encoder.iter().any(|(_, t)| t.grad().defined()));
-            assert_eq!(keys.queue.size()[0], 8);
+            assert_eq!(momentum_queue.queue.size()[0], 8);
 
             // Eq. 8: a key weight moves by 1 - mu of the way.
-            let (_, key) = keys.weights.iter().next().unwrap();
+            let (_, key) = momentum_queue.weights.iter().next().unwrap();
             let (_, query) = tuning.weights.encoder.iter().next().unwrap();
             no_grad(|| {
                 let _ = query.shallow_clone().g_add_scalar_(1.0);
             });
             let before = key.copy();
             tuning.stepped();
-            let (_, key) = tuning.keys.as_ref().unwrap().weights.iter().next().unwrap();
+            let (_, key) = tuning.momentum_queue.as_ref().unwrap().weights.iter().next().unwrap();
             let moved = (key - before).mean(Kind::Float).double_value(&[]);
             assert!((moved - (1.0 - Contrast::default().momentum)).abs() < 1e-5, "{moved}");
         });
@@ -191,8 +191,8 @@ mod tests {
                 tuning.losses(batch, 0..8);
                 tuning.stepped();
             }
-            let keys = tuning.keys.as_ref().unwrap();
-            assert_eq!((keys.queue.size()[0], keys.capacity), (10, 10), "half the pool");
+            let momentum_queue = tuning.momentum_queue.as_ref().unwrap();
+            assert_eq!((momentum_queue.queue.size()[0], momentum_queue.capacity), (10, 10), "half the pool");
             let terms = tuning.losses(batch, 0..8);
             assert_eq!(names(&terms), ["contrast"]);
             let loss = terms[0].1.double_value(&[]);
@@ -203,13 +203,14 @@ mod tests {
     #[test]
     fn the_oldest_keys_leave_a_queue_that_is_full() {
         contrasted(Contrast { queue: 5, ..Contrast::default() }, 0..20, |tuning, _| {
-            let keys = tuning.keys.as_mut().unwrap();
-            let width = keys.queue.size()[1];
+            let momentum_queue = tuning.momentum_queue.as_mut().unwrap();
+            let width = momentum_queue.queue.size()[1];
             for (fresh, queue) in [(0..2, 0..2), (2..4, 0..4), (4..6, 1..6), (6..13, 8..13)] {
-                keys.fresh = fresh.map(|key| Tensor::full([1, width], key, (Kind::Float, Device::Cpu))).collect();
-                keys.stepped(&tuning.weights.encoder);
+                momentum_queue.fresh =
+                    fresh.map(|key| Tensor::full([1, width], key, (Kind::Float, Device::Cpu))).collect();
+                momentum_queue.stepped(&tuning.weights.encoder);
                 let expected: Vec<f32> = queue.map(|key: i64| key as f32).collect();
-                assert_eq!(to_f32(&keys.queue.select(1, 0)), expected);
+                assert_eq!(to_f32(&momentum_queue.queue.select(1, 0)), expected);
             }
         });
     }
