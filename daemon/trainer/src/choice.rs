@@ -93,7 +93,7 @@ pub fn neighbours(
 /// Of each row the [`NEIGHBOURS`] others of the largest dot product.
 fn nearest(name: &str, embeddings: &Tensor, pool: &Pool, ctx: &mut TrainContext) -> Result<Vec<Vec<usize>>, Failure> {
     let count = NEIGHBOURS.min(pool.len() - 1);
-    let [places] = ctx.pass(name, pool, |chunk| {
+    let [places] = ctx.predict(name, pool, |chunk| {
         let first = chunk[0] as i64; // a chunk is a run of the pool
         let rows = embeddings.narrow(0, first, chunk.len() as i64);
         // One more, since the likest of all is the image itself, or a copy of it.
@@ -120,17 +120,17 @@ pub fn predictions(
         let (plain, embeddings) = if candidate_spec == CandidateSpec::ZeroShot {
             (zero_shot.labels.probabilities.clone(), Some(zero_shot.embeddings.shallow_clone()))
         } else if VIEWS.contains(&candidate_spec) {
-            let [probabilities, embeddings] = ctx.pass(&work, pool, |chunk| {
+            let [probabilities, embeddings] = ctx.predict(&work, pool, |chunk| {
                 let (_, probabilities, embeddings) = model.answers(&pool.batch(chunk));
                 [probabilities, embeddings]
             })?;
             (to_f32(&probabilities), Some(embeddings))
         } else {
-            let [probabilities] = ctx.pass(&work, pool, |chunk| [model.answers(&pool.batch(chunk)).1])?;
+            let [probabilities] = ctx.predict(&work, pool, |chunk| [model.answers(&pool.batch(chunk)).1])?;
             (to_f32(&probabilities), None)
         };
         let answers = |chunk: &[usize]| [model.answers(&pool.shifted(chunk)).1];
-        let [shifted] = ctx.pass(&format!("{work} to shifted crops"), pool, answers)?;
+        let [shifted] = ctx.predict(&format!("{work} to shifted crops"), pool, answers)?;
         predictions.push(Predictions { name, plain, shifted: to_f32(&shifted), embeddings });
     }
     Ok(predictions)
@@ -143,8 +143,9 @@ const CROP: f64 = 0.8;
 /// a training crop does.
 pub fn mirrors(model: &Model, zero_shot: &ZeroShot, pool: &Pool, ctx: &mut TrainContext) -> Result<bool, Failure> {
     let classes = |pixels: Tensor| [model.logits(&pixels).argmax(-1, false)];
-    let [cropped] = ctx.pass("zero-shot classes of crops", pool, |chunk| classes(pool.cropped(chunk, CROP)))?;
-    let [mirrored] = ctx.pass("zero-shot classes of mirrored images", pool, |chunk| classes(pool.mirrored(chunk)))?;
+    let [cropped] = ctx.predict("zero-shot classes of crops", pool, |chunk| classes(pool.cropped(chunk, CROP)))?;
+    let [mirrored] =
+        ctx.predict("zero-shot classes of mirrored images", pool, |chunk| classes(pool.mirrored(chunk)))?;
     let same = |found: &Tensor| share(&zero_shot.answers, &places(found));
     Ok(same(&mirrored) >= same(&cropped))
 }
@@ -162,7 +163,7 @@ pub struct Served {
 
 /// What the `model` that is deployed says of the pool.
 pub fn served(model: &Model, pool: &Pool, ctx: &mut TrainContext) -> Result<Served, Failure> {
-    let [logits] = ctx.pass("answers of what is deployed", pool, |chunk| [model.logits(&pool.batch(chunk))])?;
+    let [logits] = ctx.predict("answers of what is deployed", pool, |chunk| [model.logits(&pool.batch(chunk))])?;
     if pool.len() == 0 {
         return Ok(Served::default());
     }

@@ -109,7 +109,7 @@ impl TrainContext<'_> {
         self.saved(kept)
     }
 
-    /// Keeps a training or a pass that is under way.
+    /// Keeps a training or a prediction that is under way.
     pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), Failure> {
         let kept = self.journal.keep_progress(name, saved);
         self.saved(kept)

@@ -52,7 +52,7 @@ pub struct Journal {
     waiting: VecDeque<Kept>,
 }
 
-/// A training, or a pass over the pool, as it was last saved.
+/// A training, or a prediction for the pool, as it was last saved.
 #[derive(Debug)]
 pub struct Saved {
     /// 0, or 1 after a loss that was not finite.
@@ -159,7 +159,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The training or the pass called `name`, if it was under way.
+    /// The training or the prediction called `name`, if it was under way.
     pub fn progress(&self, name: &str) -> Option<Saved> {
         let number = |tensors: &mut BTreeMap<String, Tensor>, key: &str| {
             tensors.remove(key).and_then(|t| u32::try_from(t.int64_value(&[])).ok())

@@ -25,10 +25,10 @@ mod memory;
 mod model;
 #[cfg(test)]
 mod parity;
-mod pass;
 mod phase1;
 mod phase2;
 mod pool;
+mod predict;
 mod pretrain;
 mod progress;
 mod prompts;

@@ -124,7 +124,7 @@ pub fn zero_shot(
     pool: &Pool,
     ctx: &mut TrainContext,
 ) -> Result<ZeroShot, Failure> {
-    let [logits, embeddings, norms] = ctx.pass(&format!("zero-shot answers of the {name}"), pool, |chunk| {
+    let [logits, embeddings, norms] = ctx.predict(&format!("zero-shot answers of the {name}"), pool, |chunk| {
         let embedding = checkpoint.vision.embed(&pool.batch(chunk), None);
         let normalised = normalised(&embedding);
         let logits = normalised.matmul(&text.tr()) * checkpoint.logit_scale;
@@ -180,7 +180,7 @@ impl PromptTuning<'_> {
         let Self { checkpoint, pool, model, iteration, .. } = *self;
         let (t_positive, t_negative) = no_grad(|| prompts.text(checkpoint, self.tokens));
         let name = format!("labels of model {model}, iteration {iteration}");
-        let [positive, negative] = ctx.pass(&name, pool, |chunk| {
+        let [positive, negative] = ctx.predict(&name, pool, |chunk| {
             let image = prompts.image(checkpoint, &pool.batch(chunk));
             [image.matmul(&t_positive.tr()), image.matmul(&t_negative.tr())]
         })?;

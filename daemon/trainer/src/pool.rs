@@ -114,7 +114,7 @@ impl BatchSampler<'_> {
         self.batch.min(self.images.len()).max(1)
     }
 
-    /// The pass over the images, from 0, that batch `step` begins in.
+    /// The epoch, from 0, in which batch `step` begins.
     pub fn epoch(&self, step: u32) -> usize {
         step as usize * self.size() / self.images.len().max(1)
     }

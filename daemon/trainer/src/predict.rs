@@ -1,4 +1,4 @@
-//! A pass over the pool without gradients: what a model says of every image, kept in the journal.
+//! Predictions for every image of the pool, without gradients, kept in the journal.
 
 use crate::failure::Failure;
 use crate::fit::{TrainContext, no_memory};
@@ -12,16 +12,17 @@ use tch::{Kind, Tensor, no_grad_guard};
 pub const SCORING_BATCH: usize = 128;
 
 impl TrainContext<'_> {
-    /// What `answer` says of every image of the pool: K tensors, with a row for each image of the chunk that it is given.
+    /// What `forward` computes for every image of the pool. It is called with chunks of the pool, and gives K tensors
+    /// with a row for each image of the chunk.
     ///
-    /// A pass that was cut off goes on where it was last saved, and one that is over is read back from the journal, so that
-    /// `name` stands for one work of the round. A chunk that memory does not hold is computed in micro-batches; its
-    /// last bits may then differ.
-    pub fn pass<const K: usize>(
+    /// A prediction that was cut off goes on where it was last saved, and one that is over is read back from the
+    /// journal. So `name` may stand for one prediction of the round only. A chunk that memory does not hold is computed
+    /// in micro-batches; its last bits may then differ.
+    pub fn predict<const K: usize>(
         &mut self,
         name: &str,
         pool: &Pool,
-        answer: impl Fn(&[usize]) -> [Tensor; K],
+        forward: impl Fn(&[usize]) -> [Tensor; K],
     ) -> Result<[Tensor; K], Failure> {
         let rows = |tensors: &[Tensor; K], count: usize| tensors.iter().all(|t| t.size()[0] == count as i64);
         let done = self.journal.result(name).and_then(from_named).filter(|found| rows(found, pool.len()));
@@ -43,12 +44,12 @@ impl TrainContext<'_> {
         for (number, chunk) in everything.chunks(SCORING_BATCH).enumerate().skip(first) {
             let whole = |micro_batches: usize| {
                 let _guard = no_grad_guard(); // which a panic drops, other than no_grad
-                let found: Vec<[Tensor; K]> = chunk.chunks(chunk.len().div_ceil(micro_batches)).map(&answer).collect();
+                let found: Vec<[Tensor; K]> = chunk.chunks(chunk.len().div_ceil(micro_batches)).map(&forward).collect();
                 joined(&found)
             };
-            let answered = loop {
+            let predicted = loop {
                 match catch_unwind(AssertUnwindSafe(|| whole(micro_batches))) {
-                    Ok(answered) => break answered,
+                    Ok(predicted) => break predicted,
                     Err(panic) if no_memory(&*panic) && micro_batches < chunk.len() => {
                         micro_batches *= 2;
                         self.warn(format!(
@@ -60,7 +61,7 @@ impl TrainContext<'_> {
                     Err(panic) => resume_unwind(panic),
                 }
             };
-            found.push(answered);
+            found.push(predicted);
             if self.journal.due() && (number + 1) * SCORING_BATCH < pool.len() {
                 let tensors = named(&joined(&found)).into_iter().collect();
                 self.keep_progress(name, &Saved { attempt: 0, step: number as u32 + 1, tensors })?;
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_that_was_cut_off_goes_on_and_one_that_is_over_is_read_back() {
+    fn a_prediction_that_was_cut_off_goes_on_and_one_that_is_over_is_read_back() {
         let bench = Bench::new(30); // 300 images, three chunks
         let pool = bench.pool();
         let expected = means(&pool, &pool.everything());
@@ -116,7 +117,7 @@ mod tests {
             let mut ctx = bench.train_context();
             ctx.save_every_step();
             let cancel = ctx.cancel();
-            ctx.borrow().pass("test", &pool, |chunk| {
+            ctx.borrow().predict("test", &pool, |chunk| {
                 calls.set(calls.get() + 1);
                 cancel.store(cancels, Ordering::Relaxed);
                 means(&pool, chunk)
@@ -137,7 +138,7 @@ mod tests {
     fn a_chunk_that_memory_does_not_hold_is_computed_in_micro_batches() {
         let bench = Bench::new(2);
         let (pool, mut ctx) = (bench.pool(), bench.train_context());
-        let found = ctx.borrow().pass("test", &pool, |chunk| {
+        let found = ctx.borrow().predict("test", &pool, |chunk| {
             if chunk.len() > 5 {
                 fixture::exhaust_memory();
             }
