@@ -8,7 +8,6 @@ mod baselines;
 mod bench;
 mod check;
 mod checkpoint;
-mod choice;
 mod clip;
 mod cuda;
 mod diagnostics;
@@ -23,6 +22,7 @@ mod kernels;
 mod loss;
 mod memory;
 mod model;
+mod model_selection;
 #[cfg(test)]
 mod parity;
 mod phase1;

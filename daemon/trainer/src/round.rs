@@ -7,7 +7,6 @@ use crate::adapt::{self, Adapted, RoundContext, Student};
 use crate::arithmetic::Arithmetic;
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
-use crate::choice::{self, CANDIDATES, CandidateSpec, Predictions};
 use crate::cuda;
 use crate::export::candidate;
 use crate::failure::Failure;
@@ -15,6 +14,7 @@ use crate::fit::TrainContext;
 use crate::journal::{Journal, PRODUCER};
 use crate::memory;
 use crate::model::Model;
+use crate::model_selection::{self, CANDIDATES, CandidateSpec, Predictions};
 use crate::phase1::{self, Labels, Seeds};
 use crate::phase2::Clean;
 use crate::pool::Pool;
@@ -136,7 +136,7 @@ fn run_within(
     let mirrors = asked
         && pool.len() > 0
         && !matches!(spec.method, Method::ZeroShot)
-        && choice::mirrors(&Model::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, ctx)?;
+        && model_selection::mirrors(&Model::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, ctx)?;
     let round =
         RoundContext { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
     let mut outcome = carry_out(&round, ctx)?;
@@ -144,7 +144,7 @@ fn run_within(
 
     let Student { checkpoint, pool, .. } = round.student;
     ctx.reporter.begin(Stage::Export, 1)?;
-    let served = choice::served(&outcome.deployed, pool, ctx)?;
+    let served = model_selection::served(&outcome.deployed, pool, ctx)?;
     let none_of_these = NoneOfThese::of_pool(served.energies.clone());
     let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
@@ -212,21 +212,21 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Fa
     Ok(plain(weights.model(round.student.checkpoint)))
 }
 
-/// CoFT or CoFT+, and the choice among what it leaves.
+/// CoFT or CoFT+, and which of its models is deployed.
 fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failure> {
     let classes = round.spec.classes.len();
     let adapted = adapt::adapt(round, ctx)?;
     ctx.reporter.begin(Stage::Choose, 1)?;
-    let predictions = choice::predictions(round, &adapted, ctx)?;
-    let neighbours = choice::neighbours(&predictions, round.student.pool, ctx)?;
+    let predictions = model_selection::predictions(round, &adapted, ctx)?;
+    let neighbours = model_selection::neighbours(&predictions, round.student.pool, ctx)?;
     let plain = |name: &str| {
         let found = predictions.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
         &found.plain
     };
-    let predicted_classes = |name: &str| choice::classes(plain(name), classes);
-    let metrics = choice::label_free_metrics(&predictions, &neighbours, classes, round.spec.shares.as_ref());
+    let predicted_classes = |name: &str| model_selection::classes(plain(name), classes);
+    let metrics = model_selection::label_free_metrics(&predictions, &neighbours, classes, round.spec.shares.as_ref());
     let asked = round.spec.settings.deploy.candidate();
-    let deployed = asked.unwrap_or_else(|| choice::choose(&metrics)).to_owned();
+    let deployed = asked.unwrap_or_else(|| model_selection::choose(&metrics)).to_owned();
     let [first, second] = &adapted.labels;
     // What the user said is no agreement of the models.
     let own = |labels: &Labels| -> Vec<usize> {
@@ -234,7 +234,7 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failu
         labels.filter(|(_, given)| given.is_none()).map(|(&class, _)| class).collect()
     };
     let (first, second) = (own(first), own(second));
-    let label_agreement = if first.is_empty() { 1.0 } else { choice::share(&first, &second) };
+    let label_agreement = if first.is_empty() { 1.0 } else { model_selection::share(&first, &second) };
     if let Some(told) = told_alike(label_agreement, first.len()) {
         ctx.warn(told)?;
     }
@@ -247,8 +247,12 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failu
         label_agreement,
         confirmed_fraction: [confirmed(0), confirmed(1)],
         clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
-        commonest_width: choice::commonest_width(&round.zero_shot.embeddings, &round.zero_shot.answers, classes),
-        agreement: choice::share(&predicted_classes("model1"), &predicted_classes("model2")),
+        commonest_width: model_selection::commonest_width(
+            &round.zero_shot.embeddings,
+            &round.zero_shot.answers,
+            classes,
+        ),
+        agreement: model_selection::share(&predicted_classes("model1"), &predicted_classes("model2")),
         candidates: metrics,
         deployed: deployed.clone(),
     };
@@ -333,7 +337,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
             work(Stage::Phase2Model1, 1, second, cost),
             work(Stage::Phase2Model2, 1, second, cost),
             // Two answers of each candidate but one, and the neighbours of each image in two views.
-            work(Stage::Choose, 1, (2 * choice::candidates(spec).count() as u64 + 1) * n, 1.0),
+            work(Stage::Choose, 1, (2 * model_selection::candidates(spec).count() as u64 + 1) * n, 1.0),
         ]),
     }
     plan.push(work(Stage::Export, 1, n, 1.0));

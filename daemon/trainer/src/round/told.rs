@@ -2,10 +2,10 @@
 
 use super::Outcome;
 use crate::adapt::{Adapted, RoundContext};
-use crate::choice::{self, CandidateSpec, Served};
 use crate::clip::to_f32;
 use crate::diagnostics::Answers;
 use crate::failure::Failure;
+use crate::model_selection::{self, CandidateSpec, Served};
 use crate::pool::Pool;
 use crate::progress::Reporter;
 use coft_core::report::{ClassReport, Nearest, OwnLabels, Report, ZERO_SHOT};
@@ -95,7 +95,7 @@ pub fn test_answers(round: &RoundContext, outcome: &Outcome, paths: &[&Path]) ->
     let pool = Pool::load(paths, &checkpoint.preprocess, checkpoint.device)?;
     let mut answers = Answers::default();
     let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
-    for (name, candidate_spec) in choice::candidates(round.spec)
+    for (name, candidate_spec) in model_selection::candidates(round.spec)
         .filter(|(_, candidate_spec)| adapted.is_some() || *candidate_spec == CandidateSpec::ZeroShot)
     {
         answers.model(name, &pool, &candidate_spec.model(round, adapted));
