@@ -9,7 +9,7 @@ const MOST_TAGS: u64 = 4096;
 
 /// The bytes end before what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CutOff;
+pub struct Truncated;
 
 /// A file with directories.
 #[derive(Clone, Copy)]
@@ -38,7 +38,7 @@ struct Entry {
 
 impl<'a> Directories<'a> {
     /// The file and where its first directory begins. None where the bytes begin otherwise.
-    pub fn open(bytes: &'a [u8]) -> Option<Result<(Self, u64), CutOff>> {
+    pub fn open(bytes: &'a [u8]) -> Option<Result<(Self, u64), Truncated>> {
         let little_endian = match bytes.get(..2)? {
             b"II" => true,
             b"MM" => false,
@@ -61,8 +61,8 @@ impl<'a> Directories<'a> {
     /// The directory that begins at an offset.
     ///
     /// # Errors
-    /// [`CutOff`] where the directory does not lie in the bytes.
-    pub fn directory(&self, at: u64) -> Result<Directory<'a>, CutOff> {
+    /// [`Truncated`] where the directory does not lie in the bytes.
+    pub fn directory(&self, at: u64) -> Result<Directory<'a>, Truncated> {
         let (count_bytes, entry_bytes, word) = if self.big { (8, 20, 8) } else { (2, 12, 4) };
         let count = self.number(at, count_bytes)?;
         let first = at + count_bytes;
@@ -95,10 +95,10 @@ impl<'a> Directories<'a> {
     }
 
     /// An unsigned number of some bytes.
-    fn number(&self, at: u64, bytes: u64) -> Result<u64, CutOff> {
-        let start = usize::try_from(at).map_err(|_| CutOff)?;
-        let end = start.checked_add(bytes as usize).ok_or(CutOff)?;
-        let digits = self.bytes.get(start..end).ok_or(CutOff)?;
+    fn number(&self, at: u64, bytes: u64) -> Result<u64, Truncated> {
+        let start = usize::try_from(at).map_err(|_| Truncated)?;
+        let end = start.checked_add(bytes as usize).ok_or(Truncated)?;
+        let digits = self.bytes.get(start..end).ok_or(Truncated)?;
         let fold = |number: u64, &digit: &u8| number << 8 | u64::from(digit);
         Ok(if self.little_endian { digits.iter().rev().fold(0, fold) } else { digits.iter().fold(0, fold) })
     }
@@ -123,33 +123,33 @@ impl<'a> Directory<'a> {
     /// The bytes of a tag that is no number.
     ///
     /// # Errors
-    /// [`CutOff`] where they lie behind the end.
-    pub fn bytes(&self, tag: u16) -> Result<Option<&'a [u8]>, CutOff> {
+    /// [`Truncated`] where they lie behind the end.
+    pub fn bytes(&self, tag: u16) -> Result<Option<&'a [u8]>, Truncated> {
         let Some(entry) = self.entries.iter().find(|entry| entry.tag == tag) else { return Ok(None) };
-        let start = usize::try_from(entry.at).map_err(|_| CutOff)?;
-        let end = usize::try_from(entry.count).ok().and_then(|count| start.checked_add(count)).ok_or(CutOff)?;
-        self.file.bytes.get(start..end).map(Some).ok_or(CutOff)
+        let start = usize::try_from(entry.at).map_err(|_| Truncated)?;
+        let end = usize::try_from(entry.count).ok().and_then(|count| start.checked_add(count)).ok_or(Truncated)?;
+        self.file.bytes.get(start..end).map(Some).ok_or(Truncated)
     }
 
     /// The integers of a tag, of whichever integer type; none where the tag is absent or holds something else.
     ///
     /// # Errors
-    /// [`CutOff`] where the values lie behind the end.
-    pub fn integers(&self, tag: u16) -> Result<Vec<u64>, CutOff> {
+    /// [`Truncated`] where the values lie behind the end.
+    pub fn integers(&self, tag: u16) -> Result<Vec<u64>, Truncated> {
         let Some(entry) = self.entries.iter().find(|entry| entry.tag == tag) else { return Ok(Vec::new()) };
         if !matches!(entry.kind, BYTE | SHORT | LONG | SIGNED_BYTE | SIGNED_SHORT | SIGNED_LONG | IFD | LONG8 | IFD8) {
             return Ok(Vec::new());
         }
         let size = size(entry.kind);
-        let at = |index: u64| index.checked_mul(size).and_then(|offset| entry.at.checked_add(offset)).ok_or(CutOff);
+        let at = |index: u64| index.checked_mul(size).and_then(|offset| entry.at.checked_add(offset)).ok_or(Truncated);
         (0..entry.count.min(MOST_VALUES)).map(|index| self.file.number(at(index)?, size)).collect()
     }
 
     /// The first integer of a tag.
     ///
     /// # Errors
-    /// [`CutOff`] where it lies behind the end.
-    pub fn integer(&self, tag: u16) -> Result<Option<u64>, CutOff> {
+    /// [`Truncated`] where it lies behind the end.
+    pub fn integer(&self, tag: u16) -> Result<Option<u64>, Truncated> {
         Ok(self.integers(tag)?.first().copied())
     }
 }

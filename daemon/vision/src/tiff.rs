@@ -6,7 +6,7 @@ mod decode;
 
 use crate::error::DecodeError;
 use crate::exif;
-use crate::ifd::{CutOff, Directories, Directory};
+use crate::ifd::{Directories, Directory, Truncated};
 use crate::size::Size;
 use image::metadata::Orientation;
 
@@ -87,10 +87,10 @@ impl Page {
     /// [`DecodeError`] where there is none, where the file is a RAW photograph, or where the page is of a kind that is
     /// not decoded.
     pub fn find(bytes: &[u8]) -> Result<Self, DecodeError> {
-        Self::look(bytes).map_err(|CutOff| DecodeError::Truncated { format: FORMAT })?
+        Self::look(bytes).map_err(|Truncated| DecodeError::Truncated { format: FORMAT })?
     }
 
-    fn look(bytes: &[u8]) -> Result<Result<Self, DecodeError>, CutOff> {
+    fn look(bytes: &[u8]) -> Result<Result<Self, DecodeError>, Truncated> {
         let damaged = |what| Ok(Err(DecodeError::Damaged { format: FORMAT, what }));
         let Some(opened) = Directories::open(bytes) else { return damaged("its header is wrong") };
         let (file, first) = opened?;
@@ -101,7 +101,7 @@ impl Page {
             seen.push(at);
             let page = match file.directory(at) {
                 // A page that nobody asked for.
-                Err(CutOff) if found.is_some() => break,
+                Err(Truncated) if found.is_some() => break,
                 page => page?,
             };
             if is_raw(&page)? {
@@ -129,8 +129,8 @@ impl Page {
         Ok(found.unwrap_or_else(|| Err(previews())))
     }
 
-    fn read(page: &Directory, at: u64) -> Result<Result<Self, DecodeError>, CutOff> {
-        let number = |tag, otherwise| Ok::<u64, CutOff>(page.integer(tag)?.unwrap_or(otherwise));
+    fn read(page: &Directory, at: u64) -> Result<Result<Self, DecodeError>, Truncated> {
+        let number = |tag, otherwise| Ok::<u64, Truncated>(page.integer(tag)?.unwrap_or(otherwise));
         let (Ok(width), Ok(height)) = (u32::try_from(number(WIDTH, 0)?), u32::try_from(number(HEIGHT, 0)?)) else {
             return Ok(Err(DecodeError::Damaged { format: FORMAT, what: "its header holds no size" }));
         };
@@ -239,19 +239,20 @@ impl Page {
 }
 
 /// Whether the directory belongs to a RAW photograph.
-fn is_raw(page: &Directory) -> Result<bool, CutOff> {
-    let one_of = |tag, list: &[u64]| Ok::<bool, CutOff>(page.integer(tag)?.is_some_and(|value| list.contains(&value)));
+fn is_raw(page: &Directory) -> Result<bool, Truncated> {
+    let one_of =
+        |tag, list: &[u64]| Ok::<bool, Truncated>(page.integer(tag)?.is_some_and(|value| list.contains(&value)));
     Ok(RAW_TAGS.iter().any(|&tag| page.has(tag))
         || one_of(PHOTOMETRIC, &RAW_PHOTOMETRIC)?
         || one_of(COMPRESSION, &RAW_COMPRESSION)?)
 }
 
-fn area(page: &Directory) -> Result<u64, CutOff> {
+fn area(page: &Directory) -> Result<u64, Truncated> {
     Ok(page.integer(WIDTH)?.unwrap_or(0).saturating_mul(page.integer(HEIGHT)?.unwrap_or(0)))
 }
 
 /// Whether the page is a preview or a mask of another one.
-fn is_aside(page: &Directory) -> Result<bool, CutOff> {
+fn is_aside(page: &Directory) -> Result<bool, Truncated> {
     const REDUCED: u64 = 1;
     const OF_A_MASK: u64 = 4;
     let kind = page.integer(SUBFILE)?.unwrap_or(0);

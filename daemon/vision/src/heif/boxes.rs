@@ -2,7 +2,7 @@
 
 use crate::error::{DecodeError, MAX_PIXELS};
 use crate::format::Format;
-use crate::ifd::CutOff;
+use crate::ifd::Truncated;
 use crate::size::Size;
 
 /// Boxes of one level that are looked at. [choice]
@@ -35,12 +35,12 @@ fn is_deep((kind, body): &(Kind, &[u8])) -> bool {
 /// # Errors
 /// [`DecodeError`] where the bytes end before the size, or hold no still image.
 pub fn size(bytes: &[u8], format: Format) -> Result<Size, DecodeError> {
-    let cut = |_: CutOff| DecodeError::Truncated { format: format.name() };
+    let cut = |_: Truncated| DecodeError::Truncated { format: format.name() };
     let Some(meta) = child(bytes, *b"meta").map_err(cut)? else {
         // Either the first boxes of a still image, or all of a film.
         return Err(match child(bytes, *b"moov") {
             Ok(Some(_)) => DecodeError::unsupported(format!("a film of {} images", format.name())),
-            _ => cut(CutOff),
+            _ => cut(Truncated),
         });
     };
     let meta = meta.get(4..).unwrap_or_default(); // behind version and flags
@@ -76,7 +76,7 @@ fn area(&(width, height): &(u32, u32)) -> u64 {
 type Kind = [u8; 4];
 
 /// The body of the first box of a kind.
-fn child(bytes: &[u8], kind: Kind) -> Result<Option<&[u8]>, CutOff> {
+fn child(bytes: &[u8], kind: Kind) -> Result<Option<&[u8]>, Truncated> {
     boxes(bytes)
         .find(|found| !matches!(found, Ok((other, _)) if *other != kind))
         .map(|found| found.map(|(_, body)| body))
@@ -84,7 +84,7 @@ fn child(bytes: &[u8], kind: Kind) -> Result<Option<&[u8]>, CutOff> {
 }
 
 /// The boxes of one level, up to the first one that does not lie in the bytes.
-fn boxes(bytes: &[u8]) -> impl Iterator<Item = Result<(Kind, &[u8]), CutOff>> {
+fn boxes(bytes: &[u8]) -> impl Iterator<Item = Result<(Kind, &[u8]), Truncated>> {
     let mut at = 0;
     let mut cut = false;
     std::iter::from_fn(move || {
@@ -102,18 +102,18 @@ fn boxes(bytes: &[u8]) -> impl Iterator<Item = Result<(Kind, &[u8]), CutOff>> {
 }
 
 /// Kind, body and whole length of the box at the start of the bytes.
-fn one(bytes: &[u8]) -> Result<(Kind, &[u8], usize), CutOff> {
-    let number = |at: usize| word(bytes, at).ok_or(CutOff);
+fn one(bytes: &[u8]) -> Result<(Kind, &[u8], usize), Truncated> {
+    let number = |at: usize| word(bytes, at).ok_or(Truncated);
     let kind = number(4)?.to_be_bytes();
     let (start, length) = match number(0)? {
         0 => (8, bytes.len()),
         1 => {
             let long = u64::from(number(8)?) << 32 | u64::from(number(12)?);
-            (16, usize::try_from(long).map_err(|_| CutOff)?)
+            (16, usize::try_from(long).map_err(|_| Truncated)?)
         }
         length => (8, length as usize),
     };
-    let body = bytes.get(start..length).ok_or(CutOff)?;
+    let body = bytes.get(start..length).ok_or(Truncated)?;
     Ok((kind, body, length))
 }
 

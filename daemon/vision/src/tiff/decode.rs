@@ -14,7 +14,7 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 /// # Errors
 /// [`DecodeError`] where the page is cut off, damaged or of a kind that is not decoded.
 pub fn pixels(bytes: &[u8], page: &Page) -> Result<RgbImage, DecodeError> {
-    let cut = |CutOff| DecodeError::Truncated { format: FORMAT };
+    let cut = |Truncated| DecodeError::Truncated { format: FORMAT };
     let (file, _) = Directories::open(bytes).expect("the page was found in it").map_err(cut)?;
     let directory = file.directory(page.at).map_err(cut)?;
     if page.compression == JPEG {
@@ -169,7 +169,7 @@ fn coloured(page: &Page, samples: &DecodingResult, palette: &[[u8; 3]]) -> Resul
 
 /// A page of strips or tiles, each a JPEG that may lack the tables which all share.
 fn from_jpegs(bytes: &[u8], page: &Page, directory: &Directory) -> Result<RgbImage, DecodeError> {
-    let cut = |CutOff| DecodeError::Truncated { format: FORMAT };
+    let cut = |Truncated| DecodeError::Truncated { format: FORMAT };
     let tiled = directory.has(TILE_OFFSETS);
     let list = |strip, tile| directory.integers(if tiled { tile } else { strip }).map_err(cut);
     let (offsets, lengths) = (list(STRIP_OFFSETS, TILE_OFFSETS)?, list(STRIP_BYTES, TILE_BYTES)?);
