@@ -380,7 +380,7 @@ fn resized(model: &Model, side: u32) -> Result<Preprocess, ModelError> {
     if side == 0 || i64::from(side) % patch != 0 {
         return Err(ModelError::ImageSize { side, patch });
     }
-    Ok(Preprocess::from_json(&coft_vision::restated(&model.preprocessing, side)?)?)
+    Ok(Preprocess::from_json(&coft_vision::with_image_size(&model.preprocessing, side)?)?)
 }
 
 /// The class names of a label file, each with its line.

@@ -86,7 +86,7 @@ impl Checkpoint {
         if let Some(side) = image_size {
             let fault = |fault| CheckpointError::Config { path: dir.to_owned(), fault };
             positions::interpolate(&mut config, &mut tensors, i64::from(side)).map_err(fault)?;
-            preprocessing = coft_vision::restated(&preprocessing, side)?;
+            preprocessing = coft_vision::with_image_size(&preprocessing, side)?;
         }
         let preprocess = Preprocess::from_json(&preprocessing)?;
         if i64::from(preprocess.crop) != config.vision_config.image_size {

@@ -36,7 +36,7 @@ pub use decode::{Decoded, decode};
 pub use error::{DecodeError, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX};
 pub use head::head;
 pub use heif::has_libheif;
-pub use preprocess::{CONFIG_FILE, Filter, Preprocess, PreprocessError, restated};
+pub use preprocess::{CONFIG_FILE, Filter, Preprocess, PreprocessError, with_image_size};
 pub use region::Region;
 pub use size::Head;
 pub use tensor::{Window, random_resized_crop};

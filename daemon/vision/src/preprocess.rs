@@ -114,7 +114,7 @@ impl Preprocess {
 ///
 /// # Errors
 /// Names the key of `json` that is missing, or asks for what is not supported.
-pub fn restated(json: &Value, side: u32) -> Result<Value, PreprocessError> {
+pub fn with_image_size(json: &Value, side: u32) -> Result<Value, PreprocessError> {
     let before = Preprocess::from_json(json)?;
     let edge = (u64::from(before.shortest_edge) * u64::from(side)).div_ceil(u64::from(before.crop));
     let mut json = json.clone();
@@ -296,16 +296,16 @@ mod tests {
         }
         let whole = accepted(json!({"size": height, "do_center_crop": false, "crop_size": null}));
         assert!(whole.squash && whole.crop == 64);
-        let wider = Preprocess::from_json(&restated(&config(json!({ "size": height })), 96).unwrap()).unwrap();
+        let wider = Preprocess::from_json(&with_image_size(&config(json!({ "size": height })), 96).unwrap()).unwrap();
         assert!(wider.squash && (wider.shortest_edge, wider.crop) == (128, 96));
     }
 
     #[test]
     fn another_side_keeps_the_proportion() {
-        let wider = restated(&config(json!({"resample": 2})), 96).unwrap();
+        let wider = with_image_size(&config(json!({"resample": 2})), 96).unwrap();
         let wider = Preprocess::from_json(&wider).unwrap();
         assert_eq!((wider.shortest_edge, wider.crop, wider.filter), (128, 96, Filter::Bilinear));
-        let odd = Preprocess::from_json(&restated(&config(json!({})), 49).unwrap()).unwrap();
+        let odd = Preprocess::from_json(&with_image_size(&config(json!({})), 49).unwrap()).unwrap();
         assert_eq!((odd.shortest_edge, odd.crop), (66, 49), "never less than the crop");
     }
 

@@ -175,7 +175,7 @@ fn a_generation_that_reads_the_student_s_images_is_current() {
     let (image_size, student) = (Some(side), Some(demo.dir.clone()));
     let base = model::prepare(&model::Settings { image_size, student, ..Default::default() }, &models).unwrap();
     let of_student = Model::open(&demo.dir).unwrap().preprocessing;
-    let of_teacher = coft_vision::restated(&of_student, side).unwrap();
+    let of_teacher = coft_vision::with_image_size(&of_student, side).unwrap();
 
     let mut store = Store::open(root.path()).unwrap();
     let path = candidate(root.path(), "soft").join(MANIFEST);
