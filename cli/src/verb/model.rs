@@ -43,8 +43,8 @@ fn shown(entry: Entry) -> Result<view::Model, Failure> {
 fn described(model: &coft_models::Model) -> Result<view::Model, Failure> {
     let (t, v) = (&model.config.text_config, &model.config.vision_config);
     let read = |error| StoreError::at(&model.dir)(error);
-    let encoder = |(name, place): (&str, &coft_models::Place)| {
-        let size = place.shape.iter().map(|&n| n as u64).product::<u64>();
+    let encoder = |(name, tensor_ref): (&str, &coft_models::TensorRef)| {
+        let size = tensor_ref.shape.iter().map(|&n| n as u64).product::<u64>();
         if name.starts_with("vision_model.") { size } else { 0 }
     };
     Ok(view::Model {

@@ -2,7 +2,7 @@
 
 use crate::config::ClipConfig;
 use crate::shape;
-use crate::tensor::Place;
+use crate::tensor::TensorRef;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -62,7 +62,7 @@ pub fn save_archive(path: &Path, key: &str, tensors: &Tensors) {
         code.extend([text(name), b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(), text("storage")].concat());
         code.extend([b"ctorch\nFloatStorage\n".to_vec(), text(&at.to_string()), text("cpu")].concat());
         code.extend(
-            [number(numbers.len()), b"tQ".to_vec(), number(0), tuple(shape), tuple(&Place::dense(shape))].concat(),
+            [number(numbers.len()), b"tQ".to_vec(), number(0), tuple(shape), tuple(&TensorRef::dense(shape))].concat(),
         );
         code.extend(b"\x89ccollections\nOrderedDict\n)RtRs");
     }

@@ -25,5 +25,5 @@ pub use error::ModelError;
 pub use layout::{ARCHIVE, DESCRIPTIONS, Layout, weights_named_in};
 pub use model::Model;
 pub use shape::expected;
-pub use tensor::{Element, Place};
+pub use tensor::{Element, TensorRef};
 pub use weights::{Weights, WeightsError};

@@ -80,7 +80,7 @@ impl Model {
 
     fn values(&self, which: impl Fn(&str) -> bool) -> u64 {
         let tensors = self.weights.iter().filter(|(name, _)| which(name));
-        tensors.map(|(_, place)| place.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
+        tensors.map(|(_, tensor_ref)| tensor_ref.shape.iter().map(|&n| n as u64).product::<u64>()).sum()
     }
 }
 

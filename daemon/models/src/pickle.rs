@@ -8,7 +8,7 @@
 mod code;
 mod machine;
 
-use crate::tensor::Place;
+use crate::tensor::TensorRef;
 use machine::{Id, Machine, Node};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
@@ -60,8 +60,8 @@ struct Walk {
     left: usize,
 }
 
-/// Every named tensor of an archive; `file` is the number that the places carry.
-pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, PickleError> {
+/// Every named tensor of an archive; `file` is the number of the file that each [`TensorRef`] carries.
+pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<TensorRef>, PickleError> {
     let archive = Archive::read(bytes)?;
     let mut machine = Machine::default();
     let root = machine.run(archive.pickle)?;
@@ -70,13 +70,13 @@ pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, PickleError> {
     if found.is_empty() {
         return Err(PickleError::NoTensors);
     }
-    let place = |(name, id): (String, Id)| {
+    let tensor_ref = |(name, id): (String, Id)| {
         let problem = |problem: String| PickleError::Tensor { name: name.clone(), problem };
         let Node::Tensor(parts) = machine.node(id) else { unreachable!("only tensors are collected") };
         let tensor = machine.described(*parts).map_err(|fault| problem(fault.to_owned()))?;
         let member = archive.storages.get(tensor.storage);
         let (start, length) = *member.ok_or_else(|| problem(format!("the archive lacks data/{}", tensor.storage)))?;
-        let mut place = Place {
+        let mut tensor_ref = TensorRef {
             name: name.clone(),
             file,
             offset: start,
@@ -85,17 +85,17 @@ pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, PickleError> {
             strides: tensor.strides,
         };
         // All sizes come from the file: nothing may leave the storage, nor overflow on the way to finding out.
-        let last = place.shape.iter().zip(&place.strides).try_fold(tensor.offset, |last, (n, stride)| {
+        let last = tensor_ref.shape.iter().zip(&tensor_ref.strides).try_fold(tensor.offset, |last, (n, stride)| {
             n.saturating_sub(1).checked_mul(*stride).and_then(|step| last.checked_add(step))
         });
         let end = last.and_then(|last| last.checked_add(1)?.checked_mul(tensor.bytes));
-        if end.is_none_or(|end| end > length) && !place.shape.contains(&0) {
-            return Err(problem(format!("shape {:?} reaches beyond its storage of {length} bytes", place.shape)));
+        if end.is_none_or(|end| end > length) && !tensor_ref.shape.contains(&0) {
+            return Err(problem(format!("shape {:?} reaches beyond its storage of {length} bytes", tensor_ref.shape)));
         }
-        place.offset += if place.shape.contains(&0) { 0 } else { tensor.offset * tensor.bytes };
-        Ok(place)
+        tensor_ref.offset += if tensor_ref.shape.contains(&0) { 0 } else { tensor.offset * tensor.bytes };
+        Ok(tensor_ref)
     };
-    found.into_iter().map(place).collect()
+    found.into_iter().map(tensor_ref).collect()
 }
 
 /// Training programs wrap the weights; they are below one of these keys then.

@@ -69,21 +69,22 @@ pub fn expected(config: &ClipConfig) -> BTreeMap<String, Vec<usize>> {
 pub fn check(weights: &Weights, config: &ClipConfig, source: &'static str) -> Result<(), ShapeError> {
     let expected = expected(config);
     for (name, shape) in &expected {
-        let place = weights.get(name);
-        let place = place.ok_or_else(|| ShapeError::Missing { name: name.clone(), expected: shape.clone() })?;
-        let spelt = if place.name == *name { name.clone() } else { format!("{} ({name})", place.name) };
-        if let Element::Other(found) = place.element {
+        let tensor_ref = weights.get(name);
+        let tensor_ref =
+            tensor_ref.ok_or_else(|| ShapeError::Missing { name: name.clone(), expected: shape.clone() })?;
+        let spelt = if tensor_ref.name == *name { name.clone() } else { format!("{} ({name})", tensor_ref.name) };
+        if let Element::Other(found) = tensor_ref.element {
             return Err(ShapeError::Element { name: spelt, found });
         }
-        if place.shape != *shape {
-            let (found, expected) = (place.shape.clone(), shape.clone());
+        if tensor_ref.shape != *shape {
+            let (found, expected) = (tensor_ref.shape.clone(), shape.clone());
             return Err(ShapeError::Differs { name: spelt, found, expected, config: source });
         }
     }
     match weights.iter().find(|(name, _)| !expected.contains_key(*name)) {
         None => Ok(()),
-        Some((_, place)) => {
-            Err(ShapeError::Unknown { name: place.name.clone(), found: place.shape.clone(), config: source })
+        Some((_, tensor_ref)) => {
+            Err(ShapeError::Unknown { name: tensor_ref.name.clone(), found: tensor_ref.shape.clone(), config: source })
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One tensor of a file: where its elements lie, of what type they are, and how to step through them.
 //!
-//! A place may be narrowed and transposed without touching a byte, which is how other layouts turn into the one that is
-//! used. It knows nothing of the file that it lies in.
+//! A [`TensorRef`] may be narrowed and transposed without touching a byte, which is how other layouts turn into the one
+//! that is used. It knows nothing of the file that it lies in.
 
 /// Type of a tensor's elements, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ impl Element {
 
 /// One tensor: where it lies and how to step through it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct TensorRef {
     /// The tensor's name in its file.
     pub name: String,
     pub(crate) file: usize,
@@ -43,7 +43,7 @@ pub struct Place {
     pub strides: Vec<usize>,
 }
 
-impl Place {
+impl TensorRef {
     /// Row-major strides.
     pub(crate) fn dense(shape: &[usize]) -> Vec<usize> {
         let mut strides = vec![1; shape.len()];

@@ -1,9 +1,9 @@
-//! Tensors where they lie: mapped files, and for each name a place in one of them.
+//! Tensors where they lie: mapped files, and for each name a [`TensorRef`] into one of them.
 //!
 //! The files are mapped read-only and are expected not to change meanwhile, like any model that is in use.
 
 use crate::pickle::{self, PickleError};
-use crate::tensor::{Element, Place};
+use crate::tensor::{Element, TensorRef};
 use coft_core::shown::shown_path;
 use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensors};
@@ -63,7 +63,7 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs";
 #[derive(Debug, Default)]
 pub struct Weights {
     files: Vec<Mapped>,
-    tensors: BTreeMap<String, Place>,
+    tensors: BTreeMap<String, TensorRef>,
 }
 
 #[derive(Debug)]
@@ -106,7 +106,7 @@ impl Weights {
             weights.add(&index.with_file_name(shard))?;
         }
         for (name, shard) in &weight_map {
-            let found = weights.tensors.get(name).map(|place| &weights.files[place.file].path);
+            let found = weights.tensors.get(name).map(|tensor_ref| &weights.files[tensor_ref.file].path);
             if found.and_then(|path| path.file_name()).is_none_or(|file| file != shard.as_str()) {
                 return Err(fault(format!("tensor {name} is not in {shard}, where the index says it is")));
             }
@@ -117,11 +117,11 @@ impl Weights {
     /// Tensors of these shapes, which lie nowhere.
     #[cfg(test)]
     pub(crate) fn of_shapes<'s>(shapes: impl IntoIterator<Item = (&'s str, Vec<usize>)>) -> Self {
-        let place = |(name, shape): (&str, Vec<usize>)| {
-            let (strides, element) = (Place::dense(&shape), Element::F32);
-            (name.to_owned(), Place { name: name.to_owned(), file: 0, offset: 0, element, shape, strides })
+        let tensor_ref = |(name, shape): (&str, Vec<usize>)| {
+            let (strides, element) = (TensorRef::dense(&shape), Element::F32);
+            (name.to_owned(), TensorRef { name: name.to_owned(), file: 0, offset: 0, element, shape, strides })
         };
-        Self { files: Vec::new(), tensors: shapes.into_iter().map(place).collect() }
+        Self { files: Vec::new(), tensors: shapes.into_iter().map(tensor_ref).collect() }
     }
 
     fn add(&mut self, path: &Path) -> Result<(), WeightsError> {
@@ -135,7 +135,7 @@ impl Weights {
             return Err(WeightsError::Index { path: path.to_owned(), problem });
         }
         let number = self.files.len();
-        let places = if path.extension().is_some_and(|extension| extension == "safetensors") {
+        let tensor_refs = if path.extension().is_some_and(|extension| extension == "safetensors") {
             let header = map.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
             if header > MAX_HEADER_BYTES {
                 let problem = format!("its header has {header} bytes; more than {MAX_HEADER_BYTES} describe no CLIP");
@@ -145,13 +145,13 @@ impl Weights {
         } else {
             pickle::tensors(&map, number).map_err(|source| WeightsError::Pickle { path: path.to_owned(), source })?
         };
-        for place in places {
-            if let Some(other) = self.tensors.get(&place.name) {
+        for tensor_ref in tensor_refs {
+            if let Some(other) = self.tensors.get(&tensor_ref.name) {
                 let other = shown_path(&self.files[other.file].path);
-                let problem = format!("tensor {} is in {other} too", place.name);
+                let problem = format!("tensor {} is in {other} too", tensor_ref.name);
                 return Err(WeightsError::Index { path: path.to_owned(), problem });
             }
-            self.tensors.insert(place.name.clone(), place);
+            self.tensors.insert(tensor_ref.name.clone(), tensor_ref);
         }
         self.files.push(Mapped { path: path.to_owned(), map });
         Ok(())
@@ -163,56 +163,59 @@ impl Weights {
     }
 
     /// The file in which a tensor lies.
-    pub fn path(&self, place: &Place) -> &Path {
-        &self.files[place.file].path
+    pub fn path(&self, tensor_ref: &TensorRef) -> &Path {
+        &self.files[tensor_ref.file].path
     }
 
     /// The tensor of this name; none where there is none.
-    pub fn get(&self, name: &str) -> Option<&Place> {
+    pub fn get(&self, name: &str) -> Option<&TensorRef> {
         self.tensors.get(name)
     }
 
     /// Every tensor with its name, sorted by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Place)> {
-        self.tensors.iter().map(|(name, place)| (name.as_str(), place))
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &TensorRef)> {
+        self.tensors.iter().map(|(name, tensor_ref)| (name.as_str(), tensor_ref))
     }
 
     /// Takes away what training programs put before the name of every tensor; names that errors show stay those of the
     /// file.
     pub(crate) fn without_prefixes(mut self) -> Self {
-        let shared = |tensors: &BTreeMap<String, Place>| {
+        let shared = |tensors: &BTreeMap<String, TensorRef>| {
             let of_all =
                 |prefix: &&str| tensors.keys().all(|name| name.len() > prefix.len() && name.starts_with(prefix));
             PREFIXES.into_iter().filter(|_| !tensors.is_empty()).find(of_all)
         };
         while let Some(prefix) = shared(&self.tensors) {
-            self.tensors =
-                self.tensors.into_iter().map(|(name, place)| (name[prefix.len()..].to_owned(), place)).collect();
+            self.tensors = self
+                .tensors
+                .into_iter()
+                .map(|(name, tensor_ref)| (name[prefix.len()..].to_owned(), tensor_ref))
+                .collect();
         }
         self
     }
 
     /// The same files with other names for the tensors.
-    pub(crate) fn renamed(self, tensors: BTreeMap<String, Place>) -> Self {
+    pub(crate) fn renamed(self, tensors: BTreeMap<String, TensorRef>) -> Self {
         Self { tensors, ..self }
     }
 
     /// The bytes from a tensor's first element to its last, handed to `read`; their pages are given back afterwards.
-    pub fn with_bytes<T>(&self, place: &Place, read: impl FnOnce(&[u8]) -> T) -> T {
-        let map = &self.files[place.file].map;
-        let length = place.span() * place.element.bytes();
-        let value = read(&map[place.offset..place.offset + length]);
+    pub fn with_bytes<T>(&self, tensor_ref: &TensorRef, read: impl FnOnce(&[u8]) -> T) -> T {
+        let map = &self.files[tensor_ref.file].map;
+        let length = tensor_ref.span() * tensor_ref.element.bytes();
+        let value = read(&map[tensor_ref.offset..tensor_ref.offset + length]);
         // SAFETY: the mapping is read-only and of a file, so a page that is given back is read again when it is needed.
         // Without this, what has been copied would stay resident twice. Failing to is no reason to fail.
-        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, place.offset, length) };
+        let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, tensor_ref.offset, length) };
         value
     }
 }
 
-fn safetensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, safetensors::SafeTensorError> {
+fn safetensors(bytes: &[u8], file: usize) -> Result<Vec<TensorRef>, safetensors::SafeTensorError> {
     let (header, metadata) = SafeTensors::read_metadata(bytes)?;
     let data = header + 8; // behind the header's length
-    let place = |(name, info): (String, &safetensors::tensor::TensorInfo)| Place {
+    let tensor_ref = |(name, info): (String, &safetensors::tensor::TensorInfo)| TensorRef {
         name,
         file,
         offset: data + info.data_offsets.0,
@@ -225,8 +228,8 @@ fn safetensors(bytes: &[u8], file: usize) -> Result<Vec<Place>, safetensors::Saf
             Dtype::I32 => Element::Other("I32"),
             _ => Element::Other("neither F32, F16 nor BF16"),
         },
-        strides: Place::dense(&info.shape),
+        strides: TensorRef::dense(&info.shape),
         shape: info.shape.clone(),
     };
-    Ok(metadata.tensors().into_iter().map(place).collect())
+    Ok(metadata.tensors().into_iter().map(tensor_ref).collect())
 }

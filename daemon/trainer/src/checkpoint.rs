@@ -8,7 +8,7 @@ mod tokenizer;
 
 use crate::clip::tensors::TensorError;
 use crate::clip::{ClipConfig, Tensors, TextTower, VisionTower};
-use coft_models::{Element, Model, Place, Weights};
+use coft_models::{Element, Model, TensorRef, Weights};
 use coft_vision::Preprocess;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -131,21 +131,21 @@ impl Checkpoint {
 /// Every tensor in single precision on the device, copied one at a time.
 fn tensors(weights: &Weights, device: Device) -> Tensors {
     let mut tensors = Tensors::default();
-    for (name, place) in weights.iter() {
-        tensors.insert(name, weights.with_bytes(place, |bytes| tensor(place, bytes, device)));
+    for (name, tensor_ref) in weights.iter() {
+        tensors.insert(name, weights.with_bytes(tensor_ref, |bytes| tensor(tensor_ref, bytes, device)));
     }
     tensors
 }
 
-fn tensor(place: &Place, bytes: &[u8], device: Device) -> Tensor {
-    let kind = match place.element {
+fn tensor(tensor_ref: &TensorRef, bytes: &[u8], device: Device) -> Tensor {
+    let kind = match tensor_ref.element {
         Element::F32 => Kind::Float,
         Element::F16 => Kind::Half,
         Element::BF16 => Kind::BFloat16,
         Element::Other(_) => unreachable!("a model's tensors have been checked"),
     };
     let sizes = |sizes: &[usize]| sizes.iter().map(|&n| n as i64).collect::<Vec<_>>();
-    let (shape, strides) = (sizes(&place.shape), sizes(&place.strides));
+    let (shape, strides) = (sizes(&tensor_ref.shape), sizes(&tensor_ref.strides));
     // SAFETY: the view lives as long as this function, in which the bytes stay borrowed; nothing writes through it, and
     // the strides were checked not to leave them. A copy of the right kind on the device outlives it.
     let view = unsafe { Tensor::from_blob(bytes.as_ptr(), &shape, &strides, kind, Device::Cpu) };

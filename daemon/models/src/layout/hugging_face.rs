@@ -124,7 +124,7 @@ pub fn preprocessing(dir: &Path) -> Result<(Value, PathBuf), ModelError> {
 
 /// Old checkpoints carry their position ids; they are the numbers from 0 and nothing reads them.
 pub fn named(raw: Weights) -> Weights {
-    let places = raw.iter().filter(|(name, _)| !name.ends_with(".position_ids"));
-    let places = places.map(|(name, place)| (name.to_owned(), place.clone())).collect();
-    raw.renamed(places)
+    let tensor_refs = raw.iter().filter(|(name, _)| !name.ends_with(".position_ids"));
+    let tensor_refs = tensor_refs.map(|(name, tensor_ref)| (name.to_owned(), tensor_ref.clone())).collect();
+    raw.renamed(tensor_refs)
 }

@@ -4,7 +4,7 @@
 //! change nothing when a trained model answers, or refused.
 
 use crate::config::{Activation, ClipConfig, TextConfig, VisionConfig};
-use crate::tensor::Place;
+use crate::tensor::TensorRef;
 use crate::weights::Weights;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -199,19 +199,19 @@ const BESIDES: [&str; 5] = ["attn_mask", "input_resolution", "context_length", "
 
 /// The tensors under the names of a `CLIPModel`.
 pub fn named(raw: Weights) -> Result<Weights, String> {
-    let mut places = BTreeMap::new();
-    for (name, place) in raw.iter() {
+    let mut tensor_refs = BTreeMap::new();
+    for (name, tensor_ref) in raw.iter() {
         if !BESIDES.contains(&name) {
-            add(name.strip_prefix("text.").unwrap_or(name), place, &mut places)?;
+            add(name.strip_prefix("text.").unwrap_or(name), tensor_ref, &mut tensor_refs)?;
         }
     }
-    Ok(raw.renamed(places))
+    Ok(raw.renamed(tensor_refs))
 }
 
-fn add(name: &str, place: &Place, places: &mut BTreeMap<String, Place>) -> Result<(), String> {
+fn add(name: &str, tensor_ref: &TensorRef, tensor_refs: &mut BTreeMap<String, TensorRef>) -> Result<(), String> {
     let rank = |rank: usize| {
-        let fits = place.shape.len() == rank;
-        let found = &place.shape;
+        let fits = tensor_ref.shape.len() == rank;
+        let found = &tensor_ref.shape;
         if fits {
             Ok(())
         } else {
@@ -233,7 +233,7 @@ fn add(name: &str, place: &Place, places: &mut BTreeMap<String, Place>) -> Resul
         _ => "",
     };
     if !plain.is_empty() {
-        places.insert(plain.to_owned(), place.clone());
+        tensor_refs.insert(plain.to_owned(), tensor_ref.clone());
         return Ok(());
     }
     match name {
@@ -241,12 +241,13 @@ fn add(name: &str, place: &Place, places: &mut BTreeMap<String, Place>) -> Resul
         "visual.proj" | "text_projection" => {
             rank(2)?;
             let ours = if name == "visual.proj" { "visual_projection.weight" } else { "text_projection.weight" };
-            places.insert(ours.to_owned(), place.transposed());
+            tensor_refs.insert(ours.to_owned(), tensor_ref.transposed());
             return Ok(());
         }
         // Some files hold it as a list of one.
-        "logit_scale" if place.shape == [1] => {
-            places.insert(name.to_owned(), Place { shape: Vec::new(), strides: Vec::new(), ..place.clone() });
+        "logit_scale" if tensor_ref.shape == [1] => {
+            tensor_refs
+                .insert(name.to_owned(), TensorRef { shape: Vec::new(), strides: Vec::new(), ..tensor_ref.clone() });
             return Ok(());
         }
         _ => {}
@@ -258,18 +259,18 @@ fn add(name: &str, place: &Place, places: &mut BTreeMap<String, Place>) -> Resul
     });
     let Some((block, part)) = block else {
         // Kept by its own name: `logit_scale` is known, and anything else is refused where shapes are checked.
-        places.insert(name.to_owned(), place.clone());
+        tensor_refs.insert(name.to_owned(), tensor_ref.clone());
         return Ok(());
     };
     if let Some(kind) = part.strip_prefix("attn.in_proj_") {
         // Query, key and value, one upon the other.
         rank(if kind == "weight" { 2 } else { 1 })?;
-        if !place.shape[0].is_multiple_of(3) {
-            return Err(format!("tensor {name} has shape {:?}; a multiple of 3 rows is expected", place.shape));
+        if !tensor_ref.shape[0].is_multiple_of(3) {
+            return Err(format!("tensor {name} has shape {:?}; a multiple of 3 rows is expected", tensor_ref.shape));
         }
-        let rows = place.shape[0] / 3;
+        let rows = tensor_ref.shape[0] / 3;
         for (i, which) in ["q", "k", "v"].into_iter().enumerate() {
-            places.insert(format!("{block}.self_attn.{which}_proj.{kind}"), place.rows(i * rows, rows));
+            tensor_refs.insert(format!("{block}.self_attn.{which}_proj.{kind}"), tensor_ref.rows(i * rows, rows));
         }
         return Ok(());
     }
@@ -281,6 +282,6 @@ fn add(name: &str, place: &Place, places: &mut BTreeMap<String, Place>) -> Resul
         ("mlp.c_proj.", "mlp.fc2."),
     ];
     let ours = parts.into_iter().find_map(|(theirs, ours)| Some(format!("{ours}{}", part.strip_prefix(theirs)?)));
-    places.insert(ours.map_or_else(|| name.to_owned(), |part| format!("{block}.{part}")), place.clone());
+    tensor_refs.insert(ours.map_or_else(|| name.to_owned(), |part| format!("{block}.{part}")), tensor_ref.clone());
     Ok(())
 }

@@ -26,8 +26,10 @@ pub fn config(raw: &Weights) -> Result<ClipConfig, String> {
         return Err("this is a ResNet CLIP; only Vision Transformers are supported".to_owned());
     }
     let size = |name: &str, rank: usize, dimension: usize| match raw.get(name) {
-        Some(place) if place.shape.len() == rank => Ok(place.shape[dimension] as i64),
-        Some(place) => Err(format!("tensor {name} has shape {:?}; one of {rank} dimensions is expected", place.shape)),
+        Some(tensor_ref) if tensor_ref.shape.len() == rank => Ok(tensor_ref.shape[dimension] as i64),
+        Some(tensor_ref) => {
+            Err(format!("tensor {name} has shape {:?}; one of {rank} dimensions is expected", tensor_ref.shape))
+        }
         None => Err(format!("tensor {name} is missing; this is no CLIP as OpenAI published them")),
     };
     let layers = |prefix: &str| {

@@ -5,15 +5,15 @@ use std::fs;
 
 /// The numbers of a tensor, row by row.
 fn numbers(model: &Model, name: &str) -> (Vec<usize>, Vec<f32>) {
-    let place = model.weights.get(name).unwrap();
-    let flat: Vec<f32> = model.weights.with_bytes(place, |bytes| {
+    let tensor_ref = model.weights.get(name).unwrap();
+    let flat: Vec<f32> = model.weights.with_bytes(tensor_ref, |bytes| {
         bytes.chunks(4).map(|number| f32::from_le_bytes(number.try_into().unwrap())).collect()
     });
     let mut at = vec![0];
-    for (n, stride) in place.shape.iter().zip(&place.strides) {
+    for (n, stride) in tensor_ref.shape.iter().zip(&tensor_ref.strides) {
         at = at.iter().flat_map(|start| (0..*n).map(move |i| start + i * stride)).collect();
     }
-    (place.shape.clone(), at.into_iter().map(|i| flat[i]).collect())
+    (tensor_ref.shape.clone(), at.into_iter().map(|i| flat[i]).collect())
 }
 
 fn same(model: &Model, expected: &Tensors) {

@@ -30,9 +30,9 @@ fn refusal(pickle: &[u8]) -> String {
 #[test]
 fn a_tensor_is_found_where_it_lies() {
     let bytes = archive(&state(1, [1, 2], [2, 1]));
-    let [place] = &tensors(&bytes, 3).unwrap()[..] else { panic!("one tensor") };
-    assert_eq!((place.name.as_str(), place.file, place.shape.as_slice()), ("w", 3, &[1, 2][..]));
-    assert_eq!(bytes[place.offset..][..4], 2f32.to_le_bytes(), "the second number");
+    let [tensor_ref] = &tensors(&bytes, 3).unwrap()[..] else { panic!("one tensor") };
+    assert_eq!((tensor_ref.name.as_str(), tensor_ref.file, tensor_ref.shape.as_slice()), ("w", 3, &[1, 2][..]));
+    assert_eq!(bytes[tensor_ref.offset..][..4], 2f32.to_le_bytes(), "the second number");
 }
 
 #[test]
