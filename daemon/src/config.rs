@@ -293,7 +293,7 @@ impl Config {
             if let Some((name, rule)) = source.state.fault() {
                 require(key(&format!("state.{name}")), false, rule)?;
             }
-            if let Some(rule) = source.crop.and_then(|crop| crop.fault()) {
+            if let Some(Err(rule)) = source.crop.map(|crop| crop.validate()) {
                 require(key("crop"), false, rule)?;
             }
             if let Some(name) = &source.name {

@@ -117,8 +117,11 @@ pub(crate) fn logit_scale() -> f64 {
 const MAX_SIZE: i64 = 1 << 24;
 
 impl ClipConfig {
-    /// Says what makes the sizes impossible, if anything does.
-    pub fn fault(&self) -> Option<String> {
+    /// Whether a model can have these sizes.
+    ///
+    /// # Errors
+    /// The first size that is impossible, and why, in words.
+    pub fn validate(&self) -> Result<(), String> {
         let (t, v) = (&self.text_config, &self.vision_config);
         let positive = [
             ("projection_dim", self.projection_dim),
@@ -136,14 +139,14 @@ impl ClipConfig {
             ("vision_config.patch_size", v.patch_size),
         ];
         if let Some((key, value)) = positive.into_iter().find(|(_, value)| !(1..=MAX_SIZE).contains(value)) {
-            return Some(format!("{key} is {value}; a number from 1 to {MAX_SIZE} is needed"));
+            return Err(format!("{key} is {value}; a number from 1 to {MAX_SIZE} is needed"));
         }
         if t.hidden_size % t.num_attention_heads != 0 || v.hidden_size % v.num_attention_heads != 0 {
-            return Some("hidden_size must be a multiple of num_attention_heads".to_owned());
+            return Err("hidden_size must be a multiple of num_attention_heads".to_owned());
         }
         if v.image_size % v.patch_size != 0 {
-            return Some(format!("image_size {} is not a multiple of patch_size {}", v.image_size, v.patch_size));
+            return Err(format!("image_size {} is not a multiple of patch_size {}", v.image_size, v.patch_size));
         }
-        None
+        Ok(())
     }
 }

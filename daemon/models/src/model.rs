@@ -35,9 +35,7 @@ impl Model {
         let found = layout::find(dir)?;
         let raw = found.weights()?;
         let (config, source) = found.config(&raw)?;
-        if let Some(fault) = config.fault() {
-            return Err(ModelError::Config { path: found.stated_in(), fault });
-        }
+        config.validate().map_err(|fault| ModelError::Config { path: found.stated_in(), fault })?;
         let at = raw.paths().pop().expect("a layout has weights");
         let weights = found.named(raw)?;
         shape::check(&weights, &config, source).map_err(|source| ModelError::Shape { path: at, source })?;

@@ -21,7 +21,7 @@ pub enum ShapeError {
 /// Every tensor of the model and its shape.
 pub fn expected(config: &ClipConfig) -> BTreeMap<String, Vec<usize>> {
     let (t, v) = (&config.text_config, &config.vision_config);
-    let n = |size: i64| size as usize; // `ClipConfig::fault` has seen that they are positive
+    let n = |size: i64| size as usize; // `ClipConfig::validate` has seen that they are positive
     let embedding = n(config.projection_dim);
     let grid = n(v.image_size / v.patch_size);
     let mut all = BTreeMap::new();

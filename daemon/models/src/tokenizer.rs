@@ -102,43 +102,43 @@ impl TokenizerFiles {
     /// # Errors
     /// [`TokenizerError::Fault`] says what of the file is wrong, or that it has a token beyond the model's vocabulary.
     pub fn check(&self, vocabulary: i64) -> Result<(), TokenizerError> {
-        let (path, told) = match self {
+        let (path, valid) = match self {
             Self::Json(path) => {
                 let json = serde_json::from_slice(&read(path)?).map_err(|error| fault(path, error))?;
-                (path, json_fault(&json, vocabulary))
+                (path, validate_json(&json, vocabulary))
             }
-            Self::Bpe(path, bpe) => (path, bpe.fault(vocabulary)),
+            Self::Bpe(path, bpe) => (path, bpe.validate(vocabulary)),
         };
-        told.map_or(Ok(()), |told| Err(fault(path, told)))
+        valid.map_err(|told| fault(path, told))
     }
 }
 
 impl Bpe {
-    fn fault(&self, vocabulary: i64) -> Option<String> {
+    fn validate(&self, vocabulary: i64) -> Result<(), String> {
         if let Some(token) = [START, END].into_iter().find(|token| !self.ids.contains_key(*token)) {
-            return Some(format!("the vocabulary has no {token}"));
+            return Err(format!("the vocabulary has no {token}"));
         }
         let known: HashSet<&str> = self.ids.keys().map(String::as_str).collect();
         let merges = self.merges.iter().map(|(first, second)| (first.as_str(), second.as_str()));
-        merges_fault(merges, "", &known).or_else(|| ids_fault(self.ids.values().copied().map(i64::from), vocabulary))
+        validate_merges(merges, "", &known)?;
+        validate_ids(self.ids.values().copied().map(i64::from), vocabulary)
     }
 }
 
-/// What of a `tokenizer.json` is looked at: its vocabulary, in the forms that the models of that file have, and its
-/// merges.
-fn json_fault(json: &Value, vocabulary: i64) -> Option<String> {
+/// Checks the vocabulary of a `tokenizer.json`, in the forms that the models of that file have, and its merges.
+fn validate_json(json: &Value, vocabulary: i64) -> Result<(), String> {
     let Some(words) = json.get("model").and_then(|model| model.get("vocab")) else {
-        return Some("it has no model.vocab; this is no tokeniser".to_owned());
+        return Err("it has no model.vocab; this is no tokeniser".to_owned());
     };
     let (known, mut ids): (HashSet<&str>, Vec<i64>) = match words {
         Value::Object(words) if !words.is_empty() => {
             match words.values().map(Value::as_i64).collect::<Option<Vec<i64>>>() {
                 Some(ids) => (words.keys().map(String::as_str).collect(), ids),
-                None => return Some("model.vocab has a token whose id is no number".to_owned()),
+                None => return Err("model.vocab has a token whose id is no number".to_owned()),
             }
         }
         Value::Array(words) if !words.is_empty() => (HashSet::new(), (0..words.len() as i64).collect()),
-        _ => return Some("model.vocab has no tokens".to_owned()),
+        _ => return Err("model.vocab has no tokens".to_owned()),
     };
     let added = json.get("added_tokens").and_then(Value::as_array);
     ids.extend(added.into_iter().flatten().filter_map(|token| token.get("id")?.as_i64()));
@@ -151,37 +151,36 @@ fn json_fault(json: &Value, vocabulary: i64) -> Option<String> {
                 _ => None,
             })
             .collect();
-        let told = match pairs {
-            Some(pairs) => {
-                let prefix = json["model"].get("continuing_subword_prefix").and_then(Value::as_str).unwrap_or("");
-                merges_fault(pairs.into_iter(), prefix, &known)
-            }
-            None => Some("model.merges has an entry that is not two tokens".to_owned()),
-        };
-        if told.is_some() {
-            return told;
-        }
+        let pairs = pairs.ok_or("model.merges has an entry that is not two tokens")?;
+        let prefix = json["model"].get("continuing_subword_prefix").and_then(Value::as_str).unwrap_or("");
+        validate_merges(pairs.into_iter(), prefix, &known)?;
     }
-    ids_fault(ids.into_iter(), vocabulary)
+    validate_ids(ids.into_iter(), vocabulary)
 }
 
 /// `prefix` marks tokens that go on with a word; a merge drops the second one's.
-fn merges_fault<'a>(
+fn validate_merges<'a>(
     mut merges: impl Iterator<Item = (&'a str, &'a str)>,
     prefix: &str,
     known: &HashSet<&str>,
-) -> Option<String> {
-    merges.find_map(|(first, second)| {
+) -> Result<(), String> {
+    merges.try_for_each(|(first, second)| {
         let both = format!("{first}{}", second.strip_prefix(prefix).unwrap_or(second));
-        let unknown = [first, second, &both].into_iter().find(|token| !known.contains(token))?.to_owned();
-        Some(format!("the merge of {first:?} and {second:?} needs {unknown:?}, which is not in the vocabulary"))
+        match [first, second, &both].into_iter().find(|token| !known.contains(token)) {
+            Some(unknown) => {
+                Err(format!("the merge of {first:?} and {second:?} needs {unknown:?}, which is not in the vocabulary"))
+            }
+            None => Ok(()),
+        }
     })
 }
 
 /// An id beyond the embedding would end in libtorch's own words.
-fn ids_fault(mut ids: impl Iterator<Item = i64>, vocabulary: i64) -> Option<String> {
-    let wrong = ids.find(|id| !(0..vocabulary).contains(id))?;
-    Some(format!("it has a token {wrong}; the model's vocabulary has {vocabulary}"))
+fn validate_ids(mut ids: impl Iterator<Item = i64>, vocabulary: i64) -> Result<(), String> {
+    match ids.find(|id| !(0..vocabulary).contains(id)) {
+        Some(wrong) => Err(format!("it has a token {wrong}; the model's vocabulary has {vocabulary}")),
+        None => Ok(()),
+    }
 }
 
 /// The file that came with OpenAI's code: merges alone, from which the vocabulary follows.

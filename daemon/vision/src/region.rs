@@ -23,16 +23,21 @@ pub struct Region {
 const ROUNDING: f64 = 1e-9;
 
 impl Region {
-    /// What is wrong with it, if anything.
-    pub fn fault(&self) -> Option<&'static str> {
+    /// Whether it lies in a picture and has an area.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words.
+    pub fn validate(&self) -> Result<(), &'static str> {
         let Self { x, y, width, height } = *self;
         let is_within = |begin: f64, length: f64| begin >= 0.0 && begin + length <= 1.0 + ROUNDING;
         // No comparison is true of NaN.
         if !(width > 0.0 && height > 0.0) {
-            return Some("use a width and a height above 0");
+            return Err("use a width and a height above 0");
         }
-        (!(is_within(x, width) && is_within(y, height)))
-            .then_some("it leaves the picture; use 0 to 1, with x + width and y + height at most 1")
+        if !(is_within(x, width) && is_within(y, height)) {
+            return Err("it leaves the picture; use 0 to 1, with x + width and y + height at most 1");
+        }
+        Ok(())
     }
 
     /// This part of a picture, to the nearest pixels; at least one.
@@ -83,14 +88,14 @@ mod tests {
     #[test]
     fn what_is_no_part_is_said() {
         for right in [region(0.0, 0.0, 1.0, 1.0), region(0.7, 0.9, 0.3, 0.1), region(0.1, 0.2, 0.5, 0.4)] {
-            assert_eq!(right.fault(), None, "{right}");
+            assert_eq!(right.validate(), Ok(()), "{right}");
         }
         for empty in [region(0.0, 0.0, 0.0, 1.0), region(0.0, 0.0, 1.0, -0.5), region(0.0, 0.0, f64::NAN, 1.0)] {
-            assert!(empty.fault().unwrap().contains("above 0"), "{empty}");
+            assert!(empty.validate().unwrap_err().contains("above 0"), "{empty}");
         }
         for outside in [region(0.6, 0.0, 0.5, 1.0), region(-0.1, 0.0, 0.5, 1.0), region(0.0, f64::NAN, 1.0, 1.0)] {
-            assert!(outside.fault().unwrap().contains("leaves the picture"), "{outside}");
+            assert!(outside.validate().unwrap_err().contains("leaves the picture"), "{outside}");
         }
-        assert!(region(0.0, 0.0, f64::INFINITY, 1.0).fault().is_some());
+        assert!(region(0.0, 0.0, f64::INFINITY, 1.0).validate().is_err());
     }
 }
