@@ -290,7 +290,7 @@ impl Config {
             let key = |name: &str| Key::OfSource { index, path: source.path.clone(), name: name.into() };
             require(key("quiet-period"), source.quiet_period >= Duration::from_millis(10), "use \"10ms\" or more")?;
             require(key("rescan-interval"), source.rescan_interval >= Duration::from_secs(1), "use \"1s\" or more")?;
-            if let Some((name, rule)) = source.state.fault() {
+            if let Err((name, rule)) = source.state.validate() {
                 require(key(&format!("state.{name}")), false, rule)?;
             }
             if let Some(Err(rule)) = source.crop.map(|crop| crop.validate()) {
@@ -341,9 +341,9 @@ impl Config {
             classifier.student.is_none() || !of_phase_1,
             "use another: with classifier.student there is no model of Phase I to deploy",
         )?;
-        match self.training.fault() {
-            Some((key, rule)) => require(format!("training.{key}"), false, rule),
-            None => Ok(()),
+        match self.training.validate() {
+            Err((key, rule)) => require(format!("training.{key}"), false, rule),
+            Ok(()) => Ok(()),
         }
     }
 }

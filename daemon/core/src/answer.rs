@@ -53,16 +53,19 @@ pub struct Seen {
 }
 
 impl StateRule {
-    /// The first value that cannot be, and what to write instead.
-    pub fn fault(&self) -> Option<(&'static str, &'static str)> {
+    /// Whether all values are within their ranges.
+    ///
+    /// # Errors
+    /// The name of the first value that is not, and what to write instead.
+    pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
         if !(1..=1000).contains(&self.window) {
-            Some(("window", "use 1 to 1000"))
+            Err(("window", "use 1 to 1000"))
         } else if !(1..=self.window).contains(&self.agree) {
-            Some(("agree", "use 1 or more, and no more than window"))
+            Err(("agree", "use 1 or more, and no more than window"))
         } else if !(0.0..=1.0).contains(&self.minimum_probability) {
-            Some(("minimum-probability", "use 0 to 1"))
+            Err(("minimum-probability", "use 0 to 1"))
         } else {
-            None
+            Ok(())
         }
     }
 
@@ -162,12 +165,15 @@ mod tests {
     #[test]
     fn a_rule_that_cannot_be_is_named() {
         let rule = StateRule::default();
-        assert_eq!(rule.fault(), None);
-        assert_eq!(StateRule { window: 0, ..rule.clone() }.fault().unwrap().0, "window");
-        assert_eq!(StateRule { window: 2, ..rule.clone() }.fault().unwrap().0, "agree");
-        assert_eq!(StateRule { agree: 0, ..rule.clone() }.fault().unwrap().0, "agree");
+        assert_eq!(rule.validate(), Ok(()));
+        assert_eq!(StateRule { window: 0, ..rule.clone() }.validate().unwrap_err().0, "window");
+        assert_eq!(StateRule { window: 2, ..rule.clone() }.validate().unwrap_err().0, "agree");
+        assert_eq!(StateRule { agree: 0, ..rule.clone() }.validate().unwrap_err().0, "agree");
         for minimum_probability in [-0.1, 1.1, f64::NAN] {
-            assert_eq!(StateRule { minimum_probability, ..rule.clone() }.fault().unwrap().0, "minimum-probability");
+            assert_eq!(
+                StateRule { minimum_probability, ..rule.clone() }.validate().unwrap_err().0,
+                "minimum-probability"
+            );
         }
     }
 

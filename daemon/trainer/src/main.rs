@@ -167,7 +167,7 @@ fn read(path: &Path) -> Result<RoundSpec, Failure> {
     if spec.protocol != PROTOCOL {
         return Err(fault(format!("protocol {}; this trainer speaks {PROTOCOL}", spec.protocol)));
     }
-    if let Some((key, rule)) = spec.settings.fault() {
+    if let Err((key, rule)) = spec.settings.validate() {
         return Err(fault(format!("settings.{key}: {rule}")));
     }
     if spec.method == Method::Upl && spec.student_dir.is_some() {

@@ -18,8 +18,11 @@ fn rule(key: &'static str, holds: bool, told: &'static str) -> Rule {
 }
 
 impl Settings {
-    /// The first setting that is out of its range: its key, and what it has to be.
-    pub fn fault(&self) -> Option<(String, &'static str)> {
+    /// Whether all settings are within their ranges.
+    ///
+    /// # Errors
+    /// The key of the first setting that is not, and what it has to be.
+    pub fn validate(&self) -> Result<(), (String, &'static str)> {
         let Self { phase1, phase2, deploy: _, mixed_precision: _ } = self;
         let contrast = &phase2.contrast;
         let rules = [
@@ -50,7 +53,8 @@ impl Settings {
         ];
         let of = |phase: &str, sgd: &Sgd| broken(sgd.rules()).map(|(key, told)| (format!("{phase}.sgd.{key}"), told));
         let own = broken(rules).map(|(key, told)| (key.to_owned(), told));
-        own.or_else(|| of("phase1", &phase1.sgd)).or_else(|| of("phase2", &phase2.sgd))
+        let first = own.or_else(|| of("phase1", &phase1.sgd)).or_else(|| of("phase2", &phase2.sgd));
+        first.map_or(Ok(()), Err)
     }
 }
 
@@ -76,7 +80,7 @@ fn broken<const N: usize>(rules: [Rule; N]) -> Option<(&'static str, &'static st
 }
 
 /// Reads a whole number. One that `u32` does not hold, negative or too large, becomes `u32::MAX`, which lies outside
-/// every range: [`Settings::fault`] then names the setting and its range.
+/// every range: [`Settings::validate`] then names the setting and its range.
 pub fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     struct Count;
     impl Visitor<'_> for Count {
@@ -104,14 +108,14 @@ mod tests {
 
     #[test]
     fn a_setting_out_of_range_is_named() {
-        assert_eq!(Settings::default().fault(), None);
+        assert_eq!(Settings::default().validate(), Ok(()));
         let mut settings = Settings::default();
         settings.phase2.sgd.batch = 0;
-        assert_eq!(settings.fault(), Some(("phase2.sgd.batch".into(), "use 1 to 65536")));
+        assert_eq!(settings.validate(), Err(("phase2.sgd.batch".into(), "use 1 to 65536")));
         settings.phase2.clean_share = 0.0;
-        assert_eq!(settings.fault(), Some(("phase2.clean-share".into(), "use a number above 0, up to 1")));
+        assert_eq!(settings.validate(), Err(("phase2.clean-share".into(), "use a number above 0, up to 1")));
         settings.phase1.crop_scale = f64::NAN;
-        assert_eq!(settings.fault(), Some(("phase1.crop-scale".into(), "use a number above 0, up to 1")));
+        assert_eq!(settings.validate(), Err(("phase1.crop-scale".into(), "use a number above 0, up to 1")));
     }
 
     /// The paths and values of all numbers.
@@ -143,7 +147,7 @@ mod tests {
                 *settings.pointer_mut(&path).unwrap() = value.clone();
                 let settings: Settings = serde_json::from_value(settings).unwrap();
                 let key = path[1..].replace('/', ".");
-                let (named, told) = settings.fault().unwrap_or_else(|| panic!("{key} = {value} is taken"));
+                let Err((named, told)) = settings.validate() else { panic!("{key} = {value} is taken") };
                 assert!(named == key && told.starts_with("use "), "{key} = {value}: {named}: {told}");
             }
         }
