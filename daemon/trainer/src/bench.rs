@@ -32,8 +32,8 @@ use tch::{Device, Kind, Tensor};
 
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// The work, as JSON.
-    job: PathBuf,
+    /// What is measured, as JSON.
+    spec: PathBuf,
     #[arg(long, value_enum)]
     phase: Phase,
 }
@@ -49,7 +49,7 @@ pub enum Phase {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Job {
+struct BenchSpec {
     model: PathBuf,
     classes: Vec<String>,
     template: String,
@@ -71,34 +71,34 @@ struct Job {
 const SEED: u64 = 0;
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let job = fs::read(&args.job).with_context(|| format!("reading {}", args.job.display()))?;
-    let job: Job = serde_json::from_slice(&job).with_context(|| format!("reading {}", args.job.display()))?;
+    let spec = fs::read(&args.spec).with_context(|| format!("reading {}", args.spec.display()))?;
+    let spec: BenchSpec = serde_json::from_slice(&spec).with_context(|| format!("reading {}", args.spec.display()))?;
     ensure!(
-        job.images.len() == (job.batch * job.steps) as usize && job.warm_up <= job.steps,
+        spec.images.len() == (spec.batch * spec.steps) as usize && spec.warm_up <= spec.steps,
         "{} images for {} steps of {}, {} of them to warm up",
-        job.images.len(),
-        job.steps,
-        job.batch,
-        job.warm_up
+        spec.images.len(),
+        spec.steps,
+        spec.batch,
+        spec.warm_up
     );
     // Batches for a peer are written from the processor's memory.
-    let device = if args.phase == Phase::Batches { Device::Cpu } else { cuda::device(job.device)? };
-    use_threads(job.threads, device);
-    let checkpoint = Checkpoint::load(&job.model, device)?;
-    let paths: Vec<&Path> = job.images.iter().map(PathBuf::as_path).collect();
+    let device = if args.phase == Phase::Batches { Device::Cpu } else { cuda::device(spec.device)? };
+    use_threads(spec.threads, device);
+    let checkpoint = Checkpoint::load(&spec.model, device)?;
+    let paths: Vec<&Path> = spec.images.iter().map(PathBuf::as_path).collect();
     let pool = Pool::load(&paths, &checkpoint.preprocess, device)?;
-    let template = Template { line: 1, text: job.template.clone() };
-    let text = phase1::text_features(&checkpoint, &[template], &job.classes)?;
-    let bench = Bench { job: &job, checkpoint: &checkpoint, pool: &pool, text: &text };
+    let template = Template { line: 1, text: spec.template.clone() };
+    let text = phase1::text_features(&checkpoint, &[template], &spec.classes)?;
+    let bench = Bench { spec: &spec, checkpoint: &checkpoint, pool: &pool, text: &text };
     if args.phase == Phase::Batches {
         return bench.write_batches();
     }
     let silent = File::options().write(true).open("/dev/null").context("opening /dev/null")?;
     let mut reporter = Reporter::new(silent, Default::default());
-    let warm_up: Vec<usize> = (0..(job.batch * job.warm_up) as usize).collect();
+    let warm_up: Vec<usize> = (0..(spec.batch * spec.warm_up) as usize).collect();
     // What was done to warm up must not stand in the journal of what is measured.
     let dir = tempfile::tempdir()?;
-    let mixed_precision = job.mixed_precision;
+    let mixed_precision = spec.mixed_precision;
     let mut phase = |name: &str, images: &[usize]| {
         let mut journal = Journal::at(&dir.path().join(name), b"bench".into(), &[], device);
         let mut ctx = TrainContext { reporter: &mut reporter, journal: &mut journal, memory: None, mixed_precision };
@@ -132,7 +132,7 @@ pub fn load(model: &Path) -> anyhow::Result<()> {
 }
 
 struct Bench<'a> {
-    job: &'a Job,
+    spec: &'a BenchSpec,
     checkpoint: &'a Checkpoint,
     pool: &'a Pool<'a>,
     text: &'a Tensor,
@@ -141,7 +141,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     /// Visits each of `images` once; the wall time and the processor time of all threads it took, s.
     fn phase(&self, phase: Phase, images: &[usize], ctx: &mut TrainContext) -> Result<(f64, f64), Failure> {
-        let Self { job, checkpoint, pool, text } = *self;
+        let Self { spec, checkpoint, pool, text } = *self;
         let labels = self.labels();
         let settings = self.settings();
         let began;
@@ -152,8 +152,8 @@ impl Bench<'_> {
                 phase1::zero_shot("model", checkpoint, text, pool, ctx)?;
             }
             Phase::Phase1 => {
-                let tokens = ClassTokens::new(checkpoint, &job.template, &job.classes, &settings.phase1)?;
-                let classes = job.classes.len();
+                let tokens = ClassTokens::new(checkpoint, &spec.template, &spec.classes, &settings.phase1)?;
+                let classes = spec.classes.len();
                 let even = 1.0 / classes as f32;
                 let labels = Labels {
                     confidence: vec![even; labels.len()],
@@ -199,14 +199,14 @@ impl Bench<'_> {
 
     /// Speed asks for no true labels: every class in turn.
     fn labels(&self) -> Vec<usize> {
-        (0..self.pool.len()).map(|image| image % self.job.classes.len()).collect()
+        (0..self.pool.len()).map(|image| image % self.spec.classes.len()).collect()
     }
 
     /// The defaults, but for the number of steps: one epoch.
     fn settings(&self) -> Settings {
         let mut settings = Settings::default();
         for sgd in [&mut settings.phase1.sgd, &mut settings.phase2.sgd] {
-            *sgd = settings::Sgd { epochs: 1, batch: self.job.batch, minimum_steps: 1, ..sgd.clone() };
+            *sgd = settings::Sgd { epochs: 1, batch: self.spec.batch, minimum_steps: 1, ..sgd.clone() };
         }
         settings
     }
@@ -214,13 +214,13 @@ impl Bench<'_> {
     /// `prompts.safetensors`: `ids` [C, window], `ends` [C], `context` [M, W]; `N.safetensors` for each step: `pixels`
     /// [B, 3, S, S], `labels` and `complements` [B].
     fn write_batches(&self) -> anyhow::Result<()> {
-        let Self { job, checkpoint, pool, .. } = *self;
+        let Self { spec, checkpoint, pool, .. } = *self;
         let write = |name: &str, tensors: &[(&str, Tensor)]| {
-            let path = job.batches.join(format!("{name}.safetensors"));
+            let path = spec.batches.join(format!("{name}.safetensors"));
             fs::write(&path, to_safetensors(tensors)).with_context(|| format!("writing {}", path.display()))
         };
         let settings = self.settings().phase1;
-        let tokens = ClassTokens::new(checkpoint, &job.template, &job.classes, &settings)?;
+        let tokens = ClassTokens::new(checkpoint, &spec.template, &spec.classes, &settings)?;
         let (ids, ends) = padded(&tokens.ids, Device::Cpu);
         let ids = ids.constant_pad_nd([0, checkpoint.text.window() - ids.size()[1]]);
         let context = tokens.context.shallow_clone();
@@ -228,7 +228,7 @@ impl Bench<'_> {
         let everything = pool.everything();
         let sampler = BatchSampler {
             images: &everything,
-            batch: job.batch as usize,
+            batch: spec.batch as usize,
             crop_scale: settings.crop_scale,
             flip: true,
             views: 1,
@@ -236,10 +236,10 @@ impl Bench<'_> {
             name: "batches of a peer".to_owned(),
         };
         let labels = self.labels();
-        pool.train(&sampler, 0..job.steps, |batch| {
+        pool.train(&sampler, 0..spec.steps, |batch| {
             let labels: Vec<i64> = batch.positions.iter().map(|&image| labels[image] as i64).collect();
             let labels = Tensor::from_slice(&labels);
-            let complements = (&labels + 1).remainder(job.classes.len() as i64).to_kind(Kind::Int64);
+            let complements = (&labels + 1).remainder(spec.classes.len() as i64).to_kind(Kind::Int64);
             let pixels = batch.views[0].shallow_clone();
             write(&batch.step.to_string(), &[("pixels", pixels), ("labels", labels), ("complements", complements)])
         })
