@@ -40,8 +40,8 @@ use tch::{Device, Tensor};
 /// Images whose answers travel with the candidate.
 const PROBE_IMAGES: usize = 16;
 
-/// What a round ends with.
-struct Outcome {
+/// What a round has made: the model that is deployed, and what it learnt on the way.
+struct RoundOutput {
     /// Tempered already.
     deployed: Model,
     temperature: f64,
@@ -139,21 +139,21 @@ fn run_within(
         && model_selection::mirrors(&Model::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, ctx)?;
     let round =
         RoundContext { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
-    let mut outcome = carry_out(&round, ctx)?;
-    outcome.deployed = outcome.deployed.expecting(spec.shares.as_ref());
+    let mut output = carry_out(&round, ctx)?;
+    output.deployed = output.deployed.expecting(spec.shares.as_ref());
 
     let Student { checkpoint, pool, .. } = round.student;
     ctx.reporter.begin(Stage::Export, 1)?;
-    let served = model_selection::served(&outcome.deployed, pool, ctx)?;
+    let served = model_selection::served(&output.deployed, pool, ctx)?;
     let none_of_these = NoneOfThese::of_pool(served.energies.clone());
     let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
         let paths: Vec<&Path> = diagnostics.score.iter().map(|path| path.as_path()).collect();
-        told::pool_answers(&round, &outcome).write(&diagnostics.dir.join("pool.safetensors"))?;
-        told::test_answers(&round, &outcome, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
+        told::pool_answers(&round, &output).write(&diagnostics.dir.join("pool.safetensors"))?;
+        told::test_answers(&round, &output, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
     }
     reporter.end();
-    let report = told::report(&round, &outcome, &served, reporter);
+    let report = told::report(&round, &output, &served, reporter);
     let manifest = Manifest {
         format: FORMAT,
         round: spec.round,
@@ -167,12 +167,12 @@ fn run_within(
         seed: spec.seed,
         settings: spec.settings.clone(),
         precision: spec.precision,
-        temperature: outcome.temperature,
+        temperature: output.temperature,
         none_of_these,
         producer: PRODUCER.to_owned(),
         files: BTreeMap::new(),
     };
-    candidate::write(&spec.candidate_dir, &outcome.deployed, &probe, &report, manifest)?;
+    candidate::write(&spec.candidate_dir, &output.deployed, &probe, &report, manifest)?;
     Ok(reporter.say(&Event::Finished)?)
 }
 
@@ -191,9 +191,9 @@ fn begin_journal(arithmetic: &Arithmetic, ctx: &mut TrainContext) -> Result<(), 
 }
 
 /// The method of the spec.
-fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failure> {
+fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, Failure> {
     let RoundContext { spec, teacher, pool, zero_shot, given, .. } = *round;
-    let plain = |deployed| Outcome { deployed, temperature: 1.0, adapted: None };
+    let plain = |deployed| RoundOutput { deployed, temperature: 1.0, adapted: None };
     let everything = vec![true; pool.len()];
     let labels: Vec<usize> = given.iter().map(|given| given.unwrap_or(0)).collect();
     let clean = match spec.method {
@@ -213,7 +213,7 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Fa
 }
 
 /// CoFT or CoFT+, and which of its models is deployed.
-fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failure> {
+fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, Failure> {
     let classes = round.spec.classes.len();
     let adapted = adapt::adapt(round, ctx)?;
     ctx.reporter.begin(Stage::Choose, 1)?;
@@ -260,7 +260,7 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<Outcome, Failu
         ZERO_SHOT => 1.0,
         name => confidence::temperature(plain(name), classes, confidence::mean(plain(ZERO_SHOT), classes, 1.0)),
     };
-    Ok(Outcome {
+    Ok(RoundOutput {
         deployed: candidate_spec(&deployed).model(round, Some(&adapted)).tempered(temperature),
         temperature,
         adapted: Some((adapted, adaptation, predictions)),

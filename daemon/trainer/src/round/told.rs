@@ -1,6 +1,6 @@
 //! What a round tells of itself: the report, and what its models answered, for whoever knows the labels.
 
-use super::Outcome;
+use super::RoundOutput;
 use crate::adapt::{Adapted, RoundContext};
 use crate::clip::to_f32;
 use crate::diagnostics::Answers;
@@ -13,7 +13,7 @@ use std::path::Path;
 use tch::Tensor;
 
 /// `served` is what the deployed model says of the pool.
-pub fn report(round: &RoundContext, outcome: &Outcome, served: &Served, reporter: &Reporter) -> Report {
+pub fn report(round: &RoundContext, output: &RoundOutput, served: &Served, reporter: &Reporter) -> Report {
     let RoundContext { spec, zero_shot, given, .. } = *round;
     let own_labels = |class: usize| {
         let labelled = served.classes.iter().zip(given).filter_map(|(&answer, given)| Some((answer, (*given)?)));
@@ -24,7 +24,7 @@ pub fn report(round: &RoundContext, outcome: &Outcome, served: &Served, reporter
     let count = |labels: &[usize], class: usize| labels.iter().filter(|&&label| label == class).count() as u64;
     let nearest = nearest(round.student.text);
     let classes = spec.classes.iter().enumerate().map(|(class, name)| {
-        let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
+        let adapted = output.adapted.as_ref().map(|(adapted, ..)| adapted);
         let clean = |a: &Adapted, k: usize| {
             a.clean[k].iter().zip(&a.labels[k].classes).filter(|&(&kept, &label)| kept && label == class).count() as u64
         };
@@ -42,7 +42,7 @@ pub fn report(round: &RoundContext, outcome: &Outcome, served: &Served, reporter
     Report {
         images: spec.images.len() as u64,
         classes: classes.collect(),
-        adaptation: outcome.adapted.as_ref().map(|(_, adaptation, _)| adaptation.clone()),
+        adaptation: output.adapted.as_ref().map(|(_, adaptation, _)| adaptation.clone()),
         warnings: reporter.warnings(),
         seconds: reporter.seconds(),
         peak_memory_bytes: peak_memory_bytes(),
@@ -66,14 +66,14 @@ fn peak_memory_bytes() -> u64 {
     getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss() as u64 * 1024)
 }
 
-pub fn pool_answers(round: &RoundContext, outcome: &Outcome) -> Answers {
+pub fn pool_answers(round: &RoundContext, output: &RoundOutput) -> Answers {
     let mut answers = Answers::default();
     let classes = round.spec.classes.len();
     let zero_shot = &round.student.zero_shot;
     answers.integers("zero-shot-label", &round.zero_shot.answers);
     answers.floats("plain/zero-shot", &zero_shot.labels.probabilities, classes);
     answers.floats("embedding/zero-shot", &to_f32(&zero_shot.embeddings), zero_shot.embeddings.size()[1] as usize);
-    if let Some((adapted, _, predictions)) = &outcome.adapted {
+    if let Some((adapted, _, predictions)) = &output.adapted {
         for k in [0, 1] {
             answers.integers(&format!("label{}", k + 1), &adapted.labels[k].classes);
             answers.flags(&format!("clean{}", k + 1), &adapted.clean[k]);
@@ -90,16 +90,16 @@ pub fn pool_answers(round: &RoundContext, outcome: &Outcome) -> Answers {
     answers
 }
 
-pub fn test_answers(round: &RoundContext, outcome: &Outcome, paths: &[&Path]) -> Result<Answers, Failure> {
+pub fn test_answers(round: &RoundContext, output: &RoundOutput, paths: &[&Path]) -> Result<Answers, Failure> {
     let checkpoint = round.student.checkpoint;
     let pool = Pool::load(paths, &checkpoint.preprocess, checkpoint.device)?;
     let mut answers = Answers::default();
-    let adapted = outcome.adapted.as_ref().map(|(adapted, ..)| adapted);
+    let adapted = output.adapted.as_ref().map(|(adapted, ..)| adapted);
     for (name, candidate_spec) in model_selection::candidates(round.spec)
         .filter(|(_, candidate_spec)| adapted.is_some() || *candidate_spec == CandidateSpec::ZeroShot)
     {
         answers.model(name, &pool, &candidate_spec.model(round, adapted));
     }
-    answers.model("deployed", &pool, &outcome.deployed);
+    answers.model("deployed", &pool, &output.deployed);
     Ok(answers)
 }
