@@ -8,7 +8,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::failure::Failure;
 use crate::fit::TrainContext;
-use crate::model::{Model, Weights};
+use crate::model::{ImageClassifier, Weights};
 use crate::phase1::{Labels, PromptTuning, Scores, Seeds, ZeroShot};
 use crate::phase2::{Clean, FineTuning, taught};
 use crate::pool::Pool;
@@ -250,13 +250,13 @@ fn phase1_stage(model: usize) -> Stage {
 
 impl Adapted {
     /// Phase I of model 1 or 2 as a classifier.
-    pub fn prompted(&self, teacher: &Checkpoint, model: usize) -> Model {
+    pub fn prompted(&self, teacher: &Checkpoint, model: usize) -> ImageClassifier {
         let (prompts, text) = &self.prompts[model - 1];
-        Model::prompted(teacher, prompts, text)
+        ImageClassifier::prompted(teacher, prompts, text)
     }
 
     /// Phase II: `shares` of model 1 and 2, the rest pretrained.
-    pub fn mixed(&self, student: &Checkpoint, shares: [f64; 2]) -> Model {
+    pub fn mixed(&self, student: &Checkpoint, shares: [f64; 2]) -> ImageClassifier {
         let rest = 1.0 - shares[0] - shares[1];
         let parts = [(shares[0], &self.weights[0]), (shares[1], &self.weights[1]), (rest, &self.start)];
         let used: Vec<(f64, &Weights)> = parts.into_iter().filter(|(share, _)| *share > 0.0).collect();

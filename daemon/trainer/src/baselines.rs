@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::fit::TrainContext;
-use crate::model::{Model, Weights};
+use crate::model::{ImageClassifier, Weights};
 use crate::phase1::{PromptTuning, Seeds};
 use crate::phase2::{Clean, FineTuning};
 use coft_core::event::Stage;
@@ -10,13 +10,13 @@ use coft_core::settings::Phase1;
 use tch::no_grad;
 
 /// UPL-style prompt tuning (arXiv 2204.03649): text context alone, cross-entropy on the most confident images of each class.
-pub fn upl(tuning: &PromptTuning, seeds: &Seeds, ctx: &mut TrainContext) -> Result<Model, Failure> {
+pub fn upl(tuning: &PromptTuning, seeds: &Seeds, ctx: &mut TrainContext) -> Result<ImageClassifier, Failure> {
     let settings = Phase1 { visual_tokens: 0, lambda: 0.0, ..tuning.settings.clone() };
     let tuning = PromptTuning { settings: &settings, ..*tuning };
     ctx.reporter.begin(Stage::Phase1Model1, 1)?;
     let prompts = tuning.run(seeds, ctx)?;
     let (text, _) = no_grad(|| prompts.text(tuning.checkpoint, tuning.tokens));
-    Ok(Model::prompted(tuning.checkpoint, &prompts, &text))
+    Ok(ImageClassifier::prompted(tuning.checkpoint, &prompts, &text))
 }
 
 /// Phase II on the labels of `kept` images: all of zero-shot's in naive self-training, the true ones for the oracle.

@@ -11,7 +11,7 @@ use crate::clip::tensors::to_safetensors;
 use crate::clip::to_f32;
 use crate::export::candidate::write_synced;
 use crate::failure::Failure;
-use crate::model::Model;
+use crate::model::ImageClassifier;
 use crate::pool::Pool;
 use crate::predict::SCORING_BATCH;
 use coft_core::decision::energy;
@@ -38,7 +38,7 @@ impl Answers {
     }
 
     /// Probabilities and energy of every image of the pool.
-    pub fn model(&mut self, name: &str, pool: &Pool, model: &Model) {
+    pub fn model(&mut self, name: &str, pool: &Pool, model: &ImageClassifier) {
         let logits: Vec<Tensor> =
             pool.everything().chunks(SCORING_BATCH).map(|chunk| no_grad(|| model.logits(&pool.batch(chunk)))).collect();
         if !logits.is_empty() {

@@ -12,7 +12,7 @@ use tch::{Kind, Tensor, no_grad};
 
 /// A classifier as it is exported.
 #[derive(Debug)]
-pub struct Model {
+pub struct ImageClassifier {
     pub encoder: VisionTower,
     /// Visual prompts [blocks or 1, T, W].
     pub prompts: Option<Tensor>,
@@ -30,7 +30,7 @@ pub enum Head {
     Text { features: Tensor },
 }
 
-impl Model {
+impl ImageClassifier {
     /// The pretrained classifier: no training, text features `text` [C, D] as the head.
     pub fn zero_shot(checkpoint: &Checkpoint, text: &Tensor) -> Self {
         Self {
@@ -150,12 +150,12 @@ impl Weights {
         }
     }
 
-    pub fn model(&self, checkpoint: &Checkpoint) -> Model {
+    pub fn model(&self, checkpoint: &Checkpoint) -> ImageClassifier {
         let projection = checkpoint.vision.projection.shallow_clone();
         let encoder = VisionTower::with_projection(&checkpoint.config, &self.encoder, projection)
             .expect("a copy of tensors that were loaded with these shapes");
         let head = Head::Linear { weight: self.weight.shallow_clone(), bias: self.bias.shallow_clone() };
-        Model { encoder, prompts: None, head, prior: None }
+        ImageClassifier { encoder, prompts: None, head, prior: None }
     }
 
     pub fn named(&self) -> Vec<(String, Tensor)> {

@@ -6,7 +6,7 @@ use crate::adapt::{Adapted, RoundContext, Student};
 use crate::clip::{argmax, places, to_f32};
 use crate::failure::Failure;
 use crate::fit::TrainContext;
-use crate::model::Model;
+use crate::model::ImageClassifier;
 use crate::phase1::ZeroShot;
 use crate::pool::Pool;
 use coft_core::decision::energy;
@@ -54,11 +54,11 @@ pub struct Predictions {
 
 impl CandidateSpec {
     /// `adapted` may be missing for zero-shot alone.
-    pub fn model(self, round: &RoundContext, adapted: Option<&Adapted>) -> Model {
+    pub fn model(self, round: &RoundContext, adapted: Option<&Adapted>) -> ImageClassifier {
         let Student { checkpoint, text, .. } = round.student;
         let adapted = || adapted.expect("an adapted model");
         match self {
-            CandidateSpec::ZeroShot => Model::zero_shot(checkpoint, text),
+            CandidateSpec::ZeroShot => ImageClassifier::zero_shot(checkpoint, text),
             CandidateSpec::Phase1(model) => adapted().prompted(checkpoint, model),
             CandidateSpec::Phase2(shares) => adapted().mixed(checkpoint, shares),
         }
@@ -141,7 +141,12 @@ const CROP: f64 = 0.8;
 
 /// Whether training images may be mirrored: where mirroring changes the answers of the pretrained `model` no more often than
 /// a training crop does.
-pub fn mirrors(model: &Model, zero_shot: &ZeroShot, pool: &Pool, ctx: &mut TrainContext) -> Result<bool, Failure> {
+pub fn mirrors(
+    model: &ImageClassifier,
+    zero_shot: &ZeroShot,
+    pool: &Pool,
+    ctx: &mut TrainContext,
+) -> Result<bool, Failure> {
     let classes = |pixels: Tensor| [model.logits(&pixels).argmax(-1, false)];
     let [cropped] = ctx.predict("zero-shot classes of crops", pool, |chunk| classes(pool.cropped(chunk, CROP)))?;
     let [mirrored] =
@@ -162,7 +167,7 @@ pub struct Served {
 }
 
 /// What the `model` that is deployed says of the pool.
-pub fn served(model: &Model, pool: &Pool, ctx: &mut TrainContext) -> Result<Served, Failure> {
+pub fn served(model: &ImageClassifier, pool: &Pool, ctx: &mut TrainContext) -> Result<Served, Failure> {
     let [logits] = ctx.predict("answers of what is deployed", pool, |chunk| [model.logits(&pool.batch(chunk))])?;
     if pool.len() == 0 {
         return Ok(Served::default());
@@ -385,7 +390,7 @@ mod tests {
         let pool = Pool::load(&[path; 8], &bench.checkpoint.preprocess, Device::Cpu).unwrap();
         let (text, mut ctx) = (bench.text(), bench.train_context());
         let zero_shot = phase1::zero_shot("model", &bench.checkpoint, &text, &pool, &mut ctx.borrow()).unwrap();
-        mirrors(&Model::zero_shot(&bench.checkpoint, &text), &zero_shot, &pool, &mut ctx.borrow()).unwrap()
+        mirrors(&ImageClassifier::zero_shot(&bench.checkpoint, &text), &zero_shot, &pool, &mut ctx.borrow()).unwrap()
     }
 
     #[test]
@@ -393,7 +398,7 @@ mod tests {
         let bench = Bench::new(10);
         let pool = bench.pool();
         let paths: Vec<PathBuf> = bench.spec(Method::Coft).images.into_iter().map(|image| image.path).collect();
-        let model = Model::zero_shot(&bench.checkpoint, &bench.text());
+        let model = ImageClassifier::zero_shot(&bench.checkpoint, &bench.text());
         let classes = |pixels: Tensor| argmax(&model.logits(&pixels));
         let everything = pool.everything();
         let (plain, turned) = (classes(pool.batch(&everything)), classes(pool.mirrored(&everything)));

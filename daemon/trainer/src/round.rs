@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::fit::TrainContext;
 use crate::journal::{Journal, PRODUCER};
 use crate::memory;
-use crate::model::Model;
+use crate::model::ImageClassifier;
 use crate::model_selection::{self, CANDIDATES, CandidateSpec, Predictions};
 use crate::phase1::{self, Labels, Seeds};
 use crate::phase2::Clean;
@@ -43,7 +43,7 @@ const PROBE_IMAGES: usize = 16;
 /// What a round has made: the model that is deployed, and what it learnt on the way.
 struct RoundOutput {
     /// Tempered already.
-    deployed: Model,
+    deployed: ImageClassifier,
     temperature: f64,
     /// Where the method is CoFT or CoFT+.
     adapted: Option<(Adapted, Adaptation, Vec<Predictions>)>,
@@ -136,7 +136,7 @@ fn run_within(
     let mirrors = asked
         && pool.len() > 0
         && !matches!(spec.method, Method::ZeroShot)
-        && model_selection::mirrors(&Model::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, ctx)?;
+        && model_selection::mirrors(&ImageClassifier::zero_shot(&teacher, &teachers_text), &zero_shot, &pool, ctx)?;
     let round =
         RoundContext { spec, teacher: &teacher, pool: &pool, zero_shot: &zero_shot, mirrors, given: &given, student };
     let mut output = carry_out(&round, ctx)?;

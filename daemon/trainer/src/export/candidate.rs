@@ -3,7 +3,7 @@
 use super::classifier;
 use crate::clip::tensors::to_safetensors;
 use crate::failure::Failure;
-use crate::model::Model;
+use crate::model::ImageClassifier;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, REPORT, WEIGHTS};
 use coft_core::report::Report;
 use serde::Serialize;
@@ -18,7 +18,7 @@ use tch::{Tensor, no_grad};
 /// `probe` [P, 3, S, S] are the inputs whose answers travel along. The manifest's file digests are filled in here.
 pub fn write(
     dir: &Path,
-    model: &Model,
+    model: &ImageClassifier,
     probe: &Tensor,
     report: &Report,
     mut manifest: Manifest,
@@ -43,7 +43,7 @@ pub fn write(
 }
 
 /// Torch's answers on the probe, as safetensors.
-fn answers(model: &Model, probe: &Tensor) -> Vec<u8> {
+fn answers(model: &ImageClassifier, probe: &Tensor) -> Vec<u8> {
     // Answers are facts, not part of a graph.
     let (logits, probabilities, embedding) = no_grad(|| model.answers(probe));
     to_safetensors(&[

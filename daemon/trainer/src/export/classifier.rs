@@ -7,7 +7,7 @@ use super::int8::{self, Range, Rounded};
 use crate::clip::VisionTower;
 use crate::clip::block::{Block, LayerNorm, Linear};
 use crate::clip::config::Activation;
-use crate::model::{Head, Model};
+use crate::model::{Head, ImageClassifier};
 use coft_core::manifest::WEIGHTS;
 use coft_core::spec::Precision;
 use tch::Tensor;
@@ -15,7 +15,7 @@ use tch::Tensor;
 const BATCH: Side = Side::Named("batch");
 
 /// The model file and its external weights.
-pub fn write(model: &Model, image_size: i64, precision: Precision) -> (Vec<u8>, Vec<u8>) {
+pub fn write(model: &ImageClassifier, image_size: i64, precision: Precision) -> (Vec<u8>, Vec<u8>) {
     let mut graph = Graph::new(WEIGHTS);
     let side = Side::Known(image_size);
     let pixels = graph.input("pixels", &[BATCH, Side::Known(3), side, side]);

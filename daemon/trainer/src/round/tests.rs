@@ -208,7 +208,7 @@ fn a_smaller_student_learns_from_a_larger_teacher() {
         assert_eq!(probe["pixels"].size()[2], pretrained.config.vision_config.image_size);
         let text =
             phase1::text_features(&pretrained, &[Template { line: 1, text: spec.template.clone() }], &spec.classes);
-        let told = Model::zero_shot(&pretrained, &text.unwrap()).answers(&probe["pixels"]).1;
+        let told = ImageClassifier::zero_shot(&pretrained, &text.unwrap()).answers(&probe["pixels"]).1;
         let moved = (told - &probe["probabilities"]).abs().max().double_value(&[]);
         assert!(moved > 1e-3, "{moved}: the student learnt");
     }
