@@ -8,7 +8,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::failure::Failure;
 use crate::fit::TrainContext;
-use crate::model::{ImageClassifier, Weights};
+use crate::model::{ImageClassifier, Phase2Weights};
 use crate::phase1::{Labels, PromptTuning, Scores, Seeds, ZeroShot};
 use crate::phase2::{Clean, FineTuning, taught};
 use crate::pool::Pool;
@@ -52,9 +52,9 @@ pub struct Adapted {
     /// The prompts of the last iteration, with their positive text features. [C, D]
     pub prompts: [(Prompts, Tensor); 2],
     /// What Phase II made of the pretrained weights.
-    pub weights: [Weights; 2],
+    pub weights: [Phase2Weights; 2],
     /// Where Phase II started.
-    pub start: Weights,
+    pub start: Phase2Weights,
     /// Seeds of the last iteration, by class.
     pub seeds: [Vec<Vec<usize>>; 2],
     /// What the prompts say of the pool.
@@ -259,8 +259,8 @@ impl Adapted {
     pub fn mixed(&self, student: &Checkpoint, shares: [f64; 2]) -> ImageClassifier {
         let rest = 1.0 - shares[0] - shares[1];
         let parts = [(shares[0], &self.weights[0]), (shares[1], &self.weights[1]), (rest, &self.start)];
-        let used: Vec<(f64, &Weights)> = parts.into_iter().filter(|(share, _)| *share > 0.0).collect();
-        Weights::mixed(&used).model(student)
+        let used: Vec<(f64, &Phase2Weights)> = parts.into_iter().filter(|(share, _)| *share > 0.0).collect();
+        Phase2Weights::mixed(&used).model(student)
     }
 }
 

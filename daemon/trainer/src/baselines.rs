@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use crate::fit::TrainContext;
-use crate::model::{ImageClassifier, Weights};
+use crate::model::{ImageClassifier, Phase2Weights};
 use crate::phase1::{PromptTuning, Seeds};
 use crate::phase2::{Clean, FineTuning};
 use coft_core::event::Stage;
@@ -20,7 +20,7 @@ pub fn upl(tuning: &PromptTuning, seeds: &Seeds, ctx: &mut TrainContext) -> Resu
 }
 
 /// Phase II on the labels of `kept` images: all of zero-shot's in naive self-training, the true ones for the oracle.
-pub fn fine_tuned(tuning: &FineTuning, clean: &Clean, ctx: &mut TrainContext) -> Result<Weights, Failure> {
+pub fn fine_tuned(tuning: &FineTuning, clean: &Clean, ctx: &mut TrainContext) -> Result<Phase2Weights, Failure> {
     ctx.reporter.begin(Stage::Phase2Model1, 1)?;
     tuning.run(clean, ctx)
 }

@@ -100,7 +100,7 @@ fn pretrained(checkpoint: &Checkpoint) -> VisionTower {
 
 /// The weights that Phase II trains: an image encoder and a linear head.
 #[derive(Debug)]
-pub struct Weights {
+pub struct Phase2Weights {
     pub encoder: Tensors,
     pub weight: Tensor, // [C, W]
     pub bias: Tensor,   // [C]
@@ -109,7 +109,7 @@ pub struct Weights {
 const WEIGHT: &str = "head.weight";
 const BIAS: &str = "head.bias";
 
-impl Weights {
+impl Phase2Weights {
     /// Where Phase II starts: a copy of the pretrained encoder, and a head that ranks the classes as zero-shot does:
     /// t·(Pv)/‖Pv‖·(1/τ) with the pool's mean length `embedding_norm` in place of each image's. `text` [C, D] are
     /// normalised text features.
@@ -134,12 +134,12 @@ impl Weights {
 
     /// The sum of models times their shares, weight by weight: an average where the shares are equal (model soup),
     /// WiSE-FT where one of two is the pretrained one. The shares add up to 1.
-    pub fn mixed(parts: &[(f64, &Weights)]) -> Self {
-        let mix = |pick: &dyn Fn(&Weights) -> Tensor| {
+    pub fn mixed(parts: &[(f64, &Phase2Weights)]) -> Self {
+        let mix = |pick: &dyn Fn(&Phase2Weights) -> Tensor| {
             // Mixing is arithmetic on finished weights.
             no_grad(|| parts.iter().map(|(share, part)| pick(part) * *share).reduce(|a, b| a + b).expect("a part"))
         };
-        let of_encoder = |weights: &Weights, name: &str| {
+        let of_encoder = |weights: &Phase2Weights, name: &str| {
             weights.encoder.iter().find(|(n, _)| *n == name).expect("same encoder").1.shallow_clone()
         };
         let encoder = parts[0].1.encoder.names().map(|name| (name.to_owned(), mix(&|w| of_encoder(w, name))));
@@ -164,7 +164,7 @@ impl Weights {
         encoder.chain(head.map(|(name, t)| (name.to_owned(), t.shallow_clone()))).collect()
     }
 
-    /// What [`Weights::named`] gave; nothing where that is not whole.
+    /// What [`Phase2Weights::named`] gave; nothing where that is not whole.
     pub fn from_named(mut named: BTreeMap<String, Tensor>) -> Option<Self> {
         let (weight, bias) = (named.remove(WEIGHT)?, named.remove(BIAS)?);
         Some(Self { encoder: named.into_iter().collect(), weight, bias })
@@ -177,13 +177,13 @@ mod tests {
     use crate::clip::to_f32;
 
     /// Every tensor has its own multiple of `value`.
-    fn weights(value: f32) -> Weights {
+    fn weights(value: f32) -> Phase2Weights {
         let tensor = |factor: f32| Tensor::from_slice(&[value * factor, -value * factor]);
         let encoder = [("a", tensor(1.0)), ("b", tensor(2.0))].map(|(name, tensor)| (name.to_owned(), tensor));
-        Weights { encoder: encoder.into_iter().collect(), weight: tensor(3.0), bias: tensor(4.0) }
+        Phase2Weights { encoder: encoder.into_iter().collect(), weight: tensor(3.0), bias: tensor(4.0) }
     }
 
-    fn values(weights: &Weights) -> Vec<(String, Vec<f32>)> {
+    fn values(weights: &Phase2Weights) -> Vec<(String, Vec<f32>)> {
         weights.named().into_iter().map(|(name, tensor)| (name, to_f32(&tensor))).collect()
     }
 
@@ -191,8 +191,8 @@ mod tests {
     fn models_are_mixed_weight_by_weight_in_their_shares() {
         let (one, two, rest) = (weights(8.0), weights(4.0), weights(-1.0));
         // A quarter of 8, a quarter of 4, and half of -1.
-        assert_eq!(values(&Weights::mixed(&[(0.25, &one), (0.25, &two), (0.5, &rest)])), values(&weights(2.5)));
+        assert_eq!(values(&Phase2Weights::mixed(&[(0.25, &one), (0.25, &two), (0.5, &rest)])), values(&weights(2.5)));
         let odd = weights(0.1);
-        assert_eq!(values(&Weights::mixed(&[(1.0, &odd)])), values(&odd), "the same bits");
+        assert_eq!(values(&Phase2Weights::mixed(&[(1.0, &odd)])), values(&odd), "the same bits");
     }
 }

@@ -9,7 +9,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clip::VisionTower;
 use crate::failure::Failure;
 use crate::fit::{self, Objective, Plan, TrainContext};
-use crate::model::Weights;
+use crate::model::Phase2Weights;
 use crate::pool::{Batch, BatchSampler, Pool};
 use coft_core::event::Stage;
 use coft_core::settings::{HeadInit, Phase2};
@@ -48,8 +48,8 @@ pub struct FineTuning<'a> {
 
 impl FineTuning<'_> {
     /// Where training starts, and what a model stays that nothing can teach.
-    pub fn start(&self) -> Weights {
-        Weights::pretrained(self.checkpoint, self.text, self.embedding_norm)
+    pub fn start(&self) -> Phase2Weights {
+        Phase2Weights::pretrained(self.checkpoint, self.text, self.embedding_norm)
     }
 
     /// What is minimised over the clean pairs.
@@ -64,9 +64,9 @@ impl FineTuning<'_> {
     }
 
     /// Fine-tunes one model on its clean pairs, from the pretrained weights; it stays as it was where [`taught`] says so.
-    pub fn run(&self, clean: &Clean, ctx: &mut TrainContext) -> Result<Weights, Failure> {
+    pub fn run(&self, clean: &Clean, ctx: &mut TrainContext) -> Result<Phase2Weights, Failure> {
         let name = format!("phase 2 of model {}", self.model);
-        if let Some(weights) = ctx.journal.result(&name).and_then(Weights::from_named) {
+        if let Some(weights) = ctx.journal.result(&name).and_then(Phase2Weights::from_named) {
             return Ok(weights);
         }
         if taught(clean).len() < 2 {
@@ -78,7 +78,7 @@ impl FineTuning<'_> {
     }
 
     /// The training alone; `name` names what is random in it.
-    pub fn tuned(&self, clean: &Clean, name: &str, ctx: &mut TrainContext) -> Result<Weights, Failure> {
+    pub fn tuned(&self, clean: &Clean, name: &str, ctx: &mut TrainContext) -> Result<Phase2Weights, Failure> {
         let stage = if self.model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 };
         let images = self.visited(clean);
         let plan = Plan {
@@ -101,7 +101,7 @@ impl FineTuning<'_> {
 }
 
 struct Tuning<'a> {
-    weights: Weights,
+    weights: Phase2Weights,
     encoder: VisionTower,
     frozen: u32,
     clean: Clean<'a>,
