@@ -12,6 +12,7 @@ use crate::round_status::RoundStatus;
 use crate::serve::Classifier;
 use crate::telemetry::LogControl;
 use coft_core::ids::{GenerationId, ImageId, RoundId};
+use coft_core::lifecycle::Refusal;
 use coft_core::review::{Share, State};
 use coft_core::schedule::NextRound;
 use std::collections::HashMap;
@@ -50,33 +51,33 @@ pub struct Control {
 #[derive(Debug)]
 pub enum Command {
     /// Starts a round; answers its id at once, the round goes on as a job.
-    StartRound { request: RoundRequest, reply: oneshot::Sender<Result<RoundId, Refused>> },
+    StartRound { request: RoundRequest, reply: oneshot::Sender<Result<RoundId, CommandError>> },
     /// Starts a round that takes in a generation from elsewhere, file by file; answers its id at once. Where it is to
     /// be by force, the generation is not judged by what it answers.
-    Import { files: HashMap<String, OwnedFd>, force: bool, reply: oneshot::Sender<Result<RoundId, Refused>> },
+    Import { files: HashMap<String, OwnedFd>, force: bool, reply: oneshot::Sender<Result<RoundId, CommandError>> },
     /// Starts a round that lets a generation serve again; answers its id at once, none where that one is active already.
-    Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<RoundId>, Refused>> },
+    Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<RoundId>, CommandError>> },
     /// Asks a running round to stop; it ends as cancelled within seconds. The next one that is started by hand goes on
     /// from what it has done.
-    CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), Refused>> },
+    CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), CommandError>> },
     /// Up to so many pictures that a person is asked about, those whose file is there alone, and how the review stands.
-    ReviewItems { limit: usize, reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), Refused>> },
+    ReviewItems { limit: usize, reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), CommandError>> },
     /// Takes a person's answers, or the last of them back; answers how the review stands then.
-    SubmitReview { answers: Answers, reply: oneshot::Sender<Result<ReviewStatus, Refused>> },
+    SubmitReview { answers: Answers, reply: oneshot::Sender<Result<ReviewStatus, CommandError>> },
     /// Looks at every source again, as if the service had just started.
-    Rescan { reply: oneshot::Sender<Result<(), Refused>> },
+    Rescan { reply: oneshot::Sender<Result<(), CommandError>> },
     /// Takes over a configuration that was read again, but for what takes a start; or tells why the old one stays.
     /// Answers the settings whose files have been edited, which takes a start as well.
-    Configure { config: Result<Box<Config>, String>, reply: oneshot::Sender<Result<Vec<&'static str>, Refused>> },
+    Configure { config: Result<Box<Config>, String>, reply: oneshot::Sender<Result<Vec<&'static str>, CommandError>> },
 }
 
 /// What is done beside the one that answers commands, since it waits for the disk and for other programs.
 #[derive(Debug)]
 pub enum ServiceCommand {
     /// Reads the configuration again; answers the settings that are used otherwise from now on.
-    Reload { reply: oneshot::Sender<Result<Vec<String>, Refused>> },
+    Reload { reply: oneshot::Sender<Result<Vec<String>, CommandError>> },
     /// Changes the files of the configuration and uses them at once; or tells why nothing has changed.
-    Edit { edit: Edit, reply: oneshot::Sender<Result<(), Refused>> },
+    Edit { edit: Edit, reply: oneshot::Sender<Result<(), CommandError>> },
     /// Looks at what the service needs around it.
     Diagnose { reply: oneshot::Sender<Vec<Check>> },
 }
@@ -129,26 +130,19 @@ pub enum Answers {
 
 /// Why a command was not carried out.
 #[derive(Debug, Error, PartialEq, Eq)]
-pub enum Refused {
-    #[error("round {0} is already running")]
-    Busy(RoundId),
+pub enum CommandError {
+    /// It does not fit to the jobs that run.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// Another classifier trains.
     #[error("{0}")]
     Occupied(String),
-    #[error("{images} images are catalogued; a round needs at least {needed}")]
-    TooFewImages { images: u64, needed: u64 },
-    #[error("no round {0}")]
-    NoSuchRound(RoundId),
-    #[error("round {0} has already ended")]
-    AlreadyEnded(RoundId),
     /// What the service waits for.
     #[error("{0}")]
     NotReady(String),
     /// An argument that cannot be.
     #[error("{0}")]
     Invalid(String),
-    #[error("the service is stopping")]
-    Stopping,
     /// Why the configuration that was read again is not used.
     #[error("{0}")]
     NotReloaded(String),

@@ -7,11 +7,12 @@ use super::start::{Complete, Start};
 use super::status_publisher::StatusPublisher;
 use crate::answers::{self, Teller};
 use crate::config::Config;
-use crate::control::{Command, Control, Refused, Snapshot, SourceAnswers, SourceStatus};
+use crate::control::{Command, CommandError, Control, Snapshot, SourceAnswers, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::disk_space::Reserve;
 use crate::serve::{Classifier, Controller, ModelMemory};
 use crate::watch;
+use coft_core::lifecycle::Refusal;
 use futures_util::FutureExt;
 use std::collections::HashMap;
 use std::future::Future;
@@ -167,13 +168,13 @@ impl Classifiers {
         &mut self,
         config: Result<Config, String>,
         name: &str,
-    ) -> Result<Vec<&'static str>, Refused> {
+    ) -> Result<Vec<&'static str>, CommandError> {
         let Some(running) = self.running.iter_mut().find(|running| running.is(name)) else { return Ok(Vec::new()) };
         let (reply, answer) = oneshot::channel();
         let told = config.clone().map(Box::new);
         let asked = running.control.commands.send(Command::Configure { config: told, reply }).await;
-        asked.map_err(|_| Refused::Stopping)?;
-        let edited = answer.await.map_err(|_| Refused::Stopping)??;
+        asked.map_err(|_| CommandError::Refused(Refusal::Stopping))?;
+        let edited = answer.await.map_err(|_| CommandError::Refused(Refusal::Stopping))??;
         config.into_iter().for_each(|config| running.config = config);
         Ok(edited)
     }

@@ -7,11 +7,12 @@ use super::diagnosis::{self, Known, Surroundings};
 use crate::config::check::{Fault, Severity, named_files};
 use crate::config::edit::{EditError, Files, is_a_name};
 use crate::config::{Config, ConfigError, ConfigFile, Loaded};
-use crate::control::{Check, Refused, ServiceCommand};
+use crate::control::{Check, CommandError, ServiceCommand};
 use crate::edit::Edit;
 use crate::state_dir;
 use crate::systemd;
 use crate::telemetry::events;
+use coft_core::lifecycle::Refusal;
 use coft_core::shown::{shown, shown_path};
 use std::collections::HashMap;
 use std::future::pending;
@@ -88,7 +89,7 @@ impl ServiceLoop {
     }
 
     /// Reads the configuration again; what can be used at once is, or nothing of it.
-    async fn reload(&mut self) -> Result<Vec<String>, Refused> {
+    async fn reload(&mut self) -> Result<Vec<String>, CommandError> {
         systemd::reloading();
         let reloaded = self.read_again().await;
         let file = shown_path(&self.file.path);
@@ -112,17 +113,17 @@ impl ServiceLoop {
         reloaded
     }
 
-    async fn read_again(&mut self) -> Result<Vec<String>, Refused> {
+    async fn read_again(&mut self) -> Result<Vec<String>, CommandError> {
         let (file, before) = (self.file.clone(), self.before());
         let looked = blocking(move || look_at(&file, &before, false));
-        let used = match self.ended.run_until_cancelled(looked).await.ok_or(Refused::Stopping)? {
+        let used = match self.ended.run_until_cancelled(looked).await.ok_or(CommandError::Refused(Refusal::Stopping))? {
             Ok((new, mut changed)) => self.go_over_to(new).await.map(|edited| {
                 changed.extend(edited);
                 changed
             }),
-            Err(problem) => Err(Refused::NotReloaded(problem)),
+            Err(problem) => Err(CommandError::NotReloaded(problem)),
         };
-        if let Err(Refused::NotReloaded(problem)) = &used {
+        if let Err(CommandError::NotReloaded(problem)) = &used {
             for name in self.names() {
                 // It is told in the status of each.
                 let _ = self.classifiers.configure(Err(problem.clone()), &name).await;
@@ -132,7 +133,7 @@ impl ServiceLoop {
     }
 
     /// Changes the files of the configuration and uses what they say then; where it cannot be used, they are as before.
-    async fn edit(&mut self, edit: Edit) -> Result<(), Refused> {
+    async fn edit(&mut self, edit: Edit) -> Result<(), CommandError> {
         if let Edit::Remove { name, purge: true } = &edit
             && self.is_gone(name)
         {
@@ -141,11 +142,12 @@ impl ServiceLoop {
         }
         let (file, before, asked) = (self.file.clone(), self.before(), edit.clone());
         let made = blocking(move || make(&asked, &file, &before));
-        let Made { new, undo } = self.ended.run_until_cancelled(made).await.ok_or(Refused::Stopping)??;
+        let Made { new, undo } =
+            self.ended.run_until_cancelled(made).await.ok_or(CommandError::Refused(Refusal::Stopping))??;
         if let Err(refused) = self.go_over_to(new).await {
             return Err(match blocking(move || undo.write()).await {
                 Ok(_) => refused,
-                Err(error) => Refused::Failed(format!("{refused}; and the change cannot be taken back: {error}")),
+                Err(error) => CommandError::Failed(format!("{refused}; and the change cannot be taken back: {error}")),
             });
         }
         info!(message_id = events::RELOADED, "the configuration was changed as a program has asked: {}", edit.said());
@@ -162,11 +164,11 @@ impl ServiceLoop {
     }
 
     /// Removes what was kept for a classifier that had a file to itself.
-    async fn purge(&self, name: &str) -> Result<(), Refused> {
+    async fn purge(&self, name: &str) -> Result<(), CommandError> {
         let home = self.loaded.config.state_dir_of(name);
         let shown = shown_path(&home).into_owned();
         let removed = blocking(move || state_dir::remove(&home)).await;
-        removed.map_err(|error| Refused::Failed(format!("what was kept in {shown} cannot be removed: {error}")))
+        removed.map_err(|error| CommandError::Failed(format!("what was kept in {shown} cannot be removed: {error}")))
     }
 
     fn before(&self) -> Before {
@@ -180,7 +182,7 @@ impl ServiceLoop {
     /// Uses another configuration: what rounds to come are made from without a start; and where something else has
     /// changed, or a file of words was edited, the classifier is started anew while the others go on. Answers the
     /// settings whose files were edited.
-    async fn go_over_to(&mut self, new: Loaded) -> Result<Vec<String>, Refused> {
+    async fn go_over_to(&mut self, new: Loaded) -> Result<Vec<String>, CommandError> {
         let (mut configured, mut starting, mut edited): (Vec<Config>, Vec<Config>, Vec<String>) = Default::default();
         for config in new.classifiers().cloned() {
             let name = config.classifier.name.clone();
@@ -238,19 +240,19 @@ struct Made {
 }
 
 /// Writes a change, and reads what the configuration is then; where that cannot be used, it is taken back.
-fn make(edit: &Edit, file: &ConfigFile, before: &Before) -> Result<Made, Refused> {
+fn make(edit: &Edit, file: &ConfigFile, before: &Before) -> Result<Made, CommandError> {
     let refused = |error: EditError| match error {
-        EditError::Invalid(problem) => Refused::Invalid(problem),
-        error @ EditError::Write { .. } => Refused::Failed(error.to_string()),
+        EditError::Invalid(problem) => CommandError::Invalid(problem),
+        error @ EditError::Write { .. } => CommandError::Failed(error.to_string()),
     };
     // Files that were edited since are changed as they are now.
-    let now = file.read().map_err(|error| Refused::NotReloaded(error.to_string()))?;
+    let now = file.read().map_err(|error| CommandError::NotReloaded(error.to_string()))?;
     let undo = edit.files(file, &now).and_then(Files::write).map_err(refused)?;
     match look_at(file, before, true) {
         Ok((new, _)) => Ok(Made { new, undo }),
         Err(problem) => Err(match undo.write() {
-            Ok(_) => Refused::Invalid(problem),
-            Err(error) => Refused::Failed(format!("{problem}; and the change cannot be taken back: {error}")),
+            Ok(_) => CommandError::Invalid(problem),
+            Err(error) => CommandError::Failed(format!("{problem}; and the change cannot be taken back: {error}")),
         }),
     }
 }

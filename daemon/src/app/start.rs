@@ -19,7 +19,7 @@ use crate::answers::Teller;
 use crate::catalog::{Catalog, CatalogError};
 use crate::clock;
 use crate::config::Config;
-use crate::control::{Command, Refused};
+use crate::control::{Command, CommandError};
 use crate::decode_budget::DecodeBudget;
 use crate::disk_space::Reserve;
 use crate::ingest::Ingest;
@@ -311,7 +311,7 @@ impl Start {
     /// Answers a client what the service waits for; a client that has gone does not miss it.
     fn refuse(&mut self, command: Command) {
         let problem = self.told.clone();
-        let refused = || Refused::NotReady(problem);
+        let refused = || CommandError::NotReady(problem);
         match command {
             Command::StartRound { reply, .. } | Command::Import { reply, .. } => drop(reply.send(Err(refused()))),
             Command::Activate { reply, .. } => drop(reply.send(Err(refused()))),
@@ -331,7 +331,7 @@ impl Start {
                     Vec::new()
                 });
                 self.publisher.not_reloaded(taken.clone().err());
-                drop(reply.send(taken.map_err(Refused::NotReloaded)));
+                drop(reply.send(taken.map_err(CommandError::NotReloaded)));
             }
         }
     }

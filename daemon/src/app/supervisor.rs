@@ -22,7 +22,7 @@ use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::training::{RoundEvent, TrainingRunner};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::control::{Command, Refused};
+use crate::control::{Command, CommandError};
 use crate::model;
 use crate::round::Outcome;
 use crate::round_status::{RoundState, RoundStatus};
@@ -337,7 +337,7 @@ impl Supervisor {
             }
             Command::CancelRound { round, reply } => {
                 let refusal = self.tell(Event::CancelAsked(round)).await;
-                let _ = reply.send(refusal.map_or(Ok(()), |refusal| Err(refused(refusal))));
+                let _ = reply.send(refusal.map_or(Ok(()), |refusal| Err(refusal.into())));
             }
             Command::ReviewItems { limit, reply } => self.review_items(limit, reply),
             Command::SubmitReview { answers, reply } => {
@@ -355,7 +355,7 @@ impl Supervisor {
     }
 
     /// Takes over a configuration that was read again; a round that runs goes on with what it was started with.
-    async fn configure(&mut self, config: Result<Box<Config>, String>) -> Result<Vec<&'static str>, Refused> {
+    async fn configure(&mut self, config: Result<Box<Config>, String>) -> Result<Vec<&'static str>, CommandError> {
         let edited = match &config {
             Ok(config) => {
                 let (settings, base) = (config.classifier.clone(), Arc::clone(&self.training.base));
@@ -382,7 +382,7 @@ impl Supervisor {
             edited.into_iter().map(|(setting, _)| setting).collect()
         });
         self.publisher.not_reloaded(outcome.clone().err());
-        outcome.map_err(Refused::NotReloaded)
+        outcome.map_err(CommandError::NotReloaded)
     }
 
     /// Takes over what is new of what the intake tells.
@@ -550,15 +550,5 @@ impl Supervisor {
         running.problem = self.health.problem().unwrap_or(running.problem);
         self.promoter.active_classes().iter().for_each(|classes| self.publisher.classes(classes));
         self.publisher.serving(generations, running);
-    }
-}
-
-fn refused(refusal: Refusal) -> Refused {
-    match refusal {
-        Refusal::Busy(round) => Refused::Busy(round),
-        Refusal::TooFewImages { images, needed } => Refused::TooFewImages { images, needed },
-        Refusal::NoSuchRound(round) => Refused::NoSuchRound(round),
-        Refusal::AlreadyEnded(round) => Refused::AlreadyEnded(round),
-        Refusal::Stopping => Refused::Stopping,
     }
 }

@@ -8,7 +8,7 @@ use super::job;
 use super::manager;
 use super::options::{self, Given};
 use super::source;
-use crate::control::{Command, Control, Refused, ReviewItem, ReviewStatus, ServiceCommand, Snapshot};
+use crate::control::{Command, CommandError, Control, ReviewItem, ReviewStatus, ServiceCommand, Snapshot};
 use crate::edit::Edit;
 use crate::observation::{self, GenerationDiff};
 use crate::serve::{Classification, Options, Priority, ServeError};
@@ -51,7 +51,7 @@ impl Classifier {
     /// The job of a round that was asked for.
     async fn job(
         &self,
-        answer: oneshot::Receiver<Result<RoundId, Refused>>,
+        answer: oneshot::Receiver<Result<RoundId, CommandError>>,
         server: &ObjectServer,
     ) -> Result<OwnedObjectPath, Error> {
         let round = answer.await.map_err(|_| stopping())?.map_err(refused)?;

@@ -1,8 +1,9 @@
 //! What the bus says of an error: its name, and what to do about it.
 
 use crate::answers::AskError;
-use crate::control::Refused;
+use crate::control::CommandError;
 use crate::serve::ServeError;
+use coft_core::lifecycle::Refusal;
 use coft_dbus::{Error, ROOT};
 use zbus::{DBusError, fdo};
 
@@ -46,24 +47,26 @@ pub fn unanswered(error: ServeError) -> Error {
 }
 
 /// What the service refused, by name.
-pub fn refused(refused: Refused) -> Error {
+pub fn refused(refused: CommandError) -> Error {
     let text = refused.to_string();
     match refused {
-        Refused::Busy(_) | Refused::Occupied(_) => {
+        CommandError::Refused(Refusal::Busy(_)) | CommandError::Occupied(_) => {
             Error::Busy(format!("{text}; wait until it has ended, or cancel it"))
         }
-        Refused::TooFewImages { .. } => {
+        CommandError::Refused(Refusal::TooFewImages { .. }) => {
             Error::TooFewImages(format!("{text}; put more images into the watched directories"))
         }
-        Refused::NoSuchRound(_) => Error::NoSuchRound(format!("{text}; each round has an object below {ROOT}/jobs")),
-        Refused::AlreadyEnded(_) => Error::AlreadyEnded(format!("{text}; its job says how")),
-        Refused::NotReady(_) => Error::NotReady(text),
-        Refused::Invalid(_) => invalid(text),
-        Refused::Stopping => stopping(),
-        Refused::NoRoom(_) => Error::NoRoom(text),
-        Refused::NoTrainer(_) => Error::NoTrainer(text),
-        Refused::NotReloaded(_) => Error::NotReloaded(text),
-        Refused::Failed(_) => Error::Failed(format!("{text}; the log of coftd says more")),
+        CommandError::Refused(Refusal::NoSuchRound(_)) => {
+            Error::NoSuchRound(format!("{text}; each round has an object below {ROOT}/jobs"))
+        }
+        CommandError::Refused(Refusal::AlreadyEnded(_)) => Error::AlreadyEnded(format!("{text}; its job says how")),
+        CommandError::NotReady(_) => Error::NotReady(text),
+        CommandError::Invalid(_) => invalid(text),
+        CommandError::Refused(Refusal::Stopping) => stopping(),
+        CommandError::NoRoom(_) => Error::NoRoom(text),
+        CommandError::NoTrainer(_) => Error::NoTrainer(text),
+        CommandError::NotReloaded(_) => Error::NotReloaded(text),
+        CommandError::Failed(_) => Error::Failed(format!("{text}; the log of coftd says more")),
     }
 }
 

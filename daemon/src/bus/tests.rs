@@ -16,7 +16,7 @@ mod review;
 
 use super::*;
 use crate::answers::Teller;
-use crate::control::{Command, GenerationStatus, Refused, ServiceCommand, SourceStatus};
+use crate::control::{Command, CommandError, GenerationStatus, ServiceCommand, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::footprint::Footprint;
 use crate::round_status::RoundState;

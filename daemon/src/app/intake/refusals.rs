@@ -1,4 +1,4 @@
-//! Refused files in the log: the first of each kind by name, the many that follow in one line. No clock is read here.
+//! Rejected files in the log: the first of each kind by name, the many that follow in one line. No clock is read here.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -99,7 +99,7 @@ async fn a_model_that_comes_late_is_waited_for_and_what_served_serves() {
             assert!(!classes.is_empty(), "those of the generation that serves");
             let (reply, answer) = oneshot::channel();
             commands.send(Command::StartRound { request: RoundRequest::default(), reply }).await.unwrap();
-            assert_eq!(answer.await.unwrap(), Err(Refused::NotReady(problem)));
+            assert_eq!(answer.await.unwrap(), Err(CommandError::NotReady(problem)));
             // A copy under way.
             let copied = model.with_extension("copy");
             copy(&demo_model(), &copied);
@@ -265,7 +265,7 @@ async fn a_stop_is_obeyed_while_a_disk_hangs() {
             told(seen, "the state directory").await;
             let (reply, answer) = oneshot::channel();
             commands.send(Command::Rescan { reply }).await.unwrap();
-            assert!(matches!(answer.await.unwrap(), Err(Refused::NotReady(why)) if why.contains("is starting")));
+            assert!(matches!(answer.await.unwrap(), Err(CommandError::NotReady(why)) if why.contains("is starting")));
             false
         })
         .await;

@@ -5,7 +5,7 @@ use super::{Supervisor, blocking};
 use crate::app::promoter::{Compared, Contender, Promoter};
 use crate::app::training::TrainingRunner;
 use crate::catalog::Catalog;
-use crate::control::{Answers, Refused, ReviewItem, ReviewStatus, Snapshot};
+use crate::control::{Answers, CommandError, ReviewItem, ReviewStatus, Snapshot};
 use crate::review::{AnswerError, COMPARED, Question, Review, Reviews};
 use crate::round_status::RoundState;
 use crate::telemetry::events;
@@ -115,7 +115,7 @@ impl Supervisor {
     pub(super) fn review_items(
         &self,
         limit: usize,
-        reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), Refused>>,
+        reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), CommandError>>,
     ) {
         let (reviews, catalog) = (self.training.reviews.clone(), self.training.catalog.clone());
         let status = self.publisher.snapshot().review.clone();
@@ -133,7 +133,7 @@ impl Supervisor {
     }
 
     /// Takes answers down and carries out what they decide.
-    pub(super) async fn submit_review(&mut self, answers: Answers) -> Result<ReviewStatus, Refused> {
+    pub(super) async fn submit_review(&mut self, answers: Answers) -> Result<ReviewStatus, CommandError> {
         self.look_at_review().await;
         let reviews = self.training.reviews.clone();
         let taken = blocking(move || match answers {
@@ -234,10 +234,10 @@ impl Supervisor {
 }
 
 /// The first pictures that are asked about of which a file is there.
-async fn items(reviews: &Reviews, catalog: &Catalog, limit: usize) -> Result<Vec<ReviewItem>, Refused> {
+async fn items(reviews: &Reviews, catalog: &Catalog, limit: usize) -> Result<Vec<ReviewItem>, CommandError> {
     let questions = reviews.questions();
     let images = questions.iter().map(|question| question.image.clone()).collect();
-    let places = catalog.places(images).await.map_err(|error| Refused::Failed(error.to_string()))?;
+    let places = catalog.places(images).await.map_err(|error| CommandError::Failed(error.to_string()))?;
     let look = move || {
         let there = |(question, places): (Question, Vec<PathBuf>)| {
             let path = places.into_iter().find(|path| path.is_file())?;
@@ -246,16 +246,17 @@ async fn items(reviews: &Reviews, catalog: &Catalog, limit: usize) -> Result<Vec
         };
         questions.into_iter().zip(places).filter_map(there).take(limit.min(MOST as usize)).collect()
     };
-    let late = |_| Refused::Failed(format!("the files of the pictures were not found within {} s", LOOKING.as_secs()));
+    let late =
+        |_| CommandError::Failed(format!("the files of the pictures were not found within {} s", LOOKING.as_secs()));
     timeout(LOOKING, blocking(look)).await.map_err(late)
 }
 
-fn not_taken(error: AnswerError) -> Refused {
+fn not_taken(error: AnswerError) -> CommandError {
     let text = error.to_string();
     match error {
-        AnswerError::NoReview | AnswerError::Decided(_) | AnswerError::Closed(_) => Refused::NotReady(text),
-        AnswerError::Invalid(_) => Refused::Invalid(text),
-        AnswerError::Write { .. } => Refused::Failed(text),
+        AnswerError::NoReview | AnswerError::Decided(_) | AnswerError::Closed(_) => CommandError::NotReady(text),
+        AnswerError::Invalid(_) => CommandError::Invalid(text),
+        AnswerError::Write { .. } => CommandError::Failed(text),
     }
 }
 

@@ -1,14 +1,14 @@
 //! How a round starts: by the schedule, because another one did not come to its end, or because somebody asked.
 
-use super::{Job, Supervisor, blocking, refused};
+use super::{Job, Supervisor, blocking};
 use crate::app::setup;
 use crate::app::training::RoundPlan;
-use crate::control::{Refused, RoundRequest};
+use crate::control::{CommandError, RoundRequest};
 use crate::round_status::{RoundState, RoundStatus};
 use crate::telemetry::events;
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::job::Trigger;
-use coft_core::lifecycle::{Action, Event};
+use coft_core::lifecycle::{Action, Event, Refusal};
 use coft_core::schedule::NextRound;
 use coft_core::spec::Method;
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ impl Supervisor {
         if let Err(refused) = self.ask(trigger, RoundRequest::default()).await {
             self.member.slots.of(trigger).waits_no_longer(&self.member.name);
             self.not_before = Some(Instant::now() + RETRY);
-            if refused == Refused::Stopping {
+            if refused == CommandError::Refused(Refusal::Stopping) {
                 return;
             }
             info!(
@@ -127,21 +127,25 @@ impl Supervisor {
     }
 
     /// Whether there is room for a round that adapts.
-    async fn disk_space(&self) -> Result<(), Refused> {
+    async fn disk_space(&self) -> Result<(), CommandError> {
         let training = self.training.clone();
         match blocking(move || training.shortage()).await {
             Ok(None) => Ok(()),
-            Ok(Some(shortage)) => Err(Refused::NoRoom(format!("{shortage}; free {} there", shortage.lacking))),
+            Ok(Some(shortage)) => Err(CommandError::NoRoom(format!("{shortage}; free {} there", shortage.lacking))),
             Err(error) => {
-                Err(Refused::NoRoom(format!("the room on the disk of the state directory is not known: {error}")))
+                Err(CommandError::NoRoom(format!("the room on the disk of the state directory is not known: {error}")))
             }
         }
     }
 
     /// Starts a round of a trainer.
-    pub(super) async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, Refused> {
+    pub(super) async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, CommandError> {
         if let Some(why) = self.findings.hold(trigger) {
-            return Err(if self.findings.serves_only { Refused::NoTrainer(why) } else { Refused::NotReady(why) });
+            return Err(if self.findings.serves_only {
+                CommandError::NoTrainer(why)
+            } else {
+                CommandError::NotReady(why)
+            });
         }
         let mut continues = None;
         if trigger.adapts() {
@@ -177,7 +181,11 @@ impl Supervisor {
         Ok(round)
     }
 
-    pub(super) async fn import(&mut self, files: HashMap<String, OwnedFd>, force: bool) -> Result<RoundId, Refused> {
+    pub(super) async fn import(
+        &mut self,
+        files: HashMap<String, OwnedFd>,
+        force: bool,
+    ) -> Result<RoundId, CommandError> {
         let status = self.admit(Trigger::Import, None, None).await?;
         let job = Job { force, ..Job::new(Trigger::Import, status) };
         let round = job.status.round;
@@ -187,7 +195,7 @@ impl Supervisor {
     }
 
     /// Lets an earlier generation serve again, whether another round runs or not.
-    pub(super) async fn activate(&mut self, generation: GenerationId) -> Result<Option<RoundId>, Refused> {
+    pub(super) async fn activate(&mut self, generation: GenerationId) -> Result<Option<RoundId>, CommandError> {
         if self.publisher.snapshot().active == Some(generation) {
             return Ok(None);
         }
@@ -211,11 +219,11 @@ impl Supervisor {
         trigger: Trigger,
         seed: Option<u64>,
         continues: Option<RoundId>,
-    ) -> Result<RoundStatus, Refused> {
+    ) -> Result<RoundStatus, CommandError> {
         let images = self.history.images();
         let round = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
             [Action::Start { round, .. }] => *round,
-            [Action::Refuse(refusal)] => return Err(refused(*refusal)),
+            [Action::Refuse(refusal)] => return Err((*refusal).into()),
             other => unreachable!("a request is granted or refused, not {other:?}"),
         };
         let status = RoundStatus {
@@ -243,7 +251,7 @@ impl Supervisor {
                 problem = %error,
                 "round {round} cannot start: {error}"
             );
-            return Err(Refused::Failed(error.to_string()));
+            return Err(CommandError::Failed(error.to_string()));
         }
         let trigger: &str = trigger.into();
         info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger, "round {round} started: {trigger}");
@@ -259,8 +267,8 @@ impl Supervisor {
     }
 }
 
-fn occupied(holder: String) -> Refused {
-    Refused::Occupied(format!("the classifier {holder} has a round under way, and one trains at a time"))
+fn occupied(holder: String) -> CommandError {
+    CommandError::Occupied(format!("the classifier {holder} has a round under way, and one trains at a time"))
 }
 
 /// What a user reads where the work of a round is given up.

@@ -82,7 +82,7 @@ async fn a_change_of_the_configuration_is_handed_on_as_it_was_asked_for() {
         let Some(ServiceCommand::Edit { edit, reply }) = soon(stage.service_commands.recv()).await else { panic!() };
         assert_eq!(edit, expected);
         let last = matches!(edit, Edit::RemoveSource { .. });
-        reply.send(if last { Err(Refused::Invalid("it has: none".into())) } else { Ok(()) }).unwrap();
+        reply.send(if last { Err(CommandError::Invalid("it has: none".into())) } else { Ok(()) }).unwrap();
     }
     let refused = asked.await.unwrap();
     assert!(matches!(&refused, Error::ZBus(_)) && refused.to_string().contains("it has: none"), "{refused}");
@@ -108,6 +108,6 @@ async fn a_classifier_in_the_place_of_another_is_shown_anew() {
     let classifier = stage.classifier().await;
     let asked = tokio::spawn(async move { classifier.review_items(1).await });
     let Some(Command::ReviewItems { reply, .. }) = soon(commands.recv()).await else { panic!() };
-    reply.send(Err(Refused::NotReady("nothing is asked".into()))).unwrap();
+    reply.send(Err(CommandError::NotReady("nothing is asked".into()))).unwrap();
     assert!(asked.await.unwrap().is_err());
 }

@@ -1,8 +1,9 @@
 //! Rounds as jobs, from the call that starts one to its result.
 
 use super::*;
-use crate::control::Refused;
+use crate::control::CommandError;
 use coft_core::event::{Failure, FailureKind, Progress, Stage as RoundStage};
+use coft_core::lifecycle::Refusal;
 use coft_dbus::{JobResult, RoundOptions};
 
 #[tokio::test]
@@ -73,7 +74,7 @@ async fn an_activation_is_a_job_unless_there_is_nothing_to_do() {
     let cases = [
         (Ok(Some(RoundId(2))), Ok("/org/coft/Coft1/jobs/2")),
         (Ok(None), Ok("/")),
-        (Err(Refused::Busy(RoundId(2))), Err("round 2 is already running")),
+        (Err(CommandError::Refused(Refusal::Busy(RoundId(2)))), Err("round 2 is already running")),
     ];
     for (answer, told) in cases {
         let object = stage.generation(1).await;

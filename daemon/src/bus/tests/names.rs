@@ -1,7 +1,8 @@
 //! Every documented error, by the name that goes over the wire: asked for by a client that is not written with zbus.
 
 use super::*;
-use crate::control::{Refused, ServiceCommand};
+use crate::control::{CommandError, ServiceCommand};
+use coft_core::lifecycle::Refusal;
 use coft_harness::sd_bus::{self, Answer, Client};
 use std::sync::{Arc, Mutex};
 use tempfile::NamedTempFile;
@@ -153,19 +154,19 @@ async fn what_becomes_of_an_image_has_its_name() {
 /// What the service refuses, by the name that is documented, whatever it was asked for.
 #[tokio::test]
 async fn a_refused_command_has_its_name() {
-    type Refusal = fn() -> Refused;
-    let refusals: [(Refusal, &str); 11] = [
-        (|| Refused::Busy(RoundId(2)), "Busy"),
-        (|| Refused::TooFewImages { images: 3, needed: 20 }, "TooFewImages"),
-        (|| Refused::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom"),
-        (|| Refused::NoTrainer("install it".into()), "NoTrainer"),
-        (|| Refused::NotReloaded("bus changes at a restart alone".into()), "NotReloaded"),
-        (|| Refused::NoSuchRound(RoundId(9)), "NoSuchRound"),
-        (|| Refused::AlreadyEnded(RoundId(1)), "AlreadyEnded"),
-        (|| Refused::NotReady("the model is read".into()), "NotReady"),
-        (|| Refused::Invalid("there is no class \"gear\"".into()), "InvalidArgs"),
-        (|| Refused::Stopping, "Stopping"),
-        (|| Refused::Failed("the catalogue cannot be written".into()), "Failed"),
+    type Make = fn() -> CommandError;
+    let refusals: [(Make, &str); 11] = [
+        (|| CommandError::Refused(Refusal::Busy(RoundId(2))), "Busy"),
+        (|| CommandError::Refused(Refusal::TooFewImages { images: 3, needed: 20 }), "TooFewImages"),
+        (|| CommandError::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom"),
+        (|| CommandError::NoTrainer("install it".into()), "NoTrainer"),
+        (|| CommandError::NotReloaded("bus changes at a restart alone".into()), "NotReloaded"),
+        (|| CommandError::Refused(Refusal::NoSuchRound(RoundId(9))), "NoSuchRound"),
+        (|| CommandError::Refused(Refusal::AlreadyEnded(RoundId(1))), "AlreadyEnded"),
+        (|| CommandError::NotReady("the model is read".into()), "NotReady"),
+        (|| CommandError::Invalid("there is no class \"gear\"".into()), "InvalidArgs"),
+        (|| CommandError::Refused(Refusal::Stopping), "Stopping"),
+        (|| CommandError::Failed("the catalogue cannot be written".into()), "Failed"),
     ];
     let Some(mut foreign) = Foreign::on(Stage::set(grown())).await else { return };
     for line in commands().iter().filter(|line| *line != RESCAN) {
@@ -186,7 +187,7 @@ async fn a_refused_command_has_its_name() {
     }
 }
 
-fn refuse<T>(reply: oneshot::Sender<Result<T, Refused>>, refusal: Refused) {
+fn refuse<T>(reply: oneshot::Sender<Result<T, CommandError>>, refusal: CommandError) {
     assert!(reply.send(Err(refusal)).is_ok(), "the bus waits for the answer");
 }
 
@@ -197,7 +198,7 @@ async fn a_reload_that_is_refused_has_its_name() {
     let Some(ServiceCommand::Reload { reply }) = soon(foreign.stage.service_commands.recv()).await else {
         panic!("not a reload")
     };
-    refuse(reply, Refused::NotReloaded("bus changes at a restart alone".into()));
+    refuse(reply, CommandError::NotReloaded("bus changes at a restart alone".into()));
     let Answer::Error { name, text } = soon(call).await.unwrap() else { panic!("it is refused") };
     assert_eq!((name.as_str(), text.as_str()), ("org.coft.Coft1.Error.NotReloaded", "bus changes at a restart alone"));
 }

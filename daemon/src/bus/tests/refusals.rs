@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::bus::errors::unanswered;
-use crate::control::Refused;
+use crate::control::CommandError;
 use crate::decode_budget::Party;
 use crate::serve::ServeError;
+use coft_core::lifecycle::Refusal;
 use coft_dbus::{ClassifyOptions, Error, RoundOptions};
 use zbus::DBusError;
 
@@ -19,15 +20,15 @@ fn named(error: &Error) -> (String, String) {
 async fn a_refused_round_has_a_name_and_a_hint() {
     let mut stage = Stage::set(grown()).await;
     let cases = [
-        (Refused::Busy(RoundId(2)), "Busy", "wait until it has ended, or cancel it"),
-        (Refused::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom", "free 2 MiB there"),
-        (Refused::NoTrainer("sudo apt install coft-trainer".into()), "NoTrainer", "apt install coft-trainer"),
-        (Refused::TooFewImages { images: 3, needed: 20 }, "TooFewImages", "put more images"),
-        (Refused::NoSuchRound(RoundId(9)), "NoSuchRound", "/org/coft/Coft1/jobs"),
-        (Refused::AlreadyEnded(RoundId(1)), "AlreadyEnded", "its job says how"),
-        (Refused::NotReady("the model is read".into()), "NotReady", "the model is read"),
-        (Refused::Stopping, "Stopping", "try again"),
-        (Refused::Failed("the catalogue cannot be written".into()), "Failed", "the log of coftd"),
+        (CommandError::Refused(Refusal::Busy(RoundId(2))), "Busy", "wait until it has ended, or cancel it"),
+        (CommandError::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom", "free 2 MiB there"),
+        (CommandError::NoTrainer("sudo apt install coft-trainer".into()), "NoTrainer", "apt install coft-trainer"),
+        (CommandError::Refused(Refusal::TooFewImages { images: 3, needed: 20 }), "TooFewImages", "put more images"),
+        (CommandError::Refused(Refusal::NoSuchRound(RoundId(9))), "NoSuchRound", "/org/coft/Coft1/jobs"),
+        (CommandError::Refused(Refusal::AlreadyEnded(RoundId(1))), "AlreadyEnded", "its job says how"),
+        (CommandError::NotReady("the model is read".into()), "NotReady", "the model is read"),
+        (CommandError::Refused(Refusal::Stopping), "Stopping", "try again"),
+        (CommandError::Failed("the catalogue cannot be written".into()), "Failed", "the log of coftd"),
     ];
     for (refusal, name, hint) in cases {
         let classifier = stage.classifier().await;

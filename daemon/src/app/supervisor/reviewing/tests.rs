@@ -97,13 +97,16 @@ impl Site {
     }
 }
 
-async fn items(commands: &mpsc::Sender<Command>, limit: usize) -> Result<(Vec<ReviewItem>, ReviewStatus), Refused> {
+async fn items(
+    commands: &mpsc::Sender<Command>,
+    limit: usize,
+) -> Result<(Vec<ReviewItem>, ReviewStatus), CommandError> {
     let (reply, answer) = oneshot::channel();
     commands.send(Command::ReviewItems { limit, reply }).await.unwrap();
     answer.await.unwrap()
 }
 
-async fn submit(commands: &mpsc::Sender<Command>, answers: Answers) -> Result<ReviewStatus, Refused> {
+async fn submit(commands: &mpsc::Sender<Command>, answers: Answers) -> Result<ReviewStatus, CommandError> {
     let (reply, answer) = oneshot::channel();
     commands.send(Command::SubmitReview { answers, reply }).await.unwrap();
     answer.await.unwrap()
@@ -141,7 +144,10 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
             assert_eq!(there, all[1..]);
 
             let refused = submit(&commands, label(&all[1], "violet")).await.unwrap_err();
-            assert!(matches!(&refused, Refused::Invalid(text) if text.contains("no class \"violet\"")), "{refused}");
+            assert!(
+                matches!(&refused, CommandError::Invalid(text) if text.contains("no class \"violet\"")),
+                "{refused}"
+            );
             // A slip, taken back.
             assert_eq!(submit(&commands, label(&all[1], &all[1].present)).await.unwrap().answered, 1);
             assert_eq!(submit(&commands, Answers::Undo).await.unwrap().answered, 0);
@@ -160,7 +166,7 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
             let round = rounds.last().unwrap();
             assert_eq!((round.round, round.trigger), (activation, Trigger::Activation));
             let nothing = items(&commands, 60).await.unwrap_err();
-            assert!(matches!(nothing, Refused::NotReady(_)), "{nothing}");
+            assert!(matches!(nothing, CommandError::NotReady(_)), "{nothing}");
         })
         .await;
     assert_eq!(reviews.status(), None, "it is over");
@@ -184,7 +190,7 @@ async fn labels_that_speak_for_the_present_model_change_nothing_and_can_be_taken
             assert_eq!(items(&commands, 60).await.unwrap().0, []);
             assert_eq!(seen.borrow().review.as_ref().unwrap().state, State::Present);
             let closed = submit(&commands, label(&all[5], shows(&all[5]))).await.unwrap_err();
-            assert!(matches!(closed, Refused::NotReady(_)), "{closed}");
+            assert!(matches!(closed, CommandError::NotReady(_)), "{closed}");
             assert_eq!(submit(&commands, Answers::Undo).await.unwrap().state, State::Asking);
             assert_eq!(items(&commands, 60).await.unwrap().0[0], all[4]);
             assert_eq!(submit(&commands, label(&all[4], shows(&all[4]))).await.unwrap().state, State::Present);

@@ -24,6 +24,7 @@ use crate::round::RoundSettings;
 use crate::serve::{Classifier, Settings};
 use crate::store::Store;
 use coft_core::lifecycle::Lifecycle;
+use coft_core::lifecycle::Refusal;
 use coft_core::manifest::{MANIFEST, STATED, WEIGHTS};
 use coft_core::moment::{BootId, Moment};
 use coft_core::schedule::Schedule;
@@ -383,7 +384,7 @@ async fn a_round_that_filled_the_disk_goes_on_when_there_is_room() {
     let problem = service.publisher.snapshot().round_problem.clone();
     assert!(problem.contains("a round of this model needs"), "{problem}");
     let refused = service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap_err();
-    assert!(matches!(&refused, Refused::NoRoom(why) if why.contains("free")), "{refused}");
+    assert!(matches!(&refused, CommandError::NoRoom(why) if why.contains("free")), "{refused}");
     machine.dies(service).await;
 
     machine.reserve = Reserve::of(0);
@@ -463,7 +464,11 @@ async fn an_earlier_generation_serves_again_beside_a_round() {
     machine.look(&mut service).await.unwrap();
     assert_eq!(service.publisher.snapshot().active, Some(GenerationId(2)));
     assert_eq!(service.activate(GenerationId(1)).await, Ok(Some(RoundId(EARLIER + 2))));
-    assert_eq!(service.activate(GenerationId(1)).await, Err(Refused::Busy(RoundId(EARLIER + 2))), "once at a time");
+    assert_eq!(
+        service.activate(GenerationId(1)).await,
+        Err(CommandError::Refused(Refusal::Busy(RoundId(EARLIER + 2)))),
+        "once at a time"
+    );
     assert_eq!(service.publisher.snapshot().running().map(|round| round.round), Some(RoundId(EARLIER + 1)));
     let (round, outcome) = service.outcomes.receiver.recv().await.unwrap();
     service.judged(round, outcome).await;
@@ -521,7 +526,11 @@ async fn a_generation_is_imported_beside_a_round() {
     let mut service = machine.up().await;
     let told = machine.look(&mut service).await.unwrap();
     let import = service.import(machine.bundle(), true).await.unwrap();
-    assert_eq!(service.import(machine.bundle(), true).await, Err(Refused::Busy(import)), "one at a time");
+    assert_eq!(
+        service.import(machine.bundle(), true).await,
+        Err(CommandError::Refused(Refusal::Busy(import))),
+        "one at a time"
+    );
     while service.jobs.len() > 1 {
         one(&mut service).await;
     }
