@@ -4,7 +4,7 @@ mod oci;
 mod onnx;
 mod triton;
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use clap::ValueEnum;
 use coft_core::manifest::{FORMAT, MANIFEST, Manifest, PROBE};
 use coft_core::shown::shown_path;
@@ -54,14 +54,14 @@ struct Shape {
 
 impl Bundle {
     /// The files that the service has handed out of a generation.
-    pub fn new(name: String, generation: u64, files: HashMap<String, OwnedFd>) -> Result<Self, Failure> {
+    pub fn new(name: String, generation: u64, files: HashMap<String, OwnedFd>) -> Result<Self, CliError> {
         let mut files: HashMap<_, _> = files.into_iter().map(|(name, file)| (name, File::from(file))).collect();
         // It becomes the name of a directory.
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-            return Err(Failure::Misunderstood(format!("{name:?} is no name of a classifier")));
+            return Err(CliError::Misunderstood(format!("{name:?} is no name of a classifier")));
         }
         let stated = read(&mut files, MANIFEST)?;
-        let damaged = |fault: String| Failure::Export(format!("generation {generation}: {fault}"));
+        let damaged = |fault: String| CliError::Export(format!("generation {generation}: {fault}"));
         let manifest: Manifest =
             serde_json::from_slice(&stated).map_err(|error| damaged(format!("{MANIFEST}: {error}")))?;
         if manifest.format != FORMAT {
@@ -77,9 +77,9 @@ impl Bundle {
     }
 
     /// Writes the bundle to a directory that is not there yet; it appears complete or not at all.
-    pub fn write(&self, format: Format, dir: &Path) -> Result<(), Failure> {
+    pub fn write(&self, format: Format, dir: &Path) -> Result<(), CliError> {
         if dir.symlink_metadata().is_ok() {
-            return Err(Failure::Usage(format!("{} is there already; name a new directory", shown_path(dir))));
+            return Err(CliError::Usage(format!("{} is there already; name a new directory", shown_path(dir))));
         }
         let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let partial = tempfile::Builder::new().prefix(".coft-export-").tempdir_in(parent).map_err(at(parent))?;
@@ -94,8 +94,8 @@ impl Bundle {
     }
 
     /// Copies a file of the generation, and holds what was copied against the manifest.
-    fn copy(&self, name: &str, to: &Path) -> Result<(), Failure> {
-        let missing = || Failure::Export(format!("generation {}: {name} is missing", self.generation));
+    fn copy(&self, name: &str, to: &Path) -> Result<(), CliError> {
+        let missing = || CliError::Export(format!("generation {}: {name} is missing", self.generation));
         let (mut from, digest) = self.files.get(name).zip(self.manifest.files.get(name)).ok_or_else(missing)?;
         let path = to.join(name);
         let mut hashed = self.hashed(File::create_new(&path).map_err(at(&path))?);
@@ -103,7 +103,7 @@ impl Bundle {
         copied.and_then(|_| hashed.to.sync_all()).map_err(at(&path))?;
         if coft_fs::hex(&hashed.hash.finalize()) != *digest {
             let generation = self.generation;
-            return Err(Failure::Export(format!(
+            return Err(CliError::Export(format!(
                 "generation {generation}: {name} does not have the digest that the manifest names; it is damaged"
             )));
         }
@@ -130,24 +130,24 @@ impl Shape {
     }
 }
 
-fn read(files: &mut HashMap<String, File>, name: &str) -> Result<Vec<u8>, Failure> {
-    let file = files.get_mut(name).ok_or_else(|| Failure::Misunderstood(format!("no {name} among the files")))?;
+fn read(files: &mut HashMap<String, File>, name: &str) -> Result<Vec<u8>, CliError> {
+    let file = files.get_mut(name).ok_or_else(|| CliError::Misunderstood(format!("no {name} among the files")))?;
     let mut bytes = Vec::new();
     file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_end(&mut bytes)).map_err(at(Path::new(name)))?;
     Ok(bytes)
 }
 
-fn write_new(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+fn write_new(path: &Path, bytes: &[u8]) -> Result<(), CliError> {
     coft_fs::write_synced(path, bytes).map_err(at(path))
 }
 
-fn create_dir(path: &Path) -> Result<(), Failure> {
+fn create_dir(path: &Path) -> Result<(), CliError> {
     fs::create_dir(path).map_err(at(path))
 }
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> Failure + use<> {
+fn at(path: &Path) -> impl FnOnce(io::Error) -> CliError + use<> {
     let path = shown_path(path).into_owned();
-    move |error| Failure::Export(format!("{path}: {error}"))
+    move |error| CliError::Export(format!("{path}: {error}"))
 }
 
 /// Passes bytes on and hashes them, until it is stopped.

@@ -5,7 +5,7 @@ mod unit;
 
 pub use unit::Unit;
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::program;
 use crate::service::{Action, Service};
 use crate::view::{Check, ConfigReport};
@@ -19,17 +19,17 @@ pub struct Facts {
     /// The bus that was asked for.
     pub bus: String,
     /// The version that the service says of itself, or why it does not answer.
-    pub answer: Result<String, Failure>,
+    pub answer: Result<String, CliError>,
     /// Where systemd runs the service.
     pub unit: Option<Unit>,
     /// Whether the bus lets the service have its name, and whether it starts it; none where that is nobody's business.
     pub bus_files: Option<BusFiles>,
     /// The actions of coft that polkit knows; none where there is no bus to ask on.
-    pub polkit: Option<Result<Vec<Action>, Failure>>,
+    pub polkit: Option<Result<Vec<Action>, CliError>>,
     /// The user that the service runs as, where it runs.
     pub user: Option<u32>,
     /// What is wrong with the installed configuration; looked at where the service does not answer.
-    pub configuration: Option<Result<ConfigReport, Failure>>,
+    pub configuration: Option<Result<ConfigReport, CliError>>,
     pub now: SystemTime,
     /// When this program was made.
     pub made: Option<SystemTime>,
@@ -50,10 +50,10 @@ const SYSTEM: &str = "system";
 
 impl Facts {
     /// Asks everybody who knows something.
-    pub async fn gather(bus: &str, service: &Result<Service, Failure>) -> Self {
+    pub async fn gather(bus: &str, service: &Result<Service, CliError>) -> Self {
         let (answer, polkit, user) = match service {
             Ok(service) => (service.version().await, Some(service.polkit_actions().await), service.user().await),
-            Err(failure) => (Err(Failure::NotFound(failure.to_string())), None, None),
+            Err(failure) => (Err(CliError::NotFound(failure.to_string())), None, None),
         };
         let is_system = bus == SYSTEM;
         let silent = answer.is_err() && is_system;

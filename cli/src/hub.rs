@@ -6,7 +6,7 @@
 
 mod transport;
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::render;
 use coft_core::shown::shown_path;
 use coft_models::store::StoreError;
@@ -89,7 +89,7 @@ impl Download {
     ///
     /// # Errors
     /// Where the hub cannot be reached, or does not know the repository.
-    pub fn new(store: &Path, id: &str, revision: Option<&str>) -> Result<Self, Failure> {
+    pub fn new(store: &Path, id: &str, revision: Option<&str>) -> Result<Self, CliError> {
         let revision = revision.unwrap_or("main").to_owned();
         let (dir, cache) = (store.join(DOWNLOADS), Cache::from_env());
         let origin = if offline() {
@@ -100,7 +100,7 @@ impl Download {
             let url = hub.url(parts) + "?blobs=true";
             let Info { sha, siblings } = hub.ask(&url).map_err(Problem::failure)?;
             if sha.is_empty() || !sha.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
-                return Err(Failure::Hub(format!("{url}: the server says that {revision} is the commit {sha:?}")));
+                return Err(CliError::Hub(format!("{url}: the server says that {revision} is the commit {sha:?}")));
             }
             // From here on the commit stands for the revision: it cannot move while files are fetched.
             let files = siblings.into_iter().map(|file| (file.rfilename, file.listed)).collect();
@@ -121,7 +121,7 @@ impl Download {
     ///
     /// # Errors
     /// Where a file cannot be had, is not what the hub says, or there are no weights of a CLIP.
-    pub fn fetch(&self, to: &Path) -> Result<String, Failure> {
+    pub fn fetch(&self, to: &Path) -> Result<String, CliError> {
         for name in DESCRIPTIONS.into_iter().chain(tokenizer::FILES) {
             self.file(name, to)?;
         }
@@ -149,12 +149,12 @@ impl Download {
                 true => format!("has neither {} nor a single .{ARCHIVE} file", DESCRIPTIONS[..2].join(" nor ")),
                 false => format!("has no weights of a CLIP; looked for {}", known.join(", ")),
             };
-            return Err(Failure::Hub(format!("{}: {place} {lacking}", self.id)));
+            return Err(CliError::Hub(format!("{}: {place} {lacking}", self.id)));
         };
         if weights.ends_with(".index.json") {
             for shard in shards(&to.join(&weights))? {
                 if !self.file(&shard, to)? {
-                    return Err(Failure::Hub(format!("{}: {weights} lists {shard}, which is not there", self.id)));
+                    return Err(CliError::Hub(format!("{}: {weights} lists {shard}, which is not there", self.id)));
                 }
             }
         }
@@ -184,7 +184,7 @@ impl Download {
     }
 
     /// One file, verified; false where there is none of that name.
-    fn file(&self, name: &str, to: &Path) -> Result<bool, Failure> {
+    fn file(&self, name: &str, to: &Path) -> Result<bool, CliError> {
         let path = match &self.origin {
             Origin::Cache(cache) => self.cached(cache, name)?,
             Origin::Hub(online) => {
@@ -201,7 +201,7 @@ impl Download {
     }
 
     /// What other programs have downloaded: they name a file's content by its digest.
-    fn cached(&self, cache: &Cache, name: &str) -> Result<Option<PathBuf>, Failure> {
+    fn cached(&self, cache: &Cache, name: &str) -> Result<Option<PathBuf>, CliError> {
         let repo = Repo::with_revision(self.id.clone(), RepoType::Model, self.revision.clone());
         let Some(path) = cache.repo(repo).get(name) else { return Ok(None) };
         let path = fs::canonicalize(&path).map_err(StoreError::at(&path))?;
@@ -211,10 +211,10 @@ impl Download {
             true => format!("its content has not the digest {digest}; have the program that downloaded it do so again"),
             false => "its name is no digest, so that it cannot be checked".to_owned(),
         };
-        Err(Failure::Hub(format!("{}: {}: {problem}", self.id, shown_path(&path))))
+        Err(CliError::Hub(format!("{}: {}: {problem}", self.id, shown_path(&path))))
     }
 
-    fn downloaded(&self, online: &Online, name: &str, listed: &Listed) -> Result<PathBuf, Failure> {
+    fn downloaded(&self, online: &Online, name: &str, listed: &Listed) -> Result<PathBuf, CliError> {
         let dir = self.kept().join(&online.commit);
         fs::create_dir_all(&dir).map_err(StoreError::at(&dir))?;
         let (whole, part) = (dir.join(name), dir.join(format!("{name}.{PART}")));
@@ -228,7 +228,7 @@ impl Download {
         if !matches(&part, &digest).map_err(StoreError::at(&part))? {
             // Going on with it would never end well.
             fs::remove_file(&part).map_err(StoreError::at(&part))?;
-            return Err(Failure::Hub(format!(
+            return Err(CliError::Hub(format!(
                 "{}: {name} is not what the hub announced (digest {digest}); it was thrown away, try again",
                 self.id
             )));
@@ -282,19 +282,19 @@ fn matches(path: &Path, digest: &str) -> io::Result<bool> {
     }
 }
 
-fn shards(index: &Path) -> Result<Vec<String>, Failure> {
+fn shards(index: &Path) -> Result<Vec<String>, CliError> {
     #[derive(serde::Deserialize)]
     struct Index {
         weight_map: std::collections::BTreeMap<String, String>,
     }
     let text = fs::read(index).map_err(StoreError::at(index))?;
     let Index { weight_map } =
-        serde_json::from_slice(&text).map_err(|error| Failure::Hub(format!("{}: {error}", shown_path(index))))?;
+        serde_json::from_slice(&text).map_err(|error| CliError::Hub(format!("{}: {error}", shown_path(index))))?;
     let mut shards: Vec<String> = weight_map.into_values().collect();
     shards.sort();
     shards.dedup();
     match shards.iter().find(|shard| shard.contains('/') || shard.starts_with('.')) {
-        Some(shard) => Err(Failure::Hub(format!("{}: {shard:?} is no name of a shard", shown_path(index)))),
+        Some(shard) => Err(CliError::Hub(format!("{}: {shard:?} is no name of a shard", shown_path(index)))),
         None => Ok(shards),
     }
 }

@@ -7,7 +7,7 @@
 pub mod args;
 mod bundle;
 mod doctor;
-pub mod failure;
+pub mod error;
 mod hub;
 mod image_input;
 mod output;

@@ -1,7 +1,7 @@
 //! Reads the arguments, runs the verb, reports the failure, answers the exit code.
 
 use clap::Parser;
-use coftctl::{args::Cli, failure::Failure, verb};
+use coftctl::{args::Cli, error::CliError, verb};
 use std::{io, process::ExitCode};
 
 #[tokio::main(flavor = "current_thread")]
@@ -9,7 +9,7 @@ async fn main() -> ExitCode {
     match verb::run(Cli::parse()).await {
         Ok(exit) => exit.into(),
         // Whoever read the output has had enough of it, as in `coftctl round list | head`.
-        Err(Failure::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             anstream::eprintln!("coftctl: {failure}");
             failure.exit().into()

@@ -1,7 +1,7 @@
 //! Standard output: one JSON document or a text, as was asked. Colours go where a terminal shows them and `NO_COLOR`
 //! does not forbid them.
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use serde::Serialize;
 use std::io::Write;
 
@@ -20,7 +20,7 @@ impl Output {
     }
 
     /// Prints `value` as an indented document, or what `text` makes of it.
-    pub fn document<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub fn document<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), CliError> {
         if !self.json {
             return self.text(&text());
         }
@@ -30,7 +30,7 @@ impl Output {
     }
 
     /// Prints `value` as one line of JSON, or what `text` makes of it; for answers that come one by one.
-    pub fn line<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), Failure> {
+    pub fn line<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), CliError> {
         if !self.json {
             return self.text(&text());
         }
@@ -41,7 +41,7 @@ impl Output {
     }
 
     /// Prints a text that has a format of its own, also where JSON was asked for.
-    pub fn text(&self, text: &str) -> Result<(), Failure> {
+    pub fn text(&self, text: &str) -> Result<(), CliError> {
         let mut out = anstream::stdout().lock();
         out.write_all(text.as_bytes())?;
         Ok(out.flush()?)

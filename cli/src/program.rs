@@ -1,6 +1,6 @@
 //! The other programs of coft, as they are installed or built beside this one: where they are, and what coftd says.
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::view::ConfigReport;
 use std::env;
 use std::path::{Path, PathBuf};
@@ -12,12 +12,12 @@ const INSTALLED: &str = "/usr/libexec/coft";
 ///
 /// # Errors
 /// It is not installed.
-pub fn coftd() -> Result<Command, Failure> {
+pub fn coftd() -> Result<Command, CliError> {
     let places = places(env::current_exe().ok().as_deref());
     let found = places.iter().map(|dir| dir.join("coftd")).find(|path| path.is_file());
     found.map(Command::new).ok_or_else(|| {
         let looked: Vec<_> = places.iter().map(|dir| dir.display().to_string()).collect();
-        Failure::NotFound(format!("coftd is not in {}\n  install it: sudo apt install coft", looked.join(", ")))
+        CliError::NotFound(format!("coftd is not in {}\n  install it: sudo apt install coft", looked.join(", ")))
     })
 }
 
@@ -25,12 +25,12 @@ pub fn coftd() -> Result<Command, Failure> {
 ///
 /// # Errors
 /// It is not installed, cannot be run, or says something else.
-pub fn config_report(file: &Path) -> Result<ConfigReport, Failure> {
+pub fn config_report(file: &Path) -> Result<ConfigReport, CliError> {
     let ended = coftd()?.arg("--check").arg("--config").arg(file).output();
-    let ended = ended.map_err(|error| Failure::NotFound(format!("coftd cannot be run: {error}")))?;
+    let ended = ended.map_err(|error| CliError::NotFound(format!("coftd cannot be run: {error}")))?;
     serde_json::from_slice(&ended.stdout).map_err(|_| {
         let said = String::from_utf8_lossy(&ended.stderr);
-        Failure::Misunderstood(format!("coftd --check ended with {}: {}", ended.status, said.trim()))
+        CliError::Misunderstood(format!("coftd --check ended with {}: {}", ended.status, said.trim()))
     })
 }
 

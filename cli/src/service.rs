@@ -10,7 +10,7 @@ mod results;
 pub use event::Event;
 pub use results::Place;
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::view::{Check, Generation, Label, Labels, Review, ReviewItem, Round, Source, Status};
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
@@ -46,18 +46,18 @@ pub struct Service {
 
 impl Service {
     /// `bus` is `system`, `session` or a D-Bus address.
-    pub async fn connect(bus: &str, wanted: Option<String>) -> Result<Self, Failure> {
-        let address: Bus = bus.parse().map_err(|error| Failure::Usage(format!("--bus: {error}")))?;
+    pub async fn connect(bus: &str, wanted: Option<String>) -> Result<Self, CliError> {
+        let address: Bus = bus.parse().map_err(|error| CliError::Usage(format!("--bus: {error}")))?;
         let connection = address
             .builder()
             .method_timeout(CONSENT_TIMEOUT)
             .build()
             .await
-            .map_err(|error| Failure::Unreachable(format!("no connection to the {bus} bus: {error}")))?;
+            .map_err(|error| CliError::Unreachable(format!("no connection to the {bus} bus: {error}")))?;
         Ok(Self { connection, wanted, classifier: OnceCell::new(), job: RefCell::default() })
     }
 
-    pub async fn status(&self) -> Result<Status, Failure> {
+    pub async fn status(&self) -> Result<Status, CliError> {
         let mut manager = self.properties(ROOT, MANAGER).await?;
         let mut managed = self.managed().await?;
         let mut others = classifiers::names(&managed);
@@ -93,13 +93,13 @@ impl Service {
     }
 
     /// Every round of the classifier that the service knows, oldest first.
-    pub async fn rounds(&self) -> Result<Vec<Round>, Failure> {
+    pub async fn rounds(&self) -> Result<Vec<Round>, CliError> {
         let mut managed = self.managed().await?;
         let classifier = self.choose(&mut managed)?;
         rounds(&mut managed, &classifier.name)
     }
 
-    pub async fn round(&self, number: u64) -> Result<Round, Failure> {
+    pub async fn round(&self, number: u64) -> Result<Round, CliError> {
         let known = self.job.borrow().clone().filter(|(known, _)| *known == number);
         let properties = match known {
             Some((_, path)) => self.properties(&path, JOB).await.map_err(|failure| no_such_round(failure, number))?,
@@ -109,7 +109,7 @@ impl Service {
     }
 
     /// The job of a round of the classifier: each classifier counts its own, so it is found by looking through all.
-    async fn job(&self, number: u64) -> Result<Properties, Failure> {
+    async fn job(&self, number: u64) -> Result<Properties, CliError> {
         let mut managed = self.managed().await?;
         let classifier = self.choose(&mut managed)?.name;
         let jobs = of(&mut managed, JOB, &classifier);
@@ -120,18 +120,18 @@ impl Service {
     }
 
     /// The round that was named, else the one of the classifier that runs now.
-    pub async fn round_meant(&self, named: Option<u64>) -> Result<u64, Failure> {
+    pub async fn round_meant(&self, named: Option<u64>) -> Result<u64, CliError> {
         if let Some(round) = named {
             return Ok(round);
         }
         let running = self.choose(&mut self.managed().await?)?.round;
         running.ok_or_else(|| {
-            Failure::NotFound("no round is running\n  see how the last one ended: coftctl round show".into())
+            CliError::NotFound("no round is running\n  see how the last one ended: coftctl round show".into())
         })
     }
 
     /// Every generation of the classifier, oldest first.
-    pub async fn generations(&self) -> Result<Vec<Generation>, Failure> {
+    pub async fn generations(&self) -> Result<Vec<Generation>, CliError> {
         let mut managed = self.managed().await?;
         let classifier = self.choose(&mut managed)?;
         let generations = interface(&mut managed, GENERATION, &classifier.path);
@@ -141,21 +141,21 @@ impl Service {
     }
 
     /// The name of the classifier, and the files of one of its generations by name.
-    pub async fn open_generation(&self, number: u64) -> Result<(String, HashMap<String, OwnedFd>), Failure> {
+    pub async fn open_generation(&self, number: u64) -> Result<(String, HashMap<String, OwnedFd>), CliError> {
         let (classifier, generation) = self.generation_proxy(number).await?;
         let files = generation.open().await.map_err(|error| no_such_generation(error.into(), number))?;
         Ok((classifier, files.into_iter().map(|(name, file)| (name, file.into())).collect()))
     }
 
     /// Answers the number of the round, which goes on by itself.
-    pub async fn start_round(&self, seed: Option<u64>) -> Result<u64, Failure> {
+    pub async fn start_round(&self, seed: Option<u64>) -> Result<u64, CliError> {
         let classifier = self.classifier_proxy().await?;
         round_of(classifier.start_round(RoundOptions { seed }).await.map_err(one_at_a_time)?.as_str())
     }
 
     /// Has a generation from elsewhere taken in, by force whatever it answers; answers the number of the round, which
     /// goes on by itself.
-    pub async fn import(&self, files: &[(String, OwnedFd)], force: bool) -> Result<u64, Failure> {
+    pub async fn import(&self, files: &[(String, OwnedFd)], force: bool) -> Result<u64, CliError> {
         let classifier = self.classifier_proxy().await?;
         let files = files.iter().map(|(name, file)| (name.as_str(), Fd::from(file))).collect();
         let options = ImportOptions { force: force.then_some(true) };
@@ -163,19 +163,19 @@ impl Service {
     }
 
     /// Has an earlier generation serve again; answers the number of the round, none where it is active already.
-    pub async fn activate(&self, number: u64) -> Result<Option<u64>, Failure> {
+    pub async fn activate(&self, number: u64) -> Result<Option<u64>, CliError> {
         let (_, generation) = self.generation_proxy(number).await?;
         let job = generation.activate().await.map_err(|error| no_such_generation(one_at_a_time(error), number))?;
         if job.as_str() == "/" { Ok(None) } else { round_of(job.as_str()).map(Some) }
     }
 
     /// What a person is asked, or was asked last while the same generation has served.
-    pub async fn review(&self) -> Result<Option<Review>, Failure> {
+    pub async fn review(&self) -> Result<Option<Review>, CliError> {
         objects::review(prompt(self.classifier_proxy().await?.review()).await?)
     }
 
     /// Up to so many pictures that a person is asked about, and how the review stands.
-    pub async fn review_items(&self, limit: u32) -> Result<(Vec<ReviewItem>, Review), Failure> {
+    pub async fn review_items(&self, limit: u32) -> Result<(Vec<ReviewItem>, Review), CliError> {
         let (items, review) = self.classifier_proxy().await?.review_items(limit).await?;
         let item = |(image, item): (String, coft_dbus::ReviewItem)| {
             let coft_dbus::ReviewItem { path, present, candidate } = item;
@@ -185,22 +185,22 @@ impl Service {
     }
 
     /// Hands over what pictures show, an image's id and the name of its class.
-    pub async fn submit_review(&self, labels: Vec<(String, String)>) -> Result<Review, Failure> {
+    pub async fn submit_review(&self, labels: Vec<(String, String)>) -> Result<Review, CliError> {
         stands(self.classifier_proxy().await?.submit_review(labels, ReviewOptions::default()).await?)
     }
 
     /// Takes the last label of the review back.
-    pub async fn undo_review(&self) -> Result<Review, Failure> {
+    pub async fn undo_review(&self) -> Result<Review, CliError> {
         let options = ReviewOptions { undo: Some(true) };
         stands(self.classifier_proxy().await?.submit_review(Vec::new(), options).await?)
     }
 
     /// The names of the classes.
-    pub async fn classes(&self) -> Result<Vec<String>, Failure> {
+    pub async fn classes(&self) -> Result<Vec<String>, CliError> {
         prompt(self.classifier_proxy().await?.classes()).await
     }
 
-    pub async fn cancel_round(&self, number: u64) -> Result<(), Failure> {
+    pub async fn cancel_round(&self, number: u64) -> Result<(), CliError> {
         let job = JobProxy::builder(&self.connection)
             .path(self.job(number).await?.path().to_owned())
             .cache_properties(CacheProperties::No)
@@ -209,12 +209,12 @@ impl Service {
         job.cancel().await.map_err(|error| no_such_round(error.into(), number))
     }
 
-    pub async fn rescan(&self) -> Result<(), Failure> {
+    pub async fn rescan(&self) -> Result<(), CliError> {
         Ok(self.manager().await?.rescan().await?)
     }
 
     /// Answers the settings that are used otherwise from now on.
-    pub async fn reload(&self) -> Result<Vec<String>, Failure> {
+    pub async fn reload(&self) -> Result<Vec<String>, CliError> {
         Ok(self.manager().await?.reload().await?)
     }
 
@@ -224,12 +224,12 @@ impl Service {
     }
 
     /// The version that the service says of itself.
-    pub async fn version(&self) -> Result<String, Failure> {
+    pub async fn version(&self) -> Result<String, CliError> {
         prompt(self.manager().await?.version()).await
     }
 
     /// What the service finds where it looks around itself.
-    pub async fn diagnose(&self) -> Result<Vec<Check>, Failure> {
+    pub async fn diagnose(&self) -> Result<Vec<Check>, CliError> {
         let checks = prompt(self.manager().await?.diagnose()).await?;
         let check = |(check, level, found, advice)| Check { check, level, found, advice };
         Ok(checks.into_iter().map(check).collect())
@@ -243,7 +243,7 @@ impl Service {
     }
 
     /// The actions of coft that polkit knows.
-    pub async fn polkit_actions(&self) -> Result<Vec<Action>, Failure> {
+    pub async fn polkit_actions(&self) -> Result<Vec<Action>, CliError> {
         const POLKIT: &str = "org.freedesktop.PolicyKit1";
         let (path, interface) = ("/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority");
         let locale = "";
@@ -254,12 +254,12 @@ impl Service {
         Ok(ours.map(|action| Action { owner: owner(&action.9), id: action.0 }).collect())
     }
 
-    async fn manager(&self) -> Result<ManagerProxy<'_>, Failure> {
+    async fn manager(&self) -> Result<ManagerProxy<'_>, CliError> {
         Ok(ManagerProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await?)
     }
 
     /// `image` is a regular file or a sealed memfd; its position does not matter.
-    pub async fn classify(&self, image: &impl AsFd, options: ClassifyOptions) -> Result<Labels, Failure> {
+    pub async fn classify(&self, image: &impl AsFd, options: ClassifyOptions) -> Result<Labels, CliError> {
         let classifier = self.classifier_proxy().await?;
         let (labels, details) = prompt(classifier.classify(Fd::from(image.as_fd()), options)).await?;
         Ok(Labels {
@@ -276,44 +276,44 @@ impl Service {
     }
 
     /// A socket for any number of images.
-    pub async fn open_batch(&self, options: ClassifyOptions) -> Result<Stream, Failure> {
+    pub async fn open_batch(&self, options: ClassifyOptions) -> Result<Stream, CliError> {
         let socket = prompt(self.classifier_proxy().await?.open_batch(options)).await?;
         Ok(Stream::new(socket.into())?)
     }
 
-    async fn classifier_proxy(&self) -> Result<ClassifierProxy<'_>, Failure> {
+    async fn classifier_proxy(&self) -> Result<ClassifierProxy<'_>, CliError> {
         let path = self.classifier().await?;
         let builder = ClassifierProxy::builder(&self.connection).path(path);
         Ok(builder.cache_properties(CacheProperties::No).build().await?)
     }
 
     /// The name of the classifier, and one of its generations.
-    async fn generation_proxy(&self, number: u64) -> Result<(String, GenerationProxy<'_>), Failure> {
+    async fn generation_proxy(&self, number: u64) -> Result<(String, GenerationProxy<'_>), CliError> {
         let classifier = self.choose(&mut self.managed().await?)?.name;
         let builder = GenerationProxy::builder(&self.connection).path(generation_path(&classifier, number));
         Ok((classifier, builder.cache_properties(CacheProperties::No).build().await?))
     }
 
     /// The path of the classifier to ask; looked up once.
-    async fn classifier(&self) -> Result<&str, Failure> {
-        let find = async || Ok::<_, Failure>(self.choose(&mut self.managed().await?)?.path);
+    async fn classifier(&self) -> Result<&str, CliError> {
+        let find = async || Ok::<_, CliError>(self.choose(&mut self.managed().await?)?.path);
         Ok(self.classifier.get_or_try_init(find).await?)
     }
 
     /// The name of the classifier that was asked for, where one was and there is one of that name.
-    pub async fn named(&self) -> Result<Option<String>, Failure> {
+    pub async fn named(&self) -> Result<Option<String>, CliError> {
         match self.wanted {
             Some(_) => Ok(Some(self.choose(&mut self.managed().await?)?.name)),
             None => Ok(None),
         }
     }
 
-    fn choose(&self, managed: &mut ManagedObjects) -> Result<Classifier, Failure> {
+    fn choose(&self, managed: &mut ManagedObjects) -> Result<Classifier, CliError> {
         let all = interface(managed, CLASSIFIER, ROOT).into_iter().map(objects::classifier);
         objects::choose(all.collect::<Result<Vec<_>, _>>()?, self.wanted.as_deref())
     }
 
-    async fn managed(&self) -> Result<ManagedObjects, Failure> {
+    async fn managed(&self) -> Result<ManagedObjects, CliError> {
         let proxy = ObjectManagerProxy::builder(&self.connection)
             .destination(BUS_NAME)
             .path(ROOT)
@@ -323,7 +323,7 @@ impl Service {
         prompt(proxy.get_managed_objects()).await
     }
 
-    async fn properties(&self, path: &str, interface: &'static str) -> Result<Properties, Failure> {
+    async fn properties(&self, path: &str, interface: &'static str) -> Result<Properties, CliError> {
         let proxy = PropertiesProxy::builder(&self.connection)
             .destination(BUS_NAME)
             .path(path)
@@ -352,27 +352,27 @@ fn owner(annotations: &HashMap<String, String>) -> Option<u32> {
 }
 
 /// How a review stands that was answered with.
-fn stands(review: coft_dbus::Review) -> Result<Review, Failure> {
-    objects::review(review)?.ok_or_else(|| Failure::Misunderstood("there is no review in the answer".into()))
+fn stands(review: coft_dbus::Review) -> Result<Review, CliError> {
+    objects::review(review)?.ok_or_else(|| CliError::Misunderstood("there is no review in the answer".into()))
 }
 
-fn round_of(job: &str) -> Result<u64, Failure> {
-    objects::trailing_number(job).ok_or_else(|| Failure::Misunderstood(format!("{job} does not end in a number")))
+fn round_of(job: &str) -> Result<u64, CliError> {
+    objects::trailing_number(job).ok_or_else(|| CliError::Misunderstood(format!("{job} does not end in a number")))
 }
 
 /// Awaits a call that nobody has to consent to.
-async fn prompt<T, E>(call: impl Future<Output = Result<T, E>>) -> Result<T, Failure>
+async fn prompt<T, E>(call: impl Future<Output = Result<T, E>>) -> Result<T, CliError>
 where
-    Failure: From<E>,
+    CliError: From<E>,
 {
-    let late = |_| Failure::Unreachable("it did not answer in time".into());
+    let late = |_| CliError::Unreachable("it did not answer in time".into());
     Ok(tokio::time::timeout(TIMEOUT, call).await.map_err(late)??)
 }
 
 /// A service that is busy with a round, not with images.
-fn one_at_a_time(error: coft_dbus::Error) -> Failure {
+fn one_at_a_time(error: coft_dbus::Error) -> CliError {
     match error.into() {
-        Failure::Refused { name, message, .. } if name == "Busy" => Failure::Refused {
+        CliError::Refused { name, message, .. } if name == "Busy" => CliError::Refused {
             name,
             message,
             advice: "\n  follow it: coftctl round wait; or stop it: coftctl round cancel\n  where another classifier \
@@ -383,21 +383,21 @@ fn one_at_a_time(error: coft_dbus::Error) -> Failure {
 }
 
 /// A round without an object is one that the service does not know.
-fn no_such_round(failure: Failure, number: u64) -> Failure {
+fn no_such_round(failure: CliError, number: u64) -> CliError {
     match failure {
-        Failure::NoObject(_) => no_round(number),
+        CliError::NoObject(_) => no_round(number),
         other => other,
     }
 }
 
-fn no_round(number: u64) -> Failure {
-    Failure::NotFound(format!("no round {number}\n  see which there are: coftctl round list"))
+fn no_round(number: u64) -> CliError {
+    CliError::NotFound(format!("no round {number}\n  see which there are: coftctl round list"))
 }
 
-fn no_such_generation(failure: Failure, number: u64) -> Failure {
+fn no_such_generation(failure: CliError, number: u64) -> CliError {
     match failure {
-        Failure::NoObject(_) => {
-            Failure::NotFound(format!("no generation {number}\n  see which there are: coftctl generation list"))
+        CliError::NoObject(_) => {
+            CliError::NotFound(format!("no generation {number}\n  see which there are: coftctl generation list"))
         }
         other => other,
     }
@@ -428,13 +428,13 @@ fn of(managed: &mut ManagedObjects, interface: &str, classifier: &str) -> Vec<Pr
 }
 
 /// Every round of a classifier, oldest first.
-fn rounds(managed: &mut ManagedObjects, classifier: &str) -> Result<Vec<Round>, Failure> {
+fn rounds(managed: &mut ManagedObjects, classifier: &str) -> Result<Vec<Round>, CliError> {
     let jobs = of(managed, JOB, classifier).into_iter().map(objects::round);
     let mut rounds = jobs.collect::<Result<Vec<_>, _>>()?;
     rounds.sort_by_key(|round| round.round);
     Ok(rounds)
 }
 
-fn numbered(objects: Vec<Properties>) -> Result<Vec<(u64, Properties)>, Failure> {
+fn numbered(objects: Vec<Properties>) -> Result<Vec<(u64, Properties)>, CliError> {
     objects.into_iter().map(|object| Ok((object.number()?, object))).collect()
 }

@@ -29,11 +29,11 @@ mod status;
 mod wait;
 
 use crate::args::{Cli, Config, Generation, Round, Verb};
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::service::Service;
 
-pub async fn run(cli: Cli) -> Result<Exit, Failure> {
+pub async fn run(cli: Cli) -> Result<Exit, CliError> {
     if let Verb::Completions { shell } = cli.verb {
         return completions::run(shell);
     }

@@ -3,7 +3,7 @@
 //! The same generation gives the same bytes: entries are sorted and carry no time and no owner.
 
 use super::{Bundle, Hashed, at, create_dir, triton, write_new};
-use crate::failure::Failure;
+use crate::error::CliError;
 use oci_spec::image::{
     Arch, Descriptor, ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType, OciLayoutBuilder,
     Os, RootFsBuilder, SCHEMA_VERSION, Sha256Digest,
@@ -18,7 +18,7 @@ use tar::{EntryType, Header};
 
 const ROOT: &str = "models";
 
-pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), Failure> {
+pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), CliError> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(at(&blobs))?;
     let tree = dir.join("tree");
@@ -52,7 +52,7 @@ pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), Failure> {
 }
 
 /// The tree as a tar archive among the blobs.
-fn layer(bundle: &Bundle, tree: &Path, blobs: &Path) -> Result<Descriptor, Failure> {
+fn layer(bundle: &Bundle, tree: &Path, blobs: &Path) -> Result<Descriptor, CliError> {
     let unnamed = blobs.join("layer");
     let file = File::create_new(&unnamed).map_err(at(&unnamed))?;
     let mut archive = tar::Builder::new(bundle.hashed(file));
@@ -88,14 +88,14 @@ fn archive_tree(archive: &mut tar::Builder<Hashed>, from: &Path, name: &Path) ->
     Ok(())
 }
 
-fn blob(blobs: &Path, kind: MediaType, content: &impl Serialize) -> Result<Descriptor, Failure> {
+fn blob(blobs: &Path, kind: MediaType, content: &impl Serialize) -> Result<Descriptor, CliError> {
     let bytes = json(content);
     let digest = coft_fs::sha256(&bytes);
     write_new(&blobs.join(&digest), &bytes)?;
     Ok(Descriptor::new(kind, bytes.len() as u64, sha256(&digest)?))
 }
 
-fn sha256(digest: &str) -> Result<Sha256Digest, Failure> {
+fn sha256(digest: &str) -> Result<Sha256Digest, CliError> {
     Ok(digest.parse()?)
 }
 

@@ -1,11 +1,11 @@
 //! The files as they are, with the labels beside them.
 
 use super::{Bundle, LABELS, write_new};
-use crate::failure::Failure;
+use crate::error::CliError;
 use coft_core::manifest::{MANIFEST, MODEL, PROBE, REPORT, WEIGHTS};
 use std::path::Path;
 
-pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), Failure> {
+pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), CliError> {
     for name in [MODEL, WEIGHTS, PROBE, REPORT] {
         bundle.copy(name, dir)?;
     }

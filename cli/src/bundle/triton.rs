@@ -3,7 +3,7 @@
 //! Fields are those of `model_config.proto` of Triton Inference Server, in protobuf's text format.
 
 use super::{Bundle, LABELS, Shape, create_dir, write_new};
-use crate::failure::Failure;
+use crate::error::CliError;
 use coft_core::manifest::{MANIFEST, MODEL, WEIGHTS};
 use std::path::Path;
 
@@ -12,7 +12,7 @@ const MAX_BATCH: u32 = 64;
 /// How long a request may wait for others to share its batch, µs. [choice]
 const MAX_QUEUE_DELAY_US: u32 = 2000;
 
-pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), Failure> {
+pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), CliError> {
     let model = dir.join(&bundle.name);
     let version = model.join(bundle.generation.to_string());
     create_dir(&model)?;

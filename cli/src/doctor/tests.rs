@@ -24,8 +24,8 @@ fn healthy() -> Facts {
     }
 }
 
-fn absent() -> Failure {
-    Failure::NotStarted { cause: "the name is not activatable".into(), advice: "\n  is it installed?" }
+fn absent() -> CliError {
+    CliError::NotStarted { cause: "the name is not activatable".into(), advice: "\n  is it installed?" }
 }
 
 /// The lines that are not in order.
@@ -116,7 +116,7 @@ fn the_configuration_is_looked_at_where_the_service_cannot() {
     let report = ConfigReport { file: "/etc/coft/coft.toml".into(), findings: vec![finding] };
     let facts = Facts { configuration: Some(Ok(report)), ..healthy() };
     told(&facts, "error", "/etc/coft/coft.toml: line 3: round.niceness: use 0 to 19", "coftctl config check");
-    let missing = Failure::NotFound("coftd is not in /usr/bin\n  install it: sudo apt install coft".into());
+    let missing = CliError::NotFound("coftd is not in /usr/bin\n  install it: sudo apt install coft".into());
     let facts = Facts { configuration: Some(Err(missing)), ..healthy() };
     told(&facts, "error", "coftd is not in /usr/bin", "sudo apt install coft");
 }

@@ -4,7 +4,7 @@
 //! answer that redirects, and nothing behind it repeats it. The token goes to the hub that was named and to nobody that
 //! it redirects to.
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use coft_models::store::StoreError;
 use indicatif::ProgressBar;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -87,10 +87,10 @@ impl Problem {
         }
     }
 
-    pub fn failure(self) -> Failure {
+    pub fn failure(self) -> CliError {
         match self {
             Self::Local(error) => error.into(),
-            problem => Failure::Hub(format!("{problem}\n  {}", problem.hint())),
+            problem => CliError::Hub(format!("{problem}\n  {}", problem.hint())),
         }
     }
 }

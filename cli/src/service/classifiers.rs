@@ -2,7 +2,7 @@
 
 use super::objects::{self, Classifier};
 use super::{Service, interface, numbered, of};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::view::{ClassifierLine, Source};
 use coft_dbus::interface::{CLASSIFIER, SOURCE};
 use coft_dbus::{ClassifierProxy, NewClassifier, ROOT, RemovalOptions, SourceOptions, classifier_path};
@@ -11,7 +11,7 @@ use zbus::proxy::CacheProperties;
 
 impl Service {
     /// Every classifier, by its name.
-    pub async fn classifiers(&self) -> Result<Vec<ClassifierLine>, Failure> {
+    pub async fn classifiers(&self) -> Result<Vec<ClassifierLine>, CliError> {
         let mut managed = self.managed().await?;
         let all = interface(&mut managed, CLASSIFIER, ROOT).into_iter().map(objects::classifier);
         let mut all = all.collect::<Result<Vec<_>, _>>()?;
@@ -34,7 +34,7 @@ impl Service {
     }
 
     /// The sources of the classifier that was asked for, or of all of them, by their numbers.
-    pub async fn sources(&self) -> Result<Vec<Source>, Failure> {
+    pub async fn sources(&self) -> Result<Vec<Source>, CliError> {
         let mut managed = self.managed().await?;
         let wanted = match &self.wanted {
             Some(_) => Some(self.choose(&mut managed)?.name),
@@ -50,23 +50,23 @@ impl Service {
     }
 
     /// Makes a classifier.
-    pub async fn create_classifier(&self, name: &str, new: NewClassifier) -> Result<(), Failure> {
+    pub async fn create_classifier(&self, name: &str, new: NewClassifier) -> Result<(), CliError> {
         Ok(self.manager().await?.create_classifier(name, new).await?)
     }
 
     /// Removes a classifier, and all that was kept for it where that is wanted.
-    pub async fn remove_classifier(&self, name: &str, purge: bool) -> Result<(), Failure> {
+    pub async fn remove_classifier(&self, name: &str, purge: bool) -> Result<(), CliError> {
         let options = RemovalOptions { purge: purge.then_some(true) };
         Ok(self.manager().await?.remove_classifier(name, options).await?)
     }
 
     /// Gives a classifier other classes.
-    pub async fn set_classes(&self, name: &str, classes: &[String]) -> Result<(), Failure> {
+    pub async fn set_classes(&self, name: &str, classes: &[String]) -> Result<(), CliError> {
         let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
         let builder = ClassifierProxy::builder(&self.connection).path(classifier_path(name));
         let classifier = builder.cache_properties(CacheProperties::No).build().await?;
         classifier.set_classes(&classes).await.map_err(|error| match error.into() {
-            Failure::NoObject(_) => Failure::NotFound(format!(
+            CliError::NoObject(_) => CliError::NotFound(format!(
                 "no classifier is called {name:?}\n  see which there are: coftctl classifier list"
             )),
             other => other,
@@ -74,14 +74,14 @@ impl Service {
     }
 
     /// Has the classifier watch a directory more; answers the classifier's name.
-    pub async fn add_source(&self, dir: &str, name: Option<String>) -> Result<String, Failure> {
+    pub async fn add_source(&self, dir: &str, name: Option<String>) -> Result<String, CliError> {
         let classifier = self.choose(&mut self.managed().await?)?.name;
         self.classifier_proxy().await?.add_source(dir, SourceOptions { name }).await?;
         Ok(classifier)
     }
 
     /// Has the classifier watch a source no more; answers the classifier's name.
-    pub async fn remove_source(&self, source: &str) -> Result<String, Failure> {
+    pub async fn remove_source(&self, source: &str) -> Result<String, CliError> {
         let classifier = self.choose(&mut self.managed().await?)?.name;
         self.classifier_proxy().await?.remove_source(source).await?;
         Ok(classifier)

@@ -3,7 +3,7 @@
 //! A property that is missing or of another type is an error that names it, not a default: a script shall never be told
 //! zero where nobody said so.
 
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::view::{Generation, NextRound, Outcome, Review, Round, Share, Source};
 use coft_core::job::JobState;
 use std::collections::HashMap;
@@ -26,18 +26,18 @@ impl Properties {
     }
 
     /// The number at the end of the object's path.
-    pub fn number(&self) -> Result<u64, Failure> {
+    pub fn number(&self) -> Result<u64, CliError> {
         trailing_number(&self.path)
-            .ok_or_else(|| Failure::Misunderstood(format!("{} does not end in a number", self.path)))
+            .ok_or_else(|| CliError::Misunderstood(format!("{} does not end in a number", self.path)))
     }
 
-    pub fn take<T: TryFrom<OwnedVariant>>(&mut self, name: &str) -> Result<T, Failure> {
+    pub fn take<T: TryFrom<OwnedVariant>>(&mut self, name: &str) -> Result<T, CliError> {
         let value = self
             .values
             .remove(name)
-            .ok_or_else(|| Failure::Misunderstood(format!("{} has no property {name}", self.path)))?;
+            .ok_or_else(|| CliError::Misunderstood(format!("{} has no property {name}", self.path)))?;
         T::try_from(value)
-            .map_err(|_| Failure::Misunderstood(format!("property {name} of {} has another type", self.path)))
+            .map_err(|_| CliError::Misunderstood(format!("property {name} of {} has another type", self.path)))
     }
 }
 
@@ -51,7 +51,7 @@ pub fn trailing_number(path: &str) -> Option<u64> {
     path.rsplit('/').next()?.parse().ok()
 }
 
-pub fn round(mut job: Properties) -> Result<Round, Failure> {
+pub fn round(mut job: Properties) -> Result<Round, CliError> {
     let ended: i64 = job.take("Ended")?;
     let state: JobState = word(&job.take::<String>("State")?)?;
     let remaining: f64 = job.take("RemainingSeconds")?;
@@ -77,9 +77,9 @@ pub fn round(mut job: Properties) -> Result<Round, Failure> {
 }
 
 /// A word of the service that this program has to know.
-fn word<T: FromStr>(text: &str) -> Result<T, Failure> {
+fn word<T: FromStr>(text: &str) -> Result<T, CliError> {
     text.parse().map_err(|_| {
-        Failure::Misunderstood(format!(
+        CliError::Misunderstood(format!(
             "{text:?} is no word of this version; install coftctl and coftd of the same version"
         ))
     })
@@ -100,14 +100,14 @@ fn outcome(mut result: HashMap<String, OwnedVariant>) -> Outcome {
     }
 }
 
-pub fn generation(mut object: Properties) -> Result<Generation, Failure> {
+pub fn generation(mut object: Properties) -> Result<Generation, CliError> {
     let number = object.take("Number")?;
     let (replaces, refused): (u64, String) = (object.take("Replaces")?, object.take("Refused")?);
     let report: String = object.take("Report")?;
     let report = match report.as_str() {
         "" => serde_json::Value::Null,
         text => serde_json::from_str(text).map_err(|error| {
-            Failure::Misunderstood(format!("the report of generation {number} is no JSON: {error}"))
+            CliError::Misunderstood(format!("the report of generation {number} is no JSON: {error}"))
         })?,
     };
     Ok(Generation {
@@ -124,7 +124,7 @@ pub fn generation(mut object: Properties) -> Result<Generation, Failure> {
     })
 }
 
-pub fn source(mut object: Properties) -> Result<Source, Failure> {
+pub fn source(mut object: Properties) -> Result<Source, CliError> {
     let mut problem = |name| object.take(name).map(|problem: String| Some(problem).filter(|text| !text.is_empty()));
     let (problem, answers_problem) = (problem("Problem")?, problem("AnswersProblem")?);
     let answers: bool = object.take("Classifies")?;
@@ -164,7 +164,7 @@ pub struct Classifier {
     pub unanswered_again: u64,
 }
 
-pub fn classifier(mut object: Properties) -> Result<Classifier, Failure> {
+pub fn classifier(mut object: Properties) -> Result<Classifier, CliError> {
     let active: u64 = object.take("ActiveGeneration")?;
     let round: OwnedObjectPath = object.take("Round")?;
     let mut problem = |name| object.take(name).map(|problem: String| Some(problem).filter(|text| !text.is_empty()));
@@ -198,9 +198,9 @@ fn next_round(mut next: HashMap<String, OwnedVariant>) -> NextRound {
 }
 
 /// None where nothing is asked.
-pub fn review(review: coft_dbus::Review) -> Result<Option<Review>, Failure> {
+pub fn review(review: coft_dbus::Review) -> Result<Option<Review>, CliError> {
     let Some(state) = review.state else { return Ok(None) };
-    let lacks = |field: &str| Failure::Misunderstood(format!("the review has no {field}"));
+    let lacks = |field: &str| CliError::Misunderstood(format!("the review has no {field}"));
     let share = |(class, share, low, high)| Share { class, share, low, high };
     Ok(Some(Review {
         state,
@@ -217,9 +217,9 @@ pub fn review(review: coft_dbus::Review) -> Result<Option<Review>, Failure> {
 }
 
 /// The wanted classifier, or where none was named the only one, or the one called `default`.
-pub fn choose(mut all: Vec<Classifier>, wanted: Option<&str>) -> Result<Classifier, Failure> {
+pub fn choose(mut all: Vec<Classifier>, wanted: Option<&str>) -> Result<Classifier, CliError> {
     if all.is_empty() {
-        return Err(Failure::NotFound(
+        return Err(CliError::NotFound(
             "the service has no classifier\n  is it starting? systemctl status coftd".into(),
         ));
     }
@@ -230,6 +230,8 @@ pub fn choose(mut all: Vec<Classifier>, wanted: Option<&str>) -> Result<Classifi
     let names: Vec<String> = all.iter().map(|classifier| classifier.name.clone()).collect();
     all.into_iter().find(|classifier| classifier.name == wanted).ok_or_else(|| {
         let names = names.join(", ");
-        Failure::Usage(format!("no classifier is called {wanted:?}\n  there are: {names}; name one: --classifier NAME"))
+        CliError::Usage(format!(
+            "no classifier is called {wanted:?}\n  there are: {names}; name one: --classifier NAME"
+        ))
     })
 }

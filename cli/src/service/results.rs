@@ -1,7 +1,7 @@
 //! What pictures of the sources show: asked for, counted, and followed.
 
 use super::{Service, interface, numbered, of, prompt};
-use crate::failure::Failure;
+use crate::error::CliError;
 use crate::view::{Difference, GenerationDiff, Label, Later, Move, Observed};
 use coft_dbus::interface::SOURCE;
 use coft_dbus::{Comparison, OBSERVATIONS, Observation, ObservationFilter, ROOT, SourceProxy, observer, source_path};
@@ -20,7 +20,7 @@ pub struct Place {
 
 impl Service {
     /// The source that is meant by its name or directory or by its number, or all of them.
-    pub async fn places(&self, wanted: Option<&str>) -> Result<Vec<Place>, Failure> {
+    pub async fn places(&self, wanted: Option<&str>) -> Result<Vec<Place>, CliError> {
         let mut managed = self.managed().await?;
         // Of all classifiers, where none was named.
         let sources = match &self.wanted {
@@ -32,7 +32,7 @@ impl Service {
         };
         let sources = numbered(sources)?;
         let place = |(number, mut source): (u64, super::Properties)| Ok(Place { number, name: source.take("Name")? });
-        let mut places = sources.into_iter().map(place).collect::<Result<Vec<_>, Failure>>()?;
+        let mut places = sources.into_iter().map(place).collect::<Result<Vec<_>, CliError>>()?;
         places.sort_by_key(|place| place.number);
         let Some(wanted) = wanted else { return Ok(places) };
         let directory = wanted.trim_end_matches('/');
@@ -41,7 +41,7 @@ impl Service {
         places.retain(is_meant);
         if places.is_empty() {
             let there = if there.is_empty() { "none".into() } else { there.join(", ") };
-            return Err(Failure::Usage(format!("{wanted:?} is no source\n  there are: {there}")));
+            return Err(CliError::Usage(format!("{wanted:?} is no source\n  there are: {there}")));
         }
         Ok(places)
     }
@@ -52,7 +52,7 @@ impl Service {
         place: &Place,
         mut filter: ObservationFilter,
         limit: u32,
-    ) -> Result<Vec<Observed>, Failure> {
+    ) -> Result<Vec<Observed>, CliError> {
         let source = self.source(place).await?;
         let mut found: Vec<Observed> = Vec::new();
         while (found.len() as u32) < limit {
@@ -69,24 +69,24 @@ impl Service {
     }
 
     /// Number of the latest answer of a source, 0 for none. The property that tells it may be a second behind.
-    pub async fn last(&self, place: &Place) -> Result<u64, Failure> {
+    pub async fn last(&self, place: &Place) -> Result<u64, CliError> {
         let latest = self.find(place, ObservationFilter::default(), 1).await?;
         Ok(latest.first().map_or(0, |latest| latest.sequence))
     }
 
     /// Answers of a source that follow a number, in their order; some of them, where there are many.
-    pub async fn follow(&self, place: &Place, after: u64) -> Result<Vec<Observed>, Failure> {
+    pub async fn follow(&self, place: &Place, after: u64) -> Result<Vec<Observed>, CliError> {
         let page = prompt(self.source(place).await?.observations(after, OBSERVATIONS)).await?;
         Ok(page.into_iter().map(|observation| observed(place, observation)).collect())
     }
 
     /// How many answers of a source each label has in each hour: the Unix time of its beginning, s, label and number.
-    pub async fn count(&self, place: &Place, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, Failure> {
+    pub async fn count(&self, place: &Place, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, CliError> {
         prompt(self.source(place).await?.count_observations(filter)).await
     }
 
     /// Where two generations differ; so many pictures of each list at most.
-    pub async fn compare(&self, old: u64, new: u64, limit: u32) -> Result<GenerationDiff, Failure> {
+    pub async fn compare(&self, old: u64, new: u64, limit: u32) -> Result<GenerationDiff, CliError> {
         let classifier = self.classifier_proxy().await?;
         let (Comparison { compared, changed, waiting }, moves, changes, unsure) =
             prompt(classifier.compare_generations(old, new, limit)).await?;
@@ -96,14 +96,14 @@ impl Service {
         Ok(GenerationDiff { old, new, compared, changed, waiting, moves, changes, unsure })
     }
 
-    async fn source(&self, place: &Place) -> Result<SourceProxy<'_>, Failure> {
+    async fn source(&self, place: &Place) -> Result<SourceProxy<'_>, CliError> {
         let number = usize::try_from(place.number).unwrap_or(usize::MAX);
         let builder = SourceProxy::builder(&self.connection).path(source_path(number));
         Ok(builder.cache_properties(CacheProperties::No).build().await?)
     }
 
     /// Every signal of the service from now on, and of the bus when the service comes or goes. It outlives the service.
-    pub async fn signals(&self) -> Result<impl Stream<Item = Message> + Unpin + use<>, Failure> {
+    pub async fn signals(&self) -> Result<impl Stream<Item = Message> + Unpin + use<>, CliError> {
         let (of_service, of_bus) = observer::signals(&self.connection).await?;
         // What cannot be read of a signal is found by asking.
         Ok(stream::select(of_service, of_bus).filter_map(|message| std::future::ready(message.ok())))

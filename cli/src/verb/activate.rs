@@ -1,12 +1,12 @@
 //! `coftctl generation activate`.
 
 use super::wait;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::service::Service;
 use crate::view::{Generation, Outcome, Unchanged};
 
-pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Result<Exit, CliError> {
     let generation = match number {
         Some(number) => number,
         None => before_the_active_one(&service.generations().await?)?,
@@ -22,8 +22,8 @@ pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Resu
     }
 }
 
-fn before_the_active_one(generations: &[Generation]) -> Result<u64, Failure> {
-    let missing = |what| Failure::NotFound(format!("{what}\n  see which there are: coftctl generation list"));
+fn before_the_active_one(generations: &[Generation]) -> Result<u64, CliError> {
+    let missing = |what| CliError::NotFound(format!("{what}\n  see which there are: coftctl generation list"));
     let active = generations.iter().find(|generation| generation.active);
     let active = active.ok_or_else(|| missing("no generation serves yet".into()))?;
     let kept = |number: &u64| generations.iter().any(|generation| generation.generation == *number);

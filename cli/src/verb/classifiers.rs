@@ -2,7 +2,7 @@
 
 use super::paths::absolute;
 use crate::args::Classifier;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::service::Service;
@@ -12,7 +12,7 @@ use coft_core::{labels, lint};
 use coft_dbus::NewClassifier;
 use std::path::Path;
 
-pub async fn run(service: &Service, output: Output, asked: Classifier) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, asked: Classifier) -> Result<Exit, CliError> {
     let (name, said) = match asked {
         Classifier::List => {
             let classifiers = service.classifiers().await?;
@@ -57,12 +57,12 @@ fn advice<'a>(classes: impl Iterator<Item = &'a String>) -> String {
 }
 
 /// The classes of a file, or of a list with commas.
-fn classes(labels: &str) -> Result<Vec<String>, Failure> {
+fn classes(labels: &str) -> Result<Vec<String>, CliError> {
     let path = Path::new(labels);
     if !path.exists() && labels.contains(',') {
         return Ok(labels.split(',').map(|class| class.trim().to_owned()).collect());
     }
-    let failed = |problem: String| Failure::Usage(format!("--labels {}: {problem}", shown_path(path)));
+    let failed = |problem: String| CliError::Usage(format!("--labels {}: {problem}", shown_path(path)));
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
     let classes = labels::parse(&bytes).map_err(|error| failed(error.to_string()))?;
     Ok(classes.into_iter().map(|(_, class)| class).collect())

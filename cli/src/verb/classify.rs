@@ -7,7 +7,7 @@
 mod tree;
 
 use crate::args::Classify;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::image_input;
 use crate::output::Output;
 use crate::render;
@@ -35,9 +35,9 @@ const PATIENCE: [Duration; 8] = [
     Duration::from_millis(3000),
 ];
 
-pub async fn run(service: &Service, output: Output, asked: Classify) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, asked: Classify) -> Result<Exit, CliError> {
     if asked.embedding && !output.is_json() {
-        return Err(Failure::Usage("an embedding is printed as JSON alone; add --json".into()));
+        return Err(CliError::Usage("an embedding is printed as JSON alone; add --json".into()));
     }
     let options = ClassifyOptions {
         top_k: Some(asked.top_k),
@@ -49,7 +49,7 @@ pub async fn run(service: &Service, output: Output, asked: Classify) -> Result<E
         return tree::run(service, output, asked.files, options).await;
     }
     if asked.files.iter().filter(|file| file.as_os_str() == image_input::STANDARD_INPUT).count() > 1 {
-        return Err(Failure::Usage("standard input holds one image; name - once".into()));
+        return Err(CliError::Usage("standard input holds one image; name - once".into()));
     }
     let mut answers = stream::iter(asked.files)
         .map(|file| async {
@@ -66,7 +66,7 @@ pub async fn run(service: &Service, output: Output, asked: Classify) -> Result<E
 
 /// Prints what became of a file; how the program then ends, where that is not well. What concerns the service is passed
 /// on.
-fn report(output: Output, file: &Path, answer: Result<Labels, Failure>) -> Result<Option<Exit>, Failure> {
+fn report(output: Output, file: &Path, answer: Result<Labels, CliError>) -> Result<Option<Exit>, CliError> {
     match answer {
         Ok(labels) => print(output, &Classified::new(file, Answer::Labels(labels))).map(|()| None),
         Err(failure) if concerns_the_file(&failure) => {
@@ -78,7 +78,7 @@ fn report(output: Output, file: &Path, answer: Result<Labels, Failure>) -> Resul
     }
 }
 
-fn print(output: Output, line: &Classified) -> Result<(), Failure> {
+fn print(output: Output, line: &Classified) -> Result<(), CliError> {
     match &line.answer {
         Answer::Error { error } if !output.is_json() => {
             anstream::eprintln!("coftctl: {}: {}", shown(line.file.as_bytes()), error.message);
@@ -89,29 +89,29 @@ fn print(output: Output, line: &Classified) -> Result<(), Failure> {
     }
 }
 
-async fn classify(service: &Service, file: &Path, options: &ClassifyOptions) -> Result<Labels, Failure> {
+async fn classify(service: &Service, file: &Path, options: &ClassifyOptions) -> Result<Labels, CliError> {
     let image = open(file).await?;
     for wait in PATIENCE {
         match service.classify(&image, options.clone()).await {
-            Err(Failure::Refused { name, .. }) if name == "Busy" => tokio::time::sleep(wait).await,
+            Err(CliError::Refused { name, .. }) if name == "Busy" => tokio::time::sleep(wait).await,
             answer => return answer,
         }
     }
     service.classify(&image, options.clone()).await
 }
 
-async fn open(file: &Path) -> Result<OwnedFd, Failure> {
+async fn open(file: &Path) -> Result<OwnedFd, CliError> {
     let name = file.to_owned();
     tokio::task::spawn_blocking(move || image_input::open(&name))
         .await
         .expect("opening a file does not panic and is never aborted")
-        .map_err(Failure::Unreadable)
+        .map_err(CliError::Unreadable)
 }
 
-fn concerns_the_file(failure: &Failure) -> bool {
+fn concerns_the_file(failure: &CliError) -> bool {
     match failure {
-        Failure::Unreadable(_) => true,
-        Failure::Refused { name, .. } => {
+        CliError::Unreadable(_) => true,
+        CliError::Refused { name, .. } => {
             matches!(name.as_str(), "BadImage" | "DeadlineExceeded" | "Failed")
         }
         _ => false,

@@ -1,11 +1,11 @@
 //! `coftctl config check`: the installed coftd reads the configuration, starts nothing, and says what it has found.
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::{program, render};
 use std::path::Path;
 
-pub fn check(output: Output, file: &Path) -> Result<Exit, Failure> {
+pub fn check(output: Output, file: &Path) -> Result<Exit, CliError> {
     let report = program::config_report(file)?;
     output.document(&report, || render::config(&report))?;
     let is_bad = report.findings.iter().any(|finding| finding.severity == "error");

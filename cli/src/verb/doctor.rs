@@ -1,15 +1,15 @@
 //! `coftctl doctor`: what is seen from outside, and what the service sees itself.
 
 use crate::doctor::{Facts, line};
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::service::Service;
 use crate::view::Diagnosis;
 
-pub async fn run(output: Output, bus: &str) -> Result<Exit, Failure> {
+pub async fn run(output: Output, bus: &str) -> Result<Exit, CliError> {
     let service = match Service::connect(bus, None).await {
-        Err(usage @ Failure::Usage(_)) => return Err(usage),
+        Err(usage @ CliError::Usage(_)) => return Err(usage),
         service => service,
     };
     let facts = Facts::gather(bus, &service).await;

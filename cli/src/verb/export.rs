@@ -1,7 +1,7 @@
 //! `coftctl export`.
 
 use crate::bundle::{Bundle, Format};
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::service::Service;
 use crate::view::{Exported, file_name};
@@ -15,7 +15,7 @@ pub async fn run(
     generation: u64,
     format: Format,
     dir: PathBuf,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CliError> {
     let (classifier, files) = service.open_generation(generation).await?;
     let bundle = Bundle::new(classifier, generation, files)?;
     let exported = Exported { generation, directory: file_name(&dir) };
@@ -24,7 +24,7 @@ pub async fn run(
     let written = tokio::select! {
         written = &mut writing => written,
         pressed = tokio::signal::ctrl_c() => {
-            pressed.map_err(Failure::Signal)?;
+            pressed.map_err(CliError::Signal)?;
             stop.store(true, Relaxed);
             // Waits until what was written is removed.
             let _ = writing.await;

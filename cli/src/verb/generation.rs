@@ -1,11 +1,11 @@
 //! `coftctl generation show`.
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render::{self, Style};
 use crate::service::Service;
 
-pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Result<Exit, CliError> {
     let meant = |generation: &crate::view::Generation| match number {
         Some(number) => generation.generation == number,
         None => generation.active,
@@ -13,7 +13,7 @@ pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Resu
     let Some(generation) = service.generations().await?.into_iter().find(meant) else {
         let missing =
             number.map_or_else(|| "no generation serves yet".into(), |n| format!("there is no generation {n}"));
-        return Err(Failure::NotFound(format!("{missing}\n  see which there are: coftctl generation list")));
+        return Err(CliError::NotFound(format!("{missing}\n  see which there are: coftctl generation list")));
     };
     output.document(&generation, || render::generation(&generation, &Style::of_this_machine()))?;
     Ok(Exit::Done)

@@ -1,7 +1,7 @@
 //! `coftctl import`.
 
 use super::wait;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::service::Service;
 use coft_core::manifest::{MANIFEST, STATED, is_of_a_bundle};
@@ -10,8 +10,8 @@ use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-pub async fn run(service: &Service, output: Output, dir: PathBuf, force: bool) -> Result<Exit, Failure> {
-    let unusable = |why: String| Failure::Usage(format!("{}: {why}", shown_path(&dir)));
+pub async fn run(service: &Service, output: Output, dir: PathBuf, force: bool) -> Result<Exit, CliError> {
+    let unusable = |why: String| CliError::Usage(format!("{}: {why}", shown_path(&dir)));
     let files = open(&dir).map_err(|error| unusable(error.to_string()))?;
     if let Some(missing) = [MANIFEST].iter().chain(&STATED).find(|name| files.iter().all(|(file, _)| file != *name)) {
         let advice = "import a directory that coftctl export --format onnx has written";

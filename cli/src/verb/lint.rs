@@ -1,6 +1,6 @@
 //! `coftctl lint`: names of classes that a model may not understand.
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::service::Service;
@@ -12,8 +12,8 @@ use serde::Deserialize;
 use std::path::Path;
 
 /// A file of class names, before it is used.
-pub fn file(output: Output, path: &Path) -> Result<Exit, Failure> {
-    let failed = |problem: String| Failure::Usage(format!("{}: {problem}", shown_path(path)));
+pub fn file(output: Output, path: &Path) -> Result<Exit, CliError> {
+    let failed = |problem: String| CliError::Usage(format!("{}: {problem}", shown_path(path)));
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
     let names = labels::parse(&bytes).map_err(|error| failed(error.to_string()))?;
     let of_file = lint::of_file(&bytes).into_iter().map(|advice| Advice { line: None, class: None, advice });
@@ -25,7 +25,7 @@ pub fn file(output: Output, path: &Path) -> Result<Exit, Failure> {
 }
 
 /// The classes of the classifier, as its latest round has found them.
-pub async fn run(service: &Service, output: Output) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output) -> Result<Exit, CliError> {
     let of_name = |name: &String| Some((name.clone(), lint::of_name(name)?));
     let mut found: Vec<(String, String)> = service.classes().await?.iter().filter_map(of_name).collect();
     let generations = service.generations().await?;
@@ -37,7 +37,7 @@ pub async fn run(service: &Service, output: Output) -> Result<Exit, Failure> {
     print(output, found.into_iter().map(advice).collect(), report.is_some())
 }
 
-fn print(output: Output, found: Vec<Advice>, by_a_round: bool) -> Result<Exit, Failure> {
+fn print(output: Output, found: Vec<Advice>, by_a_round: bool) -> Result<Exit, CliError> {
     output.document(&found, || render::advice(&found, by_a_round))?;
     Ok(Exit::Done)
 }

@@ -8,7 +8,7 @@ mod remove;
 mod verify;
 
 use crate::args::{Model, ModelVerb};
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::view;
@@ -17,7 +17,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-pub fn run(output: Output, model: Model) -> Result<Exit, Failure> {
+pub fn run(output: Output, model: Model) -> Result<Exit, CliError> {
     let store = Store::at(&model.store);
     match model.verb {
         ModelVerb::List => list::run(&store, output),
@@ -30,7 +30,7 @@ pub fn run(output: Output, model: Model) -> Result<Exit, Failure> {
 }
 
 /// A model as it is shown; its sizes are read from its files.
-fn shown(entry: Entry) -> Result<view::Model, Failure> {
+fn shown(entry: Entry) -> Result<view::Model, CliError> {
     let model = coft_models::Model::open(&entry.dir).map_err(StoreError::from)?;
     let mut shown = described(&model)?;
     shown.size_bytes = entry.record.size();
@@ -40,7 +40,7 @@ fn shown(entry: Entry) -> Result<view::Model, Failure> {
 }
 
 /// A directory as it is shown, without a digest: that would take reading all of it.
-fn described(model: &coft_models::Model) -> Result<view::Model, Failure> {
+fn described(model: &coft_models::Model) -> Result<view::Model, CliError> {
     let (t, v) = (&model.config.text_config, &model.config.vision_config);
     let read = |error| StoreError::at(&model.dir)(error);
     let encoder = |(name, tensor_ref): (&str, &coft_models::TensorRef)| {
@@ -75,7 +75,7 @@ fn described(model: &coft_models::Model) -> Result<view::Model, Failure> {
 }
 
 /// What `import` and `pull` end with.
-fn installed(output: Output, installed: coft_models::store::Installed) -> Result<Exit, Failure> {
+fn installed(output: Output, installed: coft_models::store::Installed) -> Result<Exit, CliError> {
     let already = installed.already;
     let model = shown(installed.entry)?;
     output.document(&model, || {

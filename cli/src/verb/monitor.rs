@@ -1,23 +1,23 @@
 //! `coftctl monitor`: everything that happens, a line each, until Ctrl-C; also over restarts of the service.
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render::{self, Style};
 use crate::service::{Event, Service};
 use futures_util::StreamExt;
 
-pub async fn run(service: &Service, output: Output) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output) -> Result<Exit, CliError> {
     tokio::select! {
         end = monitor(service, output) => end,
         interrupt = tokio::signal::ctrl_c() => {
-            interrupt.map_err(Failure::Signal)?;
+            interrupt.map_err(CliError::Signal)?;
             Ok(Exit::Interrupted)
         }
     }
 }
 
 /// Goes on until the bus has gone.
-async fn monitor(service: &Service, output: Output) -> Result<Exit, Failure> {
+async fn monitor(service: &Service, output: Output) -> Result<Exit, CliError> {
     let style = Style::of_this_machine();
     let mut signals = service.signals().await?;
     // Whoever waits for it knows that nothing is missed from here on.
@@ -27,5 +27,5 @@ async fn monitor(service: &Service, output: Output) -> Result<Exit, Failure> {
             output.line(&event, || render::event(&event, &style))?;
         }
     }
-    Err(Failure::Unreachable("the bus has gone".into()))
+    Err(CliError::Unreachable("the bus has gone".into()))
 }

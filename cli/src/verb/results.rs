@@ -3,7 +3,7 @@
 mod follow;
 
 use crate::args::Results;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render::{self, Style};
 use crate::service::{Place, Service};
@@ -17,7 +17,7 @@ const LIMIT: u32 = 20;
 /// Hours of a summary where nothing else is asked for.
 const SUMMARY: i64 = 24;
 
-pub async fn run(service: &Service, output: Output, asked: Results) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, asked: Results) -> Result<Exit, CliError> {
     let places = service.places(asked.source.as_deref()).await?;
     let classifier = service.named().await?;
     if asked.follow {
@@ -39,7 +39,7 @@ async fn latest(
     places: &[Place],
     filter: &ObservationFilter,
     limit: u32,
-) -> Result<Vec<Observed>, Failure> {
+) -> Result<Vec<Observed>, CliError> {
     let mut found = Vec::new();
     for place in places {
         found.extend(service.find(place, filter.clone(), limit).await?);
@@ -48,10 +48,10 @@ async fn latest(
     Ok(found.split_off(found.len().saturating_sub(limit as usize)))
 }
 
-fn filter(asked: &Results, since: Option<Span>) -> Result<ObservationFilter, Failure> {
+fn filter(asked: &Results, since: Option<Span>) -> Result<ObservationFilter, CliError> {
     let then = |span: Span| {
         let then = ZonedDateTime::now().checked_sub(span);
-        then.map(|then| then.timestamp().as_second()).map_err(|error| Failure::Usage(format!("--since: {error}")))
+        then.map(|then| then.timestamp().as_second()).map_err(|error| CliError::Usage(format!("--since: {error}")))
     };
     Ok(ObservationFilter {
         label: asked.label.clone(),
@@ -67,7 +67,7 @@ async fn summary(
     output: Output,
     places: &[Place],
     filter: ObservationFilter,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CliError> {
     let mut sums: BTreeMap<(i64, String), u64> = BTreeMap::new();
     for place in places {
         for (hour, label, count) in service.count(place, filter.clone()).await? {

@@ -3,7 +3,7 @@
 mod dialogue;
 
 use crate::args::Review as Wanted;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::service::Service;
@@ -12,7 +12,7 @@ use crate::view::{Asked, Review};
 /// Most pictures that are listed: as many as are asked about at most.
 const MOST: u32 = 60;
 
-pub async fn run(service: &Service, output: Output, wanted: Wanted) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, wanted: Wanted) -> Result<Exit, CliError> {
     if wanted.decide {
         return dialogue::run(service, output).await;
     }

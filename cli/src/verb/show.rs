@@ -1,15 +1,15 @@
 //! `coftctl round show`.
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render::{self, Style};
 use crate::service::Service;
 
-pub async fn run(service: &Service, output: Output, round: Option<u64>) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, round: Option<u64>) -> Result<Exit, CliError> {
     let round = match round {
         Some(round) => service.round(round).await?,
         None => service.rounds().await?.pop().ok_or_else(|| {
-            Failure::NotFound("there are no rounds yet\n  start one: coftctl round start --wait".into())
+            CliError::NotFound("there are no rounds yet\n  start one: coftctl round start --wait".into())
         })?,
     };
     let review = service.review().await?;

@@ -2,14 +2,14 @@
 
 use super::paths::absolute;
 use crate::args::Source;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::service::Service;
 use crate::view::Changed;
 use coft_core::shown::shown;
 
-pub async fn run(service: &Service, output: Output, asked: Source) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, asked: Source) -> Result<Exit, CliError> {
     let (classifier, said) = match asked {
         Source::List => {
             let sources = service.sources().await?;

@@ -2,12 +2,12 @@
 
 use super::wait;
 use crate::args::Start;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::service::Service;
 use crate::view::Named;
 
-pub async fn run(service: &Service, output: Output, asked: Start) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, asked: Start) -> Result<Exit, CliError> {
     let round = service.start_round(asked.seed).await?;
     if asked.wait {
         return wait::run(service, output, round).await;

@@ -3,7 +3,7 @@
 //! Waiting looks at the job a few times a second instead of following its signals: so a round that ended at once, a
 //! signal that came before anyone listened and a service that restarts in between are all the same case.
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::service::Service;
@@ -21,12 +21,12 @@ const LINE_EVERY: Duration = Duration::from_secs(5);
 /// How long the service may be away, as it is while it restarts (choice).
 const AWAY_AT_MOST: Duration = Duration::from_secs(30);
 
-pub async fn run(service: &Service, output: Output, round: u64) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output, round: u64) -> Result<Exit, CliError> {
     let mut display = Display::new(round);
     let end = tokio::select! {
         end = follow(service, round, &mut display) => end?,
         interrupt = tokio::signal::ctrl_c() => {
-            interrupt.map_err(Failure::Signal)?;
+            interrupt.map_err(CliError::Signal)?;
             display.clear();
             eprintln!(
                 "round {round} goes on without this command; to follow it again: coftctl round wait {round}, \
@@ -41,7 +41,7 @@ pub async fn run(service: &Service, output: Output, round: u64) -> Result<Exit, 
     Ok(exit(&end))
 }
 
-async fn follow(service: &Service, round: u64, display: &mut Display) -> Result<Round, Failure> {
+async fn follow(service: &Service, round: u64, display: &mut Display) -> Result<Round, CliError> {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = Instant::now();
@@ -53,7 +53,7 @@ async fn follow(service: &Service, round: u64, display: &mut Display) -> Result<
                 seen = Instant::now();
                 display.show(&now);
             }
-            Err(Failure::Unreachable(_)) if seen.elapsed() < AWAY_AT_MOST => {}
+            Err(CliError::Unreachable(_)) if seen.elapsed() < AWAY_AT_MOST => {}
             Err(failure) => return Err(failure),
         }
     }

@@ -1,7 +1,7 @@
 //! Directories: every image file below them, through one batch socket.
 
 use super::{open, report};
-use crate::failure::{Exit, Failure, refused};
+use crate::error::{CliError, Exit, refused};
 use crate::output::Output;
 use crate::service::Service;
 use crate::view::{Label, Labels};
@@ -24,7 +24,7 @@ pub async fn run(
     output: Output,
     named: Vec<PathBuf>,
     options: ClassifyOptions,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CliError> {
     let found = tokio::task::spawn_blocking(move || below(&named)).await.expect("looking does not panic");
     let (files, unreadable) = found?;
     let mut exit = Exit::Done;
@@ -75,7 +75,7 @@ pub async fn run(
         bar.finish_and_clear();
         match next == total {
             true => Ok(exit),
-            false => Err(Failure::Unreachable(format!("it closed the connection after {next} of {total} images"))),
+            false => Err(CliError::Unreachable(format!("it closed the connection after {next} of {total} images"))),
         }
     };
     // Where no answer comes any more, nothing more is sent.
@@ -95,10 +95,10 @@ pub async fn run(
 }
 
 /// What could not be looked into, and why.
-type Unreadable = Vec<(PathBuf, Failure)>;
+type Unreadable = Vec<(PathBuf, CliError)>;
 
 /// The files named and those below the directories named, in the order of their names.
-fn below(named: &[PathBuf]) -> Result<(Vec<PathBuf>, Unreadable), Failure> {
+fn below(named: &[PathBuf]) -> Result<(Vec<PathBuf>, Unreadable), CliError> {
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for name in named {
         if !name.is_dir() {
@@ -110,7 +110,7 @@ fn below(named: &[PathBuf]) -> Result<(Vec<PathBuf>, Unreadable), Failure> {
                 Ok(entry) => entry,
                 Err(error) => {
                     let name = error.path().unwrap_or(name).to_owned();
-                    unreadable.push((name, Failure::Unreadable(error.into())));
+                    unreadable.push((name, CliError::Unreadable(error.into())));
                     continue;
                 }
             };
@@ -123,7 +123,7 @@ fn below(named: &[PathBuf]) -> Result<(Vec<PathBuf>, Unreadable), Failure> {
     match files.is_empty() {
         true => {
             let named: Vec<_> = named.iter().map(|name| shown_path(name)).collect();
-            Err(Failure::NotFound(format!("no image files below {}", named.join(", "))))
+            Err(CliError::NotFound(format!("no image files below {}", named.join(", "))))
         }
         false => Ok((files, unreadable)),
     }

@@ -1,7 +1,7 @@
 //! `coftctl model import`.
 
 use super::installed;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use coft_core::shown::shown_path;
 use coft_models::store::{RECORD, Store, StoreError, check_name};
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 /// Copies the directory's plain files; the copy is checked, not what it was made from.
-pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> Result<Exit, Failure> {
+pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> Result<Exit, CliError> {
     let dir = fs::canonicalize(dir).map_err(StoreError::at(dir))?;
     let name = match name {
         Some(name) => name,

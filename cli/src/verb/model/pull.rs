@@ -1,12 +1,12 @@
 //! `coftctl model pull`.
 
 use super::installed;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::hub::Download;
 use crate::output::Output;
 use coft_models::store::{Installed, Store, check_name};
 
-pub fn run(store: &Store, output: Output, repository: &str, name: Option<String>) -> Result<Exit, Failure> {
+pub fn run(store: &Store, output: Output, repository: &str, name: Option<String>) -> Result<Exit, CliError> {
     let (id, revision) = match repository.split_once('@') {
         Some((id, revision)) => (id, Some(revision)),
         None => (repository, None),
@@ -17,7 +17,7 @@ pub fn run(store: &Store, output: Output, repository: &str, name: Option<String>
             && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
     };
     if !(1..=2).contains(&id.split('/').count()) || !id.split('/').all(plain) || revision == Some("") {
-        return Err(Failure::Usage(format!(
+        return Err(CliError::Usage(format!(
             "{repository:?} is no repository; write OWNER/NAME or OWNER/NAME@REVISION"
         )));
     }

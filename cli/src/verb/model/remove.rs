@@ -1,11 +1,11 @@
 //! `coftctl model remove`.
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::view::Removed;
 use coft_models::store::Store;
 
-pub fn run(store: &Store, output: Output, model: &str) -> Result<Exit, Failure> {
+pub fn run(store: &Store, output: Output, model: &str) -> Result<Exit, CliError> {
     let entry = store.find(model)?;
     store.remove(&entry)?;
     let removed = Removed { size_bytes: entry.record.size(), names: entry.names, digest: entry.digest };

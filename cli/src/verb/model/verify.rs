@@ -1,12 +1,12 @@
 //! `coftctl model verify`.
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::view::Verified;
 use coft_models::store::Store;
 
 /// Goes on after a damaged model, so that all of them are named.
-pub fn run(store: &Store, output: Output, model: Option<&str>) -> Result<Exit, Failure> {
+pub fn run(store: &Store, output: Output, model: Option<&str>) -> Result<Exit, CliError> {
     let entries = match model {
         Some(model) => vec![store.find(model)?],
         None => store.list()?,

@@ -5,7 +5,7 @@
 
 use super::{filter, latest};
 use crate::args::Results;
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render::{self, Style};
 use crate::service::{Place, Service};
@@ -27,12 +27,12 @@ pub async fn run(
     asked: Results,
     classifier: Option<String>,
     places: Vec<Place>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CliError> {
     let filter = ObservationFilter { classifier, ..filter(&asked, asked.since)? };
     tokio::select! {
         end = follow(service, output, &asked, filter, places) => end,
         interrupt = tokio::signal::ctrl_c() => {
-            interrupt.map_err(Failure::Signal)?;
+            interrupt.map_err(CliError::Signal)?;
             Ok(Exit::Interrupted)
         }
     }
@@ -45,7 +45,7 @@ async fn follow(
     asked: &Results,
     filter: ObservationFilter,
     places: Vec<Place>,
-) -> Result<Exit, Failure> {
+) -> Result<Exit, CliError> {
     let style = Style::of_this_machine();
     // Before anything is asked: what comes in between is signalled.
     let mut signals = service.signals().await?;
@@ -83,7 +83,7 @@ async fn follow(
         }
         tokio::select! {
             () = news.notified() => {}
-            _ = &mut listening => return Err(Failure::Unreachable("the bus has gone".into())),
+            _ = &mut listening => return Err(CliError::Unreachable("the bus has gone".into())),
             () = sleep(if away { AWAY } else { LOOK_EVERY }) => {}
         }
     }
@@ -103,7 +103,7 @@ struct Position {
     last: u64,
 }
 
-async fn positions(service: &Service, places: Vec<Place>) -> Result<Vec<Position>, Failure> {
+async fn positions(service: &Service, places: Vec<Place>) -> Result<Vec<Position>, CliError> {
     let mut positions = Vec::new();
     for place in places {
         positions.push(Position { last: service.last(&place).await?, place });
@@ -120,7 +120,7 @@ async fn look(
     followed: &mut Followed,
     was_away: bool,
     style: &Style,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let mut list = was_away || followed.listed.elapsed() >= LOOK_EVERY;
     loop {
         if list {
@@ -129,7 +129,7 @@ async fn look(
         }
         match show_new(service, output, filter, &mut followed.positions, style).await {
             // One of them is gone; where all are, the service is away.
-            Err(Failure::NoObject(_)) if !list => list = true,
+            Err(CliError::NoObject(_)) if !list => list = true,
             shown => return shown,
         }
     }
@@ -141,7 +141,7 @@ async fn show_new(
     filter: &ObservationFilter,
     known: &mut [Position],
     style: &Style,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     for position in known {
         loop {
             let page = service.follow(&position.place, position.last).await?;
@@ -172,15 +172,15 @@ fn is_wanted(observed: &Observed, filter: &ObservationFilter) -> bool {
         && classifier.as_ref().is_none_or(|classifier| *classifier == observed.classifier)
 }
 
-fn is_away(failure: &Failure) -> bool {
+fn is_away(failure: &CliError) -> bool {
     match failure {
-        Failure::Unreachable(_) | Failure::NotStarted { .. } | Failure::NoObject(_) => true,
-        Failure::Refused { name, .. } => ["NotReady", "Stopping"].contains(&name.as_str()),
+        CliError::Unreachable(_) | CliError::NotStarted { .. } | CliError::NoObject(_) => true,
+        CliError::Refused { name, .. } => ["NotReady", "Stopping"].contains(&name.as_str()),
         _ => false,
     }
 }
 
-fn show(output: Output, observed: &Observed, style: &Style) -> Result<(), Failure> {
+fn show(output: Output, observed: &Observed, style: &Style) -> Result<(), CliError> {
     output.line(observed, || render::observed(observed, style))
 }
 

@@ -1,7 +1,7 @@
 //! `coftctl review --decide`: picture by picture, a person says what it shows. What that says of the two models is not
 //! shown before it is decided.
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::service::Service;
@@ -16,10 +16,10 @@ use std::process::{Command, Stdio};
 /// Other classes that are listed without being asked for. 9 [choice].
 const FEW: usize = 9;
 
-pub async fn run(service: &Service, output: Output) -> Result<Exit, Failure> {
+pub async fn run(service: &Service, output: Output) -> Result<Exit, CliError> {
     let terminal = io::stdin().is_terminal() && io::stdout().is_terminal();
     if output.is_json() || !terminal {
-        return Err(Failure::Usage(
+        return Err(CliError::Usage(
             "--decide asks a person, and needs a terminal\n  for scripts: coftctl review --json tells what is asked, and \
              coftctl review --answer IMAGE=CLASS answers"
                 .into(),
@@ -82,9 +82,9 @@ it does not sway you. Every answer is kept at once: stop whenever you like, and 
 
 /// How the review stands after an answer; none where the answer is refused, which is said: somebody else may have given
 /// it.
-fn taken(answered: Result<Review, Failure>) -> Result<Option<Review>, Failure> {
+fn taken(answered: Result<Review, CliError>) -> Result<Option<Review>, CliError> {
     match answered {
-        Err(Failure::Refused { name, message, .. }) if name == "InvalidArgs" => {
+        Err(CliError::Refused { name, message, .. }) if name == "InvalidArgs" => {
             say(&format!("{message}\n"))?;
             Ok(None)
         }
@@ -93,14 +93,14 @@ fn taken(answered: Result<Review, Failure>) -> Result<Option<Review>, Failure> {
 }
 
 /// Prints, without waiting for the end of a line.
-fn say(text: &str) -> Result<(), Failure> {
+fn say(text: &str) -> Result<(), CliError> {
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
 /// The next line that is typed; none at its end.
-async fn line() -> Result<Option<String>, Failure> {
+async fn line() -> Result<Option<String>, CliError> {
     let read = || {
         let mut line = String::new();
         io::stdin().read_line(&mut line).map(|bytes| (bytes > 0).then_some(line))
@@ -108,7 +108,7 @@ async fn line() -> Result<Option<String>, Failure> {
     Ok(tokio::task::spawn_blocking(read).await.expect("reading a line neither panics nor is aborted")?)
 }
 
-fn stop(review: &Review) -> Result<Exit, Failure> {
+fn stop(review: &Review) -> Result<Exit, CliError> {
     let (given, most) = (review.answered, review.most);
     say(&format!("{given} of at most {most} are answered and kept; to go on: coftctl review --decide\n"))?;
     Ok(Exit::Done)

@@ -29,7 +29,7 @@ impl From<Exit> for ExitCode {
 }
 
 #[derive(Debug, Error)]
-pub enum Failure {
+pub enum CliError {
     #[error("{0}")]
     Usage(String),
     #[error("cannot reach coftd: {0}\n  is coftd running? systemctl status coftd")]
@@ -66,7 +66,7 @@ pub enum Failure {
     Signal(io::Error),
 }
 
-impl Failure {
+impl CliError {
     pub fn exit(&self) -> Exit {
         match self {
             Self::Usage(_) => Exit::Usage,
@@ -108,7 +108,7 @@ impl Failure {
     }
 }
 
-impl From<zbus::Error> for Failure {
+impl From<zbus::Error> for CliError {
     fn from(error: zbus::Error) -> Self {
         match error {
             zbus::Error::MethodError(name, message, _) => {
@@ -127,7 +127,7 @@ impl From<zbus::Error> for Failure {
     }
 }
 
-impl From<coft_dbus::Error> for Failure {
+impl From<coft_dbus::Error> for CliError {
     fn from(error: coft_dbus::Error) -> Self {
         match error {
             coft_dbus::Error::ZBus(error) => error.into(),
@@ -136,21 +136,21 @@ impl From<coft_dbus::Error> for Failure {
     }
 }
 
-impl From<zbus::fdo::Error> for Failure {
+impl From<zbus::fdo::Error> for CliError {
     fn from(error: zbus::fdo::Error) -> Self {
         standard(error)
     }
 }
 
-fn standard(error: zbus::fdo::Error) -> Failure {
+fn standard(error: zbus::fdo::Error) -> CliError {
     use zbus::fdo::Error;
     match error {
         Error::ZBus(error) => error.into(),
         Error::NoReply(text) | Error::TimedOut(text) | Error::Timeout(text) | Error::Disconnected(text) => {
-            Failure::Unreachable(text)
+            CliError::Unreachable(text)
         }
-        Error::UnknownObject(text) => Failure::NoObject(text),
-        Error::UnknownInterface(text) | Error::UnknownMethod(text) => Failure::Misunderstood(text),
+        Error::UnknownObject(text) => CliError::NoObject(text),
+        Error::UnknownInterface(text) | Error::UnknownMethod(text) => CliError::Misunderstood(text),
         error => {
             let (name, text) = (error.name(), error.description());
             not_started(name.as_str(), text).unwrap_or_else(|| refused(name.as_str(), text.map(Into::into)))
@@ -159,7 +159,7 @@ fn standard(error: zbus::fdo::Error) -> Failure {
 }
 
 /// What the bus or systemd says where the service could not be started by a call, with what to do about it.
-fn not_started(name: &str, text: Option<&str>) -> Option<Failure> {
+fn not_started(name: &str, text: Option<&str>) -> Option<CliError> {
     const LOOK: &str = "\n  see why: systemctl status coftd; journalctl -u coftd";
     let advice = match name.strip_prefix("org.freedesktop.")? {
         "systemd1.NoSuchUnit" => "\n  coftd is not enabled: sudo systemctl enable --now coftd",
@@ -173,14 +173,14 @@ fn not_started(name: &str, text: Option<&str>) -> Option<Failure> {
         other if other.starts_with("systemd1.") || other.starts_with("DBus.Error.Spawn.") => LOOK,
         _ => return None,
     };
-    Some(Failure::NotStarted { cause: text.filter(|text| !text.is_empty()).unwrap_or(name).to_owned(), advice })
+    Some(CliError::NotStarted { cause: text.filter(|text| !text.is_empty()).unwrap_or(name).to_owned(), advice })
 }
 
 /// `name` may be the last part of the D-Bus name alone.
-pub fn refused(name: &str, message: Option<String>) -> Failure {
+pub fn refused(name: &str, message: Option<String>) -> CliError {
     let short = name.rsplit('.').next().unwrap_or(name).to_owned();
     let message = message.filter(|text| !text.is_empty()).unwrap_or_else(|| name.to_owned());
-    Failure::Refused { advice: advice(&short), name: short, message }
+    CliError::Refused { advice: advice(&short), name: short, message }
 }
 
 /// What to do next, where the service cannot know it: it does not know which program asks.
@@ -205,7 +205,7 @@ fn advice(name: &str) -> &'static str {
 mod tests {
     use super::*;
 
-    fn named(name: &str) -> Failure {
+    fn named(name: &str) -> CliError {
         refused(&format!("org.coft.Coft1.Error.{name}"), Some("as told by the service".into()))
     }
 
@@ -237,9 +237,9 @@ mod tests {
         let absent = zbus::fdo::Error::ServiceUnknown("The name is not activatable".into());
         let late = io::Error::from(io::ErrorKind::TimedOut);
         for failure in [
-            Failure::from(absent.clone()),
-            Failure::from(zbus::Error::FDO(Box::new(absent))),
-            Failure::from(zbus::Error::InputOutput(late.into())),
+            CliError::from(absent.clone()),
+            CliError::from(zbus::Error::FDO(Box::new(absent))),
+            CliError::from(zbus::Error::InputOutput(late.into())),
         ] {
             assert_eq!(failure.exit(), Exit::Unreachable);
             assert!(failure.to_string().contains("systemctl status coftd"), "{failure}");
@@ -272,12 +272,12 @@ mod tests {
         assert!(not_started("org.freedesktop.DBus.Error.InvalidArgs", None).is_none());
         assert!(not_started("org.coft.Coft1.Error.Busy", None).is_none());
         let exited = zbus::fdo::Error::SpawnChildExited("the cause".into());
-        assert_eq!(Failure::from(zbus::Error::FDO(Box::new(exited))).exit(), Exit::Unreachable);
+        assert_eq!(CliError::from(zbus::Error::FDO(Box::new(exited))).exit(), Exit::Unreachable);
     }
 
     #[test]
     fn wrong_arguments_are_usage() {
-        assert_eq!(Failure::from(zbus::fdo::Error::InvalidArgs("top-k".into())).exit(), Exit::Usage);
-        assert_eq!(Failure::from(zbus::fdo::Error::AccessDenied("no".into())).exit(), Exit::NotAuthorized);
+        assert_eq!(CliError::from(zbus::fdo::Error::InvalidArgs("top-k".into())).exit(), Exit::Usage);
+        assert_eq!(CliError::from(zbus::fdo::Error::AccessDenied("no".into())).exit(), Exit::NotAuthorized);
     }
 }
