@@ -6,6 +6,7 @@
 
 pub mod args;
 mod bundle;
+pub mod commands;
 mod doctor;
 pub mod error;
 mod hub;
@@ -14,5 +15,4 @@ mod output;
 mod program;
 pub mod render;
 pub mod service;
-pub mod verb;
 pub mod view;

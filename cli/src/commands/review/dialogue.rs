@@ -1,11 +1,11 @@
 //! `coftctl review --decide`: picture by picture, a person says what it shows. What that says of the two models is not
 //! shown before it is decided.
 
+use crate::commands::wait;
 use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::service::Service;
-use crate::verb::wait;
 use crate::view::{Review, ReviewItem};
 use coft_core::shown::shown;
 use coft_core::text::likeness;
