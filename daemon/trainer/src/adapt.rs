@@ -6,7 +6,7 @@
 //! N images of the pool, C classes.
 
 use crate::checkpoint::Checkpoint;
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::fit::TrainContext;
 use crate::model::{ImageClassifier, Phase2Weights};
 use crate::phase1::{Labels, PromptTuning, Scores, Seeds, ZeroShot};
@@ -112,17 +112,17 @@ impl<'a> RoundContext<'a> {
 
     /// The K most confident images of each class by `labels`, and every image that the user labelled. Where the shares
     /// of the classes are known, K C images in their proportion.
-    pub fn seeds(&self, labels: &Labels) -> Result<Vec<Vec<usize>>, Failure> {
+    pub fn seeds(&self, labels: &Labels) -> Result<Vec<Vec<usize>>, RoundError> {
         let classes = self.spec.classes.len();
         let k = self.spec.settings.phase1.seeds(self.pool.len(), classes);
         let k = self.spec.shares.as_ref().map_or(vec![k; classes], |shares| shares.dealt(k * classes));
         let chosen = selection::seeds(&labels.classes, &labels.confidence, self.given, &k);
-        if chosen.iter().all(Vec::is_empty) { Err(Failure::NoSeeds) } else { Ok(chosen) }
+        if chosen.iter().all(Vec::is_empty) { Err(RoundError::NoSeeds) } else { Ok(chosen) }
     }
 }
 
 /// Phase I of both models, once or several times, the collaborative filter, and Phase II of both models.
-pub fn adapt(round: &RoundContext, ctx: &mut TrainContext) -> Result<Adapted, Failure> {
+pub fn adapt(round: &RoundContext, ctx: &mut TrainContext) -> Result<Adapted, RoundError> {
     let RoundContext { spec, teacher, given, .. } = *round;
     let iterations = if spec.method == Method::CoftPlus { spec.settings.phase1.iterations } else { 1 };
     let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
@@ -232,7 +232,7 @@ fn filter(
 pub const NAMED: usize = 5;
 
 /// Warns of `classes`, if there are any.
-fn warn_of(told: &str, classes: &[&str], ctx: &mut TrainContext) -> Result<(), Failure> {
+fn warn_of(told: &str, classes: &[&str], ctx: &mut TrainContext) -> Result<(), RoundError> {
     if classes.is_empty() {
         return Ok(());
     }

@@ -1,6 +1,6 @@
 //! Methods to compare with, through the same harness; never offered by the service.
 
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::fit::TrainContext;
 use crate::model::{ImageClassifier, Phase2Weights};
 use crate::phase1::{PromptTuning, Seeds};
@@ -10,7 +10,7 @@ use coft_core::settings::Phase1;
 use tch::no_grad;
 
 /// UPL-style prompt tuning (arXiv 2204.03649): text context alone, cross-entropy on the most confident images of each class.
-pub fn upl(tuning: &PromptTuning, seeds: &Seeds, ctx: &mut TrainContext) -> Result<ImageClassifier, Failure> {
+pub fn upl(tuning: &PromptTuning, seeds: &Seeds, ctx: &mut TrainContext) -> Result<ImageClassifier, RoundError> {
     let settings = Phase1 { visual_tokens: 0, lambda: 0.0, ..tuning.settings.clone() };
     let tuning = PromptTuning { settings: &settings, ..*tuning };
     ctx.reporter.begin(Stage::Phase1Model1, 1)?;
@@ -20,7 +20,7 @@ pub fn upl(tuning: &PromptTuning, seeds: &Seeds, ctx: &mut TrainContext) -> Resu
 }
 
 /// Phase II on the labels of `kept` images: all of zero-shot's in naive self-training, the true ones for the oracle.
-pub fn fine_tuned(tuning: &FineTuning, clean: &Clean, ctx: &mut TrainContext) -> Result<Phase2Weights, Failure> {
+pub fn fine_tuned(tuning: &FineTuning, clean: &Clean, ctx: &mut TrainContext) -> Result<Phase2Weights, RoundError> {
     ctx.reporter.begin(Stage::Phase2Model1, 1)?;
     tuning.run(clean, ctx)
 }

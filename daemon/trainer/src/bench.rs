@@ -8,7 +8,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clip::tensors::to_safetensors;
 use crate::clip::text::padded;
 use crate::cuda;
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::fit::TrainContext;
 use crate::journal::Journal;
 use crate::phase1::{self, Labels, PromptTuning, Seeds};
@@ -140,7 +140,7 @@ struct Bench<'a> {
 
 impl Bench<'_> {
     /// Visits each of `images` once; the wall time and the processor time of all threads it took, s.
-    fn phase(&self, phase: Phase, images: &[usize], ctx: &mut TrainContext) -> Result<(f64, f64), Failure> {
+    fn phase(&self, phase: Phase, images: &[usize], ctx: &mut TrainContext) -> Result<(f64, f64), RoundError> {
         let Self { spec, checkpoint, pool, text } = *self;
         let labels = self.labels();
         let settings = self.settings();

@@ -3,7 +3,7 @@
 //! The trainer is linked with libtorch's CPU half alone. The CUDA half registers itself as it is opened, so that one binary
 //! serves machines with a GPU and machines without one, whose set-up is a sixth of the size.
 
-use crate::failure::Failure;
+use crate::error::RoundError;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use std::error::Error;
 use std::ffi::c_int;
@@ -19,7 +19,7 @@ static OPENED: OnceLock<Library> = OnceLock::new();
 ///
 /// Call it before anything else of libtorch and before other threads exist: libtorch counts the kinds of device it has at the
 /// first backward pass, once for good.
-pub fn device(wanted: coft_core::spec::Device) -> Result<Device, Failure> {
+pub fn device(wanted: coft_core::spec::Device) -> Result<Device, RoundError> {
     match wanted {
         coft_core::spec::Device::Cpu => Ok(Device::Cpu),
         coft_core::spec::Device::Cuda => open(),
@@ -27,7 +27,7 @@ pub fn device(wanted: coft_core::spec::Device) -> Result<Device, Failure> {
 }
 
 /// The first GPU.
-fn open() -> Result<Device, Failure> {
+fn open() -> Result<Device, RoundError> {
     if OPENED.get().is_none() {
         // In TF32, cuDNN's default for convolutions, answers would differ from the CPU's and the server's in the third digit.
         // SAFETY: the program has no other thread yet. In tests others may read the environment, through Rust's lock.
@@ -35,14 +35,14 @@ fn open() -> Result<Device, Failure> {
         // SAFETY: libtorch's own library, whose initialisers expect to be run like this.
         let library = unsafe { Library::open(Some(HALF), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| {
             let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-            Failure::Cuda(format!("{cause}; this libtorch is for CPUs, or a library of CUDA is missing beside it"))
+            RoundError::Cuda(format!("{cause}; this libtorch is for CPUs, or a library of CUDA is missing beside it"))
         })?;
         let _ = OPENED.set(library);
     }
     if !tch::Cuda::is_available() {
         let cause =
             "libtorch finds no GPU that this process may use, or no driver that is new enough; nvidia-smi tells";
-        return Err(Failure::Cuda(cause.to_owned()));
+        return Err(RoundError::Cuda(cause.to_owned()));
     }
     Ok(Device::Cuda(0))
 }

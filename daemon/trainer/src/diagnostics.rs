@@ -9,8 +9,8 @@
 
 use crate::clip::tensors::to_safetensors;
 use crate::clip::to_f32;
+use crate::error::RoundError;
 use crate::export::candidate::write_synced;
-use crate::failure::Failure;
 use crate::model::ImageClassifier;
 use crate::pool::Pool;
 use crate::predict::SCORING_BATCH;
@@ -51,7 +51,7 @@ impl Answers {
         }
     }
 
-    pub fn write(&self, path: &Path) -> Result<(), Failure> {
+    pub fn write(&self, path: &Path) -> Result<(), RoundError> {
         let named: Vec<(&str, Tensor)> = self.0.iter().map(|(name, t)| (name.as_str(), t.shallow_clone())).collect();
         write_synced(path, &to_safetensors(&named))
     }

@@ -8,7 +8,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast::{self, autocast};
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::journal::{Journal, Saved};
 use crate::memory::Estimate;
 use crate::pool::{Batch, BatchSampler, Pool};
@@ -97,28 +97,28 @@ impl TrainContext<'_> {
     }
 
     /// Warns once of a thing, also where the round is cut off and goes on.
-    pub fn warn(&mut self, message: String) -> Result<(), Failure> {
+    pub fn warn(&mut self, message: String) -> Result<(), RoundError> {
         let kept = self.journal.keep_warning(&message);
         self.reporter.warn(message)?;
         self.saved(kept)
     }
 
     /// Keeps the result of a stage, so that a round that is cut off need not compute it again.
-    pub fn keep_result(&mut self, name: &str, tensors: Vec<(String, Tensor)>) -> Result<(), Failure> {
+    pub fn keep_result(&mut self, name: &str, tensors: Vec<(String, Tensor)>) -> Result<(), RoundError> {
         let kept = self.journal.keep_result(name, tensors);
         self.saved(kept)
     }
 
     /// Keeps a training or a prediction that is under way.
-    pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), Failure> {
+    pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), RoundError> {
         let kept = self.journal.keep_progress(name, saved);
         self.saved(kept)
     }
 
     /// A journal that cannot be written is no reason to stop: the round goes on, and saves again later.
-    pub fn saved(&mut self, kept: Result<(), Failure>) -> Result<(), Failure> {
+    pub fn saved(&mut self, kept: Result<(), RoundError>) -> Result<(), RoundError> {
         match kept {
-            Err(Failure::Write { cause, .. }) => Ok(self.reporter.warn(format!(
+            Err(RoundError::Write { cause, .. }) => Ok(self.reporter.warn(format!(
                 "what the round has done cannot be saved ({cause}); the round goes on and saves again later; if it is cut off before \
                  that, it repeats what it did since the last saving"
             ))?),
@@ -128,7 +128,12 @@ impl TrainContext<'_> {
 }
 
 /// Trains what `make` makes; `make` must give the same each time.
-pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, ctx: &mut TrainContext, make: impl Fn() -> O) -> Result<O, Failure> {
+pub fn fit<O: Objective>(
+    plan: &Plan,
+    pool: &Pool,
+    ctx: &mut TrainContext,
+    make: impl Fn() -> O,
+) -> Result<O, RoundError> {
     let name = &plan.sampler.name;
     let saved = ctx.journal.progress(name);
     let attempts = saved.as_ref().map_or(0, |saved| saved.attempt)..2;
@@ -138,7 +143,7 @@ pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, ctx: &mut TrainContext, make:
         let mut objective = make();
         match run(plan, pool, ctx, &mut objective, attempt, saved.take()) {
             Ok(()) => return Ok(objective),
-            Err(failure @ Failure::NonFinite { .. }) => {
+            Err(failure @ RoundError::NonFinite { .. }) => {
                 if attempt == 0 {
                     ctx.warn(format!("{failure}; it starts over at a tenth of the learning rate"))?;
                 }
@@ -147,7 +152,7 @@ pub fn fit<O: Objective>(plan: &Plan, pool: &Pool, ctx: &mut TrainContext, make:
             Err(failure) => return Err(failure),
         }
     }
-    Err(outcome.unwrap_or(Failure::NonFinite { stage: plan.stage, step: 0 }))
+    Err(outcome.unwrap_or(RoundError::NonFinite { stage: plan.stage, step: 0 }))
 }
 
 const PARAMETER: &str = "parameter/";
@@ -161,7 +166,7 @@ fn run(
     objective: &mut impl Objective,
     attempt: u32,
     saved: Option<Saved>,
-) -> Result<(), Failure> {
+) -> Result<(), RoundError> {
     let Plan { stage, ref sampler, sgd: settings, steps, kind } = *plan;
     let parameters = objective.parameters();
     let parameters_with_lr = parameters.iter().map(|(name, t)| (t.shallow_clone(), objective.lr_multiplier(name)));
@@ -231,7 +236,7 @@ fn run(
             read(&mut unread, plan)?; // nothing is kept behind a loss that is not finite
             ctx.keep_progress(&sampler.name, &underway((attempt, step), &parameters, &sgd, objective))?;
         }
-        Ok::<(), Failure>(stop?)
+        Ok::<(), RoundError>(stop?)
     })?;
     let (images, last) = read(&mut unread, plan)?;
     Ok(ctx.reporter.advance(images, last)?)
@@ -246,7 +251,7 @@ struct Step {
 }
 
 /// Images that `steps` learnt from, and what is told of the last; a failure where a loss is not finite.
-fn read(steps: &mut Vec<Step>, plan: &Plan) -> Result<(u64, Option<Training>), Failure> {
+fn read(steps: &mut Vec<Step>, plan: &Plan) -> Result<(u64, Option<Training>), RoundError> {
     let mut told = (0, None);
     for Step { number, images, terms } in steps.drain(..) {
         let mut losses = BTreeMap::new();
@@ -255,7 +260,7 @@ fn read(steps: &mut Vec<Step>, plan: &Plan) -> Result<(u64, Option<Training>), F
         }
         let total: f64 = losses.values().sum();
         if !total.is_finite() {
-            return Err(Failure::NonFinite { stage: plan.stage, step: number });
+            return Err(RoundError::NonFinite { stage: plan.stage, step: number });
         }
         losses.insert("total".to_owned(), total);
         let epoch = plan.sampler.epoch(number) as u32 + 1;
@@ -316,7 +321,7 @@ fn added(sum: Tensor, more: Tensor) -> Tensor {
 /// Whether a panic of tch tells of an allocation that failed.
 pub fn no_memory(panic: &(dyn Any + Send)) -> bool {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-    text.is_some_and(crate::failure::is_out_of_memory)
+    text.is_some_and(crate::error::is_out_of_memory)
 }
 
 /// What the journal keeps of a training.

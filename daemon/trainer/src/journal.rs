@@ -11,8 +11,8 @@
 
 use crate::arithmetic::Arithmetic;
 use crate::clip::tensors::{from_safetensors, write_safetensors};
+use crate::error::RoundError;
 use crate::export::candidate::{sync_dir, write_synced};
-use crate::failure::Failure;
 use coft_core::spec::{JOURNAL_SPEC, RoundSpec};
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::{self, File};
@@ -99,15 +99,15 @@ impl Journal {
     }
 
     /// Makes the directory, in place of what others left there, unless it is this work's already.
-    pub fn establish(&mut self) -> Result<(), Failure> {
+    pub fn establish(&mut self) -> Result<(), RoundError> {
         if self.ours {
             return Ok(());
         }
         match fs::remove_dir_all(&self.dir) {
-            Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Failure::write(&self.dir)(cause)),
+            Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(RoundError::write(&self.dir)(cause)),
             _ => {}
         }
-        fs::create_dir(&self.dir).map_err(Failure::write(&self.dir))?;
+        fs::create_dir(&self.dir).map_err(RoundError::write(&self.dir))?;
         write_synced(&self.dir.join(ORIGIN), self.origin.as_bytes())?;
         write_synced(&self.dir.join(JOURNAL_SPEC), &self.work)?;
         sync_dir(&self.dir)?;
@@ -116,7 +116,7 @@ impl Journal {
     }
 
     /// Notes what the arithmetic depends on. Returns what was different when the work was last under way.
-    pub fn note(&mut self, arithmetic: &Arithmetic) -> Result<Option<String>, Failure> {
+    pub fn note(&mut self, arithmetic: &Arithmetic) -> Result<Option<String>, RoundError> {
         let path = self.dir.join(ARITHMETIC);
         let before = if self.ours { fs::read_to_string(&path).ok() } else { None };
         let changed = before.as_deref().and_then(|before| arithmetic.changed_since(before));
@@ -139,12 +139,12 @@ impl Journal {
 
     /// Keeps the result of a stage and forgets the training that led to it. What cannot be written now is written
     /// before the next saving.
-    pub fn keep_result(&mut self, name: &str, tensors: Vec<(String, Tensor)>) -> Result<(), Failure> {
+    pub fn keep_result(&mut self, name: &str, tensors: Vec<(String, Tensor)>) -> Result<(), RoundError> {
         self.waiting.push_back(Kept { name: name.to_owned(), tensors });
         self.keep_waiting()
     }
 
-    fn keep_waiting(&mut self) -> Result<(), Failure> {
+    fn keep_waiting(&mut self) -> Result<(), RoundError> {
         while let Some(kept) = self.waiting.pop_front() {
             let (result, progress) = (self.path(&kept.name, "result"), self.path(&kept.name, "progress"));
             if let Err(failure) = self.replace(&result, |fresh| write_safetensors(fresh, &named(&kept.tensors))) {
@@ -152,7 +152,7 @@ impl Journal {
                 return Err(failure);
             }
             match fs::remove_file(&progress) {
-                Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(Failure::write(&progress)(cause)),
+                Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(RoundError::write(&progress)(cause)),
                 _ => {}
             }
         }
@@ -174,7 +174,7 @@ impl Journal {
         self.saved.elapsed() >= self.save_interval
     }
 
-    pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), Failure> {
+    pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), RoundError> {
         // Also where this saving fails: the next one is tried after the usual time, not after each step.
         self.saved = Instant::now();
         self.keep_waiting()?;
@@ -192,7 +192,7 @@ impl Journal {
     }
 
     /// Keeps a warning for the runs to come.
-    pub fn keep_warning(&mut self, message: &str) -> Result<(), Failure> {
+    pub fn keep_warning(&mut self, message: &str) -> Result<(), RoundError> {
         let mut all = self.warnings();
         if all.iter().any(|kept| kept == message) {
             return Ok(());
@@ -215,13 +215,13 @@ impl Journal {
 
     /// Puts what `write` writes in the place of the file at `path`, whole or not at all. A file that is half written is
     /// removed: on a full disk its space serves others.
-    fn replace(&mut self, path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), Failure> {
+    fn replace(&mut self, path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), RoundError> {
         self.establish()?;
         let fresh = path.with_extension("new");
         let _ = fs::remove_file(&fresh); // of a run that was cut off
         let synced = write(&fresh).and_then(|()| File::open(&fresh)?.sync_all());
-        let replaced = synced.map_err(Failure::write(&fresh)).and_then(|()| {
-            fs::rename(&fresh, path).map_err(Failure::write(path))?;
+        let replaced = synced.map_err(RoundError::write(&fresh)).and_then(|()| {
+            fs::rename(&fresh, path).map_err(RoundError::write(path))?;
             sync_dir(&self.dir)
         });
         if replaced.is_err() {

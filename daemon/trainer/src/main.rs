@@ -11,8 +11,8 @@ mod checkpoint;
 mod clip;
 mod cuda;
 mod diagnostics;
+mod error;
 mod export;
-mod failure;
 mod fit;
 #[cfg(test)]
 mod fixture;
@@ -39,7 +39,7 @@ mod sgd;
 use clap::{Parser, Subcommand};
 use coft_core::settings::Deploy;
 use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec};
-use failure::Failure;
+use failure::RoundError;
 use nix::fcntl::{FcntlArg, fcntl};
 use progress::{Reporter, Stop};
 use std::fs::File;
@@ -146,22 +146,22 @@ fn run_round(spec: &Path, save_interval: Duration, events: File) -> ExitCode {
     let failure = match outcome {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(failure)) => failure,
-        Err(panic) => Failure::of_panic(panic),
+        Err(panic) => RoundError::of_panic(panic),
     };
     // First to the daemon, which acts by it, then to whoever reads the log.
     let heard = match failure {
-        Failure::Stop(Stop::Unheard(_)) => false,
+        RoundError::Stop(Stop::Disconnected(_)) => false,
         _ => reporter.say(&failure.event()).is_ok(),
     };
     complain(&failure.to_string());
     match failure {
-        Failure::Stop(Stop::Cancelled) if heard => ExitCode::from(3),
+        RoundError::Stop(Stop::Cancelled) if heard => ExitCode::from(3),
         _ => ExitCode::FAILURE,
     }
 }
 
-fn read(path: &Path) -> Result<RoundSpec, Failure> {
-    let fault = |cause: String| Failure::Spec { path: path.to_owned(), cause };
+fn read(path: &Path) -> Result<RoundSpec, RoundError> {
+    let fault = |cause: String| RoundError::Spec { path: path.to_owned(), cause };
     let text = std::fs::read(path).map_err(|cause| fault(cause.to_string()))?;
     let spec: RoundSpec = serde_json::from_slice(&text).map_err(|cause| fault(cause.to_string()))?;
     if spec.protocol != PROTOCOL {
@@ -171,14 +171,14 @@ fn read(path: &Path) -> Result<RoundSpec, Failure> {
         return Err(fault(format!("settings.{key}: {rule}")));
     }
     if spec.method == Method::Upl && spec.student_dir.is_some() {
-        return Err(Failure::Asked("prompt tuning alone has no student"));
+        return Err(RoundError::Asked("prompt tuning alone has no student"));
     }
     let of_phase_1 = matches!(spec.settings.deploy, Deploy::Phase1Model1 | Deploy::Phase1Model2);
     if of_phase_1 && spec.student_dir.is_some() {
-        return Err(Failure::Asked("settings.deploy asks for a model of Phase I, which a student does not have"));
+        return Err(RoundError::Asked("settings.deploy asks for a model of Phase I, which a student does not have"));
     }
     if spec.classes.len() < 2 {
-        return Err(Failure::Asked("fewer than 2 classes, where every image gets the same answer; name 2 or more"));
+        return Err(RoundError::Asked("fewer than 2 classes, where every image gets the same answer; name 2 or more"));
     }
     Ok(spec)
 }

@@ -7,7 +7,7 @@
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast;
 use crate::cuda;
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::pool::BATCHES;
 use crate::prompts::{computes_context_apart, max_segments};
 use coft_core::event::Stage;
@@ -102,7 +102,7 @@ impl Estimate {
 
     /// In how many micro-batches a batch has to be computed to fit into `available` bytes, and in Phase I in about how
     /// many segments the text features. Refused where one image does not fit.
-    pub fn micro_batches(self, batch: usize, available: u64) -> Result<usize, Failure> {
+    pub fn micro_batches(self, batch: usize, available: u64) -> Result<usize, RoundError> {
         let needed = |micro_batches: usize| {
             let (text, images) =
                 (self.text.div_ceil(micro_batches as u64), batch.div_ceil(micro_batches) as u64 * self.image);
@@ -113,7 +113,7 @@ impl Estimate {
         let mut micro_batches = 1;
         while needed(micro_batches) > available {
             if micro_batches >= batch.max(self.segments) {
-                return Err(Failure::Memory { needed: needed(micro_batches), available });
+                return Err(RoundError::Memory { needed: needed(micro_batches), available });
             }
             micro_batches *= 2;
         }

@@ -4,7 +4,7 @@
 
 use crate::adapt::{Adapted, RoundContext, Student};
 use crate::clip::{argmax, places, to_f32};
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::fit::TrainContext;
 use crate::model::ImageClassifier;
 use crate::phase1::ZeroShot;
@@ -85,13 +85,18 @@ pub fn neighbours(
     predictions: &[Predictions],
     pool: &Pool,
     ctx: &mut TrainContext,
-) -> Result<Vec<Vec<Vec<usize>>>, Failure> {
+) -> Result<Vec<Vec<Vec<usize>>>, RoundError> {
     let views = predictions.iter().filter_map(|candidate| Some((candidate.name, candidate.embeddings.as_ref()?)));
     views.map(|(name, embeddings)| nearest(&format!("neighbours as {name} sees them"), embeddings, pool, ctx)).collect()
 }
 
 /// Of each row the [`NEIGHBOURS`] others of the largest dot product.
-fn nearest(name: &str, embeddings: &Tensor, pool: &Pool, ctx: &mut TrainContext) -> Result<Vec<Vec<usize>>, Failure> {
+fn nearest(
+    name: &str,
+    embeddings: &Tensor,
+    pool: &Pool,
+    ctx: &mut TrainContext,
+) -> Result<Vec<Vec<usize>>, RoundError> {
     let count = NEIGHBOURS.min(pool.len() - 1);
     let [places] = ctx.predict(name, pool, |chunk| {
         let first = chunk[0] as i64; // a chunk is a run of the pool
@@ -111,7 +116,7 @@ pub fn predictions(
     round: &RoundContext,
     adapted: &Adapted,
     ctx: &mut TrainContext,
-) -> Result<Vec<Predictions>, Failure> {
+) -> Result<Vec<Predictions>, RoundError> {
     let Student { pool, zero_shot, .. } = round.student;
     let mut predictions = Vec::with_capacity(CANDIDATES.len());
     for (name, candidate_spec) in candidates(round.spec) {
@@ -146,7 +151,7 @@ pub fn mirrors(
     zero_shot: &ZeroShot,
     pool: &Pool,
     ctx: &mut TrainContext,
-) -> Result<bool, Failure> {
+) -> Result<bool, RoundError> {
     let classes = |pixels: Tensor| [model.logits(&pixels).argmax(-1, false)];
     let [cropped] = ctx.predict("zero-shot classes of crops", pool, |chunk| classes(pool.cropped(chunk, CROP)))?;
     let [mirrored] =
@@ -167,7 +172,7 @@ pub struct Served {
 }
 
 /// What the `model` that is deployed says of the pool.
-pub fn served(model: &ImageClassifier, pool: &Pool, ctx: &mut TrainContext) -> Result<Served, Failure> {
+pub fn served(model: &ImageClassifier, pool: &Pool, ctx: &mut TrainContext) -> Result<Served, RoundError> {
     let [logits] = ctx.predict("answers of what is deployed", pool, |chunk| [model.logits(&pool.batch(chunk))])?;
     if pool.len() == 0 {
         return Ok(Served::default());

@@ -4,7 +4,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::{argmax, normalised, to_f32};
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::loss;
 use crate::pool::{Batch, BatchSampler, Pool};
@@ -102,12 +102,16 @@ pub struct Seeds<'a> {
 }
 
 /// The normalised text features t(c): [C, D]; several templates are averaged, and the average normalised again.
-pub fn text_features(checkpoint: &Checkpoint, templates: &[Template], classes: &[String]) -> Result<Tensor, Failure> {
+pub fn text_features(
+    checkpoint: &Checkpoint,
+    templates: &[Template],
+    classes: &[String],
+) -> Result<Tensor, RoundError> {
     let mut sum: Option<Tensor> = None;
     for template in templates {
         let prompts = checkpoint
             .prompts(&template.text, classes, 0)
-            .map_err(|cause| Failure::Template { line: template.line, cause })?;
+            .map_err(|cause| RoundError::Template { line: template.line, cause })?;
         let (ids, ends) = crate::clip::text::padded(&prompts, checkpoint.device);
         // Nothing is trained here.
         let features = no_grad(|| normalised(&checkpoint.text.embed(&checkpoint.text.token_embeddings(&ids), &ends)));
@@ -123,7 +127,7 @@ pub fn zero_shot(
     text: &Tensor,
     pool: &Pool,
     ctx: &mut TrainContext,
-) -> Result<ZeroShot, Failure> {
+) -> Result<ZeroShot, RoundError> {
     let [logits, embeddings, norms] = ctx.predict(&format!("zero-shot answers of the {name}"), pool, |chunk| {
         let embedding = checkpoint.vision.embed(&pool.batch(chunk), None);
         let normalised = normalised(&embedding);
@@ -144,7 +148,7 @@ impl PromptTuning<'_> {
     }
 
     /// Tunes one model's prompts on the seeds, from fresh prompts over the pretrained weights.
-    pub fn run(&self, seeds: &Seeds, ctx: &mut TrainContext) -> Result<Prompts, Failure> {
+    pub fn run(&self, seeds: &Seeds, ctx: &mut TrainContext) -> Result<Prompts, RoundError> {
         let name = format!("phase 1 of model {}, iteration {}", self.model, self.iteration);
         if let Some(prompts) = ctx.journal.result(&name).and_then(Prompts::from_named) {
             return Ok(prompts);
@@ -155,7 +159,7 @@ impl PromptTuning<'_> {
     }
 
     /// The training alone; `name` names what is random in it.
-    pub fn tuned(&self, seeds: &Seeds, name: &str, ctx: &mut TrainContext) -> Result<Prompts, Failure> {
+    pub fn tuned(&self, seeds: &Seeds, name: &str, ctx: &mut TrainContext) -> Result<Prompts, RoundError> {
         let Self { settings, seed, model, .. } = *self;
         let plan = Plan {
             stage: if model == 1 { Stage::Phase1Model1 } else { Stage::Phase1Model2 },
@@ -176,7 +180,7 @@ impl PromptTuning<'_> {
     }
 
     /// Labels and similarities of the whole pool under tuned prompts.
-    pub fn score(&self, prompts: &Prompts, ctx: &mut TrainContext) -> Result<Scores, Failure> {
+    pub fn score(&self, prompts: &Prompts, ctx: &mut TrainContext) -> Result<Scores, RoundError> {
         let Self { checkpoint, pool, model, iteration, .. } = *self;
         let (t_positive, t_negative) = no_grad(|| prompts.text(checkpoint, self.tokens));
         let name = format!("labels of model {model}, iteration {iteration}");

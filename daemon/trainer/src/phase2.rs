@@ -7,7 +7,7 @@ mod contrast;
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::VisionTower;
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::model::Phase2Weights;
 use crate::pool::{Batch, BatchSampler, Pool};
@@ -64,7 +64,7 @@ impl FineTuning<'_> {
     }
 
     /// Fine-tunes one model on its clean pairs, from the pretrained weights; it stays as it was where [`taught`] says so.
-    pub fn run(&self, clean: &Clean, ctx: &mut TrainContext) -> Result<Phase2Weights, Failure> {
+    pub fn run(&self, clean: &Clean, ctx: &mut TrainContext) -> Result<Phase2Weights, RoundError> {
         let name = format!("phase 2 of model {}", self.model);
         if let Some(weights) = ctx.journal.result(&name).and_then(Phase2Weights::from_named) {
             return Ok(weights);
@@ -78,7 +78,7 @@ impl FineTuning<'_> {
     }
 
     /// The training alone; `name` names what is random in it.
-    pub fn tuned(&self, clean: &Clean, name: &str, ctx: &mut TrainContext) -> Result<Phase2Weights, Failure> {
+    pub fn tuned(&self, clean: &Clean, name: &str, ctx: &mut TrainContext) -> Result<Phase2Weights, RoundError> {
         let stage = if self.model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 };
         let images = self.visited(clean);
         let plan = Plan {

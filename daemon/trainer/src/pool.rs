@@ -2,7 +2,7 @@
 //! them, read from their files each time. The batches are the same.
 //!
 //! A file that cannot be read in the middle of a training unwinds with its [`PoolError`], which
-//! [`crate::failure::Failure::of_panic`] takes up: there is no way back through libtorch's and rayon's closures but
+//! [`crate::error::RoundError::of_panic`] takes up: there is no way back through libtorch's and rayon's closures but
 //! that.
 //!
 //! Knows nothing of labels. B images of a batch, S image side.

@@ -1,6 +1,6 @@
 //! Predictions for every image of the pool, without gradients, kept in the journal.
 
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::fit::{TrainContext, no_memory};
 use crate::journal::Saved;
 use crate::pool::Pool;
@@ -23,7 +23,7 @@ impl TrainContext<'_> {
         name: &str,
         pool: &Pool,
         forward: impl Fn(&[usize]) -> [Tensor; K],
-    ) -> Result<[Tensor; K], Failure> {
+    ) -> Result<[Tensor; K], RoundError> {
         let rows = |tensors: &[Tensor; K], count: usize| tensors.iter().all(|t| t.size()[0] == count as i64);
         let done = self.journal.result(name).and_then(from_named).filter(|found| rows(found, pool.len()));
         if let Some(done) = done {
@@ -124,7 +124,7 @@ mod tests {
             })
         };
         for number in 1..=2 {
-            assert!(matches!(run(true), Err(Failure::Stop(Stop::Cancelled))));
+            assert!(matches!(run(true), Err(RoundError::Stop(Stop::Cancelled))));
             assert_eq!(calls.get(), number);
         }
         for _ in 0..2 {

@@ -15,7 +15,7 @@ pub enum Stop {
     Cancelled,
     /// The reader is gone: nobody would take the candidate.
     #[error("the events can no longer be written: {0}")]
-    Unheard(#[from] std::io::Error),
+    Disconnected(#[from] std::io::Error),
 }
 
 /// The work of one stage, for the estimate of the time left.

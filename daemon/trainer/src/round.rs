@@ -8,8 +8,8 @@ use crate::arithmetic::Arithmetic;
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
 use crate::cuda;
+use crate::error::RoundError;
 use crate::export::candidate;
-use crate::failure::Failure;
 use crate::fit::TrainContext;
 use crate::journal::{Journal, PRODUCER};
 use crate::memory;
@@ -52,7 +52,7 @@ struct RoundOutput {
 /// Runs the round; when it returns without failure, the candidate directory is in place.
 ///
 /// What is done is kept in the journal every `save_interval`.
-pub fn run(spec: &RoundSpec, save_interval: Duration, reporter: &mut Reporter) -> Result<(), Failure> {
+pub fn run(spec: &RoundSpec, save_interval: Duration, reporter: &mut Reporter) -> Result<(), RoundError> {
     run_within(spec, save_interval, memory::available, reporter)
 }
 
@@ -62,7 +62,7 @@ fn run_within(
     save_interval: Duration,
     available: impl Fn(Device) -> Option<u64>,
     reporter: &mut Reporter,
-) -> Result<(), Failure> {
+) -> Result<(), RoundError> {
     let device = cuda::device(spec.device)?;
     match spec.threads as usize {
         0 if device.is_cuda() => use_threads(available_parallelism().map_or(1, usize::from), device),
@@ -116,7 +116,7 @@ fn run_within(
     let text = |checkpoint: &Checkpoint| {
         phase1::text_features(checkpoint, templates, &spec.classes).map_err(|failure| match failure {
             // There is no template file: it is the class name that is too long.
-            Failure::Template { cause, .. } if spec.templates.is_empty() => Failure::Checkpoint(cause),
+            RoundError::Template { cause, .. } if spec.templates.is_empty() => RoundError::Checkpoint(cause),
             failure => failure,
         })
     };
@@ -177,7 +177,7 @@ fn run_within(
 }
 
 /// Makes the journal this round's own, and says so where it was begun by other arithmetic.
-fn begin_journal(arithmetic: &Arithmetic, ctx: &mut TrainContext) -> Result<(), Failure> {
+fn begin_journal(arithmetic: &Arithmetic, ctx: &mut TrainContext) -> Result<(), RoundError> {
     let made = ctx.journal.establish();
     ctx.saved(made)?;
     match ctx.journal.note(arithmetic) {
@@ -191,7 +191,7 @@ fn begin_journal(arithmetic: &Arithmetic, ctx: &mut TrainContext) -> Result<(), 
 }
 
 /// The method of the spec.
-fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, Failure> {
+fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, RoundError> {
     let RoundContext { spec, teacher, pool, zero_shot, given, .. } = *round;
     let plain = |deployed| RoundOutput { deployed, temperature: 1.0, adapted: None };
     let everything = vec![true; pool.len()];
@@ -213,7 +213,7 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput
 }
 
 /// CoFT or CoFT+, and which of its models is deployed.
-fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, Failure> {
+fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, RoundError> {
     let classes = round.spec.classes.len();
     let adapted = adapt::adapt(round, ctx)?;
     ctx.reporter.begin(Stage::Choose, 1)?;

@@ -2,7 +2,7 @@
 
 use super::classifier;
 use crate::clip::tensors::to_safetensors;
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::model::ImageClassifier;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, REPORT, WEIGHTS};
 use coft_core::report::Report;
@@ -22,13 +22,13 @@ pub fn write(
     probe: &Tensor,
     report: &Report,
     mut manifest: Manifest,
-) -> Result<(), Failure> {
+) -> Result<(), RoundError> {
     let partial = dir.with_extension("partial");
     match fs::remove_dir_all(&partial) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(Failure::write(&partial)(cause)),
+        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(RoundError::write(&partial)(cause)),
         _ => {}
     }
-    fs::create_dir(&partial).map_err(Failure::write(&partial))?;
+    fs::create_dir(&partial).map_err(RoundError::write(&partial))?;
 
     let (graph, weights) = classifier::write(model, probe.size()[2], manifest.precision);
     let files = [(MODEL, graph), (WEIGHTS, weights), (PROBE, answers(model, probe)), (REPORT, pretty(report))];
@@ -38,7 +38,7 @@ pub fn write(
     }
     write_synced(&partial.join(MANIFEST), &pretty(&manifest))?;
     sync_dir(&partial)?;
-    fs::rename(&partial, dir).map_err(Failure::write(dir))?;
+    fs::rename(&partial, dir).map_err(RoundError::write(dir))?;
     sync_dir(dir.parent().unwrap_or(Path::new(".")))
 }
 
@@ -59,15 +59,15 @@ fn pretty(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// Writes a new file and waits until it is on the disk.
-pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), RoundError> {
     let write = || {
         let mut file = File::create_new(path)?;
         file.write_all(bytes)?;
         file.sync_all()
     };
-    write().map_err(Failure::write(path))
+    write().map_err(RoundError::write(path))
 }
 
-pub fn sync_dir(dir: &Path) -> Result<(), Failure> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(Failure::write(dir))
+pub fn sync_dir(dir: &Path) -> Result<(), RoundError> {
+    File::open(dir).and_then(|dir| dir.sync_all()).map_err(RoundError::write(dir))
 }

@@ -44,7 +44,7 @@ impl Objective for Toy {
     }
 }
 
-fn toy(room: usize, poisoned: u32) -> (Result<f64, Failure>, u32, Vec<String>) {
+fn toy(room: usize, poisoned: u32) -> (Result<f64, RoundError>, u32, Vec<String>) {
     let bench = Bench::new(1);
     let (pool, mut ctx) = (bench.pool(), bench.train_context());
     let images = pool.everything();
@@ -80,7 +80,7 @@ fn a_loss_that_is_not_finite_starts_over_once() {
     assert!(slow.abs() < 0.3 * quick.abs(), "a tenth of the learning rate: {slow} {quick}");
     let (failed, attempts, _) = toy(8, 2);
     assert_eq!(attempts, 2);
-    assert!(matches!(failed, Err(Failure::NonFinite { stage: Stage::Phase2Model1, step: 0 })));
+    assert!(matches!(failed, Err(RoundError::NonFinite { stage: Stage::Phase2Model1, step: 0 })));
 }
 
 /// A training that is cancelled after some steps.
@@ -146,7 +146,7 @@ fn tuned<O: Objective>(
         let make = || Interrupted { inner: objective(), step: 0, left: at_once, room, cancel: cancel.clone() };
         match fit(&plan, &pool, &mut ctx.borrow(), make) {
             Ok(done) => return done.parameters().into_iter().map(|(_, t)| t).collect(),
-            Err(Failure::Stop(Stop::Cancelled)) => {}
+            Err(RoundError::Stop(Stop::Cancelled)) => {}
             Err(failure) => panic!("{failure}"),
         }
     }

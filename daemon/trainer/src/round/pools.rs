@@ -270,7 +270,7 @@ fn pixels_that_are_damaged_in_the_middle_of_a_round_are_told_as_such() {
     fs::write(paths[1], "no image").unwrap();
     assert_eq!(pool.batch(&[0]).size()[0], 1);
     let panic = std::panic::catch_unwind(|| pool.batch(&[1])).unwrap_err();
-    let failure = crate::failure::Failure::of_panic(panic);
+    let failure = crate::error::RoundError::of_panic(panic);
     assert_eq!(failure.kind(), FailureKind::BadImages);
     assert!(failure.to_string().contains(&paths[1].display().to_string()), "{failure}");
 }

@@ -1,7 +1,7 @@
 //! Whether a round fits into memory, and whether its pool does beside it.
 
 use crate::checkpoint::Checkpoint;
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::memory::Estimate;
 use crate::pool;
 use coft_core::spec::{Method, RoundSpec};
@@ -30,7 +30,7 @@ impl Room {
         teacher: &Checkpoint,
         other: Option<&Checkpoint>,
         (free, host): (Option<u64>, Option<u64>),
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, RoundError> {
         let of = |checkpoint: &Checkpoint| pool::bytes(paths, &checkpoint.preprocess);
         let pixels = of(teacher) + other.map_or(0, of);
         let beside_gpu = host.is_none_or(|host| pixels <= host / 2);

@@ -4,7 +4,7 @@ use super::RoundOutput;
 use crate::adapt::{Adapted, RoundContext};
 use crate::clip::to_f32;
 use crate::diagnostics::Answers;
-use crate::failure::Failure;
+use crate::error::RoundError;
 use crate::model_selection::{self, CandidateSpec, Served};
 use crate::pool::Pool;
 use crate::progress::Reporter;
@@ -90,7 +90,7 @@ pub fn pool_answers(round: &RoundContext, output: &RoundOutput) -> Answers {
     answers
 }
 
-pub fn test_answers(round: &RoundContext, output: &RoundOutput, paths: &[&Path]) -> Result<Answers, Failure> {
+pub fn test_answers(round: &RoundContext, output: &RoundOutput, paths: &[&Path]) -> Result<Answers, RoundError> {
     let checkpoint = round.student.checkpoint;
     let pool = Pool::load(paths, &checkpoint.preprocess, checkpoint.device)?;
     let mut answers = Answers::default();

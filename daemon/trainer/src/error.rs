@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 #[derive(Debug, Error)]
-pub enum Failure {
+pub enum RoundError {
     #[error("{}: {cause}", shown_path(path))]
     Spec { path: PathBuf, cause: String },
     /// A round that no trainer can carry out.
@@ -53,30 +53,30 @@ pub fn is_out_of_memory(message: &str) -> bool {
         .any(|words| message.contains(words))
 }
 
-impl Failure {
+impl RoundError {
     /// Wraps an error met while writing to `path`.
-    pub fn write(path: &Path) -> impl FnOnce(io::Error) -> Failure {
+    pub fn write(path: &Path) -> impl FnOnce(io::Error) -> RoundError {
         let path = path.to_owned();
-        move |cause| Failure::Write { path, cause }
+        move |cause| RoundError::Write { path, cause }
     }
 
     /// What a panic tells: damaged pixels that were met in the middle of a training ([`crate::pool`]), or an exception
     /// of libtorch.
-    pub fn of_panic(panic: Box<dyn Any + Send>) -> Failure {
+    pub fn of_panic(panic: Box<dyn Any + Send>) -> RoundError {
         match panic.downcast::<PoolError>() {
-            Ok(error) => Failure::Pool(*error),
+            Ok(error) => RoundError::Pool(*error),
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
-                Failure::Panic(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic").to_owned())
+                RoundError::Panic(text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("unknown panic").to_owned())
             }
         }
     }
 
     /// The same with the line of the class that it is about, if it is about one.
-    pub fn on_line_of(self, lines: &[usize]) -> Failure {
+    pub fn on_line_of(self, lines: &[usize]) -> RoundError {
         match self {
-            Failure::Checkpoint(cause @ CheckpointError::TooLong { number, .. }) if number < lines.len() => {
-                Failure::Class { line: lines[number], cause }
+            RoundError::Checkpoint(cause @ CheckpointError::TooLong { number, .. }) if number < lines.len() => {
+                RoundError::Class { line: lines[number], cause }
             }
             other => other,
         }
@@ -84,28 +84,28 @@ impl Failure {
 
     pub fn kind(&self) -> FailureKind {
         match self {
-            Failure::Spec { .. } | Failure::Asked(_) | Failure::Cuda(_) => FailureKind::BadSpec,
-            Failure::Checkpoint(_) | Failure::Class { .. } | Failure::Template { .. } => FailureKind::BadModel,
-            Failure::Pool(_) => FailureKind::BadImages,
-            Failure::NoSeeds => FailureKind::NoSeeds,
-            Failure::NonFinite { .. } => FailureKind::NonFinite,
-            Failure::Memory { .. } => FailureKind::OutOfMemory,
-            Failure::Write { cause, .. } if cause.kind() == io::ErrorKind::StorageFull => FailureKind::DiskFull,
-            Failure::Stop(Stop::Cancelled) => FailureKind::Cancelled,
-            Failure::Panic(why) if is_out_of_memory(why) => FailureKind::OutOfMemory,
-            Failure::Write { .. } | Failure::Stop(_) | Failure::Panic(_) => FailureKind::Internal,
+            RoundError::Spec { .. } | RoundError::Asked(_) | RoundError::Cuda(_) => FailureKind::BadSpec,
+            RoundError::Checkpoint(_) | RoundError::Class { .. } | RoundError::Template { .. } => FailureKind::BadModel,
+            RoundError::Pool(_) => FailureKind::BadImages,
+            RoundError::NoSeeds => FailureKind::NoSeeds,
+            RoundError::NonFinite { .. } => FailureKind::NonFinite,
+            RoundError::Memory { .. } => FailureKind::OutOfMemory,
+            RoundError::Write { cause, .. } if cause.kind() == io::ErrorKind::StorageFull => FailureKind::DiskFull,
+            RoundError::Stop(Stop::Cancelled) => FailureKind::Cancelled,
+            RoundError::Panic(why) if is_out_of_memory(why) => FailureKind::OutOfMemory,
+            RoundError::Write { .. } | RoundError::Stop(_) | RoundError::Panic(_) => FailureKind::Internal,
         }
     }
 
     pub fn event(&self) -> Event {
         let kind = self.kind();
         let hint = match kind {
-            FailureKind::BadSpec if matches!(self, Failure::Cuda(_)) => {
+            FailureKind::BadSpec if matches!(self, RoundError::Cuda(_)) => {
                 "set device = \"cpu\" in [round], or install what a GPU takes (docs/decisions/0015-gpu.md)"
             }
-            FailureKind::BadSpec if matches!(self, Failure::Asked(_)) => "correct the settings of the round",
+            FailureKind::BadSpec if matches!(self, RoundError::Asked(_)) => "correct the settings of the round",
             FailureKind::BadSpec => "use a daemon and a trainer of the same version",
-            FailureKind::BadModel if matches!(self, Failure::Template { .. }) => {
+            FailureKind::BadModel if matches!(self, RoundError::Template { .. }) => {
                 "shorten that prompt in the file of classifier.templates, or a class name"
             }
             FailureKind::BadModel => "point classifier.model to a complete CLIP directory and class names that fit it",
@@ -135,7 +135,7 @@ mod tests {
     fn a_class_name_that_outgrows_the_window_is_refused_with_its_line() {
         let classes = ["bolt".to_owned(), "very ".repeat(40) + "long"];
         let told = fixture::checkpoint().prompts(fixture::TEMPLATE, &classes, 0).unwrap_err();
-        let told = Failure::from(told).on_line_of(&[2, 5]);
+        let told = RoundError::from(told).on_line_of(&[2, 5]);
         assert_eq!(told.kind(), FailureKind::BadModel);
         assert!(told.to_string().starts_with("line 5 of the label file: class \"very"), "{told}");
     }
