@@ -265,7 +265,7 @@ fn is_digest(text: &str) -> bool {
 /// Whether a file has the digest.
 fn matches(path: &Path, digest: &str) -> io::Result<bool> {
     if digest.len() == 64 {
-        return Ok(coft_models::file_digest(path)? == digest);
+        return Ok(coft_fs::sha256_file(path)? == digest);
     }
     let mut file = File::open(path)?;
     let mut hash = sha1::Sha1::new();

@@ -489,8 +489,8 @@ fn keep(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io
     }
     let dir = path.parent().expect("canonical pixels lie in a directory");
     fs::create_dir_all(dir)?;
-    coft_fs::replace_with(path, |file| {
-        let mut out = BufWriter::new(file);
+    coft_fs::replace_with(path, |new| {
+        let mut out = BufWriter::new(File::create(new)?);
         write(&mut out)?;
         out.flush()
     })

@@ -24,18 +24,18 @@ const UNFINISHED: &str = ".new-";
 /// # Errors
 /// The file cannot be written; what was there is there still.
 pub fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    replace_with(path, |file| file.write_all(content))
+    replace_with(path, |new| fs::write(new, content))
 }
 
-/// The same with what `write` writes into the new file, which may give it other permissions.
+/// The same with what `write` writes into the new file, whose path it is given; it may give the file other permissions.
 ///
 /// # Errors
 /// The file cannot be written, or `write` fails; what was there is there still, and of the new file nothing.
-pub fn replace_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+pub fn replace_with(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let dir = parent(path);
-    let mut new = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
-    write(new.as_file_mut())?;
-    new.as_file().sync_all()?;
+    let new = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?.into_temp_path();
+    write(&new)?;
+    File::open(&new)?.sync_all()?;
     new.persist(path)?;
     sync_dir(dir)
 }
@@ -209,8 +209,8 @@ mod tests {
         let path = dir.path().join("state.json");
         replace(&path, b"one").unwrap();
         replace(&path, b"two").unwrap();
-        let fails = |file: &mut File| {
-            file.write_all(b"half of it")?;
+        let fails = |new: &Path| {
+            fs::write(new, "half of it")?;
             Err(io::Error::other("the disk is full"))
         };
         assert_eq!(replace_with(&path, fails).unwrap_err().to_string(), "the disk is full");

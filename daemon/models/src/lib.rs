@@ -7,7 +7,6 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 pub mod config;
-mod digest;
 mod error;
 #[cfg(test)]
 mod fixture;
@@ -20,7 +19,6 @@ mod tensor;
 pub mod tokenizer;
 mod weights;
 
-pub use digest::{digest, file_digest};
 pub use error::ModelError;
 pub use layout::{ARCHIVE, DESCRIPTIONS, Layout, weights_named_in};
 pub use model::Model;

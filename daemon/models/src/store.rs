@@ -265,7 +265,7 @@ impl Store {
     pub fn verify(&self, entry: &Entry, mut progress: impl FnMut(&str, u64)) -> Result<(), StoreError> {
         for (name, file) in &entry.record.files {
             let path = entry.dir.join(name);
-            let digest = crate::file_digest(&path).map_err(StoreError::at(&path))?;
+            let digest = coft_fs::sha256_file(&path).map_err(StoreError::at(&path))?;
             if digest != file.sha256 {
                 let problem =
                     format!("its SHA-256 is {digest}, it came with {}; remove the model and get it again", file.sha256);
@@ -413,15 +413,7 @@ fn sync(path: &Path) -> Result<(), StoreError> {
 
 /// Removes a file, link or directory; one that is not there is no failure.
 fn remove(path: &Path) -> Result<(), StoreError> {
-    let gone = match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match gone {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::at(path)(error)),
-        _ => Ok(()),
-    }
+    coft_fs::remove_tree(path).map_err(StoreError::at(path))
 }
 
 #[cfg(test)]

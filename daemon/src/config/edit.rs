@@ -9,7 +9,7 @@ use crate::edit::{Edit, New};
 use coft_core::labels;
 use coft_core::shown::{shown, shown_path};
 use std::fs::{self, Permissions};
-use std::io::{self, Write};
+use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
@@ -222,10 +222,10 @@ fn put(path: &Path, content: Option<&[u8]>) -> io::Result<()> {
     match content {
         Some(content) => {
             fs::create_dir_all(dir)?;
-            coft_fs::replace_with(path, |file| {
-                file.write_all(content)?;
+            coft_fs::replace_with(path, |new| {
+                fs::write(new, content)?;
                 // As administrators' own files are; the service makes files for itself alone otherwise.
-                file.set_permissions(Permissions::from_mode(0o644))
+                fs::set_permissions(new, Permissions::from_mode(0o644))
             })
         }
         None => {

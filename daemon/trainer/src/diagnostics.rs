@@ -10,7 +10,6 @@
 use crate::clip::tensors::to_safetensors;
 use crate::clip::to_f32;
 use crate::error::RoundError;
-use crate::export::candidate::write_synced;
 use crate::model::ImageClassifier;
 use crate::pool::Pool;
 use crate::predict::SCORING_BATCH;
@@ -53,6 +52,6 @@ impl Answers {
 
     pub fn write(&self, path: &Path) -> Result<(), RoundError> {
         let named: Vec<(&str, Tensor)> = self.0.iter().map(|(name, t)| (name.as_str(), t.shallow_clone())).collect();
-        write_synced(path, &to_safetensors(&named))
+        coft_fs::write_synced(path, &to_safetensors(&named)).map_err(RoundError::write(path))
     }
 }

@@ -12,10 +12,9 @@
 use crate::arithmetic::Arithmetic;
 use crate::clip::tensors::{from_safetensors, write_safetensors};
 use crate::error::RoundError;
-use crate::export::candidate::{sync_dir, write_synced};
 use coft_core::spec::{JOURNAL_SPEC, RoundSpec};
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File};
+use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -103,14 +102,11 @@ impl Journal {
         if self.ours {
             return Ok(());
         }
-        match fs::remove_dir_all(&self.dir) {
-            Err(cause) if cause.kind() != ErrorKind::NotFound => return Err(RoundError::write(&self.dir)(cause)),
-            _ => {}
-        }
-        fs::create_dir(&self.dir).map_err(RoundError::write(&self.dir))?;
-        write_synced(&self.dir.join(ORIGIN), self.origin.as_bytes())?;
-        write_synced(&self.dir.join(JOURNAL_SPEC), &self.work)?;
-        sync_dir(&self.dir)?;
+        let begin = |new: &Path| {
+            coft_fs::write_synced(&new.join(ORIGIN), self.origin.as_bytes())?;
+            coft_fs::write_synced(&new.join(JOURNAL_SPEC), &self.work)
+        };
+        coft_fs::replace_dir(&self.dir, begin).map_err(RoundError::write(&self.dir))?;
         self.ours = true;
         Ok(())
     }
@@ -217,15 +213,10 @@ impl Journal {
     /// removed: on a full disk its space serves others.
     fn replace(&mut self, path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), RoundError> {
         self.establish()?;
-        let fresh = path.with_extension("new");
-        let _ = fs::remove_file(&fresh); // of a run that was cut off
-        let synced = write(&fresh).and_then(|()| File::open(&fresh)?.sync_all());
-        let replaced = synced.map_err(RoundError::write(&fresh)).and_then(|()| {
-            fs::rename(&fresh, path).map_err(RoundError::write(path))?;
-            sync_dir(&self.dir)
-        });
+        // What a run that was cut off has left takes room.
+        let cleared = coft_fs::remove_unfinished(&self.dir);
+        let replaced = cleared.and_then(|()| coft_fs::replace_with(path, write)).map_err(RoundError::write(path));
         if replaced.is_err() {
-            let _ = fs::remove_file(&fresh);
             self.ours = self.is_ours(); // someone may have removed the directory
         }
         replaced

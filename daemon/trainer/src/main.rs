@@ -39,7 +39,7 @@ mod sgd;
 use clap::{Parser, Subcommand};
 use coft_core::settings::Deploy;
 use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec};
-use failure::RoundError;
+use error::RoundError;
 use nix::fcntl::{FcntlArg, fcntl};
 use progress::{Reporter, Stop};
 use std::fs::File;

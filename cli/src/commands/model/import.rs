@@ -4,8 +4,9 @@ use super::installed;
 use crate::error::{CliError, Exit};
 use crate::output::Output;
 use coft_core::shown::shown_path;
+use coft_fs::sha256_file;
+use coft_models::Model;
 use coft_models::store::{RECORD, Store, StoreError, check_name};
-use coft_models::{Model, file_digest};
 use std::fs;
 use std::path::Path;
 
@@ -29,7 +30,7 @@ pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> R
         }
         let copy = incoming.dir().join(file);
         fs::copy(&path, &copy).map_err(StoreError::at(&copy))?;
-        let (source, copied) = (file_digest(&path), file_digest(&copy));
+        let (source, copied) = (sha256_file(&path), sha256_file(&copy));
         if source.map_err(StoreError::at(&path))? != copied.map_err(StoreError::at(&copy))? {
             let problem = "it changed while it was copied; try again".to_owned();
             return Err(StoreError::Damaged { path, problem }.into());

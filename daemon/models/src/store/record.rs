@@ -3,7 +3,6 @@
 use super::StoreError;
 use crate::model::Model;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -54,7 +53,7 @@ impl Record {
             if !metadata.is_file() {
                 return Err(StoreError::Damaged { path, problem: "only plain files make a model".to_owned() });
             }
-            let sha256 = crate::file_digest(&path).map_err(&at)?;
+            let sha256 = coft_fs::sha256_file(&path).map_err(&at)?;
             files.insert(name, FileRecord { size: metadata.len(), sha256 });
         }
         let weights = match &model.weights.paths()[..] {
@@ -117,7 +116,7 @@ impl Record {
     /// gives the same over the files in that order.
     pub fn digest(&self) -> String {
         let lines = self.files.iter().map(|(name, file)| format!("{}  {name}\n", file.sha256)).collect::<String>();
-        Sha256::digest(lines).iter().map(|byte| format!("{byte:02x}")).collect()
+        coft_fs::sha256(lines.as_bytes())
     }
 
     /// Of all files, bytes.
@@ -144,7 +143,7 @@ impl Model {
         let recorded = |name| Some(Record::installed(&self.dir)?.files.get(name)?.sha256.clone());
         match name.and_then(recorded) {
             Some(digest) => Ok(digest),
-            None => crate::digest(&paths),
+            None => coft_fs::sha256_files(&paths),
         }
     }
 }

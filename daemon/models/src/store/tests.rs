@@ -33,7 +33,7 @@ fn a_model_lies_under_its_digest_and_is_found_by_name_and_digits() {
         assert!(matches!(store.find(name), Err(StoreError::Unknown { .. })), "{name}");
     }
     let weights = entry.dir.join("model.safetensors");
-    assert_eq!(entry.record.weights, crate::file_digest(&weights).unwrap());
+    assert_eq!(entry.record.weights, coft_fs::sha256_file(&weights).unwrap());
     assert!(fs::metadata(&weights).unwrap().permissions().readonly());
     store.verify(&entry, |_, _| {}).unwrap();
 }
@@ -43,7 +43,7 @@ fn the_store_knows_the_digest_of_the_weights_it_holds_and_of_no_others() {
     let Site { store, .. } = &site();
     let place = tempfile::tempdir().unwrap();
     let Installed { entry, .. } = install(store, "small", "test").unwrap();
-    let weights = crate::file_digest(&entry.dir.join("model.safetensors")).unwrap();
+    let weights = coft_fs::sha256_file(&entry.dir.join("model.safetensors")).unwrap();
     assert_eq!(Record::installed(&entry.dir).unwrap().weights, weights);
     assert_eq!(Model::open(&entry.dir).unwrap().digest().unwrap(), weights);
 

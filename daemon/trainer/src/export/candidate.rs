@@ -7,9 +7,6 @@ use crate::model::ImageClassifier;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, REPORT, WEIGHTS};
 use coft_core::report::Report;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
-use std::fs::{self, File};
-use std::io::Write;
 use std::path::Path;
 use tch::{Tensor, no_grad};
 
@@ -23,23 +20,14 @@ pub fn write(
     report: &Report,
     mut manifest: Manifest,
 ) -> Result<(), RoundError> {
-    let partial = dir.with_extension("partial");
-    match fs::remove_dir_all(&partial) {
-        Err(cause) if cause.kind() != std::io::ErrorKind::NotFound => return Err(RoundError::write(&partial)(cause)),
-        _ => {}
-    }
-    fs::create_dir(&partial).map_err(RoundError::write(&partial))?;
-
     let (graph, weights) = classifier::write(model, probe.size()[2], manifest.precision);
     let files = [(MODEL, graph), (WEIGHTS, weights), (PROBE, answers(model, probe)), (REPORT, pretty(report))];
-    for (name, bytes) in &files {
-        manifest.files.insert((*name).to_owned(), format!("{:x}", Sha256::digest(bytes)));
-        write_synced(&partial.join(name), bytes)?;
-    }
-    write_synced(&partial.join(MANIFEST), &pretty(&manifest))?;
-    sync_dir(&partial)?;
-    fs::rename(&partial, dir).map_err(RoundError::write(dir))?;
-    sync_dir(dir.parent().unwrap_or(Path::new(".")))
+    manifest.files.extend(files.iter().map(|(name, bytes)| ((*name).to_owned(), coft_fs::sha256(bytes))));
+    let fill = |new: &Path| {
+        files.iter().try_for_each(|(name, bytes)| coft_fs::write_synced(&new.join(name), bytes))?;
+        coft_fs::write_synced(&new.join(MANIFEST), &pretty(&manifest))
+    };
+    coft_fs::replace_dir(dir, fill).map_err(RoundError::write(dir))
 }
 
 /// Torch's answers on the probe, as safetensors.
@@ -56,18 +44,4 @@ fn answers(model: &ImageClassifier, probe: &Tensor) -> Vec<u8> {
 
 fn pretty(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec_pretty(value).expect("reports and manifests are plain data")
-}
-
-/// Writes a new file and waits until it is on the disk.
-pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), RoundError> {
-    let write = || {
-        let mut file = File::create_new(path)?;
-        file.write_all(bytes)?;
-        file.sync_all()
-    };
-    write().map_err(RoundError::write(path))
-}
-
-pub fn sync_dir(dir: &Path) -> Result<(), RoundError> {
-    File::open(dir).and_then(|dir| dir.sync_all()).map_err(RoundError::write(dir))
 }

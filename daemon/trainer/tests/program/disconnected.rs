@@ -1,7 +1,7 @@
 //! Readers of the program's messages that have gone.
 
 use crate::kill::{spec, written};
-use coft_core::event::{Event, FailureKind, RoundError};
+use coft_core::event::{Event, Failure, FailureKind};
 use coft_core::spec::Method;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
