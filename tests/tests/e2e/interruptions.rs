@@ -65,9 +65,9 @@ fn a_killed_daemon_serves_again_and_its_trainer_ends() {
     cancel(number);
 }
 
-/// It was refused for as long as a round trained.
+/// Activations and imports were refused while a round trained.
 #[test]
-fn an_earlier_generation_serves_again_while_a_round_trains() {
+fn generations_are_deployed_while_a_round_trains() {
     let site = serving(QUICK, 2);
     assert_eq!(round(&site)["state"], "promoted", "{}", site.log());
     site.configure(&slow()).unwrap();
@@ -80,7 +80,16 @@ fn an_earlier_generation_serves_again_while_a_round_trains() {
     assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 1);
     let status = site.status().unwrap();
     assert_eq!((&status["active_generation"], &status["round"]), (&Value::from(1), &Value::from(number)));
+    let bundle = site.dir().join("bundle");
+    let name = bundle.to_str().unwrap();
+    assert!(site.ctl(&["export", "2", "--format", "onnx", name]).unwrap().status.success());
+    let imported = site.ctl(&["import", name]).unwrap();
+    assert!(imported.status.success(), "{imported:?}\n{}", site.log());
+    assert_eq!(classify(&site, &site.watched().join("0000.jpg")).1, 3);
+    let status = site.status().unwrap();
+    assert_eq!((&status["active_generation"], &status["round"]), (&Value::from(3), &Value::from(number)));
     assert!(Path::new(&format!("/proc/{trainer}")).exists(), "the round goes on");
+    assert!(site.state_dir().join(format!("rounds/round-{number}")).is_dir(), "its files are left alone");
 }
 
 /// The daemon dies at several instants after the candidate has appeared; the store's own tests try every step.
