@@ -85,6 +85,9 @@ pub struct NextRound {
     /// Unix time, s; 0 where it starts as soon as none runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<i64>,
+    /// The classifier whose job has to end first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

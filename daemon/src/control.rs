@@ -183,6 +183,8 @@ pub struct Snapshot {
     /// The latest rounds, oldest first, also those of earlier runs of the daemon.
     pub rounds: Vec<RoundStatus>,
     pub next_round: NextRound,
+    /// The classifier whose job has to end before a job that is due starts.
+    pub waits_for: Option<String>,
     pub generations: Vec<GenerationStatus>,
     /// What a person is asked, or was asked last while the same generation has served.
     pub review: Option<ReviewStatus>,

@@ -127,6 +127,9 @@ fn next(status: &Status, style: &Style) -> String {
     if status.active_generation.is_none() && status.serving_problem.is_none() {
         return "the next starts by itself".into();
     }
+    if let Some(other) = &status.next_round.waits_for {
+        return format!("the next waits until the round of the classifier {} has ended", shown(other.as_bytes()));
+    }
     match (status.next_round.images, status.next_round.at) {
         (Some(images), _) => format!("the next starts by itself after {}", counted(images, "more image")),
         (None, Some(0)) => "the next is about to start by itself".into(),

@@ -194,6 +194,7 @@ fn next_round(mut next: HashMap<String, OwnedVariant>) -> NextRound {
     NextRound {
         images: next.remove("images").and_then(|value| u64::try_from(value).ok()),
         at: next.remove("at").and_then(|value| i64::try_from(value).ok()),
+        waits_for: next.remove("waits-for").and_then(|value| String::try_from(value).ok()),
     }
 }
 

@@ -42,7 +42,7 @@ fn status() -> Status {
         round_problem: None,
         round: Some(4),
         last_round: Some(running()),
-        next_round: NextRound { at: None, images: Some(120) },
+        next_round: NextRound { images: Some(120), ..NextRound::default() },
         review: None,
         sources: vec![
             Source {
@@ -215,7 +215,7 @@ fn status_until_the_first_model_serves_says_what_goes_on() {
         (
             "serves and waits for images",
             Status {
-                next_round: NextRound { images: Some(200), at: None },
+                next_round: NextRound { images: Some(200), ..NextRound::default() },
                 ..serving(Round { round: 1, ..promoted.clone() }, 0)
             },
         ),
@@ -301,7 +301,7 @@ fn status_of_a_service_that_serves_only() {
         round: None,
         last_round: None,
         round_problem: Some(problem.into()),
-        next_round: NextRound { images: Some(200), at: None },
+        next_round: NextRound { images: Some(200), ..NextRound::default() },
         sources: vec![source("/srv/coft/in")],
         ..status()
     };
@@ -477,9 +477,16 @@ fn a_round_names_the_one_that_it_takes_up() {
 
 #[test]
 fn status_says_when_the_next_round_starts() {
-    let cases = [(Some(1), None), (None, Some(1_750_000_000)), (None, Some(0)), (None, None)];
-    let lines = cases.map(|(images, at)| {
-        let resting = Status { round: None, last_round: None, next_round: NextRound { images, at }, ..status() };
+    let cases = [
+        (Some(1), None, None),
+        (None, Some(1_750_000_000), None),
+        (None, Some(0), None),
+        (None, Some(0), Some("lamps")),
+        (None, None, None),
+    ];
+    let lines = cases.map(|(images, at, waits_for)| {
+        let next_round = NextRound { images, at, waits_for: waits_for.map(str::to_owned) };
+        let resting = Status { round: None, last_round: None, next_round, ..status() };
         shown(&resting).lines().find(|line| line.contains("the next")).unwrap().to_owned()
     });
     insta::assert_snapshot!(lines.join("\n"));

@@ -434,6 +434,8 @@ pub struct NextRound {
     pub images: Option<u64>,
     /// Unix time, s; 0 where it starts as soon as none runs.
     pub at: Option<i64>,
+    /// Name of the classifier whose job has to end first.
+    pub waits_for: Option<String>,
 }
 
 /// What a job came to; which fields are there depends on its state.

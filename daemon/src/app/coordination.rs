@@ -129,14 +129,21 @@ impl Slot {
         Ok(SlotGuard(Arc::clone(&self.0)))
     }
 
-    /// A classifier waits for the place from now on, if it does not wait yet; whether it is its turn: the place is
-    /// free, and nobody has waited longer.
-    pub fn wait_for_turn(&self, name: &str) -> bool {
+    /// Makes a classifier wait for the slot, unless it waits already. It is its turn once the slot is free and no other
+    /// classifier has waited longer.
+    ///
+    /// # Errors
+    /// The name of the classifier that comes first.
+    pub fn wait_for_turn(&self, name: &str) -> Result<(), String> {
         let mut state = self.state();
         let next = state.began;
         let mine = *state.waiting.entry(name.to_owned()).or_insert(next);
         state.began += u64::from(mine == next);
-        state.holder.is_none() && state.waiting.values().all(|other| *other >= mine)
+        let longest = state.waiting.iter().min_by_key(|(_, began)| **began).map(|(name, _)| name);
+        match state.holder.as_ref().or(longest.filter(|longest| *longest != name)) {
+            Some(first) => Err(first.clone()),
+            None => Ok(()),
+        }
     }
 
     /// The classifier does not wait for it any more.
@@ -170,16 +177,16 @@ mod tests {
         let slot = slots.training.clone();
         let taken = slot.take("parts").unwrap();
         assert_eq!(slot.take("lamps").unwrap_err(), "parts");
-        assert!(!slot.wait_for_turn("lamps"));
-        assert!(!slot.wait_for_turn("gates"));
+        assert_eq!(slot.wait_for_turn("lamps").unwrap_err(), "parts");
+        assert_eq!(slot.wait_for_turn("gates").unwrap_err(), "parts");
         drop(taken);
-        assert!(!slot.wait_for_turn("gates"), "lamps has waited longer");
-        assert!(slot.wait_for_turn("lamps"));
+        assert_eq!(slot.wait_for_turn("gates").unwrap_err(), "lamps", "lamps has waited longer");
+        slot.wait_for_turn("lamps").unwrap();
         slots.freed().await;
         assert!(timeout(Duration::from_millis(20), slots.freed()).await.is_err(), "told once");
         slot.waits_no_longer("lamps");
         slots.freed().await;
-        assert!(slot.wait_for_turn("gates"), "lamps cannot train now");
+        slot.wait_for_turn("gates").expect("lamps cannot train now");
         let _taken = slot.take("gates").unwrap();
         assert_eq!(slot.take("gates").unwrap_err(), "gates");
         assert!(slots.zero_shot.take("lamps").is_ok(), "another place");

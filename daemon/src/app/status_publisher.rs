@@ -171,6 +171,14 @@ impl StatusPublisher {
         }
     }
 
+    /// The classifier whose job has to end before the job that is due starts.
+    pub fn waits_for(&mut self, classifier: Option<String>) {
+        if self.snapshot.waits_for != classifier {
+            self.snapshot.waits_for = classifier;
+            self.publish();
+        }
+    }
+
     /// What a person is asked.
     pub fn review(&mut self, review: Option<ReviewStatus>) {
         if self.snapshot.review != review {

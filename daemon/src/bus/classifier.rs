@@ -394,17 +394,19 @@ impl Classifier {
     }
 
     /// When a round starts by itself, unless one runs. `images` (`t`) is the number of images that have to come
-    /// first; `at` (`x`) is a Unix time, s, 0 where the round starts as soon as none runs. Empty where rounds are
+    /// first; `at` (`x`) is a Unix time, s, 0 where the round starts as soon as none runs; `waits-for` (`s`) is the
+    /// classifier whose job has to end first, where a job is due and waits for its turn. Empty where rounds are
     /// started by hand alone.
     #[zbus(property)]
     fn next_round(&self) -> NextRound {
-        let (images, at) = match self.snapshot().next_round {
+        let snapshot = self.snapshot();
+        let (images, at) = match snapshot.next_round {
             schedule::NextRound::ByHand => (None, None),
             schedule::NextRound::Images(images) => (Some(images), None),
             schedule::NextRound::At(at) => (None, Some(at)),
             schedule::NextRound::Due => (None, Some(0)),
         };
-        NextRound { images, at }
+        NextRound { images, at, waits_for: snapshot.waits_for.clone() }
     }
 
     /// What a person is asked, or was asked last while the same generation has served: `state`, `round`,

@@ -228,6 +228,7 @@ fn grown() -> Snapshot {
         round_problem: String::new(),
         rounds: vec![round(1, RoundState::Promoted(GenerationId(1)))],
         next_round: NextRound::Images(120),
+        waits_for: None,
         generations: vec![generation(1, true)],
         review: None,
     }
@@ -289,7 +290,7 @@ async fn the_next_round_is_told() {
         (NextRound::ByHand, None, None),
     ] {
         stage.publish(|snapshot| snapshot.next_round = next);
-        assert_eq!(classifier.next_round().await.unwrap(), coft_dbus::NextRound { images, at });
+        assert_eq!(classifier.next_round().await.unwrap(), coft_dbus::NextRound { images, at, waits_for: None });
     }
 }
 

@@ -33,10 +33,9 @@ impl Supervisor {
                 slot.waits_no_longer(&self.member.name);
             }
         }
-        let Some(trigger) = due.filter(|trigger| self.member.slots.of(*trigger).wait_for_turn(&self.member.name))
-        else {
-            return;
-        };
+        let turn = due.map(|trigger| self.member.slots.of(trigger).wait_for_turn(&self.member.name).map(|()| trigger));
+        self.publisher.waits_for(turn.as_ref().and_then(|turn| turn.as_ref().err()).cloned());
+        let Some(Ok(trigger)) = turn else { return };
         // One that has learnt these classes before is there at once.
         if trigger == Trigger::ZeroShot && self.goes_back().await {
             return;
