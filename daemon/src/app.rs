@@ -31,6 +31,7 @@ use coft_core::shown::shown_path;
 use service::ServiceLoop;
 use std::future::Future;
 use std::io;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::time::Duration;
 use thiserror::Error;
@@ -38,7 +39,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Span, error, info};
+use tracing::{Span, error, info, warn};
 
 /// Where TensorRT keeps its engines, in the state directory.
 const ENGINES: &str = "engines";
@@ -96,6 +97,7 @@ pub async fn run(
     let memory =
         config.serve.memory.map_or_else(ModelMemory::half_of_the_machine, |most| ModelMemory::new(most.as_u64()));
     let (mut classifiers, mut failed) = Classifiers::new(DecodeBudget::new(&config.decode), memory);
+    finish_removals(config.classifiers_dir());
     // Nothing of them runs before everybody can be told of it.
     let ready = CancellationToken::new();
     let alone = loaded.classifiers().count() == 1;
@@ -161,4 +163,13 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         Ok(done) => done,
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
+}
+
+/// Removes what is left of classifiers whose removal was cut off. Nothing waits for it: the disk may hang.
+fn finish_removals(dir: PathBuf) {
+    tokio::task::spawn_blocking(move || {
+        if let Err(error) = coft_fs::remove_unfinished(&dir) {
+            warn!(problem = %error, "what is left of a removed classifier cannot be removed: {error}");
+        }
+    });
 }

@@ -231,7 +231,12 @@ impl Config {
 
     /// The same of a classifier of this name that has a file to itself.
     pub fn state_dir_of(&self, name: &str) -> PathBuf {
-        self.state_dir.join(CLASSIFIERS).join(name)
+        self.classifiers_dir().join(name)
+    }
+
+    /// Directory of what is kept for the classifiers that have a file each.
+    pub fn classifiers_dir(&self) -> PathBuf {
+        self.state_dir.join(CLASSIFIERS)
     }
 
     /// Directory of the store of pretrained models, which all classifiers share.

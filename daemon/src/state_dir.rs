@@ -47,23 +47,6 @@ pub fn take(dir: &Path) -> Result<File, StateDirError> {
     }
 }
 
-/// Where what is being removed goes first, beside the directory: what is cut off leaves no half of it.
-const REMOVED: &str = ".removed";
-
-/// Removes a classifier's directory, with the generations in it, which are read-only; one that is not there is fine.
-///
-/// # Errors
-/// It cannot be moved aside, and is as it was, or not all of it can be removed; the next call goes on with that.
-pub fn remove(home: &Path) -> io::Result<()> {
-    let removed = home.with_file_name(REMOVED);
-    coft_fs::remove_tree(&removed)?;
-    match fs::rename(home, &removed) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
-        Ok(()) => coft_fs::remove_tree(&removed),
-    }
-}
-
 /// Writes a file there and removes it.
 ///
 /// # Errors
@@ -124,25 +107,6 @@ mod tests {
         fs::set_permissions(&empty, Permissions::from_mode(0o755)).unwrap();
         take(&empty).unwrap();
         assert_eq!(mode(&empty), 0o700);
-    }
-
-    /// Generations are read-only, and it stopped at the first.
-    #[test]
-    fn what_was_kept_for_a_classifier_is_removed_as_a_whole() {
-        let dir = TempDir::new().unwrap();
-        let home = dir.path().join("classifiers/lamps");
-        for cut_off in [false, true] {
-            let generation = home.join("generations/1");
-            fs::create_dir_all(&generation).unwrap();
-            fs::write(generation.join("model.onnx"), "").unwrap();
-            fs::set_permissions(&generation, Permissions::from_mode(0o500)).unwrap();
-            if cut_off {
-                fs::create_dir_all(home.with_file_name(REMOVED).join("left")).unwrap();
-            }
-            remove(&home).unwrap();
-            assert!(fs::read_dir(dir.path().join("classifiers")).unwrap().next().is_none());
-        }
-        remove(&home).unwrap();
     }
 
     #[test]

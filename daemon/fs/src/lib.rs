@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::sys::statvfs::statvfs;
 use sha2::{Digest, Sha256};
+use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -144,6 +145,25 @@ fn open_up(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Removes a directory at once, whatever happens while its files go: it is renamed first. Nothing there is fine.
+///
+/// # Errors
+/// It cannot be renamed, and is there as before; or not all of it can be removed, and [`remove_unfinished`] removes the
+/// rest.
+pub fn remove_dir_at_once(path: &Path) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let mut away = OsString::from(UNFINISHED);
+    away.push(name);
+    let away = path.with_file_name(away);
+    // The rest of an earlier one.
+    remove_tree(&away)?;
+    match fs::rename(path, &away) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+        Ok(()) => remove_tree(&away),
+    }
+}
+
 /// The directory of a path; `.` for a bare name.
 pub fn parent(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
@@ -255,6 +275,17 @@ mod tests {
         assert!(inner.is_dir(), "a link goes, not what it names");
         remove_tree(&dir.path().join("generations")).unwrap();
         remove_tree(&dir.path().join("generations")).unwrap();
+        assert!(names(dir.path()).is_empty());
+    }
+
+    #[test]
+    fn a_directory_is_removed_at_once_and_so_is_what_was_left_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lamps");
+        fs::create_dir_all(path.join("generations")).unwrap();
+        fs::create_dir_all(dir.path().join(format!("{UNFINISHED}lamps/generations"))).unwrap();
+        remove_dir_at_once(&path).unwrap();
+        remove_dir_at_once(&path).unwrap();
         assert!(names(dir.path()).is_empty());
     }
 

@@ -9,7 +9,6 @@ use crate::config::edit::{EditError, Files, is_a_name};
 use crate::config::{Config, ConfigError, ConfigFile, Loaded};
 use crate::control::{Check, CommandError, ServiceCommand};
 use crate::edit::Edit;
-use crate::state_dir;
 use crate::systemd;
 use crate::telemetry::events;
 use coft_core::lifecycle::Refusal;
@@ -167,7 +166,7 @@ impl ServiceLoop {
     async fn purge(&self, name: &str) -> Result<(), CommandError> {
         let home = self.loaded.config.state_dir_of(name);
         let shown = shown_path(&home).into_owned();
-        let removed = blocking(move || state_dir::remove(&home)).await;
+        let removed = blocking(move || coft_fs::remove_dir_at_once(&home)).await;
         removed.map_err(|error| CommandError::Failed(format!("what was kept in {shown} cannot be removed: {error}")))
     }
 
