@@ -193,18 +193,21 @@ impl Supervisor {
             false => self.zero_shot_at = None,
         }
         if promoted && trigger != Trigger::ZeroShot {
-            self.stop_zero_shot().await;
+            self.stop_zero_shot();
         }
     }
 
     /// A zero-shot generation is not wanted any more once another one serves.
-    async fn stop_zero_shot(&mut self) {
+    fn stop_zero_shot(&mut self) {
         if !self.promoter.is_current(&self.training.base) {
             return;
         }
-        if let Some(job) = self.jobs.iter().find(|job| job.trigger == Trigger::ZeroShot) {
+        if let Some(job) = self.jobs.iter_mut().find(|job| job.trigger == Trigger::ZeroShot) {
             let round = job.status.round;
-            // What it leaves is dropped, whatever it does until it has ended.
+            let warning = "another generation has come to serve meanwhile, so it is not needed any more";
+            info!(coft.round = round.0, "round {round} is cancelled: {warning}");
+            job.status.warnings.push(warning.into());
+            // Whatever the trainer leaves is dropped from now on.
             self.lifecycle.tell(Event::CancelAsked(round));
             job.stop.cancel();
         }
