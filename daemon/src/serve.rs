@@ -1,8 +1,9 @@
-//! Classification: a bounded queue before the session that serves, and the swap to the next one.
+//! Classification: a bounded queue in front of the session that serves, and the swap to the next session.
 //!
-//! A request is decoded for the session it found, answered by that session, and names its generation; a swap lets the
-//! requests under way end on the old session. Nothing is dropped and no answer is mixed. Knows neither the bus nor the
-//! store: images come as descriptors, generations as directories.
+//! A request takes the session that serves when it arrives: it is decoded for that session and answered by it, and the
+//! answer names its generation. After a swap, requests under way are still answered by the old session. No request is
+//! dropped, and no answer mixes two generations. This module knows neither the bus nor the store: images come as
+//! descriptors, generations as directories.
 
 mod decoding;
 mod image;
@@ -53,28 +54,32 @@ use tokio_util::sync::CancellationToken;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// ONNX Runtime's library; where it is not given, `ORT_DYLIB_PATH`, then the places of an installation.
+    /// Path of ONNX Runtime's library. If absent, the path in `ORT_DYLIB_PATH` is used, then the directories of an
+    /// installation.
     pub library: Option<PathBuf>,
-    /// What the sessions run on: the first that opens the model and answers the probe.
+    /// Execution providers, in order of preference. A session uses the first one that opens the model and answers the
+    /// probe.
     pub providers: Vec<Provider>,
-    /// Images of one user and of each priority that may wait or be under way; one more is refused as busy, and so is
-    /// what goes beyond four times as many of all users. ≥ 16, what a call may bring. 64 [choice].
+    /// Most images of one user and one priority that may wait or be under way. Beyond it, a call is refused as busy.
+    /// All users together may have four times as many. ≥ 16, the most images of one call. 64 [choice].
     pub queue: usize,
-    /// Most images of one run of the session; fewer where it answers no more a second for them. ≥ 1. 16 [choice].
+    /// Most images in one run of the session. A run takes fewer where more images would not increase the images per
+    /// second. ≥ 1. 16 [choice].
     pub max_batch: usize,
-    /// How long the first image of a batch waits for others where nothing else runs. 0 [choice]: a batch fills by itself
-    /// while the one before it runs, and for a moment after.
+    /// How long the first image of a batch waits for others while no batch runs. 0 [choice]: a batch fills anyway,
+    /// while the batch before it runs and for a moment after.
     #[serde(with = "humantime_serde")]
     pub max_delay: Duration,
     /// CPU threads of the session; 0 lets ONNX Runtime choose. 0 [choice].
     pub threads: usize,
-    /// Threads that decode small images, and as many for large ones, and one of each more that no user has alone; 0 for
-    /// one a core. 0 [choice].
+    /// Threads that decode small images, and as many again for large ones; 0 for one per core. Each kind has one thread
+    /// more, so that one user never occupies all of them. 0 [choice].
     pub decoders: usize,
-    /// What the models of all classifiers that are open at the same time may take; beyond that the one that was asked
-    /// longest ago is closed until it is asked again. Half of the machine's memory where it is absent. [choice]
+    /// Memory that the open models of all classifiers may take together. Beyond it, the model used longest ago is
+    /// closed until the next request for it. If absent, half of the machine's memory. [choice]
     pub memory: Option<bytesize::ByteSize>,
-    /// How long nothing is asked of a GPU's session before it is closed; the next request opens it again. ≥ 1 s. 10 min [choice].
+    /// How long a session on a GPU may be idle before it is closed; the next request opens it again. ≥ 1 s. 10 min
+    /// [choice].
     #[serde(with = "humantime_serde")]
     pub gpu_idle: Duration,
     /// Largest file that is read. 64 MiB [choice].
@@ -101,42 +106,42 @@ impl Default for Settings {
     }
 }
 
-/// The file of ONNX Runtime's library.
+/// Path of ONNX Runtime's library.
 ///
 /// # Errors
-/// It was not found in any of the places where it may be.
+/// The library is in none of the places where it may be.
 pub fn find_library(settings: &Settings) -> Result<PathBuf, LoadError> {
     Ok(ort::locate(settings.library.as_deref())?)
 }
 
-/// The file of ONNX Runtime's library, and its version; loads it.
+/// Loads ONNX Runtime's library and returns its path and version.
 ///
 /// # Errors
-/// It was not found, or cannot be loaded.
+/// The library was not found, or cannot be loaded.
 pub fn library(settings: &Settings) -> Result<(PathBuf, String), LoadError> {
     Ok(ort::library(settings.library.as_deref())?)
 }
 
-/// Computes something on a provider; false where ONNX Runtime was built without it.
+/// Runs a small computation on a provider; false where ONNX Runtime was built without this provider.
 ///
 /// # Errors
-/// It does not compute, or not rightly.
+/// The provider fails, or computes a wrong result.
 pub fn try_provider(provider: Provider, settings: &Settings) -> Result<bool, LoadError> {
     Ok(provider.computes(settings.library.as_deref())?)
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Options {
-    /// Labels wanted, best first; all of them where it is absent.
+    /// Most labels in the answer, best first; all labels if absent.
     pub top_k: Option<usize>,
-    /// Labels less probable are left out; 0 to 1.
+    /// Labels below this probability are left out; 0 to 1.
     pub threshold: f64,
     /// Whether the image's embedding is wanted.
     pub embedding: bool,
-    /// How long the caller waits; as long as it takes where it is absent.
+    /// How long the caller waits; without limit if absent.
     pub deadline: Option<Duration>,
     pub priority: Priority,
-    /// Whose share of the service it takes.
+    /// The user whose share of the queue the request takes.
     pub party: Party,
 }
 
@@ -153,15 +158,15 @@ pub struct Classification {
     pub labels: Vec<(String, f64)>,
     /// Whether the image looks like none of the classes.
     pub none_of_these: bool,
-    /// The class that the user's thresholds decide for, where there are some.
+    /// The class that results from the user's decision thresholds, where some are set.
     pub decision: Option<String>,
-    /// Of length 1.
+    /// A vector of length 1.
     pub embedding: Option<Vec<f32>>,
     pub generation: GenerationId,
-    /// Waiting for a thread that decodes, and for the session.
+    /// Time of waiting for a thread that decodes, and for the session.
     pub queue: Duration,
     pub decode: Duration,
-    /// Of the batch that the image was part of.
+    /// Run time of the batch that contained the image.
     pub inference: Duration,
     pub provider: Provider,
 }
@@ -178,7 +183,7 @@ pub enum ServeError {
     TooManyBatchesOfAll(usize),
     #[error("no generation serves yet")]
     NotReady,
-    /// No generation serves yet, and why.
+    /// No generation serves yet; the text is the reason.
     #[error("{0}")]
     Waiting(String),
     #[error("generation {generation} is being loaded")]
@@ -215,7 +220,7 @@ pub enum LoadError {
     NoProvider(String),
 }
 
-/// Answers requests; clones share the queue.
+/// Answers requests; clones share one queue.
 #[derive(Clone, Debug)]
 pub struct Classifier(Arc<Shared>);
 
@@ -224,7 +229,7 @@ pub struct Classifier(Arc<Shared>);
 pub struct Controller {
     shared: Arc<Shared>,
     factory: Arc<SessionFactory>,
-    /// From then on nothing takes over by it.
+    /// Once it is cancelled, no generation takes over through this controller.
     over: CancellationToken,
 }
 
@@ -233,9 +238,9 @@ pub struct Controller {
 pub struct ServingStatus {
     /// Why the active generation does not serve; empty where it does, or where there is none yet.
     pub problem: String,
-    /// As ONNX Runtime names it; empty where nothing serves.
+    /// The provider's name in ONNX Runtime; empty where nothing serves.
     pub provider: String,
-    /// Why a provider that comes before it does not run the model; empty where none failed.
+    /// Why a preferred provider does not run the model; empty where none failed.
     pub provider_problem: String,
 }
 
@@ -248,20 +253,20 @@ pub struct Serving {
 
 #[derive(Debug)]
 struct Shared {
-    /// What answers, or the error that does so in its place.
+    /// The session that answers, or the error that answers in its place.
     current: RwLock<Result<Arc<Loaded>, ServeError>>,
-    /// The user's decision thresholds, by the names of classes.
+    /// The user's decision thresholds by class name.
     thresholds: Mutex<BTreeMap<String, f64>>,
     shares: Shares,
     tally: Tally,
     pulse: Arc<Pulse>,
     submit: Entrance<Submitted>,
-    /// Counts the generations that have come to serve.
+    /// Number of generations that have taken over so far.
     swaps: watch::Sender<u64>,
 }
 
 impl Classifier {
-    /// Starts the threads that decode and the one that owns the sessions' runs; they end when every handle is gone.
+    /// Starts the threads that decode and the thread that runs the sessions. They end when all handles are dropped.
     pub fn start(settings: Settings, budget: DecodeBudget) -> (Classifier, Controller) {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pulse = Arc::new(Pulse::default());
@@ -293,14 +298,14 @@ impl Classifier {
         )
     }
 
-    /// Classifies the image in a regular file or memfd; busy at once where the queue is full. The descriptor's offset is
-    /// neither used nor moved. Dropped, it costs no more than the step that it is in.
+    /// Classifies the image in a regular file or memfd. Fails as busy at once where the queue is full. The descriptor's
+    /// offset is neither used nor moved. A call that is dropped costs only the step that it is in.
     pub async fn classify(&self, image: OwnedFd, options: &Options) -> Result<Classification, ServeError> {
         let mut answers = self.classify_many(vec![image], options).await?;
         answers.pop().expect("an answer an image")
     }
 
-    /// The same of several images at once: all of them are taken in, or none.
+    /// Classifies several images at once: all of them are accepted, or none.
     pub async fn classify_many(
         &self,
         images: Vec<OwnedFd>,
@@ -308,7 +313,7 @@ impl Classifier {
     ) -> Result<Vec<Result<Classification, ServeError>>, ServeError> {
         let places = self.0.shares.calls(options.party, options.priority, images.len());
         let places = places.inspect_err(|_| self.0.tally.refuse(images.len()))?;
-        // Submitted before any is awaited.
+        // All images are submitted before the first answer is awaited.
         let answers: Vec<_> =
             images.into_iter().zip(places).map(|(image, place)| self.submit(image, options, place)).collect();
         let mut classified = Vec::with_capacity(answers.len());
@@ -321,14 +326,14 @@ impl Classifier {
         Ok(classified)
     }
 
-    /// The same for a batch, which waits for one of the places that batches have to themselves: whoever waits in line would
-    /// otherwise be before every call.
+    /// Classifies an image of a batch socket. The image waits for one of the places reserved for batch sockets; if it
+    /// waited for a call's place, the waiting images of batches would come before every call.
     pub async fn classify_in_batch(&self, image: OwnedFd, options: &Options) -> Result<Classification, ServeError> {
         let place = self.0.shares.in_batch(options.party).await?;
         self.counted(self.submit(image, options, place)?.classified(options).await)
     }
 
-    /// What it has done since it was started, and what it has to do.
+    /// Counts of what the classifier has done since its start, and of what waits.
     pub fn figures(&self) -> Figures {
         self.0.tally.figures(self.0.shares.held())
     }
@@ -338,23 +343,23 @@ impl Classifier {
         answer
     }
 
-    /// How the generation that serves prepares images; none where none serves.
+    /// How the generation that serves prepares images; `None` where none serves.
     pub fn preprocess(&self) -> Option<Preprocess> {
         self.0.current().ok().map(|loaded| loaded.preprocess.clone())
     }
 
-    /// The generation that serves; none where none does.
+    /// The generation that serves; `None` where none does.
     pub fn serving(&self) -> Option<Serving> {
         let loaded = self.0.current().ok()?;
         Some(Serving { generation: loaded.generation, classes: loaded.classes.as_slice().into() })
     }
 
-    /// Changes when another generation has come to serve.
+    /// A value that changes when another generation takes over.
     pub fn swaps(&self) -> watch::Receiver<u64> {
         self.0.swaps.subscribe()
     }
 
-    /// Held while a batch socket is open.
+    /// A place that the caller holds while its batch socket is open.
     pub fn batch_place(&self, party: Party) -> Result<Place, ServeError> {
         self.0.shares.socket(party)
     }
@@ -382,7 +387,7 @@ impl Expected {
     async fn classified(self, options: &Options) -> Result<Classification, ServeError> {
         let Self { loaded, answer, deadline } = self;
         let answer = match deadline {
-            // A run of the model may hang, and then nobody else looks at the deadline.
+            // A run of the model may hang; then no other code checks the deadline.
             Some(deadline) => timeout_at(deadline.into(), answer).await.map_err(|_| ServeError::DeadlineExceeded)?,
             None => answer.await,
         };
@@ -408,7 +413,7 @@ impl Expected {
 }
 
 impl Controller {
-    /// Has TensorRT keep its engines in a directory, so that each is built once.
+    /// Lets TensorRT keep its engines in a directory, so that each is built only once.
     pub fn keep_engines(self, dir: PathBuf) -> Self {
         Self {
             factory: Arc::new(SessionFactory { engines: Some(dir), ..SessionFactory::clone(&self.factory) }),
@@ -416,19 +421,19 @@ impl Controller {
         }
     }
 
-    /// One by which nothing takes over any more once a token is cancelled.
+    /// A controller through which no generation takes over once the token is cancelled.
     pub fn until(self, over: CancellationToken) -> Self {
         Self { over, ..self }
     }
 
-    /// Has its model share the memory of open models with other classifiers'.
+    /// Shares the memory for open models with other classifiers.
     pub fn sharing(self, memory: ModelMemory) -> Self {
         Self { factory: Arc::new(SessionFactory { memory, ..SessionFactory::clone(&self.factory) }), ..self }
     }
 
-    /// Has answers say which class the user's thresholds decide for, by the names of classes, from now on.
+    /// Sets the user's decision thresholds, by class name. From now on, answers name the class that results from them.
     pub fn decide_by(&self, thresholds: BTreeMap<String, f64>) {
-        // A generation that takes over meanwhile waits for this lock, and finds the new ones.
+        // A generation that takes over meanwhile waits for this lock, and then reads the new thresholds.
         let current = self.shared.writing();
         if let Ok(loaded) = &*current {
             loaded.decide_by(&thresholds);
@@ -436,7 +441,7 @@ impl Controller {
         *self.shared.thresholds() = thresholds;
     }
 
-    /// Lets a loaded session take over; requests under way end on the old one.
+    /// Lets a loaded session take over; requests under way are still answered by the old session.
     pub fn swap(&self, ready: Ready) {
         let mut current = self.shared.writing();
         if self.over.is_cancelled() {
@@ -447,12 +452,13 @@ impl Controller {
         let replaced = std::mem::replace(&mut *current, Ok(Arc::clone(&loaded)));
         drop(current);
         self.shared.swaps.send_modify(|swaps| *swaps += 1);
-        // Closing takes a while, in which requests come in.
+        // Closing a session takes a while; requests are accepted meanwhile.
         drop(replaced);
         self.factory.memory.serves(&loaded);
     }
 
-    /// Has requests told what the first generation waits for; none where only the first round is missing.
+    /// Answers requests with the reason why there is no first generation yet; `None` where only the first round is
+    /// missing.
     pub fn waiting(&self, why: Option<String>) {
         let mut current = self.shared.writing();
         if matches!(*current, Err(ServeError::NotReady | ServeError::Waiting(_))) {
@@ -460,7 +466,7 @@ impl Controller {
         }
     }
 
-    /// Has requests told that a generation is being loaded, as long as none serves.
+    /// While no generation serves, answers requests with "the generation is being loaded".
     pub fn loading(&self, generation: GenerationId) {
         let mut current = self.shared.writing();
         if current.is_err() {
@@ -468,7 +474,7 @@ impl Controller {
         }
     }
 
-    /// Has requests told why a generation does not serve, as long as none does.
+    /// While no generation serves, answers requests with the reason why this one does not.
     pub fn cannot_load(&self, generation: GenerationId, cause: String) {
         let mut current = self.shared.writing();
         if current.is_err() {
@@ -476,12 +482,12 @@ impl Controller {
         }
     }
 
-    /// What the generation that serves answers, as [`Ready::answer`]; empty where none serves.
+    /// Probabilities of the generation that serves, as from [`Ready::answer`]; empty where none serves.
     pub fn answer(&self, image: &Path) -> Result<Vec<f32>, LoadError> {
         self.shared.current().map_or_else(|_| Ok(Vec::new()), |loaded| loaded.answer(image))
     }
 
-    /// As after a long time without a request.
+    /// Closes the session, as after a long time without a request.
     #[cfg(test)]
     pub fn close_session(&self) {
         self.shared.current().expect("a generation serves").close();
@@ -514,7 +520,7 @@ impl Shared {
         self.current.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Nothing has been asked for a while: a GPU has other uses for its memory.
+    /// Called after a time without requests: closes a session on a GPU, so that others can use the GPU's memory.
     fn rest(&self) {
         if let Ok(loaded) = self.current()
             && loaded.is_on_gpu()

@@ -1,8 +1,8 @@
-//! The threads that decode: small pictures on some, large ones on others, so that nobody waits for a large one but who
-//! sends such.
+//! The threads that decode: small pictures on some, large pictures on others, so that only users who send large
+//! pictures wait for them.
 //!
-//! A large picture takes seconds and hundreds of megabytes: it waits for its part of the decode budget, and its threads
-//! leave the processor to the small ones and to the sessions where these want it.
+//! A large picture takes seconds and hundreds of megabytes. It waits for memory of the decode budget. The threads for
+//! large pictures have a lower priority, so that small pictures and sessions get the processor first.
 
 use super::priority_queue::{Priority, PrioritySender};
 use super::pulse::Pulse;
@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-/// How much lower the priority of the threads is that decode large pictures: a third of the processor where others want
-/// it, too, and twenty times what a trainer gets. Nice steps; 5 [choice].
+/// Nice steps by which the threads for large pictures are below the others. When others want the processor too, these
+/// threads get a third of it, which is twenty times as much as a trainer gets. 5 [choice].
 const LOWER: i32 = 5;
 
-/// Largest file that is read to see whether the picture in it is small. 4 MiB [choice].
+/// Largest file that is read to find out whether its picture is small. 4 MiB [choice].
 const SMALL_FILE_BYTES: u64 = 4 << 20;
 
-/// A request that nobody has looked at yet, and since when it waits.
+/// A request that waits for a thread, and when it was submitted.
 pub type Submitted = (Instant, Request);
 
 /// What the threads share.
@@ -35,8 +35,8 @@ pub struct Decoding {
     pub pulse: Arc<Pulse>,
 }
 
-/// Starts the threads: for the pictures of either size as many as `decoders`, and one more of each, which one user
-/// alone, or bulk work alone, never has. They end when the entrance is gone.
+/// Starts the threads: `decoders` plus one for small pictures, and as many for large ones. One user alone, or bulk work
+/// alone, never occupies all threads of a kind. The threads end when the entrance is dropped.
 pub fn start(decoders: usize, decoding: &Decoding) -> Entrance<Submitted> {
     let workers = decoders + 1;
     let (submit, submitted) = queue(workers);
@@ -60,7 +60,7 @@ impl Decoding {
         while let Some(mut turn) = submitted.next() {
             let (since, request) = turn.item();
             let Some(request) = request.wanted() else { continue };
-            // Of a large file only the size is looked at here: what is in it is seldom small.
+            // A large file is not read here, only its size: its picture is seldom small.
             let unpacked = guarded(|| match image::size(&request.image)? {
                 ..=SMALL_FILE_BYTES => self.read(&request).map(Some),
                 _ => Ok(None),
@@ -76,7 +76,7 @@ impl Decoding {
     }
 
     fn large(&self, of_large: &Exit<Submitted>) {
-        // SAFETY: it takes a plain number, and changes the calling thread alone.
+        // SAFETY: the argument is a plain number, and only the calling thread changes.
         unsafe { libc::nice(LOWER) };
         while let Some(mut turn) = of_large.next() {
             let (since, request) = turn.item();
@@ -88,7 +88,7 @@ impl Decoding {
         }
     }
 
-    /// Reads an image for as long as somebody waits for its answer: the client's file system may be slow.
+    /// Reads an image, and stops when nobody waits for the answer any more: the client's file system may be slow.
     fn read(&self, request: &Request) -> Result<Unpacked, ServeError> {
         image::read(&request.image, self.file_limit, &|| request.is_wanted())
     }
@@ -112,14 +112,14 @@ impl Decoding {
     }
 }
 
-/// Answers a request whose image was not read, which may be because its deadline has passed.
+/// Answers a request whose image was not read. The reason may be that its deadline has passed.
 fn unread(request: Request, error: ServeError) {
     if let Some(request) = request.wanted() {
         request.answer(Err(error));
     }
 }
 
-/// A decoder that panics over an image must not take its thread along: the next images need it.
+/// Turns a decoder's panic into an error, so that the thread lives on for the next images.
 fn guarded<T>(work: impl FnOnce() -> Result<T, ServeError>) -> Result<T, ServeError> {
     panic::catch_unwind(AssertUnwindSafe(work))
         .unwrap_or_else(|_| Err(ServeError::Internal("the decoder failed over the image".into())))

@@ -1,4 +1,4 @@
-//! From a generation's directory to a session that is proven, on the first provider that takes it.
+//! Opens a generation's directory as a proven session, on the first provider that can run it.
 
 use super::memory::{Closable, ModelMemory};
 use super::ort::{self, Opening, Outputs, Provider};
@@ -31,7 +31,7 @@ pub struct Ready {
 pub struct Loaded {
     pub generation: GenerationId,
     pub classes: Vec<String>,
-    /// None where it is not asked for, or the generation has none.
+    /// None where the configuration does not ask for it, or the generation has none.
     pub none_of_these: Option<NoneOfThese>,
     /// None where the user has set none.
     thresholds: RwLock<Option<Thresholds>>,
@@ -39,7 +39,7 @@ pub struct Loaded {
     /// What the session runs on, or ran on before it was closed.
     runs_on: Mutex<RunsOn>,
     session: Mutex<IdleSession>,
-    /// What the model takes while its session is open: about the size of its files, B.
+    /// Memory that the model takes while its session is open: about the size of its files, B.
     bytes: u64,
     last_run: AtomicU64,
     memory: ModelMemory,
@@ -52,16 +52,17 @@ struct RunsOn {
     batches: Batches,
 }
 
-/// How many images a run takes at most.
+/// Most images of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Batches {
-    /// Beyond these it answers no more of them a second.
+    /// Beyond this number, the images per second do not increase.
     alone: usize,
-    /// These take no more than twice the time of one, for several users that wait for each other's.
+    /// A run of so many images takes at most twice as long as a run of one. Used where several users send images,
+    /// because each waits for the others' batch.
     shared: usize,
 }
 
-/// What runs a model: a session of ONNX Runtime, but in tests of what happens when it fails.
+/// Runs a model: a session of ONNX Runtime, or in tests something that fails.
 pub trait Backend: std::fmt::Debug + Send {
     fn run(&mut self, pixels: &[f32], images: usize) -> Result<Vec<Outputs>, ort::SessionError>;
 }
@@ -76,24 +77,24 @@ impl Backend for ort::Session {
 #[derive(Clone, Debug)]
 pub struct SessionFactory {
     pub settings: Settings,
-    /// Where TensorRT keeps what it has built.
+    /// Directory where TensorRT keeps its engines.
     pub engines: Option<PathBuf>,
-    /// What the open models take, of this classifier and others.
+    /// Memory for the open models of this classifier and others.
     pub memory: ModelMemory,
 }
 
-/// A session that may be closed while nothing is asked, and is opened and proven again by the next run.
+/// A session that may be closed while there are no requests; the next run opens and proves it again.
 #[derive(Debug)]
 struct IdleSession {
     factory: Arc<SessionFactory>,
     /// The generation's directory.
     dir: PathBuf,
     session: Option<Box<dyn Backend>>,
-    /// When opening it failed, and why.
+    /// When opening the session failed, and why.
     failed: Option<(Instant, String)>,
 }
 
-/// Between two attempts to open a session again; requests fail at once meanwhile. 10 s [choice].
+/// Time between two attempts to open a session again; requests fail at once meanwhile. 10 s [choice].
 const PAUSE: Duration = Duration::from_secs(10);
 
 struct Opened {
@@ -103,29 +104,29 @@ struct Opened {
 }
 
 impl Loaded {
-    /// Answers for normalised pixels, one an image, and what they were computed on.
+    /// Answers for normalised pixels, one per image, and the provider that computed them.
     pub fn run(&self, pixels: &[f32], images: usize) -> Result<(Vec<Outputs>, Provider), LoadError> {
         let mut idle_session = self.opened()?;
         let session = idle_session.session.as_mut().expect("it has been opened");
         let outputs = session.run(pixels, images);
         drop(idle_session);
-        // Others that ran when this one was opened may be closed now.
+        // Models that were running when this one was opened could not be closed then; they may be idle now.
         self.memory.make_room_for(self);
         Ok((outputs?, self.runs_on().provider))
     }
 
-    /// Takes over the user's decision thresholds, by the names of classes.
+    /// Sets the user's decision thresholds, by class name.
     pub fn decide_by(&self, thresholds: &BTreeMap<String, f64>) {
         *self.thresholds.write().unwrap_or_else(PoisonError::into_inner) = Thresholds::of(thresholds, &self.classes);
     }
 
-    /// The class that the thresholds decide for, where there are some.
+    /// The class that results from the decision thresholds, where some are set.
     pub fn decide(&self, probabilities: &[f32]) -> Option<usize> {
         let thresholds = self.thresholds.read().unwrap_or_else(PoisonError::into_inner);
         thresholds.as_ref().map(|thresholds| thresholds.decide(probabilities))
     }
 
-    /// Opens the session where it is closed; that takes a while.
+    /// Opens the session where it is closed, which takes a while.
     pub fn open(&self) -> Result<(), LoadError> {
         self.opened().map(drop)
     }
@@ -157,7 +158,7 @@ impl Loaded {
         Ok(outputs.into_iter().flat_map(|outputs| outputs.probabilities).collect())
     }
 
-    /// Gives back what the session holds of the provider's memory.
+    /// Closes the session, which frees the provider's memory.
     pub fn close(&self) {
         if self.idle_session().session.take().is_some() {
             let (generation, provider) = (self.generation.0, self.runs_on().provider.name());
@@ -173,12 +174,12 @@ impl Loaded {
         ServingStatus { problem: String::new(), provider: provider.name().to_owned(), provider_problem: problem }
     }
 
-    /// Most images that are worth a run.
+    /// Most images in a run where one user sends them.
     pub fn batch(&self) -> usize {
         self.runs_on().batches.alone
     }
 
-    /// Most images of a run where several users send them.
+    /// Most images in a run where several users send them.
     pub fn shared_batch(&self) -> usize {
         self.runs_on().batches.shared
     }
@@ -195,19 +196,19 @@ impl Loaded {
         self.runs_on.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whatever was measured.
+    /// Sets the limits of a batch, in place of the measured ones.
     #[cfg(test)]
     pub fn set_batch(&self, alone: usize, shared: usize) {
         self.runs_on().batches = Batches { alone, shared };
     }
 
-    /// Lets something else run the model, until the session is closed.
+    /// Runs the model by another backend until the session is closed.
     #[cfg(test)]
     pub fn run_by(&self, backend: impl Backend + 'static) {
         self.idle_session().session = Some(Box::new(backend));
     }
 
-    /// Holds up every run.
+    /// Blocks every run until the returned guard is dropped.
     #[cfg(test)]
     pub fn held_up(&self) -> impl Drop {
         self.idle_session()
@@ -269,19 +270,20 @@ impl IdleSession {
 impl Drop for IdleSession {
     fn drop(&mut self) {
         self.session = None;
-        // What it was is scattered over the allocator's arenas, which keep it otherwise: 10 MB of a model of 14 MB.
-        // SAFETY: it takes a plain number.
+        // The freed memory of the session is spread over the allocator's arenas. Without this call they would keep it:
+        // 10 MB for a model of 14 MB.
+        // SAFETY: the argument is a plain number.
         unsafe { libc::malloc_trim(0) };
     }
 }
 
 impl Ready {
-    /// Its probabilities for the image in a file.
+    /// Probabilities for the image in a file.
     pub fn answer(&self, image: &Path) -> Result<Vec<f32>, LoadError> {
         self.loaded.answer(image)
     }
 
-    /// The same in the directory that the generation has been moved to.
+    /// The same session, with the directory to which the generation was moved.
     pub fn moved_to(mut self, dir: &Path) -> Self {
         self.loaded.session.get_mut().unwrap_or_else(PoisonError::into_inner).dir = dir.to_owned();
         self
@@ -289,8 +291,8 @@ impl Ready {
 }
 
 impl Controller {
-    /// Loads a generation's directory on the first provider that takes it, warms it with the probe, and compares its answers
-    /// with torch's. Takes seconds; minutes where TensorRT builds its engine.
+    /// Loads a generation's directory on the first provider that can run it, warms the session with the probe, and
+    /// compares its answers with torch's. Takes seconds, or minutes where TensorRT builds its engine.
     pub fn load(&self, dir: &Path, generation: GenerationId) -> Result<Ready, LoadError> {
         let (manifest, preprocess, Opened { session, runs_on, parity }) = self.factory.open(dir)?;
         let idle_session = IdleSession {
@@ -316,7 +318,7 @@ impl Controller {
         Ok(Ready { loaded, parity })
     }
 
-    /// Removes what TensorRT has built for other generations than these.
+    /// Removes TensorRT's engines of all generations but these.
     pub fn keep_engines_of<'a>(&self, generations: impl Iterator<Item = &'a Manifest>) -> io::Result<()> {
         let Some(engines) = self.factory.engines.as_ref().filter(|dir| dir.is_dir()) else { return Ok(()) };
         let kept: Vec<String> = generations.map(engine_name).collect();
@@ -361,7 +363,7 @@ impl SessionFactory {
                 Ok((parity::replay(&mut session, max_batch, &dir.join(PROBE), &preprocess)?, session))
             });
             match opened {
-                // The CPU's is judged, another's is passed over.
+                // A difference on the CPU is for the caller to judge; another provider with a difference is skipped.
                 Ok((Parity { max_abs_diff: found }, _))
                     if provider != Provider::Cpu && !promotion::agrees(manifest.precision, found) =>
                 {
@@ -378,7 +380,7 @@ impl SessionFactory {
                     let runs_on = RunsOn { provider, problem, batches };
                     return Ok((manifest, preprocess, Opened { session, runs_on, parity }));
                 }
-                // The CPU takes whatever is sound.
+                // The CPU is the last resort: its error means that the generation cannot be run.
                 Err(error) if provider == Provider::Cpu => return Err(error),
                 Err(error) => problems.push(format!("{}: {error}", provider.name())),
             }
@@ -388,17 +390,18 @@ impl SessionFactory {
     }
 }
 
-/// How much faster twice the images have to be to be worth the wait, as a share of the time an image. [choice]
+/// Doubling the images of a run must make each image faster by at least this share of its time; otherwise the longer
+/// wait is not worth it. [choice]
 const GAIN: f64 = 0.03;
 
-/// The images of a run up to which more of them take less time each: nobody should wait for others where nothing is gained.
-/// `time` runs the model on so many.
+/// The largest number of images per run that still makes each image faster: nobody should wait for other images without
+/// a gain. `time` runs the model on a number of images.
 fn batches_of<E>(most: usize, mut time: impl FnMut(usize) -> Result<Duration, E>) -> Result<Batches, E> {
     let mut least_of_two = |images: usize| -> Result<f64, E> { Ok(time(images)?.min(time(images)?).as_secs_f64()) };
     let one = least_of_two(1)?;
     let (mut batches, mut least) = (Batches { alone: 1, shared: 1 }, one);
     let mut images = 1;
-    // Two steps without gain end it: a large model takes seconds for many.
+    // Stops after two steps without gain, because a large model takes seconds for many images.
     while images < most && images < 4 * batches.alone {
         images = (2 * images).min(most);
         let found = least_of_two(images)?;
@@ -420,7 +423,8 @@ fn manifest(dir: &Path) -> Result<Manifest, LoadError> {
     manifest.map_err(|cause| LoadError::Read { path, cause })
 }
 
-/// ONNX Runtime tells engines apart by names alone, not by weights: each generation has a directory of its own.
+/// Name of a generation's directory of engines. Each generation has its own, because ONNX Runtime distinguishes engines
+/// by name alone, not by weights.
 pub(super) fn engine_name(manifest: &Manifest) -> String {
     let digest = |name: &str| manifest.files.get(name).map_or("unknown", String::as_str);
     format!("{:.16}-{:.16}", digest(MODEL), digest(WEIGHTS))

@@ -1,18 +1,18 @@
-//! The memory of the models that are open, of all classifiers of the service together: where it is short, the one that
-//! was asked longest ago is closed, and its next request opens it again, within the time of a load.
+//! The memory of the open models of all classifiers. Where it is short, the model used longest ago is closed. The next
+//! request for it opens it again, which takes as long as a load.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// A model that serves, and whose session may be closed while nothing is asked.
+/// A model that serves, and whose session may be closed while there are no requests.
 pub trait Closable: std::fmt::Debug + Send + Sync {
-    /// What it takes while its session is open, B.
+    /// Memory that the model takes while its session is open, B.
     fn bytes(&self) -> u64;
-    /// The number of its latest run; see [`ModelMemory::run`].
+    /// The number of the model's latest run; see [`ModelMemory::run`].
     fn last_run(&self) -> u64;
-    /// Whether its session is open, or runs.
+    /// Whether the session is open, or runs.
     fn is_open(&self) -> bool;
-    /// Closes the session where nothing runs on it now; whether it did.
+    /// Closes the session unless a run uses it now; true where it was closed.
     fn close_unless_it_runs(&self) -> bool;
 }
 
@@ -22,11 +22,11 @@ pub struct ModelMemory(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// What the open models may take together, B.
+    /// Memory that the open models may take together, B.
     limit: u64,
-    /// Those that serve, open or closed.
+    /// The models that serve, open or closed.
     serving: Mutex<Vec<Weak<dyn Closable>>>,
-    /// Runs so far.
+    /// Number of runs so far.
     runs: AtomicU64,
 }
 
@@ -36,19 +36,18 @@ impl ModelMemory {
         Self(Arc::new(Shared { limit, serving: Mutex::default(), runs: AtomicU64::new(0) }))
     }
 
-    /// Half of the machine's memory [choice]; the rest is for the pictures, a round and everything else that runs
-    /// there.
+    /// Half of the machine's memory [choice]; the rest is for pictures, a round and other programs.
     pub fn half_of_the_machine() -> Self {
-        // A machine that does not say how much it has closes nothing.
+        // Where the size of the machine's memory is unknown, no model is ever closed.
         Self::new(nix::sys::sysinfo::sysinfo().map_or(u64::MAX, |found| found.ram_total() / 2))
     }
 
-    /// The number of a run, larger than those of all earlier ones.
+    /// The number of a new run, larger than those of all earlier runs.
     pub(super) fn run(&self) -> u64 {
         self.0.runs.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// A generation serves from now on.
+    /// Adds a model that serves from now on.
     pub(super) fn serves<M: Closable + 'static>(&self, model: &Arc<M>) {
         let model: Arc<dyn Closable> = Arc::<M>::clone(model);
         {
@@ -59,8 +58,8 @@ impl ModelMemory {
         self.make_room_for(&*model);
     }
 
-    /// Closes others until there is room for a model that is open or about to be. One that runs now is left alone: it
-    /// is not the one that was asked longest ago.
+    /// Closes other models until there is room for a model that is open or about to be opened. A model that runs now
+    /// stays open: it was used just now.
     pub(super) fn make_room_for(&self, wanted: &dyn Closable) {
         let serving = self.0.serving.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let others =

@@ -1,4 +1,4 @@
-//! ONNX Runtime: the one place that knows it. The library is found at run time.
+//! The only module that uses ONNX Runtime. Its library is loaded at run time.
 
 mod trial;
 
@@ -26,7 +26,7 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// As ONNX Runtime names it.
+    /// The provider's name in ONNX Runtime.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tensorrt => TensorRT::NAME,
@@ -35,7 +35,7 @@ impl Provider {
         }
     }
 
-    /// As the configuration names it.
+    /// The provider's name in the configuration.
     pub fn setting(self) -> &'static str {
         match self {
             Self::Tensorrt => "tensorrt",
@@ -44,7 +44,8 @@ impl Provider {
         }
     }
 
-    /// Whether the library was built with it; whether it works, only a session tells.
+    /// Whether the library was built with this provider. Whether the provider works is known only after a session was
+    /// opened.
     pub fn is_built_in(self, library: Option<&Path>) -> Result<bool, SessionError> {
         environment(library)?;
         Ok(match self {
@@ -55,7 +56,7 @@ impl Provider {
     }
 }
 
-/// Where installations put the library, beside what the dynamic linker finds.
+/// Directories where installations put the library. They are searched in addition to the one beside the program.
 const PLACES: [&str; 3] = ["/usr/lib/coft", "/usr/local/lib", "/usr/lib"];
 const NAME: &str = "libonnxruntime.so";
 
@@ -75,10 +76,10 @@ pub enum SessionError {
     Layout(String),
 }
 
-/// The model's input.
+/// Name of the model's input.
 const INPUT: &str = "pixels";
 
-/// How long a thread of the session looks for work before it sleeps, µs. [choice]
+/// How long an idle thread of the session spins before it sleeps, µs. [choice]
 const SPIN_US: &str = "30";
 
 /// How a session is opened.
@@ -90,11 +91,11 @@ pub struct Opening {
     /// 0 lets ONNX Runtime choose.
     pub threads: usize,
     pub provider: Provider,
-    /// Where TensorRT keeps what it has built.
+    /// Directory where TensorRT keeps its engines.
     pub engines: Option<PathBuf>,
     /// Most images of a run.
     pub max_batch: usize,
-    /// Of the images, px.
+    /// Side of the square images, px.
     pub side: usize,
 }
 
@@ -104,12 +105,12 @@ impl Opening {
         let open = || -> ort::Result<ort::session::Session> {
             let mut builder = ort::session::Session::builder(&environment)?
                 .with_optimization_level(GraphOptimizationLevel::All)?
-                // Long enough from one operator to the next; threads that spin on take the cores that decode, and those that
-                // train. docs/benchmarks.md has the figures of both.
+                // Long enough for the pause between two operators. Threads that spin longer take cores from decoding
+                // and from training; docs/benchmarks.md has the figures of both.
                 .with_config_entry("session.intra_op.spin_duration_us", SPIN_US)?
-                // For versions that do not know it (before 1.26): at most until the run ends.
+                // For versions before 1.26, which ignore the entry above: threads spin until the run ends at most.
                 .with_config_entry("session.force_spinning_stop", "1")?
-                // Batches come in every size, and each would keep a plan of its memory.
+                // Batches have many sizes, and ONNX Runtime would keep a memory plan for each size.
                 .with_memory_pattern(false)?;
             if self.threads > 0 {
                 builder = builder.with_intra_threads(self.threads)?;
@@ -126,8 +127,8 @@ impl Opening {
     fn dispatch(&self) -> Option<ExecutionProviderDispatch> {
         let provider = match self.provider {
             Provider::Tensorrt => {
-                // One engine for every batch; it is built anew for a shape that it was not told of. A graph that TensorRT takes in
-                // parts is refused with it, and the next provider tried.
+                // One engine for all batch sizes; TensorRT would build a new one for a shape outside this range. If
+                // TensorRT can run only parts of the graph, it is rejected and the next provider is tried.
                 let shape = |images| format!("{INPUT}:{images}x3x{side}x{side}", side = self.side);
                 let provider = TensorRT::default()
                     .with_profile_min_shapes(shape(1))
@@ -140,7 +141,7 @@ impl Opening {
                 .build()
             }
             Provider::Cuda => CUDA::default().with_tf32(false).build(), // the probe is in fp32
-            Provider::Cpu => return None,                               // it is always there, behind the others
+            Provider::Cpu => return None,                               // always there, behind the others
         };
         Some(provider.error_on_failure())
     }
@@ -154,7 +155,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// What a run of so many black images takes; it does not depend on what they show.
+    /// Time of a run on a number of black images; the time does not depend on the content.
     pub fn time(&mut self, images: usize) -> Result<Duration, SessionError> {
         let pixels = vec![0f32; images * 3 * self.side * self.side];
         let began = Instant::now();
@@ -162,7 +163,7 @@ impl Session {
         Ok(began.elapsed())
     }
 
-    /// Answers for normalised pixels, B × 3 × side × side: one an image.
+    /// Answers for normalised pixels, B × 3 × side × side; one per image.
     pub fn run(&mut self, pixels: &[f32], images: usize) -> Result<Vec<Outputs>, SessionError> {
         let input = TensorRef::from_array_view(([images, 3, self.side, self.side], pixels))?;
         let outputs = self.session.run(ort::inputs![INPUT => input])?;
@@ -182,7 +183,7 @@ impl Session {
     }
 }
 
-/// What the model says of one image.
+/// The model's outputs for one image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outputs {
     pub probabilities: Vec<f32>,
@@ -224,7 +225,7 @@ pub(super) fn locate(library: Option<&Path>) -> Result<PathBuf, SessionError> {
     })
 }
 
-/// The directory of libraries that belongs to a program: PREFIX/lib/coft of one in PREFIX/bin or in
+/// The directory of libraries that belongs to a program: PREFIX/lib/coft for a program in PREFIX/bin or in
 /// PREFIX/libexec/coft.
 fn beside(program: &Path) -> Option<PathBuf> {
     let dir = program.parent()?.parent()?;
@@ -236,7 +237,7 @@ fn beside(program: &Path) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// It was /usr/libexec/lib/coft for the installed service.
+    /// For the installed service, the directory was /usr/libexec/lib/coft.
     #[test]
     fn libraries_lie_in_the_prefix_of_the_program() {
         let found = |program: &str| beside(Path::new(program)).unwrap();

@@ -1,4 +1,4 @@
-//! The test that every export carries: the same inputs, torch's answers, and ONNX Runtime's.
+//! The test that every export carries: ONNX Runtime's answers for the probe are compared with torch's.
 
 use super::LoadError;
 use super::ort::Session;
@@ -7,14 +7,15 @@ use safetensors::SafeTensors;
 use std::fs;
 use std::path::Path;
 
-/// How far ONNX Runtime is from torch on the probe.
+/// How much ONNX Runtime differs from torch on the probe.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Parity {
-    /// Largest absolute difference of a probability; not a number where an answer is none.
+    /// Largest absolute difference of a probability; NaN where an answer is NaN.
     pub max_abs_diff: f64,
 }
 
-/// Runs the probe through the session, once in batches and once image by image: batching must change nothing.
+/// Runs the probe through the session twice, in batches and image by image, because batching must not change the
+/// answers.
 pub fn replay(
     session: &mut Session,
     max_batch: usize,
@@ -45,7 +46,7 @@ pub fn replay(
     }
     let difference = |found: &[f32]| {
         let each = expected.iter().zip(found).map(|(a, b)| f64::from((a - b).abs()));
-        // f64::max would pass over what is not a number.
+        // `f64::max` would ignore a NaN.
         each.fold(0.0, |worst: f64, d| if d.is_nan() || d > worst { d } else { worst })
     };
     let (a, b) = (difference(&together), difference(&alone));

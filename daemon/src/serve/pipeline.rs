@@ -1,8 +1,8 @@
-//! The way of a request: decoded by a pool of threads ([`decoding`](super::decoding)), then answered by the one thread
-//! that runs the sessions.
+//! The stages of a request: a pool of threads decodes it ([`decoding`](super::decoding)), then the one thread that runs
+//! the sessions answers it.
 //!
-//! Beside each other: while a batch runs, the next images are decoded. What nobody waits for any more, since the client has
-//! gone or the deadline has passed, is dropped at each step.
+//! Both stages work at the same time: while a batch runs, the next images are decoded. Each stage drops requests that
+//! nobody waits for any more, because the client has gone or the deadline has passed.
 
 use super::ServeError;
 use super::decoding::{self, Decoding, Submitted, spawn};
@@ -27,19 +27,19 @@ pub struct Plan {
     pub file_limit: u64,
     pub budget: DecodeBudget,
     pub pulse: Arc<Pulse>,
-    /// Called again and again while nothing has been asked for as long as this.
+    /// `rest` is called again each time that no request came for this long.
     pub idle: Duration,
     pub rest: Box<dyn Fn() + Send>,
 }
 
-/// Starts the threads; they end when the returned end is gone.
+/// Starts the threads; they end when the returned entrance is dropped.
 pub fn start(plan: Plan) -> Entrance<Submitted> {
     let (pass_on, decoded) = priority_queue();
     let (budget, pulse) = (plan.budget.clone(), Arc::clone(&plan.pulse));
     let decoding = Decoding { file_limit: plan.file_limit, budget, pass_on, pulse };
     let submit = decoding::start(plan.decoders, &decoding);
     spawn("classify", move || {
-        // Requests that wait are lost with a panic here, those that follow are not.
+        // A panic here loses the requests that wait; later requests are answered.
         while panic::catch_unwind(AssertUnwindSafe(|| run(&decoded, &plan))).is_err() {
             error!("the thread that runs the model has panicked, and goes on");
         }
@@ -47,17 +47,18 @@ pub fn start(plan: Plan) -> Entrance<Submitted> {
     submit
 }
 
-/// A batch waits for those whom the last one has answered, a fiftieth of the time that it took: clients ask again at once, and a
-/// batch that begins with the first of them leaves the others to one more. [choice]
+/// After a batch, the next one waits a fiftieth of the time that the batch took, until as many images have come as the
+/// batch had. Clients that got an answer ask again at once; a batch that began with the first of them would leave the
+/// others to one more batch. [choice]
 const REFILL: u32 = 50;
-/// And no longer than this, whatever held the last one up. [choice]
+/// The longest wait of this kind, however long the batch took. [choice]
 const LONGEST_REFILL: Duration = Duration::from_millis(20);
 
-/// How long a user counts as one of several after it has sent something. 10 s [choice].
+/// How long a user counts as present after it has sent something. 10 s [choice].
 const PRESENCE: Duration = Duration::from_secs(10);
 
-/// Runs what is decoded, batch by batch: the interactive first, the users in turn, and only what found the same
-/// session.
+/// Runs the decoded images in batches: interactive ones first, the users in turn, and only images of one session in one
+/// batch.
 fn run(decoded: &PriorityReceiver<Decoded>, plan: &Plan) {
     let &Plan { max_batch, max_delay, idle, .. } = plan;
     let mut waiting = Turns::new();
@@ -92,7 +93,7 @@ fn run(decoded: &PriorityReceiver<Decoded>, plan: &Plan) {
     }
 }
 
-/// Waits until there are so many, or the time is over.
+/// Waits until there are so many images, or until `end`.
 fn gather(turns: &mut Turns<Decoded>, waiting: &PriorityReceiver<Decoded>, images: usize, end: Instant) {
     while turns.len() < images {
         let left = end.saturating_duration_since(Instant::now());
@@ -102,7 +103,7 @@ fn gather(turns: &mut Turns<Decoded>, waiting: &PriorityReceiver<Decoded>, image
 }
 
 /// The next batch; a request of another session waits for the batch after it. Where several users send images, a batch
-/// is short, since whoever comes next waits until it ends.
+/// is short, because the next user's image waits until it ends.
 fn take(waiting: &mut Turns<Decoded>, max_batch: usize, is_shared: bool) -> Vec<Decoded> {
     let mut batch: Vec<Decoded> = Vec::new();
     loop {
@@ -145,8 +146,7 @@ fn classify(mut batch: Vec<Decoded>, pulse: &Pulse) {
     }
 }
 
-/// Runs the session. A panic costs the batch its answers and no more: the thread goes on, with a session that is opened
-/// anew.
+/// Runs the session. A panic costs only this batch its answers: the thread goes on, and the session is opened anew.
 fn answers(
     loaded: &Loaded,
     pixels: &[f32],
@@ -207,7 +207,7 @@ mod tests {
         while called.recv().is_ok() {} // until the thread has ended
     }
 
-    /// Requests that are decoded, each with its mark, in the order in which they came.
+    /// Decoded requests in the order of their arrival, each with a mark that identifies it.
     struct Arrival {
         shares: Shares,
         waiting: Vec<oneshot::Receiver<Result<Answer, ServeError>>>,
@@ -278,7 +278,7 @@ mod tests {
         for (session, mark) in [(&old, 3), (&old, 4), (&old, 5), (&new, 6)] {
             came.add(Priority::Bulk, 1, session, mark);
         }
-        drop(came.waiting.remove(1)); // of 2
+        drop(came.waiting.remove(1)); // mark 2
         assert_eq!(came.take(3, false), [1, 3, 4]);
         assert_eq!(came.shares.free(Party::User(1))[0], 14, "only 5 and 6 still have their places");
         assert_eq!(came.take(3, false), [5]);
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(came.take(3, false), [7, 8], "more would not be faster");
     }
 
-    /// A neighbour's image waited behind all batches of whoever had sent more.
+    /// A user's image waited behind all batches of a user who had sent more.
     #[test]
     fn users_take_turns_in_the_batches_which_are_short_where_there_are_several() {
         let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
@@ -305,7 +305,7 @@ mod tests {
         assert_eq!(came.take(4, false), [3, 4, 5, 6], "alone again");
     }
 
-    /// What fails in the middle of a run.
+    /// A backend that panics in the middle of a run.
     #[derive(Debug)]
     struct Panics;
 
@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// The thread ended: every request failed from then on with "the service is stopping".
+    /// The thread ended, and every later request failed with "the service is stopping".
     #[test]
     fn a_panic_in_a_run_costs_its_batch_and_the_next_one_is_answered() {
         let (_classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());

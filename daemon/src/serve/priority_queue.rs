@@ -1,14 +1,14 @@
-//! A channel with two priorities: what is interactive overtakes what is bulk.
+//! A channel with two priorities: interactive items overtake bulk items.
 
 use crossbeam_channel::{Receiver, Sender, select_biased, unbounded};
 use std::time::Duration;
 
-/// Who goes first where requests wait.
+/// The priority of a request that waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Priority {
     #[default]
     Interactive,
-    /// Comes to its turn when nothing interactive waits.
+    /// Served when no interactive request waits.
     Bulk,
 }
 
@@ -20,7 +20,7 @@ pub struct PrioritySender<T>([Sender<T>; 2]);
 #[derive(Debug)]
 pub struct PriorityReceiver<T>([Receiver<T>; 2]);
 
-/// What came of waiting for a while.
+/// The result of waiting for an item.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<T> {
     Item(Priority, T),
@@ -29,7 +29,7 @@ pub enum Next<T> {
     Closed,
 }
 
-// Derived, they would ask it of what is sent.
+// Not derived: a derived Clone would require `T: Clone`.
 impl<T> Clone for PrioritySender<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
@@ -48,14 +48,14 @@ pub fn priority_queue<T>() -> (PrioritySender<T>, PriorityReceiver<T>) {
 }
 
 impl<T> PrioritySender<T> {
-    /// False where nobody takes anything any more.
+    /// False where there is no receiver any more.
     pub fn send(&self, priority: Priority, item: T) -> bool {
         self.0[priority as usize].send(item).is_ok()
     }
 }
 
 impl<T> PriorityReceiver<T> {
-    /// Waits a while for the next.
+    /// Waits at most so long for the next item.
     pub fn next_within(&self, time: Duration) -> Next<T> {
         let [interactive, bulk] = &self.0;
         let (priority, item) = select_biased! {
@@ -66,7 +66,7 @@ impl<T> PriorityReceiver<T> {
         item.map_or(Next::Closed, |item| Next::Item(priority, item))
     }
 
-    /// What is there already.
+    /// The items that are available without waiting.
     pub fn ready(&self) -> impl Iterator<Item = (Priority, T)> {
         PRIORITIES
             .into_iter()

@@ -1,11 +1,11 @@
-//! Whether the thread that runs the sessions gets on.
+//! Whether the thread that runs the sessions makes progress.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What the thread that runs the sessions works on, or has to work on next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnderWay {
-    /// Counts up with every batch that begins: as long as it stays the same, the thread does not get on.
+    /// Number of batches begun so far. While it stays the same, the thread makes no progress.
     pub batch: u64,
     /// Whether a session has to be opened first, which takes minutes where TensorRT builds its engine.
     pub is_opening: bool,
@@ -22,7 +22,7 @@ struct State {
     waiting: usize,
 }
 
-/// Held by an image that waits for a batch.
+/// Held by an image while it waits for a batch.
 #[derive(Debug)]
 pub struct Waits(Arc<Pulse>);
 
@@ -48,7 +48,7 @@ impl Pulse {
         Waits(Arc::clone(self))
     }
 
-    /// None while nothing is run and nothing waits for it.
+    /// None while no batch runs and no image waits for one.
     pub fn under_way(&self) -> Option<UnderWay> {
         let state = self.state();
         let next = UnderWay { batch: state.batches, is_opening: false };
@@ -70,7 +70,7 @@ impl Drop for Waits {
 mod tests {
     use super::*;
 
-    /// The thread that runs the model was stopped between two batches: images waited, and nothing noticed.
+    /// The thread that runs the model stopped between two batches: images waited, and no check noticed it.
     #[test]
     fn images_that_wait_count_as_work_that_does_not_get_on() {
         let pulse = Arc::new(Pulse::default());

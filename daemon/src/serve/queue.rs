@@ -1,5 +1,5 @@
-//! Who is next: the interactive before the bulk, and within each the users in turn, however many images one of them has
-//! sent.
+//! The order of requests: interactive ones before bulk ones, and within a priority the users in turn, however many
+//! images one of them has sent.
 
 use super::Priority;
 use super::priority_queue::PRIORITIES;
@@ -7,10 +7,11 @@ use crate::decode_budget::Party;
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// What waits, by priority and user.
+/// Waiting items, by priority and user.
 #[derive(Debug)]
 pub struct Turns<T> {
-    /// The users of each priority in the order of their turns, each with what it has sent, which is never nothing.
+    /// For each priority: its users in the order of their turns, each with their waiting items. A user without items is
+    /// not listed.
     priorities: [VecDeque<(Party, VecDeque<T>)>; 2],
     len: usize,
 }
@@ -33,13 +34,13 @@ impl<T> Turns<T> {
         self.len += 1;
     }
 
-    /// Whose items wait; somebody with both priorities twice.
+    /// The users with waiting items; a user with items of both priorities comes twice.
     pub fn parties(&self) -> impl Iterator<Item = Party> {
         self.priorities.iter().flatten().map(|(party, _)| *party)
     }
 
-    /// The next item that may go, of those that are first of their user and priority; whose it was has its next turn
-    /// last.
+    /// The next item for which `may` is true. Only the first item of each user and priority is asked about. The user
+    /// whose item is returned moves to the end of the order.
     pub fn next_if(&mut self, may: impl Fn(Priority, Party, &T) -> bool) -> Option<(Priority, Party, T)> {
         for priority in PRIORITIES {
             let turns = &mut self.priorities[priority as usize];
@@ -58,11 +59,11 @@ impl<T> Turns<T> {
     }
 }
 
-/// Where items come in; when it is dropped the threads on the other side end, once they have taken all.
+/// The end where items are added. After it is dropped, the threads at the other end take the remaining items and end.
 #[derive(Debug)]
 pub struct Entrance<T>(Arc<Shared<T>>);
 
-/// Where the threads take items; clones share them.
+/// The end where threads take items; clones share one queue.
 #[derive(Debug)]
 pub struct Exit<T>(Arc<Shared<T>>);
 
@@ -77,24 +78,24 @@ struct Shared<T> {
 #[derive(Debug)]
 struct State<T> {
     turns: Turns<T>,
-    /// What is worked on, by user.
+    /// Number of items being worked on, by user.
     under_way: HashMap<Party, usize>,
     bulk_under_way: usize,
     is_closed: bool,
 }
 
-/// An item whose turn it is. It counts as worked on until it is dropped.
+/// An item taken from the queue. It counts as being worked on until the turn is dropped.
 #[derive(Debug)]
 pub struct Turn<T> {
     pub priority: Priority,
-    /// None once it was taken out.
+    /// None once the item was taken out.
     item: Option<T>,
     party: Party,
     shared: Arc<Shared<T>>,
 }
 
-/// A queue for so many threads. One of them is always left by each user for the others, and one by the bulk for the
-/// interactive.
+/// A queue for `workers` threads. The items of one user never occupy all threads, and neither do bulk items, so that
+/// one thread stays free for other users and for interactive items.
 pub fn queue<T>(workers: usize) -> (Entrance<T>, Exit<T>) {
     let state = State { turns: Turns::new(), under_way: HashMap::new(), bulk_under_way: 0, is_closed: false };
     let shared = Arc::new(Shared { workers, state: Mutex::new(state), changed: Condvar::new() });
@@ -104,13 +105,13 @@ pub fn queue<T>(workers: usize) -> (Entrance<T>, Exit<T>) {
 impl<T> Entrance<T> {
     pub fn push(&self, priority: Priority, party: Party, item: T) {
         self.0.state().turns.push(priority, party, item);
-        // One that is woken may have to leave it to another.
+        // Wakes all threads: a single thread that is woken may not be allowed to take this item.
         self.0.changed.notify_all();
     }
 }
 
 impl<T> Exit<T> {
-    /// Waits for the next; none when nothing can come any more.
+    /// Waits for the next item; `None` when the entrance was dropped and no item is left.
     pub fn next(&self) -> Option<Turn<T>> {
         let mut state = self.0.state();
         loop {
@@ -139,7 +140,7 @@ impl<T> Exit<T> {
 }
 
 impl<T> Turn<T> {
-    /// The item, which goes on counting as worked on until the turn is dropped.
+    /// Takes out the item, which counts as being worked on until the turn is dropped.
     pub fn item(&mut self) -> T {
         self.item.take().expect("it is taken out once")
     }
@@ -187,7 +188,7 @@ mod tests {
     const HOSTILE: Party = Party::User(1);
     const NEIGHBOUR: Party = Party::User(2);
 
-    /// It waited behind all that another user had sent.
+    /// A user's image waited behind all images that another user had sent.
     #[test]
     fn users_take_turns_however_many_images_one_of_them_has_sent() {
         let mut turns = Turns::new();
@@ -221,14 +222,14 @@ mod tests {
         assert_eq!([next(), next()], [Some(3), None]);
     }
 
-    /// What may begin now.
+    /// The next item that may begin now.
     fn begun(exit: &Exit<u32>) -> Option<(Turn<u32>, u32)> {
         let mut turn = exit.take(&mut exit.0.state())?;
         let item = turn.item();
         Some((turn, item))
     }
 
-    /// Decoding large images, one user occupied every thread for seconds.
+    /// One user's large images occupied every decoding thread for seconds.
     #[test]
     fn a_user_leaves_a_thread_to_the_others() {
         let (entrance, exit) = queue(3);

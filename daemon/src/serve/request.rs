@@ -1,4 +1,4 @@
-//! A picture that is to be classified, on its way to the answer.
+//! A classification request, from submission to its answer.
 
 use super::ServeError;
 use super::load::Loaded;
@@ -15,12 +15,12 @@ use tokio::sync::oneshot;
 pub struct Request {
     pub image: OwnedFd,
     pub party: Party,
-    /// The session that it found, which prepares and answers it.
+    /// The session that served when the request arrived; it prepares and answers the image.
     pub loaded: Arc<Loaded>,
-    /// None where the caller waits as long as it takes.
+    /// None where the caller waits without limit.
     pub deadline: Option<Instant>,
     pub reply: oneshot::Sender<Result<Answer, ServeError>>,
-    /// Given back when it has been answered or dropped.
+    /// Becomes free when the request was answered or dropped.
     pub _place: Place,
 }
 
@@ -52,7 +52,7 @@ impl Request {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Itself, if somebody still waits for the answer.
+    /// The request, if somebody still waits for the answer.
     pub fn wanted(self) -> Option<Self> {
         if self.reply.is_closed() {
             return None;
@@ -65,7 +65,7 @@ impl Request {
     }
 
     pub fn answer(self, answer: Result<Answer, ServeError>) {
-        // A caller that has gone wants no answer.
+        // Sending fails where the caller has gone, which needs no answer.
         let _ = self.reply.send(answer);
     }
 }

@@ -1,7 +1,7 @@
-//! Places: how much may wait, of one user and of all of them.
+//! Places: how many images may wait, for each user and for all users together.
 //!
-//! Each user has a share of its own, so that whoever sends too much is refused alone. What all of them hold together is
-//! bounded, too.
+//! Each user has a share, so that a user who sends too much is the only one who is refused. The number of places of all
+//! users together is bounded, too.
 
 use super::ServeError;
 use super::priority_queue::Priority;
@@ -10,26 +10,26 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// So many users may fill their shares at the same time. 4 [choice].
+/// How many users may fill their shares at the same time. 4 [choice].
 const USERS: usize = 4;
 /// Batch sockets that one user may have open. 16 [choice].
 const SOCKETS: usize = 16;
 
-/// Everybody's places.
+/// The places of all users.
 #[derive(Debug)]
 pub struct Shares {
-    /// Images of one user that may wait, of each kind.
+    /// Most waiting images of one user, for calls of each priority and for batch sockets.
     queue: usize,
     all: Share,
-    /// The users that hold places.
+    /// The users that hold places at present.
     users: Mutex<HashMap<Party, Weak<Share>>>,
 }
 
 #[derive(Debug)]
 struct Share {
-    /// Of calls, by priority, so that bulk work never takes the places of others.
+    /// Places of calls, by priority, so that bulk calls never take the places of interactive ones.
     calls: [Arc<Semaphore>; 2],
-    /// Of the images in batch sockets.
+    /// Places of the images in batch sockets.
     batches: Arc<Semaphore>,
     sockets: Arc<Semaphore>,
 }
@@ -41,11 +41,11 @@ impl Share {
     }
 }
 
-/// A place, given back when it is dropped.
+/// A place in the queue; it becomes free when this is dropped.
 #[derive(Debug)]
 pub struct Place {
     _places: [OwnedSemaphorePermit; 2],
-    /// As long as a place is held its share is known.
+    /// Keeps the user's share in `Shares::users` while a place is held.
     _share: Arc<Share>,
 }
 
@@ -55,7 +55,7 @@ impl Shares {
         Self { queue, all: Share::new(USERS * queue, USERS * SOCKETS), users: Mutex::new(HashMap::new()) }
     }
 
-    /// Places for the images of a call: as many, or none.
+    /// Places for all images of a call, or an error and no place.
     pub fn calls(&self, party: Party, priority: Priority, count: usize) -> Result<Vec<Place>, ServeError> {
         let share = self.of(party);
         let place = priority as usize;
@@ -68,18 +68,18 @@ impl Shares {
         Ok(places)
     }
 
-    /// Waits for a place that batch sockets have to themselves.
+    /// Waits for a place of those reserved for batch sockets.
     pub async fn in_batch(&self, party: Party) -> Result<Place, ServeError> {
         let share = self.of(party);
         let wait =
             async |places: &Arc<Semaphore>| Arc::clone(places).acquire_owned().await.map_err(|_| ServeError::Stopped);
-        // The own first: whoever waits for it stands in nobody's way.
+        // The user's own place is awaited first: a task that waits for it holds no place of all users.
         let own = wait(&share.batches).await?;
         let of_all = wait(&self.all.batches).await?;
         Ok(Place { _places: [own, of_all], _share: share })
     }
 
-    /// Held while a batch socket is open.
+    /// A place that is held while a batch socket is open.
     pub fn socket(&self, party: Party) -> Result<Place, ServeError> {
         let share = self.of(party);
         let own = take(&share.sockets).ok_or(ServeError::TooManyBatches(SOCKETS, party))?;
@@ -87,7 +87,7 @@ impl Shares {
         Ok(Place { _places: [own, of_all], _share: share })
     }
 
-    /// Places that all users hold, by priority; those of batch sockets are bulk.
+    /// Number of places held by all users, by priority; those of batch sockets count as bulk.
     pub fn held(&self) -> [usize; 2] {
         let held = |places: &Semaphore| USERS * self.queue - places.available_permits();
         let [interactive, bulk] = self.all.calls.each_ref().map(|places| held(places));
@@ -105,7 +105,7 @@ impl Shares {
         share
     }
 
-    /// Free places of a user's calls, by priority.
+    /// Number of free places for a user's calls, by priority.
     #[cfg(test)]
     pub fn free(&self, party: Party) -> [usize; 2] {
         self.of(party).calls.each_ref().map(|places| places.available_permits())
@@ -125,7 +125,7 @@ mod tests {
     const HOSTILE: Party = Party::User(1);
     const NEIGHBOUR: Party = Party::User(2);
 
-    /// Everybody's calls were busy.
+    /// When one user had filled the queue, the calls of all users were refused as busy.
     #[test]
     fn one_user_fills_its_own_share_alone() {
         let shares = Shares::new(2);
@@ -152,7 +152,7 @@ mod tests {
         assert_eq!(shares.users.lock().unwrap().len(), 1, "nobody is remembered for ever");
     }
 
-    /// One silent client held all of them for ever.
+    /// One silent client held all batch sockets for ever.
     #[test]
     fn one_user_has_its_share_of_the_batch_sockets() {
         let shares = Shares::new(2);

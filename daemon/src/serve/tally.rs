@@ -1,29 +1,30 @@
-//! Counts of what was answered since the start, and how long it took. Always there: an atomic addition an image.
+//! Counts of answered images since the start, and the time they took. Always enabled, because an image costs only a few
+//! atomic additions.
 
 use super::{Classification, ServeError};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// What the classifier has done since it was started, for sources and clients together, and what it has to do.
+/// What the classifier has done since its start, for sources and clients together, and how much waits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
     /// Images that were answered with labels.
     pub answered: u64,
-    /// Images that were taken in and not answered: no images, or too late.
+    /// Images that were accepted but not answered: not an image, or too late.
     pub failed: u64,
-    /// Images that were not taken in, because too many waited.
+    /// Images that were not accepted, because too many were waiting.
     pub refused: u64,
-    /// Sums over the images that were answered: waiting, reading and decoding, and the batches they were part of.
+    /// Sums over the answered images: time of waiting, of reading and decoding, and of the batches that contained them.
     pub queue: Duration,
     pub decode: Duration,
     pub inference: Duration,
-    /// Images that wait or are under way, of each priority.
+    /// Images of each priority that wait or are under way.
     pub interactive: usize,
     pub bulk: usize,
 }
 
 impl Figures {
-    /// Those of two classifiers together.
+    /// The sum of the figures of two classifiers.
     pub fn and(self, other: Self) -> Self {
         Self {
             answered: self.answered + other.answered,

@@ -98,7 +98,7 @@ async fn a_full_queue_refuses_at_once() {
     assert!(refused > 0, "40 requests never met a queue of 2");
 }
 
-/// The descriptor's offset belongs to the client.
+/// The service must not use the descriptor's offset, which belongs to the client.
 #[tokio::test]
 async fn the_whole_file_is_read_wherever_its_offset_stands() {
     use std::io::{Seek, SeekFrom};
@@ -159,7 +159,7 @@ async fn a_swap_under_load_fails_and_mixes_nothing() {
     }
     assert!(seen[0] > 0 && seen[1] > 0, "both generations answered: {seen:?}");
     let alive = || served.iter().filter(|session| session.strong_count() > 0).count();
-    // The thread that runs them may still hold the last one.
+    // The thread that runs the sessions may still hold the last one.
     tokio::time::timeout(Duration::from_secs(60), async {
         while alive() > 0 {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -207,7 +207,7 @@ async fn an_image_may_be_none_of_the_classes_where_that_is_asked_for() {
     }
 }
 
-/// The thresholds are those of the configuration; a generation of other classes has no part of them.
+/// The thresholds come from the configuration; a generation with other classes ignores them.
 #[tokio::test]
 async fn thresholds_decide_and_leave_the_labels_as_they_are() {
     let (classifier, controller) = Classifier::start(Settings::default(), DecodeBudget::default());
@@ -218,7 +218,7 @@ async fn thresholds_decide_and_leave_the_labels_as_they_are() {
     for (class, threshold, decided) in
         [(second, *probability, second), (second, probability + 1e-3, best), (&"purple".to_owned(), 0.1, best)]
     {
-        // What serves decides by it at once, and so does what takes over.
+        // The thresholds apply at once to the generation that serves, and to one that takes over later.
         controller.decide_by([(class.clone(), threshold)].into());
         let at_once = classifier.classify(picture(GREEN), &Options::default()).await.unwrap();
         assert_eq!(at_once.decision.as_ref(), Some(decided), "{class} from {threshold} on");
@@ -249,7 +249,7 @@ async fn a_deadline_that_has_passed_is_said() {
     assert_eq!(classifier.classify(picture(GREEN), &options).await, Err(ServeError::DeadlineExceeded));
 }
 
-/// The session is held up; what queues behind it and is given up costs nothing once it goes on.
+/// The session is blocked. Requests that wait for it and are given up cost nothing once it continues.
 #[test]
 fn whoever_gives_up_frees_the_place() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
@@ -271,13 +271,13 @@ fn whoever_gives_up_frees_the_place() {
     drop(session);
     assert_eq!(runtime.block_on(first).unwrap().unwrap().labels[0].0, "green");
     assert!(runtime.block_on(second).unwrap_err().is_cancelled());
-    // Comes to its turn behind both.
+    // This request is served after both of them.
     let bulk = Options { priority: Priority::Bulk, ..Options::default() };
     assert!(runtime.block_on(classifier.classify_in_batch(picture(GREEN), &bulk)).is_ok());
     assert_eq!(free(), [2, 2]);
 }
 
-/// Of so many pixels, each of 16 bits.
+/// A file with a picture of this size and 16 bits per channel.
 fn deep_picture(width: u32, height: u32) -> OwnedFd {
     let mut png = Cursor::new(Vec::new());
     let deep = ImageBuffer::from_pixel(width, height, Rgb([40u16 << 8, 200 << 8, 40 << 8]));
@@ -285,7 +285,7 @@ fn deep_picture(width: u32, height: u32) -> OwnedFd {
     file(png.get_ref())
 }
 
-/// A file of 778 kB took 1.1 GB, on each thread that decodes.
+/// A file of 778 kB took 1.1 GB on each thread that decodes.
 #[tokio::test]
 async fn a_picture_over_the_decode_budget_is_refused_and_a_large_one_below_it_is_answered() {
     let budget = DecodeBudget::new(&decode_budget::Settings { memory: bytesize::ByteSize::mib(32) });
@@ -303,7 +303,7 @@ async fn a_picture_over_the_decode_budget_is_refused_and_a_large_one_below_it_is
     }
 }
 
-/// Whoever had sent 64 images let everybody else be busy.
+/// After one user had sent 64 images, the requests of all others were refused as busy.
 #[test]
 fn a_neighbour_of_one_who_fills_the_queue_is_answered() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
@@ -330,7 +330,7 @@ fn a_neighbour_of_one_who_fills_the_queue_is_answered() {
     assert_eq!(runtime.block_on(hostile).unwrap().unwrap().len(), 16);
 }
 
-/// Every request failed or waited for ever, and nothing in the service knew.
+/// While a run hung, every request failed or waited for ever, and no part of the service noticed it.
 #[test]
 fn a_run_that_hangs_is_seen_until_it_ends() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
@@ -353,7 +353,7 @@ fn a_run_that_hangs_is_seen_until_it_ends() {
     }
 }
 
-/// It waited for the run, even for ever.
+/// A request with a deadline waited for a run that hung, even for ever.
 #[test]
 fn a_deadline_holds_while_a_run_hangs() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_time().build().unwrap();
@@ -424,15 +424,15 @@ fn parity_is_measured() {
 
 #[test]
 fn a_missing_library_is_said_where_it_was_looked_for() {
-    // Locating comes before loading, so the library that other tests loaded does not matter.
+    // The library is located before it is loaded, so that the library loaded by other tests does not matter.
     let error = ort::locate(Some(Path::new("/nowhere/libonnxruntime.so"))).unwrap_err().to_string();
     assert!(error.contains("/nowhere/libonnxruntime.so") && error.contains("ORT_DYLIB_PATH"), "{error}");
 }
 
-/// Two models that may not both be open: each is there when it is asked, and the other gives way.
+/// Two models that may not be open at the same time: each is opened when it is asked, and the other is closed.
 #[tokio::test]
 async fn the_model_that_was_asked_longest_ago_gives_way() {
-    // These have their weights in the model's own file.
+    // These generations have their weights in the model's own file.
     let sizes = ["sharp", "soft"].map(|name| fs::metadata(golden(name).join(MODEL)).unwrap().len());
     let memory = ModelMemory::new(sizes[0] + sizes[1] - 1);
     let serving = |name: &str, number| {
@@ -454,7 +454,8 @@ async fn the_model_that_was_asked_longest_ago_gives_way() {
     }
 }
 
-/// One that was loading when its classifier was started anew took the place of what had been promoted since.
+/// A generation was loading when its classifier was started anew. It then replaced a generation that had been promoted
+/// since.
 #[tokio::test]
 async fn what_is_loaded_too_late_does_not_take_over() {
     let (classifier, controller) = start(Settings::default());

@@ -1,5 +1,5 @@
-//! Whether ONNX Runtime is there, and whether a provider computes at all: a product of two matrices, without a model of
-//! anybody's.
+//! Checks whether ONNX Runtime is installed and whether a provider computes, by multiplying two matrices. No user's
+//! model is needed.
 
 use super::{Provider, SessionError, environment, locate};
 use ort::ep::{CUDA, TensorRT};
@@ -9,7 +9,7 @@ use std::ffi::{CStr, CString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// The file of the library, and the version that it says of itself once it is loaded.
+/// Loads the library and returns its path and the version that it reports.
 pub fn library(library: Option<&Path>) -> Result<(PathBuf, String), SessionError> {
     let path = locate(library)?;
     environment(library)?;
@@ -19,8 +19,8 @@ pub fn library(library: Option<&Path>) -> Result<(PathBuf, String), SessionError
 
 fn version(path: &Path) -> Option<String> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    // SAFETY: the library is loaded already and stays so; this counts one user more for a moment. OrtGetApiBase is the
-    // entry to its stable C interface, and the text that it leads to is the library's own.
+    // SAFETY: the library is loaded already and stays loaded; dlopen only raises its reference count for a moment.
+    // OrtGetApiBase is the entry to its stable C interface, and the returned text belongs to the library.
     unsafe {
         let loaded = libc::dlopen(path.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
         if loaded.is_null() {
@@ -38,7 +38,7 @@ fn version(path: &Path) -> Option<String> {
 }
 
 impl Provider {
-    /// Multiplies two matrices on it; false where the library was built without it.
+    /// Multiplies two matrices on this provider; false where the library was built without it.
     pub fn computes(self, library: Option<&Path>) -> Result<bool, SessionError> {
         if !self.is_built_in(library)? {
             return Ok(false);
@@ -48,7 +48,7 @@ impl Provider {
         let outputs = session.run(ort::inputs!["x" => input])?;
         let output = outputs.get("y").ok_or_else(|| SessionError::Layout("there is no y".into()))?;
         let (_, values) = output.try_extract_tensor::<f32>()?;
-        // Single precision or less: some devices round more.
+        // The tolerance allows for less than single precision: some devices round more.
         let is_right =
             values.len() == 4 && values.iter().zip([7.0, 10.0, 15.0, 22.0]).all(|(y, right)| (y - right).abs() < 0.1);
         match is_right {
@@ -69,7 +69,7 @@ impl Provider {
                 Self::Tensorrt => Some(TensorRT::default().build()),
             };
             if let Some(provider) = provider {
-                // Otherwise the CPU would compute what the provider does not.
+                // Without this entry, the CPU would compute what the provider cannot.
                 builder = builder.with_config_entry("session.disable_cpu_ep_fallback", "1")?;
                 builder = builder.with_execution_providers([provider.error_on_failure()])?;
             }
@@ -79,8 +79,8 @@ impl Provider {
     }
 }
 
-/// y = x·x for a matrix of 2 × 2, as the message ModelProto of onnx.proto (opset 20, IR 9). Written out: it has one
-/// operator, and the fields of the format do not change.
+/// y = x·x for a matrix of 2 × 2, as the message ModelProto of onnx.proto (opset 20, IR 9). The bytes are written by
+/// hand, because the model has one operator and the fields of the format do not change.
 fn model() -> Vec<u8> {
     const FLOAT: u8 = 1;
     let dimension = message(1, &number(1, 2));
@@ -93,7 +93,7 @@ fn model() -> Vec<u8> {
     [number(1, 9), message(7, &graph), message(8, &opset)].concat()
 }
 
-/// A field of protocol buffers that holds others, or text; both are shorter than 128 bytes here.
+/// A protocol buffers field of variable length: a message or a text, here shorter than 128 bytes.
 fn message(field: u8, bytes: &[u8]) -> Vec<u8> {
     const OF_SOME_LENGTH: u8 = 2;
     let length = u8::try_from(bytes.len()).ok().filter(|length| *length < 0x80).expect("it is short");
@@ -104,7 +104,7 @@ fn text(field: u8, text: &str) -> Vec<u8> {
     message(field, text.as_bytes())
 }
 
-/// A field with a number below 128.
+/// A protocol buffers field with a number below 128.
 fn number(field: u8, value: u8) -> Vec<u8> {
     vec![field << 3, value]
 }
@@ -122,7 +122,7 @@ mod tests {
         assert!(version.starts_with("1.") && minor >= 23, "{version}");
     }
 
-    /// It is asked for nothing, and nothing else computes in its place.
+    /// A provider that is not built in must not pass the check, and no other provider may compute in its place.
     #[test]
     fn a_provider_that_is_not_there_is_not_taken_for_one_that_is() {
         let built_in = Provider::Tensorrt.is_built_in(None).unwrap();
