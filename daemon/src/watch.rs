@@ -1,8 +1,8 @@
-//! Watched directories: kernel notices and periodic scans in, "this file has settled" out.
+//! Watched directories: the kernel's notices and periodic scans go in, "this file has settled" comes out.
 //!
-//! One thread and one channel a source, so that a file system that hangs holds up nobody else. No file is opened here,
-//! and nothing is remembered of files that have settled: a scan reports every file again, and whoever listens knows
-//! which ones are old. What is in a file is for `ingest`.
+//! Each source has its own thread and channel, so that a file system that hangs delays no other source. No file is
+//! opened here, and settled files are not remembered: a scan reports every file again, and the receiver of the notices
+//! knows which files are old. The content of files is for `ingest`.
 
 mod barrier;
 mod kernel;
@@ -36,37 +36,37 @@ use tokio::sync::{Notify, mpsc};
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Source {
     pub path: PathBuf,
-    /// What it is called; its path where it has no name. Two sources of one path have one each.
+    /// Name of the source; its path if absent. Two sources with the same path need a name each.
     #[serde(default)]
     pub name: Option<String>,
-    /// How long a file must look the same before it counts as written, where nobody was seen closing it; "10ms" or more.
-    /// "2s" [choice].
+    /// How long a file must look unchanged before it counts as complete, where the kernel did not report that its
+    /// writer closed it; "10ms" or more. "2s" [choice].
     #[serde(default = "default_quiet_period", with = "humantime_serde")]
     pub quiet_period: Duration,
-    /// How often the whole directory is looked through, for what the kernel does not report (network file systems,
-    /// overflows, files that could not be stored before); "1s" or more. "10m" [choice].
+    /// Interval between scans of the whole directory. A scan finds what the kernel does not report (network file
+    /// systems, overflows, files that could not be stored before); "1s" or more. "10m" [choice].
     #[serde(default = "default_rescan_interval", with = "humantime_serde")]
     pub rescan_interval: Duration,
-    /// Files and directories that are passed over, beside hidden ones and what programs keep for themselves.
+    /// Files and directories to skip, in addition to hidden ones and those that programs keep for themselves.
     #[serde(default)]
     pub exclude: Patterns,
-    /// Where there are any, only files that match one are taken in.
+    /// If not empty, only files that match one of these patterns are taken in.
     #[serde(default)]
     pub include: Patterns,
-    /// Whether its pictures are answered as they come. true [choice].
+    /// Whether its pictures are classified as they arrive. true [choice].
     #[serde(default = "default_classify")]
     pub classify: bool,
-    /// When its latest pictures make a state.
+    /// Rule by which the source's latest pictures make a state.
     #[serde(default)]
     pub state: StateRule,
-    /// The part of its pictures that is looked at; all of them where there is none.
+    /// The part of each picture that is used; the whole picture if absent.
     #[serde(default)]
     pub crop: Option<Region>,
 }
 
 impl Source {
-    /// What tells the source from others, here and in the catalogue: its name, or its path where it has none. Paths are
-    /// absolute and names have no slash, so that one is never taken for the other.
+    /// Identifies the source, here and in the catalogue: its name, or its path where it has no name. Paths are absolute
+    /// and names have no slash, so that a name never equals a path.
     pub fn key(&self) -> PathBuf {
         self.name.as_ref().map_or_else(|| self.path.clone(), PathBuf::from)
     }
@@ -86,15 +86,15 @@ fn default_rescan_interval() -> Duration {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The file is complete, as far as can be told. It may be one that was reported before.
+    /// The file is complete, as far as the service can know. The same file may have been reported before.
     Settled(ObservedFile),
     /// The file or the directory with all below it is not there any more.
     Gone(PathBuf),
-    /// The file or the directory with all below it has another name now. A directory's files are reported again.
+    /// The file, or the directory with all below it, was renamed. The files in a renamed directory are reported again.
     Moved { from: PathBuf, to: PathBuf },
-    /// What is wrong with the source, told once at the start and then at each change.
+    /// What is wrong with the source, `None` if nothing is. Sent once at the start and then at each change.
     Problem(Option<String>),
-    /// Something that people should know and that is not wrong.
+    /// Information for people about something that is not wrong.
     Remark(String),
 }
 
@@ -107,21 +107,22 @@ pub struct Watch {
     handle: Handle,
 }
 
-/// The way to a source's thread for those who do not listen to it.
+/// Access to a source's thread for code that does not receive its notices.
 #[derive(Clone)]
 pub struct Handle {
     shared: Arc<Shared>,
 }
 
-/// Notices of a source that may wait; more of them wait in the kernel, and what overflows there causes a scan.
+/// Most notices of a source that wait in the channel. Further ones wait in the kernel; if the kernel's queue overflows,
+/// a scan follows.
 const NOTICES: usize = 64;
 
-/// Starts watching; the source is scanned first. A state directory that lies in it is passed over.
+/// Starts watching; the source is scanned first. A state directory inside the source is skipped.
 ///
-/// A full channel slows the watching down and loses nothing.
+/// A full channel delays the watching thread but loses nothing.
 ///
 /// # Errors
-/// Where there are no more threads or descriptors to be had.
+/// No thread or descriptor is available.
 pub fn start(source: &Source, state_dir: &Path) -> io::Result<Watch> {
     let (sender, notices) = mpsc::channel(NOTICES);
     let (inputs, events) = kernel::inputs()?;
@@ -140,13 +141,13 @@ pub fn start(source: &Source, state_dir: &Path) -> io::Result<Watch> {
     Ok(Watch { source: source.key(), dir: source.path.clone(), notices, handle: Handle { shared } })
 }
 
-/// Whether a source and the state directory are the same or one lies in the other, by whichever links and mounts. False
-/// where that cannot be known, since a file system does not answer; the source's own thread finds it out later.
+/// Whether a source and the state directory are the same or one lies in the other, also through links and mounts. False
+/// where a file system does not answer, so that this cannot be known; the source's own thread finds it out later.
 pub fn overlaps(source: &Path, state_dir: &Path) -> bool {
     let (reply, answer) = sync_channel(1);
     let (source, state_dir) = (source.to_owned(), state_dir.to_owned());
     let look = move || {
-        // Nobody waits for a late answer.
+        // If the answer comes too late, there is no receiver any more.
         let _ = reply.send(
             mounts::read().is_ok_and(|mounts| mounts::overlap(&mounts, &resolved(&source), &resolved(&state_dir))),
         );
@@ -155,10 +156,10 @@ pub fn overlaps(source: &Path, state_dir: &Path) -> bool {
     started.is_ok() && answer.recv_timeout(ANSWER).unwrap_or(false)
 }
 
-/// How long a file system may take to answer before the service starts without it. [choice]
+/// How long a file system may take to answer before the service starts without its answer. [choice]
 const ANSWER: Duration = Duration::from_secs(2);
 
-/// The path without links, as far as it exists.
+/// The path with all links resolved, as far as it exists.
 fn resolved(path: &Path) -> PathBuf {
     let found = |above: &Path| Some(fs::canonicalize(above).ok()?.join(path.strip_prefix(above).ok()?));
     path.ancestors().find_map(found).unwrap_or_else(|| path.to_owned()).components().collect()
@@ -178,13 +179,13 @@ impl Drop for Watch {
 }
 
 impl Handle {
-    /// Looks through the source again, now, or once more after the scan that goes on.
+    /// Scans the source now, or once more after the current scan.
     pub fn rescan(&self) {
         self.shared.rescan.store(true, Ordering::Relaxed);
         self.shared.inputs.ring();
     }
 
-    /// How long the source's file system has owed an answer.
+    /// How long the source's thread has waited for an answer of its file system.
     pub fn unanswered(&self) -> Duration {
         match self.shared.busy_since.load(Ordering::Relaxed) {
             0 => Duration::ZERO,
@@ -192,14 +193,14 @@ impl Handle {
         }
     }
 
-    /// Has whoever waits for [`Handle::silent`] look, where the file system has owed an answer for so long.
+    /// Wakes the task that waits in [`Handle::silent`], if the file system has not answered for at least `limit`.
     pub fn remind(&self, limit: Duration) {
         if self.unanswered() >= limit {
             self.shared.silent.notify_one();
         }
     }
 
-    /// Ready when the file system was found to owe an answer.
+    /// Waits until [`Handle::remind`] finds that the file system does not answer.
     pub async fn silent(&self) {
         self.shared.silent.notified().await;
     }
@@ -208,24 +209,24 @@ impl Handle {
 /// What a source's thread shares with its [`Handle`]s.
 struct Shared {
     inputs: kernel::Sender,
-    /// Not everything that the kernel told could be kept.
+    /// The channel was full, so that notices of the kernel were lost.
     overflow: AtomicBool,
     rescan: AtomicBool,
     stop: AtomicBool,
     start: Instant,
-    /// When the thread last turned to the file system, ms since `start`; 0 while it does not wait for that.
+    /// When the thread last called the file system, ms since `start`; 0 while it does not wait for the file system.
     busy_since: AtomicU64,
     silent: Notify,
 }
 
 impl Shared {
-    /// The thread turns to the file system, which may not answer.
+    /// To be called before the thread calls the file system, which may not answer.
     fn busy(&self) {
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.busy_since.store(now.max(1), Ordering::Relaxed);
     }
 
-    /// The thread waits for something else.
+    /// To be called when the thread does not wait for the file system any more.
     fn idle(&self) {
         self.busy_since.store(0, Ordering::Relaxed);
     }

@@ -1,4 +1,5 @@
-//! Why a source cannot be found or entered: the first directory on the way that bars it, and what opens it.
+//! Explains why a source cannot be found or entered: names the first directory on the path that blocks it, and the
+//! remedy.
 
 use super::mounts::{self, Mount};
 use super::problems::plain;
@@ -8,7 +9,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What to say of a source that cannot be looked at.
+/// The text for a source that cannot be accessed.
 pub fn explain(source: &Path, error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::NotFound => not_found(source, &mounts::read().unwrap_or_default()),
@@ -51,7 +52,7 @@ fn not_found(source: &Path, mounts: &[Mount]) -> String {
     }
 }
 
-/// The highest directory whose inside cannot be looked at.
+/// The highest directory that may not be entered.
 fn barred(source: &Path) -> Option<&Path> {
     let above: Vec<&Path> = source.ancestors().skip(1).collect();
     let barred = |dir: &&&Path| {

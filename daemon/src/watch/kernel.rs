@@ -1,7 +1,7 @@
-//! The kernel's notices of one source: a watch for each directory, and whether anything was mounted.
+//! The kernel's notices for one source: a watch for each directory, and whether anything was mounted.
 //!
-//! Which directories there are is for the caller to find out: each watch ends at a directory's own files, so that one
-//! that cannot be watched costs the others nothing.
+//! The caller finds the directories: each watch covers only the directory's own entries, so that a directory that
+//! cannot be watched does not affect the others.
 
 use super::problems::Limit;
 use super::{Shared, mounts};
@@ -24,14 +24,14 @@ use std::time::Duration;
 /// directory is to be watched. What does not fit causes a scan.
 const INPUTS: usize = 16_384;
 
-/// To a source's thread, from the kernel and from others.
+/// Sends to a source's thread: notices from the kernel, and wake-ups from other threads.
 pub struct Sender {
     events: SyncSender<notify::Result<Event>>,
     bell: UnixStream,
 }
 
 impl Sender {
-    /// Answers whether there was room.
+    /// Sends a notice; false where there was no room.
     fn send(&self, event: notify::Result<Event>) -> bool {
         let taken = self.events.try_send(event).is_ok();
         self.ring();
@@ -40,19 +40,19 @@ impl Sender {
 
     /// Wakes the thread.
     pub fn ring(&self) {
-        // Where there is no room, it has not heard the earlier rings yet.
+        // If the socket is full, earlier wake-ups are still unread, so the thread wakes anyway.
         let _ = (&self.bell).write(&[0]);
     }
 }
 
-/// What the thread hears.
+/// The thread's end of the inputs.
 pub struct Inputs {
     events: Receiver<notify::Result<Event>>,
     bell: UnixStream,
 }
 
 /// Both ends of a source's inputs. The thread waits for a socket rather than for the channel, so that it can wait for
-/// the table of mounts as well.
+/// changes of the table of mounts as well.
 ///
 /// # Errors
 /// Too many files are open.
@@ -65,14 +65,14 @@ pub fn inputs() -> io::Result<(Sender, Inputs)> {
 }
 
 pub struct Kernel {
-    /// None where the limit of instances is reached; then nothing is told.
+    /// None where the limit of inotify instances is reached; then there are no notices.
     watcher: Option<RecommendedWatcher>,
-    /// None where `/proc` is not there.
+    /// None where `/proc` does not exist.
     mounts: Option<File>,
-    /// The directories that are watched.
+    /// The watched directories.
     dirs: BTreeSet<PathBuf>,
     inputs: Inputs,
-    /// Something was mounted or unmounted, and nobody has asked since.
+    /// Something was mounted or unmounted since [`Kernel::mounts_changed`] was last called.
     remounted: bool,
     shared: Arc<Shared>,
 }
@@ -83,10 +83,10 @@ impl Kernel {
         Self { watcher: None, mounts, dirs: BTreeSet::new(), inputs, remounted: false, shared }
     }
 
-    /// Drops every watch and begins anew.
+    /// Drops every watch and starts anew.
     ///
     /// # Errors
-    /// Where the kernel grants no instance.
+    /// The kernel grants no inotify instance.
     pub fn restart(&mut self) -> Result<(), Limit> {
         self.stop();
         let shared = Arc::clone(&self.shared);
@@ -97,7 +97,7 @@ impl Kernel {
         };
         let watcher = RecommendedWatcher::new(handler, Config::default().with_follow_symlinks(false));
         self.watcher = Some(watcher.map_err(|error| match raw(&error) {
-            // The kernel has one error for two limits.
+            // The kernel has the same error for two limits: opening a file shows which one it is.
             Some(libc::EMFILE) if File::open("/dev/null").is_ok() => Limit::Instances,
             Some(libc::EMFILE | libc::ENFILE) => Limit::OpenFiles,
             _ => Limit::Other(error.to_string()),
@@ -114,10 +114,10 @@ impl Kernel {
         self.watcher.is_some()
     }
 
-    /// Watches a directory, also one that was watched before and may have been exchanged since.
+    /// Watches a directory. It may have been watched before, and replaced by another one since.
     ///
     /// # Errors
-    /// Where the kernel does not watch it, for another reason than that it is not there or may not be read.
+    /// The kernel does not watch it, and the reason is not that the directory does not exist or may not be read.
     pub fn watch(&mut self, dir: &Path) -> Result<(), Limit> {
         let Some(watcher) = &mut self.watcher else { return Ok(()) };
         let Err(error) = watcher.watch(dir, RecursiveMode::NonRecursive) else {
@@ -129,7 +129,7 @@ impl Kernel {
         self.dirs.remove(dir);
         match (&error.kind, raw(&error)) {
             (ErrorKind::MaxFilesWatch, _) => Err(Limit::Watches),
-            // Whoever looks through it is told so.
+            // Scanning the directory reports these errors.
             (ErrorKind::PathNotFound, _) | (_, Some(libc::EACCES | libc::ENOENT | libc::ENOTDIR)) => Ok(()),
             _ => Err(Limit::Other(error.to_string())),
         }
@@ -139,7 +139,7 @@ impl Kernel {
         self.dirs.contains(dir)
     }
 
-    /// Ends the watch of a directory and of all below it.
+    /// Ends the watches of a directory and of all directories below it.
     pub fn forget(&mut self, dir: &Path) {
         let from = (Bound::Included(dir), Bound::Unbounded);
         let below = self.dirs.range::<Path, _>(from).take_while(|path| path.starts_with(dir));
@@ -153,19 +153,19 @@ impl Kernel {
         }
     }
 
-    /// Waits for so long, or until there is something to hear or to do, or something was mounted.
+    /// Waits until there is a notice, a wake-up or a change of mounts, but no longer than `patience`.
     pub fn wait(&mut self, patience: Duration) -> Option<notify::Result<Event>> {
         let heard = self.next();
         if heard.is_some() || patience.is_zero() {
             return heard;
         }
-        // Rounded up, so that it does not look again and again in the last millisecond.
+        // Rounded up: otherwise the last millisecond would be a busy loop.
         let patience = PollTimeout::try_from(patience + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
         let bell = PollFd::new(self.inputs.bell.as_fd(), PollFlags::POLLIN);
         let mounts = self.mounts.as_ref().map(|mounts| PollFd::new(mounts.as_fd(), PollFlags::POLLPRI));
         let mut descriptors: Vec<PollFd<'_>> = [bell].into_iter().chain(mounts).collect();
         if poll(&mut descriptors, patience).is_ok() {
-            // The kernel tells of it once.
+            // The kernel reports a change only once, so it is remembered.
             self.remounted |= descriptors.get(1).is_some_and(|mounts| mounts.any().unwrap_or(true));
         }
         let mut rings = [0; 4096];
@@ -173,17 +173,18 @@ impl Kernel {
         self.next()
     }
 
-    /// What else there is to hear.
+    /// The next notice that is available without waiting.
     pub fn next(&self) -> Option<notify::Result<Event>> {
         self.inputs.events.try_recv().ok()
     }
 
-    /// Whether something was mounted or unmounted while the thread waited, and nobody has asked since.
+    /// Whether something was mounted or unmounted while the thread waited, since [`Kernel::mounts_changed`] was last
+    /// called.
     pub fn is_remounted(&self) -> bool {
         self.remounted
     }
 
-    /// Whether anything was mounted or unmounted since this was last asked.
+    /// Whether anything was mounted or unmounted since the last call.
     pub fn mounts_changed(&mut self) -> bool {
         let Some(mounts) = &self.mounts else { return false };
         let mut descriptors = [PollFd::new(mounts.as_fd(), PollFlags::POLLPRI)];
@@ -192,7 +193,7 @@ impl Kernel {
     }
 }
 
-/// Reads of files, those of the daemon itself above all.
+/// Whether a notice is about reading a file; most of these reads are the daemon's own.
 fn is_noise(event: &Event) -> bool {
     matches!(event.kind, EventKind::Access(kind) if kind != AccessKind::Close(AccessMode::Write))
 }

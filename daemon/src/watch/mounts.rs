@@ -1,5 +1,4 @@
-//! What is mounted where, as the kernel tells (`/proc/self/mountinfo`), and what kinds of file systems report no
-//! changes.
+//! The kernel's table of mounts (`/proc/self/mountinfo`), and the kinds of file systems that report no changes.
 
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::collections::BTreeMap;
@@ -14,19 +13,19 @@ pub const TABLE: &str = "/proc/self/mountinfo";
 /// A mount, as this process sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// Unique while it is mounted.
+    /// Unique while the file system is mounted.
     id: u64,
     /// The file system: `major:minor`.
     device: String,
     /// The directory of the file system that is mounted.
     root: PathBuf,
     point: PathBuf,
-    /// `ProtectHome=tmpfs` mounts one that cannot be written.
+    /// An empty tmpfs that cannot be written, as `ProtectHome=tmpfs` mounts it.
     is_empty_tmpfs: bool,
 }
 
 /// # Errors
-/// Where `/proc` is not there.
+/// `/proc` does not exist.
 pub fn read() -> io::Result<Vec<Mount>> {
     Ok(parse(&fs::read(TABLE)?))
 }
@@ -46,7 +45,7 @@ fn parse(table: &[u8]) -> Vec<Mount> {
     table.split(|byte| *byte == b'\n').filter_map(mount).collect()
 }
 
-/// Spaces and the like are written as `\040`.
+/// Decodes spaces and similar characters, which are written as `\040`.
 fn unescaped(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -65,26 +64,26 @@ fn unescaped(field: &[u8]) -> PathBuf {
     OsString::from_vec(bytes).into()
 }
 
-/// What is mounted below a directory: the mount that is seen there, by its place.
+/// The mounts below a directory: the id of the visible mount, by mount point.
 pub fn below(mounts: &[Mount], dir: &Path) -> BTreeMap<PathBuf, u64> {
     let below = mounts.iter().filter(|mount| mount.point != dir && mount.point.starts_with(dir));
     below.map(|mount| (mount.point.clone(), mount.id)).collect()
 }
 
-/// The mount that a path lies on; none where the table cannot be read.
+/// Id of the mount that a path lies on; `None` where the table cannot be read.
 pub fn of(mounts: &[Mount], path: &Path) -> Option<u64> {
     seen(mounts, path).map(|mount| mount.id)
 }
 
-/// The mount that begins at a directory; none where nothing is mounted there, and before Linux 5.8.
+/// Id of the mount whose mount point is this directory; `None` where nothing is mounted there, and before Linux 5.8.
 pub fn rooted_at(dir: &Path) -> Option<u64> {
     let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
     let found = statx(CWD, dir, flags, StatxFlags::MNT_ID).ok()?;
     found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT).then_some(found.stx_mnt_id)
 }
 
-/// Whether one directory lies in the other or is the same, also where a mount hides it: both are places of one file
-/// system then. The paths have no links in them.
+/// Whether two directories are the same or one lies in the other. Found also where a mount hides it, by comparing the
+/// places within the file system. The paths must have no links in them.
 pub fn overlap(mounts: &[Mount], a: &Path, b: &Path) -> bool {
     let nested = |a: &Path, b: &Path| a.starts_with(b) || b.starts_with(a);
     nested(a, b)
@@ -94,20 +93,20 @@ pub fn overlap(mounts: &[Mount], a: &Path, b: &Path) -> bool {
         }
 }
 
-/// The file system that a path lies on, and where in it.
+/// The file system that a path lies on, and the path within that file system.
 fn place<'m>(mounts: &'m [Mount], path: &Path) -> Option<(&'m str, PathBuf)> {
     let mount = seen(mounts, path)?;
     let below = path.strip_prefix(&mount.point).ok()?;
     Some((&mount.device, mount.root.join(below)))
 }
 
-/// The mount that a path lies on; of several at one place, the last.
+/// The mount that a path lies on; of several at one mount point, the last.
 fn seen<'m>(mounts: &'m [Mount], path: &Path) -> Option<&'m Mount> {
     let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
     above.max_by_key(|mount| mount.point.as_os_str().len())
 }
 
-/// Whether a directory is where the service's unit hides one from it: nothing of the machine's own is there.
+/// Whether a path lies in a /tmp or /var/tmp that the service's unit replaces with a private one (`PrivateTmp=`).
 pub fn is_private_tmp(mounts: &[Mount], path: &Path) -> bool {
     let private = |mount: &Mount| mount.root.to_string_lossy().contains("systemd-private-");
     ["/tmp", "/var/tmp"].iter().any(|tmp| {
@@ -115,7 +114,7 @@ pub fn is_private_tmp(mounts: &[Mount], path: &Path) -> bool {
     })
 }
 
-/// Whether something that is not the machine's own is mounted over a directory, as `ProtectHome=` does.
+/// Whether a directory is covered by a mount that hides its content, as `ProtectHome=` does.
 pub fn is_hidden(mounts: &[Mount], dir: &str) -> bool {
     let covers = |mount: &&Mount| mount.point == Path::new(dir);
     mounts.iter().rev().find(covers).is_some_and(|mount| {
@@ -124,8 +123,8 @@ pub fn is_hidden(mounts: &[Mount], dir: &str) -> bool {
     })
 }
 
-/// The name of a kind of file system (`statfs`) on which the kernel reports only what this machine does, or not even
-/// that.
+/// Name of a kind of file system (`statfs`) on which the kernel reports only changes by this machine, or not even
+/// those.
 pub fn without_notices(kind: i64) -> Option<&'static str> {
     let kinds = [
         (0x0102_1997, "9p"),
@@ -147,7 +146,7 @@ pub fn without_notices(kind: i64) -> Option<&'static str> {
         (0x786f_4256, "VirtualBox shared folders"),
         (0xbacb_acbc, "VMware shared folders"),
     ];
-    // On 32 bits the kernel's number has a sign.
+    // On 32 bits the kernel's number is signed.
     kinds.iter().find(|(magic, _)| kind & 0xffff_ffff == *magic).map(|(_, name)| *name)
 }
 

@@ -1,13 +1,13 @@
-//! Which names in a source are nobody's image: what is hidden, what programs keep for themselves or still write, and
-//! what the source's own patterns say.
+//! Decides by name which files in a source are not images of the user: hidden files, files that programs keep for
+//! themselves or still write, and files that the source's patterns leave out.
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 use std::ffi::OsStr;
 use std::path::{Component, Path};
 
-/// Patterns of `exclude` or `include`. A pattern without `/` stands for a name at any depth; one with `/` for a path
-/// below the source. Capital and small letters are the same, since cameras write `IMG.JPG`.
+/// Patterns of `exclude` or `include`. A pattern without `/` matches a name at any depth; one with `/` matches a path
+/// relative to the source. Upper and lower case are the same, since cameras write `IMG.JPG`.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct Patterns {
@@ -36,7 +36,7 @@ impl TryFrom<Vec<String>> for Patterns {
                      \"thumbs/**\""
                 ));
             }
-            // A slash in front keeps a pattern to the source's own directory.
+            // A slash at the start ties a pattern to the source's own directory.
             let anchored = pattern.trim_end_matches('/').contains('/');
             let glob = if anchored { path.to_owned() } else { format!("**/{path}") };
             let glob = GlobBuilder::new(&glob).literal_separator(true).case_insensitive(true).build();
@@ -47,7 +47,7 @@ impl TryFrom<Vec<String>> for Patterns {
     }
 }
 
-/// Directories that programs and file systems keep for themselves, in small letters; hidden ones are passed over
+/// Directories that programs and file systems keep for themselves, in lower case. Hidden directories are skipped
 /// anyway.
 const DIRECTORIES: [&str; 19] = [
     "@eadir",
@@ -72,7 +72,7 @@ const DIRECTORIES: [&str; 19] = [
 ];
 /// Files that programs keep beside images.
 const FILES: [&str; 5] = ["desktop.ini", "ehthumbs.db", "ehthumbs_vista.db", "thumbs.db", "zbthumbnail.info"];
-/// Ends of names: thumbnails, back-up copies, locks, and what is still written or sent.
+/// Name endings of thumbnails, back-up copies, locks, and files that are still being written or received.
 const ENDS: [&str; 27] = [
     ".!qb",
     ".!ut",
@@ -102,16 +102,16 @@ const ENDS: [&str; 27] = [
     ".uploading",
     "~",
 ];
-/// Beginnings of names: hidden ones, locks of office programs, partial files and thumbnails.
+/// Name beginnings of hidden files, locks of office programs, partial files and thumbnails.
 const BEGINNINGS: [&str; 4] = [".", "~$", "~syncthing~", "synophoto_thumb"];
 
-/// Ends of the names that most images have.
+/// Name endings of most images.
 const PICTURES: [&str; 17] = [
     ".avif", ".bmp", ".dib", ".gif", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".jxl", ".png", ".qoi",
     ".tif", ".tiff", ".tga", ".webp",
 ];
 
-/// What a source takes in, by name alone.
+/// Decides by name alone what a source takes in.
 #[derive(Clone, Debug, Default)]
 pub struct Names {
     exclude: Patterns,
@@ -123,15 +123,15 @@ impl Names {
         Self { exclude, include }
     }
 
-    /// Whether a file or directory may be, or hold, an image, where the directory above it does. `path` is relative to
-    /// the source.
+    /// Whether a file may be an image, or a directory may hold images, provided that the directory above it may. `path`
+    /// is relative to the source.
     pub fn take(&self, path: &Path, is_directory: bool) -> bool {
         let Some(name) = path.file_name() else { return false };
         let wanted = is_directory || self.include.written.is_empty() || self.include.set.is_match(path);
         wanted && !is_kept_by_programs(name, is_directory) && !self.exclude.set.is_match(path)
     }
 
-    /// Whether a directory and every one above it, below the source, may hold images.
+    /// Whether a directory may hold images, judged by its name and those of all directories above it, below the source.
     pub fn take_all(&self, path: &Path) -> bool {
         let above = path.ancestors().take_while(|above| *above != Path::new(""));
         above.into_iter().all(|above| self.take(above, true))
@@ -146,7 +146,8 @@ fn is_kept_by_programs(name: &OsStr, is_directory: bool) -> bool {
         || ENDS.iter().any(|end| name.ends_with(end))
 }
 
-/// Whether a file's name is that of an image. Other files may be images as well; they come after these.
+/// Whether the file's name is that of an image. Files with other names may be images as well; they are reported after
+/// these.
 pub fn is_pictures(path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     PICTURES.iter().any(|end| name.ends_with(end))
@@ -165,7 +166,7 @@ mod tests {
         assert_eq!(names.take(Path::new(path), is_directory), taken, "{path}");
     }
 
-    /// Previews of NAS systems, bins and back-up copies became training images.
+    /// Previews of NAS systems, files in recycle bins and back-up copies became training images.
     #[test]
     fn what_programs_keep_for_themselves_is_passed_over() {
         let names = Names::default();

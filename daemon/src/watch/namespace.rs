@@ -1,17 +1,18 @@
-//! Tests that mount file systems or lower the kernel's limits: each runs once more, in a process with namespaces of its
-//! own.
+//! For tests that mount file systems or lower the kernel's limits: each such test runs once more, in a process with its
+//! own namespaces.
 
 use std::env;
 use std::path::Path;
 use std::process::Command;
 
 const ENTERED: &str = "COFT_TEST_NAMESPACE";
-/// Mounts that nobody else sees; for root alone.
+/// Mounts that no other process sees; needs root.
 pub const MOUNTS: &[&str] = &["-m"];
-/// A user of its own, with limits of its own.
+/// A user namespace, which has its own limits.
 pub const USER: &[&str] = &["-U", "-r"];
 
-/// Whether the test is in its namespace. Where it is not, it was run there, or skipped where that may not be made.
+/// Whether the test runs inside its namespace. If false, the test was run there in another process, or was skipped
+/// because the namespace is not permitted.
 #[must_use]
 pub fn entered(test: &str, flags: &[&str]) -> bool {
     if env::var_os(ENTERED).is_some() {

@@ -1,5 +1,5 @@
-//! What is wrong with a source now, piece by piece, and the one sentence that people read of it. What is mended is
-//! taken out again.
+//! The present problems of a source, one by one, and the one sentence about them that people read. A problem that is
+//! solved is removed.
 
 use coft_core::shown::shown_path;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// What ends the kernel's watch of a directory, and how it is mended.
+/// The limit that keeps the kernel from watching a directory. Each has its own remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Limit {
     Watches,
@@ -20,17 +20,17 @@ pub enum Limit {
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Problems {
-    /// The source as a whole; then there is nothing below it to tell of.
+    /// A problem of the source as a whole; the other fields are then empty.
     pub source: Option<String>,
-    /// Directories that cannot be looked through, or with a file that cannot be looked at, and why.
+    /// Directories that cannot be scanned, or that have a file whose attributes cannot be read, and why.
     pub unreadable: BTreeMap<PathBuf, String>,
-    /// Directories that are looked through and that the kernel does not watch.
+    /// Directories that are scanned but not watched by the kernel.
     pub unwatched: BTreeSet<PathBuf>,
-    /// Why it does not.
+    /// The reason why the kernel does not watch them.
     pub limit: Option<Limit>,
-    /// A state directory of coft that lies in the source.
+    /// A state directory of coft that lies inside the source.
     pub state_dir: Option<PathBuf>,
-    /// Symbolic links in a source without any file.
+    /// Number of symbolic links in a source that has no files.
     pub links: Option<u64>,
 }
 
@@ -39,7 +39,7 @@ impl Problems {
         self.unreadable.insert(dir.to_owned(), plain(error));
     }
 
-    /// The directory has gone, with all below it.
+    /// Removes the problems of a directory that has gone, and of all below it.
     pub fn forget(&mut self, dir: &Path) {
         let from = (Bound::Included(dir), Bound::Unbounded);
         let unreadable = self.unreadable.range::<Path, _>(from).map(|(path, _)| path);
@@ -57,7 +57,7 @@ impl Problems {
         }
     }
 
-    /// The sentence; none where all is well.
+    /// The sentence about all problems; `None` where there are none.
     pub fn text(&self, interval: Duration) -> Option<String> {
         if let Some(problem) = &self.source {
             return Some(problem.clone());
@@ -116,7 +116,7 @@ impl Limit {
     }
 }
 
-/// An error as people read it, and what to do.
+/// The text of an error for people, with what to do.
 pub fn plain(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::PermissionDenied => "permission denied; let the service's user read it".into(),
@@ -131,7 +131,7 @@ fn more(count: usize) -> String {
     if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() }
 }
 
-/// `10m`, as the configuration writes it.
+/// The interval as the configuration writes it: `10m`.
 pub fn humane(interval: Duration) -> String {
     humantime_serde::re::humantime::format_duration(interval).to_string()
 }
@@ -146,7 +146,7 @@ mod tests {
         ErrorKind::PermissionDenied.into()
     }
 
-    /// A problem outlived its cause.
+    /// A problem was still reported after its cause was gone.
     #[test]
     fn what_is_mended_is_not_told_any_more() {
         let mut problems = Problems::default();

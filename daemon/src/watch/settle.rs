@@ -1,5 +1,5 @@
-//! The settle rule: a file counts as written when its writer closed or renamed it, or when it has looked the same for the
-//! quiet period. No clock and no file is touched here.
+//! The settle rule: a file counts as written when its writer closed or renamed it, or when it has looked the same for
+//! the quiet period. This module reads no clock and no file.
 
 use crate::observed_file::FileFingerprint;
 use std::collections::HashMap;
@@ -25,32 +25,31 @@ impl Settling {
         Self { quiet_period, files: HashMap::new() }
     }
 
-    /// The file was written to or found: its quiet period starts again, even if it looks the same (a write may change
-    /// neither size nor, within the file system's resolution, time).
+    /// The file was written to or found. Its quiet period starts again, even if it looks the same: a write may leave
+    /// the size unchanged, and the time too, within the file system's resolution.
     pub fn touched(&mut self, path: PathBuf, fingerprint: FileFingerprint, now: Instant) {
         self.files.insert(path, Look { fingerprint, since: now });
     }
 
-    /// The file was found by looking for it, and not because anybody had touched it: its quiet period goes on where it
-    /// looks the same.
+    /// The file was found by a scan, not because somebody wrote to it. Its quiet period goes on if it looks the same.
     pub fn seen(&mut self, path: PathBuf, fingerprint: FileFingerprint, now: Instant) {
         if self.files.get(&path).is_none_or(|look| look.fingerprint != fingerprint) {
             self.touched(path, fingerprint, now);
         }
     }
 
-    /// The file is gone, or somebody else vouches for it.
+    /// The file has gone, or is known to be complete in another way.
     pub fn forget(&mut self, path: &Path) {
         self.files.remove(path);
     }
 
-    /// The files that nobody has touched for the quiet period, as far as is known: look at them again.
+    /// The files whose quiet period has passed. The caller has to check each of them with [`Settling::looked`].
     pub fn quiet(&self, now: Instant) -> Vec<PathBuf> {
         let quiet = |look: &Look| now.saturating_duration_since(look.since) >= self.quiet_period;
         self.files.iter().filter(|(_, look)| quiet(look)).map(|(path, _)| path.clone()).collect()
     }
 
-    /// A second look at a file: whether it has settled. One that looks different starts its quiet period again.
+    /// Checks a file a second time; true where it has settled. If it looks different, its quiet period starts again.
     pub fn looked(&mut self, path: &Path, fingerprint: FileFingerprint, now: Instant) -> bool {
         let Some(look) = self.files.get_mut(path) else { return false };
         if look.fingerprint != fingerprint {
@@ -76,10 +75,10 @@ mod tests {
 
     const QUIET: Duration = Duration::from_secs(2);
 
-    /// What happens to one file, at which second, and whether it has settled then.
+    /// What happens to one file, and at which second.
     enum Step {
         Touched(u64),
-        /// Looked at with this size, and whether it has settled.
+        /// The file was checked and had this size; whether it has settled then.
         Looked(u64, bool),
         Forgotten,
     }

@@ -1,7 +1,8 @@
-//! One source's thread: it listens to the kernel first, looks through one directory at a time, and tells what it finds.
+//! The thread of one source. It first handles the kernel's notices, then scans one directory at a time, and reports
+//! what it finds.
 //!
-//! A directory is watched before it is looked through: what appears in between is seen twice, not never. Files with the
-//! name of an image come first, over the whole source.
+//! A directory is watched before it is scanned, so that a file that appears in between is seen twice rather than never.
+//! In the whole source, files named like images come before all others.
 
 mod hearing;
 mod looking;
@@ -25,17 +26,17 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// How often a source looks at its directory while something is wrong with it or goes on. [choice]
+/// How often a source checks its directory while it has a problem or work to do. [choice]
 const TICK: Duration = Duration::from_secs(1);
-/// How often an idle source checks that its directory is still the same one, beside what the kernel tells of that: a
-/// link on the way to it may be another one. 1 min [choice].
+/// How often an idle source checks that its directory is still the same one. The kernel does not report everything: a
+/// link on the path may have changed. 1 min [choice].
 const IDLE_TICK: Duration = Duration::from_secs(60);
-/// How often what could not be read or watched is tried again. [choice]
+/// How often a directory that could not be read or watched is tried again. [choice]
 const RETRY: Duration = Duration::from_secs(5);
-/// Directories that are tried again each time.
+/// Most unreadable directories that are tried again at a time.
 const RETRIED: usize = 64;
 
-/// Nobody listens any more.
+/// The receiver of the notices has gone, or the watch was dropped.
 pub struct Closed;
 
 pub struct Watched {
@@ -46,36 +47,36 @@ pub struct Watched {
     shared: Arc<Shared>,
     root: Option<Root>,
     kernel: Kernel,
-    /// Directories to be looked through for images, and after all of them those to be looked through for other files.
+    /// Directories to scan for images; `rest` has those to scan for other files after all of these.
     queue: BTreeSet<PathBuf>,
     rest: BTreeSet<PathBuf>,
     settling: Settling,
     /// The first half of a rename.
     leaving: Option<Leaving>,
-    /// The kernel has told something of the source's own directory.
+    /// The kernel has reported a change of the source's own directory.
     root_changed: bool,
     problems: Problems,
     told: Option<Option<String>>,
     /// The whole source is being looked through.
     scanning: bool,
-    /// None while a scan goes on and no other one was asked for.
+    /// None while a scan goes on and no other scan was requested.
     next_scan: Option<Instant>,
     next_retry: Instant,
     seen: Seen,
-    /// What was last told of [`Seen`].
+    /// The part of [`Seen`] that was last reported as a remark.
     remarked: Option<Seen>,
 }
 
 /// A directory that exists and is being watched.
 struct Root {
     path: PathBuf,
-    /// Device and inode: another directory may be mounted or moved in its place.
+    /// Device and inode; they differ if another directory was mounted or moved to this path.
     identity: (u64, u64),
-    /// What it lies on: the same file system may be mounted anew, without any watch.
+    /// The mount that it lies on. The same file system may be mounted anew, and then has no watches.
     mount: Option<u64>,
-    /// What is mounted below it.
+    /// The mounts below it.
     mounts: BTreeMap<PathBuf, u64>,
-    /// File systems that were met.
+    /// Device numbers of the file systems met so far.
     devices: HashSet<u64>,
 }
 
@@ -85,7 +86,7 @@ struct Leaving {
     since: Instant,
 }
 
-/// What a scan has met.
+/// What a scan has found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
     files: u64,
@@ -152,7 +153,7 @@ impl Watched {
             *next_tick = Instant::now() + self.pause();
         }
         self.step()?;
-        // What was heard may have to settle, or something may be wrong now.
+        // After the kernel's notices, files may have to settle, or a problem may exist.
         if !self.is_idle() {
             *next_tick = (*next_tick).min(Instant::now() + TICK);
         }
@@ -160,18 +161,18 @@ impl Watched {
         Ok(())
     }
 
-    /// Time to the next tick.
+    /// Time until the next tick.
     fn pause(&self) -> Duration {
         if !self.settling.is_empty() {
             return (self.source.quiet_period / 4).clamp(Duration::from_millis(5), TICK);
         }
-        // What is wrong may be right at any time.
+        // A problem may be solved at any time, so it is checked at every tick.
         let pause = if self.is_idle() { IDLE_TICK } else { TICK };
         let scan = self.next_scan.filter(|_| !self.scanning);
         scan.map_or(pause, |at| pause.min(at.saturating_duration_since(Instant::now())))
     }
 
-    /// Whether nothing is wrong and nothing goes on.
+    /// Whether there is no problem and no work.
     fn is_idle(&self) -> bool {
         self.told == Some(None) && self.problems == Problems::default() && !self.scanning && self.settling.is_empty()
     }
@@ -208,7 +209,7 @@ impl Watched {
         !self.scanning && self.next_scan.is_none_or(|at| at <= now)
     }
 
-    /// Starts watching a directory that has appeared, and lets go of one that has gone or been replaced.
+    /// Starts watching a directory that has appeared, and stops watching one that has gone or was replaced.
     fn attach(&mut self, mounts_changed: bool) -> Result<(), Closed> {
         let found = fs::metadata(&self.source.path).and_then(|metadata| match metadata.is_dir() {
             true => Ok((identity(&metadata), fs::canonicalize(&self.source.path)?)),
@@ -257,7 +258,7 @@ impl Watched {
         self.next_scan = Some(Instant::now());
     }
 
-    /// Looks again at what could not be read or watched.
+    /// Tries again the directories that could not be read or watched.
     fn retry(&mut self) {
         if !self.kernel.is_there() {
             self.problems.limit = self.kernel.restart().err();
@@ -265,12 +266,12 @@ impl Watched {
                 self.next_scan = Some(Instant::now());
             }
         }
-        // Where the first is watched now, the others follow.
+        // Only the first unwatched directory is tried; if it can be watched now, the others follow.
         self.queue.extend(self.problems.unwatched.first().cloned());
         self.queue.extend(self.problems.unreadable.keys().take(RETRIED).cloned());
     }
 
-    /// What was mounted or unmounted below the source is looked through again.
+    /// Scans again the directories below the source where something was mounted or unmounted.
     fn mounts_changed(&mut self, mounts: &[Mount]) -> Result<(), Closed> {
         let Some(root) = &mut self.root else { return Ok(()) };
         let now = mounts::below(mounts, &root.path);
@@ -312,7 +313,7 @@ fn identity(metadata: &Metadata) -> (u64, u64) {
     (metadata.dev(), metadata.ino())
 }
 
-/// The fingerprint of a regular file; none for anything else, or where nothing is there any more.
+/// The fingerprint of a regular file; `None` for anything else, or where the path does not exist any more.
 fn fingerprint(path: &Path) -> Option<FileFingerprint> {
     fs::symlink_metadata(path).ok().filter(Metadata::is_file).map(|metadata| FileFingerprint::of(&metadata))
 }

@@ -1,4 +1,4 @@
-//! The watch on a real directory.
+//! Watching a real directory.
 
 use super::*;
 use std::collections::HashSet;
@@ -12,7 +12,7 @@ mod mounted;
 mod unreadable;
 
 const QUIET: Duration = Duration::from_millis(300);
-/// Long enough for a loaded machine.
+/// Timeout that is long enough for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 struct Camera {
@@ -21,14 +21,14 @@ struct Camera {
 }
 
 impl Camera {
-    /// Watches `dir/in`, once `prepare` has made of it what it wants.
+    /// Watches `dir/in`, after `prepare` has filled it.
     fn new(prepare: impl FnOnce(&Path)) -> Self {
         Self::with(prepare, |_| {})
     }
 
     fn with(prepare: impl FnOnce(&Path), set: impl FnOnce(&mut Source)) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // The service of some tests is nobody.
+        // In some tests the service runs as the user nobody.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         let path = dir.path().join("in");
         prepare(&path);
@@ -63,7 +63,7 @@ impl Camera {
         }
     }
 
-    /// The next remark; everything else is passed over.
+    /// Waits for a remark with this text; other notices are ignored.
     #[track_caller]
     fn expect_remark(&mut self, text: &str) {
         loop {
@@ -74,7 +74,8 @@ impl Camera {
         }
     }
 
-    /// The next problem that is told, or that there is none; what settles meanwhile is passed over.
+    /// Waits for a problem with this text, or for the notice that there is none; files that settle meanwhile are
+    /// ignored.
     #[track_caller]
     fn until_problem(&mut self, text: Option<&str>) -> Option<String> {
         loop {
@@ -111,7 +112,7 @@ impl Camera {
         }
     }
 
-    /// Waits until these files are told, in any order; everything else is passed over.
+    /// Waits until all these files are reported, in any order; other notices are ignored.
     #[track_caller]
     fn until_settled(&mut self, names: &[&str]) {
         let mut left: HashSet<PathBuf> = names.iter().map(|name| self.path(name)).collect();
@@ -150,7 +151,8 @@ fn patterns(written: &[&str]) -> Patterns {
     written.iter().map(|&pattern| pattern.to_owned()).collect::<Vec<_>>().try_into().unwrap()
 }
 
-/// Runs something, and the threads that it starts, with the rights of nobody: root may read everything.
+/// Runs a function, and the threads that it starts, with the rights of the user nobody, because root may read
+/// everything.
 fn as_nobody<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let work = || {
         if nix::unistd::geteuid().is_root() {
@@ -272,7 +274,7 @@ fn a_directory_that_gets_another_name_is_told_and_stays_watched() {
     }
 }
 
-/// Names that are passed over, and those that an image gets afterwards.
+/// Renaming a file or directory to a name that is skipped counts as its removal.
 #[test]
 fn a_name_that_is_passed_over_is_no_end_of_a_rename() {
     let mut camera = Camera::with(make, |source| source.exclude = patterns(&["old"]));
@@ -313,7 +315,7 @@ fn patterns_decide_what_is_taken_in() {
     camera.expect_silence();
 }
 
-/// 0 images, and no word why.
+/// The service reported 0 images and no reason.
 #[test]
 fn a_tree_of_links_is_told_until_there_is_a_file() {
     let mut camera = Camera::new(|source| {
@@ -326,7 +328,7 @@ fn a_tree_of_links_is_told_until_there_is_a_file() {
     camera.until_problem(None);
 }
 
-/// Pictures waited behind what else lay there.
+/// Images were reported only after other files in the same directories.
 #[test]
 fn files_with_the_name_of_an_image_come_first() {
     let mut camera = Camera::new(|source| {
@@ -342,7 +344,7 @@ fn files_with_the_name_of_an_image_come_first() {
     }
 }
 
-/// What the kernel cannot keep is found by a scan.
+/// A scan finds the files whose notices the kernel could not keep.
 #[test]
 fn more_notices_than_the_kernel_keeps_lose_no_file() {
     let most: usize = fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap().trim().parse().unwrap();
@@ -351,7 +353,7 @@ fn more_notices_than_the_kernel_keeps_lose_no_file() {
     }
     let mut camera = Camera::new(make);
     camera.expect_source(None);
-    // Nobody listens: the channel fills, then the kernel's queue.
+    // No notice is received, so the channel fills, and then the kernel's queue.
     for number in 0..most {
         fs::write(camera.path(&format!("{number}.jpg")), "x").unwrap();
     }
@@ -399,7 +401,7 @@ fn the_state_directory_is_refused_through_a_link() {
     camera.expect_settled("a.png", 3);
 }
 
-/// Another service's pixels became images.
+/// The pixels of another service became images.
 #[test]
 fn a_state_directory_in_a_source_is_passed_over() {
     let mut camera = Camera::new(|source| {

@@ -1,4 +1,4 @@
-//! Listening to the kernel.
+//! Handling of the kernel's notices.
 
 use super::{Closed, Leaving, Watched, fingerprint};
 use crate::observed_file::FileFingerprint;
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-/// How long the second half of a rename may take to follow the first. [choice]
+/// How long after the first half of a rename the second half may come. [choice]
 pub const RENAME: Duration = Duration::from_millis(20);
-/// Notices in a row before anything else gets its turn.
+/// Most notices that are handled in a row before other work gets its turn.
 const NOTICES: usize = 4096;
 
 impl Watched {
@@ -48,12 +48,13 @@ impl Watched {
         let has_gone = matches!(kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)));
         self.root_changed |= has_gone && self.root.as_ref().is_some_and(|root| root.path == path);
         match kind {
-            // Both ends of a rename, after each was told on its own.
+            // Both ends of a rename together; each end was already reported on its own.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => Ok(()),
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) => {
                 self.left()?;
                 let is_directory = self.kernel.is_watched(&path);
-                // Without a cookie, a directory tells of itself what the one above it tells, too.
+                // A notice without a cookie comes from the renamed directory itself; the directory above reports the
+                // same rename.
                 let Some(cookie) = cookie.filter(|_| self.is_taken(&path, is_directory)) else { return Ok(()) };
                 self.forget(&path);
                 self.leaving = Some(Leaving { cookie, path, since: Instant::now() });
@@ -85,13 +86,13 @@ impl Watched {
         }
     }
 
-    /// Whether a file or directory may be, or hold, an image. The source's own directory is none of them.
+    /// Whether a file may be an image, or a directory may hold images. False for the source's own directory.
     fn is_taken(&self, path: &Path, is_directory: bool) -> bool {
         let below = self.root.as_ref().and_then(|root| path.strip_prefix(&root.path).ok());
         below.is_some_and(|below| self.names.take(below, is_directory))
     }
 
-    /// A file or directory has a new name, and perhaps had another one here.
+    /// A file or directory was renamed to `path`; `from` is its old name, if that was in the source.
     fn arrived(&mut self, from: Option<PathBuf>, path: PathBuf) -> Result<(), Closed> {
         let Ok(metadata) = fs::symlink_metadata(&path) else { return from.map_or(Ok(()), |from| self.gone(from)) };
         if !self.is_taken(&path, metadata.is_dir()) {
@@ -113,7 +114,7 @@ impl Watched {
         Ok(())
     }
 
-    /// A file was written, closed or made, or its rights changed; or those of a directory.
+    /// A file was created, written or closed, or the rights of a file or directory were changed.
     fn changed(&mut self, path: PathBuf, is_closed: bool, is_new: bool) -> Result<(), Closed> {
         let Some(root) = &self.root else { return Ok(()) };
         let is_root = root.path == path;
@@ -140,7 +141,7 @@ impl Watched {
         Ok(())
     }
 
-    /// A directory may have become readable, or not be so any more.
+    /// A directory may have become readable or unreadable.
     fn rights_changed(&mut self, dir: PathBuf) {
         let was_readable = self.kernel.is_watched(&dir) && !self.problems.unreadable.contains_key(&dir);
         let is_readable = fs::read_dir(&dir).is_ok() && fs::symlink_metadata(dir.join(".")).is_ok();
@@ -149,7 +150,7 @@ impl Watched {
         }
     }
 
-    /// The second half of a rename did not come: the file or directory has left the source.
+    /// The second half of a rename did not come, so the file or directory has left the source.
     fn left(&mut self) -> Result<(), Closed> {
         self.leaving.take().map_or(Ok(()), |leaving| self.gone(leaving.path))
     }
@@ -159,7 +160,7 @@ impl Watched {
         self.tell(Notice::Gone(path))
     }
 
-    /// Nothing is known any more of a path and of what is below it.
+    /// Removes all that is known about a path and everything below it.
     pub(super) fn forget(&mut self, path: &Path) {
         self.kernel.forget(path);
         self.problems.forget(path);

@@ -1,4 +1,4 @@
-//! Looking through directories, one at a time.
+//! Scanning of directories, one at a time.
 
 use super::{Closed, Seen, Watched};
 use crate::clock;
@@ -12,16 +12,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-/// What is looked for in a directory.
+/// What a scan looks for in a directory.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Part {
-    /// Files with the name of an image, and directories.
+    /// Files named like images, and directories.
     Images,
     Rest,
 }
 
 impl Watched {
-    /// Looks through the next directory.
+    /// Scans the next directory.
     pub(super) fn step(&mut self) -> Result<(), Closed> {
         if let Some(dir) = self.queue.pop_first() {
             return self.visit(&dir, Part::Images);
@@ -96,7 +96,7 @@ impl Watched {
                         self.seen.files += 1;
                         self.found(path, FileFingerprint::of(&metadata))?;
                     }
-                    // Files come and go.
+                    // A file may disappear at any time.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     Err(error) => failed = Some(error),
                 }
@@ -125,9 +125,9 @@ impl Watched {
         self.problems.limit = Some(limit);
     }
 
-    /// Notes the file system that is mounted at a watched directory. It may be unmounted again before the table of
-    /// mounts is read, and renaming a directory with a mount in it changes no table: without this note nobody would
-    /// see that the watch has ended.
+    /// Records the file system that is mounted at a watched directory. The file system may be unmounted before the
+    /// table of mounts is read, and renaming a directory with a mount in it does not change the table. Without this
+    /// record, the end of the watch would go unnoticed.
     fn note_mount(&mut self, dir: &Path) {
         let Some(root) = self.root.as_mut().filter(|root| root.path != dir) else { return };
         if let Some(id) = mounts::rooted_at(dir) {
@@ -135,7 +135,7 @@ impl Watched {
         }
     }
 
-    /// Tells, once for each file system, that the kernel does not report everything there.
+    /// Reports, once for each file system, that the kernel does not report all changes there.
     fn meet(&mut self, dir: &Path, device: u64) -> Result<(), Closed> {
         let Some(root) = &mut self.root else { return Ok(()) };
         if !root.devices.insert(device) {
@@ -157,7 +157,7 @@ impl Watched {
         }
     }
 
-    /// The whole source was looked through.
+    /// Ends a scan of the whole source.
     fn scanned(&mut self) -> Result<(), Closed> {
         self.next_scan.get_or_insert(Instant::now() + self.source.rescan_interval);
         let Seen { links, passed_over, .. } = self.seen;
@@ -200,13 +200,15 @@ impl Watched {
     }
 }
 
-/// Whether a directory is the state directory of this service or of another one, by whichever way it came here.
+/// Whether a directory is the state directory of this service or of another one, through whatever link or mount it is
+/// reached.
 fn is_state_dir(dir: &Path) -> bool {
     ["catalog.sqlite", "generations"].iter().all(|name| fs::symlink_metadata(dir.join(name)).is_ok())
 }
 
-/// Whether nobody has touched the file for `period`. The kernel's own time counts, too: copying tools set the other
-/// back. Where the clock was set a moment ago, a file that is being written may look as if it were years old.
+/// Whether the file was not changed for `period`. The kernel's change time counts as well as the modification time,
+/// because copying tools set the latter back. False where the clock was set within `period`, because then a file that
+/// is being written may look years old.
 fn is_old(fingerprint: &FileFingerprint, period: Duration) -> bool {
     if clock::was_set_within(period) {
         return false;

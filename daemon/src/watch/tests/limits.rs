@@ -1,4 +1,4 @@
-//! The kernel's limits of what a user may watch.
+//! The kernel's limits for a user's watches.
 
 use super::*;
 use crate::watch::namespace::{USER, entered};
@@ -6,7 +6,7 @@ use crate::watch::namespace::{USER, entered};
 const WATCHES: &str = "/proc/sys/user/max_inotify_watches";
 const INSTANCES: &str = "/proc/sys/user/max_inotify_instances";
 
-/// It was never tried again, and half of the directories stayed unwatched.
+/// After the limit was reached, watching was never tried again, and half of the directories stayed unwatched.
 #[test]
 fn a_limit_of_watches_that_is_raised_later_lets_everything_be_watched() {
     if !entered("watch::tests::limits::a_limit_of_watches_that_is_raised_later_lets_everything_be_watched", USER) {

@@ -16,7 +16,7 @@ fn unmount(at: &Path) {
     run("umount", &["-l", at.to_str().unwrap()]);
 }
 
-/// It was never seen, and status said that all was well.
+/// A file system mounted below a source was never noticed, and the status reported no problem.
 #[test]
 fn what_is_mounted_below_a_source_is_found_and_watched() {
     if !entered("watch::tests::mounted::what_is_mounted_below_a_source_is_found_and_watched", MOUNTS) {
@@ -36,7 +36,7 @@ fn what_is_mounted_below_a_source_is_found_and_watched() {
         fs::write(camera.path(&below), "x").unwrap();
         camera.until_settled(&[&below]);
     }
-    // By another name, a directory that was there before.
+    // Mounts a directory that existed before, under another name.
     let other = camera.dir.path().join("other");
     fs::create_dir(&other).unwrap();
     fs::write(other.join("c.jpg"), "x").unwrap();
@@ -44,8 +44,8 @@ fn what_is_mounted_below_a_source_is_found_and_watched() {
     camera.until_settled(&["my cam/c.jpg"]);
 }
 
-/// The kernel's table of mounts tells nothing when the directory around a mount is renamed. The same happens where a
-/// file system is mounted and unmounted between two looks at the table: what was below it was never watched again.
+/// Renaming the directory around a mount changes nothing in the kernel's table of mounts. The same happens where a file
+/// system is mounted and unmounted between two readings of the table: the directory below it was never watched again.
 #[test]
 fn what_was_mounted_between_two_looks_at_the_table_is_seen_to_go() {
     if !entered("watch::tests::mounted::what_was_mounted_between_two_looks_at_the_table_is_seen_to_go", MOUNTS) {
@@ -87,7 +87,7 @@ fn a_source_that_is_mounted_over_and_unmounted_stays_watched() {
     }
 }
 
-/// They counted as watched, though the kernel tells nothing of what others change.
+/// Such file systems counted as watched, although the kernel does not report what others change there.
 #[test]
 fn a_file_system_without_notices_is_remarked_with_the_interval() {
     if !entered("watch::tests::mounted::a_file_system_without_notices_is_remarked_with_the_interval", MOUNTS) {
@@ -126,7 +126,7 @@ fn an_overlay_is_remarked() {
     camera.expect_remark("(overlay)");
 }
 
-/// The service's own pixels became images, once again at each start.
+/// The service's own pixels became images, again at each start.
 #[test]
 fn the_state_directory_is_refused_through_a_bind_mount() {
     if !entered("watch::tests::mounted::the_state_directory_is_refused_through_a_bind_mount", MOUNTS) {
@@ -145,7 +145,7 @@ fn the_state_directory_is_refused_through_a_bind_mount() {
     camera.expect_source(None);
 }
 
-/// A FUSE file system that stops answering holds up its own source's thread, and that can be seen.
+/// A FUSE file system that does not answer blocks only the thread of its own source, and other threads can see this.
 #[test]
 fn a_file_system_that_does_not_answer_is_seen_from_outside() {
     if !entered("watch::tests::mounted::a_file_system_that_does_not_answer_is_seen_from_outside", MOUNTS) {

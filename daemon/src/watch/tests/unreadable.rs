@@ -1,8 +1,8 @@
-//! Directories that the service may not look into.
+//! Directories that the service may not read.
 
 use super::*;
 
-/// One unreadable directory ended the watch of everything, and nothing brought it back.
+/// One unreadable directory ended the watching of all directories, and nothing started it again.
 #[test]
 fn an_unreadable_directory_leaves_the_others_watched_and_heals() {
     let mut camera = Camera::new(|source| {
@@ -47,7 +47,7 @@ fn directories_that_arrive_unreadable_or_become_so_are_told_and_heal() {
     camera.until_settled(&["day/secret/deep/1.jpg"]);
 }
 
-/// Its names can be read and nothing else of it.
+/// The names in the directory can be read, but nothing else.
 #[test]
 fn a_directory_that_may_not_be_entered_is_told_and_heals() {
     let mut camera = Camera::new(|source| {
@@ -63,7 +63,8 @@ fn a_directory_that_may_not_be_entered_is_told_and_heals() {
     camera.until_settled(&["d/e/b.jpg"]);
 }
 
-/// It was told that the directory does not exist and should be created.
+/// The problem said that the directory does not exist and should be created, although a directory above it was not
+/// accessible.
 #[test]
 fn the_directory_that_bars_the_way_to_a_source_is_named() {
     let mut camera = Camera::with(
