@@ -88,7 +88,7 @@ fn default_rescan_interval() -> Duration {
 pub enum Notice {
     /// The file is complete, as far as the service can know. The same file may have been reported before.
     Settled(ObservedFile),
-    /// The file or the directory with all below it is not there any more.
+    /// The file, or the directory with all below it, does not exist any more.
     Gone(PathBuf),
     /// The file, or the directory with all below it, was renamed. The files in a renamed directory are reported again.
     Moved { from: PathBuf, to: PathBuf },

@@ -20,8 +20,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-/// Notices that may wait for a source's thread. The watcher's own thread never waits for it: it has to answer when a
-/// directory is to be watched. What does not fit causes a scan.
+/// Most notices that wait for a source's thread. The watcher's own thread must not wait when this is full, because it
+/// has to answer requests to watch a directory. A notice that does not fit is lost and causes a scan.
 const INPUTS: usize = 16_384;
 
 /// Sends to a source's thread: notices from the kernel, and wake-ups from other threads.

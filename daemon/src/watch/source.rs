@@ -57,7 +57,7 @@ pub struct Watched {
     root_changed: bool,
     problems: Problems,
     told: Option<Option<String>>,
-    /// The whole source is being looked through.
+    /// Whether a scan of the whole source is going on.
     scanning: bool,
     /// None while a scan goes on and no other scan was requested.
     next_scan: Option<Instant>,

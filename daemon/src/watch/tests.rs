@@ -42,7 +42,7 @@ impl Camera {
         self.dir.path().join("in").join(name)
     }
 
-    /// The next notice that is no remark.
+    /// The next notice that is not a remark.
     fn next(&mut self, patience: Duration) -> Option<Notice> {
         loop {
             match self.any(patience) {
