@@ -1,9 +1,9 @@
-//! The memory that decoding may take, of the whole service: one budget for what the sources bring and what clients
-//! send.
+//! The memory that decoding may take in the whole service: one budget for pictures of sources and of clients together.
 //!
-//! What a picture takes is known from its head before it is decoded ([`coft_vision::head`]). Whoever decodes waits here
-//! until so much is free, in the order of asking, the interactive before the bulk. Somebody who holds some gets no more
-//! than half of all, so that there is room for the others.
+//! The memory that a picture needs is known from its head before it is decoded ([`coft_vision::head`]). A thread that
+//! wants to decode waits here until so much memory is free. Interactive pictures come before bulk ones, and otherwise
+//! the order of asking counts. A party that already holds memory gets at most half of the budget in total, so that
+//! others find some.
 
 use bytesize::ByteSize;
 use serde::Deserialize;
@@ -14,8 +14,8 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Most memory that the pictures that are decoded at the same time take, and so the largest picture that is
-    /// decoded; "32MiB" or more. "512MiB" [choice]: 100 megapixels of 8 bits.
+    /// Memory that all pictures decoded at the same time may take, and so the limit for a single picture; "32MiB" or
+    /// more. "512MiB" [choice]: 100 megapixels of 8 bits.
     pub memory: ByteSize,
 }
 
@@ -25,16 +25,16 @@ impl Default for Settings {
     }
 }
 
-/// A picture that takes no more than this never waits: as many as there are threads that decode are small beside the
-/// budget. Bytes; 8 MiB [choice] are 2 megapixels of a JPEG, decoded within 20 ms.
+/// A picture that takes no more than this never waits: one for each decoding thread is little beside the budget. Bytes;
+/// 8 MiB [choice] are 2 megapixels of a JPEG, decoded within 20 ms.
 pub const SMALL_BYTES: u64 = 8 << 20;
 
-/// For whom a picture is decoded.
+/// The user, or the sources, for whom a picture is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Error)]
 pub enum Party {
     #[error("the sources")]
     Sources,
-    /// A user of the machine, by the number.
+    /// A user of the machine, by user id.
     #[error("user {0}")]
     User(u32),
 }
@@ -69,7 +69,7 @@ struct State {
     last_ticket: u64,
 }
 
-/// What somebody holds or waits for.
+/// Memory that a party holds or waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
     ticket: u64,
@@ -78,7 +78,7 @@ struct Claim {
     bytes: u64,
 }
 
-/// A part of the budget, given back when it is dropped.
+/// A part of the budget; it becomes free when this is dropped.
 #[derive(Debug)]
 pub struct Held {
     shared: Arc<Shared>,
@@ -91,15 +91,15 @@ impl DecodeBudget {
         Self(Arc::new(Shared { limit: settings.memory.as_u64(), state, freed: Condvar::new() }))
     }
 
-    /// The whole of it.
+    /// The whole budget.
     pub fn limit(&self) -> ByteSize {
         ByteSize::b(self.0.limit)
     }
 
-    /// Waits until there is memory to decode a picture. It blocks the thread, for as long as others decode.
+    /// Waits until there is memory to decode a picture. This blocks the thread while others decode.
     ///
     /// # Errors
-    /// The picture takes more than the whole budget.
+    /// The picture needs more than the whole budget.
     pub fn wait_for(&self, picture: &coft_vision::Head, party: Party, is_bulk: bool) -> Result<Held, TooLarge> {
         let coft_vision::Head { width, height, decode_bytes: bytes, .. } = *picture;
         if bytes > self.0.limit {
@@ -110,7 +110,7 @@ impl DecodeBudget {
         let ticket = state.wait_with(party, is_bulk, bytes);
         let may_not = |state: &mut State| !state.begin(ticket, self.0.limit);
         drop(self.0.freed.wait_while(state, may_not).unwrap_or_else(PoisonError::into_inner));
-        // The next in line may fit in, too.
+        // There may be enough memory for the next claim, too.
         self.0.freed.notify_all();
         Ok(Held { shared: Arc::clone(&self.0), ticket })
     }
@@ -138,7 +138,7 @@ impl State {
         ticket
     }
 
-    /// Lets a claim hold its memory, if it is its turn and there is enough.
+    /// Lets a claim hold its memory, if it is the claim's turn and enough memory is free.
     fn begin(&mut self, ticket: u64, limit: u64) -> bool {
         let sum = |party: Option<Party>| {
             let of = |claim: &&Claim| party.is_none_or(|party| claim.party == party);
@@ -179,11 +179,12 @@ mod tests {
         coft_vision::Head { format: "PNG", width: 10_000, height: 8_000, decode_bytes }
     }
 
-    /// Who may begin, of those who wait with a party, whether they are bulk, and MiB, in the order of asking.
+    /// Which of the waiting claims may begin, in the order of asking. Each claim is the user's number, whether it is
+    /// bulk, and MiB.
     fn begin(state: &mut State, asked: &[(u32, bool, u64)]) -> Vec<bool> {
         let ask = |&(user, is_bulk, mib): &(u32, bool, u64)| state.wait_with(Party::User(user), is_bulk, mib * MIB);
         let tickets: Vec<u64> = asked.iter().map(ask).collect();
-        // Whoever begins lets the others look once more.
+        // Each claim that begins makes the others check again.
         let mut begun = vec![false; tickets.len()];
         for _ in 0..tickets.len() {
             for (begun, ticket) in begun.iter_mut().zip(&tickets) {

@@ -1,5 +1,5 @@
-//! Room on the disk of the state directory, and how much of it is left for rounds: the one rule for whatever fills it
-//! on its own.
+//! Free space on the disk of the state directory, and how much of it is reserved for rounds. This one rule applies to
+//! everything that fills the disk without being asked.
 
 use bytesize::ByteSize;
 use coft_core::shown::shown_path;
@@ -10,32 +10,32 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 
-/// Least that stays free, B: the catalogue, reports and logs grow, too. 64 MiB [choice].
+/// Least space that stays free, B, because the catalogue, reports and logs grow, too. 64 MiB [choice].
 const LEAST: u64 = 64 << 20;
 
-/// What stays free on the disk of the state directory, B, so that a round of the configured model can be carried out.
-/// Clones share it: a configuration that is read again may change it.
+/// Space that stays free on the disk of the state directory, B, so that a round of the configured model can run. Clones
+/// share the value, because a reload of the configuration may change it.
 #[derive(Clone, Debug)]
 pub struct Reserve(Arc<AtomicU64>);
 
-/// There is less room than is needed.
+/// There is less free space than needed.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{} has {free} free, and a round of this model needs {reserve}", shown_path(dir))]
 pub struct Shortage {
     pub dir: PathBuf,
     pub free: ByteSize,
     pub reserve: ByteSize,
-    /// How much more has to be free.
+    /// How much more space must be free.
     pub lacking: ByteSize,
 }
 
 impl Reserve {
-    /// For rounds that have so many bytes on the disk.
+    /// A reserve for rounds that take so many bytes on the disk.
     pub fn of(round_bytes: u64) -> Self {
         Self(Arc::new(round_bytes.max(LEAST).into()))
     }
 
-    /// From now on for rounds that have so many bytes on the disk.
+    /// Changes the reserve to rounds that take so many bytes on the disk.
     pub fn set(&self, round_bytes: u64) {
         self.0.store(round_bytes.max(LEAST), Ordering::Relaxed);
     }
@@ -44,18 +44,18 @@ impl Reserve {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// What is missing for `needed` bytes in `dir`, which need not be there yet, beside the reserve.
+    /// The space that is missing for `needed` bytes in `dir`, in addition to the reserve. `dir` need not exist yet.
     ///
     /// # Errors
-    /// Where the file system does not say how much room it has.
+    /// The file system does not report its free space.
     pub fn shortage(&self, dir: &Path, needed: u64) -> io::Result<Option<Shortage>> {
         self.lacking(dir, needed, 0)
     }
 
-    /// What is missing for a round whose work takes `taken` bytes of `dir` already.
+    /// The space that is missing for a round whose files already take `taken` bytes in `dir`.
     ///
     /// # Errors
-    /// Where the file system does not say how much room it has.
+    /// The file system does not report its free space.
     pub fn shortage_of_round(&self, dir: &Path, taken: u64) -> io::Result<Option<Shortage>> {
         self.lacking(dir, 0, taken)
     }
@@ -74,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_reserve_stays_free() {
-        // No byte of /proc is ever free.
+        // /proc never has free space.
         let small = Reserve::of(0);
         let full = small.shortage(Path::new("/proc/nowhere/pixels"), 0).unwrap().unwrap();
         assert_eq!(full.to_string(), "/proc/nowhere/pixels has 0 B free, and a round of this model needs 64.0 MiB");

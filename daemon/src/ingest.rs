@@ -1,9 +1,9 @@
-//! A settled file becomes an image: opened safely, read, hashed, decoded, and its canonical pixels kept.
+//! A settled file becomes an image: it is opened safely, read, hashed and decoded, and its canonical pixels are kept.
 //!
-//! Reading and decoding are two steps: whoever knows the content from elsewhere leaves the second one out. A file is
-//! read on a thread of its own, since its file system may never answer; decoding runs on a bounded set of blocking
-//! threads. User files are read and never written. Whether an image is known already is not known here, nor is where
-//! the record goes.
+//! Reading and decoding are separate steps, so that a caller that already knows the content can leave out decoding. A
+//! file is read on its own thread, because its file system may never answer; decoding uses a bounded set of blocking
+//! threads. User files are read and never written. This module knows neither whether an image is already in the
+//! catalogue nor where its record goes.
 
 use crate::decode_budget::{DecodeBudget, Held, Party};
 use crate::disk_space::{Reserve, Shortage};
@@ -31,11 +31,12 @@ use walkdir::{DirEntry, WalkDir};
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Largest file that is read, "1KiB" or more; it is held in memory as a whole, once a thread. "64MiB" [choice].
+    /// Largest file that is read, "1KiB" or more. Each thread holds one whole file in memory. "64MiB" [choice].
     pub file_limit: ByteSize,
-    /// Files taken in at once; 0 for one a core. 0 [choice].
+    /// Number of files taken in at the same time; 0 for one per core. 0 [choice].
     pub threads: usize,
-    /// Images whose pixels are kept for training, the latest taken in; `round.minimum-images` or more. 10000 [choice].
+    /// Number of images whose pixels are kept for training, the latest ones; `round.minimum-images` or more. 10000
+    /// [choice].
     pub most_images: u64,
 }
 
@@ -45,20 +46,20 @@ impl Default for Settings {
     }
 }
 
-/// Extension of canonical pixels.
+/// File name extension of canonical pixels.
 const CANONICAL: &str = "qoi";
 
-/// Where it is noted, beside the pixels, what refused files were last looked at with.
+/// File beside the pixels that records which program and settings last looked at refused files.
 const JUDGE: &str = "judge";
-/// How much of a file says whether it can be an image, bytes. Videos and other files are not read further. 4096
-/// [choice].
+/// Bytes at the beginning of a file that show whether it can be an image; of videos and other files no more is read.
+/// 4096 [choice].
 const HEAD_BYTES: u64 = 4096;
 
-/// A file as it was read.
+/// The content of a file.
 pub struct Content {
     pub id: ImageId,
     bytes: Vec<u8>,
-    /// The part that is looked at, where it is not all of it.
+    /// The part of the picture that is used; `None` for the whole picture.
     region: Option<Region>,
 }
 
@@ -67,9 +68,9 @@ pub struct Content {
 pub enum Unready {
     /// The file holds no usable image; it goes to the quarantine ledger with this reason.
     Rejected(Rejection),
-    /// The file has gone or is being written again; it is observed again when there is something to see.
+    /// The file has gone or is being written again; the watch will report it again.
     Changed,
-    /// Not the image's fault: it has to be tried again.
+    /// The failure is not caused by the image; reading has to be tried again.
     RetryLater(IngestError),
 }
 
@@ -77,7 +78,8 @@ pub enum Unready {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     pub reason: String,
-    /// Whether that is so until the file changes; otherwise the service's rights may change, and nothing tells of it.
+    /// True where the reason lasts until the file changes. False where it also ends when the service's rights change,
+    /// which no notice reports.
     pub lasts: bool,
 }
 
@@ -87,7 +89,7 @@ impl Rejection {
     }
 }
 
-/// The disk or the file system did not do its part.
+/// A failure of the disk or the file system.
 #[derive(Debug, Error)]
 pub enum IngestError {
     #[error("cannot read {}: {source}", shown_path(path))]
@@ -103,13 +105,13 @@ pub enum IngestError {
 }
 
 impl IngestError {
-    /// Whether it is the source's, and no other source's images are concerned.
+    /// Whether the failure concerns only the file's source, so that images of other sources are not affected.
     pub fn is_sources(&self) -> bool {
         matches!(self, Self::Read { .. })
     }
 }
 
-/// Takes files in.
+/// Takes in files.
 #[derive(Clone)]
 pub struct Ingest {
     shared: Arc<Shared>,
@@ -128,16 +130,16 @@ struct Shared {
     sources: HashMap<PathBuf, Place>,
 }
 
-/// Where a source's files are.
+/// Directory of a source, and the part of its pictures that is used.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Place {
     pub dir: PathBuf,
-    /// The part of its pictures that is looked at, where it is not all of it.
+    /// The part of each picture that is used; `None` for the whole picture.
     pub region: Option<Region>,
 }
 
 impl Ingest {
-    /// `pixels` is the directory of the canonical pixels; it is made where it is missing.
+    /// `pixels` is the directory of the canonical pixels; it is created when needed.
     pub fn new(settings: &Settings, preprocess: Preprocess, pixels: PathBuf, budget: DecodeBudget) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let threads = if settings.threads == 0 { cores } else { settings.threads };
@@ -150,7 +152,7 @@ impl Ingest {
         Self { shared: Arc::new(shared) }
     }
 
-    /// Takes in from these sources, by their keys. One that is not among them is where its key says.
+    /// Sets the places of the sources, by source key. For a source that is not among them, the key is the directory.
     pub fn with_sources(self, sources: HashMap<PathBuf, Place>) -> Self {
         let shared = Arc::into_inner(self.shared).expect("it is set before anybody else holds it");
         Self { shared: Arc::new(Shared { sources, ..shared }) }
@@ -160,18 +162,18 @@ impl Ingest {
         &self.shared.sources
     }
 
-    /// Leaves so much of the disk free.
+    /// Sets how much of the disk stays free.
     pub fn keeping_free(self, reserve: Reserve) -> Self {
         let shared = Arc::into_inner(self.shared).expect("it is set before anybody else holds it");
         Self { shared: Arc::new(Shared { reserve, ..shared }) }
     }
 
-    /// Files that are taken in at once; asking for more only makes them wait.
+    /// Number of files taken in at the same time; further requests wait.
     pub fn threads(&self) -> usize {
         self.shared.threads
     }
 
-    /// Images whose pixels are to be kept for training, the latest taken in.
+    /// Number of images whose pixels are kept for training, the latest ones.
     pub fn most_images(&self) -> u64 {
         self.shared.most_images
     }
@@ -186,7 +188,7 @@ impl Ingest {
         self.shared.preprocess.shortest_edge
     }
 
-    /// Where the canonical pixels of an image are kept.
+    /// Path of the canonical pixels of an image.
     pub fn canonical_path(&self, id: &ImageId) -> PathBuf {
         let prefix = id.0.get(..2).unwrap_or("__");
         self.canonical_dir().join(prefix).join(format!("{id}.{CANONICAL}"))
@@ -196,14 +198,14 @@ impl Ingest {
         self.shared.pixels.join(self.canonical_px().to_string())
     }
 
-    /// The images whose canonical pixels are on the disk, whether anybody knows of them or not.
+    /// The images whose canonical pixels are on the disk, including those that the catalogue does not know.
     pub async fn cached(&self) -> Vec<ImageId> {
         let dir = self.canonical_dir();
         let list = move || {
             let files = WalkDir::new(dir).min_depth(2).max_depth(2).into_iter().flatten();
             let (unfinished, pixels): (Vec<DirEntry>, Vec<DirEntry>) =
                 files.partition(|file| coft_fs::is_unfinished(file.path()));
-            // One that cannot be removed takes room alone.
+            // An unfinished file that cannot be removed does no harm but takes space.
             unfinished.iter().for_each(|file| drop(fs::remove_file(file.path())));
             let pixels = pixels.iter().filter(|file| file.path().extension().is_some_and(|found| found == CANONICAL));
             pixels.filter_map(|file| Some(ImageId(file.path().file_stem()?.to_str()?.to_owned()))).collect()
@@ -211,7 +213,8 @@ impl Ingest {
         tokio::task::spawn_blocking(list).await.expect("listing files neither panics nor is aborted")
     }
 
-    /// Removes the canonical pixels of images, where there are any. What cannot be removed stays, and the first of it is told.
+    /// Removes the canonical pixels of images, where there are any. Files that cannot be removed stay; the first such
+    /// failure is returned.
     pub async fn discard(&self, images: Vec<ImageId>) -> Result<(), IngestError> {
         let ingest = self.clone();
         let remove = move || {
@@ -229,7 +232,7 @@ impl Ingest {
         tokio::task::spawn_blocking(remove).await.expect("removing files neither panics nor is aborted")
     }
 
-    /// Whether there is room for canonical pixels.
+    /// Whether there is space for canonical pixels.
     pub async fn disk_space(&self) -> Result<(), IngestError> {
         let ingest = self.clone();
         let look = tokio::task::spawn_blocking(move || ingest.disk_space_now());
@@ -245,19 +248,19 @@ impl Ingest {
         }
     }
 
-    /// Reads a file; does not where there is no room for its pixels. It takes as long as the file's file system takes,
-    /// even for ever. When nobody waits for the content any more, the thread that reads ends with its next step.
+    /// Reads a file, unless there is no space for its pixels. It takes as long as the file system takes, possibly for
+    /// ever. When the returned future is dropped, the thread that reads ends with its next step.
     ///
     /// # Errors
-    /// Where there is no file that can be an image.
+    /// The file cannot be read, or cannot be an image.
     pub async fn read(&self, observed: ObservedFile) -> Result<Content, Unready> {
         self.read_where(observed, true).await
     }
 
-    /// The same of a file whose pixels are not to be kept, and need no room.
+    /// Reads a file whose pixels are not to be kept, and need no space.
     ///
     /// # Errors
-    /// Where there is no file that can be an image.
+    /// The file cannot be read, or cannot be an image.
     pub async fn read_whole(&self, observed: ObservedFile) -> Result<Content, Unready> {
         self.read_where(observed, false).await
     }
@@ -268,7 +271,7 @@ impl Ingest {
         let read = move || {
             let room = if needs_room { ingest.disk_space_now().map_err(Unready::RetryLater) } else { Ok(()) };
             let content = room.and_then(|()| ingest.read_now(&observed, &|| !reply.is_closed()));
-            // Nobody waits any more while the service stops.
+            // When the service stops, there is no receiver any more.
             let _ = reply.send(content);
         };
         match thread::Builder::new().name("read".into()).spawn(read) {
@@ -302,20 +305,21 @@ impl Ingest {
         Ok(Content { id: id_of(Sha256::new().chain_update(&bytes), region), bytes, region })
     }
 
-    /// Whether files that were refused may be taken in now: another program, or one with other settings, has refused
-    /// them.
+    /// Whether files that were refused may be accepted now, because another program, or the same with other settings,
+    /// has refused them.
     pub async fn judges_otherwise(&self) -> bool {
         let path = self.shared.pixels.join(JUDGE);
         tokio::fs::read_to_string(path).await.ok() != Some(self.judge())
     }
 
-    /// What a refusal depends on beside the file: the program, its settings, and a library that may be installed later.
+    /// What a refusal depends on besides the file: the program, its settings, and a library that may be installed
+    /// later.
     fn judge(&self) -> String {
         format!("{} libheif {}", self.shared.judge, coft_vision::has_libheif())
     }
 
-    /// Takes note that refused files are looked at by this program with these settings. Where that cannot be written
-    /// down, they are looked at again at the next start.
+    /// Records that this program with these settings has looked at the refused files. If that cannot be written, they
+    /// are looked at again at the next start.
     pub async fn note_judge(&self) {
         let ingest = self.clone();
         let note = move || {
@@ -329,15 +333,15 @@ impl Ingest {
         }
     }
 
-    /// Whether the canonical pixels of an image are there.
+    /// Whether the canonical pixels of an image exist.
     pub fn has_pixels(&self, image: &ImageId) -> bool {
         self.canonical_path(image).is_file()
     }
 
-    /// Decodes what was read and keeps its canonical pixels.
+    /// Decodes a content and keeps its canonical pixels.
     ///
     /// # Errors
-    /// Where it is no image, or its pixels cannot be kept.
+    /// The content is not an image, or its pixels cannot be kept.
     pub async fn keep(&self, content: Content) -> Result<ImageRecord, Unready> {
         let permit = Arc::clone(&self.shared.permits).acquire_owned().await.expect("the semaphore is never closed");
         let ingest = self.clone();
@@ -347,7 +351,7 @@ impl Ingest {
         });
         match work.await {
             Ok(kept) => kept,
-            // A decoder's panic is that file's fault, and no reason to stop taking in the others.
+            // A panic of the decoder is caused by this file; other files are still taken in.
             Err(error) if error.is_panic() => {
                 Err(Rejection::of_content("the image makes its decoder fail; convert it"))
             }
@@ -373,10 +377,11 @@ impl Ingest {
         Ok(ImageRecord { id, width_px, height_px, bytes: bytes.len() as u64, canonical_px: self.canonical_px() })
     }
 
-    /// An image file of what is looked at: the file itself, or the part of it that the source asks for.
+    /// The used part of the picture as an image file: the file itself, or the part that the source's configuration
+    /// names.
     ///
     /// # Errors
-    /// Where the part cannot be made: the file is no image.
+    /// The file is not an image, so the part cannot be cut out.
     pub async fn looked_at(&self, content: Content) -> Result<Vec<u8>, Unready> {
         let Some(region) = content.region else { return Ok(content.bytes) };
         let ingest = self.clone();
@@ -387,11 +392,12 @@ impl Ingest {
             coft_vision::save_canonical(&part.pixels, &mut file).expect("memory takes what is written to it");
             Ok(file)
         });
-        // A decoder's panic is that file's fault.
+        // A panic of the decoder is caused by this file.
         work.await.unwrap_or_else(|_| Err(Rejection::of_content("the image makes its decoder fail; convert it")))
     }
 
-    /// The picture, once there is memory to decode it, and its part of the budget; or why it is no usable image.
+    /// Waits for memory of the decode budget, then decodes the picture. Returns the picture with its part of the
+    /// budget, or the reason why it is not a usable image.
     fn decode(&self, bytes: &[u8]) -> Result<(Decoded, Held), Unready> {
         let head = coft_vision::head(bytes).map_err(Rejection::of_content)?;
         let held = self.shared.budget.wait_for(&head, Party::Sources, false);
@@ -400,8 +406,8 @@ impl Ingest {
     }
 }
 
-/// The image that a file with this content is: its SHA-256; where a part of it is looked at, of the file followed by
-/// the words for that part.
+/// Id of the image in a file with this content: the file's SHA-256. Where only a part of the picture is used, the hash
+/// covers the file followed by the text of that part.
 pub fn id_of(mut file: Sha256, region: Option<Region>) -> ImageId {
     if let Some(region) = region {
         file.update(region.to_string());
@@ -432,18 +438,18 @@ enum ReadError {
     Io(#[from] io::Error),
 }
 
-/// The whole file of a source's directory as it was seen, where its beginning is that of an image; links are not
-/// followed, devices and pipes not waited for.
+/// Reads a source's whole file as it was observed, if its beginning is that of an image. Links are not followed;
+/// devices and pipes are not waited for.
 fn read(observed: &ObservedFile, dir: &Path, limit: u64, is_wanted: &dyn Fn() -> bool) -> Result<Vec<u8>, ReadError> {
     let (file, before) = regular::open(&observed.path).map_err(|error| match error.kind() {
         io::ErrorKind::InvalidInput => ReadError::NotRegular,
-        // A link.
+        // A symbolic link.
         _ if error.raw_os_error() == Some(libc::ELOOP) => ReadError::NotRegular,
         // A socket.
         _ if error.raw_os_error() == Some(libc::ENXIO) => ReadError::NotRegular,
         _ => ReadError::Io(error),
     })?;
-    // A directory above the file may have been exchanged for a link since it was seen.
+    // A directory above the file may have been replaced by a link since the file was observed.
     let opened = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
     if !opened.starts_with(fs::canonicalize(dir)?) {
         return Err(ReadError::Outside(dir.to_owned()));
@@ -456,7 +462,7 @@ fn read(observed: &ObservedFile, dir: &Path, limit: u64, is_wanted: &dyn Fn() ->
     let (mut steps, mut bytes) = (Steps::new(&file, is_wanted)?, Vec::new());
     Read::by_ref(&mut steps).take(HEAD_BYTES.min(limit)).read_to_end(&mut bytes)?;
     match coft_vision::head(&bytes) {
-        // The rest says more.
+        // Truncated: more bytes are needed to decide.
         Ok(_) | Err(DecodeError::Truncated { .. }) => {}
         Err(error) => {
             unchanged(&file)?;
@@ -476,13 +482,13 @@ fn read(observed: &ObservedFile, dir: &Path, limit: u64, is_wanted: &dyn Fn() ->
     Ok(bytes)
 }
 
-/// The program and its settings.
+/// Identifies the program and its settings.
 fn program_and_settings(settings: &Settings, decode_memory: ByteSize) -> String {
     let program = fs::metadata("/proc/self/exe").ok().map(|program| (program.len(), program.modified().ok()));
     format!("{program:?} {settings:?} {decode_memory:?}")
 }
 
-/// Writes a file so that it is there as a whole or not at all, also after a loss of power.
+/// Writes a file completely or not at all, also if the power fails.
 fn keep(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     if path.exists() {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Every kind of file that turns up in a watched directory.
+//! Every kind of file that may appear in a watched directory.
 
 use super::*;
 use image::{ImageFormat, Rgb, RgbImage};
@@ -66,7 +66,7 @@ fn picture(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// Dropped into the folder, a few of them had the service killed for its memory at each start.
+/// A few such pictures in the folder made the kernel kill the service for its memory use at each start.
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_that_take_much_memory_are_decoded_within_the_budget_or_refused() {
     let folder = Folder::new();
@@ -134,7 +134,7 @@ fn each_bad_file_has_its_reason() {
     folder.refuses("long.jpg", &[&jpeg[..], &[7; 65 * 1024]].concat(), "raise ingest.file-limit");
 }
 
-/// Each video was read whole, up to the limit, and one over it was told to be an image that is too large.
+/// Each video was read completely, up to the limit. A larger one was reported as an image that is too large.
 #[test]
 fn a_video_is_known_by_its_beginning() {
     let folder = Folder::new();
@@ -203,7 +203,7 @@ async fn no_file_is_read_while_the_disk_has_no_room_for_its_pixels() {
     let observed = folder.observed("a.png");
     fs::remove_file(folder.path("a.png")).unwrap();
     assert!(matches!(folder.ingest.read(observed.clone()).await, Err(Unready::Changed)), "it was looked for");
-    // No byte of /proc is ever free.
+    // /proc never has free space.
     let full = Ingest::new(
         &Settings::default(),
         folder.ingest.shared.preprocess.clone(),
@@ -239,7 +239,7 @@ fn a_file_that_may_not_be_read_says_who_needs_to() {
     let folder = Folder::new();
     fs::write(folder.path("a.png"), "x").unwrap();
     fs::set_permissions(folder.path("a.png"), fs::Permissions::from_mode(0o000)).unwrap();
-    // Root reads everything.
+    // Root can read every file, so the check is skipped for root.
     if File::open(folder.path("a.png")).is_err() {
         let Err(Unready::Rejected(rejection)) = folder.take(&folder.observed("a.png")) else { panic!("not refused") };
         assert!(rejection.reason.contains("let the service's user read it") && !rejection.lasts);
