@@ -1,8 +1,9 @@
 //! Model generations on disk: staged, verified, synced, swapped, pruned.
 //!
-//! `generations/N` holds generation N, read-only but for the record of when it was active; `active` is a symbolic link to one of them, replaced by one rename. Every
-//! change is write-new, sync, rename, sync directory, so that a stop at any instant leaves either the old active
-//! generation or the new one, complete. Knows nothing of sessions, rounds under way, or the catalogue.
+//! `generations/N` holds generation N. It is read-only, except for the record of when the generation was active.
+//! `active` is a symbolic link to one of the generations; one rename replaces it. Every change is write-new, sync,
+//! rename, sync directory, so that a stop at any instant leaves either the old active generation or the new one,
+//! complete. This module does not know sessions, the catalogue, or rounds under way.
 
 use coft_core::ids::{GenerationId, RoundId};
 use coft_core::manifest::{FORMAT, MANIFEST, Manifest, REPORT};
@@ -51,12 +52,12 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// The round of this service that brought it.
+    /// The round of this service that made or imported the generation.
     pub fn round(&self) -> RoundId {
         self.record.imported_by.unwrap_or(self.manifest.round)
     }
 
-    /// Holds every file against the digest that the manifest names.
+    /// Compares the digest of every file with the manifest.
     pub fn verify(&self) -> Result<(), StoreError> {
         verified(&self.dir).map(|_| ())
     }
@@ -64,37 +65,38 @@ impl Generation {
 
 /// `generation.json`: what the store adds to a candidate.
 ///
-/// Fields that it does not know are ignored, so that a coftd that goes back to an earlier version goes on with what
-/// serves.
+/// Unknown fields are ignored. So an earlier version of coftd can still use the generation that serves, after a
+/// downgrade.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Record {
-    /// Unix time of the promotion, s; of one that was refused, when it was kept.
+    /// Unix time of the promotion, s; for a refused candidate, the time when it was kept.
     pub created: i64,
     /// Largest difference of a probability between torch and ONNX Runtime on the probe.
     pub parity_max_abs_diff: f64,
-    /// The generation that was active before this one became so, the last time it did.
+    /// The generation that was active just before this one, the last time this one was activated.
     pub replaces: Option<GenerationId>,
-    /// The round of this service that took it in, where another service made it.
+    /// The round of this service that imported the generation, where another service made it.
     #[serde(default)]
     pub imported_by: Option<RoundId>,
-    /// The round that let it serve again, where one has.
+    /// The round that activated the generation again, where one did.
     #[serde(default)]
     pub activated_by: Option<RoundId>,
-    /// Why it was not promoted, in words, where the rules refused it and nobody has let it serve since.
+    /// The reason, in words, why the rules refused the generation. `None` where they did not, or where it was activated
+    /// since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
 }
 
 impl Record {
-    /// Of a candidate that comes into the store now.
+    /// The record of a candidate that is added to the store now.
     fn new(parity_max_abs_diff: f64, imported_by: Option<RoundId>) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         Self { created, parity_max_abs_diff, replaces: None, imported_by, activated_by: None, refused: None }
     }
 }
 
-/// A verified candidate inside the store that does not serve.
+/// A verified candidate that is in the store but does not serve.
 #[derive(Debug)]
 pub struct Staged {
     pub id: GenerationId,
@@ -122,10 +124,10 @@ const STAGED: &str = "staged";
 const NEW_RECORD: &str = "record";
 
 impl Store {
-    /// Opens the store below `root`, made if it is not there.
+    /// Opens the store below `root`, and creates it if it does not exist.
     ///
-    /// What was staged and never promoted is removed. Where the active generation is damaged, the newest intact one
-    /// that was not refused takes its place and [`Store::warnings`] says so.
+    /// Candidates that were staged but never promoted are removed. If the active generation is damaged, the newest
+    /// intact one that was not refused replaces it, and [`Store::warnings`] says so.
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let mut store = Self {
             root: root.to_owned(),
@@ -140,7 +142,8 @@ impl Store {
         for entry in fs::read_dir(&dir).map_err(at(&dir))? {
             let path = entry.map_err(at(&dir))?.path();
             let Some(id) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok()) else {
-                // Staged, never promoted. A disk that cannot be written now can still be served from.
+                // A candidate that was staged but never promoted. A failure is only a warning, because the store can
+                // serve even from a disk that cannot be written.
                 if let Err(error) = remove_tree(&path) {
                     store.warnings.push(format!("what was staged cannot be removed: {error}"));
                 }
@@ -157,7 +160,7 @@ impl Store {
         Ok(store)
     }
 
-    /// What was found wrong at opening, for the log.
+    /// Problems found at opening, for the log.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }
@@ -166,15 +169,15 @@ impl Store {
         self.active.and_then(|id| self.generations.get(&id))
     }
 
-    /// The generation that a round which did not live to its end has left, if it is the one that serves: only the change of
-    /// `active` makes a promotion, and the directory that is there a moment before it does not.
+    /// The active generation, if this round, which was interrupted, made or activated it. Only the change of `active`
+    /// is a promotion; the generation's directory exists a moment earlier.
     pub fn promoted_by(&self, round: RoundId) -> Option<GenerationId> {
         let by = |active: &&Generation| active.round() == round || active.record.activated_by == Some(round);
         self.active().filter(by).map(|active| active.id)
     }
 
-    /// The highest round number that a generation names, 0 for none: numbers go on from there where the catalogue is
-    /// lost.
+    /// The highest round number that a generation names, 0 if there is none. The next round's number follows it if the
+    /// catalogue is lost.
     pub fn last_round(&self) -> RoundId {
         let rounds = self.generations().flat_map(|kept| [Some(kept.round()), kept.record.activated_by]);
         rounds.flatten().max().unwrap_or(RoundId(0))
@@ -189,24 +192,24 @@ impl Store {
         self.generations.values()
     }
 
-    /// Directory below which rounds keep their own directories; on the same file system as the generations.
+    /// The directory that holds the directories of rounds; on the same file system as the generations.
     pub fn scratch(&self) -> PathBuf {
         self.root.join(SCRATCH)
     }
 
-    /// Removes what rounds of earlier runs of the service left behind.
+    /// Removes files of rounds from earlier runs of the service.
     pub fn clean_scratch(&self) -> Result<(), StoreError> {
         let scratch = self.scratch();
         remove_tree(&scratch)?;
         fs::create_dir_all(&scratch).map_err(at(&scratch))
     }
 
-    /// Verifies a candidate directory, digest by digest, and takes it into the store.
+    /// Verifies a candidate directory, digest by digest, and moves it into the store.
     pub fn stage(&self, candidate: &Path) -> Result<Staged, StoreError> {
         let (manifest, report) = verified(candidate)?;
         let id = GenerationId(self.latest_on_disk()? + 1);
         let dir = self.generations_dir().join(format!("{id}.{STAGED}"));
-        // Left by a promotion that a full disk cut short.
+        // May be left from a promotion that a full disk interrupted.
         remove_tree(&dir)?;
         self.step()?;
         fs::rename(candidate, &dir).map_err(at(candidate))?;
@@ -229,7 +232,7 @@ impl Store {
         Ok(generation)
     }
 
-    /// Keeps a staged candidate that was refused as a generation that does not serve, and never will by itself.
+    /// Keeps a staged candidate that was refused. It becomes a generation that serves only if somebody activates it.
     pub fn keep_refused(
         &mut self,
         staged: Staged,
@@ -244,7 +247,7 @@ impl Store {
         Ok(id)
     }
 
-    /// Gives a staged candidate its record and its place among the generations.
+    /// Writes the record of a staged candidate and moves the candidate to the generations.
     fn take_in(&self, staged: Staged, record: Record) -> Result<Generation, StoreError> {
         let Staged { id, dir: staged_dir, manifest, report } = staged;
         self.step()?;
@@ -264,26 +267,27 @@ impl Store {
         Ok(Generation { id, dir, manifest, report, record })
     }
 
-    /// Makes a generation that is here already the active one; one that was refused is so no more.
+    /// Activates a generation that is already in the store; a refused one does not count as refused any more.
     pub fn activate_again(&mut self, id: GenerationId, round: RoundId) -> Result<Generation, StoreError> {
         let mut generation = self.generation(id)?.clone();
         generation.record.replaces = self.active;
         generation.record.activated_by = Some(round);
         generation.record.refused = None;
-        // Only the active generation's record is asked what was before it: of another one it may say so too early.
+        // If an interruption follows, this record names its predecessor although it never became active. That is
+        // harmless, because the field is read only from the active generation.
         self.rewrite_record(&generation)?;
         self.generations.insert(id, generation.clone());
         self.point_active(id)?;
         Ok(generation)
     }
 
-    /// Removes a staged candidate that was not taken and is not kept either.
+    /// Removes a staged candidate that was neither promoted nor is to be kept.
     pub fn discard(&self, staged: Staged) -> Result<(), StoreError> {
         remove_tree(&staged.dir)
     }
 
-    /// Deletes generations beyond the active one, the one it replaced, the one that is `wanted` next, the `newest`
-    /// latest that were promoted, and the `refused` latest that were not. Returns those deleted.
+    /// Deletes all generations except the active one, the one it replaced, the one that is `wanted` next, the `newest`
+    /// latest of those promoted, and the `refused` latest of those refused. Returns the deleted ones.
     pub fn prune(
         &mut self,
         newest: usize,
@@ -301,7 +305,7 @@ impl Store {
         expired.retain(|id| Some(*id) != wanted);
         expired.sort_unstable();
         for id in &expired {
-            // Under another name first: a half-deleted generation must not look like one.
+            // Renamed first, so that a half-deleted generation is not taken for a generation.
             let gone = self.generations_dir().join(format!("{id}.expired"));
             let dir = self.generation_dir(*id);
             fs::rename(&dir, &gone).map_err(at(&dir))?;
@@ -319,7 +323,7 @@ impl Store {
         self.generations_dir().join(id.to_string())
     }
 
-    /// Damaged generations count too: a number is never given twice.
+    /// The highest number in use. Damaged generations count too, because a number is never used twice.
     fn latest_on_disk(&self) -> Result<u64, StoreError> {
         let dir = self.generations_dir();
         let entries = fs::read_dir(&dir).map_err(at(&dir))?.collect::<Result<Vec<_>, _>>().map_err(at(&dir))?;
@@ -340,7 +344,7 @@ impl Store {
             self.active = Some(id);
             return Ok(());
         }
-        // What the rules have refused does not serve without somebody who wants it to.
+        // A generation that the rules refused serves only if somebody activates it.
         let promoted = self.generations.values().rev().filter(|generation| generation.record.refused.is_none());
         let fallback = promoted.map(|generation| generation.id).find(|id| intact(self, id));
         let named = named.map_or("unknown".to_owned(), |id| id.to_string());
@@ -362,7 +366,7 @@ impl Store {
 
     fn rewrite_record(&self, generation: &Generation) -> Result<(), StoreError> {
         let new = self.generations_dir().join(format!("{}.{NEW_RECORD}", generation.id));
-        // Left where a full disk cut an activation short.
+        // May be left from an activation that a full disk interrupted.
         remove_tree(&new)?;
         self.step()?;
         write_synced(&new, &pretty(&generation.record))?;
@@ -392,7 +396,7 @@ impl Store {
         sync_dir(&self.root)
     }
 
-    /// Where the tests pull the plug.
+    /// A point where tests simulate an interruption.
     fn step(&self) -> Result<(), StoreError> {
         #[cfg(test)]
         if let Some(left) = self.stop_after.get() {
@@ -405,7 +409,7 @@ impl Store {
     }
 }
 
-/// The manifest and report of a directory whose files all have the digests that the manifest names.
+/// The manifest and report of a directory, after checking that all files have the digests in the manifest.
 fn verified(dir: &Path) -> Result<(Manifest, Report), StoreError> {
     let manifest = read_manifest(dir)?;
     for (name, digest) in &manifest.files {
@@ -451,7 +455,7 @@ fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     coft_fs::sync_dir(dir).map_err(at(dir))
 }
 
-/// Removes a directory with everything in it, read-only or not; one that is not there is fine.
+/// Removes a directory with everything in it, read-only or not. It is no error if it does not exist.
 pub fn remove_tree(path: &Path) -> Result<(), StoreError> {
     coft_fs::remove_tree(path).map_err(at(path))
 }

@@ -3,7 +3,7 @@ use coft_core::settings::Settings;
 use coft_core::spec::Method;
 use tempfile::TempDir;
 
-/// A candidate directory whose model file says `content`.
+/// A candidate directory whose model file contains `content`.
 fn candidate(root: &Path, round: u64, content: &str) -> PathBuf {
     let dir = root.join("candidate");
     fs::create_dir_all(&dir).unwrap();
@@ -56,14 +56,14 @@ fn refuse(store: &mut Store, round: u64, content: &str) -> Result<GenerationId, 
     store.keep_refused(staged, 1e-6, None, "worse".into())
 }
 
-/// Spoils the model of a generation.
+/// Damages the model of a generation.
 fn damage(store: &Store, id: GenerationId) {
     let file = store.generation_dir(id).join("model.onnx");
     fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
     fs::write(&file, "damaged").unwrap();
 }
 
-/// What the active generation's model says, read through the link as a server would.
+/// Content of the active generation's model, read through the link as a server would.
 fn served(root: &Path) -> Option<String> {
     fs::read_to_string(root.join(ACTIVE).join("model.onnx")).ok()
 }
@@ -84,7 +84,7 @@ fn a_promoted_generation_is_active_after_a_restart() {
     assert_eq!(mode & 0o222, 0, "read-only");
 }
 
-/// The plug is pulled after every step of a promotion in turn.
+/// The promotion is interrupted after each of its steps in turn.
 #[test]
 fn any_interruption_leaves_an_active_generation_that_loads() {
     for steps in 0..32 {
@@ -100,7 +100,7 @@ fn any_interruption_leaves_an_active_generation_that_loads() {
         assert!(["old", "new"].contains(&content.as_str()), "step {steps}: {content}");
         assert!(store.warnings().is_empty(), "step {steps}: {:?}", store.warnings());
         assert_eq!(store.active().unwrap().id.0, if content == "old" { 1 } else { 2 }, "step {steps}");
-        // The round has promoted what serves, and nothing if the old generation does.
+        // The round counts as promoted if and only if its generation serves.
         let promoted = (content == "new").then_some(GenerationId(2));
         assert_eq!(store.promoted_by(RoundId(2)), promoted, "step {steps}");
         let next = promote(&mut store, "next").unwrap();
@@ -151,7 +151,7 @@ fn pruning_keeps_what_serves_and_what_it_replaced() {
     assert_eq!(left, [3, 4]);
 }
 
-/// The plug is pulled after every step of a return from generation 3 to 1, which 2 has replaced.
+/// The return from generation 3 to 1, which 2 had replaced, is interrupted after each of its steps in turn.
 #[test]
 fn an_interrupted_return_leaves_a_generation_that_loads_and_knows_what_was_before_it() {
     for steps in 0..32 {
@@ -209,7 +209,7 @@ fn pruning_keeps_what_one_has_returned_to_and_from() {
     assert_eq!(gone.to_string(), "there is no generation 2");
 }
 
-/// Nothing was left of it.
+/// A refused candidate was lost.
 #[test]
 fn a_refused_candidate_is_kept_and_serves_only_once_somebody_activates_it() {
     let root = TempDir::new().unwrap();
@@ -223,7 +223,7 @@ fn a_refused_candidate_is_kept_and_serves_only_once_somebody_activates_it() {
     }
     assert_eq!(served(root.path()).as_deref(), Some("one"));
 
-    // Not even where nothing else is left.
+    // It does not serve even where no other generation is left.
     damage(&store, one);
     let mut store = Store::open(root.path()).unwrap();
     assert!(store.active().is_none());
@@ -232,14 +232,14 @@ fn a_refused_candidate_is_kept_and_serves_only_once_somebody_activates_it() {
     store.activate_again(two, RoundId(3)).unwrap();
     let mut store = Store::open(root.path()).unwrap();
     assert_eq!((store.active().unwrap().id, refused(&store)), (two, None));
-    // From then on it is like any other.
+    // Once activated, it is like any other generation.
     let three = promote_from(&mut store, 4, "three").unwrap();
     assert_eq!(store.active().unwrap().record.replaces, Some(two));
     damage(&store, three);
     assert_eq!(Store::open(root.path()).unwrap().active().unwrap().id, two);
 }
 
-/// The plug is pulled after every step of keeping a candidate that was refused.
+/// Keeping a refused candidate is interrupted after each of its steps in turn.
 #[test]
 fn an_interruption_while_a_refused_candidate_is_kept_changes_nothing_that_serves() {
     for steps in 0..32 {
@@ -282,7 +282,7 @@ fn refused_candidates_are_pruned_by_themselves() {
     for content in ["5", "6", "7"] {
         refuse(&mut store, 9, content).unwrap();
     }
-    // 3 is what 4 has replaced, and somebody is about to activate 5.
+    // Generation 4 has replaced 3, and somebody is about to activate 5.
     let ids = |numbers: &[u64]| numbers.iter().copied().map(GenerationId).collect::<Vec<_>>();
     assert_eq!(store.prune(1, 2, Some(GenerationId(5))).unwrap(), ids(&[1, 2]));
     assert_eq!(store.prune(1, 2, None).unwrap(), ids(&[5]));
@@ -291,7 +291,7 @@ fn refused_candidates_are_pruned_by_themselves() {
     assert_eq!(promote(&mut store, "8").unwrap(), GenerationId(8), "numbers are not given twice");
 }
 
-/// Every generation that the newer version had made or activated was refused by the one before it.
+/// After a downgrade, the earlier version rejected every generation that the newer version had made or activated.
 #[test]
 fn a_record_of_a_later_version_is_read() {
     let root = TempDir::new().unwrap();
