@@ -1,6 +1,8 @@
-//! One run of the trainer: started (by coft-launch), heard on a pipe of its own, stopped when asked, its end explained.
+//! One run of the trainer: started by coft-launch, followed through a pipe of events, stopped on request, its end
+//! explained.
 //!
-//! Knows the protocol (`coft_core::spec`, `coft_core::event`), not what a round is for nor what becomes of its candidate.
+//! This module knows the protocol (`coft_core::spec`, `coft_core::event`), but not the purpose of a round, nor what
+//! becomes of its candidate.
 
 mod lines;
 mod settings;
@@ -32,7 +34,7 @@ use tracing::warn;
 pub struct Launch {
     pub trainer: Launcher,
     pub spec: RoundSpec,
-    /// The round's own directory; made anew.
+    /// The round's own directory; removed first if it exists, then created.
     pub scratch: PathBuf,
     /// See [`Order`].
     pub niceness: i32,
@@ -72,7 +74,7 @@ impl SpawnError {
 #[derive(Debug)]
 pub enum Update {
     Event(Event),
-    /// Last of a run.
+    /// The last update of a run.
     Ended(Outcome),
 }
 
@@ -84,7 +86,7 @@ pub enum Outcome {
     Cancelled,
 }
 
-/// A trainer at work. Dropping it kills the trainer.
+/// A running trainer. Dropping it kills the trainer.
 #[derive(Debug)]
 pub struct TrainerProcess {
     updates: mpsc::Receiver<Update>,
@@ -92,19 +94,21 @@ pub struct TrainerProcess {
     minder: JoinHandle<()>,
 }
 
-/// From the polite signal to the other. The trainer looks between steps, and one of a large model may take longer; it can be
-/// killed at any instant, since what it keeps is written whole or not at all. A cancel takes less than 2 s with this. [choice]
+/// Time between SIGTERM and SIGKILL. The trainer checks for SIGTERM between steps, and a step of a large model may take
+/// longer. Killing it is always safe, because its files are written completely or not at all. With this value a cancel
+/// takes less than 2 s. [choice]
 const GRACE: Duration = Duration::from_millis(1500);
-/// How long what a trainer has left in its pipes is read after its end: somebody else may hold them open. 1 s [choice].
+/// How long the trainer's pipes are still read after its end. Without a limit, another process that holds them open
+/// would delay the round. 1 s [choice].
 const DRAIN: Duration = Duration::from_secs(1);
-/// Lines of the trainer's stderr that are kept for the message of a failure.
+/// Number of last lines of the trainer's stderr that are kept for the message of a failure.
 const STDERR_LINES: usize = 8;
-/// Longest line of the trainer's stderr, B; the rest of it is passed over. 4 KiB [choice].
+/// Longest line of the trainer's stderr, B; the rest of a longer line is discarded. 4 KiB [choice].
 const STDERR_LINE: usize = 4 << 10;
-/// Longest event, B. 1 MiB [choice]: a thousand times the longest that a trainer of this version writes.
+/// Longest event, B. 1 MiB [choice]: a thousand times the longest event that a trainer of this version writes.
 const EVENT_LINE: usize = 1 << 20;
 
-/// Writes the spec and starts the trainer on it.
+/// Writes the spec and starts the trainer with it.
 pub async fn spawn(launch: Launch) -> Result<TrainerProcess, SpawnError> {
     let Launch { trainer, spec, scratch, niceness, deadline } = launch;
     let order = Order { spec: scratch.join("spec.json"), niceness };
@@ -118,13 +122,13 @@ pub async fn spawn(launch: Launch) -> Result<TrainerProcess, SpawnError> {
     let minder = tokio::spawn(async move {
         let stderr = StderrTail::listen(stderr);
         let outcome = run.mind(events, stderr, &cancelled, &send).await;
-        // Nobody listens after a shutdown.
+        // After a shutdown there is no receiver any more.
         let _ = send.send(Update::Ended(outcome)).await;
     });
     Ok(TrainerProcess { updates, cancel, minder })
 }
 
-/// A trainer, with its events and its standard error.
+/// Starts a trainer, with pipes for its events and its standard error.
 async fn start(trainer: &Launcher, order: &Order) -> io::Result<(Process, pipe::Receiver, pipe::Receiver)> {
     let ((events, to_events), (stderr, to_stderr)) = (io::pipe()?, io::pipe()?);
     let pipes = Pipes { events: to_events.into(), stderr: to_stderr.into() };
@@ -134,12 +138,12 @@ async fn start(trainer: &Launcher, order: &Order) -> io::Result<(Process, pipe::
 }
 
 impl TrainerProcess {
-    /// The next thing that happens; nothing after [`Update::Ended`].
+    /// Waits for the next update; `None` after [`Update::Ended`].
     pub async fn next(&mut self) -> Option<Update> {
         self.updates.recv().await
     }
 
-    /// Has the trainer stop; it ends as cancelled within 2 s.
+    /// Asks the trainer to stop; the run ends as cancelled within 2 s.
     pub fn cancel(&self) {
         self.cancel.notify_one();
     }
@@ -167,7 +171,7 @@ struct Run {
     candidate: PathBuf,
 }
 
-/// Why this side wants the trainer to stop.
+/// Why the service wants the trainer to stop.
 enum Stopping {
     Cancelled,
     Late,
@@ -183,7 +187,7 @@ impl Run {
         updates: &mpsc::Sender<Update>,
     ) -> Outcome {
         let mut lines = Lines::new(events, EVENT_LINE);
-        // How it ended, and until when its events are still read.
+        // The trainer's exit status, and until when its events are still read.
         let mut ended: Option<(io::Result<ExitStatus>, Instant)> = None;
         let mut stopping: Option<Stopping> = None;
         let mut last: Option<Event> = None;
@@ -213,14 +217,14 @@ impl Run {
                     _ if ended.is_some() => break,
                     None => self.stop(&mut stopping, Stopping::Late).await,
                     Some(_) => {
-                        // It had its grace.
+                        // The time for a voluntary end has passed.
                         self.process.kill().await;
                         break;
                     }
                 },
             }
         }
-        // The pipe is closed, or the process killed; it ends soon, or is made to.
+        // The pipe is closed or the process was killed. The process ends soon, or is killed.
         let limit = if stopping.is_some() { self.deadline } else { Instant::now() + GRACE };
         let status = match ended {
             Some((status, _)) => status,
@@ -305,7 +309,7 @@ fn failed(message: String, hint: &str) -> Outcome {
     Outcome::Failed(Failure::new(FailureKind::Internal, message, hint))
 }
 
-/// What a trainer says on its standard error, line by line into the log.
+/// Reads the trainer's standard error and writes each line to the log.
 struct StderrTail {
     last: Arc<Mutex<VecDeque<String>>>,
     listener: JoinHandle<()>,
@@ -317,7 +321,8 @@ impl StderrTail {
         let kept = Arc::clone(&last);
         let listener = tokio::spawn(async move {
             let mut lines = Lines::new(stderr, STDERR_LINE);
-            // Read to the end, whatever it says: a trainer whose standard error is closed cannot say why it fails.
+            // Read to the end even if lines are not valid text: a trainer whose standard error is closed cannot report
+            // why it fails.
             while let Ok(Some(line)) = lines.next().await {
                 let line = line.text();
                 warn!(line, "the trainer said: {line}");
@@ -331,8 +336,8 @@ impl StderrTail {
         Self { last, listener }
     }
 
-    /// The last lines, once the trainer has ended; another program that holds its standard error open is not waited
-    /// for.
+    /// The last lines, once the trainer has ended. Does not wait for another program that holds the trainer's standard
+    /// error open.
     async fn until_the_end(mut self) -> VecDeque<String> {
         if timeout(DRAIN, &mut self.listener).await.is_err() {
             warn!("another program holds the standard error of a trainer that has ended; it is not waited for");

@@ -1,4 +1,4 @@
-//! What is known of a round: while it runs, and ever after.
+//! The status of a round, while it runs and afterwards.
 
 use coft_core::event::{Failure, Progress};
 use coft_core::ids::{GenerationId, RoundId};
@@ -13,9 +13,9 @@ pub struct RoundStatus {
     pub started: Moment,
     pub ended: Option<Moment>,
     pub images: u64,
-    /// Where it learns from images.
+    /// Seed of the random numbers, for a round that learns from images.
     pub seed: Option<u64>,
-    /// The round that it takes up, which did not come to its end.
+    /// The unfinished round whose work this one continues.
     pub continues: Option<RoundId>,
     pub state: RoundState,
     pub progress: Option<Progress>,
@@ -34,10 +34,10 @@ pub enum RoundState {
     Running,
     /// Ended with a new active generation.
     Promoted(GenerationId),
-    /// Ended with a candidate that was not taken.
+    /// Ended with a candidate that was not promoted.
     Kept {
         reason: String,
-        /// The generation that the candidate was kept as, while that is there.
+        /// The generation as which the candidate was kept, as long as that exists.
         candidate: Option<GenerationId>,
     },
     Failed(Failure),

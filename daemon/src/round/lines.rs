@@ -1,23 +1,24 @@
-//! Lines of bytes, each of bounded length, whatever a program writes.
+//! Lines of bytes, each with a bounded length, whatever a program writes.
 
 use std::fmt::Write;
 use std::io;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
-/// Reads lines. One of more than `limit` bytes comes as soon as it has so many; the rest of it is passed over.
+/// Reads lines. A line of more than `limit` bytes is returned as soon as `limit` bytes are there; the rest of it is
+/// discarded.
 #[derive(Debug)]
 pub struct Lines<R> {
     reader: BufReader<R>,
     limit: usize,
     line: Line,
-    /// Whether the line that is being read has come already.
+    /// Whether the current line was already returned, and its rest is to be discarded.
     passing_over: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Line {
     pub bytes: Vec<u8>,
-    /// Whether there was more.
+    /// Whether the line was longer than the limit.
     pub cut: bool,
 }
 
@@ -26,10 +27,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         Self { reader: BufReader::new(reader), limit, line: Line::default(), passing_over: false }
     }
 
-    /// The next line; none at the end. Nothing is lost where it is dropped before it is ready.
+    /// The next line; `None` at the end. If the future is dropped before it is ready, no byte is lost.
     ///
     /// # Errors
-    /// Where reading fails.
+    /// Reading fails.
     pub async fn next(&mut self) -> io::Result<Option<Line>> {
         loop {
             let found = self.reader.fill_buf().await?;
@@ -55,7 +56,8 @@ impl<R: AsyncRead + Unpin> Lines<R> {
 }
 
 impl Line {
-    /// The line as text for a log: what is no UTF-8 is replaced, what would move a terminal's cursor is escaped.
+    /// The line as text for a log. Bytes that are not UTF-8 are replaced, and control characters, which could move a
+    /// terminal's cursor, are escaped.
     pub fn text(&self) -> String {
         let mut text = String::new();
         for c in String::from_utf8_lossy(&self.bytes).trim_end_matches('\r').chars() {

@@ -1,4 +1,4 @@
-//! `[round]` of the configuration, and where the trainer is.
+//! `[round]` of the configuration, and how the trainer is found.
 
 use coft_core::shown::shown_path;
 use coft_core::spec::{Device, Method, Precision};
@@ -13,21 +13,21 @@ use std::time::Duration;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RoundSettings {
-    /// CoFT or CoFT+. coft [choice].
+    /// The method: CoFT or CoFT+. coft [choice].
     pub method: Adaptation,
     /// Seeds every random draw. 1 [choice].
     pub seed: u64,
     pub device: Device,
-    /// What the models of later rounds compute in while they serve. fp32 [choice].
+    /// Number format in which models of later rounds compute when they serve. fp32 [choice].
     pub precision: Precision,
     /// CPU threads; 0 lets libtorch choose. 0 [choice].
     pub threads: u32,
-    /// The trainer's program, or the socket of its unit; where it is not given, that socket, then `coft-trainer` beside
-    /// this program, then in `/usr/libexec/coft`.
+    /// Path of the trainer's program, or of the socket of its unit. If absent: the default socket, then `coft-trainer`
+    /// beside this program, then `coft-trainer` in `/usr/libexec/coft`.
     pub trainer: Option<PathBuf>,
-    /// Fewest catalogued images for a round that adapts; ≥ 1. 16 [choice]: fewer than that is no pool.
+    /// Fewest images in the catalogue for a round that adapts; ≥ 1. 16 [choice]: fewer images are too small a pool.
     pub minimum_images: u64,
-    /// Niceness of the trainer, 0 to 19. 19 [choice]: who waits for an answer goes first.
+    /// Niceness of the trainer, 0 to 19. 19 [choice]: requests that wait for an answer have priority.
     pub niceness: i32,
     /// A round that takes longer is stopped; "1s" or more. "12h" [choice].
     #[serde(with = "humantime_serde")]
@@ -68,12 +68,12 @@ impl Default for RoundSettings {
     }
 }
 
-/// What is said where the trainer is not installed, and what to do about it.
+/// Message where the trainer is not installed, and below it the command that installs it.
 pub const NO_TRAINER: &str = "this service serves only: coft-trainer is not installed";
 pub const INSTALL_TRAINER: &str = "sudo apt install coft-trainer";
 
 impl RoundSettings {
-    /// What starts the trainer, or why nothing does.
+    /// Finds what starts the trainer, or explains why there is none.
     pub fn find_trainer(&self) -> Result<Launcher, String> {
         const NAME: &str = "coft-trainer";
         if let Some(trainer) = &self.trainer {
@@ -87,7 +87,7 @@ impl RoundSettings {
     }
 }
 
-/// Where the shipped coft-trainer.socket listens.
+/// Path of the socket that the shipped coft-trainer.socket opens.
 const TRAINER_SOCKET: &str = "/run/coft/trainer";
 
 fn launcher(path: &Path) -> Option<Launcher> {

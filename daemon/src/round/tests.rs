@@ -1,4 +1,4 @@
-//! The process handling, against shell scripts that speak the protocol; the real trainer is tested end to end.
+//! Tests of the process handling with shell scripts that speak the protocol. End-to-end tests use the real trainer.
 
 use super::*;
 use coft_core::ids::RoundId;
@@ -43,7 +43,7 @@ fn launch(dir: &TempDir, script: &str, deadline: Duration) -> Launch {
     Launch { trainer: Launcher::Program(trainer), spec, scratch, niceness: 5, deadline }
 }
 
-/// Runs the trainer as a child, and in a unit of its own, where all of it is to be the same.
+/// Runs the trainer as a child and in its own unit, and checks that both give the same.
 async fn run(script: &str) -> (Vec<Event>, Outcome) {
     let dir = TempDir::new().unwrap();
     let mut running = spawn(launch(&dir, script, Duration::from_secs(60))).await.unwrap();
@@ -54,7 +54,7 @@ async fn run(script: &str) -> (Vec<Event>, Outcome) {
     of_unit
 }
 
-/// The same with the trainer started over a socket, as systemd does it; for one connection.
+/// Starts the trainer over a socket, as systemd does; for one connection only.
 fn in_unit(launch: Launch) -> Launch {
     let Launcher::Program(program) = launch.trainer else { panic!("a program") };
     let socket = program.with_file_name("socket");
@@ -125,7 +125,7 @@ async fn another_protocol_is_refused() {
     assert!(message(outcome).contains("protocol"));
 }
 
-/// `Cancel` promises 2 s; the rest of the bound is for machines that are busy.
+/// `Cancel` promises 2 s; the bound is higher for busy machines.
 #[tokio::test]
 async fn a_stubborn_trainer_is_cancelled_all_the_same_and_soon() {
     let dir = TempDir::new().unwrap();
@@ -182,7 +182,7 @@ async fn a_unit_whose_socket_nobody_listens_on_is_named() {
     assert!(error.hint().contains("systemctl start coft-trainer.socket"));
 }
 
-/// It was killed together with its trainer, for want of memory for example.
+/// The unit was killed together with its trainer, for example because memory ran out.
 #[tokio::test]
 async fn a_unit_that_ends_without_a_word_is_a_failure() {
     let dir = TempDir::new().unwrap();
@@ -194,7 +194,7 @@ async fn a_unit_that_ends_without_a_word_is_a_failure() {
     assert!(message(ended(&mut running).await.1).contains("unit ended before it could tell"));
 }
 
-/// Whoever stops the service, however, ends its trainer.
+/// The trainer ends with the service, however the service is stopped.
 #[tokio::test]
 async fn a_trainer_in_a_unit_ends_with_the_service() {
     let dir = TempDir::new().unwrap();
@@ -216,7 +216,7 @@ async fn a_trainer_in_a_unit_ends_with_the_service() {
 async fn the_least_of_priorities_is_the_idle_class() {
     for (niceness, class) in [(5, "0"), (19, "5")] {
         let dir = TempDir::new().unwrap();
-        // Field 41 of proc_pid_stat(5) is the policy; 5 is SCHED_IDLE. The name in field 2 has no blank.
+        // Field 41 of proc_pid_stat(5) is the scheduling policy; 5 is SCHED_IDLE. The name in field 2 has no space.
         let script = format!("{HELLO}\nset -- $(cat /proc/$$/stat)\nshift 40\nexit $((10 + $1))");
         let mut running = spawn(Launch { niceness, ..launch(&dir, &script, Duration::from_secs(60)) }).await.unwrap();
         let message = message(ended(&mut running).await.1);
@@ -233,7 +233,7 @@ async fn a_trainer_that_is_to_end_need_not_wait_for_the_processor() {
     let dir = TempDir::new().unwrap();
     let seen = dir.path().join("seen");
     let stat = "$(cat /proc/$$/stat)";
-    // Field 19 is the nice value, 41 the policy.
+    // Field 19 is the nice value, 41 the scheduling policy.
     let told = format!("set -- {stat}; echo ${{19}} ${{41}} > {}; exit", seen.display());
     let script = format!("trap '{told}' TERM\n{HELLO}\nwhile :; do sleep 0.1; done");
     let mut running = spawn(Launch { niceness: 19, ..launch(&dir, &script, Duration::from_secs(60)) }).await.unwrap();
@@ -243,7 +243,7 @@ async fn a_trainer_that_is_to_end_need_not_wait_for_the_processor() {
     assert_eq!(fs::read_to_string(seen).unwrap().trim(), "0 0");
 }
 
-/// zbus leaves the descriptors that it receives open across exec.
+/// zbus leaves the descriptors that it receives open across exec, so the trainer inherited them.
 #[tokio::test]
 async fn a_trainer_inherits_no_descriptor_of_a_call() {
     let image = tempfile::NamedTempFile::new().unwrap();
@@ -255,11 +255,11 @@ async fn a_trainer_inherits_no_descriptor_of_a_call() {
     assert_eq!(message(outcome), "the trainer ended without a candidate (exit status: 8)");
 }
 
-/// One such byte closed the pipe, and the trainer died of it before it could say what was wrong.
+/// A byte that is not UTF-8 closed the pipe. The trainer then died before it could report what was wrong.
 #[tokio::test]
 async fn a_trainer_may_say_what_is_no_text() {
     let failed = r#"{"type":"failed","kind":"bad-images","message":"x.qoi is damaged","hint":""}"#;
-    // Fails where its standard error is closed, as Rust's eprintln! does.
+    // The script fails if its standard error is closed, as Rust's eprintln! does.
     let say = "printf '\\377\\376\\n' >&2; sleep 0.2; i=0; while [ $i -lt 9 ]; do echo line $i >&2 || exit 101; i=$((i+1)); done";
     let (_, outcome) = run(&format!("{HELLO}\n{say}\necho '{failed}' >&3\nexit 1")).await;
     assert_eq!(message(outcome), "x.qoi is damaged");
@@ -283,8 +283,8 @@ async fn an_event_that_is_no_text_is_another_protocol() {
     assert!(message(outcome).contains("protocol"));
 }
 
-/// A program that the trainer had started held its standard error, and a cancelled round open for as long as it ran;
-/// one that holds the events as well, a round that had ended.
+/// A program started by the trainer held the trainer's standard error, so a cancelled round stayed open as long as that
+/// program ran. If it held the pipe of events as well, a round that had ended stayed open, too.
 #[tokio::test]
 async fn who_holds_a_pipe_of_the_trainer_does_not_hold_up_the_round() {
     for (held, end) in [("3>&-", "exec sleep 600"), ("", "exec sleep 600"), ("", "kill -9 $$")] {
@@ -296,8 +296,8 @@ async fn who_holds_a_pipe_of_the_trainer_does_not_hold_up_the_round() {
         running.cancel();
         timeout(Duration::from_secs(60), ended(&mut running)).await.expect("nobody else is waited for");
         let pid = fs::read_to_string(pid).unwrap();
-        // On a busy machine even a killed process waits for its turn to end; and nobody may have waited for it
-        // afterwards.
+        // On a busy machine even a killed process ends only when it gets the processor. Afterwards it may remain as a
+        // zombie, because no process waits for it.
         let state = || fs::read_to_string(format!("/proc/{}/stat", pid.trim())).unwrap_or(") Z".into());
         let gone = async {
             while !state().contains(") Z") {
@@ -308,7 +308,7 @@ async fn who_holds_a_pipe_of_the_trainer_does_not_hold_up_the_round() {
     }
 }
 
-/// A daemon that it left its group for outlives it, and is not waited for either.
+/// A process that left the trainer's process group outlives the trainer, and the round does not wait for it either.
 #[tokio::test]
 async fn who_left_the_trainer_s_group_does_not_hold_up_the_round() {
     let dir = TempDir::new().unwrap();
