@@ -1,8 +1,8 @@
-//! The configuration file: read and checked, at the start and whenever it is to be read again.
+//! The configuration file: read and checked at the start and at each reload.
 //!
-//! Each section is a struct of the module that uses it; here they are put together, paths are resolved against the
-//! file's own directory, and what no section can know alone is checked. `check` looks at the files that it names,
-//! `reload` says what of a new one can be used without a restart.
+//! Each section is a struct of the module that uses it. This module puts the sections together, resolves paths against
+//! the file's own directory, and checks what concerns several sections. `check` looks at the files that the
+//! configuration names; `reload` decides which parts of a new configuration can be used without a restart.
 
 pub mod check;
 mod classifiers;
@@ -32,13 +32,13 @@ use thiserror::Error;
 
 pub const DEFAULT_FILE: &str = "/etc/coft/coft.toml";
 
-/// Directory, in the state directory, of what belongs to the classifiers that have a file to themselves.
+/// Directory inside the state directory for the data of classifiers that have a file of their own.
 const CLASSIFIERS: &str = "classifiers";
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// Everything that the service writes lies here.
+    /// Directory of everything that the service writes.
     pub state_dir: PathBuf,
     /// `system`, `session` or a D-Bus address.
     pub bus: String,
@@ -50,12 +50,12 @@ pub struct Config {
     pub decode: decode_budget::Settings,
     pub schedule: Schedule,
     pub round: RoundSettings,
-    /// `[training]`; files of before 2026-12 call it `[settings]`, see [`Loaded::deprecated`].
+    /// `[training]`; in files from before 2026-12 the section is called `[settings]`, see [`Loaded::deprecated`].
     #[serde(alias = "settings")]
     pub training: Settings,
     pub serve: serve::Settings,
     pub import: ImportSettings,
-    /// Whether the classifier has a file to itself, and so a directory to itself below the state directory.
+    /// Whether the classifier has a file of its own, and so a directory of its own below the state directory.
     #[serde(skip)]
     pub apart: bool,
 }
@@ -89,14 +89,14 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
-    /// The file that it is about.
+    /// The file that has the mistake, or cannot be read.
     pub fn path(&self) -> &Path {
         let (ConfigError::Bad { path, .. } | ConfigError::Read { path, .. }) = self;
         path
     }
 }
 
-/// What is wrong with the text of a configuration.
+/// A mistake in the text of a configuration.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Problem {
     #[error("line {line}: {message}")]
@@ -105,42 +105,42 @@ pub enum Problem {
     Value { key: Key, message: String },
 }
 
-/// What the command line says instead of the file.
+/// Values from the command line that replace those of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
     pub state_dir: Option<PathBuf>,
     pub bus: Option<String>,
 }
 
-/// Where a configuration comes from, so that it can be read again.
+/// The origin of a configuration, so that it can be read again.
 #[derive(Clone, Debug)]
 pub struct ConfigFile {
     pub path: PathBuf,
     pub overrides: Overrides,
 }
 
-/// A configuration as it was read.
+/// All configuration files as they were read.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What the configuration file says: of the service as a whole, and of the classifier that stands in it.
+    /// The configuration file: the settings of the service, and of the classifier that the file itself describes.
     pub config: Config,
-    /// Of the configuration file.
+    /// Text of the configuration file.
     text: String,
-    /// The classifiers that have a file each.
+    /// The classifiers that have a file of their own.
     pub others: Vec<Other>,
-    /// Files of classifiers that cannot be used; the service goes on without these.
+    /// Files of classifiers that cannot be used; the service runs without these classifiers.
     pub unusable: Vec<Arc<ConfigError>>,
 }
 
 impl Loaded {
-    /// What each classifier is configured as: that of the configuration file first, unless it names none and others
-    /// are there.
+    /// The configuration of each classifier. The one in the configuration file comes first; it is left out if the file
+    /// describes no classifier and there are others.
     pub fn classifiers(&self) -> impl Iterator<Item = &Config> {
         let alone = self.others.is_empty().then_some(&self.config);
         self.own().or(alone).into_iter().chain(self.others.iter().map(|other| &other.config))
     }
 
-    /// The classifier that stands in the configuration file, where one does.
+    /// The classifier that the configuration file describes, if it describes one.
     fn own(&self) -> Option<&Config> {
         let table: toml::Table = toml::from_str(&self.text).unwrap_or_default();
         ["classifier", "source"].iter().any(|key| table.contains_key(*key)).then_some(&self.config)
@@ -158,7 +158,7 @@ impl Loaded {
         Ok(())
     }
 
-    /// What the file should have another name for, though the service still reads it: the name, and what to write.
+    /// A setting with an old name that is still accepted, and the advice what to write instead.
     pub fn deprecated(&self) -> Option<(Key, &'static str)> {
         let table: toml::Table = toml::from_str(&self.text).ok()?;
         let advice = "[settings] is called [training] now, and [settings.phase1] is [training.phase1]: write that; the \
@@ -168,10 +168,10 @@ impl Loaded {
 }
 
 impl ConfigFile {
-    /// Reads, resolves and checks it.
+    /// Reads the files, resolves the paths and checks the settings.
     ///
     /// # Errors
-    /// It cannot be read, or there is a mistake in it.
+    /// The file cannot be read, or has a mistake.
     pub fn read(&self) -> Result<Loaded, ConfigError> {
         let path = &self.path;
         let read = |source| ConfigError::Read { path: path.clone(), source };
@@ -195,7 +195,7 @@ impl ConfigFile {
         Ok(loaded)
     }
 
-    /// The bus that it names, as far as it can be read at all.
+    /// The bus that the file names, as far as the file can be read.
     pub fn bus(&self) -> String {
         let named = || {
             let text = fs::read_to_string(&self.path).ok()?;
@@ -207,7 +207,7 @@ impl ConfigFile {
 }
 
 impl Config {
-    /// Links and mounts may lead from a source to the state directory, or the other way, where their names do not.
+    /// Checks that no link or mount leads from a source to the state directory or back, although their paths are apart.
     fn check_places(&self) -> Result<(), Problem> {
         for (index, source) in self.sources.iter().enumerate() {
             require(
@@ -219,17 +219,18 @@ impl Config {
         Ok(())
     }
 
-    /// What tells its settings from those of the configuration file, in front of their names.
+    /// Prefix of the names of this classifier's settings in messages, which distinguishes them from those of the
+    /// configuration file.
     pub fn prefix(&self) -> String {
         if self.apart { format!("{}: ", self.classifier.name) } else { String::new() }
     }
 
-    /// Directory of what is kept for this classifier alone.
+    /// Directory of the data of this classifier.
     pub fn home(&self) -> PathBuf {
         if self.apart { self.state_dir_of(&self.classifier.name) } else { self.state_dir.clone() }
     }
 
-    /// The same of a classifier of this name that has a file to itself.
+    /// Directory of the data of a classifier with this name that has a file of its own.
     pub fn state_dir_of(&self, name: &str) -> PathBuf {
         self.classifiers_dir().join(name)
     }
@@ -244,7 +245,7 @@ impl Config {
         self.state_dir.join("models")
     }
 
-    /// Where the files of each source are, by its key.
+    /// Directory and used part of each source, by the source's key.
     pub fn places(&self) -> HashMap<PathBuf, Place> {
         let place = |source: &watch::Source| Place { dir: source.path.clone(), region: source.crop };
         self.sources.iter().map(|source| (source.key(), place(source))).collect()
@@ -259,7 +260,7 @@ impl Config {
 
     fn resolve(&mut self, dir: &Path) {
         let Self { classifier, round, serve, import, .. } = self;
-        // A single word that is no directory beside the file is the name of a model in the store.
+        // A single word is the name of a model in the store, unless a directory of that name is beside the file.
         let named = |path: &PathBuf| path.components().count() == 1 && path.is_relative() && !dir.join(path).is_dir();
         let model::Settings { labels, templates, given_labels, model, student, .. } = classifier;
         let models = [model, student].map(|model| model.as_mut().filter(|path| !named(path)));
@@ -268,7 +269,7 @@ impl Config {
         let paths = files.into_iter().chain(models);
         let paths = paths.into_iter().flatten().chain(self.sources.iter_mut().map(|source| &mut source.path));
         for path in paths.chain([&mut self.state_dir]) {
-            // `join` keeps an absolute path; the components drop trailing slashes and inner dots.
+            // `join` keeps an absolute path; `components` drops trailing slashes and inner dots.
             *path = dir.join(&*path).components().collect();
         }
     }
@@ -310,7 +311,7 @@ impl Config {
             }
             let overlap = |other: &Path| source.path.starts_with(other) || other.starts_with(&source.path);
             require(key("path"), !overlap(&self.state_dir), "overlaps with state-dir; keep them apart")?;
-            // Of one directory, each of two sources may look at a part of its own.
+            // Two sources may share a directory if each uses another part of the pictures.
             let apart = |other: &watch::Source| {
                 source.path == other.path && source.crop != other.crop && source.name.is_some() && other.name.is_some()
             };

@@ -1,9 +1,8 @@
-//! What is wrong with a configuration and with the files that it names, found without starting anything: `coftd
-//! --check`.
+//! `coftd --check`: finds mistakes in a configuration and in the files that it names, without starting the service.
 //!
-//! `coftctl config check` runs it. That is simpler than a library with the configuration in it: each section is a
-//! struct of the module that uses it, down to ONNX Runtime's, and a check by the installed program itself cannot know
-//! other settings than the service does.
+//! `coftctl config check` runs it. The alternative would be a library with the configuration in it. But each section is
+//! a struct of the module that uses it, down to ONNX Runtime's, and a check by the installed program itself always
+//! knows the same settings as the service.
 
 use super::{Config, ConfigError, ConfigFile, Key, Other, Problem, key};
 use crate::{model, serve, user_labels};
@@ -23,15 +22,15 @@ pub struct Report {
     pub findings: Vec<Finding>,
 }
 
-/// One thing that is wrong, and where.
+/// One mistake, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// The configuration file, or that of a classifier.
+    /// The configuration file, or the file of a classifier.
     pub file: String,
     pub severity: Severity,
     /// Line of the file, from 1.
     pub line: Option<usize>,
-    /// The setting, as `round.threads`; of a mistake in the file's grammar, as it is written there.
+    /// The setting's name, as `round.threads`. For a mistake in the file's syntax, the key as it is written there.
     pub key: Option<String>,
     pub message: String,
 }
@@ -39,9 +38,9 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The service starts, and waits for it or goes without it.
+    /// The service starts, and waits until this is solved or works without it.
     Warning,
-    /// To be corrected.
+    /// Must be corrected.
     Error,
 }
 
@@ -66,13 +65,14 @@ impl Report {
         Self { file: shown_path(&file.path).into_owned(), findings }
     }
 
-    /// Whether the service would not use it as it is.
+    /// Whether the service would not accept the configuration as it is.
     pub fn is_bad(&self) -> bool {
         self.findings.iter().any(|finding| finding.severity == Severity::Error)
     }
 }
 
-/// What is wrong with what a classifier's own file names; what it has from the configuration file is told of that.
+/// Mistakes in files that a classifier's own file names. Settings taken over from the configuration file are reported
+/// for that file.
 fn in_its_file(other: &Other) -> Vec<Finding> {
     let is_own = |fault: &Fault| {
         let of_its_own = matches!(&fault.key, Key::OfSource { .. }) || fault.key.to_string().starts_with("classifier.");
@@ -82,10 +82,10 @@ fn in_its_file(other: &Other) -> Vec<Finding> {
     faults.map(|fault| fault.found_in(&other.path, &other.text)).collect()
 }
 
-/// What the model may not understand of the classes that the configuration names.
+/// Class names that the model may not understand.
 fn names(config: &Config) -> Vec<Fault> {
     let Some(path) = &config.classifier.labels else { return Vec::new() };
-    // What cannot be read is told with what the configuration names.
+    // A file that cannot be read is reported by [`named_files`].
     let bytes = fs::read(path).unwrap_or_default();
     let of_name = |(line, name): (usize, String)| Some(format!("line {line}: {name:?}: {}", lint::of_name(&name)?));
     let of_names = labels::parse(&bytes).unwrap_or_default().into_iter().filter_map(of_name);
@@ -112,7 +112,7 @@ fn mistake(error: &ConfigError) -> Finding {
     Finding { file: shown_path(path).into_owned(), severity: Severity::Error, line, key, message }
 }
 
-/// What is wrong with what a setting names.
+/// A mistake in a file that a setting names.
 #[derive(Debug)]
 pub struct Fault {
     pub severity: Severity,
@@ -137,8 +137,8 @@ impl Fault {
     }
 }
 
-/// Looks at everything that a configuration names. Where it is to be thorough, the weights of the models and the images
-/// of the label list are read as well, which takes seconds and more.
+/// Checks every file that a configuration names. If `thorough`, the weights of the models and the images of the label
+/// list are read as well, which takes seconds or more.
 pub fn named_files(config: &Config, thorough: bool) -> Vec<Fault> {
     let (classifier, mut faults) = (&config.classifier, Vec::new());
     let (classes, found) = model::look_over(classifier, &config.models(), thorough);
@@ -156,7 +156,7 @@ pub fn named_files(config: &Config, thorough: bool) -> Vec<Fault> {
     {
         faults.push(Fault::error("classifier.given-labels", error));
     }
-    // Without the setting they are looked for, and what is not installed is no mistake of the configuration.
+    // Without the setting, the trainer is searched for; a missing installation is no mistake of the configuration.
     if let (Some(_), Err(error)) = (&config.round.trainer, config.round.find_trainer()) {
         faults.push(Fault::error("round.trainer", error));
     }
@@ -179,7 +179,7 @@ pub fn named_files(config: &Config, thorough: bool) -> Vec<Fault> {
     faults
 }
 
-/// Whether the file could not be opened for want of permission: the service's user may have it.
+/// Whether the file could not be opened for lack of permission; the service's user may have the permission.
 fn not_allowed(error: &model::SetupError) -> bool {
     let mut cause: Option<&dyn Error> = Some(error.cause());
     while let Some(error) = cause {

@@ -1,8 +1,8 @@
-//! Further classifiers: a file each in the directory `classifiers.d` beside the configuration file.
+//! Further classifiers: each has a file in the directory `classifiers.d` beside the configuration file.
 //!
-//! The name of such a file, without `.toml`, is the name of its classifier. It has the sections of the configuration
-//! file but for what is of the service as a whole; of what it leaves out, the configuration file's own value counts.
-//! Only `[classifier]` and `[[source]]` are never taken over. A file with a mistake costs its own classifier alone.
+//! The name of such a file, without `.toml`, is the name of its classifier. The file has the sections of the
+//! configuration file, except those of the service as a whole. Settings that it leaves out are taken from the
+//! configuration file, but never `[classifier]` and `[[source]]`. A mistake in a file affects only its own classifier.
 
 use super::{Config, ConfigError, Key, Problem};
 use crate::watch;
@@ -13,27 +13,27 @@ use std::io;
 use std::path::{Path, PathBuf};
 use toml::Table;
 
-/// The directory, beside the configuration file.
+/// Name of the directory beside the configuration file.
 pub const DIR: &str = "classifiers.d";
 
-/// Settings that the service has once.
+/// Settings of the service as a whole.
 pub(super) const OF_THE_SERVICE: [&str; 4] = ["state-dir", "bus", "decode", "serve.memory"];
-/// Sections that belong to the classifier of the file that they stand in.
+/// Sections that are never taken over from the configuration file.
 const OF_ITS_OWN: [&str; 2] = ["classifier", "source"];
 
-/// A classifier that has a file to itself.
+/// A classifier that has a file of its own.
 #[derive(Clone, Debug)]
 pub struct Other {
     pub path: PathBuf,
     pub config: Config,
-    /// Of the file.
+    /// Text of the file.
     pub(super) text: String,
 }
 
-/// The files in `classifiers.d` of this directory, in the order of their names.
+/// The files in `classifiers.d` of this directory, sorted by name.
 ///
 /// # Errors
-/// The directory is there and cannot be read.
+/// The directory exists but cannot be read.
 pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     match fs::read_dir(dir.join(DIR)) {
@@ -53,11 +53,11 @@ pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Reads a classifier's own file. `main` is the configuration file, as it was read from `dir`, and `text` its text;
-/// `others` are the classifiers that are there already.
+/// Reads a classifier's own file. `main` is the configuration file as it was read from `dir`, and `text` is its text;
+/// `others` are the classifiers read before.
 ///
 /// # Errors
-/// It cannot be read, or there is a mistake in it.
+/// The file cannot be read, or has a mistake.
 pub fn read(path: &Path, (main, text, dir): (&Config, &str, &Path), others: &[&Config]) -> Result<Other, ConfigError> {
     let own = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
     let config = over(main, text, path, &own).and_then(|mut config| {
@@ -72,10 +72,10 @@ pub fn read(path: &Path, (main, text, dir): (&Config, &str, &Path), others: &[&C
     Ok(Other { path: path.to_owned(), config, text: own })
 }
 
-/// What the text of a classifier's own file comes to, over that of the configuration file.
+/// The configuration that results from a classifier's own file together with the configuration file.
 fn over(main: &Config, text: &str, path: &Path, own: &str) -> Result<Config, Problem> {
     let bad = |key: &str, message: String| Problem::Value { key: key.into(), message };
-    // Names of settings that are not known are told by their line.
+    // Parsed alone first, so that an unknown setting is reported with its line.
     Config::parse(own)?;
     let (mut table, own) = (sections(text), sections(own));
     if let Some(key) = OF_THE_SERVICE.iter().find(|key| has(&own, key)) {
@@ -98,7 +98,7 @@ fn over(main: &Config, text: &str, path: &Path, own: &str) -> Result<Config, Pro
     Ok(config)
 }
 
-/// The sections of a text that was parsed, by the names that they have now.
+/// The sections of a text that was parsed; a section with an old name gets its present name.
 fn sections(text: &str) -> Table {
     let mut table: Table = text.parse().unwrap_or_default();
     if let Some(training) = table.remove("settings") {
@@ -107,7 +107,7 @@ fn sections(text: &str) -> Table {
     table
 }
 
-/// Whether a setting is there, by its sections and name with dots between them.
+/// Whether a setting is present. `key` is its sections and name, joined with dots.
 fn has(table: &Table, key: &str) -> bool {
     match key.split_once('.') {
         Some((section, rest)) => {
@@ -126,7 +126,7 @@ fn lay_over(table: &mut Table, own: Table) {
     }
 }
 
-/// Names of classifiers, and those of their sources, are each given once.
+/// Checks that the names of classifiers, and the names of their sources, are unique.
 fn apart(config: &Config, others: &[&Config]) -> Result<(), Problem> {
     let name = &config.classifier.name;
     if others.iter().any(|other| other.classifier.name == *name) {
@@ -198,7 +198,7 @@ mod tests {
         assert_eq!(names(&site("[[source]]\npath = \"a\"\n", &[("lamps.toml", "")]).1), ["default", "lamps"]);
     }
 
-    /// A mistake in one classifier's file is no reason for the others to stop.
+    /// A mistake in one classifier's file must not stop the others.
     #[test]
     fn a_mistake_costs_its_own_classifier_alone() {
         for (file, text, told) in [

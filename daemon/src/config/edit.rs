@@ -1,7 +1,8 @@
-//! Changes of the configuration that a program asks for: each is a change of files, which people may edit as well.
+//! Changes of the configuration that a program requests. Each change is a change of files, which people may edit as
+//! well.
 //!
-//! Only files of `classifiers.d` are written, and comments in them stay. A change is worked out first and written as a
-//! whole, and can be taken back where the configuration that it makes cannot be used.
+//! Only files of `classifiers.d` are written, and their comments are kept. The new files are first computed and then
+//! written together. The change can be undone if the resulting configuration cannot be used.
 
 use super::classifiers::DIR;
 use super::{ConfigFile, Loaded};
@@ -18,7 +19,7 @@ use toml_edit::{ArrayOfTables, DocumentMut, Item, Table, value};
 /// Why a change cannot be made.
 #[derive(Debug, Error)]
 pub enum EditError {
-    /// What is asked for cannot be.
+    /// The requested change is not possible.
     #[error("{0}")]
     Invalid(String),
     #[error(
@@ -29,15 +30,15 @@ pub enum EditError {
     Write { path: PathBuf, cause: io::Error },
 }
 
-/// Files with what is to be in them; those without content are to be removed.
+/// Files with their new content; files without content are to be removed.
 #[derive(Debug, Default)]
 pub struct Files(Vec<(PathBuf, Option<Vec<u8>>)>);
 
 impl Edit {
-    /// The files that make it so.
+    /// The files that have to change.
     ///
     /// # Errors
-    /// What is asked for cannot be: it says why, and what to do.
+    /// The change is not possible; the error has the reason and the remedy.
     pub fn files(&self, file: &ConfigFile, loaded: &Loaded) -> Result<Files, EditError> {
         let dir = std::path::absolute(dir_of(&file.path)).unwrap_or_default().join(DIR);
         match self {
@@ -45,7 +46,7 @@ impl Edit {
             Self::Remove { name, .. } => {
                 need_a_name(name)?;
                 let path = dir.join(format!("{name}.toml"));
-                // One that cannot be read may go as well.
+                // A file that cannot be read may be removed as well.
                 if !path.exists() {
                     Own::read(file, loaded, name)?;
                 }
@@ -102,13 +103,13 @@ impl New {
         if !watch.is_empty() {
             document["source"] = Item::ArrayOfTables(watch.iter().map(|path| source(path, None)).collect());
         }
-        // What reads the directory meanwhile finds the classes where the file names them.
+        // The classifier's file comes last, so that the class list that it names already exists when the file is read.
         files.push((path, Some(document.to_string().into_bytes())));
         Ok(Files(files))
     }
 }
 
-/// Whether it can be the name of a classifier, and so of its file and its directory.
+/// Whether this can be the name of a classifier, and so of its file and its directory.
 pub fn is_a_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     (1..=64).contains(&name.len()) && name.bytes().all(plain)
@@ -124,7 +125,7 @@ fn need_a_name(name: &str) -> Result<(), EditError> {
     }
 }
 
-/// A classifier's own file, to be changed.
+/// A classifier's own file, for editing.
 struct Own {
     path: PathBuf,
     document: DocumentMut,
@@ -169,7 +170,7 @@ fn source(path: &Path, called: Option<&str>) -> Table {
     table
 }
 
-/// Where the classes are that a program has named.
+/// Path of the class list for classes that a program has set.
 fn label_file(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.labels.txt"))
 }
@@ -186,7 +187,7 @@ fn label_text(classes: &[String]) -> Result<Vec<u8>, EditError> {
 }
 
 impl Files {
-    /// Writes all of them; answers the files that take it back. Where one cannot be written, none stays changed.
+    /// Writes all files, and returns the files that undo the change. If one cannot be written, all are restored.
     ///
     /// # Errors
     /// A file cannot be written or removed.
@@ -206,17 +207,17 @@ impl Files {
         Ok(before)
     }
 
-    /// Takes back what was written before a file could not be.
+    /// Undoes the changes made before the one that failed.
     fn after(self, path: PathBuf, cause: io::Error) -> EditError {
         for (path, content) in self.0 {
-            // What is left over is told at the next start.
+            // A file that cannot be restored is reported at the next start.
             let _ = put(&path, content.as_deref());
         }
         EditError::Write { path, cause }
     }
 }
 
-/// Puts content into a file's place, or removes it: at any moment the disk has the old file or the new one.
+/// Replaces a file's content, or removes the file. At any moment the disk has the old file or the new one.
 fn put(path: &Path, content: Option<&[u8]>) -> io::Result<()> {
     let dir = dir_of(path);
     match content {
@@ -224,7 +225,8 @@ fn put(path: &Path, content: Option<&[u8]>) -> io::Result<()> {
             fs::create_dir_all(dir)?;
             coft_fs::replace_with(path, |new| {
                 fs::write(new, content)?;
-                // As administrators' own files are; the service makes files for itself alone otherwise.
+                // The same mode as files that administrators write; by default the service's files are readable for
+                // itself alone.
                 fs::set_permissions(new, Permissions::from_mode(0o644))
             })
         }
@@ -350,7 +352,7 @@ mod tests {
         let site = Site::new();
         fs::write(site.0.path().join(DIR), "a file is in the way").unwrap();
         let loaded = site.1.read();
-        // It cannot be listed, either.
+        // The directory cannot be listed either.
         assert!(loaded.is_err());
         fs::remove_file(site.0.path().join(DIR)).unwrap();
         let loaded = site.1.read().unwrap();

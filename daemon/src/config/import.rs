@@ -8,21 +8,21 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// Most that is read of a key, B.
+/// Most bytes that are read of a key file.
 const KEY_LIMIT: u64 = 64 << 10;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct ImportSettings {
-    /// Ed25519 public key, PEM (RFC 8410). Where it is given, a bundle without this key's signature is refused.
+    /// Path of an Ed25519 public key, PEM (RFC 8410). If set, a bundle that is not signed with this key is refused.
     pub trusted_key: Option<PathBuf>,
 }
 
 impl ImportSettings {
-    /// Whether the key that is named can be used.
+    /// Checks that the configured key can be used.
     ///
     /// # Errors
-    /// It cannot be read, or is no such key.
+    /// The file cannot be read, or is not such a key.
     pub fn check(&self) -> Result<(), String> {
         match &self.trusted_key {
             Some(key) => read_key(key).map(drop).map_err(|why| format!("{}: {why}", shown_path(key))),
@@ -31,7 +31,7 @@ impl ImportSettings {
     }
 }
 
-/// Reads the key that bundles have to be signed by.
+/// Reads the key that must have signed bundles.
 pub fn read_key(key: &Path) -> Result<VerifyingKey, String> {
     let mut pem = String::new();
     let read = File::open(key).and_then(|file| file.take(KEY_LIMIT).read_to_string(&mut pem));

@@ -1,4 +1,4 @@
-//! A setting, as people read it, and the line of the file that sets it.
+//! The name of a setting as people read it, and the line of the file that sets it.
 
 use coft_core::shown::shown_path;
 use std::fmt;
@@ -10,9 +10,9 @@ use toml::de::{DeTable, DeValue};
 /// The name of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Key {
-    /// Sections and name with dots between them, as `round.threads`.
+    /// Sections and name joined with dots, as `round.threads`.
     Setting(String),
-    /// Of the source with this index.
+    /// A setting of the source with this index.
     OfSource { index: usize, path: PathBuf, name: String },
 }
 
@@ -40,8 +40,7 @@ impl fmt::Display for Key {
 }
 
 impl Key {
-    /// The line of `text` that sets it, from 1. Where it is left out: the line of the section that it belongs to, if
-    /// there is one.
+    /// The line of `text` that sets this key, from 1. If the key is absent: the line of its section, if there is one.
     pub fn line(&self, text: &str) -> Option<usize> {
         let document = DeTable::parse(text).ok()?;
         let (mut table, mut at): (_, Option<Range<usize>>) = (document.get_ref(), None);
@@ -55,7 +54,7 @@ impl Key {
         };
         // The first step is the outermost section.
         steps.reverse();
-        // Files of before 2026-12 have it so.
+        // In files from before 2026-12 the section is called `[settings]`.
         if steps.last() == Some(&"training") && entry(table, "training").is_none() {
             steps.pop();
             steps.push("settings");
@@ -77,7 +76,7 @@ fn entry<'t, 'i>(table: &'t DeTable<'i>, name: &str) -> Option<Entry<'t, 'i>> {
     table.iter().find(|(key, _)| key.get_ref() == name)
 }
 
-/// The line, from 1, of a place in a text.
+/// The line number, from 1, of an offset in a text.
 pub fn line_at(text: &str, offset: usize) -> usize {
     text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count() + 1
 }

@@ -1,6 +1,7 @@
-//! What of a configuration that was read again can be used, and how: without a start what rounds to come are made from,
-//! when they start, and the thresholds; by a start of the classifier, while the others go on, what it has opened,
-//! watched or exported once. What belongs to the service as a whole stays until it is started again.
+//! Decides how a configuration that was read again can be used. Settings for later rounds, the schedule and the
+//! thresholds apply without a start. What a classifier has opened, watched or exported once needs a start of that
+//! classifier, while the others go on. Settings of the service as a whole apply only after the service is started
+//! again.
 
 use super::classifiers::OF_THE_SERVICE;
 use super::{Config, Loaded};
@@ -9,20 +10,20 @@ use std::collections::BTreeSet;
 use toml::{Table, Value};
 
 impl Loaded {
-    /// Whether the files had the same texts.
+    /// Whether the files have the same texts.
     pub fn is_same_text(&self, other: &Loaded) -> bool {
         self.texts().eq(other.texts())
     }
 
-    /// The settings of `new` that are others than here.
+    /// The settings that differ between `self` and `new`.
     ///
     /// # Errors
-    /// Those of them that only a restart of the service can change; then none is to be used.
+    /// The changed settings that need a restart of the service; then no setting of `new` may be used.
     pub fn changed_to(&self, new: &Loaded) -> Result<Vec<String>, Vec<String>> {
         let is_fixed = |key: &String| OF_THE_SERVICE.iter().any(|of| key == of || key.starts_with(&format!("{of}.")));
         let (fixed, changed): (Vec<_>, Vec<_>) = differing(&self.text, &new.text).into_iter().partition(is_fixed);
         let (old, now) = (&self.config, &new.config);
-        // A setting may be written otherwise and mean the same.
+        // A setting may be written differently and mean the same.
         let of_the_service = |config: &Config| {
             (config.state_dir.clone(), config.bus.clone(), config.decode.clone(), config.serve.memory)
         };
@@ -51,7 +52,7 @@ impl Loaded {
 }
 
 impl Config {
-    /// This one with what of `new` can be used without a start.
+    /// This configuration, with those settings of `new` that apply without a start.
     pub fn with_changes_of(&self, new: &Config) -> Config {
         let model::Settings { thresholds, given_labels, .. } = new.classifier.clone();
         let classifier = model::Settings { thresholds, given_labels, ..self.classifier.clone() };
@@ -60,7 +61,7 @@ impl Config {
     }
 }
 
-/// Keys of the settings that two texts write differently.
+/// Keys of the settings whose values differ between two texts.
 fn differing(old: &str, new: &str) -> BTreeSet<String> {
     let table = |text: &str| text.parse::<Table>().unwrap_or_default();
     let mut keys = BTreeSet::new();

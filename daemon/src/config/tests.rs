@@ -1,4 +1,4 @@
-//! What is read, resolved and refused.
+//! Which settings are read, resolved and refused.
 
 use super::*;
 
@@ -162,7 +162,7 @@ fn the_file_is_named() {
     assert!(message(&path).starts_with(&format!("{}: line 1: unknown field `x`", path.display())));
 }
 
-/// Its pixels became images.
+/// The pixels in the state directory became images.
 #[test]
 fn a_state_directory_that_a_link_leads_to_is_refused() {
     let dir = tempfile::tempdir().unwrap();
