@@ -1,41 +1,41 @@
-//! A change of the configuration that a program asks for.
+//! A change of the configuration that a program requests.
 
 use coft_core::shown::{shown, shown_path};
 use std::path::PathBuf;
 
-/// What is to be another way.
+/// The requested change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Edit {
     Create(New),
-    /// A classifier and its file; with `purge`, what was kept for it goes as well.
+    /// Removes a classifier and its file; with `purge`, its data as well.
     Remove {
         name: String,
         purge: bool,
     },
-    /// A classifier is to know these classes.
+    /// Replaces the classes of a classifier.
     SetClasses {
         name: String,
         classes: Vec<String>,
     },
-    /// A classifier is to watch one directory more.
+    /// Adds a directory to those that a classifier watches.
     AddSource {
         name: String,
         path: PathBuf,
-        /// What the source is called, where that is not its directory.
+        /// Name of the source, if it is not to be its directory.
         called: Option<String>,
     },
-    /// A classifier is to watch the source of this name, or of this directory, no more.
+    /// Removes a classifier's source, given by its name or directory.
     RemoveSource {
         name: String,
         source: String,
     },
 }
 
-/// A classifier that is not there yet.
+/// A classifier to be created.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct New {
     pub name: String,
-    /// Empty: the model's own.
+    /// If empty, the model's own classes.
     pub classes: Vec<String>,
     pub model: Option<String>,
     pub template: Option<String>,
@@ -44,7 +44,7 @@ pub struct New {
 }
 
 impl Edit {
-    /// What it does, for the log.
+    /// Describes the change for the log.
     pub fn said(&self) -> String {
         let quoted = |name: &str| shown(name.as_bytes()).into_owned();
         match self {

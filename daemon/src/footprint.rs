@@ -1,4 +1,4 @@
-//! What the service takes of its machine: its memory, and the room on the disk of its state directory.
+//! The service's use of the machine: its memory, and the space on the disk of its state directory.
 
 use nix::sys::statvfs::statvfs;
 use std::fs;
@@ -8,22 +8,22 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-/// How long a disk may take to say how full it is. 1 s [choice].
+/// How long a disk may take to report its free space. 1 s [choice].
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Looks when it is asked; clones share one look at the disk, so that a disk that hangs holds one thread.
+/// Measures on request. Clones share one query of the disk, so that a disk that hangs blocks only one thread.
 #[derive(Clone, Debug)]
 pub struct Footprint {
     state_dir: PathBuf,
     looking: Arc<Mutex<()>>,
 }
 
-/// What one look has found; what cannot be found out is absent.
+/// Result of one measurement; a value that is unknown is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Taken {
-    /// Memory of this process that is resident, B.
+    /// Resident memory of this process, B.
     pub memory_bytes: Option<u64>,
-    /// Room on the disk of the state directory: what this user may still write, and all of it, B.
+    /// Space on the disk of the state directory: free for this user, and in total, B.
     pub disk: Option<Disk>,
 }
 
@@ -59,7 +59,7 @@ fn disk_of(dir: &Path) -> Option<Disk> {
     Some(Disk { free_bytes: bytes(disk.blocks_available() as u64), size_bytes: bytes(disk.blocks() as u64) })
 }
 
-/// proc_pid_statm(5): the second number is the pages that are resident.
+/// proc_pid_statm(5): the second number is the count of resident pages.
 fn memory() -> Option<u64> {
     let pages: u64 = fs::read_to_string("/proc/self/statm").ok()?.split(' ').nth(1)?.parse().ok()?;
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
@@ -76,7 +76,7 @@ mod tests {
         let taken = footprint.look().await;
         let disk = taken.disk.unwrap();
         assert!(0 < disk.size_bytes && disk.free_bytes <= disk.size_bytes, "{disk:?}");
-        // A test program with an async runtime has some megabytes, and not some terabytes.
+        // A test program with an async runtime uses megabytes, but not terabytes.
         assert!((1 << 20..1 << 40).contains(&taken.memory_bytes.unwrap()), "{taken:?}");
     }
 

@@ -62,24 +62,27 @@ struct Arguments {
     check: bool,
 }
 
-/// What a load or a look at images may still take when everything else has ended. [choice]
+/// How long work that still runs (loading a generation, classifying images) may take after everything else has ended.
+/// [choice]
 const LAST_WORK: Duration = Duration::from_secs(5);
 
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
 
 fn main() -> ExitCode {
-    // Nothing about the user's images leaves the device: ONNX Runtime reports home from 1.29 on unless it finds this.
+    // Nothing about the user's images may leave the device. From version 1.29 on, ONNX Runtime sends telemetry unless
+    // this variable is set.
     // SAFETY: no other thread runs yet.
     unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") };
-    // Large pictures and weights go back to the system when they are done with: by itself glibc raises the size from which on that
-    // is so, and they stay scattered over its arenas. What a small picture takes stays with the thread that decodes.
-    // SAFETY: they take plain numbers.
+    // Memory of large pictures and weights is returned to the system when it is freed. By default, glibc raises the
+    // size from which it does so, and freed memory stays spread over its arenas. Memory of a small picture stays with
+    // the thread that decodes.
+    // SAFETY: the arguments are plain numbers.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20);
         libc::mallopt(libc::M_TRIM_THRESHOLD, 8 << 20);
     }
-    // Whatever the service writes is for its own user.
+    // All files that the service writes are readable for its own user alone.
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_retain(0o077));
     let Arguments { config: path, state_dir, bus, check } = Arguments::parse();
     let file = ConfigFile { path, overrides: Overrides { state_dir, bus } };
@@ -133,11 +136,11 @@ fn failed(problem: &dyn fmt::Display) -> ExitCode {
     FAILED.into()
 }
 
-/// Prints what is wrong with a configuration.
+/// Prints the mistakes in a configuration.
 fn checked(file: &ConfigFile) -> ExitCode {
     let report = Report::of(file);
     let text = serde_json::to_string_pretty(&report).expect("a report is plain text and numbers");
-    // Whoever asked may have gone.
+    // The reader of the output may have gone.
     let _ = writeln!(io::stdout(), "{text}");
     if report.is_bad() { BAD_CONFIGURATION.into() } else { ExitCode::SUCCESS }
 }

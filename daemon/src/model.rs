@@ -1,7 +1,8 @@
-//! `[classifier]` made concrete: the base model's directory, the class names and the prompt.
+//! Turns `[classifier]` into a base: the base model's directory, the class names and the prompt.
 //!
-//! Where no model is configured, the demo model that is built into the program is unpacked; where a name is, it is looked
-//! up in the store. What a model computes is for the trainer; here its files, its preprocessing and its digest count.
+//! If no model is configured, the demo model that is built into the program is unpacked. A model that is configured by
+//! name is looked up in the store. The trainer knows what a model computes; this module uses only its files, its
+//! preprocessing and its digest.
 
 use coft_core::disk::RoundSizes;
 use coft_core::labels::{self, LabelsError};
@@ -23,28 +24,30 @@ use thiserror::Error;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Name on the bus; letters, digits and `_`, 1 to 64 of them.
+    /// Name of the classifier on the bus: 1 to 64 letters, digits and `_`.
     pub name: String,
-    /// File of class names, one a line; without it the demo model's own classes.
+    /// File of class names, one per line; if absent, the demo model's own classes.
     pub labels: Option<PathBuf>,
     /// Prompt of the zero-shot labels; `{}` stands for the class name.
     pub template: String,
-    /// File of prompts, one a line, whose text features are averaged for the zero-shot labels; without it `template` alone.
+    /// File of prompts, one per line, whose text features are averaged for the zero-shot labels; if absent, `template`
+    /// alone.
     pub templates: Option<PathBuf>,
-    /// How often the user expects each class to come, 0 to 1; classes that are not named share the rest evenly. Empty:
-    /// not known.
+    /// How often the user expects each class, 0 to 1; classes that are not named share the rest evenly. Empty if
+    /// unknown.
     pub shares: BTreeMap<String, f64>,
-    /// The user's own labels for some of the images, a CSV file; see [`crate::user_labels`].
+    /// CSV file with the user's own labels for some of the images; see [`crate::user_labels`].
     pub given_labels: Option<PathBuf>,
-    /// From which probability on a class is decided for, by its name, above 0 and below 1; see
+    /// Probability from which a class is decided for, by class name, above 0 and below 1; see
     /// [`coft_core::decision::Thresholds`].
     pub thresholds: BTreeMap<String, f64>,
-    /// Directory of a CLIP, or the name or digest of one in the store; without it the demo model.
+    /// Directory of a CLIP model, or its name or digest in the store; if absent, the demo model.
     pub model: Option<PathBuf>,
-    /// Side of the images that the model reads, px, a multiple of its patch's; without it the model's own.
+    /// Side of the images that the model reads, px, a multiple of the model's patch size; if absent, the model's own
+    /// size.
     pub image_size: Option<u32>,
-    /// Directory, name or digest of the CLIP that is fine-tuned and served in its place, usually a smaller one: `model`
-    /// labels and filters (distillation).
+    /// Directory, name or digest of a CLIP model that is fine-tuned and served in place of `model`, usually a smaller
+    /// one. `model` then only labels and filters (distillation).
     pub student: Option<PathBuf>,
 }
 
@@ -65,28 +68,28 @@ impl Default for Settings {
     }
 }
 
-/// What a classifier is made from.
+/// All that a classifier is made from.
 #[derive(Clone, Debug)]
 pub struct Base {
     pub dir: PathBuf,
     /// SHA-256 of the weights, hex.
     pub digest: String,
-    /// What decides how much disk space a round takes, but for the number of images.
+    /// Sizes that determine how much disk space a round takes, apart from the number of images.
     pub sizes: RoundSizes,
     pub preprocess: Preprocess,
-    /// As configured; the preprocessing has taken it in.
+    /// The configured size; `preprocess` already uses it.
     pub image_size: Option<u32>,
     pub classes: Vec<String>,
     /// Line of each class in the label file.
     pub class_lines: Vec<usize>,
-    /// How often each class comes, where the user has said so.
+    /// How often each class is expected, where the user has set it.
     pub shares: Option<Shares>,
     pub template: String,
     pub templates: Vec<Template>,
     pub student: Option<Student>,
 }
 
-/// The CLIP that is fine-tuned and served in the base model's place.
+/// The CLIP model that is fine-tuned and served in the base model's place.
 #[derive(Clone, Debug)]
 pub struct Student {
     pub dir: PathBuf,
@@ -95,24 +98,24 @@ pub struct Student {
 }
 
 impl Base {
-    /// How the served model wants its images; the pool is kept as the base model wants them.
+    /// The preprocessing of the served model; the pool is kept with that of the base model.
     pub fn served(&self) -> &Preprocess {
         self.student.as_ref().map_or(&self.preprocess, |student| &student.preprocess)
     }
 
-    /// The same with its classes in the order of `classes`, which has the same ones.
+    /// The same base with its classes in the order of `classes`, which must contain the same names.
     pub fn ordered(mut self, settings: &Settings, classes: &[String]) -> Self {
         let place = |class: &String| classes.iter().position(|other| other == class);
         let mut lines: Vec<(String, usize)> = self.classes.into_iter().zip(self.class_lines).collect();
         lines.sort_by_key(|(class, _)| place(class));
         (self.classes, self.class_lines) = lines.into_iter().unzip();
-        // They held for the same classes in another order.
+        // The shares were valid for the same classes in another order.
         self.shares = self.shares.and_then(|_| Shares::new(&settings.shares, &self.classes).ok());
         self
     }
 }
 
-/// Why what a setting names cannot be used.
+/// The reason why something that a setting names cannot be used.
 #[derive(Debug, Error)]
 #[error("{setting}: {cause}")]
 pub struct SetupError {
@@ -129,8 +132,8 @@ impl SetupError {
         &self.cause
     }
 
-    /// Whether only another configuration mends it. Everything else may be mended by files that come or change: a disk
-    /// that is mounted late, a copy under way, a list that somebody corrects.
+    /// Whether only a change of the configuration can solve it. All other errors may be solved by files that appear or
+    /// change: a disk that is mounted late, a copy that is not finished, a list that somebody corrects.
     pub fn is_configuration(&self) -> bool {
         matches!(
             *self.cause,
@@ -141,7 +144,7 @@ impl SetupError {
     }
 }
 
-/// Names the setting that an error is about.
+/// Adds the name of a setting to an error.
 fn of<E: Into<ModelError>>(setting: &'static str) -> impl FnOnce(E) -> SetupError {
     move |cause| SetupError { setting, cause: Box::new(cause.into()) }
 }
@@ -189,17 +192,17 @@ macro_rules! demo_files {
         [$(($name, include_bytes!(concat!("../assets/demo-model/", $name)).as_slice())),*]
     };
 }
-/// The model that comes with the program.
+/// The model that is built into the program.
 const DEMO: [(&str, &[u8]); 5] =
     demo_files!["config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "labels.txt"];
 
 const MODEL: &str = "classifier.model";
 
-/// Finds or unpacks the base model and reads the class names. `models` is the service's own directory of models.
+/// Finds or unpacks the base model and reads the class names. `models` is the service's store of models.
 ///
 /// # Errors
-/// A file that a setting names is missing, unreadable or no such file; the weights are read last, when all else is in
-/// order.
+/// A file that a setting names is missing, cannot be read, or has the wrong content. The weights are read last, when
+/// everything else is correct.
 pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
     let dir = match &settings.model {
         Some(model) => located(model, models).map_err(of(MODEL))?,
@@ -213,8 +216,8 @@ pub fn prepare(settings: &Settings, models: &Path) -> Result<Base, SetupError> {
     Ok(Base { digest: digest(&model)?, ..base })
 }
 
-/// The class names, where they can be read, and everything that is wrong with what the settings name. Where it is to be
-/// thorough, the weights are read as well. Writes nothing into `models`.
+/// The class names, if they can be read, and all mistakes in what the settings name. If `thorough`, the weights are
+/// read as well. Writes nothing into `models`.
 pub fn look_over(settings: &Settings, models: &Path, thorough: bool) -> (Option<Vec<String>>, Vec<SetupError>) {
     let mut found = Vec::new();
     let labels = settings.labels.as_deref().map(|path| read_labels(path).map_err(of("classifier.labels")));
@@ -239,7 +242,7 @@ pub fn look_over(settings: &Settings, models: &Path, thorough: bool) -> (Option<
                 dir
             }
         };
-        // What else the settings say cannot be judged without the lists.
+        // The other settings cannot be checked without the lists.
         if !found.is_empty() {
             return Model::open(&dir).map(drop).map_err(of(MODEL));
         }
@@ -257,7 +260,7 @@ fn digest(model: &Model) -> Result<String, SetupError> {
     model.digest().map_err(read)
 }
 
-/// The base of a model's directory, still without the digest of its weights.
+/// The base of a model's directory, without the digest of its weights.
 fn described(settings: &Settings, dir: PathBuf, models: &Path) -> Result<(Model, Base), SetupError> {
     let model = Model::open(&dir).map_err(of(MODEL))?;
     let labels = label_file(settings, &dir).map_err(of(MODEL))?;
@@ -286,10 +289,10 @@ fn described(settings: &Settings, dir: PathBuf, models: &Path) -> Result<(Model,
     Ok((model, base))
 }
 
-/// Whether every threshold is one of a class.
+/// Checks that every threshold belongs to a class.
 ///
 /// # Errors
-/// It names the first class that is not there.
+/// Names the first threshold whose class does not exist.
 pub fn check_thresholds(settings: &Settings, classes: &[String]) -> Result<(), SetupError> {
     match settings.thresholds.keys().find(|class| !classes.contains(class)) {
         Some(class) => Err(of("classifier.thresholds")(ModelError::Threshold { class: class.clone() })),
@@ -297,12 +300,12 @@ pub fn check_thresholds(settings: &Settings, classes: &[String]) -> Result<(), S
     }
 }
 
-/// The settings whose files of words say something else by now than when the base was made from them, with these files.
-/// A file that cannot be read is none of them: the service goes on with what it has read.
+/// The settings whose class or prompt files have changed since the base was made from them, with these files. A file
+/// that cannot be read is left out: the service continues with the content that it has read.
 pub fn edited(settings: &Settings, base: &Base) -> Vec<(&'static str, PathBuf)> {
     let labels = label_file(settings, &base.dir).ok().and_then(|path| {
         let same = match read_labels(&path) {
-            // Their order is that of the generations.
+            // Only the set of names is compared: the order is that of the generations.
             Ok(lines) => {
                 let read: BTreeSet<String> = lines.into_iter().map(|(_, class)| class).collect();
                 read == base.classes.iter().cloned().collect()
@@ -322,7 +325,7 @@ pub fn edited(settings: &Settings, base: &Base) -> Vec<(&'static str, PathBuf)> 
 }
 
 impl ModelError {
-    /// Whether the file was not there or did not let itself be read.
+    /// Whether the file was missing or could not be read.
     fn is_unread(&self) -> bool {
         matches!(self, ModelError::ReadLabels { .. } | ModelError::ReadTemplates { .. })
     }
@@ -339,7 +342,7 @@ fn label_file(settings: &Settings, dir: &Path) -> Result<PathBuf, ModelError> {
     }
 }
 
-/// A student, which must not read larger images than the pool keeps for the base model.
+/// Opens a student, which must not read larger images than those kept for the base model.
 fn open_student(student: &Path, models: &Path, kept: &Preprocess) -> Result<Student, ModelError> {
     let dir = located(student, models)?;
     let model = Model::open(&dir)?;
@@ -350,7 +353,8 @@ fn open_student(student: &Path, models: &Path, kept: &Preprocess) -> Result<Stud
     }
 }
 
-/// What a round takes where it trains this model; images and classes are for others to say.
+/// Sizes that determine the disk space of a round that trains this model; the caller sets the numbers of images and
+/// classes.
 fn sizes(model: &Model, preprocess: &Preprocess) -> RoundSizes {
     let number = |stated: i64| u64::try_from(stated).unwrap_or(0);
     let (config, vision) = (&model.config, &model.config.vision_config);
@@ -366,7 +370,7 @@ fn sizes(model: &Model, preprocess: &Preprocess) -> RoundSizes {
     }
 }
 
-/// The directory of a model that is named, or given by its directory.
+/// The directory of a model that is given by name or by directory.
 fn located(model: &Path, models: &Path) -> Result<PathBuf, ModelError> {
     match model.is_relative() {
         true => Ok(Store::at(models).find(&model.to_string_lossy())?.dir),
@@ -383,7 +387,7 @@ fn resized(model: &Model, side: u32) -> Result<Preprocess, ModelError> {
     Ok(Preprocess::from_json(&coft_vision::with_image_size(&model.preprocessing, side)?)?)
 }
 
-/// The class names of a label file, each with its line.
+/// The class names of a label file, each with its line number.
 pub fn read_labels(path: &Path) -> Result<Vec<(usize, String)>, ModelError> {
     let content = read_list(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
     labels::parse(&content).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
@@ -394,7 +398,7 @@ fn read_templates(path: &Path) -> Result<Vec<Template>, ModelError> {
     templates::parse(&content).map_err(|source| ModelError::Templates { path: path.to_owned(), source })
 }
 
-/// Reads a file of words. A pipe would have the service wait for somebody to write into it.
+/// Reads a class or prompt file. Only regular files are read, because reading a pipe would wait for a writer.
 fn read_list(path: &Path) -> io::Result<Vec<u8>> {
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::other("it is no regular file"));
@@ -402,7 +406,7 @@ fn read_list(path: &Path) -> io::Result<Vec<u8>> {
     fs::read(path)
 }
 
-/// Puts the files into `dir`, as a whole or not at all. A directory that holds exactly them is left alone.
+/// Writes the files into `dir`, all or none. A directory that already has exactly this content is left as it is.
 fn unpack(files: &[(&str, &[u8])], dir: &Path) -> io::Result<()> {
     let same = |(name, content): &(&str, &[u8])| fs::read(dir.join(name)).is_ok_and(|found| found == *content);
     if files.iter().all(same) {
@@ -456,7 +460,7 @@ mod tests {
         assert_eq!(error, format!("classifier.labels: the label file {}: {expected}", path.display()));
     }
 
-    /// The label file may come, or be put right, later.
+    /// The label file may be created or corrected later.
     #[test]
     fn a_threshold_of_a_class_that_is_not_in_the_list_is_named_with_its_setting() {
         let state = tempfile::tempdir().unwrap();

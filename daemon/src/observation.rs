@@ -1,84 +1,85 @@
-//! What the service says of a picture that a source has brought, what a later generation says of it, and which of these
-//! answers are asked for.
+//! The service's answer about a picture of a source, the answer of a later generation, and a filter for such answers.
 
 use coft_core::ids::{GenerationId, ImageId};
 use std::path::PathBuf;
 
-/// The answer about a picture that a source has brought.
+/// The answer about a picture of a source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observation {
-    /// Of the answers of the source, from 1, without gaps.
+    /// Number of the answer among those of the source, from 1, without gaps.
     pub sequence: u64,
     pub image: ImageId,
-    /// The file that came.
+    /// The file that contained the picture.
     pub path: PathBuf,
-    /// The likeliest labels with their probabilities, best first.
+    /// The most probable labels with their probabilities, best first.
     pub labels: Vec<(String, f64)>,
-    /// When the picture came, Unix time, s.
+    /// When the picture arrived, Unix time, s.
     pub time: i64,
     pub classifier: String,
     pub generation: GenerationId,
-    /// How much likelier the likeliest label is than the next one.
+    /// Difference between the two highest probabilities.
     pub margin: f64,
     pub doubtful: bool,
-    /// Whether it looks like none of the classes, where that is asked for.
+    /// Whether the picture looks like none of the classes; `None` where the configuration does not ask for it.
     pub none_of_these: Option<bool>,
-    /// The class that the user's thresholds decide for, where there are some.
+    /// The class that results from the user's decision thresholds, where some are set.
     pub decision: Option<String>,
-    /// What the generation that serves says, where another one has answered and it has answered again.
+    /// The answer of the generation that serves, if another generation gave the first answer and the picture was
+    /// classified again.
     pub later: Option<(GenerationId, Said)>,
 }
 
-/// What a generation says of a picture: the label that counts, and its probability; none of the classes has none.
+/// A generation's answer about a picture: the label that counts, and its probability, which is absent for "none of the
+/// classes".
 #[derive(Clone, Debug, PartialEq)]
 pub struct Said {
     pub label: String,
     pub probability: Option<f64>,
 }
 
-/// Where two generations differ on the pictures that both have answered.
+/// The differences between two generations on the pictures that both have classified.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GenerationDiff {
     pub compared: u64,
-    /// Pictures to which the newer one gives another label.
+    /// Number of pictures to which the newer generation gives another label.
     pub changed: u64,
-    /// Pictures that the newer one is yet to answer again.
+    /// Number of pictures that the newer generation has not classified yet.
     pub waiting: u64,
-    /// From which label to which, and how many; the most first.
+    /// Old label, new label and number of pictures, most frequent first.
     pub moves: Vec<(String, String, u64)>,
-    /// Pictures with another label, those first of which both generations are surest.
+    /// Pictures with another label. Those where both generations are most certain come first.
     pub changes: Vec<Difference>,
-    /// Pictures of which the newer one is least sure, those first.
+    /// Pictures where the newer generation is least certain; those come first.
     pub unsure: Vec<Difference>,
 }
 
-/// What two generations say of a picture.
+/// The answers of two generations about a picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Difference {
     pub source: PathBuf,
     pub image: ImageId,
-    /// The file that came.
+    /// The file that contained the picture.
     pub path: PathBuf,
-    /// When it came, Unix time, s.
+    /// When the picture arrived, Unix time, s.
     pub time: i64,
     pub old: Said,
     pub new: Said,
-    /// How much likelier the newer generation takes the likeliest label to be than the next one.
+    /// Difference between the newer generation's two highest probabilities.
     pub margin: f64,
 }
 
-/// Which answers are meant: those of which all that is given holds.
+/// Selects answers that meet all given conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ObservationFilter {
-    /// The label that counts: the decision, or the likeliest, or none of these.
+    /// The label that counts: the decision, else the most probable label, or none of the classes.
     pub label: Option<String>,
     pub doubtful: Option<bool>,
-    /// The picture came then or later, Unix time, s.
+    /// Pictures that arrived at this Unix time or later, s.
     pub since: Option<i64>,
-    /// A sequence number that is larger.
+    /// Answers with a smaller sequence number.
     pub before: Option<u64>,
     pub generation: Option<u64>,
     pub classifier: Option<String>,
-    /// Whether the generation that serves says otherwise.
+    /// Whether the generation that serves gives another answer.
     pub changed: Option<bool>,
 }

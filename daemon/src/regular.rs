@@ -1,5 +1,5 @@
-//! Regular files alone, opened without waiting and read in short steps: a pipe, a device, a socket or a slow file
-//! system would hold up whoever reads it.
+//! Only regular files, opened without blocking and read in short steps. A pipe, a device, a socket or a slow file
+//! system would block the reader.
 
 use nix::fcntl::{OFlag, PosixFadviseAdvice, posix_fadvise};
 use nix::sys::statfs::{FUSE_SUPER_MAGIC, fstatfs};
@@ -9,10 +9,11 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Opens a regular file for reading; a link in its place is not followed.
+/// Opens a regular file for reading; a symbolic link is not followed.
 ///
 /// # Errors
-/// Where it cannot be opened; `InvalidInput` where it is no regular file, and the system's `ELOOP` where it is a link.
+/// The file cannot be opened. The error is `InvalidInput` where it is not a regular file, and the system's `ELOOP`
+/// where it is a link.
 pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
@@ -23,18 +24,18 @@ pub fn open(path: &Path) -> io::Result<(File, Metadata)> {
     }
 }
 
-/// Bytes that a step asks for at first and at least, one page. 4 KiB [choice].
+/// Bytes of the first step, and fewest of any step: one page. 4 KiB [choice].
 const LEAST_BYTES: usize = 4 << 10;
-/// Bytes that a step asks for at most. 1 MiB [choice].
+/// Most bytes of a step. 1 MiB [choice].
 const MOST_BYTES: usize = 1 << 20;
-/// A step that takes less time is followed by a larger one, any other by a smaller one. 50 ms [choice].
+/// After a step that takes less time, the next one is larger; after any other, smaller. 50 ms [choice].
 const STEP_TIME: Duration = Duration::from_millis(50);
 
-/// Reads a file from its beginning, in steps that each take a short time, for as long as somebody wants it.
+/// Reads a file from its beginning, in short steps, and stops when the content is not wanted any more.
 ///
-/// A read that a FUSE file system has begun ends when that file system answers, and not before: neither a signal nor
-/// the end of the process interrupts it. A service that is told to stop therefore waits for the step that is under way.
-/// The offset of the file itself stays where it is.
+/// A read from a FUSE file system ends only when that file system answers: neither a signal nor the end of the process
+/// interrupts it. A service that is asked to stop therefore waits for the current step. The offset of the file does not
+/// change.
 pub struct Steps<'a> {
     file: &'a File,
     offset: u64,
@@ -43,13 +44,13 @@ pub struct Steps<'a> {
 }
 
 impl<'a> Steps<'a> {
-    /// `is_wanted` is asked before every step; where it says no, reading fails.
+    /// `is_wanted` is called before every step; if it returns false, reading fails.
     ///
     /// # Errors
-    /// Where the file system cannot be asked what it is.
+    /// The kind of the file system cannot be determined.
     pub fn new(file: &'a File, is_wanted: &'a dyn Fn() -> bool) -> io::Result<Self> {
         if fstatfs(file)?.filesystem_type() == FUSE_SUPER_MAGIC {
-            // The kernel would read up to 128 KiB ahead, whatever a step asks for.
+            // Without this, the kernel would read up to 128 KiB ahead, whatever the size of a step.
             posix_fadvise(file, 0, 0, PosixFadviseAdvice::POSIX_FADV_RANDOM)?;
         }
         Ok(Self { file, offset: 0, bytes: LEAST_BYTES, is_wanted })
@@ -70,8 +71,8 @@ impl Read for Steps<'_> {
     }
 }
 
-/// Bytes of the next step: one of up to `bytes` has read so many and took so long. Less than a whole step tells nothing
-/// of the file system, since the kernel may have had the rest of a page already.
+/// Bytes of the next step, after a step of up to `bytes` that read `read` bytes. A step that read less says nothing
+/// about the speed of the file system, because the kernel may have had the rest of a page already.
 fn next_step(bytes: usize, read: usize, took: Duration) -> usize {
     let next = match took < STEP_TIME {
         true if read == bytes => 2 * bytes,

@@ -1,4 +1,5 @@
-//! The directory of everything the service writes: made, closed to other users, and taken by one service at a time.
+//! The directory of everything that the service writes: created, closed to other users, and locked by one service at a
+//! time.
 
 mod barrier;
 
@@ -11,9 +12,9 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use tracing::{info, warn};
 
-/// File that a running service holds.
+/// File that a running service locks.
 const LOCK: &str = "lock";
-/// What tells a state directory from any other.
+/// File by which a state directory is recognised.
 pub const CATALOG: &str = "catalog.sqlite";
 
 #[derive(Debug, Error)]
@@ -24,15 +25,15 @@ pub enum StateDirError {
     InUse { path: PathBuf },
 }
 
-/// Makes the state directory and takes it: two services would spoil each other's files.
+/// Creates the state directory and locks it, because two services would damage each other's files.
 ///
 /// # Errors
-/// Where it cannot be made or written, or another service holds it.
+/// The directory cannot be created or written, or another service has locked it.
 pub fn take(dir: &Path) -> Result<File, StateDirError> {
     let failed = |source| StateDirError::Unusable { path: dir.to_owned(), source };
     let path = dir.join(LOCK);
     let made = DirBuilder::new().recursive(true).mode(0o700).create(dir).and_then(|()| close_to_others(dir));
-    // A disk that cannot be written now has the file from before.
+    // If the disk cannot be written now, the file from an earlier start is opened.
     let lock = made.and_then(|()| File::create(&path)).or_else(|error| File::open(&path).map_err(|_| error));
     let lock = lock.map_err(failed)?;
     match lock.try_lock() {
@@ -47,18 +48,18 @@ pub fn take(dir: &Path) -> Result<File, StateDirError> {
     }
 }
 
-/// Writes a file there and removes it.
+/// Checks that the directory can be written: writes a file there and removes it.
 ///
 /// # Errors
-/// The directory cannot be written; it says why, and what to do.
+/// The directory cannot be written; the error has the reason and the remedy.
 pub fn try_writing(dir: &Path) -> Result<(), StateDirError> {
     let failed = |source| StateDirError::Unusable { path: dir.to_owned(), source };
     let mut file = tempfile::Builder::new().prefix(".trial-").tempfile_in(dir).map_err(failed)?;
     file.write_all(b"trial").map_err(failed)
 }
 
-/// Pixels, models and the catalogue are for the service alone. A directory that holds other files instead, or that
-/// everybody may write, such as /tmp, stays as it is: others may have a use for it.
+/// Removes the rights of other users, because pixels, models and the catalogue are for the service alone. A directory
+/// that contains other files instead, or that everybody may write, such as /tmp, is left unchanged: others may use it.
 fn close_to_others(dir: &Path) -> io::Result<()> {
     let found = fs::metadata(dir)?;
     let mode = found.mode() & 0o7777;

@@ -1,9 +1,9 @@
-//! The user's own labels for some of the images: a CSV file with the columns `path` and `class`, and perhaps `source`,
-//! one image a line.
+//! The user's own labels for some of the images: a CSV file with the columns `path` and `class`, optionally `source`,
+//! and one image per line.
 //!
-//! Paths are taken relative to the file. An image is recognised by its content, as everywhere: the file must be a copy
-//! of one that a source holds, or one that has gone from a source. Which image a lost file held is for the caller to
-//! find out. Where sources look at parts of their pictures, a file is as many images as there are such parts.
+//! Paths are relative to the CSV file. An image is identified by its content, as everywhere: the named file must be a
+//! copy of a file that is in a source, or was in one. The caller has to find out which image a lost file contained.
+//! Where sources use parts of their pictures, each such part of a file is an image of its own.
 
 use crate::ingest::{Place, id_of};
 use crate::regular::Steps;
@@ -72,30 +72,30 @@ pub struct List {
     lines: Vec<Line>,
 }
 
-/// One image of a list.
+/// One line of a list.
 #[derive(Debug)]
 pub struct Line {
-    /// From 1.
+    /// Line number, from 1.
     pub number: u64,
-    /// Where the file lies or lay, links above it resolved.
+    /// Path of the file, which may be gone; links in its directories are resolved.
     pub path: PathBuf,
-    /// What it is for the sources that are meant: one image, but for sources that look at other parts of it. Or why the
-    /// file cannot be read.
+    /// The images in the file. It is one image, unless sources use several parts of it. Or the reason why the file
+    /// cannot be read.
     pub images: io::Result<Vec<ImageId>>,
     class: ClassId,
 }
 
-/// The labels of a list by image, each with the number of its line.
+/// The labels of a list by image, each with its line number.
 pub type Labels = BTreeMap<ImageId, (ClassId, u64)>;
 
-/// Marks that spreadsheets write between fields.
+/// Delimiters that spreadsheets write between fields.
 const DELIMITERS: [u8; 4] = *b",;\t|";
-/// Share of the letters in which a class may differ to be suggested, from 0 to 1. [choice]
+/// Least likeness of a class name to be suggested, from 0 to 1. [choice]
 const NEAR: f64 = 0.6;
 
 impl List {
-    /// Reads the list and every image that it names, for as long as somebody wants it. `sources` are those that there
-    /// are, by their keys.
+    /// Reads the list and every image that it names; stops when `is_wanted` returns false. `sources` has all sources by
+    /// their keys.
     pub fn read(
         path: &Path,
         classes: &[String],
@@ -118,7 +118,7 @@ impl List {
         self.lines.iter_mut().filter(|line| line.images.is_err())
     }
 
-    /// The labels by image, and the lines whose files are lost.
+    /// The labels by image, and the lines whose files cannot be read.
     pub fn labels(self) -> Result<(Labels, Vec<Line>), UserLabelsError> {
         let mut given = Labels::new();
         let mut lost = Vec::new();
@@ -145,10 +145,10 @@ impl List {
     }
 }
 
-/// A line of the file: its number, path, class and source, where it names one.
+/// A line of the file: its number, path, class and source, if it names one.
 type Row = (u64, Vec<u8>, Vec<u8>, Option<Vec<u8>>);
 
-/// The rows below the header. Paths may hold any bytes, as names of files do.
+/// The rows below the header. Paths may contain any bytes, as file names do.
 fn rows(content: &[u8]) -> Result<Vec<Row>, Problem> {
     let content = match text::decode(content) {
         Ok(text) => Cow::Owned(text.into_bytes()),
@@ -178,8 +178,8 @@ fn reader(content: &[u8], delimiter: u8) -> csv::Reader<&[u8]> {
     csv::ReaderBuilder::new().delimiter(delimiter).has_headers(false).flexible(true).from_reader(content)
 }
 
-/// With this mark between fields: the mark, which columns hold the path and the class, which one the source, and how
-/// many there are.
+/// Reads the header with this delimiter. Returns the delimiter, the indices of the columns for path and class, that for
+/// the source, and the number of columns.
 fn columns(content: &[u8], delimiter: u8) -> Option<(u8, [usize; 2], Option<usize>, usize)> {
     let mut header = ByteRecord::new();
     reader(content, delimiter).read_byte_record(&mut header).ok()?;
@@ -205,15 +205,14 @@ fn line(
     if path.trim_ascii().is_empty() {
         return Err(Problem::NoPath { line: number });
     }
-    // Spaces around it are the list's, unless the file's name has them.
+    // Spaces around a path are dropped, unless a file with these spaces in its name exists.
     let at = |path: &[u8]| resolved(&above.join(OsStr::from_bytes(path)));
     let path = Some(at(&path)).filter(|path| path.exists()).unwrap_or_else(|| at(path.trim_ascii()));
     let regions = regions(number, source, &path, sources)?;
     Ok(Line { number, images: images(&path, &regions, is_wanted), path, class: ClassId(found as u32) })
 }
 
-/// The parts of a file that the sources which are meant look at: those of the source that the line names, or of all
-/// that there are.
+/// The parts of a file that sources use: that of the source that the line names, otherwise those of all sources.
 fn regions(
     line: u64,
     source: Option<Vec<u8>>,
@@ -231,7 +230,7 @@ fn regions(
         };
         return Ok(vec![place.region]);
     }
-    // Of one directory, each source looks at a part of its own.
+    // Sources with the same directory each use another part.
     let has_it = |place: &Place| path.starts_with(fs::canonicalize(&place.dir).as_ref().unwrap_or(&place.dir));
     let having: Vec<&PathBuf> = sources.iter().filter(|(_, place)| has_it(place)).map(|(key, _)| key).collect();
     if having.len() > 1 {
@@ -247,7 +246,7 @@ fn regions(
     Ok(if regions.is_empty() { vec![None] } else { regions })
 }
 
-/// The class that was probably meant.
+/// The class that the user probably meant.
 pub fn nearest<'c>(class: &str, classes: &'c [String]) -> Option<&'c String> {
     let class = text::likeness(class);
     let near = |known: &'c String| (strsim::normalized_damerau_levenshtein(&class, &text::likeness(known)), known);
@@ -255,7 +254,8 @@ pub fn nearest<'c>(class: &str, classes: &'c [String]) -> Option<&'c String> {
     (likeness >= NEAR).then_some(known)
 }
 
-/// What is wrong with the path of a file that is not there, if that can be seen. Any other may have been there once.
+/// The mistake in the path of a file that does not exist, if it can be seen. Any other path may be that of a file that
+/// has gone.
 fn misspelt(path: &Path) -> Option<&'static str> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.contains(&b'\\') {
@@ -266,7 +266,7 @@ fn misspelt(path: &Path) -> Option<&'static str> {
         .then_some("the name is not UTF-8; save the list in the encoding of the files' names")
 }
 
-/// Opens a file for reading; a pipe could keep the caller waiting without end.
+/// Opens a regular file for reading; opening a pipe could block the caller for ever.
 fn regular(path: &Path) -> io::Result<File> {
     let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     match file.metadata()?.is_file() {
@@ -275,7 +275,7 @@ fn regular(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The path without links and `..`, as far as its directories are still there; the file itself need not be.
+/// The path without links and `..`, as far as its directories exist; the file itself need not exist.
 fn resolved(path: &Path) -> PathBuf {
     let found = |above: &Path| Some(fs::canonicalize(above).ok()?.join(path.strip_prefix(above).ok()?));
     let found = path.ancestors().skip(1).find_map(found).unwrap_or_else(|| path.to_owned());
@@ -292,12 +292,13 @@ fn images(path: &Path, regions: &[Option<Region>], is_wanted: &dyn Fn() -> bool)
 mod tests {
     use super::*;
 
-    /// The classes and the lost lines of a list beside three files; `known` is what the catalogue says of lost ones.
+    /// The classes and the lost lines of a list beside three files; `known` is what the catalogue knows about lost
+    /// files.
     fn told_knowing(known: &[(&str, &str)], list: impl AsRef<[u8]>) -> Result<(Vec<u32>, Vec<u64>), String> {
         told_among(known, &[], list).map(|(given, lost)| (given.values().map(|(class, _)| class.0).collect(), lost))
     }
 
-    /// The same of images, where there are these sources, each of a directory and what it looks at.
+    /// The images and the lost lines of a list. Each source is a key, a directory and the part that it uses.
     fn told_among(
         known: &[(&str, &str)],
         sources: &[(&str, &str, Option<Region>)],
@@ -339,7 +340,7 @@ mod tests {
         id_of(Sha256::new().chain_update(content), region)
     }
 
-    /// They were images of no source.
+    /// Such files counted as images of no source.
     #[test]
     fn labels_of_files_of_which_a_part_is_looked_at_are_those_of_the_part() {
         let part = |x: f64| Some(Region { x, y: 0.0, width: 0.5, height: 1.0 });

@@ -1,7 +1,8 @@
-//! Why the state directory cannot be used: what stands in its way, and how to let the service past it.
+//! Explains why the state directory cannot be used: what blocks access, and how to allow it.
 //!
-//! The kernel's own word for it, "Permission denied" or "Read-only file system", does not name the directory above it
-//! that may not be entered. Nor does it name the unit, under which the service sees another file system than users see.
+//! The kernel's own message, "Permission denied" or "Read-only file system", does not name the parent directory that
+//! may not be entered. Nor does it mention the systemd unit, in which the service sees another file system than users
+//! see.
 
 use coft_core::shown::shown_path;
 use nix::unistd::{AccessFlags, User, access, geteuid};
@@ -10,10 +11,10 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// Most links that are followed, as the kernel does.
+/// Most links that are followed; the kernel has the same limit.
 const LINKS: usize = 40;
 
-/// Says why the service cannot write a directory of its own, after that has failed with `error`.
+/// Explains why the service cannot write its own directory, after writing has failed with `error`.
 pub fn explain_unwritable(dir: &Path, error: &io::Error) -> String {
     use io::ErrorKind::{AlreadyExists, NotADirectory, PermissionDenied, ReadOnlyFilesystem, StorageFull};
     let (shown, user) = (shown_path(dir), user());
@@ -44,7 +45,7 @@ pub fn explain_unwritable(dir: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Says that the user of the service may not enter a directory, and how to let it.
+/// Explains that the service's user may not enter a directory, and how to allow it.
 fn refusal(dir: &Path, found: &Metadata) -> String {
     let (shown, user) = (shown_path(dir), user());
     let (mode, owner) = (found.mode() & 0o7777, found.uid());
@@ -61,15 +62,15 @@ fn refusal(dir: &Path, found: &Metadata) -> String {
 }
 
 enum Barrier {
-    /// The first on the way that does not exist.
+    /// The first part of the path that does not exist.
     Missing(PathBuf),
     /// A directory that may not be entered.
     Closed(PathBuf, Metadata),
-    /// Something that is no directory.
+    /// A part of the path that is not a directory.
     File(PathBuf),
 }
 
-/// Follows a path step by step, and its links.
+/// Follows a path and its links, one part after the other.
 fn find(path: &Path, links: usize) -> Option<Barrier> {
     let mut way = PathBuf::new();
     let mut steps = path.components();
@@ -96,7 +97,7 @@ fn find(path: &Path, links: usize) -> Option<Barrier> {
     None
 }
 
-/// Name of the user that the service runs as, or the number where it has none.
+/// Name of the user that the service runs as, or the user id where it has no name.
 fn user() -> String {
     let id = geteuid();
     User::from_uid(id).ok().flatten().map_or_else(|| id.to_string(), |user| user.name)
