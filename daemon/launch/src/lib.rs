@@ -1,10 +1,10 @@
-//! Starts the trainer and tells how it ended.
+//! Starts the trainer and reports how it ended.
 //!
-//! The trainer is a child of the service, or it runs in a systemd unit with limits of its own. The service may not
+//! The trainer is a child of the service, or it runs in its own systemd unit with its own limits. The service may not
 //! start units, so the unit has a socket (`coft-trainer.socket`, SOCK_SEQPACKET): for each connection systemd starts
-//! `coft-launch`, which starts the trainer as its child. Over the socket go JSON messages: an [`Order`] with the
-//! descriptors of [`Pipes`] beside it, then any number of [`Request`]s; the last message is the [`Answer`]. When the
-//! service closes its end, or dies, the trainer is killed.
+//! `coft-launch`, which starts the trainer as its child. JSON messages go over the socket: the service sends an
+//! [`Order`] with the descriptors of [`Pipes`], then any number of [`Request`]s; the unit sends the [`Answer`] as the
+//! last message. When the service closes its end, or dies, the trainer is killed.
 
 mod child;
 mod unit;
@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 
-/// The descriptor of the trainer's that events are written to.
+/// The trainer's file descriptor for events.
 pub const EVENTS_FD: i32 = 3;
 
 /// What a trainer is to do.
@@ -27,7 +27,8 @@ pub const EVENTS_FD: i32 = 3;
 pub struct Order {
     /// The file that describes the round.
     pub spec: PathBuf,
-    /// 0 to 19; nice(2). 19 is the idle class of sched(7) too: what nobody else takes of the processor.
+    /// Niceness, 0 to 19; nice(2). 19 also selects the idle class of sched(7), which uses only processor time that no
+    /// other process wants.
     pub niceness: i32,
 }
 
@@ -38,12 +39,12 @@ pub struct Pipes {
     pub stderr: OwnedFd,
 }
 
-/// What starts a trainer.
+/// How a trainer is started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Launcher {
-    /// The trainer's program; it becomes a child of this process.
+    /// Path of the trainer's program, which becomes a child of this process.
     Program(PathBuf),
-    /// The socket of the trainer's unit.
+    /// Path of the socket of the trainer's unit.
     Unit(PathBuf),
 }
 
@@ -64,7 +65,7 @@ pub enum Process {
 
 impl Process {
     /// # Errors
-    /// Where the program cannot be started, or nobody listens on the socket.
+    /// The program cannot be started, or no process listens on the socket.
     pub async fn start(launcher: &Launcher, order: &Order, pipes: Pipes) -> io::Result<Self> {
         match launcher {
             Launcher::Program(program) => Child::start(program, order, pipes).map(Self::Child),
@@ -72,11 +73,11 @@ impl Process {
         }
     }
 
-    /// How the trainer ended. What it has started ends with it. Nothing is lost where this is dropped before it is
-    /// ready.
+    /// Waits for the trainer's end, and then ends the processes that it has started. If the future is dropped before it
+    /// is ready, nothing is lost.
     ///
     /// # Errors
-    /// Where that is not known; the message says why.
+    /// The exit status is unknown; the message says why.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         match self {
             Self::Child(child) => child.wait().await,
@@ -84,7 +85,7 @@ impl Process {
         }
     }
 
-    /// Asks the trainer to stop (SIGTERM), and gives it the processor back that it has left to others.
+    /// Asks the trainer to stop (SIGTERM), and raises its priority again so that it gets processor time to end.
     pub async fn terminate(&mut self) {
         match self {
             Self::Child(child) => child.terminate(),
@@ -92,7 +93,7 @@ impl Process {
         }
     }
 
-    /// Ends the trainer (SIGKILL).
+    /// Kills the trainer (SIGKILL).
     pub async fn kill(&mut self) {
         match self {
             Self::Child(child) => child.kill(),

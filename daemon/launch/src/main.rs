@@ -1,4 +1,5 @@
-//! `coft-launch`: what systemd starts in the trainer's unit. The connection with coftd is its standard input.
+//! `coft-launch`: the program that systemd starts in the trainer's unit. Its standard input is the connection with
+//! coftd.
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::fs::File;

@@ -1,4 +1,4 @@
-//! The trainer in a unit of its own: both ends of the connection.
+//! A trainer in its own unit: both ends of the connection.
 
 use crate::{Child, Order, Pipes};
 use serde::de::DeserializeOwned;
@@ -12,10 +12,10 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_seqpacket::UnixSeqpacket;
 use tokio_seqpacket::ancillary::{AncillaryMessageWriter, OwnedAncillaryMessage};
 
-/// Largest message, B: a path is at most 4 KiB long, and six times that where each byte is escaped.
+/// Largest message, B. A path has at most 4 KiB, and six times as much if each byte is escaped.
 const MESSAGE: usize = 32 << 10;
 
-/// What the service asks for while the trainer runs.
+/// What the service requests while the trainer runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
@@ -27,18 +27,18 @@ pub enum Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// As wait(2) tells it.
+    /// The wait status, as in wait(2).
     Ended(i32),
     NotStarted(String),
 }
 
-/// The service's end.
+/// The service's end of the connection.
 #[derive(Debug)]
 pub struct Unit(UnixSeqpacket);
 
 impl Unit {
     /// # Errors
-    /// Where nobody listens on the socket.
+    /// No process listens on the socket.
     pub async fn start(socket: &Path, order: &Order, pipes: Pipes) -> io::Result<Self> {
         let socket = UnixSeqpacket::connect(socket).await?;
         let mut space = [0; 64];
@@ -49,28 +49,28 @@ impl Unit {
     }
 
     /// # Errors
-    /// Where the trainer was not started, or the unit ended before it could tell.
+    /// The trainer was not started, or the unit ended before it reported the exit status.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         match receive(&self.0).await {
             Ok(Some(Answer::Ended(status))) => Ok(ExitStatus::from_raw(status)),
             Ok(Some(Answer::NotStarted(why))) => Err(io::Error::other(why)),
             Err(error) if error.kind() != ErrorKind::ConnectionReset => Err(error),
-            // Reset where the unit had not read all that was sent to it.
+            // The error is ConnectionReset if the unit had not read all messages.
             Ok(None) | Err(_) => Err(io::Error::other("the trainer's unit ended before it could tell")),
         }
     }
 
     pub async fn request(&mut self, request: Request) {
-        // Where the unit has ended, there is nothing left to stop.
+        // If the unit has ended, there is nothing to stop.
         let _ = send(&self.0, &request).await;
     }
 }
 
-/// The unit's end: starts `program` as the service asks, and goes on until it has ended. SIGTERM stops the trainer,
-/// too.
+/// The unit's end of the connection: starts `program` as ordered, and returns after it has ended. SIGTERM stops the
+/// trainer, too.
 ///
 /// # Errors
-/// Where the connection fails, or what comes over it is no order.
+/// The connection fails, or the first message is not an order.
 pub async fn attend(socket: OwnedFd, program: &Path) -> io::Result<()> {
     let socket = UnixSeqpacket::try_from(socket)?;
     let Some((order, pipes)) = order(&socket).await? else { return Ok(()) };
@@ -88,7 +88,7 @@ pub async fn attend(socket: OwnedFd, program: &Path) -> io::Result<()> {
             request = receive(&socket) => match request {
                 Ok(Some(Request::Terminate)) => trainer.terminate(),
                 Ok(Some(Request::Kill)) => trainer.kill(),
-                // The service has gone, or is not one.
+                // The service has closed the connection, or sent an invalid message.
                 Ok(None) | Err(_) => {
                     trainer.kill();
                     return trainer.wait().await.map(drop);
@@ -99,7 +99,7 @@ pub async fn attend(socket: OwnedFd, program: &Path) -> io::Result<()> {
     }
 }
 
-/// The order, with its pipes; none where the service has closed its end before it gave one.
+/// The order with its pipes; `None` where the service closed its end before it sent one.
 async fn order(socket: &UnixSeqpacket) -> io::Result<Option<(Order, Pipes)>> {
     let (mut message, mut space) = (vec![0; MESSAGE], [0; 64]);
     let (info, beside) = socket.recv_with_ancillary(&mut message, &mut space).await?;
@@ -122,7 +122,7 @@ async fn send(socket: &UnixSeqpacket, message: &impl Serialize) -> io::Result<()
     socket.send(&serde_json::to_vec(message)?).await.map(drop)
 }
 
-/// The next message; none where the other end is closed.
+/// The next message; `None` where the other end is closed.
 async fn receive<M: DeserializeOwned>(socket: &UnixSeqpacket) -> io::Result<Option<M>> {
     let mut message = vec![0; MESSAGE];
     match socket.recv(&mut message).await?.bytes_read() {
