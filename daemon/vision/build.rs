@@ -1,4 +1,4 @@
-//! Compiles the part of the JPEG decoder that speaks to libjpeg-turbo, which the crate `turbojpeg-sys` builds.
+//! Compiles the C part of the JPEG decoder, which calls libjpeg-turbo; the crate `turbojpeg-sys` builds the library.
 
 fn main() {
     println!("cargo::rerun-if-changed=src/jpeg/decode.c");

@@ -1,4 +1,4 @@
-//! Canonical pixels: an image at the size a model looks at, before cropping. Made once, kept, and never resized again.
+//! Canonical pixels: an image at the size for a model, before cropping. Made once, then kept, and never resized again.
 
 use crate::decode::Decoded;
 use crate::preprocess::{Filter, Preprocess};
@@ -10,7 +10,7 @@ use image::{ExtendedColorType, ImageEncoder, ImageError, RgbImage};
 use std::cell::RefCell;
 use std::io::{self, Write};
 
-/// Longest side over shortest side of canonical pixels; > 1. Of a longer image the ends are left out: 4 holds every
+/// Longest side over shortest side of canonical pixels; > 1. The ends of a longer image are cut off. 4 fits every
 /// camera and panorama format, and keeps a 1×10000 px strip from growing a hundredfold. [choice]
 const MAX_ASPECT: u32 = 4;
 
@@ -18,9 +18,8 @@ impl Preprocess {
     /// Resizes an image so that its short side is `shortest_edge`, keeping the aspect ratio.
     ///
     /// Antialiased as Pillow computes it. The long side is `shortest_edge · long / short` rounded down, as the
-    /// `transformers` image processors do it (torchvision agrees; Pillow's `thumbnail` rounds to nearest), of which the
-    /// middle is kept where that is longer than [`MAX_ASPECT`] allows. The canonical image of a canonical image is
-    /// itself.
+    /// `transformers` image processors do it (torchvision agrees; Pillow's `thumbnail` rounds to nearest). If it is
+    /// longer than [`MAX_ASPECT`] allows, only its middle is kept. The canonical image of a canonical image is itself.
     pub fn canonical(&self, decoded: &Decoded) -> RgbImage {
         let source = &decoded.pixels;
         let (width, height) = source.dimensions();
@@ -41,13 +40,13 @@ impl Preprocess {
         3 * u64::from(columns.count) * u64::from(lines.count)
     }
 
-    /// What is kept of the width and of the height.
+    /// The kept parts of the width and of the height.
     fn kept_of(&self, width: u32, height: u32) -> [Kept; 2] {
         [width, height].map(|side| self.kept(side, width.min(height)))
     }
 
-    /// What is kept of a side. A centred crop of it is one of the whole, whichever way an odd margin is rounded: what
-    /// is left out is a multiple of four.
+    /// The kept part of a side. The number of pixels left out is a multiple of four, so that a centred crop of the kept
+    /// part is also a centred crop of the whole side, however an odd margin is rounded.
     fn kept(&self, side: u32, short: u32) -> Kept {
         let whole = u64::from(self.shortest_edge) * u64::from(side) / u64::from(short);
         let most = u64::from(MAX_ASPECT) * u64::from(self.shortest_edge);
@@ -58,7 +57,7 @@ impl Preprocess {
 
 /// The middle of a resized side, px.
 struct Kept {
-    /// All of it.
+    /// Length of the whole resized side.
     whole: u64,
     count: u32,
 }
@@ -68,7 +67,7 @@ impl Kept {
         self.whole == u64::from(self.count)
     }
 
-    /// Where it begins on the unresized side, and its length there.
+    /// Begin and length of this part on the side before resizing.
     fn of(&self, side: u32) -> (f64, f64) {
         if self.is_all() {
             return (0.0, side.into());
@@ -91,7 +90,7 @@ pub fn save_canonical(image: &RgbImage, out: impl Write) -> io::Result<()> {
     )
 }
 
-/// A part of an image, px, whole or not. It lies inside the image and is not empty.
+/// A part of an image, px, not necessarily whole pixels. It lies inside the image and is not empty.
 #[derive(Clone, Copy)]
 pub(crate) struct Crop {
     pub left: f64,
@@ -100,8 +99,8 @@ pub(crate) struct Crop {
     pub height: f64,
 }
 
-/// Resizes a part of `source` into `out` (RGB, row by row), antialiased. At its border the kernel
-/// reads what lies around the part, as Pillow's `resize(box=…)` does.
+/// Resizes a part of `source` into `out` (RGB, row by row), antialiased. At the border of the part the kernel reads the
+/// pixels around it, as Pillow's `resize(box=…)` does.
 pub(crate) fn resize(source: &RgbImage, crop: Crop, filter: Filter, out: &mut [u8], to: (u32, u32)) {
     thread_local! {
         static PASSES: RefCell<Passes> = RefCell::default();
@@ -109,14 +108,14 @@ pub(crate) fn resize(source: &RgbImage, crop: Crop, filter: Filter, out: &mut [u
     PASSES.with_borrow_mut(|passes| passes.run(source, crop, filter, out, to));
 }
 
-/// The two passes of a resize, with what they keep from one call to the next.
+/// The two passes of a resize, with buffers that are kept from one call to the next.
 ///
-/// Bytes are widened to 16 bits on the way: the resizer's byte kernels hold their weights in 14 bits, which moves one
-/// pixel in thirty by a level in each pass; those of 16 bits round as Pillow does.
+/// Bytes are widened to 16 bits first. The resizer's byte kernels have weights of 14 bits, which changes one pixel in
+/// thirty by a level in each pass; its kernels for 16 bits round as Pillow does.
 #[derive(Default)]
 struct Passes {
     resizer: fir::Resizer,
-    /// Some lines of the part, as they are.
+    /// Some lines of the part, widened but not resized.
     band: Vec<U16x3>,
     /// All lines of the part at their final width.
     rows: Vec<U16x3>,
@@ -124,8 +123,8 @@ struct Passes {
 }
 
 impl Passes {
-    /// Pillow's order, columns first. The resizer's own is rows first, which is faster but differs from Pillow by up to
-    /// ten levels at hard edges, where the overshoot of the first pass is cut to a byte.
+    /// Columns first, as in Pillow. The resizer's own order is rows first, which is faster but differs from Pillow by
+    /// up to ten levels at hard edges, where the overshoot of the first pass is clipped to a byte.
     fn run(&mut self, source: &RgbImage, crop: Crop, filter: Filter, out: &mut [u8], (width, height): (u32, u32)) {
         let reach = (KERNEL_RADIUS * crop.height / f64::from(height)).max(KERNEL_RADIUS).ceil() + 1.0;
         let first = (crop.top - reach).max(0.0) as u32;
@@ -151,9 +150,9 @@ impl Passes {
     }
 }
 
-/// Half the width of the wider (bicubic) kernel, in pixels of the smaller image. Pillow's.
+/// Half the width of the wider (bicubic) kernel, in pixels of the smaller image. Pillow's value.
 const KERNEL_RADIUS: f64 = 2.0;
-/// Lines that are widened at a time, so that they stay in the cache. [choice]
+/// Lines that are widened at a time; few enough to stay in the cache. [choice]
 const BAND: usize = 32;
 
 /// Resizes a part of `from`; no channel of the result exceeds a byte.

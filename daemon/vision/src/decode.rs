@@ -1,4 +1,4 @@
-//! Bytes of an image file to upright RGB pixels, by content and never by file name.
+//! Bytes of an image file to upright RGB pixels. The content decides the format, never the file name.
 //!
 //! Pixels come out as Pillow's `convert("RGB")` after `exif_transpose` makes them: alpha is dropped rather than
 //! composited, 16-bit channels keep their high byte, grey is repeated.
@@ -24,14 +24,15 @@ pub struct Decoded {
     pub format: &'static str,
 }
 
-/// Decodes the image of a file and turns it upright as its EXIF orientation says. Of an animation, it is the first
-/// frame; of several pages, the first that is no preview. `docs/images.md` lists the formats.
+/// Decodes the image in a file and turns it upright as its EXIF orientation says. Of an animation, the first frame is
+/// used; of several pages, the first that is not a preview. `docs/images.md` lists the formats.
 ///
-/// Lossy formats are decoded by the libraries that Pillow, and so every published preprocessing, decodes them with; two
-/// correct decoders differ by up to 4 of 255. Size limits are checked on the header, before any pixel is allocated.
+/// Lossy formats are decoded by the same libraries as in Pillow, and so in every published preprocessing, because two
+/// correct decoders differ by up to 4 of 255. Size limits are checked on the header, before memory for pixels is
+/// allocated.
 ///
 /// # Errors
-/// [`DecodeError`] names what is wrong with the file, and what to do.
+/// [`DecodeError`] names the problem of the file and the remedy.
 pub fn decode(bytes: &[u8]) -> Result<Decoded, DecodeError> {
     let format = recognise(bytes)?;
     let head = head::head(bytes)?;
@@ -80,7 +81,7 @@ fn by_image_crate(bytes: &[u8], format: ImageFormat, head: &Head) -> Result<RgbI
     depth::rgb(DynamicImage::from_decoder(decoder).map_err(|error| refusal(&error, head))?)
 }
 
-/// The decoders' own words are for those who write decoders.
+/// The decoders' own messages are only useful to authors of decoders, so they are replaced.
 fn refusal(error: &ImageError, head: &Head) -> DecodeError {
     let format = head.format;
     match error {
@@ -94,7 +95,7 @@ fn refusal(error: &ImageError, head: &Head) -> DecodeError {
     }
 }
 
-/// Whether a decoder ran out of bytes, as far as it says so.
+/// Whether a decoder ran out of bytes, as far as its error shows it.
 fn ends_early(error: &ImageError) -> bool {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
@@ -102,7 +103,7 @@ fn ends_early(error: &ImageError) -> bool {
             Some(ImageError::IoError(io)) => Some(io),
             _ => error.downcast_ref::<std::io::Error>(),
         };
-        // The GIF decoder has a type of its own for it, with these words.
+        // The GIF decoder has its own error type for this, with this message.
         if io.is_some_and(|io| io.kind() == ErrorKind::UnexpectedEof) || error.to_string() == "Unexpected End of File" {
             return true;
         }

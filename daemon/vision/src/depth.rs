@@ -4,16 +4,16 @@
 use crate::error::DecodeError;
 use image::{DynamicImage, RgbImage};
 
-/// Levels of 256 that 16-bit values have to reach across, or there is next to nothing to see. An eighth of the range.
-/// [choice]
+/// Levels of 256 that the range of 16-bit values must cover; with fewer, almost nothing would be visible. An eighth of
+/// the range. [choice]
 const LEAST_LEVELS: u32 = 32;
-/// Values that may lie outside at each end, one in this many: dead pixels of a sensor. [choice]
+/// One value in this many may lie outside the range at each end: dead pixels of a sensor. [choice]
 const OUTLIERS: u64 = 10_000;
 
-/// Pixels of a decoder of the `image` crate, all of which give 8 bits here.
+/// RGB pixels from a decoder of the `image` crate; all its decoders in use give 8 bits.
 ///
 /// # Errors
-/// [`DecodeError::Unsupported`] for any others.
+/// [`DecodeError::Unsupported`] for any other pixels.
 pub fn rgb(image: DynamicImage) -> Result<RgbImage, DecodeError> {
     let (width, height) = (image.width(), image.height());
     let of8 = |channels, samples: &[u8]| Ok(rgb_of_channels(width, height, channels, samples));
@@ -26,14 +26,14 @@ pub fn rgb(image: DynamicImage) -> Result<RgbImage, DecodeError> {
     }
 }
 
-/// RGB of grey or coloured pixels, without their other channels.
+/// RGB of grey or coloured pixels; other channels are dropped.
 fn rgb_of_channels(width: u32, height: u32, channels: usize, samples: &[u8]) -> RgbImage {
     let at = |pixel: &[u8], channel: usize| pixel[if channels >= 3 { channel } else { 0 }];
     let pixels = samples.chunks_exact(channels).map(|pixel| [at(pixel, 0), at(pixel, 1), at(pixel, 2)]);
     rgb_of_pixels(width, height, pixels)
 }
 
-/// Takes no more memory than the pixels.
+/// Collects pixels into an image, without further memory.
 pub fn rgb_of_pixels(width: u32, height: u32, pixels: impl Iterator<Item = [u8; 3]>) -> RgbImage {
     let mut out = RgbImage::new(width, height);
     for (to, from) in out.pixels_mut().zip(pixels) {
@@ -42,12 +42,12 @@ pub fn rgb_of_pixels(width: u32, height: u32, pixels: impl Iterator<Item = [u8; 
     out
 }
 
-/// Which 16-bit values an image uses.
+/// The range of the 16-bit values in an image.
 ///
-/// Values that would become nearly one shade in 8 bits are refused: those of a thermal camera or of a depth camera,
-/// which count in units of their own and use a small part of the range. What the image means would be lost without a
-/// word. Only who made it knows which values are black and white: a stretch of each image by itself would show the same
-/// temperature in another shade each time.
+/// An image whose values would become almost one shade in 8 bits is refused. Thermal and depth cameras make such
+/// images: they count in their own units and use a small part of the range. Without this check, the content would be
+/// lost silently. Only the maker of the image knows which values are black and white: stretching each image separately
+/// would show the same temperature in another shade each time.
 pub struct Span {
     counts: Vec<u64>,
 }
@@ -63,8 +63,8 @@ impl Span {
         values.for_each(|value| self.counts[usize::from(value)] += 1);
     }
 
-    /// The lowest value and the highest one do not count (what a sensor did not see; what was too bright), nor does an
-    /// image whose 8 bits lose nothing.
+    /// Checks the range. The lowest and the highest value do not count (no measurement; too bright). An image whose 8
+    /// bits lose nothing always passes.
     ///
     /// # Errors
     /// [`DecodeError::Unsupported`] with the range that is used.
@@ -87,7 +87,7 @@ impl Span {
         Ok(())
     }
 
-    /// The first value behind as many as may be passed over.
+    /// The first value after at most `spare` values were skipped.
     fn end(&self, mut values: impl Iterator<Item = usize>, spare: u64) -> Option<usize> {
         let mut seen = 0;
         values.find(|&value| {

@@ -1,4 +1,4 @@
-//! Why a file gives no pixels, and the limits of what is decoded.
+//! Why a file cannot be decoded, and the limits of decoding.
 
 use std::borrow::Cow;
 use thiserror::Error;
@@ -7,16 +7,16 @@ use thiserror::Error;
 pub const MAX_SIDE_PX: u32 = 32_768;
 /// Most pixels that are decoded. 100 megapixels, 300 MB of RGB. [choice]
 pub const MAX_PIXELS: u64 = 100_000_000;
-/// Most memory that decoding an image may take beside its file, bytes. [choice]
+/// Most memory that decoding an image may take in addition to its file, bytes. [choice]
 pub const MAX_ALLOCATION_BYTES: u64 = 1 << 30;
 
-/// Why a file gives no pixels, and what its owner can do.
+/// Why a file cannot be decoded, and what its owner can do.
 #[derive(Clone, Debug, Error, PartialEq)]
 pub enum DecodeError {
     /// The file has no bytes.
     #[error("the file is empty; send the complete file again")]
     Empty,
-    /// What the file is instead.
+    /// The file is something else than an image.
     #[error("not an image but {what}; {advice}")]
     NotAnImage {
         /// What the file is.
@@ -24,7 +24,7 @@ pub enum DecodeError {
         /// What its owner can do.
         advice: &'static str,
     },
-    /// The bytes begin as no known format does.
+    /// The first bytes are those of no known format.
     #[error("not an image: the content is of no known image format")]
     Unknown,
     /// A photograph in a camera's own format.
@@ -36,7 +36,7 @@ pub enum DecodeError {
         /// Format of the image.
         format: &'static str,
     },
-    /// The image is larger than is decoded; no pixel was.
+    /// The image is too large; no pixel was decoded.
     #[error("the image is too large: {width}×{height} px, over the limit of {limit}; send a smaller one")]
     TooLarge {
         /// Width as stored, px.
@@ -54,7 +54,7 @@ pub enum DecodeError {
         /// What its owner can do.
         advice: &'static str,
     },
-    /// The file is whole and its data are wrong.
+    /// The file is complete, but its data are wrong.
     #[error("the {format} image is damaged: {what}; copy it again from where it came")]
     Damaged {
         /// Format of the image.
@@ -71,13 +71,13 @@ impl DecodeError {
     }
 }
 
-/// The limit that an image broke.
+/// The limit that an image exceeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Limit {
     /// [`MAX_SIDE_PX`] for width and height.
     #[error("{MAX_SIDE_PX} px a side")]
     Side,
-    /// [`MAX_PIXELS`] in all.
+    /// [`MAX_PIXELS`] in total.
     #[error("{} megapixels", MAX_PIXELS / 1_000_000)]
     Pixels,
     /// [`MAX_ALLOCATION_BYTES`] of memory while it is decoded.

@@ -1,13 +1,13 @@
-//! Which way up an image is, from the EXIF data of its file.
+//! The orientation of an image, from the EXIF data of its file.
 
 use crate::ifd::Directories;
 use image::metadata::Orientation;
 
-/// Orientation, in EXIF and in TIFF.
+/// Tag of the orientation, in EXIF and in TIFF.
 pub const ORIENTATION: u16 = 0x0112;
 
-/// The orientation that EXIF data states, in whichever integer type, as the first of however many values. EXIF data
-/// that cannot be read is no reason to refuse the pixels: they stay as they are.
+/// The orientation in EXIF data. It may have any integer type and more than one value; the first counts. If EXIF data
+/// cannot be read, the image is not refused, but left as it is.
 pub fn orientation(exif: &[u8]) -> Orientation {
     let exif = exif.strip_prefix(b"Exif\0\0").unwrap_or(exif);
     let stated = || {
@@ -17,7 +17,7 @@ pub fn orientation(exif: &[u8]) -> Orientation {
     stated().and_then(from_number).unwrap_or(Orientation::NoTransforms)
 }
 
-/// None for a number that EXIF does not know.
+/// The orientation with this number; `None` for a number that EXIF does not define.
 pub fn from_number(number: u64) -> Option<Orientation> {
     Orientation::from_exif(u8::try_from(number).ok()?)
 }

@@ -1,11 +1,11 @@
-//! What a file is, by its first bytes and never by its name.
+//! The format of a file, by its first bytes and never by its name.
 //!
-//! A file that is no image is named for what it is, so that its owner knows what to do with it: a page of HTML behind a
-//! `.jpg` is another mistake than a video or a RAW photograph.
+//! For a file that is not an image, the error names what the file is, so that its owner knows what to do: a page of
+//! HTML in a `.jpg` is another mistake than a video or a RAW photograph.
 
 use crate::error::DecodeError;
 
-/// A format whose pixels are read.
+/// A format that can be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     Jpeg,
@@ -21,7 +21,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// As people write it.
+    /// The usual name of the format.
     pub fn name(self) -> &'static str {
         match self {
             Format::Jpeg => "JPEG",
@@ -37,13 +37,13 @@ impl Format {
     }
 }
 
-/// Bytes of the start of a file that are looked at; enough for every signature and to tell text from data.
+/// Bytes at the start of a file that are examined; enough for every signature and to distinguish text from data.
 const START: usize = 4096;
 
 /// The format of an image from its first bytes.
 ///
 /// # Errors
-/// [`DecodeError`] with the name of what the file is instead, where that is known.
+/// [`DecodeError`] that names what the file is instead, where that is known.
 pub fn recognise(bytes: &[u8]) -> Result<Format, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
@@ -65,13 +65,13 @@ fn by_signature(start: &[u8]) -> Option<Format> {
         [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => Format::WebP,
         [b'G', b'I', b'F', b'8', b'7' | b'9', b'a', ..] => Format::Gif,
         [b'q', b'o', b'i', b'f', ..] => Format::Qoi,
-        // Canon's CR2 is a TIFF with this mark.
+        // Canon's CR2 is a TIFF with these letters.
         [b'I', b'I', b'*', 0, _, _, _, _, b'C', b'R', ..] => return None,
         // Phase One's IIQ.
         [b'I', b'I', b'*', 0, _, _, _, _, b'I', b'I', b'I', b'I', ..] => return None,
         [b'M', b'M', 0, b'*', _, _, _, _, b'M', b'M', b'M', b'M', ..] => return None,
         [b'I', b'I', 42 | 43, 0, ..] | [b'M', b'M', 0, 42 | 43, ..] => Format::Tiff,
-        // A text may start with BM: the length of the second header tells.
+        // A text may start with BM, so the length of the second header is checked.
         [b'B', b'M', rest @ ..] if rest.get(12..16).is_none_or(|size| matches!(size, [12..=124, 0, 0, 0])) => {
             Format::Bmp
         }
@@ -98,7 +98,7 @@ fn by_brands<'a>(brands: impl Iterator<Item = &'a [u8]>) -> Result<Format, Decod
     if main == b"crx " {
         return Err(DecodeError::Raw);
     }
-    // `mif1` and its like name the container alone.
+    // `mif1` and similar brands name only the container.
     let container = matches!(main, b"mif1" | b"mif2" | b"msf1" | b"miaf" | b"mif3");
     if matches!(main, b"avif" | b"avis") || container && has(&[b"avif", b"avis"]) {
         return Ok(Format::Avif);
@@ -114,7 +114,7 @@ fn by_brands<'a>(brands: impl Iterator<Item = &'a [u8]>) -> Result<Format, Decod
     })
 }
 
-/// Something that is no image, and what its owner can do.
+/// Something that is not an image, and what its owner can do.
 #[derive(Clone, Copy)]
 struct Other {
     what: &'static str,
@@ -160,7 +160,7 @@ fn unsupported(what: &'static str) -> DecodeError {
     DecodeError::Unsupported { what: what.into(), advice: AS_IMAGE }
 }
 
-/// A file of no format whose pixels are read, named for what it is.
+/// The error for a file that cannot be decoded; it names what the file is.
 fn refusal(start: &[u8]) -> DecodeError {
     if is_raw(start) {
         return DecodeError::Raw;
@@ -178,16 +178,16 @@ fn refusal(start: &[u8]) -> DecodeError {
     }
 }
 
-/// RAW photographs that are no TIFF, or say so in its header.
+/// RAW photographs that are not TIFF, or that name their format in the header of a TIFF.
 fn is_raw(start: &[u8]) -> bool {
     const MARKS: [&[u8]; 8] =
         [b"FUJIFILMCCD-RAW", b"FOVb", b"\0MRM", b"II\x1a\0\0\0HEAPCCDR", b"IIRO", b"IIRS", b"MMOR", b"IIU\0"];
     let marked = MARKS.iter().any(|mark| start.starts_with(mark));
-    // What `by_signature` passed over of the TIFF files.
+    // TIFF files that `by_signature` did not accept.
     marked || start.starts_with(b"II*\0") || start.starts_with(b"MM\0*")
 }
 
-/// Videos, sounds, archives, documents and what else has a signature.
+/// Videos, sounds, archives, documents and other files with a signature.
 fn container(start: &[u8]) -> Option<Other> {
     const SIGNATURES: [(&[u8], Other); 46] = [
         (b"\x1a\x45\xdf\xa3", VIDEO), // Matroska, WebM
@@ -249,11 +249,11 @@ fn container(start: &[u8]) -> Option<Other> {
             _ => None,
         };
     }
-    // QuickTime from before `ftyp` was required, and what is left of a recording that was not ended.
+    // QuickTime from before `ftyp` was required, and recordings that were interrupted.
     if [b"moov" as &[u8], b"mdat", b"wide", b"pnot", b"moof", b"styp"].iter().any(|mark| at(4, mark)) {
         return Some(VIDEO);
     }
-    // MPEG transport streams: a byte every 188, or every 192.
+    // MPEG transport streams: a sync byte every 188 or 192 bytes.
     let every = |first: usize, step: usize| (0..3).all(|n| start.get(first + n * step) == Some(&0x47));
     if every(0, 188) || every(4, 192) {
         return Some(VIDEO);
@@ -268,7 +268,7 @@ fn container(start: &[u8]) -> Option<Other> {
     (start.starts_with(&[1, 0, 0, 0]) && at(40, b" EMF")).then_some(DRAWING)
 }
 
-/// Images of a format that is not read.
+/// Images of a format that cannot be decoded.
 fn other_image(start: &[u8]) -> Option<&'static str> {
     const SIGNATURES: [(&[u8], &str); 26] = [
         (b"\xff\x0a", "JPEG XL"),
@@ -313,7 +313,7 @@ fn other_image(start: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// A text, by what it says.
+/// The kind of a text, by its words.
 fn text(start: &[u8]) -> Option<Other> {
     if start.starts_with(&[0xff, 0xfe]) || start.starts_with(&[0xfe, 0xff]) {
         return Some(TEXT); // UTF-16
@@ -321,7 +321,7 @@ fn text(start: &[u8]) -> Option<Other> {
     let start = start.strip_prefix(b"\xef\xbb\xbf").unwrap_or(start);
     let words = match std::str::from_utf8(start) {
         Ok(words) => words,
-        // A letter that is cut by the end of what is looked at.
+        // The end of the examined bytes cuts a letter.
         Err(error) if error.error_len().is_none() => std::str::from_utf8(&start[..error.valid_up_to()]).ok()?,
         // Latin-1: no control characters, and mostly letters.
         Err(_) => {

@@ -1,4 +1,4 @@
-//! What decoding an image will take, from its first bytes: format, size, memory. No pixel is decoded.
+//! What decoding an image needs, from its first bytes: format, size, memory. No pixel is decoded.
 
 use crate::error::DecodeError;
 use crate::format::{Format, recognise};
@@ -9,12 +9,12 @@ use crate::tiff::Page;
 use crate::{exif, png};
 use image::metadata::Orientation;
 
-/// Reads the head of an image file: of the whole file, or of its first bytes. Some kB are enough for most files; a JPEG
-/// with a large preview, a TIFF and a HEIC may need all.
+/// Reads the head of an image file, from the whole file or its first bytes. A few kB are enough for most files; a JPEG
+/// with a large preview, a TIFF and a HEIC may need the whole file.
 ///
 /// # Errors
-/// As [`crate::decode`] refuses the file. [`DecodeError::Truncated`] of the first bytes of a longer file means that
-/// more are needed; every other error holds for the whole file, however it goes on.
+/// The same as of [`crate::decode`]. [`DecodeError::Truncated`] for the first bytes of a longer file means that more
+/// bytes are needed; every other error is valid for the whole file, whatever follows.
 pub fn head(bytes: &[u8]) -> Result<Head, DecodeError> {
     let format = recognise(bytes)?;
     let size = match format {
@@ -30,7 +30,7 @@ pub fn head(bytes: &[u8]) -> Result<Head, DecodeError> {
     size.check(format)
 }
 
-/// RGB, and RGB turned: what comes out, while both are there.
+/// Bytes per pixel of the RGB image and its rotated copy, which exist at the same time.
 const TURNED: u64 = 6;
 
 fn jpeg(frame: &Frame) -> Result<Size, DecodeError> {
@@ -46,13 +46,13 @@ fn webp(bytes: &[u8]) -> Result<Size, DecodeError> {
         true => DecodeError::Damaged { format, what: "its header is wrong" },
         false => DecodeError::Truncated { format },
     })?;
-    // libwebp: its own four bytes a pixel where there is no loss, and the copy that comes out; an animation: frame and
+    // libwebp: its own four bytes per pixel of a lossless image, and the copy that is returned. An animation: frame and
     // canvas.
     let pixel_bytes = if features.has_animation() { 19 } else { 12 };
     Ok(Size { width: features.width(), height: features.height(), pixel_bytes, other_bytes: 0 })
 }
 
-/// Whether a RIFF file is all there.
+/// Whether a RIFF file is complete.
 pub(crate) fn ends_with_riff(bytes: &[u8]) -> bool {
     let length = bytes.get(4..8).and_then(|length| length.try_into().ok()).map(u32::from_le_bytes);
     length.is_some_and(|length| bytes.len() as u64 >= 8 + u64::from(length))
@@ -62,7 +62,7 @@ fn gif(bytes: &[u8]) -> Result<Size, DecodeError> {
     let cut = DecodeError::Truncated { format: Format::Gif.name() };
     let [w0, w1, h0, h1] = field(bytes, 6).ok_or(cut)?;
     let (width, height) = (u16::from_le_bytes([w0, w1]).into(), u16::from_le_bytes([h0, h1]).into());
-    // The canvas, a frame of its own, and RGB.
+    // The canvas, the frame, and the RGB image.
     Ok(Size { width, height, pixel_bytes: 12, other_bytes: 0 })
 }
 

@@ -1,7 +1,8 @@
 //! HEIC and AVIF by libheif, where it is installed: phones and many cameras write nothing else.
 //!
-//! The library is opened when the first such image comes, and again with the next one while it is not there, so that
-//! installing it needs no restart. It turns and mirrors the image as the file says; EXIF does not count.
+//! The library is opened when the first such image is decoded. While it is not installed, each further image tries
+//! again, so that installing it needs no restart. The library rotates and mirrors the image as the file says; EXIF is
+//! ignored.
 
 pub mod boxes;
 
@@ -16,7 +17,7 @@ use std::sync::OnceLock;
 
 const LIBRARY: &str = "libheif.so.1";
 
-// Numbers of libheif's interface (heif.h).
+// Constants of libheif's interface (heif.h).
 const HEVC: c_uint = 1;
 const AV1: c_uint = 4;
 const COLOURSPACE_RGB: c_uint = 1;
@@ -38,7 +39,7 @@ struct Status {
     _message: *const c_char,
 }
 
-/// The start of `struct heif_decoding_options`, which the library makes itself and which only grows at its end.
+/// The start of `struct heif_decoding_options`. The library allocates it, and new versions add fields only at its end.
 #[repr(C)]
 struct Options {
     version: u8,
@@ -47,9 +48,9 @@ struct Options {
     _on_progress: *const c_void,
     _on_end: *const c_void,
     _user_data: *mut c_void,
-    /// From version 2 on.
+    /// Since version 2.
     convert_hdr_to_8bit: u8,
-    /// From version 3 on.
+    /// Since version 3.
     strict_decoding: u8,
 }
 
@@ -67,7 +68,7 @@ struct Limits {
 
 type Object = *mut c_void;
 
-/// The functions that are called. All of them are in libheif 1.4; newer ones are looked up where they are.
+/// The functions that are called. Those that libheif 1.4 lacks are optional.
 struct Heif {
     context_alloc: unsafe extern "C" fn() -> Object,
     context_free: unsafe extern "C" fn(Object),
@@ -87,11 +88,11 @@ struct Heif {
     plane: unsafe extern "C" fn(Object, c_uint, *mut c_int) -> *const u8,
     set_threads: Option<unsafe extern "C" fn(Object, c_int)>,
     security_limits: Option<unsafe extern "C" fn(Object) -> *mut Limits>,
-    /// Keeps the functions in memory.
+    /// Keeps the library loaded, and so its functions.
     _library: Library,
 }
 
-/// Whether libheif is installed, without which no HEIC or AVIF is read.
+/// Whether libheif is installed. Without it, HEIC and AVIF cannot be decoded.
 pub fn has_libheif() -> bool {
     Heif::get().is_some()
 }
@@ -101,7 +102,7 @@ impl Heif {
     fn get() -> Option<&'static Self> {
         static OPENED: OnceLock<Heif> = OnceLock::new();
         if OPENED.get().is_none() {
-            // Two threads may open it at the same time: the system counts, and one of them is dropped.
+            // Two threads may open it at the same time: the system counts references, and one of the two is dropped.
             let _ = OPENED.set(Self::open().ok()?);
         }
         OPENED.get()
@@ -111,7 +112,7 @@ impl Heif {
         // SAFETY: libheif's initialisers have no requirements, and each name has the type that heif.h gives it.
         unsafe {
             let library = Library::new(LIBRARY)?;
-            // From 1.13 on; loads the plugins.
+            // Since 1.13; loads the plugins.
             if let Ok(init) = library.get::<unsafe extern "C" fn(*const c_void) -> Status>(b"heif_init\0") {
                 init(null());
             }
@@ -140,14 +141,14 @@ impl Heif {
     }
 }
 
-/// The pixels of a HEIC or AVIF file's main image, turned upright, without their alpha.
+/// The pixels of a HEIC or AVIF file's main image, turned upright, without alpha.
 ///
 /// # Errors
-/// [`DecodeError`] where the file is cut off or damaged, or where what decodes it is not installed.
+/// [`DecodeError`] where the file is cut off or damaged, or where its decoder is not installed.
 pub fn pixels(bytes: &[u8], format: Format, head: &Head) -> Result<RgbImage, DecodeError> {
     let codec = if format == Format::Avif { AV1 } else { HEVC };
     let Some(heif) = Heif::get() else { return Err(not_installed(format)) };
-    // SAFETY: takes a number and gives one.
+    // SAFETY: the function takes a number and returns one.
     if unsafe { (heif.have_decoder)(codec) } == 0 {
         return Err(not_installed(format));
     }
@@ -180,18 +181,18 @@ fn refusal(status: Status, head: &Head) -> DecodeError {
     }
 }
 
-/// A file that was read, and its main image.
+/// A parsed file, and its main image.
 struct Context<'a> {
     heif: &'static Heif,
     context: Object,
     handle: Object,
-    /// The library reads the bytes where they are.
+    /// The library reads the bytes without copying them.
     _bytes: std::marker::PhantomData<&'a [u8]>,
 }
 
 impl<'a> Context<'a> {
     fn read(heif: &'static Heif, bytes: &'a [u8]) -> Result<Self, Status> {
-        // SAFETY: the context is a fresh one; the bytes outlive it, as `_bytes` says.
+        // SAFETY: the context is new; the bytes outlive it, as `_bytes` says.
         unsafe {
             let context = (heif.context_alloc)();
             let mut read = Self { heif, context, handle: null_mut(), _bytes: std::marker::PhantomData };
@@ -200,7 +201,7 @@ impl<'a> Context<'a> {
                 limits.max_image_size_pixels = MAX_PIXELS;
                 limits.max_memory_block_size = MAX_ALLOCATION_BYTES;
             }
-            // coft decodes images side by side as it is.
+            // No threads in the library, because coft already decodes several images at the same time.
             if let Some(set_threads) = heif.set_threads {
                 set_threads(context, 0);
             }
@@ -213,11 +214,11 @@ impl<'a> Context<'a> {
     fn decode(&self, head: &Head) -> Result<RgbImage, DecodeError> {
         let heif = self.heif;
         let damaged = DecodeError::Damaged { format: head.format, what: "its pixels cannot be decoded" };
-        // SAFETY: handle and options are the library's own; the plane is read while its image lives.
+        // SAFETY: handle and options belong to the library; the plane is read while its image exists.
         unsafe {
             let (width, height) = ((heif.handle_width)(self.handle), (heif.handle_height)(self.handle));
             let (width, height) = (u32::try_from(width).unwrap_or(0), u32::try_from(height).unwrap_or(0));
-            // The library has read the file in another way than `boxes`: the memory was promised for less.
+            // The library found a larger size than `boxes`, for which the promised memory is too small.
             if u64::from(width) * u64::from(height) > u64::from(head.width) * u64::from(head.height) {
                 return Err(DecodeError::Damaged { format: head.format, what: "its header contradicts itself" });
             }
@@ -227,7 +228,7 @@ impl<'a> Context<'a> {
                 if options.version >= 2 {
                     options.convert_hdr_to_8bit = 1;
                 }
-                // Without it, pixels that cannot be decoded are made up.
+                // Without this, the library makes up pixels that it cannot decode.
                 if options.version >= 3 {
                     options.strict_decoding = 1;
                 }
@@ -244,7 +245,7 @@ impl<'a> Context<'a> {
 
 impl Drop for Context<'_> {
     fn drop(&mut self) {
-        // SAFETY: both are the library's own, and nothing uses them afterwards.
+        // SAFETY: both belong to the library, and nothing uses them afterwards.
         unsafe {
             if !self.handle.is_null() {
                 (self.heif.handle_release)(self.handle);
@@ -262,7 +263,7 @@ struct Image {
 impl Image {
     fn rgb(&self) -> Option<RgbImage> {
         let heif = self.heif;
-        // SAFETY: the image is the library's own; the plane holds `height` rows, `stride` bytes apart, of 3 bytes for
+        // SAFETY: the image belongs to the library; the plane holds `height` rows, `stride` bytes apart, of 3 bytes for
         // each pixel.
         unsafe {
             let width = u32::try_from((heif.image_width)(self.image, CHANNEL_INTERLEAVED)).ok()?;
@@ -284,7 +285,7 @@ impl Image {
 
 impl Drop for Image {
     fn drop(&mut self) {
-        // SAFETY: the image is the library's own, and nothing uses it afterwards.
+        // SAFETY: the image belongs to the library, and nothing uses it afterwards.
         unsafe { (self.heif.image_release)(self.image) }
     }
 }

@@ -1,13 +1,14 @@
-//! The directories of a TIFF file, of which EXIF is one, too: tags with values, in either byte order, TIFF or BigTIFF.
+//! The directories of a TIFF file or of EXIF data, which have the same form: tags with values, in either byte order,
+//! TIFF or BigTIFF.
 //!
 //! Nothing is decoded here.
 
-/// Values of a tag that are read at most: places of tiles are the longest list. [choice]
+/// Most values of a tag that are read; the offsets of tiles are the longest list. [choice]
 const MOST_VALUES: u64 = 1 << 20;
-/// Tags of a directory that are read at most. [choice]
+/// Most tags of a directory that are read. [choice]
 const MOST_TAGS: u64 = 4096;
 
-/// The bytes end before what was asked for.
+/// The bytes end before the requested value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Truncated;
 
@@ -23,7 +24,7 @@ pub struct Directories<'a> {
 pub struct Directory<'a> {
     file: Directories<'a>,
     entries: Vec<Entry>,
-    /// Where the next directory begins; 0 for none.
+    /// Offset of the next directory; 0 if there is none.
     pub next: u64,
 }
 
@@ -32,12 +33,12 @@ struct Entry {
     tag: u16,
     kind: u16,
     count: u64,
-    /// Where the values begin.
+    /// Offset of the values.
     at: u64,
 }
 
 impl<'a> Directories<'a> {
-    /// The file and where its first directory begins. None where the bytes begin otherwise.
+    /// The file and the offset of its first directory. `None` where the first bytes are not those of a TIFF.
     pub fn open(bytes: &'a [u8]) -> Option<Result<(Self, u64), Truncated>> {
         let little_endian = match bytes.get(..2)? {
             b"II" => true,
@@ -61,7 +62,7 @@ impl<'a> Directories<'a> {
     /// The directory that begins at an offset.
     ///
     /// # Errors
-    /// [`Truncated`] where the directory does not lie in the bytes.
+    /// [`Truncated`] where the directory is not completely in the bytes.
     pub fn directory(&self, at: u64) -> Result<Directory<'a>, Truncated> {
         let (count_bytes, entry_bytes, word) = if self.big { (8, 20, 8) } else { (2, 12, 4) };
         let count = self.number(at, count_bytes)?;
@@ -76,12 +77,12 @@ impl<'a> Directories<'a> {
             let at = if fits { value } else { self.number(value, word)? };
             entries.push(Entry { tag: self.number(entry, 2)? as u16, kind, count, at });
         }
-        // A file may end with its last directory, without the word that says so.
+        // A file may end after its last directory, without the offset of a next one.
         let next = count.checked_mul(entry_bytes).and_then(|length| self.number(first.checked_add(length)?, word).ok());
         Ok(Directory { file: *self, entries, next: next.unwrap_or(0) })
     }
 
-    /// The changes of single bytes, by offset, that make the directory at an offset the first one.
+    /// The single-byte changes (offset and value) that make the directory at `at` the first one.
     pub fn with_first(&self, at: u64) -> Vec<(u64, u8)> {
         let (place, length) = if self.big { (8, 8) } else { (4, 4) };
         self.as_written(place, length, at)
@@ -94,7 +95,7 @@ impl<'a> Directories<'a> {
         (place..).zip(digits).collect()
     }
 
-    /// An unsigned number of some bytes.
+    /// An unsigned number of `bytes` bytes.
     fn number(&self, at: u64, bytes: u64) -> Result<u64, Truncated> {
         let start = usize::try_from(at).map_err(|_| Truncated)?;
         let end = start.checked_add(bytes as usize).ok_or(Truncated)?;
@@ -109,21 +110,21 @@ impl<'a> Directory<'a> {
         self.entries.iter().any(|entry| entry.tag == tag)
     }
 
-    /// How many values a tag has.
+    /// Number of values of a tag.
     pub fn count(&self, tag: u16) -> u64 {
         self.entries.iter().find(|entry| entry.tag == tag).map_or(0, |entry| entry.count)
     }
 
-    /// The changes of single bytes, by offset, that give a tag another value.
+    /// The single-byte changes (offset and value) that give a tag another value.
     pub fn with_value(&self, tag: u16, value: u64) -> Vec<(u64, u8)> {
         let of_entry = |entry: &Entry| self.file.as_written(entry.at, size(entry.kind), value);
         self.entries.iter().find(|entry| entry.tag == tag).map(of_entry).unwrap_or_default()
     }
 
-    /// The bytes of a tag that is no number.
+    /// The bytes of a tag that is not a number.
     ///
     /// # Errors
-    /// [`Truncated`] where they lie behind the end.
+    /// [`Truncated`] where the bytes are beyond the end.
     pub fn bytes(&self, tag: u16) -> Result<Option<&'a [u8]>, Truncated> {
         let Some(entry) = self.entries.iter().find(|entry| entry.tag == tag) else { return Ok(None) };
         let start = usize::try_from(entry.at).map_err(|_| Truncated)?;
@@ -131,10 +132,10 @@ impl<'a> Directory<'a> {
         self.file.bytes.get(start..end).map(Some).ok_or(Truncated)
     }
 
-    /// The integers of a tag, of whichever integer type; none where the tag is absent or holds something else.
+    /// The integers of a tag, of any integer type; empty where the tag is absent or has another type.
     ///
     /// # Errors
-    /// [`Truncated`] where the values lie behind the end.
+    /// [`Truncated`] where the values are beyond the end.
     pub fn integers(&self, tag: u16) -> Result<Vec<u64>, Truncated> {
         let Some(entry) = self.entries.iter().find(|entry| entry.tag == tag) else { return Ok(Vec::new()) };
         if !matches!(entry.kind, BYTE | SHORT | LONG | SIGNED_BYTE | SIGNED_SHORT | SIGNED_LONG | IFD | LONG8 | IFD8) {
@@ -148,7 +149,7 @@ impl<'a> Directory<'a> {
     /// The first integer of a tag.
     ///
     /// # Errors
-    /// [`Truncated`] where it lies behind the end.
+    /// [`Truncated`] where the value is beyond the end.
     pub fn integer(&self, tag: u16) -> Result<Option<u64>, Truncated> {
         Ok(self.integers(tag)?.first().copied())
     }
@@ -164,7 +165,7 @@ const IFD: u16 = 13;
 const LONG8: u16 = 16;
 const IFD8: u16 = 18;
 
-/// Bytes of a value of a type.
+/// Bytes per value of a type.
 fn size(kind: u16) -> u64 {
     match kind {
         SHORT | SIGNED_SHORT => 2,

@@ -1,4 +1,4 @@
-//! JPEG by libjpeg-turbo, which rounds and spreads halved chroma as libjpeg does.
+//! Decodes JPEG by libjpeg-turbo, which rounds and upsamples chroma as libjpeg does.
 
 mod segments;
 
@@ -15,20 +15,20 @@ const FORMAT: &str = "JPEG";
 /// ("Two Issues with the JPEG Standard", libjpeg-turbo.org). [choice]
 const MAX_SCANS: c_int = 500;
 
-/// What libjpeg takes whatever the image is: tables and small structures, bytes. [choice]
+/// Memory that libjpeg takes for any image: tables and small structures, bytes. [choice]
 const ROOM: u64 = 1 << 20;
 
 /// How the three channels are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Colour {
-    /// As the file says.
+    /// As stated in the file.
     Stated = 0,
     Rgb = 1,
     YCbCr = 2,
 }
 
-// The list of decode.c.
+// The list of outcomes in decode.c.
 const WHOLE: c_int = 0;
 const ENDS_EARLY: c_int = 1;
 const ROWS_MISSING: c_int = 2;
@@ -50,10 +50,10 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
-/// The pixels of a JPEG file, not turned; grey is repeated, and inks are mixed as Pillow mixes them.
+/// The pixels of a JPEG file, not rotated. Grey is repeated, and inks are mixed as in Pillow.
 ///
-/// A file is taken where every row is there, whatever follows the last one, and even where nothing does: cameras leave
-/// the end mark out. Where rows are missing or made up, it is refused, whichever oddities come before.
+/// A file is accepted if it has all rows. It does not matter what follows the last row, or that nothing follows it:
+/// some cameras omit the end marker. A file with missing or invented rows is refused.
 ///
 /// # Errors
 /// [`DecodeError`] for a file that is cut off, damaged or of a kind that is not decoded.
@@ -79,13 +79,13 @@ pub fn pixels(bytes: &[u8], frame: &Frame, colour: Colour) -> Result<RgbImage, D
     };
     let damaged = |what| Err(DecodeError::Damaged { format: FORMAT, what });
     match outcome {
-        // Arithmetic coding leaves zeros at the end of its data out, so that a cut is not seen by the decoder; nor is a
-        // scan that does not begin.
+        // With arithmetic coding, zeros at the end of the data are omitted, so the decoder cannot see a cut. It cannot
+        // see that a scan is missing either.
         WHOLE if !has_end && (frame.is_arithmetic() || !frame.has_all_scans(bytes)) => {
             Err(DecodeError::Truncated { format: FORMAT })
         }
         WHOLE => Ok(RgbImage::from_raw(width, height, rgb).expect("three bytes a pixel")),
-        // Without an end, what is wrong is most likely that the rest is missing.
+        // Without an end marker, the most likely cause is that the rest is missing.
         ROWS_MISSING | DAMAGED if !has_end => Err(DecodeError::Truncated { format: FORMAT }),
         ENDS_EARLY => Err(DecodeError::Truncated { format: FORMAT }),
         ROWS_MISSING => damaged("a part of its pixels is missing"),

@@ -1,15 +1,15 @@
 //! Bytes to pixels to a normalised tensor: the one preprocessing that labelling, training, exporting and serving share,
 //! so that no two of them ever see an image differently.
 //!
-//! [`head`] tells from the first bytes of a file what decoding it will take.
+//! [`head`] reads from the first bytes of a file what decoding it will need.
 //!
-//! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels, of which a [`Region`]
-//! may be taken in place of the whole. [`Preprocess::canonical`] shrinks them to the size that a model looks at, once;
+//! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels; a [`Region`] of them may
+//! be used instead of the whole. [`Preprocess::canonical`] shrinks them once, to the size for a model;
 //! [`save_canonical`] keeps the result, and decoding it again gives the same pixels. [`Preprocess::tensor`] (or
-//! [`Preprocess::augmented`], for training) crops and normalises. [`Preprocess::whole`] does the last two for an image
-//! that is answered, and squashes it where the model wants that.
+//! [`Preprocess::augmented`], for training) crops and normalises. [`Preprocess::whole`] does the last two stages for an
+//! image that is to be answered, and squashes it if the model requires that.
 //!
-//! Nothing here knows about models, classes, files being watched, or the bus.
+//! This crate does not know models, classes, watched files, or the bus.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 

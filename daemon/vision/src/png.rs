@@ -1,4 +1,5 @@
-//! PNG, row by row: a file of 16 bits and four channels would take eight bytes a pixel before it gives three.
+//! Decodes PNG row by row: decoded as a whole, a file with four channels of 16 bits would take eight bytes per pixel
+//! before it gives three.
 
 use crate::depth::Span;
 use crate::error::{DecodeError, Limit};
@@ -10,7 +11,7 @@ use std::io::{Cursor, ErrorKind};
 const FORMAT: &str = "PNG";
 
 /// # Errors
-/// [`DecodeError`] where the header is cut off or of another kind.
+/// [`DecodeError`] where the header is cut off, or the kind of file is not supported.
 pub fn size(bytes: &[u8]) -> Result<Size, DecodeError> {
     let cut = || DecodeError::Truncated { format: FORMAT };
     let kind = bytes.get(12..16).ok_or_else(cut)?;
@@ -23,20 +24,20 @@ pub fn size(bytes: &[u8]) -> Result<Size, DecodeError> {
     let [w0, w1, w2, w3, h0, h1, h2, h3, bits, colour, _, _, interlaced] =
         bytes.get(16..29).and_then(|b| b.try_into().ok()).ok_or_else(cut)?;
     let (width, height) = (u32::from_be_bytes([w0, w1, w2, w3]), u32::from_be_bytes([h0, h1, h2, h3]));
-    // RGB, and RGB turned: whether it is turned may stand behind the pixels. Of an interlaced image, all of it as it is
-    // stored before that, with the alpha that a chunk may add.
+    // RGB and its rotated copy, because the orientation may come after the pixels. An interlaced image is needed as a
+    // whole before that, as it is stored, with the alpha that a chunk may add.
     let channels = if matches!(colour, 0 | 4) { 2 } else { 4 };
     let native = if bits == 16 { 2 * channels } else { channels };
     let pixel_bytes = if interlaced == 0 { 6 } else { native + 3 };
     Ok(Size { width, height, pixel_bytes: pixel_bytes.max(6), other_bytes: row_bytes(width) })
 }
 
-/// Rows as they are stored, before and after their filter.
+/// Bytes for the rows as they are stored, before and after their filter.
 fn row_bytes(width: u32) -> u64 {
     4 * 8 * u64::from(width.min(crate::MAX_SIDE_PX))
 }
 
-/// EXIF data, before the pixels or behind them.
+/// EXIF data, which may come before or after the pixels.
 pub fn exif(bytes: &[u8]) -> Option<&[u8]> {
     let mut at = 8;
     loop {
@@ -49,15 +50,15 @@ pub fn exif(bytes: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// The pixels of a PNG file, not turned.
+/// The pixels of a PNG file, not rotated.
 ///
 /// # Errors
-/// [`DecodeError`] where the file is cut off or damaged, or shows next to nothing in 8 bits.
+/// [`DecodeError`] where the file is cut off or damaged, or would show almost nothing in 8 bits.
 pub fn pixels(bytes: &[u8], head: &Head) -> Result<RgbImage, DecodeError> {
     let refusal = |error| refusal(error, head);
     let limits = Limits { bytes: usize::try_from(head.decode_bytes).unwrap_or(usize::MAX) };
     let mut decoder = Decoder::new_with_limits(Cursor::new(bytes), limits);
-    // What is not needed may be wrong.
+    // These chunks are not needed, so their errors do not matter.
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
     decoder.set_transformations(Transformations::EXPAND);
@@ -84,16 +85,16 @@ pub fn pixels(bytes: &[u8], head: &Head) -> Result<RgbImage, DecodeError> {
             let row = reader.next_row().map_err(refusal)?.ok_or(DecodeError::Truncated { format: FORMAT })?;
             sink.row(row.data(), to);
         }
-        // The rest of the compressed data holds their checksum.
+        // The rest of the compressed data contains the checksum.
         reader.next_row().map_err(refusal)?;
     }
     sink.span.map_or(Ok(()), |span| span.check())?;
     Ok(out)
 }
 
-/// Rows as the decoder gives them to rows of RGB.
+/// Converts rows of the decoder to rows of RGB.
 struct Sink {
-    /// Of 16-bit pixels.
+    /// Range of the values; only for 16-bit pixels.
     span: Option<Span>,
     channels: usize,
 }

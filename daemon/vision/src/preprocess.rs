@@ -1,6 +1,6 @@
-//! `preprocessor_config.json`: how a model wants its images, as the Hugging Face CLIP layout states it.
+//! `preprocessor_config.json`: how images are prepared for a model, in the Hugging Face CLIP layout.
 //!
-//! Every step that the file asks for is either done or refused with its key; none is skipped in silence.
+//! Every step that the file asks for is either done, or refused with the name of its key; none is ignored silently.
 
 use serde_json::{Map, Value};
 use std::path::{Path, PathBuf};
@@ -8,16 +8,16 @@ use thiserror::Error;
 
 /// Name of the file in a model directory.
 pub const CONFIG_FILE: &str = "preprocessor_config.json";
-/// Image processors whose steps, and whose values for keys that are missing, are the ones below; what `transformers` 5
-/// appends to the names is how it computes them.
+/// Image processors whose steps and default values are those below. `transformers` 5 appends a suffix to these names,
+/// which only tells how the steps are computed.
 const PROCESSORS: [&str; 2] = ["CLIPImageProcessor", "CLIPFeatureExtractor"];
-/// Steps that change the pixels and are known here.
+/// Steps that change the pixels and are supported.
 const STEPS: [&str; 5] = ["do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_convert_rgb"];
 
-/// How pixels are weighed when an image is resized; both as Pillow does it, antialiased.
+/// How pixels are weighted when an image is resized; both as in Pillow, antialiased.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Filter {
-    /// A triangle of Pillow's `BILINEAR`.
+    /// The triangle of Pillow's `BILINEAR`.
     Bilinear,
     /// The cubic kernel of Pillow's `BICUBIC`, a = −½.
     #[default]
@@ -27,22 +27,22 @@ pub enum Filter {
 /// Resize, centre crop, normalise.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preprocess {
-    /// Short side after resizing, px; at least `crop`. Both sides where images are squashed.
+    /// Short side after resizing, px; at least `crop`. If images are squashed, the length of both sides.
     pub shortest_edge: u32,
-    /// The model reads all of an image, resized to a square whatever its proportions; else they are kept, and the ends
-    /// are cut.
+    /// If true, the whole image is resized to a square, whatever its proportions. Otherwise the proportions are kept
+    /// and the ends are cut off.
     pub squash: bool,
     /// Side of the square that the model reads, px.
     pub crop: u32,
     /// Subtracted from each channel (red, green, blue) on the scale 0 to 1.
     pub mean: [f32; 3],
-    /// Divides each channel after that; > 0.
+    /// Divides each channel after the subtraction; > 0.
     pub std: [f32; 3],
-    /// How pixels are weighed when the image is resized.
+    /// How pixels are weighted when the image is resized.
     pub filter: Filter,
 }
 
-/// Why a preprocessing cannot be done.
+/// Why a preprocessing is not possible.
 #[derive(Debug, Error)]
 pub enum PreprocessError {
     /// A key of the file is missing, or asks for what is not supported.
@@ -58,7 +58,7 @@ pub enum PreprocessError {
 }
 
 impl Preprocess {
-    /// From the content of `preprocessor_config.json`, as a candidate's manifest carries it.
+    /// Reads the content of `preprocessor_config.json`, which a candidate's manifest contains as well.
     ///
     /// # Errors
     /// Names the key that is missing, or asks for what is not supported.
@@ -66,7 +66,7 @@ impl Preprocess {
         Self::from_file(json, Path::new(CONFIG_FILE))
     }
 
-    /// The same where the content comes from another file, which errors name.
+    /// Reads the content of another file; errors name that file.
     ///
     /// # Errors
     /// Names the key that is missing, or asks for what is not supported.
@@ -74,8 +74,8 @@ impl Preprocess {
         let config = json.as_object().cloned().unwrap_or_default();
         let config = Config { file, config };
         config.expect_processor()?;
-        // What has no bytes from 0 to 255, or another size than the model reads, would not be prepared as the model was
-        // trained.
+        // Pixels that are not bytes from 0 to 255, or not of the model's size, would differ from those in the model's
+        // training.
         for key in ["do_resize", "do_rescale"] {
             if !config.flag(key)? {
                 return Err(config.problem(key, "false is not supported; set it to true".into()));
@@ -109,8 +109,8 @@ impl Preprocess {
     }
 }
 
-/// The same preprocessing, as JSON, for a model that reads another side, px. What is resized and then cropped keeps its
-/// proportion.
+/// The same preprocessing, as JSON, for a model with another input side, px. If images are resized and then cropped,
+/// the proportion of both sizes stays the same.
 ///
 /// # Errors
 /// Names the key of `json` that is missing, or asks for what is not supported.
@@ -126,7 +126,7 @@ pub fn with_image_size(json: &Value, side: u32) -> Result<Value, PreprocessError
     Ok(json)
 }
 
-/// Longest edge that a model may ask for, px; guards the arithmetic, no CLIP comes near it. [choice]
+/// Longest edge that a model may ask for, px. Protects the arithmetic; no CLIP comes near it. [choice]
 const MAX_EDGE_PX: u32 = 4096;
 
 struct Config<'a> {
@@ -139,7 +139,7 @@ impl Config<'_> {
         PreprocessError::Key { file: self.file.to_owned(), key: key.to_owned(), problem }
     }
 
-    /// Another processor means other things by the same keys, and by those that are missing.
+    /// Another processor gives other meanings to the same keys, and other defaults to missing ones.
     fn expect_processor(&self) -> Result<(), PreprocessError> {
         for key in ["image_processor_type", "feature_extractor_type"] {
             let Some(name) = self.config.get(key).filter(|name| !name.is_null()) else { continue };
@@ -175,7 +175,7 @@ impl Config<'_> {
         }
     }
 
-    /// Pillow's numbers; absent means bicubic, as in `CLIPImageProcessor`.
+    /// Pillow's numbers of filters; absent means bicubic, as in `CLIPImageProcessor`.
     fn filter(&self) -> Result<Filter, PreprocessError> {
         match self.config.get("resample") {
             None | Some(Value::Null) => Ok(Filter::Bicubic),
@@ -187,7 +187,7 @@ impl Config<'_> {
         }
     }
 
-    /// What images are resized to, px, and whether that is both of their sides.
+    /// The size to which images are resized, px, and whether it applies to both sides.
     fn resized(&self) -> Result<(u32, bool), PreprocessError> {
         let squash = match self.required("size")? {
             Value::Object(sides) => !sides.contains_key("shortest_edge"),

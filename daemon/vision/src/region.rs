@@ -1,36 +1,36 @@
-//! A part of a picture that is looked at in place of the whole.
+//! A part of a picture that is used instead of the whole.
 
 use image::{RgbImage, imageops};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// A rectangle of an upright picture, by shares of its width and height, 0 to 1: where it begins from the left and from
-/// the top, and how wide and high it is.
+/// A rectangle in an upright picture, as shares of its width and height, 0 to 1: the distance from the left and from
+/// the top, the width and the height.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Region {
     /// Share of the width to the left of the rectangle.
     pub x: f64,
-    /// Share of the height above it.
+    /// Share of the height above the rectangle.
     pub y: f64,
-    /// Share of the width that it takes; above 0.
+    /// Share of the width that the rectangle takes; above 0.
     pub width: f64,
-    /// Share of the height that it takes; above 0.
+    /// Share of the height that the rectangle takes; above 0.
     pub height: f64,
 }
 
-/// How far a sum of shares may be above 1: 0.9 + 0.1 need not be 1.
+/// How much a sum of shares may exceed 1, because of rounding: 0.9 + 0.1 need not be 1.
 const ROUNDING: f64 = 1e-9;
 
 impl Region {
-    /// Whether it lies in a picture and has an area.
+    /// Checks that the region lies in the picture and has an area.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// The mistake, in words.
     pub fn validate(&self) -> Result<(), &'static str> {
         let Self { x, y, width, height } = *self;
         let is_within = |begin: f64, length: f64| begin >= 0.0 && begin + length <= 1.0 + ROUNDING;
-        // No comparison is true of NaN.
+        // Written with `!`, because every comparison with NaN is false.
         if !(width > 0.0 && height > 0.0) {
             return Err("use a width and a height above 0");
         }
@@ -40,7 +40,7 @@ impl Region {
         Ok(())
     }
 
-    /// This part of a picture, to the nearest pixels; at least one.
+    /// This part of a picture, rounded to whole pixels; at least one.
     pub fn of(&self, pixels: &RgbImage) -> RgbImage {
         let (left, width) = part(self.x, self.width, pixels.width());
         let (top, height) = part(self.y, self.height, pixels.height());
@@ -48,7 +48,7 @@ impl Region {
     }
 }
 
-/// `crop x=0.1 y=0.2 width=0.5 height=0.4`: part of what the id of an image is made of.
+/// `crop x=0.1 y=0.2 width=0.5 height=0.4`. The id of an image contains this text.
 impl fmt::Display for Region {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { x, y, width, height } = self;
@@ -56,7 +56,7 @@ impl fmt::Display for Region {
     }
 }
 
-/// Where a part of a side begins, and its length, px.
+/// Begin and length of a part of a side, px.
 fn part(begin: f64, length: f64, side: u32) -> (u32, u32) {
     let to_px = |share: f64| (share * f64::from(side)).round() as u32;
     let first = to_px(begin).min(side - 1);

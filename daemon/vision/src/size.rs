@@ -1,9 +1,9 @@
-//! The size of an image and the memory that decoding it takes, held against the limits.
+//! The size of an image and the memory for decoding it, checked against the limits.
 
 use crate::error::{DecodeError, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX};
 use crate::format::Format;
 
-/// What the first bytes of an image file say of it.
+/// What the first bytes of an image file contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
     /// The file format by content, as people write it: `JPEG`, `PNG`.
@@ -12,8 +12,8 @@ pub struct Head {
     pub width: u32,
     /// Height as stored, px.
     pub height: u32,
-    /// Most memory that [`crate::decode`] takes at a time beside the file's own bytes, the pixels that it returns among
-    /// it, bytes. An upper bound: much less for most files.
+    /// Most memory that [`crate::decode`] holds at any time in addition to the file's own bytes, including the returned
+    /// pixels, bytes. An upper bound: most files need much less.
     pub decode_bytes: u64,
 }
 
@@ -23,25 +23,25 @@ impl Head {
     }
 }
 
-/// Width and height as stored, and the memory that the decoder takes.
+/// Width and height as stored, and the memory for the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Size {
     pub width: u32,
     pub height: u32,
-    /// At most, for each pixel, with the RGB pixels that come out, bytes.
+    /// Most memory per pixel, including the returned RGB pixels, bytes.
     pub pixel_bytes: u64,
-    /// Whatever the number of pixels is, bytes.
+    /// Memory that does not depend on the number of pixels, bytes.
     pub other_bytes: u64,
 }
 
-/// What a decoder takes however small the image is, bytes: tables, buffers of the compression. [choice]
+/// Memory that a decoder takes for any image, bytes: tables, buffers for decompression. [choice]
 const SMALL: u64 = 1 << 20;
 
 impl Size {
-    /// The head of an image of this size, where it is within the limits.
+    /// The head of an image of this size, if it is within the limits.
     ///
     /// # Errors
-    /// [`DecodeError::TooLarge`] over a limit, [`DecodeError::Damaged`] where there is no pixel.
+    /// [`DecodeError::TooLarge`] over a limit, [`DecodeError::Damaged`] where the image has no pixel.
     pub fn check(self, format: Format) -> Result<Head, DecodeError> {
         let Self { width, height, .. } = self;
         let pixels = u64::from(width) * u64::from(height);

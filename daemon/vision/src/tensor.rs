@@ -1,4 +1,4 @@
-//! Canonical pixels to the normalised tensor a model reads: [3, S, S] of `f32`, S = `crop`.
+//! Canonical pixels to the normalised input tensor of a model: [3, S, S] of `f32`, S = `crop`.
 
 use crate::canonical::{Crop, resize};
 use crate::decode::Decoded;
@@ -11,29 +11,29 @@ use std::cell::RefCell;
 pub struct Window {
     /// Columns to the left of the window.
     pub x: u32,
-    /// Rows above it.
+    /// Rows above the window.
     pub y: u32,
-    /// Its width; 1 or more.
+    /// Width of the window; 1 or more.
     pub width: u32,
-    /// Its height; 1 or more.
+    /// Height of the window; 1 or more.
     pub height: u32,
 }
 
 impl Preprocess {
-    /// Values of one image's tensor: 3·crop².
+    /// Number of values in one image's tensor: 3·crop².
     pub fn tensor_len(&self) -> usize {
         3 * self.crop as usize * self.crop as usize
     }
 
-    /// The centre window of a canonical image, crop × crop px; odd margins leave the spare pixel right and below, as
-    /// `transformers` does it (torchvision leaves it left and above where that makes the offset even).
+    /// The centre window of a canonical image, crop × crop px. If a margin is odd, the extra pixel is right or below,
+    /// as in `transformers` (in torchvision it is left or above where that makes the offset even).
     pub fn centre(&self, width: u32, height: u32) -> Window {
         let crop = self.crop;
         assert!(width >= crop && height >= crop, "{width}×{height} px is no canonical image of crop {crop}");
         Window { x: (width - crop) / 2, y: (height - crop) / 2, width: crop, height: crop }
     }
 
-    /// Writes what the model reads of an image to `out` [3, crop, crop], normalised: (value/255 − mean) / std.
+    /// Writes the model's input for an image to `out` [3, crop, crop], normalised: (value/255 − mean) / std.
     ///
     /// Panics where `out` has another length.
     pub fn whole(&self, decoded: &Decoded, out: &mut [f32]) {
@@ -43,7 +43,8 @@ impl Preprocess {
         }
     }
 
-    /// The same of a canonical image. Squashing is a second resize then; canonical images keep their proportions.
+    /// Writes the model's input for a canonical image. Squashing then needs a second resize, because canonical images
+    /// keep their proportions.
     ///
     /// Panics where `out` has another length or the image is smaller than the crop.
     pub fn tensor(&self, image: &RgbImage, out: &mut [f32]) {
@@ -63,7 +64,7 @@ impl Preprocess {
     /// Panics where `out` has another length or the window leaves the image.
     pub fn augmented(&self, image: &RgbImage, window: Window, flip: bool, out: &mut [f32]) {
         thread_local! {
-            // Resized pixels; as large as the largest crop of the thread.
+            // Buffer for resized pixels; as large as the largest crop of the thread.
             static PIXELS: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
         }
         assert_eq!(out.len(), self.tensor_len(), "a tensor of crop {}", self.crop);
@@ -90,7 +91,7 @@ impl Preprocess {
         });
     }
 
-    /// `rows` start with the first pixel of the crop and lie `stride` bytes apart.
+    /// `rows` starts with the first pixel of the crop; the rows are `stride` bytes apart.
     fn normalise(&self, rows: &[u8], stride: usize, flip: bool, out: &mut [f32]) {
         let side = self.crop as usize;
         for (channel, plane) in out.chunks_exact_mut(side * side).enumerate() {
@@ -110,9 +111,9 @@ impl Preprocess {
 /// A random part of an image of width × height px, of at least `scale_min` of its area (0 < scale_min ≤ 1) and an
 /// aspect ratio of 3/4 to 4/3, as torchvision's `RandomResizedCrop` draws it.
 ///
-/// `u` are four independent draws from [0, 1): area, aspect ratio, left, top. Where torchvision draws again because a
-/// part does not fit, the side that is too long is cut to the image and the other one grown to keep the area, so that
-/// four draws always suffice.
+/// `u` has four independent draws from [0, 1): area, aspect ratio, left, top. torchvision draws again if a part does
+/// not fit. Here the side that is too long is cut to the image instead, and the other side grows to keep the area, so
+/// that four draws always suffice.
 pub fn random_resized_crop(width: u32, height: u32, scale_min: f64, u: [f32; 4]) -> Window {
     assert!(width > 0 && height > 0, "an image has pixels");
     let [area, aspect, left, top] = u.map(f64::from);
@@ -167,14 +168,14 @@ mod tests {
 
     #[test]
     fn a_squashed_image_keeps_its_ends() {
-        // 40×10 px: black, but for white ends of 10 px.
+        // 40×10 px: black, with white ends of 10 px.
         let pixels = RgbImage::from_fn(40, 10, |x, _| image::Rgb([if (10..30).contains(&x) { 0 } else { 255 }; 3]));
         let squash = Preprocess { mean: [0.0; 3], std: [1.0; 3], squash: true, ..preprocess(8) };
         let (mut whole, mut kept, mut cut) = (vec![0.0; 192], vec![0.0; 192], vec![0.0; 192]);
         let decoded = Decoded { pixels, ..crate::decode(&png(40, 10)).unwrap() };
         squash.whole(&decoded, &mut whole);
         assert!(whole[0] > 0.9 && whole[7] > 0.9 && whole[4] < 0.1, "{:?}", &whole[..8]);
-        // From canonical pixels, whose resize comes first, nearly the same.
+        // The input from canonical pixels, which are resized once more, is nearly the same.
         squash.tensor(&squash.canonical(&decoded), &mut kept);
         assert!(whole.iter().zip(&kept).all(|(a, b)| (a - b).abs() < 0.2), "{:?} and {:?}", &whole[..8], &kept[..8]);
         Preprocess { squash: false, ..squash }.whole(&decoded, &mut cut);
@@ -239,7 +240,7 @@ mod tests {
             let window = random_resized_crop(width, height, scale, u);
             prop_assert!(window.width >= 1 && window.x + window.width <= width);
             prop_assert!(window.height >= 1 && window.y + window.height <= height);
-            // Rounding each side moves it by half a pixel at most.
+            // Rounding changes each side by half a pixel at most.
             let area = f64::from(window.width + 1) * f64::from(window.height + 1);
             prop_assert!(area >= scale * f64::from(width) * f64::from(height), "{window:?}");
         }

@@ -1,6 +1,6 @@
-//! TIFF: which of a file's pages is the image, and whether it can be decoded.
+//! TIFF: finds the page of a file that is the image, and checks whether it can be decoded.
 //!
-//! A RAW photograph is a TIFF as well, whose first page is a small preview: it is never taken for the image.
+//! A RAW photograph is a TIFF as well, and its first page is a small preview, which must not be taken for the image.
 
 mod decode;
 
@@ -36,7 +36,7 @@ const EXTRA_SAMPLES: u16 = 338;
 const SAMPLE_FORMAT: u16 = 339;
 const JPEG_TABLES: u16 = 347;
 const SUBSAMPLING: u16 = 530;
-/// Tags that only RAW photographs carry: the pattern of the sensor's filters (TIFF/EP), the version of DNG.
+/// Tags that only RAW photographs have: the pattern of the sensor's filters (TIFF/EP), the version of DNG.
 const RAW_TAGS: [u16; 3] = [33421, 33422, 50706];
 
 const GREY_INVERTED: u64 = 0;
@@ -46,25 +46,26 @@ const PALETTE: u64 = 3;
 const MASK: u64 = 4;
 const INKS: u64 = 5;
 const YCBCR: u64 = 6;
-/// The sensor's own values: behind a filter of colours, and without one.
+/// Values of the sensor itself: behind a colour filter, and without one.
 const RAW_PHOTOMETRIC: [u64; 2] = [32803, 34892];
 
 const JPEG: u64 = 7;
-/// Compressions that cameras' RAW formats alone use: Nikon, Sony, Samsung, Kodak, Pentax.
+/// Compressions that only cameras' RAW formats use: Nikon, Sony, Samsung, Kodak, Pentax.
 const RAW_COMPRESSION: [u64; 6] = [34713, 32767, 32769, 32770, 65000, 65535];
 
-/// Memory for the directory: the crate `tiff` reads it before it can be told a limit, up to its own of 1 MiB a value.
+/// Memory for the directory. The crate `tiff` reads it before a limit can be set, with its own limit of 1 MiB per
+/// value.
 const DIRECTORY_BYTES: u64 = 3 << 20;
-/// Channels of a pixel. [choice]
+/// Most channels per pixel. [choice]
 const MOST_CHANNELS: u64 = 64;
 
-/// Directories that are looked at, of each kind. [choice]
+/// Most directories of each kind that are examined. [choice]
 const MOST_PAGES: usize = 64;
 
 /// The page that is decoded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Page {
-    /// Where its directory begins.
+    /// Offset of the page's directory.
     at: u64,
     width: u32,
     height: u32,
@@ -73,19 +74,19 @@ pub struct Page {
     compression: u64,
     photometric: u64,
     planar: bool,
-    /// Rows of strips or tiles.
+    /// Number of strips or tiles.
     chunks: u64,
-    /// The largest piece that is decoded at a time, bytes.
+    /// Largest strip or tile, bytes; they are decoded one at a time.
     chunk_bytes: u64,
     pub orientation: Orientation,
 }
 
 impl Page {
-    /// The first page that is an image in full: neither a preview nor a mask.
+    /// The first page that is a full image: neither a preview nor a mask.
     ///
     /// # Errors
-    /// [`DecodeError`] where there is none, where the file is a RAW photograph, or where the page is of a kind that is
-    /// not decoded.
+    /// [`DecodeError`] where there is no such page, where the file is a RAW photograph, or where the page cannot be
+    /// decoded.
     pub fn find(bytes: &[u8]) -> Result<Self, DecodeError> {
         Self::look(bytes).map_err(|Truncated| DecodeError::Truncated { format: FORMAT })?
     }
@@ -100,7 +101,7 @@ impl Page {
         while at != 0 && !seen.contains(&at) && seen.len() < MOST_PAGES {
             seen.push(at);
             let page = match file.directory(at) {
-                // A page that nobody asked for.
+                // A page after the image is not needed.
                 Err(Truncated) if found.is_some() => break,
                 page => page?,
             };
@@ -166,7 +167,7 @@ impl Page {
         Ok(found.check(&formats, differ).map(|()| found))
     }
 
-    /// Whether the page is decoded; else what it is.
+    /// Checks that the page can be decoded; the error names its kind.
     fn check(&self, formats: &[u64], bits_differ: bool) -> Result<(), DecodeError> {
         let refused = |what: String| Err(DecodeError::unsupported(format!("a TIFF {what}")));
         if let Some(&format) = formats.iter().find(|&&format| format != 1 && format != 4) {
@@ -227,11 +228,11 @@ impl Page {
 
     pub fn size(&self) -> Size {
         let channel = if self.bits == 16 { 2 } else { 1 };
-        // Channels that are stored apart are put together once more.
+        // Channels that are stored separately need one more copy when they are combined.
         let native = self.samples * channel * if self.planar { 2 } else { 1 };
         let expanded = if self.bits < 8 { 1 } else { 0 };
         let chunk = if self.compression == JPEG { self.chunk_bytes } else { u64::from(self.width) * native };
-        // Places and lengths of the pieces are held twice, 8 bytes each.
+        // Offsets and lengths of strips or tiles are held twice, 8 bytes each.
         let places = self.chunks.saturating_mul(64);
         let other_bytes = chunk.saturating_mul(2).saturating_add(places).saturating_add(DIRECTORY_BYTES);
         Size { width: self.width, height: self.height, pixel_bytes: (native + expanded + 3).max(6), other_bytes }
@@ -251,7 +252,7 @@ fn area(page: &Directory) -> Result<u64, Truncated> {
     Ok(page.integer(WIDTH)?.unwrap_or(0).saturating_mul(page.integer(HEIGHT)?.unwrap_or(0)))
 }
 
-/// Whether the page is a preview or a mask of another one.
+/// Whether the page is a preview of another page, or a mask for it.
 fn is_aside(page: &Directory) -> Result<bool, Truncated> {
     const REDUCED: u64 = 1;
     const OF_A_MASK: u64 = 4;

@@ -1,4 +1,4 @@
-//! Still WebP images by libwebp.
+//! Decodes still WebP images by libwebp.
 
 use crate::error::DecodeError;
 use ::webp::{BitstreamFeatures, Decoder};
@@ -10,10 +10,10 @@ pub fn is_animated(bytes: &[u8]) -> bool {
     BitstreamFeatures::new(bytes).is_some_and(|features| features.has_animation())
 }
 
-/// The pixels of a WebP file without their alpha.
+/// The pixels of a WebP file, without alpha.
 ///
 /// # Errors
-/// [`DecodeError::Damaged`] where libwebp does not decode it.
+/// [`DecodeError::Damaged`] where libwebp cannot decode the file.
 pub fn pixels(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     let damaged = || DecodeError::Damaged { format: FORMAT, what: "its pixels cannot be decoded" };
     let image = Decoder::new(bytes).decode().ok_or_else(damaged)?;

@@ -5,15 +5,15 @@ use crate::format::Format;
 use crate::ifd::Truncated;
 use crate::size::Size;
 
-/// Boxes of one level that are looked at. [choice]
+/// Most boxes of one level that are examined. [choice]
 const MOST_BOXES: usize = 4096;
-/// Memory that libheif takes however small the image is, bytes. [choice]
+/// Memory that libheif takes for any image, bytes. [choice]
 const OTHER_BYTES: u64 = 16 << 20;
 
-/// Most memory that libheif and its decoders take for a pixel, with the copy that comes out, bytes.
+/// Most memory that libheif and its decoders take per pixel, including the returned copy, bytes.
 ///
-/// Measured with libheif 1.15 for 3 megapixels, beside the copy of 3 bytes: HEIC 6.9 to 7.7 of 8 bits, 12.2 to 12.9 of
-/// 10; AVIF 7.8 to 14.0 of 8 bits. Turning needs one more copy of the planes.
+/// Measured with libheif 1.15 for 3 megapixels, without the copy of 3 bytes: HEIC 6.9 to 7.7 for 8 bits, 12.2 to 12.9
+/// for 10 bits; AVIF 7.8 to 14.0 for 8 bits. Rotation needs one more copy of the planes.
 fn pixel_bytes(format: Format, is_deep: bool) -> u64 {
     match (format, is_deep) {
         (Format::Avif, false) => 20,
@@ -23,7 +23,7 @@ fn pixel_bytes(format: Format, is_deep: bool) -> u64 {
     }
 }
 
-/// Whether a codec's configuration says more than 8 bits, or cannot be read.
+/// Whether a codec's configuration states more than 8 bits, or cannot be read.
 fn is_deep((kind, body): &(Kind, &[u8])) -> bool {
     match kind {
         b"hvcC" => body.get(17).is_none_or(|depth| depth & 7 != 0),
@@ -33,11 +33,11 @@ fn is_deep((kind, body): &(Kind, &[u8])) -> bool {
 }
 
 /// # Errors
-/// [`DecodeError`] where the bytes end before the size, or hold no still image.
+/// [`DecodeError`] where the bytes end before the size, or contain no still image.
 pub fn size(bytes: &[u8], format: Format) -> Result<Size, DecodeError> {
     let cut = |_: Truncated| DecodeError::Truncated { format: format.name() };
     let Some(meta) = child(bytes, *b"meta").map_err(cut)? else {
-        // Either the first boxes of a still image, or all of a film.
+        // Either the beginning of a still image, or a whole film.
         return Err(match child(bytes, *b"moov") {
             Ok(Some(_)) => DecodeError::unsupported(format!("a film of {} images", format.name())),
             _ => cut(Truncated),
@@ -56,14 +56,13 @@ pub fn size(bytes: &[u8], format: Format) -> Result<Size, DecodeError> {
     let largest = all.iter().filter(|(kind, _)| kind == b"ispe").filter_map(|(_, body)| sides(body)).max_by_key(area);
     let damaged = DecodeError::Damaged { format: format.name(), what: "its header holds no size" };
     let stored = stated(*b"ispe").and_then(sides).or(largest).ok_or(damaged)?;
-    // The encoder may have filled the image up to whole blocks: what counts is a part of it.
+    // The encoder may have padded the image to whole blocks; the visible part counts.
     let (width, height) = stated(*b"clap")
         .and_then(aperture)
         .filter(|part| area(part) <= area(&stored) && area(&stored) <= MAX_PIXELS)
         .unwrap_or(stored);
     let pixel_bytes = pixel_bytes(format, all.iter().any(is_deep));
-    // What is stored may be larger than what is shown, and a part that the main image is put together of larger than
-    // that.
+    // The stored image may be larger than the visible one, and a tile of the main image may be larger than both.
     let most = largest.as_ref().map_or(0, area).max(area(&stored));
     let other_bytes = OTHER_BYTES.saturating_add((most - area(&(width, height))).saturating_mul(pixel_bytes));
     Ok(Size { width, height, pixel_bytes, other_bytes })
@@ -83,7 +82,7 @@ fn child(bytes: &[u8], kind: Kind) -> Result<Option<&[u8]>, Truncated> {
         .transpose()
 }
 
-/// The boxes of one level, up to the first one that does not lie in the bytes.
+/// The boxes of one level, up to the first that is not completely in the bytes.
 fn boxes(bytes: &[u8]) -> impl Iterator<Item = Result<(Kind, &[u8]), Truncated>> {
     let mut at = 0;
     let mut cut = false;
@@ -101,7 +100,7 @@ fn boxes(bytes: &[u8]) -> impl Iterator<Item = Result<(Kind, &[u8]), Truncated>>
     .take(MOST_BOXES)
 }
 
-/// Kind, body and whole length of the box at the start of the bytes.
+/// Kind, body and total length of the box at the start of the bytes.
 fn one(bytes: &[u8]) -> Result<(Kind, &[u8], usize), Truncated> {
     let number = |at: usize| word(bytes, at).ok_or(Truncated);
     let kind = number(4)?.to_be_bytes();
@@ -128,7 +127,7 @@ fn sides(ispe: &[u8]) -> Option<(u32, u32)> {
     Some((word(ispe, 4)?, word(ispe, 8)?))
 }
 
-/// The sides of a part of the image, each a fraction.
+/// The sides of the visible part; each is stored as a fraction.
 fn aperture(clap: &[u8]) -> Option<(u32, u32)> {
     let side = |at: usize| word(clap, at)?.checked_div(word(clap, at + 4)?);
     Some((side(0)?, side(8)?))
@@ -138,7 +137,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// Numbers of an item's properties, from 1 on.
+/// Indices of an item's properties, starting at 1.
 fn properties_of(ipma: &[u8], item: u32) -> Option<Vec<usize>> {
     let number = |at: usize, bytes: usize| {
         Some(ipma.get(at..at + bytes)?.iter().fold(0u32, |number, &byte| number << 8 | u32::from(byte)))
@@ -151,7 +150,7 @@ fn properties_of(ipma: &[u8], item: u32) -> Option<Vec<usize>> {
         let id = number(at, id_bytes)?;
         let count = usize::from(*ipma.get(at + id_bytes)?);
         let first = at + id_bytes + 1;
-        // The highest bit says that the property is essential.
+        // The highest bit marks the property as essential.
         let mask = if wide { 0x7fff } else { 0x7f };
         if id == item {
             return (0..count).map(|n| Some((number(first + n * index_bytes, index_bytes)? & mask) as usize)).collect();

@@ -1,5 +1,4 @@
-//! The segments of a JPEG file: its size, its kind, its EXIF data, and whether it is all there. Nothing is decoded
-//! here.
+//! The segments of a JPEG file: its size, its kind, its EXIF data, and whether it is complete. Nothing is decoded here.
 
 use super::FORMAT;
 use crate::error::DecodeError;
@@ -17,24 +16,24 @@ const START_OF_SCAN: u8 = 0xda;
 const APP1: u8 = 0xe1;
 const JPEG_LS: u8 = 0xf7;
 
-/// What the header of a JPEG file says.
+/// The header of a JPEG file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Frame<'a> {
-    /// The marker's code, which tells the kind of coding.
+    /// Code of the frame marker, which gives the kind of coding.
     kind: u8,
     bits: u8,
     pub width: u32,
     pub height: u32,
-    /// Of each component, its number and how often it is sampled, across and down.
+    /// For each component: its number, and its sampling factors across and down.
     components: Vec<(u8, u32, u32)>,
-    /// Components of the first scan; 0 where the bytes end before it.
+    /// Number of components in the first scan; 0 where the bytes end before it.
     first_scan: usize,
-    /// EXIF data, where there are any.
+    /// EXIF data, if there are any.
     pub exif: Option<&'a [u8]>,
 }
 
 impl<'a> Frame<'a> {
-    /// Reads up to the first scan, or to the end of the bytes where that comes between the size and the scan.
+    /// Reads up to the first scan, or to the end of the bytes if they end after the image's size.
     ///
     /// # Errors
     /// [`DecodeError::Truncated`] where the bytes end before the image's size.
@@ -104,11 +103,12 @@ impl<'a> Frame<'a> {
         self.kind >= 0xc9
     }
 
-    /// Bytes that libjpeg needs beside the pixels: all coefficients where the scans have to be put together.
+    /// Bytes that libjpeg needs in addition to the pixels; if several scans have to be combined, these include all
+    /// coefficients.
     pub fn working_bytes(&self) -> u64 {
         let most = |factor: fn(&(u8, u32, u32)) -> u32| self.components.iter().map(factor).max().unwrap_or(1).max(1);
         let (across, down) = (most(|c| c.1), most(|c| c.2));
-        // Rows of one line of blocks, twice, of every component at full width, with room to spare.
+        // Twice the rows of one line of blocks, for every component at full width, rounded up generously.
         let lines = u64::from(self.width + 64) * 64 * self.components.len() as u64;
         let progressive = matches!(self.kind, 0xc2 | 0xca);
         if !progressive && self.first_scan == self.components.len() {
@@ -139,12 +139,12 @@ fn is_frame(marker: u8) -> bool {
     !matches!(marker, DEFINE_HUFFMAN | JPEG_EXTENSION | DEFINE_ARITHMETIC)
 }
 
-/// The bytes of the image alone, and whether a mark says where it ends.
+/// The bytes of the image alone, and whether an end marker was found.
 ///
-/// Where none does, another image may follow. A long row of zeros is no data, but what a file system left of a file
-/// that was not written to its end: its decoder would make pixels of them.
+/// Without an end marker, another image may follow. A long row of zeros is not data: a file system leaves zeros where a
+/// file was not completely written. The decoder would make pixels of them.
 pub fn without_lost_end(bytes: &[u8]) -> (&[u8], bool) {
-    /// Zeros that may be data. [choice]
+    /// Most zeros at the end that may be data. [choice]
     const FEW: usize = 16;
     let mut segments = Segments::of(bytes);
     let bytes = loop {
@@ -159,8 +159,8 @@ pub fn without_lost_end(bytes: &[u8]) -> (&[u8], bool) {
     (if zeros > FEW { &bytes[..bytes.len() - zeros] } else { bytes }, false)
 }
 
-/// Markers with the body of their segment, entropy-coded data and stray bytes left out. A thumbnail inside metadata
-/// does not count. Ends where a segment does not lie in the bytes as a whole.
+/// Iterates over markers with the bodies of their segments; entropy-coded data and stray bytes are skipped. A thumbnail
+/// inside metadata does not count. Ends at a segment that is not completely in the bytes.
 struct Segments<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -172,7 +172,7 @@ impl<'a> Segments<'a> {
         Self { bytes, at: 0, in_scan: false }
     }
 
-    /// The code of the next marker, leaving `at` behind it.
+    /// The code of the next marker; moves `at` behind it.
     fn marker(&mut self) -> Option<u8> {
         let start = self.at + self.bytes.get(self.at..)?.iter().position(|&byte| byte == 0xff)?;
         let code = start + self.bytes[start..].iter().position(|&byte| byte != 0xff)?;
@@ -191,10 +191,9 @@ impl<'a> Iterator for Segments<'a> {
                 END_OF_IMAGE => return Some((marker, &[])),
                 START_OF_IMAGE if self.in_scan => return Some((marker, &[])),
                 START_OF_IMAGE | TEM | STUFFED_ZERO | FIRST_RESTART..=LAST_RESTART => continue,
-                // What follows the scan's own header is entropy-coded data, where a marker needs no length to be
-                // skipped.
+                // After the scan's own header comes entropy-coded data, in which markers are skipped without a length.
                 START_OF_SCAN => self.in_scan = true,
-                // Entropy-coded data holds no other marker unless it is damaged: that is for the decoder to say.
+                // Other markers in entropy-coded data mean damage, which the decoder reports.
                 0x02..=0xbf if self.in_scan => continue,
                 _ => {}
             }

@@ -1,4 +1,5 @@
-//! The pixels of a TIFF's page, by the crate `tiff`; JPEG inside a TIFF by libjpeg-turbo, as a JPEG file is.
+//! Decodes the pixels of a TIFF's page by the crate `tiff`; JPEG inside a TIFF is decoded by libjpeg-turbo, like a JPEG
+//! file.
 
 use super::*;
 use crate::depth::{self, Span};
@@ -9,10 +10,10 @@ use ::tiff::{TiffError, TiffUnsupportedError};
 use image::RgbImage;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 
-/// The pixels of a page, not turned.
+/// The pixels of a page, not rotated.
 ///
 /// # Errors
-/// [`DecodeError`] where the page is cut off, damaged or of a kind that is not decoded.
+/// [`DecodeError`] where the page is cut off, damaged, or of a kind that is not supported.
 pub fn pixels(bytes: &[u8], page: &Page) -> Result<RgbImage, DecodeError> {
     let cut = |Truncated| DecodeError::Truncated { format: FORMAT };
     let (file, _) = Directories::open(bytes).expect("the page was found in it").map_err(cut)?;
@@ -22,7 +23,7 @@ pub fn pixels(bytes: &[u8], page: &Page) -> Result<RgbImage, DecodeError> {
     }
     let mut changed = file.with_first(page.at);
     if page.photometric == PALETTE {
-        // The decoder knows no palettes: it hands the numbers out as if they were grey.
+        // The decoder does not support palettes. With this change it returns the indices as grey values.
         changed.extend(directory.with_value(PHOTOMETRIC, GREY));
     }
     let mut decoder = Decoder::new(Changed { bytes, at: 0, changed }).map_err(|error| refusal(page, error))?;
@@ -30,13 +31,13 @@ pub fn pixels(bytes: &[u8], page: &Page) -> Result<RgbImage, DecodeError> {
     let most = usize::try_from(u64::from(page.width) * u64::from(page.height) * size.pixel_bytes).unwrap_or(usize::MAX);
     let mut limits = Limits::default();
     limits.decoding_buffer_size = most;
-    // A compressed piece is read where it lies.
+    // A compressed strip or tile is read in place.
     limits.intermediate_buffer_size = bytes.len();
     limits.ifd_value_size = bytes.len();
     decoder = decoder.with_limits(limits);
     let mut samples = DecodingResult::U8(Vec::new());
     let layout = decoder.read_image_to_buffer(&mut samples).map_err(|error| refusal(page, error))?;
-    // Of a tag that comes twice, the decoder may have taken the other one.
+    // If a tag occurs twice, the decoder may have used the other one.
     if decoder.dimensions().ok() != Some((page.width, page.height)) {
         return Err(damaged("its header contradicts itself"));
     }
@@ -101,20 +102,20 @@ fn whole16(page: &Page, layout: &BufferLayoutPreference, samples: Vec<u16>) -> R
     Ok(depth::rgb_of_pixels(page.width, page.height, pixels))
 }
 
-/// How much light paper gives back under an ink and black, of 255; here 0 is bare paper.
+/// Light that paper reflects under an ink and black, 0 to 255. For `tint` and `black`, 0 is bare paper.
 fn on_paper(tint: u8, black: u8) -> u8 {
     let paper = 255 - black;
     let taken = u32::from(tint) * u32::from(paper) + 128;
     paper - ((taken + (taken >> 8)) >> 8) as u8
 }
 
-/// Samples, some for each pixel: at least as many as its colours.
+/// Samples with a number of channels per pixel, at least as many as colours.
 struct Channels<T> {
     samples: Vec<T>,
     count: usize,
 }
 
-/// Channels side by side, where they were stored one after the other.
+/// Interleaves channels that were stored one after the other.
 fn together<T: Copy>(
     page: &Page,
     layout: &BufferLayoutPreference,
@@ -156,7 +157,7 @@ fn palette(map: &[u64], bits: u64) -> Result<Vec<[u8; 3]>, DecodeError> {
     if map.len() < 3 * count {
         return Err(damaged("its palette is too short"));
     }
-    // Some programs write bytes where 16 bits are meant.
+    // Some programs write 8-bit values where 16 bits are required.
     let bytes = map.iter().all(|&value| value < 256);
     let byte = |value: u64| if bytes { value as u8 } else { (value >> 8) as u8 };
     Ok((0..count).map(|index| [0, 1, 2].map(|channel| byte(map[channel * count + index]))).collect())
@@ -167,7 +168,7 @@ fn coloured(page: &Page, samples: &DecodingResult, palette: &[[u8; 3]]) -> Resul
     Ok(depth::rgb_of_pixels(page.width, page.height, unpacked(page, samples)?.map(|index| palette[usize::from(index)])))
 }
 
-/// A page of strips or tiles, each a JPEG that may lack the tables which all share.
+/// A page of strips or tiles, each of which is a JPEG that may lack the tables that all share.
 fn from_jpegs(bytes: &[u8], page: &Page, directory: &Directory) -> Result<RgbImage, DecodeError> {
     let cut = |Truncated| DecodeError::Truncated { format: FORMAT };
     let tiled = directory.has(TILE_OFFSETS);
@@ -202,7 +203,7 @@ fn from_jpegs(bytes: &[u8], page: &Page, directory: &Directory) -> Result<RgbIma
             .and_then(|end| bytes.get(usize::try_from(offset).ok()?..usize::try_from(end).ok()?));
         let piece = piece.ok_or(DecodeError::Truncated { format: FORMAT })?;
         let stream = match tables {
-            // Without the tables' own end and the piece's own start.
+            // The end marker of the tables and the start marker of the piece are left out.
             Some(tables) if tables.len() >= 4 && piece.len() >= 2 => {
                 [&tables[..tables.len() - 2], &piece[2..]].concat()
             }
@@ -232,7 +233,7 @@ fn from_jpegs(bytes: &[u8], page: &Page, directory: &Directory) -> Result<RgbIma
     Ok(out)
 }
 
-/// A file of which a few bytes read differently.
+/// A file in which a few bytes are replaced on reading.
 struct Changed<'a> {
     bytes: &'a [u8],
     at: u64,

@@ -1,10 +1,11 @@
-//! Thousands of files with a few wrong bytes: no panic, no more memory than the head promises, no decoder's own words.
+//! Thousands of files with a few wrong bytes: decoding must not panic, take more memory than the head states, or show
+//! internal messages of a decoder.
 
 use crate::golden::goldens;
 use crate::memory::most_held;
 use coft_vision::{DecodeError, decode, head};
 
-/// The same numbers at every run (SplitMix64).
+/// A generator of the same random numbers in every run (SplitMix64).
 struct Numbers(u64);
 
 impl Numbers {
@@ -17,7 +18,7 @@ impl Numbers {
     }
 }
 
-/// Wrong bytes, mostly in the header; a piece that is missing, doubled or of zeros; an end that is missing.
+/// Damages a file: wrong bytes, mostly in the header; a part that is missing, doubled or zero; a missing end.
 fn broken(file: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     let mut out = file.to_vec();
     for _ in 0..=numbers.below(3) {
@@ -43,7 +44,7 @@ fn broken(file: &[u8], numbers: &mut Numbers) -> Vec<u8> {
     out
 }
 
-/// Words that only somebody who writes decoders understands.
+/// Words that only authors of decoders understand.
 const INTERNAL: [&str; 16] = [
     "Decoder",
     "decoder error",
@@ -92,7 +93,7 @@ fn broken_files_are_refused_in_plain_words_and_within_their_memory() {
                     (Ok(head), _) => assert!(held as u64 <= head.decode_bytes, "{of}: {held} bytes, promised {head:?}"),
                     (Err(error), _) => {
                         assert_eq!(decoded.as_ref().err(), Some(error), "{of}: the head is refused, the image not so");
-                        // Directories and texts, no pixels.
+                        // Memory for directories and texts, not for pixels.
                         assert!(held < 1 << 20, "{of}: {held} bytes though the head was refused");
                     }
                 }

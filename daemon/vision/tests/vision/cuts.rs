@@ -1,10 +1,11 @@
-//! A JPEG that is cut off: taken where every row is there, refused where one is missing, whatever else is odd about it.
+//! A JPEG that is cut off: accepted if every row is there, refused if one is missing, whatever else is unusual about
+//! it.
 
 use crate::golden::input;
 use coft_vision::{DecodeError, decode};
 
-/// Every kind of coding: Huffman and arithmetic, at once and in scans, with restarts, full and halved chroma, grey and
-/// inks.
+/// Every kind of coding: Huffman and arithmetic, sequential and progressive, with restarts, full and halved chroma,
+/// grey and four inks.
 const KINDS: [&str; 10] = [
     "full-chroma.jpg",
     "half-chroma.jpg",
@@ -18,7 +19,7 @@ const KINDS: [&str; 10] = [
     "progressive-arithmetic.jpg",
 ];
 
-/// A scan's data begin here.
+/// Offset of the data of the first scan.
 fn pixels_at(jpeg: &[u8]) -> usize {
     let scan = jpeg.windows(2).position(|marker| marker == [0xff, 0xda]).unwrap();
     scan + 2 + usize::from(u16::from_be_bytes([jpeg[scan + 2], jpeg[scan + 3]]))
@@ -45,8 +46,8 @@ fn a_jpeg_cut_at_any_byte_has_all_its_pixels_or_none() {
                 error => assert_eq!(error, truncated(), "{name} cut at {length} of {}", whole.len()),
             }
         }
-        // Without the two bytes of the end mark, or one of them; not where the decoder cannot know that nothing is
-        // missing.
+        // Files without one or both bytes of the end marker are accepted, except where the decoder cannot know that
+        // nothing is missing.
         let expected = if name.contains("arithmetic") { 0 } else { 2 };
         assert!(taken >= expected && taken <= 4, "{name}: {taken} cuts taken");
     }
@@ -87,7 +88,7 @@ fn what_stands_behind_a_cut_makes_no_pixels_of_it() {
         let start = pixels_at(&whole);
         for share in [10, 30, 50, 70, 85, 95] {
             let cut = &whole[..start + (whole.len() - start) * share / 100];
-            // The rest of a preallocated file, an end mark, the next image, a comment.
+            // After the cut: the rest of a preallocated file, an end marker, the next image, a comment.
             for behind in [&[0u8; 4096] as &[u8], &[0; 100], &[0xff; 64], b"\xff\xfe\0\x08notes!"] {
                 let file = [cut, behind].concat();
                 let refused = decode(&file).unwrap_err();
@@ -105,7 +106,7 @@ fn what_stands_behind_a_cut_makes_no_pixels_of_it() {
     }
 }
 
-/// The parts between the restart marks.
+/// The parts between the restart markers.
 fn intervals(jpeg: &[u8]) -> Vec<Vec<u8>> {
     let data = &jpeg[pixels_at(jpeg)..jpeg.len() - 2];
     let mut parts = vec![Vec::new()];
@@ -142,7 +143,7 @@ fn whichever_oddity_comes_first_a_cut_interval_is_refused() {
     assert!(parts.len() > 8, "{} intervals", parts.len());
     assert_eq!(joined(&whole, &parts), whole);
     for at in 1..parts.len() - 2 {
-        // Stray bytes before a mark leave every pixel right.
+        // Stray bytes before a marker change no pixel.
         let mut stray = parts.clone();
         stray[at].extend([1, 2, 3]);
         assert_eq!(decode(&joined(&whole, &stray)), decoded, "stray bytes in interval {at}");

@@ -1,4 +1,4 @@
-//! 16-bit pixels: their high byte, and no picture where that would be next to nothing.
+//! 16-bit pixels: the high byte is used, and an image that would show almost nothing is refused.
 
 use crate::made::{FORMS, page};
 use coft_vision::{DecodeError, decode};

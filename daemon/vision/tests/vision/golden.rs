@@ -1,4 +1,4 @@
-//! Pixels against Pillow's; `tests/goldens/vision/make.py` made both sides.
+//! Compares pixels with Pillow's; `tests/goldens/vision/make.py` made both the files and the expected pixels.
 
 use crate::heif::is_decoded;
 use coft_vision::{Decoded, Filter, Preprocess, decode, save_canonical};
@@ -11,7 +11,7 @@ struct Case {
     input: String,
     shortest_edge: u32,
     expected: String,
-    /// Bicubic where it is left out.
+    /// Bicubic if absent.
     #[serde(default)]
     bilinear: bool,
 }

@@ -1,4 +1,4 @@
-//! What the head of a file promises: the size, and memory that decoding does not exceed.
+//! The head of a file states the right size, and memory that decoding does not exceed.
 
 use crate::golden::{goldens, input};
 use crate::made::jpeg_with;
@@ -41,12 +41,12 @@ fn the_first_bytes_are_enough_or_say_that_they_are_not() {
             match head(&file[..length]) {
                 Ok(Head { format, width, height, decode_bytes }) => {
                     assert_eq!((format, width, height), (whole.format, whole.width, whole.height), "{name} {length}");
-                    // What is not known yet counts as the worst.
+                    // Values that are not known yet count with their maximum.
                     assert!(decode_bytes >= whole.decode_bytes, "{name} {length}");
                     enough.get_or_insert(length);
                 }
                 Err(DecodeError::Truncated { .. }) => assert_eq!(enough, None, "{name} {length}"),
-                // Too little to tell the format.
+                // Too few bytes to recognise the format.
                 Err(error) => assert!(length < 16, "{name} {length}: {error}"),
             }
         }
@@ -111,11 +111,11 @@ fn a_large_image_is_not_promised_many_times_its_size() {
     let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc0]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x0f, 0xa0, 0x17, 0x70]); // 6000×4000
     assert!(of(&jpeg) < 4.0, "{}", of(&jpeg));
-    // 16 bits and four channels, row by row: RGB, and RGB turned.
+    // 16 bits and four channels, decoded row by row: RGB and its rotated copy.
     let mut png = input("deep.png");
     png[16..24].copy_from_slice(&[0, 0, 0x17, 0x70, 0, 0, 0x0f, 0xa0]);
     assert!(of(&png) < 6.1, "{}", of(&png));
-    // A progressive one: all coefficients of 4:2:0, too.
+    // A progressive JPEG: all coefficients of 4:2:0 in addition.
     let mut jpeg = input("progressive.jpg");
     let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc2]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0x0f, 0xa0, 0x17, 0x70]);

@@ -1,4 +1,4 @@
-//! HEIC and AVIF, where libheif is installed; what is said where it is not.
+//! HEIC and AVIF where libheif is installed, and the error where it is not.
 
 use crate::golden::input;
 use coft_vision::{DecodeError, decode, head};
@@ -6,7 +6,7 @@ use coft_vision::{DecodeError, decode, head};
 const FILES: [&str; 6] =
     ["full-chroma.heic", "half-chroma.heic", "turned.heic", "exif-alone.heic", "alpha.heic", "full-chroma.avif"];
 
-/// Whether this machine decodes the file. Says so where it does not.
+/// Whether this machine can decode the file; prints a message if not.
 pub fn is_decoded(name: &str) -> bool {
     match decode(&input(name)) {
         Err(DecodeError::Unsupported { what, advice }) => {

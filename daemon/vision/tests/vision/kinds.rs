@@ -1,4 +1,4 @@
-//! What a file is that gives no pixels, in words that say what to do.
+//! Files that are not images, or cannot be decoded: the error names what they are and what to do.
 
 use crate::golden::{goldens, input};
 use crate::made::{FORMS, Page, page, tag};
@@ -151,7 +151,8 @@ fn the_preview_of_a_raw_photograph_is_never_taken_for_the_image() {
         {
             for marked in [true, false] {
                 let first = || if marked { reduced(preview()) } else { preview() };
-                // Below the preview, as most cameras do it, or below a second one; behind it; before it.
+                // The RAW page below the preview, as in most cameras, or below a second preview; after the preview;
+                // before it.
                 let mut below = first();
                 below.below = vec![reduced(preview()), sensor(photometric, compression)];
                 refused_as_raw(&form.file(vec![below]));
@@ -160,15 +161,15 @@ fn the_preview_of_a_raw_photograph_is_never_taken_for_the_image() {
                 checked += 1;
             }
         }
-        // DNG says so in its first directory, wherever the sensor's values are.
+        // A DNG is marked in its first directory, wherever the sensor's values are.
         let mut dng = preview();
         dng.tags.push(tag(50706, 1, [1, 4, 0, 0]));
         refused_as_raw(&form.file(vec![dng]));
-        // A larger image below a page: the page is its preview.
+        // If a larger image is below a page, the page is its preview.
         let mut below = preview();
         below.below = vec![page(64, 48, &[8, 8, 8], 2, vec![7; 64 * 48 * 3])];
         assert!(decode(&form.file(vec![below])).unwrap_err().to_string().contains("holds previews alone"));
-        // What nobody can place: a preview of something that the file does not show.
+        // An unclear case: a preview whose image is not in the file.
         let alone = form.file(vec![reduced(preview())]);
         let why = "unsupported image: a TIFF that holds previews alone, and no image in full; export it as JPEG or PNG";
         assert_eq!(decode(&alone).unwrap_err().to_string(), why);

@@ -1,4 +1,4 @@
-//! Files that no encoder at hand writes, put together by hand.
+//! Builds files by hand that no available encoder writes.
 
 /// EXIF data with an orientation in some integer type, or a TIFF's head: its first directory.
 pub struct Tag {
@@ -37,7 +37,7 @@ pub const FORMS: [Form; 4] = [
     Form { little_endian: false, big: true },
 ];
 
-/// One directory: its tags, the pixels that `STRIP_OFFSETS` will name, directories below it.
+/// One directory: its tags, its pixels, to which `STRIP_OFFSETS` will point, and the directories below it.
 #[derive(Default)]
 pub struct Page {
     pub tags: Vec<Tag>,
@@ -79,7 +79,7 @@ impl Form {
         out[at..at + self.word()].copy_from_slice(&self.number(value as u64, self.word()));
     }
 
-    /// Where the directory begins, and where its link to the next one lies.
+    /// Writes a directory; returns its offset, and the offset of its link to the next one.
     fn write(self, out: &mut Vec<u8>, page: Page) -> (usize, usize) {
         let mut tags = page.tags;
         if !page.data.is_empty() {
@@ -115,7 +115,7 @@ impl Form {
     }
 }
 
-/// Tags of a page of pixels, which `data` will follow in one strip.
+/// A page with the tags for these pixels; `data` is written as one strip.
 pub fn page(width: u32, height: u32, bits: &[u64], photometric: u64, data: Vec<u8>) -> Page {
     let tags = vec![
         tag(256, LONG, [width.into()]),
@@ -128,12 +128,12 @@ pub fn page(width: u32, height: u32, bits: &[u64], photometric: u64, data: Vec<u
     Page { tags, data, below: Vec::new() }
 }
 
-/// EXIF data that state an orientation.
+/// EXIF data with an orientation.
 pub fn exif(form: Form, kind: u16, values: &[u64]) -> Vec<u8> {
     form.file(vec![Page { tags: vec![tag(0x0112, kind, values)], ..Page::default() }])
 }
 
-/// A JPEG with EXIF data behind its first marker.
+/// A JPEG with EXIF data after its first marker.
 pub fn jpeg_with(exif: &[u8], jpeg: &[u8]) -> Vec<u8> {
     let length = (exif.len() + 8) as u16;
     [&jpeg[..2], &[0xff, 0xe1], &length.to_be_bytes(), b"Exif\0\0", exif, &jpeg[2..]].concat()
@@ -144,13 +144,13 @@ pub fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
     [&(data.len() as u32).to_be_bytes()[..], &body, &crc32fast::hash(&body).to_be_bytes()].concat()
 }
 
-/// A PNG with a chunk before its pixels, or behind them.
+/// A PNG with an added chunk before or after its pixels.
 pub fn png_with(kind: &[u8; 4], data: &[u8], png: &[u8], behind: bool) -> Vec<u8> {
     let at = if behind { png.len() - 12 } else { 33 };
     [&png[..at], &chunk(kind, data), &png[at..]].concat()
 }
 
-/// A WebP in its extended form, with EXIF data; of one in the simple form.
+/// A WebP in the extended form with EXIF data, made from one in the simple form.
 pub fn webp_with(exif: &[u8], simple: &[u8], (width, height): (u32, u32)) -> Vec<u8> {
     let side = |side: u32| (side - 1).to_le_bytes()[..3].to_vec();
     let mut body = b"WEBPVP8X\x0a\0\0\0\x08\0\0\0".to_vec();

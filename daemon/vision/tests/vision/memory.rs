@@ -1,4 +1,4 @@
-//! How much memory a thread holds at most while it does something.
+//! Measures the most memory that a thread holds during a call.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -13,12 +13,12 @@ thread_local! {
 #[global_allocator]
 static ALLOCATOR: Counted = Counted;
 
-// SAFETY: every call goes on to the system's allocator; only numbers are kept.
+// SAFETY: every call is passed to the system's allocator; only counters are added.
 unsafe impl GlobalAlloc for Counted {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let held = HELD.get().wrapping_add(layout.size());
         HELD.set(held);
-        // What another thread gave away may have been freed here: a count below zero is no peak.
+        // Memory from another thread may have been freed here: a count below zero is not a peak.
         if held < usize::MAX / 2 {
             MOST.set(MOST.get().max(held));
         }
@@ -31,8 +31,8 @@ unsafe impl GlobalAlloc for Counted {
     }
 }
 
-/// The bytes that this thread holds at most during the call, beyond those it held before. What C libraries take is not
-/// seen.
+/// The most bytes that this thread holds during the call, beyond those it held before. Memory that C libraries allocate
+/// is not counted.
 pub fn most_held<T>(call: impl FnOnce() -> T) -> (T, usize) {
     let before = HELD.get();
     MOST.set(before);

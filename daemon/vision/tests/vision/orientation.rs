@@ -1,4 +1,4 @@
-//! Which way up: EXIF of any integer type, in every format that carries it.
+//! Orientation: EXIF of any integer type, in every format that has it.
 
 use crate::golden::input;
 use crate::made::{FORMS, Form, Page, exif, jpeg_with, page, png_with, tag, webp_with};
@@ -7,7 +7,7 @@ use image::RgbImage;
 
 const SIX: &[u64] = &[6];
 const TWICE: &[u64] = &[6, 6];
-/// Types of TIFF and EXIF that hold an integer: BYTE, SHORT, LONG, and those with a sign.
+/// Integer types of TIFF and EXIF: BYTE, SHORT, LONG, and the signed ones.
 const KINDS: [(u16, &[u64]); 8] =
     [(1, SIX), (3, SIX), (4, SIX), (6, SIX), (8, SIX), (9, SIX), (3, TWICE), (4, &[6, 1, 2, 3, 4])];
 

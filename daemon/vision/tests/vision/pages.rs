@@ -1,4 +1,4 @@
-//! TIFF: which page is the image, and the ways to store one.
+//! TIFF: which page is the image, and the ways to store pages.
 
 use crate::golden::input;
 use crate::made::{FORMS, LONG, Page, SHORT, page, tag};
@@ -173,7 +173,7 @@ fn what_is_not_decoded_is_named() {
 fn directories_in_a_circle_end() {
     let form = FORMS[0];
     let mut file = form.file(vec![preview(254, 1), preview(254, 1)]);
-    // The link of the second page, at the end of the file, to the first.
+    // Makes the second page, at the end of the file, link to the first.
     let end = file.len();
     let first: [u8; 4] = file[4..8].try_into().unwrap();
     file[end - 4..].copy_from_slice(&first);

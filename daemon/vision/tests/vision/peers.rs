@@ -1,8 +1,9 @@
-//! What a model is given, against torchvision, open_clip and transformers, whose pipelines trained the checkpoints.
+//! Compares the input of a model with that of torchvision, open_clip and transformers, whose pipelines trained the
+//! checkpoints.
 //!
-//! Where the margin is odd, the window of transformers, and ours, begins half a pixel before the middle; torchvision's,
-//! and so open_clip's, at the even one of the two pixels. Their answers are held against that window, so that it is the
-//! only difference.
+//! If the margin is odd, the window of transformers, and ours, begins half a pixel before the middle. That of
+//! torchvision, and so of open_clip, begins at the even one of the two pixels. Their answers are compared with ours at
+//! that window, so that the window is the only difference.
 
 use crate::golden::{goldens, input};
 use crate::heif::is_decoded;
@@ -64,7 +65,8 @@ fn resized_and_cropped_pixels_equal_the_peers() {
         let apart = ours.iter().enumerate().map(apart).max().unwrap();
         let most = worst.entry((answer.peer.as_str(), squash)).or_insert((0, 0));
         *most = (apart.max(most.0), most.1 + 1);
-        // libheif's versions differ in how they round and spread chroma; Pillow brings its own, and libavif.
+        // Versions of libheif differ in how they round and upsample chroma; Pillow contains its own libheif and
+        // libavif.
         let by_libheif = answer.input.ends_with(".heic") || answer.input.ends_with(".avif");
         if apart > if by_libheif { 4 } else { 1 } {
             wrong.push(format!(
@@ -80,7 +82,7 @@ fn resized_and_cropped_pixels_equal_the_peers() {
     assert_eq!(worst.len(), 5, "three peers, two of which can squash");
 }
 
-/// Half of a margin, px; of two equally near, the even one.
+/// Half of a margin, px; if two values are equally near, the even one.
 fn half_to_even(margin: u32) -> u32 {
     margin / 2 + margin % 2 * (margin / 2 % 2)
 }

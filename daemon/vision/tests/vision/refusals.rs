@@ -1,4 +1,4 @@
-//! What must not enter the pool, and in which words it is refused.
+//! Files that must not enter the pool, and the texts of their errors.
 
 use crate::golden::input;
 use coft_vision::{DecodeError, Limit, MAX_SIDE_PX, decode};
@@ -27,7 +27,7 @@ fn half_of_an_image_is_no_image() {
     ] {
         let whole = input(name);
         let format = decode(&whole).unwrap().format;
-        // Half of the first of two frames.
+        // Cuts in the first of two frames.
         let end = if name == "two-frames.gif" { whole.len() / 2 } else { whole.len() };
         for share in [50, 70, 90] {
             let cut = decode(&whole[..end * share / 100]);
@@ -46,7 +46,8 @@ fn no_prefix_of_a_file_is_taken_for_all_of_it_nor_panics() {
         };
         let complete = decode(&whole).unwrap();
         for length in 0..whole.len() {
-            // Bytes after the last pixel (a checksum, an end mark) are not missed by every format; pixels are.
+            // Some formats can be decoded without the bytes after the last pixel (a checksum, an end marker), but never
+            // without pixels.
             if let Ok(decoded) = decode(&whole[..length]) {
                 assert_eq!(decoded, complete, "{name} cut at {length}");
                 assert!(whole.len() - length <= 24, "{name} cut at {length}");
