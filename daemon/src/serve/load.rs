@@ -380,7 +380,7 @@ impl SessionFactory {
                     let runs_on = RunsOn { provider, problem, batches };
                     return Ok((manifest, preprocess, Opened { session, runs_on, parity }));
                 }
-                // The CPU is the last resort: its error means that the generation cannot be run.
+                // The CPU can run every valid model, so its error means that the generation cannot be used.
                 Err(error) if provider == Provider::Cpu => return Err(error),
                 Err(error) => problems.push(format!("{}: {error}", provider.name())),
             }

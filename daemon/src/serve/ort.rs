@@ -56,7 +56,7 @@ impl Provider {
     }
 }
 
-/// Directories where installations put the library. They are searched in addition to the one beside the program.
+/// Where installations put the library, beside what the dynamic linker finds.
 const PLACES: [&str; 3] = ["/usr/lib/coft", "/usr/local/lib", "/usr/lib"];
 const NAME: &str = "libonnxruntime.so";
 

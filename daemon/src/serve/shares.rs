@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How many users may fill their shares at the same time. 4 [choice].
 const USERS: usize = 4;
-/// Batch sockets that one user may have open. 16 [choice].
+/// Most batch sockets that one user may have open. 16 [choice].
 const SOCKETS: usize = 16;
 
 /// The places of all users.

@@ -51,7 +51,7 @@ pub struct Watched {
     queue: BTreeSet<PathBuf>,
     rest: BTreeSet<PathBuf>,
     settling: Settling,
-    /// The first half of a rename.
+    /// The first half of a rename, while the second half may follow.
     leaving: Option<Leaving>,
     /// The kernel has reported a change of the source's own directory.
     root_changed: bool,

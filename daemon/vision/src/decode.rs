@@ -1,7 +1,7 @@
 //! Bytes of an image file to upright RGB pixels. The content decides the format, never the file name.
 //!
-//! Pixels come out as Pillow's `convert("RGB")` after `exif_transpose` makes them: alpha is dropped rather than
-//! composited, 16-bit channels keep their high byte, grey is repeated.
+//! The pixels equal those of Pillow's `convert("RGB")` after `exif_transpose`: alpha is dropped rather than composited,
+//! 16-bit channels keep their high byte, grey is repeated.
 
 use crate::error::{DecodeError, Limit, MAX_SIDE_PX};
 use crate::format::{Format, recognise};
