@@ -47,7 +47,7 @@ pub struct Settings {
     /// size.
     pub image_size: Option<u32>,
     /// Directory, name or digest of a CLIP model that is fine-tuned and served in place of `model`, usually a smaller
-    /// one. `model` then only labels and filters (distillation).
+    /// one. `model` then labels and filters (distillation).
     pub student: Option<PathBuf>,
 }
 

@@ -38,7 +38,7 @@ pub struct Finding {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// The service starts, and waits until this is solved or works without it.
+    /// The service starts. It waits until this is solved, or works without the missing part.
     Warning,
     /// Must be corrected.
     Error,

@@ -54,7 +54,7 @@ pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 /// Reads a classifier's own file. `main` is the configuration file as it was read from `dir`, and `text` is its text;
-/// `others` are the classifiers read before.
+/// `others` are the classifiers that exist already.
 ///
 /// # Errors
 /// The file cannot be read, or has a mistake.

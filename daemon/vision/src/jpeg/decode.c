@@ -1,5 +1,5 @@
-/* JPEG by libjpeg-turbo's own interface, which tells what TurboJPEG's keeps back: every warning by its number, not the first
- * alone by its words, and whether the decoder asked for bytes that the file does not have. */
+/* Decodes JPEG by libjpeg-turbo's own interface, which reports more than TurboJPEG's: the number of every warning, not
+ * only the text of the first one, and whether the decoder asked for bytes that the file does not have. */
 
 #include <setjmp.h>
 #include <stddef.h>
@@ -10,7 +10,7 @@
 #include <jpeglib.h>
 #include <jerror.h>
 
-/* Told to Rust (jpeg.rs holds the same list). */
+/* Returned to Rust (jpeg.rs has the same list). */
 enum outcome { WHOLE = 0, ENDS_EARLY, ROWS_MISSING, DAMAGED, UNSUPPORTED, TOO_MANY_SCANS, TOO_MUCH_MEMORY };
 
 struct decoder {
@@ -19,7 +19,7 @@ struct decoder {
   struct jpeg_source_mgr source;
   struct jpeg_progress_mgr progress;
   int max_scans;
-  /* More bytes were asked for than there are. */
+  /* The decoder asked for more bytes than the file has. */
   int ended;
   enum outcome outcome;
   jmp_buf escape;
@@ -55,7 +55,7 @@ static void on_error(j_common_ptr info) {
   }
 }
 
-/* The decoder goes on with pixels that it makes up, or passes over an oddity that leaves every pixel right. */
+/* A warning: the decoder continues with invented pixels, or ignores an irregularity that changes no pixel. */
 static void on_message(j_common_ptr info, int level) {
   struct decoder *decoder = info->client_data;
   if (level >= 0)
@@ -69,7 +69,7 @@ static void on_message(j_common_ptr info, int level) {
   case JWRN_NOT_SEQUENTIAL:
   case JWRN_TOO_MUCH_DATA:
     return;
-  /* The entropy decoder needed bits behind the last ones, or a part of the rows is not where it should be. */
+  /* The entropy decoder needed bits after the last ones, or a part of the rows is not at its place. */
   case JWRN_HIT_MARKER:
   case JWRN_MUST_RESYNC:
     leave(decoder, decoder->ended ? ENDS_EARLY : ROWS_MISSING);
@@ -89,7 +89,7 @@ static void on_progress(j_common_ptr info) {
 
 static void nothing(j_decompress_ptr info) { (void)info; }
 
-/* All bytes are there from the start: behind them comes an end of the image, as often as it is asked for. */
+/* All bytes are in the buffer from the start. If the decoder asks for more, it gets an end marker, each time anew. */
 static boolean no_more(j_decompress_ptr info) {
   static const JOCTET end[2] = {0xff, JPEG_EOI};
   struct decoder *decoder = info->client_data;
@@ -111,8 +111,8 @@ static void skip(j_decompress_ptr info, long count) {
   source->bytes_in_buffer -= (size_t)count;
 }
 
-/* How much light paper gives back under an ink and black, of 255. JPEG files of four inks hold them inverted, as Adobe's
- * programs write them: 255 is bare paper. Rounded as Pillow does it. */
+/* Light that paper reflects under an ink and black, 0 to 255. JPEG files with four inks have inverted values, as
+ * Adobe's programs write them: 255 is bare paper. Rounded as in Pillow. */
 static uint8_t through_black(uint8_t paper, uint8_t black) {
   unsigned taken = (255u - paper) * black + 128u;
   return (uint8_t)(black - ((taken + (taken >> 8)) >> 8));
@@ -124,7 +124,7 @@ static void mix(const uint8_t *inks, uint8_t *rgb, uint32_t width) {
       rgb[channel] = through_black(inks[channel], inks[3]);
 }
 
-/* Whether a progressive image was sent to the last bit of every coefficient. */
+/* Whether the data of a progressive image contain every bit of every coefficient. */
 static int is_complete(const struct jpeg_decompress_struct *info) {
   if (!info->progressive_mode || info->coef_bits == NULL)
     return 1;
@@ -144,7 +144,7 @@ struct request {
   long max_memory;
 };
 
-/* Everything that may leave by a jump; its caller holds what is needed afterwards. */
+/* All code that may exit by longjmp; the caller owns all data that are needed afterwards. */
 static void run(struct decoder *decoder, const struct request *request) {
   struct jpeg_decompress_struct *info = &decoder->info;
   JSAMPARRAY inks = NULL;
@@ -180,10 +180,10 @@ static void run(struct decoder *decoder, const struct request *request) {
     if (inks)
       mix(inks[0], row, request->width);
   }
-  /* What follows the last row does not matter: it is not read. */
+  /* Data after the last row do not matter and are not read. */
 }
 
-/* Decodes to RGB: 3 * width * height bytes at `rgb`. `colour`: 0 as the file says, 1 RGB, 2 YCbCr. */
+/* Decodes to RGB: 3 * width * height bytes at `rgb`. `colour`: 0 as stated in the file, 1 RGB, 2 YCbCr. */
 int coft_jpeg_decode(const uint8_t *bytes, size_t length, uint8_t *rgb, uint32_t width, uint32_t height, int colour,
                      int max_scans, long max_memory) {
   const struct request request = {bytes, length, rgb, width, height, colour, max_memory};
