@@ -26,7 +26,7 @@ use thiserror::Error;
 pub struct Settings {
     /// Name of the classifier on the bus: 1 to 64 letters, digits and `_`.
     pub name: String,
-    /// File of class names, one per line; if absent, the demo model's own classes.
+    /// File of class names, one per line; if absent, the classes of the model itself, as of the demo model.
     pub labels: Option<PathBuf>,
     /// Prompt of the zero-shot labels; `{}` stands for the class name.
     pub template: String,

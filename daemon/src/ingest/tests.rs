@@ -126,7 +126,7 @@ fn each_bad_file_has_its_reason() {
     folder.refuses("text.jpg", b"these are not the pixels you are looking for", "not an image");
     folder.refuses("half.jpg", &jpeg[..jpeg.len() / 2], "the JPEG image is cut off");
     folder.refuses("half.png", &png[..png.len() / 2], "the PNG image is cut off");
-    // A header that claims 65535×65535 px, followed by next to nothing.
+    // A header that claims 60000×60000 px, followed by next to nothing.
     let mut huge = picture(ImageFormat::Bmp, 4, 4);
     huge[18..22].copy_from_slice(&60_000u32.to_le_bytes());
     huge[22..26].copy_from_slice(&60_000u32.to_le_bytes());

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-/// Nice steps by which the threads for large pictures are below the others. When others want the processor too, these
-/// threads get a third of it, which is twenty times as much as a trainer gets. 5 [choice].
+/// Nice steps by which the threads for large pictures are below the others. When others want the processor too, such
+/// a thread gets a third of what another thread gets, which is twenty times as much as a trainer gets. 5 [choice].
 const LOWER: i32 = 5;
 
 /// Largest file that is read to find out whether its picture is small. 4 MiB [choice].

@@ -306,7 +306,7 @@ fn other_image(start: &[u8]) -> Option<&'static str> {
         [b'P', b'f' | b'F', b'\n', ..] => Some("PFM"),
         [0, 0, 1, 0, 1..=64, 0, ..] => Some("an icon (ICO)"),
         [0, 0, 2, 0, 1..=64, 0, ..] => Some("a cursor (CUR)"),
-        // No colour map or one of 256; a known type; the identifier's length before them.
+        // The length of the identifier, no colour map, and a known type; further on the depth of a pixel.
         [_, 0, 2 | 3 | 10 | 11, 0, 0, 0, 0, _, ..] if matches!(start.get(16), Some(8 | 16 | 24 | 32)) => Some("TGA"),
         _ if start.get(128..132) == Some(b"DICM") => Some("a medical image (DICOM)"),
         _ => None,

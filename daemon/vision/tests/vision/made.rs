@@ -1,6 +1,6 @@
 //! Builds files by hand that no available encoder writes.
 
-/// EXIF data with an orientation in some integer type, or a TIFF's head: its first directory.
+/// A tag of EXIF data or of a TIFF file.
 pub struct Tag {
     pub tag: u16,
     pub kind: u16,
