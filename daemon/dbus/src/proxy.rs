@@ -149,7 +149,7 @@ pub trait Classifier {
     /// Why no round can start now; empty where one can.
     #[zbus(property)]
     fn round_problem(&self) -> zbus::Result<String>;
-    /// The job that runs, or `/`; an activation only where nothing else runs.
+    /// The job that runs, or `/`; a job of the trainer comes before an import or an activation.
     #[zbus(property)]
     fn round(&self) -> zbus::Result<OwnedObjectPath>;
     /// When a round starts by itself.

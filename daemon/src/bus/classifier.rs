@@ -386,7 +386,7 @@ impl Classifier {
         self.snapshot().round_problem.clone()
     }
 
-    /// Path of the job that runs, or `/` where none runs. It is an activation only where nothing else runs.
+    /// Path of the job that runs, or `/` if none runs. A job of the trainer comes before an import or an activation.
     #[zbus(property)]
     fn round(&self) -> OwnedObjectPath {
         let running = self.snapshot().running().map(|round| round.round);
