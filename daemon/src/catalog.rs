@@ -1,7 +1,7 @@
-//! The catalogue: images by content, the files they were seen in, what they show, the quarantine ledger and the history
-//! of rounds.
+//! The catalogue: images by content, the files that hold them, the answers about them, the quarantine ledger and the
+//! history of rounds.
 //!
-//! One thread owns the database; everybody else holds a [`Catalog`] and waits for answers. Nothing here opens an image.
+//! One thread owns the database; other parts hold a [`Catalog`] and wait for replies. Nothing here opens an image.
 
 mod again;
 mod answers;
@@ -59,7 +59,7 @@ pub enum CatalogError {
     Io { path: PathBuf, source: std::io::Error },
 }
 
-/// What became of a file, to be written down.
+/// What happened to a file, to be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Entry {
     Image {
@@ -77,14 +77,14 @@ pub enum Entry {
         image: ImageId,
         came: Arrival,
     },
-    /// The file or directory has another name now.
+    /// The file or directory has a new name.
     Moved {
         source: PathBuf,
         from: PathBuf,
         to: PathBuf,
     },
-    /// The file or directory is not there any more: what was wrong with it does not matter, its images stay as long as
-    /// their pixels are kept.
+    /// The file or directory does not exist any more: its entries in the quarantine are removed, its images stay as
+    /// long as their pixels are kept.
     Gone {
         source: PathBuf,
         path: PathBuf,
@@ -93,45 +93,45 @@ pub enum Entry {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Images that were ever taken in. It never falls: schedules count new images by it.
+    /// Images that were ever taken in. The number never falls: schedules count new images by it.
     pub images: u64,
     pub quarantined: u64,
     /// Images and quarantined files of each source, also of sources that are not configured any more.
     pub sources: HashMap<PathBuf, (u64, u64)>,
 }
 
-/// What rounds choose from.
+/// The images that rounds choose from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pool {
-    /// The images of the sources that were asked for whose canonical pixels are kept, the latest taken in first.
+    /// The images of the given sources whose canonical pixels are kept, the most recently taken in first.
     pub kept: Vec<ImageId>,
     /// Images that were ever taken in.
     pub all: u64,
 }
 
-/// The way to ask the catalogue.
+/// Sends queries to the catalogue's thread.
 #[derive(Clone, Debug)]
 pub struct Catalog {
     path: PathBuf,
     jobs: mpsc::Sender<Job>,
-    /// What became of a damaged catalogue, once there was one.
+    /// What happened to a damaged catalogue, once there was one.
     note: Arc<Mutex<Option<String>>>,
-    /// The sources whose pictures are owed an answer.
+    /// The sources whose pictures need an answer.
     answering: Arc<[PathBuf]>,
-    /// Counts how often pictures have come that are owed one.
+    /// Grows each time when pictures arrive that need an answer.
     arrivals: Arc<watch::Sender<u64>>,
     delays: Arc<Delays>,
 }
 
-/// Answers whoever asked, and tells of damage that it met.
+/// A query: sends its reply to the caller, and returns the damage that it found, if any.
 type Job = Box<dyn FnOnce(&mut Connection) -> Option<String> + Send>;
 
 impl Catalog {
-    /// Opens the catalogue or makes a new one, and checks it. A damaged one is moved aside, now and whenever damage is
-    /// met later, and a new one takes its place; [`Catalog::note`] tells of it.
+    /// Opens the catalogue or creates a new one, and checks it. A damaged catalogue is moved aside and replaced by a
+    /// new one, now and whenever damage is found later; [`Catalog::note`] then says so.
     ///
     /// # Errors
-    /// The catalogue cannot be read or written, or a newer version has written it: then nothing is touched.
+    /// The catalogue cannot be read or written, or a newer version has written it: then it is left untouched.
     pub fn open(path: &Path) -> Result<Self, CatalogError> {
         let (keeper, note) = Keeper::open(path)?;
         Arrival::after(keeper.latest().map_err(|error| refine(path, error))?);
@@ -144,13 +144,13 @@ impl Catalog {
         Ok(Self { path: path.to_owned(), jobs, note, answering: Arc::default(), arrivals, delays: Arc::default() })
     }
 
-    /// What became of a damaged catalogue since the service started; none where there was no damage.
+    /// What happened to a damaged catalogue since the service started; none if there was no damage.
     pub fn note(&self) -> Option<String> {
         self.note.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Whether the file is as it was when it was taken in or quarantined, and, for an image, its pixels of this size are
-    /// kept or were let go. A file that had gone and is back counts as there from now on.
+    /// Whether the file is unchanged since it was taken in or quarantined and, for an image, its pixels of this size
+    /// are kept or were evicted. A file that had gone and is back is marked as present.
     pub async fn knows(&self, observed: &ObservedFile, canonical_px: u32) -> Result<bool, CatalogError> {
         let ObservedFile { source, path, fingerprint } = observed.clone();
         self.ask(move |db| {
@@ -177,7 +177,7 @@ impl Catalog {
         .await
     }
 
-    /// Writes entries down, all of them or none.
+    /// Writes entries, all of them or none.
     pub async fn record(&self, entries: Vec<Entry>) -> Result<(), CatalogError> {
         let (now, answering, arrivals) = (unix_time(), Arc::clone(&self.answering), Arc::clone(&self.arrivals));
         let delays = Arc::clone(&self.delays);
@@ -208,8 +208,8 @@ impl Catalog {
         .await
     }
 
-    /// The images of these sources with canonical pixels of this size: those that a file of the sources holds, or was
-    /// the last to hold. Images of which a catalogue of version 1 does not tell the source are among them.
+    /// The images of these sources with canonical pixels of this size: those that a file of the sources holds or was
+    /// the last to hold. Images from a catalogue of version 1 whose source is unknown are among them.
     pub async fn pool(&self, canonical_px: u32, sources: &[PathBuf]) -> Result<Pool, CatalogError> {
         let mut parameters = vec![Value::from(canonical_px)];
         parameters.extend(sources.iter().map(|path| Value::Blob(path.as_os_str().as_bytes().to_vec())));
@@ -230,7 +230,7 @@ impl Catalog {
         .await
     }
 
-    /// The images that were last seen in a file, which may have gone: one of each source that has it.
+    /// The images that a file held last, even if the file has gone: one of each source that has the file.
     pub async fn images_at(&self, path: &Path) -> Result<Vec<ImageId>, CatalogError> {
         let path = path.as_os_str().as_bytes().to_owned();
         self.ask(move |db| {
@@ -240,7 +240,7 @@ impl Catalog {
         .await
     }
 
-    /// Takes note that the canonical pixels of these images are lost; their files are then taken in again.
+    /// Records that the canonical pixels of these images are lost; their files are then taken in again.
     pub async fn pixels_lost(&self, images: Vec<ImageId>) -> Result<(), CatalogError> {
         self.ask(move |db| {
             let transaction = db.transaction()?;
@@ -253,9 +253,9 @@ impl Catalog {
         .await
     }
 
-    /// Where the canonical pixels of this size of more than `limit` images are kept, lets go of all but the latest `most`, and
-    /// tells which: their records stay, their files are not taken in again. It is for the caller to remove the pixels. An image
-    /// that turns up in a new file is kept again, in its old place among the others.
+    /// If canonical pixels of this size are kept for more than `limit` images, evicts all images but the latest `most`
+    /// and returns the evicted ones. Their records stay, so that their files are not taken in again. The caller has to
+    /// remove the pixels. If an evicted image turns up in a new file, it is kept again, in its old place in the order.
     pub async fn evict(&self, canonical_px: u32, limit: u64, most: u64) -> Result<Vec<ImageId>, CatalogError> {
         self.ask(move |db| {
             let kept = "SELECT images FROM kept WHERE canonical_px = ?1";
@@ -273,7 +273,7 @@ impl Catalog {
         .await
     }
 
-    /// Those of the images that were let go.
+    /// Those of the images that were evicted.
     pub async fn evict_among(&self, images: Vec<ImageId>) -> Result<Vec<ImageId>, CatalogError> {
         self.ask(move |db| {
             let mut statement = db.prepare_cached("SELECT 1 FROM images WHERE id = ?1 AND canonical_px = 0")?;
@@ -288,8 +288,8 @@ impl Catalog {
         .await
     }
 
-    /// Lets every quarantined file count as changed, so that it is looked at again: what was wrong may have been the service's
-    /// settings or rights.
+    /// Marks every quarantined file as changed, so that it is looked at again: the cause may have been the service's
+    /// settings or permissions.
     pub async fn doubt_quarantine(&self) -> Result<(), CatalogError> {
         self.ask(|db| db.execute("UPDATE quarantine SET changed_ns = 0 WHERE changed_ns <> 0", []).map(drop)).await
     }
@@ -313,7 +313,7 @@ impl Catalog {
         let job = move |connection: &mut Connection| {
             let answer = question(connection);
             let damage = answer.as_ref().err().filter(|error| is_damage(error)).map(ToString::to_string);
-            // Whoever asked may have gone; the work is done all the same.
+            // The caller may have gone; the work is done all the same.
             let _ = reply.send(answer);
             damage
         };
@@ -333,7 +333,7 @@ fn refine(path: &Path, error: rusqlite::Error) -> CatalogError {
         _ if is_damage(&error) => CatalogError::Damaged { path, detail: error.to_string() },
         Some(ErrorCode::DiskFull) => CatalogError::DiskFull { path },
         Some(ErrorCode::ReadOnly) => CatalogError::ReadOnly { path },
-        // SQLite cannot make the log that it keeps beside a database.
+        // SQLite cannot create the log that it keeps beside a database.
         Some(ErrorCode::CannotOpen) if is_on_read_only_disk(&path) => CatalogError::ReadOnly { path },
         _ => CatalogError::Sqlite { path, source: error },
     }

@@ -1,5 +1,5 @@
-//! What a generation that has come to serve says of the latest pictures, which earlier generations have answered: the
-//! pictures that it is yet to answer again, its answers, and where two generations differ.
+//! Later answers: what a generation that starts to serve says of the latest pictures, which earlier generations have
+//! answered. This covers the pictures that it has to answer again, its answers, and how two generations differ.
 
 use super::answers::{Answer, Unanswered, restate, signed};
 use super::{Catalog, CatalogError, path_of};
@@ -12,12 +12,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Generations whose later answers are kept: the one that serves and the latest others. 8 [choice]: as many as the
-/// store keeps.
+/// Maximum number of generations whose later answers are kept: the one that serves and the latest others. 8 [choice]:
+/// as many as the store keeps.
 const GENERATIONS: i64 = 8;
 
-/// Pictures that both generations have answered, with the labels that counted. A picture has one first answer, so one
-/// of the two answers at least is a later one, and of these there are few. Arguments: the two generations.
+/// Pictures that both generations have answered, with the labels that counted. A picture has only one first answer, so
+/// at least one of the two answers is a later one, and later answers are few. Arguments: the two generations.
 const BOTH: &str = "
     WITH pairs (source, arrival, old_label, old_probability, new_label, new_probability, new_margin) AS (
         SELECT old.source, old.arrival, old.label, old.probability, new.label, new.probability, new.margin
@@ -34,10 +34,10 @@ const BOTH: &str = "
     )";
 
 impl Catalog {
-    /// Takes note that a generation with these classes serves: the latest pictures of the sources that others have
-    /// answered, at most so many, wait for its answer. Those that wait for another generation do so no more. Where it
-    /// was the last that was told, nothing changes. The state of the sources is what this generation says, as far as it
-    /// has said something.
+    /// Records that a generation with these classes serves. Of the latest `most` pictures of the sources, those that
+    /// other generations have answered then wait for its answer. Pictures that wait for another generation wait no
+    /// more. The state of each source is computed from this generation's answers, where it has given some. If the
+    /// generation serves already, nothing changes.
     pub async fn serves(
         &self,
         generation: GenerationId,
@@ -104,8 +104,8 @@ impl Catalog {
         .await
     }
 
-    /// Writes later answers down, all of them or none, and what the latest pictures show now. Not written down are
-    /// those that no picture waits for any more. `lost` are pictures that cannot be answered again.
+    /// Stores later answers, all of them or none, and the new states of the sources. Skips answers that no picture
+    /// waits for any more. `lost` are pictures that cannot be answered again.
     pub async fn answer_again(
         &self,
         answers: Vec<Answer>,
@@ -139,7 +139,7 @@ impl Catalog {
         .await
     }
 
-    /// Where two generations differ on the pictures that both have answered; so many pictures of each list at most.
+    /// Where two generations differ on the pictures that both have answered; each list has at most `limit` pictures.
     pub async fn compare(
         &self,
         old: GenerationId,
@@ -156,7 +156,7 @@ impl Catalog {
             );
             let mut moves = db.prepare_cached(&moves)?;
             let moves = moves.query_map(of, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-            // None of the classes has no probability: neither sure nor unsure.
+            // "None of the classes" has no probability: it counts as neither sure nor unsure.
             let sure = "min(coalesce(old_probability, 0.5), coalesce(new_probability, 0.5)) DESC";
             let changes = pictures(db, "WHERE old_label <> new_label", sure, of, limit)?;
             let unsure = pictures(db, "", "new_margin", of, limit)?;
@@ -169,7 +169,7 @@ impl Catalog {
     }
 }
 
-/// Owes a picture no later answer any more; the source's id, none where it was owed none.
+/// Stops waiting for a later answer about a picture. Returns the source's id; none if the picture did not wait.
 fn remove(db: &Connection, source: &std::path::Path, arrival: u64) -> rusqlite::Result<Option<i64>> {
     db.prepare_cached(
         "DELETE FROM unanswered_again WHERE source = (SELECT id FROM observed WHERE source = ?1) AND arrival = ?2

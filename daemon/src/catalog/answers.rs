@@ -1,8 +1,8 @@
-//! What the pictures of a source show: which of them wait for an answer, the answers, and the state that the latest
-//! make together.
+//! Answers about the pictures of a source: the pictures that wait for an answer, the answers, and the state that the
+//! latest answers give together.
 //!
-//! A picture is owed an answer from the transaction on that writes its file down, and is owed none from the transaction
-//! on that writes the answer down. So nothing is lost and nothing is answered twice, whenever the service dies.
+//! A picture waits for an answer from the transaction that records its file until the transaction that records the
+//! answer. So no answer is lost or given twice, whenever the service dies.
 
 use super::{Catalog, CatalogError, DelayCounts, path_of, unix_time};
 use crate::observation::{Observation, ObservationFilter, Said};
@@ -18,11 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
 
-/// Answers that one transaction forgets of a source at most: others wait for the catalogue meanwhile. 1000 [choice].
+/// Maximum number of a source's answers that one transaction deletes: other queries wait meanwhile. 1000 [choice].
 const MOST_FORGOTTEN: i64 = 1000;
 const HOUR_SECONDS: i64 = 60 * 60;
 
-/// What the generation that serves says of the same pictures, where another one has answered them and it has again.
+/// Joins the later answers of the generation that serves: what it says of pictures that another generation answered
+/// first.
 const WITH_LATER: &str = "LEFT JOIN later_answers AS later ON later.generation = (SELECT generation FROM serving)
      AND later.source = answers.source AND later.arrival = answers.arrival";
 
@@ -33,28 +34,28 @@ const UNCHANGED: &str = "(later.label IS NULL OR later.label = answers.label)";
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Unanswered {
     pub source: PathBuf,
-    /// Its place in the order in which the pictures of the source came.
+    /// Position of the picture in the order of arrival in its source.
     pub arrival: u64,
     pub image: ImageId,
 }
 
-/// Which of the pictures that wait are meant.
+/// Which of the waiting pictures to return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
-    /// Those that nobody has tried to answer.
+    /// Pictures that nobody has tried to answer yet.
     First,
-    /// Those whose pixels are not kept.
+    /// Pictures whose pixels are not kept.
     FromFile,
-    /// Those whose file could not be read, the ones that were tried least first.
+    /// Pictures whose file could not be read, those with the fewest attempts first.
     Again,
 }
 
-/// What a picture shows, to be written down.
+/// The answer about a picture, to be stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub source: PathBuf,
     pub arrival: u64,
-    /// The label that counts, and its probability; that of none of the classes has none.
+    /// The label that counts. `probability` is none if that label is "none of the classes".
     pub label: String,
     pub probability: Option<f64>,
     /// The likeliest labels, best first.
@@ -76,15 +77,15 @@ pub struct Budget {
     pub keep: Duration,
 }
 
-/// How it stands with the answers of a source.
+/// State of the answers of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
-    /// What the latest pictures show together; none where that is unknown, and since when, Unix time, s.
+    /// What the latest pictures show together; none if that is unknown. `since`: when this began, Unix time, s.
     pub state: Option<String>,
     pub since: i64,
-    /// Of the latest picture that was answered; none before the first.
+    /// The latest picture that was answered; none before the first.
     pub last: Option<Last>,
-    /// Of the latest answer; 0 before the first.
+    /// Sequence number of the latest answer; 0 before the first.
     pub sequence: u64,
     /// Pictures that wait for their answer.
     pub waiting: u64,
@@ -95,17 +96,17 @@ pub struct Standing {
 pub struct Last {
     pub label: String,
     pub image: ImageId,
-    /// When it came, Unix time, s.
+    /// When the picture arrived, Unix time, s.
     pub time: i64,
 }
 
 impl Catalog {
-    /// The same catalogue, in which pictures that come to these sources are owed an answer.
+    /// The same catalogue, but pictures that arrive in these sources need an answer.
     pub fn answering(self, sources: Vec<PathBuf>) -> Self {
         Self { answering: sources.into(), ..self }
     }
 
-    /// Changes when there are more pictures that wait for an answer.
+    /// Changes when more pictures wait for an answer.
     pub fn arrivals(&self) -> watch::Receiver<u64> {
         self.arrivals.subscribe()
     }
@@ -149,12 +150,12 @@ impl Catalog {
         .await
     }
 
-    /// Lets pictures wait for a later turn: behind those that were put off less often.
+    /// Moves pictures to a later turn, after those that were put off less often.
     pub async fn put_off(&self, pictures: Vec<Unanswered>) -> Result<(), CatalogError> {
         self.change_unanswered(pictures, "UPDATE unanswered SET turn = turn + 1").await
     }
 
-    /// Owes pictures no answer any more: there is nothing left to look at.
+    /// Stops waiting for answers about these pictures: there is nothing left to look at.
     pub async fn give_up(&self, pictures: Vec<Unanswered>) -> Result<(), CatalogError> {
         self.delays.given_up(pictures.iter().map(|picture| picture.arrival));
         self.change_unanswered(pictures, "DELETE FROM unanswered").await
@@ -173,7 +174,7 @@ impl Catalog {
         .await
     }
 
-    /// Owes no answer for what waits in these sources.
+    /// Stops waiting for answers about any picture of these sources.
     pub async fn owe_nothing(&self, sources: Vec<PathBuf>) -> Result<(), CatalogError> {
         self.ask(move |db| {
             let transaction = db.transaction()?;
@@ -188,9 +189,9 @@ impl Catalog {
         .await
     }
 
-    /// Writes answers down, all of them or none, each with the next sequence number of its source, and what the latest
-    /// pictures show by the source's rule. Not written down are those that no picture waits for any more. Forgets the
-    /// oldest answers beyond the budget.
+    /// Stores answers, all of them or none, each with the next sequence number of its source, and the state that the
+    /// latest pictures give by the source's rule. Skips answers that no picture waits for any more. Deletes the oldest
+    /// answers beyond the budget.
     pub async fn answer(
         &self,
         answers: Vec<Answer>,
@@ -224,7 +225,7 @@ impl Catalog {
         self.delays.counts()
     }
 
-    /// Forgets answers beyond the budget. Tells whether there may be more to forget, which is for the next call.
+    /// Deletes answers beyond the budget. Returns whether there may be more to delete, which is left to the next call.
     pub async fn forget_answers(&self, budget: Budget) -> Result<bool, CatalogError> {
         let now = unix_time();
         self.ask(move |db| {
@@ -243,7 +244,7 @@ impl Catalog {
         .await
     }
 
-    /// How it stands with the answers of each of the sources.
+    /// The state of the answers of each source.
     pub async fn standings(&self, sources: Vec<PathBuf>) -> Result<Vec<Standing>, CatalogError> {
         self.ask(move |db| sources.iter().map(|source| standing(db, source)).collect()).await
     }
@@ -259,7 +260,7 @@ impl Catalog {
         self.select(source, "", conditions, "ASC", limit).await
     }
 
-    /// The answers of a source that a filter lets through, the latest first.
+    /// The answers of a source that match a filter, the latest first.
     pub async fn find_observations(
         &self,
         source: &Path,
@@ -267,7 +268,7 @@ impl Catalog {
         limit: usize,
     ) -> Result<Vec<Observation>, CatalogError> {
         let ObservationFilter { label, doubtful, since, before, generation, classifier, changed } = filter;
-        // Left alone, SQLite reads all answers in their order.
+        // Without the hint, SQLite reads all answers in their order.
         let index = match (&label, doubtful) {
             (Some(_), _) => "INDEXED BY answers_by_label",
             (None, Some(_)) => "INDEXED BY answers_by_doubt",
@@ -311,8 +312,9 @@ impl Catalog {
         .await
     }
 
-    /// How many answers of each label each hour has, the hours in their order and the commonest label first; hours are
-    /// told by their beginning, Unix time, s. Counted are whole hours, so that nothing is read but counts.
+    /// Number of answers of each label in each hour, the hours in their order and the most frequent label first. An
+    /// hour is given by its beginning, Unix time, s. Only whole hours are counted, so that the query reads nothing but
+    /// counts.
     pub async fn count_observations(
         &self,
         source: &Path,
@@ -341,7 +343,7 @@ impl Catalog {
     }
 }
 
-/// Writes down that a picture has come to a source and is owed an answer.
+/// Records that a picture has arrived in a source and waits for an answer.
 pub fn arrived(db: &Transaction<'_>, source: &[u8], image: &str, path: &[u8], came: &Arrival) -> rusqlite::Result<()> {
     let source: i64 = db
         .prepare_cached(
@@ -354,7 +356,7 @@ pub fn arrived(db: &Transaction<'_>, source: &[u8], image: &str, path: &[u8], ca
         .map(drop)
 }
 
-/// Whether a file of the source with this content and date is known. It has another name now, or is written down anew.
+/// Whether a file of the source with this content and date is known: then the file was renamed or is recorded anew.
 pub fn has_come(db: &Transaction<'_>, source: &[u8], image: &str, modified_ns: i64) -> rusqlite::Result<bool> {
     db.prepare_cached("SELECT 1 FROM paths WHERE image = ?1 AND source = ?2 AND modified_ns = ?3")?.exists(params![
         image,
@@ -363,7 +365,7 @@ pub fn has_come(db: &Transaction<'_>, source: &[u8], image: &str, modified_ns: i
     ])
 }
 
-/// Writes an answer down; the source's id, none where no picture waits for the answer.
+/// Stores an answer. Returns the source's id; none if no picture waits for the answer.
 fn write(db: &Transaction<'_>, answer: &Answer) -> rusqlite::Result<Option<i64>> {
     let source: Option<i64> = db
         .prepare_cached("SELECT id FROM observed WHERE source = ?1")?
@@ -403,8 +405,8 @@ fn write(db: &Transaction<'_>, answer: &Answer) -> rusqlite::Result<Option<i64>>
     Ok(Some(source))
 }
 
-/// Works out what the latest pictures show, by what the generation that serves says of them where it has said
-/// something, and since when where that is new.
+/// Computes the state of a source from its latest pictures. If the generation that serves has answered a picture again,
+/// that answer counts. A new state is stored with the time since when it holds.
 pub fn restate(db: &Transaction<'_>, source: i64, rule: &StateRule, classes: &[String]) -> rusqlite::Result<()> {
     let mut statement = db.prepare_cached(&format!(
         "SELECT iif(later.label IS NULL, answers.label, later.label) AS label,
@@ -420,7 +422,7 @@ pub fn restate(db: &Transaction<'_>, source: i64, rule: &StateRule, classes: &[S
         .map(drop)
 }
 
-/// Forgets the oldest answers of a source that are too many or too old; tells how many.
+/// Deletes the oldest answers of a source that are too many or too old; returns how many.
 fn forget(db: &Transaction<'_>, source: i64, budget: Budget, now: i64) -> rusqlite::Result<usize> {
     let first = "SELECT min(sequence) FROM answers WHERE source = ?1";
     let first: Option<i64> = db.prepare_cached(first)?.query_row([source], |row| row.get(0))?;
@@ -428,7 +430,7 @@ fn forget(db: &Transaction<'_>, source: i64, budget: Budget, now: i64) -> rusqli
     let step = first.saturating_add(MOST_FORGOTTEN);
     let last: i64 =
         db.prepare_cached("SELECT sequence FROM observed WHERE id = ?1")?.query_row([source], |row| row.get(0))?;
-    // What follows one that is young enough stays: there are no gaps.
+    // Answers after one that is young enough stay, so that there are no gaps.
     let young = now.saturating_sub_unsigned(budget.keep.as_secs());
     let first_young: Option<i64> = db
         .prepare_cached("SELECT min(sequence) FROM answers WHERE source = ?1 AND sequence < ?2 AND time >= ?3")?
@@ -460,7 +462,7 @@ fn observation(row: &Row<'_>) -> rusqlite::Result<Observation> {
         sequence: row.get("sequence")?,
         image: ImageId(row.get("image")?),
         path: path_of(row.get("path")?),
-        // Text of another version counts as none.
+        // Text that another version wrote and that cannot be parsed counts as no labels.
         labels: serde_json::from_str(&labels).unwrap_or_default(),
         time: row.get("time")?,
         classifier: row.get("classifier")?,
@@ -479,7 +481,7 @@ fn later(row: &Row<'_>) -> rusqlite::Result<Option<(GenerationId, Said)>> {
     Ok(Some((GenerationId(generation), said)))
 }
 
-/// A number that a client gives; the catalogue has none that is larger.
+/// Converts a number from a client; the catalogue holds no larger number.
 pub fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }

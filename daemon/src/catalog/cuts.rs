@@ -1,5 +1,5 @@
-//! Sources that are configured otherwise than before: one that has a name now, and one of whose pictures another part
-//! is looked at, whose pictures are other ones then.
+//! Sources whose configuration has changed: a source that has got a name, and a source of whose pictures another part
+//! is used, so that they count as other pictures.
 
 use super::forgotten::forget;
 use super::{Catalog, CatalogError};
@@ -7,21 +7,21 @@ use rusqlite::{Connection, OptionalExtension, params};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// A source, and the part of its pictures that is looked at, in words; empty for all of them.
+/// A source, and the part of each picture that is used, as text; empty for the whole picture.
 pub type Cut = (PathBuf, String);
 
-/// Images that no other source has. Argument: the source.
+/// Images that no other source holds. Argument: the source.
 const OWN: &str = "
     SELECT id FROM images
     WHERE (source = ?1 OR EXISTS (SELECT 1 FROM paths WHERE image = id AND paths.source = ?1))
     AND NOT EXISTS (SELECT 1 FROM paths WHERE image = id AND paths.source <> ?1)";
 
-/// Has a row of every source that something is kept of.
+/// Tables that have a row for each source with stored data.
 const TABLES: [&str; 3] = ["sources", "observed", "cuts"];
 
 impl Catalog {
-    /// Sources by their directories and the names that they have now: what was kept of one under its directory, before
-    /// it had a name, is kept under its name from now on. Of several with the same directory that is the first.
+    /// Renames sources, given by their directory and their new name: what was stored for a directory, before the source
+    /// had a name, belongs to the name from now on. If several sources have the same directory, the first gets it.
     pub async fn name_sources(&self, named: Vec<(PathBuf, PathBuf)>) -> Result<(), CatalogError> {
         self.ask(move |db| {
             let transaction = db.transaction()?;
@@ -45,8 +45,8 @@ impl Catalog {
         .await
     }
 
-    /// Lets go of the files and images of those sources that are looked at by another part now, so that they are taken
-    /// in as new ones. Their answers stay. The pixels are removed as those of other images that were let go.
+    /// Releases the files and images of the sources of which another part is used now, so that they are taken in as new
+    /// ones. Their answers stay. The pixels are removed like those of other evicted images.
     pub async fn cut_as(&self, cuts: Vec<Cut>) -> Result<(), CatalogError> {
         self.ask(move |db| {
             let transaction = db.transaction()?;
@@ -76,7 +76,7 @@ impl Catalog {
     }
 }
 
-/// Those that are other than before.
+/// The cuts that differ from the stored ones.
 fn changed<'a>(db: &Connection, cuts: &'a [Cut]) -> rusqlite::Result<Vec<&'a Cut>> {
     let mut statement = db.prepare_cached("SELECT part FROM cuts WHERE source = ?1")?;
     let mut changed = Vec::new();

@@ -1,17 +1,17 @@
-//! How long pictures wait for their answers: from the moment on at which a file was seen to be complete, until its
-//! answer is kept.
+//! How long pictures wait for their answers: from the moment when a file was seen to be complete until its answer is
+//! stored.
 //!
-//! Measured by a clock that does not jump, so a picture that came before the service was started is not counted.
+//! Measured with a monotonic clock, so a picture that arrived before the service started is not counted.
 
 use crate::observed_file::Arrival;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Upper bounds of what is counted together, s. [choice]: one answers at once, or not within the second that is
-/// promised, or works off what has come at once.
+/// Upper bounds of the buckets of delays, s. [choice]: they separate answers that come at once, answers that miss the
+/// promised second, and answers to pictures that arrived many at once.
 const BOUNDS_SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, f64::INFINITY];
-/// Pictures whose moment is remembered: of more that wait, the earliest are not counted.
+/// Maximum number of waiting pictures whose arrival is remembered; if more wait, the earliest are not counted.
 const MOST: usize = 100_000;
 
 #[derive(Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Delays(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Of pictures that wait, by their order.
+    /// Arrival of each waiting picture, by its order.
     waiting: BTreeMap<i64, Instant>,
     counts: DelayCounts,
 }
@@ -27,18 +27,19 @@ struct Inner {
 /// How long pictures have waited.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DelayCounts {
-    /// Sum over all of them.
+    /// Sum of all delays.
     pub sum: Duration,
     counts: [u64; BOUNDS_SECONDS.len()],
 }
 
 impl DelayCounts {
-    /// Upper bounds, s, and how many pictures waited up to that and longer than the bound before; the last is infinite.
+    /// The buckets: upper bound, s, and the number of pictures that waited longer than the bound before and at most
+    /// this one. The last bound is infinite.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> {
         BOUNDS_SECONDS.into_iter().zip(self.counts)
     }
 
-    /// Those of two classifiers together.
+    /// The delays of two classifiers together.
     pub fn and(mut self, other: Self) -> Self {
         self.sum += other.sum;
         self.counts.iter_mut().zip(other.counts).for_each(|(sum, more)| *sum += more);

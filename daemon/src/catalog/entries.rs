@@ -1,4 +1,4 @@
-//! What is written down of files.
+//! Stores what happened to files.
 
 use super::forgotten::forget;
 use super::{Entry, answers, known};
@@ -7,8 +7,8 @@ use rusqlite::{OptionalExtension, Transaction, params};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// Writes an entry down; `now` is the Unix time, s. A picture that has come and is owed an answer, as is so in the
-/// sources of `answering`, is what it returns.
+/// Stores an entry; `now` is the Unix time, s. Returns the arrival of a new picture that needs an answer, as all
+/// pictures in the sources of `answering` do.
 pub fn record(
     db: &Transaction<'_>,
     entry: &Entry,
@@ -67,10 +67,10 @@ pub fn record(
         Entry::Moved { source, from, to } => known::moved(db, source, from, to)?,
         Entry::Gone { source, path } => {
             let (source, path) = (source.as_os_str().as_bytes(), path.as_os_str().as_bytes());
-            // Everything that begins with "path/" sorts before "path0", the next byte.
+            // The byte after `/` is `0`: all paths that begin with "path/" sort before "path0".
             let (first, end) = ([path, b"/"].concat(), [path, b"0"].concat());
             for condition in ["path = ?1", "path > ?2 AND path < ?3"] {
-                // Each alone is a search by the key.
+                // Each condition alone is a search by the key.
                 db.prepare_cached(&format!("DELETE FROM quarantine WHERE {condition} AND source = ?4"))?
                     .execute(params![path, first, end, source])?;
                 db.prepare_cached(&format!(

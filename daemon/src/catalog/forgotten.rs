@@ -1,8 +1,9 @@
-//! What is forgotten of files and images.
+//! Deletes records of files and images that are not needed any more.
 //!
-//! An image's record is needed while its pixels are kept, since rounds choose from these, or while a file holds it,
-//! since that file is not taken in again. It is forgotten when neither is so any more. What has gone is given a day: a
-//! directory that is moved goes before it comes, and a disk may be put back.
+//! An image's record is needed while its pixels are kept, since rounds choose from these, or while a file holds the
+//! image, so that the file is not taken in again. Otherwise the record is deleted. The record of a file that has gone
+//! stays for a day: the old name of a moved directory goes before the new name appears, and a disk may be attached
+//! again.
 
 use super::{Catalog, CatalogError, unix_time};
 use coft_core::ids::ImageId;
@@ -10,13 +11,13 @@ use rusqlite::{Connection, Transaction, params};
 
 /// How long the record of a file that has gone stays, s. One day [choice].
 const GRACE_SECONDS: i64 = 24 * 60 * 60;
-/// Most files that one call of [`Catalog::prune`] forgets: others wait for the catalogue meanwhile. 1000 [choice].
+/// Maximum number of files that one call of [`Catalog::prune`] deletes: other queries wait meanwhile. 1000 [choice].
 const MOST_PRUNED: usize = 1000;
 
 impl Catalog {
-    /// Forgets files that have gone a day ago, and images that no file holds any more and whose pixels are not kept. Of
-    /// an image whose pixels are kept the file that had it last stays: labels may name it. Tells whether there is more
-    /// to forget, which is for the next call.
+    /// Deletes the records of files that went more than a day ago, and of images that no file holds and whose pixels
+    /// are not kept. For an image whose pixels are kept, the record of the file that held it last stays: labels may
+    /// name it. Returns whether there is more to delete, which is left to the next call.
     pub async fn prune(&self) -> Result<bool, CatalogError> {
         let now = unix_time();
         self.ask(move |db| {
@@ -28,7 +29,7 @@ impl Catalog {
         .await
     }
 
-    /// Forgets those of the images that no file has held since they were overwritten, and whose pixels were let go.
+    /// Deletes those of the images that no file holds since they were overwritten, and whose pixels were evicted.
     pub async fn forget_overwritten(&self, images: Vec<ImageId>) -> Result<(), CatalogError> {
         self.ask(move |db| {
             let transaction = db.transaction()?;
@@ -42,7 +43,7 @@ impl Catalog {
 }
 
 fn prune(db: &Transaction<'_>, now: i64) -> rusqlite::Result<usize> {
-    // A time in the future means that the clock was wrong: nobody knows when that was.
+    // A time in the future means that the clock was wrong: nobody knows when the file went.
     let mut statement = db.prepare_cached(
         "SELECT path, this.source, image FROM paths AS this JOIN images ON image = id
          WHERE (gone < ?1 OR gone > ?2)
@@ -63,7 +64,7 @@ fn prune(db: &Transaction<'_>, now: i64) -> rusqlite::Result<usize> {
     Ok(gone.len())
 }
 
-/// Removes an image that nobody needs: its pixels are not kept, and no file has it or had it last.
+/// Deletes an image that is not needed: its pixels are not kept, and no file holds it or held it last.
 pub fn forget(db: &Connection, image: &str) -> rusqlite::Result<()> {
     db.prepare_cached(
         "DELETE FROM images WHERE id = ?1 AND coalesce(canonical_px, 0) = 0

@@ -1,4 +1,4 @@
-//! Files whose content is known: under another name, with other rights or another date.
+//! Files whose content is known: files with another name, other permissions or another date.
 
 use super::forgotten::forget;
 use super::{Catalog, CatalogError, answers, path_of};
@@ -9,8 +9,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 impl Catalog {
-    /// Short side of the canonical pixels that are kept of an image, px; 0 where they were let go, none where the image
-    /// is not known or they were lost.
+    /// Short side of the canonical pixels that are kept of an image, px; 0 if they were evicted, none if the image is
+    /// unknown or its pixels are lost.
     pub async fn canonical_px(&self, image: &ImageId) -> Result<Option<u32>, CatalogError> {
         let image = image.clone();
         self.ask(move |db| {
@@ -46,8 +46,8 @@ impl Catalog {
     }
 }
 
-/// Writes down that a file holds a known image; nothing where that was forgotten meanwhile. Tells whether it is a
-/// picture that has come and is owed an answer, which none is without `owed`.
+/// Records that a file holds a known image, unless the image was forgotten meanwhile. Returns whether the file is a new
+/// picture that needs an answer; it never is without `owed`.
 pub fn seen(
     db: &Transaction<'_>,
     observed: &ObservedFile,
@@ -76,11 +76,11 @@ pub fn seen(
     }
 }
 
-/// Gives what is known of a source's file, or of all files below a directory, their new name. What had that name is
-/// there no more.
+/// Renames the records of a source's file, or of all files below a directory. Records under the new name are removed:
+/// those files do not exist any more.
 pub fn moved(db: &Transaction<'_>, source: &Path, from: &Path, to: &Path) -> rusqlite::Result<()> {
     let [source, from, to] = [source, from, to].map(|path| path.as_os_str().as_bytes());
-    // Everything that begins with "path/" sorts before "path0", the next byte.
+    // The byte after `/` is `0`: all paths that begin with "path/" sort before "path0".
     let range = |path: &[u8]| ([path, b"/"].concat(), [path, b"0"].concat());
     let ((first, end), (first_to, end_to)) = (range(from), range(to));
     for table in ["paths", "quarantine"] {

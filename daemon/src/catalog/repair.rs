@@ -1,6 +1,6 @@
 //! A damaged catalogue is moved aside, and a new one takes its place: no damage of the catalogue stops the service.
 //!
-//! The files of the damaged one are kept beside the new one. The history of rounds goes over to the new one where it
+//! The files of the damaged catalogue are kept beside the new one. The history of rounds is copied to the new one if it
 //! can still be read; images are taken in anew, because a scan reports every file of every source.
 
 use super::schema::{self, VERSION, open};
@@ -16,14 +16,15 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use tracing::error;
 
-/// Damaged catalogues that are kept, the latest. 3 [choice].
+/// Maximum number of damaged catalogues that are kept, the latest ones. 3 [choice].
 const KEPT: usize = 3;
-/// Follows the catalogue's file name; the Unix time, s, follows this.
+/// Suffix of the catalogue's file name; the Unix time, s, follows it.
 const DAMAGED: &str = ".damaged-";
-/// What SQLite keeps beside a database. The log comes first: what is left of it must never meet a new database.
+/// Suffixes of the files that SQLite keeps beside a database. The log is moved first: a log that is left behind must
+/// never meet a new database.
 const BESIDE: [&str; 2] = ["-wal", "-shm"];
 
-/// Has the database, and replaces it when it is damaged.
+/// Owns the database, and replaces it when it is damaged.
 pub(super) struct Keeper {
     path: PathBuf,
     connection: Connection,
@@ -32,11 +33,11 @@ pub(super) struct Keeper {
     note: Note,
 }
 
-/// What became of a damaged catalogue, once one has been replaced.
+/// What happened to a damaged catalogue, once one has been replaced.
 pub(super) type Note = Arc<Mutex<Option<String>>>;
 
 impl Keeper {
-    /// Opens the catalogue; the second value holds what became of a damaged one, now or later.
+    /// Opens the catalogue. The second value is where the fate of a damaged catalogue is noted, now or later.
     pub fn open(path: &Path) -> Result<(Self, Note), CatalogError> {
         let (connection, told) = open_whole(path, unix_time())?;
         let note = Arc::new(Mutex::new(None));
@@ -45,17 +46,17 @@ impl Keeper {
         Ok((keeper, note))
     }
 
-    /// By what the latest picture of the catalogue is ordered, 0 before the first.
+    /// The largest order of a picture in the catalogue (`Arrival::order`), 0 before the first.
     pub fn latest(&self) -> rusqlite::Result<i64> {
         let latest = "SELECT max(added, (SELECT coalesce(max(arrival), 0) FROM observed)) FROM totals";
         self.connection.query_row(latest, [], |row| row.get(0))
     }
 
-    /// Answers questions until nobody is left to ask.
+    /// Answers queries until nobody can ask any more.
     pub fn work(mut self, jobs: &mpsc::Receiver<Job>) {
         for job in jobs {
             if self.damage.is_some() {
-                // For want of room on the disk, for example.
+                // May fail again, for example because the disk is full.
                 let _ = self.mend();
             }
             let Some(damage) = job(&mut self.connection) else { continue };
@@ -68,7 +69,8 @@ impl Keeper {
 
     fn mend(&mut self) -> Result<(), CatalogError> {
         let Some(damage) = &self.damage else { return Ok(()) };
-        // Closes the damaged one. A database without tables stands in for it and answers every question with an error.
+        // Closes the damaged database. Until the new one is open, an empty database in memory answers every query with
+        // an error.
         self.connection = Connection::open_in_memory().map_err(|error| refine(&self.path, error))?;
         let (connection, told) = replace(&self.path, damage, unix_time())?;
         (self.connection, self.damage) = (connection, None);
@@ -82,10 +84,10 @@ impl Keeper {
     }
 }
 
-/// Opens the catalogue. Where it is damaged, replaces it by a new one and tells what became of the old one.
+/// Opens the catalogue. If it is damaged, replaces it by a new one and returns what happened to the old one.
 ///
 /// # Errors
-/// What is no damage: the catalogue cannot be read or written, or a newer version has written it.
+/// Only for what is no damage: the catalogue cannot be read or written, or a newer version has written it.
 fn open_whole(path: &Path, now: i64) -> Result<(Connection, Option<String>), CatalogError> {
     let found = version(path);
     if let Some(found) = found.filter(|found| *found > VERSION) {
@@ -99,13 +101,13 @@ fn open_whole(path: &Path, now: i64) -> Result<(Connection, Option<String>), Cat
     }
 }
 
-/// The version of a catalogue, read without the right to change anything; none where it cannot be read.
+/// The version of a catalogue, read without write access; none if it cannot be read.
 fn version(path: &Path) -> Option<i64> {
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY).ok()?;
     db.query_row("PRAGMA user_version", [], |row| row.get(0)).ok()
 }
 
-/// Moves the damaged catalogue aside and opens a new one; nobody has the damaged one open.
+/// Moves the damaged catalogue aside and opens a new one. Nobody may have the damaged one open.
 fn replace(path: &Path, detail: &str, now: i64) -> Result<(Connection, String), CatalogError> {
     let failed = |source| CatalogError::Io { path: path.to_owned(), source };
     let aside = move_aside(path, now).map_err(failed)?;
@@ -114,7 +116,7 @@ fn replace(path: &Path, detail: &str, now: i64) -> Result<(Connection, String), 
         Ok(rounds) => format!("{rounds} rounds of the history were kept"),
         Err(_) => "the history of rounds is lost".to_owned(),
     };
-    // Clients that know an answer by its number are not to meet another one of that number.
+    // Clients know an answer by its number, so a new answer must not get a number that was used before.
     let _ = take_over_sequences(&db, &aside);
     let note = format!(
         "the catalogue {} was damaged ({detail}): it is kept as {}, and a new one takes its place; images are taken in anew, \
@@ -125,7 +127,7 @@ fn replace(path: &Path, detail: &str, now: i64) -> Result<(Connection, String), 
     Ok((db, note))
 }
 
-/// An empty file or one that lost its tables opens without an error.
+/// Checks the tables, because an empty file or a database without its tables opens without an error.
 fn has_tables(path: &Path, db: &Connection) -> Result<(), CatalogError> {
     let names = |db: &Connection| -> rusqlite::Result<BTreeSet<String>> {
         let mut statement = db.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'")?;
@@ -156,12 +158,12 @@ fn move_aside(path: &Path, now: i64) -> io::Result<PathBuf> {
         }
     }
     match fs::rename(path, &aside) {
-        // Moved already, before an attempt to make a new one failed.
+        // The file was moved by an earlier attempt, which then failed to create a new one.
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     File::open(directory(path))?.sync_all()?;
-    // More of them than wanted do no harm.
+    // More damaged catalogues than wanted do no harm.
     let _ = remove_oldest(path);
     Ok(aside)
 }
@@ -184,13 +186,13 @@ fn remove_oldest(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Copies the history of rounds from the damaged catalogue and tells how many they are.
+/// Copies the history of rounds from the damaged catalogue; returns the number of rounds.
 fn take_over_rounds(db: &Connection, damaged: &Path) -> rusqlite::Result<usize> {
     if !damaged.is_file() {
-        return Err(rusqlite::Error::QueryReturnedNoRows); // attaching would make it
+        return Err(rusqlite::Error::QueryReturnedNoRows); // ATTACH would create the file
     }
     db.execute("ATTACH DATABASE ?1 AS damaged", params![damaged.to_string_lossy()])?;
-    // The damaged one may be of an earlier version, with fewer columns.
+    // The damaged catalogue may be of an earlier version, with fewer columns.
     let common = "SELECT group_concat(name) FROM pragma_table_info('rounds', 'main')
                   WHERE name IN (SELECT name FROM pragma_table_info('rounds', 'damaged'))";
     let copied = db.query_row(common, [], |row| row.get::<_, Option<String>>(0)).and_then(|columns| {
@@ -202,10 +204,10 @@ fn take_over_rounds(db: &Connection, damaged: &Path) -> rusqlite::Result<usize> 
     copied
 }
 
-/// Has the numbers of answers go on from those of the damaged catalogue, which may be too old to have any.
+/// Continues the sequence numbers of the damaged catalogue's answers. A catalogue of an early version has none.
 fn take_over_sequences(db: &Connection, damaged: &Path) -> rusqlite::Result<()> {
     if !damaged.is_file() {
-        return Ok(()); // attaching would make it
+        return Ok(()); // ATTACH would create the file
     }
     db.execute("ATTACH DATABASE ?1 AS damaged", params![damaged.to_string_lossy()])?;
     let copied = db.execute(

@@ -12,12 +12,12 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tracing::warn;
 
-/// Rounds that are kept, the latest; and the last that was completed, from which the schedule counts images. 1000
-/// [choice].
+/// Maximum number of rounds that are kept: the latest ones. The last completed round is kept as well, since the
+/// schedule counts images from it. 1000 [choice].
 const MOST_ROUNDS: u64 = 1000;
 
 impl Catalog {
-    /// Writes a round down, over what was written of it before, and forgets the oldest.
+    /// Writes a round in place of its earlier record, and deletes the oldest rounds.
     pub async fn save_round(&self, round: &RoundStatus) -> Result<(), CatalogError> {
         let round = round.clone();
         self.ask(move |db| {
@@ -53,12 +53,12 @@ impl Catalog {
                 milliseconds(started),
                 ended.and_then(|ended| ended.boot).map(|boot| boot.to_string()),
                 ended.map(milliseconds),
-                // A seed is 64 bits, whichever number they are.
+                // A seed uses all 64 bits, also the sign.
                 round.seed.map(u64::cast_signed),
                 round.continues.map(|round| round.0),
             ])?;
             db.execute(
-                // The schedule counts images from the one, and time from the other.
+                // The schedule counts images from the last completed round, and time from the last one that ended.
                 "DELETE FROM rounds WHERE round <= ?1
                  AND round <> coalesce((SELECT max(round) FROM rounds WHERE state IN ('promoted', 'kept')
                      AND trigger NOT IN ('zero-shot', 'import', 'activation')), 0)
@@ -71,7 +71,7 @@ impl Catalog {
         .await
     }
 
-    /// Writes down how far a round is, in case it does not live to its end; one that has ended is left alone.
+    /// Stores the progress of a round, in case the service dies before its end; a round that has ended is left alone.
     pub async fn save_progress(&self, round: RoundId, progress: &Progress) -> Result<(), CatalogError> {
         let progress = json(progress);
         self.ask(move |db| {
@@ -82,8 +82,8 @@ impl Catalog {
         .await
     }
 
-    /// The rounds that are kept, oldest first. A row that cannot be read is left out, and the log says so: another
-    /// version may have written it.
+    /// The stored rounds, oldest first. A row that cannot be read is left out and logged: another version may have
+    /// written it.
     pub async fn rounds(&self) -> Result<Vec<RoundStatus>, CatalogError> {
         self.ask(|db| {
             let mut statement = db.prepare_cached("SELECT * FROM rounds ORDER BY round")?;
@@ -104,7 +104,7 @@ impl Catalog {
 
 fn round(row: &Row<'_>) -> rusqlite::Result<RoundStatus> {
     let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
-    // A word of another version, too: how the round ended is not known here.
+    // A state that only another version knows counts as interrupted: how that round ended is unknown here.
     let state = match row.get::<_, String>("state")?.parse().unwrap_or(JobState::Interrupted) {
         JobState::Running => RoundState::Running,
         JobState::Promoted => match row.get("generation")? {
@@ -155,7 +155,7 @@ fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).expect("no map with keys that are not text")
 }
 
-/// None for what this version does not understand: another one may have written it.
+/// None for text that this version does not understand: another version may have written it.
 fn parsed<T: DeserializeOwned>(text: Option<String>) -> Option<T> {
     serde_json::from_str(&text?).ok()
 }

@@ -1,11 +1,11 @@
-//! The database file: opened, checked, and brought to the present version step by step.
+//! The database file: opens and checks it, and migrates it to the present version step by step.
 
 use super::CatalogError;
 use rusqlite::{Connection, Error, ErrorCode, TransactionBehavior, ffi};
 use std::path::Path;
 
-/// What makes each version out of the one before; the first makes a new catalogue. Catalogues of every version exist on
-/// somebody's disk: a change is a new step, and only a step that was never released is edited.
+/// The step from each version to the next; the first step creates a new catalogue. Catalogues of every version exist on
+/// users' disks: a change is a new step, and only a step that was never released is edited.
 const STEPS: [&str; 5] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
@@ -16,27 +16,27 @@ const STEPS: [&str; 5] = [
 /// The present version, `PRAGMA user_version`.
 pub const VERSION: i64 = STEPS.len() as i64;
 
-/// Tables that stay small however many images there are: a start can afford to check them as a whole.
+/// Tables that stay small however many images there are, so that a start can check them completely.
 const SMALL: [&str; 7] = ["rounds", "totals", "kept", "sources", "observed", "serving", "cuts"];
 
-/// Opens a catalogue, or makes a new one.
+/// Opens a catalogue, or creates a new one.
 ///
-/// What is checked does not depend on the number of images: the file's header and length, and the [`SMALL`] tables.
-/// Damage elsewhere is met by the first statement that reads it, which fails with [`CatalogError::Damaged`].
+/// The checks do not depend on the number of images: they cover the file's header and length, and the [`SMALL`] tables.
+/// The first statement that reads damage elsewhere fails with [`CatalogError::Damaged`].
 pub fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
     let mut db = Connection::open(path)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
     db.pragma_update(None, "foreign_keys", true)?;
-    // A word of another version is no damage.
+    // A value that only another version knows is no damage.
     db.pragma_update(None, "ignore_check_constraints", true)?;
     let found = version(&db)?;
     if found > VERSION {
         return Ok(Err(CatalogError::Newer { path: path.to_owned(), found }));
     }
     if let Err(error) = migrate(&mut db, &STEPS) {
-        // A step that does not suit the tables: they are not those of the version that the file names. What SQLite
-        // finds wrong with a statement comes with its place in the text or, as a table that is missing, without.
+        // A step that does not fit the tables: they are not those of the version that the file names. SQLite reports
+        // such an error with its position in the SQL text or, for example for a missing table, without one.
         return match error {
             Error::SqlInputError { msg: detail, .. }
             | Error::SqliteFailure(ffi::Error { code: ErrorCode::Unknown, .. }, Some(detail)) => {
@@ -54,14 +54,14 @@ pub fn open(path: &Path) -> rusqlite::Result<Result<Connection, CatalogError>> {
     Ok(Ok(db))
 }
 
-/// A catalogue of nothing, in memory.
+/// An empty catalogue in memory.
 pub fn empty() -> rusqlite::Result<Connection> {
     let mut db = Connection::open_in_memory()?;
     migrate(&mut db, &STEPS)?;
     Ok(db)
 }
 
-/// Takes the steps that the catalogue lacks, each in a transaction of its own: after a loss of power the catalogue has
+/// Runs the steps that the catalogue lacks, each in a transaction of its own: after a power failure the catalogue has
 /// the version before a step or the one after it.
 fn migrate(db: &mut Connection, steps: &[&str]) -> rusqlite::Result<()> {
     for (step, next) in steps.iter().zip(1..) {
@@ -89,7 +89,7 @@ mod tests {
     use std::sync::Arc;
     use tempfile::TempDir;
 
-    /// A catalogue as the last coftd that wrote version 1 has left it: `tests/goldens/catalog/README.md` tells how.
+    /// A catalogue as the last coftd that wrote version 1 has left it: `tests/goldens/catalog/README.md` says how.
     fn of_version_1() -> (TempDir, PathBuf) {
         of_version(1)
     }
@@ -108,7 +108,7 @@ mod tests {
         sql.collect::<Result<_, _>>().unwrap()
     }
 
-    /// Everything in the tables that version 1 has, as text.
+    /// All rows of the tables that version 1 has, as text.
     fn content(db: &Connection) -> Vec<String> {
         let mut rows = Vec::new();
         for table in ["images", "paths", "quarantine", "rounds"] {
@@ -149,7 +149,7 @@ mod tests {
         let mut sources: Vec<(PathBuf, (u64, u64))> = sources.into_iter().collect();
         sources.sort();
         let [(camera, of_camera), (yard, of_yard)] = &sources[..] else { panic!("{sources:?}") };
-        // A file of the first was overwritten: two images, one path.
+        // A file of the first source was overwritten: two images, one path.
         assert_eq!((*of_camera, *of_yard), ((2, 1), (1, 0)));
         let kept = async |sources: &[PathBuf]| catalog.pool(48, sources).await.unwrap().kept.len();
         assert_eq!(kept(&[camera.clone(), yard.clone()]).await, 4);
@@ -157,7 +157,7 @@ mod tests {
         assert_eq!(catalog.rounds().await.unwrap().len(), 1);
     }
 
-    /// The pictures that are there are owed an answer, each once, in the order in which they came.
+    /// Each picture in the old catalogue waits for one answer, in the order of arrival.
     #[tokio::test]
     async fn a_catalogue_of_version_2_loses_nothing_and_its_pictures_are_answered() {
         let (_dir, path) = of_version(2);
@@ -180,7 +180,7 @@ mod tests {
             }
             names
         };
-        // What was overwritten has no file any more, and the copy has gone.
+        // The overwritten image has no file any more, and the copy has gone.
         assert_eq!(names("/srv/coft-v2/camera").await, ["snapshot.png", "a.png"]);
         assert_eq!(names("/srv/coft-v2/yard").await, ["b.png"]);
         let standings = catalog.standings(["camera", "yard"].map(|name| Path::new("/srv/coft-v2").join(name)).into());
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(waiting, [2, 1]);
     }
 
-    /// What its pictures show stays; which generation serves is not known before it is told.
+    /// The answers stay. Which generation serves is unknown until `serves` is called.
     #[tokio::test]
     async fn a_catalogue_of_version_3_keeps_its_answers() {
         let (_dir, path) = of_version(3);
@@ -218,7 +218,7 @@ mod tests {
             let before = content(&Connection::open(&path).unwrap());
             let mut db = Connection::open(&path).unwrap();
             db.pragma_update(None, "journal_mode", "WAL").unwrap();
-            // Writes into the log before it commits.
+            // With a small cache, SQLite writes into the log before it commits.
             db.pragma_update(None, "cache_size", 1).unwrap();
             let transaction = db.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
             transaction.execute_batch(STEPS[before_it as usize]).unwrap();

@@ -43,7 +43,7 @@ fn bad(path: &str, version: i64) -> Entry {
     Entry::Quarantined { observed: observed(path, version), reason: "the file is empty".into() }
 }
 
-/// Of the one source of these tests.
+/// The pool of the only source in these tests.
 async fn pool(catalog: &Catalog, canonical_px: u32) -> Pool {
     catalog.pool(canonical_px, &["/camera".into()]).await.unwrap()
 }
@@ -193,7 +193,7 @@ async fn everything_is_there_after_a_restart() {
         started: moment(100),
         ended: Some(moment(200)),
         images: 7,
-        // Seeds need all their bits.
+        // A seed uses all its bits.
         seed: Some(u64::MAX),
         continues: Some(RoundId(3)),
         state,
@@ -223,7 +223,7 @@ async fn everything_is_there_after_a_restart() {
         catalog.save_round(&RoundStatus { warnings: Vec::new(), progress: None, ..round.clone() }).await.unwrap();
         catalog.save_round(round).await.unwrap();
     }
-    // Progress of one that runs, and late news of one that has ended.
+    // Stores the progress of a round that runs, and late progress of one that has ended.
     catalog.save_round(&RoundStatus { progress: None, ..rounds[5].clone() }).await.unwrap();
     for number in [4, 6] {
         catalog.save_progress(RoundId(number), &progress).await.unwrap();
@@ -235,7 +235,7 @@ async fn everything_is_there_after_a_restart() {
     check(&catalog.counts().await.unwrap(), 1, 1);
 }
 
-/// Every flush counted every row: with 10⁶ images 300 more took a hundred times as long as the first ones.
+/// Every flush counted every row: with 10⁶ images, 300 more took a hundred times as long as the first 300.
 #[tokio::test]
 async fn no_statement_of_the_intake_reads_rows_that_do_not_concern_it() {
     let (_dir, catalog) = catalog();
@@ -294,7 +294,7 @@ async fn counts_follow_every_change() {
     assert_eq!(catalog.counts().await.unwrap().sources[Path::new("/yard")], (1, 1));
 }
 
-/// Asks the tables themselves.
+/// Compares the counts with the rows of the tables.
 async fn counts_are_those_of_the_rows(catalog: &Catalog) {
     let off = catalog.ask(|db| {
         db.query_row(
@@ -315,7 +315,7 @@ async fn counts_are_those_of_the_rows(catalog: &Catalog) {
     assert_eq!(off.await.unwrap(), 0);
 }
 
-/// Lets so much time pass for what has gone.
+/// Lets `days` days pass for files that have gone.
 async fn days_pass(catalog: &Catalog, days: i64) {
     catalog.ask(move |db| db.execute("UPDATE paths SET gone = gone - ?1", [days * 86_400])).await.unwrap();
     assert!(!catalog.prune().await.unwrap(), "a few rows are forgotten at once");
@@ -327,7 +327,7 @@ async fn rows(catalog: &Catalog) -> (u64, u64) {
     catalog.ask(move |db| db.query_row(count, [], |row| Ok((row.get(0)?, row.get(1)?)))).await.unwrap()
 }
 
-/// A camera whose folder rotates left a row a picture for ever.
+/// A camera whose folder rotates left one row for each picture for ever.
 #[tokio::test]
 async fn what_no_file_holds_and_no_round_needs_is_forgotten_after_a_day() {
     let (_dir, catalog) = catalog();
@@ -341,7 +341,7 @@ async fn what_no_file_holds_and_no_round_needs_is_forgotten_after_a_day() {
     assert_eq!(rows(&catalog).await, (5, 5), "a0, which no round takes; a1 has a file, a5 has pixels");
     assert_eq!(catalog.images_at(Path::new("/camera/a5.jpg")).await.unwrap(), [ImageId("a5".into())]);
     check(&catalog.counts().await.unwrap(), 6, 0);
-    // The directory goes with all that is in it; a name that only begins alike stays.
+    // The directory goes with all that is in it; a path that only begins with the same letters stays.
     catalog.record(vec![image("../camera2/x.jpg", 1, "a4"), gone("/camera")]).await.unwrap();
     days_pass(&catalog, 2).await;
     assert_eq!(rows(&catalog).await, (4, 4), "a1 is forgotten, and where a4 was before");
@@ -360,7 +360,7 @@ async fn a_file_that_is_back_as_it_was_is_known_and_stays() {
     assert!(catalog.knows(&observed("a0.jpg", 1), CANONICAL_PX).await.unwrap());
 }
 
-/// A moved directory goes before it comes.
+/// The old name of a moved directory goes before the new name appears.
 #[tokio::test]
 async fn a_moved_image_that_was_evicted_is_no_new_image() {
     let (_dir, catalog) = catalog();
@@ -386,7 +386,7 @@ async fn snapshots_that_were_overwritten_are_forgotten_when_they_are_evicted() {
     catalog.forget_overwritten(evicted).await.unwrap();
     assert_eq!(rows(&catalog).await, (2, 1));
     check(&catalog.counts().await.unwrap(), 4, 0);
-    // One whose pixels were let go before it was overwritten.
+    // An image whose pixels were lost before it was overwritten.
     catalog.record(vec![image("other.jpg", 1, "o1")]).await.unwrap();
     catalog.pixels_lost(ids(&["o1"])).await.unwrap();
     catalog.record(vec![image("other.jpg", 2, "o2")]).await.unwrap();
@@ -394,7 +394,7 @@ async fn snapshots_that_were_overwritten_are_forgotten_when_they_are_evicted() {
     counts_are_those_of_the_rows(&catalog).await;
 }
 
-/// Its images still trained.
+/// Images of a source that was removed from the configuration still took part in rounds.
 #[tokio::test]
 async fn images_of_a_source_that_is_not_configured_any_more_take_no_part() {
     let (_dir, catalog) = catalog();
@@ -443,8 +443,8 @@ async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended()
     save(1003, Trigger::Schedule, RoundState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003]);
-    // Jobs of other kinds, as one that fails every five minutes, do not make the schedule forget when the last round
-    // ended.
+    // Jobs of other kinds, such as one that fails every five minutes, do not make the schedule forget when the last
+    // round ended.
     save(2500, Trigger::ZeroShot, RoundState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003, 2500]);
@@ -459,7 +459,7 @@ async fn names_need_not_be_text() {
     assert_eq!(catalog.quarantine().await.unwrap(), [(path, "r".to_owned())]);
 }
 
-/// It ended the service at each start.
+/// A damaged catalogue ended the service at each start.
 #[tokio::test]
 async fn a_damaged_catalogue_is_moved_aside_and_a_new_one_takes_its_place() {
     let dir = tempfile::tempdir().unwrap();
@@ -480,7 +480,7 @@ async fn a_damaged_catalogue_is_moved_aside_and_a_new_one_takes_its_place() {
     assert_eq!(Catalog::open(&path).unwrap().note(), None, "once");
 }
 
-/// Waits until nobody has the catalogue open any more: its thread closes it, and removes the log with that.
+/// Waits until the catalogue's thread has closed the database, which removes the log.
 fn closed(catalog: Catalog, path: &Path) {
     drop(catalog);
     let log = path.with_extension("sqlite-wal");
@@ -510,7 +510,7 @@ fn interrupted(number: u64) -> RoundStatus {
     }
 }
 
-/// Version 1 had neither boot ids nor what a round takes up.
+/// Version 1 stored neither boot ids nor which round another one continues.
 #[tokio::test]
 async fn rounds_of_the_last_version_are_still_there() {
     let dir = tempfile::tempdir().unwrap();
@@ -523,7 +523,7 @@ async fn rounds_of_the_last_version_are_still_there() {
     catalog.save_round(&interrupted(5)).await.unwrap();
     closed(catalog, &path);
 
-    // Damaged, it goes over to one that has them.
+    // The rounds of a damaged catalogue of version 1 are copied to a new catalogue, which stores both.
     let path = dir.path().join("damaged.sqlite");
     fs::copy(&golden, &path).unwrap();
     alter(&path, "DROP TABLE quarantine");
@@ -549,7 +549,7 @@ fn alter(path: &Path, sql: &str) {
     db.execute_batch(&format!("PRAGMA ignore_check_constraints = 1; PRAGMA foreign_keys = 0; {sql}")).unwrap();
 }
 
-/// Every query failed from then on, until somebody moved the file away by hand.
+/// Every query failed once damage had been found, until somebody moved the file away by hand.
 #[tokio::test]
 async fn damage_that_is_met_later_is_mended_while_the_service_runs() {
     let (dir, catalog) = catalog();
@@ -570,7 +570,7 @@ async fn damage_that_is_met_later_is_mended_while_the_service_runs() {
     assert_eq!(damaged(dir.path()).len(), 1);
 }
 
-/// After a downgrade the service ended with exit code 1 for ever.
+/// After a downgrade the service ended with exit code 1 at every start.
 #[tokio::test]
 async fn a_round_in_the_words_of_another_version_is_read_as_far_as_it_is_understood() {
     let (dir, catalog) = catalog();
@@ -593,7 +593,7 @@ async fn a_round_in_the_words_of_another_version_is_read_as_far_as_it_is_underst
     assert_eq!(rounds, [interrupted(1), second, interrupted(3), interrupted(5)], "all but the one without sense");
 }
 
-/// Its whole file was read at each start.
+/// Each start read the whole catalogue.
 #[tokio::test]
 async fn damage_that_a_start_does_not_look_for_is_met_by_what_reads_it() {
     let (dir, catalog) = catalog();
@@ -669,7 +669,7 @@ async fn an_image_is_where_its_files_are_there() {
     assert_eq!(places, expected.map(|paths| paths.iter().map(PathBuf::from).collect::<Vec<_>>()));
 }
 
-/// The service said "unable to open database file", and nobody thought of the disk.
+/// The service reported "unable to open database file", which did not show that the disk was read-only.
 #[test]
 fn a_disk_that_can_only_be_read_is_named_at_the_start() {
     if !entered("catalog::tests::a_disk_that_can_only_be_read_is_named_at_the_start", MOUNTS) {
@@ -682,7 +682,7 @@ fn a_disk_that_can_only_be_read_is_named_at_the_start() {
     for is_known in [false, true] {
         if is_known {
             drop(Catalog::open(&path).unwrap());
-            // Its owner, a thread, takes the files beside it away at the end.
+            // The catalogue's thread removes the files beside the database when it ends.
             while dir.path().join("catalog.sqlite-wal").exists() {
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -692,7 +692,7 @@ fn a_disk_that_can_only_be_read_is_named_at_the_start() {
         assert!(matches!(error, CatalogError::ReadOnly { .. }), "{is_known}: {error}");
         run("mount", &["-o", "remount,rw", &state]);
     }
-    // What else keeps SQLite from opening a file is not the disk's fault.
+    // Another reason why SQLite cannot open a file is not reported as a read-only disk.
     let error = Catalog::open(&dir.path().join("missing/catalog.sqlite")).unwrap_err();
     assert!(matches!(error, CatalogError::Sqlite { .. }), "{error}");
     run("umount", &[&state]);

@@ -1,4 +1,4 @@
-//! What a generation that comes to serve says of pictures that others have answered.
+//! Later answers: what a generation that starts to serve says of pictures that others have answered.
 
 use super::answers::{CAMERA, all, answer, answering, shows, standing};
 use super::*;
@@ -21,7 +21,7 @@ async fn waiting(catalog: &Catalog) -> Vec<Unanswered> {
     waiting
 }
 
-/// A generation's answer for a picture that waits, `label` and probability.
+/// A generation's answer to a picture that waits: the label and its probability.
 fn says(generation: u64, picture: &Unanswered, label: &str, probability: f64) -> Answer {
     Answer { generation: GenerationId(generation), ..answer(picture, label, probability) }
 }
@@ -52,7 +52,7 @@ async fn another_generation_answers_the_latest_pictures_again_and_what_it_says_o
     let (six, five, four, three) = (&pictures[0], &pictures[1], &pictures[2], &pictures[3]);
     let answers = vec![says(2, six, "empty", 0.9), says(2, five, "empty", 0.8), says(2, four, "empty", 0.99)];
     catalog.answer_again(answers.clone(), Vec::new(), rules()).await.unwrap();
-    // As after a crash that nobody knows whether it came before or after they were written down.
+    // The same answers again, as after a crash where it is unknown whether they had been stored.
     catalog.answer_again(answers, vec![three.clone()], rules()).await.unwrap();
     assert!(waiting(&catalog).await.is_empty());
     assert_eq!(standing(&catalog).await.state.as_deref(), Some("empty"), "what serves says what is seen");
@@ -65,7 +65,7 @@ async fn another_generation_answers_the_latest_pictures_again_and_what_it_says_o
         let of = |one: &crate::observation::Difference| format!("{} {} {}", one.image, one.old.label, one.new.label);
         pictures.iter().map(of).collect()
     };
-    // Both were sure of the fourth; of the sixth the first was less so.
+    // Both generations were sure of the fourth picture; the first generation was less sure of the sixth.
     assert_eq!(shown(&diff.changes), ["a4 full empty", "a6 full empty"]);
     assert_eq!(shown(&diff.unsure), ["a5 empty empty", "a6 full empty", "a4 full empty"]);
     let first = &diff.changes[0];
@@ -91,7 +91,7 @@ async fn another_generation_answers_the_latest_pictures_again_and_what_it_says_o
     let of = async |name: &str| catalog.find_observations(Path::new(CAMERA), filter(name), 9).await.unwrap().len();
     assert_eq!((of("shelf").await, of("parts").await), (6, 0));
 
-    // Started again, it goes on where it was.
+    // A restart changes nothing.
     drop(catalog);
     let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
     serves(&catalog, 2, 4).await;
@@ -117,7 +117,7 @@ async fn whoever_goes_back_to_a_generation_has_its_answers_and_those_that_wait_f
     serves(&catalog, 1, 100).await;
     assert!(waiting(&catalog).await.is_empty());
     assert_eq!(standing(&catalog).await.state.as_deref(), Some("full"));
-    // The answer of the one before comes late.
+    // An answer of the generation before arrives late.
     catalog.answer_again(vec![says(2, &others[0], "empty", 0.9)], Vec::new(), rules()).await.unwrap();
     assert_eq!(compare(&catalog, 1, 2).await.compared, 4);
 

@@ -1,4 +1,4 @@
-//! Which pictures are owed an answer, the answers, and what they show together.
+//! Which pictures wait for an answer, the answers, and the state that they give together.
 
 use super::*;
 use crate::observation::{Observation, ObservationFilter};
@@ -45,7 +45,7 @@ pub async fn write(catalog: &Catalog, answers: Vec<Answer>, budget: Budget) {
     catalog.answer(answers, Arc::new(rules), budget).await.unwrap();
 }
 
-/// Has a picture come, and answers everything that waits with this label.
+/// Lets a picture arrive, and answers every picture that waits with this label.
 pub async fn shows(catalog: &Catalog, number: i64, label: &str, probability: f64) {
     catalog.record(vec![image(&format!("{number}.jpg"), number, &format!("a{number}"))]).await.unwrap();
     let answers =
@@ -74,7 +74,7 @@ async fn a_picture_is_owed_an_answer_by_its_content_and_its_date() {
     let (_dir, catalog) = answering();
     catalog.record(vec![image("a.jpg", 1, "aa"), image("b.jpg", 2, "bb")]).await.unwrap();
     assert_eq!(owed(&catalog).await, ["bb", "aa"], "the latest first");
-    // Neither another name, nor what is written down anew, is another picture.
+    // A new name or a new record of a known picture does not make another picture.
     catalog.record(vec![seen("renamed.jpg", 1, "aa"), image("b.jpg", 2, "bb")]).await.unwrap();
     let (source, from, to) = ("/camera".into(), "/camera/b.jpg".into(), "/camera/c.jpg".into());
     catalog.record(vec![Entry::Moved { source, from, to }]).await.unwrap();
@@ -110,7 +110,7 @@ async fn an_answer_is_there_once_and_its_number_has_no_gap() {
     let pictures = waiting(&catalog, Turn::First).await;
     let answers: Vec<Answer> = pictures.iter().map(|picture| answer(picture, "full", 0.75)).collect();
     write(&catalog, vec![answers[0].clone(), answers[0].clone()], BUDGET).await;
-    // As after a crash that nobody knows whether it came before or after the answer was written down.
+    // As after a crash where it is unknown whether the answers had been stored.
     write(&catalog, answers, BUDGET).await;
     let stranger = Unanswered { source: "/stranger".into(), arrival: 1, image: ImageId("aa".into()) };
     write(&catalog, vec![answer(&stranger, "full", 0.75)], BUDGET).await;
@@ -141,7 +141,7 @@ async fn what_cannot_be_looked_at_waits_behind_the_others_and_what_is_gone_not_a
     assert_eq!((waiting(&catalog, Turn::Again).await.len(), standing(&catalog).await.waiting), (1, 2));
     let files = catalog.files_of(&pictures[1].image).await.unwrap();
     assert_eq!(files, [observed("2.jpg", 2)]);
-    // An image of which nothing is left.
+    // An image whose records are all deleted.
     catalog.record(vec![gone("/camera/2.jpg")]).await.unwrap();
     assert!(catalog.files_of(&pictures[1].image).await.unwrap().is_empty());
     let forget = "UPDATE images SET canonical_px = 0; DELETE FROM paths; DELETE FROM images WHERE id = 'a2'";
@@ -163,7 +163,7 @@ async fn the_oldest_answers_are_forgotten_beyond_the_budget_and_the_counts_follo
     assert_eq!(count().await, 6);
     catalog.forget_answers(Budget { most: 4, ..BUDGET }).await.unwrap();
     assert_eq!((sequences(&all(&catalog).await), count().await), (vec![3, 4, 5, 6], 4));
-    // Of what is too old only what comes before the first that is not.
+    // Of the answers that are too old, only those before the first young one are deleted.
     let age = "UPDATE answers SET time = 0 WHERE sequence IN (3, 4, 6)";
     catalog.ask(move |db| db.execute(age, [])).await.unwrap();
     catalog.forget_answers(BUDGET).await.unwrap();
@@ -255,7 +255,8 @@ async fn the_state_is_what_the_latest_pictures_show_whatever_is_answered_last() 
     shows(&catalog, 4, "empty", 0.9).await;
     assert_eq!(standing(&catalog).await.state.as_deref(), Some("full"));
 
-    // Five pictures came while nothing served; the latest are answered first, and the oldest change nothing.
+    // Five pictures arrived while nothing served. The latest are answered first, and the oldest do not change the
+    // state.
     let came = (5..10).map(|n| image(&format!("{n}.jpg"), n, &format!("a{n}"))).collect();
     catalog.record(came).await.unwrap();
     let pictures = waiting(&catalog, Turn::First).await;
@@ -268,7 +269,7 @@ async fn the_state_is_what_the_latest_pictures_show_whatever_is_answered_last() 
     assert_eq!((standing.sequence, standing.waiting), (9, 0));
 }
 
-/// A client that knows the answers up to 3 would never have seen those of the new catalogue.
+/// A client that knew the answers up to 3 would never have seen those of the new catalogue.
 #[tokio::test]
 async fn the_numbers_go_on_where_a_damaged_catalogue_is_replaced() {
     let (dir, catalog) = answering();

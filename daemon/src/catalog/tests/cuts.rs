@@ -1,4 +1,4 @@
-//! Sources of whose pictures another part is looked at than before.
+//! Sources of whose pictures another part is used than before.
 
 use super::*;
 
@@ -46,12 +46,12 @@ async fn the_pictures_of_a_source_that_is_cut_otherwise_are_taken_in_as_new_ones
     catalog.record(vec![of("/camera", "a.jpg", "part of aa")]).await.unwrap();
     cut(&catalog, PART).await;
     assert!(catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap(), "it is taken in once");
-    // Back again.
+    // The old part again.
     cut(&catalog, "").await;
     assert!(!catalog.knows(&observed("a.jpg", 1), CANONICAL_PX).await.unwrap());
 }
 
-/// Of two sources with the same directory, only the last that had looked at a file knew it.
+/// Of two sources with the same directory, only the one that looked at a file last knew the file.
 #[tokio::test]
 async fn two_sources_with_the_same_files_know_nothing_of_each_other() {
     let (_dir, catalog) = catalog();
