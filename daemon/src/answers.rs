@@ -1,7 +1,8 @@
-//! What the pictures of the sources show, for whoever asks: the answers that are kept, and how far they go.
+//! Access to the stored answers about the sources' pictures, and to the latest sequence number of each source.
 //!
-//! Who answers is `app`; here is the seam between it and the bus. What is told replaces what was told before, so that
-//! nobody waits for a client: whoever wants every answer reads on from the last one that it has.
+//! `app` answers the pictures; this module is the interface between `app` and the bus. A new value replaces the old one
+//! in the channel, so that `app` never waits for a client: a client that wants every answer reads on from the last one
+//! that it has.
 
 use crate::catalog::{Catalog, CatalogError, DelayCounts};
 use crate::observation::{GenerationDiff, Observation, ObservationFilter};
@@ -21,10 +22,10 @@ pub struct Settings {
     /// How long an answer is kept. "30d" [choice].
     #[serde(with = "humantime_serde")]
     pub keep: Duration,
-    /// Most answers that are kept of a source, the latest; 1000 or more. 100000 [choice]: 45 MB.
+    /// Maximum number of answers that are kept of each source, the latest ones; 1000 or more. 100000 [choice]: 45 MB.
     pub most: u64,
-    /// The latest pictures of all sources together that a generation answers again when it comes to serve; 0: none.
-    /// 2000 [choice].
+    /// How many of the latest pictures of all sources together a generation answers again when it starts to serve; 0:
+    /// none. 2000 [choice].
     pub again: u64,
 }
 
@@ -34,7 +35,7 @@ impl Default for Settings {
     }
 }
 
-/// Why a question about answers has none.
+/// Why a query for answers failed.
 #[derive(Debug, Error)]
 pub enum AskError {
     #[error("the service is starting: the catalogue is not open yet")]
@@ -45,47 +46,47 @@ pub enum AskError {
     Catalog(#[from] CatalogError),
 }
 
-/// Asks for answers; clones share what is told.
+/// Queries the answers; clones share the channel.
 #[derive(Clone, Debug)]
 pub struct Answers(watch::Receiver<Option<There>>);
 
-/// Tells whoever asks for answers.
+/// Publishes the answers for every [`Answers`].
 #[derive(Clone, Debug)]
 pub struct Teller(watch::Sender<Option<There>>);
 
-/// The answers, once the catalogue is open.
+/// The answers; set once the catalogue is open.
 #[derive(Clone, Debug)]
 struct There {
     catalog: Catalog,
     sources: Arc<[PathBuf]>,
-    /// The sequence number of the latest answer of each source: when the service started, and now.
+    /// Sequence number of each source's latest answer when the service started. `latest` is the same now.
     at_start: Arc<[u64]>,
     latest: Arc<[u64]>,
 }
 
-/// How far the answers of each source go, by their sequence numbers.
+/// Sequence number of the latest answer of each source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reach {
     pub sources: Arc<[PathBuf]>,
-    /// When the service started.
+    /// The sequence numbers when the service started.
     pub at_start: Arc<[u64]>,
     pub latest: Arc<[u64]>,
 }
 
-/// Both ends; nothing is there at first.
+/// Creates both ends of the channel; it has no value until [`Teller::open`].
 pub fn channel() -> (Teller, Answers) {
     let (sender, receiver) = watch::channel(None);
     (Teller(sender), Answers(receiver))
 }
 
 impl Teller {
-    /// The answers of these sources are there, and go so far.
+    /// Publishes the catalogue, the sources whose answers it holds, and the latest sequence number of each.
     pub fn open(&self, catalog: Catalog, sources: Vec<PathBuf>, latest: &[u64]) {
         let (sources, latest): (_, Arc<[u64]>) = (sources.into(), latest.into());
         self.0.send_replace(Some(There { catalog, sources, at_start: Arc::clone(&latest), latest }));
     }
 
-    /// The answers go so far now.
+    /// Publishes new sequence numbers, if they differ from the last ones.
     pub fn reach(&self, latest: &[u64]) {
         self.0.send_if_modified(|there| match there {
             Some(there) if *there.latest != *latest => {
@@ -98,7 +99,7 @@ impl Teller {
 }
 
 impl Answers {
-    /// How far they go, now and after each change; none before they are there, and none once the service ends.
+    /// Waits for sequence numbers: the first that are published, then each change. None once the service ends.
     pub async fn next(&mut self) -> Option<Reach> {
         loop {
             self.0.changed().await.ok()?;
@@ -109,12 +110,12 @@ impl Answers {
         }
     }
 
-    /// Those of a source that follow a sequence number, in their order.
+    /// The answers of a source that follow a sequence number, in their order.
     pub async fn after(&self, source: &Path, after: u64, limit: usize) -> Result<Vec<Observation>, AskError> {
         Ok(self.of(source)?.observations(source, after, limit).await?)
     }
 
-    /// Those of a source that a filter lets through, the latest first.
+    /// The answers of a source that match a filter, the latest first.
     pub async fn find(
         &self,
         source: &Path,
@@ -124,7 +125,7 @@ impl Answers {
         Ok(self.of(source)?.find_observations(source, filter, limit).await?)
     }
 
-    /// How many of each label each hour has, by the Unix time of its beginning, s.
+    /// Number of answers for each hour and label; an hour is given by the Unix time of its beginning, s.
     pub async fn count(&self, source: &Path, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, AskError> {
         Ok(self.of(source)?.count_observations(source, filter).await?)
     }

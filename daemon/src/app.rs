@@ -1,4 +1,4 @@
-//! The service as a whole, put together and taken apart again: the one module that knows all the others.
+//! Builds the service from its parts and ends it; the only module that knows all the others.
 
 mod answers;
 mod classifiers;
@@ -41,7 +41,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, error, info, warn};
 
-/// Where TensorRT keeps its engines, in the state directory.
+/// Directory for TensorRT's engines, in the state directory.
 const ENGINES: &str = "engines";
 
 #[derive(Debug, Error)]
@@ -61,30 +61,30 @@ pub enum AppError {
 }
 
 impl AppError {
-    /// Whether the configuration has to change before starting again makes sense.
+    /// Whether starting again is useless until the configuration has changed.
     pub fn is_configuration(&self) -> bool {
         matches!(self, AppError::Setup(error) if error.is_configuration())
     }
 }
 
-/// After the bus has gone, how long a stop may take to arrive: where the machine shuts down, both come at once, and
-/// that is no failure. 2 s [choice].
+/// How long to wait for the request to stop after the bus has gone: when the machine shuts down, both happen at once,
+/// and that is no failure. 2 s [choice].
 const BUS_GONE: Duration = Duration::from_secs(2);
-/// How long clients are told what is wrong with a configuration before the service ends. 3 s [choice]: whoever has it
-/// started by a call gets the answer within milliseconds, and systemd refuses to start what has been started five times
-/// in 10 s.
+/// How long calls are answered with the mistake in a configuration before the service ends. 3 s [choice]: a caller
+/// whose call started the service gets the answer within milliseconds, and systemd refuses to start a service that was
+/// started five times in 10 s.
 const LAST_WORD: Duration = Duration::from_secs(3);
-/// Commands to the service that may wait; whoever sends more waits, too.
+/// Maximum number of commands to the service that wait; a sender of more waits, too.
 const SERVICE_COMMANDS: usize = 64;
 
-/// Runs the service until `stop` is ready. Each of the `hangups` has it read its configuration again.
+/// Runs the service until `stop` is ready. Each of the `hangups` makes it read its configuration again.
 ///
-/// The name on the bus comes first, and with it systemd hears that the service is ready: whoever calls is answered from
-/// then on, with what the service waits for where it can do no better yet.
+/// The service requests its name on the bus first and then reports to systemd that it is ready: from then on every call
+/// is answered, if only with what the service still waits for.
 ///
 /// # Errors
-/// The bus cannot be used or has gone, another service has the state directory, or a value of the configuration cannot
-/// hold.
+/// The bus cannot be used or has gone, another service uses the state directory, or a value of the configuration is
+/// impossible.
 pub async fn run(
     file: ConfigFile,
     loaded: Loaded,
@@ -98,7 +98,7 @@ pub async fn run(
         config.serve.memory.map_or_else(ModelMemory::half_of_the_machine, |most| ModelMemory::new(most.as_u64()));
     let (mut classifiers, mut failed) = Classifiers::new(DecodeBudget::new(&config.decode), memory);
     finish_removals(config.classifiers_dir());
-    // Nothing of them runs before everybody can be told of it.
+    // The classifiers do nothing before `ready`, because until then nobody can be informed of it.
     let ready = CancellationToken::new();
     let alone = loaded.classifiers().count() == 1;
     loaded.classifiers().for_each(|config| classifiers.start(config.clone(), alone, ready.clone()));
@@ -156,7 +156,7 @@ pub async fn run(
     }
 }
 
-/// Runs work that waits for the disk or the processor off the loop's thread.
+/// Runs work that waits for the disk or the processor on another thread than the loop's.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let span = Span::current();
     match tokio::task::spawn_blocking(move || span.in_scope(work)).await {

@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Where the time comes from; the tests have one of their own.
+/// Source of the time; tests pass their own.
 pub type Clock = Arc<dyn Fn() -> Moment + Send + Sync>;
 
 /// The clock of this machine.
@@ -13,11 +13,11 @@ pub fn machine() -> Clock {
     Arc::new(now)
 }
 
-/// This moment.
+/// Reads both clocks.
 pub fn now() -> Moment {
     static BOOT: LazyLock<BootId> = LazyLock::new(boot_id);
     let mut since_boot = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the call writes a timespec, which is there.
+    // SAFETY: the call writes to `since_boot`, a valid timespec.
     unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut since_boot) };
     let part = |number: i64| u64::try_from(number).unwrap_or(0);
     let now = Moment {
@@ -32,24 +32,26 @@ pub fn now() -> Moment {
     now
 }
 
-/// Whether the wall clock was set within the last `period`: times that files carry from before say nothing of their age
-/// then.
+/// Whether the wall clock was set within the last `period`. Then the timestamps that files have from before do not show
+/// their age.
 pub fn was_set_within(period: Duration) -> bool {
     let now = now();
     settings().set.is_some_and(|set| now.since(&set) < period)
 }
 
-/// Notices that the wall clock is set, from one reading to the next; the service reads it at least once a minute.
+/// Detects that the wall clock was set, by comparing each reading with the one before. The service reads the clock at
+/// least once a minute.
 #[derive(Debug, Default)]
 struct Settings {
     /// By how much the wall clock was ahead of the time since the machine's start at the last reading, s.
     ahead: Option<i128>,
-    /// When it was last noticed to be set.
+    /// When a change of the wall clock was last detected.
     set: Option<Moment>,
 }
 
 impl Settings {
-    /// Seconds that two readings may differ by. 2 [choice]: one of the clocks has whole seconds, and NTP trims by less.
+    /// Seconds that two readings may differ by. 2 [choice]: one of the clocks has whole seconds, and NTP corrects by
+    /// less.
     const TREMBLE: u128 = 2;
 
     fn read(&mut self, now: &Moment) {
@@ -65,8 +67,8 @@ fn settings() -> MutexGuard<'static, Settings> {
     SETTINGS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The kernel's id of this start of the machine. Where it cannot be read, one of this process: what an earlier one has
-/// noted is then judged by the wall clock, as after a restart of the machine.
+/// The kernel's id of this start of the machine. If it cannot be read, an id of this process takes its place: moments
+/// that an earlier process has stored are then compared by the wall clock, as after a restart of the machine.
 fn boot_id() -> BootId {
     let read = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok();
     read.as_deref().and_then(BootId::parse).unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! The seam between the service and the bus: what a client may ask, and the snapshot that it sees.
+//! The interface between the service and the bus: what a client may ask, and the snapshot that it sees.
 //!
 //! `app` owns every piece of state and answers [`Command`]s one at a time; `bus` turns method calls into commands and
 //! snapshots into properties. Neither knows how the other does it.
@@ -21,26 +21,26 @@ use std::path::PathBuf;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
 
-/// What the bus holds of the service as a whole: its classifiers, who carries out commands to the service, and two that answer without passing
-/// by `app`: what the service takes of its machine, and the log.
+/// What the bus knows of the service as a whole: its classifiers, the channel for commands to the service, and two
+/// parts that answer without `app`: `footprint`, what the service uses of its machine, and the log.
 #[derive(Clone)]
 pub struct Service {
-    /// The classifiers that are there now; those of one name are the same as long as that is among them.
+    /// The classifiers that exist now. An entry with the same name is the same classifier as long as the name stays in
+    /// the list.
     pub classifiers: watch::Receiver<Vec<Control>>,
-    /// Why classifiers that are configured are not among them: a mistake of the file of each.
+    /// Why configured classifiers are not among them: the mistake in the file of each.
     pub left_out: watch::Receiver<Vec<String>>,
     pub service_commands: mpsc::Sender<ServiceCommand>,
     pub footprint: Footprint,
     pub log: LogControl,
 }
 
-/// What the bus holds of a classifier: the way to ask, the latest snapshot, and two that answer without passing by
-/// `app`: what classifies, and what is kept of the answers about the sources' pictures.
+/// What the bus knows of a classifier: the channel for commands, the latest snapshot, and two parts that answer without
+/// `app`: the one that classifies images, and the stored answers about the sources' pictures.
 #[derive(Clone, Debug)]
 pub struct Control {
-    /// Of the classifier.
     pub name: String,
-    /// Whether it has a file to itself: then its jobs lie below its own path on the bus.
+    /// Whether the classifier has a file of its own: then its jobs lie below its own path on the bus.
     pub apart: bool,
     pub commands: mpsc::Sender<Command>,
     pub snapshot: watch::Receiver<Snapshot>,
@@ -50,60 +50,62 @@ pub struct Control {
 
 #[derive(Debug)]
 pub enum Command {
-    /// Starts a round; answers its id at once, the round goes on as a job.
+    /// Starts a round. Replies with its id at once; the round goes on as a job.
     StartRound { request: RoundRequest, reply: oneshot::Sender<Result<RoundId, CommandError>> },
-    /// Starts a round that takes in a generation from elsewhere, file by file; answers its id at once. Where it is to
-    /// be by force, the generation is not judged by what it answers.
+    /// Starts a job that imports a generation, given as open files by name. Replies with the job's id at once. With
+    /// `force` the generation is not judged by what it answers.
     Import { files: HashMap<String, OwnedFd>, force: bool, reply: oneshot::Sender<Result<RoundId, CommandError>> },
-    /// Starts a round that lets a generation serve again; answers its id at once, none where that one is active already.
+    /// Starts a job that activates an existing generation. Replies with the job's id at once; none if that generation
+    /// is active already.
     Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<RoundId>, CommandError>> },
-    /// Asks a running round to stop; it ends as cancelled within seconds. The next one that is started by hand goes on
-    /// from what it has done.
+    /// Asks a running job to stop; it ends as cancelled within seconds. The next round that is started by hand takes up
+    /// the work of a cancelled round.
     CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), CommandError>> },
-    /// Up to so many pictures that a person is asked about, those whose file is there alone, and how the review stands.
+    /// Replies with the state of the review and at most `limit` pictures that a person is asked about. Pictures whose
+    /// file is not there are left out.
     ReviewItems { limit: usize, reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), CommandError>> },
-    /// Takes a person's answers, or the last of them back; answers how the review stands then.
+    /// Stores a person's answers, or takes the last one back. Replies with the state of the review after that.
     SubmitReview { answers: Answers, reply: oneshot::Sender<Result<ReviewStatus, CommandError>> },
-    /// Looks at every source again, as if the service had just started.
+    /// Scans every source again, as if the service had just started.
     Rescan { reply: oneshot::Sender<Result<(), CommandError>> },
-    /// Takes over a configuration that was read again, but for what takes a start; or tells why the old one stays.
-    /// Answers the settings whose files have been edited, which takes a start as well.
+    /// Applies a configuration that was read again, except the settings that need a restart; an error means that the
+    /// old configuration stays. Replies with the settings whose files have been edited, which need a restart as well.
     Configure { config: Result<Box<Config>, String>, reply: oneshot::Sender<Result<Vec<&'static str>, CommandError>> },
 }
 
-/// What is done beside the one that answers commands, since it waits for the disk and for other programs.
+/// Commands that are carried out apart from [`Command`]s, because they wait for the disk and for other programs.
 #[derive(Debug)]
 pub enum ServiceCommand {
-    /// Reads the configuration again; answers the settings that are used otherwise from now on.
+    /// Reads the configuration again. Replies with the settings that have changed and are used from now on.
     Reload { reply: oneshot::Sender<Result<Vec<String>, CommandError>> },
-    /// Changes the files of the configuration and uses them at once; or tells why nothing has changed.
+    /// Changes the configuration files and uses the change at once. An error says why nothing has changed.
     Edit { edit: Edit, reply: oneshot::Sender<Result<(), CommandError>> },
-    /// Looks at what the service needs around it.
+    /// Checks what the service needs around it.
     Diagnose { reply: oneshot::Sender<Vec<Check>> },
 }
 
-/// What one look at the service's surroundings has found.
+/// Result of one check of the service's surroundings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What was looked at, a word or two.
+    /// What was checked, in a word or two.
     pub name: String,
     pub level: Level,
     pub found: String,
-    /// What to do about it; empty where nothing is to be done.
+    /// What to do about it; empty if nothing is to be done.
     pub advice: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
     Ok,
-    /// The service works, but not as it could.
+    /// The service works, but not as well as it could.
     Warning,
     /// Something does not work.
     Error,
 }
 
 impl Level {
-    /// As the bus tells it.
+    /// The name of the level on the bus.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -115,35 +117,35 @@ impl Level {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoundRequest {
-    /// Overrides the seed of the work that is taken up, and the configured one.
+    /// Overrides the configured seed and the seed of the round that is taken up.
     pub seed: Option<u64>,
 }
 
-/// What a person has to say.
+/// What a person answers in a review.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answers {
-    /// Ids of images, and the name of the class of each, which is empty where the person cannot tell.
+    /// Image id and class name of each answer; the name is empty if the person cannot tell.
     Labels(Vec<(String, String)>),
-    /// The last answer is taken back.
+    /// Takes the last answer back.
     Undo,
 }
 
 /// Why a command was not carried out.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum CommandError {
-    /// It does not fit to the jobs that run.
+    /// The command does not fit the jobs that run.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Another classifier trains.
+    /// Another classifier is training.
     #[error("{0}")]
     Occupied(String),
-    /// What the service waits for.
+    /// The service is not ready; the text says what it waits for.
     #[error("{0}")]
     NotReady(String),
-    /// An argument that cannot be.
+    /// An argument is invalid.
     #[error("{0}")]
     Invalid(String),
-    /// Why the configuration that was read again is not used.
+    /// The configuration was read again but is not used; the text says why.
     #[error("{0}")]
     NotReloaded(String),
     /// The trainer is not installed.
@@ -155,20 +157,20 @@ pub enum CommandError {
     Failed(String),
 }
 
-/// Everything a client can see, made anew after each change.
+/// Everything that a client can see of a classifier, built anew after each change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     pub classes: Vec<String>,
     pub active: Option<GenerationId>,
     pub sources: Vec<SourceStatus>,
-    /// Pictures that earlier generations have answered, and the active one is yet to answer again.
+    /// Pictures that earlier generations have answered and that the active one has not answered again yet.
     pub unanswered_again: u64,
     /// Images in the catalogue.
     pub images: u64,
     /// Files that were refused; see the quarantine ledger.
     pub quarantined: u64,
-    /// What the service waits for before it is set up as configured, or what it knows to be otherwise; empty where
-    /// nothing is.
+    /// What is still missing before the service is set up as configured, or what differs from the configuration; empty
+    /// if nothing is.
     pub setup_problem: String,
     /// Why images cannot be stored now; empty where they can.
     pub intake_problem: String,
@@ -176,7 +178,8 @@ pub struct Snapshot {
     pub serving_problem: String,
     /// Execution provider that serves, as ONNX Runtime names it.
     pub provider: String,
-    /// Why a provider that comes before it in the configuration does not run the model; empty where none failed.
+    /// Why a provider that comes before `provider` in the configuration does not run the model; empty where none
+    /// failed.
     pub provider_problem: String,
     /// Why no round can start now; empty where one can.
     pub round_problem: String,
@@ -186,20 +189,20 @@ pub struct Snapshot {
     /// The classifier whose job has to end before a job that is due starts.
     pub waits_for: Option<String>,
     pub generations: Vec<GenerationStatus>,
-    /// What a person is asked, or was asked last while the same generation has served.
+    /// The open review, or the last one while the same generation has served.
     pub review: Option<ReviewStatus>,
 }
 
 impl Snapshot {
-    /// The job that runs: an import or an activation only where the trainer has none.
+    /// The job that runs. If there are several, one that needs the trainer is preferred to an import or an activation.
     pub fn running(&self) -> Option<&RoundStatus> {
         let running = self.rounds.iter().filter(|round| round.ended.is_none());
         running.min_by_key(|round| !round.trigger.kind().needs_trainer())
     }
 }
 
-/// How it stands with the pictures that a person is asked about, because nothing else tells which of two generations is
-/// better.
+/// State of a review: of the pictures that a person is asked about because nothing else shows which of two generations
+/// is better.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReviewStatus {
     /// The round that could not decide.
@@ -207,15 +210,15 @@ pub struct ReviewStatus {
     pub candidate: GenerationId,
     /// The generation that serves.
     pub present: GenerationId,
-    /// Pictures that both were run over, and those on which they differ.
+    /// Pictures that both generations were run on; `differing` are those on which they differ.
     pub compared: u64,
     pub differing: u64,
-    /// Labels that were given; who cannot tell gives none.
+    /// Labels that were given; a picture that the person could not tell is not counted.
     pub answered: u64,
     pub state: State,
-    /// The share of each class among the compared pictures, as far as it is known.
+    /// Share of each class among the compared pictures, as far as it is known.
     pub shares: Vec<(String, Share)>,
-    /// The round that lets the candidate serve, where it was decided for.
+    /// The job that activates the candidate, if the review decided for it.
     pub activation: Option<RoundId>,
 }
 
@@ -223,35 +226,35 @@ pub struct ReviewStatus {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReviewItem {
     pub image: ImageId,
-    /// A file that holds it.
+    /// A file that holds the image.
     pub path: PathBuf,
-    /// The class that the generation which serves gives it, and the candidate's.
+    /// The class that the active generation gives the picture; `candidate` is the candidate's class.
     pub present: String,
     pub candidate: String,
 }
 
-/// How it stands with the answers about a source's pictures.
+/// State of the answers about a source's pictures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceAnswers {
-    /// Whether its pictures are answered.
+    /// Whether the source's pictures are answered.
     pub wanted: bool,
     pub standing: Standing,
-    /// Why pictures that wait are not answered now; empty where they are.
+    /// Why waiting pictures are not answered now; empty if they are.
     pub problem: String,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct SourceStatus {
-    /// On the bus, where no other source of the service has it.
+    /// Number of the source on the bus; no other source of the service has it.
     pub number: usize,
     pub path: PathBuf,
-    /// Its name, or its path where it has none.
+    /// Name of the source, or its path if it has no name.
     pub key: PathBuf,
     pub images: u64,
     pub quarantined: u64,
     /// Files that wait to be looked at.
     pub waiting: u64,
-    /// Why the directory cannot be watched now, if so.
+    /// Why the directory cannot be watched now; none if it can.
     pub problem: Option<String>,
     pub answers: SourceAnswers,
 }
@@ -266,10 +269,10 @@ pub struct GenerationStatus {
     pub method: String,
     /// Unix time, s.
     pub created: i64,
-    /// The generation that was active before this one became so, the last time it did.
+    /// The generation that was active before this one, when this one was last activated.
     pub replaces: Option<GenerationId>,
     pub active: bool,
-    /// Why the rules have not let it serve; none where it has been active.
+    /// Why the rules refused the generation; none for one that has been active.
     pub refused: Option<String>,
     pub images: u64,
     /// Largest difference of a probability between torch and ONNX Runtime on the probe.

@@ -1,6 +1,6 @@
-//! The words of the intake: a file as it was seen, and the image that it turned out to hold.
+//! Data types of the intake: a file as it was observed, and the image that it holds.
 //!
-//! `watch`, `ingest` and `catalog` share these and do not know each other.
+//! `watch`, `ingest` and `catalog` share these types and do not import each other.
 
 use coft_core::ids::ImageId;
 use std::fs::Metadata;
@@ -12,13 +12,13 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 /// A file in a watched directory that has settled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObservedFile {
-    /// The key of the source that has it, [`crate::watch::Source::key`].
+    /// Key of the source that has the file, [`crate::watch::Source::key`].
     pub source: PathBuf,
     pub path: PathBuf,
     pub fingerprint: FileFingerprint,
 }
 
-/// Tells whether a file is still as it was: any write or replacement changes it.
+/// Identifies the state of a file: any write or replacement changes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileFingerprint {
     pub bytes: u64,
@@ -39,15 +39,15 @@ impl FileFingerprint {
     }
 }
 
-/// When a picture came: what pictures are ordered by, whichever is taken in first.
+/// When a picture arrived. Pictures are ordered by this, not by when they were taken in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// More than that of everything that came before, whatever the clock says; where it says nothing odd and no more
-    /// than one picture comes in a second, the Unix time, s.
+    /// A number that is larger than that of every earlier arrival, whatever the clock says: the Unix time, s, or the
+    /// last number plus 1 if that is larger.
     pub order: i64,
     /// Unix time, s.
     pub time: i64,
-    /// For measuring, since the Unix time may jump.
+    /// Monotonic time, for measuring: the Unix time may jump.
     pub at: Instant,
 }
 
@@ -62,7 +62,7 @@ impl Arrival {
         Self { order: next.map_or_else(after, after), time, at: Instant::now() }
     }
 
-    /// What comes from now on comes after this.
+    /// Makes every later arrival come after `order`.
     pub fn after(order: i64) {
         LATEST.fetch_max(order, Ordering::Relaxed);
     }

@@ -1,9 +1,10 @@
-//! What a person is asked where nothing else tells which of two models is better, and the answers: two files of the
-//! state directory.
+//! Reviews: pictures that a person labels because nothing else shows which of two models is better. Two files of the
+//! state directory hold the pictures and the labels.
 //!
-//! `review.json` holds the pictures of the review that is open, or was the last; `labels.csv` every answer that was
-//! ever given. The answers to a review are those of its pictures in that list: for an answer one file is replaced, at
-//! once, and what it comes to is computed anew. Knows neither the generations nor where the pictures are.
+//! `review.json` holds the pictures of the open review, or of the last one; `labels.csv` holds every answer that was
+//! ever given. The answers to a review are those in `labels.csv` about its pictures. So each answer replaces one file
+//! at once, and the outcome is computed anew from both files. This module knows neither the generations nor where the
+//! pictures are.
 
 mod labels;
 
@@ -24,14 +25,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 use tracing::warn;
 
-/// Most pictures of the pool that both models are run over. 2000 [choice]: the share that differs is known to 2 points.
+/// Maximum number of pictures of the pool that both models are run on. 2000 [choice]: this gives the share of pictures
+/// that differ to within 2 percentage points.
 pub const COMPARED: usize = 2000;
 
 const FILE: &str = "review.json";
-/// Version of that file.
+/// Version of the format of that file.
 const FORMAT: u32 = 1;
 
-/// What a person is asked.
+/// The pictures that a person is asked about, and the two generations that are compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Review {
@@ -41,11 +43,11 @@ pub struct Review {
     pub candidate: GenerationId,
     /// The generation that serves.
     pub present: GenerationId,
-    /// Those of both generations.
+    /// The classes of both generations.
     classes: Vec<String>,
-    /// How many of the compared pictures both give the same class, by class.
+    /// By class: the number of compared pictures to which both generations give this class.
     agreed: Vec<u64>,
-    /// The others, in the order in which they are asked about.
+    /// The pictures on which they differ, in the order in which they are asked about.
     items: Vec<Item>,
 }
 
@@ -66,7 +68,7 @@ pub struct Question {
     pub candidate: String,
 }
 
-/// Why an answer is not taken.
+/// Why an answer is not stored or not taken back.
 #[derive(Debug, Error)]
 pub enum AnswerError {
     #[error("nothing is asked: no round is undecided")]
@@ -81,8 +83,7 @@ pub enum AnswerError {
     Write { path: PathBuf, cause: io::Error },
 }
 
-/// The way to the review and the labels; clones share them. Every method waits for the disk, but for those that only
-/// read.
+/// Access to the review and the labels; clones share them. Every method that writes waits for the disk.
 #[derive(Clone)]
 pub struct Reviews {
     dir: PathBuf,
@@ -95,8 +96,8 @@ struct Files {
 }
 
 impl Review {
-    /// A review of the pictures that were compared: of each, in the order in which they were drawn, the class that the
-    /// present model and the candidate give it.
+    /// A review of the pictures that were compared. `compared` has the pictures in the order in which they were drawn,
+    /// each with the class from the present model and the class from the candidate.
     pub fn new(
         round: RoundId,
         [present, candidate]: [GenerationId; 2],
@@ -113,12 +114,12 @@ impl Review {
         Self { format: FORMAT, round, candidate, present, classes, agreed, items }
     }
 
-    /// Whether the models differ on no picture.
+    /// Whether the models agree on every picture.
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Why it is not one of this version, or contradicts itself.
+    /// Why the review is invalid: it is of another version or contradicts itself.
     fn fault(&self) -> Option<&'static str> {
         let classes = self.classes.len();
         let is_class = |class: ClassId| (class.0 as usize) < classes;
@@ -142,7 +143,8 @@ impl Review {
         self.classes.iter().position(|known| known == name).map(|at| ClassId(at as u32))
     }
 
-    /// The answers to it, in the order in which they were given: the picture, and its class where that could be told.
+    /// The answers to the review, in the order in which they were given: the two models' classes for the picture, and
+    /// its label.
     fn answers<'l>(&self, labels: &'l [Label]) -> Vec<(Difference, &'l Label)> {
         let difference = |item: &Item| Difference { present: item.present, candidate: item.candidate };
         let items: HashMap<&ImageId, Difference> =
@@ -153,7 +155,7 @@ impl Review {
     fn status(&self, labels: &[Label]) -> ReviewStatus {
         let answers = self.answers(labels);
         let told = |&(difference, label): &(Difference, &Label)| {
-            // A class that is not one of the review's speaks for neither model.
+            // A class that is not one of the review's counts for neither model.
             let class = self.class(label.class.as_deref()?).unwrap_or(ClassId(u32::MAX));
             Some((difference, class))
         };
@@ -176,17 +178,17 @@ impl Review {
 }
 
 impl Reviews {
-    /// Reads what a state directory has. Damage is told in the log, and costs what is damaged alone.
+    /// Reads the review and the labels of a state directory. Damage is logged, and only the damaged part is lost.
     pub fn open(dir: &Path) -> Self {
         let review = read(&dir.join(FILE));
         let state = Files { review, labels: Labels::open(dir) };
         Self { dir: dir.to_owned(), state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Opens a review in the place of the one before it.
+    /// Opens a review, which replaces the one before it.
     ///
     /// # Errors
-    /// Where it cannot be written; the one before it stays then.
+    /// The file cannot be written; then the review before it stays.
     pub fn begin(&self, review: Review) -> io::Result<()> {
         let mut state = self.state();
         coft_fs::replace(&self.dir.join(FILE), &serde_json::to_vec(&review).expect("a review is plain data"))?;
@@ -197,7 +199,7 @@ impl Reviews {
     /// Forgets the review; the labels stay.
     ///
     /// # Errors
-    /// Where its file cannot be removed; it is forgotten until the next start then.
+    /// The file cannot be removed; then the review is forgotten only until the next start.
     pub fn end(&self) -> io::Result<()> {
         self.state().review = None;
         match fs::remove_file(self.dir.join(FILE)) {
@@ -211,8 +213,7 @@ impl Reviews {
         Some(state.review.as_ref()?.status(state.labels.list()))
     }
 
-    /// The pictures that no answer is known of yet, in the order in which they are asked about; none where the review
-    /// is closed.
+    /// The pictures that have no answer yet, in the order in which they are asked about; empty if the review is closed.
     pub fn questions(&self) -> Vec<Question> {
         let state = self.state();
         let Some(review) = &state.review else { return Vec::new() };
@@ -229,11 +230,11 @@ impl Reviews {
         review.items.iter().filter(|item| !answered.contains(&item.image)).map(question).collect()
     }
 
-    /// Takes answers down, all of them or none: an image's id and the name of its class, which is empty where the
+    /// Stores answers, all of them or none. An answer is an image's id and the name of its class, which is empty if the
     /// person cannot tell.
     ///
     /// # Errors
-    /// Nothing is asked, an answer fits no question, or it cannot be written down.
+    /// No review is open, an answer fits no question, or the file cannot be written.
     pub fn answer(&self, answers: &[(String, String)]) -> Result<ReviewStatus, AnswerError> {
         let mut state = self.state();
         let review = state.review.clone().ok_or(AnswerError::NoReview)?;
@@ -254,7 +255,8 @@ impl Reviews {
     /// Takes the last answer back; its picture is asked about again.
     ///
     /// # Errors
-    /// There is no answer to take back, what followed from it is under way, or it cannot be written down.
+    /// There is no answer to take back, the review has already decided for the candidate, or the file cannot be
+    /// written.
     pub fn undo(&self) -> Result<ReviewStatus, AnswerError> {
         let mut state = self.state();
         let review = state.review.clone().ok_or(AnswerError::NoReview)?;
@@ -269,7 +271,7 @@ impl Reviews {
         Ok(review.status(state.labels.list()))
     }
 
-    /// Every picture that a person was asked about and has answered, with what was told of it.
+    /// The labels of all pictures that a person has answered; none where the person could not tell.
     pub fn labels(&self) -> Vec<(ImageId, Option<String>)> {
         self.state().labels.list().iter().map(|label| (label.image.clone(), label.class.clone())).collect()
     }
@@ -284,7 +286,7 @@ impl Reviews {
 }
 
 impl Review {
-    /// The label that an answer makes, or why it makes none.
+    /// The label that an answer gives, or why the answer is invalid.
     fn label(&self, image: &str, class: &str, known: &[Label]) -> Result<Label, String> {
         if !self.items.iter().any(|item| item.image.0 == image) {
             return Err(format!("the image {image:?} is not asked about; ReviewItems tells which ones are"));
@@ -306,7 +308,7 @@ impl Review {
     }
 }
 
-/// The images in an order that the seed alone decides: none of them is likelier than another one to come first.
+/// The images in an order that depends only on the seed; each image is equally likely to come first.
 pub fn drawn<T>(seed: u64, mut images: Vec<T>, id: impl Fn(&T) -> &ImageId) -> Vec<T> {
     images.sort_by_cached_key(|image| {
         Sha256::new().chain_update(seed.to_le_bytes()).chain_update(&id(image).0).finalize()
@@ -314,7 +316,7 @@ pub fn drawn<T>(seed: u64, mut images: Vec<T>, id: impl Fn(&T) -> &ImageId) -> V
     images
 }
 
-/// The review of a file. A damaged one is told and dropped: a later round asks anew.
+/// Reads the review from a file. A damaged review is logged and removed: a later round asks anew.
 fn read(path: &Path) -> Option<Review> {
     let content = match fs::read(path) {
         Ok(content) => content,

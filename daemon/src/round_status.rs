@@ -1,4 +1,4 @@
-//! The status of a round, while it runs and afterwards.
+//! The status of a job, while it runs and after it has ended.
 
 use coft_core::event::{Failure, Progress};
 use coft_core::ids::{GenerationId, RoundId};
@@ -13,9 +13,9 @@ pub struct RoundStatus {
     pub started: Moment,
     pub ended: Option<Moment>,
     pub images: u64,
-    /// Seed of the random numbers, for a round that learns from images.
+    /// Seed of the training; none for a job that does not learn from images.
     pub seed: Option<u64>,
-    /// The unfinished round whose work this one continues.
+    /// The unfinished round whose work this round takes up.
     pub continues: Option<RoundId>,
     pub state: RoundState,
     pub progress: Option<Progress>,
@@ -23,7 +23,7 @@ pub struct RoundStatus {
 }
 
 impl RoundStatus {
-    /// How long it took, once it has ended.
+    /// How long the job took; none while it runs.
     pub fn took(&self) -> Option<Duration> {
         Some(self.ended?.since(&self.started))
     }
@@ -37,12 +37,12 @@ pub enum RoundState {
     /// Ended with a candidate that was not promoted.
     Kept {
         reason: String,
-        /// The generation as which the candidate was kept, as long as that exists.
+        /// The generation as which the candidate was kept, as long as that generation exists.
         candidate: Option<GenerationId>,
     },
     Failed(Failure),
     Cancelled,
-    /// The daemon or the machine stopped while it ran.
+    /// The daemon or the machine stopped while the job ran.
     Interrupted,
 }
 

@@ -1,7 +1,7 @@
-//! What systemd is told, where it listens: ready, what goes on, still alive, reloading, stopping.
+//! Messages to systemd, if it listens: ready, status, alive, reloading, stopping.
 //!
-//! Its socket (sd_notify(3)) holds few messages, and a send to a full one waits until systemd reads, however long that
-//! takes. So a thread of its own sends them, in order, and nothing else in the service waits.
+//! Systemd's socket (sd_notify(3)) holds few messages, and a send to a full socket waits until systemd reads, however
+//! long that takes. So a thread of its own sends the messages in order, and nothing else in the service waits.
 
 use sd_notify::NotifyState;
 use std::collections::BTreeMap;
@@ -10,10 +10,10 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::debug;
 
-/// Messages that may wait for systemd; what comes while so many wait is dropped. [choice]
+/// Maximum number of messages that wait for systemd; more are dropped. [choice]
 const QUEUE: usize = 256;
 
-/// How long the end of the service waits until systemd has been told of it. [choice]
+/// How long the end of the service waits until its last message is sent. [choice]
 const LAST_WORD: Duration = Duration::from_secs(1);
 
 type Message = Box<dyn FnOnce() + Send>;
@@ -31,34 +31,34 @@ pub fn ready() {
     queue(|| tell(&[NotifyState::Ready]));
 }
 
-/// What the classifiers of the service have to say together: one line for `systemctl status`, and that they are alive,
-/// which is said once all of them are.
+/// Combines the messages of all classifiers: one line for `systemctl status`, and the watchdog message, which is sent
+/// once all of them have reported that they are alive.
 #[derive(Clone, Debug, Default)]
 pub struct Notifiers(Arc<Mutex<BTreeMap<String, Said>>>);
 
-/// A classifier's own.
+/// Sends the messages of one classifier.
 #[derive(Clone, Debug)]
 pub struct Notifier {
     name: String,
     all: Notifiers,
 }
 
-/// What a classifier has said last.
+/// What a classifier has reported last.
 #[derive(Debug, Default)]
 struct Said {
     status: String,
-    /// Since all were alive last.
+    /// Whether the classifier has reported since the last watchdog message.
     alive: bool,
 }
 
 impl Notifiers {
-    /// A classifier has something to say from now on.
+    /// Adds a classifier: from now on its status is shown, and the watchdog message waits for it.
     pub fn join(&self, name: &str) -> Notifier {
         self.said().insert(name.to_owned(), Said::default());
         Notifier { name: name.to_owned(), all: self.clone() }
     }
 
-    /// It has nothing to say any more.
+    /// Removes a classifier.
     pub fn leave(&self, name: &str) {
         self.said().remove(name);
     }
@@ -69,21 +69,21 @@ impl Notifiers {
 }
 
 impl Notifier {
-    /// What is said of the classifier in `systemctl status`.
+    /// Sets what `systemctl status` shows of the classifier.
     pub fn status(&self, line: &str) {
         if let Some(line) = self.joined(line) {
             status(&line);
         }
     }
 
-    /// The classifier works.
+    /// Reports that the classifier works.
     pub fn alive(&self) {
         if self.all_are_alive() {
             alive();
         }
     }
 
-    /// The line for the service, if this makes another one of it.
+    /// The line for the service; none if the classifier's line is the same as before.
     fn joined(&self, line: &str) -> Option<String> {
         let mut all = self.all.said();
         let said = all.get_mut(&self.name)?;
@@ -109,14 +109,14 @@ impl Notifier {
     }
 }
 
-/// One line for `systemctl status`.
+/// Sets the line that `systemctl status` shows.
 pub fn status(line: &str) {
-    // A second line would be taken for another variable.
+    // systemd would take a second line for another variable.
     let line = line.replace('\n', " ");
     queue(move || tell(&[NotifyState::Status(&line)]));
 }
 
-/// The configuration is read again; [`ready`] follows.
+/// Reports that the configuration is read again; [`ready`] follows.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => queue(|| tell(&[NotifyState::Reloading, now])),
@@ -124,14 +124,14 @@ pub fn reloading() {
     }
 }
 
-/// Waits for the message to be sent, since the process ends soon after; but not for long.
+/// Waits for the message to be sent, since the process ends soon after, but at most `LAST_WORD`.
 pub fn stopping() {
     let (sent, wait) = sync_channel::<()>(0);
     queue(move || {
         tell(&[NotifyState::Stopping]);
         drop(sent);
     });
-    // Nothing is ever received: the other end is dropped, or the time is up.
+    // Nothing is ever received: the wait ends when the other end is dropped or the time is up.
     _ = wait.recv_timeout(LAST_WORD);
 }
 
@@ -139,7 +139,7 @@ fn alive() {
     queue(|| tell(&[NotifyState::Watchdog]));
 }
 
-/// How often [`Notifier::alive`] has to be called, with a margin (sd_watchdog_enabled(3)); none where nobody watches.
+/// How often [`Notifier::alive`] has to be called, with a margin (sd_watchdog_enabled(3)); none without a watchdog.
 pub fn watchdog_interval() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|timeout| timeout / 2)
 }
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(parts.joined("trains").as_deref(), Some("trains"));
     }
 
-    /// One that hangs is to be noticed, however alive the others are.
+    /// The watchdog has to notice a classifier that hangs, even while the others are alive.
     #[test]
     fn the_service_is_alive_while_every_classifier_is() {
         let all = Notifiers::default();

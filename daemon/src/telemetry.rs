@@ -1,6 +1,7 @@
-//! Logging: to the journal where standard error is the journal's, to people on standard error otherwise.
+//! Logging: to the journal if standard error is a stream of the journal, otherwise for people on standard error.
 //!
-//! A line's sentence states the facts, since `journalctl` shows nothing else; programs find them in its fields as well.
+//! Each message is a sentence with all facts, since `journalctl` shows nothing else; programs find the facts in fields
+//! as well.
 
 pub mod events;
 
@@ -25,15 +26,15 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 /// Filter of the log, in the syntax of `tracing-subscriber`: `debug`, `info,coftd::watch=trace`.
 pub const FILTER_VARIABLE: &str = "COFT_LOG";
-/// The watcher warns of each watch that has ended by itself.
+/// `notify=error`, because the watcher warns of each watch that has ended by itself.
 const DEFAULT_FILTER: &str = "warn,notify=error,coftd=info";
-/// What the service is called in the journal.
+/// Name of the service in the journal.
 pub const SYSLOG_IDENTIFIER: &str = "coftd";
 
 /// Starts logging for the whole process.
 ///
 /// # Errors
-/// The filter that the environment names is none.
+/// The filter in the environment variable is invalid.
 pub fn start() -> Result<LogControl, ParseError> {
     let filter = env::var(FILTER_VARIABLE).unwrap_or_else(|_| DEFAULT_FILTER.into());
     let journal = tracing_journald::layer().ok();
@@ -44,13 +45,14 @@ pub fn start() -> Result<LogControl, ParseError> {
     Ok(control)
 }
 
-/// Whether a descriptor is the stream that systemd.exec(5) names in JOURNAL_STREAM by device and inode: a program that
-/// the service's own caller has started anew may have been given another standard error since.
+/// Whether a descriptor is the stream that JOURNAL_STREAM names by device and inode (systemd.exec(5)). The variable
+/// alone does not show it: a program that a service has started inherits the variable, but may have another standard
+/// error.
 fn is_stream(descriptor: impl AsFd, stream: &str) -> bool {
     fstat(descriptor).is_ok_and(|found| format!("{}:{}", found.st_dev, found.st_ino) == stream)
 }
 
-/// What writes the log, to the journal or to people, and the means to change it.
+/// The subscriber that writes the log, to the journal or for people, and the handle that changes it.
 fn subscriber(
     filter: String,
     journal: Option<tracing_journald::Layer>,
@@ -64,7 +66,7 @@ fn subscriber(
     let journal = journal.map(|journal| {
         // Without a prefix, so that `message_id` arrives as MESSAGE_ID.
         let journal = journal.with_field_prefix(None).with_syslog_identifier(SYSLOG_IDENTIFIER.into());
-        // As LogLevel calls them.
+        // The same priorities as in LogLevel of org.freedesktop.LogControl1(5).
         let journal = journal.with_priority_mappings(PriorityMappings {
             info: Priority::Informational,
             debug: Priority::Debug,
@@ -77,8 +79,7 @@ fn subscriber(
     Ok((tracing_subscriber::registry().with(layer).with(people).with(journal), control))
 }
 
-/// Lets events through while `flag` is as `wanted`, and spans always: what is logged in one may go another way than
-/// what was logged when it began.
+/// Passes events while `flag` equals `wanted`, and always passes spans: the target may change while a span lasts.
 fn while_it_is<S>(
     flag: &Arc<AtomicBool>,
     wanted: bool,
@@ -87,21 +88,21 @@ fn while_it_is<S>(
     dynamic_filter_fn(move |metadata, _| metadata.is_span() || flag.load(Ordering::Relaxed) == wanted)
 }
 
-/// The registry behind the filter of the whole log.
+/// The registry with the filter of the whole log.
 type Filtering = Layered<reload::Layer<EnvFilter, Registry>, Registry>;
 
-/// Changes the log while the service runs, in the words of org.freedesktop.LogControl1(5).
+/// Changes the log while the service runs; levels and targets have the names of org.freedesktop.LogControl1(5).
 #[derive(Clone)]
 pub struct LogControl {
-    /// What the service was started with.
+    /// The filter that the service was started with.
     filter: String,
     handle: reload::Handle<EnvFilter, Registry>,
     to_journal: Arc<AtomicBool>,
-    /// Whether the journal was there at the start.
+    /// Whether the journal could be reached at the start.
     is_reached: bool,
 }
 
-/// Why the log stays as it was.
+/// Why the log was not changed.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LogError {
     #[error("no log level {0:?}; it has to be one of emerg, alert, crit, err, warning, notice, info, debug")]
@@ -115,16 +116,16 @@ pub enum LogError {
 }
 
 impl LogControl {
-    /// One whose log nobody reads.
+    /// A control whose log nobody reads.
     #[cfg(test)]
     pub fn of_tests() -> Self {
         let (subscriber, control) = subscriber(DEFAULT_FILTER.into(), None, false, people(io::sink, false)).unwrap();
-        // It can be changed as long as it is there.
+        // The log can be changed only as long as its subscriber exists.
         std::mem::forget(subscriber);
         control
     }
 
-    /// The least urgent level that anything is logged at.
+    /// The least urgent level that is logged.
     pub fn level(&self) -> &'static str {
         let level = self.handle.with_current(EnvFilter::max_level_hint).ok().flatten();
         match level.unwrap_or(LevelFilter::TRACE) {
@@ -136,15 +137,15 @@ impl LogControl {
         }
     }
 
-    /// Logs what is as urgent as a level, or more. The level of the start brings the filter of the start back.
+    /// Logs messages of this level and more urgent ones. The level of the start restores the filter of the start.
     ///
     /// # Errors
-    /// There is no such level.
+    /// There is no level of this name.
     pub fn set_level(&self, level: &str) -> Result<(), LogError> {
         let filter = match level {
             "emerg" | "alert" | "crit" | "err" => "error",
             "warning" => "warn",
-            // What others log is of use to nobody but their developers.
+            // The messages of other crates are useful only for their developers.
             "notice" | "info" => "warn,notify=error,coft=info",
             "debug" => "warn,notify=error,coft=debug",
             _ => return Err(LogError::Level(level.into())),
@@ -162,7 +163,7 @@ impl LogControl {
     /// Writes to the journal, or to standard error.
     ///
     /// # Errors
-    /// There is no such target, or no journal.
+    /// There is no target of this name, or the journal cannot be reached.
     pub fn set_target(&self, target: &str) -> Result<(), LogError> {
         let to_journal = match target {
             "journal" if self.is_reached => true,
@@ -175,20 +176,21 @@ impl LogControl {
     }
 }
 
-/// Writes sentences alone.
+/// A layer that writes the sentences without their fields.
 fn people<S, W>(writer: W, colours: bool) -> impl Layer<S> + Send + Sync
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let sentence = debug_fn(|out, field, value| match field.name() {
-        // Lines may follow lines; what a terminal would obey is shown. Names in it have been, see [`coft_core::shown`].
+        // Line breaks stay; control characters that a terminal would obey are escaped. Names in the text are escaped
+        // already, see [`coft_core::shown`].
         "message" => {
             let text = format!("{value:?}");
             let lines: Vec<_> = text.split('\n').map(|line| shown(line.as_bytes())).collect();
             write!(out, "{}", lines.join("\n"))
         }
-        // Of the span: whose line it is, where there are several.
+        // A field of the span: the classifier that the line is about, if there are several.
         "coft.classifier" => write!(out, "{value:?}"),
         _ => Ok(()),
     });
@@ -211,7 +213,7 @@ mod tests {
         assert_eq!(ids.len(), events::ALL.len());
     }
 
-    /// Every message that can be found by its id is explained to whoever finds it, and nothing else is.
+    /// The catalogue explains every message id to people who look it up, and nothing else.
     #[test]
     fn the_catalogue_of_the_journal_explains_every_message_id() {
         let entries: Vec<&str> = CATALOGUE.split("\n-- ").skip(1).collect();
@@ -230,7 +232,7 @@ mod tests {
 
     const CATALOGUE: &str = include_str!("../../packaging/coft.catalog");
 
-    /// What people read of what is logged meanwhile, and the means to change the log.
+    /// What people read of what `logging` writes to the log; `logging` can also change the log.
     fn read_of(logging: impl FnOnce(&LogControl)) -> String {
         let file = tempfile::tempfile().unwrap();
         let writer = Arc::new(file.try_clone().unwrap());
@@ -299,7 +301,7 @@ mod tests {
         assert!(log.contains("heard"), "{log}");
     }
 
-    /// A program that was started from a service with its output elsewhere logged into the journal all the same.
+    /// A program that a service started with another standard error logged into the journal nevertheless.
     #[test]
     fn the_journal_s_stream_is_known_by_device_and_inode() {
         let (ours, other) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());

@@ -1,5 +1,5 @@
 //! `labels.csv`: every answer that a person has given about a picture, in the order in which they were given, with the
-//! columns `image` and `class`. Of a picture that the person could not tell anything of, the class is empty.
+//! columns `image` and `class`. The class is empty if the person could not tell.
 
 use coft_core::ids::ImageId;
 use coft_core::shown::shown_path;
@@ -15,15 +15,15 @@ const COLUMNS: [&str; 2] = ["image", "class"];
 /// SHA-256 in hex.
 const ID_LENGTH: usize = 64;
 
-/// What a person has said of a picture.
+/// A person's answer about a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Label {
     pub image: ImageId,
-    /// None where the person could not tell.
+    /// None if the person could not tell.
     pub class: Option<String>,
 }
 
-/// The list as it is on the disk.
+/// The list of labels as it is on the disk.
 #[derive(Debug)]
 pub struct Labels {
     path: PathBuf,
@@ -31,8 +31,8 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Reads the list of a state directory. Of a damaged one the log tells, and it is moved aside: whoever wants may
-    /// put it right; what can be read of it is kept.
+    /// Reads the list of a state directory. A damaged list is logged and moved aside, so that somebody can repair it;
+    /// the labels that can be read are kept.
     pub fn open(dir: &Path) -> Self {
         let path = dir.join(FILE);
         let (list, problem) = match fs::read(&path) {
@@ -51,10 +51,10 @@ impl Labels {
         &self.list
     }
 
-    /// Puts another list into the place of this one; at any moment the disk has the one or the other.
+    /// Replaces the list; at any moment the disk has either the old list or the new one.
     ///
     /// # Errors
-    /// Where it cannot be written; this list stays then.
+    /// The file cannot be written; then the old list stays.
     pub fn replace(&mut self, list: Vec<Label>) -> io::Result<()> {
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(COLUMNS)?;
@@ -87,7 +87,7 @@ impl Labels {
     }
 }
 
-/// The labels that can be read, and what is wrong with the first other line.
+/// The labels that can be read, and what is wrong with the first line that is not one.
 fn read(content: &[u8]) -> (Vec<Label>, Option<String>) {
     let (mut list, mut problem, mut known) = (Vec::new(), None, HashSet::new());
     let mut csv = csv::ReaderBuilder::new().flexible(true).from_reader(content);

@@ -8,7 +8,8 @@ fn id(number: u32) -> ImageId {
     ImageId(format!("{number:064x}"))
 }
 
-/// A review of so many pictures: the present model says nut of each, the candidate bolt. Of 100 others both say nut.
+/// A review of `pictures` pictures: the present model calls each a nut, the candidate a bolt. Both call 100 other
+/// pictures nuts.
 fn review(pictures: u32) -> Review {
     let classes = ["nut", "bolt", "washer"].map(str::to_owned).to_vec();
     let difference = |present, candidate| Difference { present: ClassId(present), candidate: ClassId(candidate) };
@@ -123,7 +124,7 @@ fn nothing_is_asked_without_a_review_and_labels_outlive_it() {
     let reviews = Reviews::open(dir.path());
     assert_eq!((reviews.status(), reviews.questions().len()), (None, 0));
     assert_eq!(reviews.labels(), [(id(0), Some("nut".to_owned())), (id(1), None)]);
-    // The next one does not ask about them.
+    // The next review does not ask about them.
     reviews.begin(review(3)).unwrap();
     assert_eq!(left(&reviews), [id(2)]);
 }
@@ -193,7 +194,7 @@ fn pictures_are_drawn_by_the_seed_alone() {
     assert_eq!(first, draw(1, images.iter().rev().cloned().collect()));
     assert_ne!(first, draw(2, images.clone()));
     assert_eq!(first.iter().collect::<BTreeSet<_>>(), images.iter().collect());
-    // Each comes first as often as any other: of 4000 draws of 4 pictures 1000, give or take 100.
+    // Each picture comes first equally often: in 4000 draws of 4 pictures 1000 times, give or take 100.
     let mut counts = [0; 4];
     for seed in 0..4000 {
         let first = draw(seed, images[..4].to_vec()).remove(0);
