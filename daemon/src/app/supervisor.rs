@@ -1,7 +1,7 @@
-//! The one loop that owns what changes.
+//! The main loop of a classifier, which owns everything that changes.
 //!
-//! Clients' commands, what the intake and the round have to say, the signal to stop and the clock come in one at a time;
-//! `coft-core` decides; what follows is carried out here or handed to a task that reports back.
+//! Clients' commands, reports of the intake and of jobs, the signal to stop and the timer arrive one at a time;
+//! `coft-core` decides; the actions are carried out here or by a task that reports back.
 
 mod ending;
 mod health;
@@ -46,21 +46,22 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// How soon after something has happened the schedule is looked at and systemd is told of it, and how often while
-/// something goes on.
+/// How soon after an event the schedule is checked and systemd gets the status, and how often while something is under
+/// way.
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
-/// The same while nothing does: then what is due is looked at in time, and the rest this often. 1 min [choice].
+/// The same while nothing happens: what is due is checked in time, and everything else at this interval. 1 min
+/// [choice].
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
-/// How long after a round failed to give the classifier its first generation another one tries; each time that one
-/// fails, twice as long. [choice]
+/// How long after a failed job that was to make the classifier's first generation another one is tried; twice as long
+/// after each failure. [choice]
 const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);
 const LONGEST_ZERO_SHOT_RETRY: Duration = Duration::from_secs(6 * 60 * 60);
-/// Share of a round after which its progress is written down again, in case it does not live to its end. 0.01 [choice].
+/// Share of a round after which its progress is stored again, in case the service dies before the end. 0.01 [choice].
 const NOTED: f64 = 0.01;
-/// Words of a round that may wait; the trainer waits then, too.
+/// Maximum number of events of jobs that wait; if the channel is full, the trainer waits, too.
 const ROUND_EVENTS: usize = 64;
 
-/// What the intake and the answers have to tell.
+/// Where the intake and the answers report their status.
 pub struct StatusReceivers {
     pub intake: watch::Receiver<intake::IntakeStatus>,
     pub answers: watch::Receiver<answers::AnswersStatus>,
@@ -74,29 +75,29 @@ pub struct Supervisor {
     history: RoundHistory,
     publisher: StatusPublisher,
     intake: Intake,
-    /// What the intake last told.
+    /// The last status from the intake.
     intake_status: intake::IntakeStatus,
     clock: Clock,
-    /// The jobs under way, as `lifecycle` has them: one of the trainer, an import and an activation at most.
+    /// The jobs under way, as `lifecycle` has them: at most one of the trainer, one import and one activation.
     jobs: Vec<Job>,
     round_events: Channel<(RoundId, RoundEvent)>,
     outcomes: Channel<(RoundId, Judged)>,
-    /// The place in which one candidate at a time is judged and promoted: the store stages one, and an import is held
-    /// against the generation that serves.
+    /// Lets one candidate at a time be judged and promoted: the store stages only one, and an import is compared with
+    /// the active generation.
     judging: Arc<Semaphore>,
     serving: Serving,
-    /// What is missing of the set-up, or otherwise than configured.
+    /// Reports what of the set-up is missing or differs from the configuration.
     setup: Looks,
     findings: Findings,
-    /// When a zero-shot round is due, while no generation knows the configured classes and model.
+    /// When a zero-shot job is due; none if a generation knows the configured classes and model.
     zero_shot_at: Option<Instant>,
-    /// Whether an earlier generation of these classes was looked for in its place.
+    /// Whether an earlier generation of these classes has been looked for, to serve instead of a zero-shot one.
     went_back: bool,
-    /// How long the next one waits if it has to be tried again.
+    /// How long the next zero-shot job waits if this one fails.
     zero_shot_pause: Duration,
-    /// Until then no round starts by itself: the last one could not.
+    /// No round starts by itself before this time, because the last one could not start.
     not_before: Option<Instant>,
-    /// When the disk is looked at again.
+    /// When the free disk space is checked next.
     look_at_room: Instant,
     member: Member,
     health: Health,
@@ -104,29 +105,29 @@ pub struct Supervisor {
     exit: bool,
 }
 
-/// What judging a candidate has come to, and the place that it has among those that are judged.
+/// The outcome of judging a candidate, and the permit for judging.
 struct Judged {
     outcome: Result<PromotionOutcome, Failure>,
     place: Option<OwnedSemaphorePermit>,
 }
 
-/// The round under way.
+/// A job under way.
 struct Job {
     trigger: Trigger,
     status: RoundStatus,
-    /// Ends the trainer, the copying or the judging.
+    /// Stops the trainer, the copying or the judging.
     stop: CancellationToken,
     candidate: PathBuf,
-    /// What is to serve again, where that is all the round does.
+    /// The generation to activate, if the job is an activation.
     generation: Option<GenerationId>,
     /// Whether an import is to serve whatever it answers.
     force: bool,
     outcome: Option<Result<PromotionOutcome, Failure>>,
-    /// The place among those that are judged; it is kept until what the job has left is cleared up.
+    /// The permit for judging; it is kept until what the job has left is cleared up.
     judging: Option<OwnedSemaphorePermit>,
-    /// The place among the classifiers that it has until it is gone.
+    /// The place among the classifiers' jobs; it is kept until the job is dropped.
     _slot: Option<SlotGuard>,
-    /// The progress that was last written down.
+    /// The progress that was last stored.
     noted: Option<Progress>,
 }
 
@@ -161,7 +162,7 @@ impl<T> Channel<T> {
     }
 }
 
-/// Everything the supervisor is given.
+/// Everything that the supervisor is given.
 pub struct Parts {
     pub member: Member,
     pub training: TrainingRunner,
@@ -171,11 +172,11 @@ pub struct Parts {
     pub history: RoundHistory,
     pub publisher: StatusPublisher,
     pub intake: Intake,
-    /// Under way from the start on.
+    /// Has begun to load the active generation before the supervisor starts.
     pub serving: Serving,
-    /// What is missing of the set-up, told whenever it changes.
+    /// Reports what of the set-up is missing, at every change.
     pub setup: Looks,
-    /// What of it is known already.
+    /// What is known of the set-up so far.
     pub findings: Findings,
     pub clock: Clock,
 }
@@ -231,7 +232,7 @@ impl Supervisor {
         self.lifecycle.last()
     }
 
-    /// Works until `stop` is ready and the round under way has ended; hands the intake back to be stopped.
+    /// Works until `stop` is ready and the jobs under way have ended; returns the intake, which the caller has to stop.
     pub async fn run(
         mut self,
         commands: &mut mpsc::Receiver<Command>,
@@ -284,11 +285,11 @@ impl Supervisor {
         self.intake
     }
 
-    /// What is looked at again and again.
+    /// Work that is done at regular intervals.
     async fn routine(&mut self) {
         self.member.notifier.status(&self.publisher.status_line());
         self.look_at_health();
-        // systemd starts the service again once it has heard nothing for a while.
+        // systemd restarts the service if it gets no such message for a while.
         if self.health.problem().is_none() {
             self.member.notifier.alive();
         }
@@ -301,7 +302,7 @@ impl Supervisor {
         self.look_at_schedule().await;
     }
 
-    /// How long nothing has to be looked at unless something happens.
+    /// How long the loop can sleep if nothing happens.
     fn pause(&self) -> Duration {
         let goes_on = !self.jobs.is_empty() || self.promoter.under_way().is_some() || self.health.problem().is_some();
         if goes_on {
@@ -324,7 +325,7 @@ impl Supervisor {
     }
 
     async fn command(&mut self, command: Command) {
-        // A client that has gone does not miss its answer.
+        // A client that has gone does not need the reply.
         match command {
             Command::StartRound { request, reply } => {
                 let _ = reply.send(self.ask(Trigger::Manual, request).await);
@@ -354,7 +355,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes over a configuration that was read again; a round that runs goes on with what it was started with.
+    /// Applies a configuration that was read again; a round that runs keeps the settings that it was started with.
     async fn configure(&mut self, config: Result<Box<Config>, String>) -> Result<Vec<&'static str>, CommandError> {
         let edited = match &config {
             Ok(config) => {
@@ -364,7 +365,8 @@ impl Supervisor {
             Err(_) => Vec::new(),
         };
         let outcome = config.and_then(|config| {
-            // Where the classes are others by now, it is started anew with these.
+            // If the classes' files were edited, the thresholds are for the new classes, with which the classifier
+            // starts anew.
             if edited.is_empty() {
                 model::check_thresholds(&config.classifier, &self.training.base.classes)
                     .map_err(|error| error.to_string())?;
@@ -375,7 +377,7 @@ impl Supervisor {
             self.training.configure(&config);
             self.lifecycle.require(config.round.minimum_images);
             self.promoter.decide_by(config.classifier.thresholds.clone());
-            // The one before ends as soon as nobody listens.
+            // The task that follows the old set-up ends as soon as nobody receives from it.
             self.setup = Setup::new(&config, &self.training.base, &self.training.catalog).follow();
             self.schedule = config.schedule;
             (self.look_at_room, self.not_before) = (Instant::now(), None);
@@ -385,7 +387,7 @@ impl Supervisor {
         outcome.map_err(CommandError::NotReloaded)
     }
 
-    /// Takes over what is new of what the intake tells.
+    /// Publishes what has changed in the intake's status.
     fn on_intake_status(&mut self, status: intake::IntakeStatus) {
         let before = std::mem::replace(&mut self.intake_status, status);
         let status = &self.intake_status;
@@ -408,7 +410,7 @@ impl Supervisor {
         }
     }
 
-    /// The set-up has changed: rounds may wait for something, or not any more.
+    /// The findings about the set-up have changed: rounds may have to wait for something, or not any more.
     async fn found(&mut self, findings: Findings) {
         let known = std::mem::replace(&mut self.findings, findings);
         self.findings.log_after(&known);
@@ -427,7 +429,7 @@ impl Supervisor {
         }
     }
 
-    /// Writes the rounds that are shown into a catalogue that has taken a damaged one's place.
+    /// Writes the known rounds into a catalogue that has replaced a damaged one.
     async fn save_history(&self) {
         for round in self.history.rounds() {
             if let Err(error) = self.training.catalog.save_round(round).await {
@@ -452,7 +454,7 @@ impl Supervisor {
                 {
                     job.noted = Some(progress.clone());
                     let (catalog, progress) = (self.training.catalog.clone(), progress.clone());
-                    // Nobody waits for it, and the end of the round is not written over.
+                    // Nobody waits for this, and it does not overwrite the end of the round.
                     tokio::spawn(async move {
                         if let Err(error) = catalog.save_progress(round, &progress).await {
                             warn!(problem = %error, "the progress of round {round} cannot be written down: {error}");
@@ -471,7 +473,7 @@ impl Supervisor {
             RoundEvent::Event(TrainerEvent::Started { device, threads, .. }) => {
                 info!(coft.round = round.0, device, threads, "round {round} works on {device} with {threads} threads");
             }
-            // How it ended is told once more, and explained, when the process is gone.
+            // The end is reported again, with an explanation, when the process has ended.
             RoundEvent::Event(TrainerEvent::Finished | TrainerEvent::Failed(_)) => {}
             RoundEvent::Ended(Outcome::Candidate(candidate)) => {
                 job.candidate = candidate;
@@ -501,7 +503,7 @@ impl Supervisor {
         self.tell(event).await;
     }
 
-    /// A round started, was prepared or ended.
+    /// Records and publishes that a job started, was prepared or ended.
     fn record(&mut self, status: RoundStatus) {
         self.history.record(status);
         self.publisher.rounds(self.history.rounds());
@@ -511,7 +513,7 @@ impl Supervisor {
         self.jobs.iter_mut().find(|job| job.status.round == round)
     }
 
-    /// Tells the lifecycle what happened and carries out what follows; returns its refusal, if it has one.
+    /// Passes an event to the lifecycle and carries out the actions that follow; returns the refusal, if there is one.
     async fn tell(&mut self, event: Event) -> Option<Refusal> {
         let mut refusal = None;
         for action in self.lifecycle.tell(event) {
@@ -539,7 +541,7 @@ impl Supervisor {
         refusal
     }
 
-    /// Has another zero-shot round tried after one that failed, later each time.
+    /// Schedules another zero-shot job after one that failed, after a pause that doubles each time.
     fn put_off_zero_shot(&mut self) {
         self.zero_shot_at = Some(Instant::now() + self.zero_shot_pause);
         self.zero_shot_pause = (2 * self.zero_shot_pause).min(LONGEST_ZERO_SHOT_RETRY);

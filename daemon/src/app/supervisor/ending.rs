@@ -1,4 +1,4 @@
-//! How a round ends: its candidate is judged, the outcome carried out, and the end written down.
+//! How a job ends: its candidate is judged, the outcome is carried out, and the end is stored.
 
 use super::reviewing::Undecided;
 use super::starting::told_given_up;
@@ -17,16 +17,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::{Instrument, error, info, warn};
 
-/// Images of this service that an imported generation is judged by, at most. 256 [choice].
+/// Maximum number of images of this service that an imported generation is judged by. 256 [choice].
 const IMPORT_SAMPLE: usize = 256;
 
-/// Images that an import is judged by: none where it is to serve by force.
+/// Images that an import is judged by; none if it is imported by force.
 async fn sample(training: &TrainingRunner, force: bool) -> Result<Vec<PathBuf>, CatalogError> {
     if force { Ok(Vec::new()) } else { training.sample(IMPORT_SAMPLE).await }
 }
 
 impl Supervisor {
-    /// Has the candidate judged on a thread of its own, once no other is; the outcome comes back to the loop.
+    /// Has the candidate judged on another thread, one candidate at a time; the outcome comes back to the loop.
     pub(super) fn judge(&mut self, round: RoundId) {
         let Some(job) = self.job(round) else { return };
         let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
@@ -37,7 +37,7 @@ impl Supervisor {
         let judging = Arc::clone(&self.judging);
         tokio::spawn(
             async move {
-                // One that is kept is in the store already: going back to it waits for nobody.
+                // A kept generation is in the store already, so its activation waits for nobody.
                 let place = match generation {
                     Some(_) => None,
                     None => stop.run_until_cancelled(judging.acquire_owned()).await.and_then(Result::ok),
@@ -69,14 +69,14 @@ impl Supervisor {
                         }
                     },
                 };
-                // A service that has gone needs no outcome.
+                // If the service has ended, nobody needs the outcome.
                 let _ = outcomes.send((round, Judged { outcome, place })).await;
             }
             .in_current_span(),
         );
     }
 
-    /// Carries out the outcome, or writes down why there is none.
+    /// Carries out the outcome, or stores why there is none.
     pub(super) async fn conclude(&mut self, round: RoundId) {
         let outcome = self.job(round).and_then(|job| job.outcome.take());
         let outcome = outcome.unwrap_or_else(|| Err(promoter::unexplained()));
@@ -124,7 +124,7 @@ impl Supervisor {
         }
     }
 
-    /// Writes the end of the round down and clears up after it.
+    /// Stores the end of a job and removes what it has left.
     pub(super) async fn close(&mut self, round: RoundId, state: RoundState) {
         let Some(at) = self.jobs.iter().position(|job| job.status.round == round) else { return };
         let Job { trigger, mut status, judging, .. } = self.jobs.swap_remove(at);
@@ -168,7 +168,7 @@ impl Supervisor {
         if trigger.adapts() {
             self.keep_or_forget(&mut status);
         }
-        // Clearing up first: on a full disk it makes room for the last line of the record.
+        // Clean up first: on a full disk this frees space to store the end.
         if trigger != Trigger::Activation {
             let (promoter, directory) = (self.promoter.clone(), self.training.directory(round));
             if let Err(error) = blocking(move || promoter.clear_up(&directory)).await {
@@ -178,16 +178,16 @@ impl Supervisor {
         }
         drop(judging);
         self.write_down(&status).await;
-        // What was promoted stays, even where the model's files are others by now than when the service started.
+        // A promoted generation stays, even if the model's files have changed since the service started.
         let promoted = matches!(status.state, RoundState::Promoted(_));
         let wanted = self.zero_shot_at.is_some() && !promoted;
         self.review_after(status.round, &status.state).await;
-        // Generations and what is asked first: whoever hears of the end finds what came of it.
+        // Publish the generations and the review first: a client that learns of the end finds the results.
         self.show_generations();
         self.show_review();
         self.record(status);
         match wanted && !self.promoter.is_current(&self.training.base) {
-            // Going back to an earlier one was but the shorter way; a zero-shot one may be on its way beside.
+            // Going back to an earlier generation was only the shorter way; a zero-shot job may run beside it.
             true if trigger != Trigger::ZeroShot => {}
             true => self.put_off_zero_shot(),
             false => self.zero_shot_at = None,
@@ -197,7 +197,7 @@ impl Supervisor {
         }
     }
 
-    /// A zero-shot generation is not wanted any more once another one serves.
+    /// Stops the zero-shot job once another generation for the configured classes serves.
     fn stop_zero_shot(&mut self) {
         if !self.promoter.is_current(&self.training.base) {
             return;
@@ -207,14 +207,14 @@ impl Supervisor {
             let warning = "another generation has come to serve meanwhile, so it is not needed any more";
             info!(coft.round = round.0, "round {round} is cancelled: {warning}");
             job.status.warnings.push(warning.into());
-            // Whatever the trainer leaves is dropped from now on.
+            // What the job leaves is dropped, whatever it does until it has ended.
             self.lifecycle.tell(Event::CancelAsked(round));
             job.stop.cancel();
         }
     }
 
-    /// What a round has done stays where another one may take it up. A cancelled round is not forgotten: it may have
-    /// been cancelled for what serves, and not for its images.
+    /// Keeps the work of a round if another round may take it up. The work of a cancelled round is kept as well: the
+    /// round may have been cancelled for the sake of what serves, and not because of its images.
     fn keep_or_forget(&self, status: &mut RoundStatus) {
         let round = status.round.0;
         match self.history.after(status, &self.schedule) {

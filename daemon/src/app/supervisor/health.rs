@@ -1,5 +1,5 @@
-//! Whether the service still answers: a run of the model that does not end holds up every request, and only a new start
-//! mends it.
+//! Whether the service still answers: a run of the model that does not end blocks every request, and only a restart of
+//! the service helps.
 
 use super::Supervisor;
 use crate::serve::UnderWay;
@@ -12,10 +12,10 @@ use tracing::{error, info};
 const LOOK_INTERVAL: Duration = super::ROUTINE_INTERVAL;
 /// A run that takes so long hangs. 1 min [choice]: a large model on a small processor takes seconds for a batch.
 const LONGEST_RUN: Duration = Duration::from_secs(60);
-/// The same of a run that opens its session first. 1 h [choice]: TensorRT builds an engine for minutes.
+/// The same for a run that opens its session first. 1 h [choice]: TensorRT takes minutes to build an engine.
 const LONGEST_OPENING: Duration = Duration::from_secs(60 * 60);
 
-/// Counts looks rather than time: a process that was stopped and goes on has not hung meanwhile.
+/// Counts calls rather than time: a process that was stopped and continues has not hung meanwhile.
 #[derive(Debug, Default)]
 pub struct Health {
     last: Option<UnderWay>,
@@ -23,7 +23,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// To be told every second what the thread that runs the model works on, for as long as it does.
+    /// Takes what the thread that runs the model is working on. Has to be called every second while it works.
     pub fn look(&mut self, under_way: Option<UnderWay>) {
         match under_way == self.last {
             true => self.looks = self.looks.saturating_add(1),
@@ -31,7 +31,7 @@ impl Health {
         }
     }
 
-    /// Why nothing is answered any more, if that is so.
+    /// Why nothing is answered any more; none if all is well.
     pub fn problem(&self) -> Option<String> {
         let longest = if self.last?.is_opening { LONGEST_OPENING } else { LONGEST_RUN };
         let hangs = LOOK_INTERVAL * self.looks >= longest;
@@ -45,8 +45,8 @@ impl Health {
 }
 
 impl Supervisor {
-    /// Tells when the model has stopped to answer, or answers again. Without systemd's watchdog, which is not fed any
-    /// more then, the service ends: whoever started it sees that.
+    /// Logs when the model has stopped answering or answers again. When it has stopped, the watchdog message is not
+    /// sent any more; without a watchdog of systemd the service aborts, so that whoever started it notices.
     pub(super) fn look_at_health(&mut self) {
         let known = self.health.problem();
         self.health.look(self.promoter.under_way());
@@ -72,13 +72,13 @@ mod tests {
         Some(UnderWay { batch, is_opening: false })
     }
 
-    /// Whether it hangs after so many looks at the same.
+    /// Whether the run counts as hanging after so many calls with the same run.
     fn looked(health: &mut Health, under_way: Option<UnderWay>, looks: u32) -> bool {
         (0..looks).for_each(|_| health.look(under_way));
         health.problem().is_some()
     }
 
-    /// Every request failed, status was healthy, and the watchdog was fed.
+    /// Every request failed, but the service reported no problem and went on sending the watchdog message.
     #[test]
     fn a_run_that_does_not_end_is_noticed_and_so_is_that_it_has_ended() {
         let mut health = Health::default();

@@ -1,5 +1,5 @@
-//! A person is asked where nothing else tells whether a candidate is better than what serves, and what the answers
-//! decide is carried out.
+//! Asks a person when nothing else shows whether a candidate is better than the active generation, and carries out what
+//! the answers decide.
 
 use super::{Supervisor, blocking};
 use crate::app::promoter::{Compared, Contender, Promoter};
@@ -18,17 +18,17 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
-/// How long after a generation that was decided for could not begin to serve it is tried again. 1 min [choice].
+/// How long after the candidate could not be activated it is tried again. 1 min [choice].
 const RETRY: Duration = Duration::from_secs(60);
-/// How long it may take to see which files are there; a file system may not answer. 10 s [choice].
+/// Timeout for checking which files exist; a file system may not answer. 10 s [choice].
 const LOOKING: Duration = Duration::from_secs(10);
 
-/// What is done about the review.
+/// How far the outcome of the review is carried out.
 #[derive(Debug, Default)]
 pub struct Reviewing {
-    /// The round that lets the candidate serve.
+    /// The job that activates the candidate.
     activation: Option<RoundId>,
-    /// Until then no such round starts: the last one could not.
+    /// No such job starts before this time, because the last one could not start.
     not_before: Option<Instant>,
 }
 
@@ -36,14 +36,14 @@ pub struct Reviewing {
 #[derive(Debug)]
 pub struct Undecided {
     pub round: RoundId,
-    /// Draws the pictures.
+    /// Seed by which the pictures are drawn.
     pub seed: u64,
     pub candidate: Contender,
 }
 
 impl Undecided {
-    /// Has the candidate and the generation that serves answer on pictures of the pool, and makes a review of those on
-    /// which they differ. Where that cannot be, the log says why, and what serves stays.
+    /// Runs the candidate and the active generation on pictures of the pool, and makes a review of the pictures on
+    /// which they differ. If that fails, the reason is logged, and the active generation stays.
     pub async fn review(
         self,
         training: &TrainingRunner,
@@ -111,7 +111,8 @@ impl Supervisor {
         );
     }
 
-    /// Tells which pictures are asked about, in a task of its own: the files may lie where nothing answers.
+    /// Replies with the pictures that are asked about, in a task of its own, since the files' file system may not
+    /// answer.
     pub(super) fn review_items(
         &self,
         limit: usize,
@@ -125,14 +126,14 @@ impl Supervisor {
                     Some(status) => items(&reviews, &catalog, limit).await.map(|items| (items, status)),
                     None => Err(not_taken(AnswerError::NoReview)),
                 };
-                // A client that has gone does not miss it.
+                // A client that has gone does not need the reply.
                 let _ = reply.send(answer);
             }
             .in_current_span(),
         );
     }
 
-    /// Takes answers down and carries out what they decide.
+    /// Stores answers and carries out what they decide.
     pub(super) async fn submit_review(&mut self, answers: Answers) -> Result<ReviewStatus, CommandError> {
         self.look_at_review().await;
         let reviews = self.training.reviews.clone();
@@ -165,8 +166,8 @@ impl Supervisor {
         Ok(self.publisher.snapshot().review.clone().unwrap_or(status))
     }
 
-    /// Lets the candidate serve where the labels have decided for it, and forgets the review where it is about another
-    /// generation than the one that serves, or one that is not there any more.
+    /// Activates the candidate if the labels have decided for it. Ends the review if its active generation or its
+    /// candidate is not the present one or has been removed.
     pub(super) async fn look_at_review(&mut self) {
         let Some(status) = self.training.reviews.status() else { return self.show_review() };
         let Snapshot { active, generations, .. } = self.publisher.snapshot();
@@ -194,13 +195,13 @@ impl Supervisor {
         self.show_review();
     }
 
-    /// A round has ended: where it was to let the candidate serve and did not, the review is over.
+    /// Called when a job has ended: if it had to activate the candidate and failed, the review is over.
     pub(super) async fn review_after(&mut self, round: RoundId, state: &RoundState) {
         if self.reviewing.activation != Some(round) {
             return;
         }
         self.reviewing = Reviewing::default();
-        // What a stop of the service has cut short goes on at the next start.
+        // An activation that was cut short by a stop of the service goes on at the next start.
         if matches!(state, RoundState::Promoted(_) | RoundState::Interrupted) {
             return;
         }
@@ -224,7 +225,7 @@ impl Supervisor {
         self.show_review();
     }
 
-    /// Shows clients how the review stands.
+    /// Publishes the state of the review.
     pub(super) fn show_review(&mut self) {
         let active = self.publisher.snapshot().active;
         let status = self.training.reviews.status().filter(|status| Some(status.present) == active);
@@ -233,7 +234,7 @@ impl Supervisor {
     }
 }
 
-/// The first pictures that are asked about of which a file is there.
+/// The first pictures that are asked about and that have a file.
 async fn items(reviews: &Reviews, catalog: &Catalog, limit: usize) -> Result<Vec<ReviewItem>, CommandError> {
     let questions = reviews.questions();
     let images = questions.iter().map(|question| question.image.clone()).collect();

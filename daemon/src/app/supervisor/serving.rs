@@ -1,4 +1,4 @@
-//! The active generation is made to answer: when the service starts, and again and again where it cannot be loaded.
+//! Makes the active generation answer: when the service starts, and again and again if it cannot be loaded.
 
 use super::Channel;
 use crate::app::promoter::Promoter;
@@ -9,14 +9,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{Instrument, error, info};
 
-/// How long after the active generation could not be loaded it is tried again: its library may have been installed by then, or
-/// the GPU be free. 1 min [choice].
+/// How long after a failed attempt the active generation is loaded again: by then its library may have been installed,
+/// or the GPU may be free. 1 min [choice].
 const RETRY: Duration = Duration::from_secs(60);
 
-/// Loads the active generation in tasks, which a load that hangs does not hold up.
+/// Loads the active generation in tasks of its own, so that a load that hangs does not block the loop.
 pub struct Serving {
     promoter: Promoter,
-    /// An attempt has ended.
+    /// Gets a message when an attempt has ended.
     tried: Channel<()>,
     /// When the next attempt is due, after one that failed.
     again_at: Option<Instant>,
@@ -27,7 +27,7 @@ impl Serving {
         Self { promoter, tried: Channel::new(1), again_at: None }
     }
 
-    /// Begins to load the active generation, if there is one; [`Serving::tried`] tells when that has ended.
+    /// Begins to load the active generation, if there is one; [`Serving::tried`] is ready when the attempt has ended.
     pub fn begin(&self, publisher: &mut StatusPublisher) {
         self.promoter.announce_loading();
         self.show(publisher);
@@ -35,13 +35,13 @@ impl Serving {
         self.attempt(Promoter::serve_active);
     }
 
-    /// Tries again, if it is time to.
+    /// Tries again if the next attempt is due.
     pub fn look(&mut self, publisher: &StatusPublisher) {
         if self.again_at.take_if(|at| *at <= Instant::now()).is_none() {
             return;
         }
         if publisher.snapshot().serving_problem.is_empty() {
-            return; // another one was promoted meanwhile
+            return; // another generation was promoted meanwhile
         }
         self.attempt(Promoter::serve_again);
     }
@@ -58,7 +58,7 @@ impl Serving {
                 if let Err(error) = tokio::task::spawn_blocking(move || load(&work)).await {
                     promoter.loading_failed(error.to_string());
                 }
-                // A service that has gone needs no answer.
+                // If the service has ended, nobody needs the message.
                 let _ = tried.send(()).await;
             }
             .in_current_span(),
@@ -70,7 +70,7 @@ impl Serving {
         self.tried.receiver.recv().await;
     }
 
-    /// Tells what has become of the active generation after an attempt, and when it is tried again.
+    /// Publishes and logs the outcome of an attempt, and schedules another one if it failed.
     pub fn tell(&mut self, publisher: &mut StatusPublisher) {
         let known = publisher.snapshot().serving_problem.clone();
         self.show(publisher);

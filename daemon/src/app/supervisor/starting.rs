@@ -1,4 +1,4 @@
-//! How a round starts: by the schedule, because another one did not come to its end, or because somebody asked.
+//! How a round starts: by the schedule, because an earlier round did not come to its end, or because somebody asked.
 
 use super::{Job, Supervisor, blocking};
 use crate::app::setup;
@@ -17,11 +17,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-/// How long after a round that was to start by itself could not another one tries. 1 min [choice].
+/// How long after a round could not start by itself it is tried again. 1 min [choice].
 const RETRY: Duration = Duration::from_secs(60);
-/// How often the disk is looked at while no round runs and something happens, or there is no room. 10 s [choice].
+/// How often the free disk space is checked while no round runs and something happens, or space is lacking. 10 s
+/// [choice].
 pub(super) const LOOK_AT_ROOM: Duration = Duration::from_secs(10);
-/// The same while nothing happens. 5 min [choice]: before a round starts it is looked at in any case.
+/// The same while nothing happens. 5 min [choice]: the space is checked before a round starts in any case.
 const LOOK_AT_ROOM_IDLE: Duration = Duration::from_secs(5 * 60);
 
 impl Supervisor {
@@ -36,7 +37,7 @@ impl Supervisor {
         let turn = due.map(|trigger| self.member.slots.of(trigger).wait_for_turn(&self.member.name).map(|()| trigger));
         self.publisher.waits_for(turn.as_ref().and_then(|turn| turn.as_ref().err()).cloned());
         let Some(Ok(trigger)) = turn else { return };
-        // One that has learnt these classes before is there at once.
+        // A generation that has learnt these classes before can serve at once.
         if trigger == Trigger::ZeroShot && self.goes_back().await {
             return;
         }
@@ -54,8 +55,8 @@ impl Supervisor {
         }
     }
 
-    /// Whether a generation that was made for the classes before, and has learnt from images, is being let serve again
-    /// in place of a new zero-shot one. It is tried once.
+    /// Activates a generation that was made for these classes before and has learnt from images, instead of making a
+    /// new zero-shot one. Returns whether this has begun. It is tried only once.
     async fn goes_back(&mut self) -> bool {
         if std::mem::replace(&mut self.went_back, true) {
             return false;
@@ -64,7 +65,7 @@ impl Supervisor {
         matches!(self.activate(generation).await, Ok(Some(_)))
     }
 
-    /// The round that is to start now, if there is one.
+    /// The trigger of the round that has to start now, if there is one.
     async fn look_for_what_is_due(&mut self) -> Option<Trigger> {
         let now = (self.clock)();
         if let Some(status) = self.history.restate(&now) {
@@ -81,11 +82,11 @@ impl Supervisor {
         self.look_at_room().await;
         let zero_shot = self.zero_shot_at.is_some();
         if self.findings.hold(if zero_shot { Trigger::ZeroShot } else { Trigger::Schedule }).is_some() {
-            return None; // told when it was found
+            return None; // logged when it was found
         }
-        // Answers from the first minute, before anything is adapted.
+        // A zero-shot generation comes first: it answers from the first minute, before anything is adapted.
         if self.zero_shot_at.is_some_and(|at| at <= Instant::now()) {
-            // What is on its way from elsewhere is better than what it would make.
+            // A generation that is being imported or activated is better than what a zero-shot job would make.
             let deploys = self.jobs.iter().any(|job| !job.trigger.kind().needs_trainer());
             return (!deploys).then_some(Trigger::ZeroShot);
         }
@@ -93,7 +94,7 @@ impl Supervisor {
         may_start.then_some(Trigger::Schedule)
     }
 
-    /// Lets go of the work of rounds that die in the same place again and again.
+    /// Gives up the work of rounds that fail at the same point again and again.
     async fn give_up(&mut self) {
         let Some((round, why)) = self.history.given_up(&self.schedule) else { return };
         let mut status = round.clone();
@@ -111,7 +112,7 @@ impl Supervisor {
         self.record(status);
     }
 
-    /// Tells whether there is room for a round.
+    /// Publishes whether there is disk space for a round.
     async fn look_at_room(&mut self) {
         if self.look_at_room > Instant::now() {
             return;
@@ -125,7 +126,7 @@ impl Supervisor {
         self.publisher.round_problem(problem);
     }
 
-    /// Whether there is room for a round that adapts.
+    /// Checks whether there is disk space for a round that adapts.
     async fn disk_space(&self) -> Result<(), CommandError> {
         let training = self.training.clone();
         match blocking(move || training.shortage()).await {
@@ -137,7 +138,7 @@ impl Supervisor {
         }
     }
 
-    /// Starts a round of a trainer.
+    /// Starts a job of the trainer.
     pub(super) async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, CommandError> {
         if let Some(why) = self.findings.hold(trigger) {
             return Err(if self.findings.serves_only {
@@ -148,7 +149,7 @@ impl Supervisor {
         }
         let mut continues = None;
         if trigger.adapts() {
-            // One that runs already is the better answer.
+            // If a round runs already, that is the more useful refusal.
             if self.lifecycle.current().is_none() {
                 let room = self.disk_space().await;
                 self.publisher.round_problem(room.as_ref().err().map(ToString::to_string));
@@ -159,10 +160,10 @@ impl Supervisor {
         }
         let own = continues.as_ref().and_then(|earlier: &RoundStatus| earlier.seed);
         let seed = request.seed.or(own).unwrap_or(self.training.round.seed);
-        // Where no round is known, as after a catalogue was lost, what is there is as good as any.
+        // If no round is known, for example after the catalogue was lost, any work in the journal is taken up.
         let goes_on = continues.is_some() || !self.history.has_adapted();
         let continues = continues.map(|earlier| earlier.round);
-        // Where a round of its own runs, that is what stands in the way.
+        // If this classifier has a round under way, that is the reason to refuse, and not the slot.
         let slot = match self.lifecycle.current() {
             Some(_) => None,
             None => Some(self.member.slots.of(trigger).take(&self.member.name).map_err(occupied)?),
@@ -193,7 +194,7 @@ impl Supervisor {
         Ok(round)
     }
 
-    /// Lets an earlier generation serve again, whether another round runs or not.
+    /// Activates an earlier generation, whether another job runs or not.
     pub(super) async fn activate(&mut self, generation: GenerationId) -> Result<Option<RoundId>, CommandError> {
         if self.publisher.snapshot().active == Some(generation) {
             return Ok(None);
@@ -207,12 +208,12 @@ impl Supervisor {
             "round {round} is to let generation {number} serve again"
         );
         self.jobs.push(Job { generation: Some(generation), ..Job::new(Trigger::Activation, status) });
-        // Nothing has to be made first.
+        // The generation exists already.
         self.tell(Event::CandidateLeft(round)).await;
         Ok(Some(round))
     }
 
-    /// Lets a round begin, if it may, and writes it down.
+    /// Starts a job if the lifecycle allows it, and stores it.
     async fn admit(
         &mut self,
         trigger: Trigger,
@@ -237,9 +238,10 @@ impl Supervisor {
             progress: None,
             warnings: Vec::new(),
         };
-        // What starts a trainer is on the disk before it: a machine that a round brings down knows of it afterwards.
+        // The job is stored before its trainer starts: if it brings the machine down, the service knows of it
+        // afterwards.
         if let Err(error) = self.training.catalog.save_round(&status).await {
-            // A round that is not written down does not start.
+            // A job that cannot be stored does not start.
             self.lifecycle.tell(Event::Failed(round));
             if self.zero_shot_at.is_some() {
                 self.put_off_zero_shot();
@@ -270,7 +272,7 @@ fn occupied(holder: String) -> CommandError {
     CommandError::Occupied(format!("the classifier {holder} has a round under way, and one trains at a time"))
 }
 
-/// What a user reads where the work of a round is given up.
+/// What a user reads when the work of a round is given up.
 pub(super) fn told_given_up(why: &impl std::fmt::Display) -> String {
     format!("its work is given up, since {why}; the next round begins anew with the latest images")
 }
