@@ -1,7 +1,7 @@
-//! From pictures that have come to answers that are kept: where `catalog`, `ingest` and `serve` meet a second time.
+//! Answers the pictures that have arrived and stores the answers, with `catalog`, `ingest` and `serve`.
 //!
-//! What is to be done stands in the catalogue, the latest picture first; here is nothing that a restart loses.
-//! Clients go first: all of this is bulk work, and the sources have one share of the service together.
+//! The catalogue holds what is to be done, the latest picture first; nothing here is lost by a restart. Clients go
+//! first: all of this is bulk work, and all sources together have one share of the service.
 
 mod look;
 
@@ -23,26 +23,27 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, warn};
 
-/// Pictures under way at the same time: two batches, so that one is decoded while the other runs.
+/// Maximum number of pictures under way: two batches, so that one is decoded while the other runs.
 const WINDOW: usize = 32;
-/// Pictures that are read from their files at the same time. They have places of their own: a source that hangs holds
-/// up no other.
+/// Maximum number of pictures that are read from their files at the same time. They are counted apart from the others,
+/// so that a source that hangs holds up no other.
 const FROM_FILES: usize = 4;
-/// Pictures that are answered again at the same time.
+/// Maximum number of pictures that are answered again at the same time.
 const AGAIN: usize = 16;
-/// After a failure nothing is tried for so long; each time twice as long. [choice]
+/// Pause after a failure, in which nothing is tried; it doubles each time. [choice]
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
-/// How often at most it is told how the answers stand: a state that flaps, and numbers that run. 1 s [choice].
+/// Minimum time between two reports of the status: a state may switch back and forth, and numbers change fast. 1 s
+/// [choice].
 const TELL_INTERVAL: Duration = Duration::from_secs(1);
-/// How often answers that have become too old are forgotten where none come. 1 h [choice].
+/// How often answers that have become too old are deleted while none arrive. 1 h [choice].
 const FORGET_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
-/// How long the wall clock must have gone on, and the service run, before an answer counts as too old: a clock that is
-/// wrong by years is often set right within minutes, and what is forgotten is lost. 1 h [choice].
+/// How long the service must have run, and the wall clock not have been set, before an answer counts as too old: a
+/// clock that is wrong by years is often set right within minutes, and deleted answers are lost. 1 h [choice].
 const CLOCK_TRUSTED: Duration = Duration::from_secs(60 * 60);
 
-/// A source whose pictures are answered, or not.
+/// A source, and whether its pictures are answered.
 #[derive(Clone, Debug)]
 pub struct Source {
     pub key: PathBuf,
@@ -70,17 +71,17 @@ pub struct Parts {
     pub teller: Teller,
 }
 
-/// How the answers of the sources stand, in the order of the sources; nothing at first.
+/// Status of the answers of the sources, in the order of the sources; empty at first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AnswersStatus {
     pub standings: Vec<Standing>,
-    /// Pictures that the generation which serves is yet to answer again.
+    /// Pictures that the generation which serves has not answered again yet.
     pub waiting_again: u64,
-    /// Why pictures that wait are not answered now; empty where they are.
+    /// Why waiting pictures are not answered now; empty if they are.
     pub problem: String,
 }
 
-/// The running work.
+/// The task that answers pictures.
 pub struct Answering {
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -92,7 +93,7 @@ impl Answering {
         let (status, heard) = watch::channel(AnswersStatus::default());
         let worker = Worker::new(parts, status).run();
         let stopped = stop.clone();
-        // Left wherever it is: what is not written down is answered after the next start.
+        // The task is dropped wherever it is: what has not been stored is answered after the next start.
         let task = tokio::spawn(
             async move {
                 stopped.run_until_cancelled(worker).await;
@@ -114,39 +115,39 @@ struct Worker {
     catalog: Catalog,
     eye: Arc<Eye>,
     sources: Vec<PathBuf>,
-    /// Those of the sources whose pictures are answered.
+    /// The sources whose pictures are answered.
     wanted: Vec<PathBuf>,
     rules: Arc<HashMap<PathBuf, StateRule>>,
     settings: Settings,
     teller: Teller,
     status: watch::Sender<AnswersStatus>,
-    /// The generation that the catalogue knows to serve.
+    /// The generation that serves, as the catalogue last stored it.
     serving: Option<Serving>,
     working: JoinSet<(Unanswered, Look, Outcome)>,
-    /// Pictures that are looked at, and those whose outcome is not written down yet.
+    /// Pictures that are being looked at, and those whose outcome is not stored yet.
     under_way: HashSet<Unanswered>,
-    /// Of these, the ones that are looked at in their files, and those that are answered again.
+    /// How many of these pictures are read from their files; `again_under_way`: how many are answered again.
     from_files: usize,
     again_under_way: usize,
     outcomes: Outcomes,
-    /// Whether there may be pictures that wait and are not under way.
+    /// Whether there may be waiting pictures that are not under way.
     look: bool,
     /// Why nothing is answered now.
     problem: String,
-    /// Nothing is answered until another generation serves.
+    /// Whether nothing is answered until another generation serves.
     held: bool,
-    /// Nothing is tried after a failure that is not the picture's.
+    /// Pause after a failure that is not the picture's; nothing is tried meanwhile.
     pause: Pause,
-    /// Pictures whose file could not be read are left alone.
+    /// Pause before pictures whose file could not be read are tried again.
     retry: Pause,
-    /// When it was told how the answers stand, and whether that has changed since.
+    /// When the status was last reported; `is_stale`: whether it has changed since.
     told_at: Option<Instant>,
     is_stale: bool,
     forget_at: Instant,
     started: Instant,
 }
 
-/// What is to be written down.
+/// Outcomes that are not stored yet.
 #[derive(Default)]
 struct Outcomes {
     answered: Vec<Answer>,
@@ -178,7 +179,7 @@ impl Pause {
     }
 
     fn begin(&mut self) {
-        // Several failures of one try are one.
+        // Several failures of one attempt count as one.
         if self.until.is_none() {
             self.until = Some(Instant::now() + self.length);
             self.length = (2 * self.length).min(LONGEST_PAUSE);
@@ -241,14 +242,14 @@ impl Worker {
             tokio::select! {
                 Some(done) = self.working.join_next() => {
                     self.done(done);
-                    // What has ended meanwhile is written down together.
+                    // Outcomes that have arrived meanwhile are stored together.
                     while let Some(done) = self.working.try_join_next() {
                         self.done(done);
                     }
                 }
                 Ok(()) = arrivals.changed() => (self.look, self.is_stale) = (true, true),
                 Ok(()) = swaps.changed() => {
-                    // What held the answers up may be over.
+                    // What stopped the answers may be over.
                     (self.look, self.held, self.pause) = (true, false, Pause::none());
                     (self.problem, self.is_stale) = (String::new(), true);
                 }
@@ -257,7 +258,7 @@ impl Worker {
         }
     }
 
-    /// When there is something to do though nothing happens.
+    /// When there is something to do even if nothing happens.
     fn next(&self) -> Instant {
         let tell = self.told_at.filter(|_| self.is_stale).map(|at| at + TELL_INTERVAL);
         let retry = self.retry.until.filter(|_| !self.held);
@@ -265,7 +266,7 @@ impl Worker {
         tell.map_or(work, |tell| tell.min(work))
     }
 
-    /// Tells how far the answers go, before the first is added.
+    /// Publishes the latest sequence numbers, before the first answer is added.
     async fn open(&mut self) -> Result<(), CatalogError> {
         let unwanted = self.sources.iter().filter(|source| !self.wanted.contains(source)).cloned().collect();
         self.catalog.owe_nothing(unwanted).await?;
@@ -300,7 +301,7 @@ impl Worker {
         Budget { keep: if is_trusted { self.settings.keep } else { Duration::MAX }, most: self.settings.most }
     }
 
-    /// Writes outcomes down; where that fails they stay, and no other picture is looked at.
+    /// Stores outcomes; if that fails, they stay here, and no other picture is looked at.
     async fn write(&mut self) -> Result<(), CatalogError> {
         if self.outcomes.is_empty() {
             return Ok(());
@@ -334,8 +335,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Looks at pictures that wait, as many as there is room for: of each source in turn, the latest first. Where all
-    /// that have come are under way, others are answered again.
+    /// Looks at waiting pictures, as many as there is room for: of each source in turn, the latest first. If all new
+    /// pictures are under way, it looks at pictures that are to be answered again.
     async fn begin(&mut self) -> Result<(), CatalogError> {
         let first = self.waiting(Turn::First, WINDOW).await?;
         let room = (WINDOW + self.from_files + self.again_under_way).saturating_sub(self.under_way.len());
@@ -360,7 +361,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Pictures of every source that wait and are not under way, so many of each at most, of each source in turn.
+    /// Waiting pictures that are not under way: at most `limit` of each source, of each source in turn.
     async fn waiting(&self, turn: Turn, limit: usize) -> Result<Vec<Unanswered>, CatalogError> {
         let mut sources = Vec::with_capacity(self.wanted.len());
         for source in &self.wanted {
@@ -390,7 +391,7 @@ impl Worker {
         let (picture, look, outcome) = done.expect("looking at a picture neither panics nor is aborted");
         self.from_files -= usize::from(look == Look::InFile);
         self.again_under_way -= usize::from(look == Look::Again);
-        // There is a place for another.
+        // There is room for another picture.
         self.look |= look != Look::AsKept;
         match outcome {
             Outcome::Answered(answer) if look == Look::Again => self.outcomes.answered_again.push(*answer),
@@ -414,7 +415,7 @@ impl Worker {
             }
             Outcome::NothingServes(why) => {
                 self.under_way.remove(&picture);
-                // One may have come to serve meanwhile.
+                // A generation may have started to serve meanwhile.
                 self.held = self.eye.classifier.preprocess().is_none();
                 (self.look, self.is_stale, self.problem) = (true, true, why);
             }
@@ -433,7 +434,7 @@ impl Worker {
         }
     }
 
-    /// Something failed that is not the picture's fault: nothing is tried for a while.
+    /// Records a failure that is not the picture's: nothing is tried for a while.
     fn fail(&mut self, problem: &str) {
         if self.problem != problem {
             error!(problem, "pictures wait for their answers, trying again until they have them: {problem}");
@@ -442,14 +443,14 @@ impl Worker {
         self.pause.begin();
     }
 
-    /// Tells how the answers stand, where that is new and was not told just now.
+    /// Reports the status, if it has changed and the last report is old enough.
     async fn tell(&mut self) {
         let now = Instant::now();
         if !self.is_stale || self.told_at.is_some_and(|at| now < at + TELL_INTERVAL) {
             return;
         }
         let known = self.status.borrow().clone();
-        // Where the catalogue cannot be read, that is told elsewhere.
+        // If the catalogue cannot be read, that is reported elsewhere.
         let standings = self.catalog.standings(self.sources.clone()).await.unwrap_or(known.standings);
         let waiting_again = self.catalog.waiting_again().await.unwrap_or(known.waiting_again);
         let status = AnswersStatus { standings, waiting_again, problem: self.problem.clone() };

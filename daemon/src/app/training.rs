@@ -1,6 +1,7 @@
-//! One round from the request to its outcome: the pool is gathered, the trainer started, what it says passed on.
+//! One job of the trainer from the request to its outcome: gathers the pool, starts the trainer and passes its events
+//! on.
 //!
-//! A task of its own for each round. It does not know which rounds may start, nor what becomes of a candidate.
+//! Each round has a task of its own. This module knows neither which rounds may start nor what happens to a candidate.
 
 mod pool;
 
@@ -35,70 +36,69 @@ pub struct RoundPlan {
     pub round: RoundId,
     pub method: Method,
     pub seed: u64,
-    /// Whether it goes on with the work of a round that did not come to its end, where there is some; otherwise it
-    /// begins anew.
+    /// Whether the round takes up the work of an unfinished round, if there is some; otherwise it begins anew.
     pub continues: bool,
 }
 
 #[derive(Debug)]
 pub enum RoundEvent {
-    /// The pool is gathered. So many images had been taken in by then: those that take part, and older ones that do not
-    /// any more. What comes after them is new to the next round.
+    /// The pool is gathered. `images` had been taken in by then: those that take part, and older ones that do not any
+    /// more. Images after these are new to the next round.
     Gathered {
         images: u64,
     },
     Event(Event),
-    /// Last of a round.
+    /// The last event of a round.
     Ended(Outcome),
 }
 
-/// Where the supervisor hears of rounds.
+/// Sends the events of all rounds to the supervisor.
 pub type RoundEvents = mpsc::Sender<(RoundId, RoundEvent)>;
 
-/// Where it hears of one round.
+/// Sends the events of one round.
 struct EventSender {
     round: RoundId,
     events: RoundEvents,
 }
 
 impl EventSender {
-    /// Tells the supervisor; a service that has gone needs no events.
+    /// Sends an event to the supervisor; if the service has ended, nobody needs it.
     async fn send(&self, event: RoundEvent) {
         let _ = self.events.send((self.round, event)).await;
     }
 }
 
-/// A trainer at work, and what it was given.
+/// A trainer at work, and the images that it was given.
 struct Launched {
     running: round::TrainerProcess,
     images: Vec<PoolImage>,
 }
 
-/// Everything that rounds are made from.
+/// Everything that a round needs.
 #[derive(Clone)]
 pub struct TrainingRunner {
     pub catalog: Catalog,
-    /// The configured sources: rounds take their images alone.
+    /// The configured sources: rounds take images only from these.
     pub sources: Vec<PathBuf>,
     pub ingest: Ingest,
     pub base: Arc<Base>,
     pub round: RoundSettings,
     pub settings: Settings,
-    /// Directory of the rounds' own directories.
+    /// Directory that holds a directory for each round.
     pub scratch: PathBuf,
-    /// What the last round that adapts has done so far; it outlives the service.
+    /// What the last round that adapts has done so far; it is kept when the service ends.
     pub journal: PathBuf,
-    /// What has to be free on its disk before a round that adapts starts.
+    /// Space that has to be free on the disk before a round that adapts starts.
     pub reserve: Reserve,
     pub import: ImportSettings,
-    /// The user's own labels, a file that is read anew for each round.
+    /// File with the user's own labels, which is read anew for each round.
     pub given_labels: Option<PathBuf>,
-    /// What a person was asked, whose answers are labels as well.
+    /// Reviews, whose answers are labels as well.
     pub reviews: Reviews,
 }
 
 impl TrainingRunner {
-    /// Starts a round; its end follows as an event, soon where it is told to stop.
+    /// Starts a round. Its end follows as an event, soon after `stop` is cancelled.
     pub fn start(&self, plan: RoundPlan, stop: CancellationToken, events: RoundEvents) {
         let (training, events) = (self.clone(), EventSender { round: plan.round, events });
         tokio::spawn(
@@ -106,7 +106,7 @@ impl TrainingRunner {
                 let outcome = match stop.run_until_cancelled(training.launch(plan, &events)).await {
                     Some(Ok(Launched { running, images })) => {
                         let outcome = follow(running, &stop, &events).await;
-                        // A trainer that ended without a word may have met them, too.
+                        // A trainer that ended without a message may have met damaged images, too.
                         let suspect = [FailureKind::BadImages, FailureKind::Internal];
                         if matches!(&outcome, Outcome::Failed(failure) if suspect.contains(&failure.kind)) {
                             stop.run_until_cancelled(training.remove_damaged(images)).await;
@@ -145,7 +145,7 @@ impl TrainingRunner {
         Ok(Launched { running, images })
     }
 
-    /// What the trainer is told, but for the images.
+    /// The specification for the trainer, without the images.
     fn spec(&self, plan: RoundPlan) -> RoundSpec {
         RoundSpec {
             protocol: PROTOCOL,
@@ -167,7 +167,7 @@ impl TrainingRunner {
             settings: self.settings.clone(),
             candidate_dir: self.directory(plan.round).join("candidate"),
             journal_dir: match plan.method {
-                // Over in seconds to minutes, and what an adapting round has done is to survive it.
+                // Such a job takes seconds to minutes, and must not destroy what an adapting round has done.
                 Method::ZeroShot => self.directory(plan.round).join("journal"),
                 _ => self.journal.clone(),
             },
@@ -180,7 +180,7 @@ impl TrainingRunner {
         self.scratch.join(format!("round-{round}"))
     }
 
-    /// Takes in a generation from elsewhere, as a round.
+    /// Imports a generation from elsewhere, as a job.
     pub fn import(
         &self,
         round: RoundId,
@@ -207,15 +207,15 @@ impl TrainingRunner {
         );
     }
 
-    /// The work of a round that did not come to its end, if there is any.
+    /// The specification of the unfinished round, if there is one.
     pub fn unfinished(&self) -> Option<RoundSpec> {
         serde_json::from_slice(&fs::read(self.journal.join(JOURNAL_SPEC)).ok()?).ok()
     }
 
-    /// Forgets the work of an unfinished round; whether there was any.
+    /// Removes the work of an unfinished round; returns whether there was any.
     ///
     /// # Errors
-    /// Where it cannot be removed.
+    /// The work cannot be removed.
     pub fn forget_unfinished(&self) -> io::Result<bool> {
         match fs::remove_dir_all(&self.journal) {
             Ok(()) => Ok(true),
@@ -224,7 +224,7 @@ impl TrainingRunner {
         }
     }
 
-    /// Takes over what a configuration that was read again says of rounds to come.
+    /// Takes over the settings of rounds to come from a configuration that was read again.
     pub fn configure(&mut self, config: &Config) {
         let sizes = RoundSizes { images: self.ingest.most_images(), ..self.base.sizes };
         self.reserve.set(round_bytes(config.round.method.into(), &config.training, &sizes));
@@ -233,11 +233,11 @@ impl TrainingRunner {
         self.given_labels = classifier.given_labels;
     }
 
-    /// What is missing on the disk for a round that adapts; what the last one has left of its work there is not
+    /// How much disk space is missing for a round that adapts. Space that the work of the last round takes there is not
     /// missing.
     ///
     /// # Errors
-    /// Where the file system does not say how much room it has.
+    /// The file system does not report its free space.
     pub fn shortage(&self) -> io::Result<Option<Shortage>> {
         let files = WalkDir::new(&self.journal).into_iter().flatten();
         let taken = files.filter_map(|file| file.metadata().ok()).filter(|found| found.is_file());

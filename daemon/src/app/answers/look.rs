@@ -1,5 +1,5 @@
-//! How a picture is looked at: as the intake has kept it, where that gives what its file gives, and in its file
-//! otherwise.
+//! How a picture is looked at: in the pixels that the intake has kept, if these give the same answer as the file, and
+//! otherwise in the file.
 
 use crate::catalog::{Answer, Catalog, Unanswered};
 use crate::decode_budget::Party;
@@ -13,39 +13,39 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::time::timeout;
 
-/// How long a file may be read before the picture is put off. 10 s [choice].
+/// How long reading a file may take before the picture is put off. 10 s [choice].
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Files with the same image that are tried. 4 [choice].
+/// Maximum number of files with the same image that are tried. 4 [choice].
 const FILES: usize = 4;
-/// Labels that are kept of an answer, the likeliest. 5 [choice].
+/// Number of labels that are kept of an answer, the likeliest ones. 5 [choice].
 const LABELS: usize = 5;
 
-/// How a picture is looked at.
+/// Where to look at a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Look {
     /// In the pixels that are kept of it.
     AsKept,
     InFile,
-    /// Once more, by another generation: whichever is as good as the file.
+    /// By another generation than before: in the kept pixels if these are as good as the file, otherwise in the file.
     Again,
 }
 
-/// What came of looking at a picture.
+/// Result of looking at a picture.
 pub enum Outcome {
     Answered(Box<Answer>),
-    /// It is looked at again: in its file, or later.
+    /// The picture has to be looked at again: in its file, or later.
     PutOff,
-    /// There is nothing left to look at, and why.
+    /// Nothing is left to look at; the reason.
     Lost(String),
-    /// No generation serves, and why.
+    /// No generation serves; the reason.
     NothingServes(String),
-    /// Nothing is answered now, and why.
+    /// Nothing can be answered now; the reason.
     NotNow(String),
-    /// Neither is this picture, and why: it may be the cause.
+    /// Nothing can be answered now, and this picture may be the cause; the reason.
     Failed(String),
 }
 
-/// What looks at pictures.
+/// Looks at pictures.
 pub struct Eye {
     pub ingest: Ingest,
     pub catalog: Catalog,
@@ -63,7 +63,7 @@ impl Eye {
             Look::Again if !self.kept_is_as_good() => self.in_file(picture).await,
             Look::AsKept if !self.kept_is_as_good() => Outcome::PutOff,
             Look::AsKept | Look::Again => match self.as_kept(picture).await {
-                // Another generation may have answered than the one that was looked at.
+                // The generation that answered may be another one than the one that was checked.
                 Some(Outcome::Answered(_)) if !self.kept_is_as_good() => Outcome::PutOff,
                 None if look == Look::Again => self.in_file(picture).await,
                 outcome => outcome.unwrap_or(Outcome::PutOff),
@@ -71,14 +71,14 @@ impl Eye {
         }
     }
 
-    /// Whether what is kept of pictures gives the answers that their files give: the generation that serves looks at
-    /// the pixels that are kept, and not at others that are made of them once more.
+    /// Whether the kept pixels give the same answers as the files: the generation that serves must take the kept pixels
+    /// as they are, and not resize them once more.
     fn kept_is_as_good(&self) -> bool {
         let kept = self.ingest.preprocess();
         self.classifier.preprocess().is_none_or(|serving| serving == *kept && !kept.squash)
     }
 
-    /// The answer for what is kept of a picture; none where that is not there, or is damaged.
+    /// The answer for the kept pixels of a picture; none if these do not exist or are damaged.
     async fn as_kept(&self, picture: &Unanswered) -> Option<Outcome> {
         let path = self.ingest.canonical_path(&picture.image);
         let opened = tokio::task::spawn_blocking(move || File::open(path)).await;
@@ -102,7 +102,7 @@ impl Eye {
                         Err(error) => Outcome::NotNow(format!("an image cannot be held in memory: {error}")),
                     };
                 }
-                // It is another image by now, or none.
+                // The file holds another image by now, or none.
                 Ok(Ok(_) | Err(Unready::Changed | Unready::Rejected(Rejection { lasts: true, .. }))) => {}
                 Ok(Err(Unready::RetryLater(_) | Unready::Rejected(_))) | Err(_) => may_come_back = true,
             }
@@ -110,7 +110,7 @@ impl Eye {
         if may_come_back {
             return Outcome::PutOff;
         }
-        // Without a file there is no better answer than for what is kept.
+        // Without a file, the kept pixels give the best answer there is.
         let gone = || Outcome::Lost("its file had gone, and its pixels are not kept".into());
         self.as_kept(picture).await.unwrap_or_else(gone)
     }
@@ -161,7 +161,7 @@ impl Eye {
     }
 }
 
-/// A file that only memory holds.
+/// A file that exists only in memory.
 fn in_memory(bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut file = File::from(memfd_create(c"coftd-image", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(bytes)?;

@@ -1,5 +1,5 @@
-//! The images of a round: which ones take part, the labels that the user gave them, and cached pixels that turn out lost or
-//! damaged.
+//! The images of a round: which ones take part, the user's labels for them, and cached pixels that turn out to be lost
+//! or damaged.
 
 use super::{TrainingRunner, catalog_failed, failed};
 use crate::catalog::CatalogError;
@@ -21,8 +21,8 @@ use tokio::time::timeout;
 use tracing::{info, warn};
 
 impl TrainingRunner {
-    /// Gives a round its images: those of the unfinished round that it `continues`, or the latest ones. Tells how many
-    /// had been taken in by then: these, and older ones that take no part any more.
+    /// Gives a round its images: those of the unfinished round that it `continues`, or the latest ones. Returns how
+    /// many images had been taken in by then: these, and older ones that take no part any more.
     pub(super) async fn fill(&self, spec: &mut RoundSpec, continues: bool) -> Result<u64, Outcome> {
         let (images, all) = self.gather().await?;
         spec.images = self.label(images).await?;
@@ -56,7 +56,7 @@ impl TrainingRunner {
         Ok(all - newer)
     }
 
-    /// Pixels of up to `most` images of the service, evenly spread over all of them.
+    /// Pixels of at most `most` images of the service, evenly spread over all of them.
     pub async fn sample(&self, most: usize) -> Result<Vec<PathBuf>, CatalogError> {
         let pool = self.catalog.pool(self.ingest.canonical_px(), &self.sources).await?.kept;
         let step = pool.len().div_ceil(most).max(1);
@@ -65,8 +65,8 @@ impl TrainingRunner {
         Ok(tokio::task::spawn_blocking(kept).await.expect("looking for files neither panics nor is aborted"))
     }
 
-    /// The images whose pixels are kept, the latest first, and how many there are with all others. Lost ones are noted, so that the next scan
-    /// takes their files in again.
+    /// The images whose pixels are kept, the latest first, and the number of all images that were ever taken in. Lost
+    /// pixels are recorded, so that the next scan takes their files in again.
     async fn gather(&self) -> Result<(Vec<PoolImage>, u64), Outcome> {
         let px = self.ingest.canonical_px();
         let pool = self.catalog.pool(px, &self.sources).await.map_err(|error| catalog_failed(&error))?;
@@ -96,8 +96,8 @@ impl TrainingRunner {
         Ok((kept, pool.all))
     }
 
-    /// Pixels of up to `most` images that rounds take and of which no label is known, nor whether a person could tell
-    /// it, in an order that the seed draws.
+    /// Pixels of at most `most` images that rounds take and that nobody has labelled or been asked about, in an order
+    /// that the seed draws.
     pub async fn unlabelled(&self, seed: u64, most: usize) -> Result<Vec<(ImageId, PathBuf)>, String> {
         let told = |outcome| match outcome {
             Outcome::Failed(failure) => failure.message,
@@ -115,10 +115,10 @@ impl TrainingRunner {
         Ok(drawn)
     }
 
-    /// Puts the user's own labels to the images: those of the list, else those that were asked for.
+    /// Adds the user's own labels to the images: those of the list, otherwise those from reviews.
     async fn label(&self, mut images: Vec<PoolImage>) -> Result<Vec<PoolImage>, Outcome> {
         let given = self.given().await?;
-        // Those that name an image of the pool are taken out.
+        // Lines that name an image of the pool are removed from this set.
         let mut lines: BTreeSet<u64> = given.values().map(|(_, line)| *line).collect();
         let position = |class: &str| self.base.classes.iter().position(|known| known == class);
         let reviewed = self.reviews.labels().into_iter();
@@ -146,10 +146,10 @@ impl TrainingRunner {
         let (reply, answer) = oneshot::channel();
         let read = move || {
             let list = user_labels::List::read(&path, &base.classes, ingest.sources(), &|| !reply.is_closed());
-            // Nobody waits for a late answer.
+            // Nobody waits for a late result.
             let _ = reply.send(list);
         };
-        // The files may lie where nothing answers, and the thread stays behind then.
+        // The files may lie on a file system that does not answer; then the thread stays behind.
         let started = thread::Builder::new().name("labels".into()).spawn(read);
         let late = |_| {
             failed(
@@ -168,7 +168,7 @@ impl TrainingRunner {
         started.map_err(|error| failed(FailureKind::Internal, error.to_string(), "start the round again"))?;
         let read = timeout(self.round.deadline, answer).await.map_err(late)?;
         let mut list = read.expect("reading a list does not panic").map_err(bad)?;
-        // A folder may rotate: what the catalogue has seen there still has its label.
+        // A folder may rotate: a file that the catalogue has seen there keeps its label.
         for line in list.lost() {
             let images = self.catalog.images_at(&line.path).await.map_err(|error| catalog_failed(&error))?;
             if !images.is_empty() {
@@ -189,8 +189,8 @@ impl TrainingRunner {
         Ok(given)
     }
 
-    /// Removes cached pixels that cannot be decoded: the next round goes on without them, and the next scan takes the images in
-    /// again whose files are still there.
+    /// Removes cached pixels that cannot be decoded: the next round goes on without them, and the next scan takes in
+    /// those images again whose files still exist.
     pub(super) async fn remove_damaged(&self, images: Vec<PoolImage>) {
         let find = move || images.into_iter().filter(|image| is_damaged(&image.path)).collect::<Vec<_>>();
         let damaged = match tokio::task::spawn_blocking(find).await {
@@ -206,7 +206,7 @@ impl TrainingRunner {
              {first}"
         );
         let ids: Vec<ImageId> = damaged.iter().map(|image| image.id.clone()).collect();
-        // Removed before it is noted: an image that is taken in again keeps the pixels that it finds.
+        // Remove the pixels first, and record it then: an image that is taken in again keeps the pixels that it finds.
         if let Err(error) = self.ingest.discard(ids.clone()).await {
             warn!("{error}");
         }
@@ -216,14 +216,15 @@ impl TrainingRunner {
     }
 }
 
-/// The images of the unfinished round `old`, where `new` would do the same work but for images that came since.
+/// The images of the unfinished round `old`, if `new` would do the same work except for images that arrived since.
 fn continued(new: &RoundSpec, old: RoundSpec) -> Option<Vec<PoolImage>> {
     let same = RoundSpec { images: new.images.clone(), ..old.clone() } == new.work();
     let known: HashSet<&PoolImage> = new.images.iter().collect();
     (same && !old.images.is_empty() && old.images.iter().all(|image| known.contains(image))).then_some(old.images)
 }
 
-/// Whether cached pixels are gone, unreadable or no image. What may pass, such as too many open files, is no damage.
+/// Whether cached pixels are missing, unreadable or no image. A temporary error, such as too many open files, is no
+/// damage.
 fn is_damaged(path: &Path) -> bool {
     match fs::read(path) {
         Ok(bytes) => coft_vision::decode(&bytes).is_err(),
