@@ -1,8 +1,7 @@
-//! What the service needs around it, looked at from where the service stands: its user, its unit's sandbox, its
-//! devices.
+//! Checks what the service needs around it, from inside the service: with its user, its unit's sandbox and its devices.
 //!
-//! One table of checks, each a function from what is known of the service to lines for people. `coftctl doctor` shows
-//! them beside what can be seen from outside.
+//! One table of checks: each is a function from what is known of the service to lines for people. `coftctl doctor`
+//! shows these lines beside what can be checked from outside.
 
 mod gpu;
 mod programs;
@@ -22,7 +21,7 @@ use std::time::Duration;
 /// What is known of the service.
 pub struct Surroundings {
     pub file: ConfigFile,
-    /// What is in force.
+    /// The configuration in force.
     pub loaded: Loaded,
     pub classifiers: Vec<Known>,
 }
@@ -31,12 +30,12 @@ pub struct Surroundings {
 pub struct Known {
     pub config: Config,
     pub snapshot: Snapshot,
-    /// What a round needs on the disk, B.
+    /// Disk space that a round needs, B.
     pub reserve: u64,
 }
 
 impl Surroundings {
-    /// Checks of each classifier, whose name goes before theirs where there are several.
+    /// Checks each classifier. If there are several, the classifier's name goes before the names of its checks.
     fn of_each(&self, look: impl Fn(&Known) -> Vec<Check>) -> Vec<Check> {
         let alone = self.classifiers.len() == 1;
         let named = |known: &Known| {
@@ -55,7 +54,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 
 type Look = fn(&Surroundings) -> Vec<Check>;
 
-/// Names, for those that do not come to an end, and checks.
+/// The checks. The names are for checks that do not end in time.
 const CHECKS: [(&str, Look); 10] = [
     ("configuration", configuration),
     ("serving", serving),
@@ -69,7 +68,7 @@ const CHECKS: [(&str, Look); 10] = [
     ("sources", sources),
 ];
 
-/// Looks at everything, all at once; a check that hangs is named and waited for no longer than the others.
+/// Runs all checks at once; a check that hangs is named, and holds up the result no longer than the limit for all.
 pub async fn look(surroundings: Arc<Surroundings>) -> Vec<Check> {
     let looks = CHECKS.map(|(name, look)| {
         let surroundings = Arc::clone(&surroundings);
@@ -102,7 +101,7 @@ fn error(name: impl Into<String>, found: impl Into<String>, advice: impl Into<St
     Check { name: name.into(), level: Level::Error, found: found.into(), advice: advice.into() }
 }
 
-/// Whether the file, and what it names, is in order and in use.
+/// Whether the configuration file, and the files that it names, are in order and in use.
 fn configuration(surroundings: &Surroundings) -> Vec<Check> {
     const NAME: &str = "configuration";
     let Surroundings { file, loaded, .. } = surroundings;
@@ -129,7 +128,7 @@ fn configuration(surroundings: &Surroundings) -> Vec<Check> {
     checks
 }
 
-/// What is wrong with what the settings name; programs, libraries and sources are looked at by themselves.
+/// What is wrong with the files that settings name; programs, libraries and sources have checks of their own.
 fn named(faults: Vec<Fault>) -> Vec<Check> {
     let apart = |key: &Key| match key {
         Key::Setting(key) => ["round.trainer", "serve.library"].contains(&key.as_str()),
@@ -159,7 +158,7 @@ fn model(config: &Config, file: &Path) -> Check {
     }
 }
 
-/// What answers, and what it runs on.
+/// Which generation serves, and on which provider.
 fn serving(surroundings: &Surroundings) -> Vec<Check> {
     surroundings.of_each(|known| serving_of(&known.snapshot))
 }
@@ -187,20 +186,20 @@ fn serving_of(snapshot: &Snapshot) -> Vec<Check> {
     checks
 }
 
-/// Whether the service may write what it keeps.
+/// Whether the service may write to its state directory.
 fn state(surroundings: &Surroundings) -> Vec<Check> {
     let dir = &surroundings.loaded.config.state_dir;
-    // What to do is part of what is said: it depends on what stands in the way.
+    // The advice is part of the message, since it depends on the cause.
     vec![match state_dir::try_writing(dir) {
         Ok(()) => ok("state directory", format!("{} can be written", shown_path(dir))),
         Err(problem) => error("state directory", problem.to_string(), ""),
     }]
 }
 
-/// Whether there is room for what a round writes.
+/// Whether there is disk space for what a round writes.
 fn disk(surroundings: &Surroundings) -> Vec<Check> {
     let dir = &surroundings.loaded.config.state_dir;
-    // One round runs at a time.
+    // Only one round runs at a time.
     let reserve = surroundings.classifiers.iter().map(|known| known.reserve).max().unwrap_or(0);
     let mut checks = vec![match coft_fs::free_space(dir) {
         Ok(free) => room_for_a_round(&shown_path(dir), free, reserve),

@@ -18,7 +18,7 @@ pub struct Node {
     pub path: PathBuf,
     /// The group that owns it.
     pub group: String,
-    /// The error's number.
+    /// Error number (errno) if the node cannot be opened.
     pub opened: Result<(), i32>,
 }
 
@@ -42,7 +42,7 @@ fn nodes() -> Vec<Node> {
     paths.into_iter().map(node).collect()
 }
 
-/// Of NVIDIA's cards, and of its boards.
+/// Whether a device name is one of NVIDIA's cards or of its boards.
 fn is_of_a_gpu(name: &str) -> bool {
     let number = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
     ["nvidiactl", "nvidia-uvm", "nvmap", "nvhost-gpu", "nvhost-ctrl-gpu"].contains(&name)

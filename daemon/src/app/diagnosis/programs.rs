@@ -1,4 +1,4 @@
-//! Libraries and programs, tried by running something on them.
+//! Checks libraries and programs by running something on them.
 
 use super::{Surroundings, error, ok, warning};
 use crate::control::Check;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-/// How long the trainer may take to say what it runs on; the linker loads 400 MB for it. 15 s [choice].
+/// How long the trainer may take to report what it runs on; the linker loads 400 MB for it. 15 s [choice].
 const PATIENCE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -26,7 +26,7 @@ pub fn onnx_runtime(surroundings: &Surroundings) -> Vec<Check> {
     }]
 }
 
-/// A product of matrices, computed on each.
+/// Computes a product of matrices on each provider.
 pub fn providers(surroundings: &Surroundings) -> Vec<Check> {
     let settings = &surroundings.loaded.config.serve;
     let mut works = false;
@@ -54,7 +54,7 @@ pub fn providers(surroundings: &Surroundings) -> Vec<Check> {
     checks
 }
 
-/// Whether the trainer is there, loads libtorch and computes where rounds do.
+/// Whether the trainer exists, loads libtorch and computes on the device that rounds use.
 pub fn trainer(surroundings: &Surroundings) -> Vec<Check> {
     const NAME: &str = "trainer";
     let round = &surroundings.loaded.config.round;
@@ -103,13 +103,13 @@ fn judge(trainer: &Path, device: &str, ran: io::Result<Ran>) -> Check {
     }
 }
 
-/// What the trainer is given in its unit: no round, which it says as soon as it runs.
+/// The specification that the trainer gets in its unit: no round, which the trainer reports as soon as it runs.
 const NO_ROUND: &str = "/dev/null";
 
 /// Starts the trainer in its unit, as a round does.
 fn run_in_unit(socket: &Path) -> io::Result<Ran> {
     let (mut said, stderr) = io::pipe()?;
-    // It ends before it has an event to tell.
+    // The trainer ends before it has an event to report.
     let (_, events) = io::pipe()?;
     let order = Order { spec: NO_ROUND.into(), niceness: 0 };
     let pipes = Pipes { events: events.into(), stderr: stderr.into() };
@@ -142,14 +142,14 @@ fn judge_unit(socket: &Path, ran: io::Result<Ran>) -> Check {
     }
 }
 
-/// How a program ended and what it said.
+/// How a program ended, and its output.
 struct Ran {
     status: ExitStatus,
     out: String,
     err: String,
 }
 
-/// Runs a program that says little, and ends it where it takes too long.
+/// Runs a program with little output, and kills it if it takes too long.
 fn run(command: &mut Command) -> io::Result<Ran> {
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn()?;
@@ -169,11 +169,11 @@ fn run(command: &mut Command) -> io::Result<Ran> {
     Ok(Ran { status, out, err })
 }
 
-/// As much as fits into a pipe: the program has ended, and nobody else has the other end.
+/// Reads at most what fits into a pipe: the program has ended, and nobody else has the other end.
 fn said(child: &mut Child) -> (String, String) {
     let read = |pipe: Option<&mut dyn Read>| {
         let mut bytes = Vec::new();
-        // What cannot be read was not said.
+        // Output that cannot be read counts as empty.
         pipe.and_then(|pipe| pipe.take(64 << 10).read_to_end(&mut bytes).ok());
         String::from_utf8_lossy(&bytes).into_owned()
     };

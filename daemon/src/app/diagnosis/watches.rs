@@ -1,4 +1,4 @@
-//! Whether the kernel watches as many directories as there are.
+//! Whether the kernel's limits allow a watch for every directory.
 
 use super::{Surroundings, error, ok, warning};
 use crate::control::Check;
@@ -22,7 +22,7 @@ pub fn look(_: &Surroundings) -> Vec<Check> {
     ]
 }
 
-/// Watches of this process, and what holds them.
+/// The watches of this process, and the inotify instances that hold them.
 fn held() -> (u64, u64) {
     let (mut watches, mut instances) = (0, 0);
     for entry in fs::read_dir("/proc/self/fd").into_iter().flatten().flatten() {
@@ -37,7 +37,7 @@ fn held() -> (u64, u64) {
     (watches, instances)
 }
 
-/// The limit is of all programs of the user together.
+/// The limit applies to all programs of the user together.
 fn judge(what: &str, limit: &str, held: u64, most: u64) -> Check {
     let found = format!("{held} {what} of {most} (fs.inotify.{limit})");
     let raise = || {
