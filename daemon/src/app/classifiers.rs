@@ -1,5 +1,5 @@
-//! The classifiers that run. Each lives in a task of its own, from its start on, and knows nothing of the others but
-//! what they have together; it can be started anew with other settings while the others go on.
+//! The classifiers that run. Each has a task of its own from its start on, and knows nothing of the others except what
+//! they share. It can be started anew with other settings while the others go on.
 
 use super::AppError;
 use super::coordination::{Coordinator, Member};
@@ -25,7 +25,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, error, error_span};
 
-/// Commands of clients that may wait, of each classifier; whoever sends more waits, too.
+/// Maximum number of clients' commands that wait, for each classifier; a sender of more waits, too.
 const COMMANDS: usize = 64;
 
 /// The owner of every classifier.
@@ -44,13 +44,13 @@ pub struct RunningClassifier {
     pub config: Config,
     pub control: Control,
     pub reserve: Reserve,
-    /// Configurations to start anew with.
+    /// Sends the task a configuration to start anew with.
     anew: mpsc::Sender<Config>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-/// What a task goes on with where it starts anew.
+/// What a task keeps when it starts anew.
 struct ClassifierTask {
     serves: (Classifier, Controller),
     budget: DecodeBudget,
@@ -64,7 +64,7 @@ struct ClassifierTask {
     stop: CancellationToken,
 }
 
-/// Numbers of sources on the bus: one that goes and comes back has the same one again.
+/// Numbers of sources on the bus: a source that goes and comes back gets the same number again.
 #[derive(Clone, Default)]
 struct SourceNumbers(Arc<Mutex<HashMap<(String, PathBuf), usize>>>);
 
@@ -77,7 +77,7 @@ impl SourceNumbers {
 }
 
 impl Classifiers {
-    /// None yet, and where those are told that cannot go on and end the service.
+    /// No classifiers yet, and the receiver of failures that end the service.
     pub fn new(budget: DecodeBudget, memory: ModelMemory) -> (Self, mpsc::Receiver<AppError>) {
         let (failed, failures) = mpsc::channel(1);
         let (coordinator, numbers, shown) =
@@ -85,7 +85,7 @@ impl Classifiers {
         (Self { budget, memory, coordinator, numbers, running: Vec::new(), shown, failed }, failures)
     }
 
-    /// What the bus shows of them.
+    /// The list of classifiers that the bus shows.
     pub fn shown(&self) -> channel::Receiver<Vec<Control>> {
         self.shown.subscribe()
     }
@@ -94,8 +94,8 @@ impl Classifiers {
         &self.running
     }
 
-    /// Starts a classifier, which begins its work once `ready` is cancelled. Where it is alone, the service ends with
-    /// what it cannot do without.
+    /// Starts a classifier, which begins its work once `ready` is cancelled. If it is `alone`, the service ends when
+    /// the classifier lacks what it cannot do without.
     pub fn start(&mut self, config: Config, alone: bool, ready: CancellationToken) {
         let name = config.classifier.name.clone();
         let (classifier, controller) = Classifier::start(config.serve.clone(), self.budget.clone());
@@ -131,39 +131,40 @@ impl Classifiers {
                 return;
             }
             let lived = AssertUnwindSafe(task.live(first)).catch_unwind().await;
-            // The first failure ends the service; what has panicked has told of it.
+            // The first failure ends the service; a panic has been logged already.
             if let Err(error) = lived.unwrap_or_else(|_| Err(AppError::Panicked)) {
                 let _ = failed.try_send(error);
             }
         };
-        // Where there are several, the log says whose each line is.
+        // If there are several classifiers, each line of the log names its classifier.
         let span = if alone { Span::none() } else { error_span!("classifier", coft.classifier = name) };
         let task = tokio::spawn(work.instrument(span));
         self.running.push(RunningClassifier { config, control, reserve, anew, stop, task });
         self.show();
     }
 
-    /// Starts a classifier anew with another configuration, or one that is not there yet. What serves goes on answering
-    /// meanwhile, unless `[serve]` has changed.
+    /// Starts a classifier anew with another configuration, or starts a new one. The generation that serves goes on
+    /// answering meanwhile, unless `[serve]` has changed.
     pub async fn start_anew(&mut self, config: Config) {
         let name = config.classifier.name.clone();
         if let Some(running) = self.running.iter_mut().find(|running| running.is(&name)) {
             if running.config.serve == config.serve && running.config.apart == config.apart {
-                // One that has ended is on its way to end the service.
+                // If the classifier's task has ended, the service is about to end.
                 let _ = running.anew.send(config.clone()).await;
                 running.config = config;
                 return;
             }
-            // Its threads and its queue are others then, or its objects have other paths.
+            // It needs other threads and another queue then, or its objects have other paths.
             self.stop(&name).await;
         }
         self.start(config, false, began());
     }
 
-    /// Has a classifier use another configuration without a start; answers the settings whose files have been edited.
+    /// Makes a classifier use another configuration without starting anew; returns the settings whose files have been
+    /// edited.
     ///
     /// # Errors
-    /// It does not fit; then the old one stays.
+    /// The configuration does not fit; then the old one stays.
     pub async fn configure(
         &mut self,
         config: Result<Config, String>,
@@ -179,7 +180,7 @@ impl Classifiers {
         Ok(edited)
     }
 
-    /// Stops a classifier: a round of it is interrupted, and nobody is shown it any more.
+    /// Stops a classifier: its round is interrupted, and the bus does not show the classifier any more.
     pub async fn stop(&mut self, name: &str) {
         let Some(index) = self.running.iter().position(|running| running.is(name)) else { return };
         let running = self.running.remove(index);
@@ -219,7 +220,7 @@ impl ClassifierTask {
         loop {
             let before = self.published.borrow().clone();
             let publisher = StatusPublisher::over(self.published.clone(), self.numbers.first_snapshot(&config, before));
-            // What an earlier start is still loading when it has ended comes too late.
+            // A generation that this start is still loading when it has ended comes too late to serve.
             let over = CancellationToken::new();
             let (classifier, controller) = self.serves.clone();
             let serves = (classifier, controller.until(over.clone()));
@@ -234,8 +235,8 @@ impl ClassifierTask {
             };
             work(start, &mut self.commands, ended).await?;
             over.cancel();
-            // Until it is there again it keeps nobody from training; and what it waits for then ends no service that
-            // has run.
+            // Until it is there again, the classifier keeps no other from training. It has run, so what it waits for
+            // from now on does not end the service.
             self.member.slots.left_by(&self.member.name);
             self.member.alone = false;
             match next {
@@ -246,7 +247,7 @@ impl ClassifierTask {
     }
 }
 
-/// Works from the start on until `ended` is ready, and finishes what is under way then.
+/// Works from the start on until `ended` is ready, then finishes what is under way.
 async fn work(
     start: Start,
     commands: &mut mpsc::Receiver<Command>,
@@ -263,7 +264,7 @@ async fn work(
 }
 
 impl SourceNumbers {
-    /// What is shown of a classifier before anything of it is open, and that is known of an earlier start of it.
+    /// The snapshot before anything of a classifier is open: what is known from an earlier start of it.
     fn first_snapshot(&self, config: &Config, before: Snapshot) -> Snapshot {
         let source = |source: &watch::Source| {
             let (path, key) = (source.path.clone(), source.key());
@@ -281,7 +282,7 @@ impl SourceNumbers {
     }
 }
 
-/// For a classifier that has nothing to wait for.
+/// A token that is cancelled already, for a classifier that has nothing to wait for.
 fn began() -> CancellationToken {
     let ready = CancellationToken::new();
     ready.cancel();

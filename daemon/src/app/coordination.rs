@@ -1,8 +1,8 @@
-//! What the classifiers of one service share: the messages to systemd, and the places for their rounds.
+//! What the classifiers of one service share: the messages to systemd, and the slots for their rounds.
 //!
-//! One classifier trains at a time, since a machine has one GPU and little memory, and one at a time has its zero-shot
-//! generation made. Where several wait, the one that has waited longest comes first. A classifier tells what it waits
-//! for each time that it looks at its schedule, and when it does not wait any more.
+//! One classifier trains at a time, since a machine has one GPU and little memory, and one at a time makes its
+//! zero-shot generation. If several wait, the one that began to wait first gets the slot. Whenever a classifier checks
+//! its schedule, it reports which slot it waits for, or that it waits no longer.
 
 use crate::systemd::{Notifier, Notifiers};
 use coft_core::job::Trigger;
@@ -10,18 +10,17 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// A classifier among the others of the service.
+/// A classifier as a member of the service.
 #[derive(Clone, Debug)]
 pub struct Member {
-    /// Of the classifier.
     pub name: String,
-    /// Whether it is the only one; what it cannot do without ends the service then.
+    /// Whether it is the only classifier; then the service ends if the classifier lacks what it cannot do without.
     pub alone: bool,
     pub slots: Slots,
     pub notifier: Notifier,
 }
 
-/// All of them.
+/// Holds what the classifiers share.
 #[derive(Clone, Debug)]
 pub struct Coordinator {
     slots: Slots,
@@ -33,12 +32,12 @@ impl Coordinator {
         Self { slots: Slots::new(), notifiers: Notifiers::default() }
     }
 
-    /// Takes a classifier in, under a name that no other has.
+    /// Adds a classifier, under a name that no other has.
     pub fn join(&self, name: &str, alone: bool) -> Member {
         Member { name: name.to_owned(), alone, slots: self.slots.clone(), notifier: self.notifiers.join(name) }
     }
 
-    /// The classifier of this name is gone: nobody waits for it any more.
+    /// Removes the classifier of this name: nobody waits for it any more.
     pub fn leave(&self, name: &str) {
         self.slots.left_by(name);
         self.notifiers.leave(name);
@@ -46,14 +45,14 @@ impl Coordinator {
 }
 
 impl Member {
-    /// The only one, called `default`.
+    /// The only member, called `default`.
     #[cfg(test)]
     pub fn alone() -> Self {
         Coordinator::new().join("default", true)
     }
 }
 
-/// The places of a service.
+/// The slots of a service.
 #[derive(Clone, Debug)]
 pub struct Slots {
     training: Slot,
@@ -61,7 +60,7 @@ pub struct Slots {
     freed: watch::Receiver<()>,
 }
 
-/// One place; clones share it.
+/// One slot; clones share it.
 #[derive(Clone, Debug)]
 pub struct Slot(Arc<Shared>);
 
@@ -73,15 +72,15 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The classifier that has it.
+    /// The classifier that has the slot.
     holder: Option<String>,
-    /// Those that wait, by how many began to wait before them.
+    /// The classifiers that wait; the value is how many had begun to wait before.
     waiting: HashMap<String, u64>,
-    /// How many have begun to wait so far.
+    /// How many classifiers have begun to wait so far.
     began: u64,
 }
 
-/// The place is taken while this is there.
+/// Holds the slot until it is dropped.
 #[derive(Debug)]
 pub struct SlotGuard(Arc<Shared>);
 
@@ -92,33 +91,33 @@ impl Slots {
         Self { training: slot(), zero_shot: slot(), freed }
     }
 
-    /// The place that a round takes which the trainer makes.
+    /// The slot for a job of the trainer.
     pub fn of(&self, trigger: Trigger) -> &Slot {
         if trigger.adapts() { &self.training } else { &self.zero_shot }
     }
 
-    /// The places, and what starts by itself in each.
+    /// The slots, and the trigger that starts by itself in each.
     pub fn each(&self) -> [(&Slot, Trigger); 2] {
         [(&self.training, Trigger::Schedule), (&self.zero_shot, Trigger::ZeroShot)]
     }
 
-    /// A classifier waits for no place any more.
+    /// Ends a classifier's wait for every slot.
     pub fn left_by(&self, name: &str) {
         self.each().iter().for_each(|(slot, _)| slot.waits_no_longer(name));
     }
 
-    /// Ready when a place has become free, or somebody waits no longer.
+    /// Ready when a slot has become free, or a classifier waits no longer.
     pub async fn freed(&mut self) {
-        // The slots hold the sender.
+        // The sender lives as long as the slots.
         let _ = self.freed.changed().await;
     }
 }
 
 impl Slot {
-    /// Takes the place for a classifier.
+    /// Takes the slot for a classifier.
     ///
     /// # Errors
-    /// The name of the classifier that has it.
+    /// The slot is taken; the name of the classifier that has it.
     pub fn take(&self, name: &str) -> Result<SlotGuard, String> {
         let mut state = self.state();
         if let Some(holder) = &state.holder {
@@ -146,7 +145,7 @@ impl Slot {
         }
     }
 
-    /// The classifier does not wait for it any more.
+    /// Ends a classifier's wait for the slot.
     pub fn waits_no_longer(&self, name: &str) {
         if self.state().waiting.remove(name).is_some() {
             self.0.freed.send_replace(());

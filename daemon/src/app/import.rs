@@ -1,5 +1,6 @@
-//! A generation from elsewhere becomes a candidate: its files are copied, and its signature is checked where one is asked for.
-//! That they are what the manifest says, and whether they serve, is decided as for every other candidate.
+//! Makes a candidate of a generation from elsewhere: copies its files, and checks its signature if one is asked for.
+//! Whether the files are what the manifest states, and whether the candidate serves, is decided as for every other
+//! candidate.
 
 use super::promoter::stopped;
 use crate::config::{ImportSettings, read_key};
@@ -19,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Largest manifest that is read, B. 16 MiB [choice].
 const MANIFEST_LIMIT: u64 = 16 << 20;
-/// Most that is copied between two looks at whether to stop, B.
+/// Maximum number of bytes that are copied between two checks of `stop`.
 const CHUNK: usize = 1 << 20;
 
-/// Copies a bundle into a new directory, until it is told to stop.
+/// Copies a bundle into a new directory, unless it is stopped.
 pub fn copy(
     files: &HashMap<String, OwnedFd>,
     settings: &ImportSettings,
@@ -40,7 +41,7 @@ pub fn copy(
     let limit = first.size.min(MANIFEST_LIMIT);
     let parts = STATED.into_iter().map(part).collect::<Result<Vec<_>, _>>()?;
     has_room(reserve, scratch, parts.iter().fold(limit, |sum, part| sum.saturating_add(part.size)))?;
-    // What was copied is checked: the client may still change what it has handed over.
+    // The copy is checked, because the client may still change the files that it has handed over.
     let manifest = candidate.join(MANIFEST);
     copy_file(&first.file, &manifest, limit, stop)?;
     if let Some(key) = &settings.trusted_key {
@@ -63,7 +64,7 @@ pub fn copy(
     coft_fs::sync_dir(candidate).map_err(|error| at(candidate, &error))
 }
 
-/// A file of the bundle, and the bytes that it had at first.
+/// A file of the bundle, and its size in bytes when the import began.
 struct Part {
     name: &'static str,
     file: File,
@@ -78,7 +79,7 @@ impl Part {
     }
 }
 
-/// Refuses what the disk of `dir` has no room for.
+/// Refuses a bundle for which the disk of `dir` has no space.
 fn has_room(reserve: &Reserve, dir: &Path, needed: u64) -> Result<(), Failure> {
     let Some(shortage) = reserve.shortage(dir, needed).map_err(|error| at(dir, &error))? else { return Ok(()) };
     Err(Failure {
@@ -95,7 +96,7 @@ fn copy_file(from: &File, path: &Path, limit: u64, stop: &CancellationToken) -> 
         if stop.is_cancelled() {
             return Err(stopped());
         }
-        // From its start, wherever the client's offset stands.
+        // Read from the start, wherever the client's offset is.
         let count = from.read_at(&mut chunk, offset).map_err(|error| at(path, &error))?;
         if count == 0 {
             break;
@@ -117,7 +118,7 @@ fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Failur
     };
     let trusted = read_key(key).map_err(unusable)?;
     let stated = fs::read(manifest).map_err(|error| at(manifest, &error))?;
-    // One more than it has, to see that it ends there.
+    // One byte more than a signature has, to see that it ends there.
     let mut bytes = [0; Signature::BYTE_SIZE + 1];
     let read = regular(signature, Path::new(SIGNATURE))?.read_at(&mut bytes, 0);
     let count = read.map_err(|error| at(Path::new(SIGNATURE), &error))?;
@@ -126,7 +127,7 @@ fn verify(key: &Path, manifest: &Path, signature: &OwnedFd) -> Result<(), Failur
     trusted.verify_strict(&stated, &signature).map_err(|_| refused())
 }
 
-/// A pipe could keep the service waiting.
+/// Refuses what is no regular file: reading a pipe could block the service.
 fn regular(file: &OwnedFd, path: &Path) -> Result<File, Failure> {
     let file = file.try_clone().map(File::from).map_err(|error| at(path, &error))?;
     match file.metadata().map_err(|error| at(path, &error))?.is_file() {

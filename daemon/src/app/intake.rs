@@ -1,9 +1,9 @@
 //! From settled files to the catalogue: the one place where `watch`, `ingest` and `catalog` meet.
 //!
-//! Each source has a lane, a task of its own that reads its files; one intake task writes down what all of them
-//! find, in groups. A lane waits for the intake task, the intake task for the catalogue, and nobody for whoever listens:
-//! what there is to tell replaces what was told before. On the way out what was begun is finished, but for files whose
-//! file system does not answer.
+//! Each source has a lane, a task of its own that reads its files; one intake task stores in groups what all lanes
+//! find. A lane waits for the intake task, and the intake task for the catalogue; neither waits for the receivers of
+//! the status, since a new status replaces the old one. When the intake stops, it finishes the files in work, except
+//! those whose file system does not answer.
 
 mod backoff;
 mod lane;
@@ -27,35 +27,35 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, warn};
 
-/// What the rest of the service hears of the intake: how it is now.
+/// The present status of the intake, for the rest of the service.
 #[derive(Clone, Debug, Default)]
 pub struct IntakeStatus {
     /// None before the first count.
     pub counts: Option<Counts>,
-    /// What is wrong with each source that has told of itself.
+    /// The problem of each source that has reported; none if all is well.
     pub sources: HashMap<PathBuf, Option<String>>,
-    /// Files of each source that wait to be looked at.
+    /// Number of waiting files of each source.
     pub waiting: HashMap<PathBuf, u64>,
-    /// What keeps images from being stored; none once it does not any more.
+    /// Why images cannot be stored; none if they can.
     pub problem: Option<String>,
 }
 
 /// The running intake.
 pub struct Intake {
-    /// Counts how often everything was to be looked at again.
+    /// Counts the requests to scan everything again.
     rescans: watch::Sender<u64>,
     handles: Vec<Handle>,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
 
-/// Entries that are written down together at most, and the longest that one waits.
+/// Maximum number of entries that are stored together, and the longest time that one waits.
 const GROUP: usize = 64;
 const FLUSH_INTERVAL: Duration = Duration::from_millis(250);
-/// How often the catalogue forgets what nobody needs any more, while it grows. 1 h [choice].
+/// How often the catalogue deletes records that nobody needs any more, while it grows. 1 h [choice].
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60 * 60);
-/// Once this share more than `ingest.most-images` are kept, the oldest images are let go, down to half of that: a round that starts,
-/// or is to be continued, finds its images while others come in. 1/4 [choice].
+/// If this share more than `ingest.most-images` are kept, the oldest images are evicted, down to half of that surplus:
+/// a round that starts, or is to be continued, finds its images while others arrive. 1/4 [choice].
 const SURPLUS: u64 = 4;
 
 impl Intake {
@@ -87,17 +87,17 @@ impl Intake {
         (Self { rescans, handles, stop, task }, heard)
     }
 
-    /// Looks through every source again, now. It waits for nobody.
+    /// Requests a scan of every source now, without waiting for it.
     pub fn rescan(&self) {
         self.rescans.send_modify(|rescans| *rescans += 1);
     }
 
-    /// Finds sources that sleep and whose file system does not answer; to be called now and then.
+    /// Finds sources without work whose file system does not answer. Has to be called now and then.
     pub fn look(&self) {
         self.handles.iter().for_each(|handle| handle.remind(lane::SLOW));
     }
 
-    /// Takes no new files, finishes those in work and writes them down.
+    /// Takes no new files, finishes those in work and stores them.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
@@ -106,7 +106,7 @@ impl Intake {
     }
 }
 
-/// Writes down what the lanes find.
+/// Stores what the lanes find.
 struct IntakeTask {
     ingest: Ingest,
     catalog: Catalog,
@@ -172,7 +172,7 @@ impl IntakeTask {
                 }
             }
         }
-        // Until the last lane has ended.
+        // The channel closes when the last lane has ended.
         while let Some(finding) = findings.recv().await {
             self.found(finding).await;
         }
@@ -186,7 +186,7 @@ impl IntakeTask {
             Finding::Now(entry, written) => {
                 self.entries.push(entry);
                 self.flush().await;
-                // The lane does not wait while the service stops.
+                // While the service stops, the lane does not wait for this.
                 let _ = written.send(());
             }
             Finding::NotStored(problem) => self.met(&problem),
@@ -197,7 +197,7 @@ impl IntakeTask {
         self.handles.iter().for_each(Handle::rescan);
     }
 
-    /// Writes the entries down; they stay, and hold up what follows, while that fails.
+    /// Stores the entries; if that fails, they stay and hold up later ones.
     async fn flush(&mut self) {
         if self.entries.is_empty() {
             return;
@@ -216,8 +216,8 @@ impl IntakeTask {
         }
     }
 
-    /// What was wrong with quarantined files may be right for another program or with other settings. What the rights
-    /// of the service may mend is looked at by every scan.
+    /// Has quarantined files looked at again if the program or the settings have changed and may accept them now. Files
+    /// that only the service's permissions exclude are tried by every scan.
     async fn doubt_quarantine(&mut self) {
         if !self.ingest.judges_otherwise().await {
             return;
@@ -228,8 +228,8 @@ impl IntakeTask {
         }
     }
 
-    /// Bounds what is kept for training. What the catalogue says comes first: of pixels that it does not count any more, those
-    /// that outlive a crash are removed at the next start.
+    /// Limits what is kept for training. The catalogue is changed first; if the service dies before the pixels are
+    /// removed, the next start removes pixels that the catalogue does not count any more.
     async fn evict(&mut self) {
         let (px, most) = (self.ingest.canonical_px(), self.ingest.most_images());
         match self.catalog.evict(px, most.saturating_add(most / SURPLUS), most.saturating_add(most / SURPLUS / 2)).await
@@ -258,7 +258,7 @@ impl IntakeTask {
         }
     }
 
-    /// Removes pixels that were let go and are still there.
+    /// Removes the pixels of evicted images that are still there.
     async fn clear_cache(&mut self) {
         let cached = self.ingest.cached().await;
         match self.catalog.evict_among(cached).await {
@@ -289,7 +289,7 @@ impl IntakeTask {
         }
     }
 
-    /// What keeps images from being stored is told once, not once a file.
+    /// Reports why images cannot be stored: once, not once for each file.
     fn met(&mut self, problem: &str) {
         if !self.backoff.is_there() {
             error!(

@@ -1,4 +1,4 @@
-//! What becomes of a candidate: staged, replayed through ONNX Runtime, judged, and only then promoted.
+//! What happens to a candidate: it is staged, replayed through ONNX Runtime, judged, and only then promoted.
 //!
 //! Everything here waits for the disk or the processor and belongs on a blocking thread.
 
@@ -22,7 +22,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-/// What promotes: the store, and the classifier that generations serve in.
+/// Promotes generations: holds the store, and the classifier in which generations serve.
 #[derive(Clone)]
 pub struct Promoter {
     store: Arc<Mutex<Store>>,
@@ -35,7 +35,7 @@ pub enum PromotionOutcome {
     /// The active generation stays.
     Keep {
         reason: String,
-        /// The candidate, where a person may let it serve all the same.
+        /// The candidate, if a person may activate it all the same.
         candidate: Option<Box<RefusedCandidate>>,
     },
 }
@@ -46,14 +46,15 @@ pub struct RefusedCandidate {
     staged: Staged,
     parity_max_abs_diff: f64,
     imported_by: Option<RoundId>,
-    /// Whether the rule could not tell if it is better than what serves.
+    /// Whether the rule could not decide if the candidate is better than the generation that serves.
     undecided: bool,
-    /// What a person is asked about it once it is kept.
+    /// The review about the candidate, which opens once the candidate is kept.
     pub review: Option<Review>,
 }
 
 impl RefusedCandidate {
-    /// The candidate for a closer look, where the rule could not tell whether it is better than what serves.
+    /// The candidate for a closer look, if the rule could not decide whether it is better than the generation that
+    /// serves.
     pub fn contender(&self) -> Option<Contender> {
         let Staged { id, dir, manifest, .. } = &self.staged;
         self.undecided.then(|| Contender { id: *id, dir: dir.clone(), classes: manifest.classes.clone() })
@@ -72,14 +73,14 @@ enum Candidate {
         staged: Box<Staged>,
         imported_by: Option<RoundId>,
     },
-    /// A generation of the store, which a round lets serve again.
+    /// A generation of the store that a job activates again.
     Kept {
         id: GenerationId,
         round: RoundId,
     },
 }
 
-/// A candidate that is held against the generation that serves.
+/// A candidate that is compared with the generation that serves.
 #[derive(Debug)]
 pub struct Contender {
     /// The generation that it is, or becomes if it is kept.
@@ -88,12 +89,12 @@ pub struct Contender {
     pub classes: Vec<String>,
 }
 
-/// What two generations of the same classes answer on images.
+/// What two generations of the same classes answer on the same images.
 #[derive(Debug)]
 pub struct Compared {
-    /// The one that serves.
+    /// The generation that serves.
     pub present: GenerationId,
-    /// Of each image the likeliest classes; none of damaged ones.
+    /// The likeliest class of each image from both generations; none for a damaged image.
     pub differences: Vec<Option<Difference>>,
 }
 
@@ -102,13 +103,13 @@ impl Promoter {
         Self { store: Arc::new(Mutex::new(store)), controller: Arc::new(controller) }
     }
 
-    /// Where rounds keep their own directories.
+    /// Directory that holds a directory for each round.
     pub fn scratch(&self) -> PathBuf {
         self.store().scratch()
     }
 
-    /// Whether the active generation knows these classes, comes from this model and reads images of the right size;
-    /// and, where it is a zero-shot one, which is made in seconds, whether it expects the classes in these shares.
+    /// Whether the active generation knows these classes, comes from this model and reads images of the right size. A
+    /// zero-shot generation, which is made in seconds, must also expect the classes in these shares.
     pub fn is_current(&self, base: &Base) -> bool {
         let cheap = |manifest: &Manifest| manifest.method == Method::ZeroShot;
         self.store().active().is_some_and(|Generation { manifest, .. }| {
@@ -116,8 +117,8 @@ impl Promoter {
         })
     }
 
-    /// A generation that was made for these classes and this model before others were configured, and that could serve
-    /// again: the latest that has learnt from images.
+    /// The latest generation that has learnt from images and was made for these classes and this model, before others
+    /// were configured; it could serve again.
     pub fn fitting(&self, base: &Base) -> Option<GenerationId> {
         let store = self.store();
         let fits = |kept: &&Generation| {
@@ -127,8 +128,8 @@ impl Promoter {
         store.generations().filter(fits).map(|kept| kept.id).last()
     }
 
-    /// The order in which a generation has the classes of `base`, where one of this model has all of them and no
-    /// others: an order is no reason to make another one.
+    /// The order in which a generation has the classes of `base`, if one of this model has all of them, no others, and
+    /// another order: the order alone is no reason to make another generation.
     pub fn order_of(&self, base: &Base) -> Option<Vec<String>> {
         let alike = |classes: &[String]| classes.iter().collect::<BTreeSet<_>>() == base.classes.iter().collect();
         let store = self.store();
@@ -142,22 +143,23 @@ impl Promoter {
             .filter(|classes| *classes != base.classes)
     }
 
-    /// What a round that did not live to its end has promoted, if anything.
+    /// The generation that an interrupted round has promoted, if any.
     pub fn promoted_by(&self, round: RoundId) -> Option<GenerationId> {
         self.store().promoted_by(round)
     }
 
-    /// Has requests told what the first generation waits for; none where only the first round is missing.
+    /// Sets the answer to requests while the first generation waits for something; none if only the first round is
+    /// missing.
     pub fn waiting(&self, why: Option<String>) {
         self.controller.waiting(why);
     }
 
-    /// Has answers say which class the user's thresholds decide for, by the names of classes, from now on.
+    /// Sets the user's thresholds, by the names of classes: from now on answers say which class these decide for.
     pub fn decide_by(&self, thresholds: BTreeMap<String, f64>) {
         self.controller.decide_by(thresholds);
     }
 
-    /// The highest round number that a generation names, 0 for none.
+    /// The highest round number that a generation names; 0 if there is none.
     pub fn last_round(&self) -> RoundId {
         self.store().last_round()
     }
@@ -167,17 +169,18 @@ impl Promoter {
         self.store().active().map(|active| active.manifest.classes.clone())
     }
 
-    /// Has requests told that the active generation is being loaded, if there is one.
+    /// Makes requests answer that the active generation is being loaded, if there is one.
     pub fn announce_loading(&self) {
         self.store().active().iter().for_each(|active| self.controller.loading(active.id));
     }
 
-    /// Has requests told that loading the active generation came to no end.
+    /// Makes requests answer that loading the active generation has failed.
     pub fn loading_failed(&self, cause: String) {
         self.store().active().iter().for_each(|active| self.controller.cannot_load(active.id, cause.clone()));
     }
 
-    /// Tries once more to let the active generation answer, whose files may be others than the store found.
+    /// Tries again to make the active generation serve. Checks its files first, which may have changed since the store
+    /// checked them.
     pub fn serve_again(&self) {
         let Some(generation) = self.store().active().cloned() else { return };
         match generation.verify() {
@@ -186,7 +189,7 @@ impl Promoter {
         }
     }
 
-    /// Lets the active generation answer, if there is one; where it cannot be loaded, requests are told why.
+    /// Makes the active generation serve, if there is one; if it cannot be loaded, requests get the reason.
     pub fn serve_active(&self) {
         let Some(Generation { id, dir, manifest, .. }) = self.store().active().cloned() else { return };
         let loaded = self.controller.load(&dir, id).and_then(|ready| {
@@ -199,7 +202,7 @@ impl Promoter {
         match loaded {
             Ok(ready) => {
                 let store = self.store();
-                // A round may have promoted another one meanwhile, which serves.
+                // A round may have promoted another generation meanwhile, which serves.
                 if store.active().is_some_and(|active| active.id == id) {
                     self.controller.swap(ready);
                 }
@@ -208,7 +211,8 @@ impl Promoter {
         }
     }
 
-    /// Takes a candidate into the store, replays its probe and judges it; nothing of it stays where it is told to stop.
+    /// Takes a candidate into the store, replays its probe and judges it. If this is stopped, nothing of the candidate
+    /// stays.
     pub fn judge(&self, candidate: &Path, stop: &CancellationToken) -> Result<PromotionOutcome, Failure> {
         let staged = self.store().stage(candidate)?;
         let round = staged.manifest.round;
@@ -233,7 +237,7 @@ impl Promoter {
         })
     }
 
-    /// The same of a generation that another service made, by its answers on images of this one.
+    /// The same for a generation that another service made, which is judged by its answers on images of this service.
     pub fn judge_import(
         &self,
         candidate: &Path,
@@ -249,7 +253,7 @@ impl Promoter {
             }
             let ready = self.controller.load(&staged.dir, staged.id)?;
             let parity = ready.parity.max_abs_diff;
-            // One of other classes or another model is no measure.
+            // A generation of other classes or another model is no measure.
             let measure = self.store().active().is_some_and(|active| foreign(&active.manifest, base).is_none());
             let images = if measure { images } else { &[] };
             let [active, found] =
@@ -276,7 +280,7 @@ impl Promoter {
         })
     }
 
-    /// Proves a generation of the store once more, so that it can serve again.
+    /// Checks and replays a generation of the store again, so that it can serve again.
     pub fn judge_kept(
         &self,
         id: GenerationId,
@@ -306,8 +310,8 @@ impl Promoter {
         })
     }
 
-    /// What the generation that serves and a candidate answer on images. Where another generation comes to serve
-    /// meanwhile, there is no answer.
+    /// Compares the answers of the generation that serves and of a candidate on images. Fails if another generation
+    /// starts to serve meanwhile.
     pub fn compare(
         &self,
         candidate: &Contender,
@@ -338,8 +342,8 @@ impl Promoter {
         }
     }
 
-    /// What a look at a staged candidate comes to; it leaves the store again unless it is to be promoted, or could be
-    /// by a person.
+    /// Turns the verdict that `look` returns on a staged candidate into an outcome. The candidate leaves the store
+    /// again unless it is to be promoted, or a person may still activate it.
     fn decide(
         &self,
         staged: Staged,
@@ -373,8 +377,8 @@ impl Promoter {
         }
     }
 
-    /// Makes the candidate the active generation, on disk first and then in the classifier. `wanted` is one that is to
-    /// serve again, and stays in the store.
+    /// Makes the candidate the active generation, on disk first and then in the classifier. `wanted` is a generation
+    /// that a job is about to activate; it stays in the store.
     pub fn promote(&self, promotion: Promotion, wanted: Option<GenerationId>) -> Result<GenerationId, Failure> {
         let Promotion { candidate, ready } = promotion;
         let generation = match candidate {
@@ -389,7 +393,7 @@ impl Promoter {
     }
 
     /// Keeps a candidate that was refused for `reason` as a generation, which serves if somebody activates it. `wanted`
-    /// is another one that is to serve again, and stays in the store.
+    /// is another generation that a job is about to activate; it stays in the store.
     pub fn keep(
         &self,
         refused: RefusedCandidate,
@@ -437,7 +441,7 @@ impl Promoter {
         Ok(remove_tree(directory)?)
     }
 
-    /// Every generation, oldest first, and whether and on what the active one serves.
+    /// Every generation, oldest first, and whether the active one serves and on which provider.
     pub fn generations(&self) -> (Vec<GenerationStatus>, ServingStatus) {
         let store = self.store();
         let active = store.active().map(|generation| generation.id);
@@ -467,8 +471,8 @@ impl Promoter {
     }
 }
 
-/// What the generation that serves and a candidate answer on images; nothing where none serves. Damaged images are left out:
-/// a sample of the pool is enough.
+/// The answers of the generation that serves and of a candidate on images; empty if none serves. Damaged images are
+/// left out: a sample of the pool is enough.
 fn side_by_side(
     images: &[PathBuf],
     stop: &CancellationToken,
@@ -476,7 +480,7 @@ fn side_by_side(
     candidate: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
 ) -> Result<[Vec<f32>; 2], Failure> {
     let (mut active, mut found, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
-    // One at a time: who stops it waits for no more, and it is known which one is damaged.
+    // One image at a time, so that a stop takes effect soon and a damaged image is known.
     for image in images {
         going_on(stop)?;
         match serving(image).and_then(|serving| Ok((serving, candidate(image)?))) {
@@ -508,7 +512,7 @@ fn going_on(stop: &CancellationToken) -> Result<(), Failure> {
     if stop.is_cancelled() { Err(stopped()) } else { Ok(()) }
 }
 
-/// What a generation was made for that is not this service's.
+/// What a generation was made for that differs from this service; none if it fits.
 fn foreign(manifest: &Manifest, base: &Base) -> Option<&'static str> {
     let preprocess = Preprocess::from_json(&manifest.preprocessing);
     if manifest.classes != base.classes {

@@ -1,7 +1,7 @@
-//! What an earlier run of the service has left is opened and put in order: the state directory, the store, the
+//! Opens what an earlier run of the service has left, and puts it in order: the state directory, the store, the
 //! catalogue.
 //!
-//! Only what the service cannot do without is an error. A disk that is full or cannot be written is still served from.
+//! Only what the service cannot do without is an error. The service also serves from a disk that is full or read-only.
 
 use super::AppError;
 use super::promoter::Promoter;
@@ -17,7 +17,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
-/// Takes the state directory and opens the store of generations, and what a person was asked and has answered.
+/// Locks the state directory, and opens the store of generations and the reviews.
 ///
 /// # Errors
 /// The directory cannot be used, or another service uses it.
@@ -33,8 +33,9 @@ pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Promoter,
     Ok((lock, Promoter::new(store, controller), Reviews::open(dir)))
 }
 
-/// Opens the catalogue and closes the rounds that ran when the last service ended; answers every round, oldest first.
-/// `named` are the directories and names of sources that have one, `cuts` what is looked at of each source's pictures.
+/// Opens the catalogue and closes the rounds that ran when the last service ended; returns all rounds, oldest first.
+/// `named` are the directories and names of the sources that have a name, `cuts` the parts of each source's pictures
+/// that are used.
 ///
 /// # Errors
 /// The catalogue can be neither used nor replaced.
@@ -56,13 +57,13 @@ pub async fn open_catalog(
     Ok((catalog, rounds))
 }
 
-/// A round that ran when the last service ended without a word is promoted if its generation is the active one.
+/// Closes a round that ran when the last service died. It counts as promoted if its generation is the active one.
 async fn close_interrupted(catalog: &Catalog, promoter: &Promoter, round: &mut RoundStatus, now: Moment) {
     let (number, promoted) = (round.round, promoter.promoted_by(round.round));
     round.state = promoted.map_or(RoundState::Interrupted, RoundState::Promoted);
     round.ended = Some(now);
     if let Err(error) = catalog.save_round(round).await {
-        // The next start closes it once more.
+        // The next start tries again.
         warn!(problem = %error, "the end of round {number} cannot be written down: {error}");
     }
     let outcome =

@@ -1,7 +1,7 @@
-//! The rounds so far, and what they mean for the next one.
+//! The rounds so far, and what follows from them for the next one.
 //!
-//! It begins with what the catalogue has, and the supervisor tells it of whatever it writes there. Rounds are oldest
-//! first.
+//! The history begins with the rounds of the catalogue, and the supervisor reports every change that it stores there.
+//! Rounds are oldest first.
 
 use crate::round_status::{RoundState, RoundStatus};
 use coft_core::continuation::{self, Attempt, End, GivenUp, Next};
@@ -12,9 +12,10 @@ use coft_core::moment::Moment;
 use coft_core::schedule::{self, Facts, NextRound, Schedule};
 use std::time::Duration;
 
-/// Rounds that are remembered, the latest; those that the schedule decides from stay beside them. 100 [choice].
+/// Maximum number of rounds that are remembered: the latest ones. Rounds that the schedule decides from stay as well.
+/// 100 [choice].
 const ROUNDS: usize = 100;
-/// Seconds by which the clock must have been set before the end of a round is written down anew. [choice]
+/// Seconds by which the clock must have been set before the end of a round is stored anew. [choice]
 const SET: i64 = 60;
 
 /// The rounds so far, and the images that they may take.
@@ -27,7 +28,7 @@ pub struct RoundHistory {
 }
 
 impl RoundHistory {
-    /// What the catalogue has.
+    /// A history that begins with the rounds of the catalogue.
     pub fn new(mut rounds: Vec<RoundStatus>) -> Self {
         keep_the_latest(&mut rounds, ROUNDS);
         Self { rounds, images: None, last_image: None }
@@ -37,20 +38,20 @@ impl RoundHistory {
         &self.rounds
     }
 
-    /// Images in the catalogue, as far as they are counted.
+    /// Number of images in the catalogue, as far as they are counted.
     pub fn images(&self) -> u64 {
         self.images.unwrap_or(0)
     }
 
-    /// So many images are in the catalogue.
+    /// Records the number of images in the catalogue.
     pub fn counted(&mut self, images: u64, now: Moment) {
-        // What the first count finds may be years old.
+        // Images that the first count finds may be years old.
         if self.images.replace(images).is_some_and(|known| images > known) {
             self.last_image = Some(now);
         }
     }
 
-    /// A round started, was prepared or ended: `status` replaces what was known of it.
+    /// Records that a round started, was prepared or ended: `status` replaces what was known of it.
     pub fn record(&mut self, status: RoundStatus) {
         match self.rounds.iter_mut().find(|round| round.round == status.round) {
             Some(round) => *round = status,
@@ -59,31 +60,31 @@ impl RoundHistory {
         keep_the_latest(&mut self.rounds, ROUNDS);
     }
 
-    /// A round is so far.
+    /// Records the progress of a round.
     pub fn progress(&mut self, round: RoundId, progress: Progress) {
         if let Some(known) = self.rounds.iter_mut().find(|known| known.round == round) {
             known.progress = Some(progress);
         }
     }
 
-    /// When a round starts by itself, unless one runs; `minimum_images` are the fewest that it takes.
+    /// When a round starts by itself, unless one runs; `minimum_images` is the smallest number of images for a round.
     pub fn next_round(&self, schedule: &Schedule, minimum_images: u64, now: &Moment) -> NextRound {
         schedule::next_round(schedule, self.unfinished(schedule), &self.facts(), minimum_images, now)
     }
 
-    /// What becomes of the work of the last round.
+    /// What happens to the work of the last round.
     pub fn unfinished(&self, schedule: &Schedule) -> Next {
         next(&self.rounds, schedule.minimum_interval)
     }
 
-    /// What becomes of the work of a round that ends this way.
+    /// What happens to the work of a round that ends with this status.
     pub fn after(&self, status: &RoundStatus, schedule: &Schedule) -> Next {
         let earlier = self.rounds.iter().filter(|round| round.round != status.round);
         let rounds: Vec<RoundStatus> = earlier.chain([status]).cloned().collect();
         next(&rounds, schedule.minimum_interval)
     }
 
-    /// The round whose work a new one takes up, whether somebody starts it or it starts by itself.
+    /// The round whose work a new round takes up; `by_hand`: somebody starts the new round.
     pub fn to_be_continued(&self, schedule: &Schedule, by_hand: bool) -> Option<&RoundStatus> {
         let takes_up = match self.unfinished(schedule) {
             Next::ByItself(_) | Next::WithNextRound => true,
@@ -106,8 +107,8 @@ impl RoundHistory {
         adapting(&self.rounds).next().is_some()
     }
 
-    /// Puts the end of the last round right where the clock has been set since: after a restart of the machine it is
-    /// what the schedule has. That round, where it is to be written down anew.
+    /// Corrects the end of the last round if the clock was set since, because after a restart of the machine the
+    /// schedule has only this time. Returns the round if it has to be stored anew.
     pub fn restate(&mut self, now: &Moment) -> Option<RoundStatus> {
         let last = last_ended(&self.rounds)?;
         let (ended, round) = (last.ended?, last.round);
@@ -131,8 +132,8 @@ impl RoundHistory {
     }
 }
 
-/// The rounds that adapted the present model to the present classes, the latest first. A zero-shot round that was
-/// promoted means that these are others than before; one that failed means nothing.
+/// The rounds that adapted the present model to the present classes, the latest first. A zero-shot job that was
+/// promoted means that model or classes have changed; one that failed means nothing.
 fn adapting(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
     let is = |round: &RoundStatus, trigger: Trigger| round.trigger == trigger;
     let begins =
@@ -141,7 +142,7 @@ fn adapting(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
     here.filter(move |round| is(round, Trigger::Manual) || is(round, Trigger::Schedule))
 }
 
-/// The last round that came to its end: what the schedule counts images from.
+/// The last round that came to its end; the schedule counts images from it.
 fn last_completed(rounds: &[RoundStatus]) -> Option<&RoundStatus> {
     adapting(rounds).find(|round| matches!(round.state, RoundState::Promoted(_) | RoundState::Kept { .. }))
 }
@@ -151,7 +152,7 @@ fn last_ended(rounds: &[RoundStatus]) -> Option<&RoundStatus> {
     adapting(rounds).find(|round| round.ended.is_some())
 }
 
-/// The last round that has ended and those that it took up, the latest first.
+/// The last round that has ended, then the rounds whose work it took up, the latest first.
 fn chain(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
     let before = |round: &&RoundStatus| {
         let before = round.continues?;
@@ -160,7 +161,7 @@ fn chain(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
     std::iter::successors(last_ended(rounds), before)
 }
 
-/// What becomes of the work of the last round; `longest` bounds the pause before it is taken up.
+/// What happens to the work of the last round; `longest` limits the pause before it is taken up.
 fn next(rounds: &[RoundStatus], longest: Duration) -> Next {
     let mut attempts: Vec<Attempt> = chain(rounds).map(attempt).collect();
     attempts.reverse();
@@ -178,12 +179,12 @@ fn attempt(round: &RoundStatus) -> Attempt<'_> {
     Attempt { end, stage: progress.map(|p| p.stage), fraction: progress.map_or(0.0, |p| p.fraction) }
 }
 
-/// The rounds that what comes next is decided from, whatever their age.
+/// The rounds that decide what comes next, whatever their age.
 fn remembered(rounds: &[RoundStatus]) -> Vec<RoundId> {
     last_completed(rounds).into_iter().chain(chain(rounds)).map(|round| round.round).collect()
 }
 
-/// Leaves out the oldest beyond `most`, but not those that are remembered.
+/// Removes the oldest rounds beyond `most`, except those that are remembered.
 fn keep_the_latest(rounds: &mut Vec<RoundStatus>, most: usize) {
     let mut surplus = rounds.len().saturating_sub(most);
     if surplus == 0 {

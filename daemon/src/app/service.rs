@@ -1,5 +1,5 @@
-//! What is asked of the service beside its main loop, since it waits for the disk and for other programs: to read the
-//! configuration again, and to look at what the service needs around it.
+//! Commands to the service that are carried out apart from a classifier's main loop, because they wait for the disk and
+//! for other programs: to read the configuration again, to change it, and to check what the service needs around it.
 
 use super::blocking;
 use super::classifiers::Classifiers;
@@ -24,23 +24,23 @@ use tracing::{error, info};
 
 pub struct ServiceLoop {
     pub file: ConfigFile,
-    /// What is in force.
+    /// The configuration in force.
     pub loaded: Loaded,
     pub classifiers: Classifiers,
-    /// Why some that are configured are not among them.
+    /// Why some configured classifiers are not among them.
     pub left_out: watch::Sender<Vec<String>>,
-    /// Cancelled when the service ends: a disk that hangs is waited for no longer.
+    /// Cancelled when the service ends, so that it does not wait for a disk that hangs.
     pub ended: CancellationToken,
 }
 
-/// What a new configuration is held against.
+/// What a new configuration is compared with.
 struct Before {
     loaded: Loaded,
     /// What each classifier waits for, by its name.
     waits: HashMap<String, String>,
 }
 
-/// A look at the surroundings that is under way, and who waits for what it finds.
+/// A check of the surroundings that is under way, and the callers that wait for its result.
 #[derive(Default)]
 struct Look {
     task: Option<JoinHandle<Vec<Check>>>,
@@ -48,18 +48,18 @@ struct Look {
 }
 
 impl ServiceLoop {
-    /// Carries out commands until the service ends, and stops the classifiers then. A hang-up is the signal to read the
-    /// configuration again.
+    /// Carries out commands until the service ends, then stops the classifiers. SIGHUP makes it read the configuration
+    /// again.
     pub async fn run(mut self, mut service_commands: mpsc::Receiver<ServiceCommand>, mut hangups: Signal) {
         let (mut look, ended) = (Look::default(), self.ended.clone());
         loop {
             tokio::select! {
                 command = service_commands.recv() => match command {
-                    // A client that has gone does not miss its answer.
+                    // A client that has gone does not need the reply.
                     Some(ServiceCommand::Reload { reply }) => drop(reply.send(self.reload().await)),
                     Some(ServiceCommand::Edit { edit, reply }) => drop(reply.send(self.edit(edit).await)),
                     Some(ServiceCommand::Diagnose { reply }) => {
-                        // One look for all who ask meanwhile: it takes processors, and starts a program.
+                        // All who ask meanwhile share one check: it takes processor time, and starts a program.
                         look.waiting.push(reply);
                         look.task.get_or_insert_with(|| tokio::spawn(diagnosis::look(self.surroundings())));
                     }
@@ -87,7 +87,7 @@ impl ServiceLoop {
         Arc::new(Surroundings { file: self.file.clone(), loaded: self.loaded.clone(), classifiers: known.collect() })
     }
 
-    /// Reads the configuration again; what can be used at once is, or nothing of it.
+    /// Reads the configuration again. If it needs no restart, all of it is used at once, otherwise nothing of it.
     async fn reload(&mut self) -> Result<Vec<String>, CommandError> {
         systemd::reloading();
         let reloaded = self.read_again().await;
@@ -124,19 +124,19 @@ impl ServiceLoop {
         };
         if let Err(CommandError::NotReloaded(problem)) = &used {
             for name in self.names() {
-                // It is told in the status of each.
+                // The status of each classifier shows the problem.
                 let _ = self.classifiers.configure(Err(problem.clone()), &name).await;
             }
         }
         used
     }
 
-    /// Changes the files of the configuration and uses what they say then; where it cannot be used, they are as before.
+    /// Changes the configuration files and uses the result; if it cannot be used, the files are put back.
     async fn edit(&mut self, edit: Edit) -> Result<(), CommandError> {
         if let Edit::Remove { name, purge: true } = &edit
             && self.is_gone(name)
         {
-            // Its file went before, and what was kept for it was to be kept, or could not be removed.
+            // Its file was removed earlier; what it had stored was to be kept then, or could not be removed.
             return self.purge(name).await;
         }
         let (file, before, asked) = (self.file.clone(), self.before(), edit.clone());
@@ -156,13 +156,13 @@ impl ServiceLoop {
         }
     }
 
-    /// Whether a classifier that had a file to itself is not there any more, and something is kept for it.
+    /// Whether a classifier that had a file of its own does not exist any more, but what it had stored does.
     fn is_gone(&self, name: &str) -> bool {
         let config = &self.loaded.config;
         is_a_name(name) && !self.names().iter().any(|there| there == name) && config.state_dir_of(name).is_dir()
     }
 
-    /// Removes what was kept for a classifier that had a file to itself.
+    /// Removes what a classifier that had a file of its own has stored.
     async fn purge(&self, name: &str) -> Result<(), CommandError> {
         let home = self.loaded.config.state_dir_of(name);
         let shown = shown_path(&home).into_owned();
@@ -178,8 +178,8 @@ impl ServiceLoop {
         Before { loaded: self.loaded.clone(), waits: waits.collect() }
     }
 
-    /// Uses another configuration: what rounds to come are made from without a start; and where something else has
-    /// changed, or a file of words was edited, the classifier is started anew while the others go on. Answers the
+    /// Uses another configuration. The settings of rounds to come need no start. If another setting has changed, or a
+    /// file that a setting names was edited, the classifier is started anew while the others go on. Returns the
     /// settings whose files were edited.
     async fn go_over_to(&mut self, new: Loaded) -> Result<Vec<String>, CommandError> {
         let (mut configured, mut starting, mut edited): (Vec<Config>, Vec<Config>, Vec<String>) = Default::default();
@@ -190,7 +190,7 @@ impl ServiceLoop {
                 starting.push(config);
                 continue;
             }
-            // What can be refused comes first; and then nothing of it is used.
+            // First what can be refused: if it is, nothing of the new configuration is used.
             match self.classifiers.configure(Ok(config.clone()), &name).await {
                 Ok(files) if files.is_empty() => configured.push(config),
                 Ok(files) => {
@@ -216,12 +216,12 @@ impl ServiceLoop {
         Ok(edited)
     }
 
-    /// Has classifiers that were configured otherwise already use the configuration that is in force.
+    /// Returns classifiers that have the new configuration already to the configuration in force.
     async fn take_back(&mut self, configured: &[Config]) {
         for name in configured.iter().map(|config| &config.classifier.name) {
             let before = self.loaded.classifiers().find(|known| known.classifier.name == *name).cloned();
             if let Some(before) = before {
-                // It was in force, so it fits.
+                // This configuration was in force, so it fits.
                 let _ = self.classifiers.configure(Ok(before), name).await;
             }
         }
@@ -238,13 +238,13 @@ struct Made {
     undo: Files,
 }
 
-/// Writes a change, and reads what the configuration is then; where that cannot be used, it is taken back.
+/// Writes a change and reads the resulting configuration; if that cannot be used, the change is taken back.
 fn make(edit: &Edit, file: &ConfigFile, before: &Before) -> Result<Made, CommandError> {
     let refused = |error: EditError| match error {
         EditError::Invalid(problem) => CommandError::Invalid(problem),
         error @ EditError::Write { .. } => CommandError::Failed(error.to_string()),
     };
-    // Files that were edited since are changed as they are now.
+    // The change is made to the files as they are now, even if they were edited since.
     let now = file.read().map_err(|error| CommandError::NotReloaded(error.to_string()))?;
     let undo = edit.files(file, &now).and_then(Files::write).map_err(refused)?;
     match look_at(file, before, true) {
@@ -256,8 +256,9 @@ fn make(edit: &Edit, file: &ConfigFile, before: &Before) -> Result<Made, Command
     }
 }
 
-/// Reads the configuration again, with every file that it names; the settings that are others than before. Files of
-/// classifiers that were left out before may be so again, where somebody changes something else.
+/// Reads the configuration again, with every file that it names; returns it with the settings that have changed. With
+/// `may_leave_out`, files of classifiers that were left out before may still be faulty, because the change is to
+/// something else.
 fn look_at(file: &ConfigFile, before: &Before, may_leave_out: bool) -> Result<(Loaded, Vec<String>), String> {
     let new = file.read().map_err(|error| error.to_string())?;
     let known = |error: &ConfigError| before.loaded.unusable.iter().any(|before| before.path() == error.path());
@@ -266,7 +267,7 @@ fn look_at(file: &ConfigFile, before: &Before, may_leave_out: bool) -> Result<(L
     }
     let changed = before.loaded.changed_to(&new).map_err(|fixed| needs_restart(&fixed))?;
     for config in new.classifiers() {
-        // What a classifier is made of has to be there, but for what it waits for already.
+        // The files that a classifier needs have to exist, except those that it waits for already.
         let waits = before.waits.get(&config.classifier.name).map(String::as_str).unwrap_or_default();
         let mut faults = named_files(config, false).into_iter();
         let is_new = |fault: &Fault| {
@@ -287,7 +288,7 @@ fn needs_restart(keys: &[String]) -> String {
     format!("{} {change} at a restart alone; to use the file as a whole: systemctl restart coftd", keys.join(", "))
 }
 
-/// What a look has found, once it has ended; never where none is under way.
+/// The result of a check, once it has ended; never ready if none is under way.
 async fn finished(look: &mut Option<JoinHandle<Vec<Check>>>) -> Vec<Check> {
     match look {
         Some(task) => task.await.unwrap_or_default(),

@@ -1,5 +1,5 @@
-//! What the configuration names outside of itself is looked at again and again while the service runs: what rounds need
-//! may be missing or come back, and what was read at the start may be edited.
+//! Checks again and again, while the service runs, what the configuration names outside of itself: what rounds need may
+//! be missing or come back, and files that were read at the start may be edited.
 
 use crate::catalog::Catalog;
 use crate::config::Config;
@@ -18,12 +18,14 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-/// How often everything is looked at while something is missing, and how soon that is used. 5 s [choice].
+/// How often everything is checked while something is missing, and so how soon it is used once it is there. 5 s
+/// [choice].
 pub const INTERVAL: Duration = Duration::from_secs(5);
-/// The same while nothing is. 1 min [choice]: no more than that is known too late, and the machine sleeps meanwhile.
+/// The same while nothing is missing. 1 min [choice]: a change is known at most this late, and the machine sleeps
+/// meanwhile.
 const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is looked at.
+/// What is checked.
 #[derive(Clone)]
 pub struct Setup {
     pub classifier: model::Settings,
@@ -33,23 +35,23 @@ pub struct Setup {
     pub catalog: Catalog,
 }
 
-/// What was found; all of it empty where everything is as configured.
+/// What was found; everything is empty if all is as configured.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// The trainer is not installed: no round but imports and activations starts, and that is no mistake.
+    /// The trainer is not installed: only imports and activations start, and that is no mistake.
     pub serves_only: bool,
     /// What every round waits for.
     rounds: Vec<String>,
-    /// What rounds that adapt wait for, beside that.
+    /// What rounds that adapt wait for in addition.
     adapting: Option<String>,
-    /// Files that are others than the service has read.
+    /// Files that have changed since the service read them.
     edited: Vec<String>,
-    /// What became of a damaged catalogue.
+    /// What happened to a damaged catalogue.
     pub catalog: Option<String>,
 }
 
 impl Findings {
-    /// Before the first look: no round starts on a guess.
+    /// The findings before the first check: no round starts on a guess.
     pub fn unknown() -> Self {
         Self { rounds: vec!["the files that rounds need are being looked for".into()], ..Self::default() }
     }
@@ -59,7 +61,7 @@ impl Findings {
         !self.rounds.is_empty() || self.adapting.is_some()
     }
 
-    /// Why a round of this kind has to wait.
+    /// Why a job of this kind has to wait; none if it does not.
     pub fn hold(&self, trigger: Trigger) -> Option<String> {
         if !trigger.kind().needs_trainer() {
             return None;
@@ -72,7 +74,7 @@ impl Findings {
         (!waits.is_empty()).then(|| waiting(&waits.join("; ")))
     }
 
-    /// Logs what was not known.
+    /// Logs what differs from what was known.
     pub fn log_after(&self, known: &Self) {
         let waits = |found: &Self| -> Vec<String> { found.rounds.iter().chain(&found.adapting).cloned().collect() };
         let (now, before) = (waits(self), waits(known));
@@ -96,7 +98,7 @@ impl Findings {
     }
 }
 
-/// What is shown as the problem of the set-up.
+/// The text that is shown as the problem of the set-up.
 impl fmt::Display for Findings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let wait = self.hold(Trigger::Schedule).filter(|_| !self.serves_only);
@@ -106,12 +108,12 @@ impl fmt::Display for Findings {
     }
 }
 
-/// Why no round starts where the trainer is not installed, and what to do.
+/// Why no round starts if the trainer is not installed, and what to do.
 pub fn serves_only() -> String {
     format!("{NO_TRAINER}; to let it make models: {INSTALL_TRAINER}")
 }
 
-/// The problem, and how often it is looked at again.
+/// The problem, and how often it is checked again.
 pub fn waiting(problem: &str) -> String {
     format!("{problem}; it is tried again every {} s", INTERVAL.as_secs())
 }
@@ -122,10 +124,10 @@ impl Setup {
         Self { classifier, base: Arc::clone(base), round, serve, catalog: catalog.clone() }
     }
 
-    /// Looks at everything; waits for the disk.
+    /// Checks everything; waits for the disk.
     pub fn look(&self) -> Findings {
         let trainer = self.round.find_trainer().err();
-        // A trainer that a setting names, and that is not there, is missing.
+        // A trainer that a setting names and that does not exist is missing.
         let serves_only = trainer.is_some() && self.round.trainer.is_none();
         let trainer = trainer.filter(|_| !serves_only);
         let library = serve::find_library(&self.serve).err().map(|error| format!("serve.library: {error}"));
@@ -142,8 +144,8 @@ impl Setup {
         }
     }
 
-    /// Looks at everything at once and from then on, and tells whatever changes. A thread of its own does: a disk that
-    /// does not answer holds up nothing else, and nothing else wakes up to look.
+    /// Checks everything at once and from then on, and reports every change. A thread of its own does this: a disk that
+    /// does not answer blocks nothing else, and nothing else has to wake up for it.
     pub fn follow(self) -> Looks {
         let (sender, findings) = mpsc::channel(1);
         let thread = thread::Builder::new().name("setup".into()).spawn(move || {
@@ -160,24 +162,24 @@ impl Setup {
                 thread::park_timeout(pause);
             }
         });
-        // Where there are no threads to be had, rounds wait, and the status says for what.
+        // If no thread can be started, rounds wait, and the status says for what.
         Looks { findings, thread: thread.ok().map(|handle| handle.thread().clone()) }
     }
 }
 
-/// What [`Setup::follow`] finds, until this is dropped.
+/// Receives what [`Setup::follow`] finds; when it is dropped, the checks end.
 pub struct Looks {
     findings: mpsc::Receiver<Findings>,
     thread: Option<Thread>,
 }
 
 impl Looks {
-    /// The next that is otherwise than before.
+    /// The next findings that differ from those before.
     pub async fn next(&mut self) -> Option<Findings> {
         self.findings.recv().await
     }
 
-    /// Looks now.
+    /// Has everything checked now.
     pub fn now(&self) {
         self.thread.iter().for_each(Thread::unpark);
     }
@@ -195,7 +197,7 @@ impl Drop for Looks {
     }
 }
 
-/// What to do about a file of words that was edited.
+/// What to do about a label or template file that was edited.
 fn told_edited((setting, path): &(&str, PathBuf)) -> String {
     let path = shown_path(path);
     format!("{setting}: {path} has changed since the service read it; to use it: coftctl reload")

@@ -1,8 +1,8 @@
-//! The start of the service, behind the name that it has on the bus already: the state directory, the catalogue and
-//! what the configuration names are opened, checked and repaired in tasks.
+//! The start of the service, after it has taken its name on the bus: tasks open, check and repair the state directory,
+//! the catalogue and what the configuration names.
 //!
-//! The active generation is loaded before anything else and serves whatever becomes of the rest. What is missing or
-//! damaged is tried again until it is there; until then clients are told what the service waits for. A stop is obeyed
+//! The active generation is loaded before anything else and serves, whatever happens to the rest. What is missing or
+//! damaged is tried again until it can be used; until then clients get what the service waits for. A stop takes effect
 //! at every moment.
 
 use super::answers::{self, Answering};
@@ -44,9 +44,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{Instrument, error, info};
 
-/// How often what is due is begun and systemd is told what goes on.
+/// How often due attempts begin and systemd gets the status.
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
-/// What takes longer is named: its disk may hang. 30 s [choice].
+/// An attempt that takes longer is reported: its disk may hang. 30 s [choice].
 const LONG: Duration = Duration::from_secs(30);
 
 /// The service before it is complete.
@@ -63,9 +63,9 @@ pub struct Start {
     state: Part<(File, Promoter, Reviews)>,
     catalog: Part<(Catalog, Vec<RoundStatus>)>,
     base: Part<Arc<Base>>,
-    /// What the service waits for, as it was told last.
+    /// What the service waits for, as it was last reported.
     told: String,
-    /// There as soon as the state directory is.
+    /// Set as soon as the state directory is open.
     serving: Option<Serving>,
 }
 
@@ -74,11 +74,11 @@ pub struct Complete {
     pub supervisor: Supervisor,
     pub answering: Answering,
     pub receivers: StatusReceivers,
-    /// The state directory is taken while this is open.
+    /// Keeps the state directory locked while it is open.
     pub lock: File,
 }
 
-/// An attempt has ended.
+/// The result of an attempt.
 enum Step {
     State(Result<(File, Promoter, Reviews), AppError>),
     Catalog(Result<(Catalog, Vec<RoundStatus>), CatalogError>),
@@ -100,7 +100,7 @@ impl<T> Part<T> {
         Self { there: None, began: None, again_at: None, problem: None }
     }
 
-    /// Whether an attempt is to begin now; then it counts as begun.
+    /// Whether an attempt has to begin now; if so, marks it as begun.
     fn is_due(&mut self, now: Instant) -> bool {
         let due = self.there.is_none() && self.began.is_none() && self.again_at.is_none_or(|at| at <= now);
         if due {
@@ -128,7 +128,7 @@ impl<T> Part<T> {
         }
     }
 
-    /// What it waits for, or what is done: `work` says that.
+    /// What the service waits for, or is doing: `work` describes that. None once the part is there.
     fn told(&self, now: Instant, work: impl FnOnce() -> String) -> Option<String> {
         let long = self.began.is_some_and(|began| now - began > LONG);
         match (&self.there, &self.problem) {
@@ -172,10 +172,10 @@ impl Start {
         }
     }
 
-    /// Works until everything is there, or until `stop` is ready: then there is nothing.
+    /// Works until everything is there, or until `stop` is ready: then it returns none.
     ///
     /// # Errors
-    /// What no waiting mends: the state directory belongs to another service, or a value contradicts the model.
+    /// What waiting does not mend: the state directory belongs to another service, or a value contradicts the model.
     pub async fn run(
         mut self,
         commands: &mut mpsc::Receiver<Command>,
@@ -210,7 +210,7 @@ impl Start {
         }
     }
 
-    /// Begins what can be begun.
+    /// Begins the attempts that can begin now.
     fn go_on(&mut self) {
         let (now, steps) = (Instant::now(), &self.steps.0);
         if self.state.is_due(now) {
@@ -264,7 +264,7 @@ impl Start {
             Step::Base(prepared) => {
                 let prepared = prepared.map(|base| self.in_known_order(*base));
                 self.base.ended(prepared.map(Arc::new).map_err(|error| error.to_string()));
-                // As long as a generation of other classes answers, those are its.
+                // As long as a generation with other classes serves, the snapshot shows that generation's classes.
                 if self.publisher.snapshot().active.is_none() {
                     self.base.there.iter().for_each(|base| self.publisher.classes(&base.classes));
                 }
@@ -273,7 +273,7 @@ impl Start {
         Ok(())
     }
 
-    /// The base with its classes in the order in which a generation has them already.
+    /// The base with its classes in the order that an existing generation has, if there is one.
     fn in_known_order(&self, base: Base) -> Base {
         let order = self.state.there.as_ref().and_then(|(_, promoter, _)| promoter.order_of(&base));
         match order {
@@ -282,7 +282,7 @@ impl Start {
         }
     }
 
-    /// What the service waits for, for clients and systemd.
+    /// What the service waits for, as text for clients and systemd.
     fn problem(&self) -> String {
         let now = Instant::now();
         let (home, classifier) = (self.config.home(), &self.config.classifier);
@@ -308,7 +308,7 @@ impl Start {
         }
     }
 
-    /// Answers a client what the service waits for; a client that has gone does not miss it.
+    /// Replies to a client with what the service waits for; a client that has gone does not need the reply.
     fn refuse(&mut self, command: Command) {
         let problem = self.told.clone();
         let refused = || CommandError::NotReady(problem);
@@ -319,7 +319,7 @@ impl Start {
             Command::ReviewItems { reply, .. } => drop(reply.send(Err(refused()))),
             Command::SubmitReview { reply, .. } => drop(reply.send(Err(refused()))),
             Command::Rescan { reply } => {
-                // What is missing may be there by now.
+                // What was missing may be there by now.
                 (self.state.again_at, self.catalog.again_at, self.base.again_at) = (None, None, None);
                 drop(reply.send(Err(refused())));
             }
@@ -336,7 +336,7 @@ impl Start {
         }
     }
 
-    /// Puts the parts together.
+    /// Builds the complete service from its parts.
     fn complete(self) -> Result<Complete, AppError> {
         let Self {
             config,
@@ -424,14 +424,14 @@ fn attempt(steps: &mpsc::Sender<Step>, work: impl Future<Output = Step> + Send +
     tokio::spawn(
         async move {
             let step = work.await;
-            // A service that stops needs it no more.
+            // If the service stops, nobody needs the result.
             let _ = steps.send(step).await;
         }
         .in_current_span(),
     );
 }
 
-/// Ready when an attempt to load the active generation has ended; never where there is no store yet.
+/// Ready when an attempt to load the active generation has ended; never ready if there is no store yet.
 async fn tried(serving: &mut Option<Serving>) {
     match serving {
         Some(serving) => serving.tried().await,

@@ -1,5 +1,5 @@
-//! What clients see: the snapshot, published at once when something happened and at most five times a second while it
-//! only moves on.
+//! What clients see: the snapshot. It is published at once after an event, and at most five times a second while only
+//! progress or counts change.
 
 use super::answers;
 use crate::catalog::Counts;
@@ -17,26 +17,27 @@ use tokio::sync::watch;
 /// How often progress is published at most.
 pub const PUBLISH_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Seconds by which a time that is shown may be off before it is told anew: it is worked out each second. [choice]
+/// Seconds by which a time may differ from the one shown before it is published again: it is computed each second.
+/// [choice]
 const JITTER: i64 = 5;
 pub struct StatusPublisher {
     snapshot: Snapshot,
     published: watch::Sender<Snapshot>,
-    /// What is missing of the set-up, what is being loaded, and why a configuration is not used.
+    /// What the set-up lacks, what is being loaded, and why a configuration is not used.
     setup: [String; 3],
-    /// Something moved on since the snapshot was published.
+    /// Whether progress or counts have changed since the snapshot was published.
     stale: bool,
 }
 
 impl StatusPublisher {
-    /// A publisher, and where what it publishes is read.
+    /// A publisher, and the receiver of what it publishes.
     #[cfg(test)]
     pub fn new(snapshot: Snapshot) -> (Self, watch::Receiver<Snapshot>) {
         let (published, receiver) = watch::channel(Snapshot::default());
         (Self::over(published, snapshot), receiver)
     }
 
-    /// A publisher that publishes what follows a snapshot, from that on.
+    /// A publisher that publishes a snapshot at once, and its changes from then on.
     pub fn over(published: watch::Sender<Snapshot>, snapshot: Snapshot) -> Self {
         published.send_replace(snapshot.clone());
         Self { snapshot, published, setup: Default::default(), stale: false }
@@ -51,7 +52,7 @@ impl StatusPublisher {
         self.stale
     }
 
-    /// Publishes what moved on; to be called every [`PUBLISH_INTERVAL`].
+    /// Publishes what has changed; has to be called every [`PUBLISH_INTERVAL`].
     pub fn tick(&mut self) {
         if self.stale {
             self.publish();
@@ -74,7 +75,7 @@ impl StatusPublisher {
         self.publish();
     }
 
-    /// How many files of a source wait to be looked at.
+    /// Number of files of a source that wait to be looked at.
     pub fn waiting(&mut self, key: &Path, files: u64) {
         if let Some(source) = self.snapshot.sources.iter_mut().find(|source| source.key == key) {
             source.waiting = files;
@@ -82,18 +83,18 @@ impl StatusPublisher {
         self.stale = true;
     }
 
-    /// What the service waits for before it is set up as configured; empty where nothing is missing.
+    /// What the service waits for before it is set up as configured; empty if nothing is missing.
     pub fn setup(&mut self, problem: String) {
         self.set_up(0, problem);
     }
 
-    /// The generation that is loaded for the first time since the start; none once that has ended, well or not.
+    /// The generation that is being loaded for the first time since the start; none once that has succeeded or failed.
     pub fn loading(&mut self, generation: Option<GenerationId>) {
         let told = |generation| format!("the service is starting: generation {generation} is loaded");
         self.set_up(1, generation.map_or_else(String::new, told));
     }
 
-    /// Why the configuration that was read again is not used; none where it is.
+    /// Why the configuration that was read again is not used; none if it is.
     pub fn not_reloaded(&mut self, problem: Option<String>) {
         self.set_up(
             2,
@@ -117,14 +118,14 @@ impl StatusPublisher {
         }
     }
 
-    /// A round started, was prepared or ended, or those of earlier runs of the service are known.
+    /// The rounds: one has started, was prepared or has ended, or those of earlier runs of the service are known now.
     pub fn rounds(&mut self, rounds: &[RoundStatus]) {
         rounds.clone_into(&mut self.snapshot.rounds);
         self.forget_candidates_that_are_gone();
         self.publish();
     }
 
-    /// How the answers about the sources' pictures stand, in the order of the sources.
+    /// The status of the answers about the sources' pictures, in the order of the sources.
     pub fn answers(&mut self, answers: &answers::AnswersStatus) {
         for (source, standing) in self.snapshot.sources.iter_mut().zip(&answers.standings) {
             source.answers.standing = standing.clone();
@@ -134,7 +135,7 @@ impl StatusPublisher {
         self.publish();
     }
 
-    /// What keeps images from being stored, or none any more.
+    /// Why images cannot be stored; none if they can.
     pub fn intake(&mut self, problem: Option<String>) {
         self.snapshot.intake_problem = problem.unwrap_or_default();
         self.publish();
@@ -150,7 +151,7 @@ impl StatusPublisher {
         self.publish();
     }
 
-    /// Rounds name the generation that their candidate was kept as while it is in the store.
+    /// A round names the generation as which its candidate was kept only as long as that is in the store.
     fn forget_candidates_that_are_gone(&mut self) {
         let Snapshot { rounds, generations, .. } = &mut self.snapshot;
         for round in rounds {
@@ -179,7 +180,7 @@ impl StatusPublisher {
         }
     }
 
-    /// What a person is asked.
+    /// The state of the review; none if there is no review.
     pub fn review(&mut self, review: Option<ReviewStatus>) {
         if self.snapshot.review != review {
             self.snapshot.review = review;
@@ -187,7 +188,7 @@ impl StatusPublisher {
         }
     }
 
-    /// Why no round can start, or that one can again.
+    /// Why no round can start; none if one can.
     pub fn round_problem(&mut self, problem: Option<String>) {
         let problem = problem.unwrap_or_default();
         if problem != self.snapshot.round_problem {
@@ -233,13 +234,13 @@ impl StatusPublisher {
             "" => String::new(),
             problem => format!("{problem}; "),
         };
-        // One thing after the other.
+        // Show what comes next only if no job runs and all is well.
         let is_well = setup.is_empty() && intake.is_empty() && self.snapshot.serving_problem.is_empty();
         let next = if running.is_none() && is_well { self.what_next() } else { String::new() };
         format!("{setup}{serving}; {images} images, {quarantined} files refused{intake}{round}{next}")
     }
 
-    /// What the service waits for where no round runs, and what to do for it.
+    /// What the service waits for if no round runs, and what to do about it.
     fn what_next(&self) -> String {
         let Snapshot { images, sources, round_problem, next_round, .. } = &self.snapshot;
         let problem = sources.iter().find_map(|source| Some((shown_path(&source.key), source.problem.as_ref()?)));

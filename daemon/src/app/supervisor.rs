@@ -86,7 +86,7 @@ pub struct Supervisor {
     /// the active generation.
     judging: Arc<Semaphore>,
     serving: Serving,
-    /// Reports what of the set-up is missing or differs from the configuration.
+    /// Reports what the set-up lacks, and what differs from the configuration.
     setup: Looks,
     findings: Findings,
     /// When a zero-shot job is due; none if a generation knows the configured classes and model.
@@ -174,7 +174,7 @@ pub struct Parts {
     pub intake: Intake,
     /// Has begun to load the active generation before the supervisor starts.
     pub serving: Serving,
-    /// Reports what of the set-up is missing, at every change.
+    /// Reports what the set-up lacks, at every change.
     pub setup: Looks,
     /// What is known of the set-up so far.
     pub findings: Findings,

@@ -1,21 +1,22 @@
-//! What keeps images from being stored, and when everything is looked at again. Knows neither the clock nor what is done about it.
+//! Why images cannot be stored, and when everything is scanned again. Knows neither the clock nor what is done about
+//! it.
 
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long after a failure everything is looked at again, at first; each time that it lasts, twice as long. [choice]
+/// Pause before everything is scanned again after a failure; it doubles each time while the failure lasts. [choice]
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10 * 60);
 
 #[derive(Debug)]
 pub struct Backoff {
-    /// What it is, as clients are told; none while all is well.
+    /// The problem as clients get it; none while all is well.
     problem: Option<String>,
-    /// When to look again.
+    /// When to try again.
     retry: Option<Instant>,
-    /// How long to wait the next time.
+    /// Length of the next pause.
     pause: Duration,
-    /// When everything was last looked at again.
+    /// When everything was last scanned again.
     tried: Option<Instant>,
 }
 
@@ -24,12 +25,13 @@ impl Backoff {
         Self { problem: None, retry: None, pause: FIRST_PAUSE, tried: None }
     }
 
-    /// Whether there is any.
+    /// Whether there is a problem.
     pub fn is_there(&self) -> bool {
         self.problem.is_some()
     }
 
-    /// Something could not be stored. Returns whether that is new to clients; between two tries only the first of it can be.
+    /// Records that something could not be stored. Returns whether the problem is new to clients; between two tries
+    /// only the first failure can be.
     pub fn met(&mut self, problem: &str, now: Instant) -> bool {
         if self.retry.is_some() {
             return false;
@@ -39,7 +41,8 @@ impl Backoff {
         self.problem.replace(problem.to_owned()).as_deref() != Some(problem)
     }
 
-    /// Images were stored. Answers whether that ends the failure; where a try is still to come, it comes soon.
+    /// Records that images were stored. Returns whether this ends the problem; if a try is still to come, it comes
+    /// soon.
     pub fn stored(&mut self, now: Instant) -> bool {
         self.pause = FIRST_PAUSE;
         match &mut self.retry {
@@ -51,7 +54,7 @@ impl Backoff {
         }
     }
 
-    /// Whether to look again now; asked once a try.
+    /// Whether to try again now; true only once for each try.
     pub fn is_due(&mut self, now: Instant) -> bool {
         let due = self.retry.is_some_and(|at| at <= now);
         if due {
@@ -60,7 +63,7 @@ impl Backoff {
         due
     }
 
-    /// Everything is looked at again for another reason.
+    /// Records that everything is scanned again for another reason.
     pub fn looked_at(&mut self, now: Instant) {
         self.pause = FIRST_PAUSE;
         self.tried(now);
@@ -70,7 +73,8 @@ impl Backoff {
         (self.retry, self.tried) = (None, Some(now));
     }
 
-    /// Whether it has ended because nothing has come of it since the last try: what could not be stored may have gone.
+    /// Whether the problem has ended because it has not come back since the last try: what could not be stored may have
+    /// gone.
     pub fn has_passed(&mut self, now: Instant) -> bool {
         let quiet = self.retry.is_none() && self.tried.is_some_and(|at| now >= at + FIRST_PAUSE);
         if quiet {

@@ -1,5 +1,6 @@
-//! One source's way into the catalogue: a task and places to read of its own, so that a source that hangs holds up no
-//! other. Of many files that come at once, the latest is looked at first.
+//! The lane of one source: it takes the source's files into the catalogue. It has a task and a place to read of its
+//! own, so that a source that hangs holds up no other. Of many files that arrive at once, the latest is looked at
+//! first.
 
 use super::IntakeStatus;
 use super::backoff::Backoff;
@@ -26,37 +27,37 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-/// A file that is read for longer gives its place to another. [choice]
+/// A file that takes longer to read gives its place to another file. [choice]
 const PLACE: Duration = Duration::from_secs(2);
-/// What a file system owes for longer is told as its source's problem. [choice]
+/// If a file system does not answer for longer than this, that is reported as the source's problem. [choice]
 pub const SLOW: Duration = Duration::from_secs(10);
-/// Files that may be read for longer than that before a source waits for them.
+/// Maximum number of such slow files that make room for others; the source waits for any more of them.
 const MOST_SLOW: usize = 4;
-/// What work that has begun may still take when the service stops; a file that is read for longer is taken in at the
-/// next start. [choice]
+/// How long work that has begun may still take when the service stops; a file that takes longer to read is taken in at
+/// the next start. [choice]
 const LAST_WORK: Duration = Duration::from_secs(3);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// Files that may wait to be looked at, with what is known of them: 30 MB. Of more, those that were there first come
-/// first. 100000 [choice].
+/// Maximum number of waiting files, with what is known of them: 30 MB. If there are more, those that were there first
+/// are looked at first. 100000 [choice].
 const MOST_WAITING: usize = 100_000;
 
-/// What a lane has for the catalogue.
+/// What a lane sends to be stored in the catalogue.
 pub enum Finding {
     Entry(Entry),
-    /// Written down before the lane goes on.
+    /// An entry that is stored before the lane goes on.
     Now(Entry, oneshot::Sender<()>),
-    /// Something could not be stored.
+    /// The reason why something could not be stored.
     NotStored(String),
 }
 
-/// What every lane gets.
+/// What all lanes share.
 #[derive(Clone)]
 pub struct Shared {
     pub ingest: Ingest,
     pub catalog: Catalog,
     pub findings: mpsc::Sender<Finding>,
     pub status: Arc<watch::Sender<IntakeStatus>>,
-    /// Places to read beside the one that each lane has of its own.
+    /// Places to read, beside the one that each lane has of its own.
     pub places: Arc<Semaphore>,
 }
 
@@ -66,14 +67,14 @@ pub struct Lane {
     shared: Shared,
     own_place: Arc<Semaphore>,
     waiting: Waiting,
-    /// How many files wait, as it was last told.
+    /// The number of waiting files that was last reported.
     told_waiting: usize,
     working: JoinSet<(ObservedFile, Arrival, IngestOutcome)>,
     in_work: HashMap<PathBuf, Work>,
     refusals: Refusals,
-    /// Files that are tried again at each scan, and why they were refused.
+    /// Files that each scan tries again, and why they were refused.
     barred: HashMap<PathBuf, String>,
-    /// Files that could not be read.
+    /// Back-off for files that could not be read.
     backoff: Backoff,
     problems: Problems,
     told: Option<Option<String>>,
@@ -82,13 +83,13 @@ pub struct Lane {
 /// A file in work.
 struct Work {
     reading: Arc<Reading>,
-    /// A later observation of it, to be looked at afterwards.
+    /// A later observation of the file, to be looked at afterwards.
     later: Option<(ObservedFile, Arrival)>,
-    /// It has another name now, or none.
+    /// The file has another name by now, or has gone.
     is_void: bool,
 }
 
-/// What keeps a source from being taken in as it should.
+/// Why files of a source are not taken in as they should be.
 #[derive(Default)]
 struct Problems {
     watch: Option<String>,
@@ -100,7 +101,7 @@ struct Problems {
 
 enum IngestOutcome {
     Accepted(ImageRecord),
-    /// The content is an image that is known.
+    /// The content is a known image.
     Known(ImageId),
     Unready(Unready),
     Failed(CatalogError),
@@ -166,7 +167,7 @@ impl Lane {
         self.finish().await;
     }
 
-    /// Takes no new files, finishes those in work, and leaves behind those that cannot be read in time.
+    /// Takes no new files, finishes those in work, and gives up those that cannot be read in time.
     async fn finish(mut self) {
         self.watch.notices.close();
         let end = Instant::now() + LAST_WORK;
@@ -178,7 +179,7 @@ impl Lane {
         self.count_refusals(true);
     }
 
-    /// Whether time brings anything: where nothing goes on and nothing is wrong, it does not.
+    /// Whether the lane has to act as time passes; it does not if nothing is in work and nothing is wrong.
     fn is_busy(&self) -> bool {
         let Problems { silent, slow, .. } = &self.problems;
         let is_wrong = silent.is_some() || slow.is_some() || self.backoff.is_there();
@@ -189,12 +190,12 @@ impl Lane {
             || self.watch.handle().unanswered() > Duration::ZERO
     }
 
-    /// Whether a file waits that there is room for.
+    /// Whether a file waits and there is room for it.
     fn has_next(&self) -> bool {
         !self.waiting.is_empty() && self.in_work.len() < self.most()
     }
 
-    /// Files that may be in work: one that cannot be read makes room for another, up to a bound.
+    /// Maximum number of files in work: a file that cannot be read makes room for another, up to a limit.
     fn most(&self) -> usize {
         2 * self.shared.ingest.threads() + self.slow().count().min(MOST_SLOW)
     }
@@ -216,7 +217,7 @@ impl Lane {
                 let (written, answer) = oneshot::channel();
                 let moved = Finding::Now(Entry::Moved { source: self.source.clone(), from, to }, written);
                 if self.shared.findings.send(moved).await.is_ok() {
-                    // Where it cannot be written down, its files are read again.
+                    // If the move cannot be stored, the files are read again.
                     let _ = answer.await;
                 }
             }
@@ -238,7 +239,7 @@ impl Lane {
         }
     }
 
-    /// Looks at a file that is not in work.
+    /// Begins to look at a file that is not in work.
     async fn begin(&mut self, observed: ObservedFile, came: Arrival) {
         match self.shared.catalog.knows(&observed, self.shared.ingest.canonical_px()).await {
             Ok(true) => return,
@@ -294,7 +295,7 @@ impl Lane {
         } else if self.barred.insert(observed.path.clone(), reason.clone()).as_ref() == Some(&reason) {
             return;
         } else {
-            // No file looks like this: each scan tries it again.
+            // No file has such a fingerprint, so each scan tries the file again.
             observed.fingerprint.changed_ns = 0;
         }
         let path = shown_path(&observed.path).into_owned();
@@ -307,7 +308,7 @@ impl Lane {
         self.found(Entry::Quarantined { observed, reason }).await;
     }
 
-    /// A file was read: the source's file system works again.
+    /// Records that a file was read: the source's file system works again.
     fn read_again(&mut self) {
         if self.backoff.stored(Instant::now()) {
             self.problems.unreadable = None;
@@ -320,7 +321,7 @@ impl Lane {
     }
 
     async fn found(&self, entry: Entry) {
-        // Nobody listens where the intake has failed.
+        // If the intake has failed, nobody receives this.
         let _ = self.shared.findings.send(Finding::Entry(entry)).await;
     }
 
@@ -328,7 +329,7 @@ impl Lane {
         let _ = self.shared.findings.send(Finding::NotStored(problem)).await;
     }
 
-    /// What waits or is in work under a path, or below it, is nothing to be written down any more.
+    /// Drops what waits or is in work under a path, or below it: there is nothing to be stored any more.
     fn void(&mut self, path: &Path) {
         self.waiting.forget(path);
         for (_, work) in self.in_work.iter_mut().filter(|(in_work, _)| in_work.starts_with(path)) {
@@ -340,7 +341,7 @@ impl Lane {
         }
     }
 
-    /// Looks at what time has brought.
+    /// Checks what depends on the time that has passed.
     fn look(&mut self) {
         self.in_work.values().for_each(|work| work.reading.give_place());
         let limit = SLOW.as_secs();
@@ -379,7 +380,7 @@ impl Lane {
         }
     }
 
-    /// That some wait is told once a second, that none does at once.
+    /// Reports at once that no file waits any more; that files wait is reported once a second.
     fn tell_end_of_waiting(&mut self) {
         if self.waiting.is_empty() {
             self.tell_waiting();
@@ -403,7 +404,7 @@ impl Lane {
 
     fn tell_problem(&mut self) {
         let Problems { watch, silent, slow, unreadable } = &self.problems;
-        // What the watch has to say is told first: it may be that the source is not there at all.
+        // The watch's problem comes first: it may be that the source does not exist at all.
         let problems: Vec<&str> = [watch, silent, slow, unreadable].into_iter().flatten().map(String::as_str).collect();
         let problem = (!problems.is_empty()).then(|| problems.join("; "));
         if self.told.as_ref() == Some(&problem) {
@@ -421,7 +422,7 @@ impl Lane {
     }
 }
 
-/// Reads a file, and decodes it where its content is not known.
+/// Reads a file, and decodes it if its content is not known.
 async fn take(shared: &Shared, own_place: Arc<Semaphore>, observed: ObservedFile, reading: &Reading) -> IngestOutcome {
     let Shared { ingest, catalog, places, .. } = shared;
     let place = tokio::select! {
@@ -437,7 +438,7 @@ async fn take(shared: &Shared, own_place: Arc<Semaphore>, observed: ObservedFile
         Err(unready) => return IngestOutcome::Unready(unready),
     };
     match catalog.canonical_px(&content.id).await {
-        // It was let go.
+        // The pixels were evicted.
         Ok(Some(0)) => return IngestOutcome::Known(content.id),
         Ok(Some(px)) if px == ingest.canonical_px() && ingest.has_pixels(&content.id) => {
             return IngestOutcome::Known(content.id);
@@ -448,18 +449,18 @@ async fn take(shared: &Shared, own_place: Arc<Semaphore>, observed: ObservedFile
     ingest.keep(content).await.map_or_else(IngestOutcome::Unready, IngestOutcome::Accepted)
 }
 
-/// Quarantined files of a source that were removed while nobody watched: they are nobody's problem any more. Their file
-/// system may not answer.
+/// Quarantined files of a source that were removed while nobody watched: they are no problem any more. The search runs
+/// on a thread of its own, since their file system may not answer.
 fn cleared(catalog: Catalog, source: PathBuf, dir: PathBuf) -> oneshot::Receiver<Vec<PathBuf>> {
     let (reply, answer) = oneshot::channel();
     tokio::spawn(async move {
-        // Where the catalogue cannot be read, that is told elsewhere.
+        // If the catalogue cannot be read, that is reported elsewhere.
         let Ok(paths) = catalog.quarantined_in(&source).await else { return };
         let has_gone =
             |path: &PathBuf| fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
         let look = move || {
             let gone = if dir.is_dir() { paths.into_iter().filter(has_gone).collect() } else { Vec::new() };
-            // Nobody listens while the service stops.
+            // While the service stops, nobody receives this.
             let _ = reply.send(gone);
         };
         if thread::Builder::new().name("cleared".into()).spawn(look).is_err() {
@@ -469,7 +470,7 @@ fn cleared(catalog: Catalog, source: PathBuf, dir: PathBuf) -> oneshot::Receiver
     answer
 }
 
-/// How a file's reading goes on, for the task that reads and the lane that waits.
+/// The state of reading a file, for the task that reads and the lane that waits.
 #[derive(Default)]
 struct Reading {
     state: Mutex<State>,
@@ -486,17 +487,17 @@ impl Reading {
         *self.state() = State { since: Some(Instant::now()), place: Some(place) };
     }
 
-    /// It is read; its content holds the place until it is dealt with.
+    /// Records that the file is read; the place stays taken until the content has been dealt with.
     fn end(&self) {
         self.state().since = None;
     }
 
-    /// How long it has been read; not at all where it waits or is done.
+    /// How long the file has been read; zero if it waits or is done.
     fn lasted(&self) -> Duration {
         self.state().since.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
-    /// Lets others read meanwhile, where it takes long.
+    /// Gives the place to another file if reading takes long.
     fn give_place(&self) {
         let mut state = self.state();
         if state.since.is_some_and(|since| since.elapsed() >= PLACE) {

@@ -1,15 +1,15 @@
-//! Rejected files in the log: the first of each kind by name, the many that follow in one line. No clock is read here.
+//! Rejected files in the log: the first of each kind by name, the many that follow in one line. Reads no clock.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// Files of one kind that are named. [choice]
+/// How many files of one kind are named. [choice]
 const NAMED: u32 = 3;
-/// How often the others are counted up in a line. [choice]
+/// How often the other files are summed up in one line. [choice]
 const PAUSE: Duration = Duration::from_secs(10);
-/// After so long without one, the next is named again. [choice]
+/// If no file of a kind was refused for this long, the next one is named again. [choice]
 const OVER: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ pub struct Rest {
 }
 
 impl Refusals {
-    /// A file was refused. Answers whether to name it.
+    /// Records a refused file. Returns whether to name it.
     pub fn refused(&mut self, path: &Path, reason: &str, now: Instant) -> bool {
         let kind = self.kinds.entry(kind(reason)).or_insert(Tally { named: 0, latest: now, rest: None });
         kind.latest = now;
@@ -49,12 +49,12 @@ impl Refusals {
         false
     }
 
-    /// Whether there is something to be counted up, now or later.
+    /// Whether there are files to sum up, now or later.
     pub fn is_waiting(&self) -> bool {
         self.kinds.values().any(|tally| tally.rest.is_some())
     }
 
-    /// What is to be counted up now; everything where nothing more follows.
+    /// The sums to log now; all of them if `last`, when nothing more follows.
     pub fn due(&mut self, now: Instant, last: bool) -> Vec<Rest> {
         let due = |rest: &mut Rest| last || now.saturating_duration_since(rest.since) >= PAUSE;
         let rests = self.kinds.values_mut().filter_map(|tally| tally.rest.take_if(due)).collect();
@@ -63,7 +63,7 @@ impl Refusals {
     }
 }
 
-/// The reason without its numbers: a file that is a byte larger is refused for the same reason.
+/// The reason without its numbers: a file that is one byte larger is refused for the same reason.
 fn kind(reason: &str) -> String {
     reason.split(|c: char| c.is_ascii_digit()).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("#")
 }

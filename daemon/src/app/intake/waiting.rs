@@ -1,4 +1,4 @@
-//! Files of a source that wait to be looked at: the one that came last is the next.
+//! Files of a source that wait to be looked at: the file that arrived last is the next.
 
 use crate::observed_file::{Arrival, ObservedFile};
 use std::collections::BTreeMap;
@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 #[derive(Default)]
 pub struct Waiting {
-    /// By [`Arrival::order`].
+    /// The files by [`Arrival::order`].
     files: BTreeMap<i64, (ObservedFile, Arrival)>,
     orders: BTreeMap<PathBuf, i64>,
 }
 
 impl Waiting {
-    /// A file that waits already keeps its place where it is as it was: a scan reports every file again.
+    /// Adds a file. A file that waits already and is unchanged keeps its place, because a scan reports every file
+    /// again.
     pub fn add(&mut self, observed: ObservedFile, came: Arrival) {
         if let Some(before) = self.orders.get(&observed.path) {
             if self.files.get(before).is_some_and(|(known, _)| *known == observed) {
@@ -24,16 +25,16 @@ impl Waiting {
         self.files.insert(came.order, (observed, came));
     }
 
-    /// The file that came last.
+    /// Removes and returns the file that arrived last.
     pub fn next(&mut self) -> Option<(ObservedFile, Arrival)> {
         let (_, next) = self.files.pop_last()?;
         self.orders.remove(&next.0.path);
         Some(next)
     }
 
-    /// The file, or every file below the directory, does not wait any more.
+    /// Removes the file, or every file below the directory.
     pub fn forget(&mut self, path: &Path) {
-        // A path sorts right before what is below it.
+        // A path sorts right before the paths below it.
         let below = self.orders.range(path.to_owned()..).take_while(|(below, _)| below.starts_with(path));
         for gone in below.map(|(path, _)| path.clone()).collect::<Vec<_>>() {
             let order = self.orders.remove(&gone).expect("it was found just now");
