@@ -26,7 +26,7 @@ struct Site {
     controller: Controller,
 }
 
-/// One run of the work.
+/// One run of the task that answers.
 struct Run {
     answering: Answering,
     status: watch::Receiver<AnswersStatus>,
@@ -34,7 +34,7 @@ struct Run {
 }
 
 impl Site {
-    /// Keeps pixels of this size; the generations look at 8 px.
+    /// Keeps pixels of this size; the generations take images of 8 px.
     fn new(kept_px: u32) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("in")).unwrap();
@@ -53,7 +53,7 @@ impl Site {
         self.dir.path().join("in")
     }
 
-    /// Lets a generation serve whose best label is the colour of the picture, or one that is less sure of it.
+    /// Makes a generation serve whose best label is the colour of the picture; some generations are less sure of it.
     fn serves(&self, name: &str, number: u64) {
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/serve").join(name);
         self.controller.swap(self.controller.load(&golden, GenerationId(number)).unwrap());
@@ -92,7 +92,7 @@ impl Site {
         ObservedFile { source, path, fingerprint }
     }
 
-    /// A picture comes, as the intake writes it down.
+    /// Lets a picture arrive; returns the entry that the intake would store.
     async fn comes(&self, name: &str, picture: &RgbImage) -> Entry {
         self.put(name, picture);
         let observed = self.observed(name);
@@ -106,7 +106,7 @@ impl Site {
         self.catalog.record(vec![entry]).await.unwrap();
     }
 
-    /// What a client is answered about the same file.
+    /// What a client gets for the same file.
     async fn classified(&self, name: &str) -> Vec<(String, f64)> {
         let file = File::open(self.dir.path().join(name)).unwrap();
         self.classifier.classify(file.into(), &Options::default()).await.unwrap().labels
@@ -127,7 +127,7 @@ impl Run {
         tokio::time::timeout(PATIENCE, told).await.expect("it is told soon").expect("the work goes on").clone()
     }
 
-    /// Waits until so many pictures of the first source are answered and none waits.
+    /// Waits until `answered` pictures of the first source have been answered and none waits.
     async fn until(&mut self, answered: u64) -> AnswersStatus {
         self.told(|status| status.standings.first().is_some_and(|it| it.sequence == answered && it.waiting == 0)).await
     }
@@ -140,7 +140,7 @@ fn plain(colour: [u8; 3]) -> RgbImage {
     RgbImage::from_pixel(20, 16, Rgb(colour))
 }
 
-/// A picture of which every pixel counts.
+/// A picture in which every pixel matters.
 fn busy(number: u32) -> RgbImage {
     let value = |x: u32, y: u32, channel: u32| ((x * (7 + number) + y * 13 + channel * 80 + x * y) % 256) as u8;
     RgbImage::from_fn(100, 75, |x, y| Rgb([value(x, y, 0), value(x, y, 1), value(x, y, 2)]))
@@ -177,7 +177,7 @@ async fn every_picture_is_answered_as_its_file_is() {
     run.answering.stop().await;
 }
 
-/// The pixels that are kept would be resized a second time.
+/// The kept pixels would be resized a second time.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_what_is_kept_would_give_another_answer_the_file_is_looked_at() {
     let site = Site::new(12);
@@ -209,7 +209,7 @@ async fn pictures_wait_for_a_generation_and_the_latest_are_answered_first() {
     assert_eq!(told.problem, "");
     let answers = site.all().await;
     assert!(answers.iter().all(|answer| answer.generation == GenerationId(3)));
-    // Of those that are looked at together any may be the first to be answered.
+    // Of the pictures that are looked at together, any may be answered first.
     let place = |name: &str| answers.iter().position(|answer| answer.path.ends_with(name)).unwrap();
     assert!(place("39.png") < WINDOW && place("39.png") < place("00.png"));
     run.answering.stop().await;
@@ -235,7 +235,7 @@ async fn a_picture_whose_pixels_are_not_kept_is_looked_at_in_its_file() {
     run.answering.stop().await;
 }
 
-/// Its file may come back: it waits, and holds up nobody.
+/// The picture's file may come back: the picture waits, and holds up no other.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_picture_that_cannot_be_read_now_waits_behind_the_others() {
     let site = Site::new(8);
@@ -262,7 +262,7 @@ async fn a_picture_that_cannot_be_read_now_waits_behind_the_others() {
     }
     assert_eq!(site.waiting().await, 1);
     run.answering.stop().await;
-    // It is back.
+    // The kept pixels are back.
     fs::remove_file(&file).unwrap();
     fs::write(&kept, pixels).unwrap();
     let mut run = site.start();
@@ -271,7 +271,7 @@ async fn a_picture_that_cannot_be_read_now_waits_behind_the_others() {
     run.answering.stop().await;
 }
 
-/// Whenever the work ends, each picture has one answer in the end.
+/// Whenever the task ends, each picture has exactly one answer in the end.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_and_nothing_answered_twice_however_often_the_work_is_cut_off() {
     let site = Site::new(8);
@@ -329,7 +329,7 @@ async fn a_source_that_is_not_to_be_answered_is_not() {
     run.answering.stop().await;
 }
 
-/// As with a full disk: what cannot be written down is not told, and is answered once it can.
+/// As with a full disk: an answer that cannot be stored is not published, and the picture is answered once it can.
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_wait_while_nothing_can_be_written_down() {
     let site = Site::new(8);
@@ -350,7 +350,8 @@ async fn pictures_wait_while_nothing_can_be_written_down() {
     run.answering.stop().await;
 }
 
-/// Pictures that are kept are answered from their pixels, the others from their files, and what is gone not at all.
+/// Pictures whose pixels are kept are answered from these, the others from their files. A picture without either gets no
+/// answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_that_comes_to_serve_answers_the_latest_pictures_again() {
     let site = Site::new(8);
@@ -374,7 +375,7 @@ async fn a_generation_that_comes_to_serve_answers_the_latest_pictures_again() {
     let diff = run.answers.compare(GenerationId(1), GenerationId(2), 9).await.unwrap();
     assert_eq!((diff.compared, diff.changed, diff.waiting), (4, 3, 0));
     assert_eq!(diff.moves, [("green".into(), "blue".into(), 3)]);
-    // A picture that comes now is answered once, by the generation that serves.
+    // A picture that arrives now is answered once, by the generation that serves.
     site.bring("in/new.png", &plain(RED)).await;
     run.until(6).await;
     assert_eq!(site.all().await[5].generation, GenerationId(2));
@@ -388,7 +389,7 @@ async fn a_generation_that_comes_to_serve_answers_the_latest_pictures_again() {
     run.answering.stop().await;
 }
 
-/// A state that flaps is told at most once a second; what is told last is how it is.
+/// A state that switches back and forth is reported at most once a second; the last report is the present state.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changes_all_the_time_is_told_once_a_second() {
     let site = Site::new(8);
@@ -420,7 +421,7 @@ async fn what_changes_all_the_time_is_told_once_a_second() {
     assert!((1..=seconds + 2).contains(&told), "{told} times in {seconds} s");
 }
 
-/// The clock may be wrong by years and be set right within minutes: every answer was forgotten by then.
+/// A clock may be wrong by years and be set right within minutes; before that, the service had deleted every answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_has_just_started_takes_no_answer_for_too_old() {
     let site = Site::new(8);

@@ -7,7 +7,7 @@ use coft_core::ids::GenerationId;
 use std::path::Path;
 use tempfile::TempDir;
 
-/// A service with a state directory and a source, which serves.
+/// A service that serves, with a state directory and a source.
 fn healthy(config: &str) -> (TempDir, Surroundings) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("coft.toml");

@@ -53,7 +53,7 @@ impl Site {
         self.start_with(&["in"])
     }
 
-    /// Takes in from these directories.
+    /// Takes images in from these directories.
     fn start_with(&self, sources: &[&str]) -> (Intake, watch::Receiver<IntakeStatus>) {
         let source = |name: &&str| Source {
             path: self.dir.path().join(name),
@@ -88,7 +88,7 @@ impl Site {
         self.catalog.quarantine().await.unwrap().remove(0).1
     }
 
-    /// Puts a picture there and waits until it is taken in as the latest.
+    /// Adds a picture and waits until it is taken in as the latest.
     async fn take(&self, number: u8) -> ImageId {
         let name = format!("{number}.png");
         self.put(&name, &picture(number));
@@ -110,7 +110,7 @@ impl Site {
     }
 }
 
-/// Waits until the status is so.
+/// Waits until the status meets the condition.
 async fn until(heard: &mut watch::Receiver<IntakeStatus>, so: impl Fn(&IntakeStatus) -> bool) -> IntakeStatus {
     let told = heard.wait_for(|status| so(status));
     tokio::time::timeout(PATIENCE, told).await.expect("it is told soon").expect("the intake runs").clone()
@@ -132,13 +132,13 @@ fn limit(bytes: u64) -> Settings {
 }
 
 /// It stayed refused for ever, since the file had not changed.
-/// It waited for all that had come before.
+/// The latest file waited for all files that had come before.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_files_that_come_at_once_the_latest_is_looked_at_first_and_stays_the_latest() {
     const MANY: u8 = 200;
     let site = Site::new(Settings::default());
     let large = large();
-    // What follows the picture changes nothing but what is known of the file.
+    // The byte after the picture's data changes the file's digest, but not the picture.
     let put = |name: &str, number: u8| site.put(name, &[&large[..], &[number]].concat());
     for number in 0..MANY {
         put(&format!("{number}.png"), number);
@@ -162,7 +162,7 @@ async fn of_many_files_that_come_at_once_the_latest_is_looked_at_first_and_stays
     intake.stop().await;
 }
 
-/// Takes long to decode.
+/// A picture that takes long to decode.
 fn large() -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     let noise = |x: u32, y: u32| Rgb([x as u8, (x * 31 + y * 17) as u8, (x * y) as u8]);
@@ -204,7 +204,7 @@ async fn a_refused_file_is_read_again_where_it_or_the_settings_have_changed() {
         intake.rescan();
         tokio::time::sleep(RESCAN).await;
     }
-    // Looked at after everything before it.
+    // This file is looked at after everything before it.
     site.put("b.png", &picture(1));
     site.until(1, 1).await;
     assert_eq!(site.reason().await, "marked by the test");
@@ -215,7 +215,7 @@ async fn a_refused_file_is_read_again_where_it_or_the_settings_have_changed() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    // As where libheif was installed, or removed, after the file was refused.
+    // As if libheif had been installed, or removed, after the file was refused.
     let judge = site.dir.path().join("pixels/judge");
     let noted = fs::read_to_string(&judge).unwrap();
     let other = noted.replace("libheif true", "libheif false");
@@ -237,7 +237,7 @@ async fn a_refused_file_is_read_again_where_it_or_the_settings_have_changed() {
     intake.stop().await;
 }
 
-/// The service's rights may change, and nothing about the file tells.
+/// The service's permissions may change, and nothing about the file shows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_could_not_be_read_is_tried_again_by_each_scan() {
     let site = Site::new(Settings::default());
@@ -278,18 +278,18 @@ async fn the_oldest_images_are_evicted_and_not_taken_in_again() {
     assert!(site.path("0.png").is_file(), "the user's files stay");
     intake.stop().await;
 
-    // What a crash left between the note and the removal goes at the next start.
+    // If the service died between the record and the removal, the next start removes the pixels.
     fs::write(site.ingest().canonical_path(&ids[0]), "left behind").unwrap();
     let intake = site.start();
     site.until_cached(&ids[2..]).await;
     intake.stop().await;
 }
 
-/// Clients were never told, and the last byte of the disk was taken.
+/// Clients were never informed, and the last byte of the disk was used.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_told_and_so_is_that_there_is_room_again() {
     let site = Site::new(Settings::default());
-    // No byte of /proc is ever free.
+    // /proc never has a free byte.
     std::os::unix::fs::symlink("/proc", site.dir.path().join("pixels")).unwrap();
     for number in 0..3 {
         site.put(&format!("{number}.png"), &picture(number));
@@ -308,7 +308,7 @@ async fn a_full_disk_is_told_and_so_is_that_there_is_room_again() {
     intake.stop().await;
 }
 
-/// Rescans, sources that come and go, and nobody who listened waited for each other in a circle.
+/// Rescans, sources that came and went, and a status that nobody received waited for each other in a circle.
 #[tokio::test(flavor = "multi_thread")]
 async fn rescans_while_sources_come_and_go_freeze_nothing() {
     let site = Site::new(Settings::default());
@@ -350,7 +350,7 @@ fn mounted(site: &Site, options: &[&str]) -> Option<Bindfs> {
     Bindfs::mount(&site.dir.path().join("store"), &site.dir.path().join("nas"), options)
 }
 
-/// One slow mount kept every source from being taken in, told nobody, and held up the end of the service.
+/// One slow mount kept every source from being taken in, was not reported, and delayed the end of the service.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_hangs_holds_up_no_other_and_not_the_end() {
     if !entered("app::intake::tests::a_source_that_hangs_holds_up_no_other_and_not_the_end", MOUNTS) {
@@ -374,7 +374,7 @@ async fn a_source_that_hangs_holds_up_no_other_and_not_the_end() {
     tokio::time::timeout(PATIENCE, intake.stop()).await.expect("it does not wait for the mount");
 }
 
-/// A file system that answers nothing at all, with some of its files in work.
+/// A file system that does not answer at all, with some of its files in work.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_does_not_answer_is_told_and_heals() {
     if !entered("app::intake::tests::a_source_that_does_not_answer_is_told_and_heals", MOUNTS) {
@@ -389,7 +389,7 @@ async fn a_source_that_does_not_answer_is_told_and_heals() {
     fuse.signal(Signal::SIGSTOP);
     let nas = site.dir.path().join("nas");
     let problem = |status: &IntakeStatus| status.sources.get(&nas).cloned().flatten();
-    // A source that sleeps is looked at now and then; the main loop does that.
+    // A source without work is checked only now and then; the main loop does that.
     let look = async {
         loop {
             intake.look();
@@ -422,7 +422,7 @@ fn noise(number: u8) -> Vec<u8> {
     bytes.into_inner()
 }
 
-/// `chmod -R` decoded everything again, and kept anew what had been let go.
+/// After `chmod -R` everything was decoded again, and pixels that had been evicted were kept again.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_known_is_not_decoded_again_for_its_rights_date_or_name() {
     let site = Site::new(Settings { most_images: 4, ..Settings::default() });

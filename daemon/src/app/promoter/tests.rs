@@ -1,4 +1,4 @@
-//! Imports and returns, judged through ONNX Runtime on the tiny generations of `tests/goldens/serve`.
+//! Imports and activations, judged through ONNX Runtime on the tiny generations of `tests/goldens/serve`.
 
 use super::*;
 use crate::decode_budget::DecodeBudget;
@@ -28,7 +28,8 @@ pub fn candidate(root: &Path, name: &str) -> PathBuf {
     dir
 }
 
-/// The soft generation as a round leaves it whose two models do not agree, which speaks against it.
+/// The soft generation as a round leaves it if the round's two models do not agree, which speaks against the
+/// generation.
 pub fn doubted(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
     let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
@@ -45,8 +46,8 @@ pub fn doubted(root: &Path) -> PathBuf {
     dir
 }
 
-/// The soft generation as a round leaves it in a week in which one class passes: zero-shot finds hardly another, the
-/// new model does.
+/// The soft generation as a round leaves it in a week in which only one class appears: zero-shot finds hardly any other
+/// class, but the new model does.
 fn undecidable(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
     let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
@@ -84,7 +85,7 @@ fn undecidable(root: &Path) -> PathBuf {
     dir
 }
 
-/// Gives a candidate another file, and a manifest that states it.
+/// Replaces a file of a candidate, and states the new file in the manifest.
 pub fn restate(dir: &Path, name: &str, bytes: &[u8], change: impl FnOnce(&mut Manifest)) {
     fs::write(dir.join(name), bytes).unwrap();
     let mut manifest: Manifest = serde_json::from_slice(&fs::read(dir.join(MANIFEST)).unwrap()).unwrap();
@@ -123,7 +124,7 @@ pub fn idle(root: &Path) -> (Promoter, Base) {
     (promoter, base)
 }
 
-/// As many green pictures, of which the sharp generation makes less even answers than the soft one.
+/// `count` equal green pictures, which the sharp generation answers less evenly than the soft one.
 fn pictures(root: &Path, count: usize) -> Vec<PathBuf> {
     let picture = |i| {
         let path = root.join(format!("{i}.png"));
@@ -141,7 +142,7 @@ fn import_of(name: &str, root: &Path, (promoter, base): &(Promoter, Base), image
     promoter.judge_import(&candidate(root, name), ROUND, base, images, &CancellationToken::new()).unwrap()
 }
 
-/// What is in the store, by the names on the disk.
+/// The generations in the store, by their names on the disk.
 fn stored(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root.join("generations")).unwrap();
     let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -165,7 +166,8 @@ fn a_damaged_picture_of_the_pool_does_not_fail_an_import() {
     assert!(matches!(import(root.path(), &service, &images), PromotionOutcome::Promote(_)), "as without images");
 }
 
-/// It was held against the teacher's image size, so that a zero-shot round replaced every adapted generation.
+/// Such a generation was compared with the teacher's image size, so that a zero-shot job replaced every adapted
+/// generation.
 #[test]
 fn a_generation_that_reads_the_student_s_images_is_current() {
     let root = TempDir::new().unwrap();
@@ -212,7 +214,7 @@ fn a_zero_shot_generation_of_other_shares_is_made_anew_and_an_adapted_one_is_not
     assert!(current(Method::Coft, None), "training is not thrown away");
 }
 
-/// Candidates are loaded from where they are staged, and promoted to a place of their own.
+/// Candidates are loaded from where they are staged, and promoted to another directory.
 #[test]
 fn a_promoted_generation_s_session_can_be_opened_again() {
     let root = TempDir::new().unwrap();
@@ -372,7 +374,7 @@ fn what_a_rule_has_refused_is_kept_for_somebody_to_activate() {
     let images = pictures(root.path(), promotion::IMPORT_IMAGES);
     let imported = import(root.path(), &service, &images);
     let doubted = doubted(root.path());
-    // One is staged at a time, and kept or dropped before the next.
+    // One candidate is staged at a time, and kept or dropped before the next.
     let PromotionOutcome::Keep { reason, candidate: Some(refused) } = imported else { panic!("{imported:?}") };
     assert_eq!(promoter.keep(*refused, reason, None).unwrap(), GenerationId(2));
     let trained = promoter.judge(&doubted, &CancellationToken::new()).unwrap();
@@ -420,7 +422,7 @@ fn what_cannot_serve_or_is_not_wanted_is_not_kept() {
     let foreign = import(root.path(), &elsewhere, &[]);
     assert!(matches!(&foreign, PromotionOutcome::Keep { candidate: None, .. }), "{foreign:?}");
     assert_eq!(stored(root.path()), ["1"]);
-    // A round that somebody cancelled meanwhile.
+    // The candidate of a round that somebody cancelled meanwhile.
     let refused = import(root.path(), &service, &pictures(root.path(), promotion::IMPORT_IMAGES));
     assert!(matches!(&refused, PromotionOutcome::Keep { candidate: Some(_), .. }), "{refused:?}");
     promoter.drop_candidate(refused).unwrap();

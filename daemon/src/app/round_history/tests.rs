@@ -5,7 +5,7 @@ use coft_core::event::FailureKind;
 use coft_core::ids::GenerationId;
 use coft_core::moment::BootId;
 
-/// So many seconds after the machine's start, which was at Unix time 0.
+/// The moment `second` seconds after the machine's start, which was at Unix time 0.
 fn second(second: u64) -> Moment {
     Moment { boot: Some(BootId(1)), since_boot: Duration::from_secs(second), wall: second as i64 }
 }
@@ -56,7 +56,7 @@ fn the_schedule_looks_at_the_rounds_of_this_model() {
     facts(vec![zero_shot.clone(), first.clone(), kept.clone()], 400, Some(30));
     let broken = round(4, Schedule, 500, Some(40), failed());
     facts(vec![zero_shot.clone(), first.clone(), kept, broken], 400, Some(40));
-    // Each failing one wiped the memory, and a round started a second after it.
+    // Each failing zero-shot job wiped the memory, and a round started one second after it.
     let again = |number| round(number, ZeroShot, 0, Some(45), failed());
     facts(vec![zero_shot.clone(), first.clone(), again(5), again(6)], 300, Some(20));
     facts(vec![first, zero_shot], 0, None);
@@ -126,7 +126,7 @@ fn who_cancelled_a_round_takes_its_work_up_by_hand() {
     assert_eq!(history.next_round(&schedule, 16, &second(1004)), NextRound::Images(150));
 }
 
-/// A round that ended before the first NTP sync ended in 1970, and the next start of the machine took that for long
+/// A round that ended before the first NTP sync had ended in 1970, and the next start of the machine took that for long
 /// ago.
 #[test]
 fn the_end_of_a_round_is_put_right_once_the_clock_is() {

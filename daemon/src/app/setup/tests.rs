@@ -36,7 +36,7 @@ fn nothing_is_told_where_everything_is_as_configured() {
     assert_eq!(Findings::default().to_string(), "");
 }
 
-/// It was ignored without a word.
+/// An edited file was ignored without a message.
 #[test]
 fn a_label_or_template_file_that_is_edited_is_told_with_what_to_do() {
     let (dir, setup) = site();
@@ -64,7 +64,7 @@ fn a_label_or_template_file_that_is_edited_is_told_with_what_to_do() {
     assert_eq!(setup.look(), Findings::default(), "its disk may be away for a while");
 }
 
-/// A zero-shot round was started without a trainer or a library, and failed.
+/// A zero-shot job was started without a trainer or a library, and failed.
 #[test]
 fn rounds_wait_for_what_they_cannot_do_without() {
     let (dir, setup) = site();
@@ -77,7 +77,7 @@ fn rounds_wait_for_what_they_cannot_do_without() {
     }
 }
 
-/// A device that was meant to serve alone showed a fault for good.
+/// A device that was meant only to serve showed a problem for ever.
 #[test]
 fn without_a_trainer_installed_it_serves_only() {
     let (_dir, mut setup) = site();
@@ -91,7 +91,7 @@ fn without_a_trainer_installed_it_serves_only() {
     assert_eq!((found.hold(Trigger::Import), found.to_string()), (None, String::new()), "and nothing is wrong");
 }
 
-/// Every round failed, and the next came hours later.
+/// Every round failed without the list, and the next round came hours later.
 #[test]
 fn rounds_that_adapt_wait_for_the_list_of_labels() {
     let (dir, setup) = site();

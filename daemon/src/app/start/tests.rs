@@ -1,4 +1,4 @@
-//! The start on real directories, with the test as the clients and the clock.
+//! The start on real directories; the tests play the clients and the clock.
 
 use super::*;
 use crate::app::promoter::tests::candidate;
@@ -33,8 +33,8 @@ impl Site {
         self.dir.path().join(name)
     }
 
-    /// Runs the start beside the clients' work, which ends it when it is done; tells whether the service was complete
-    /// by then.
+    /// Runs the start beside the clients' work. If `work` returns false, the start is stopped then. Returns the service
+    /// if it was complete by then.
     async fn run(
         &self,
         work: impl AsyncFnOnce(mpsc::Sender<Command>, &mut channel::Receiver<Snapshot>) -> bool,
@@ -82,7 +82,8 @@ async fn told(seen: &mut channel::Receiver<Snapshot>, what: &str) -> String {
     seen.wait_for(|seen| seen.setup_problem.contains(what)).await.unwrap().setup_problem.clone()
 }
 
-/// It ended the service with exit code 2, which is never started again, and what had served before did not serve.
+/// A missing model ended the service with exit code 2, after which it is never started again, and the generation that
+/// had served before did not serve.
 #[tokio::test]
 async fn a_model_that_comes_late_is_waited_for_and_what_served_serves() {
     let mut site = Site::new();
@@ -100,7 +101,7 @@ async fn a_model_that_comes_late_is_waited_for_and_what_served_serves() {
             let (reply, answer) = oneshot::channel();
             commands.send(Command::StartRound { request: RoundRequest::default(), reply }).await.unwrap();
             assert_eq!(answer.await.unwrap(), Err(CommandError::NotReady(problem)));
-            // A copy under way.
+            // A copy that is not complete yet.
             let copied = model.with_extension("copy");
             copy(&demo_model(), &copied);
             let weights = fs::read(copied.join("model.safetensors")).unwrap();
@@ -114,7 +115,7 @@ async fn a_model_that_comes_late_is_waited_for_and_what_served_serves() {
     assert!(complete.is_some());
 }
 
-/// What serves meanwhile decides by it already, as far as it knows the class.
+/// The generation that serves meanwhile uses the threshold already, if it knows the class.
 #[tokio::test]
 async fn a_threshold_of_a_class_that_the_label_file_lacks_is_waited_for() {
     let mut site = Site::new();
@@ -157,7 +158,7 @@ async fn every_file_of_a_setting_is_waited_for_by_name() {
     }
 }
 
-/// A list that is being copied or edited, and one that cannot be opened, stopped what served as well.
+/// A list that was being copied or edited, or could not be opened, also stopped the generation that served.
 #[tokio::test]
 async fn a_label_file_with_a_mistake_is_named_by_line_and_read_again() {
     let mut site = Site::new();
@@ -191,7 +192,7 @@ async fn a_value_that_contradicts_the_model_ends_the_service() {
     let ended = start.run(&mut mpsc::channel(1).1, pin!(std::future::pending())).await;
     let error = ended.err().expect("no waiting mends it");
     assert!(error.is_configuration() && error.to_string().starts_with("classifier.image-size: 65 "), "{error}");
-    // The active generation may still be on its way, and is told then.
+    // The active generation may still be loading, which is reported as well.
     let told = seen.borrow().setup_problem.clone();
     assert!(
         [error.to_string(), format!("{error}; the service is starting: generation 1 is loaded")].contains(&told),
@@ -199,7 +200,7 @@ async fn a_value_that_contradicts_the_model_ends_the_service() {
     );
 }
 
-/// Exit code 1 every five seconds.
+/// The service ended with exit code 1 every five seconds.
 #[tokio::test]
 async fn a_catalogue_that_cannot_be_opened_is_waited_for_and_what_served_serves() {
     let site = Site::new();
@@ -221,7 +222,7 @@ async fn a_catalogue_of_a_newer_version_is_left_alone_and_what_served_serves() {
     let site = Site::new();
     let catalog = site.path("catalog.sqlite");
     drop(Catalog::open(&catalog).unwrap());
-    // Its thread closes the file, and with it the log goes into it.
+    // The catalogue's thread closes the file, which writes the log into it.
     while site.path("catalog.sqlite-wal").exists() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -238,7 +239,8 @@ async fn a_catalogue_of_a_newer_version_is_left_alone_and_what_served_serves() {
     assert_eq!(fs::read(&catalog).unwrap(), before);
 }
 
-/// Numbers began at 1 again, and a round that was cut off could be taken for the one that had promoted what serves.
+/// Numbers began at 1 again, and an interrupted round could be taken for the one that had promoted the active
+/// generation.
 #[tokio::test]
 async fn a_lost_catalogue_does_not_begin_numbers_again() {
     let site = Site::new();
@@ -258,7 +260,7 @@ async fn a_lost_catalogue_does_not_begin_numbers_again() {
 async fn a_stop_is_obeyed_while_a_disk_hangs() {
     let site = Site::new();
     fs::remove_file(site.path("lock")).unwrap_or(());
-    // Opening it for writing waits for a reader.
+    // Opening the pipe for writing waits for a reader.
     nix::unistd::mkfifo(&site.path("lock"), nix::sys::stat::Mode::S_IRWXU).unwrap();
     let complete = site
         .run(async |commands, seen| {
@@ -270,7 +272,7 @@ async fn a_stop_is_obeyed_while_a_disk_hangs() {
         })
         .await;
     assert!(complete.is_none());
-    // The task of the test's own runtime has to end.
+    // The blocked task has to end, since it belongs to the test's own runtime.
     let reader = fs::File::options().read(true).write(true).open(site.path("lock")).unwrap();
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert!(reader.as_raw_fd() > 0);

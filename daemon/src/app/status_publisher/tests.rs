@@ -6,7 +6,7 @@ use coft_core::event::Stage;
 use coft_core::job::Trigger;
 use coft_core::moment::{BootId, Moment};
 
-/// So many seconds after the machine's start, which was at Unix time 0.
+/// The moment `second` seconds after the machine's start, which was at Unix time 0.
 fn second(second: u64) -> Moment {
     Moment { boot: Some(BootId(1)), since_boot: Duration::from_secs(second), wall: second as i64 }
 }
@@ -48,7 +48,7 @@ fn progress(stage: Stage, fraction: f64) -> Progress {
     }
 }
 
-/// It said that there were 0 images, and not what to do about it.
+/// The status line said that there were 0 images, and not what to do about it.
 #[test]
 fn systemd_is_told_what_the_service_waits_for() {
     let source = |problem: Option<&str>| SourceStatus {
@@ -106,7 +106,7 @@ fn progress_waits_for_the_tick_and_events_do_not() {
     assert!(!seen.has_changed().unwrap(), "nothing moved");
 }
 
-/// It named generations that were long gone.
+/// A round named generations that had been removed long ago.
 #[test]
 fn a_round_names_its_candidate_while_that_is_there() {
     let candidate = |number| RoundState::Kept { reason: "worse".into(), candidate: Some(GenerationId(number)) };
@@ -160,7 +160,7 @@ fn systemd_gets_one_line() {
     assert_eq!(publisher.status_line(), "nothing serves yet; 7 images, 1 files refused; round 1: filter 46 %");
 }
 
-/// It said nothing of a disk that was full, and the service looked healthy.
+/// The status line did not mention a full disk, and the service looked healthy.
 #[test]
 fn a_full_disk_is_seen_until_there_is_room_again() {
     let sources = vec![watched(7)];
@@ -173,7 +173,7 @@ fn a_full_disk_is_seen_until_there_is_room_again() {
     assert_eq!(publisher.status_line(), "nothing serves yet; 7 images, 0 files refused");
 }
 
-/// It said "generation 5 serves" of one that could not be loaded.
+/// The status line said "generation 5 serves" of a generation that could not be loaded.
 #[test]
 fn a_generation_that_is_active_and_cannot_be_loaded_does_not_serve() {
     let sources = vec![watched(7)];

@@ -1,4 +1,4 @@
-//! A runner of rounds made from a configuration, with a shell script as its trainer; the real one is tested end to end.
+//! A runner of rounds made from a configuration, with a shell script as trainer; the real trainer is tested end to end.
 
 use super::*;
 use crate::catalog::Entry;
@@ -30,7 +30,7 @@ impl Site {
         prepare(dir.path());
         fs::create_dir(path("in")).unwrap();
         fs::create_dir(path("state")).unwrap();
-        // Keeps what it is told.
+        // The trainer keeps the specification that it gets.
         let spec = path("spec.json");
         let trainer = format!("#!/bin/sh\ncp \"$2\" {}\n{FINDS_BAD_IMAGES}\n", spec.display());
         fs::write(path("trainer"), trainer).unwrap();
@@ -80,7 +80,8 @@ impl Site {
         id
     }
 
-    /// Lets a round run to its end: the images that were told, what the trainer was told, if it started, and the end.
+    /// Runs a round to its end; returns the number of images that it reported, the trainer's specification if the
+    /// trainer started, and the outcome.
     async fn round(&self, number: u64) -> (Option<u64>, Option<RoundSpec>, Outcome) {
         let spec = self.dir.path().join("spec.json");
         let _ = fs::remove_file(&spec);
@@ -101,7 +102,7 @@ impl Site {
         }
     }
 
-    /// What the trainer of a round is told.
+    /// The specification that the trainer of a round gets.
     async fn told(&self, number: u64) -> RoundSpec {
         self.round(number).await.1.expect("the trainer starts")
     }
@@ -157,7 +158,7 @@ async fn nothing_that_is_not_configured_does() {
     assert_eq!((spec.student_dir, spec.templates, spec.images[0].label), (None, vec![], None));
 }
 
-/// It failed every round.
+/// A labelled file that had gone failed every round.
 #[tokio::test]
 async fn a_labelled_file_that_has_gone_keeps_its_label_and_an_unknown_one_is_left_out() {
     let config = "[classifier]\ngiven-labels = \"given.csv\"\n[round]\nminimum-images = 1\n";
@@ -216,7 +217,7 @@ async fn a_label_without_a_class_ends_the_round() {
     );
 }
 
-/// One damaged file failed every round, and the advice was to remove them all.
+/// One damaged file failed every round, and the advice was to remove all of them.
 #[tokio::test]
 async fn damaged_pixels_are_removed_and_taken_in_again() {
     let site = Site::new("[round]\nminimum-images = 1\n", |_| ());
@@ -233,7 +234,7 @@ async fn damaged_pixels_are_removed_and_taken_in_again() {
     assert_eq!(ids(&site.told(3).await), sorted([&good, &bad]));
 }
 
-/// A round that gives the first answers threw away what an adapting round had done.
+/// A zero-shot round threw away what an adapting round had done.
 #[tokio::test]
 async fn a_zero_shot_round_leaves_the_work_of_another_alone() {
     let site = Site::new("", |_| ());
@@ -249,7 +250,7 @@ async fn a_zero_shot_round_leaves_the_work_of_another_alone() {
     assert!(kept.exists());
 }
 
-/// It died of a byte on its standard error, and the images that it was about to name stayed.
+/// The trainer died of a byte on its standard error, and the damaged images that it was about to name stayed.
 #[tokio::test]
 async fn damaged_pixels_are_removed_after_a_trainer_that_died_without_a_word() {
     let site = Site::new("[round]\nminimum-images = 1\n", |_| ());
@@ -279,7 +280,7 @@ async fn a_round_takes_the_latest_images_and_a_continued_one_its_own() {
     assert_eq!(ids(&spec), sorted([c, d]));
     assert_eq!(gathered, Some(4), "none of the older ones is new to the next round");
 
-    // A round of the second and third was interrupted before the fourth came.
+    // A round with the second and third image was interrupted before the fourth arrived.
     let images = spec.images.iter().filter(|image| image.id == *c);
     let older = PoolImage { id: b.clone(), path: site.training.ingest.canonical_path(b), label: None };
     let unfinished = RoundSpec { images: images.cloned().chain([older]).collect(), ..spec.work() };
@@ -290,7 +291,7 @@ async fn a_round_takes_the_latest_images_and_a_continued_one_its_own() {
     assert_eq!(spec.unwrap().images, unfinished.images);
     assert_eq!(gathered, Some(3), "the fourth is new to the next round");
 
-    // Once one of its images is let go it begins anew.
+    // Once one of its images is evicted, the round begins anew.
     let px = site.training.ingest.canonical_px();
     let mut evicted = site.training.catalog.evict(px, 2, 2).await.unwrap();
     evicted.sort_unstable();

@@ -39,7 +39,7 @@ impl Site {
         Self::again(root).await
     }
 
-    /// The service after a restart, where there was one.
+    /// Starts the service, or starts it again.
     async fn again(root: TempDir) -> Self {
         let (publisher, seen) = StatusPublisher::new(Snapshot::default());
         let mut supervisor = supervisor(root.path(), publisher);
@@ -49,7 +49,7 @@ impl Site {
         Self { root, supervisor, seen }
     }
 
-    /// Takes pictures in, as the intake does: as many red, green and blue ones.
+    /// Takes in pictures, as the intake does: `each` red, green and blue ones.
     async fn take(&self, each: u8) {
         let source = self.root.path().join("in");
         fs::create_dir(&source).unwrap();
@@ -72,7 +72,7 @@ impl Site {
         }
     }
 
-    /// Has a round end that could not decide, unless it is told to stop.
+    /// Opens the review of a round that could not decide, unless it is stopped.
     async fn ask(&mut self, stop: &CancellationToken) -> Option<ReviewStatus> {
         let (generations, _) = self.supervisor.promoter.generations();
         let (dir, classes) = (generations[0].dir.clone(), self.supervisor.training.base.classes.clone());
@@ -83,7 +83,7 @@ impl Site {
         self.supervisor.training.reviews.status()
     }
 
-    /// Lets the service work beside a client until that is done.
+    /// Runs the service beside a client until the client is done.
     async fn serve(
         self,
         client: impl AsyncFnOnce(mpsc::Sender<Command>, &mut watch::Receiver<Snapshot>),
@@ -116,7 +116,7 @@ fn label(item: &ReviewItem, class: &str) -> Answers {
     Answers::Labels(vec![(item.image.0.clone(), class.to_owned())])
 }
 
-/// What the picture shows.
+/// The colour that the picture shows.
 fn shows(item: &ReviewItem) -> &'static str {
     let name = item.path.file_name().unwrap().to_str().unwrap();
     ["red", "green", "blue"].into_iter().find(|colour| name.starts_with(colour)).unwrap()
@@ -138,7 +138,7 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
             assert_eq!(all.len(), 16);
             assert!(all.iter().all(|item| shows(item) != "red" && item.present != item.candidate), "{all:?}");
             assert_eq!(items(&commands, 3).await.unwrap().0, all[..3]);
-            // A file that has gone is not asked about.
+            // A picture whose file has gone is not asked about.
             fs::rename(&all[0].path, all[0].path.with_extension("gone")).unwrap();
             let (there, _) = items(&commands, 60).await.unwrap();
             assert_eq!(there, all[1..]);
@@ -148,7 +148,7 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
                 matches!(&refused, CommandError::Invalid(text) if text.contains("no class \"violet\"")),
                 "{refused}"
             );
-            // A slip, taken back.
+            // A wrong label, taken back.
             assert_eq!(submit(&commands, label(&all[1], &all[1].present)).await.unwrap().answered, 1);
             assert_eq!(submit(&commands, Answers::Undo).await.unwrap().answered, 0);
             assert_eq!(submit(&commands, label(&all[1], "red")).await.unwrap().answered, 1);
@@ -201,7 +201,7 @@ async fn labels_that_speak_for_the_present_model_change_nothing_and_can_be_taken
     assert_eq!(reviews.status().unwrap().state, State::Present);
 }
 
-/// A review of pictures that nobody has, decided for the candidate.
+/// A review of pictures that do not exist, which is decided for the candidate.
 fn decided(root: &Path, present: GenerationId) -> Reviews {
     let classes = ["red", "green", "blue"].map(str::to_owned).to_vec();
     let difference = Difference { present: ClassId(1), candidate: ClassId(2) };
@@ -214,7 +214,7 @@ fn decided(root: &Path, present: GenerationId) -> Reviews {
     reviews
 }
 
-/// The service was killed between the last label and the change.
+/// The service was killed between the last label and the activation.
 #[tokio::test]
 async fn what_was_decided_before_a_restart_is_carried_out_after_it() {
     let mut site = Site::new("turned").await;

@@ -74,14 +74,14 @@ pub fn supervisor(root: &Path, publisher: StatusPublisher) -> Supervisor {
     })
 }
 
-/// Lets the active generation serve, or not.
+/// Tries once to load the active generation.
 pub async fn try_once(supervisor: &mut Supervisor) {
     supervisor.serving.begin(&mut supervisor.publisher);
     supervisor.serving.tried().await;
     supervisor.serving.tell(&mut supervisor.publisher);
 }
 
-/// Of an intake that has nothing to tell.
+/// Receivers of a status that never changes.
 pub fn receivers() -> StatusReceivers {
     StatusReceivers {
         intake: watch::channel(intake::IntakeStatus::default()).1,
@@ -89,7 +89,7 @@ pub fn receivers() -> StatusReceivers {
     }
 }
 
-/// It was tried at the start alone, and status called it the one that serves.
+/// Loading was tried only at the start, and the status said that the generation serves.
 #[tokio::test]
 async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     let root = tempfile::tempdir().unwrap();
@@ -108,7 +108,7 @@ async fn a_generation_that_cannot_be_loaded_is_tried_again_until_it_serves() {
     assert!(supervisor.serving.again_at.is_some_and(|at| at > Instant::now()), "not at once");
 
     fs::rename(&away, &model).unwrap();
-    // What the store found whole may have been altered since.
+    // Files that were intact when the store opened may have been altered since.
     let (report, whole) = (dir.join(REPORT), root.path().join("report"));
     fs::rename(&report, &whole).unwrap();
     fs::write(&report, [&fs::read(&whole).unwrap()[..], b" "].concat()).unwrap();

@@ -1,5 +1,5 @@
-//! Weeks of a service that starts rounds by itself and is started again and again: its clock is the test's, its trainer
-//! a shell script.
+//! Weeks of a service that starts rounds by itself and is started again and again. The tests set its clock, and its
+//! trainer is a shell script.
 
 use super::*;
 use crate::app::coordination::Member;
@@ -39,7 +39,7 @@ use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-/// Rounds of earlier years: the generations that the tests begin with name their rounds, too.
+/// Rounds before the tests: the generations that the tests begin with name their rounds, too.
 const EARLIER: u64 = 100;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -47,7 +47,7 @@ const MILLISECOND: Duration = Duration::from_millis(1);
 const KILLED: &str = "kill -9 $$";
 const DISK_FULL: &str = r#"echo '{"type":"failed","kind":"disk-full","message":"cannot write","hint":""}' >&3"#;
 
-/// A machine with a state directory, whose service is started and killed.
+/// A machine with a state directory, on which a service is started and killed.
 struct Machine {
     root: TempDir,
     base: Base,
@@ -78,7 +78,7 @@ impl Machine {
         Ingest::new(&Default::default(), self.base.preprocess.clone(), self.path("pixels"), DecodeBudget::default())
     }
 
-    /// Takes in so many more pictures.
+    /// Takes in `count` more pictures.
     async fn take(&mut self, count: u64) {
         self.take_coloured(count, |number| [number; 3]).await;
     }
@@ -99,7 +99,7 @@ impl Machine {
         }
     }
 
-    /// What later trainers do once they are let go on: they say how far they are, and wait.
+    /// Makes later trainers report progress, wait until they may go on, and then do `then`.
     fn trains(&self, then: &str) {
         let progress = r#"echo '{"type":"progress","stage":"phase1-model1","iteration":1,"fraction":0.2,"images-done":1,"images-total":2,"images-per-second":3.0,"remaining-seconds":null,"training":null}' >&3"#;
         let [told, new, go] = ["told.json", "told.new", "go"].map(|name| self.path(name).display().to_string());
@@ -111,7 +111,7 @@ impl Machine {
         fs::rename(self.path("trainer.new"), self.path("trainer")).unwrap();
     }
 
-    /// Later trainers leave a copy of this candidate.
+    /// Makes later trainers leave a copy of this candidate.
     fn leaves(&self, candidate: &Path) {
         let then = "mkdir -p \"$(dirname $2)/candidate\"; cp -r SOFT/* \"$(dirname $2)/candidate\"; \
                     echo '{\"type\":\"finished\"}' >&3";
@@ -132,7 +132,7 @@ impl Machine {
         (now.since_boot, now.wall) = (now.since_boot + time, now.wall + time.as_secs() as i64);
     }
 
-    /// Starts the service; nothing is counted yet.
+    /// Starts the service; no images are counted yet.
     async fn boot(&self) -> Supervisor {
         let promoter = Promoter::new(
             Store::open(self.root.path()).unwrap(),
@@ -184,7 +184,7 @@ impl Machine {
         supervisor
     }
 
-    /// Starts the service, and lets the images be counted.
+    /// Starts the service and counts the images.
     async fn up(&self) -> Supervisor {
         let mut supervisor = self.boot().await;
         self.counted(&mut supervisor);
@@ -195,13 +195,13 @@ impl Machine {
         supervisor.history.counted(self.images, (supervisor.clock)());
     }
 
-    /// Looks at the schedule; the round that starts, once it trains.
+    /// Checks the schedule; returns the specification of the round that starts, once it trains.
     async fn look(&self, supervisor: &mut Supervisor) -> Option<RoundSpec> {
         supervisor.look_at_schedule().await;
         if supervisor.lifecycle.current().is_some() { Some(self.training(supervisor).await) } else { None }
     }
 
-    /// What the trainer of the round that has started is told, which is in its journal by now.
+    /// The specification of the round that has started, which is in the round's journal by now.
     async fn training(&self, supervisor: &mut Supervisor) -> RoundSpec {
         while !supervisor.jobs.iter().any(|job| job.status.progress.is_some()) {
             let (round, event) = supervisor.round_events.receiver.recv().await.unwrap();
@@ -218,7 +218,7 @@ impl Machine {
         told
     }
 
-    /// Lets the trainer go on to its end, and the service deal with it.
+    /// Lets the trainer go on to its end and the service handle the end; returns the round.
     async fn ends(&self, supervisor: &mut Supervisor) -> RoundStatus {
         fs::write(self.path("go"), "").unwrap();
         let ended = settle(supervisor).await;
@@ -226,7 +226,7 @@ impl Machine {
         ended
     }
 
-    /// As kill -9 or a power cut ends a service.
+    /// Ends the service as kill -9 or a power cut does.
     async fn dies(&self, mut supervisor: Supervisor) {
         let (catalog, jobs) = (supervisor.training.catalog.clone(), std::mem::take(&mut supervisor.jobs));
         for job in &jobs {
@@ -236,12 +236,12 @@ impl Machine {
             && !matches!(supervisor.round_events.receiver.recv().await, Some((_, RoundEvent::Ended(_))) | None)
         {
         }
-        // What was on its way to the disk has arrived.
+        // Waits until everything that was being stored is stored.
         catalog.rounds().await.unwrap();
     }
 }
 
-/// Lets the service deal with what its jobs tell next.
+/// Lets the service handle the next event of its jobs.
 async fn one(supervisor: &mut Supervisor) {
     tokio::select! {
         Some((round, event)) = supervisor.round_events.receiver.recv() => {
@@ -251,7 +251,7 @@ async fn one(supervisor: &mut Supervisor) {
     }
 }
 
-/// Lets the service work until no job runs; the last one.
+/// Lets the service work until no job runs; returns the last job.
 async fn settle(supervisor: &mut Supervisor) -> RoundStatus {
     while !supervisor.jobs.is_empty() {
         one(supervisor).await;
@@ -263,12 +263,12 @@ fn rounds(supervisor: &Supervisor) -> Vec<RoundStatus> {
     supervisor.history.rounds().to_vec()
 }
 
-/// Which round each one takes up, by their order.
+/// For each round, in order: the round whose work it takes up.
 fn takes_up(supervisor: &Supervisor) -> Vec<Option<u64>> {
     rounds(supervisor).iter().map(|round| round.continues.map(|earlier| earlier.0 - EARLIER)).collect()
 }
 
-/// It was lost: nothing was counted when it was to be continued, and then nobody remembered it.
+/// The round was lost: no image was counted when it was to be continued, and later nothing remembered it.
 #[tokio::test]
 async fn an_interrupted_round_goes_on_however_late_the_images_are_counted() {
     let machine = Machine::new().await;
@@ -302,7 +302,7 @@ async fn a_round_with_a_seed_of_its_own_goes_on_with_it() {
     machine.dies(service).await;
 }
 
-/// Fifteen starts in 40 s gave fifteen rounds within the six hours.
+/// Fifteen starts in 40 s gave fifteen rounds within the minimum interval of six hours.
 #[tokio::test]
 async fn a_service_that_dies_again_and_again_begins_few_rounds() {
     let mut machine = Machine::new().await;
@@ -315,7 +315,7 @@ async fn a_service_that_dies_again_and_again_begins_few_rounds() {
     let of = async |machine: &Machine| takes_up(&machine.boot().await);
     assert_eq!(of(&machine).await, [None, Some(1)]);
 
-    // The work is given up once five rounds have come no further, and the next one is the schedule's.
+    // The work is given up once five rounds have come no further, and the schedule starts the next round.
     machine.take(2).await;
     for _ in 0..60 {
         let mut service = machine.up().await;
@@ -339,7 +339,7 @@ async fn a_service_that_dies_again_and_again_begins_few_rounds() {
     machine.dies(service).await;
 }
 
-/// It was continued for ever, with the images of the first time.
+/// Such a round was continued for ever, with the images of the first time.
 #[tokio::test]
 async fn a_round_that_fails_twice_in_the_same_way_is_begun_anew_with_the_latest_images() {
     let mut machine = Machine::new().await;
@@ -394,7 +394,7 @@ async fn a_round_that_filled_the_disk_goes_on_when_there_is_room() {
     machine.dies(service).await;
 }
 
-/// What it had done was thrown away.
+/// The work of a cancelled round was thrown away.
 #[tokio::test]
 async fn a_cancelled_round_goes_on_when_somebody_starts_one() {
     let mut machine = Machine::new().await;
@@ -409,14 +409,14 @@ async fn a_cancelled_round_goes_on_when_somebody_starts_one() {
     service.tell(Event::CancelAsked(RoundId(EARLIER + 2))).await;
     settle(&mut service).await;
 
-    // By itself none does: that one takes the latest images.
+    // A round that starts by itself does not take the work up: it takes the latest images.
     machine.goes_by(6 * HOUR);
     let scheduled = machine.look(&mut service).await.expect("there is a new image");
     assert_eq!((scheduled.images.len(), takes_up(&service)), (4, vec![None, Some(1), None]));
     machine.dies(service).await;
 }
 
-/// It was tried every five minutes, and a round started a second after each.
+/// A zero-shot job was tried every five minutes, and a round started one second after each.
 #[tokio::test]
 async fn a_zero_shot_round_that_fails_leaves_the_schedule_alone() {
     let machine = Machine::new().await;
@@ -434,7 +434,7 @@ async fn a_zero_shot_round_that_fails_leaves_the_schedule_alone() {
     machine.dies(service).await;
 }
 
-/// An ONNX Runtime that is there and broken failed one every five minutes, for ever.
+/// With an ONNX Runtime that exists but is broken, a zero-shot job failed every five minutes, for ever.
 #[tokio::test]
 async fn a_zero_shot_round_that_fails_again_and_again_is_tried_less_and_less_often() {
     let mut machine = Machine::new().await;
@@ -450,7 +450,7 @@ async fn a_zero_shot_round_that_fails_again_and_again_is_tried_less_and_less_oft
     machine.dies(service).await;
 }
 
-/// It was refused while a round trained.
+/// An activation was refused while a round trained.
 #[tokio::test]
 async fn an_earlier_generation_serves_again_beside_a_round() {
     let machine = Machine::new().await;
@@ -475,12 +475,12 @@ async fn an_earlier_generation_serves_again_beside_a_round() {
     let [training, activation] = &rounds(&service)[..] else { panic!("two rounds") };
     assert_eq!(activation.state, RoundState::Promoted(GenerationId(1)));
     assert_eq!((&training.state, service.publisher.snapshot().active), (&RoundState::Running, Some(GenerationId(1))));
-    // The other goes on and is judged as ever.
+    // The round goes on and is judged as usual.
     machine.ends(&mut service).await;
     assert_eq!(rounds(&service)[0].state, RoundState::Promoted(GenerationId(3)), "{:?}", rounds(&service)[0]);
 }
 
-/// Nothing was left of it.
+/// Nothing was left of a refused candidate.
 #[tokio::test]
 async fn a_refused_candidate_is_kept_until_others_take_its_place() {
     let machine = Machine::new().await;
@@ -518,7 +518,7 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
     machine.dies(service).await;
 }
 
-/// It waited for the end of the round, hours later.
+/// An import waited for the end of the round, hours later.
 #[tokio::test]
 async fn a_generation_is_imported_beside_a_round() {
     let machine = Machine::new().await;
@@ -563,7 +563,7 @@ async fn candidates_are_judged_one_after_another_and_can_be_cancelled_meanwhile(
     machine.dies(service).await;
 }
 
-/// It was promoted over the generation that somebody had brought meanwhile.
+/// The zero-shot generation was promoted over the generation that somebody had imported meanwhile.
 #[tokio::test]
 async fn a_zero_shot_generation_is_not_made_any_more_once_another_one_serves() {
     let machine = Machine::new().await;
@@ -578,11 +578,11 @@ async fn a_zero_shot_generation_is_not_made_any_more_once_another_one_serves() {
     machine.dies(service).await;
 }
 
-/// Nothing let it serve.
+/// Nothing could make a refused import serve.
 #[tokio::test]
 async fn an_import_that_is_refused_for_its_answers_is_taken_by_force() {
     let mut machine = Machine::new().await;
-    // The sharp generation makes less even answers of them than the soft one.
+    // The sharp generation answers these pictures less evenly than the soft one.
     machine.take_coloured(64, |number| [40, 200, number]).await;
     let mut service = machine.up().await;
     service.promoter.serve_active();
@@ -595,7 +595,7 @@ async fn an_import_that_is_refused_for_its_answers_is_taken_by_force() {
     machine.dies(service).await;
 }
 
-/// Three starts at 1970 gave three rounds within the six hours.
+/// Three starts with the clock in 1970 gave three rounds within the minimum interval of six hours.
 #[tokio::test]
 async fn a_board_without_a_clock_begins_one_round_in_six_hours() {
     let machine = Machine::new().await;
