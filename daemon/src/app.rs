@@ -98,7 +98,7 @@ pub async fn run(
         config.serve.memory.map_or_else(ModelMemory::half_of_the_machine, |most| ModelMemory::new(most.as_u64()));
     let (mut classifiers, mut failed) = Classifiers::new(DecodeBudget::new(&config.decode), memory);
     finish_removals(config.classifiers_dir());
-    // The classifiers do nothing before `ready`, because until then nobody can be informed of it.
+    // The classifiers do nothing before `ready`: from then on everybody can see what they do.
     let ready = CancellationToken::new();
     let alone = loaded.classifiers().count() == 1;
     loaded.classifiers().for_each(|config| classifiers.start(config.clone(), alone, ready.clone()));

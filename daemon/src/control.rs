@@ -172,16 +172,16 @@ pub struct Snapshot {
     /// What is still missing before the service is set up as configured, or what differs from the configuration; empty
     /// if nothing is.
     pub setup_problem: String,
-    /// Why images cannot be stored now; empty where they can.
+    /// Why images cannot be stored now; empty if they can.
     pub intake_problem: String,
-    /// Why the active generation does not serve; empty where it does, or where there is none yet.
+    /// Why the active generation does not serve; empty if it does, or if there is none yet.
     pub serving_problem: String,
     /// Execution provider that serves, as ONNX Runtime names it.
     pub provider: String,
-    /// Why a provider that comes before `provider` in the configuration does not run the model; empty where none
+    /// Why a provider that comes before `provider` in the configuration does not run the model; empty if none
     /// failed.
     pub provider_problem: String,
-    /// Why no round can start now; empty where one can.
+    /// Why no round can start now; empty if one can.
     pub round_problem: String,
     /// The latest rounds, oldest first, also those of earlier runs of the daemon.
     pub rounds: Vec<RoundStatus>,
@@ -189,7 +189,7 @@ pub struct Snapshot {
     /// The classifier whose job has to end before a job that is due starts.
     pub waits_for: Option<String>,
     pub generations: Vec<GenerationStatus>,
-    /// The open review, or the last one while the same generation has served.
+    /// The open review, or the last one since the active generation began to serve.
     pub review: Option<ReviewStatus>,
 }
 
@@ -213,7 +213,7 @@ pub struct ReviewStatus {
     /// Pictures that both generations were run on; `differing` are those on which they differ.
     pub compared: u64,
     pub differing: u64,
-    /// Labels that were given; a picture that the person could not tell is not counted.
+    /// Labels that were given; a picture whose class the person could not tell is not counted.
     pub answered: u64,
     pub state: State,
     /// Share of each class among the compared pictures, as far as it is known.

@@ -30,7 +30,7 @@ use tracing::warn;
 pub const COMPARED: usize = 2000;
 
 const FILE: &str = "review.json";
-/// Version of the format of that file.
+/// Version of the format of `review.json`.
 const FORMAT: u32 = 1;
 
 /// The pictures that a person is asked about, and the two generations that are compared.
@@ -271,7 +271,7 @@ impl Reviews {
         Ok(review.status(state.labels.list()))
     }
 
-    /// The labels of all pictures that a person has answered; none where the person could not tell.
+    /// The labels of all pictures that a person has answered; none if the person could not tell.
     pub fn labels(&self) -> Vec<(ImageId, Option<String>)> {
         self.state().labels.list().iter().map(|label| (label.image.clone(), label.class.clone())).collect()
     }

@@ -238,7 +238,7 @@ fn sources_of(snapshot: &Snapshot, file: &Path) -> Vec<Check> {
     let check = |source: &crate::control::SourceStatus| {
         let path = shown_path(&source.path);
         let name = format!("source {path}");
-        // While the service starts, nothing is watched yet.
+        // While the service starts, nothing is watched yet, so the directory itself is read.
         let unseen = fs::read_dir(&source.path).err().map(|problem| watch::explain(&source.path, &problem));
         match unseen.or_else(|| source.problem.clone()) {
             Some(problem) => error(name, problem, ""),

@@ -89,7 +89,7 @@ pub struct Supervisor {
     /// Reports what the set-up lacks, and what differs from the configuration.
     setup: Looks,
     findings: Findings,
-    /// When a zero-shot job is due; none if a generation knows the configured classes and model.
+    /// When a zero-shot job is due; none if the active generation knows the configured classes and model.
     zero_shot_at: Option<Instant>,
     /// Whether an earlier generation of these classes has been looked for, to serve instead of a zero-shot one.
     went_back: bool,

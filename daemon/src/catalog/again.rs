@@ -36,7 +36,7 @@ const BOTH: &str = "
 impl Catalog {
     /// Records that a generation with these classes serves. Of the latest `most` pictures of the sources, those that
     /// other generations have answered then wait for its answer. Pictures that wait for another generation wait no
-    /// more. The state of each source is computed from this generation's answers, where it has given some. If the
+    /// more. The state of each source is computed from this generation's answers, as far as it has given some. If the
     /// generation serves already, nothing changes.
     pub async fn serves(
         &self,

@@ -1,5 +1,5 @@
-//! Sources whose configuration has changed: a source that has got a name, and a source of whose pictures another part
-//! is used, so that they count as other pictures.
+//! Sources whose configuration has changed: a source that has got a name, and a source that uses another part of its
+//! pictures, which then count as other pictures.
 
 use super::forgotten::forget;
 use super::{Catalog, CatalogError};
@@ -45,8 +45,8 @@ impl Catalog {
         .await
     }
 
-    /// Releases the files and images of the sources of which another part is used now, so that they are taken in as new
-    /// ones. Their answers stay. The pixels are removed like those of other evicted images.
+    /// Releases the files and images of the sources whose part has changed, so that they are taken in as new ones. Their
+    /// answers stay. The pixels are removed like those of other evicted images.
     pub async fn cut_as(&self, cuts: Vec<Cut>) -> Result<(), CatalogError> {
         self.ask(move |db| {
             let transaction = db.transaction()?;

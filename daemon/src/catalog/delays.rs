@@ -9,7 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Upper bounds of the buckets of delays, s. [choice]: they separate answers that come at once, answers that miss the
-/// promised second, and answers to pictures that arrived many at once.
+/// promised second, and answers that work off many pictures which arrived at once.
 const BOUNDS_SECONDS: [f64; 10] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0, f64::INFINITY];
 /// Maximum number of waiting pictures whose arrival is remembered; if more wait, the earliest are not counted.
 const MOST: usize = 100_000;

@@ -47,7 +47,7 @@ impl Catalog {
 }
 
 /// Records that a file holds a known image, unless the image was forgotten meanwhile. Returns whether the file is a new
-/// picture that needs an answer; it never is without `owed`.
+/// picture that needs an answer; this is false without `owed`.
 pub fn seen(
     db: &Transaction<'_>,
     observed: &ObservedFile,

@@ -37,7 +37,7 @@ pub(super) struct Keeper {
 pub(super) type Note = Arc<Mutex<Option<String>>>;
 
 impl Keeper {
-    /// Opens the catalogue. The second value is where the fate of a damaged catalogue is noted, now or later.
+    /// Opens the catalogue. The second value gets a note of what happened to a damaged catalogue, now or later.
     pub fn open(path: &Path) -> Result<(Self, Note), CatalogError> {
         let (connection, told) = open_whole(path, unix_time())?;
         let note = Arc::new(Mutex::new(None));

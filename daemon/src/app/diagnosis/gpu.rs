@@ -16,7 +16,7 @@ const NAME: &str = "GPU";
 #[derive(Debug)]
 pub struct Node {
     pub path: PathBuf,
-    /// The group that owns it.
+    /// The group that owns the node.
     pub group: String,
     /// Error number (errno) if the node cannot be opened.
     pub opened: Result<(), i32>,

@@ -71,7 +71,7 @@ impl Site {
         Intake::start(watches, self.ingest(), self.catalog.clone())
     }
 
-    /// Waits until so many images and quarantined files are catalogued.
+    /// Waits until `images` images and `quarantined` quarantined files are in the catalogue.
     async fn until(&self, images: u64, quarantined: u64) {
         let since = Instant::now();
         loop {

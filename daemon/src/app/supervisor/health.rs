@@ -10,7 +10,8 @@ use tracing::{error, info};
 
 /// How often [`Health::look`] is called while a run is under way.
 const LOOK_INTERVAL: Duration = super::ROUTINE_INTERVAL;
-/// A run that takes so long hangs. 1 min [choice]: a large model on a small processor takes seconds for a batch.
+/// A run that takes this long counts as hanging. 1 min [choice]: a large model on a small processor takes seconds for
+/// a batch.
 const LONGEST_RUN: Duration = Duration::from_secs(60);
 /// The same for a run that opens its session first. 1 h [choice]: TensorRT takes minutes to build an engine.
 const LONGEST_OPENING: Duration = Duration::from_secs(60 * 60);
@@ -72,7 +73,7 @@ mod tests {
         Some(UnderWay { batch, is_opening: false })
     }
 
-    /// Whether the run counts as hanging after so many calls with the same run.
+    /// Whether the run counts as hanging after `looks` calls with the same run.
     fn looked(health: &mut Health, under_way: Option<UnderWay>, looks: u32) -> bool {
         (0..looks).for_each(|_| health.look(under_way));
         health.problem().is_some()

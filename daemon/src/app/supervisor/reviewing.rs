@@ -166,8 +166,8 @@ impl Supervisor {
         Ok(self.publisher.snapshot().review.clone().unwrap_or(status))
     }
 
-    /// Activates the candidate if the labels have decided for it. Ends the review if its active generation or its
-    /// candidate is not the present one or has been removed.
+    /// Activates the candidate if the labels have decided for it. Ends the review if another generation serves than the
+    /// one that it is about, or if its candidate does not exist any more.
     pub(super) async fn look_at_review(&mut self) {
         let Some(status) = self.training.reviews.status() else { return self.show_review() };
         let Snapshot { active, generations, .. } = self.publisher.snapshot();

@@ -52,7 +52,7 @@ async fn another_generation_answers_the_latest_pictures_again_and_what_it_says_o
     let (six, five, four, three) = (&pictures[0], &pictures[1], &pictures[2], &pictures[3]);
     let answers = vec![says(2, six, "empty", 0.9), says(2, five, "empty", 0.8), says(2, four, "empty", 0.99)];
     catalog.answer_again(answers.clone(), Vec::new(), rules()).await.unwrap();
-    // The same answers again, as after a crash where it is unknown whether they had been stored.
+    // The same answers again, as after a crash, when nobody knows whether they had been stored.
     catalog.answer_again(answers, vec![three.clone()], rules()).await.unwrap();
     assert!(waiting(&catalog).await.is_empty());
     assert_eq!(standing(&catalog).await.state.as_deref(), Some("empty"), "what serves says what is seen");

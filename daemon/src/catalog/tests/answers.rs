@@ -110,7 +110,7 @@ async fn an_answer_is_there_once_and_its_number_has_no_gap() {
     let pictures = waiting(&catalog, Turn::First).await;
     let answers: Vec<Answer> = pictures.iter().map(|picture| answer(picture, "full", 0.75)).collect();
     write(&catalog, vec![answers[0].clone(), answers[0].clone()], BUDGET).await;
-    // As after a crash where it is unknown whether the answers had been stored.
+    // As after a crash, when nobody knows whether the answers had been stored.
     write(&catalog, answers, BUDGET).await;
     let stranger = Unanswered { source: "/stranger".into(), arrival: 1, image: ImageId("aa".into()) };
     write(&catalog, vec![answer(&stranger, "full", 0.75)], BUDGET).await;

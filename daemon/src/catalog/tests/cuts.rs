@@ -1,4 +1,4 @@
-//! Sources of whose pictures another part is used than before.
+//! Sources that use another part of their pictures than before.
 
 use super::*;
 

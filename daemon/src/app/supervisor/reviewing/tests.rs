@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 
 const CANDIDATE: GenerationId = GenerationId(1);
 const PRESENT: GenerationId = GenerationId(2);
-/// More than the tests' earlier rounds.
+/// A later round than those that the tests begin with.
 const ROUND: RoundId = RoundId(2);
 
 /// A service whose generation 2, the soft one, serves, beside a candidate that does not.
