@@ -147,7 +147,7 @@ fn last_completed(rounds: &[RoundStatus]) -> Option<&RoundStatus> {
     adapting(rounds).find(|round| matches!(round.state, RoundState::Promoted(_) | RoundState::Kept { .. }))
 }
 
-/// The last round that has ended, however it did.
+/// The last round that has ended, in whatever way.
 fn last_ended(rounds: &[RoundStatus]) -> Option<&RoundStatus> {
     adapting(rounds).find(|round| round.ended.is_some())
 }

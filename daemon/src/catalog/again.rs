@@ -83,12 +83,12 @@ impl Catalog {
         .await
     }
 
-    /// How many pictures the generation that serves is yet to answer again.
+    /// Number of pictures that the generation which serves has not answered again yet.
     pub async fn waiting_again(&self) -> Result<u64, CatalogError> {
         self.ask(|db| db.query_row("SELECT waiting FROM serving", [], |row| row.get(0))).await
     }
 
-    /// Pictures that the generation which serves is yet to answer again, the latest first.
+    /// Pictures that the generation which serves has not answered again yet, the latest first.
     pub async fn unanswered_again(&self, limit: usize) -> Result<Vec<Unanswered>, CatalogError> {
         self.ask(move |db| {
             let mut statement = db.prepare_cached(

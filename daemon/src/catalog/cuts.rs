@@ -45,8 +45,8 @@ impl Catalog {
         .await
     }
 
-    /// Releases the files and images of the sources whose part has changed, so that they are taken in as new ones. Their
-    /// answers stay. The pixels are removed like those of other evicted images.
+    /// Releases the files and images of the sources whose part has changed, so that they are taken in as new ones.
+    /// Their answers stay. The pixels are removed like those of other evicted images.
     pub async fn cut_as(&self, cuts: Vec<Cut>) -> Result<(), CatalogError> {
         self.ask(move |db| {
             let transaction = db.transaction()?;

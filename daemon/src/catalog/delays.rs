@@ -62,7 +62,7 @@ impl Delays {
         }
     }
 
-    /// The pictures of these orders have answers.
+    /// Records that the pictures with these orders have been answered.
     pub fn answered(&self, orders: &[u64]) {
         let mut inner = self.inner();
         for order in orders {
@@ -73,7 +73,7 @@ impl Delays {
         }
     }
 
-    /// The pictures of these orders get no answer.
+    /// Records that the pictures with these orders get no answer.
     pub fn given_up(&self, orders: impl Iterator<Item = u64>) {
         let mut inner = self.inner();
         for order in orders.filter_map(|order| i64::try_from(order).ok()) {

@@ -350,8 +350,8 @@ async fn pictures_wait_while_nothing_can_be_written_down() {
     run.answering.stop().await;
 }
 
-/// Pictures whose pixels are kept are answered from these, the others from their files. A picture without either gets no
-/// answer.
+/// Pictures whose pixels are kept are answered from these, the others from their files. A picture without either gets
+/// no answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_generation_that_comes_to_serve_answers_the_latest_pictures_again() {
     let site = Site::new(8);
