@@ -432,10 +432,13 @@ impl Promoter {
         }
     }
 
-    /// Removes a round's own directory, and engines of models that are gone; no candidate is being judged.
-    pub fn clear_up(&self, directory: &Path) -> Result<(), Failure> {
+    /// Removes a round's own directory. If no candidate is being judged, also removes the engines of models that are
+    /// gone: a candidate has engines before it is a generation.
+    pub fn clear_up(&self, directory: &Path, none_is_judged: bool) -> Result<(), Failure> {
         let store = self.store();
-        if let Err(error) = self.controller.keep_engines_of(store.generations().map(|kept| &kept.manifest)) {
+        if none_is_judged
+            && let Err(error) = self.controller.keep_engines_of(store.generations().map(|kept| &kept.manifest))
+        {
             warn!(problem = %error, "engines of models that are gone cannot be removed: {error}");
         }
         Ok(remove_tree(directory)?)

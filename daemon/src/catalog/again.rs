@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Maximum number of generations whose later answers are kept: the one that serves and the latest others. 8 [choice]:
-/// as many as the store keeps.
+/// about as many as the store keeps.
 const GENERATIONS: i64 = 8;
 
 /// Pictures that both generations have answered, with the labels that counted. A picture has only one first answer, so

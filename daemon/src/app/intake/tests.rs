@@ -131,7 +131,6 @@ fn limit(bytes: u64) -> Settings {
     Settings { file_limit: bytesize::ByteSize::b(bytes), ..Settings::default() }
 }
 
-/// It stayed refused for ever, since the file had not changed.
 /// The latest file waited for all files that had come before.
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_files_that_come_at_once_the_latest_is_looked_at_first_and_stays_the_latest() {
@@ -170,6 +169,7 @@ fn large() -> Vec<u8> {
     bytes.into_inner()
 }
 
+/// Such a file stayed rejected for ever, because the file had not changed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_over_the_limit_is_taken_in_once_the_limit_is_raised() {
     let mut site = Site::new(limit(8));

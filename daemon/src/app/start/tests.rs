@@ -19,7 +19,7 @@ struct Site {
 }
 
 impl Site {
-    /// A service that has a generation, which a round of this number made.
+    /// A service that has a generation.
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut store = Store::open(dir.path()).unwrap();

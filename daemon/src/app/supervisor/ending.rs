@@ -127,7 +127,7 @@ impl Supervisor {
     /// Stores the end of a job and removes what it has left.
     pub(super) async fn close(&mut self, round: RoundId, state: RoundState) {
         let Some(at) = self.jobs.iter().position(|job| job.status.round == round) else { return };
-        let Job { trigger, mut status, judging, .. } = self.jobs.swap_remove(at);
+        let Job { trigger, mut status, mut judging, .. } = self.jobs.swap_remove(at);
         match &state {
             RoundState::Promoted(generation) => info!(
                 message_id = events::PROMOTED,
@@ -171,7 +171,10 @@ impl Supervisor {
         // Clean up first: on a full disk this frees space to store the end.
         if trigger != Trigger::Activation {
             let (promoter, directory) = (self.promoter.clone(), self.training.directory(round));
-            if let Err(error) = blocking(move || promoter.clear_up(&directory)).await {
+            // A job that failed was never judged: a candidate of another job may be judged now.
+            judging = judging.or_else(|| Arc::clone(&self.judging).try_acquire_owned().ok());
+            let none_is_judged = judging.is_some();
+            if let Err(error) = blocking(move || promoter.clear_up(&directory, none_is_judged)).await {
                 let problem = error.message;
                 warn!(problem, "what round {round} left behind cannot be removed: {problem}");
             }

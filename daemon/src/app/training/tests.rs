@@ -269,7 +269,7 @@ async fn a_round_takes_the_latest_images_and_a_continued_one_its_own() {
     let mut taken = Vec::new();
     for number in 0..4 {
         let id = site.take(&format!("{number}.png"), number).await;
-        // The catalogue orders by the second.
+        // A known order, whatever the clock says.
         let catalog = rusqlite::Connection::open(site.dir.path().join("state/catalog.sqlite")).unwrap();
         catalog.execute("UPDATE images SET added = ?1 WHERE id = ?2", (number, &id.0)).unwrap();
         taken.push(id);
