@@ -1,7 +1,7 @@
-//! CoFT and CoFT+ from the zero-shot labels to the models that may be deployed; the order of the paper, top to bottom.
+//! CoFT and CoFT+, from the zero-shot labels to the models that may be deployed, in the paper's order.
 //!
-//! Neither phase lets one model see the other, so each is trained to its end before the other begins: one graph is in memory at a
-//! time, and the outcome is that of stepping them in turn.
+//! In neither phase does one model see the other. So each model is trained to its end before the other begins: only one
+//! graph is in memory at a time, and the outcome is the same as that of stepping both in turn.
 //!
 //! N images of the pool, C classes.
 
@@ -19,7 +19,7 @@ use coft_core::settings::Flip;
 use coft_core::spec::{Method, RoundSpec};
 use tch::{Tensor, no_grad};
 
-/// What a round is computed from: its spec, the models that were read for it, and its images.
+/// The inputs of a round: its spec, the models that were read for it, and its images.
 #[derive(Debug)]
 pub struct RoundContext<'a> {
     pub spec: &'a RoundSpec,
@@ -27,41 +27,42 @@ pub struct RoundContext<'a> {
     pub teacher: &'a Checkpoint,
     pub pool: &'a Pool<'a>,
     pub zero_shot: &'a ZeroShot,
-    /// Whether training images may be mirrored, where the settings leave it to the pool.
+    /// Whether training images may be mirrored where the settings leave that to the pool.
     pub mirrors: bool,
     /// The user's own labels. [N]
     pub given: &'a [Option<usize>],
     pub student: Student<'a>,
 }
 
-/// The CLIP that Phase II trains: the teacher, or in distillation another one.
+/// The CLIP that Phase II trains: the teacher, or another CLIP in distillation.
 #[derive(Clone, Copy, Debug)]
 pub struct Student<'a> {
     pub checkpoint: &'a Checkpoint,
-    /// The same images as that CLIP reads them.
+    /// The pool's images as the student reads them.
     pub pool: &'a Pool<'a>,
     /// Normalised text features of the class names. [C, D]
     pub text: &'a Tensor,
-    /// What that CLIP says of them.
+    /// The student's zero-shot predictions for the pool.
     pub zero_shot: &'a ZeroShot,
 }
 
-/// What adaptation leaves; index 0 is model 1.
+/// The results of adaptation. Index 0 is model 1.
 #[derive(Debug)]
 pub struct Adapted {
     /// The prompts of the last iteration, with their positive text features. [C, D]
     pub prompts: [(Prompts, Tensor); 2],
-    /// What Phase II made of the pretrained weights.
+    /// The weights that Phase II has trained.
     pub weights: [Phase2Weights; 2],
-    /// Where Phase II started.
+    /// The weights that Phase II started from.
     pub start: Phase2Weights,
     /// Seeds of the last iteration, by class.
     pub seeds: [Vec<Vec<usize>>; 2],
-    /// What the prompts say of the pool.
+    /// The pool's labels under the tuned prompts.
     pub labels: [Labels; 2],
-    /// The pairs that teach: the surest of those that the other model confirmed, and those that the user gave. [N]
+    /// The pairs that Phase II trains on: the most confident of those that the other model confirmed, and those that
+    /// the user labelled. [N]
     pub clean: [Vec<bool>; 2],
-    /// s⁺ − s⁻ of each model's label by the other model. [N]
+    /// s⁺ − s⁻ of each model's label, computed by the other model. [N]
     pub margins: [Vec<f32>; 2],
 }
 
@@ -105,13 +106,13 @@ impl<'a> RoundContext<'a> {
         }
     }
 
-    /// Names of the classes that `which` says.
+    /// Names of the classes for which `which` is true.
     fn named(&self, which: impl Fn(usize) -> bool) -> Vec<&str> {
         (0..self.spec.classes.len()).filter(|&class| which(class)).map(|class| &self.spec.classes[class][..]).collect()
     }
 
     /// The K most confident images of each class by `labels`, and every image that the user labelled. Where the shares
-    /// of the classes are known, K C images in their proportion.
+    /// of the classes are known, the K·C images are divided in proportion to them.
     pub fn seeds(&self, labels: &Labels) -> Result<Vec<Vec<usize>>, RoundError> {
         let classes = self.spec.classes.len();
         let k = self.spec.settings.phase1.seeds(self.pool.len(), classes);
@@ -121,12 +122,12 @@ impl<'a> RoundContext<'a> {
     }
 }
 
-/// Phase I of both models, once or several times, the collaborative filter, and Phase II of both models.
+/// Phase I of both models (once, or several times in CoFT+), the collaborative filter, and Phase II of both models.
 pub fn adapt(round: &RoundContext, ctx: &mut TrainContext) -> Result<Adapted, RoundError> {
     let RoundContext { spec, teacher, given, .. } = *round;
     let iterations = if spec.method == Method::CoftPlus { spec.settings.phase1.iterations } else { 1 };
     let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
-    // Round 0 is zero-shot; from then on each model selects its own seeds by what it learnt before.
+    // Iteration 0 is zero-shot. After it, each model selects its seeds by the labels of its previous iteration.
     let zero_shot = &round.zero_shot.labels;
     let mut seeds = [round.seeds(zero_shot)?, round.seeds(zero_shot)?];
     let seen: Vec<bool> = seeds[0].iter().map(|seeds| !seeds.is_empty()).collect();
@@ -201,9 +202,10 @@ pub fn adapt(round: &RoundContext, ctx: &mut TrainContext) -> Result<Adapted, Ro
     })
 }
 
-/// Which pairs teach each model [N], and s⁺ − s⁻ of its labels by the other model [N].
+/// Which pairs train each model [N], and s⁺ − s⁻ of its labels, computed by the other model [N].
 ///
-/// A label teaches where the other model's margin confirms it and it is one of its model's surest; the user's always do.
+/// A pair is kept where the other model's margin confirms the label and the pair is among the labelling model's most
+/// confident ones. The user's labels are always kept.
 fn filter(
     scores: [&Scores; 2],
     given: &[Option<usize>],
@@ -228,10 +230,11 @@ fn filter(
     ([clean(first, second), clean(second, first)], [margins(first, second), margins(second, first)])
 }
 
-/// Classes that the warning names; the report lists all. 5 [choice]: a thousand classes are no thousand warnings.
+/// Number of classes that a warning names; the report lists all. 5 [choice]: a warning about a thousand classes must
+/// stay readable.
 pub const NAMED: usize = 5;
 
-/// Warns of `classes`, if there are any.
+/// Warns about `classes`, if there are any.
 fn warn_of(told: &str, classes: &[&str], ctx: &mut TrainContext) -> Result<(), RoundError> {
     if classes.is_empty() {
         return Ok(());
@@ -249,13 +252,13 @@ fn phase1_stage(model: usize) -> Stage {
 }
 
 impl Adapted {
-    /// Phase I of model 1 or 2 as a classifier.
+    /// Model 1 or 2 after Phase I, as a classifier.
     pub fn prompted(&self, teacher: &Checkpoint, model: usize) -> ImageClassifier {
         let (prompts, text) = &self.prompts[model - 1];
         ImageClassifier::prompted(teacher, prompts, text)
     }
 
-    /// Phase II: `shares` of model 1 and 2, the rest pretrained.
+    /// The Phase II weights of models 1 and 2, mixed in `shares`; the pretrained weights make up the rest.
     pub fn mixed(&self, student: &Checkpoint, shares: [f64; 2]) -> ImageClassifier {
         let rest = 1.0 - shares[0] - shares[1];
         let parts = [(shares[0], &self.weights[0]), (shares[1], &self.weights[1]), (rest, &self.start)];
@@ -270,7 +273,7 @@ mod tests {
     use crate::clip::tensors::to_safetensors;
     use crate::fixture::Bench;
 
-    /// A model of two classes: its labels, their confidence, and s⁺ − s⁻ of each image and class.
+    /// Scores of a model with two classes: its labels, their confidence, and s⁺ − s⁻ of each image and class.
     fn scores(classes: &[usize], confidence: &[f32], margins: &[f32]) -> Scores {
         let labels = Labels { classes: classes.to_vec(), confidence: confidence.to_vec(), ..Labels::default() };
         Scores { labels, positive: margins.to_vec(), negative: vec![0.0; margins.len()] }
@@ -287,7 +290,7 @@ mod tests {
         let (clean, margins) = filtered(&one, &two);
         assert_eq!(margins, [[0.5, -0.25, -0.75], [2.0, -4.0, 5.0]]);
         assert_eq!(clean, [[true, false, false], [true, false, true]]);
-        // Each model's own margins, turned round, are heard by the other alone.
+        // Inverting one model's margins changes only which labels of the other model are kept.
         let turned = |margins: [f32; 6]| margins.map(|margin| -margin);
         assert_eq!(filtered(&turned(one), &two).0, [[true, false, false], [false, true, false]]);
         assert_eq!(filtered(&one, &turned(two)).0, [[false, true, true], [true, false, true]]);
@@ -301,7 +304,7 @@ mod tests {
         assert_eq!(clean, [[true, false, true], [false, true, true]]);
     }
 
-    /// What `work` makes of a round over a few pictures.
+    /// Calls `work` with a round over a few pictures.
     fn of_round<T>(method: Method, work: impl FnOnce(&RoundContext, &mut TrainContext) -> T) -> T {
         let mut bench = Bench::new(2);
         bench.settings.phase1.iterations = 2;

@@ -1,9 +1,9 @@
-//! What the last bits of a round depend on, beside its spec.
+//! What the last bits of a round's result depend on, besides its spec.
 //!
-//! The same sums in another order end with other last bits. The order is that of the kernels which libtorch, oneDNN and
-//! MKL choose for this processor, of the number of threads, and of the micro-batches that a batch is computed in. A
-//! round therefore ends with the same bits where all of these are the same; elsewhere it ends near them, as good. Here
-//! is what tells whether a journal goes on where it was begun.
+//! Floating-point sums that are taken in another order have other last bits. The order depends on the kernels that
+//! libtorch, oneDNN and MKL choose for this processor, on the number of threads, and on the micro-batches that a batch
+//! is computed in. So a round ends with the same bits where all of these are the same. Elsewhere its result is near and
+//! as good. The facts in this module show whether a journal is continued under the arithmetic that began it.
 
 use crate::clip::to_f32;
 use sha2::{Digest, Sha256};
@@ -14,23 +14,23 @@ use std::io::Read;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor, no_grad};
 
-/// Variables by which libtorch, oneDNN and MKL are told which instructions to take.
+/// Environment variables that limit the instructions that libtorch, oneDNN and MKL use.
 const VARIABLES: [&str; 5] =
     ["ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR"];
 
-/// Facts by name, a line each: `name: value`.
+/// Facts by name. Written as text, each is a line: `name: value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arithmetic(BTreeMap<&'static str, String>);
 
 impl Arithmetic {
-    /// Of this process, once its number of threads is set. `kind` is what trainings multiply matrices in,
-    /// `micro_batches` how many a batch is computed in.
+    /// The facts of this process. Call it after the number of threads is set. `kind` is the element type of the matrix
+    /// products in training, `micro_batches` the number of micro-batches that a batch is computed in.
     pub fn here(device: Device, kind: Kind, micro_batches: usize) -> Self {
         let set = VARIABLES.iter().filter_map(|name| Some(format!("{name}={}", std::env::var(name).ok()?)));
         let facts = [
             ("device", format!("{device:?}").to_lowercase()),
             ("libtorch", libtorch().unwrap_or_else(|| "unknown".to_owned())),
-            ("parts", micro_batches.to_string()), // as journals name it
+            ("parts", micro_batches.to_string()), // the name that journals use
             ("products", format!("{kind:?}").to_lowercase()),
             ("processor", processor()),
             ("sample", sample(device)),
@@ -40,13 +40,13 @@ impl Arithmetic {
         Self(facts.into_iter().collect())
     }
 
-    /// The digest of a computation.
+    /// The digest of the sample computation.
     #[cfg(test)]
     pub fn sample(&self) -> &str {
         &self.0["sample"]
     }
 
-    /// How these facts differ from those that [`Arithmetic::to_string`] gave `before`.
+    /// The differences between these facts and `before`, which an earlier [`Arithmetic::to_string`] returned.
     pub fn changed_since(&self, before: &str) -> Option<String> {
         let before: BTreeMap<&str, &str> = before.lines().filter_map(|line| line.split_once(": ")).collect();
         let was = |name: &str| before.get(name).copied().unwrap_or("unknown");
@@ -69,7 +69,7 @@ impl fmt::Display for Arithmetic {
     }
 }
 
-/// The processor's name and the instructions that kernels are chosen by.
+/// The processor's name and the instruction sets by which libraries choose their kernels.
 fn processor() -> String {
     #[cfg(target_arch = "x86_64")]
     {
@@ -92,7 +92,8 @@ fn processor() -> String {
     std::env::consts::ARCH.to_owned()
 }
 
-/// Which libtorch is loaded: the length of its file, and the digest of its first page, where its build id is.
+/// Identifies the libtorch that is loaded: the length of its file, and the digest of its first page, which holds the
+/// build id.
 fn libtorch() -> Option<String> {
     const NAME: &str = "/libtorch_cpu.so";
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
@@ -103,10 +104,10 @@ fn libtorch() -> Option<String> {
     Some(format!("{} {:x}", fs::metadata(&path).ok()?.len(), Sha256::digest(&page)))
 }
 
-/// The digest of a small computation with every kind of kernel that a round takes, so that kernels differ by what they
-/// compute and not by their names alone.
+/// The digest of a small computation that uses every kind of kernel that a round uses. It shows differences in what the
+/// kernels compute, not only in their names.
 fn sample(device: Device) -> String {
-    // Values that every machine makes alike: integers over a power of two.
+    // Inputs that are equal on every machine: integers divided by a power of two.
     let values = |shape: &[i64], step: i64| {
         let count: i64 = shape.iter().product();
         let integers = (Tensor::arange(count, (Kind::Int64, device)) * step).remainder(509) - 254;

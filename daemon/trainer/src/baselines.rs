@@ -1,4 +1,4 @@
-//! Methods to compare with, through the same harness; never offered by the service.
+//! Baseline methods, for comparison on the same test setup. The service never offers them.
 
 use crate::error::RoundError;
 use crate::fit::TrainContext;
@@ -9,7 +9,8 @@ use coft_core::event::Stage;
 use coft_core::settings::Phase1;
 use tch::no_grad;
 
-/// UPL-style prompt tuning (arXiv 2204.03649): text context alone, cross-entropy on the most confident images of each class.
+/// UPL-style prompt tuning (arXiv 2204.03649): trains the text context alone, with cross-entropy on the most confident
+/// images of each class.
 pub fn upl(tuning: &PromptTuning, seeds: &Seeds, ctx: &mut TrainContext) -> Result<ImageClassifier, RoundError> {
     let settings = Phase1 { visual_tokens: 0, lambda: 0.0, ..tuning.settings.clone() };
     let tuning = PromptTuning { settings: &settings, ..*tuning };
@@ -19,7 +20,8 @@ pub fn upl(tuning: &PromptTuning, seeds: &Seeds, ctx: &mut TrainContext) -> Resu
     Ok(ImageClassifier::prompted(tuning.checkpoint, &prompts, &text))
 }
 
-/// Phase II on the labels of `kept` images: all of zero-shot's in naive self-training, the true ones for the oracle.
+/// Phase II on the labels of the `kept` images. Naive self-training keeps all images with their zero-shot labels; the
+/// oracle uses the true labels.
 pub fn fine_tuned(tuning: &FineTuning, clean: &Clean, ctx: &mut TrainContext) -> Result<Phase2Weights, RoundError> {
     ctx.reporter.begin(Stage::Phase2Model1, 1)?;
     tuning.run(clean, ctx)

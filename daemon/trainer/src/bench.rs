@@ -1,8 +1,9 @@
-//! `coft-trainer bench`: one phase of a round on given images, for its speed and its memory.
+//! `coft-trainer bench` runs one phase of a round on given images and measures its speed and its memory.
 //!
-//! It calls the phases themselves, with their own reading of images, and decides nothing else. A process runs one phase,
-//! so that the peak of its memory is that phase's. `batches` writes what a peer needs to do the same work: the batches of
-//! both training phases as the pool makes them, and the prompts.
+//! It calls the functions of the phases themselves, which read the images as in a round; it has no other logic. Each
+//! phase has a process of its own, so that the process's peak memory belongs to that phase. `batches` writes what
+//! another program needs to do the same work: the prompts, and the batches of both training phases as the pool makes
+//! them.
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::tensors::to_safetensors;
@@ -53,18 +54,18 @@ struct BenchSpec {
     model: PathBuf,
     classes: Vec<String>,
     template: String,
-    /// As many as `batch` · `steps`, so that each is visited once.
+    /// `batch` · `steps` images, so that each is visited once.
     images: Vec<PathBuf>,
-    /// Images a step.
+    /// Images per step.
     batch: u32,
     /// Steps that are timed.
     steps: u32,
-    /// Steps before them.
+    /// Steps before the timed ones.
     warm_up: u32,
     threads: usize,
     device: spec::Device,
     mixed_precision: MixedPrecision,
-    /// Directory of the batches.
+    /// Directory that the batches are written to.
     batches: PathBuf,
 }
 
@@ -81,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         spec.batch,
         spec.warm_up
     );
-    // Batches for a peer are written from the processor's memory.
+    // Batches for the other program are written from CPU memory.
     let device = if args.phase == Phase::Batches { Device::Cpu } else { cuda::device(spec.device)? };
     use_threads(spec.threads, device);
     let checkpoint = Checkpoint::load(&spec.model, device)?;
@@ -96,7 +97,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let silent = File::options().write(true).open("/dev/null").context("opening /dev/null")?;
     let mut reporter = Reporter::new(silent, Default::default());
     let warm_up: Vec<usize> = (0..(spec.batch * spec.warm_up) as usize).collect();
-    // What was done to warm up must not stand in the journal of what is measured.
+    // The results of the warm-up must not be in the journal of the measured run.
     let dir = tempfile::tempdir()?;
     let mixed_precision = spec.mixed_precision;
     let mut phase = |name: &str, images: &[usize]| {
@@ -110,19 +111,19 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let measured = json!({
         "images_per_second": pool.len() as f64 / seconds,
         "images_per_cpu_second": pool.len() as f64 / cpu_seconds,
-        // libtorch gives back nothing of what it took of a GPU's memory: what is used at the end is the peak.
+        // libtorch does not return GPU memory that it has allocated: the amount in use at the end is the peak.
         "peak_memory_bytes": match device {
             Device::Cpu => status_bytes("VmHWM")?,
             _ => cuda::memory().map(|memory| memory.total - memory.free).context("asking for the GPU's memory")?,
         },
-        // What has come on top of the warmed-up process.
+        // Growth since the end of the warm-up.
         "growth_bytes": status_bytes("VmRSS")? as i64 - resident as i64,
     });
     println!("{measured}");
     Ok(())
 }
 
-/// Prints how long loading takes, s, and which files the weights are.
+/// Prints how long loading took, s, and which weight files were loaded.
 pub fn load(model: &Path) -> anyhow::Result<()> {
     let files = Model::open(model)?.weights.paths();
     let start = Instant::now();
@@ -139,7 +140,7 @@ struct Bench<'a> {
 }
 
 impl Bench<'_> {
-    /// Visits each of `images` once; the wall time and the processor time of all threads it took, s.
+    /// Visits each of `images` once. Returns the wall time and the processor time of all threads, s.
     fn phase(&self, phase: Phase, images: &[usize], ctx: &mut TrainContext) -> Result<(f64, f64), RoundError> {
         let Self { spec, checkpoint, pool, text } = *self;
         let labels = self.labels();
@@ -197,12 +198,12 @@ impl Bench<'_> {
         Ok((began.0.elapsed().as_secs_f64(), (cpu_time() - began.1).as_secs_f64()))
     }
 
-    /// Speed asks for no true labels: every class in turn.
+    /// Speed does not depend on the labels: give each class in turn.
     fn labels(&self) -> Vec<usize> {
         (0..self.pool.len()).map(|image| image % self.spec.classes.len()).collect()
     }
 
-    /// The defaults, but for the number of steps: one epoch.
+    /// The default settings, with one epoch of the wanted number of steps.
     fn settings(&self) -> Settings {
         let mut settings = Settings::default();
         for sgd in [&mut settings.phase1.sgd, &mut settings.phase2.sgd] {
@@ -246,14 +247,14 @@ impl Bench<'_> {
     }
 }
 
-/// Of all threads of this process, in its own code and in the kernel.
+/// Processor time of all threads of this process, in user mode and in the kernel.
 fn cpu_time() -> Duration {
     let usage = getrusage(UsageWho::RUSAGE_SELF).expect("a process may ask for its own usage");
     let micros = |time: TimeVal| Duration::from_micros(time.num_microseconds() as u64);
     micros(usage.user_time()) + micros(usage.system_time())
 }
 
-/// A line of /proc/self/status that counts memory, bytes.
+/// A line of /proc/self/status that states an amount of memory, in bytes.
 fn status_bytes(key: &str) -> anyhow::Result<u64> {
     let status = fs::read_to_string("/proc/self/status").context("reading /proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));

@@ -1,5 +1,5 @@
-//! `coft-trainer check`: whether libtorch is there and computes, before a round needs it. coftd asks when somebody
-//! wants to know what is wrong.
+//! `coft-trainer check` tests whether libtorch can be loaded and computes, before a round needs it. coftd calls it when
+//! somebody asks for a diagnosis.
 
 use crate::cuda;
 use anyhow::{Context, ensure};
@@ -7,7 +7,7 @@ use coft_core::spec;
 use std::fs;
 use tch::Tensor;
 
-/// Multiplies two matrices and says on what, in one line.
+/// Multiplies two matrices and prints one line: the device and the libtorch that did it.
 pub fn run(device: spec::Device) -> anyhow::Result<()> {
     let on = cuda::device(device)?;
     let matrix = Tensor::from_slice(&[1f32, 2.0, 3.0, 4.0]).view([2, 2]).to_device(on);

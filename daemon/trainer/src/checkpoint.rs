@@ -1,5 +1,6 @@
-//! A CLIP from its files to its device. Layouts and names are `coft-models`' business; here tensors are copied out of the
-//! mapped files one by one, and the tokeniser is made. Every fault names the file, and the tensor with both shapes.
+//! Loads a CLIP from its files onto a device. `coft-models` knows the layouts and the tensor names; this module copies
+//! the tensors out of the mapped files one by one, and makes the tokeniser. Every error names the file, and a wrong
+//! tensor with both shapes.
 
 #[cfg(test)]
 mod parity;
@@ -36,7 +37,7 @@ pub enum CheckpointError {
     )]
     TooLong {
         class: String,
-        /// Its number in label order, from 0.
+        /// Index of the class in label order, from 0.
         number: usize,
         template: String,
         tokens: usize,
@@ -44,7 +45,7 @@ pub enum CheckpointError {
     },
 }
 
-/// The pretrained model, on its device, frozen.
+/// The pretrained model on its device, frozen.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub config: ClipConfig,
@@ -54,7 +55,7 @@ pub struct Checkpoint {
     /// exp(logit_scale) = 1/τ.
     pub logit_scale: f64,
     pub preprocess: Preprocess,
-    /// What the preprocessing is, as `preprocessor_config.json` states it.
+    /// The preprocessing, as `preprocessor_config.json` states it.
     pub preprocessing: serde_json::Value,
     /// SHA-256 of the weights, hex.
     pub digest: String,
@@ -67,10 +68,12 @@ impl Checkpoint {
         Self::load_for(dir, device, None)
     }
 
-    /// The same for images of another side, px, a multiple of the patch's: positions are interpolated.
+    /// Like `load`, for images of another side in px, a multiple of the patch side. Position embeddings are
+    /// interpolated.
     pub fn load_for(dir: &Path, device: Device, image_size: Option<u32>) -> Result<Self, CheckpointError> {
         let model = Model::open(dir)?;
-        // Hashing reads the files from the disk while tensors are copied out of what is in memory already.
+        // The digest is computed while the tensors are copied: hashing reads the files from the disk, and copying takes
+        // what is in memory already.
         let (mut tensors, digest, tokenizer) = thread::scope(|scope| {
             let digest = scope.spawn(|| model.digest());
             let tokenizer = scope.spawn(|| tokenizer::load(dir, model.config.text_config.vocab_size));
@@ -108,7 +111,7 @@ impl Checkpoint {
         encoding.get_ids().iter().map(|&id| i64::from(id)).collect()
     }
 
-    /// Token ids of each class in the template, refused where one outgrows the text window.
+    /// Token ids of each class name in the template. A prompt that is longer than the text window is an error.
     ///
     /// `extra` tokens are kept free for learnable context.
     pub fn prompts(&self, template: &str, classes: &[String], extra: usize) -> Result<Vec<Vec<i64>>, CheckpointError> {
@@ -128,7 +131,7 @@ impl Checkpoint {
     }
 }
 
-/// Every tensor in single precision on the device, copied one at a time.
+/// Every tensor on the device in single precision, copied one at a time.
 fn tensors(weights: &Weights, device: Device) -> Tensors {
     let mut tensors = Tensors::default();
     for (name, tensor_ref) in weights.iter() {
@@ -146,8 +149,9 @@ fn tensor(tensor_ref: &TensorRef, bytes: &[u8], device: Device) -> Tensor {
     };
     let sizes = |sizes: &[usize]| sizes.iter().map(|&n| n as i64).collect::<Vec<_>>();
     let (shape, strides) = (sizes(&tensor_ref.shape), sizes(&tensor_ref.strides));
-    // SAFETY: the view lives as long as this function, in which the bytes stay borrowed; nothing writes through it, and
-    // the strides were checked not to leave them. A copy of the right kind on the device outlives it.
+    // SAFETY: the view exists only within this function, during which the bytes stay borrowed. Nothing writes through
+    // it, and the strides were checked to stay within the bytes. The copy on the device, of the right kind, does not
+    // depend on them.
     let view = unsafe { Tensor::from_blob(bytes.as_ptr(), &shape, &strides, kind, Device::Cpu) };
     let copy = view.to_kind(Kind::Float).to_device(device).contiguous();
     let shared = copy.data_ptr() == view.data_ptr();
@@ -163,7 +167,7 @@ mod tests {
     use safetensors::{Dtype, SafeTensors};
     use std::fs;
 
-    /// The embedded model with one of its files replaced.
+    /// Loads the embedded model with one of its files replaced.
     fn with(file: &str, content: &[u8]) -> Result<Checkpoint, CheckpointError> {
         let dir = tempfile::tempdir().unwrap();
         for entry in fs::read_dir(fixture::model_dir()).unwrap() {
@@ -203,7 +207,8 @@ mod tests {
     fn weights_are_read_in_every_element_type() {
         let stored = fs::read(fixture::model_dir().join("model.safetensors")).unwrap();
         let stored = SafeTensors::deserialize(&stored).unwrap().tensors();
-        // The embedded weights are halves; the factor takes each between two of them, to either side of the middle.
+        // The embedded weights are half-precision numbers. The factor moves each to a value between two of these, on
+        // either side of the midpoint.
         let original = |bytes: &[u8]| f16::from_le_bytes([bytes[0], bytes[1]]).to_f32() * 1.0003;
         type Element = (Dtype, fn(f32) -> Vec<u8>, fn(f32) -> f32);
         let elements: [Element; 3] = [

@@ -18,7 +18,7 @@ pub use vision::VisionTower;
 
 use tch::{Kind, Tensor};
 
-/// x / ‖x‖₂ over the last dimension: what a cosine similarity is taken of.
+/// x / ‖x‖₂ over the last dimension, the normalisation for cosine similarities.
 pub fn normalised(x: &Tensor) -> Tensor {
     x / x.norm_scalaropt_dim(2.0, -1, true)
 }
@@ -31,12 +31,12 @@ pub fn to_f32(x: &Tensor) -> Vec<f32> {
     values
 }
 
-/// The class of each row: position of its largest value. [B, C] → [B]
+/// The class of each row: the index of its largest value. [B, C] → [B]
 pub fn argmax(x: &Tensor) -> Vec<usize> {
     places(&x.argmax(-1, false))
 }
 
-/// Positions that a tensor of integers holds, on the CPU.
+/// The values of an integer tensor, as indices on the CPU.
 pub fn places(x: &Tensor) -> Vec<usize> {
     let x = x.to_device(tch::Device::Cpu);
     let mut values = vec![0i64; x.numel()];

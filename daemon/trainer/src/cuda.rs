@@ -1,7 +1,7 @@
-//! CUDA, opened where a round asks for it and nowhere else.
+//! Opens CUDA when a round asks for it, and only then.
 //!
-//! The trainer is linked with libtorch's CPU half alone. The CUDA half registers itself as it is opened, so that one binary
-//! serves machines with a GPU and machines without one, whose set-up is a sixth of the size.
+//! The trainer is linked with libtorch's CPU libraries alone. The CUDA library registers itself when it is opened. So
+//! one binary serves machines with a GPU and machines without one, whose installation is a sixth of the size.
 
 use crate::error::RoundError;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -12,13 +12,13 @@ use tch::Device;
 
 const HALF: &str = "libtorch_cuda.so";
 
-/// Never closed: what it registered is used until the process ends.
+/// The library is never closed: libtorch uses what it registered until the process ends.
 static OPENED: OnceLock<Library> = OnceLock::new();
 
-/// What a round asks for, ready for use.
+/// The device that a round asks for, ready for use.
 ///
-/// Call it before anything else of libtorch and before other threads exist: libtorch counts the kinds of device it has at the
-/// first backward pass, once for good.
+/// Call this before any other function of libtorch and before other threads exist: at the first backward pass, libtorch
+/// counts the kinds of device once and for all.
 pub fn device(wanted: coft_core::spec::Device) -> Result<Device, RoundError> {
     match wanted {
         coft_core::spec::Device::Cpu => Ok(Device::Cpu),
@@ -26,13 +26,15 @@ pub fn device(wanted: coft_core::spec::Device) -> Result<Device, RoundError> {
     }
 }
 
-/// The first GPU.
+/// Opens CUDA and returns the first GPU.
 fn open() -> Result<Device, RoundError> {
     if OPENED.get().is_none() {
-        // In TF32, cuDNN's default for convolutions, answers would differ from the CPU's and the server's in the third digit.
-        // SAFETY: the program has no other thread yet. In tests others may read the environment, through Rust's lock.
+        // TF32 is cuDNN's default for convolutions. With it, answers would differ from the CPU's and the server's in
+        // the third digit.
+        // SAFETY: the program has no other thread yet. In tests, other threads may read the environment, but through
+        // Rust's lock.
         unsafe { std::env::set_var("NVIDIA_TF32_OVERRIDE", "0") };
-        // SAFETY: libtorch's own library, whose initialisers expect to be run like this.
+        // SAFETY: this is libtorch's own library, whose initialisers are meant to run like this.
         let library = unsafe { Library::open(Some(HALF), RTLD_NOW | RTLD_GLOBAL) }.map_err(|error| {
             let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
             RoundError::Cuda(format!("{cause}; this libtorch is for CPUs, or a library of CUDA is missing beside it"))
@@ -54,13 +56,14 @@ pub struct Memory {
     pub total: u64,
 }
 
-/// Nothing where CUDA is not open. A Jetson has one memory for processor and GPU.
+/// `None` where CUDA is not open. On a Jetson, processor and GPU share one memory.
 pub fn memory() -> Option<Memory> {
     type MemGetInfo = unsafe extern "C" fn(free: *mut usize, total: *mut usize) -> c_int;
-    // SAFETY: the type is cudaMemGetInfo's in the CUDA Runtime API. The runtime is found as what the library depends on.
+    // SAFETY: the type is that of cudaMemGetInfo in the CUDA Runtime API. dlsym finds the runtime because the library
+    // depends on it.
     let ask = unsafe { OPENED.get()?.get::<MemGetInfo>(b"cudaMemGetInfo\0") }.ok()?;
     let (mut free, mut total) = (0, 0);
-    // SAFETY: both places are written to and not kept.
+    // SAFETY: the function writes to both pointers and does not keep them.
     let status = unsafe { ask(&mut free, &mut total) };
     (status == 0).then_some(Memory { free: free as u64, total: total as u64 })
 }

@@ -1,11 +1,11 @@
-//! Per-image answers for measuring: what was believed of the pool, and what each model says of images it never saw.
+//! Per-image answers for measurements: the labels and scores of the pool, and each model's predictions for test images.
 //!
-//! `pool.safetensors`: `zero-shot-label` (what zero-shot sees, whatever a user gave), `label1`, `label2` (i64 [N]),
-//! `clean1`, `clean2`, `seed1`, `seed2` (u8 [N]; 1 where the pair (x, label) teaches that model), `margin1`, `margin2`
-//! (f32 [N]; s⁺ − s⁻ by the validating model), the probabilities of every candidate, `plain/…` and `shifted/…` (f32 [N,
-//! C]), and what zero-shot's head sees of each image, of length 1, `embedding/zero-shot` (f32 [N, D]).
-//! `test.safetensors`: probabilities (f32 [T, C]) of every candidate by its name and of what was `deployed`, and their
-//! energies, `energy/…` (f32 [T, 1]). No label is ever read.
+//! `pool.safetensors`: `zero-shot-label` (the zero-shot prediction, also where the user gave a label), `label1`,
+//! `label2` (i64 [N]), `clean1`, `clean2`, `seed1`, `seed2` (u8 [N]; 1 where the pair (x, label) trains that model),
+//! `margin1`, `margin2` (f32 [N]; s⁺ − s⁻ by the validating model), the probabilities of every candidate, `plain/…` and
+//! `shifted/…` (f32 [N, C]), and the normalised embedding of each image by the zero-shot model, `embedding/zero-shot`
+//! (f32 [N, D]). `test.safetensors`: probabilities (f32 [T, C]) of every candidate by its name and of the model that
+//! was `deployed`, and their energies, `energy/…` (f32 [T, 1]). True labels are never read.
 
 use crate::clip::tensors::to_safetensors;
 use crate::clip::to_f32;

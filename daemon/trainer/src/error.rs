@@ -1,4 +1,4 @@
-//! Why a round left no candidate, in the words of the protocol.
+//! Why a round produced no candidate, in the terms of the protocol.
 
 use crate::checkpoint::CheckpointError;
 use crate::pool::PoolError;
@@ -14,12 +14,12 @@ use thiserror::Error;
 pub enum RoundError {
     #[error("{}: {cause}", shown_path(path))]
     Spec { path: PathBuf, cause: String },
-    /// A round that no trainer can carry out.
+    /// The spec asks for a round that no trainer can run.
     #[error("{0}")]
     Asked(&'static str),
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// A class that the model cannot take, and its line in the label file.
+    /// A class name that the model cannot use, and its line in the label file.
     #[error("line {line} of the label file: {cause}")]
     Class { line: usize, cause: CheckpointError },
     #[error(transparent)]
@@ -45,9 +45,9 @@ pub enum RoundError {
     Panic(String),
 }
 
-/// Whether libtorch's message tells of an allocation that failed.
+/// Whether libtorch's message says that an allocation failed.
 pub fn is_out_of_memory(message: &str) -> bool {
-    // libtorch's on the CPU and on a GPU, cuBLAS's, cuDNN's and C++'s.
+    // Messages of libtorch on the CPU and on a GPU, of cuBLAS, of cuDNN and of C++.
     ["can't allocate memory", "out of memory", "ALLOC_FAILED", "ALLOCATION_FAILED", "bad_alloc"]
         .iter()
         .any(|words| message.contains(words))
@@ -60,8 +60,8 @@ impl RoundError {
         move |cause| RoundError::Write { path, cause }
     }
 
-    /// What a panic tells: damaged pixels that were met in the middle of a training ([`crate::pool`]), or an exception
-    /// of libtorch.
+    /// The error behind a panic: damaged pixels that were met in the middle of a training ([`crate::pool`]), or an
+    /// exception of libtorch.
     pub fn of_panic(panic: Box<dyn Any + Send>) -> RoundError {
         match panic.downcast::<PoolError>() {
             Ok(error) => RoundError::Pool(*error),
@@ -72,7 +72,7 @@ impl RoundError {
         }
     }
 
-    /// The same with the line of the class that it is about, if it is about one.
+    /// Adds the line of the class that the error is about, if it is about one.
     pub fn on_line_of(self, lines: &[usize]) -> RoundError {
         match self {
             RoundError::Checkpoint(cause @ CheckpointError::TooLong { number, .. }) if number < lines.len() => {

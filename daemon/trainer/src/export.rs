@@ -1,4 +1,4 @@
-//! From a model in torch to a candidate directory: the ONNX graph, its weights, and the test that travels with it.
+//! Writes a model as a candidate directory: the ONNX graph, its weights, and the probe that tests them.
 
 pub mod candidate;
 pub mod classifier;

@@ -1,10 +1,11 @@
-//! One training: batches, gradients, steps, and what can go wrong on the way.
+//! One training: batches, gradients, steps, and the recovery from failures.
 //!
-//! Every phase states its loss and its parameters as an [`Objective`]; here is what they share. A training that is cut
-//! off continues where it was last saved: batch k and every draw of step k are functions of the seed and of k. On the
-//! same processor, with the same libtorch and number of threads, it ends with the same bits ([`crate::arithmetic`]). A
-//! loss that is not finite starts the training over once at a tenth of the learning rate. A batch that memory does not
-//! hold is computed in micro-batches, whose gradients add up to the same step.
+//! Every phase states its loss and its parameters as an [`Objective`]; this module has what all phases share. A
+//! training that is cut off continues from where it was last saved: batch k and every random draw of step k are
+//! functions of the seed and of k. On the same processor, with the same libtorch and number of threads, it ends with
+//! the same bits ([`crate::arithmetic`]). A loss that is not finite starts the training again, once, at a tenth of the
+//! learning rate. A batch that does not fit into memory is computed in micro-batches, whose gradients add up to those
+//! of the batch.
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast::{self, autocast};
@@ -22,100 +23,103 @@ use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use tch::{Kind, Tensor};
 
-/// The learning rate of a second attempt, over that of the first. [choice]
+/// Learning rate of a second attempt, divided by that of the first. [choice]
 const CAUTION: f64 = 0.1;
 
-/// What a phase trains.
+/// What a phase trains, and its loss.
 pub trait Objective {
-    /// What gradients move, by name.
+    /// The parameters that are trained, by name.
     fn parameters(&self) -> Vec<(String, Tensor)>;
 
-    /// The learning rate of a parameter over that of the plan.
+    /// The learning rate of a parameter, divided by that of the plan.
     fn lr_multiplier(&self, _name: &str) -> f64 {
         1.0
     }
 
-    /// What changes besides and has to be saved with them, by name; always the same names.
+    /// Tensors that change besides the parameters and have to be saved with them, by name; always the same names.
     fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }
 
-    /// Takes back what [`Objective::state`] gave.
+    /// Restores what [`Objective::state`] returned.
     fn restore(&mut self, _state: BTreeMap<String, Tensor>) {}
 
-    /// The most micro-batches that a batch of so many images can be computed in.
+    /// The largest number of micro-batches that a batch of so many images can be computed in.
     fn max_micro_batches(&self, images: usize) -> usize {
         images
     }
 
-    /// Called before the micro-batches of a batch are computed. What all of them start from is computed here once,
-    /// without its graph, in about as many segments. The tensors that this returns stand for it in the losses. There
-    /// are none where the batch is computed as a whole.
+    /// Called before the micro-batches of a batch are computed. It computes the tensors that all micro-batches need,
+    /// once and without a graph, in about as many segments. The losses then use the tensors that it returns. It returns
+    /// none where the batch is computed as a whole.
     fn begin(&mut self, _micro_batches: usize) -> Vec<Tensor> {
         Vec::new()
     }
 
-    /// Computes the segment at `index` of [`Objective::begin`] once more, with its graph. By then the gradient of the
-    /// tensor that stands for it is known.
+    /// Computes the segment at `index` of [`Objective::begin`] again, with its graph. This is called after the gradient
+    /// of the segment's tensor is known.
     fn again(&self, _index: usize) -> Tensor {
         unreachable!("asked for where begin gave something")
     }
 
-    /// Terms of the loss over the rows `micro_batch` of the batch, by name. Each is weighted, and divided by what the
-    /// whole batch asks for, so that those of the micro-batches add up. A term without any image is left out.
+    /// Terms of the loss over the rows `micro_batch` of the batch, by name. Each term is weighted, and divided by the
+    /// number of images that it has in the whole batch, so that the terms of the micro-batches add up. A term without
+    /// any image is left out.
     fn losses(&mut self, batch: &Batch, micro_batch: Range<usize>) -> Vec<(&'static str, Tensor)>;
 
     /// Called once after each step.
     fn stepped(&mut self) {}
 }
 
-/// A training to do.
+/// A training to run.
 #[derive(Debug)]
 pub struct Plan<'a> {
     pub stage: Stage,
     pub sampler: BatchSampler<'a>,
     pub sgd: &'a settings::Sgd,
     pub steps: u32,
-    /// What matrix products are computed in.
+    /// The element type of matrix products.
     pub kind: Kind,
 }
 
-/// What every training and every prediction of a round shares: where it reports, where it saves, and what it may use.
+/// What every training and every prediction of a round shares: the reporter, the journal, and the memory that it may
+/// use.
 #[derive(Debug)]
 pub struct TrainContext<'a> {
     pub reporter: &'a mut Reporter,
     pub journal: &'a mut Journal,
-    /// What a training may need, and the free memory in bytes; absent where the free memory of the device is unknown.
+    /// What a training may need, and the free memory, both in bytes; `None` where the free memory of the device is
+    /// unknown.
     pub memory: Option<(Estimate, u64)>,
     pub mixed_precision: MixedPrecision,
 }
 
 impl TrainContext<'_> {
-    /// What the matrix products of a training of `checkpoint` are computed in.
+    /// The element type of the matrix products when `checkpoint` is trained.
     pub fn kind(&self, checkpoint: &Checkpoint) -> Kind {
         autocast::kind(self.mixed_precision, checkpoint.device, checkpoint.config.vision_config.hidden_size)
     }
 
-    /// Warns once of a thing, also where the round is cut off and goes on.
+    /// Reports a warning once, even if the round is cut off and continues later.
     pub fn warn(&mut self, message: String) -> Result<(), RoundError> {
         let kept = self.journal.keep_warning(&message);
         self.reporter.warn(message)?;
         self.saved(kept)
     }
 
-    /// Keeps the result of a stage, so that a round that is cut off need not compute it again.
+    /// Saves the result of a stage, so that a round that is cut off need not compute it again.
     pub fn keep_result(&mut self, name: &str, tensors: Vec<(String, Tensor)>) -> Result<(), RoundError> {
         let kept = self.journal.keep_result(name, tensors);
         self.saved(kept)
     }
 
-    /// Keeps a training or a prediction that is under way.
+    /// Saves a training or a prediction that is not finished.
     pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), RoundError> {
         let kept = self.journal.keep_progress(name, saved);
         self.saved(kept)
     }
 
-    /// A journal that cannot be written is no reason to stop: the round goes on, and saves again later.
+    /// Turns a failure to write the journal into a warning: the round goes on and saves again later.
     pub fn saved(&mut self, kept: Result<(), RoundError>) -> Result<(), RoundError> {
         match kept {
             Err(RoundError::Write { cause, .. }) => Ok(self.reporter.warn(format!(
@@ -127,7 +131,7 @@ impl TrainContext<'_> {
     }
 }
 
-/// Trains what `make` makes; `make` must give the same each time.
+/// Trains the objective that `make` returns. `make` must return an equal one each time.
 pub fn fit<O: Objective>(
     plan: &Plan,
     pool: &Pool,
@@ -185,7 +189,7 @@ fn run(
         let moments = parameters.iter().map(|(name, parameter)| {
             let mut take = |kind: &str| saved.tensors.remove(&format!("{kind}{name}")).expect("whole() saw it");
             let value = take(PARAMETER);
-            tch::no_grad(|| parameter.shallow_clone().copy_(&value)); // a value, not a step of any graph
+            tch::no_grad(|| parameter.shallow_clone().copy_(&value)); // sets a value, not part of any graph
             take(MOMENT)
         });
         sgd.resume(&moments.collect::<Vec<_>>());
@@ -197,7 +201,8 @@ fn run(
         Some((estimate, available)) => estimate.of(stage).micro_batches(sampler.size(), available)?,
         None => 1,
     };
-    // Steps whose losses were not read yet: on a GPU, whoever reads one waits for all that was asked for before.
+    // Steps whose losses are not read yet. On a GPU, reading a loss waits for all computations that were started
+    // before.
     let mut unread: Vec<Step> = Vec::new();
     pool.train(sampler, first..steps, |batch| {
         let (terms, gradients) = loop {
@@ -233,7 +238,7 @@ fn run(
         }
         let stop = ctx.reporter.advance(told.0, told.1);
         if stop.is_err() && !save_now && step < steps {
-            read(&mut unread, plan)?; // nothing is kept behind a loss that is not finite
+            read(&mut unread, plan)?; // nothing is saved after a loss that is not finite
             ctx.keep_progress(&sampler.name, &underway((attempt, step), &parameters, &sgd, objective))?;
         }
         Ok::<(), RoundError>(stop?)
@@ -242,15 +247,16 @@ fn run(
     Ok(ctx.reporter.advance(images, last)?)
 }
 
-/// A step that was made, its losses still where they were computed.
+/// A step that was made. Its losses are still on the device.
 struct Step {
     number: u32,
     images: usize,
-    /// Of all micro-batches.
+    /// The terms of all micro-batches.
     terms: Vec<(&'static str, Tensor)>,
 }
 
-/// Images that `steps` learnt from, and what is told of the last; a failure where a loss is not finite.
+/// Reads the losses of `steps`. Returns the number of images in them and the report of the last step; an error where a
+/// loss is not finite.
 fn read(steps: &mut Vec<Step>, plan: &Plan) -> Result<(u64, Option<Training>), RoundError> {
     let mut told = (0, None);
     for Step { number, images, terms } in steps.drain(..) {
@@ -270,8 +276,8 @@ fn read(steps: &mut Vec<Step>, plan: &Plan) -> Result<(u64, Option<Training>), R
     Ok(told)
 }
 
-/// The terms of the loss of a batch, and its gradients, added up over the micro-batches. Gradients live for the step
-/// alone, not through the next batch.
+/// The terms of the loss of a batch and its gradients, added up over the micro-batches. The gradients are freed after
+/// the step, before the next batch.
 fn gradients(
     objective: &mut impl Objective,
     parameters: &[(String, Tensor)],
@@ -289,7 +295,7 @@ fn gradients(
         let micro_batch = start..(start + size).min(batch.positions.len());
         let terms = autocast(kind, || objective.losses(batch, micro_batch));
         let Some(loss) = terms.iter().map(|(_, term)| term.shallow_clone()).reduce(|a, b| a + b) else { continue };
-        // To be read, without the graph that they end.
+        // Detached: only the values are read, and the graph can be freed.
         all_terms.extend(terms.iter().map(|(name, term)| (*name, term.detach())));
         add(&mut gradients, Tensor::run_backward(&[loss], &leaves, false, false));
     }
@@ -302,7 +308,7 @@ fn gradients(
     (all_terms, gradients)
 }
 
-/// Adds gradients to those of the micro-batches before.
+/// Adds the gradients of a micro-batch to the sums.
 fn add(sums: &mut Vec<Tensor>, more: Vec<Tensor>) {
     *sums = match sums.is_empty() {
         true => more,
@@ -318,13 +324,13 @@ fn added(sum: Tensor, more: Tensor) -> Tensor {
     }
 }
 
-/// Whether a panic of tch tells of an allocation that failed.
+/// Whether the message of a panic of tch says that an allocation failed.
 pub fn no_memory(panic: &(dyn Any + Send)) -> bool {
     let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
     text.is_some_and(crate::error::is_out_of_memory)
 }
 
-/// What the journal keeps of a training.
+/// What the journal saves of a training.
 fn underway(
     (attempt, step): (u32, u32),
     parameters: &[(String, Tensor)],

@@ -1,4 +1,4 @@
-//! What the tests of several modules start from: the embedded model, and pictures of its world.
+//! What the tests of several modules share: the embedded model, and pictures of the parts that it knows.
 
 use crate::checkpoint::Checkpoint;
 use crate::fit::TrainContext;
@@ -45,8 +45,8 @@ pub fn images(dir: &Path, per_part: usize) -> Vec<PoolImage> {
     paths.into_iter().enumerate().map(|(number, path)| PoolImage { id: id(number), path, label: None }).collect()
 }
 
-/// What the rounds of tests run on: the CPU, but where `COFT_TEST_DEVICE` is `cuda`. Then `LD_PRELOAD` has to name
-/// libtorch_cuda.so, since tests share a process whose first one may be about the CPU (see `cuda::device`).
+/// The device for rounds in tests: the CPU, or CUDA if `COFT_TEST_DEVICE` is `cuda`. For CUDA, `LD_PRELOAD` has to name
+/// libtorch_cuda.so: tests share a process, and the first test may use the CPU (see `cuda::device`).
 pub fn device() -> coft_core::spec::Device {
     match std::env::var("COFT_TEST_DEVICE").as_deref() {
         Ok("cuda") => coft_core::spec::Device::Cuda,
@@ -54,17 +54,17 @@ pub fn device() -> coft_core::spec::Device {
     }
 }
 
-/// Fails as libtorch does where memory ends.
+/// Fails like libtorch when memory is exhausted.
 pub fn exhaust_memory() {
     let _ = Tensor::empty([1 << 60], (Kind::Uint8, Device::Cpu));
 }
 
-/// The classes as the prompts hold them.
+/// The classes as tokens for the prompts.
 pub fn class_tokens(checkpoint: &Checkpoint, settings: &Phase1) -> ClassTokens {
     ClassTokens::new(checkpoint, TEMPLATE, &classes(), settings).unwrap()
 }
 
-/// Model 1 in its first iteration, without mirroring.
+/// The prompt tuning of model 1 in its first iteration, without mirroring.
 pub fn prompt_tuning<'a>(
     checkpoint: &'a Checkpoint,
     pool: &'a Pool<'a>,
@@ -74,12 +74,12 @@ pub fn prompt_tuning<'a>(
     PromptTuning { checkpoint, pool, tokens, settings, shares: None, flip: false, seed: 1, model: 1, iteration: 1 }
 }
 
-/// One that nobody listens to.
+/// A reporter whose events nobody reads.
 pub fn reporter() -> Reporter {
     Reporter::new(File::options().write(true).open("/dev/null").unwrap(), Default::default())
 }
 
-/// The embedded model over a few pictures, and what the phases are called with.
+/// The embedded model and a few pictures, with helpers that make the arguments of the phases.
 pub struct Bench {
     dir: TempDir,
     pub checkpoint: Checkpoint,
@@ -87,7 +87,7 @@ pub struct Bench {
     images: Vec<PoolImage>,
 }
 
-/// What a [`TrainContext`] borrows, for a test.
+/// Owns what a [`TrainContext`] borrows, for a test.
 pub struct OwnedTrainContext {
     reporter: Reporter,
     journal: Journal,
@@ -95,7 +95,7 @@ pub struct OwnedTrainContext {
 }
 
 impl OwnedTrainContext {
-    /// What cancels the round.
+    /// The flag that cancels the round.
     pub fn cancel(&self) -> Arc<AtomicBool> {
         self.cancel.clone()
     }
@@ -108,7 +108,6 @@ impl OwnedTrainContext {
         self.journal.save_every(Duration::ZERO);
     }
 
-    /// Where the journal keeps its files.
     pub fn journal(&mut self) -> &mut Journal {
         &mut self.journal
     }

@@ -1,12 +1,13 @@
-//! What a round has done so far, on disk: results of the stages that are over and the training under way.
+//! The saved work of a round on disk: the results of finished stages, and the training that is not finished.
 //!
-//! One safetensors file each, written new, synced and renamed, so that a stop at any instant leaves the file before or the
-//! file after. The directory belongs to one spec, the models that were read for it (weights and preprocessing) and this
-//! version of the program; what others left there is thrown away, and so is what cannot be read: it is computed again.
+//! Each is one safetensors file. It is written under a new name, synced and renamed, so that a stop at any instant
+//! leaves either the old or the new file. The directory belongs to one spec, the models that were read for it (weights
+//! and preprocessing) and this version of the program. A journal that belongs to others is deleted. A file that cannot
+//! be read is ignored, and its content is computed again.
 //!
-//! A saving that fails (a full disk) leaves the file before. The round goes on; a result that could not be kept waits
-//! in memory and is written before the next saving. Another processor, libtorch or number of threads than those that
-//! began the work continue it, and the round says so: the result is as good, but not the same to the last bit
+//! A saving that fails (for example on a full disk) leaves the old file. The round goes on; a result that could not be
+//! saved waits in memory and is written before the next saving. A run with another processor, libtorch or number of
+//! threads continues the work, and the round reports that: the result is as good, but its last bits differ
 //! ([`crate::arithmetic`]).
 
 use crate::arithmetic::Arithmetic;
@@ -20,16 +21,17 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// Time between two savings of what is under way. 30 s [choice]: at most a minute is lost, whatever a step takes.
+/// Time between two savings of unfinished work. 30 s [choice]: at most a minute of work is lost, however long a step
+/// takes.
 pub const SAVE_INTERVAL: Duration = Duration::from_secs(30);
 
-/// File that names this program and the models, one a line.
+/// File that names this program and the models, one per line.
 const ORIGIN: &str = "origin";
 
-/// File of the warnings, a JSON array.
+/// File with the warnings, a JSON array.
 const WARNINGS: &str = "warnings";
 
-/// File of what the arithmetic depended on, a line each.
+/// File with the facts of the arithmetic, one per line.
 const ARITHMETIC: &str = "arithmetic";
 
 /// This program and its version.
@@ -39,15 +41,14 @@ pub const PRODUCER: &str = concat!("coft-trainer ", env!("CARGO_PKG_VERSION"));
 pub struct Journal {
     dir: PathBuf,
     device: Device,
-    /// What the directory belongs to: the work, and this program with the models.
+    /// The work that the directory belongs to; `origin` is this program with the models.
     work: Vec<u8>,
     origin: String,
-    /// Whether the directory is known to be this work's. Nothing is read from another's, and it is made anew before a
-    /// saving.
+    /// Whether the directory belongs to this work. If not, nothing is read from it, and it is replaced before a saving.
     ours: bool,
     saved: Instant,
     save_interval: Duration,
-    /// Results that could not be kept yet, the oldest first.
+    /// Results that could not be saved yet, the oldest first.
     waiting: VecDeque<Kept>,
 }
 
@@ -56,12 +57,11 @@ pub struct Journal {
 pub struct Saved {
     /// 0, or 1 after a loss that was not finite.
     pub attempt: u32,
-    /// Steps done, or chunks.
+    /// Steps that are done; for a prediction, chunks.
     pub step: u32,
     pub tensors: BTreeMap<String, Tensor>,
 }
 
-/// A result and its name.
 #[derive(Debug)]
 struct Kept {
     name: String,
@@ -69,13 +69,13 @@ struct Kept {
 }
 
 impl Journal {
-    /// The journal of `spec`, whose directories held these `models`.
+    /// The journal of `spec`. `models` are the models that were read from the spec's directories.
     pub fn open(spec: &RoundSpec, models: &[String], device: Device) -> Self {
         let work = serde_json::to_vec(&spec.work()).expect("a spec is plain data");
         Self::at(&spec.journal_dir, work, models, device)
     }
 
-    /// The journal of `work` in `dir`, which is made at the first saving if it is not there.
+    /// The journal of `work` in `dir`. The directory is made at the first saving if it does not exist.
     pub fn at(dir: &Path, work: Vec<u8>, models: &[String], device: Device) -> Self {
         let origin = [&[PRODUCER.to_owned()], models].concat().join("\n");
         let mut journal = Self {
@@ -97,7 +97,7 @@ impl Journal {
         holds(JOURNAL_SPEC, &self.work) && holds(ORIGIN, self.origin.as_bytes())
     }
 
-    /// Makes the directory, in place of what others left there, unless it is this work's already.
+    /// Makes the directory, replacing one that belongs to other work. Does nothing if it belongs to this work already.
     pub fn establish(&mut self) -> Result<(), RoundError> {
         if self.ours {
             return Ok(());
@@ -111,7 +111,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Notes what the arithmetic depends on. Returns what was different when the work was last under way.
+    /// Saves the facts of the arithmetic. Returns how they differ from those of the run that saved before.
     pub fn note(&mut self, arithmetic: &Arithmetic) -> Result<Option<String>, RoundError> {
         let path = self.dir.join(ARITHMETIC);
         let before = if self.ours { fs::read_to_string(&path).ok() } else { None };
@@ -123,18 +123,18 @@ impl Journal {
         Ok(changed)
     }
 
-    /// Another time between two savings than [`SAVE_INTERVAL`].
+    /// Sets the time between two savings, instead of [`SAVE_INTERVAL`].
     pub fn save_every(&mut self, save_interval: Duration) {
         self.save_interval = save_interval;
     }
 
-    /// Tensors that were kept under `name`, if they are there and whole.
+    /// Tensors that were saved under `name`, if the file exists and is intact.
     pub fn result(&self, name: &str) -> Option<BTreeMap<String, Tensor>> {
         self.read(&self.path(name, "result"))
     }
 
-    /// Keeps the result of a stage and forgets the training that led to it. What cannot be written now is written
-    /// before the next saving.
+    /// Saves the result of a stage and deletes the training that led to it. A result that cannot be written now is
+    /// written before the next saving.
     pub fn keep_result(&mut self, name: &str, tensors: Vec<(String, Tensor)>) -> Result<(), RoundError> {
         self.waiting.push_back(Kept { name: name.to_owned(), tensors });
         self.keep_waiting()
@@ -155,7 +155,7 @@ impl Journal {
         Ok(())
     }
 
-    /// The training or the prediction called `name`, if it was under way.
+    /// The saved training or prediction called `name`, if it was not finished.
     pub fn progress(&self, name: &str) -> Option<Saved> {
         let number = |tensors: &mut BTreeMap<String, Tensor>, key: &str| {
             tensors.remove(key).and_then(|t| u32::try_from(t.int64_value(&[])).ok())
@@ -165,13 +165,13 @@ impl Journal {
         Some(Saved { attempt, step, tensors })
     }
 
-    /// Whether what is under way should be saved.
+    /// Whether unfinished work should be saved now.
     pub fn due(&self) -> bool {
         self.saved.elapsed() >= self.save_interval
     }
 
     pub fn keep_progress(&mut self, name: &str, saved: &Saved) -> Result<(), RoundError> {
-        // Also where this saving fails: the next one is tried after the usual time, not after each step.
+        // Set even if this saving fails: then the next one is tried after the usual time, not after each step.
         self.saved = Instant::now();
         self.keep_waiting()?;
         let numbers = [("attempt", saved.attempt), ("step", saved.step)];
@@ -181,13 +181,13 @@ impl Journal {
         self.replace(&self.path(name, "progress"), |fresh| write_safetensors(fresh, &named(&tensors)))
     }
 
-    /// What this and earlier runs of the work warned of.
+    /// The warnings of this and earlier runs of the work.
     pub fn warnings(&self) -> Vec<String> {
         let read = || serde_json::from_slice(&fs::read(self.dir.join(WARNINGS)).ok()?).ok();
         if self.ours { read().unwrap_or_default() } else { Vec::new() }
     }
 
-    /// Keeps a warning for the runs to come.
+    /// Saves a warning for later runs.
     pub fn keep_warning(&mut self, message: &str) -> Result<(), RoundError> {
         let mut all = self.warnings();
         if all.iter().any(|kept| kept == message) {
@@ -209,11 +209,11 @@ impl Journal {
         from_safetensors(&fs::read(path).ok()?, self.device)
     }
 
-    /// Puts what `write` writes in the place of the file at `path`, whole or not at all. A file that is half written is
-    /// removed: on a full disk its space serves others.
+    /// Replaces the file at `path` by what `write` writes, completely or not at all. A file that is half written is
+    /// removed, so that on a full disk its space is free for others.
     fn replace(&mut self, path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> Result<(), RoundError> {
         self.establish()?;
-        // What a run that was cut off has left takes room.
+        // Temporary files of a run that was cut off take space.
         let cleared = coft_fs::remove_unfinished(&self.dir);
         let replaced = cleared.and_then(|()| coft_fs::replace_with(path, write)).map_err(RoundError::write(path));
         if replaced.is_err() {

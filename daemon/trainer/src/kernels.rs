@@ -1,15 +1,15 @@
-//! The numeric tests under other kernels than this processor's, and with other numbers of threads.
+//! Runs the numeric tests with other kernels than this processor's, and with other numbers of threads.
 //!
-//! libtorch, oneDNN and OpenMP read which kernels and how many threads to take when a process begins, so the tests run
-//! again in processes of their own. What a test asserts has to follow from the arithmetic, not from the order of sums
-//! on one machine.
+//! libtorch, oneDNN and OpenMP read which kernels and how many threads to use when a process begins, so the tests run
+//! again in processes of their own. What a test asserts must follow from the mathematics, not from the order of sums on
+//! one machine.
 
 use crate::arithmetic::Arithmetic;
 use std::collections::BTreeSet;
 use std::process::Command;
 use tch::{Device, Kind};
 
-/// Tests that hold numbers against each other; those that take a minute, or Python, are not among them.
+/// Tests that compare numbers. Tests that take a minute or need Python are not among them.
 const NUMERIC: [&str; 9] = [
     "fit::tests::a_batch_that_memory_does_not_hold_is_computed_in_micro_batches",
     "fit::tests::a_loss_that_is_not_finite_starts_over_once",
@@ -22,7 +22,7 @@ const NUMERIC: [&str; 9] = [
     "round::tests::what_is_deployed_is_as_sure_as_zero_shot",
 ];
 
-/// What ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and OMP_NUM_THREADS are set to.
+/// Values of ATEN_CPU_CAPABILITY, ONEDNN_MAX_CPU_ISA and OMP_NUM_THREADS.
 const SETTINGS: [[&str; 3]; 2] = [["default", "SSE41", "1"], ["avx2", "AVX2", "2"]];
 
 const SAMPLE: &str = "sample of the arithmetic: ";

@@ -91,7 +91,7 @@ enum Command {
 fn main() -> ExitCode {
     match Args::parse().command {
         Command::Round { spec, events_fd, save_every } => {
-            // SAFETY: it is only asked about, and not kept.
+            // SAFETY: the descriptor is only tested, and not kept.
             if events_fd < 0 || fcntl(unsafe { BorrowedFd::borrow_raw(events_fd) }, FcntlArg::F_GETFD).is_err() {
                 complain(&format!("--events-fd: descriptor {events_fd} is not open"));
                 return ExitCode::from(2);
@@ -115,7 +115,7 @@ fn device(name: &str) -> Result<Device, String> {
     }
 }
 
-/// The exit status of what a person started; its fault is told on standard error.
+/// The exit status of a command that a person started. Prints its error on standard error.
 fn told(done: anyhow::Result<()>) -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -126,7 +126,7 @@ fn told(done: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-/// Writes a line to standard error. Where nobody reads that any more, the line is lost and nothing else: `eprintln!`
+/// Writes a line to standard error. If standard error is closed, the line is lost and nothing else happens; `eprintln!`
 /// would panic.
 fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "coft-trainer: {message}");
@@ -138,7 +138,7 @@ fn run_round(spec: &Path, save_interval: Duration, events: File) -> ExitCode {
         signal_hook::flag::register(signal, cancelled.clone()).expect("these signals can be caught");
     }
     let mut reporter = Reporter::new(events, cancelled);
-    // tch turns an exception of libtorch (no memory, for one) into a panic: report it like any other failure.
+    // tch turns an exception of libtorch (out of memory, for example) into a panic. Report it like any other failure.
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
         let spec = read(spec)?;
         round::run(&spec, save_interval, &mut reporter).map_err(|failure| failure.on_line_of(&spec.class_lines))
@@ -148,7 +148,7 @@ fn run_round(spec: &Path, save_interval: Duration, events: File) -> ExitCode {
         Ok(Err(failure)) => failure,
         Err(panic) => RoundError::of_panic(panic),
     };
-    // First to the daemon, which acts by it, then to whoever reads the log.
+    // First report to the daemon, which acts on the event, then to the log.
     let heard = match failure {
         RoundError::Stop(Stop::Disconnected(_)) => false,
         _ => reporter.say(&failure.event()).is_ok(),

@@ -1,8 +1,9 @@
-//! Whether a round fits into memory, before it starts.
+//! Estimates whether a round fits into memory, before it starts.
 //!
-//! The estimate is for libtorch on the CPU, activations in single precision. It counts what grows with the model, the pool, the classes
-//! and the batch; the program itself is part of `BASE`. On a GPU it is held against the GPU's memory, without
-//! the pixels of the pool, which stay with the processor ([`crate::round`] looks at its memory).
+//! The estimate is for libtorch on the CPU with activations in single precision. It counts what grows with the model,
+//! the pool, the classes and the batch; the program itself is part of `BASE`. On a GPU the estimate is compared with
+//! the GPU's memory and leaves out the pixels of the pool, which stay in CPU memory ([`crate::round`] checks that
+//! memory).
 
 use crate::checkpoint::Checkpoint;
 use crate::clip::autocast;
@@ -18,12 +19,13 @@ use std::path::Path;
 use sysinfo::System;
 use tch::{Device, Kind};
 
-/// Values a token and a unit of width that a block keeps for the backward pass: two norms, query, key, value, mixed values,
-/// two residual sums, the hidden layer before and after its activation (4 each), and what the activation keeps (4). [choice]
+/// Values that a block keeps for the backward pass, per token and unit of width: two norms, query, key, value, mixed
+/// values, two residual sums, the hidden layer before and after its activation (4 each), and what the activation keeps
+/// (4). [choice]
 const KEPT: u64 = 20;
 const FLOAT: u64 = 4;
-/// Numbers an image and a class that are kept of the pool until the end: probabilities of seven candidates on two views of
-/// an image, and the similarities of both models. [choice]
+/// Numbers per image and class that are kept until the end: probabilities of seven candidates on two views of an image,
+/// and the similarities of both models. [choice]
 const ANSWERS: u64 = 20;
 /// libtorch, buffers and fragmentation, bytes. [choice]
 const BASE: u64 = 300_000_000;
@@ -31,22 +33,22 @@ const BASE: u64 = 300_000_000;
 /// What a round needs, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Estimate {
-    /// Pixels of the pool and of the batches ahead, what is said of the pool, and the pretrained model.
+    /// Pixels of the pool and of the batches made ahead, the predictions for the pool, and the pretrained model.
     fixed: u64,
-    /// What Phase I adds: the weights again, where they are cast.
+    /// What Phase I adds: a second copy of the weights, where they are cast.
     phase1: u64,
-    /// What both prompts of every class keep until their gradients are there, in Phase I.
+    /// What the two prompts of every class keep for the backward pass in Phase I.
     text: u64,
-    /// The most segments that they can be computed in.
+    /// The largest number of segments that the text features can be computed in.
     segments: usize,
     /// What Phase II adds: weights, gradients and moments of one encoder, and the weights of both models.
     phase2: u64,
-    /// What a training image keeps until its gradients are there.
+    /// What a training image keeps for the backward pass.
     image: u64,
 }
 
 impl Estimate {
-    /// `pixels` are the bytes of the pool, and of the student's where it reads another one.
+    /// `pixels` are the bytes of the pool, plus those of the student's pool if it reads its own.
     pub fn new(teacher: &Checkpoint, student: &Checkpoint, pixels: u64, spec: &RoundSpec) -> Self {
         let bytes = |checkpoint: &Checkpoint, prefix: &str| -> u64 {
             let named = checkpoint.tensors.iter().filter(|(name, _)| name.starts_with(prefix));
@@ -55,7 +57,7 @@ impl Estimate {
         let encoder = bytes(student, crate::clip::VisionTower::ENCODER);
         let distils = !std::ptr::eq(teacher, student);
         let pretrained = bytes(teacher, "") + if distils { bytes(student, "") } else { 0 };
-        // On a GPU gradients are joined for a step.
+        // On a GPU the gradients are joined into one tensor for each step.
         let copies = 5 + u64::from(spec.method == Method::CoftPlus) + u64::from(student.device.is_cuda());
         let prompts = match spec.method {
             Method::Coft | Method::CoftPlus | Method::Upl => prompts(teacher, spec),
@@ -67,7 +69,7 @@ impl Estimate {
             let tokens = 1 + u64::from(spec.settings.phase1.visual_tokens) + side * side;
             v.num_hidden_layers as u64 * tokens * v.hidden_size as u64 * KEPT * FLOAT
         };
-        // In bfloat16 the casts of the frozen weights are kept with the prompts.
+        // In bfloat16 the cast copies of the frozen weights are kept while the prompts are trained.
         let width = teacher.config.vision_config.hidden_size;
         let casts = match autocast::kind(spec.settings.mixed_precision, teacher.device, width) {
             Kind::BFloat16 => bytes(teacher, "") / 2,
@@ -92,7 +94,7 @@ impl Estimate {
         }
     }
 
-    /// What a training of `stage` needs, of what a round needs.
+    /// The part of this estimate that a training of `stage` needs.
     pub fn of(self, stage: Stage) -> Self {
         match stage {
             Stage::Phase2Model1 | Stage::Phase2Model2 => Self { phase1: 0, text: 0, segments: 0, ..self },
@@ -100,13 +102,13 @@ impl Estimate {
         }
     }
 
-    /// In how many micro-batches a batch has to be computed to fit into `available` bytes, and in Phase I in about how
-    /// many segments the text features. Refused where one image does not fit.
+    /// The number of micro-batches that a batch has to be computed in to fit into `available` bytes. In Phase I the
+    /// text features are computed in about as many segments. An error where one image does not fit.
     pub fn micro_batches(self, batch: usize, available: u64) -> Result<usize, RoundError> {
         let needed = |micro_batches: usize| {
             let (text, images) =
                 (self.text.div_ceil(micro_batches as u64), batch.div_ceil(micro_batches) as u64 * self.image);
-            // With micro-batches, those of the images are over when the text is computed again.
+            // With micro-batches, the memory of the images is free again when the text features are computed again.
             let prompted = if micro_batches > 1 { text.max(images) } else { text + images };
             self.fixed + (self.phase1 + prompted).max(self.phase2 + images)
         };
@@ -121,12 +123,13 @@ impl Estimate {
     }
 }
 
-/// What the positive and the negative prompt of every class keep until their gradients are there, bytes: the class name, what
-/// follows it and the end token, padded to the longest, and the start token and the context as far as each class has its own.
+/// Bytes that the positive and the negative prompt of every class keep for the backward pass: the class name, the text
+/// after it and the end token, padded to the longest; and the start token and the context, as far as each class
+/// computes its own.
 fn prompts(teacher: &Checkpoint, spec: &RoundSpec) -> u64 {
     let t = &teacher.config.text_config;
     let (begin, rest) = spec.template.split_once("{}").unwrap_or_default();
-    // Without the start token, which belongs to the context.
+    // The start token is counted with the context.
     let tokens = |class: &String| teacher.tokens(&(class.replace('_', " ") + rest)).len() as u64 - 1;
     let longest = spec.classes.iter().map(tokens).max().unwrap_or(0);
     let words = teacher.tokens(begin).len() as u64 - 2;
@@ -135,14 +138,14 @@ fn prompts(teacher: &Checkpoint, spec: &RoundSpec) -> u64 {
         _ => u64::from(spec.settings.phase1.context_tokens),
     };
     let of_class = match computes_context_apart(teacher.device, spec.classes.len()) {
-        true => longest * KEPT + context * 2, // its keys and values
+        true => longest * KEPT + context * 2, // the context's keys and values
         false => (context + longest) * KEPT,
     };
     2 * spec.classes.len() as u64 * of_class * t.num_hidden_layers as u64 * t.hidden_size as u64 * FLOAT
 }
 
-/// Memory that this process may still take, bytes: what the GPU has, or the machine, or one of its control groups where that is
-/// less. Nothing where it cannot be told.
+/// Memory that this process may still use, bytes: that of the GPU; or that of the machine or of one of its control
+/// groups, whichever is less. `None` where it is unknown.
 pub fn available(device: Device) -> Option<u64> {
     if device != Device::Cpu {
         return cuda::memory().map(|memory| memory.free);
@@ -154,14 +157,14 @@ pub fn available(device: Device) -> Option<u64> {
     Some(group.unwrap_or(u64::MAX).min(system.available_memory()))
 }
 
-/// What the limits of a control group and of those around it leave, bytes; nothing where none of them has a limit. `line`
-/// holds that of version 2 in /proc/self/cgroup, cgroups(7); version 1 is not asked. Cached files count as free, since
-/// they give way.
+/// Bytes that the limits of a control group and of its ancestors leave; `None` where none of them has a limit. `line`
+/// is the content of /proc/self/cgroup; only its line for version 2 is used, not version 1 (cgroups(7)). Cached files
+/// count as free, since the kernel evicts them.
 fn free_in_groups(root: &Path, line: &str) -> Option<u64> {
     let path = line.lines().find_map(|line| line.strip_prefix("0::/"))?;
     let free = |group: &Path| {
         let number = |name: &str| fs::read_to_string(group.join(name)).ok()?.trim().parse::<u64>().ok();
-        // "max" where there is none
+        // The file holds "max" where there is no limit.
         let limit = [number("memory.max"), number("memory.high")].into_iter().flatten().min()?;
         let used = number("memory.current")?;
         let stat = fs::read_to_string(group.join("memory.stat")).ok()?;
@@ -231,7 +234,7 @@ mod tests {
         assert!(available(Device::Cpu).unwrap() > 0);
     }
 
-    /// A round of a thousand classes took 113 MB more than one of ten.
+    /// The estimate did not count classes, but a round of a thousand classes took 113 MB more than one of ten.
     #[test]
     fn a_thousand_classes_are_counted() {
         let bench = Bench::new(1);

@@ -1,4 +1,4 @@
-//! What serves: an image encoder, visual prompts where it has them, and a head.
+//! The served model: an image encoder, visual prompts if it has them, and a head.
 //!
 //! C classes, B images of a batch, W encoder width, D embedding width.
 
@@ -17,8 +17,7 @@ pub struct ImageClassifier {
     /// Visual prompts [blocks or 1, T, W].
     pub prompts: Option<Tensor>,
     pub head: Head,
-    /// ln π + ln C of the shares π that are expected of the classes, added to the logits before they become
-    /// probabilities. [C]
+    /// ln π + ln C, where π are the expected shares of the classes. Added to the logits before the softmax. [C]
     pub prior: Option<Tensor>,
 }
 
@@ -31,7 +30,7 @@ pub enum Head {
 }
 
 impl ImageClassifier {
-    /// The pretrained classifier: no training, text features `text` [C, D] as the head.
+    /// The pretrained classifier without training: text features `text` [C, D] are the head.
     pub fn zero_shot(checkpoint: &Checkpoint, text: &Tensor) -> Self {
         Self {
             encoder: pretrained(checkpoint),
@@ -41,14 +40,15 @@ impl ImageClassifier {
         }
     }
 
-    /// A model of Phase I: the pretrained encoder under visual prompts, its tuned text features `text` [C, D] as the head.
+    /// A model of Phase I: the pretrained encoder with visual prompts, and its tuned text features `text` [C, D] as the
+    /// head.
     pub fn prompted(checkpoint: &Checkpoint, prompts: &Prompts, text: &Tensor) -> Self {
         Self { prompts: prompts.visual(), ..Self::zero_shot(checkpoint, text) }
     }
 
     /// The same classifier with its logits divided by `temperature`.
     pub fn tempered(self, temperature: f64) -> Self {
-        // Arithmetic on finished weights.
+        // Arithmetic on finished weights needs no gradient.
         let head = no_grad(|| match self.head {
             Head::Linear { weight, bias } => Head::Linear { weight: weight / temperature, bias: bias / temperature },
             Head::Text { features } => Head::Text { features: features / temperature },
@@ -56,7 +56,7 @@ impl ImageClassifier {
         Self { head, ..self }
     }
 
-    /// The same classifier where classes come in these shares. Its logits, and with them energies, are as they were.
+    /// The same classifier for classes that come in these shares. Its logits, and so its energies, stay the same.
     pub fn expecting(self, shares: Option<&Shares>) -> Self {
         let of = |shares: &Shares| {
             let ratios = Tensor::from_slice(&shares.log_ratios());
@@ -70,7 +70,8 @@ impl ImageClassifier {
         self.answers(pixels).0
     }
 
-    /// What the served graph computes: logits [B, C], probabilities [B, C], and the normalised head input as embedding.
+    /// The outputs of the served graph: logits [B, C], probabilities [B, C], and the normalised head input as
+    /// embedding.
     pub fn answers(&self, pixels: &Tensor) -> (Tensor, Tensor, Tensor) {
         let class = self.encoder.class_token(pixels, self.prompts.as_ref());
         let (logits, embedding) = match &self.head {
@@ -84,7 +85,7 @@ impl ImageClassifier {
         (logits, probabilities, embedding)
     }
 
-    /// [B, C] → [B, C]
+    /// Probabilities of logits: [B, C] → [B, C].
     pub fn probabilities(&self, logits: &Tensor) -> Tensor {
         match &self.prior {
             Some(prior) => (logits + prior).softmax(-1, Kind::Float),
@@ -110,16 +111,16 @@ const WEIGHT: &str = "head.weight";
 const BIAS: &str = "head.bias";
 
 impl Phase2Weights {
-    /// Where Phase II starts: a copy of the pretrained encoder, and a head that ranks the classes as zero-shot does:
-    /// t·(Pv)/‖Pv‖·(1/τ) with the pool's mean length `embedding_norm` in place of each image's. `text` [C, D] are
-    /// normalised text features.
+    /// The weights that Phase II starts from: a copy of the pretrained encoder, and a head that ranks the classes as
+    /// zero-shot does: t·(Pv)/‖Pv‖·(1/τ), with the pool's mean length `embedding_norm` in place of each image's. `text`
+    /// [C, D] are normalised text features.
     pub fn pretrained(checkpoint: &Checkpoint, text: &Tensor, embedding_norm: f64) -> Self {
         let weight = text.matmul(&checkpoint.vision.projection) * (checkpoint.logit_scale / embedding_norm);
         let bias = Tensor::zeros([text.size()[0]], (Kind::Float, checkpoint.device));
         Self { encoder: checkpoint.tensors.trainable(VisionTower::ENCODER), weight, bias }
     }
 
-    /// The same encoder with a head drawn from N(0, 0.01²) [choice] where the setting asks for it.
+    /// The same encoder. Where the setting asks for it, the head is drawn from N(0, 0.01²) [choice].
     pub fn with_head(self, init: HeadInit, seed: u64, name: &str) -> Self {
         let weight = match init {
             HeadInit::Text => self.weight,
@@ -132,11 +133,11 @@ impl Phase2Weights {
         Self { weight: trainable(weight), bias: trainable(self.bias), ..self }
     }
 
-    /// The sum of models times their shares, weight by weight: an average where the shares are equal (model soup),
-    /// WiSE-FT where one of two is the pretrained one. The shares add up to 1.
+    /// The weighted sum of models, weight by weight: an average (model soup) where the shares are equal, WiSE-FT where
+    /// one of two models is the pretrained one. The shares add up to 1.
     pub fn mixed(parts: &[(f64, &Phase2Weights)]) -> Self {
         let mix = |pick: &dyn Fn(&Phase2Weights) -> Tensor| {
-            // Mixing is arithmetic on finished weights.
+            // Arithmetic on finished weights needs no gradient.
             no_grad(|| parts.iter().map(|(share, part)| pick(part) * *share).reduce(|a, b| a + b).expect("a part"))
         };
         let of_encoder = |weights: &Phase2Weights, name: &str| {
@@ -164,7 +165,7 @@ impl Phase2Weights {
         encoder.chain(head.map(|(name, t)| (name.to_owned(), t.shallow_clone()))).collect()
     }
 
-    /// What [`Phase2Weights::named`] gave; nothing where that is not whole.
+    /// The inverse of [`Phase2Weights::named`]; `None` where a tensor is missing.
     pub fn from_named(mut named: BTreeMap<String, Tensor>) -> Option<Self> {
         let (weight, bias) = (named.remove(WEIGHT)?, named.remove(BIAS)?);
         Some(Self { encoder: named.into_iter().collect(), weight, bias })
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
     use crate::clip::to_f32;
 
-    /// Every tensor has its own multiple of `value`.
+    /// Weights whose tensors hold different multiples of `value`.
     fn weights(value: f32) -> Phase2Weights {
         let tensor = |factor: f32| Tensor::from_slice(&[value * factor, -value * factor]);
         let encoder = [("a", tensor(1.0)), ("b", tensor(2.0))].map(|(name, tensor)| (name.to_owned(), tensor));

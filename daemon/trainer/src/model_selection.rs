@@ -1,4 +1,4 @@
-//! Which of a round's models is deployed: all of them over the pool, and a rule that reads no label.
+//! Which of a round's models is deployed: predictions of all candidates for the pool, and a rule that reads no label.
 //!
 //! N images of the pool, C classes.
 
@@ -17,19 +17,19 @@ use coft_core::spec::RoundSpec;
 use std::collections::BTreeMap;
 use tch::{Device, Kind, Tensor};
 
-/// Which model a candidate is: how it is made from what adaptation left.
+/// Which model a candidate is, and how it is made from the results of adaptation.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CandidateSpec {
     ZeroShot,
     /// Phase I of model 1 or 2.
     Phase1(usize),
-    /// Phase II: the shares of model 1 and 2, the rest pretrained (WiSE-FT).
+    /// Phase II: the shares of models 1 and 2; the pretrained model makes up the rest (WiSE-FT).
     Phase2([f64; 2]),
 }
 
 const AVERAGE: CandidateSpec = CandidateSpec::Phase2([0.5, 0.5]);
 
-/// Every candidate, by its name in the report.
+/// Every candidate, with its name in the report.
 pub const CANDIDATES: [(&str, CandidateSpec); 7] = [
     (ZERO_SHOT, CandidateSpec::ZeroShot),
     ("phase1-model1", CandidateSpec::Phase1(1)),
@@ -40,20 +40,20 @@ pub const CANDIDATES: [(&str, CandidateSpec); 7] = [
     ("average-half", CandidateSpec::Phase2([0.25, 0.25])),
 ];
 
-/// What a candidate predicts for the pool.
+/// The predictions of a candidate for the pool.
 #[derive(Debug)]
 pub struct Predictions {
     pub name: &'static str,
     /// Class probabilities, N × C row-major.
     pub plain: Vec<f32>,
-    /// The same of a shifted crop.
+    /// Class probabilities of a shifted crop.
     pub shifted: Vec<f32>,
-    /// What the head sees of each image, of length 1, where the model is one of the [`VIEWS`]. [N, D]
+    /// Normalised input of the head for each image, if the model is one of the [`VIEWS`]. [N, D]
     pub embeddings: Option<Tensor>,
 }
 
 impl CandidateSpec {
-    /// `adapted` may be missing for zero-shot alone.
+    /// `adapted` may be missing only for zero-shot.
     pub fn model(self, round: &RoundContext, adapted: Option<&Adapted>) -> ImageClassifier {
         let Student { checkpoint, text, .. } = round.student;
         let adapted = || adapted.expect("an adapted model");
@@ -65,7 +65,7 @@ impl CandidateSpec {
     }
 }
 
-/// The candidates of a round. In distillation the models of Phase I are not among them: they are the large CLIP's.
+/// The candidates of a round. In distillation the models of Phase I are left out, because they are the large CLIP's.
 pub fn candidates(spec: &RoundSpec) -> impl Iterator<Item = (&'static str, CandidateSpec)> {
     let distils = spec.student_dir.is_some();
     CANDIDATES
@@ -73,14 +73,15 @@ pub fn candidates(spec: &RoundSpec) -> impl Iterator<Item = (&'static str, Candi
         .filter(move |(_, candidate_spec)| !(distils && matches!(candidate_spec, CandidateSpec::Phase1(_))))
 }
 
-/// The models that say which images look alike: the pretrained one, and the average of the two that Phase II made of it.
+/// The models whose embeddings define which images look alike: the pretrained one, and the average of the two that
+/// Phase II trained.
 const VIEWS: [CandidateSpec; 2] = [CandidateSpec::ZeroShot, AVERAGE];
 
-/// Images that each image of the pool is held against, in each view. 10 [choice], see docs/decisions/0005.
+/// Number of neighbours of each image in each view. 10 [choice], see docs/decisions/0005.
 const NEIGHBOURS: usize = 10;
 
-/// In each view, for each image of the pool, the others that look most like it, the likest first. Fewer than [`NEIGHBOURS`] where
-/// the pool has no more.
+/// In each view, the neighbours of each image of the pool, the most similar first. Fewer than [`NEIGHBOURS`] where the
+/// pool has no more images.
 pub fn neighbours(
     predictions: &[Predictions],
     pool: &Pool,
@@ -90,7 +91,7 @@ pub fn neighbours(
     views.map(|(name, embeddings)| nearest(&format!("neighbours as {name} sees them"), embeddings, pool, ctx)).collect()
 }
 
-/// Of each row the [`NEIGHBOURS`] others of the largest dot product.
+/// For each row, the [`NEIGHBOURS`] other rows with the largest dot product.
 fn nearest(
     name: &str,
     embeddings: &Tensor,
@@ -99,9 +100,9 @@ fn nearest(
 ) -> Result<Vec<Vec<usize>>, RoundError> {
     let count = NEIGHBOURS.min(pool.len() - 1);
     let [places] = ctx.predict(name, pool, |chunk| {
-        let first = chunk[0] as i64; // a chunk is a run of the pool
+        let first = chunk[0] as i64; // a chunk is contiguous in the pool
         let rows = embeddings.narrow(0, first, chunk.len() as i64);
-        // One more, since the likest of all is the image itself, or a copy of it.
+        // One more, because the most similar row is the image itself or a copy of it.
         [rows.matmul(&embeddings.tr()).topk(count as i64 + 1, -1, true, true).1] // [B, count + 1]
     })?;
     let places: Vec<Vec<i64>> = places.to_device(Device::Cpu).try_into().expect("two dimensions of integers");
@@ -111,7 +112,7 @@ fn nearest(
     Ok(places.into_iter().enumerate().map(others).collect())
 }
 
-/// What every candidate predicts for the pool.
+/// The predictions of every candidate for the pool.
 pub fn predictions(
     round: &RoundContext,
     adapted: &Adapted,
@@ -141,11 +142,12 @@ pub fn predictions(
     Ok(predictions)
 }
 
-/// The crops that mirroring is compared with: at least this share of the area; 0 to 1. 0.8 [choice], the default of training.
+/// Least share of the area that is kept by the crops that mirroring is compared with; 0 to 1. 0.8 [choice], the default
+/// of training.
 const CROP: f64 = 0.8;
 
-/// Whether training images may be mirrored: where mirroring changes the answers of the pretrained `model` no more often than
-/// a training crop does.
+/// Whether training images may be mirrored: yes if mirroring changes the answers of the pretrained `model` no more
+/// often than a training crop does.
 pub fn mirrors(
     model: &ImageClassifier,
     zero_shot: &ZeroShot,
@@ -160,18 +162,18 @@ pub fn mirrors(
     Ok(same(&mirrored) >= same(&cropped))
 }
 
-/// What the model that is deployed says of the pool.
+/// Predictions of the deployed model for the pool.
 #[derive(Default)]
 pub struct Served {
     /// The class of each image. [N]
     pub classes: Vec<usize>,
-    /// [N]
+    /// The energy of each image. [N]
     pub energies: Vec<f64>,
-    /// Mean probability of each class; nothing without an image. [C]
+    /// Mean probability of each class; empty where there is no image. [C]
     pub shares: Vec<f64>,
 }
 
-/// What the `model` that is deployed says of the pool.
+/// Predicts the pool with the `model` that is deployed.
 pub fn served(model: &ImageClassifier, pool: &Pool, ctx: &mut TrainContext) -> Result<Served, RoundError> {
     let [logits] = ctx.predict("answers of what is deployed", pool, |chunk| [model.logits(&pool.batch(chunk))])?;
     if pool.len() == 0 {
@@ -191,7 +193,7 @@ pub fn classes(probabilities: &[f32], classes: usize) -> Vec<usize> {
     probabilities.chunks_exact(classes).map(|row| best(row).0).collect()
 }
 
-/// Position of the largest value, and how far the next one lies below it.
+/// Index of the largest value, and its distance to the second largest.
 fn best(row: &[f32]) -> (usize, f32) {
     let (mut first, mut second) = (0, f32::NEG_INFINITY);
     for (class, &value) in row.iter().enumerate().skip(1) {
@@ -205,8 +207,7 @@ fn best(row: &[f32]) -> (usize, f32) {
 }
 
 /// The label-free metrics of each candidate; the first is zero-shot. `neighbours` are those of each image of the pool,
-/// in each view.
-/// The answers are those under the `shares` of the classes, where these are known.
+/// in each view. Where the `shares` of the classes are known, the predictions are corrected by them.
 pub fn label_free_metrics(
     predictions: &[Predictions],
     neighbours: &[Vec<Vec<usize>>],
@@ -232,21 +233,22 @@ pub fn label_free_metrics(
     predictions.iter().map(of).collect()
 }
 
-/// The candidate to deploy: the one with the largest sum of `balance` and `coherence`, the earlier one on a tie, so that zero-shot
-/// stays where nothing is better. See docs/decisions/0005.
+/// The candidate to deploy: the one with the largest sum of `balance` and `coherence`. The earlier one wins a tie, so
+/// that zero-shot stays where nothing is better. See docs/decisions/0005.
 ///
-/// Right answers are spread over the classes, and are the same for images that look alike. What makes a model worse without
-/// labels breaks one or the other: a camera that it does not know draws its answers to a few classes, and labels learnt wrongly
-/// part images that belong together. Which images look alike is said in equal parts by the pretrained model, whose embedding decides
-/// zero-shot's answers, and by the adapted one, whose embedding decides its own.
+/// Right answers are spread over the classes, and are the same for images that look alike. Adaptation that goes wrong
+/// breaks one or the other: for an unfamiliar camera, a model gives most answers to a few classes; and a model that
+/// learnt wrong labels separates images that belong together. Which images look alike is decided in equal parts by the
+/// pretrained model, whose embedding decides zero-shot's answers, and by the adapted model, whose embedding decides its
+/// own.
 pub fn choose(metrics: &[CandidateMetrics]) -> &str {
     let sum = |metrics: &CandidateMetrics| metrics.balance + metrics.coherence;
     let best = metrics.iter().reduce(|best, next| if sum(next) > sum(best) { next } else { best });
     &best.expect("zero-shot is always a candidate").name
 }
 
-/// Mutual information of the class of an image and the class of one of its neighbours, over the logarithm of the number of
-/// classes; 0 to 1, and 0 where no image has neighbours.
+/// Mutual information between the class of an image and the class of one of its neighbours, divided by the logarithm of
+/// the number of classes; 0 to 1, and 0 where no image has neighbours.
 fn coherence(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> f64 {
     let mut pairs = BTreeMap::new();
     let (mut own, mut other) = (vec![0u64; count], vec![0u64; count]);
@@ -263,17 +265,17 @@ fn coherence(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> f64 {
         together / all * (together * all / (own[a] as f64 * other[b] as f64)).ln()
     };
     let information: f64 = pairs.iter().map(term).sum();
-    if information > 0.0 { information / (count as f64).ln() } else { 0.0 } // no pair, or rounding
+    if information > 0.0 { information / (count as f64).ln() } else { 0.0 } // no pair, or a rounding error
 }
 
-/// See [`coft_core::report::Adaptation::commonest_width`]: of `embeddings` of length 1 [N, D] and the classes that were
-/// found [N].
+/// See [`coft_core::report::Adaptation::commonest_width`]. `embeddings` are normalised [N, D]; `found` are the
+/// predicted classes [N].
 pub fn commonest_width(embeddings: &Tensor, found: &[usize], count: usize) -> Option<f64> {
     let of_class = |class: usize| {
         let images: Vec<i64> = (0..found.len()).filter(|&i| found[i] == class).map(|i| i as i64).collect();
         let own = embeddings.index_select(0, &Tensor::from_slice(&images).to_device(embeddings.device()));
-        // Of all pairs of two different images: the square of the sum has each pair twice, and each image once with
-        // itself.
+        // The sum over all pairs of two different images. The square of the sum holds each pair twice, and each image
+        // once with itself.
         let n = images.len() as f64;
         let square =
             own.sum_dim_intlist([0i64].as_slice(), false, Kind::Double).square().sum(Kind::Double).double_value(&[]);
@@ -288,15 +290,15 @@ pub fn commonest_width(embeddings: &Tensor, found: &[usize], count: usize) -> Op
     (images > 0.0 && width > 0.0).then_some(commonest / width)
 }
 
-/// Images of a class from which its width is taken. 3 [choice]: three pairs.
+/// Number of images from which the width of a class is computed. 3 [choice]: three pairs.
 const LEAST_OF_A_CLASS: f64 = 3.0;
 
-/// Share of positions at which both say the same.
+/// Share of positions at which both are equal.
 pub fn share(a: &[usize], b: &[usize]) -> f64 {
     a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64
 }
 
-/// Total variation distance of the class shares.
+/// Total variation distance between the class shares of both.
 fn tv_distance(a: &[usize], b: &[usize], count: usize) -> f64 {
     let mut difference = vec![0i64; count];
     a.iter().for_each(|&class| difference[class] += 1);
@@ -331,7 +333,8 @@ mod tests {
         let parted = predictions("zero-shot", &[a, b, b, b].concat());
         let alike = predictions("model1", &[a, a, b, b].concat());
         let one_class = predictions("model2", &[a, a, a, a].concat());
-        // Two pairs of images that look alike in one view; in the other each looks like one of its pair and one that is not.
+        // In one view, two pairs of images look alike. In the other, each image looks like its partner and like one of
+        // the other pair.
         let pairs = [1, 0, 3, 2].map(|other| vec![other]).to_vec();
         let mixed = [[1, 2], [0, 3], [3, 0], [2, 1]].map(Vec::from).to_vec();
         let metrics = label_free_metrics(&[parted, alike, one_class], &[pairs, mixed], 2, None);
@@ -339,7 +342,7 @@ mod tests {
         assert_eq!(choose(&[metrics[0].clone(), metrics[2].clone()]), "zero-shot");
         let same = CandidateMetrics { name: "other".into(), ..metrics[0].clone() };
         assert_eq!(choose(&[metrics[0].clone(), same]), "zero-shot");
-        // Neither metric decides alone.
+        // In each pair, one of the metrics alone would choose the other candidate.
         let with = |name: &str, balance, coherence| CandidateMetrics {
             name: name.into(),
             balance,
@@ -366,8 +369,8 @@ mod tests {
             Tensor::from_slice(&points).view([-1, 2])
         };
         let found = [0, 0, 0, 0, 1, 1, 1, 2, 2];
-        // Class 2 has too few images to count. Pairs of class 0: 1 − cos of 0, 90, 90, 90, 90, 0; of class 1 of 60, 60
-        // and 120.
+        // Class 2 has too few images to count. Pairs of class 0: 1 − cos of 0, 90, 90, 90, 90, 0 degrees; of class 1:
+        // of 60, 60 and 120.
         let wide = commonest_width(&at(&[0.0, 0.0, 90.0, 90.0, 0.0, 60.0, 120.0, 0.0, 180.0]), &found, 3).unwrap();
         assert!((wide - (4.0 / 6.0) / (2.5 / 3.0)).abs() < 1e-6, "{wide}");
         assert_eq!(commonest_width(&at(&[0.0, 1.0, 2.0, 3.0]), &[0, 0, 0, 1], 2), None, "nothing to hold it against");
@@ -384,12 +387,13 @@ mod tests {
             panic!("two candidates")
         };
         assert_eq!((first.stability, first.agreement_with_zero_shot, first.tv_distance), (1.0, 1.0, 0.0));
-        // Of its four answers two stay in a shifted crop, and two are zero-shot's; it moves two images to the other class.
+        // Two of its four answers stay the same in a shifted crop, and two agree with zero-shot. It moves two images to
+        // the other class.
         assert_eq!((second.stability, second.agreement_with_zero_shot, second.tv_distance), (0.5, 0.5, 0.5));
         assert!((first.margin - 0.65).abs() < 1e-6 && (second.margin - 0.35).abs() < 1e-6, "{first:?} {second:?}");
     }
 
-    /// Whether a pool of copies of one picture may be mirrored.
+    /// Whether mirroring is allowed for a pool of copies of one picture.
     fn mirrored(path: &Path) -> bool {
         let bench = Bench::new(1);
         let pool = Pool::load(&[path; 8], &bench.checkpoint.preprocess, Device::Cpu).unwrap();

@@ -1,5 +1,5 @@
-//! The towers, losses and gradients against PyTorch's own (`tests/peers/coft_torch.py`, on transformers' CLIPModel), in
-//! single precision on the same weights and batches.
+//! Compares the towers, losses and gradients with PyTorch's (`tests/peers/coft_torch.py`, on transformers' CLIPModel),
+//! in single precision on the same weights and batches.
 //!
 //! Two tensors differ by ‖ours − theirs‖₂ / ‖theirs‖₂. B images of a batch, C classes, D embedding width.
 
@@ -20,10 +20,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tch::{Device, IndexOp, Kind, Tensor, no_grad};
 
-/// Of every tensor.
+/// Largest relative difference of a tensor.
 const TOLERANCE: f64 = 1e-5;
 
-/// What the peer makes of `given`.
+/// The tensors that the PyTorch script computes from `given`.
 fn theirs(model: &Path, phase: &str, given: &[(&str, Tensor)]) -> BTreeMap<String, Tensor> {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("given.safetensors"), to_safetensors(given)).unwrap();
@@ -41,7 +41,7 @@ fn length(x: &Tensor) -> f64 {
     x.to_kind(Kind::Double).norm().double_value(&[])
 }
 
-/// Every tensor of one side is one of the other's, and they agree; `scale` is what a difference is measured by.
+/// Both sides have the same tensors, and they agree. `scale` names the tensor by whose length a difference is divided.
 fn agree(ours: &BTreeMap<String, Tensor>, theirs: &BTreeMap<String, Tensor>, scale: impl Fn(&str) -> String) {
     assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
     let difference = |(name, their): (&String, &Tensor)| {
@@ -52,12 +52,12 @@ fn agree(ours: &BTreeMap<String, Tensor>, theirs: &BTreeMap<String, Tensor>, sca
     let mut differences: Vec<(f64, String)> = theirs.iter().map(difference).collect();
     differences.sort_by(|a, b| b.0.total_cmp(&a.0));
     println!("{} tensors, the worst: {:?}", differences.len(), &differences[..differences.len().min(3)]);
-    // Not "above": a number that is none must fail too.
+    // `<=` and not "none is above": NaN must fail too.
     let agreed = differences.iter().all(|(difference, _)| *difference <= TOLERANCE);
     assert!(agreed, "{differences:?}");
 }
 
-/// A model with class names and a template that it knows: of names that it does not know, all features are nearly alike.
+/// A model with class names and a template from its training. For unknown names, all features are nearly alike.
 struct Known {
     model: PathBuf,
     classes: Vec<String>,
@@ -76,7 +76,7 @@ fn models() -> Vec<Known> {
     vec![demo, Known { model: Path::new(&data).join("mini_clip64"), classes, template: "a photo of a {}." }]
 }
 
-/// A checkpoint and pictures as it sees them, [B, 3, S, S].
+/// Loads the checkpoint, and some pictures as it reads them, [B, 3, S, S].
 fn opened(model: &Path) -> (Checkpoint, Tensor) {
     let checkpoint = Checkpoint::load(model, Device::Cpu).unwrap();
     let dir = tempfile::tempdir().unwrap();
@@ -89,7 +89,7 @@ fn opened(model: &Path) -> (Checkpoint, Tensor) {
     (checkpoint, pixels)
 }
 
-/// Ids [C, window] and the places of the end tokens.
+/// Ids [C, window] and the positions of the end tokens.
 fn whole_window(checkpoint: &Checkpoint, ids: &[Vec<i64>]) -> (Tensor, Tensor) {
     let (ids, ends) = padded(ids, Device::Cpu);
     (ids.constant_pad_nd([0, checkpoint.text.window() - ids.size()[1]]), Tensor::from_slice(&ends))
@@ -118,8 +118,8 @@ fn losses_and_gradients_of_phase_1_are_pytorchs() {
         models().iter().flat_map(|known| contexts.map(|context| (known, context)))
     {
         let (checkpoint, pixels) = opened(model);
-        // Contexts far apart: of two that are nearly alike, the negative loss's gradient is a small difference of large terms,
-        // of which single precision leaves little.
+        // Contexts far apart. If they were nearly alike, the gradient of the negative loss would be a small difference
+        // of large terms, which single precision cannot resolve.
         let settings = Phase1 { context, context_deviation: 0.5, ..Phase1::default() };
         let tokens = ClassTokens::new(&checkpoint, template, classes, &settings).unwrap();
         let prompts = Prompts::new(&checkpoint, &tokens, &settings, 3, "parity");
@@ -136,7 +136,8 @@ fn losses_and_gradients_of_phase_1_are_pytorchs() {
             ours.insert(name.to_owned(), loss.detach());
             let gradients = Tensor::run_backward(&[loss], &parameters, true, false);
             for (prompt, gradient) in ["positive", "negative", "visual"].iter().zip(gradients) {
-                // The supervised loss does not reach the negative prompt, which shares a batch with the positive one here.
+                // The supervised loss does not reach the negative prompt. Its gradient is zero here, because both
+                // prompts share a batch.
                 if gradient.defined() && length(&gradient) > 0.0 {
                     ours.insert(format!("{name} of {prompt}"), gradient);
                 }
@@ -160,7 +161,8 @@ fn losses_and_gradients_of_phase_1_are_pytorchs() {
     }
 }
 
-/// Phase II as one step teaches, or with momentum contrast as the second does, after a plain step of descent.
+/// The loss and gradients of the first step of Phase II; or, with momentum contrast, those of the second step after a
+/// plain step of gradient descent.
 fn phase_2(contrast: bool) {
     for Known { model, classes, .. } in models() {
         let checkpoint = Checkpoint::load(&model, Device::Cpu).unwrap();
@@ -175,7 +177,7 @@ fn phase_2(contrast: bool) {
         let text =
             normalised(&random::normal(&mut random::stream(3, "parity"), &[classes as i64, width], 1.0, Device::Cpu));
         let labels: Vec<usize> = positions.iter().map(|image| image % classes).collect();
-        // Keys that follow visibly, and a loss that is seen beside the other.
+        // Momentum that moves the keys visibly, and a weight that makes the contrast loss visible beside the other.
         let of_contrast = Contrast { weight: 0.5, momentum: 0.5, temperature: 0.2, ..Contrast::default() };
         let settings = Phase2 { contrast: of_contrast.clone(), ..Phase2::default() };
         let task = FineTuning {
@@ -231,8 +233,8 @@ fn phase_2(contrast: bool) {
         let numbers = Tensor::from_slice(&numbers.map(|number| number as f32));
         let mut given = vec![("pixels", pixels), ("other", other), ("labels", labels), ("numbers", numbers)];
         given.extend(head.iter().map(|(name, tensor)| (&name[..], tensor.shallow_clone())));
-        // A key's bias moves all of a query's scores alike, which softmax does not see: its gradient is zero but for
-        // rounding, and is measured by the gradient of the key's weight.
+        // The bias of the keys shifts all scores of a query equally, and softmax ignores such a shift. So its gradient
+        // is zero except for rounding, and is compared on the scale of the gradient of the keys' weight.
         let theirs = theirs(&model, if contrast { "contrast" } else { "phase2" }, &given);
         agree(&ours, &theirs, |name| name.replace("k_proj.bias", "k_proj.weight"));
     }

@@ -20,10 +20,10 @@ use rand::distr::weighted::WeightedIndex;
 use std::ops::Range;
 use tch::{Kind, Tensor, no_grad, no_grad_guard};
 
-/// What a model believes of the pool.
+/// A model's predictions for the pool.
 #[derive(Clone, Debug, Default)]
 pub struct Labels {
-    /// argmax p(k|x); a label that the user gave stands in its place. [N]
+    /// argmax p(k|x), or the user's label where there is one. [N]
     pub classes: Vec<usize>,
     /// max p(k|x). [N]
     pub confidence: Vec<f32>,
@@ -32,7 +32,7 @@ pub struct Labels {
 }
 
 impl Labels {
-    /// Of `logits` [N, C].
+    /// Labels from `logits` [N, C].
     fn of(logits: &Tensor) -> Self {
         if logits.numel() == 0 {
             return Self::default(); // a pool without images
@@ -45,7 +45,7 @@ impl Labels {
         }
     }
 
-    /// The user's own labels are never doubted.
+    /// Replaces predictions by the user's labels.
     pub fn correct(&mut self, given: &[Option<usize>]) {
         for (class, given) in self.classes.iter_mut().zip(given) {
             *class = given.unwrap_or(*class);
@@ -53,12 +53,12 @@ impl Labels {
     }
 }
 
-/// Zero-shot answers on the pool (Eq. 1).
+/// Zero-shot predictions for the pool (Eq. 1).
 #[derive(Debug)]
 pub struct ZeroShot {
-    /// What the pool is labelled with: the answers, or what the user gave instead.
+    /// The labels of the pool: the predictions, or the user's labels where there are some.
     pub labels: Labels,
-    /// The class that the model sees in each image. [N]
+    /// The predicted class of each image, without the user's labels. [N]
     pub answers: Vec<usize>,
     /// Normalised image embeddings. [N, D]
     pub embeddings: Tensor,
@@ -66,7 +66,7 @@ pub struct ZeroShot {
     pub embedding_norm: f64,
 }
 
-/// A model's answers on the pool under its tuned prompts.
+/// A model's similarities on the pool under its tuned prompts.
 #[derive(Debug)]
 pub struct Scores {
     pub labels: Labels,
@@ -76,14 +76,14 @@ pub struct Scores {
     pub negative: Vec<f32>,
 }
 
-/// What one tuning starts from and learns.
+/// The inputs of one prompt tuning.
 #[derive(Clone, Copy, Debug)]
 pub struct PromptTuning<'a> {
     pub checkpoint: &'a Checkpoint,
     pub pool: &'a Pool<'a>,
     pub tokens: &'a ClassTokens,
     pub settings: &'a Phase1,
-    /// How often each class comes, where that is known.
+    /// How often each class occurs, where that is known.
     pub shares: Option<&'a Shares>,
     /// Whether training images are mirrored at random.
     pub flip: bool,
@@ -94,14 +94,14 @@ pub struct PromptTuning<'a> {
     pub iteration: u32,
 }
 
-/// S*: positions in the pool, and the labels of every image of the pool.
+/// S*: the positions of the seeds in the pool, and the labels of every image of the pool.
 #[derive(Clone, Copy, Debug)]
 pub struct Seeds<'a> {
     pub images: &'a [usize],
     pub labels: &'a Labels,
 }
 
-/// The normalised text features t(c): [C, D]; several templates are averaged, and the average normalised again.
+/// The normalised text features t(c): [C, D]. Several templates are averaged, and the average is normalised again.
 pub fn text_features(
     checkpoint: &Checkpoint,
     templates: &[Template],
@@ -113,14 +113,14 @@ pub fn text_features(
             .prompts(&template.text, classes, 0)
             .map_err(|cause| RoundError::Template { line: template.line, cause })?;
         let (ids, ends) = crate::clip::text::padded(&prompts, checkpoint.device);
-        // Nothing is trained here.
+        // Nothing is trained here, so no gradient is needed.
         let features = no_grad(|| normalised(&checkpoint.text.embed(&checkpoint.text.token_embeddings(&ids), &ends)));
         sum = Some(sum.map_or(features.shallow_clone(), |sum| sum + features));
     }
     Ok(normalised(&sum.expect("a round has a template")))
 }
 
-/// Eq. 1 over the whole pool, of the CLIP called `name`.
+/// Eq. 1 over the whole pool, by the CLIP called `name`.
 pub fn zero_shot(
     name: &str,
     checkpoint: &Checkpoint,
@@ -141,7 +141,7 @@ pub fn zero_shot(
 }
 
 impl PromptTuning<'_> {
-    /// What is minimised over the seeds.
+    /// The objective that is minimised over the seeds.
     #[cfg(test)]
     pub fn objective<'a>(&'a self, labels: &'a Labels, name: &'a str) -> impl Objective + 'a {
         Tuning::new(self, labels, name)
@@ -158,7 +158,7 @@ impl PromptTuning<'_> {
         Ok(prompts)
     }
 
-    /// The training alone; `name` names what is random in it.
+    /// The training alone. `name` selects its random streams.
     pub fn tuned(&self, seeds: &Seeds, name: &str, ctx: &mut TrainContext) -> Result<Prompts, RoundError> {
         let Self { settings, seed, model, .. } = *self;
         let plan = Plan {
@@ -198,15 +198,15 @@ struct Tuning<'a> {
     labels: &'a Labels,
     prompts: Prompts,
     name: &'a str,
-    /// What stands for the text features where a batch is computed in micro-batches.
+    /// Used in place of the text features where a batch is computed in micro-batches.
     segments: Vec<Segment>,
 }
 
-/// Some rows of t⁺ or t⁻.
+/// Consecutive rows of t⁺ or t⁻.
 struct Segment {
     negative: bool,
     classes: Range<usize>,
-    /// Computed, and a leaf of the losses' graph. [classes, D]
+    /// Computed without a graph; the graph of the losses ends here. [classes, D]
     features: Tensor,
 }
 
@@ -242,13 +242,14 @@ impl Objective for Tuning<'_> {
         images.max(max_segments(self.task.tokens.classes()))
     }
 
-    /// The text features. Where classes are many, their graph may be much larger than that of the images, and every
-    /// micro-batch needs them.
+    /// Computes the text features. Where there are many classes, their graph may be much larger than that of the
+    /// images, and every micro-batch needs them.
     fn begin(&mut self, micro_batches: usize) -> Vec<Tensor> {
         let PromptTuning { checkpoint, tokens, .. } = self.task;
         self.segments.clear();
         if micro_batches > 1 {
-            // The graph is made segment by segment in `again`. A panic drops the guard, other than no_grad.
+            // Their graph is made segment by segment in `again`. A guard, not `no_grad`, because a panic drops the
+            // guard.
             let _guard = no_grad_guard();
             let (all, size) = (tokens.classes(), tokens.classes().div_ceil(micro_batches / 2));
             let chunks = (0..all).step_by(size).map(|start| start..(start + size).min(all));
@@ -302,10 +303,10 @@ impl Objective for Tuning<'_> {
     }
 }
 
-/// L1 (Eq. 4) and L2 (Eq. 6) of a batch: text features t⁺ and t⁻, each [C, D], pixels [B, 3, S, S], labels and complement
-/// labels [B].
+/// L1 (Eq. 4) and L2 (Eq. 6) of a batch: text features t⁺ and t⁻, each [C, D], pixels [B, 3, S, S], labels and
+/// complement labels [B].
 ///
-/// L2 reaches the visual prompts too, unless `detach-negative`, an ablation, leaves it to the text prompts.
+/// L2 also reaches the visual prompts, unless `detach-negative` (an ablation) is set.
 pub fn losses(
     task: &PromptTuning,
     prompts: &Prompts,
@@ -319,7 +320,7 @@ pub fn losses(
     let positive = image.matmul(&t_positive.tr()); // [B, C]
     let supervised = loss::supervised(&positive, labels, scale);
     let (positive, image) = if task.settings.detach_negative {
-        // The ablation: the negative loss teaches the text prompts alone.
+        // The ablation: detached, so that the negative loss trains the text prompts alone.
         let image = image.detach();
         (image.matmul(&t_positive.tr()), image)
     } else {
@@ -329,13 +330,13 @@ pub fn losses(
     (supervised, loss::negative(&positive, &negative, labels, others, scale))
 }
 
-/// A class other than `label`, uniform over them.
+/// A class other than `label`, drawn uniformly.
 fn uniform(rng: &mut impl Rng, label: usize, classes: usize) -> usize {
     let other = rng.random_range(0..classes - 1);
     if other >= label { other + 1 } else { other }
 }
 
-/// A class other than `label`, drawn by `probabilities` [C]; uniform where the label has all of them.
+/// A class other than `label`, drawn by `probabilities` [C]; uniformly where `label` has all the probability.
 fn likely(rng: &mut impl Rng, label: usize, probabilities: &[f32]) -> usize {
     let others = probabilities.iter().enumerate().map(|(class, &p)| if class == label { 0.0 } else { p });
     match WeightedIndex::new(others) {

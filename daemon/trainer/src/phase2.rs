@@ -18,12 +18,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use tch::{Reduction, Tensor};
 
-/// The clean pairs of one model: which images of the pool teach, and the label of every image.
+/// The clean pairs of one model: which images of the pool are used for training, and the label of every image.
 #[derive(Clone, Copy, Debug)]
 pub struct Clean<'a> {
-    /// [N]
+    /// Whether each image is in a clean pair. [N]
     pub kept: &'a [bool],
-    /// [N]
+    /// The label of each image. [N]
     pub labels: &'a [usize],
 }
 
@@ -32,7 +32,7 @@ pub struct Clean<'a> {
 pub struct FineTuning<'a> {
     pub checkpoint: &'a Checkpoint,
     pub pool: &'a Pool<'a>,
-    /// Normalised text features of the class names, where the head starts. [C, D]
+    /// Normalised text features of the class names, from which the head is made. [C, D]
     pub text: &'a Tensor,
     /// Mean length of the pool's image embeddings before normalisation.
     pub embedding_norm: f64,
@@ -47,23 +47,24 @@ pub struct FineTuning<'a> {
 }
 
 impl FineTuning<'_> {
-    /// Where training starts, and what a model stays that nothing can teach.
+    /// The weights that training starts from. A model without enough clean pairs keeps them.
     pub fn start(&self) -> Phase2Weights {
         Phase2Weights::pretrained(self.checkpoint, self.text, self.embedding_norm)
     }
 
-    /// What is minimised over the clean pairs.
+    /// The objective that is minimised over the clean pairs.
     #[cfg(test)]
     pub fn objective<'a>(&'a self, clean: &Clean<'a>, name: &str) -> impl Objective + 'a {
         Tuning::new(self, clean, name)
     }
 
-    /// Images of a training, the images that a step is drawn from.
+    /// The images that batches are drawn from.
     pub fn visited(&self, clean: &Clean) -> Vec<usize> {
         (0..clean.kept.len()).filter(|&i| clean.kept[i] || self.contrast).collect()
     }
 
-    /// Fine-tunes one model on its clean pairs, from the pretrained weights; it stays as it was where [`taught`] says so.
+    /// Fine-tunes one model on its clean pairs, from the pretrained weights. The model stays pretrained where
+    /// [`taught`] has fewer than two classes.
     pub fn run(&self, clean: &Clean, ctx: &mut TrainContext) -> Result<Phase2Weights, RoundError> {
         let name = format!("phase 2 of model {}", self.model);
         if let Some(weights) = ctx.journal.result(&name).and_then(Phase2Weights::from_named) {
@@ -77,7 +78,7 @@ impl FineTuning<'_> {
         Ok(tuned)
     }
 
-    /// The training alone; `name` names what is random in it.
+    /// The training alone. `name` selects its random streams.
     pub fn tuned(&self, clean: &Clean, name: &str, ctx: &mut TrainContext) -> Result<Phase2Weights, RoundError> {
         let stage = if self.model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 };
         let images = self.visited(clean);
@@ -105,8 +106,8 @@ struct Tuning<'a> {
     encoder: VisionTower,
     frozen: u32,
     clean: Clean<'a>,
-    /// Classes that have a clean pair, in order. The loss is over these alone: nothing was seen that speaks against the others,
-    /// whose rows of the head stay zero-shot's but for the weight decay.
+    /// Classes that have a clean pair, in order. The loss is computed over these alone: no image speaks against the
+    /// other classes, so their rows of the head keep their zero-shot values except for the weight decay.
     taught: Vec<usize>,
     momentum_queue: Option<MomentumQueue<'a>>,
 }
@@ -130,14 +131,15 @@ impl<'a> Tuning<'a> {
     }
 }
 
-/// Classes that have a clean pair, in order. Of fewer than two nothing can be learnt: a model that never sees another class.
+/// Classes that have a clean pair, in order. Fewer than two are not enough for training: the model would never see
+/// another class.
 pub fn taught(clean: &Clean) -> Vec<usize> {
     let pairs = clean.labels.iter().zip(clean.kept).filter(|&(_, &kept)| kept);
     let classes: BTreeSet<usize> = pairs.map(|(&label, _)| label).collect();
     classes.into_iter().collect()
 }
 
-/// Whether a tensor of the encoder lies before block `blocks`.
+/// Whether a tensor of the encoder belongs to the layers before block `blocks`.
 fn is_frozen(name: &str, blocks: u32) -> bool {
     let inner = name.strip_prefix(VisionTower::ENCODER).unwrap_or(name);
     let block = inner.strip_prefix("encoder.layers.").and_then(|rest| rest.split('.').next()?.parse::<u32>().ok());
@@ -220,7 +222,8 @@ mod tests {
         let clean = Clean { kept: &kept, labels: &zero_shot.labels.classes };
         let mut ctx = bench.train_context();
         let model = task.run(&clean, &mut ctx.borrow()).unwrap().model(&bench.checkpoint);
-        // The head differs from zero-shot in each image's length alone, which turns no order round.
+        // The head differs from zero-shot only in the length of each image's embedding, which does not change the order
+        // of the classes.
         assert_eq!(argmax(&model.logits(&pool.batch(&pool.everything()))), zero_shot.labels.classes);
     }
 
@@ -229,7 +232,7 @@ mod tests {
         let bench = Bench::new(2);
         let (pool, zero_shot, text) = (bench.pool(), bench.zero_shot(), bench.text());
         let task = bench.fine_tuning(&pool, &text, zero_shot.embedding_norm, false);
-        // Pairs of the first and the third class; as many wrong as right.
+        // Pairs of the first and the third class, half of them wrong.
         let labels: Vec<usize> = (0..pool.len()).map(|i| 2 * (i % 2)).collect();
         let kept: Vec<bool> = (0..pool.len()).map(|i| i < 8).collect();
         let clean = Clean { kept: &kept, labels: &labels };

@@ -1,11 +1,11 @@
-//! The images of a round, handed out as batches: decoded once and held as 8-bit pixels, or, where memory does not hold
-//! them, read from their files each time. The batches are the same.
+//! The images of a round, delivered as batches. They are decoded once and held as 8-bit pixels, or read from their
+//! files each time where memory is too small. The batches are the same.
 //!
-//! A file that cannot be read in the middle of a training unwinds with its [`PoolError`], which
-//! [`crate::error::RoundError::of_panic`] takes up: there is no way back through libtorch's and rayon's closures but
-//! that.
+//! If a file cannot be read in the middle of a training, the thread unwinds with its [`PoolError`], and
+//! [`crate::error::RoundError::of_panic`] turns that into an error. A panic is the only way out of the closures of
+//! libtorch and rayon.
 //!
-//! Knows nothing of labels. B images of a batch, S image side.
+//! This module knows nothing of labels. B images of a batch, S image side.
 
 use crate::random;
 use coft_vision::{Preprocess, random_resized_crop};
@@ -33,7 +33,7 @@ pub enum PoolError {
     Decode { path: PathBuf, cause: coft_vision::DecodeError },
 }
 
-/// Batches of a training that are in memory at a time: one that is learnt from, one that waits, one that is being made.
+/// Number of a training's batches in memory at a time: one in the current step, one that waits, one that is being made.
 pub const BATCHES: usize = 3;
 
 #[derive(Debug)]
@@ -45,13 +45,13 @@ pub struct Pool<'a> {
 
 #[derive(Debug)]
 enum Images {
-    /// Canonical pixels.
+    /// Canonical pixels of each image.
     Held(Vec<RgbImage>),
     Read(Vec<ImageFile>),
 }
 
-/// An image's file. It stays open where the process may have so many files open, so that a round keeps an image that
-/// the daemon lets go.
+/// An image's file. It stays open as far as the process may have so many files open, so that the round can still read
+/// an image that the daemon has evicted.
 #[derive(Debug)]
 struct ImageFile {
     path: PathBuf,
@@ -82,8 +82,8 @@ impl ImageFile {
     }
 }
 
-/// Draws the batches of a training from some images of the pool. Batch k is a function of these fields and k alone, so
-/// that a training can begin in the middle.
+/// Draws the batches of a training from some images of the pool. Batch k depends only on these fields and k, so that a
+/// training can begin in the middle.
 #[derive(Clone, Debug)]
 pub struct BatchSampler<'a> {
     /// Positions in the pool.
@@ -91,10 +91,10 @@ pub struct BatchSampler<'a> {
     pub batch: usize,
     pub crop_scale: f64,
     pub flip: bool,
-    /// Augmented views of every image.
+    /// Augmented views per image.
     pub views: usize,
     pub seed: u64,
-    /// Names the random streams.
+    /// Prefix of the names of its random streams.
     pub name: String,
 }
 
@@ -104,12 +104,12 @@ pub struct Batch {
     pub step: u32,
     /// Positions in the pool. [B]
     pub positions: Vec<usize>,
-    /// One tensor a view: [B, 3, S, S].
+    /// One tensor per view: [B, 3, S, S].
     pub views: Vec<Tensor>,
 }
 
 impl BatchSampler<'_> {
-    /// Images of a batch; all batches are full.
+    /// Number of images in a batch. All batches are full.
     pub fn size(&self) -> usize {
         self.batch.min(self.images.len()).max(1)
     }
@@ -119,8 +119,8 @@ impl BatchSampler<'_> {
         step as usize * self.size() / self.images.len().max(1)
     }
 
-    /// The images of batch `step`. Every epoch visits them in an order of its own; a batch that ends one epoch is filled up
-    /// from the next.
+    /// The images of batch `step`. Every epoch visits them in its own order. The last batch of an epoch is filled up
+    /// from the next epoch.
     fn positions(&self, step: u32, order: &mut Option<(usize, Vec<usize>)>) -> Vec<usize> {
         let first = step as usize * self.size();
         (first..first + self.size())
@@ -137,14 +137,14 @@ impl BatchSampler<'_> {
     }
 }
 
-/// Memory that the pixels of these files take in a pool, bytes, by their headers. A file whose header cannot be read counts nothing:
-/// loading it tells why.
+/// Bytes that the pixels of these files take in a pool, computed from their headers. A file whose header cannot be read
+/// counts as 0; loading it reports the error.
 pub fn bytes(paths: &[&Path], preprocess: &Preprocess) -> u64 {
     let size = |path: &&Path| image::ImageReader::open(path).ok()?.with_guessed_format().ok()?.into_dimensions().ok();
     paths.par_iter().filter_map(size).map(|(width, height)| preprocess.canonical_bytes(width, height)).sum()
 }
 
-/// Lets this process have as many files open as it may: the usual 1024 are fewer than a pool's.
+/// Raises this process's limit of open files to the maximum: the usual 1024 are fewer than the images of a pool.
 fn allow_open_files() {
     if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
@@ -159,8 +159,8 @@ impl<'a> Pool<'a> {
         Ok(Self { images: Images::Held(images), preprocess, device })
     }
 
-    /// Reads images from their files when a batch needs them. Each is decoded once here, so that a damaged one is known
-    /// before the round begins.
+    /// Prepares to read images from their files when a batch needs them. Each is decoded once here, so that a damaged
+    /// one is found before the round begins.
     pub fn open(paths: &[&Path], preprocess: &'a Preprocess, device: Device) -> Result<Self, PoolError> {
         let open = |path: &&Path| {
             let image = ImageFile::open(path)?;
@@ -184,22 +184,22 @@ impl<'a> Pool<'a> {
             Images::Held(images) => Cow::Borrowed(&images[position]),
             Images::Read(files) => match files[position].pixels(self.preprocess) {
                 Ok(pixels) => Cow::Owned(pixels),
-                Err(error) => resume_unwind(Box::new(error)), // as a panic, without its message
+                Err(error) => resume_unwind(Box::new(error)), // unwinds like a panic, without its message
             },
         }
     }
 
-    /// Every position.
+    /// All positions of the pool.
     pub fn everything(&self) -> Vec<usize> {
         (0..self.len()).collect()
     }
 
-    /// The images as the server will see them: centre crop, normalised. → [B, 3, S, S]
+    /// The images as the server reads them: centre crop, normalised. → [B, 3, S, S]
     pub fn batch(&self, positions: &[usize]) -> Tensor {
         self.filled(positions.len(), |i, out| self.preprocess.tensor(&self.image(positions[i]), out))
     }
 
-    /// The images seen a little differently: a crop of the upper left nine tenths [choice]. → [B, 3, S, S]
+    /// Slightly different views of the images: a crop of the upper left nine tenths [choice]. → [B, 3, S, S]
     pub fn shifted(&self, positions: &[usize]) -> Tensor {
         self.filled(positions.len(), |i, out| {
             let image = &*self.image(positions[i]);
@@ -209,8 +209,8 @@ impl<'a> Pool<'a> {
         })
     }
 
-    /// The images as training crops them, without mirroring: each a random part of at least `scale` of its area, the same at
-    /// every call. → [B, 3, S, S]
+    /// The images with training's random crop and without mirroring: each a random part of at least `scale` of its
+    /// area, the same at every call. → [B, 3, S, S]
     pub fn cropped(&self, positions: &[usize], scale: f64) -> Tensor {
         self.filled(positions.len(), |i, out| {
             let image = &*self.image(positions[i]);
@@ -220,12 +220,13 @@ impl<'a> Pool<'a> {
         })
     }
 
-    /// The images of [`Pool::batch`], left and right exchanged. → [B, 3, S, S]
+    /// The images of [`Pool::batch`], mirrored left to right. → [B, 3, S, S]
     pub fn mirrored(&self, positions: &[usize]) -> Tensor {
         self.batch(positions).flip([3])
     }
 
-    /// Calls `step` with the batches `steps` in turn. They are made ahead, on a thread of their own and on the device.
+    /// Calls `step` with the batches `steps` in turn. A thread of its own makes them ahead and moves them to the
+    /// device.
     pub fn train<E>(
         &self,
         sampler: &BatchSampler,
@@ -256,7 +257,7 @@ impl<'a> Pool<'a> {
             let done = receive.into_iter().try_for_each(&mut step);
             let made = maker.join();
             done?;
-            // No memory for a batch, for one.
+            // For example, a batch did not fit into memory.
             made.unwrap_or_else(|panic| resume_unwind(panic));
             Ok(())
         })
@@ -264,12 +265,13 @@ impl<'a> Pool<'a> {
 
     fn filled(&self, count: usize, fill: impl Fn(usize, &mut [f32]) + Sync) -> Tensor {
         let side = self.preprocess.crop as usize;
-        // Not zeroed by libtorch, whose threads would then wait beside those of the training.
+        // Uninitialised: if libtorch zeroed it, its threads would then wait beside those of the training.
         let images = Tensor::empty([count as i64, 3, side as i64, side as i64], (Kind::Float, Device::Cpu));
-        // From pinned memory a GPU fetches the images when their turn comes; from any other this thread, and the driver with it,
-        // would wait for that. There is no way to ask tch for such memory but to copy to it.
+        // A GPU copies the images from pinned memory asynchronously. From any other memory, this thread and the driver
+        // would wait for the copy. tch can pin memory only by copying to it.
         let images = if self.device.is_cuda() { images.internal_pin_memory(self.device) } else { images };
-        // SAFETY: just made, contiguous and nobody else's; `fill` writes every value of its image and reads none.
+        // SAFETY: the tensor was just made, is contiguous, and nothing else uses it. `fill` writes every value of its
+        // image and reads none.
         let pixels = unsafe { std::slice::from_raw_parts_mut(images.data_ptr().cast::<f32>(), images.numel()) };
         pixels.par_chunks_exact_mut(3 * side * side).enumerate().for_each(|(i, out)| fill(i, out));
         images.to_device_(self.device, Kind::Float, true, false)

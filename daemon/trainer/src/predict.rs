@@ -8,16 +8,16 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use tch::{Kind, Tensor, no_grad_guard};
 
-/// Images of one forward pass without gradients.
+/// Number of images in a forward pass without gradients.
 pub const SCORING_BATCH: usize = 128;
 
 impl TrainContext<'_> {
-    /// What `forward` computes for every image of the pool. It is called with chunks of the pool, and gives K tensors
+    /// Runs `forward` on every image of the pool. `forward` is called with chunks of the pool, and returns K tensors
     /// with a row for each image of the chunk.
     ///
-    /// A prediction that was cut off goes on where it was last saved, and one that is over is read back from the
-    /// journal. So `name` may stand for one prediction of the round only. A chunk that memory does not hold is computed
-    /// in micro-batches; its last bits may then differ.
+    /// A prediction that was cut off continues from where it was last saved, and a finished one is read back from the
+    /// journal. So each `name` must stand for one prediction of the round only. A chunk that does not fit into memory
+    /// is computed in micro-batches; its last bits may then differ.
     pub fn predict<const K: usize>(
         &mut self,
         name: &str,
@@ -43,7 +43,7 @@ impl TrainContext<'_> {
         let (everything, mut micro_batches) = (pool.everything(), 1);
         for (number, chunk) in everything.chunks(SCORING_BATCH).enumerate().skip(first) {
             let whole = |micro_batches: usize| {
-                let _guard = no_grad_guard(); // which a panic drops, other than no_grad
+                let _guard = no_grad_guard(); // a panic drops the guard; it would not undo no_grad
                 let found: Vec<[Tensor; K]> = chunk.chunks(chunk.len().div_ceil(micro_batches)).map(&forward).collect();
                 joined(&found)
             };
@@ -74,7 +74,7 @@ impl TrainContext<'_> {
     }
 }
 
-/// The rows of all `results`; tensors without a row where there is none.
+/// Concatenates the rows of all `results`; tensors without rows where there are no results.
 fn joined<const K: usize>(results: &[[Tensor; K]]) -> [Tensor; K] {
     std::array::from_fn(|k| match results {
         [] => Tensor::zeros([0], (Kind::Float, tch::Device::Cpu)),
@@ -86,7 +86,7 @@ fn named<const K: usize>(tensors: &[Tensor; K]) -> Vec<(String, Tensor)> {
     tensors.iter().enumerate().map(|(k, tensor)| (k.to_string(), tensor.shallow_clone())).collect()
 }
 
-/// What [`named`] gave; nothing where that is not whole.
+/// The inverse of [`named`]; `None` where a tensor is missing.
 fn from_named<const K: usize>(mut named: BTreeMap<String, Tensor>) -> Option<[Tensor; K]> {
     let tensors: Option<Vec<Tensor>> = (0..K).map(|k| named.remove(&k.to_string())).collect();
     tensors?.try_into().ok()
@@ -100,7 +100,7 @@ mod tests {
     use std::cell::Cell;
     use std::sync::atomic::Ordering;
 
-    /// The mean pixel of each image and its position.
+    /// The mean pixel and the position of each image.
     fn means(pool: &Pool, chunk: &[usize]) -> [Tensor; 2] {
         let positions: Vec<i64> = chunk.iter().map(|&image| image as i64).collect();
         [pool.batch(chunk).mean_dim([1i64, 2, 3].as_slice(), false, Kind::Float), Tensor::from_slice(&positions)]

@@ -1,7 +1,8 @@
 //! Trains a small CLIP from pictures and captions: how the embedded demo model was made.
 //!
-//! Contrastive, with every caption of the same class a positive of every picture of it, so that pictures of one part do not
-//! push each other away. Writes the Hugging Face layout in half precision. B pictures of a batch, D embedding width.
+//! Contrastive loss. Every caption of a class is a positive for every picture of that class, so that pictures of one
+//! part do not push each other away. Writes the Hugging Face layout in half precision. B pictures of a batch, D
+//! embedding width.
 
 mod adamw;
 mod vocabulary;
@@ -55,7 +56,7 @@ const IMAGE_SIZE: u32 = 48;
 const LEARNING_RATE: f64 = 1e-3;
 const WEIGHT_DECAY: f64 = 0.05;
 const WARM_UP_STEPS: f64 = 100.0;
-/// CLIP keeps 1/τ at or below 100.
+/// CLIP limits 1/τ to 100.
 const MAX_LOGIT_SCALE: f64 = 4.605_170_185_988_092;
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -95,7 +96,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         let towards = |logits: &Tensor| -(&targets * logits.log_softmax(-1, Kind::Float)).sum(Kind::Float);
         let loss = (towards(&logits) + towards(&logits.tr())) / (2.0 * args.batch as f64);
         optimiser.step(&loss, rate(step, args.steps));
-        // The scale is held where CLIP holds it; not part of any graph.
+        // The scale is clamped as in CLIP; this is not part of any graph.
         let _ = no_grad(|| logit_scale.shallow_clone().clamp_max_(MAX_LOGIT_SCALE));
 
         let value = loss.double_value(&[]);
@@ -175,7 +176,7 @@ fn config(vocab_size: i64) -> ClipConfig {
     }
 }
 
-/// CLIP's own transform at the demo's size.
+/// CLIP's own preprocessing at the demo's image size.
 fn preprocessing() -> serde_json::Value {
     json!({
         "image_processor_type": "CLIPImageProcessor",
@@ -189,7 +190,7 @@ fn preprocessing() -> serde_json::Value {
     })
 }
 
-/// Trainable tensors as CLIP initialises them: normal, with deviations that shrink with width and depth.
+/// Trainable tensors with CLIP's initialisation: normal, with deviations that shrink with width and depth.
 fn fresh(config: &ClipConfig, seed: u64) -> Tensors {
     let (t, v) = (&config.text_config, &config.vision_config);
     let grid = v.image_size / v.patch_size;

@@ -1,4 +1,4 @@
-//! What the round says while it works, and when it must stop: events out, cancellation in.
+//! The round's progress: it writes events and reacts to cancellation.
 
 use coft_core::event::{Event, Progress, Stage, Training};
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use thiserror::Error;
 pub enum Stop {
     #[error("the round was cancelled")]
     Cancelled,
-    /// The reader is gone: nobody would take the candidate.
+    /// The reader has gone, so nobody would use the candidate.
     #[error("the events can no longer be written: {0}")]
     Disconnected(#[from] std::io::Error),
 }
@@ -22,7 +22,7 @@ pub enum Stop {
 #[derive(Clone, Copy, Debug)]
 pub struct Work {
     pub stage: Stage,
-    /// From 1; stages come back in iterated Phase I.
+    /// From 1. In iterated Phase I a stage comes more than once.
     pub iteration: u32,
     /// Image visits.
     pub images: u64,
@@ -30,18 +30,18 @@ pub struct Work {
     pub cost: f64,
 }
 
-/// Forward and backward, in forward passes.
+/// Cost of a training visit, forward and backward, in forward passes.
 pub const TRAINING: f64 = 3.0;
 
 #[derive(Debug)]
 pub struct Reporter {
     out: File,
     cancelled: Arc<AtomicBool>,
-    /// In the order in which the stages come.
+    /// In the order of the stages.
     plan: Vec<Work>,
-    /// Cost of the stages that are over.
+    /// Cost of the finished stages.
     over: f64,
-    /// Cost of what an earlier run had done, or what was not necessary: it took no time of this one.
+    /// Cost of the work that an earlier run had done, or that was not needed. It took no time in this run.
     spared: f64,
     began: Instant,
     current: Option<Current>,
@@ -58,7 +58,7 @@ struct Current {
     done: u64,
 }
 
-/// Least time between two progress lines, but for the first and the last of a stage. 200 ms [choice].
+/// Least time between two progress events, except for the first and the last of a stage. 200 ms [choice].
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 fn is_due(said: Option<Instant>) -> bool {
@@ -88,7 +88,7 @@ impl Reporter {
         Ok(self.out.write_all(&line)?)
     }
 
-    /// Replaces the plan; known better as the round goes on.
+    /// Replaces the plan. It becomes more exact as the round goes on.
     pub fn plan(&mut self, plan: Vec<Work>) {
         self.plan = plan;
     }
@@ -103,7 +103,7 @@ impl Reporter {
         self.advance(0, None)
     }
 
-    /// `images` visits of the stage were done by an earlier run.
+    /// Counts `images` visits of the stage that an earlier run did.
     pub fn resume(&mut self, images: u64) -> Result<(), Stop> {
         if let Some(Current { work, done, .. }) = &self.current {
             self.spared += images.min(work.images.saturating_sub(*done)) as f64 * work.cost;
@@ -111,12 +111,12 @@ impl Reporter {
         self.advance(images, None)
     }
 
-    /// Whether the next [`Reporter::advance`] says something, and not only counts.
+    /// Whether the next [`Reporter::advance`] writes an event, instead of only counting.
     pub fn is_due(&self) -> bool {
         is_due(self.said)
     }
 
-    /// `images` more visits are done; the place where a cancelled round stops.
+    /// Counts `images` more visits. A cancelled round stops here.
     pub fn advance(&mut self, images: u64, training: Option<Training>) -> Result<(), Stop> {
         if self.cancelled.load(Ordering::Relaxed) {
             return Err(Stop::Cancelled);
@@ -152,7 +152,7 @@ impl Reporter {
         self.say(&Event::Progress(progress))
     }
 
-    /// A warning that was given before is not repeated.
+    /// Reports a warning, unless it was reported before.
     pub fn warn(&mut self, message: String) -> Result<(), Stop> {
         if self.warnings.contains(&message) {
             return Ok(());
@@ -162,11 +162,11 @@ impl Reporter {
         Ok(())
     }
 
-    /// Ends the current stage; its wall time is kept.
+    /// Ends the current stage and records its wall time.
     pub fn end(&mut self) {
         if let Some(current) = self.current.take() {
             self.over += cost(&current.work);
-            // Kept from an earlier run, or fewer than planned.
+            // These visits were done by an earlier run, or fewer were needed than planned.
             let left = current.work.images.saturating_sub(current.done);
             self.spared += left as f64 * current.work.cost;
             let name = current.work.stage.as_str().to_owned();
@@ -188,7 +188,8 @@ fn cost(work: &Work) -> f64 {
     work.images as f64 * work.cost
 }
 
-/// Seconds for the cost `left`, by the `elapsed` that the cost `worked` took; unknown until that is a hundredth of the `total`.
+/// Estimated seconds for the cost `left`, from the `elapsed` time that the cost `worked` took; `None` until `worked` is
+/// a hundredth of the `total`.
 fn remaining(elapsed: f64, worked: f64, left: f64, total: f64) -> Option<f64> {
     (worked > 0.01 * total).then(|| elapsed * left / worked)
 }
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
     use std::io::{BufRead, BufReader, Seek};
 
-    /// What a reporter with two stages of 100 images says while `work` is done.
+    /// The events of a reporter with two stages of 100 images while `work` is done.
     fn said(work: impl FnOnce(&mut Reporter) -> Result<(), Stop>) -> Vec<Progress> {
         let mut file = tempfile::tempfile().unwrap();
         let mut reporter = Reporter::new(file.try_clone().unwrap(), Default::default());
@@ -232,7 +233,7 @@ mod tests {
     #[test]
     fn what_an_earlier_run_did_says_nothing_of_the_time_left() {
         let kept = said(|reporter| {
-            reporter.begin(Stage::Label, 1)?; // its result was kept
+            reporter.begin(Stage::Label, 1)?; // an earlier run saved its result
             reporter.begin(Stage::Filter, 1)?;
             reporter.resume(50)?;
             reporter.begin(Stage::Filter, 1)

@@ -1,4 +1,4 @@
-//! What Phase I learns: a positive and a negative text prompt (Eq. 2, 3) and visual prompts.
+//! The parameters that Phase I trains: a positive and a negative text prompt (Eq. 2, 3) and visual prompts.
 //!
 //! C classes, L tokens of the longest prompt, M context vectors, T visual tokens, W tower width, D embedding width.
 
@@ -15,30 +15,30 @@ const POSITIVE: &str = "positive";
 pub const NEGATIVE: &str = "negative";
 const VISUAL: &str = "visual";
 
-/// Classes below which a GPU computes the context with each of them: less work for it than to start the kernels that compute it
-/// apart. Measured with 10 (decisions/0015). [choice]
+/// With fewer classes than this, a GPU computes the context together with each class: that is faster than starting the
+/// kernels for a separate computation. Measured with 10 classes (decisions/0015). [choice]
 const FEW: usize = 128;
 
-/// Whether the context, which all of so many classes share, is computed once instead of with each.
+/// Whether the context, which all classes share, is computed once instead of with each class.
 pub fn computes_context_apart(device: Device, classes: usize) -> bool {
     !device.is_cuda() || classes >= FEW
 }
 
-/// The most segments that the text features of so many classes can be computed in: each class under each prompt.
+/// The largest number of segments that the text features can be computed in: one for each class and prompt.
 pub fn max_segments(classes: usize) -> usize {
     2 * classes
 }
 
-/// The class names as the prompts hold them: start token, room for the context, name and what follows it, end token.
+/// The class names as token sequences: start token, space for the context, name and the text after it, end token.
 #[derive(Debug)]
 pub struct ClassTokens {
-    /// Token ids of each prompt; those in the context's places, 1 to M, are not read.
+    /// Token ids of each prompt. Those at the positions of the context, 1 to M, are not read.
     pub ids: Vec<Vec<i64>>,
-    /// Where each context starts from, before the noise. [M, W]
+    /// Initial value of each context, before noise is added. [M, W]
     pub context: Tensor,
     start: Tensor, // [1, W]
     names: Tensor, // [C, L − 1 − M, W]
-    /// Place of each end token in `names`. [C]
+    /// Position of each end token in `names`. [C]
     ends: Vec<i64>,
 }
 
@@ -54,7 +54,7 @@ impl ClassTokens {
             ContextInit::Template => words_before_name(checkpoint, template, classes)?,
             ContextInit::Random => 0,
         };
-        // `kept` tokens of the prompts turn into context; without any, room for M is made.
+        // `kept` tokens of the template become context. If there are none, M positions are added.
         let (template, added) = if kept > 0 { (template, 0) } else { ("{}.", settings.context_tokens as usize) };
         let mut ids = checkpoint.prompts(template, classes, added)?;
         for ids in &mut ids {
@@ -78,7 +78,7 @@ impl ClassTokens {
     }
 }
 
-/// Tokens of the template between the start token and the class name that all classes share.
+/// Number of the template's tokens between the start token and the class name that are the same for all classes.
 fn words_before_name(checkpoint: &Checkpoint, template: &str, classes: &[String]) -> Result<usize, CheckpointError> {
     let before = checkpoint.tokens(template.split("{}").next().unwrap_or_default());
     let before = &before[..before.len() - 1]; // without the end token
@@ -87,17 +87,17 @@ fn words_before_name(checkpoint: &Checkpoint, template: &str, classes: &[String]
     Ok(prompts.iter().map(shared).min().unwrap_or(0).saturating_sub(1))
 }
 
-/// One model's prompts; its pretrained weights stay frozen.
+/// One model's prompts. The pretrained weights stay frozen.
 #[derive(Debug)]
 pub struct Prompts {
     positive: Tensor, // [M, W]
     negative: Tensor, // [M, W]
-    /// [blocks or 1, T, W]; absent where the text prompts are tuned alone.
+    /// [blocks or 1, T, W]; `None` where only the text prompts are tuned.
     visual: Option<Tensor>,
 }
 
 impl Prompts {
-    /// Fresh prompts; `name` and the seed set those of different models and iterations apart.
+    /// New prompts. `name` and the seed make those of different models and iterations different.
     pub fn new(checkpoint: &Checkpoint, tokens: &ClassTokens, settings: &Phase1, seed: u64, name: &str) -> Self {
         let v = &checkpoint.config.vision_config;
         let mut rng = random::stream(seed, &format!("{name}, prompts"));
@@ -120,7 +120,7 @@ impl Prompts {
         all.map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone())).collect()
     }
 
-    /// What [`Prompts::named`] gave; nothing where that is not whole.
+    /// The inverse of [`Prompts::named`]; `None` where a tensor is missing.
     pub fn from_named(mut named: BTreeMap<String, Tensor>) -> Option<Self> {
         let (positive, negative) = (named.remove(POSITIVE)?, named.remove(NEGATIVE)?);
         Some(Self { positive, negative, visual: named.remove(VISUAL) })
@@ -137,7 +137,7 @@ impl Prompts {
         (features.narrow(0, 0, classes as i64), features.narrow(0, classes as i64, classes as i64))
     }
 
-    /// Those rows of t⁺, or of t⁻ where `negative` says so, that belong to `classes`.
+    /// The rows of t⁺, or of t⁻ if `negative`, for `classes`.
     pub fn text_of(
         &self,
         checkpoint: &Checkpoint,
@@ -149,13 +149,13 @@ impl Prompts {
         features(checkpoint, tokens, &[context], classes)
     }
 
-    /// Normalised image features under the visual prompts: [B, 3, S, S] → [B, D].
+    /// Normalised image features with the visual prompts: [B, 3, S, S] → [B, D].
     pub fn image(&self, checkpoint: &Checkpoint, pixels: &Tensor) -> Tensor {
         normalised(&checkpoint.vision.embed(pixels, self.visual.as_ref()))
     }
 }
 
-/// Normalised text features of the classes in `range` under each of P contexts [M, W]: [P · classes, D].
+/// Normalised text features of the classes in `range` with each of P contexts [M, W]: [P · classes, D].
 fn features(checkpoint: &Checkpoint, tokens: &ClassTokens, contexts: &[&Tensor], range: Range<usize>) -> Tensor {
     let names = tokens.names.narrow(0, range.start as i64, range.len() as i64);
     // The start token and the context come before the class name, so they are the same for all classes.

@@ -1,4 +1,5 @@
-//! Every random draw of a round: named streams of one seed, so that adding a draw in one place moves none in another.
+//! Every random draw of a round comes from a named stream of one seed. So an additional draw in one place changes none
+//! in another.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -6,7 +7,7 @@ use rand_distr::{Distribution, Normal, Uniform};
 use sha2::{Digest, Sha256};
 use tch::{Device, Tensor};
 
-/// The stream called `name` of `seed`.
+/// The random stream called `name` for `seed`.
 pub fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     let mut hash = Sha256::new();
     hash.update(seed.to_le_bytes());
@@ -14,13 +15,13 @@ pub fn stream(seed: u64, name: &str) -> ChaCha8Rng {
     ChaCha8Rng::from_seed(hash.finalize().into())
 }
 
-/// A tensor of N(0, deviation²).
+/// A tensor drawn from N(0, deviation²).
 pub fn normal(rng: &mut ChaCha8Rng, shape: &[i64], deviation: f64, device: Device) -> Tensor {
     let law = Normal::new(0.0, deviation).expect("a positive deviation");
     filled(shape, device, || law.sample(rng) as f32)
 }
 
-/// A tensor uniform in ±bound.
+/// A tensor drawn uniformly from ±bound.
 pub fn uniform(rng: &mut ChaCha8Rng, shape: &[i64], bound: f64, device: Device) -> Tensor {
     let law = Uniform::new_inclusive(-bound, bound).expect("a positive bound");
     filled(shape, device, || law.sample(rng) as f32)

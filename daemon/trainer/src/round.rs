@@ -37,26 +37,26 @@ use std::thread::available_parallelism;
 use std::time::Duration;
 use tch::{Device, Tensor};
 
-/// Images whose answers travel with the candidate.
+/// Number of images in the probe, whose answers are stored in the candidate.
 const PROBE_IMAGES: usize = 16;
 
-/// What a round has made: the model that is deployed, and what it learnt on the way.
+/// The result of a round: the model that is deployed, and what was learnt on the way.
 struct RoundOutput {
-    /// Tempered already.
+    /// With the temperature already applied.
     deployed: ImageClassifier,
     temperature: f64,
-    /// Where the method is CoFT or CoFT+.
+    /// `Some` where the method is CoFT or CoFT+.
     adapted: Option<(Adapted, Adaptation, Vec<Predictions>)>,
 }
 
-/// Runs the round; when it returns without failure, the candidate directory is in place.
+/// Runs the round. When it returns without error, the candidate directory is in place.
 ///
-/// What is done is kept in the journal every `save_interval`.
+/// Finished work is saved in the journal every `save_interval`.
 pub fn run(spec: &RoundSpec, save_interval: Duration, reporter: &mut Reporter) -> Result<(), RoundError> {
     run_within(spec, save_interval, memory::available, reporter)
 }
 
-/// The same with what tells how much memory a device has, bytes.
+/// Like `run`, with a function that returns the free memory of a device, bytes.
 fn run_within(
     spec: &RoundSpec,
     save_interval: Duration,
@@ -115,7 +115,7 @@ fn run_within(
     let given = given(spec);
     let text = |checkpoint: &Checkpoint| {
         phase1::text_features(checkpoint, templates, &spec.classes).map_err(|failure| match failure {
-            // There is no template file: it is the class name that is too long.
+            // There is no template file, so the class name is too long.
             RoundError::Template { cause, .. } if spec.templates.is_empty() => RoundError::Checkpoint(cause),
             failure => failure,
         })
@@ -176,7 +176,7 @@ fn run_within(
     Ok(reporter.say(&Event::Finished)?)
 }
 
-/// Makes the journal this round's own, and says so where it was begun by other arithmetic.
+/// Makes the journal this round's own, and warns where it was begun under other arithmetic.
 fn begin_journal(arithmetic: &Arithmetic, ctx: &mut TrainContext) -> Result<(), RoundError> {
     let made = ctx.journal.establish();
     ctx.saved(made)?;
@@ -190,7 +190,7 @@ fn begin_journal(arithmetic: &Arithmetic, ctx: &mut TrainContext) -> Result<(), 
     }
 }
 
-/// The method of the spec.
+/// Runs the method of the spec.
 fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, RoundError> {
     let RoundContext { spec, teacher, pool, zero_shot, given, .. } = *round;
     let plain = |deployed| RoundOutput { deployed, temperature: 1.0, adapted: None };
@@ -212,7 +212,7 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput
     Ok(plain(weights.model(round.student.checkpoint)))
 }
 
-/// CoFT or CoFT+, and which of its models is deployed.
+/// Runs CoFT or CoFT+, and chooses which of its models is deployed.
 fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, RoundError> {
     let classes = round.spec.classes.len();
     let adapted = adapt::adapt(round, ctx)?;
@@ -228,7 +228,7 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
     let asked = round.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| model_selection::choose(&metrics)).to_owned();
     let [first, second] = &adapted.labels;
-    // What the user said is no agreement of the models.
+    // The user's labels do not count as agreement of the models.
     let own = |labels: &Labels| -> Vec<usize> {
         let labels = labels.classes.iter().zip(round.given);
         labels.filter(|(_, given)| given.is_none()).map(|(&class, _)| class).collect()
@@ -269,10 +269,11 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
 
 /// Agreement from which two models hardly check each other any more; 0 to 1. 0.99 [choice].
 const ALIKE: f64 = 0.99;
-/// Fewest images that show it. 100 [choice], so that one of them is not the difference.
+/// Fewest images for that warning. 100 [choice], so that a single image makes no difference.
 const ENOUGH: usize = 100;
 
-/// Of the labels of so many images that each model is to check for the other.
+/// The warning about models that agree too much. `agreement` is over the `images` labels that each model checks for the
+/// other.
 fn told_alike(agreement: f64, images: usize) -> Option<String> {
     let percent = 100.0 * agreement;
     (agreement >= ALIKE && images >= ENOUGH).then(|| {
@@ -291,16 +292,16 @@ fn given(spec: &RoundSpec) -> Vec<Option<usize>> {
     spec.images.iter().map(|image| image.label.map(|label| label.0 as usize)).collect()
 }
 
-/// Threads of libtorch, and of decoding and cropping. A GPU is fed by two threads, which wait where others take their
-/// processors from them.
+/// Sets the threads of libtorch, and of decoding and cropping. On a GPU two threads serve the device. They would wait
+/// if others used their processor cores.
 pub fn use_threads(count: usize, device: Device) {
     let (torch, cropping) = if device.is_cuda() { (1, count.saturating_sub(2).max(1)) } else { (count, count) };
     tch::set_num_threads(torch as i32);
-    // Refused where a test had an earlier round in this process.
+    // An error in tests, where an earlier round in this process has built the pool.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(cropping).build_global();
 }
 
-/// The work ahead, as if every class had all its seeds and every label were confirmed.
+/// The planned work, as if every class had all its seeds and every label were confirmed.
 fn plan(spec: &RoundSpec) -> Vec<Work> {
     let n = spec.images.len() as u64;
     let work = |stage, iteration, images, cost| Work { stage, iteration, images, cost };
@@ -314,7 +315,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
         _ => spec.images.len(),
     };
     let (first, second) = (visits(&phase1.sgd, seeds), visits(&phase2.sgd, taught));
-    // The teacher, the student where it is another, and two views that tell whether images may be mirrored.
+    // The teacher; the student if it is another model; and two views that test whether images may be mirrored.
     let looks = 1 + u64::from(spec.student_dir.is_some()) + if spec.method == Method::ZeroShot { 0 } else { 2 };
     let mut plan = vec![work(Stage::Load, 1, n, 0.1), work(Stage::Label, 1, looks * n, 1.0)];
     let iterations = match spec.method {
@@ -336,7 +337,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
         Method::Coft | Method::CoftPlus => plan.extend([
             work(Stage::Phase2Model1, 1, second, cost),
             work(Stage::Phase2Model2, 1, second, cost),
-            // Two answers of each candidate but one, and the neighbours of each image in two views.
+            // Two predictions of each candidate except one, and the neighbours of each image in two views.
             work(Stage::Choose, 1, (2 * model_selection::candidates(spec).count() as u64 + 1) * n, 1.0),
         ]),
     }
@@ -344,7 +345,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
     plan
 }
 
-/// Some images of the pool, spread over it; noise where there are none, so that parity is always proven on something.
+/// Some images spread over the pool. Noise where there are no images, so that parity is always tested with something.
 fn probe(pool: &Pool, checkpoint: &Checkpoint) -> Tensor {
     let count = PROBE_IMAGES.min(pool.len());
     if count == 0 {

@@ -1,4 +1,4 @@
-//! SGD with momentum and a cosine schedule, its moments in plain sight.
+//! SGD with momentum and a cosine schedule. Its moments can be read and restored.
 
 use coft_core::settings;
 use tch::{Tensor, no_grad};
@@ -6,19 +6,19 @@ use tch::{Tensor, no_grad};
 #[derive(Debug)]
 pub struct Sgd {
     parameters: Vec<Tensor>,
-    /// The learning rate of each parameter over that of the settings.
+    /// The learning rate of each parameter, divided by that of the settings.
     lr_multipliers: Vec<f64>,
     moments: Vec<Tensor>,
-    /// Of which the parameters and the moments are parts, where they are stepped together.
+    /// All parameters and all moments, each joined into one tensor, where they are updated together.
     joined: Option<(Tensor, Tensor)>,
     settings: settings::Sgd,
     steps: u32,
 }
 
 impl Sgd {
-    /// Takes part in the storage of `parameters`, which must require gradients, and each of which has its learning rate over
-    /// that of `settings` beside it; `steps` is where the cosine reaches 0. On a GPU they get another storage: shallow clones
-    /// follow, views and detached tensors of before do not.
+    /// Shares the storage of `parameters`, which must require gradients. Beside each is its learning rate, divided by
+    /// that of `settings`. The cosine reaches 0 at `steps`. On a GPU the parameters move to a new storage: shallow
+    /// clones follow them, but earlier views and detached tensors do not.
     pub fn new(parameters: Vec<(Tensor, f64)>, settings: &settings::Sgd, steps: u32) -> Self {
         let moments = parameters.iter().map(|(parameter, _)| parameter.zeros_like()).collect();
         let (parameters, lr_multipliers) = parameters.into_iter().unzip();
@@ -30,13 +30,14 @@ impl Sgd {
         sgd
     }
 
-    /// Steps all parameters together from here on: to start kernels for each takes a GPU longer than to compute them.
+    /// Updates all parameters together from here on: on a GPU, starting a kernel for each takes longer than computing
+    /// it.
     fn join(&mut self) {
-        // Where values lie is not part of any graph.
+        // Moving the values is not part of any graph.
         self.joined = Some(no_grad(|| (joined(&mut self.parameters), joined(&mut self.moments))));
     }
 
-    /// Takes up with the moments that [`Sgd::moments`] gave.
+    /// Continues with the moments that [`Sgd::moments`] returned.
     pub fn resume(&mut self, moments: &[Tensor]) {
         for (moment, saved) in self.moments.iter_mut().zip(moments) {
             moment.copy_(saved);
@@ -52,8 +53,8 @@ impl Sgd {
         &self.moments
     }
 
-    /// Step `number`, from 0, along `gradients`, one a parameter, undefined where the loss did not reach it:
-    /// g ← ∇ + wd·θ, m ← μ·m + g, θ ← θ − lr·m, with lr on a half cosine.
+    /// Does step `number`, from 0, along `gradients`, one for each parameter, undefined where the loss did not reach
+    /// it: g ← ∇ + wd·θ, m ← μ·m + g, θ ← θ − lr·m, with lr on a half cosine.
     pub fn step(&mut self, number: u32, gradients: Vec<Tensor>) {
         let scalar = |value: f64| Tensor::from(value);
         let (decay, rate) = (scalar(self.settings.weight_decay), self.learning_rate(number));
@@ -87,12 +88,13 @@ impl Sgd {
     }
 }
 
-/// All values in a row: [numel].
+/// All values as one dimension: [numel].
 fn flat(tensor: &Tensor) -> Tensor {
     tensor.flatten(0, -1)
 }
 
-/// Moves the values of `tensors` into one tensor [their numel together], of which each is a part from then on.
+/// Moves the values of `tensors` into one tensor [sum of their numel]. Each of `tensors` is then a view of a part of
+/// it.
 fn joined(tensors: &mut [Tensor]) -> Tensor {
     let whole = Tensor::cat(&tensors.iter().map(flat).collect::<Vec<_>>(), 0);
     let sizes: Vec<i64> = tensors.iter().map(|tensor| tensor.numel() as i64).collect();
@@ -137,14 +139,14 @@ mod tests {
         let trained = |join: bool| {
             let start = |values: &[f64]| Tensor::from_slice(values).set_requires_grad(true);
             let (a, b) = (start(&[1.0, -2.0, 0.5]).view([3, 1]).detach().set_requires_grad(true), start(&[4.0]));
-            let others = a.shallow_clone(); // as a tower that was made before has them
+            let others = a.shallow_clone(); // like a tower that was made before
             let mut sgd = Sgd::new(vec![(a.shallow_clone(), 1.0), (b.shallow_clone(), 1.0)], &settings, 6);
             if join {
                 sgd.join();
             }
             for step in 0..6 {
                 let loss = match step {
-                    3 => others.square().sum(Kind::Double), // which does not reach b
+                    3 => others.square().sum(Kind::Double), // does not reach b
                     _ => (&others * &b).square().sum(Kind::Double),
                 };
                 sgd.step(step, Tensor::run_backward(&[loss], &[&a, &b], false, false));

@@ -1,4 +1,4 @@
-//! Features against `transformers` and `open_clip`, at full size, and what loading costs.
+//! Compares features with `transformers` and `open_clip`, at full size, and measures the memory and time of loading.
 
 use super::*;
 use crate::clip::text::padded;
@@ -7,7 +7,7 @@ use std::env;
 use std::fs;
 use std::process::Command;
 
-/// A script of `tests/peers`; none where there is no Python to run it.
+/// A script of `tests/peers`; `None` where there is no Python to run it.
 fn peer(script: &str) -> Option<Command> {
     let Some(python) = env::var_os("COFT_TEST_PYTHON") else {
         println!("skipped: no Python; cargo xtask test installs one");
@@ -18,7 +18,7 @@ fn peer(script: &str) -> Option<Command> {
     Some(command)
 }
 
-/// What `clip_features.py` leaves of a case.
+/// The output directory of `clip_features.py` for a case.
 fn made(case: &str) -> Option<tempfile::TempDir> {
     let mut script = peer("clip_features.py")?;
     let dir = tempfile::tempdir().unwrap();
@@ -28,7 +28,7 @@ fn made(case: &str) -> Option<tempfile::TempDir> {
     Some(dir)
 }
 
-/// Largest distance of a feature from the other program's, relative to its length.
+/// Largest distance between a feature of ours and the other program's, relative to its length.
 fn apart(ours: &Tensor, theirs: &Tensor) -> f64 {
     assert_eq!(ours.size(), theirs.size());
     let norm = |x: &Tensor| x.norm_scalaropt_dim(2.0, -1, false);
@@ -122,7 +122,8 @@ fn open_clip_l14() {
     agrees("open_clip:ViT-L-14:safetensors", 1e-4);
 }
 
-/// Where the test below starts itself again: a process of its own, whose memory is the load's alone.
+/// Environment variable that makes the test below load in a process of its own, so that the process's memory is that of
+/// loading alone.
 const CHILD: &str = "COFT_TEST_LOAD";
 
 #[test]
@@ -155,7 +156,7 @@ fn loading_takes_little_more_memory_than_the_checkpoint_has_bytes() {
     assert!(share < 1.3, "{share}");
 }
 
-/// A ViT-B/16 directory whose weights take their full room on the disk; its bytes.
+/// Makes a ViT-B/16 directory whose weights occupy their full size on the disk. Returns their bytes.
 fn zeros_of_b16(dir: &Path) -> u64 {
     let config = serde_json::json!({"model_type": "clip", "text_config": {}, "vision_config": {"patch_size": 16}});
     fs::write(dir.join("config.json"), config.to_string()).unwrap();
@@ -192,7 +193,7 @@ fn positions_for_larger_images_are_interpolated_and_the_class_token_is_not() {
     assert_eq!(wider.vision.positions.size()[0], 1 + grid * grid);
     assert_eq!(wider.vision.positions.get(0), plain.vision.positions.get(0));
     assert_eq!(i64::from(wider.preprocess.crop), 2 * side);
-    // What is interpolated stays within what it is made of, but for the overshoot of a cubic.
+    // Interpolated values stay within the range of the originals, except for the overshoot of bicubic interpolation.
     let largest = |x: &Tensor| x.abs().max().double_value(&[]);
     assert!(largest(&wider.vision.positions) < 1.5 * largest(&plain.vision.positions));
     let told = Checkpoint::load_for(&fixture::model_dir(), Device::Cpu, Some(patch as u32 + 1)).unwrap_err();
@@ -204,7 +205,7 @@ fn interpolated_positions_equal_those_of_open_clip() {
     let Some(mut script) = peer("clip_positions.py") else { return };
     let plain = fixture::checkpoint();
     let patch = plain.config.vision_config.patch_size;
-    // From 6 patches a side: fewer, a few more, twice as many.
+    // From 6 patches a side to fewer, to a few more, and to twice as many.
     let grids: [i64; 5] = [3, 5, 7, 10, 12];
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("positions.safetensors");
@@ -216,7 +217,7 @@ fn interpolated_positions_equal_those_of_open_clip() {
     for grid in grids {
         let side = Some((grid * patch) as u32);
         let ours = Checkpoint::load_for(&fixture::model_dir(), Device::Cpu, side).unwrap().vision.positions;
-        // Number by number, relative to the largest.
+        // Element by element, relative to the largest.
         let from = |theirs: Tensor| {
             assert_eq!(ours.size(), theirs.size());
             ((&ours - &theirs).abs().max() / theirs.abs().max()).double_value(&[])

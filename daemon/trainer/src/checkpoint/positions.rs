@@ -1,7 +1,8 @@
-//! Position embeddings for images of another size than the model was trained with.
+//! Position embeddings for images of another size than that of the model's training.
 //!
-//! `transformers` interpolates with another cubic and without antialiasing, which differs by 7 to 48 % of the largest number
-//! (embedded model, 6 patches a side to 3..12). OpenCLIP's is what checkpoints are fine-tuned to larger images with.
+//! This is OpenCLIP's interpolation, because checkpoints are fine-tuned to larger images with it. `transformers`
+//! interpolates with another cubic kernel and without antialiasing; its results differ by 7 to 48 % of the largest
+//! number (embedded model, 6 patches a side to 3..12).
 //!
 //! G and H patches a side before and after, W width of the tower.
 
@@ -10,7 +11,8 @@ use tch::Tensor;
 
 const POSITIONS: &str = "vision_model.embeddings.position_embedding.weight";
 
-/// Interpolates the patches' positions, bicubic and antialiased as OpenCLIP does it; the class token's stays.
+/// Interpolates the positions of the patches, bicubic and antialiased like OpenCLIP. The class token keeps its
+/// position.
 pub fn interpolate(config: &mut ClipConfig, tensors: &mut Tensors, side: i64) -> Result<(), String> {
     let v = &mut config.vision_config;
     if side <= 0 || side % v.patch_size != 0 {

@@ -1,7 +1,7 @@
-//! CLIP's tokeniser: `tokenizer.json`, or made from the vocabulary and merges in either of the forms they came in.
+//! CLIP's tokeniser, from `tokenizer.json` or from the vocabulary and merges in either of their file formats.
 //!
-//! All of them are one byte-level BPE over lower-cased text in single spaces, with an end-of-word mark, a start and an
-//! end token.
+//! All of these are one byte-level BPE over lower-cased text with single spaces, with an end-of-word mark, a start
+//! token and an end token.
 
 use super::CheckpointError;
 use coft_models::ModelError;
@@ -70,7 +70,7 @@ mod tests {
     const MERGES: &str = "merges.txt";
     const ORIGINAL: &str = "bpe_simple_vocab_16e6.txt.gz";
 
-    /// OpenAI's vocabulary, in every form that it came in.
+    /// OpenAI's vocabulary in every file format.
     fn vocabulary() -> Option<PathBuf> {
         let dir = env::var_os("COFT_TEST_DATA").map(|data| PathBuf::from(data).join("tokenizer_openai"));
         let dir = dir.filter(|dir| dir.is_dir());

@@ -1,20 +1,21 @@
-//! Mixed precision: matrix products of the towers in bfloat16, all else in single precision.
+//! Mixed precision: matrix products of the towers in bfloat16, everything else in single precision.
 //!
-//! As PyTorch's autocast, which tch offers for CUDA alone. The casts are part of the graph, so that gradients arrive in single
-//! precision where the weights are.
+//! It works like PyTorch's autocast, which tch offers for CUDA alone. The casts are part of the graph, so gradients
+//! reach the weights in single precision.
 
 use coft_core::settings::MixedPrecision;
 use std::cell::Cell;
 use tch::{Device, Kind, Tensor};
 
-/// Narrowest image tower for which bfloat16 paid on a processor: at 128 nothing was gained, at 768 much (decisions/0014). [choice]
+/// Smallest width of an image tower at which bfloat16 is used on a CPU: at width 128 nothing was gained, at 768 much
+/// (decisions/0014). [choice]
 const WIDE: i64 = 512;
 
 thread_local! {
     static KIND: Cell<Kind> = const { Cell::new(Kind::Float) };
 }
 
-/// Sets the kind back when it goes, by a panic too.
+/// Restores the previous kind when it is dropped, also in a panic.
 struct Restored(Kind);
 
 impl Drop for Restored {
@@ -29,13 +30,14 @@ pub fn autocast<T>(kind: Kind, f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// `x` as a matrix product takes it; the same tensor where nothing is to be cast.
+/// `x` cast to the kind that matrix products use; the same tensor if it has that kind already.
 pub fn cast(x: &Tensor) -> Tensor {
     x.to_kind(KIND.get())
 }
 
-/// What `setting` means for an image tower of `width` on `device`. On a CPU the answer depends on the kind of processor, never on
-/// a measurement, so that a round stays a function of its seed. On a GPU `auto` is single precision (decisions/0015).
+/// The kind that `setting` means for an image tower of `width` on `device`. On a CPU `auto` depends on the processor
+/// model, never on a measurement, so that a round stays a function of its seed. On a GPU `auto` is single precision
+/// (decisions/0015).
 pub fn kind(setting: MixedPrecision, device: Device, width: i64) -> Kind {
     let pays = || device == Device::Cpu && width >= WIDE && has_matrix_units();
     match setting {
@@ -45,7 +47,7 @@ pub fn kind(setting: MixedPrecision, device: Device, width: i64) -> Kind {
     }
 }
 
-/// Whether this processor multiplies matrices of bfloat16 (AMX-BF16).
+/// Whether this processor has instructions for bfloat16 matrix products (AMX-BF16).
 fn has_matrix_units() -> bool {
     #[cfg(target_arch = "x86_64")]
     return raw_cpuid::CpuId::new().get_extended_feature_info().is_some_and(|features| features.has_amx_bf16());

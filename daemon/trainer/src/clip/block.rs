@@ -30,11 +30,11 @@ pub struct Block {
     pub fc2: Linear,
     pub heads: i64,
     pub activation: Activation,
-    /// What QuickGELU computes with, made once where the weights of the block are frozen.
+    /// The weights that QuickGELU is computed with, prepared once where the block's weights are frozen.
     frozen: Option<Factored>,
 }
 
-/// The norm before the MLP and the MLP, the slope of QuickGELU multiplied in.
+/// The layer norm before the MLP, and the MLP, with the slope of QuickGELU multiplied in.
 #[derive(Debug)]
 struct Factored {
     norm: LayerNorm,
@@ -52,11 +52,11 @@ pub struct KeyValue {
 /// Which keys a query attends to.
 #[derive(Clone, Copy, Debug)]
 pub enum AttentionMask<'a> {
-    /// All of them.
+    /// All keys.
     None,
-    /// The key of its own token and those of the tokens before it; every token has a query.
+    /// The keys of its own token and of the tokens before it. Every token has a query.
     Causal,
-    /// Those where the tensor, which broadcasts to [B, H, Q, L], is true.
+    /// The keys where the tensor, which broadcasts to [B, H, Q, L], is true.
     Bool(&'a Tensor),
 }
 
@@ -86,7 +86,7 @@ impl LayerNorm {
         x.layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, false)
     }
 
-    /// The norm whose output is `factor` times this one's.
+    /// A layer norm whose output is `factor` times this one's.
     fn scaled(&self, factor: f64) -> Self {
         Self { weight: &self.weight * factor, bias: &self.bias * factor, eps: self.eps }
     }
@@ -110,12 +110,12 @@ impl Linear {
 }
 
 impl KeyValue {
-    /// L, the tokens that each row has keys and values of.
+    /// L, the number of tokens in each row.
     pub fn len(&self) -> i64 {
         self.key.size()[1]
     }
 
-    /// Both, one behind the other along L. Where one has a batch of 1, it is repeated to the batch of the other.
+    /// Both, concatenated along L. Where one of them has a batch of 1, it is expanded to the batch of the other.
     pub fn and(&self, other: &KeyValue) -> KeyValue {
         let behind = |a: &Tensor, b: &Tensor| {
             let batch = a.size()[0].max(b.size()[0]);
@@ -124,7 +124,7 @@ impl KeyValue {
         KeyValue { key: behind(&self.key, &other.key), value: behind(&self.value, &other.value) }
     }
 
-    /// The keys and values of each row `times` times in a row: [B, L, W] → [B·times, L, W].
+    /// Repeats each row `times` times, next to each other: [B, L, W] → [B·times, L, W].
     pub fn repeated(&self, times: i64) -> KeyValue {
         let repeat = |x: &Tensor| x.unsqueeze(1).expand([-1, times, -1, -1], false).flatten(0, 1);
         KeyValue { key: repeat(&self.key), value: repeat(&self.value) }
@@ -150,7 +150,7 @@ impl Block {
         })
     }
 
-    /// The same block with frozen weights: they never change from here on.
+    /// The same block with frozen weights, which never change from here on.
     pub fn frozen(self) -> Self {
         let frozen = (self.activation == Activation::QuickGelu).then(|| self.factored());
         Self { frozen, ..self }
@@ -170,14 +170,16 @@ impl Block {
         self.attend(x, &normed, &self.key_value(&normed), attn_mask)
     }
 
-    /// Keys and values of tokens, from their first norm: [B, L, W].
+    /// Keys and values of tokens, from the output of their first layer norm: [B, L, W].
     pub fn key_value(&self, normed: &Tensor) -> KeyValue {
         KeyValue { key: self.key.forward(normed), value: self.value.forward(normed) }
     }
 
-    /// The output of the block for the tokens `x`, whose first norm is `normed`, both [B, Q, W] → [B, Q, W].
+    /// The output of the block for the tokens `x`; `normed` is the output of their first layer norm. Both [B, Q, W] →
+    /// [B, Q, W].
     ///
-    /// Tokens whose output is not read need no query. Their keys and values alone take a sixth of a block's arithmetic.
+    /// Tokens whose output is not read need no query. Computing only their keys and values takes a sixth of a block's
+    /// arithmetic.
     pub fn attend(&self, x: &Tensor, normed: &Tensor, key_value: &KeyValue, attn_mask: AttentionMask) -> Tensor {
         let width = x.size()[2];
         let by_head = |x: &Tensor| x.unflatten(2, [self.heads, width / self.heads]).transpose(1, 2); // [B, H, ., W/H]
@@ -195,8 +197,8 @@ impl Block {
 
     fn mlp(&self, x: &Tensor) -> Tensor {
         match self.activation {
-            // x·sigmoid(ax) = silu(ax)/a: one pass over the widest tensor. The factors go where tensors are narrow, which is
-            // exact but for rounding.
+            // x·sigmoid(ax) = silu(ax)/a needs one pass over the widest tensor. The factors a and 1/a are applied to
+            // narrower tensors, which is exact except for rounding.
             Activation::QuickGelu => {
                 let fresh;
                 let Factored { norm, fc1, fc2 } = match &self.frozen {

@@ -1,3 +1,3 @@
-//! Sizes of the towers. They are read where checkpoints are, in `coft-models`, which serves programs without libtorch too.
+//! Sizes of the towers. `coft-models` reads them, because programs without libtorch need them too.
 
 pub use coft_models::config::{Activation, ClipConfig, TextConfig, VisionConfig};

@@ -1,4 +1,4 @@
-//! Named tensors: the weights of a checkpoint, or a trainable copy of some of them.
+//! Named tensors: the weights of a checkpoint, or trainable copies of some of them.
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensorError, View};
@@ -30,7 +30,7 @@ impl Tensors {
         self.0.insert(name.into(), tensor);
     }
 
-    /// The tensor of that name, if it has that shape. The result shares its storage.
+    /// The tensor of that name, which must have that shape. The result shares its storage.
     pub fn get(&self, name: &str, expected: &[i64]) -> Result<Tensor, TensorError> {
         match self.0.get(name) {
             None => Err(TensorError::Missing { name: name.to_owned(), expected: expected.to_vec() }),
@@ -56,7 +56,7 @@ impl Tensors {
     }
 }
 
-/// The tensors of a safetensors file, on `device`; nothing where it is damaged or holds element types that
+/// The tensors of a safetensors file, on `device`. `None` where the file is damaged or holds element types that
 /// [`to_safetensors`] does not write.
 pub fn from_safetensors(bytes: &[u8], device: Device) -> Option<BTreeMap<String, Tensor>> {
     let file = safetensors::SafeTensors::deserialize(bytes).ok()?;
@@ -74,12 +74,12 @@ pub fn from_safetensors(bytes: &[u8], device: Device) -> Option<BTreeMap<String,
     file.tensors().into_iter().map(tensor).collect()
 }
 
-/// Named tensors as the bytes of a safetensors file; element types f32, f16, i64 and u8.
+/// Named tensors as the bytes of a safetensors file. Element types: f32, f16, i64 and u8.
 pub fn to_safetensors(tensors: &[(&str, Tensor)]) -> Vec<u8> {
     safetensors::serialize(written(tensors), None).expect("names are distinct and shapes fit")
 }
 
-/// Writes them to the file at `path`, one after the other, without holding all of them in memory again.
+/// Writes the tensors to the file at `path` one after the other, without a second copy of all of them in memory.
 pub fn write_safetensors(path: &Path, tensors: &[(&str, Tensor)]) -> std::io::Result<()> {
     safetensors::serialize_to_file(written(tensors), None, path).map_err(|error| match error {
         SafeTensorError::IoError(cause) => cause,
@@ -94,7 +94,7 @@ fn written<'a>(tensors: &'a [(&str, Tensor)]) -> impl Iterator<Item = (&'a str, 
     })
 }
 
-/// A tensor to be written; its values are fetched when their turn comes.
+/// A tensor to be written. Its values are copied to the CPU only when it is written.
 struct Written<'a> {
     tensor: &'a Tensor,
     shape: Vec<usize>,
@@ -115,7 +115,7 @@ impl View for Written<'_> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        // Values, without the graph that they may stand in.
+        // Detached: only the values are written, without the graph that they may belong to.
         let tensor = self.tensor.detach().to_device(Device::Cpu).contiguous();
         let mut bytes = vec![0u8; self.data_len()];
         tensor.copy_data_u8(&mut bytes, tensor.numel());

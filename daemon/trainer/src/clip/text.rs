@@ -37,7 +37,7 @@ impl TextTower {
         })
     }
 
-    /// The same tower with frozen weights: they never change from here on.
+    /// The same tower with frozen weights, which never change from here on.
     pub fn frozen(self) -> Self {
         Self { blocks: self.blocks.into_iter().map(Block::frozen).collect(), ..self }
     }
@@ -51,9 +51,10 @@ impl TextTower {
         Tensor::embedding(&self.tokens, ids, -1, false, false)
     }
 
-    /// Text embeddings, not normalised: token embeddings [B, L, W], position of each end-of-text token [B] → [B, D].
+    /// Text embeddings, not normalised: token embeddings [B, L, W] and the position of each end-of-text token [B] → [B,
+    /// D].
     ///
-    /// L may be anything up to the window: the tower is causal, so cutting at the longest prompt changes nothing.
+    /// L may be anything up to the window. The tower is causal, so cutting at the longest prompt changes nothing.
     pub fn embed(&self, embeddings: &Tensor, ends: &[i64]) -> Tensor {
         let mut x = embeddings + self.positions.narrow(0, 0, embeddings.size()[1]);
         let (last, before) = self.blocks.split_last().expect("a tower has blocks");
@@ -64,8 +65,8 @@ impl TextTower {
         self.read(last, &x, &normed, &last.key_value(&normed), ends)
     }
 
-    /// Text embeddings of all pairs of P beginnings [P, L₀, W] and C endings [C, L₁, W]: [P·C, D], those of the first
-    /// beginning first. `ends` [C] counts from the ending's first token.
+    /// Text embeddings of all pairs of P beginnings [P, L₀, W] and C endings [C, L₁, W]: [P·C, D]; the pairs of the
+    /// first beginning come first. `ends` [C] counts from the first token of the ending.
     pub fn embed_pairs(&self, beginnings: &Tensor, endings: &Tensor, ends: &[i64]) -> Tensor {
         let (p, l0, _) = beginnings.size3().expect("beginnings have three dimensions");
         let c = endings.size()[0];
@@ -75,8 +76,8 @@ impl TextTower {
         self.embed(&pairs, &ends.repeat(p as usize))
     }
 
-    /// The same as [`TextTower::embed_pairs`]. The tower is causal, so what becomes of a beginning does not depend on the
-    /// ending, and is computed once for all.
+    /// The same result as [`TextTower::embed_pairs`]. The tower is causal, so the tokens of a beginning do not depend
+    /// on the ending. Each beginning is computed once for all its endings.
     pub fn embed_pairs_apart(&self, beginnings: &Tensor, endings: &Tensor, ends: &[i64]) -> Tensor {
         let (p, l0, _) = beginnings.size3().expect("beginnings have three dimensions");
         let (c, l1, _) = endings.size3().expect("endings have three dimensions");
@@ -97,7 +98,7 @@ impl TextTower {
         self.read(last, &x, &normed, &key_value, &ends.repeat(p as usize))
     }
 
-    /// The last block, for the end token of each row alone, which attends to the tokens up to itself; then norm and
+    /// The last block for the end token of each row, which attends to the tokens up to itself; then norm and
     /// projection.
     fn read(&self, last: &Block, x: &Tensor, normed: &Tensor, key_value: &KeyValue, ends: &[i64]) -> Tensor {
         let (b, l, width) = x.size3().expect("tokens have three dimensions");
@@ -112,9 +113,9 @@ impl TextTower {
     }
 }
 
-/// Token id sequences as one padded tensor [B, longest] and the position of each one's last token.
+/// Token id sequences as one padded tensor [B, longest], and the position of the last token of each.
 ///
-/// What stands behind the end token is never seen by it, so any id may pad.
+/// The end token does not attend to the tokens after it, so any id may be used for padding.
 pub fn padded(sequences: &[Vec<i64>], device: Device) -> (Tensor, Vec<i64>) {
     let longest = sequences.iter().map(Vec::len).max().unwrap_or(0);
     let pad = |ids: &Vec<i64>| ids.iter().copied().chain(std::iter::repeat(0)).take(longest).collect::<Vec<_>>();

@@ -1,4 +1,4 @@
-//! The image tower: a Vision Transformer, with places for visual prompts (VPT).
+//! The image tower: a Vision Transformer that can take visual prompts (VPT).
 
 use super::block::{AttentionMask, Block, BlockSize, LayerNorm};
 use super::config::ClipConfig;
@@ -13,12 +13,12 @@ pub struct VisionTower {
     pub pre_norm: LayerNorm,
     pub blocks: Vec<Block>,
     pub post_norm: LayerNorm,
-    /// From the class token to the shared embedding.
+    /// Projects the class token to the shared embedding space.
     pub projection: Tensor, // [D, W]
 }
 
 impl VisionTower {
-    /// Prefixes of the tensors that a full fine-tuning of the image encoder trains.
+    /// Prefix of the tensors that full fine-tuning of the image encoder trains.
     pub const ENCODER: &str = "vision_model.";
     pub const PROJECTION: &str = "visual_projection.weight";
 
@@ -27,7 +27,7 @@ impl VisionTower {
         Self::with_projection(config, tensors, projection)
     }
 
-    /// The encoder from `tensors` with a projection that is not among them.
+    /// The encoder from `tensors`, with a projection from elsewhere.
     pub fn with_projection(config: &ClipConfig, tensors: &Tensors, projection: Tensor) -> Result<Self, TensorError> {
         let v = &config.vision_config;
         let (width, grid) = (v.hidden_size, v.image_size / v.patch_size);
@@ -53,17 +53,17 @@ impl VisionTower {
         })
     }
 
-    /// The same tower with frozen weights: they never change from here on.
+    /// The same tower with frozen weights, which never change from here on.
     pub fn frozen(self) -> Self {
         Self { blocks: self.blocks.into_iter().map(Block::frozen).collect(), ..self }
     }
 
     /// The class token after the final layer norm, before projection: [B, 3, S, S] → [B, W].
     ///
-    /// `prompts` [blocks or 1, T, W]: visual prompt tokens beside the image's own. With one set a block
-    /// (deep VPT), only that block attends to the set. Its tokens have keys and values but no queries, since nothing
-    /// reads their output. So they are computed once for all images. A single set (shallow VPT) flows through all
-    /// blocks.
+    /// `prompts` [blocks or 1, T, W]: visual prompt tokens beside the image's own tokens. With a set for each block
+    /// (deep VPT), only that block attends to the set. The tokens of such a set have keys and values but no queries,
+    /// since nothing reads their output; so they are computed once for all images. A single set (shallow VPT) passes
+    /// through all blocks.
     pub fn class_token(&self, pixels: &Tensor, prompts: Option<&Tensor>) -> Tensor {
         let b = pixels.size()[0];
         let width = self.class.size()[0];
@@ -84,7 +84,7 @@ impl VisionTower {
                 let own = prompts.i(i as i64).unsqueeze(0); // [1, T, W]
                 key_value = key_value.and(&block.key_value(&block.norm1.forward(&own)));
             }
-            // Of the last block's tokens only the class token is read.
+            // In the last block only the class token is read.
             let queries = if i + 1 == self.blocks.len() { 1 } else { x.size()[1] };
             x = block.attend(&x.narrow(1, 0, queries), &normed.narrow(1, 0, queries), &key_value, AttentionMask::None);
         }

@@ -1,4 +1,4 @@
-//! The candidate directory: model, weights, probe, report and manifest, complete or not there at all.
+//! The candidate directory: model, weights, probe, report and manifest. It is there completely or not at all.
 
 use super::classifier;
 use crate::clip::tensors::to_safetensors;
@@ -10,9 +10,10 @@ use serde::Serialize;
 use std::path::Path;
 use tch::{Tensor, no_grad};
 
-/// Writes everything beside `dir`, syncs it, and renames it into place.
+/// Writes everything in a directory beside `dir`, syncs it, and renames it to `dir`.
 ///
-/// `probe` [P, 3, S, S] are the inputs whose answers travel along. The manifest's file digests are filled in here.
+/// `probe` [P, 3, S, S] are the inputs whose answers are stored in the candidate. The file digests of the manifest are
+/// filled in here.
 pub fn write(
     dir: &Path,
     model: &ImageClassifier,
@@ -30,9 +31,9 @@ pub fn write(
     coft_fs::replace_dir(dir, fill).map_err(RoundError::write(dir))
 }
 
-/// Torch's answers on the probe, as safetensors.
+/// Torch's answers for the probe, as safetensors.
 fn answers(model: &ImageClassifier, probe: &Tensor) -> Vec<u8> {
-    // Answers are facts, not part of a graph.
+    // The answers are stored as values; no gradient is needed.
     let (logits, probabilities, embedding) = no_grad(|| model.answers(probe));
     to_safetensors(&[
         ("pixels", probe.shallow_clone()),

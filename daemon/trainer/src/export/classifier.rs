@@ -1,6 +1,6 @@
 //! The graph that is served: image encoder and head, from `pixels` to `logits`, `probabilities` and `embedding`.
 //!
-//! Each function mirrors its namesake in `clip/` and `phase2`; the probe proves that they agree.
+//! Each function mirrors the one of the same name in `clip/` and `phase2`. The probe tests that they agree.
 
 use super::graph::{Attribute, DType, Graph, Side, Value};
 use super::int8::{self, Range, Rounded};
@@ -14,7 +14,7 @@ use tch::Tensor;
 
 const BATCH: Side = Side::Named("batch");
 
-/// The model file and its external weights.
+/// The bytes of the model file and of its external weights file.
 pub fn write(model: &ImageClassifier, image_size: i64, precision: Precision) -> (Vec<u8>, Vec<u8>) {
     let mut graph = Graph::new(WEIGHTS);
     let side = Side::Known(image_size);
@@ -71,7 +71,7 @@ fn encoder(
     let patches = graph.node("Reshape", &[&patches, &flat], &[]); // [B, W, G²]
     let patches = graph.node("Transpose", &[&patches], &[Attribute::Ints("perm", &[0, 2, 1])]); // [B, G², W]
 
-    // The class token, once an image: its shape takes B from the patches.
+    // One class token for each image: the shape of the patches gives B.
     let batch = graph.node("Shape", &[&patches], &[Attribute::Int("start", 0), Attribute::Int("end", 1)]);
     let rest = graph.integers("shape.class", &[1, width]);
     let shape = graph.node("Concat", &[&batch, &rest], &[Attribute::Int("axis", 0)]);
@@ -87,7 +87,7 @@ fn encoder(
             let before = x.sum(graph);
             x = Tokens::from(with_prompts(graph, i, &prompts.get(i as i64), &batch, &before));
         }
-        // Of the last block's tokens only the class token is read.
+        // In the last block only the class token is read.
         let queries = if i + 1 == tower.blocks.len() { Queries::Class } else { Queries::All };
         x = Layer { name: format!("blocks.{i}"), block: layer, precision }.write(graph, queries, &x);
     }
@@ -100,7 +100,7 @@ fn encoder(
     layer_norm(graph, "post_norm", &tower.post_norm, &class)
 }
 
-/// The residual stream, [B, L, W], with the sum that is still to be taken.
+/// The residual stream [B, L, W], and an update that is not added yet.
 struct Tokens {
     x: Value,
     update: Option<Value>,
@@ -120,10 +120,11 @@ impl Tokens {
         }
     }
 
-    /// The sum, and its norm.
+    /// The sum, and its layer norm.
     ///
-    /// The norm has a sum of its own, its terms the other way round: ONNX Runtime makes one kernel of a sum and a norm where
-    /// nobody else reads that sum, a kernel five times as fast as that of the norm, and takes two equal nodes for one.
+    /// The norm gets a sum of its own, with the terms in the other order. ONNX Runtime fuses a sum and a norm into one
+    /// kernel, five times as fast as the norm's kernel, if no other node reads that sum. It would merge two equal sums
+    /// into one node, so the order differs.
     fn norm(&self, graph: &mut Graph, name: &str, norm: &LayerNorm) -> (Value, Value) {
         let own = match &self.update {
             Some(update) => graph.node("Add", &[&self.x, update], &[]),
@@ -134,14 +135,15 @@ impl Tokens {
     }
 }
 
-/// The tokens that have queries; the output of a block has these tokens alone.
+/// The tokens that have queries. The output of a block holds only these tokens.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Queries {
     All,
     Class,
 }
 
-/// Visual prompts [T, W] of block `i` behind the class token; from the second block on they replace those before them.
+/// Puts the visual prompts [T, W] of block `i` after the class token. From the second block on they replace the prompts
+/// of the block before.
 fn with_prompts(graph: &mut Graph, i: usize, prompts: &Tensor, batch: &Value, x: &Value) -> Value {
     let (t, width) = prompts.size2().expect("the prompts of a block have two dimensions");
     let rest = graph.integers("shape.prompts", &[t, width]);
@@ -159,14 +161,14 @@ fn with_prompts(graph: &mut Graph, i: usize, prompts: &Tensor, batch: &Value, x:
     graph.node("Concat", &[&class, &own, &patches], &[Attribute::Int("axis", 1)])
 }
 
-/// A block that is to be written.
+/// A block to be written to the graph.
 struct Layer<'a> {
     name: String,
     block: &'a Block,
     precision: Precision,
 }
 
-/// What a linear layer takes.
+/// The input of a linear layer.
 enum Input {
     Plain(Value),
     Rounded(Rounded),
@@ -204,7 +206,7 @@ impl Layer<'_> {
         Tokens { x, update: Some(self.linear(graph, "fc2", &block.fc2, &hidden)) }
     }
 
-    /// What the tokens of `queries` [B, Q, W] take from `tokens` [B, L, W] → [B, Q, W].
+    /// Attention of the tokens `queries` [B, Q, W] to `tokens` [B, L, W] → [B, Q, W].
     fn attention(&self, graph: &mut Graph, queries: &Input, tokens: &Input) -> Value {
         let block = self.block;
         let width = block.query.weight.size()[0];
@@ -230,7 +232,7 @@ impl Layer<'_> {
         self.linear(graph, "out", &block.out, &merged)
     }
 
-    /// Once for all the layers that take `x`.
+    /// Prepares `x` once for all the layers that read it.
     fn input(&self, graph: &mut Graph, x: &Value, range: Range) -> Input {
         match self.precision {
             Precision::Fp32 | Precision::Fp16 => Input::Plain(x.clone()),
@@ -247,7 +249,7 @@ impl Layer<'_> {
     }
 }
 
-/// Weights are stored as MatMul wants them, [in, out], so that no runtime keeps a transposed copy.
+/// Weights are stored as MatMul reads them, [in, out], so that no runtime keeps a transposed copy.
 fn linear(graph: &mut Graph, name: &str, layer: &Linear, x: &Value) -> Value {
     let weight = graph.weight(&format!("{name}.weight"), &layer.weight.tr());
     let bias = graph.weight(&format!("{name}.bias"), &layer.bias);

@@ -1,7 +1,7 @@
 //! Writes ONNX graphs: nodes, constants, and weights in an external file.
 //!
-//! Opset 20, IR 9. Weights above [`INLINE`] bytes go to the external file at offsets that are multiples of 4096, so that a
-//! runtime can map them. Knows nothing of CLIP.
+//! Opset 20, IR 9. Weights larger than [`INLINE`] bytes go to the external file, at offsets that are multiples of 4096,
+//! so that a runtime can map them into memory. This module knows nothing of CLIP.
 
 use super::onnx::{
     AttributeProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
@@ -13,13 +13,14 @@ use tch::{Device, Kind, Tensor};
 const OPSET: i64 = 20;
 const IR: i64 = 9;
 const PAGE: usize = 4096;
-/// Tensors up to this size, bytes, stay inside the graph; shapes must, so that they can be folded.
+/// Tensors up to this size, bytes, stay inside the graph. Shapes must be inside it, so that a runtime can fold
+/// constants.
 const INLINE: usize = 1024;
 
 /// A value in the graph, by name.
 pub type Value = String;
 
-/// A side of a shape: known, or named (`batch`).
+/// One dimension of a shape: a number, or a name (`batch`).
 #[derive(Clone, Copy, Debug)]
 pub enum Side {
     Known(i64),
@@ -38,7 +39,7 @@ pub struct Graph {
     dtype: DType,
 }
 
-/// Element type that real numbers are written in.
+/// Element type that real numbers are written as.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DType {
     #[default]
@@ -93,13 +94,13 @@ impl Graph {
         name
     }
 
-    /// `value` in that element type. Real constants that follow are written in it, too.
+    /// Casts `value` to that element type. Constants of real numbers that are added after this call have it too.
     pub fn turn_to(&mut self, dtype: DType, value: &Value) -> Value {
         self.dtype = dtype;
         self.node("Cast", &[value], &[Attribute::Int("to", dtype.kind() as i64)])
     }
 
-    /// A constant with the values and shape of `tensor`, of real numbers.
+    /// A constant of real numbers with the values and shape of `tensor`.
     pub fn weight(&mut self, name: &str, tensor: &Tensor) -> Value {
         let kind = match self.dtype {
             DType::Float32 => Kind::Float,
@@ -108,7 +109,7 @@ impl Graph {
         self.constant(name, &tensor.size(), self.dtype.kind(), bytes(tensor, kind))
     }
 
-    /// A constant of integers of eight bits, which `tensor` holds already.
+    /// A constant of 8-bit integers with the values of `tensor`.
     pub fn int8(&mut self, name: &str, tensor: &Tensor) -> Value {
         self.constant(name, &tensor.size(), tensor_proto::DataType::Int8, bytes(tensor, Kind::Int8))
     }
@@ -126,7 +127,7 @@ impl Graph {
         self.constant(name, &[], tensor_proto::DataType::Uint8, vec![value])
     }
 
-    /// A single integer without dimensions: what `Gather` takes to drop the axis.
+    /// A single integer without dimensions: with this index, `Gather` removes the axis.
     pub fn scalar_index(&mut self, name: &str, value: i64) -> Value {
         self.constant(name, &[], tensor_proto::DataType::Int64, value.to_le_bytes().to_vec())
     }
@@ -160,7 +161,7 @@ impl Graph {
         name.to_owned()
     }
 
-    /// The model file and the external weights file.
+    /// The bytes of the model file and of the external weights file.
     pub fn finish(self, name: &str) -> (Vec<u8>, Vec<u8>) {
         let model = ModelProto {
             ir_version: Some(IR),
@@ -190,7 +191,7 @@ impl DType {
     }
 }
 
-/// The values as that kind of number, little-endian like every machine that coft runs on.
+/// The values as numbers of that kind, little-endian as on every machine that coft runs on.
 fn bytes(tensor: &Tensor, kind: Kind) -> Vec<u8> {
     let tensor = tensor.detach().to_device(Device::Cpu).to_kind(kind).contiguous();
     let mut bytes = vec![0; tensor.numel() * kind.elt_size_in_bytes()];

@@ -1,33 +1,34 @@
-//! Linear layers whose products run on integers of eight bits.
+//! Linear layers whose matrix products use 8-bit integers.
 //!
-//! Weights keep a scale an output, which is known beforehand. Inputs are rounded as they come, with a scale of each
-//! token's own: an image's answer does not depend on those that share its batch, and nothing is calibrated. Written
-//! with QuantizeLinear and DequantizeLinear, so that a runtime without such products computes the same in single
-//! precision. No processor's kernels overflow (see [`PAIR_TOP`]), so that all of them give the same answers.
+//! Weights have one scale per output, which is known at export. Inputs are rounded at run time with a scale of their
+//! own for each token. So the answer for an image does not depend on the others in its batch, and no calibration is
+//! needed. The layers are written with QuantizeLinear and DequantizeLinear, so that a runtime without 8-bit products
+//! computes the same in single precision. No processor's kernels overflow (see [`PAIR_TOP`]), so all of them give the
+//! same answers.
 
 use super::graph::{Attribute, Graph, Value};
 use crate::clip::block::Linear;
 use tch::Tensor;
 
-/// Largest of a weight's integers.
+/// Largest magnitude of a weight after rounding.
 const WEIGHT_TOP: f64 = 127.0;
-/// Largest sum of two neighbouring weights of one sign, in integers.
+/// Largest magnitude of the sum of two neighbouring weights with the same sign, after rounding.
 ///
-/// x86 processors without VNNI multiply 8-bit integers in pairs (PMADDUBSW): two inputs of 0 to 255 with two weights,
-/// and the sum of both products is cut to 16 bits. 255 · 128 is the most that fits, so a pair whose weights add up to
-/// 128 at most is never cut, and these processors compute the same as all others. The steps are chosen for 127, since
-/// rounding may add one. [choice, docs/export.md]
+/// x86 processors without VNNI multiply 8-bit integers in pairs (PMADDUBSW): two inputs of 0 to 255 times two weights;
+/// the sum of both products saturates at 16 bits. 255 · 128 is the largest that fits. So a pair whose weights add up to
+/// at most 128 never saturates, and these processors compute the same as all others. The steps are chosen for 127,
+/// since rounding may add one. [choice, docs/export.md]
 const PAIR_TOP: f64 = 127.0;
-/// Added before rounding where values have a floor: neither GELU falls below −0.17.
+/// Added before rounding where the values have a lower bound: neither kind of GELU is less than −0.17.
 const GELU_FLOOR: f32 = 0.17;
-/// Least magnitude of a token, so that one of zeros is divided by something.
+/// Smallest magnitude that a token is scaled by, so that a token of zeros is not divided by zero.
 const LEAST: f32 = 1e-12;
 
-/// Where values lie.
+/// The range of the values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
     AroundZero,
-    /// What leaves a GELU: hardly below zero.
+    /// Outputs of a GELU, which are hardly below zero.
     AboveGeluFloor,
 }
 
@@ -84,7 +85,8 @@ pub fn linear(graph: &mut Graph, name: &str, layer: &Linear, x: &Rounded) -> Val
     graph.node("Add", &[&product, &bias], &[])
 }
 
-/// Integers [in, out] and the step of each output [out]: the smallest step that keeps [`WEIGHT_TOP`] and [`PAIR_TOP`].
+/// Integers [in, out], and the step of each output [out]: the smallest step that respects [`WEIGHT_TOP`] and
+/// [`PAIR_TOP`].
 fn rounded(weight: &Tensor) -> (Tensor, Tensor) {
     let largest = weight.abs().amax([0i64].as_slice(), false);
     let steps =
@@ -92,7 +94,8 @@ fn rounded(weight: &Tensor) -> (Tensor, Tensor) {
     ((weight / &steps).round(), steps)
 }
 
-/// The largest magnitude of the sum of inputs 2k and 2k + 1 that have one sign, of each output. [in, out] → [out]
+/// For each output, the largest magnitude of the sum of those weights of inputs 2k and 2k + 1 that have the same sign.
+/// [in, out] → [out]
 fn largest_pair(weight: &Tensor) -> Tensor {
     let (inputs, outputs) = weight.size2().expect("a weight has two dimensions");
     let even = weight.constant_pad_nd([0, 0, 0, inputs % 2]);
@@ -119,7 +122,8 @@ mod tests {
         assert!(apart <= 0.5 + 1e-4, "{apart}");
     }
 
-    /// Processors without VNNI cut the sum of two products to 16 bits; probabilities were off by 0.147 for that.
+    /// Processors without VNNI saturate the sum of two products at 16 bits. Because of that, probabilities were wrong
+    /// by up to 0.147.
     #[test]
     fn no_pair_of_products_leaves_sixteen_bits() {
         tch::manual_seed(0);
@@ -132,7 +136,7 @@ mod tests {
             let rows: Vec<Vec<f32>> = integers.tr().unbind(0).iter().map(crate::clip::to_f32).collect();
             for pair in rows.iter().flat_map(|row| row.chunks(2)) {
                 for sign in [1.0, -1.0] {
-                    // The inputs that make the most of this sign.
+                    // The inputs that give the largest sum of this sign.
                     let most: f32 = pair.iter().map(|&weight| 255.0 * (sign * weight).max(0.0)).sum();
                     assert!(most <= f32::from(i16::MAX), "{pair:?}");
                 }

@@ -1,4 +1,4 @@
-//! Candidates of every precision in other people's engines (`tests/goldens/check_generation.py`).
+//! Runs candidates of every precision in inference engines of other projects (`tests/goldens/check_generation.py`).
 
 use crate::fixture::{Bench, reporter};
 use crate::round;
@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The round's model file and weights, bytes.
+/// Checks a round's candidate in these engines. Returns the size of its model file and weights, bytes.
 fn taken_by_other_engines(spec: &RoundSpec) -> u64 {
     round::run(spec, crate::journal::SAVE_INTERVAL, &mut reporter()).unwrap();
     let python = std::env::var_os("COFT_TEST_PYTHON").expect("run by `cargo xtask test`");

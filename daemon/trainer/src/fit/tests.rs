@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 const STEPS: u32 = 6;
 
-/// (w·x̄ − 1)² over the mean pixel of each image; something goes wrong where a test says so.
+/// An objective with the loss (w·x̄ − 1)², where x̄ is the mean pixel of an image. Tests can make it fail.
 struct Toy {
     weight: Tensor,
-    /// Largest micro-batch that "memory" holds.
+    /// Largest micro-batch that fits into the simulated memory.
     room: usize,
-    /// Attempts whose loss is not a number.
+    /// Number of attempts whose loss is not a number.
     poisoned: u32,
     attempt: u32,
 }
@@ -88,7 +88,7 @@ struct Interrupted<O> {
     inner: O,
     step: u32,
     left: u32,
-    /// Largest micro-batch that "memory" holds.
+    /// Largest micro-batch that fits into the simulated memory.
     room: usize,
     cancel: Arc<AtomicBool>,
 }
@@ -126,8 +126,8 @@ impl<O: Objective> Objective for Interrupted<O> {
     }
 }
 
-/// What is trained, after all steps, of which no more than `at_once` are done in a run, while memory has `room` for so many
-/// images.
+/// The trained tensors after all steps. Each run does at most `at_once` steps, and the simulated memory holds at most
+/// `room` images.
 fn tuned<O: Objective>(
     images: &[usize],
     bench: &Bench,
@@ -140,7 +140,7 @@ fn tuned<O: Objective>(
     for _ in 0..=STEPS {
         let mut ctx = bench.train_context();
         if at_once > 1 {
-            ctx.save_every_step(); // else what is cancelled is saved at that
+            ctx.save_every_step(); // with one step per run, the cancelled run saves it anyway
         }
         let cancel = ctx.cancel();
         let make = || Interrupted { inner: objective(), step: 0, left: at_once, room, cancel: cancel.clone() };
@@ -153,7 +153,7 @@ fn tuned<O: Objective>(
     panic!("it never ends");
 }
 
-/// Holds what [`tuned`] makes in one go against runs that were cut off.
+/// Compares the result of [`tuned`] in one run with the results of runs that were cut off.
 fn ends_with_the_same_bits(weights: impl Fn(u32) -> Vec<Tensor>) {
     let whole = weights(100);
     for at_once in [1, 4] {
@@ -254,14 +254,14 @@ fn steps_done(step: u32) -> Saved {
     Saved { attempt: 0, step, tensors: BTreeMap::new() }
 }
 
-/// A disk that was full for six seconds ended a round of hours, and its journal with it.
+/// A disk that was full for six seconds ended a round that had run for hours, and its journal was lost with it.
 #[test]
 fn a_journal_that_cannot_be_saved_is_a_warning_and_is_saved_later() {
     let bench = Bench::new(1);
     let mut ctx = bench.train_context();
     let dir = bench.spec(Method::Coft).journal_dir;
     ctx.borrow().keep_progress("a", &steps_done(1)).unwrap();
-    // A directory in the place of the new file: each saving fails, as on a full disk.
+    // A directory has the name of the temporary file, so each saving fails as on a full disk.
     std::fs::create_dir(dir.join("a.new")).unwrap();
     ctx.borrow().keep_progress("a", &steps_done(2)).unwrap();
     ctx.borrow().keep_result("a", vec![("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();

@@ -8,7 +8,8 @@ use coft_core::settings::Contrast;
 use std::collections::BTreeMap;
 use tch::{Kind, Reduction, Tensor, no_grad, no_grad_guard};
 
-/// The queue of past keys, and the momentum encoder that computes them: the average of the encoder that is trained.
+/// The queue of past keys, and the momentum encoder that computes keys: an exponential moving average of the trained
+/// encoder.
 pub struct MomentumQueue<'a> {
     pub settings: &'a Contrast,
     weights: Tensors,
@@ -16,7 +17,7 @@ pub struct MomentumQueue<'a> {
     /// [Q, W], oldest first.
     queue: Tensor,
     capacity: i64,
-    /// Keys of the batch under way.
+    /// Keys of the current batch.
     fresh: Vec<Tensor>,
 }
 
@@ -26,7 +27,7 @@ impl<'a> MomentumQueue<'a> {
     pub fn new(checkpoint: &Checkpoint, settings: &'a Contrast, capacity: usize) -> Self {
         let weights = checkpoint.tensors.trainable(VisionTower::ENCODER);
         for (_, tensor) in weights.iter() {
-            let _ = tensor.set_requires_grad(false); // moved by averaging alone
+            let _ = tensor.set_requires_grad(false); // Eq. 8 alone changes it, not gradients
         }
         let projection = checkpoint.vision.projection.shallow_clone();
         let encoder = VisionTower::with_projection(&checkpoint.config, &weights, projection)
@@ -36,18 +37,18 @@ impl<'a> MomentumQueue<'a> {
         Self { settings, weights, encoder, queue, capacity: capacity as i64, fresh: Vec::new() }
     }
 
-    /// Forgets the keys of a batch that is computed again.
+    /// Drops the keys of a batch that is computed again.
     pub fn begin_batch(&mut self) {
         self.fresh.clear();
     }
 
-    /// Eq. 9 with queries from class tokens [B, W] and keys from another view [B, 3, S, S]. Nothing until the queue holds
-    /// keys of other images.
+    /// Eq. 9 with queries from class tokens [B, W] and keys from another view [B, 3, S, S]. `None` until the queue
+    /// holds keys of other images.
     pub fn contrast(&mut self, class: &Tensor, other: &Tensor) -> Option<Tensor> {
         let query = normalised(class);
-        // No gradient reaches the keys: they move by averaging alone (Eq. 8).
+        // No gradient reaches the keys: only Eq. 8 changes the momentum encoder.
         let key = {
-            let _guard = no_grad_guard(); // which a panic drops, other than no_grad
+            let _guard = no_grad_guard(); // a panic drops the guard; it would not undo no_grad
             normalised(&self.encoder.class_token(other, None))
         };
         let loss = (self.queue.size()[0] > 0).then(|| info_nce(&query, &key, &self.queue, self.settings.temperature));
@@ -55,7 +56,7 @@ impl<'a> MomentumQueue<'a> {
         loss
     }
 
-    /// Eq. 8, θ_k ← μ·θ_k + (1 − μ)·θ_q, and the step's keys into the queue.
+    /// Eq. 8, θ_k ← μ·θ_k + (1 − μ)·θ_q; then adds the step's keys to the queue.
     pub fn stepped(&mut self, trained: &Tensors) {
         no_grad(|| {
             for ((_, key), (_, query)) in self.weights.iter().zip(trained.iter()) {
@@ -109,7 +110,7 @@ mod tests {
     use std::ops::Range;
     use tch::Device;
 
-    /// What `work` makes of a training with momentum contrast over 20 images, of which those in `kept` are clean, and of a
+    /// Calls `work` with a training with momentum contrast over 20 images, those in `kept` being clean, and with a
     /// batch of the first 8.
     fn contrasted<T>(contrast: Contrast, kept: Range<usize>, work: impl FnOnce(&mut Tuning, &Batch) -> T) -> T {
         let mut bench = Bench::new(2);
@@ -140,7 +141,7 @@ mod tests {
             assert!(tuning.weights.encoder.iter().any(|(_, t)| t.grad().defined()));
             assert_eq!(momentum_queue.queue.size()[0], 8);
 
-            // Eq. 8: a key weight moves by 1 - mu of the way.
+            // Eq. 8: a weight of the momentum encoder moves by 1 − μ of the difference.
             let (_, key) = momentum_queue.weights.iter().next().unwrap();
             let (_, query) = tuning.weights.encoder.iter().next().unwrap();
             no_grad(|| {
@@ -159,7 +160,8 @@ mod tests {
         let rows = |values: &[f32]| Tensor::from_slice(values).view([-1, 2]);
         let (query, key) = (rows(&[1.0, 0.0, 0.0, 1.0]), rows(&[0.6, 0.8, 0.0, 1.0]));
         let queue = rows(&[0.0, 1.0, 0.8, 0.6]);
-        // At a temperature of 0.5 cosines count twice: 0.6 against 0 and 0.8, and 1 against 1 and 0.6.
+        // At a temperature of 0.5 cosines are multiplied by 2: 0.6, 0 and 0.8 for the first query, 1, 1 and 0.6 for the
+        // second.
         let [first, second] = [[1.2f64, 0.0, 1.6], [2.0, 2.0, 1.2]]
             .map(|logits| logits.map(f64::exp).iter().sum::<f64>().ln() - logits[0]);
         let got = info_nce(&query, &key, &queue, 0.5).double_value(&[]);

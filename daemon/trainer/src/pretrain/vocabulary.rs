@@ -13,7 +13,8 @@ const END: &str = "<|endoftext|>";
 pub const START_ID: u32 = 0;
 pub const END_ID: u32 = 1;
 
-/// CLIP's normaliser and splitting, with merges until every word of the captions is one token.
+/// Trains a tokeniser with CLIP's normaliser and word splitting, and with merges until every word of the captions is
+/// one token.
 pub fn train<'a>(captions: impl Iterator<Item = &'a str> + Send) -> anyhow::Result<Tokenizer> {
     let skeleton = json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
@@ -51,7 +52,7 @@ pub fn train<'a>(captions: impl Iterator<Item = &'a str> + Send) -> anyhow::Resu
         .end_of_word_suffix("</w>".to_owned())
         .build()
         .into();
-    // Each printable character as a word of its own, so that any plain name can be spelt to its end.
+    // Each printable character is a word of its own, so that every plain name can be spelt.
     let letters: String = (0x21u8..0x7f).flat_map(|c| [char::from(c), ' ']).collect();
     let texts = captions.map(str::to_owned).chain([letters]);
     tokenizer.train(&mut trainer, texts).map_err(anyhow::Error::msg).context("learning the vocabulary")?;

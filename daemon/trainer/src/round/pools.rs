@@ -1,4 +1,4 @@
-//! Rounds over the pools and classes that people have: too few images, too many classes, the same again, something else.
+//! Rounds over unusual pools and classes: too few images, too many classes, many copies, other pictures.
 
 use super::room::Room;
 use super::{run, run_within};
@@ -19,7 +19,7 @@ use std::fs;
 use std::path::PathBuf;
 use tch::{Kind, Tensor};
 
-/// Runs the round, and proves what holds of all of them.
+/// Runs the round, and checks what holds for every round.
 #[track_caller]
 fn ended(name: &str, spec: &RoundSpec) -> Report {
     run(spec, SAVE_INTERVAL, &mut reporter()).unwrap_or_else(|failure| panic!("{name}: {failure}"));
@@ -53,7 +53,7 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
         assert!(told.iter().all(|metric| (-1e-6..=1.0 + 1e-6).contains(metric)), "{name}: {candidate:?}");
     }
 
-    // Classes that nothing looks like are warned of, in one line whatever their number.
+    // Classes to which no image looks similar are reported in one warning, whatever their number.
     let unseen: Vec<&ClassReport> = report.classes.iter().filter(|class| class.zero_shot == 0).collect();
     let told: Vec<&String> = report.warnings.iter().filter(|told| told.starts_with("no image looks like")).collect();
     assert_eq!(told.len(), usize::from(!unseen.is_empty()), "{name}: {told:?}");
@@ -68,7 +68,7 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
     report
 }
 
-/// A thousand names of the embedded model's own words.
+/// A thousand names made of words that the embedded model knows.
 fn thousand_classes() -> Vec<String> {
     let colours = ["black", "blue", "green", "red", "yellow", "white", "beige", "grey", "dark", "brass"];
     let kinds = ["zinc", "copper", "steel", "metal", "wooden", "concrete", "flat", "perforated", "lifting", "brushed"];
@@ -77,7 +77,7 @@ fn thousand_classes() -> Vec<String> {
     all.flat_map(|front| parts.iter().map(move |part| format!("{front} {part}")).collect::<Vec<_>>()).collect()
 }
 
-/// Pictures of nothing.
+/// Pictures of random noise.
 fn noise(spec: &RoundSpec, count: usize) -> Vec<PathBuf> {
     let mut rng = random::stream(7, "noise");
     let dir = spec.candidate_dir.parent().unwrap();
@@ -117,7 +117,7 @@ fn a_round_over_any_pool_ends_with_a_sound_candidate() {
                 spec.classes.truncate(2);
                 spec.images.truncate(8);
             },
-            // Of so few images one class of a model may be left without a clean pair; nothing else is to be told.
+            // With so few images, one class of a model may be left without a clean pair. No other warning is allowed.
             |report| {
                 let told =
                     |warning: &String| warning.ends_with("labels of fewer than two classes; it stays as pretrained");
@@ -143,7 +143,7 @@ fn a_round_over_any_pool_ends_with_a_sound_candidate() {
                 spec.images.truncate(4 * paths.len());
                 spec.images.iter_mut().zip(paths.iter().cycle()).for_each(|(image, path)| image.path = path.clone());
             },
-            // The catalogue knows a picture by its content; to the trainer each copy is an image.
+            // The catalogue identifies a picture by its content; for the trainer each copy is an image of its own.
             |report| report.classes.iter().all(|class| class.zero_shot % 4 == 0 && class.deployed % 4 == 0),
         ),
         (
@@ -154,7 +154,8 @@ fn a_round_over_any_pool_ends_with_a_sound_candidate() {
                 spec.images.truncate(paths.len());
                 spec.images.iter_mut().zip(paths).for_each(|(image, path)| image.path = path);
             },
-            // What tells of it is that a few classes get everything; the models agree and confirm as they do on parts.
+            // Only the balance shows it: a few classes get all the images. The models agree and confirm as they do on
+            // parts.
             |report| report.adaptation.as_ref().unwrap().candidates[0].balance < 0.5,
         ),
     ];
@@ -175,8 +176,8 @@ fn labels_that_nobody_confirms_leave_the_pretrained_model() {
     for method in [Method::Coft, Method::CoftPlus] {
         let bench = Bench::new(1);
         let mut spec = bench.spec(method);
-        // The two prompts of a model never part: all margins are ties but for the last bits, which depend on the
-        // processor's kernels; a tie is not clean.
+        // The two prompts of a model stay nearly equal. So all margins are ties except for their last bits, which
+        // depend on the processor's kernels. A tie is not clean.
         (spec.settings.phase1.context_deviation, spec.settings.phase1.sgd.learning_rate) = (1e-12, 1e-12);
         let report = ended("nothing clean", &spec);
         let adaptation = report.adaptation.as_ref().unwrap();
@@ -212,7 +213,7 @@ fn one_class_is_refused_before_anything_is_read() {
     assert!(refused.to_string().ends_with("name 2 or more"), "{refused}");
 }
 
-/// The least memory for which `fits` holds, bytes.
+/// The smallest number of bytes for which `fits` is true.
 fn least(fits: impl Fn(u64) -> bool) -> u64 {
     let (mut too_little, mut enough) = (0, 1 << 40);
     while enough - too_little > 1 {
@@ -222,7 +223,7 @@ fn least(fits: impl Fn(u64) -> bool) -> u64 {
     enough
 }
 
-/// The report and the digests of the files that have to be the same, of a round with so much memory.
+/// The report, and the digests of the files that must not depend on memory, of a round with so much free memory.
 fn with_memory(spec: &RoundSpec, name: &str, free: Option<u64>) -> (Report, BTreeMap<String, String>) {
     let place = |kind: &str| spec.candidate_dir.with_file_name(format!("{name}-{kind}"));
     let spec = RoundSpec { candidate_dir: place("candidate"), journal_dir: place("journal"), ..spec.clone() };
@@ -233,7 +234,7 @@ fn with_memory(spec: &RoundSpec, name: &str, free: Option<u64>) -> (Report, BTre
     (serde_json::from_slice(&read(REPORT)).unwrap(), manifest.files)
 }
 
-/// The pool was held in memory: 10,000 images of 224 px took 2 GB, and a small board refused every round.
+/// The pool was always held in memory: 10,000 images of 224 px took 2 GB, and a small board refused every round.
 #[test]
 fn a_pool_that_memory_does_not_hold_is_read_from_the_disk() {
     let bench = Bench::new(2);
@@ -253,7 +254,7 @@ fn a_pool_that_memory_does_not_hold_is_read_from_the_disk() {
     let (report, read) = with_memory(&spec, "read", Some(whole));
     assert_eq!((read_from_disk(&report), read), (1, held), "{:?}", report.warnings);
 
-    // So little that the round was refused with its pool.
+    // With so little memory, the round was refused while the pool was held in memory.
     let little = least(|free| estimate(0).micro_batches(batch, free).is_ok());
     assert!(estimate(pixels).micro_batches(batch, little).is_err());
     assert!(!held_with(little));
@@ -265,7 +266,7 @@ fn pixels_that_are_damaged_in_the_middle_of_a_round_are_told_as_such() {
     let spec = bench.spec(Method::Coft);
     let paths: Vec<&std::path::Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
     let pool = crate::pool::Pool::open(&paths, &bench.checkpoint.preprocess, tch::Device::Cpu).unwrap();
-    // An image that is let go stays readable; the bytes of the other are overwritten.
+    // An image that is removed stays readable. The bytes of the other image are overwritten.
     fs::remove_file(paths[0]).unwrap();
     fs::write(paths[1], "no image").unwrap();
     assert_eq!(pool.batch(&[0]).size()[0], 1);

@@ -1,4 +1,4 @@
-//! Whether a round fits into memory, and whether its pool does beside it.
+//! Decides whether a round fits into memory, and whether its pool is held in memory too.
 
 use crate::checkpoint::Checkpoint;
 use crate::error::RoundError;
@@ -10,20 +10,20 @@ use std::path::Path;
 /// How a round fits into memory.
 #[derive(Debug)]
 pub struct Room {
-    /// What it may need and what there is, bytes; nothing where it cannot be told.
+    /// The estimate and the free memory, bytes; `None` where the free memory is unknown.
     pub memory: Option<(Estimate, u64)>,
-    /// Of the pool, bytes.
+    /// Size of the pool's pixels, bytes.
     pub pixels: u64,
-    /// Whether they are held in memory: where that costs no batch its size. On a GPU they may take half of the
-    /// processor's.
+    /// Whether the pixels are held in memory: only if a batch then needs no more micro-batches. Beside a GPU they may
+    /// take half of the CPU's memory.
     pub held: bool,
     /// Number of micro-batches that a batch is computed in, as far as it is known beforehand.
     pub micro_batches: usize,
 }
 
 impl Room {
-    /// Before an image is decoded. Refused where one image at a time does not fit, the pool left on the disk. `free`
-    /// bytes are on the device, and beside a GPU the processor has memory of its own.
+    /// Decides before an image is decoded. An error where one image at a time does not fit even with the pool left on
+    /// the disk. `free` is the free memory of the device and `host`, beside a GPU, that of the CPU, bytes.
     pub fn of(
         spec: &RoundSpec,
         paths: &[&Path],

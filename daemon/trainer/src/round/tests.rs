@@ -1,4 +1,4 @@
-//! Rounds as they are run, from a spec to a candidate.
+//! Complete rounds, from a spec to a candidate.
 
 mod manifest;
 
@@ -20,9 +20,9 @@ fn done(spec: &RoundSpec) {
     run(spec, SAVE_INTERVAL, &mut fixture::reporter()).unwrap();
 }
 
-/// What every training of a round of a few steps ended with, by the name of its file.
+/// The result of every training of a round of a few steps, by file name.
 fn results(seed: u64) -> BTreeMap<std::ffi::OsString, Vec<u8>> {
-    let bench = Bench::new(4); // with fewer, a model may be left without two classes that teach
+    let bench = Bench::new(4); // with fewer images, a model may have clean pairs of fewer than two classes
     let spec = RoundSpec { seed, ..bench.spec(Method::Coft) };
     done(&spec);
     let entries = std::fs::read_dir(&spec.journal_dir).unwrap().map(|entry| entry.unwrap());
@@ -53,7 +53,7 @@ fn each_iteration_of_coft_plus_takes_each_models_own_labels_as_seeds() {
     let seeds = |method| {
         let bench = Bench::new(2);
         let mut spec = bench.spec(method);
-        // Few steps have to move labels.
+        // A few steps have to change labels.
         spec.settings.phase1.sgd.learning_rate = 3.0;
         done(&spec);
         let classes = report(&spec).classes;
@@ -71,7 +71,7 @@ fn a_users_own_label_is_a_seed_and_clean_whatever_the_models_say() {
     let bench = Bench::new(1);
     let mut spec = bench.spec(Method::Coft);
     for image in &mut spec.images {
-        image.label = Some(ClassId(3)); // all of them wrong but one
+        image.label = Some(ClassId(3)); // wrong for all images but one
     }
     done(&spec);
     let report = report(&spec);
@@ -91,7 +91,7 @@ fn a_report_tells_the_expected_shares_and_how_the_users_own_labels_fare() {
         Tensor::read_safetensors(dir.join("pool.safetensors")).unwrap().into_iter().collect();
     let looks_like = crate::clip::places(&answers["zero-shot-label"]);
 
-    // The first image's label is another class than what it looks like, the second's is not known.
+    // The label of the first image is not the class that it shows; the second image has no label.
     let bench = Bench::new(2);
     let mut spec = bench.spec(Method::ZeroShot);
     let other = (looks_like[0] + 1) % spec.classes.len();
@@ -173,7 +173,8 @@ fn what_teaches_is_right_more_often_than_the_labels_are() {
 
 #[test]
 fn a_smaller_student_learns_from_a_larger_teacher() {
-    // The embedded model without its last block of the image encoder; and, where there is test data, as the student of a wider one.
+    // The student is the embedded model without the last block of its image encoder. Where there is test data, the
+    // whole embedded model is also the student of a wider one.
     let dir = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(fixture::model_dir()).unwrap().map(|file| file.unwrap().path()) {
         std::fs::copy(&file, dir.path().join(file.file_name().unwrap())).unwrap();
@@ -226,7 +227,8 @@ fn every_model_of_a_round_can_be_deployed() {
     }
 }
 
-/// Mean margins of the candidates of a round of CoFT+ whose labels are given, so that every such round teaches with the same.
+/// Mean margins of the candidates of a CoFT+ round. All labels are given, so that every such round trains on the same
+/// pairs.
 fn margins(change: impl FnOnce(&mut RoundSpec)) -> Vec<f64> {
     let bench = Bench::new(1);
     let mut spec = bench.spec(Method::CoftPlus);
@@ -289,7 +291,7 @@ fn a_round_that_cannot_fit_is_refused_with_numbers_before_an_image_is_decoded() 
     let mut pixels = Vec::new();
     coft_vision::save_canonical(&RgbImage::new(64, 48), &mut pixels).unwrap();
     let cut = spec.candidate_dir.with_file_name("cut.qoi");
-    std::fs::write(&cut, &pixels[..14]).unwrap(); // its header
+    std::fs::write(&cut, &pixels[..14]).unwrap(); // only its header is left
     let paths = [cut.as_path(); 1000];
     let room = |paths: &[&Path], free| Room::of(&spec, paths, &teacher, None, (free, None));
     let refused = room(&paths, Some(1_000_000)).unwrap_err();
@@ -340,7 +342,7 @@ fn the_adapted_model_has_a_say_in_which_images_look_alike() {
 
 #[test]
 fn ablations_are_rounds_like_others() {
-    // The change, and whose answers must be others: both models' of Phase I, or of Phase II.
+    // Each change, and whether it must change the answers of both models of Phase I, or of Phase II.
     type Change = fn(&mut Settings);
     let changes: [(Change, [usize; 2]); 4] = [
         (|settings| settings.phase1.visual_deep = false, [1, 2]),

@@ -1,4 +1,4 @@
-//! What a round tells of itself: the report, and what its models answered, for whoever knows the labels.
+//! The results that a round writes: the report, and the models' answers for measurements with known labels.
 
 use super::RoundOutput;
 use crate::adapt::{Adapted, RoundContext};
@@ -12,7 +12,7 @@ use coft_core::report::{ClassReport, Nearest, OwnLabels, Report, ZERO_SHOT};
 use std::path::Path;
 use tch::Tensor;
 
-/// `served` is what the deployed model says of the pool.
+/// `served` are the predictions of the deployed model for the pool.
 pub fn report(round: &RoundContext, output: &RoundOutput, served: &Served, reporter: &Reporter) -> Report {
     let RoundContext { spec, zero_shot, given, .. } = *round;
     let own_labels = |class: usize| {
@@ -49,11 +49,10 @@ pub fn report(round: &RoundContext, output: &RoundOutput, served: &Served, repor
     }
 }
 
-/// Of each class the other one whose text feature is the nearest, and the cosine of the two. `text` is normalised:
-/// [C, D].
+/// For each class, the other class with the nearest text feature, and the cosine of both. `text` is normalised: [C, D].
 fn nearest(text: &Tensor) -> Vec<(usize, f64)> {
     let classes = text.size()[0];
-    // Its own is none of them.
+    // Excludes the class itself.
     let others: Tensor = text.matmul(&text.tr()) + Tensor::eye(classes, (text.kind(), text.device())) * -2.0;
     let (cosines, nearest) = others.max_dim(1, false);
     let nearest = Vec::<i64>::try_from(nearest).expect("indices of the classes");

@@ -1,4 +1,4 @@
-//! Readers of the program's messages that have gone.
+//! The program's messages when nobody reads them any more.
 
 use crate::kill::{spec, written};
 use coft_core::event::{Event, Failure, FailureKind};
@@ -12,7 +12,7 @@ fn program(spec: &std::path::Path) -> Command {
     command
 }
 
-/// The trainer panicked where its standard error was closed, before it could say that pixels were damaged.
+/// The trainer panicked if its standard error was closed, before it could report that pixels were damaged.
 #[test]
 fn a_closed_standard_error_hides_no_failure() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! A disk that is full for a while.
+//! A disk that is full for some time.
 
 use crate::kill::{candidate, spec, written};
 use coft_core::disk::{RoundSizes, round_bytes};
@@ -9,11 +9,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-/// A small file system of its own, unmounted when dropped.
+/// A small file system, which is unmounted when it is dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
-    /// None where mounting is not allowed.
+    /// `None` where mounting is not allowed.
     fn mount(at: PathBuf, size: &str) -> Option<Self> {
         fs::create_dir(&at).unwrap();
         let mut mount = Command::new("mount");
@@ -51,7 +51,7 @@ fn a_round_fits_into_the_space_that_is_computed_for_it() {
         images: spec.images.len() as u64,
         classes: spec.classes.len() as u64,
     };
-    // Without most of what is left for other things, which would hide an encoder of this small model.
+    // Without most of the reserve for other data, in which an encoder of this small model would not be noticed.
     let bytes = round_bytes(Method::CoftPlus, &spec.settings, &sizes) - (15 << 20);
     let Some(disk) = SmallDisk::mount(dir.path().join("disk"), &bytes.to_string()) else {
         println!("skipped: cannot mount a small file system; run as root to test a full disk");
@@ -85,7 +85,7 @@ fn a_round_goes_on_while_its_journal_finds_no_space_and_saves_it_later() {
     for line in BufReader::new(trainer.stdout.take().unwrap()).lines() {
         match serde_json::from_str(&line.unwrap()).unwrap() {
             Event::Warning { message } => warnings.push(message),
-            // When a while has passed: both phases of a model, and the disk still full.
+            // Some time has passed: both phases of a model are over, and the disk is still full.
             Event::Progress(progress) if progress.stage == Stage::Phase2Model1 => {
                 let _ = fs::remove_file(&filler);
             }

@@ -1,4 +1,4 @@
-//! A round of the real program that is killed again and again ends with the files of one that was left alone.
+//! A round of the real program that is killed again and again ends with the same files as one that was left alone.
 
 use coft_core::ids::{ImageId, RoundId};
 use coft_core::manifest::{MANIFEST, Manifest};
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime};
 
-/// What takes longer hangs.
+/// A test that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(600);
 
 fn images(dir: &Path) -> Vec<PoolImage> {
@@ -33,7 +33,7 @@ pub fn written(spec: &RoundSpec, dir: &Path) -> PathBuf {
 fn start(spec: &RoundSpec, dir: &Path) -> Child {
     let path = written(spec, dir);
     let mut command = Command::new(env!("CARGO_BIN_EXE_coft-trainer"));
-    // Standard output stands in for the events' descriptor.
+    // Standard output serves as the descriptor for events.
     command
         .arg("round")
         .arg(&path)
@@ -43,7 +43,7 @@ fn start(spec: &RoundSpec, dir: &Path) -> Child {
     command.stderr(Stdio::null()).spawn().unwrap()
 }
 
-/// The digests of the candidate's files, but for the report, which tells of times.
+/// The digests of the candidate's files, except for the report, which holds times.
 pub fn candidate(spec: &RoundSpec) -> Manifest {
     let mut manifest: Manifest = serde_json::from_slice(&fs::read(spec.candidate_dir.join(MANIFEST)).unwrap()).unwrap();
     manifest.files.remove("report.json");
@@ -93,7 +93,7 @@ fn a_killed_round_of_coft_plus_does_too() {
     killed(Method::CoftPlus);
 }
 
-/// Runs a round, and kills another like it nine times.
+/// Runs one round, and an equal one that is killed nine times.
 fn killed(method: Method) {
     let dir = tempfile::tempdir().unwrap();
     let quiet = spec(dir.path(), method);
@@ -107,7 +107,7 @@ fn killed(method: Method) {
         let saved = entries.filter(|entry| entry.path().extension().is_some_and(|kind| kind == "progress"));
         saved.filter_map(|entry| Some((entry.path(), entry.metadata().ok()?.modified().ok()?))).collect()
     };
-    // Each run is killed after it has saved what is under way once, twice or three times.
+    // Each run is killed after it has saved its progress once, twice or three times.
     let (mut runs, mut cut_off, since) = (0, 0, Instant::now());
     loop {
         let (mut saved, mut savings) = (under_way(), 0);

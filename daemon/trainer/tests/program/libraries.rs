@@ -1,8 +1,8 @@
-//! Where the program looks for its libraries.
+//! Where the program searches for its libraries.
 
 use std::process::Command;
 
-/// The directory of whoever built the program was in it: whoever could write there ran code as the service.
+/// The search path held a directory of whoever built the program. Anyone who could write there ran code as the service.
 #[test]
 fn libraries_are_looked_for_beside_the_program_alone() {
     let program = env!("CARGO_BIN_EXE_coft-trainer");

@@ -1,4 +1,5 @@
-//! The program as it is built: killed, cut off from its daemon, on a full disk, and what it is linked with.
+//! Tests of the real program: killed, disconnected from its daemon, on a full disk, and the libraries that it is linked
+//! with.
 
 mod disconnected;
 mod full_disk;

@@ -1,4 +1,5 @@
-//! What a candidate's manifest states beside its model: the shares of the classes, and what is none of them.
+//! What a candidate's manifest states beside the model: the shares of the classes, and the threshold for "none of
+//! these".
 
 use super::*;
 use coft_core::shares::Shares;
