@@ -1,12 +1,12 @@
-//! What the answers about a source's pictures come to: the label that counts, whether it is doubtful, and the state
-//! that the latest pictures show together.
+//! What the answers about a source's pictures mean: the label of each, whether it is doubtful, and the state that the
+//! latest pictures show together.
 
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
-/// The label of a picture that looks like none of the classes, where that is asked for.
+/// The label of a picture that looks like none of the classes, where the user has switched that label on.
 pub const NONE_OF_THESE: &str = "none-of-these";
-/// The state that the latest pictures do not agree on.
+/// The state where the latest pictures do not agree on one.
 pub const UNKNOWN: &str = "unknown";
 
 /// An answer is doubtful where its label has less than this probability. 0.6 [choice], see docs/decisions/0019.
@@ -14,11 +14,11 @@ pub const SURE: f64 = 0.6;
 
 /// Whether a label of this calibrated probability is doubtful.
 pub fn is_doubtful(probability: f64) -> bool {
-    // No comparison is true of NaN.
+    // Every comparison with NaN is false.
     !matches!(probability.partial_cmp(&SURE), Some(std::cmp::Ordering::Greater | std::cmp::Ordering::Equal))
 }
 
-/// How much likelier the likeliest label is than the next one; probabilities come best first.
+/// Difference between the largest and the second largest probability; `probabilities` are sorted, the largest first.
 pub fn margin(probabilities: impl IntoIterator<Item = f64>) -> f64 {
     let mut best = probabilities.into_iter();
     best.next().unwrap_or_default() - best.next().unwrap_or_default()
@@ -28,11 +28,11 @@ pub fn margin(probabilities: impl IntoIterator<Item = f64>) -> f64 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct StateRule {
-    /// Pictures that are looked at, the latest that came; 1 to 1000. 5 [choice].
+    /// Number of pictures that are looked at, the latest ones; 1 to 1000. 5 [choice].
     pub window: u32,
-    /// How many of them have to have the same label; 1 to `window`. 3 [choice].
+    /// Number of these pictures that must have the same label; 1 to `window`. 3 [choice].
     pub agree: u32,
-    /// What these have to have as the mean of their probabilities; 0 to 1. 0.6 [choice].
+    /// Least mean probability of the pictures with that label; 0 to 1. 0.6 [choice].
     pub minimum_probability: f64,
 }
 
@@ -45,10 +45,9 @@ impl Default for StateRule {
 /// What a picture shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    /// The label that counts: the decision where thresholds are set, else the likeliest class, or
-    /// [`NONE_OF_THESE`].
+    /// Its label: the decision where thresholds are set, otherwise the most likely class, or [`NONE_OF_THESE`].
     pub label: String,
-    /// None of a picture that looks like none of the classes: that has no probability.
+    /// `None` for a picture that looks like none of the classes, because that label has no probability.
     pub probability: Option<f64>,
 }
 
@@ -56,7 +55,7 @@ impl StateRule {
     /// Whether all values are within their ranges.
     ///
     /// # Errors
-    /// The name of the first value that is not, and what to write instead.
+    /// The name of the first value that is out of range, and what to write instead.
     pub fn validate(&self) -> Result<(), (&'static str, &'static str)> {
         if !(1..=1000).contains(&self.window) {
             Err(("window", "use 1 to 1000"))
@@ -69,9 +68,9 @@ impl StateRule {
         }
     }
 
-    /// The state that pictures show, the latest first; none where it is unknown. Of several labels that enough of them
-    /// have, the one that most have, and of these the one that was seen last. A label that is none of `classes` counts
-    /// for nothing: a generation with other classes gave it.
+    /// The state that pictures show, the latest picture first; `None` where it is unknown. If enough pictures agree on
+    /// several labels, the most frequent label counts, and of equally frequent ones the one that was seen last. A label
+    /// that is not in `classes` is ignored: a generation with other classes gave it.
     pub fn state<'a>(&self, latest: &'a [Seen], classes: &[String]) -> Option<&'a str> {
         let window = &latest[..latest.len().min(self.window as usize)];
         let (mut looked_at, mut found) = (HashSet::new(), None::<(usize, &str)>);
@@ -97,8 +96,8 @@ impl StateRule {
 mod tests {
     use super::*;
 
-    /// Latest first: `f` full, `e` empty, `-` none of the classes, `x` a label of other classes; each with the same
-    /// probability.
+    /// Pictures, the latest first, all with the same probability: `f` full, `e` empty, `-` none of the classes, `x` a
+    /// label of other classes.
     fn seen(pictures: &str, probability: f64) -> Vec<Seen> {
         let seen = |letter| match letter {
             'f' => Seen { label: "full".into(), probability: Some(probability) },
@@ -129,16 +128,16 @@ mod tests {
         check("effff", 0.9, Some("full"));
         check("eefff", 0.9, Some("full"));
         check("eeeff", 0.9, Some("empty"));
-        // Older pictures than the window's do not count.
+        // Pictures that are older than the window do not count.
         check("feffeeeeeeeee", 0.9, Some("full"));
         check("fe-fefff", 0.9, None);
-        // Unsure pictures make no state.
+        // Pictures with a low probability make no state.
         check("fffff", 0.59, None);
         check("fffff", 0.6, Some("full"));
-        // None of the classes is a state as well, and has no probability.
+        // "None of the classes" is a state too, and has no probability.
         check("---", 0.1, Some(NONE_OF_THESE));
         check("f-f--", 0.9, Some(NONE_OF_THESE));
-        // Labels of a generation with other classes.
+        // Labels that a generation with other classes gave.
         check("xxxxx", 0.9, None);
         check("fxxxf", 0.9, None);
         check("fffxx", 0.9, Some("full"));

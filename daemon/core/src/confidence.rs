@@ -1,14 +1,13 @@
-//! How sure a generation is: a temperature that no label has set.
+//! Calibrates the confidence of a generation by a temperature that is found without labels.
 //!
 //! N images of the pool, C classes; probabilities are N × C row-major.
 
-/// The temperatures that [`temperature`] looks among; a choice.
+/// The range in which [`temperature`] searches; a choice.
 const RANGE: (f64, f64) = (0.25, 4.0);
-/// Halvings of [`RANGE`]: to a millionth.
+/// Number of times that [`RANGE`] is halved, down to a millionth.
 const STEPS: usize = 22;
 
-/// Mean of the largest probability of each image, at that temperature: of the softmax of logits over `temperature`; 0
-/// to 1.
+/// Mean over all images of the largest probability, after dividing the logits by `temperature`; 0 to 1.
 pub fn mean(probabilities: &[f32], classes: usize, temperature: f64) -> f64 {
     let rows = probabilities.chunks_exact(classes);
     let count = rows.len().max(1);
@@ -24,13 +23,13 @@ pub fn mean(probabilities: &[f32], classes: usize, temperature: f64) -> f64 {
 
 /// The temperature at which the mean confidence is `confidence`. See docs/decisions/0013.
 ///
-/// Adaptation on a model's own answers makes it surer than it becomes right; zero-shot's confidence is what the
-/// pretrained temperature gives.
+/// Adaptation on a model's own answers increases its confidence more than its accuracy. Zero-shot's confidence, which
+/// the pretrained temperature gives, is the target.
 pub fn temperature(probabilities: &[f32], classes: usize, confidence: f64) -> f64 {
     let (mut low, mut high) = RANGE;
     for _ in 0..STEPS {
         let middle = (low + high) / 2.0;
-        // A higher temperature is less sure.
+        // A higher temperature gives a lower confidence.
         if mean(probabilities, classes, middle) > confidence { low = middle } else { high = middle }
     }
     (low + high) / 2.0
@@ -57,7 +56,7 @@ mod tests {
     }
 
     proptest! {
-        /// A model that was made surer by some factor is brought back by it.
+        /// Multiplying the logits by a factor is undone by the temperature that is found.
         #[test]
         fn the_temperature_undoes_its_inverse(
             logits in prop::collection::vec(-3f64..3.0, 30),

@@ -1,21 +1,21 @@
-//! Whether a round that did not come to its end is taken up by another one, and when.
+//! Whether and when another round takes up a round that did not complete.
 //!
-//! A pure function of the rounds that worked on the same: each takes up the one before it, and goes on from what that
-//! one has left in the journal. A failure that repeats is met with longer and longer pauses, and at the second
-//! identical time with other images: the work is given up.
+//! A pure function of the rounds that worked on the same task: each took up the one before it, and continued from the
+//! journal of that round. After failures the pauses become longer and longer. After the second identical failure the
+//! work is given up, and the next round begins anew with other images.
 
 use crate::event::{FailureKind, Stage};
 use std::time::Duration;
 use thiserror::Error;
 
-/// One of the rounds that took each other up.
+/// One round in a series of rounds, each of which took up the work of the one before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Attempt<'a> {
     /// How it ended.
     pub end: End<'a>,
-    /// Where it was when it ended, as far as that is known.
+    /// The stage in which it ended, if that is known.
     pub stage: Option<Stage>,
-    /// Share of the round that was done by then, 0 to 1.
+    /// Share of the round that was done at its end, 0 to 1.
     pub fraction: f64,
 }
 
@@ -30,23 +30,23 @@ pub enum End<'a> {
     Failed {
         /// What kind of failure it was.
         kind: FailureKind,
-        /// The failure in words; two failures are the same only where these are equal.
+        /// The failure in words. Two failures are the same only where their messages are equal.
         message: &'a str,
     },
-    /// It came to its end.
+    /// It completed.
     Completed,
 }
 
-/// What becomes of the work of the last round.
+/// What happens to the work of the last round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// There is no work to take up.
     Nothing,
-    /// A round takes it up by itself, so long after the last one has ended.
+    /// A round takes it up by itself, this long after the end of the last one.
     ByItself(Duration),
-    /// The next round takes it up, whether somebody or the schedule starts it.
+    /// The next round takes it up, whether a person or the schedule starts it.
     WithNextRound,
-    /// A round that somebody starts takes it up; one that starts by itself begins anew.
+    /// A round that a person starts takes it up; one that starts by itself begins anew.
     ByHand,
     /// The next round begins anew.
     GivenUp(GivenUp),
@@ -55,40 +55,42 @@ pub enum Next {
 /// Why the work of a round is given up.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum GivenUp {
-    /// Two attempts have failed with the same kind and message in the same stage, and the second came no further.
+    /// Two attempts have failed with the same kind and message in the same stage, and the second made no progress.
     #[error("it failed in the same way and in the same stage as a round before it")]
     SameFailure,
-    /// So many attempts in a row have come no further.
+    /// This many attempts in a row have made no progress.
     #[error("{0} rounds have come no further")]
     NoFurther(usize),
 }
 
-/// The pause before work is taken up for the second time; it doubles each time that a round comes no further. 1 min
-/// [choice].
+/// The pause before interrupted work is taken up again, from the second time on. It doubles for each round that makes
+/// no progress. 1 min [choice].
 const PAUSE: Duration = Duration::from_secs(60);
-/// Least share of the round by which an attempt has come further than all before it; 0 to 1. 0.01 [choice].
+/// Least share of the round by which an attempt must exceed all before it to count as progress; 0 to 1. 0.01 [choice].
 const FURTHER: f64 = 0.01;
-/// So many rounds in a row that come no further are enough. 5 [choice]: their pauses add up to a quarter of an hour.
+/// Number of rounds in a row without progress after which the work is given up. 5 [choice]: their pauses add up to a
+/// quarter of an hour.
 const NO_FURTHER: usize = 5;
 
-/// What becomes of the work of `attempts`, oldest first; `longest` bounds the pause.
+/// What happens to the work of `attempts`, oldest first. `longest` is the maximum of the pause.
 pub fn next(attempts: &[Attempt], longest: Duration) -> Next {
     let Some(last) = attempts.last() else { return Next::Nothing };
     let stuck = stuck(attempts);
     let pause = PAUSE.saturating_mul(1 << stuck.len().saturating_sub(1).min(16)).min(longest);
-    // A label list that cannot be read for once is no reason to throw hours away.
+    // A label list that cannot be read once is no reason to throw away hours of work.
     let unbegun = attempts.len() > 1 && last.stage.is_none();
     let given_up = (stuck.len() >= NO_FURTHER).then_some(Next::GivenUp(GivenUp::NoFurther(stuck.len())));
     match last.end {
         End::Completed => Next::Nothing,
         End::Cancelled => Next::ByHand,
-        // The machine was started, not the round: the first time there is nothing to wait for.
+        // The cause was a start of the machine, not the round, so the first time no pause is needed.
         End::Interrupted if attempts.len() == 1 => Next::ByItself(Duration::ZERO),
-        // Others fill a disk, and empty it; and systemd, which stops the service, may stop the trainer first.
+        // A disk is filled and emptied by other programs. And when systemd stops the service, it may stop the trainer
+        // first.
         End::Interrupted | End::Failed { kind: FailureKind::DiskFull | FailureKind::Cancelled, .. } => {
             given_up.unwrap_or(Next::ByItself(pause))
         }
-        // Killed, or short of memory: the same work may well succeed the next time.
+        // It was killed or had too little memory: the same work may well succeed the next time.
         End::Failed { kind, .. } if [FailureKind::Internal, FailureKind::OutOfMemory].contains(&kind) || unbegun => {
             let same = stuck.iter().filter(|a| a.end == last.end && a.stage == last.stage).count() > 1;
             match same {
@@ -100,7 +102,7 @@ pub fn next(attempts: &[Attempt], longest: Duration) -> Next {
     }
 }
 
-/// The last attempts that have not come further than the first of them; those that somebody cancelled are left out.
+/// The last attempts that made no progress after the first of them; cancelled attempts are left out.
 fn stuck<'a>(attempts: &[Attempt<'a>]) -> Vec<Attempt<'a>> {
     let (mut furthest, mut stuck) = (0.0, Vec::new());
     for attempt in attempts.iter().filter(|attempt| attempt.end != End::Cancelled) {
@@ -147,7 +149,7 @@ mod tests {
         check(&[(INTERRUPTED, 0.2); 5], Next::GivenUp(GivenUp::NoFurther(5)));
     }
 
-    /// A device that is switched off each night must come to the end of a long round.
+    /// A device that is switched off each night must be able to complete a long round.
     #[test]
     fn a_round_that_comes_further_each_time_is_never_given_up() {
         let mut ends = Vec::new();
@@ -157,7 +159,7 @@ mod tests {
         }
     }
 
-    /// It was continued for ever, with the images of the first time.
+    /// Such a round was continued for ever, always with the images of the first attempt.
     #[test]
     fn the_second_identical_failure_gives_the_work_up() {
         check(&[(KILLED, 0.4)], Next::WithNextRound);
@@ -203,8 +205,8 @@ mod tests {
     }
 
     proptest! {
-        /// Nothing dies in the same place more than five times, nor twice in the same way, and no pause is longer than
-        /// allowed.
+        /// Work is never continued after five failures without progress or two identical failures, and no pause is
+        /// longer than allowed.
         #[test]
         fn what_comes_no_further_is_given_up(ends in proptest::collection::vec(0usize..4, 1..12), fraction in 0.0..1.0) {
             let attempts: Vec<Attempt> = ends

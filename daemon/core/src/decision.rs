@@ -1,25 +1,26 @@
-//! What an answer says of an image beyond its probabilities: whether it is one of the classes at all, told from its
-//! logits by a threshold that no label has set, and which class is decided for where the user has set thresholds.
+//! What an answer says about an image besides its probabilities: whether the image is one of the classes at all, and
+//! which class is decided for. The first is a threshold on the logits that is found without labels; the second uses
+//! thresholds that the user has set.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Share of the pool that the threshold refuses; 0 to 1. 0.05 [choice]: as many of the images that are of the classes
-/// are refused, where the pool holds no others.
+/// Share of the pool that the threshold refuses; 0 to 1. 0.05 [choice]: where the pool holds only images of the
+/// classes, this share of them is refused.
 pub const REFUSED: f64 = 0.05;
-/// Fewest images of a pool that a threshold is taken from. 100 [choice]: five of them lie below it.
+/// Fewest images of a pool from which a threshold is computed. 100 [choice]: then five of them lie below it.
 pub const MINIMUM_IMAGES: usize = 100;
 
-/// The decision of a generation. See docs/decisions/0012.
+/// The threshold of a generation for "none of the classes". See docs/decisions/0012.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NoneOfThese {
-    /// An image of less [`energy`] is none of the classes.
+    /// An image with a smaller [`energy`] is none of the classes.
     pub least_energy: f64,
 }
 
 impl NoneOfThese {
-    /// From the energies of the pool's images; none where they are too few.
+    /// The threshold from the energies of the pool's images; `None` where there are too few.
     pub fn of_pool(mut energies: Vec<f64>) -> Option<Self> {
         if energies.len() < MINIMUM_IMAGES {
             return None;
@@ -28,37 +29,39 @@ impl NoneOfThese {
         Some(Self { least_energy: energies[(energies.len() as f64 * REFUSED) as usize] })
     }
 
-    /// Whether an image with these logits, one a class, is none of the classes.
+    /// Whether an image with these logits, one per class, is none of the classes.
     pub fn refuses(&self, logits: &[f32]) -> bool {
         energy(logits) < self.least_energy
     }
 }
 
 /// Log of the sum of the exponentials of an image's logits: the negative free energy of Liu et al. 2020, arXiv
-/// 2010.03759, at temperature 1. Unlike a probability it tells an image that is near no class from one between two.
+/// 2010.03759, at temperature 1. Unlike a probability, it distinguishes an image that is near no class from one that
+/// lies between two classes.
 pub fn energy(logits: &[f32]) -> f64 {
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let sum: f64 = logits.iter().map(|&logit| f64::from(logit - most).exp()).sum();
     f64::from(most) + sum.ln()
 }
 
-/// Decision thresholds that the user has set for some classes: `thresholds` of `[classifier]`. Each above 0 and below
-/// 1; none for a class that is not named. [C]
+/// Decision thresholds that the user has set for some classes: `thresholds` of `[classifier]`. Each is above 0 and
+/// below 1; `None` for a class without one. [C]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Thresholds(Vec<Option<f64>>);
 
 impl Thresholds {
-    /// For these classes, in the order of the probabilities; what is `named` otherwise has no part in it. None where
-    /// nothing is named.
+    /// The thresholds of these classes, in the order of the probabilities. Names in `named` that are no class are
+    /// ignored. `None` where no threshold is set.
     pub fn of(named: &BTreeMap<String, f64>, classes: &[String]) -> Option<Self> {
         (!named.is_empty()).then(|| Self(classes.iter().map(|class| named.get(class).copied()).collect()))
     }
 
-    /// The class that is decided for, by C probabilities.
+    /// The class that is decided for, given C probabilities.
     ///
-    /// A class with a threshold exactly where its probability is at least that; where several are, the one whose
-    /// probability is the largest multiple of its threshold. Where none is: the likeliest class without a threshold,
-    /// and where every class has one, the likeliest of all. Of classes that are alike in this, the first.
+    /// A class with a threshold qualifies if its probability is at least the threshold. If several qualify, the one
+    /// whose probability is the largest multiple of its threshold is decided for. If none qualifies, the most likely
+    /// class without a threshold is decided for; if every class has a threshold, the most likely class. Ties go to the
+    /// first class.
     pub fn decide(&self, probabilities: &[f32]) -> usize {
         let classes = || self.0.iter().zip(probabilities.iter().map(|&p| f64::from(p))).enumerate();
         let passed = classes().filter_map(|(class, (&threshold, p))| Some((class, p / threshold.filter(|&t| p >= t)?)));
@@ -93,33 +96,33 @@ mod tests {
             let found = CLASSES[thresholds(named).unwrap().decide(&probabilities)];
             assert_eq!(found, decided, "{named:?} of {probabilities:?}");
         };
-        // A class that is to be doubted: it is not decided for below its threshold, however likely it is.
+        // A high threshold: below it the class is not decided for, however likely it is.
         let doubted = [("blocked", 0.75)];
         check(&doubted, [0.125, 0.125, 0.75], "blocked");
         check(&doubted, [0.125, 0.25, 0.625], "empty");
         check(&doubted, [0.25, 0.25, 0.5], "full");
         check(&doubted, [0.75, 0.125, 0.125], "full");
-        // A class that is not to be missed: it is decided for from its threshold on, whatever is likelier.
+        // A low threshold: from it on the class is decided for, even if another class is more likely.
         let wanted = [("blocked", 0.25)];
         check(&wanted, [0.5, 0.25, 0.25], "blocked");
         check(&wanted, [0.5, 0.3125, 0.1875], "full");
-        // Several that have reached theirs: the largest multiple, and of equal ones the first.
+        // If several have reached their thresholds, the largest multiple decides, and of equal ones the first.
         let both = [("empty", 0.5), ("blocked", 0.125)];
         check(&both, [0.0, 0.75, 0.25], "blocked");
         check(&both, [0.25, 0.625, 0.125], "empty");
         check(&both, [0.25, 0.5, 0.125], "empty");
         check(&both, [0.875, 0.0625, 0.0625], "full");
-        // Where every class has one and none has reached it, the likeliest.
+        // If every class has a threshold and none has reached it, the most likely class is decided for.
         let all = [("full", 0.75), ("empty", 0.75), ("blocked", 0.75)];
         check(&all, [0.25, 0.5, 0.25], "empty");
         check(&all, [0.125, 0.125, 0.75], "blocked");
-        // Of other classes than the generation's: as without any, the likeliest.
+        // Thresholds for classes that the generation does not have: the most likely class is decided for.
         check(&[("open", 0.5)], [0.25, 0.5, 0.25], "empty");
         assert_eq!(thresholds(&[]), None, "without any, nothing is decided for");
     }
 
     proptest! {
-        /// A class alone in having a threshold is decided for exactly where it has reached it.
+        /// If one class alone has a threshold, it is decided for exactly when it has reached it.
         #[test]
         fn a_threshold_is_kept_exactly(parts in prop::array::uniform3(0.01..1.0f32), threshold in 0.01..0.99f64) {
             let sum: f32 = parts.iter().sum();

@@ -1,12 +1,12 @@
-//! How much disk space a round takes, before it starts.
+//! How much disk space a round needs, computed before it starts.
 
 use crate::settings::Settings;
 use crate::spec::Method;
 
-/// Sizes of what a round works on.
+/// Sizes on which the disk space of a round depends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RoundSizes {
-    /// Numbers in the image encoder that Phase II trains: the student's, where there is one.
+    /// Parameters of the image encoder that Phase II trains: the student's, if there is one.
     pub encoder_values: u64,
     /// Width of that encoder.
     pub width: u64,
@@ -24,30 +24,31 @@ pub struct RoundSizes {
     pub classes: u64,
 }
 
-/// A number in single precision, bytes.
+/// Size of a single-precision number, bytes.
 const FLOAT: u64 = 4;
-/// Passes over the pool that keep a number for every image and class: the zero-shot answers, the similarities of both
-/// models under two prompts in each iteration of Phase I, and the plain and shifted answers of seven candidates.
+/// Passes over the pool that save a number for every image and class: the zero-shot answers, the similarities of both
+/// models for two prompts in each iteration of Phase I, and the plain and shifted answers of seven candidates.
 const FIXED_PASSES: u64 = 16;
 const PASSES_OF_AN_ITERATION: u64 = 4;
-/// Numbers an image that do not grow with the classes: classes of crops and mirrored images, ten neighbours in two
-/// views, 8 bytes each.
+/// Bytes per image that do not depend on the number of classes: classes of crops and of mirrored images, and ten
+/// neighbours in two views, 8 bytes each.
 const PER_IMAGE: u64 = 256;
-/// Most words of a template, which the context starts from.
+/// Most tokens of a template from which the context can start.
 const CONTEXT: u64 = 77;
-/// Images whose pixels travel with the candidate.
+/// Number of images in the candidate's probe.
 const PROBE_IMAGES: u64 = 16;
-/// The graph, manifest, report, spec (a path an image), and the file system's own blocks, bytes. [choice]
+/// The graph, manifest, report, spec (with a path for each image), and the blocks of the file system, bytes. [choice]
 const SLACK: u64 = 16 << 20;
 
-/// Bytes that a round has on the disk at most at one time, in its journal and its candidate.
+/// The most bytes that a round occupies on the disk at one time, in its journal and its candidate.
 ///
-/// With E the bytes of the trained encoder and its head: the most is there while the second model of Phase II is
-/// trained. The journal then has the first model's result (E) and the second model's progress twice, since a saving is
-/// written beside the one before: its weights and moments (2E), and in CoFT+ the averaged encoder (E) and the queue of
-/// keys. That makes 5E, and 7E and two queues in CoFT+. A round without Phase II writes the candidate (E) alone. When
-/// the candidate is written the journal has two results, 3E together, which is less. What is said of the pool, and the
-/// prompts of Phase I, come on top. ViT-B/32 takes 1.8 GB, in CoFT+ 2.5 GB.
+/// Let E be the bytes of the trained encoder and its head. The maximum is reached while the second model of Phase II is
+/// trained. Then the journal holds the first model's result (E), and the second model's progress twice, because a new
+/// file is written before the old one is replaced. The progress is the weights and moments (2E), and in CoFT+ also the
+/// averaged encoder (E) and the queue of keys. Together that is 5E, or 7E and two queues in CoFT+. A round without
+/// Phase II writes only the candidate (E). When the candidate is written, the journal has two results, 3E together,
+/// which is less. The predictions for the pool and the prompts of Phase I are added. ViT-B/32 needs 1.8 GB, and 2.5 GB
+/// in CoFT+.
 pub fn round_bytes(method: Method, settings: &Settings, sizes: &RoundSizes) -> u64 {
     let RoundSizes { encoder_values, width, embedding, blocks, text_width, image_side, images, classes } = *sizes;
     let values = sum(&[encoder_values, product(&[classes, width + 1]), product(&[width, embedding])]);
@@ -68,16 +69,16 @@ pub fn round_bytes(method: Method, settings: &Settings, sizes: &RoundSizes) -> u
         product(&[2, u64::from(phase1.context_tokens).max(CONTEXT), text_width]),
         product(&[blocks, u64::from(phase1.visual_tokens), width]),
     ]);
-    // Of each model and iteration a result, and once the progress twice: weights and moments.
+    // For each model and iteration a result, and once the progress twice: weights and moments.
     let prompts = product(&[FLOAT, prompt_values, 2 * iterations + 4 * u64::from(iterations > 0)]);
     let passes = FIXED_PASSES + PASSES_OF_AN_ITERATION * iterations;
-    // Embeddings are kept of two views; one pass is written beside the one before.
+    // Embeddings are saved for two views. One pass is written before the old file is replaced.
     let of_image = sum(&[PER_IMAGE, product(&[FLOAT, sum(&[product(&[passes + 1, classes]), 3 * embedding])])]);
     let probe = product(&[PROBE_IMAGES, FLOAT, sum(&[product(&[3, image_side, image_side]), 2 * classes, width])]);
     sum(&[trained, prompts, product(&[images, of_image]), probe, SLACK])
 }
 
-/// What does not fit is as much as there can be: no disk has it.
+/// An overflow becomes the largest number, which no disk has.
 fn product(factors: &[u64]) -> u64 {
     factors.iter().fold(1, |product: u64, &factor| product.saturating_mul(factor))
 }
@@ -90,7 +91,7 @@ fn sum(terms: &[u64]) -> u64 {
 mod tests {
     use super::*;
 
-    /// ViT-B/32 of OpenAI over 2000 images of 10 classes.
+    /// OpenAI's ViT-B/32 over 2000 images of 10 classes.
     const VIT_B_32: RoundSizes = RoundSizes {
         encoder_values: 87_456_000,
         width: 768,

@@ -1,4 +1,4 @@
-//! What the trainer says while it works: one JSON object a line on its own file descriptor.
+//! The events that the trainer writes while it works: one JSON object per line on a file descriptor of its own.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -1,15 +1,15 @@
-//! Identities as types, so that a round is never taken for a generation.
+//! Ids as types, so that a round is never mistaken for a generation.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// SHA-256 of an image file's bytes, as 64 lower-case hex digits: two copies of a file are one image. Where a source
-/// looks at a part of its pictures, the words for that part follow the bytes.
+/// SHA-256 of an image file's bytes, as 64 lower-case hex digits, so that two copies of a file are one image. If a
+/// source crops its pictures, the text of the crop setting is hashed after the bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ImageId(pub String);
 
-/// A class by its position in the label file, from 0.
+/// A class, by its position in the label file, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClassId(pub u32);

@@ -1,6 +1,8 @@
-//! What a job is, why it began and how it stands, in the words of the catalogue, the bus and the command line.
+//! What a job does, why it started and what its state is, with the words of the catalogue, the bus and the command
+//! line.
 //!
-//! A job makes a generation or lets one serve. All jobs of a classifier are numbered together ([`crate::ids::RoundId`]).
+//! A job makes a generation or activates one. All jobs of a classifier share one series of numbers
+//! ([`crate::ids::RoundId`]).
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter, EnumString, IntoStaticStr};
@@ -14,38 +16,38 @@ pub enum JobKind {
     Adaptation,
     /// The trainer makes a generation of the pretrained model, unchanged; needs no image.
     ZeroShot,
-    /// A generation that was made elsewhere is taken in.
+    /// A generation that was made elsewhere is imported.
     Import,
-    /// A generation that is kept serves again.
+    /// A stored generation is activated again.
     Activation,
 }
 
 impl JobKind {
-    /// Whether the trainer makes what is to serve; otherwise it is there already.
+    /// Whether the trainer makes the generation; otherwise it exists already.
     pub fn needs_trainer(self) -> bool {
         matches!(self, JobKind::Adaptation | JobKind::ZeroShot)
     }
 }
 
-/// What made a job start.
+/// Why a job started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Display, EnumIter, EnumString, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum Trigger {
-    /// Somebody asked for a round.
+    /// A person asked for a round.
     Manual,
-    /// A round is due: enough new images and enough time have gone by.
+    /// The schedule: there are enough new images and enough time has passed.
     Schedule,
-    /// The class names or the pretrained model have no generation yet.
+    /// There is no generation yet for the class names or for the pretrained model.
     ZeroShot,
-    /// Somebody hands over a generation that was made elsewhere.
+    /// A person imports a generation that was made elsewhere.
     Import,
-    /// Somebody wants a generation that is kept to serve again.
+    /// A person activates a stored generation again.
     Activation,
 }
 
 impl Trigger {
-    /// What the job does that it starts.
+    /// The kind of the job that this trigger starts.
     pub fn kind(self) -> JobKind {
         match self {
             Trigger::Manual | Trigger::Schedule => JobKind::Adaptation,
@@ -55,13 +57,13 @@ impl Trigger {
         }
     }
 
-    /// Whether the job learns from images.
+    /// Whether the job trains on images.
     pub fn adapts(self) -> bool {
         self.kind() == JobKind::Adaptation
     }
 }
 
-/// How a job stands, or how it has ended.
+/// The state of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Display, EnumIter, EnumString, IntoStaticStr)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
@@ -70,11 +72,11 @@ pub enum JobState {
     Running,
     /// It has ended with a new active generation.
     Promoted,
-    /// It has ended with a candidate that does not serve.
+    /// It has ended with a candidate that was not promoted.
     Kept,
     /// It has ended without a candidate.
     Failed,
-    /// Somebody cancelled it.
+    /// A person cancelled it.
     Cancelled,
     /// The service or the machine stopped while it ran.
     Interrupted,
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
     use strum::IntoEnumIterator;
 
-    /// Catalogues, programs on the bus and scripts know these words.
+    /// Catalogues, programs on the bus and scripts use these words.
     #[test]
     fn words_stay_as_they_are() {
         let words = |all: Vec<&'static str>| all.join(" ");

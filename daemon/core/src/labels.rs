@@ -1,8 +1,8 @@
-//! The label file: one class name a line, in the order in which answers list them.
+//! The label file: one class name per line, in the order of the classes in answers.
 //!
-//! [`crate::text`] says which files are text and what is a comment. Blank lines between names, names that a reader
-//! takes for the same, and lists that were made for another program are refused with their line numbers: each of them
-//! silently shifts, merges or misnames classes.
+//! [`crate::text`] defines which files are text and what a comment is. Refused with their line numbers are blank lines
+//! between names, names that look equal to a reader, and lists that were made for another program: each of these would
+//! silently shift, merge or misname classes.
 
 use crate::text::{self, Line, TextError};
 use thiserror::Error;
@@ -10,7 +10,7 @@ use thiserror::Error;
 /// Why a label file is refused; lines count from 1.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum LabelsError {
-    /// The file is no text, or a line holds what cannot be seen.
+    /// The file is not text, or a line holds a character that cannot be seen.
     #[error(transparent)]
     Text(#[from] TextError),
     /// A blank line stands between two names.
@@ -19,7 +19,7 @@ pub enum LabelsError {
         /// The blank line.
         line: usize,
     },
-    /// A name stands in the file twice; upper and lower case are not told apart.
+    /// A name is in the file twice; upper and lower case count as equal.
     #[error("line {line}: class {name:?} was already named on line {first}; remove one of them")]
     Duplicate {
         /// The second of the two lines.
@@ -29,7 +29,7 @@ pub enum LabelsError {
         /// The name on the second line.
         name: String,
     },
-    /// Two names are different and look the same.
+    /// Two different names look the same.
     #[error("line {line}: class {name:?} looks like {other:?} on line {first}; remove one of them")]
     Alike {
         /// The second of the two lines.
@@ -41,7 +41,7 @@ pub enum LabelsError {
         /// The name on the first line.
         other: String,
     },
-    /// Every line begins with its number, as lists for other programs do.
+    /// Every line begins with its number, as in lists for other programs.
     #[error("line {line}: {name:?} begins with its number, as all lines do; write the names alone, in this order")]
     Numbered {
         /// The first line with a name.
@@ -49,15 +49,15 @@ pub enum LabelsError {
         /// The name on it, with its number.
         name: String,
     },
-    /// A name stands in quotation marks.
+    /// A name is in quotation marks.
     #[error("line {line}: {name} is in quotation marks; write the name without them")]
     Quoted {
-        /// Its line.
+        /// Line of the name.
         line: usize,
         /// The name with the quotation marks.
         name: String,
     },
-    /// The file has so many names, which is fewer than 2.
+    /// Number of names in the file, which is less than 2.
     #[error("class names: {0}; a classifier needs at least 2, one a line")]
     TooFew(usize),
 }
@@ -65,8 +65,8 @@ pub enum LabelsError {
 /// Parses the content of a label file into class names, each with its line, from 1.
 ///
 /// Names are trimmed and in Unicode's composed form; comment lines and trailing blank lines are ignored.
-///
 /// # Errors
+/// Names the line that is not a valid class name, or that repeats another one.
 /// Names the line that cannot be a class name, or would be one twice.
 pub fn parse(bytes: &[u8]) -> Result<Vec<(usize, String)>, LabelsError> {
     let content = text::decode(bytes)?;
@@ -108,7 +108,7 @@ pub fn parse(bytes: &[u8]) -> Result<Vec<(usize, String)>, LabelsError> {
     Ok(names)
 }
 
-/// Whether all names are `NUMBER,` and a name, or with another mark in place of the comma, counted from 0 or 1.
+/// Whether all names consist of a number that counts from 0 or 1, a comma or another separator, and a name.
 fn is_numbered(names: &[(usize, String)]) -> bool {
     let counted = |start: usize| {
         names.iter().enumerate().all(|(index, (_, name))| {

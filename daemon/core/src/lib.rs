@@ -1,9 +1,9 @@
-//! The decisions of coft, and the words in which its processes talk to each other.
+//! The decisions of coft, and the types that its processes exchange.
 //!
-//! Everything here is pure: no clock, file, thread, tensor or bus. Events and the time go in, actions and verdicts come
-//! out, so that months of operation are a unit test. `coftd` acts on what is decided here; the trainer shares the types
-//! that cross the border between the two processes ([`spec`] in, [`event`] on the way, [`manifest`] and [`report`]
-//! out).
+//! Everything here is pure: no clock, file, thread, tensor or bus. Events and the time are inputs, actions and verdicts
+//! are outputs, so that a unit test can cover months of operation. `coftd` carries out what is decided here. The
+//! trainer shares the types that cross the border between the two processes: it reads [`spec`], sends [`event`] while
+//! it works, and leaves [`manifest`] and [`report`].
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 

@@ -1,69 +1,69 @@
-//! One job of a kind at a time: what may start, what may be cancelled, and how a job ends.
+//! Which jobs may start and be cancelled, and how they end. Of each kind, one job runs at a time.
 //!
-//! An import and an activation go on beside a job of the trainer: who deploys a generation, or goes back to an earlier
-//! one, does not wait for hours, and what a trainer has done is not lost by it.
+//! An import and an activation run beside a job of the trainer. So a person who deploys a generation, or goes back to
+//! an earlier one, does not wait for hours, and the work of the trainer is not lost.
 //!
-//! A state machine without a clock, a process or a disk. The daemon tells it what happened and carries out what comes
-//! back. It does not know when a round is due (see [`crate::schedule`]) or whether a candidate is good enough (see
-//! [`crate::promotion`]).
+//! This is a state machine without a clock, a process or a disk. The daemon reports events to it and carries out the
+//! actions that it returns. It does not know when a round is due (see [`crate::schedule`]) or whether a candidate is
+//! good enough (see [`crate::promotion`]).
 
 use crate::ids::RoundId;
 use crate::job::{JobKind, Trigger};
 use thiserror::Error;
 
-/// What the daemon tells the state machine.
+/// An event that the daemon reports to the state machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Somebody or something wants a round while `images` images are catalogued.
+    /// A job is asked for.
     Asked {
-        /// Why the round is wanted.
+        /// Why the job is asked for.
         trigger: Trigger,
         /// Images in the catalogue at that moment.
         images: u64,
     },
-    /// Somebody wants this round cancelled.
+    /// A person asked to cancel this round.
     CancelAsked(RoundId),
     /// The trainer ended and left a candidate.
     CandidateLeft(RoundId),
-    /// The candidate was staged, replayed and judged; it can be promoted or kept out now.
+    /// The candidate was staged, replayed and judged; now it can be promoted or kept.
     Judged(RoundId),
-    /// The round ended without a candidate, or its candidate could not be read.
+    /// The round ended without a candidate, or its candidate cannot be read.
     Failed(RoundId),
-    /// The service is asked to stop.
+    /// The service has been asked to stop.
     StopAsked,
 }
 
-/// What the daemon has to do next.
+/// What the daemon must do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start a round; it has the number `round`.
+    /// Start a job with the number `round`.
     Start {
-        /// Number of the new round, which no round had before.
+        /// Number of the new job, which was never used before.
         round: RoundId,
         /// Why it starts.
         trigger: Trigger,
     },
-    /// Do not do what was asked for, and say why.
+    /// Refuse the request, for this reason.
     Refuse(Refusal),
-    /// The trainer, or the judgement of its candidate, is to end now; `Failed`, `CandidateLeft` or `Judged` follows
-    /// when it has.
+    /// Stop the trainer or the judging of its candidate. When it has ended, `Failed`, `CandidateLeft` or `Judged`
+    /// follows.
     StopTrainer(RoundId),
     /// Verify and judge the candidate; `Judged` or `Failed` follows.
     Judge(RoundId),
-    /// Carry out the verdict and write the round's end down.
+    /// Carry out the verdict and record the end of the round.
     Conclude(RoundId),
-    /// Write down that the round ended this way, whatever its trainer said, and drop its candidate.
+    /// Record that the round ended this way, whatever its trainer reported, and drop its candidate.
     Abandon(RoundId, Abandoned),
-    /// Write down what the trainer said.
+    /// Record the failure that the trainer reported.
     Fail(RoundId),
-    /// Nothing runs any more: the service may end.
+    /// Nothing runs any more, so the service may end.
     Exit,
 }
 
-/// Why the end of a round is not the one that its trainer had in mind.
+/// Why a round does not end with the result of its trainer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abandoned {
-    /// Somebody cancelled it.
+    /// A person cancelled it.
     Cancelled,
     /// The service was asked to stop.
     Interrupted,
@@ -72,10 +72,10 @@ pub enum Abandoned {
 /// Why a request was not carried out.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Refusal {
-    /// This round runs already.
+    /// This round is still running.
     #[error("round {0} is already running")]
     Busy(RoundId),
-    /// The catalogue has too few images for a round that adapts.
+    /// The catalogue has too few images for an adaptation.
     #[error("{images} images are catalogued; a round needs at least {needed}")]
     TooFewImages {
         /// Images in the catalogue.
@@ -83,25 +83,25 @@ pub enum Refusal {
         /// Images that such a round needs.
         needed: u64,
     },
-    /// There has never been a round with this number.
+    /// There was never a round with this number.
     #[error("no round {0}")]
     NoSuchRound(RoundId),
     /// This round runs no more.
     #[error("round {0} has already ended")]
     AlreadyEnded(RoundId),
-    /// The service is about to end, and starts nothing.
+    /// The service is stopping, and starts no more jobs.
     #[error("the service is stopping")]
     Stopping,
 }
 
-/// Which jobs run, and how far each is; see the module.
+/// Which jobs run, and the stage of each; see the module.
 #[derive(Debug)]
 pub struct Lifecycle {
-    /// Fewest catalogued images for a round that adapts.
+    /// Fewest images in the catalogue for an adaptation.
     minimum_images: u64,
-    /// The highest round number that was ever given out, 0 for none.
+    /// The highest number that was ever used, 0 for none.
     last: RoundId,
-    /// The job of the trainer that runs, the import, and the activation; see [`place`].
+    /// The running job of the trainer, the import, and the activation; see [`place`].
     running: [Option<Current>; 3],
     stopping: bool,
 }
@@ -120,27 +120,27 @@ enum Stage {
 }
 
 impl Lifecycle {
-    /// `last` is the highest round number of earlier runs of the service, 0 for none.
+    /// `last` is the highest number that earlier runs of the service used, 0 for none.
     pub fn new(last: RoundId, minimum_images: u64) -> Self {
         Self { minimum_images, last, running: [None; 3], stopping: false }
     }
 
-    /// From now on a round that adapts takes so many catalogued images.
+    /// Sets the fewest images in the catalogue for an adaptation, from now on.
     pub fn require(&mut self, minimum_images: u64) {
         self.minimum_images = minimum_images;
     }
 
-    /// The job of the trainer that runs now.
+    /// The running job of the trainer.
     pub fn current(&self) -> Option<RoundId> {
         self.running[0].map(|current| current.round)
     }
 
-    /// The highest round number that was ever given out, 0 for none.
+    /// The highest number that was ever used, 0 for none.
     pub fn last(&self) -> RoundId {
         self.last
     }
 
-    /// Takes note of what happened; the actions are to be carried out in order.
+    /// Processes an event. The actions must be carried out in order.
     pub fn tell(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::Asked { trigger, images } => vec![self.ask(trigger, images)],
@@ -172,7 +172,7 @@ impl Lifecycle {
     fn cancel(&mut self, round: RoundId) -> Action {
         let last = self.last;
         match self.find(round) {
-            // A second request only asks the trainer again; a candidate that is being judged is dropped afterwards.
+            // A second request only stops the trainer again. A candidate that is being judged is dropped afterwards.
             Some(current) => {
                 current.abandoned.get_or_insert(Abandoned::Cancelled);
                 Action::StopTrainer(round)
@@ -188,7 +188,7 @@ impl Lifecycle {
                 current.stage = Stage::Judging;
                 vec![Action::Judge(round)]
             }
-            // The trainer finished in the moment in which it was stopped: the request counts.
+            // The trainer finished just when it was stopped: the request to stop counts.
             Some(current) if current.stage == Stage::Training => self.end(round, Action::Fail),
             _ => Vec::new(),
         }
@@ -222,7 +222,7 @@ impl Lifecycle {
     }
 }
 
-/// Jobs of one place wait for each other.
+/// Index of the job in `running`. Jobs with the same index exclude each other.
 fn place(kind: JobKind) -> usize {
     match kind {
         JobKind::Adaptation | JobKind::ZeroShot => 0,
@@ -241,7 +241,7 @@ mod tests {
     const ASK: Event = Event::Asked { trigger: Trigger::Manual, images: 50 };
     const START: Action = Action::Start { round: R1, trigger: Trigger::Manual };
 
-    /// Tells a fresh service that needs 10 images the events, and compares what it does about each.
+    /// Reports the events to a new state machine that needs 10 images, and compares its actions after each.
     #[track_caller]
     fn tell(story: &[(Event, &[Action])]) {
         let mut lifecycle = Lifecycle::new(RoundId(0), 10);
@@ -272,7 +272,7 @@ mod tests {
         ]);
     }
 
-    /// It was refused for as long as a round trained, and cancelling that round threw hours away.
+    /// Activating a generation was refused while a round trained, and cancelling that round threw away hours of work.
     #[test]
     fn an_earlier_generation_serves_again_while_a_round_trains() {
         const GO_BACK: Event = Event::Asked { trigger: Trigger::Activation, images: 50 };
@@ -288,7 +288,7 @@ mod tests {
             (Event::Judged(R2), &[]),
             (Event::Judged(R1), &[Action::Conclude(R1)]),
         ]);
-        // Either is cancelled on its own.
+        // Each is cancelled on its own.
         tell(&[
             (ASK, &[START]),
             (GO_BACK, &[START_2]),
@@ -296,7 +296,7 @@ mod tests {
             (Event::Failed(R2), &[Action::Abandon(R2, Abandoned::Cancelled)]),
             (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
         ]);
-        // The service ends once both have.
+        // The service ends once both have ended.
         tell(&[
             (ASK, &[START]),
             (GO_BACK, &[START_2]),
@@ -306,7 +306,7 @@ mod tests {
         ]);
     }
 
-    /// Both waited for the trainer, and an activation for the import.
+    /// An import and an activation both waited for the trainer, and an activation also for an import.
     #[test]
     fn a_generation_is_imported_and_another_one_activated_while_a_round_trains() {
         let asked = |trigger| Event::Asked { trigger, images: 50 };
@@ -390,8 +390,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens in whatever order: never two jobs of one place at once, no number twice, every start has
-        /// one end.
+        /// Whatever events come in whatever order: no two jobs with the same index run at once, no number is used
+        /// twice, and every start has one end.
         #[test]
         fn never_two_rounds_at_once(events in proptest::collection::vec((0usize..10, 0u64..4), 0..200)) {
             let mut lifecycle = Lifecycle::new(RoundId(0), 10);

@@ -1,17 +1,17 @@
-//! Lists of classes that can be read, and of which a model may make something else than was meant.
+//! Finds class names that can be read but that a model may understand in another way than the user meant.
 //!
-//! What is found here is advice: no list is refused for it. [`crate::labels`] says which lists are refused.
+//! The findings are advice: no list is refused because of them. [`crate::labels`] decides which lists are refused.
 
 use crate::report::Report;
 
-/// Two names whose text features have at least this cosine are one to the model. 0.98 [measured]: of 68 classes of five
-/// sets, with a small CLIP, pairs above it were told apart no better than by chance, and synonyms such as "car" and
-/// "automobile" lie above it; the nearest pair that the model tells apart has 0.81.
+/// From this cosine of their text features on, a model cannot distinguish two names. 0.98 [measured]: for 68 classes of
+/// five sets and a small CLIP, pairs above it were distinguished no better than by chance. Synonyms such as "car" and
+/// "automobile" lie above it. The nearest pair that the model distinguishes has 0.81.
 pub const SAME: f64 = 0.98;
-/// Images from which on a class that none of them resembles is worth a word. [choice]
+/// Number of images from which on a class that no image resembles is reported. [choice]
 const ENOUGH_IMAGES: u64 = 100;
 
-/// What about a file of class names other programs take in another way, and what to do.
+/// What other programs may misread in a file of class names, and what to do.
 pub fn of_file(bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     let mut tell = |is_so: bool, what: &str| found.extend(is_so.then(|| what.to_owned()));
@@ -31,7 +31,7 @@ pub fn of_file(bytes: &[u8]) -> Vec<String> {
     found
 }
 
-/// What about a class name a model may not understand, and what to do; none where it is plain words.
+/// What a model may misunderstand in a class name, and what to do; `None` where the name is plain words.
 pub fn of_name(name: &str) -> Option<String> {
     let is_one_word = !name.contains(char::is_whitespace);
     let is_code = is_one_word && (name.contains(char::is_numeric) || name.chars().count() == 1 && name.is_ascii());
@@ -48,13 +48,13 @@ pub fn of_name(name: &str) -> Option<String> {
     has_hump.then(|| "words are written together; the model has learnt from sentences: put spaces between them".into())
 }
 
-/// What a round has found about the names of its classes: pairs that are one to the model, and names that no image
-/// resembles. Each with the class it is about.
+/// What a round has found about the names of its classes: pairs that the model cannot distinguish, and names that no
+/// image resembles. Each finding comes with its class.
 pub fn of_report(report: &Report) -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     for class in &report.classes {
         let Some(nearest) = class.nearest.as_ref().filter(|nearest| nearest.cosine >= SAME) else { continue };
-        // A pair is told once.
+        // Each pair is reported once.
         if !found.iter().any(|(told, _)| *told == nearest.name) {
             let (other, cosine) = (&nearest.name, nearest.cosine);
             let told = format!(

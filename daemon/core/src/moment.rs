@@ -1,8 +1,8 @@
-//! Points in time, as the decisions about intervals need them.
+//! Points in time, for decisions about intervals.
 //!
 //! The wall clock is set by people and by NTP: it may go back, and on a board without a battery it starts in 1970. So
-//! intervals are measured by the time since the machine's start, which nobody sets; the wall clock is for people, and
-//! for intervals that a restart of the machine cuts in two.
+//! intervals are measured by the time since the machine's start, which nobody can set. The wall clock is used for
+//! people, and for intervals that include a restart of the machine.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct BootId(pub u128);
 
 impl BootId {
-    /// The id in a text of 32 hex digits; the hyphens of a UUID are passed over.
+    /// Parses an id of 32 hex digits; the hyphens of a UUID are skipped.
     pub fn parse(text: &str) -> Option<Self> {
         let digits: String = text.trim().chars().filter(|c| *c != '-').collect();
         let id = u128::from_str_radix(&digits, 16).ok()?;
@@ -26,41 +26,41 @@ impl fmt::Display for BootId {
     }
 }
 
-/// A point in time, by the clock that nobody sets and by the wall clock.
+/// A point in time, by the time since the machine's start and by the wall clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Moment {
-    /// The start of the machine that `since_boot` is counted from. None in records of versions that did not note it.
+    /// The start of the machine from which `since_boot` counts. `None` in records of versions that did not save it.
     pub boot: Option<BootId>,
-    /// Time since that start, time in suspension included.
+    /// Time since that start, including the time in suspension.
     pub since_boot: Duration,
-    /// Unix time, s, as the clock stood at that moment.
+    /// Unix time, s, as the wall clock showed it at that moment.
     pub wall: i64,
 }
 
 impl Moment {
-    /// A moment of which only the wall clock is known.
+    /// A moment of which only the wall-clock time is known.
     pub fn at_wall(wall: i64) -> Self {
         Self { boot: None, since_boot: Duration::ZERO, wall }
     }
 
     /// Time from `earlier` to this moment; never negative.
     ///
-    /// Between two starts of the machine the wall clock tells, as far as it is credible: where it says that `earlier`
-    /// is still to come, `earlier` counts as the moment of the later start.
+    /// Between two starts of the machine the wall clock is used, as far as it is credible: if it places `earlier` in
+    /// the future, `earlier` counts as the moment of the later start.
     pub fn since(&self, earlier: &Moment) -> Duration {
         if self.boot.is_some() && self.boot == earlier.boot {
             return self.since_boot.saturating_sub(earlier.since_boot);
         }
         match u64::try_from(i128::from(self.wall) - i128::from(earlier.wall)).map(Duration::from_secs) {
-            // What another start of the machine saw is at least as old as this start.
+            // A moment of another start of the machine is at least as old as this start.
             Ok(by_clock) if earlier.boot.is_some() => by_clock.max(self.since_boot),
             Ok(by_clock) => by_clock,
             Err(_) => self.since_boot,
         }
     }
 
-    /// This moment as the wall clock of `now` tells it: the clock may have been set since. Only within one start of the
-    /// machine.
+    /// This moment with the wall-clock time that `now` implies, because the clock may have been set since. Only within
+    /// one start of the machine.
     pub fn restated(&self, now: &Moment) -> Self {
         if self.boot.is_none() || self.boot != now.boot {
             return *self;
@@ -91,14 +91,14 @@ mod tests {
         check(moment(1, 100, 1_000), moment(1, 160, 1_060), 60);
         check(moment(1, 100, 5), moment(1, 160, 1_800_000_000), 60);
         check(moment(1, 100, 1_800_000_000), moment(1, 160, 5), 60);
-        // Two readings that overtook each other.
+        // Two readings whose order was reversed.
         check(moment(1, 160, 1_060), moment(1, 100, 1_000), 0);
     }
 
     #[test]
     fn after_a_restart_of_the_machine_the_wall_clock_tells() {
         check(moment(1, 100, 10_000), moment(2, 60, 10_000 + HOUR as i64), HOUR);
-        // It cannot have been less than this start has lasted.
+        // The time passed cannot be less than this start has lasted.
         check(moment(1, 100, 10_000), moment(2, 2 * HOUR, 10_000 + HOUR as i64), 2 * HOUR);
     }
 
@@ -131,7 +131,7 @@ mod tests {
     }
 
     proptest! {
-        /// However the wall clock is set, time goes by as the machine measures it.
+        /// However the wall clock is set, time passes as the machine measures it.
         #[test]
         fn time_never_runs_backwards(
             earlier in (0u128..3, 0u64..1_000_000, any::<i64>()),

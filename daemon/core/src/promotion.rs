@@ -1,4 +1,4 @@
-//! Whether a candidate takes over from the active generation; decided without a label.
+//! Decides without labels whether a candidate replaces the active generation.
 
 mod import;
 
@@ -9,9 +9,9 @@ use crate::shares::Shares;
 use crate::spec::{Method, Precision};
 use thiserror::Error;
 
-/// Largest difference of a probability that is allowed between torch in single precision and ONNX Runtime on the probe.
-/// 1e-4 for fp32 [choice], 1e-2 for fp16 and 0.1 for int8 [measurement, docs/export.md: four and three times the
-/// largest that was found].
+/// Largest allowed difference of a probability on the probe, between torch in single precision and ONNX Runtime. 1e-4
+/// for fp32 [choice], 1e-2 for fp16 and 0.1 for int8 [measurement, docs/export.md: four and three times the largest
+/// difference that was found].
 pub fn parity_bound(precision: Precision) -> f64 {
     match precision {
         Precision::Fp32 => 1e-4,
@@ -20,25 +20,25 @@ pub fn parity_bound(precision: Precision) -> f64 {
     }
 }
 
-/// Least share of the pool on which the two final models agree; 0 to 1. 0.5 [choice]: below, the two runs have not
-/// learnt the same thing, and neither can be trusted.
+/// Least share of the pool on which the two final models agree; 0 to 1. 0.5 [choice]: below it, the two trainings have
+/// not learnt the same, and neither can be trusted.
 pub const AGREEMENT_BOUND: f64 = 0.5;
-/// Least share of the pool that teaches either model; 0 to 1. 0.05 [choice], some 0.1 confirmed at the default
+/// Least share of the pool that trains either model; 0 to 1. 0.05 [choice], which is about 0.1 confirmed at the default
 /// `clean-share`.
 pub const CLEAN_BOUND: f64 = 0.05;
-/// A class that zero-shot gave this share of the pool or more must not end with none; 0 to 1. 0.1 [choice].
+/// A class to which zero-shot assigns this share of the pool or more must not end with no image; 0 to 1. 0.1 [choice].
 pub const COLLAPSE_BOUND: f64 = 0.1;
-/// Fewer images than this are chance, whatever their share. 5 [choice].
+/// Fewer images than this may be chance, whatever their share. 5 [choice].
 pub const COLLAPSE_IMAGES: u64 = 5;
-/// From this evenness of the pretrained model's answers on, the rule that chooses is trusted; 0 to 1. [measurement,
-/// docs/decisions/0018]
+/// From this evenness of the pretrained model's answers on, the rule that chooses the candidate is trusted; 0 to 1.
+/// [measurement, docs/decisions/0018]
 pub const EVEN: f64 = 0.85;
-/// Below this evenness nothing is, whatever else speaks for it; 0 to 1. [measurement, docs/decisions/0018]
+/// Below this evenness no candidate is trusted, whatever else supports it; 0 to 1. [measurement, docs/decisions/0018]
 pub const UNEVEN: f64 = 0.7;
-/// Between the two the camera has made the answers uneven where the commonest class is wider than the others by this
-/// factor. [measurement, docs/decisions/0018]
+/// For an evenness between [`UNEVEN`] and [`EVEN`]: if the most frequent class is wider than the others by this factor,
+/// the camera is taken to be the cause of the uneven answers. [measurement, docs/decisions/0018]
 pub const WIDE: f64 = 1.05;
-/// Largest change of the class shares that is of no account where answers are less even; 0 to 1. 0.02 [choice].
+/// Largest change of the class shares that is ignored where answers are less even; 0 to 1. 0.02 [choice].
 pub const TV_DISTANCE_BOUND: f64 = 0.02;
 /// Whether a candidate takes over.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,7 +52,7 @@ pub enum Verdict {
 /// Why the active generation stays.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum Reason {
-    /// ONNX Runtime does not repeat torch's probabilities for the probe.
+    /// ONNX Runtime does not reproduce torch's probabilities for the probe.
     #[error("ONNX Runtime's probabilities differ from torch's by {found:.1e}; at most {bound:.0e} is allowed")]
     Parity {
         /// Largest difference of a probability, 0 to 1.
@@ -69,18 +69,18 @@ pub enum Reason {
         /// Share of the pool on which they agree, 0 to 1.
         found: f64,
     },
-    /// Too few labels teach one of the models, see [`CLEAN_BOUND`].
+    /// Too few labels train one of the models, see [`CLEAN_BOUND`].
     #[error("only {:.1} % of the pseudo-labels are clean; at least {:.0} % is asked for", found * 100.0, CLEAN_BOUND * 100.0)]
     TooFewClean {
-        /// Share of the pool that teaches, 0 to 1: of the model with fewer.
+        /// Share of the pool that trains the model with fewer such labels, 0 to 1.
         found: f64,
     },
-    /// The rule that chooses has chosen zero-shot's model.
+    /// The rule has chosen zero-shot's model.
     #[error(
         "no adapted model's answers are as evenly spread over the classes, and as alike for images that look alike, as zero-shot's"
     )]
     NothingBetter,
-    /// A class that zero-shot has found often is not found any more, see [`COLLAPSE_BOUND`].
+    /// A class that zero-shot found often is not found any more, see [`COLLAPSE_BOUND`].
     #[error("no image is classified as {class:?} any more, where zero-shot found {zero_shot}")]
     Collapsed {
         /// Name of the class.
@@ -88,20 +88,20 @@ pub enum Reason {
         /// Images of the pool that zero-shot gives this class.
         zero_shot: u64,
     },
-    /// The answers are uneven, and nothing tells whether the candidate or the pretrained model is right.
+    /// The answers are uneven, and no metric shows whether the candidate or the pretrained model is right.
     #[error(
         "whether it is better cannot be told: the pretrained model finds some classes much more often than others, the new model \
          does not, and that may be right or wrong; it answers {:.0} % of the images differently",
         differs * 100.0
     )]
     Undecided {
-        /// Share of the pool that the candidate answers differently than zero-shot, 0 to 1.
+        /// Share of the pool for which the candidate's answer differs from zero-shot's, 0 to 1.
         differs: f64,
     },
-    /// An import or an earlier generation does not fit the configuration.
+    /// An import or an earlier generation does not match the configuration.
     #[error("it was made for other {what} than this service's; let it serve where the configuration names the same")]
     Foreign {
-        /// What is another: in words, for the message.
+        /// What does not match, in words for the message.
         what: &'static str,
     },
     /// The answers of an import are less evenly spread than those of the active generation, see [`judge_import`].
@@ -114,16 +114,16 @@ pub enum Reason {
         found: f64,
         /// [`balance`] of the active generation's answers, at most 1.
         active: f64,
-        /// Images that both have answered.
+        /// Number of images that both have answered.
         images: usize,
-        /// Largest difference of the two that counts as chance.
+        /// Largest difference of the two balances that may be chance.
         chance: f64,
     },
 }
 
 impl Reason {
-    /// Whether the candidate is worth keeping, for a person who wants it to serve all the same: it could serve here,
-    /// and only a rule speaks against it. One that is zero-shot's model itself has learnt nothing that would be lost.
+    /// Whether the candidate is worth keeping for a person who wants to activate it all the same: it could serve here,
+    /// and only a rule rejects it. A candidate that is zero-shot's model itself has learnt nothing that could be lost.
     pub fn can_be_overruled(&self) -> bool {
         !matches!(self, Reason::Parity { .. } | Reason::Foreign { .. } | Reason::NothingBetter)
     }
@@ -131,10 +131,10 @@ impl Reason {
 
 /// Judges a candidate by its parity on the probe and by its report.
 ///
-/// A zero-shot candidate has learnt nothing that could have gone wrong: parity alone decides. `shares` are those that
-/// the user expects of the classes; where there are none, and the pretrained model's answers are uneven, nothing that
-/// is computed from the pool can tell a camera that draws answers to a class from a world in which that class is nearly
-/// all there is.
+/// A zero-shot candidate has learnt nothing that could have gone wrong, so parity alone decides. `shares` are the class
+/// shares that the user expects. Without them, uneven answers of the pretrained model have two possible causes: a
+/// camera that makes one class too frequent, or a world that consists nearly only of that class. Nothing that is
+/// computed from the pool can distinguish the two.
 pub fn judge(
     method: Method,
     precision: Precision,
@@ -171,11 +171,10 @@ pub fn judge(
     }
 }
 
-/// Entropy of how often each class comes, over that of a uniform distribution; 0 to 1. 1 where there is one class, or
-/// nothing.
+/// Entropy of the class frequencies, divided by that of a uniform distribution; 0 to 1. 1 where there is one class, or
+/// no image.
 ///
-/// With the correction of Miller (1955, "Note on the bias of information estimates") for what few images lack by
-/// chance.
+/// With the correction of Miller (1955, "Note on the bias of information estimates") for the bias of small samples.
 pub fn evenness(counts: impl Iterator<Item = u64> + Clone) -> f64 {
     let all = counts.clone().sum::<u64>() as f64;
     let classes = counts.clone().count();
@@ -188,7 +187,7 @@ pub fn evenness(counts: impl Iterator<Item = u64> + Clone) -> f64 {
     ((entropy + correction) / (classes as f64).ln()).min(1.0)
 }
 
-/// Judges a generation that has been judged before, and is to serve again: parity alone decides.
+/// Judges a generation that was judged before and is to be activated again: parity alone decides.
 pub fn judge_again(precision: Precision, parity_max_abs_diff: f64) -> Verdict {
     apart(precision, parity_max_abs_diff).map_or(Verdict::Promote, Verdict::Keep)
 }
@@ -197,14 +196,15 @@ fn apart(precision: Precision, found: f64) -> Option<Reason> {
     (!agrees(precision, found)).then(|| Reason::Parity { found, bound: parity_bound(precision) })
 }
 
-/// Whether a difference of probabilities on the probe is within the bound; one that is not a number never is.
+/// Whether a difference of probabilities on the probe is within the bound; NaN never is.
 pub fn agrees(precision: Precision, found: f64) -> bool {
     matches!(found.partial_cmp(&parity_bound(precision)), Some(o) if o.is_le())
 }
 
-/// How near the mean of N × C `probabilities`, row-major, comes to the shares that are expected of the classes: 1 less
-/// the Kullback-Leibler divergence of the mean from the shares, over ln C; at most 1. Where no `shares` are known all
-/// classes are equally likely, and this is the entropy of the mean over that of a uniform distribution; 0 to 1.
+/// How close the mean of N × C `probabilities`, row-major, is to the expected shares of the classes: 1 minus the
+/// Kullback-Leibler divergence of the mean from the shares, divided by ln C; at most 1. Where no `shares` are known,
+/// all classes are equally likely, and this is the entropy of the mean divided by that of a uniform distribution; 0 to
+/// 1.
 pub fn balance(probabilities: &[f32], count: usize, shares: Option<&Shares>) -> f64 {
     let mut mean = vec![0f64; count];
     for row in probabilities.chunks_exact(count) {
@@ -304,7 +304,8 @@ mod tests {
         );
     }
 
-    /// Uneven answers of the pretrained model that the new one makes even: right at dusk, wrong in a week of one class.
+    /// The pretrained model's answers are uneven and the new model makes them even. That is right at dusk, and wrong in
+    /// a week in which only one class occurs.
     #[test]
     fn what_cannot_be_told_is_not_promoted_unless_the_shares_are_known() {
         let classes = ["a".to_owned(), "b".to_owned()];
@@ -325,7 +326,7 @@ mod tests {
             judge(Method::Coft, Precision::Fp32, 0.0, shares, &report)
         };
         let undecided = Verdict::Keep(Reason::Undecided { differs: 1.0 - 0.63 });
-        // The evenness of 60, 75 and 90 of 100 is 0.98, 0.82 and 0.48.
+        // The evenness of two classes with 60, 75 and 90 of 100 images is 0.98, 0.82 and 0.48.
         let table = [
             ((60, 40), Some(0.8), 0.2, Verdict::Promote, "even answers"),
             ((75, 25), Some(1.1), 0.2, Verdict::Promote, "a wide class: the camera's doing"),
@@ -354,7 +355,8 @@ mod tests {
         );
         // −(¾ ln ¾ + ¼ ln ¼) / ln 2, and the correction, 1/200 / ln 2.
         assert!((evenness([75, 25].into_iter()) - (0.811278 + 0.007213)).abs() < 1e-5);
-        // Twenty images in ten classes as chance deals them: 4, 1, 2, 3, 3, 1, 1, 1, 3, 1 is 0.94 without it.
+        // Twenty images that chance distributed over ten classes: 4, 1, 2, 3, 3, 1, 1, 1, 3, 1. Without the correction
+        // this is 0.94.
         assert_eq!(evenness([4, 1, 2, 3, 3, 1, 1, 1, 3, 1].into_iter()), 1.0);
     }
 
@@ -380,7 +382,7 @@ mod tests {
     }
 
     proptest! {
-        /// A report that is worse in every metric is never promoted where the better one is kept.
+        /// A report that is worse in every metric is never promoted if the better one is kept.
         #[test]
         fn a_worse_report_is_never_promoted(
             agreement in 0.0..1.0f64, clean in 0.0..1.0f64, parity in 0.0..2e-4f64, worse in 0.0..1.0f64, lost: bool,

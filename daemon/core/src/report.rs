@@ -1,4 +1,4 @@
-//! `report.json`: what a round saw, without a single label.
+//! `report.json`: what a round found out about its pool and its models, without any true label.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,7 +100,7 @@ pub struct Adaptation {
     pub deployed: String,
 }
 
-/// Name of the candidate that learnt nothing.
+/// Name of the candidate that was not trained.
 pub const ZERO_SHOT: &str = "zero-shot";
 
 /// The label-free metrics of a candidate: what can be told of a model over the pool without labels.

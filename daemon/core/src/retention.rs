@@ -2,14 +2,14 @@
 
 use crate::ids::GenerationId;
 
-/// Generations that were promoted and are kept beside the active one and the one before it. 5 [choice].
+/// Number of promoted generations that are kept besides the active one and its predecessor. 5 [choice].
 pub const PROMOTED: usize = 5;
-/// Candidates that were refused and are kept beside them. 2 [choice].
+/// Number of refused candidates that are kept besides these. 2 [choice].
 pub const REFUSED: usize = 2;
 
-/// Generations to delete: all but the active one, the one to roll back to, and the `newest` latest.
+/// Generations to delete: all except the active one, the one to roll back to, and the `newest` latest.
 ///
-/// The latest is always kept, so that a number is never given twice.
+/// The latest generation is always kept, so that no number is used twice.
 pub fn expired(
     all: &[GenerationId],
     active: Option<GenerationId>,

@@ -1,41 +1,44 @@
-//! Which of two models is better, from a person's labels for a few pictures.
+//! Finds the better one of two models, from a person's labels for a few pictures.
 //!
-//! Where no label-free metric can tell, a person is asked about pictures of the pool on which the two models give
-//! different answers, drawn at random. Wald's sequential probability ratio test (A. Wald, Sequential Tests of
-//! Statistical Hypotheses, Ann. Math. Statist. 16, 1945) decides after as few of them as the difference of the models
-//! allows. Everything is computed from the list of labels: to take a label back is to leave it out.
+//! Where no label-free metric can decide, a person labels pictures of the pool that are drawn at random from those on
+//! which the two models disagree. Wald's sequential probability ratio test (A. Wald, Sequential Tests of Statistical
+//! Hypotheses, Ann. Math. Statist. 16, 1945) decides after as few labels as the difference of the models allows.
+//! Everything is computed from the list of labels, so a label is taken back by removing it from the list.
 
 use crate::ids::ClassId;
 
-/// Of the pictures that exactly one of the two models gets right, the share that the better one does, 0.5 to 1. 0.65
-/// [choice]: of candidates of CIFAR-10 that are 5 points better or worse it takes the right one with some 10 labels.
+/// Share of the pictures that the better model gets right, among those that exactly one of the two gets right. 0.65
+/// [choice], from the range 0.5 to 1: for candidates on CIFAR-10 that are 5 points better or worse, the test chooses
+/// right with about 10 labels.
 const BETTER: f64 = 0.65;
-/// How often the test may take the wrong model where the better one has the share [`BETTER`]; 0 to 0.5. 0.05 [choice].
+/// Probability that the test chooses the wrong model, where the better one has the share [`BETTER`]; 0 to 0.5. 0.05
+/// [choice].
 const ERROR: f64 = 0.05;
-/// Most labels that are asked for; without a decision by then, the difference is worth no change. 60 [choice].
+/// Most labels that a person is asked for. Without a decision by then, the difference is not worth a change. 60
+/// [choice].
 pub const MOST: u64 = 60;
-/// Quantile of the normal distribution for intervals of 95 %.
+/// Quantile of the normal distribution for 95 % intervals.
 const Z: f64 = 1.959_964;
 
-/// What the two models answer for a picture on which they differ.
+/// The two models' answers for a picture on which they disagree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// The class that the model which serves gives it.
+    /// The answer of the active model.
     pub present: ClassId,
-    /// The class that the candidate gives it.
+    /// The answer of the candidate.
     pub candidate: ClassId,
 }
 
-/// Where a review stands.
+/// The state of a review.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// More labels are needed.
     Asking,
     /// The candidate is better.
     Candidate,
-    /// The model that serves is better.
+    /// The active model is better.
     Present,
-    /// The models differ too little for a change: the one that serves stays.
+    /// The models differ too little for a change: the active model stays.
     NoDifference,
 }
 
@@ -51,11 +54,11 @@ impl State {
     }
 }
 
-/// What the labels say so far, in the order in which they were given; `left` is how many pictures could still be asked
-/// for.
+/// The result of the labels so far, in the order in which they were given. `left` is the number of pictures that could
+/// still be asked about.
 ///
-/// The first crossing of a bound decides: labels that come after it change nothing. A picture that both models get
-/// wrong counts as a label and speaks for neither.
+/// The first crossing of a bound decides; later labels change nothing. A picture that both models get wrong counts as a
+/// label and supports neither.
 pub fn decide(labels: impl IntoIterator<Item = (Difference, ClassId)>, left: u64) -> State {
     let (step, bound) = ((BETTER / (1.0 - BETTER)).ln(), ((1.0 - ERROR) / ERROR).ln());
     let (mut lead, mut given) = (0i64, 0);
@@ -72,7 +75,7 @@ pub fn decide(labels: impl IntoIterator<Item = (Difference, ClassId)>, left: u64
     if left == 0 { State::NoDifference } else { State::Asking }
 }
 
-/// The share of a class in the pool, with an interval of 95 %; 0 to 1.
+/// The share of a class in the pool, with a 95 % interval; 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Share {
     /// The estimate.
@@ -83,13 +86,13 @@ pub struct Share {
     pub high: f64,
 }
 
-/// The share of each class in the pool; none where it depends on pictures of which no label is known yet.
+/// The share of each class in the pool; empty where it depends on pictures without any label so far.
 ///
-/// `agreed` [C] counts, by class, the pictures for which both models answer that class, `differing` the others, and
-/// `labels` are those of the latter that were given. A picture on which the models agree is taken for what they say:
-/// where both are wrong in the same way, the shares are wrong by as much, and the interval does not tell. For the
-/// others it is Wilson's interval (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927) with the correction for a finite
-/// population (W. G. Cochran, Sampling Techniques, 1977): with a label for each of them, nothing is uncertain.
+/// `agreed` [C] counts, by class, the pictures for which both models answer that class. `differing` counts the other
+/// pictures, and `labels` are the labels that were given for these. Where the models agree, their answer is taken as
+/// true: if both are wrong in the same way, the shares are wrong by as much, and the interval does not show it. For the
+/// other pictures the interval is Wilson's (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927) with the correction for a
+/// finite population (W. G. Cochran, Sampling Techniques, 1977): once each of them has a label, no uncertainty is left.
 pub fn shares(agreed: &[u64], differing: u64, labels: &[ClassId]) -> Vec<Share> {
     let given = labels.len() as u64;
     let all = agreed.iter().sum::<u64>() + differing;
@@ -109,7 +112,7 @@ pub fn shares(agreed: &[u64], differing: u64, labels: &[ClassId]) -> Vec<Share> 
     agreed.iter().enumerate().map(share).collect()
 }
 
-/// Wilson's interval of 95 % for a proportion that was found among `count`.
+/// Wilson's 95 % interval for a proportion `found` in a sample of `count`.
 fn wilson(found: f64, count: f64) -> (f64, f64) {
     let z2 = Z * Z / count;
     let middle = (found + z2 / 2.0) / (1.0 + z2);
@@ -183,7 +186,7 @@ mod tests {
         assert_eq!(decide(given, 9), State::Asking);
     }
 
-    /// The share of trials in which the candidate was taken, and the median of the labels that it took.
+    /// The share of trials in which the candidate was chosen, and the median number of labels that were needed.
     fn simulated(candidate_right: f64, present_right: f64, trials: u64) -> (f64, usize) {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut counts = Vec::new();
@@ -209,8 +212,8 @@ mod tests {
         (taken as f64 / trials as f64, counts[counts.len() / 2])
     }
 
-    /// Shares of the differing pictures that either model gets right. The first three are pools on which the models
-    /// differ by 5 points or more of accuracy: by 12 on 27 % of the pictures, by 12 on 40 %, and by 5 on 10 %.
+    /// Shares of the disputed pictures that each model gets right. In the first three pools the accuracies of the
+    /// models differ by 5 points or more: by 12 on 27 % of the pictures, by 12 on 40 %, and by 5 on 10 %.
     #[test]
     fn the_better_model_is_taken_after_few_labels() {
         for (better, worse, most) in [(0.60, 0.15, 16), (0.45, 0.15, 16), (0.70, 0.20, 16), (0.95, 0.05, 6)] {
@@ -219,7 +222,7 @@ mod tests {
             let (taken, again) = simulated(worse, better, 2000);
             assert!(taken <= 0.05 && again <= most, "{worse} {better}: {taken}, {again} labels");
         }
-        // As far apart as the test is made for.
+        // The difference that the test is designed for.
         let (taken, median) = simulated(BETTER, 1.0 - BETTER, 2000);
         assert!(taken >= 0.93 && median <= 16, "{taken}, {median} labels");
     }
@@ -235,18 +238,18 @@ mod tests {
         assert_eq!(shares(&[60, 10], 30, &[]), []);
         assert_eq!(shares(&[], 0, &[]), []);
         near(shares(&[90, 10], 0, &[])[0], [0.9, 0.9, 0.9]);
-        // 8 of 10 of very many: Wilson's interval is 0.490 to 0.943.
+        // 8 of 10 from a very large population: Wilson's interval is 0.490 to 0.943.
         let many = shares(&[0, 0], 1_000_000, &[[ClassId(0); 8].as_slice(), &[ClassId(1); 2]].concat());
         near(many[0], [0.8, 0.4902, 0.9433]);
         near(many[1], [0.2, 0.0567, 0.5098]);
         let half = shares(&[1_000_000, 0], 1_000_000, &[[ClassId(0); 8].as_slice(), &[ClassId(1); 2]].concat());
         near(half[0], [0.9, 0.7451, 0.9717]);
-        // All of them are known.
+        // All of them have a label.
         let all = shares(&[5, 0], 5, &[ClassId(0), ClassId(1), ClassId(1), ClassId(1), ClassId(1)]);
         near(all[1], [0.4, 0.4, 0.4]);
     }
 
-    /// Of 270 pictures on which the models differ, 40 % are of the class: 20 labels, drawn without putting them back.
+    /// The models disagree on 270 pictures, of which 40 % are of the class. 20 labels are drawn without replacement.
     #[test]
     fn the_interval_holds_the_share_in_95_of_100_trials() {
         let mut random = ChaCha8Rng::seed_from_u64(1);

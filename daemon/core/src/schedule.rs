@@ -1,7 +1,6 @@
-//! When a round starts by itself: because new images make one due, or because one takes up interrupted work
-//! ([`crate::continuation`]).
+//! When a round starts by itself: because of new images, or to take up interrupted work ([`crate::continuation`]).
 //!
-//! A pure function of the catalogue, the rounds so far and the time. It does not know whether a round already runs (see
+//! A pure function of the catalogue, the earlier rounds and the time. It does not know whether a round is running (see
 //! [`crate::lifecycle`]).
 
 use crate::continuation::Next;
@@ -15,18 +14,19 @@ use std::time::Duration;
 pub struct Schedule {
     /// Whether rounds start by themselves. true [choice].
     pub automatic: bool,
-    /// Images catalogued since the last completed round that make a new one worth its energy; ≥ 1. 200 [choice].
+    /// Number of images catalogued since the last completed round that justify the energy for a new round; ≥ 1. 200
+    /// [choice].
     pub new_images: u64,
-    /// Least time between the end of a round, however it ended, and the next start; "0s" or more. "6h" [choice].
+    /// Least time between the end of a round, whatever its outcome, and the next start; "0s" or more. "6h" [choice].
     #[serde(with = "humantime_serde")]
     pub minimum_interval: Duration,
-    /// Time without a new image before a round starts, so that a folder that is being copied in is there as a whole; a
-    /// stream that never pauses starts one at [`STREAM`] times `new-images`. "1m" [choice].
+    /// Time without a new image before a round starts, so that a folder that is being copied is complete. Images that
+    /// come without a pause start a round at [`STREAM`] times `new-images`. "1m" [choice].
     #[serde(with = "humantime_serde")]
     pub quiet_period: Duration,
 }
 
-/// So many times `new-images` are enough without a pause. 10 [choice].
+/// With this many times `new-images`, a round starts without a pause. 10 [choice].
 pub const STREAM: u64 = 10;
 
 impl Default for Schedule {
@@ -40,7 +40,7 @@ impl Default for Schedule {
     }
 }
 
-/// What the decision is made from.
+/// The facts from which the decision is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Whether the images have been counted since the service started; before, nothing is known of them.
@@ -49,29 +49,29 @@ pub struct Facts {
     pub images: u64,
     /// Images that the last completed round saw: one that was promoted, or kept out by its verdict. 0 without any.
     pub images_of_last_completed: u64,
-    /// When the last adapting round ended, however it did: a round that fails must not be repeated at once.
+    /// When the last round ended, whatever its outcome: a round that fails must not be repeated at once.
     pub last_end: Option<Moment>,
-    /// When the last new image was catalogued, as far as is known.
+    /// When the last new image was catalogued, if that is known.
     pub last_image: Option<Moment>,
 }
 
-/// When a round starts by itself, unless one runs.
+/// When the next round starts by itself, if none is running.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NextRound {
-    /// Rounds start by hand alone.
+    /// Rounds are started by a person only.
     #[default]
     ByHand,
-    /// So many more images have to come first.
+    /// This many more images have to come first.
     Images(u64),
-    /// Unix time, s.
+    /// At this Unix time, s.
     At(i64),
-    /// Nothing but the set-up, a start that failed a minute ago, or a round under way, of this classifier or another,
-    /// holds it back.
+    /// A round starts as soon as possible. It may still wait for the set-up, for a minute after a failed start, or for
+    /// a round of this or another classifier to end.
     Due,
 }
 
-/// When the next round starts by itself. `unfinished` tells what becomes of the work of the last one, and
-/// `minimum_images` are the fewest images that a round takes.
+/// When the next round starts by itself. `unfinished` is what happens to the work of the last round; `minimum_images`
+/// is the fewest images for a round.
 pub fn next_round(
     schedule: &Schedule,
     unfinished: Next,
@@ -98,18 +98,18 @@ pub fn next_round(
     }
 }
 
-/// When new images make a round due.
+/// Whether and when new images make a round due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Due {
     /// A round is due now.
     Now,
-    /// So long from now: there are images enough, but the last round ended too recently, or images are still coming in.
+    /// After this time: there are enough images, but the last round ended too recently, or images are still coming in.
     In(Duration),
-    /// More images have to come first, or rounds only start by hand.
+    /// More images have to come first, or rounds are started by a person only.
     No,
 }
 
-/// When new images make a round due by these facts, if none runs and nothing else happens.
+/// When new images make a round due according to these facts, if no round runs and nothing else happens.
 fn due(schedule: &Schedule, facts: &Facts, now: &Moment) -> Due {
     let new = facts.images.saturating_sub(facts.images_of_last_completed);
     let enough = schedule.new_images.max(1);
@@ -127,7 +127,7 @@ fn due(schedule: &Schedule, facts: &Facts, now: &Moment) -> Due {
     }
 }
 
-/// What is left of the time that is to go by after an event.
+/// The rest of a waiting time that began with an event.
 fn left(event: Option<Moment>, wait: Duration, now: &Moment) -> Duration {
     event.map_or(Duration::ZERO, |event| wait.saturating_sub(now.since(&event)))
 }
@@ -139,7 +139,7 @@ mod tests {
 
     const HOUR: Duration = Duration::from_secs(60 * 60);
 
-    /// A machine that has been up since Unix time 0, with a clock that is right.
+    /// A machine that has been running since Unix time 0, with a clock that is right.
     fn at(since_boot: Duration) -> Moment {
         Moment { boot: Some(BootId(1)), since_boot, wall: since_boot.as_secs() as i64 }
     }
@@ -197,7 +197,7 @@ mod tests {
         check(facts(500, 0, Some(99)), 100, Due::In(5 * HOUR));
     }
 
-    /// An end that lies ahead counted as none: a clock that was set back by a month gave a round at once.
+    /// A last end in the future was ignored: after the clock was set back by a month, a round started at once.
     #[test]
     fn a_clock_that_is_set_neither_stops_the_rounds_nor_hurries_them() {
         let month = 30 * 24 * 3600;
@@ -208,7 +208,7 @@ mod tests {
         }
     }
 
-    /// Three starts at 1970 gave three rounds within the six hours.
+    /// Three starts of the machine, each with the clock at 1970, caused three rounds within six hours.
     #[test]
     fn a_board_without_a_clock_that_starts_again_and_again_rests_all_the_same() {
         let (mut rounds, mut last_end) = (0, None);
@@ -233,7 +233,7 @@ mod tests {
         let copying = Facts { last_image: Some(minutes(5)), ..facts(500, 0, None) };
         assert_eq!(due(&Schedule::default(), &copying, &minutes(5)), Due::In(Duration::from_secs(60)));
         assert_eq!(due(&Schedule::default(), &copying, &minutes(6)), Due::Now);
-        // The clock is set for the first time while the copy goes on.
+        // The clock is set for the first time during the copying.
         let synced = Moment { wall: 1_800_000_000, ..minutes(5) };
         assert_eq!(due(&Schedule::default(), &copying, &synced), Due::In(Duration::from_secs(60)));
         let resting = Facts { last_end: Some(hour(99)), ..copying };
@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(due(&schedule, &facts(1_000_000, 0, None), &hour(100)), Due::No);
     }
 
-    /// A year of a camera that sees `per_day` new images; every round succeeds and takes an hour.
+    /// Number of rounds in a year of a camera that takes `per_day` new images; every round succeeds and takes an hour.
     fn rounds_in_a_year(per_day: u64) -> u64 {
         let (mut facts, mut rounds) = (facts(0, 0, None), 0);
         for now in 0..365 * 24 {

@@ -1,13 +1,14 @@
-//! Which images teach, as pure functions of scores.
+//! Selects the images that the models are trained on, as pure functions of scores.
 //!
 //! N images, C classes.
 
-/// Phase I seeds: for each class the `k` [C] images with the highest confidence among those predicted as that class
+/// Phase I seeds: for each class, the `k` [C] images with the highest confidence among those predicted as that class
 /// (method, Phase I step 2). A class with fewer candidates contributes fewer.
 ///
-/// `labels` [N] are class positions below C; `confidence` [N] is any score that orders them. Returns the chosen image
-/// positions of each class, best first; ties go to the earlier image. `given` [N] are the user's own labels: such an
-/// image is a seed of its class whatever the model believes, beside the `k`, and of no other.
+/// `labels` [N] are class positions below C; `confidence` [N] is any score that orders the images. Returns the
+/// positions of the chosen images for each class, best first; ties go to the earlier image. `given` [N] are the user's
+/// own labels: such an image is a seed of its class in addition to the `k`, whatever the model predicts, and a seed of
+/// no other class.
 pub fn seeds(labels: &[usize], confidence: &[f32], given: &[Option<usize>], k: &[usize]) -> Vec<Vec<usize>> {
     assert_eq!(labels.len(), confidence.len(), "one confidence a label");
     assert_eq!(labels.len(), given.len(), "one label of the user's, or none, an image");
@@ -27,17 +28,17 @@ pub fn seeds(labels: &[usize], confidence: &[f32], given: &[Option<usize>], k: &
     chosen
 }
 
-/// Least margin s⁺ − s⁻ that confirms a label; similarities are from −1 to 1. 1e-5 [choice]: in single precision the
-/// same two features give margins of up to about 1e-6, whose sign depends on the processor. At 1/τ = 100 this is a
-/// p_clean of 0.5003.
+/// Least margin s⁺ − s⁻ that confirms a label; similarities are from −1 to 1. 1e-5 [choice]: in single precision, two
+/// equal features give margins of up to about 1e-6, whose sign depends on the processor. At 1/τ = 100 this is a p_clean
+/// of 0.5003.
 pub const LEAST_MARGIN: f32 = 1e-5;
 
 /// The collaborative filter: the pairs (x, y1) that the validating model keeps, s⁺_{y1}(x) > s⁻_{y1}(x) (method, Phase
-/// II step 1). It equals p_clean > ½ and so does not depend on the temperature. Margins below [`LEAST_MARGIN`] are
+/// II step 1). This equals p_clean > ½, so it does not depend on the temperature. Margins below [`LEAST_MARGIN`] are
 /// ties.
 ///
-/// `labels` [N] come from the labelling model, `positive` and `negative` [N × C, row-major] are the similarities of the
-/// validating model. Returns one flag an image.
+/// `labels` [N] are from the labelling model, `positive` and `negative` [N × C, row-major] are the similarities of the
+/// validating model. Returns one flag per image.
 pub fn clean(labels: &[usize], positive: &[f32], negative: &[f32], classes: usize) -> Vec<bool> {
     assert_eq!(positive.len(), labels.len() * classes, "one similarity an image and class");
     assert_eq!(negative.len(), positive.len(), "positive and negative similarities of the same pairs");
@@ -48,16 +49,16 @@ pub fn clean(labels: &[usize], positive: &[f32], negative: &[f32], classes: usiz
         .collect()
 }
 
-/// Whether a margin s⁺ − s⁻ confirms the label that it is about.
+/// Whether a margin s⁺ − s⁻ confirms its label.
 pub fn confirms(margin: f32) -> bool {
     margin > LEAST_MARGIN
 }
 
-/// Of the `confirmed` pairs of each class, the `share` of the highest `confidence`, rounded up; ties go to the earlier
-/// image.
+/// Selects the `share` with the highest `confidence` of each class's `confirmed` pairs, rounded up; ties go to the
+/// earlier image.
 ///
-/// `labels` [N] are class positions below `classes`; `share` is above 0, to 1, which keeps all. Returns one flag an
-/// image.
+/// `labels` [N] are class positions below `classes`; `share` is above 0 and at most 1, which keeps all. Returns one
+/// flag per image.
 pub fn surest(confirmed: &[bool], labels: &[usize], confidence: &[f32], classes: usize, share: f64) -> Vec<bool> {
     assert_eq!(confirmed.len(), labels.len(), "one flag a label");
     assert_eq!(labels.len(), confidence.len(), "one confidence a label");
@@ -114,7 +115,7 @@ mod tests {
     }
 
     proptest! {
-        /// Permuting the images permutes what is selected (distinct confidences).
+        /// Permuting the images permutes the selection in the same way (if confidences are distinct).
         #[test]
         fn selection_commutes_with_permutation(
             order in (1usize..60).prop_flat_map(|n| Just((0..n).collect::<Vec<_>>()).prop_shuffle()),

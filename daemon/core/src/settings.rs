@@ -1,5 +1,5 @@
-//! The numbers of the method, with their units, ranges and sources. The few that a rule fixes are named in
-//! docs/paper-map.md.
+//! The settings of the method, with their units, ranges and sources. docs/paper-map.md names the few numbers that a
+//! rule fixes.
 //!
 //! Sources: [paper] arXiv 2602.04337; [DeFT] "Vision-Language Models are Strong Noisy Label Detectors" (NeurIPS 2024);
 //! [choice] ours, where both are silent.
@@ -13,21 +13,22 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Settings {
-    /// Settings of Phase I, which makes the labels.
+    /// Settings of Phase I, which produces the labels.
     pub phase1: Phase1,
-    /// Settings of Phase II, which trains on them.
+    /// Settings of Phase II, which trains on these labels.
     pub phase2: Phase2,
     /// Which of the round's models is deployed. `chosen` [choice], see docs/decisions/0005.
     pub deploy: Deploy,
-    /// What matrix products are computed in while training. `auto` [choice], see docs/decisions/0014.
+    /// Element type of matrix products in training. `auto` [choice], see docs/decisions/0014.
     pub mixed_precision: MixedPrecision,
 }
 
-/// Weights, their gradients, norms and losses stay in single precision whatever it is.
+/// Whether matrix products use bfloat16. Weights, gradients, norms and losses are always in single precision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MixedPrecision {
-    /// bfloat16 where it was measured to pay: on processors with matrix units for it, and models that are wide enough.
+    /// bfloat16 where measurements showed a gain: on processors with matrix units for it, and for models that are wide
+    /// enough.
     #[default]
     Auto,
     /// bfloat16 always.
@@ -36,11 +37,11 @@ pub enum MixedPrecision {
     Off,
 }
 
-/// A model that a round leaves.
+/// Which of a round's models is deployed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Deploy {
-    /// The one that the rule finds best; nothing where that is zero-shot.
+    /// The model that the rule finds best; none where that is zero-shot's.
     #[default]
     Chosen,
     /// Phase I of the first model: prompts over the pretrained weights.
@@ -58,7 +59,7 @@ pub enum Deploy {
 }
 
 impl Deploy {
-    /// The candidate's name in the report; none where the rule chooses.
+    /// The candidate's name in the report; `None` where the rule chooses.
     pub fn candidate(self) -> Option<&'static str> {
         match self {
             Deploy::Chosen => None,
@@ -76,9 +77,9 @@ impl Deploy {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Sgd {
-    /// Peak learning rate; above 0, to 1000. It has no default here: those of the phases differ.
+    /// Peak learning rate; above 0, to 1000. No default here, because it differs between the phases.
     pub learning_rate: f64,
-    /// Momentum; 0 to 1, without 1. 0.9 [DeFT].
+    /// Momentum; 0 to 1, excluding 1. 0.9 [DeFT].
     #[serde(default = "momentum")]
     pub momentum: f64,
     /// Weight decay added to the gradient; 0 to 1000. 5e-4 [DeFT].
@@ -87,10 +88,11 @@ pub struct Sgd {
     /// Passes over the training images; 1 to 100,000. 10 [DeFT].
     #[serde(default = "epochs", deserialize_with = "count")]
     pub epochs: u32,
-    /// Images a step; 1 to 65,536. 64 [DeFT].
+    /// Images per step; 1 to 65,536. 64 [DeFT].
     #[serde(default = "batch", deserialize_with = "count")]
     pub batch: u32,
-    /// Fewest optimiser steps, however few the images; more epochs are run to reach it; 1 to 10,000,000. 150 [choice].
+    /// Fewest optimiser steps, however few the images are; more epochs are run to reach it; 1 to 10,000,000. 150
+    /// [choice].
     #[serde(default = "minimum_steps", deserialize_with = "count")]
     pub minimum_steps: u32,
 }
@@ -119,53 +121,53 @@ fn minimum_steps() -> u32 {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Phase1 {
-    /// K, the most confident images kept of each predicted class, whatever the pool; 1 to 1,000,000. The paper gives
-    /// no value; 16 [choice].
+    /// K, the number of most confident images that are kept per predicted class, for any pool; 1 to 1,000,000. The
+    /// paper gives no value; 16 [choice].
     #[serde(deserialize_with = "count")]
     pub seeds_per_class: u32,
-    /// K grows with the pool: at least this share of N/C, the images that a class would have in a balanced pool;
+    /// Makes K grow with the pool: K is at least this share of N/C, the number of images per class in a balanced pool;
     /// 0 to 1. 0.4 [choice], see docs/decisions/0004.
     pub seed_share: f64,
-    /// R, iterations of Phase I in CoFT+, the first included; 1 to 100. CoFT itself has one. 3 [choice].
+    /// R, number of iterations of Phase I in CoFT+, including the first; 1 to 100. CoFT itself has one. 3 [choice].
     #[serde(deserialize_with = "count")]
     pub iterations: u32,
     /// How the complement label is drawn. `likely` [choice], see docs/decisions/0004.
     pub complement: Complement,
-    /// Where the context starts. The paper does not say; DeFT starts at random. `template` [choice].
+    /// Initial value of the context. The paper does not state it; in DeFT it is random. `template` [choice].
     pub context: ContextInit,
-    /// M, learnable context vectors of each prompt where the context starts at random; 1 to 1000. 16 [DeFT].
+    /// M, number of learnable context vectors of each prompt, where the context starts at random; 1 to 1000. 16 [DeFT].
     #[serde(deserialize_with = "count")]
     pub context_tokens: u32,
     /// Standard deviation of the context's initial values; above 0, to 1000. 0.02 [DeFT].
     pub context_deviation: f64,
-    /// Visual prompt tokens of a block; 1 to 1000. 20 [DeFT].
+    /// Number of visual prompt tokens per block; 1 to 1000. 20 [DeFT].
     #[serde(deserialize_with = "count")]
     pub visual_tokens: u32,
-    /// Fresh visual prompts in every block instead of the first alone. true [DeFT].
+    /// Whether every block has its own visual prompts, instead of the first block alone. true [DeFT].
     pub visual_deep: bool,
     /// λ, weight of the negative-prompt loss; 0 to 1000. 1 [DeFT].
     pub lambda: f64,
-    /// Learning rate of the negative prompt, over that of the other prompts; above 0, to 1,000,000. 20 [choice], see
-    /// docs/decisions/0004.
+    /// Learning rate of the negative prompt, divided by that of the other prompts; above 0, to 1,000,000. 20 [choice],
+    /// see docs/decisions/0004.
     pub negative_pace: f64,
-    /// Cuts the gradient of the negative-prompt loss at the image features, an ablation. false [paper].
+    /// Whether the gradient of the negative-prompt loss stops at the image features, an ablation. false [paper].
     pub detach_negative: bool,
-    /// Random crop of at least this share of the area, and flips. 1 switches the crop off; 0.8 [choice].
+    /// Least share of the area that the random crop keeps. 1 switches cropping off; 0.8 [choice].
     pub crop_scale: f64,
-    /// Mirrors training images at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
+    /// Whether training images are mirrored at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
     pub flip: Flip,
     /// Learning rate 0.03, 10 epochs of 64 [DeFT]; at least 150 steps [choice].
     pub sgd: Sgd,
 }
 
-/// Where the learnable context of the prompts starts.
+/// Initial value of the learnable context of the prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ContextInit {
-    /// M vectors of N(0, σ²), then the class name and a full stop.
+    /// M vectors drawn from N(0, σ²); the class name and a full stop follow.
     Random,
-    /// The template's own words before the class name become the context, each moved by N(0, σ²), so that tuning starts
-    /// from the zero-shot classifier. A template that starts with the class name starts at random.
+    /// The template's words before the class name, with N(0, σ²) added, so that tuning starts from the zero-shot
+    /// classifier. If the template starts with the class name, the context starts at random.
     Template,
 }
 
@@ -173,23 +175,23 @@ pub enum ContextInit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Flip {
-    /// Where mirroring changes the pretrained model's answers no more often than a crop does: not where left and right
-    /// tell classes apart.
+    /// Only if mirroring changes the pretrained model's answers no more often than a crop does: so not where left and
+    /// right distinguish classes.
     Auto,
-    /// Each image is mirrored with the probability ½.
+    /// Each image is mirrored with probability ½.
     Always,
     /// No image is mirrored.
     Never,
 }
 
-/// How the class is drawn that a negative prompt is tuned on: one that the image is not.
+/// How the complement label is drawn: a class that the image does not belong to, for the negative prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Complement {
     /// Uniform over the other classes [paper].
     Uniform,
-    /// With the probability that the labelling model gives to each other class: the classes that the image could be
-    /// mistaken for, so that the margin learns to tell those apart.
+    /// With the probability that the labelling model gives to each other class. These are the classes with which the
+    /// image could be confused, so the margin learns to distinguish them.
     Likely,
 }
 
@@ -197,31 +199,31 @@ pub enum Complement {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Phase2 {
-    /// Random crop of at least this share of the area; 1 switches it off. 0.8 [choice].
+    /// Least share of the area that the random crop keeps; 1 switches cropping off. 0.8 [choice].
     pub crop_scale: f64,
-    /// Mirrors training images at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
+    /// Whether training images are mirrored at random. DeFT always does; `auto` [choice], see docs/decisions/0004.
     pub flip: Flip,
-    /// Where the head starts. `text` [choice]: a class without clean images then keeps its zero-shot row, since the
-    /// loss is over the classes that have some.
+    /// Initial value of the head. `text` [choice]: a class without clean images then keeps its zero-shot row, because
+    /// the loss is only over the classes that have some.
     pub head: HeadInit,
-    /// Of the pairs of each class that the other model confirms, the share that teaches: those that the labelling model
-    /// is surest of; above 0, to 1, which is all of them [paper]. 0.5 [choice], see docs/decisions/0004.
+    /// Share of each class's confirmed pairs that are used for training, those with the highest confidence of the
+    /// labelling model; above 0, to 1, which uses all of them [paper]. 0.5 [choice], see docs/decisions/0004.
     pub clean_share: f64,
-    /// Blocks of the image encoder, from the input, that stay as pretrained together with the patch embedding; 0 trains
-    /// everything [paper]. 0 to 1000.
+    /// Number of image-encoder blocks, counted from the input, that stay frozen together with the patch embedding; 0
+    /// trains everything [paper]. 0 to 1000.
     #[serde(deserialize_with = "count")]
     pub frozen_blocks: u32,
-    /// Momentum contrast; in CoFT+ alone.
+    /// Momentum contrast; only in CoFT+.
     pub contrast: Contrast,
     /// Learning rate 5e-4, 10 epochs of 64 [DeFT]; at least 150 steps [choice].
     pub sgd: Sgd,
 }
 
-/// Where the linear head of Phase II starts.
+/// Initial value of the linear head of Phase II.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadInit {
-    /// The class names' text features, drawn back through the projection and scaled to the zero-shot logits.
+    /// The text features of the class names, projected back to the encoder's width and scaled to the zero-shot logits.
     Text,
     /// N(0, 0.01²), bias 0.
     Random,
@@ -231,13 +233,13 @@ pub enum HeadInit {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Contrast {
-    /// γ, its weight beside the supervised loss; 0 to 1000. 0.1 [choice].
+    /// γ, weight of the contrast loss beside the supervised loss; 0 to 1000. 0.1 [choice].
     pub weight: f64,
-    /// μ, of the averaged key encoder; 0 to 1, without 1. 0.999 [choice].
+    /// μ, momentum of the averaged key encoder; 0 to 1, excluding 1. 0.999 [choice].
     pub momentum: f64,
-    /// τ′; above 0, to 1000. 0.07 [choice].
+    /// τ′, temperature; above 0, to 1000. 0.07 [choice].
     pub temperature: f64,
-    /// Most past keys that are kept; half the pool where that is less; 1 to 10,000,000. 8192 [choice].
+    /// Most past keys in the queue; half the pool where that is less; 1 to 10,000,000. 8192 [choice].
     #[serde(deserialize_with = "count")]
     pub queue: u32,
 }
@@ -285,7 +287,7 @@ impl Default for Phase2 {
 }
 
 impl Phase1 {
-    /// K for a pool of `images` in `classes` classes.
+    /// K for a pool of `images` images and `classes` classes.
     pub fn seeds(&self, images: usize, classes: usize) -> usize {
         let balanced = images as f64 / classes.max(1) as f64;
         (self.seeds_per_class as usize).max((self.seed_share * balanced) as usize)
@@ -304,8 +306,8 @@ impl Sgd {
         }
     }
 
-    /// Optimiser steps for `images` training images: whole epochs, and no fewer than the floor. `u32::MAX` where they
-    /// are more.
+    /// Number of optimiser steps for `images` training images: whole epochs, and at least `minimum_steps`. `u32::MAX`
+    /// if there are more.
     pub fn steps(&self, images: usize) -> u32 {
         let per_epoch = images.div_ceil(self.batch.max(1) as usize).max(1) as u64;
         let steps = per_epoch.saturating_mul(u64::from(self.epochs));

@@ -1,10 +1,10 @@
-//! How often each class comes, as the user expects it: `shares` of `[classifier]`.
+//! How often each class occurs, as the user expects it: `shares` of `[classifier]`.
 //!
-//! A classifier that knows no shares takes every class to be as likely as any other. Where one of them is nearly all
-//! that a camera sees, that costs accuracy: the class probabilities p(k|x) of such a classifier become those of the
-//! camera as p(k|x)·π(k), normalised again, with the shares π (Saerens, Latinne and Decaestecker 2002, "Adjusting the
-//! outputs of a classifier to new a priori probabilities", eq. 2.4). In logits that is the addition of ln π(k) + ln C,
-//! which is 0 for every class where all are equal.
+//! Without shares, a classifier assumes that all classes are equally likely. If nearly all images of a camera show one
+//! class, that assumption costs accuracy. With the shares π, the class probabilities p(k|x) of such a classifier become
+//! p(k|x)·π(k), normalised again (Saerens, Latinne and Decaestecker 2002, "Adjusting the outputs of a classifier to new
+//! a priori probabilities", eq. 2.4). For logits, this is the addition of ln π(k) + ln C, which is 0 for every class
+//! where all shares are equal.
 //!
 //! C classes.
 
@@ -13,18 +13,18 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thiserror::Error;
 
-/// The share of each class in the images, in label order: each above 0, together 1. [C]
+/// The share of each class in the images, in label order: each above 0, their sum 1. [C]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Shares(Vec<f64>);
 
-/// What cannot be meant.
+/// Why the shares of the configuration are refused.
 #[derive(Clone, Debug, PartialEq, Error)]
 pub enum SharesError {
-    /// A share is given to a class that does not exist.
+    /// A share is set for a class that does not exist.
     #[error("there is no class \"{}\"; it has to be named as in the label file", shown(class.as_bytes()))]
     Class {
-        /// The name as it is given.
+        /// The name in the configuration.
         class: String,
     },
     /// A share is not above 0 and below 1.
@@ -32,18 +32,18 @@ pub enum SharesError {
     Range {
         /// Name of the class.
         class: String,
-        /// The share as it is given.
+        /// The share in the configuration.
         share: f64,
     },
-    /// Some classes have no share, and nothing is left for them.
+    /// Some classes have no share, and the others leave nothing for them.
     #[error(
         "the shares add up to {sum:.3}, which leaves nothing for the classes that are not named; use less than 1 in all"
     )]
     NothingLeft {
-        /// Sum of the shares that are given.
+        /// Sum of the shares in the configuration.
         sum: f64,
     },
-    /// Every class has a share, and the sum is further from 1 than rounding explains.
+    /// Every class has a share, and their sum differs from 1 by more than rounding.
     #[error("the shares of all classes add up to {sum:.3}; they have to be 1 in all")]
     Sum {
         /// The sum.
@@ -51,14 +51,14 @@ pub enum SharesError {
     },
 }
 
-/// How far from 1 the shares of all classes may add up to, for those who round. 0.02 [choice].
+/// How far the sum of the shares of all classes may differ from 1, for users who round. 0.02 [choice].
 const ROUNDING: f64 = 0.02;
 
 impl Shares {
-    /// Of the classes that are `named`, with their shares; the others share the rest evenly.
+    /// The shares of the classes that are `named`; the other classes divide the rest evenly.
     ///
     /// # Errors
-    /// A name is no class, a share is not above 0 and below 1, or the shares cannot be 1 in all.
+    /// A name is not a class, a share is not above 0 and below 1, or the shares cannot have the sum 1.
     pub fn new(named: &BTreeMap<String, f64>, classes: &[String]) -> Result<Self, SharesError> {
         for (class, &share) in named {
             if !classes.contains(class) {
@@ -82,13 +82,13 @@ impl Shares {
         Ok(Self(shares.map(|share| share / all).collect()))
     }
 
-    /// What is added to the logits of a classifier that takes all classes to be equally likely: ln π + ln C. [C]
+    /// The numbers to add to the logits of a classifier that assumes equally likely classes: ln π + ln C. [C]
     pub fn log_ratios(&self) -> Vec<f64> {
         let count = self.0.len() as f64;
         self.0.iter().map(|share| (share * count).ln()).collect()
     }
 
-    /// What N × C `probabilities`, row-major, become under these shares.
+    /// N × C `probabilities`, row-major, corrected by these shares.
     pub fn applied(&self, probabilities: &[f32]) -> Vec<f32> {
         let row = |row: &[f32]| {
             let joint: Vec<f64> = row.iter().zip(&self.0).map(|(&p, share)| f64::from(p) * share).collect();
@@ -98,12 +98,12 @@ impl Shares {
         probabilities.chunks_exact(self.0.len()).flat_map(row).collect()
     }
 
-    /// So many things, dealt out in proportion, at least one for each class. [C]
+    /// Divides `all` things among the classes in proportion to the shares, at least one for each class. [C]
     pub fn dealt(&self, all: usize) -> Vec<usize> {
         self.0.iter().map(|share| ((share * all as f64).round() as usize).max(1)).collect()
     }
 
-    /// The shares in label order: each above 0, together 1. [C]
+    /// The shares in label order: each above 0, their sum 1. [C]
     pub fn as_slice(&self) -> &[f64] {
         &self.0
     }
@@ -149,14 +149,14 @@ mod tests {
         refused(&[("full", 0.5), ("empty", 0.3), ("blocked", 0.1)], why);
     }
 
-    /// By hand: 0.5·0.8 against 0.5·0.1 and 0·0.1.
+    /// Computed by hand: 0.5·0.8 against 0.5·0.1 and 0·0.1.
     #[test]
     fn probabilities_are_weighted_by_the_shares() {
         let shares = shares(&[("empty", 0.8)]).unwrap();
         let found = shares.applied(&[0.5, 0.5, 0.0]);
         let expected = [8.0 / 9.0, 1.0 / 9.0, 0.0];
         assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{found:?}");
-        // The same by logits.
+        // The same result by adding to the logits.
         let logits: Vec<f64> = [0.5f64.ln(), 0.5f64.ln()].iter().zip(shares.log_ratios()).map(|(a, b)| a + b).collect();
         assert!(((logits[0] - logits[1]).exp() - 8.0).abs() < 1e-9);
     }

@@ -1,5 +1,5 @@
-//! What comes from outside, for people: names of files, classes and whatever else, on one line and without orders to a
-//! terminal; and the system's errors, with what to do.
+//! Makes text from outside safe to display: names of files, classes and other things, on one line and without control
+//! sequences for a terminal; and the system's errors, with advice.
 
 use crate::text::is_invisible;
 use std::borrow::Cow;
@@ -8,10 +8,11 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-/// A name in which every character can be seen.
+/// A name in which every character is visible.
 ///
-/// One that is plain UTF-8 stays as it is. In any other, a byte that is not UTF-8 is `\xHH`, a control character `\n`,
-/// `\r`, `\t` or `\xHH` too, another character that cannot be seen `\u{H…}`, and a backslash is doubled, so that the
+/// A name that is UTF-8 without invisible characters stays as it is. In any other name, a byte that is not UTF-8
+/// becomes `\xHH`, a control character `\n`, `\r`, `\t` or `\xHH`, another invisible character `\u{H…}`, and a
+/// backslash is doubled, so that the original name can be reconstructed.
 /// name can be told from it.
 pub fn shown(name: &[u8]) -> Cow<'_, str> {
     let hidden = |found: char| found.is_control() || is_invisible(found);
@@ -39,14 +40,14 @@ pub fn shown(name: &[u8]) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// The same of a file's name.
+/// Like [`shown`], for a file name.
 pub fn shown_path(path: &Path) -> Cow<'_, str> {
     shown(path.as_os_str().as_bytes())
 }
 
-/// Why a file of the service cannot be written or read, and what to do where that is known.
+/// Why a file of the service cannot be written or read, with advice where there is some.
 pub fn shown_io(error: &io::Error) -> Cow<'static, str> {
-    /// Of Linux: the device has failed.
+    /// Linux's error number for a failed device.
     const EIO: i32 = 5;
     Cow::Borrowed(match error.kind() {
         ErrorKind::ReadOnlyFilesystem => {
@@ -81,7 +82,7 @@ mod tests {
         assert_eq!(shown_path(Path::new("a\nb")), "a\\nb");
     }
 
-    /// "Read-only file system (os error 30)" was all that was said.
+    /// The message was only "Read-only file system (os error 30)".
     #[test]
     fn errors_of_disks_say_what_to_do() {
         for (number, told) in [

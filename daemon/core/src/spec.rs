@@ -1,4 +1,5 @@
-//! What the daemon hands to the trainer: `spec.json`, everything a round may read and the one directory it may write.
+//! `spec.json`, which the daemon gives to the trainer: everything that a round may read and the directory that it may
+//! write.
 
 use crate::ids::{ClassId, ImageId, RoundId};
 use crate::settings::Settings;
@@ -6,13 +7,13 @@ use crate::shares::Shares;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Version of [`RoundSpec`] and of the events; the trainer refuses any other.
+/// Version of [`RoundSpec`] and of the events. The trainer refuses any other version.
 pub const PROTOCOL: u32 = 2;
 
-/// File of a journal that holds the [`RoundSpec::work`] that it belongs to.
+/// File in a journal with the [`RoundSpec::work`] that the journal belongs to.
 pub const JOURNAL_SPEC: &str = "spec.json";
 
-/// What a round is to do, and all that it may know.
+/// What a round has to do, and everything that it may know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RoundSpec {
@@ -22,9 +23,9 @@ pub struct RoundSpec {
     pub round: RoundId,
     /// How the candidate is made.
     pub method: Method,
-    /// A CLIP in any layout that `coft-models` knows.
+    /// Directory of a CLIP in any layout that `coft-models` knows.
     pub model_dir: PathBuf,
-    /// Side of the images that the model is to read, px, where it is not the model's own.
+    /// Side of the images that the model reads, px, if it differs from the model's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<u32>,
     /// Class names in label order.
@@ -32,44 +33,46 @@ pub struct RoundSpec {
     /// Line of each class in the label file, for messages; empty where there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_lines: Vec<usize>,
-    /// How often each class comes, where the user has said so.
+    /// How often each class occurs, if the user has set that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shares: Option<Shares>,
-    /// Where Phase II trains another, usually smaller, CLIP than the one that labels and filters: that one's directory.
+    /// Directory of the CLIP that Phase II trains, if it is another, usually smaller, one than the CLIP that labels and
+    /// filters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub student_dir: Option<PathBuf>,
-    /// Prompt of the learnable context, and of the zero-shot labels too where there are no `templates`; `{}` stands for
-    /// the class name.
+    /// Prompt from which the learnable context starts, and with which zero-shot labels are made if there are no
+    /// `templates`; `{}` stands for the class name.
     pub template: String,
     /// Prompts whose text features are averaged for the zero-shot labels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub templates: Vec<Template>,
-    /// The unlabelled pool; empty for [`Method::ZeroShot`] alone.
+    /// The unlabelled pool; empty only for [`Method::ZeroShot`].
     pub images: Vec<PoolImage>,
-    /// Seeds every random draw. The same spec gives the same candidate, bit for bit, on the CPU of one machine with one
-    /// libtorch and one number of threads; elsewhere the last bits are others.
+    /// Seed of every random draw. On the CPU of one machine with the same libtorch and number of threads, the same spec
+    /// gives the same candidate, bit for bit; elsewhere the last bits differ.
     pub seed: u64,
-    /// What the round is computed on.
+    /// The device that the round is computed on.
     pub device: Device,
-    /// What the exported model computes in.
+    /// The precision in which the exported model computes.
     #[serde(default, skip_serializing_if = "Precision::is_single")]
     pub precision: Precision,
-    /// CPU threads; 0 lets libtorch choose, and on a GPU takes as many as there are.
+    /// Number of CPU threads. With 0, libtorch chooses, and a round on a GPU uses all threads of the machine.
     pub threads: u32,
     /// Settings of the method.
     pub settings: Settings,
-    /// Where the finished candidate directory appears, by one rename. Its parent exists and is the trainer's to write.
+    /// The finished candidate directory, which appears by one rename. Its parent exists, and the trainer may write
+    /// there.
     pub candidate_dir: PathBuf,
-    /// Where the round writes down what it has done, and goes on from what an earlier run of the same
-    /// [`RoundSpec::work`] has done. Made if it is not there; its parent exists.
+    /// Directory where the round saves its work. The round continues from what an earlier run of the same
+    /// [`RoundSpec::work`] has saved. Made if it does not exist; its parent exists.
     pub journal_dir: PathBuf,
-    /// Measuring only: leaves per-image answers here (see the trainer's `diagnostics`).
+    /// For measurements only: the round writes per-image answers here (see the trainer's `diagnostics`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub diagnostics: Option<Diagnostics>,
 }
 
 impl RoundSpec {
-    /// What decides the result: all of it but the number of the round and the places where results go.
+    /// The part of the spec that decides the result: everything except the number of the round and the output paths.
     pub fn work(&self) -> RoundSpec {
         let nowhere = PathBuf::new;
         Self { round: RoundId(0), candidate_dir: nowhere(), journal_dir: nowhere(), diagnostics: None, ..self.clone() }
@@ -86,11 +89,11 @@ pub enum Method {
     Coft,
     /// CoFT with iterated Phase I and momentum contrast in Phase II.
     CoftPlus,
-    /// For comparison: text prompts alone, tuned on the seeds (after UPL, arXiv 2204.03649).
+    /// For comparison: only text prompts, tuned on the seeds (after UPL, arXiv 2204.03649).
     Upl,
-    /// For comparison: Phase II on every zero-shot label.
+    /// For comparison: Phase II on all zero-shot labels.
     SelfTraining,
-    /// For comparison: Phase II on the labels that the images carry.
+    /// For comparison: Phase II on the labels in the spec's images.
     Oracle,
 }
 
@@ -108,27 +111,27 @@ impl Method {
     }
 }
 
-/// What a round is computed on.
+/// The device that a round is computed on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Device {
-    /// The processor.
+    /// The CPU.
     #[default]
     Cpu,
-    /// The first GPU of NVIDIA's.
+    /// The first NVIDIA GPU.
     Cuda,
 }
 
-/// What an exported model computes in.
+/// The precision in which an exported model computes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// Single precision.
     #[default]
     Fp32,
-    /// The encoder in half precision, its norms' sums in single.
+    /// The encoder in half precision; the sums of its norms in single precision.
     Fp16,
-    /// The products of the encoder's blocks on integers of eight bits, all else in single precision.
+    /// Matrix products of the encoder's blocks with 8-bit integers; everything else in single precision.
     Int8,
 }
 
@@ -146,7 +149,7 @@ pub struct PoolImage {
     pub id: ImageId,
     /// Any image file; the daemon passes its cached canonical pixels.
     pub path: PathBuf,
-    /// The user's own label: position of the class. It teaches in both phases and is never filtered.
+    /// The user's own label: position of the class. Both phases train on it, and it is never filtered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<ClassId>,
 }
@@ -155,13 +158,13 @@ pub struct PoolImage {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Template {
-    /// From 1.
+    /// Its number in the file, from 1.
     pub line: usize,
     /// The prompt, with `{}` for the class name.
     pub text: String,
 }
 
-/// Asks for answers on images that are never trained on. No label crosses this border in either direction.
+/// Asks for answers on images that are never used for training. No label is passed in either direction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Diagnostics {

@@ -1,5 +1,5 @@
-//! The template file: one prompt a line, `{}` where the class name goes. [`crate::text`] says which files are text and
-//! what is a comment; blank lines do not count.
+//! The template file: one prompt per line, with `{}` for the class name. [`crate::text`] defines which files are text
+//! and what a comment is; blank lines are ignored.
 
 use crate::spec::Template;
 use crate::text::{self, Line, TextError};
@@ -8,7 +8,7 @@ use thiserror::Error;
 /// Why a template file is refused; lines count from 1.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TemplatesError {
-    /// The file is no text, or a line holds what cannot be seen.
+    /// The file is not text, or a line holds a character that cannot be seen.
     #[error(transparent)]
     Text(#[from] TextError),
     /// A line does not have exactly one place for the class name.
@@ -29,7 +29,7 @@ pub enum TemplatesError {
 /// Parses the content of a template file.
 ///
 /// # Errors
-/// Names the line that cannot be a prompt.
+/// Names the line that is not a valid prompt.
 pub fn parse(bytes: &[u8]) -> Result<Vec<Template>, TemplatesError> {
     let mut templates = Vec::new();
     for (index, raw) in text::decode(bytes)?.lines().enumerate() {

@@ -1,8 +1,8 @@
-//! Lists that people and other programs write: bytes to text, text to lines.
+//! Reads lists that people and other programs write: bytes to text, text to lines.
 //!
-//! Two names that look the same must not be two classes, and a name must not be left out because of how it was typed.
-//! So text is in one encoding and one form, what cannot be seen is refused with its line, and a comment is a comment by
-//! its look.
+//! Two names that look the same must not be two classes, and a name must not be lost because of the way it was typed.
+//! So all text is brought into one encoding and one form, characters that cannot be seen are refused with their line,
+//! and what looks like a comment is one.
 
 use thiserror::Error;
 use unicode_normalization::UnicodeNormalization;
@@ -10,27 +10,27 @@ use unicode_normalization::UnicodeNormalization;
 /// Why a list is refused; lines count from 1.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum TextError {
-    /// A byte belongs to no character of UTF-8.
+    /// A byte is not part of a UTF-8 character.
     #[error(
         "line {line}: the byte 0x{byte:02X} is not UTF-8; the file may be in ISO-8859-1 or Windows-1252; save it as \
          UTF-8, for example with iconv -f WINDOWS-1252 -t UTF-8"
     )]
     NotUtf8 {
-        /// Its line.
+        /// Line of the byte.
         line: usize,
         /// The byte.
         byte: u8,
     },
-    /// A file that begins as UTF-16 does ends within a character, or has half of a pair.
+    /// A file that begins like UTF-16 ends within a character, or has half of a surrogate pair.
     #[error("line {line}: half a character; the file begins as UTF-16 does and is damaged; save it as UTF-8")]
     HalfUtf16 {
         /// The line with the half character.
         line: usize,
     },
-    /// The file is in an encoding that is not read.
+    /// The file is in an encoding that coft does not read.
     #[error("the file is in {encoding}; save it as UTF-8, for example with iconv -f {encoding} -t UTF-8")]
     Encoding {
-        /// Name of the encoding, as iconv takes it.
+        /// Name of the encoding, as iconv uses it.
         encoding: &'static str,
     },
     /// A line has a control character.
@@ -41,7 +41,7 @@ pub enum TextError {
         /// The character.
         found: char,
     },
-    /// A line has a character that takes no room or turns the direction of writing.
+    /// A line has a character of zero width, or one that changes the direction of writing.
     #[error("line {line}: the character {}, which cannot be seen; remove it", code(*found))]
     Invisible {
         /// The line.
@@ -49,7 +49,7 @@ pub enum TextError {
         /// The character.
         found: char,
     },
-    /// A line has U+FFFD, which another program has written in place of a character.
+    /// A line has U+FFFD, which another program has written in place of a character that it could not convert.
     #[error(
         "line {line}: the character U+FFFD stands for one that was lost when the file was converted; write that one"
     )]
@@ -57,7 +57,7 @@ pub enum TextError {
         /// The line.
         line: usize,
     },
-    /// A line begins with `#` and no space, so that it may be a comment or an entry.
+    /// A line begins with `#` without a space after it, so it is unclear whether it is a comment or an entry.
     #[error(
         "line {line}: {text:?} begins with #; put a space behind the # if it is a comment, and write \\{text} if it is none"
     )]
@@ -73,11 +73,11 @@ fn code(found: char) -> String {
     format!("U+{:04X}", u32::from(found))
 }
 
-/// The text of a file: UTF-8 with or without a byte order mark, or UTF-16 with one. Every line ends in `\n`, whatever
-/// it ended in.
+/// The text of a file: UTF-8 with or without a byte order mark, or UTF-16 with one. Every line of the result ends in
+/// `\n`, whatever its ending in the file.
 ///
 /// # Errors
-/// Names the encoding, or the line and the byte, where it is another.
+/// Names the encoding if it is another one, or the line and the byte.
 pub fn decode(bytes: &[u8]) -> Result<String, TextError> {
     let encoding = |encoding| Err(TextError::Encoding { encoding });
     match bytes {
@@ -85,7 +85,7 @@ pub fn decode(bytes: &[u8]) -> Result<String, TextError> {
         [0, 0, 0xfe, 0xff, ..] => encoding("UTF-32BE"),
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        // Half of the bytes of European text; in UTF-8 there is none.
+        // In UTF-16, half of the bytes of European text are zero; in UTF-8 none is.
         [first, 0, ..] if *first != 0 => encoding("UTF-16LE"),
         [0, second, ..] if *second != 0 => encoding("UTF-16BE"),
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
@@ -120,22 +120,22 @@ fn lines_begun(text: &str) -> usize {
     1 + with_line_ends(text).matches('\n').count()
 }
 
-/// What a line of a list is.
+/// The kinds of lines in a list.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Line {
-    /// It has no characters but white space.
+    /// It has only white space.
     Blank,
-    /// A comment, which readers pass over.
+    /// A comment, which readers skip.
     Comment,
-    /// Trimmed, in Unicode's composed form (NFC), with plain spaces alone.
+    /// An entry: trimmed, in Unicode's composed form (NFC), with plain spaces only.
     Text(String),
 }
 
-/// Reads a line. A comment begins with `#` and a space, or is nothing but `#`; `\#` begins an entry that begins with
+/// Reads a line. A comment begins with `#` and a space, or is only `#`. `\#` begins an entry whose first character is
 /// `#`.
 ///
 /// # Errors
-/// Names the line where it holds what cannot be seen, or begins with `#` and may be either.
+/// Names the line if it holds a character that cannot be seen, or begins with `#` and could be a comment or an entry.
 pub fn line(number: usize, raw: &str) -> Result<Line, TextError> {
     let trimmed = raw.trim();
     if trimmed.is_empty() {
@@ -158,7 +158,7 @@ fn check(line: usize, text: &str) -> Result<(), TextError> {
     let mut before = 'a';
     let mut characters = text.chars().peekable();
     while let Some(found) = characters.next() {
-        // Scripts that join letters need these two between them, and so do some emoji.
+        // Scripts that join letters need these two characters, and so do some emoji.
         let joins = matches!(found, '\u{200c}' | '\u{200d}');
         let between = !before.is_ascii() && characters.peek().is_some_and(|next| !next.is_ascii());
         match found {
@@ -171,8 +171,8 @@ fn check(line: usize, text: &str) -> Result<(), TextError> {
     Ok(())
 }
 
-/// Characters that take no room, turn the direction of writing, or end a line, and are no control characters by
-/// Unicode's table.
+/// Characters that have zero width, change the direction of writing, or end a line, and that Unicode does not class as
+/// control characters.
 pub fn is_invisible(found: char) -> bool {
     matches!(
         found,
@@ -182,15 +182,15 @@ pub fn is_invisible(found: char) -> bool {
     )
 }
 
-/// What two names share that a reader takes for one: case, accents written as one character or two, joiners, and the
-/// number of spaces make no difference.
+/// A form that is equal for two names that look equal to a reader: case, accents written as one character or two,
+/// joiners, and the number of spaces make no difference.
 pub fn likeness(name: &str) -> String {
     let seen = |found: &char| !matches!(found, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}');
     let lower: String = name.to_lowercase().chars().filter(seen).nfc().collect();
     lower.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A name in the form in which lists are read.
+/// A name in the form in which lists are read (NFC).
 pub fn composed(name: &str) -> String {
     name.nfc().collect()
 }

@@ -1,4 +1,4 @@
-//! The JSON Schemas under `docs/schema`, for programs that read what the trainer writes.
+//! The JSON Schemas under `docs/schema`, for programs that read the trainer's output.
 
 use coft_core::event::Event;
 use coft_core::report::Report;
@@ -6,7 +6,7 @@ use schemars::{Schema, schema_for};
 use std::fs;
 use std::path::Path;
 
-/// Compares with the file, or writes it where `COFT_BLESS` is set.
+/// Compares the schema with the committed file, or writes the file if `COFT_BLESS` is set.
 #[track_caller]
 fn is_written(name: &str, schema: &Schema) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema").join(name);

@@ -1,24 +1,24 @@
-//! Whether a generation that was made elsewhere takes over, by its answers beside those of the one that serves.
+//! Decides whether an imported generation replaces the active one, by comparing the answers of both.
 
 use super::{Reason, Verdict, apart, balance};
 use crate::shares::Shares;
 use crate::spec::Precision;
 
-/// Fewest images of this service that an imported generation is judged by. 16 [choice], the fewest that make a round.
+/// Fewest images of this service by which an imported generation is judged. 16 [choice], the fewest for a round.
 pub const IMPORT_IMAGES: usize = 16;
-/// Standard errors by which an import's answers must be less even than those of what serves before it is refused. 2
-/// [choice]: of models that are as good, chance alone has one in twenty refused or fewer [measurement: 0 to 5 % of 300
-/// simulated pairs each, of 2 to 100 classes, even and 97:3, on 16 to 256 images].
+/// Number of standard errors by which an import's answers must be less even than those of the active generation to be
+/// refused. 2 [choice]: of models that are equally good, at most one in twenty is refused by chance [measurement: 0 to
+/// 5 % of 300 simulated pairs each, of 2 to 100 classes, even and 97:3, on 16 to 256 images].
 pub const IMPORT_ERRORS: f64 = 2.0;
-/// A difference in [`balance`] that is none, however sure it is: another precision or processor makes as much; 0 to 1.
-/// 0.005 [choice], a shift of 50:50 to 54:46.
+/// Difference in [`balance`] that never counts, however significant it is, because another precision or processor
+/// causes as much; 0 to 1. 0.005 [choice], a shift from 50:50 to 54:46.
 pub const IMPORT_TOLERANCE: f64 = 0.005;
 
-/// Judges a generation that was made elsewhere by its answers on images of this service, beside those of the one that
-/// serves: N × C probabilities each, row-major, held against the `shares` that are expected. It is refused where its
-/// answers are less even by more than [`IMPORT_ERRORS`] standard errors of the difference on so many images, and by
-/// more than [`IMPORT_TOLERANCE`]; where there are fewer than [`IMPORT_IMAGES`] images there is nothing to judge by,
-/// and parity on the probe alone decides.
+/// Judges an imported generation by comparing its answers on images of this service with those of the active
+/// generation: N × C probabilities each, row-major, compared with the expected `shares`. The import is refused if its
+/// answers are less even by more than [`IMPORT_ERRORS`] standard errors of the difference, and by more than
+/// [`IMPORT_TOLERANCE`]. With fewer than [`IMPORT_IMAGES`] images there is too little to compare, and parity on the
+/// probe alone decides.
 pub fn judge_import(
     precision: Precision,
     parity_max_abs_diff: f64,
@@ -43,9 +43,9 @@ pub fn judge_import(
     }
 }
 
-/// Standard error of the difference in a `measure` of two models that have answered the same images, N × C
-/// probabilities each: the jackknife, which leaves out each image in turn (Efron and Stein 1981, "The jackknife
-/// estimate of variance", eq. 1.1). It draws nothing, so that the same answers are always judged alike.
+/// Standard error of the difference in a `measure` between two models that have answered the same images, N × C
+/// probabilities each. This is the jackknife, which leaves out each image in turn (Efron and Stein 1981, "The jackknife
+/// estimate of variance", eq. 1.1). It needs no random draws, so equal answers are always judged equally.
 fn error_of_difference(one: &[f32], other: &[f32], count: usize, measure: impl Fn(&[f32]) -> f64) -> f64 {
     let without = |rows: &[f32], image: usize| [&rows[..image * count], &rows[(image + 1) * count..]].concat();
     let images = other.len() / count;
@@ -92,7 +92,7 @@ mod tests {
         );
     }
 
-    /// N answers of C classes: `sure` of the class that `of` names, the rest shared evenly.
+    /// N answers with C classes: probability `sure` for the class that `of` returns, the rest divided evenly.
     fn answers(images: usize, count: usize, sure: f32, of: impl Fn(usize) -> usize) -> Vec<f32> {
         let rest = (1.0 - sure) / (count - 1) as f32;
         (0..images)
@@ -101,7 +101,7 @@ mod tests {
             .collect()
     }
 
-    /// A trained model was refused at 0.980 against 0.983 on 50 images.
+    /// A trained model was refused with a balance of 0.980, against 0.983, on 50 images.
     #[test]
     fn an_import_is_not_refused_for_what_chance_explains() {
         let classes: Vec<String> = (0..10).map(|class| format!("class {class}")).collect();
@@ -110,16 +110,16 @@ mod tests {
             let difference = balance(&found, 10, None) - balance(&serving, 10, None);
             (difference, judge_import(Precision::Fp32, 0.0, &classes, &found, &serving, None) == Verdict::Promote)
         };
-        // 0.976 against 0.985: some images go to other classes with either model, with the candidate a few more.
+        // 0.976 against 0.985: both models misclassify some images, the candidate a few more.
         let active = |image: usize| if image % 8 == 1 { (image + 3) % 10 } else { image % 10 };
         let other = |image: usize| if image % 6 == 1 { (image + 3) % 10 } else { image % 10 };
         let (difference, promoted) = judged(50, &other, &active);
         assert!((-0.01..-IMPORT_TOLERANCE).contains(&difference) && promoted, "{difference} {promoted}");
-        // Where one class gets every other image no chance explains it.
+        // One class gets every other image; chance cannot explain that.
         let sunk = |image: usize| if image.is_multiple_of(2) { 3 } else { image % 10 };
         let (difference, promoted) = judged(50, &sunk, &active);
         assert!(difference < -0.05 && !promoted, "{difference} {promoted}");
-        // Nor does chance explain a small difference on many images, unless it is too small to matter.
+        // Nor can chance explain a small difference on many images, unless it is too small to matter.
         let lost = |often: usize| move |image: usize| if image.is_multiple_of(often) { 1 } else { image % 10 };
         let even = |image: usize| image % 10;
         let (difference, promoted) = judged(2000, &lost(20), &even);
@@ -129,7 +129,7 @@ mod tests {
     }
 
     proptest! {
-        /// One that answers as what serves does, but for the last bits, is never refused.
+        /// An import whose answers equal those of the active generation, except for the last bits, is never refused.
         #[test]
         fn the_same_model_is_never_refused(
             logits in proptest::collection::vec(-6.0..6.0f32, 3 * 16..3 * 60), noise in 0.0..1e-4f32,
@@ -141,7 +141,7 @@ mod tests {
             });
             let active: Vec<f32> = rows.collect();
             prop_assert_eq!(judge_import(Precision::Fp32, 0.0, &classes, &active, &active, None), Verdict::Promote);
-            // The same way for every image, which no spread between images shows.
+            // The difference is the same for every image, so the spread between images does not show it.
             let rows = active.as_chunks::<3>().0.iter();
             let shifted: Vec<f32> = rows.flat_map(|row| [row[0] + noise, row[1] * (1.0 - noise), row[2]]).collect();
             prop_assert_eq!(judge_import(Precision::Fp32, 0.0, &classes, &shifted, &active, None), Verdict::Promote);

@@ -1,11 +1,11 @@
-//! Which values the settings may have. Every number has a least and a greatest one, so that nothing computed from them
-//! overflows.
+//! The allowed ranges of the settings. Every number has a minimum and a maximum, so that nothing that is computed from
+//! the settings overflows.
 
 use super::{Settings, Sgd};
 use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use std::fmt;
 
-/// A rule that a setting follows.
+/// A rule that a setting must satisfy.
 struct Rule {
     key: &'static str,
     holds: bool,
@@ -21,7 +21,7 @@ impl Settings {
     /// Whether all settings are within their ranges.
     ///
     /// # Errors
-    /// The key of the first setting that is not, and what it has to be.
+    /// The key of the first setting that is out of range, and its allowed range.
     pub fn validate(&self) -> Result<(), (String, &'static str)> {
         let Self { phase1, phase2, deploy: _, mixed_precision: _ } = self;
         let contrast = &phase2.contrast;
@@ -79,8 +79,8 @@ fn broken<const N: usize>(rules: [Rule; N]) -> Option<(&'static str, &'static st
     rules.into_iter().find(|rule| !rule.holds).map(|rule| (rule.key, rule.told))
 }
 
-/// Reads a whole number. One that `u32` does not hold, negative or too large, becomes `u32::MAX`, which lies outside
-/// every range: [`Settings::validate`] then names the setting and its range.
+/// Reads a whole number. A number that does not fit into `u32` (negative or too large) becomes `u32::MAX`, which is
+/// outside every range: [`Settings::validate`] then names the setting and its range.
 pub fn count<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     struct Count;
     impl Visitor<'_> for Count {
@@ -129,7 +129,7 @@ mod tests {
         }
     }
 
-    /// `epochs = 2147483648` made three steps of a training and said nothing.
+    /// With `epochs = 2147483648` a training had three steps, without any error message.
     #[test]
     fn every_number_that_is_too_large_or_negative_is_refused_with_its_name_and_range() {
         let default = serde_json::to_value(Settings::default()).unwrap();
