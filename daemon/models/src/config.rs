@@ -1,5 +1,5 @@
-//! The sizes of a CLIP, in the words of a Hugging Face `CLIPModel`'s `config.json`; what that file leaves out, it means
-//! with `transformers`' defaults.
+//! The sizes of a CLIP, with the key names of `config.json` of a Hugging Face `CLIPModel`. A key that the file lacks
+//! has `transformers`' default.
 
 use serde::{Deserialize, Serialize};
 
@@ -39,7 +39,7 @@ pub struct TextConfig {
     pub vocab_size: i64,
     /// Activation of the hidden layer in a block.
     pub hidden_act: Activation,
-    /// What a layer norm adds to the variance.
+    /// Number that a layer norm adds to the variance.
     pub layer_norm_eps: f64,
 }
 
@@ -61,7 +61,7 @@ pub struct VisionConfig {
     pub patch_size: i64,
     /// Activation of the hidden layer in a block.
     pub hidden_act: Activation,
-    /// What a layer norm adds to the variance.
+    /// Number that a layer norm adds to the variance.
     pub layer_norm_eps: f64,
 }
 
@@ -69,7 +69,7 @@ pub struct VisionConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
-    /// x · sigmoid(1.702 x), OpenAI's.
+    /// x · sigmoid(1.702 x), as in OpenAI's models.
     QuickGelu,
     /// The exact, erf-based GELU.
     Gelu,
@@ -113,14 +113,14 @@ pub(crate) fn logit_scale() -> f64 {
     2.6592
 }
 
-/// Largest size of anything; no CLIP comes near it, and products of two cannot overflow. [choice]
+/// Largest allowed value of any size. No CLIP comes near it, and products of two such values cannot overflow. [choice]
 const MAX_SIZE: i64 = 1 << 24;
 
 impl ClipConfig {
     /// Whether a model can have these sizes.
     ///
     /// # Errors
-    /// The first size that is impossible, and why, in words.
+    /// Describes the first size that is impossible, and why.
     pub fn validate(&self) -> Result<(), String> {
         let (t, v) = (&self.text_config, &self.vision_config);
         let positive = [

@@ -1,4 +1,4 @@
-//! Why a directory is no model that can be used.
+//! Why a directory is not a usable model.
 
 use crate::shape::ShapeError;
 use crate::tokenizer::TokenizerError;
@@ -8,10 +8,10 @@ use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
 
-/// Why a directory is no model that can be used.
+/// Why a directory is not a usable model.
 #[derive(Debug, Error)]
 pub enum ModelError {
-    /// Files are missing, or it cannot be told which of several is meant.
+    /// Files are missing, or there are several and it is unclear which one is meant.
     #[error("the model directory {} lacks {lacking}", shown_path(dir))]
     Incomplete {
         /// Directory of the model.
@@ -24,10 +24,10 @@ pub enum ModelError {
     Read {
         /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file is no JSON of the right form.
+    /// A file is not JSON of the right form.
     #[error("{}: {source}", shown_path(path))]
     Json {
         /// Its path.
@@ -54,10 +54,10 @@ pub enum ModelError {
         /// The tensor, and what is wrong with it.
         source: ShapeError,
     },
-    /// The files of the tokeniser are missing or do not fit.
+    /// The files of the tokeniser are missing, or do not match each other or the model.
     #[error(transparent)]
     Tokenizer(#[from] TokenizerError),
-    /// The preprocessing is one that coft cannot do.
+    /// coft does not support the model's preprocessing.
     #[error(transparent)]
     Preprocess(#[from] coft_vision::PreprocessError),
 }

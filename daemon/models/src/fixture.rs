@@ -1,4 +1,5 @@
-//! Model directories of next to no size, in every layout, with numbers that tell where they come from.
+//! Very small model directories in every layout, in which every number is different, so that tests see where it comes
+//! from.
 
 use crate::config::ClipConfig;
 use crate::shape;
@@ -23,7 +24,7 @@ pub fn config() -> Value {
     })
 }
 
-/// The tensors of a configuration, each number another.
+/// The tensors of a configuration; all their numbers are different.
 pub fn tensors(config: &Value) -> Tensors {
     let config: ClipConfig = serde_json::from_value(config.clone()).unwrap();
     let mut next = 0;
@@ -44,7 +45,8 @@ pub fn save(path: &Path, tensors: &Tensors) {
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
 }
 
-/// The same as PyTorch's archive of a state dict, wrapped as training programs do it where `key` is not empty.
+/// Saves the tensors as PyTorch's archive of a state dict. If `key` is not empty, the dict is wrapped below that key,
+/// as by training programs.
 pub fn save_archive(path: &Path, key: &str, tensors: &Tensors) {
     let number = |n: usize| [&b"J"[..], &(n as u32).to_le_bytes()].concat();
     let text = |text: &str| [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();

@@ -1,4 +1,5 @@
-//! Which of the known layouts a directory has. What they differ in is one file each.
+//! Recognises which of the known layouts a directory has. Each layout has a file of its own with what is particular to
+//! it.
 
 mod hugging_face;
 mod open_clip;
@@ -21,11 +22,11 @@ pub enum Layout {
     HuggingFace,
     /// `open_clip_config.json` and the weights beside it.
     OpenClip,
-    /// One `.pt` file, as OpenAI published them; sizes are those of its tensors.
+    /// One `.pt` file, as OpenAI published them. The shapes of its tensors give the sizes.
     Openai,
 }
 
-/// What a directory turned out to be.
+/// The layout and files that were found in a directory.
 #[derive(Debug)]
 pub(crate) struct Found {
     pub layout: Layout,
@@ -47,7 +48,7 @@ pub(crate) fn find(dir: &Path) -> Result<Found, ModelError> {
     if !known.is_empty() && !has_config {
         return lacks(format!("{} (or {})", hugging_face::WEIGHTS[0], hugging_face::WEIGHTS[1..].join(", ")));
     }
-    // Training programs and OpenAI call their files as they like.
+    // OpenAI and training programs use any file names.
     let entries = fs::read_dir(dir).map_err(|source| ModelError::Read { path: dir.to_owned(), source })?;
     let mut archives: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -64,27 +65,27 @@ pub(crate) fn find(dir: &Path) -> Result<Found, ModelError> {
     }
 }
 
-/// Extension of PyTorch's archives of no fixed name.
+/// Extension of PyTorch's archives, which have no fixed name.
 pub const ARCHIVE: &str = "pt";
 
-/// Every file that says what a model is, whichever of them there are.
+/// Every file that describes a model; a directory has some of them.
 pub const DESCRIPTIONS: [&str; 4] =
     [hugging_face::CONFIG, open_clip::CONFIG, coft_vision::CONFIG_FILE, hugging_face::PROCESSOR];
 
-/// Names that the weights may have, the first to be taken first, by the descriptions that lie in `dir`. Where there are
-/// none, or beside OpenCLIP's, a single archive with the extension [`ARCHIVE`] may hold them.
+/// File names that the weights may have, most preferred first, according to the description files in `dir`. Without a
+/// description, or with OpenCLIP's, the weights may also be in a single archive with the extension [`ARCHIVE`].
 pub fn weights_named_in(dir: &Path) -> Vec<&'static str> {
     described(dir).into_iter().flat_map(|(_, names)| names).collect()
 }
 
-/// The layouts that the descriptions of a directory state, with the names of their weights.
+/// The layouts that the description files of a directory state, with the names of their weights.
 ///
-/// Two kinds may lie side by side: those of a `CLIPModel` and of OpenCLIP are the same model, and the first is taken.
-/// But `timm` also calls its description `config.json`, and has one tower.
+/// A directory may have descriptions of both a `CLIPModel` and OpenCLIP. They then describe the same model, and the
+/// first is used. But `timm` also names its description `config.json`, and its models have only one tower.
 fn described(dir: &Path) -> Vec<(Layout, Vec<&'static str>)> {
     let (config, has_open_clip) = (dir.join(hugging_face::CONFIG), dir.join(open_clip::CONFIG).is_file());
     let mut known = Vec::new();
-    // Where nothing else describes the model, what is wrong with this file is told when it is read.
+    // If this is the only description, its errors are reported when it is read.
     let ours =
         config.is_file() && (!has_open_clip || json(&config).is_ok_and(|stated: Value| hugging_face::is_clip(&stated)));
     if ours {
@@ -104,7 +105,7 @@ impl Found {
         Ok(weights.without_prefixes())
     }
 
-    /// The file that states the sizes.
+    /// Path of the file that states the sizes.
     pub fn stated_in(&self) -> PathBuf {
         match self.layout {
             Layout::HuggingFace => self.dir.join(hugging_face::CONFIG),
@@ -113,7 +114,7 @@ impl Found {
         }
     }
 
-    /// The model's sizes, and what states them.
+    /// The model's sizes, and the name of the file that states them.
     pub fn config(&self, raw: &Weights) -> Result<(ClipConfig, &'static str), ModelError> {
         match self.layout {
             Layout::HuggingFace => Ok((self.stated(hugging_face::config)?, hugging_face::CONFIG)),
@@ -125,7 +126,7 @@ impl Found {
         }
     }
 
-    /// The tensors under the names of a `CLIPModel`.
+    /// Renames the tensors to the names of a `CLIPModel`.
     pub fn named(&self, raw: Weights) -> Result<Weights, ModelError> {
         let fault = |fault| ModelError::Config { path: self.weights.clone(), fault };
         match self.layout {
@@ -134,7 +135,7 @@ impl Found {
         }
     }
 
-    /// How images are prepared, as `preprocessor_config.json` would state it. It is one that coft can do.
+    /// The preprocessing in the form of `preprocessor_config.json`; an error if coft does not support it.
     pub fn preprocessing(&self, config: &ClipConfig) -> Result<Value, ModelError> {
         let (stated, path) = match self.layout {
             Layout::HuggingFace => hugging_face::preprocessing(&self.dir)?,

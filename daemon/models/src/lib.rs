@@ -1,8 +1,9 @@
-//! CLIP checkpoints as files: which layout a directory has, where each tensor lies, what sizes they make, and the store
-//! in which models lie by their content.
+//! CLIP checkpoints as files: the layout of a directory, the position of each tensor, the sizes of the model, and the
+//! store, which keeps models by their content.
 //!
-//! Tensors are named as Hugging Face's `CLIPModel` names them, whatever the files call them. Nothing here computes with
-//! one, opens a connection, or knows rounds and classifiers; so the service, its command line and the trainer share it.
+//! Tensors have the names of Hugging Face's `CLIPModel`, whatever their names in the files. This crate does not compute
+//! with tensors, open connections, or know rounds and classifiers, so the service, its command line and the trainer can
+//! share it.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 

@@ -1,4 +1,5 @@
-//! A model directory that has been recognised: its sizes, its preprocessing, and its tensors by their usual names.
+//! A model directory that has been recognised: its sizes, its preprocessing, and its tensors by the names of a
+//! `CLIPModel`.
 
 use crate::config::ClipConfig;
 use crate::error::ModelError;
@@ -20,9 +21,9 @@ pub struct Model {
     pub layout: Layout,
     /// Its sizes.
     pub config: ClipConfig,
-    /// As `preprocessor_config.json` would state it.
+    /// The preprocessing in the form of `preprocessor_config.json`.
     pub preprocessing: Value,
-    /// Tensors by the names of Hugging Face's `CLIPModel`, and none that is no part of it.
+    /// Tensors by the names of Hugging Face's `CLIPModel`; others are left out.
     pub weights: Weights,
 }
 
@@ -30,7 +31,7 @@ impl Model {
     /// Recognises the layout of a directory, maps its weights and checks every tensor's shape. Reads headers only.
     ///
     /// # Errors
-    /// Names the file, and what is missing, cannot be read or does not fit: [`ModelError`] has every case.
+    /// Names the file, and what is missing, unreadable or wrong; [`ModelError`] has every case.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
         let found = layout::find(dir)?;
         let raw = found.weights()?;
@@ -43,11 +44,11 @@ impl Model {
         Ok(Self { dir: dir.to_owned(), layout: found.layout, config, preprocessing, weights })
     }
 
-    /// Whether texts and images can be prepared for it: its tokeniser's files fit together and its vocabulary, and
-    /// images are prepared to the size that it reads.
+    /// Checks that texts and images can be prepared for the model: the files of its tokeniser match each other and its
+    /// vocabulary, and its preprocessing gives images of the size that it reads.
     ///
     /// # Errors
-    /// Names the file and what does not fit.
+    /// Names the file and what is wrong with it.
     pub fn check(&self) -> Result<(), ModelError> {
         TokenizerFiles::find(&self.dir)?.check(self.config.text_config.vocab_size)?;
         let (prepared, read) = (Preprocess::from_json(&self.preprocessing)?.crop, self.config.vision_config.image_size);
@@ -58,20 +59,20 @@ impl Model {
         Ok(())
     }
 
-    /// Of the files with the weights, bytes.
+    /// Size of the weight files, bytes.
     ///
     /// # Errors
-    /// A file is not there any more, or cannot be looked at.
+    /// A file does not exist any more, or its size cannot be read.
     pub fn bytes(&self) -> io::Result<u64> {
         self.weights.paths().iter().map(|path| Ok(std::fs::metadata(path)?.len())).sum()
     }
 
-    /// Numbers in all tensors.
+    /// Number of elements in all tensors.
     pub fn parameters(&self) -> u64 {
         self.values(|_| true)
     }
 
-    /// Numbers in the image encoder, without its projection: what a full fine-tuning trains.
+    /// Number of elements in the image encoder without its projection: what full fine-tuning trains.
     pub fn encoder_parameters(&self) -> u64 {
         self.values(|name| name.starts_with("vision_model."))
     }

@@ -1,9 +1,10 @@
-//! PyTorch's `.bin`, `.pt` and TorchScript archives: a ZIP of raw storages and a pickle that says what tensors they
-//! are.
+//! PyTorch's `.bin`, `.pt` and TorchScript archives: a ZIP of raw storages, and a pickle that describes the tensors in
+//! them.
 //!
-//! A pickle is a program. Here none is executed: of its instructions only those that build plain data are known, and of
-//! the functions that it may name only those that describe tensors, which are taken as descriptions. Anything else is
-//! refused by name. So is anything compressed, since tensors are read where they lie.
+//! A pickle is a program, but nothing is executed here. Only those of its instructions are supported that build plain
+//! data. Only those functions may be named that describe tensors, and they are read as descriptions. Everything else is
+//! refused, and the error names it. Compressed members are refused too, because tensors are read in place from the
+//! mapped file.
 
 mod code;
 mod machine;
@@ -44,14 +45,14 @@ pub enum PickleError {
     Tensor { name: String, problem: String },
 }
 
-/// Longest `data.pkl` that is read. That of the largest CLIP has less than a tenth of it. [choice]
+/// Longest `data.pkl` that is read. That of the largest CLIP has less than a tenth of this size. [choice]
 const MAX_PICKLE_BYTES: u64 = 4 << 20;
-/// Deepest nesting of modules in which tensors are looked for. [choice]
+/// Deepest nesting of modules that is searched for tensors. [choice]
 const MAX_DEPTH: usize = 32;
-/// Most values that are looked at on the way: modules may share others, which a few bytes can do exponentially.
-/// [choice]
+/// Most values that are visited in the search: modules may share others, so a few bytes can cause an exponential number
+/// of visits. [choice]
 const MAX_VISITS: usize = 1 << 20;
-/// Longest name of a tensor, bytes, and most tensors: a short pickle can repeat a long text without end. [choice]
+/// Longest name of a tensor, bytes, and most tensors: a short pickle can repeat a long text many times. [choice]
 const MAX_NAME_BYTES: usize = 512;
 const MAX_TENSORS: usize = 1 << 15;
 
@@ -60,7 +61,7 @@ struct Walk {
     left: usize,
 }
 
-/// Every named tensor of an archive; `file` is the number of the file that each [`TensorRef`] carries.
+/// Every named tensor of an archive. `file` becomes the file index of each [`TensorRef`].
 pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<TensorRef>, PickleError> {
     let archive = Archive::read(bytes)?;
     let mut machine = Machine::default();
@@ -84,7 +85,8 @@ pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<TensorRef>, PickleError>
             shape: tensor.shape,
             strides: tensor.strides,
         };
-        // All sizes come from the file: nothing may leave the storage, nor overflow on the way to finding out.
+        // All sizes come from the file, so no tensor may reach beyond its storage, and the computation must not
+        // overflow.
         let last = tensor_ref.shape.iter().zip(&tensor_ref.strides).try_fold(tensor.offset, |last, (n, stride)| {
             n.saturating_sub(1).checked_mul(*stride).and_then(|step| last.checked_add(step))
         });
@@ -98,7 +100,7 @@ pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<TensorRef>, PickleError>
     found.into_iter().map(tensor_ref).collect()
 }
 
-/// Training programs wrap the weights; they are below one of these keys then.
+/// Keys below which training programs store the weights.
 const WRAPPED: [&str; 3] = ["state_dict", "model_state_dict", "model"];
 
 fn state(machine: &Machine, root: Id) -> Id {
@@ -110,7 +112,7 @@ fn state(machine: &Machine, root: Id) -> Id {
     WRAPPED.into_iter().find_map(below).unwrap_or(root)
 }
 
-/// Names of nested modules are joined by dots; what is no tensor is passed over.
+/// Collects the tensors. Names of nested modules are joined by dots; values that are not tensors are skipped.
 fn collect(
     machine: &Machine,
     id: Id,
@@ -154,10 +156,10 @@ fn collect(
     Ok(())
 }
 
-/// What an archive's directory says.
+/// The members of an archive.
 struct Archive<'a> {
     pickle: &'a [u8],
-    /// By key: where a storage starts in the file, and how many bytes it has.
+    /// For each key, the start of a storage in the file, and its length in bytes.
     storages: HashMap<String, (usize, usize)>,
 }
 
@@ -168,7 +170,7 @@ impl<'a> Archive<'a> {
         for i in 0..zip.len() {
             let member = zip.by_index_raw(i).map_err(PickleError::NotAnArchive)?;
             let name = member.name().to_owned();
-            // Members lie below a folder with the archive's own name.
+            // Members lie in a folder with the archive's own name.
             let Some((_, inner)) = name.split_once('/') else { continue };
             let storage = inner.strip_prefix("data/").map(str::to_owned);
             if storage.is_none() && inner != "data.pkl" && inner != "byteorder" {

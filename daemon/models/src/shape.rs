@@ -1,4 +1,4 @@
-//! Which tensors a CLIP of given sizes consists of, held against those that are there.
+//! The tensors that a CLIP of given sizes consists of, and a comparison with those in the files.
 
 use crate::config::ClipConfig;
 use crate::tensor::Element;
@@ -18,7 +18,7 @@ pub enum ShapeError {
     Element { name: String, found: &'static str },
 }
 
-/// Every tensor of the model and its shape.
+/// Every tensor of the model, with its shape.
 pub fn expected(config: &ClipConfig) -> BTreeMap<String, Vec<usize>> {
     let (t, v) = (&config.text_config, &config.vision_config);
     let n = |size: i64| size as usize; // `ClipConfig::validate` has seen that they are positive
@@ -65,7 +65,8 @@ pub fn expected(config: &ClipConfig) -> BTreeMap<String, Vec<usize>> {
     all
 }
 
-/// Whether the weights are those of a model of these sizes, no tensor less and none more. `source` is what states them.
+/// Checks that the weights are exactly the tensors of a model of these sizes. `source` is the file that states the
+/// sizes.
 pub fn check(weights: &Weights, config: &ClipConfig, source: &'static str) -> Result<(), ShapeError> {
     let expected = expected(config);
     for (name, shape) in &expected {

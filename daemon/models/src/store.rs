@@ -1,14 +1,15 @@
-//! The store: a directory in which each model lies under the digest of its content, and names point to some of them.
+//! The store: a directory in which each model has the digest of its content as its name, and in which other names point
+//! to some of the models.
 //!
 //! ```text
-//! sha256-DIGEST/        the files as they came, read-only, and model.json, which says what they are and where from
+//! sha256-DIGEST/        the original files, read-only, and model.json, which describes them and their origin
 //! names/NAME            symbolic link to one of those
-//! .incoming-*           what is being put together; the next change of the store removes what was abandoned
-//! .lock                 held by whoever changes something
+//! .incoming-*           a model that is being put together; the next change of the store removes abandoned ones
+//! .lock                 locked by the process that changes the store
 //! ```
 //!
-//! A model appears by one rename, when all of it is on the disk; so does a name. Readers need no lock. Whoever may
-//! write the directory may change the store: there is no other authority.
+//! A model appears by one rename, after all of it is on the disk; so does a name. Readers need no lock. Every user who
+//! may write to the directory may change the store: there is no other access control.
 
 mod record;
 
@@ -31,16 +32,16 @@ pub enum StoreError {
     Io {
         /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
     /// The disk is full, or the quota is used up.
     #[error("no space is left on the disk of {}; make room, then run this again", shown_path(path))]
     Full {
-        /// What could not be written.
+        /// The file or directory that could not be written.
         path: PathBuf,
     },
-    /// This user may not write the store.
+    /// This user may not change the store.
     #[error(
         "the store {} may not be changed by this user; run this as the user who owns it (sudo -u coftd …)",
         shown_path(dir)
@@ -49,7 +50,7 @@ pub enum StoreError {
         /// Directory of the store.
         dir: PathBuf,
     },
-    /// Another program changes the store now.
+    /// Another program is changing the store now.
     #[error("the store {} is being changed by another program; try again when it is done", shown_path(dir))]
     Busy {
         /// Directory of the store.
@@ -71,7 +72,7 @@ pub enum StoreError {
         /// The first 12 digits of each model's digest.
         candidates: Vec<String>,
     },
-    /// This cannot be a name, see [`check_name`].
+    /// This is not allowed as a name, see [`check_name`].
     #[error(
         "{name:?} is no name for a model: use 1 to 100 letters, digits, `.`, `_` and `-`, no `.` or `-` first, and not the form of a digest"
     )]
@@ -79,7 +80,7 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
-    /// The name belongs to a model from elsewhere.
+    /// The name belongs to a model of another origin.
     #[error(
         "the name {name:?} is that of another model, from {source_of}; choose one with --name, or remove that first"
     )]
@@ -89,7 +90,7 @@ pub enum StoreError {
         /// Where the model with this name came from.
         source_of: String,
     },
-    /// A file of the store is not what its record says.
+    /// A file of the store differs from its record.
     #[error("{}: {problem}", shown_path(path))]
     Damaged {
         /// Path of the file.
@@ -97,13 +98,13 @@ pub enum StoreError {
         /// What is wrong with it, in words.
         problem: String,
     },
-    /// The files are no model that can be used.
+    /// The files are not a usable model.
     #[error(transparent)]
     Model(#[from] ModelError),
 }
 
 impl StoreError {
-    /// An error met at `path`; that the disk is full is told apart.
+    /// The error for `source` at `path`. A full disk is a case of its own.
     pub fn at(path: &Path) -> impl Fn(io::Error) -> StoreError + use<> {
         let path = path.to_owned();
         move |source| match source.kind() {
@@ -115,7 +116,7 @@ impl StoreError {
     }
 }
 
-/// A directory of models. Making one of these touches no disk.
+/// A directory of models. Making this value does not access the disk.
 #[derive(Clone, Debug)]
 pub struct Store {
     dir: PathBuf,
@@ -124,17 +125,17 @@ pub struct Store {
 /// A model of the store.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// SHA-256 over the list of its files, hex.
+    /// SHA-256 over the list of its files, hex. It identifies the model.
     pub digest: String,
     /// Where its files are.
     pub dir: PathBuf,
     /// The names that point to it, sorted; empty where there are none.
     pub names: Vec<String>,
-    /// What its `model.json` says.
+    /// The content of its `model.json`.
     pub record: Record,
 }
 
-/// The right to change the store, and the place where a model is put together.
+/// The exclusive right to change the store, and a directory in which a model is put together.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     store: &'a Store,
@@ -146,7 +147,7 @@ const NAMES: &str = "names";
 const INCOMING: &str = ".incoming-";
 const LOCK: &str = ".lock";
 const PREFIX: &str = "sha256-";
-/// Fewest digits of a digest that stand for it.
+/// Fewest digits of a digest that may be used in its place.
 const SHORTEST: usize = 6;
 
 impl Store {
@@ -176,11 +177,12 @@ impl Store {
         Ok(entries)
     }
 
-    /// The model of a name, of a digest, or of a digest's first digits (`sha256-` or `sha256:` may stand before them).
+    /// Finds a model by its name, its digest, or the first digits of its digest (with or without `sha256-` or `sha256:`
+    /// before them).
     ///
     /// # Errors
-    /// [`StoreError::Unknown`] and [`StoreError::Ambiguous`]; else the store cannot be read, or the model's record is
-    /// damaged.
+    /// [`StoreError::Unknown`] and [`StoreError::Ambiguous`]; otherwise the store cannot be read, or the model's record
+    /// is damaged.
     pub fn find(&self, name: &str) -> Result<Entry, StoreError> {
         let names = self.names()?;
         if let Some((_, digest)) = names.iter().find(|(known, _)| known == name) {
@@ -215,7 +217,7 @@ impl Store {
         Ok(Entry { digest: digest.to_owned(), dir, names, record })
     }
 
-    /// Names, and the digests they stand for.
+    /// The names, and the digests that they point to.
     fn names(&self) -> Result<Vec<(String, String)>, StoreError> {
         let mut names = Vec::new();
         for (path, name) in children(&self.dir.join(NAMES))? {
@@ -229,10 +231,10 @@ impl Store {
         Ok(names)
     }
 
-    /// Begins a change. What an interrupted one left is removed, but for downloads, which are worth going on with.
+    /// Begins a change. Remains of an interrupted change are removed, except for downloads, which can be continued.
     ///
     /// # Errors
-    /// [`StoreError::NotAllowed`] and [`StoreError::Busy`]; else the directory cannot be made or cleared.
+    /// [`StoreError::NotAllowed`] and [`StoreError::Busy`]; otherwise the directory cannot be made or cleared.
     pub fn incoming(&self) -> Result<Incoming<'_>, StoreError> {
         let not_allowed = |source: io::Error| match source.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
@@ -257,11 +259,11 @@ impl Store {
         Ok(Incoming { store: self, dir, _lock: lock })
     }
 
-    /// Whether every file of a model is what its record says; the first that is not is the error.
+    /// Compares every file of a model with its record, and stops at the first difference.
     ///
     /// # Errors
-    /// [`StoreError::Damaged`] names the first file that is not what the record says; else a file cannot be read, or
-    /// the files are no model that can be used.
+    /// [`StoreError::Damaged`] names the first file that differs from the record; otherwise a file cannot be read, or
+    /// the files are not a usable model.
     pub fn verify(&self, entry: &Entry, mut progress: impl FnMut(&str, u64)) -> Result<(), StoreError> {
         for (name, file) in &entry.record.files {
             let path = entry.dir.join(name);
@@ -280,10 +282,10 @@ impl Store {
         Ok(Model::open(&entry.dir)?.check()?)
     }
 
-    /// Takes a model's names away, then its files. A classifier that uses it finds nothing at its next start.
+    /// Removes a model's names, then its files. A classifier that uses the model cannot find it at its next start.
     ///
     /// # Errors
-    /// The store cannot be changed, as [`Store::incoming`] has it, or a file cannot be removed.
+    /// The store cannot be changed, see [`Store::incoming`], or a file cannot be removed.
     pub fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
         let incoming = self.incoming()?;
         for name in &entry.names {
@@ -291,7 +293,7 @@ impl Store {
             fs::remove_file(&path).map_err(StoreError::at(&path))?;
         }
         sync(&self.dir.join(NAMES))?;
-        // Out of sight at once, whatever happens while its files go.
+        // Moved away first, so that the model disappears at once even if removing its files fails.
         let away = incoming.dir.join("removed");
         fs::rename(&entry.dir, &away).map_err(StoreError::at(&entry.dir))?;
         sync(&self.dir)?;
@@ -299,26 +301,27 @@ impl Store {
     }
 }
 
-/// What came of an installation.
+/// The result of an installation.
 #[derive(Debug)]
 pub struct Installed {
-    /// The model as it is in the store now.
+    /// The model in the store.
     pub entry: Entry,
-    /// The same content was there before; at most a name is new.
+    /// Whether the same content was in the store before; then at most a name is new.
     pub already: bool,
 }
 
 impl Incoming<'_> {
-    /// Where the files go, flat.
+    /// Directory for the model's files, without subdirectories.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// Checks what lies in the directory, and makes it a model of the store under a name.
+    /// Checks the files in the directory, and installs them as a model of the store under a name.
     ///
     /// # Errors
-    /// [`StoreError::BadName`] and [`StoreError::NameTaken`]; [`StoreError::Model`] where the files are no model; else
-    /// a file cannot be read or written. The store is as it was then, or has the model without its name.
+    /// [`StoreError::BadName`] and [`StoreError::NameTaken`]; [`StoreError::Model`] where the files are not a usable
+    /// model; otherwise a file cannot be read or written. After an error the store is unchanged, or it has the model
+    /// without the name.
     pub fn install(self, name: &str, source: &str) -> Result<Installed, StoreError> {
         check_name(name)?;
         let Self { store, dir, .. } = &self;
@@ -345,7 +348,7 @@ impl Incoming<'_> {
             fs::rename(dir, &home).map_err(StoreError::at(&home))?;
             sync(&store.dir)?;
         }
-        // The link is made beside the others under a name that nobody looks for, and moved over the old one.
+        // The link is made under a temporary name and then renamed over the old link.
         let (names, fresh) = (store.dir.join(NAMES), store.dir.join(format!("{INCOMING}name")));
         remove(&fresh)?;
         symlink(Path::new("..").join(format!("{PREFIX}{digest}")), &fresh).map_err(StoreError::at(&fresh))?;
@@ -360,12 +363,13 @@ impl Incoming<'_> {
 
 impl Drop for Incoming<'_> {
     fn drop(&mut self) {
-        // After an installation it is gone; a failure's remains are removed now, or by the next change.
+        // After an installation the directory is gone. After a failure its remains are removed here, or by the next
+        // change.
         let _ = remove(&self.dir);
     }
 }
 
-/// Whether this may be a model's name; a digest may not, since it would stand for another model.
+/// Checks that a model may have this name. A digest is not allowed, since it would identify another model.
 ///
 /// # Errors
 /// [`StoreError::BadName`]: a name has 1 to 100 letters, digits, `.`, `_` and `-`, begins with none of `.` and `-`, and
@@ -380,7 +384,8 @@ pub fn check_name(name: &str) -> Result<(), StoreError> {
     Err(StoreError::BadName { name: name.to_owned() })
 }
 
-/// `owner/name@revision` without the revision: another revision may take over a name, another repository may not.
+/// The part of `owner/name@revision` before the revision: another revision may take over a name, another repository may
+/// not.
 fn origin(source: &str) -> &str {
     source.split('@').next().unwrap_or(source)
 }
@@ -389,7 +394,7 @@ fn is_hex(text: &str) -> bool {
     text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
 }
 
-/// What lies in a directory, sorted; nothing where there is no directory.
+/// The entries of a directory, sorted; empty if it does not exist.
 fn children(dir: &Path) -> Result<Vec<(PathBuf, String)>, StoreError> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
@@ -411,7 +416,7 @@ fn sync(path: &Path) -> Result<(), StoreError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::at(path))
 }
 
-/// Removes a file, link or directory; one that is not there is no failure.
+/// Removes a file, link or directory. It is no error if it does not exist.
 fn remove(path: &Path) -> Result<(), StoreError> {
     coft_fs::remove_tree(path).map_err(StoreError::at(path))
 }

@@ -1,7 +1,7 @@
-//! One tensor of a file: where its elements lie, of what type they are, and how to step through them.
+//! One tensor in a file: the position, type, shape and strides of its elements.
 //!
-//! A [`TensorRef`] may be narrowed and transposed without touching a byte, which is how other layouts turn into the one
-//! that is used. It knows nothing of the file that it lies in.
+//! A [`TensorRef`] can be narrowed and transposed without copying. That is how other layouts become the one that coft
+//! uses. It does not access its file.
 
 /// Type of a tensor's elements, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub enum Element {
     F16,
     /// bfloat16.
     BF16,
-    /// Anything else: named by errors, and never a weight.
+    /// Any other type: errors show it, and weights never have it.
     Other(&'static str),
 }
 
@@ -27,24 +27,24 @@ impl Element {
     }
 }
 
-/// One tensor: where it lies and how to step through it.
+/// One tensor: its position in a file, and how to step through its elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorRef {
     /// The tensor's name in its file.
     pub name: String,
     pub(crate) file: usize,
-    /// Of the first element in the file, bytes.
+    /// Offset of the first element in the file, bytes.
     pub(crate) offset: usize,
     /// Type of its elements.
     pub element: Element,
     /// Its dimensions, outermost first; empty for a scalar.
     pub shape: Vec<usize>,
-    /// Elements from one index to the next, for each dimension.
+    /// Distance between neighbouring indices of each dimension, in elements.
     pub strides: Vec<usize>,
 }
 
 impl TensorRef {
-    /// Row-major strides.
+    /// Row-major strides of a shape.
     pub(crate) fn dense(shape: &[usize]) -> Vec<usize> {
         let mut strides = vec![1; shape.len()];
         for i in (1..shape.len()).rev() {
@@ -53,7 +53,7 @@ impl TensorRef {
         strides
     }
 
-    /// Elements from the first to the last, both included.
+    /// Number of elements from the first to the last, including both.
     pub fn span(&self) -> usize {
         if self.shape.contains(&0) {
             return 0;

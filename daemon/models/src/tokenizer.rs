@@ -1,5 +1,5 @@
-//! The files of a tokeniser: which of them a directory has, and whether they can be one. What cuts texts into tokens is
-//! the trainer's; a model is refused here, before anything is installed, where that would find nothing to work with.
+//! The files of a tokeniser: which ones a directory has, and whether they are valid. The trainer cuts texts into
+//! tokens. This module refuses a model with unusable files before it is installed.
 
 use coft_core::shown::shown_path;
 use flate2::read::GzDecoder;
@@ -14,20 +14,21 @@ const JSON: &str = "tokenizer.json";
 const VOCABULARY: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const ORIGINAL: &str = "bpe_simple_vocab_16e6.txt.gz";
-/// Every file of a tokeniser that is known, whichever of them there are.
+/// Every known file of a tokeniser; a directory has some of them.
 pub const FILES: [&str; 4] = [JSON, VOCABULARY, MERGES, ORIGINAL];
 /// Token at the beginning of every text.
 pub const START: &str = "<|startoftext|>";
 /// Token at the end of every text.
 pub const END: &str = "<|endoftext|>";
-/// What the last token of a word ends with, in the vocabulary of OpenAI's file.
+/// End of the last token of a word, in the vocabulary of OpenAI's file.
 pub const END_OF_WORD: &str = "</w>";
-/// Merges of the original file that CLIP uses: what is left of its vocabulary without bytes, twice, and special tokens.
+/// Number of merges that CLIP uses from the original file: the size of its vocabulary, minus the byte tokens (in two
+/// forms) and the special tokens.
 const ORIGINAL_MERGES: usize = 49152 - 256 - 2;
 /// Longest vocabulary file that is unpacked, bytes; the real one has 3.2 MB. [choice]
 const MAX_UNPACKED: u64 = 64 << 20;
 
-/// Why a directory has no tokeniser that can be used.
+/// Why a directory has no usable tokeniser.
 #[derive(Debug, Error)]
 pub enum TokenizerError {
     /// None of the known files is there.
@@ -41,10 +42,10 @@ pub enum TokenizerError {
     Read {
         /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file is not valid, or does not fit the model's vocabulary.
+    /// A file is not valid, or does not match the model's vocabulary.
     #[error("{}: {fault}", shown_path(path))]
     Fault {
         /// Its path.
@@ -54,29 +55,29 @@ pub enum TokenizerError {
     },
 }
 
-/// The tokeniser of a directory.
+/// The files of a directory's tokeniser.
 #[derive(Debug)]
 pub enum TokenizerFiles {
-    /// One that says everything; for the `tokenizers` crate.
+    /// `tokenizer.json`, which is complete; the `tokenizers` crate reads it.
     Json(PathBuf),
-    /// A vocabulary and merges, and the file that names them in messages.
+    /// A vocabulary and merges, and the file that error messages name.
     Bpe(PathBuf, Bpe),
 }
 
-/// Byte pair encoding: the tokens' ids, and which two make a third, first to last.
+/// Byte pair encoding: the ids of the tokens, and the pairs of tokens that merge into a third, in order.
 #[derive(Debug, PartialEq)]
 pub struct Bpe {
     /// Id of each token, from 0.
     pub ids: HashMap<String, u32>,
-    /// Pairs of tokens that make one, the first to be merged first.
+    /// Pairs of tokens that merge into one, in the order of merging.
     pub merges: Vec<(String, String)>,
 }
 
 impl TokenizerFiles {
-    /// Finds the files of a tokeniser and reads them, but for `tokenizer.json`.
+    /// Finds the files of a tokeniser and reads them, except for `tokenizer.json`.
     ///
     /// # Errors
-    /// [`TokenizerError::Missing`] where the directory has none; else a file cannot be read or is not valid.
+    /// [`TokenizerError::Missing`] where the directory has none; otherwise a file cannot be read or is not valid.
     pub fn find(dir: &Path) -> Result<Self, TokenizerError> {
         let has = |file: &str| dir.join(file).is_file();
         if has(JSON) {
@@ -97,10 +98,11 @@ impl TokenizerFiles {
         Err(TokenizerError::Missing { dir: dir.to_owned() })
     }
 
-    /// Whether a tokeniser can be made of this for a model with so many tokens.
+    /// Checks that these files are a valid tokeniser for a model whose vocabulary has so many tokens.
     ///
     /// # Errors
-    /// [`TokenizerError::Fault`] says what of the file is wrong, or that it has a token beyond the model's vocabulary.
+    /// [`TokenizerError::Fault`] states what is wrong in the file, or that it has a token beyond the model's
+    /// vocabulary.
     pub fn check(&self, vocabulary: i64) -> Result<(), TokenizerError> {
         let (path, valid) = match self {
             Self::Json(path) => {
@@ -125,7 +127,7 @@ impl Bpe {
     }
 }
 
-/// Checks the vocabulary of a `tokenizer.json`, in the forms that the models of that file have, and its merges.
+/// Checks the vocabulary of a `tokenizer.json`, in the forms that its kinds of model have, and its merges.
 fn validate_json(json: &Value, vocabulary: i64) -> Result<(), String> {
     let Some(words) = json.get("model").and_then(|model| model.get("vocab")) else {
         return Err("it has no model.vocab; this is no tokeniser".to_owned());
@@ -158,7 +160,7 @@ fn validate_json(json: &Value, vocabulary: i64) -> Result<(), String> {
     validate_ids(ids.into_iter(), vocabulary)
 }
 
-/// `prefix` marks tokens that go on with a word; a merge drops the second one's.
+/// `prefix` marks tokens that continue a word; a merge removes it from the second token.
 fn validate_merges<'a>(
     mut merges: impl Iterator<Item = (&'a str, &'a str)>,
     prefix: &str,
@@ -175,7 +177,7 @@ fn validate_merges<'a>(
     })
 }
 
-/// An id beyond the embedding would end in libtorch's own words.
+/// An id beyond the embedding would cause an unclear error in libtorch.
 fn validate_ids(mut ids: impl Iterator<Item = i64>, vocabulary: i64) -> Result<(), String> {
     match ids.find(|id| !(0..vocabulary).contains(id)) {
         Some(wrong) => Err(format!("it has a token {wrong}; the model's vocabulary has {vocabulary}")),
@@ -183,7 +185,7 @@ fn validate_ids(mut ids: impl Iterator<Item = i64>, vocabulary: i64) -> Result<(
     }
 }
 
-/// The file that came with OpenAI's code: merges alone, from which the vocabulary follows.
+/// Reads the file of OpenAI's code, which holds only merges; the vocabulary follows from them.
 fn original(path: &Path) -> Result<Bpe, TokenizerError> {
     let at = |source| TokenizerError::Read { path: path.to_owned(), source };
     let mut text = String::new();
@@ -202,7 +204,7 @@ fn pair(line: &str) -> Option<(String, String)> {
     Some((first.to_owned(), second.to_owned()))
 }
 
-/// The letters that stand for the bytes, in the order of the vocabulary: printable ones first, as themselves.
+/// The letters that represent the bytes, in the order of the vocabulary: printable characters first, as themselves.
 fn byte_letters() -> Vec<char> {
     let printable = (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff);
     let mut letters: Vec<char> = printable.map(char::from).collect();

@@ -1,6 +1,6 @@
-//! Tensors where they lie: mapped files, and for each name a [`TensorRef`] into one of them.
+//! Tensors in place: mapped files, and for each name a [`TensorRef`] into one of them.
 //!
-//! The files are mapped read-only and are expected not to change meanwhile, like any model that is in use.
+//! The files are mapped read-only. They must not change while they are mapped, like every model that is in use.
 
 use crate::pickle::{self, PickleError};
 use crate::tensor::{Element, TensorRef};
@@ -21,10 +21,10 @@ pub enum WeightsError {
     Read {
         /// Its path.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: io::Error,
     },
-    /// A file is no valid safetensors.
+    /// A file is not valid safetensors.
     #[error("{}: {source}", shown_path(path))]
     Safetensors {
         /// Its path.
@@ -32,7 +32,7 @@ pub enum WeightsError {
         /// What is wrong with it.
         source: safetensors::SafeTensorError,
     },
-    /// A file is no archive of PyTorch's that is read.
+    /// A file is not a supported PyTorch archive.
     #[error("{}: {source}", shown_path(path))]
     Pickle {
         /// Its path.
@@ -40,21 +40,20 @@ pub enum WeightsError {
         /// What is wrong with it.
         source: PickleError,
     },
-    /// The index of shards does not fit them, a tensor is there twice, or a file is no weights at all.
+    /// The index of shards does not match them, a tensor occurs twice, or a file does not hold weights.
     #[error("{}: {problem}", shown_path(path))]
     Index {
-        /// Path of the index, or of the file.
+        /// Path of the index or of the file.
         path: PathBuf,
         /// What is wrong, in words.
         problem: String,
     },
 }
 
-/// Prefixes of compiled, distributed, wrapped and adapted modules: `torch.compile`, `DataParallel`, Lightning and the
-/// like, PEFT.
+/// Name prefixes of modules that were compiled, distributed, wrapped or adapted: by `torch.compile`, `DataParallel`,
+/// Lightning and similar programs, PEFT.
 const PREFIXES: [&str; 5] = ["_orig_mod.", "module.", "model.", "clip.", "base_model."];
-/// Longest description of a safetensors file that is read, bytes; that of the largest CLIP has a hundredth of it.
-/// [choice]
+/// Longest header of a safetensors file that is read, bytes. That of the largest CLIP has a hundredth of this. [choice]
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
@@ -73,7 +72,7 @@ struct Mapped {
 }
 
 impl Weights {
-    /// A `.safetensors` file, or PyTorch's archive by any other name.
+    /// Opens a `.safetensors` file, or a PyTorch archive with any other extension.
     ///
     /// # Errors
     /// [`WeightsError`] names the file and what is wrong with it.
@@ -83,7 +82,7 @@ impl Weights {
         Ok(weights)
     }
 
-    /// The shards that an index (`*.index.json`) lists. Each tensor has to be in the shard where the index sees it.
+    /// Opens the shards that an index (`*.index.json`) lists. Each tensor must be in the shard that the index states.
     ///
     /// # Errors
     /// [`WeightsError`] names the index or the shard, and what is wrong with it.
@@ -114,7 +113,7 @@ impl Weights {
         Ok(weights)
     }
 
-    /// Tensors of these shapes, which lie nowhere.
+    /// Tensors of these shapes that are in no file.
     #[cfg(test)]
     pub(crate) fn of_shapes<'s>(shapes: impl IntoIterator<Item = (&'s str, Vec<usize>)>) -> Self {
         let tensor_ref = |(name, shape): (&str, Vec<usize>)| {
@@ -127,7 +126,7 @@ impl Weights {
     fn add(&mut self, path: &Path) -> Result<(), WeightsError> {
         let read = |source| WeightsError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(read)?;
-        // SAFETY: the map is only ever read, and models do not change while they are in use (see the module's comment).
+        // SAFETY: the map is only read, and models do not change while they are in use (see the comment of the module).
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
         if map.starts_with(LFS_POINTER) {
             let problem =
@@ -157,7 +156,7 @@ impl Weights {
         Ok(())
     }
 
-    /// The files, in the order in which they are digested.
+    /// The files, in the order in which they are hashed.
     pub fn paths(&self) -> Vec<PathBuf> {
         self.files.iter().map(|file| file.path.clone()).collect()
     }
@@ -167,7 +166,7 @@ impl Weights {
         &self.files[tensor_ref.file].path
     }
 
-    /// The tensor of this name; none where there is none.
+    /// The tensor with this name.
     pub fn get(&self, name: &str) -> Option<&TensorRef> {
         self.tensors.get(name)
     }
@@ -177,8 +176,8 @@ impl Weights {
         self.tensors.iter().map(|(name, tensor_ref)| (name.as_str(), tensor_ref))
     }
 
-    /// Takes away what training programs put before the name of every tensor; names that errors show stay those of the
-    /// file.
+    /// Removes the prefixes that training programs put before the name of every tensor. Errors still show the names in
+    /// the file.
     pub(crate) fn without_prefixes(mut self) -> Self {
         let shared = |tensors: &BTreeMap<String, TensorRef>| {
             let of_all =
@@ -200,13 +199,13 @@ impl Weights {
         Self { tensors, ..self }
     }
 
-    /// The bytes from a tensor's first element to its last, handed to `read`; their pages are given back afterwards.
+    /// Calls `read` with the bytes from a tensor's first element to its last. Their pages are released afterwards.
     pub fn with_bytes<T>(&self, tensor_ref: &TensorRef, read: impl FnOnce(&[u8]) -> T) -> T {
         let map = &self.files[tensor_ref.file].map;
         let length = tensor_ref.span() * tensor_ref.element.bytes();
         let value = read(&map[tensor_ref.offset..tensor_ref.offset + length]);
-        // SAFETY: the mapping is read-only and of a file, so a page that is given back is read again when it is needed.
-        // Without this, what has been copied would stay resident twice. Failing to is no reason to fail.
+        // SAFETY: the mapping is a read-only file, so a released page is read again when it is needed. Without the
+        // release, data that has been copied would stay resident twice. A failure to release is harmless.
         let _ = unsafe { map.unchecked_advise_range(UncheckedAdvice::DontNeed, tensor_ref.offset, length) };
         value
     }
@@ -214,7 +213,7 @@ impl Weights {
 
 fn safetensors(bytes: &[u8], file: usize) -> Result<Vec<TensorRef>, safetensors::SafeTensorError> {
     let (header, metadata) = SafeTensors::read_metadata(bytes)?;
-    let data = header + 8; // behind the header's length
+    let data = header + 8; // after the length of the header
     let tensor_ref = |(name, info): (String, &safetensors::tensor::TensorInfo)| TensorRef {
         name,
         file,

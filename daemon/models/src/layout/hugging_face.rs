@@ -1,4 +1,4 @@
-//! Hugging Face's `CLIPModel`: its names are the ones that are used throughout.
+//! Hugging Face's `CLIPModel`, whose tensor names coft uses for all layouts.
 
 use super::json;
 use crate::config::{ClipConfig, TextConfig, VisionConfig};
@@ -10,20 +10,20 @@ use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 pub const CONFIG: &str = "config.json";
-/// In the order in which they are preferred.
+/// Most preferred first.
 pub const WEIGHTS: [&str; 4] =
     ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json"];
-/// What `transformers` 5 writes in place of [`coft_vision::CONFIG_FILE`]: the same below a key.
+/// File that `transformers` 5 writes instead of [`coft_vision::CONFIG_FILE`], with the same content below a key.
 pub const PROCESSOR: &str = "processor_config.json";
 const NESTED: &str = "image_processor";
 const MODEL_TYPE: &str = "clip";
 
-/// Whether a `config.json` is that of a `CLIPModel`. Other programs call theirs so too, `timm` for one.
+/// Whether a `config.json` describes a `CLIPModel`. Other programs, such as `timm`, use the same file name.
 pub fn is_clip(stated: &Value) -> bool {
     stated["model_type"] == MODEL_TYPE
 }
 
-/// The sizes. What the file leaves out, it means with `transformers`' defaults: that library leaves them out itself.
+/// The sizes. A key that the file lacks has `transformers`' default, because that library does not write defaults.
 pub fn config(stated: &Value) -> Result<ClipConfig, String> {
     if let Some(other) = other_model(stated) {
         return Err(other);
@@ -43,7 +43,7 @@ pub fn config(stated: &Value) -> Result<ClipConfig, String> {
     Ok(ClipConfig { model_type, projection_dim, text_config, vision_config, logit_scale_init_value })
 }
 
-/// What makes it another model than a `CLIPModel`, if anything does.
+/// Why this is not a `CLIPModel`; `None` if it is one.
 fn other_model(stated: &Value) -> Option<String> {
     let Some(found) = stated.get("model_type") else {
         if let Some(architecture) = stated["architecture"].as_str() {
@@ -72,7 +72,7 @@ fn other_model(stated: &Value) -> Option<String> {
 fn section<T: DeserializeOwned>(stated: &Value, key: &str) -> Result<T, String> {
     let section = stated.get(key).filter(|section| section.is_object());
     let section = section.ok_or_else(|| format!("{key} is missing"))?;
-    // Old files say some of it a second time; `transformers` lets that win, in silence.
+    // Old files state some values a second time below this key, and `transformers` silently uses those.
     let old = stated.get(format!("{key}_dict")).and_then(Value::as_object);
     for (name, value) in old.into_iter().flatten() {
         if section.get(name).is_some_and(|found| found != value) {
@@ -92,7 +92,7 @@ fn section<T: DeserializeOwned>(stated: &Value, key: &str) -> Result<T, String> 
     serde_json::from_value(whole).map_err(|error| format!("{key}: {error}"))
 }
 
-/// How images are prepared, and the file that states it.
+/// The preprocessing, and the file that states it.
 pub fn preprocessing(dir: &Path) -> Result<(Value, PathBuf), ModelError> {
     let (plain, processor) = (dir.join(coft_vision::CONFIG_FILE), dir.join(PROCESSOR));
     let stated = |path: &Path| if path.is_file() { json::<Value>(path).map(Some) } else { Ok(None) };
@@ -122,7 +122,7 @@ pub fn preprocessing(dir: &Path) -> Result<(Value, PathBuf), ModelError> {
     }
 }
 
-/// Old checkpoints carry their position ids; they are the numbers from 0 and nothing reads them.
+/// Leaves out the position ids of old checkpoints: they count from 0, and nothing reads them.
 pub fn named(raw: Weights) -> Weights {
     let tensor_refs = raw.iter().filter(|(name, _)| !name.ends_with(".position_ids"));
     let tensor_refs = tensor_refs.map(|(name, tensor_ref)| (name.to_owned(), tensor_ref.clone())).collect();

@@ -1,7 +1,7 @@
-//! OpenCLIP: `open_clip_config.json`, and names that its models share with OpenAI's.
+//! OpenCLIP's layout: `open_clip_config.json`, and tensor names that OpenAI's models share.
 //!
-//! Its configuration can ask for much that is no CLIP as coft computes it. Every key is either understood, known to
-//! change nothing when a trained model answers, or refused.
+//! Such a configuration can describe models that are not a CLIP as coft computes it. Every key is either understood,
+//! known to have no influence on the answers of a trained model, or refused.
 
 use crate::config::{Activation, ClipConfig, TextConfig, VisionConfig};
 use crate::tensor::TensorRef;
@@ -11,10 +11,10 @@ use std::collections::BTreeMap;
 
 pub const CONFIG: &str = "open_clip_config.json";
 pub const WEIGHTS: [&str; 2] = ["open_clip_model.safetensors", "open_clip_pytorch_model.bin"];
-/// What the weights were called before; only where `config.json` claims none of these names.
+/// Older names of the weights. They count only if `config.json` does not claim them for another layout.
 pub const OLD_WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
-/// A section of the configuration; keys are taken out as they are understood.
+/// A section of the configuration. Each key that is understood is removed from `left`.
 struct Section<'a> {
     name: &'static str,
     left: Map<String, Value>,
@@ -42,12 +42,12 @@ impl<'a> Section<'a> {
         }
     }
 
-    /// Drops keys that mean nothing to a trained model's answers.
+    /// Removes keys that have no influence on the answers of a trained model.
     fn ignore(&mut self, keys: &[&str]) {
         self.left.retain(|key, _| !keys.contains(&key.as_str()));
     }
 
-    /// What is left has to say what would be so without it, or it is refused.
+    /// Every remaining key must have the value that it would have by default; otherwise the model is refused.
     fn done(self, plain: &[(&str, Value)]) -> Result<(), String> {
         let unusual = |(key, value): &(String, Value)| {
             let default = plain.iter().find(|(known, _)| known == key).map(|(_, value)| value);
@@ -70,7 +70,7 @@ pub fn config(stated: &Value) -> Result<ClipConfig, String> {
         );
     }
     let mut model = Section::new("model_cfg", &stated["model_cfg"])?;
-    // Without the key it is GELU: open_clip's own default, which its configurations rely on.
+    // Without this key the activation is GELU: that is open_clip's default, and its configurations rely on it.
     let activation = match model.left.remove("quick_gelu") {
         Some(Value::Bool(true)) => Activation::QuickGelu,
         Some(Value::Bool(false) | Value::Null) | None => Activation::Gelu,
@@ -98,7 +98,7 @@ pub fn config(stated: &Value) -> Result<ClipConfig, String> {
         hidden_act: activation,
         ..VisionConfig::default()
     };
-    // Heads that only an attention pooling has, and what training alone does.
+    // Keys for attention pooling only, and for training only.
     vision.ignore(&["patch_dropout", "attn_pooler_queries", "attn_pooler_heads", "output_tokens"]);
     vision.ignore(&[
         "timm_model_pretrained",
@@ -122,7 +122,7 @@ pub fn config(stated: &Value) -> Result<ClipConfig, String> {
         ..TextConfig::default()
     };
     text.ignore(&["output_tokens", "pad_id", "eos_id", "hf_model_pretrained", "hf_proj_type", "hf_pooler_type"]);
-    text.ignore(&["hf_tokenizer_name"]); // the tokeniser is whatever lies beside the weights
+    text.ignore(&["hf_tokenizer_name"]); // the tokeniser is read from the files beside the weights
     text.done(&[("pool_type", json!("argmax")), ("proj_type", json!("linear"))])?;
     Ok(ClipConfig {
         model_type: "clip".to_owned(),
@@ -133,7 +133,7 @@ pub fn config(stated: &Value) -> Result<ClipConfig, String> {
     })
 }
 
-/// As `preprocessor_config.json` states it.
+/// The preprocessing in the form of `preprocessor_config.json`.
 pub fn preprocessing(stated: &Value, config: &ClipConfig) -> Result<Value, String> {
     let mut plain = published(config);
     let stated = stated.get("preprocess_cfg").ok_or(
@@ -151,7 +151,7 @@ pub fn preprocessing(stated: &Value, config: &ClipConfig) -> Result<Value, Strin
         Some(Value::Array(sides)) if sides.len() == 2 && sides[0] == sides[1] => sides[0].clone(),
         Some(side) => side,
     };
-    // What these two keys leave out has always been so in open_clip.
+    // The defaults of these two keys have always been the same in open_clip.
     let word = |section: &mut Section, key: &str, default: &str| match section.left.remove(key) {
         None | Some(Value::Null) => Ok(default.to_owned()),
         Some(Value::String(word)) => Ok(word),
@@ -177,7 +177,7 @@ pub fn preprocessing(stated: &Value, config: &ClipConfig) -> Result<Value, Strin
             return Err(format!("preprocess_cfg.interpolation is {filter:?}; {supported}"));
         }
     };
-    section.ignore(&["fill_color"]); // pads what another resize mode leaves over
+    section.ignore(&["fill_color"]); // the colour of padding in another resize mode
     section.done(&[("mode", json!("RGB"))])?;
     Ok(plain)
 }
@@ -194,10 +194,10 @@ pub fn published(config: &ClipConfig) -> Value {
     })
 }
 
-/// What a file may hold besides: a mask that follows from the window, and sizes as tensors.
+/// Tensors that a file may hold in addition: a mask that follows from the window, and sizes.
 const BESIDES: [&str; 5] = ["attn_mask", "input_resolution", "context_length", "vocab_size", "text.attn_mask"];
 
-/// The tensors under the names of a `CLIPModel`.
+/// Renames the tensors to the names of a `CLIPModel`.
 pub fn named(raw: Weights) -> Result<Weights, String> {
     let mut tensor_refs = BTreeMap::new();
     for (name, tensor_ref) in raw.iter() {
@@ -237,14 +237,14 @@ fn add(name: &str, tensor_ref: &TensorRef, tensor_refs: &mut BTreeMap<String, Te
         return Ok(());
     }
     match name {
-        // Stored to be multiplied from the left.
+        // These matrices are stored transposed.
         "visual.proj" | "text_projection" => {
             rank(2)?;
             let ours = if name == "visual.proj" { "visual_projection.weight" } else { "text_projection.weight" };
             tensor_refs.insert(ours.to_owned(), tensor_ref.transposed());
             return Ok(());
         }
-        // Some files hold it as a list of one.
+        // Some files hold it as a list with one element.
         "logit_scale" if tensor_ref.shape == [1] => {
             tensor_refs
                 .insert(name.to_owned(), TensorRef { shape: Vec::new(), strides: Vec::new(), ..tensor_ref.clone() });
@@ -258,12 +258,12 @@ fn add(name: &str, tensor_ref: &TensorRef, tensor_refs: &mut BTreeMap<String, Te
         Some((format!("{tower}.encoder.layers.{layer}"), part))
     });
     let Some((block, part)) = block else {
-        // Kept by its own name: `logit_scale` is known, and anything else is refused where shapes are checked.
+        // Kept under its own name. `logit_scale` is expected; the check of the shapes refuses any other name.
         tensor_refs.insert(name.to_owned(), tensor_ref.clone());
         return Ok(());
     };
     if let Some(kind) = part.strip_prefix("attn.in_proj_") {
-        // Query, key and value, one upon the other.
+        // Query, key and value are stacked along the rows.
         rank(if kind == "weight" { 2 } else { 1 })?;
         if !tensor_ref.shape[0].is_multiple_of(3) {
             return Err(format!("tensor {name} has shape {:?}; a multiple of 3 rows is expected", tensor_ref.shape));

@@ -1,18 +1,18 @@
-//! OpenAI's own archives: OpenCLIP's names, and no statement of sizes but the tensors themselves.
+//! OpenAI's own archives: OpenCLIP's tensor names, and no configuration; sizes follow from the shapes of the tensors.
 //!
-//! Tensors say neither which activation stands between them nor how wide a head is. Both are known of the models that
-//! OpenAI published, and of no other: of any other archive they are asked for.
+//! The tensors do not show which activation is used or how wide a head is. Both are known only for the models that
+//! OpenAI published. For any other archive, the user must provide them.
 
 use super::open_clip;
 use crate::config::{Activation, ClipConfig, TextConfig, VisionConfig};
 use crate::weights::Weights;
 
-/// Width of an attention head in every model that was published so.
+/// Width of an attention head in every model that OpenAI published in this form.
 const HEAD_WIDTH: i64 = 64;
-/// Sizes that OpenAI's archives carry as tensors beside the weights, as no other program's do: one sign of theirs.
+/// Sizes that only OpenAI's archives hold as tensors beside the weights: the first sign of such a model.
 const MARKS: [&str; 3] = ["input_resolution", "context_length", "vocab_size"];
-/// The Vision Transformers that OpenAI published, the other sign: image encoder (width, layers, patch, side of the
-/// images), text encoder (width, layers), embedding. All have a text window of 77 and a vocabulary of 49408.
+/// The Vision Transformers that OpenAI published, the second sign: image encoder (width, layers, patch, image side),
+/// text encoder (width, layers), embedding. All have a text window of 77 and a vocabulary of 49408.
 const PUBLISHED: [[i64; 7]; 4] = [
     [768, 12, 32, 224, 512, 12, 512],  // ViT-B/32
     [768, 12, 16, 224, 512, 12, 512],  // ViT-B/16
@@ -20,7 +20,7 @@ const PUBLISHED: [[i64; 7]; 4] = [
     [1024, 24, 14, 336, 768, 12, 768], // ViT-L/14@336px
 ];
 
-/// The sizes that the tensors have, where the model is one of OpenAI's.
+/// The sizes from the tensors, if the model is one of OpenAI's.
 pub fn config(raw: &Weights) -> Result<ClipConfig, String> {
     if raw.get("visual.layer1.0.conv1.weight").is_some() {
         return Err("this is a ResNet CLIP; only Vision Transformers are supported".to_owned());
@@ -80,8 +80,8 @@ fn is_published(config: &ClipConfig) -> bool {
     (t.max_position_embeddings, t.vocab_size) == (77, 49408) && PUBLISHED.iter().any(|known| sizes == known)
 }
 
-/// What a configuration beside the weights has to say: all of it, with the words in capitals for what only the user can
-/// know.
+/// The complete configuration that must be put beside the weights, with words in capitals for the values that only the
+/// user can know.
 fn unknown(config: &ClipConfig) -> String {
     let (t, v) = (&config.text_config, &config.vision_config);
     format!(
@@ -109,7 +109,7 @@ fn unknown(config: &ClipConfig) -> String {
 mod tests {
     use super::*;
 
-    /// The tensors that tell the sizes of ViT-B/32, and `more`.
+    /// The tensors whose shapes give the sizes of ViT-B/32, and `more`.
     fn b32(more: &[&str]) -> Weights {
         let blocks = (0..12).flat_map(|n| {
             let of = |tower: &str, width| {
@@ -135,7 +135,7 @@ mod tests {
         let found = config(&b32(&MARKS)).unwrap();
         assert_eq!((found.vision_config.num_attention_heads, found.text_config.num_attention_heads), (12, 8));
         assert_eq!(found.vision_config.hidden_act, Activation::QuickGelu);
-        // A fine-tuned copy of the same sizes may have been trained with either activation.
+        // A fine-tuned model of the same sizes may have been trained with either activation.
         for marks in [&[][..], &MARKS[..2]] {
             let told = config(&b32(marks)).unwrap_err();
             assert!(told.contains("open_clip_config.json") && told.contains("TRUE_OR_FALSE"), "{told}");

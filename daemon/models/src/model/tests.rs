@@ -3,7 +3,7 @@ use crate::fixture::{self, Tensors, hugging_face, save};
 use serde_json::json;
 use std::fs;
 
-/// The numbers of a tensor, row by row.
+/// The shape of a tensor, and its elements in row-major order.
 fn numbers(model: &Model, name: &str) -> (Vec<usize>, Vec<f32>) {
     let tensor_ref = model.weights.get(name).unwrap();
     let flat: Vec<f32> = model.weights.with_bytes(tensor_ref, |bytes| {
@@ -23,7 +23,7 @@ fn same(model: &Model, expected: &Tensors) {
     }
 }
 
-/// The same model as OpenCLIP and OpenAI would name and lay it out.
+/// The same model with the tensor names and shapes of OpenCLIP and OpenAI.
 fn renamed(tensors: &Tensors) -> Tensors {
     let mut theirs = Tensors::new();
     let turned = |(shape, numbers): &(Vec<usize>, Vec<f32>)| {
@@ -178,7 +178,7 @@ fn a_mismatch_names_the_tensor_and_both_shapes() {
     let name = "vision_model.embeddings.position_embedding.weight";
     assert!(told.ends_with(&format!("tensor {name} has shape [5, 8]; config.json asks for [10, 8]")), "{told}");
 
-    // One layer less than the weights have.
+    // The configuration has one layer less than the weights.
     let mut config = fixture::config();
     config["text_config"]["num_hidden_layers"] = json!(1);
     fs::write(dir.path().join("config.json"), config.to_string()).unwrap();
@@ -194,7 +194,7 @@ fn a_mismatch_names_the_tensor_and_both_shapes() {
         refused(dir.path())
     );
 
-    // In another layout by the name in the file.
+    // In another layout the error shows the tensor's name in the file.
     let dir = tempfile::tempdir().unwrap();
     let mut config = open_clip_config();
     config["vision_cfg"]["patch_size"] = json!(8);
@@ -225,7 +225,7 @@ fn what_is_missing_is_named() {
     assert!(refused(dir.path()).contains("pytorch_model.bin: not a PyTorch archive"));
 }
 
-/// The model of the fixture with a configuration that `change` has made another.
+/// Opens the fixture's model with a configuration that `change` has modified.
 fn configured(change: impl FnOnce(&mut Value)) -> Result<Model, ModelError> {
     let dir = tempfile::tempdir().unwrap();
     hugging_face(dir.path());
@@ -242,7 +242,7 @@ fn another_model_than_a_clip_is_refused_by_its_name() {
         ("siglip_vision_model", "pools by attention"),
         ("align", "only \"clip\" is supported"),
     ] {
-        // Without the other tower's sizes, as such files are.
+        // Files of one tower lack the sizes of the other tower.
         let told =
             configured(|config| *config = json!({"model_type": name, "hidden_size": 8})).unwrap_err().to_string();
         assert!(told.contains("config.json: model_type is") && told.contains(name) && told.contains(why), "{told}");
@@ -284,7 +284,7 @@ fn the_one_file_of_transformers_5_says_how_images_are_prepared() {
     Model::open(dir.path()).unwrap();
     fs::remove_file(&plain).unwrap();
     assert_eq!(Model::open(dir.path()).unwrap().preprocessing, stated);
-    // An older one beside it that says otherwise: versions of transformers read one or the other.
+    // A second, older section that contradicts the first: versions of transformers read either one.
     let mut other = stated.clone();
     other["image_mean"] = json!([0.1, 0.1, 0.1]);
     fs::write(&plain, other.to_string()).unwrap();
@@ -335,7 +335,7 @@ fn prefixes_that_all_tensors_share_are_passed_over() {
         save(&dir.path().join("open_clip_model.safetensors"), &prefixed(prefix, &renamed(&plain)));
         same(&Model::open(dir.path()).unwrap(), &plain);
     }
-    // One that a single tensor lacks is part of the names.
+    // A prefix that a single tensor lacks belongs to the names.
     let dir = tempfile::tempdir().unwrap();
     hugging_face(dir.path());
     let mut mixed = prefixed("module.", &plain);
@@ -373,7 +373,7 @@ fn open_clips_files_are_taken_beside_those_of_timm() {
         fs::rename(dir.path().join("open_clip_model.safetensors"), dir.path().join(weights)).unwrap();
         assert_eq!(Model::open(dir.path()).unwrap().layout, Layout::OpenClip, "{weights}");
     }
-    // Where both describe a CLIP, the first is taken.
+    // If both files describe a CLIP, the first is used.
     let dir = tempfile::tempdir().unwrap();
     open_clip(dir.path(), open_clip_config());
     hugging_face(dir.path());

@@ -1,9 +1,9 @@
-//! A pickle's bytes as they are read, and what it may name in them.
+//! Reads the bytes of a pickle, and knows the functions that a pickle may name.
 
 use super::PickleError;
 use crate::tensor::Element;
 
-/// What a pickle may name.
+/// The functions that a pickle may name.
 #[derive(Clone, Copy, Debug)]
 pub enum Function {
     OrderedDict,
@@ -16,7 +16,7 @@ pub enum Function {
     TypedList,
 }
 
-/// What a storage holds.
+/// Element type of a storage.
 #[derive(Clone, Copy, Debug)]
 pub enum Numbers {
     F64,
@@ -41,7 +41,7 @@ impl Numbers {
         }
     }
 
-    /// Of one of them.
+    /// Size of an element, bytes.
     pub fn bytes(self) -> usize {
         match self {
             Self::F64 | Self::I64 => 8,
@@ -52,7 +52,7 @@ impl Numbers {
     }
 }
 
-/// The function of that name; a class is one too.
+/// The function of that name; this includes classes.
 pub fn function(module: &str, name: &str) -> Result<Function, PickleError> {
     let storage = Function::StorageType;
     Ok(match (module, name) {
@@ -67,7 +67,7 @@ pub fn function(module: &str, name: &str) -> Result<Function, PickleError> {
         ("torch", "IntStorage") => storage(Numbers::I32),
         ("torch", "BoolStorage") => storage(Numbers::Bool),
         ("torch.jit._pickle", "build_intlist" | "build_doublelist" | "build_boollist") => Function::TypedList,
-        // Compiled modules; the names are looked at no further.
+        // Compiled modules; their names are not checked further.
         (module, _) if module.starts_with("__torch__") => Function::Script,
         _ => return Err(PickleError::Forbidden(format!("{module}.{name}"))),
     })
@@ -75,7 +75,7 @@ pub fn function(module: &str, name: &str) -> Result<Function, PickleError> {
 
 pub struct Input<'a> {
     pub bytes: &'a [u8],
-    /// Of the next byte.
+    /// Position of the next byte.
     pub at: usize,
 }
 
@@ -92,7 +92,7 @@ impl<'a> Input<'a> {
         Ok(self.take(1)?[0])
     }
 
-    /// Little-endian and unsigned.
+    /// Reads an unsigned little-endian number.
     pub fn number(&mut self, width: usize) -> Result<i64, PickleError> {
         Ok(self.take(width)?.iter().rev().fold(0, |number, &byte| number << 8 | i64::from(byte)))
     }

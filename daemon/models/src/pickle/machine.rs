@@ -1,9 +1,9 @@
-//! The stack machine of a pickle, cut down to plain data (protocols 2 to 4).
+//! The stack machine of a pickle, reduced to plain data (protocols 2 to 4).
 //!
-//! Values lie in one list and refer to each other by number: a value that contains itself, or a million nested tuples,
-//! cost nothing to drop and can overflow no stack. Texts stay where they lie in the pickle, and a tensor is four
-//! numbers of values, so that what a pickle takes in memory is bounded by its length and by the limits below, whatever
-//! it repeats.
+//! Values are in one list and refer to each other by number. So a value that contains itself, or a million nested
+//! tuples, are cheap to drop and cannot overflow the stack. Texts are borrowed from the pickle, and a tensor is four
+//! numbers of values. So the memory that a pickle takes is bounded by its length and by the limits below, even if it
+//! repeats values.
 
 use super::PickleError;
 use super::code::{Function, Input, Numbers, function};
@@ -15,7 +15,7 @@ pub struct Id(u32);
 
 #[derive(Debug)]
 pub enum Node<'a> {
-    /// None, booleans and floating-point numbers: there, and of no interest.
+    /// None, booleans and floating-point numbers; their values are not needed.
     Plain,
     Number(i64),
     Text(&'a str),
@@ -23,10 +23,10 @@ pub enum Node<'a> {
     List(Vec<Id>),
     Dict(Vec<(Id, Id)>),
     Function(Function),
-    /// Its key, a text, and what is in it.
+    /// The value that is its key, and its element type.
     Storage(Id, Numbers),
     Tensor(Parts),
-    /// A module of a TorchScript archive, with what it holds.
+    /// A module of a TorchScript archive, and its state.
     Object(Option<Id>),
 }
 
@@ -39,14 +39,14 @@ pub struct Parts {
     strides: Id,
 }
 
-/// A tensor as a pickle describes it; nothing is checked against the storage yet.
+/// A tensor as the pickle describes it, before any check against its storage.
 #[derive(Debug)]
 pub struct Described<'a> {
     pub storage: &'a str,
     pub element: Element,
-    /// Of an element.
+    /// Size of an element, bytes.
     pub bytes: usize,
-    /// Elements before the first.
+    /// Offset of the first element, in elements.
     pub offset: usize,
     pub shape: Vec<usize>,
     pub strides: Vec<usize>,
@@ -58,12 +58,12 @@ pub struct Machine<'a> {
     stack: Vec<Id>,
     marks: Vec<usize>,
     memo: HashMap<usize, Id>,
-    /// Entries of all tuples, lists and dictionaries.
+    /// Number of entries in all tuples, lists and dictionaries.
     entries: usize,
 }
 
-/// Most values, and most that wait on the stack, are marked or kept. A training checkpoint of the largest CLIP, with
-/// its optimiser, has a third of it. [choice]
+/// Most values, and most entries on the stack, in the marks and in the memo. A training checkpoint of the largest CLIP
+/// with its optimiser has a third of this. [choice]
 const MAX_VALUES: usize = 1 << 18;
 /// Most entries of tuples, lists and dictionaries together. [choice]
 const MAX_ENTRIES: usize = 1 << 20;
@@ -82,7 +82,8 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// What a tensor is; a list of sizes may have been changed after it was made.
+    /// The description of a tensor. It is read at the end, because a list of sizes may have been changed after the
+    /// tensor was made.
     pub fn described(&self, parts: Parts) -> Result<Described<'a>, &'static str> {
         let Node::Storage(key, numbers) = *self.node(parts.storage) else { return Err("a tensor without storage") };
         let sizes = |id: Id| {
@@ -106,7 +107,7 @@ impl<'a> Machine<'a> {
         }
     }
 
-    /// Runs a pickle to its end; what it leaves is the value.
+    /// Runs a pickle to its end. The result is the value that it leaves on the stack.
     pub fn run(&mut self, pickle: &'a [u8]) -> Result<Id, PickleError> {
         let mut input = Input { bytes: pickle, at: 0 };
         loop {
@@ -225,7 +226,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Takes a call for what it describes.
+    /// Reads a function call as the description that it stands for.
     fn reduce(&mut self, function: Id, arguments: Id) -> Result<(), Fault> {
         let Node::Function(function) = *self.node(function) else {
             return Err(Fault::Damaged("a call of what is no function"));
@@ -261,7 +262,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// `("storage", type, key, device, elements)`
+    /// Reads `("storage", type, key, device, elements)`.
     fn storage(&self, id: Id) -> Result<Node<'a>, Fault> {
         let fault = Fault::Damaged("a reference to what is no storage");
         let &[kind, class, key, ..] = self.items(id)? else { return Err(fault) };
@@ -303,7 +304,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// Counts entries that are kept from here on.
+    /// Counts entries that are added to a value.
     fn count(&mut self, entries: usize) -> Result<(), Fault> {
         self.entries += entries;
         if self.entries > MAX_ENTRIES { Err(TOO_MUCH) } else { Ok(()) }
@@ -320,7 +321,7 @@ impl<'a> Machine<'a> {
     }
 
     fn pop(&mut self) -> Result<Id, &'static str> {
-        // What lies below the last mark belongs to whoever set it.
+        // Values below the last mark must not be taken.
         let floor = self.marks.last().copied().unwrap_or(0);
         if self.stack.len() > floor { Ok(self.stack.pop().expect("it is not empty")) } else { Err(EMPTY_STACK) }
     }
@@ -336,7 +337,7 @@ impl<'a> Machine<'a> {
         self.taken(mark)
     }
 
-    /// What lies on the stack from there on; the stack keeps its memory.
+    /// Takes the values from position `first` on off the stack. The stack keeps its capacity.
     fn taken(&mut self, first: usize) -> Result<Vec<Id>, Fault> {
         self.count(self.stack.len() - first)?;
         Ok(self.stack.drain(first..).collect())

@@ -1,7 +1,7 @@
 use super::*;
 use std::io::Write;
 
-/// An archive as PyTorch lays it out, with this pickle and one storage of 4 numbers.
+/// An archive in PyTorch's form with this pickle and one storage of 4 numbers.
 fn archive(pickle: &[u8]) -> Vec<u8> {
     let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
     let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
@@ -13,7 +13,7 @@ fn archive(pickle: &[u8]) -> Vec<u8> {
     zip.finish().unwrap().into_inner()
 }
 
-/// `{"w": tensor}` of a shape and strides, `offset` numbers into the storage.
+/// A pickle of `{"w": tensor}` with this shape, these strides, and an offset into the storage in numbers.
 fn state(offset: u8, shape: [u8; 2], strides: [u8; 2]) -> Vec<u8> {
     let mut code =
         b"\x80\x02}X\x01\0\0\0wctorch._utils\n_rebuild_tensor_v2\n((X\x07\0\0\0storagectorch\nFloatStorage\n".to_vec();
@@ -54,7 +54,7 @@ fn no_function_but_those_of_tensors_is_known() {
         let told = refusal(format!("c{module}\n{name}\n(X\u{1}\0\0\0xtR.").as_bytes());
         assert!(told.contains(&format!("{module}.{name}")) && told.contains("nothing of it was executed"), "{told}");
     }
-    // By the other instruction that names functions.
+    // The same with the other instruction that names functions.
     let told = refusal(b"\x80\x04\x8c\x02os\x8c\x06system\x93(\x8c\x01xtR.");
     assert!(told.contains("os.system"), "{told}");
 }
@@ -78,10 +78,10 @@ fn damage_is_an_error_and_never_a_panic() {
 
 #[test]
 fn what_grows_without_end_is_stopped() {
-    // A dictionary that holds itself.
+    // A dictionary that contains itself.
     let told = refusal(b"}q\0X\x01\0\0\0ah\0s.");
     assert!(told.contains("nested too deeply"), "{told}");
-    // Each of 30 dictionaries holds the next twice.
+    // Each of 30 dictionaries contains the next one twice.
     let mut code = b"}q\0".to_vec();
     for level in 1..30u8 {
         code.extend([b'}', b'q', level]);
@@ -95,7 +95,7 @@ fn what_grows_without_end_is_stopped() {
 
 #[test]
 fn compressed_members_are_refused() {
-    // The writer here knows no compression, so the method is set by hand: in both headers of the first member.
+    // The ZIP writer in this test cannot compress, so the method is set by hand in both headers of the first member.
     let mut bytes = archive(&state(0, [2, 2], [2, 1]));
     let central = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
     bytes[8] = 8;
@@ -104,20 +104,20 @@ fn compressed_members_are_refused() {
     assert!(told.contains("m/data.pkl is compressed"), "{told}");
 }
 
-/// Counts what this thread has allocated and not given back, and the most that it ever was.
+/// Counts the bytes that this thread has allocated and not freed, and their maximum.
 struct Counting;
 
 thread_local! {
     static HELD: std::cell::Cell<[usize; 2]> = const { std::cell::Cell::new([0; 2]) };
 }
 
-// SAFETY: all of it is the system's; what is counted beside it allocates nothing.
+// SAFETY: the system's allocator does all the work; the counting beside it allocates nothing.
 unsafe impl std::alloc::GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
         let [now, most] = HELD.get();
         let now = now.saturating_add(layout.size());
         HELD.set([now, most.max(now)]);
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller's guarantees hold for this call too.
         unsafe { std::alloc::System.alloc(layout) }
     }
 
@@ -132,7 +132,7 @@ unsafe impl std::alloc::GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// The most bytes that reading an archive with this pickle holds at a time.
+/// The most bytes that are held at one time while an archive with this pickle is read.
 fn held(pickle: &[u8]) -> usize {
     let bytes = archive(pickle);
     let [before, _] = HELD.get();
@@ -141,7 +141,7 @@ fn held(pickle: &[u8]) -> usize {
     HELD.get()[1] - before
 }
 
-/// Four times its length is what a pickle may take, whatever it consists of.
+/// A pickle may take four times its length in memory, whatever its content; one of 4 MiB took half a gigabyte.
 #[test]
 fn a_pickle_of_four_mebibytes_took_half_a_gigabyte() {
     let full = MAX_PICKLE_BYTES as usize - 1;
@@ -153,7 +153,7 @@ fn a_pickle_of_four_mebibytes_took_half_a_gigabyte() {
         code.push(b'.');
         code
     };
-    // A tensor, of which each turn makes another, by what is kept: 0 the function, 1 its arguments.
+    // A tensor, from which each repetition makes another. The memo holds 0 the function and 1 its arguments.
     let mut tensor = b"ctorch._utils\n_rebuild_tensor_v2\nq\0(".to_vec();
     tensor.extend(b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuK\x04tQ");
     tensor.extend(b"K\0(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01t(K\x01K\x01K\x01K\x01K\x01K\x01K\x01K\x01ttq\x01");

@@ -1,4 +1,4 @@
-//! `model.json`: what a model of the store consists of.
+//! `model.json`: the files and the origin of a model in the store.
 
 use super::StoreError;
 use crate::model::Model;
@@ -12,36 +12,36 @@ use std::path::Path;
 pub const RECORD: &str = "model.json";
 const FORMAT: u32 = 1;
 
-/// What `model.json` says of a model.
+/// The content of `model.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Record {
     /// Version of the file's format; only 1 is read.
     pub format: u32,
-    /// Where it came from: a directory, or `owner/name@revision`.
+    /// Its origin: a directory, or `owner/name@revision`.
     pub source: String,
-    /// SHA-256 of the weights alone, hex; what manifests of generations name.
+    /// SHA-256 of the weights alone, hex, which the manifests of generations state.
     pub weights: String,
-    /// By name; `model.json` is not among them.
+    /// Files by name, except `model.json`.
     pub files: BTreeMap<String, FileRecord>,
 }
 
-/// What the record says of a file.
+/// The record of one file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct FileRecord {
-    /// Bytes.
+    /// Size, bytes.
     pub size: u64,
     /// SHA-256 of the file, hex.
     pub sha256: String,
 }
 
 impl Record {
-    /// Reads every file of a recognised model.
+    /// Makes the record of a recognised model; reads all its files.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where a file cannot be read; [`StoreError::Damaged`] where the directory holds something else
-    /// than plain files.
+    /// [`StoreError::Io`] where a file cannot be read; [`StoreError::Damaged`] where the directory holds something
+    /// other than plain files.
     pub fn make(model: &Model, source: &str) -> Result<Self, StoreError> {
         let mut files = BTreeMap::new();
         for (path, name) in super::children(&model.dir)? {
@@ -70,11 +70,11 @@ impl Record {
         Ok(Self { format: FORMAT, source: source.to_owned(), weights, files })
     }
 
-    /// Reads the record of a model's directory. The files that it lists are not looked at.
+    /// Reads the record in a model's directory, but not the files that it lists.
     ///
     /// # Errors
-    /// [`StoreError::Io`] where `model.json` cannot be read; [`StoreError::Damaged`] where it is not valid, is of
-    /// another format, or names a file outside the directory.
+    /// [`StoreError::Io`] where `model.json` cannot be read; [`StoreError::Damaged`] where it is not valid, has another
+    /// format, or names a file outside the directory.
     pub fn read(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(RECORD);
         let text = fs::read(&path).map_err(StoreError::at(&path))?;
@@ -83,14 +83,14 @@ impl Record {
         if record.format != FORMAT {
             return Err(damaged(format!("format {}; this coft reads {FORMAT}", record.format)));
         }
-        // A name is joined to a path when the model is verified.
+        // The verification of a model joins these names to a path.
         match record.files.keys().find(|name| name.contains('/') || name.starts_with('.')) {
             Some(name) => Err(damaged(format!("{name:?} is no name of a file in it"))),
             None => Ok(record),
         }
     }
 
-    /// The record of a directory that lies in a store, with every file as long as it says; of no other.
+    /// The record of a directory in a store, if every file still has its recorded size; otherwise `None`.
     ///
     /// The name of such a directory is the digest of its list of files, which were written once and are read-only.
     pub fn installed(dir: &Path) -> Option<Self> {
@@ -112,25 +112,25 @@ impl Record {
         written.map_err(StoreError::at(&path))
     }
 
-    /// SHA-256, hex, over one line a file: its digest, two spaces, its name; sorted by name. `sha256sum * | sha256sum`
-    /// gives the same over the files in that order.
+    /// SHA-256, hex, over a list with one line per file: its digest, two spaces, its name; sorted by name. `sha256sum *
+    /// | sha256sum` gives the same for the files in that order.
     pub fn digest(&self) -> String {
         let lines = self.files.iter().map(|(name, file)| format!("{}  {name}\n", file.sha256)).collect::<String>();
         coft_fs::sha256(lines.as_bytes())
     }
 
-    /// Of all files, bytes.
+    /// Total size of the files, bytes.
     pub fn size(&self) -> u64 {
         self.files.values().map(|file| file.size).sum()
     }
 }
 
-// Here and not with the model, which knows nothing of the store that it may lie in.
+// In this module and not with the model, which does not know the store.
 impl Model {
-    /// SHA-256 of the weights, hex: of their file's bytes, or of the shards' one behind the other.
+    /// SHA-256 of the weights, hex: over the bytes of their file, or of all shards in order.
     ///
-    /// The store knows that of a single file that lies in it (`coftctl model verify` holds the files against it); else
-    /// all weights are read.
+    /// For a single file in the store, the record has the digest (`coftctl model verify` compares the files with it).
+    /// Otherwise all weights are read.
     ///
     /// # Errors
     /// The weights cannot be read.

@@ -47,7 +47,7 @@ fn the_store_knows_the_digest_of_the_weights_it_holds_and_of_no_others() {
     assert_eq!(Record::installed(&entry.dir).unwrap().weights, weights);
     assert_eq!(Model::open(&entry.dir).unwrap().digest().unwrap(), weights);
 
-    // Under another name, under the name of another content, and with a file that is not as long as it was.
+    // Under another name, under the digest of other content, and with a file whose size has changed.
     let copied = |name: &str| {
         let copy = place.path().join(name);
         fs::create_dir(&copy).unwrap();
@@ -141,8 +141,8 @@ fn an_interrupted_change_is_cleared_by_the_next() {
     let abandoned = incoming.dir().to_owned();
     let second = store.incoming();
     assert!(matches!(second, Err(StoreError::Busy { .. })), "one at a time");
-    std::mem::forget(incoming); // as a power cut would
-    // The lock went with its process; this one stands for the next.
+    std::mem::forget(incoming); // like a power cut
+    // A power cut ends the process and releases the lock. This process lives on, so the lock file is removed instead.
     fs::remove_file(store.dir().join(LOCK)).unwrap();
     install(store, "small", "test").unwrap();
     assert!(!abandoned.exists());
