@@ -1,6 +1,6 @@
-//! What may be typed: the grammar of the command line and its help, from which man pages and completions are made.
+//! The grammar of the command line and its help, from which man pages and completions are made.
 //!
-//! Knows nothing of the bus; an address is taken as text and judged where the connection is made.
+//! This module knows nothing of the bus. A bus address is taken as text, and checked when the connection is made.
 
 use crate::bundle::Format;
 use clap::{Args, Parser, Subcommand};
@@ -208,7 +208,7 @@ pub struct Classify {
     pub embedding: bool,
 }
 
-/// A number that no comparison is true of, NaN, is none.
+/// NaN is refused, because every comparison with NaN is false.
 fn probability(text: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number| (0.0..=1.0).contains(number));
     number.ok_or_else(|| "a probability is a number from 0 to 1".into())

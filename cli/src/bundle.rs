@@ -1,4 +1,4 @@
-//! A generation outside the service: its files, and the layouts that other programs read them from.
+//! Copies a generation out of the service, in layouts that other programs read.
 
 mod oci;
 mod onnx;
@@ -29,34 +29,34 @@ pub enum Format {
     Oci,
 }
 
-/// Class names in the order of the model's outputs, one a line.
+/// File with the class names in the order of the model's outputs, one per line.
 const LABELS: &str = "labels.txt";
 
 pub struct Bundle {
-    /// Of the classifier.
+    /// Name of the classifier.
     name: String,
     generation: u64,
     manifest: Manifest,
-    /// `manifest.json` as it is.
+    /// The bytes of `manifest.json`, unchanged.
     stated: Vec<u8>,
     files: HashMap<String, File>,
     shape: Shape,
     stop: Arc<AtomicBool>,
 }
 
-/// Sides of the model's input and outputs, read off the probe.
+/// Sizes of the model's input and outputs, read from the probe.
 struct Shape {
-    /// px; `pixels` is [B, 3, side, side].
+    /// Side of the input, px; `pixels` is [B, 3, side, side].
     side: usize,
     classes: usize,
     embedding: usize,
 }
 
 impl Bundle {
-    /// The files that the service has handed out of a generation.
+    /// Takes the files of a generation, which the service has opened.
     pub fn new(name: String, generation: u64, files: HashMap<String, OwnedFd>) -> Result<Self, CliError> {
         let mut files: HashMap<_, _> = files.into_iter().map(|(name, file)| (name, File::from(file))).collect();
-        // It becomes the name of a directory.
+        // The name becomes the name of a directory.
         if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
             return Err(CliError::Misunderstood(format!("{name:?} is no name of a classifier")));
         }
@@ -71,12 +71,12 @@ impl Bundle {
         Ok(Self { name, generation, manifest, stated, files, shape, stop: Arc::default() })
     }
 
-    /// Set, it ends the writing, which then leaves nothing.
+    /// A flag that ends the writing when it is set; nothing is left on the disk then.
     pub fn stop(&self) -> Arc<AtomicBool> {
         self.stop.clone()
     }
 
-    /// Writes the bundle to a directory that is not there yet; it appears complete or not at all.
+    /// Writes the bundle to a directory that must not exist yet. The directory appears complete or not at all.
     pub fn write(&self, format: Format, dir: &Path) -> Result<(), CliError> {
         if dir.symlink_metadata().is_ok() {
             return Err(CliError::Usage(format!("{} is there already; name a new directory", shown_path(dir))));
@@ -93,7 +93,7 @@ impl Bundle {
         coft_fs::sync_dir(parent).map_err(at(parent))
     }
 
-    /// Copies a file of the generation, and holds what was copied against the manifest.
+    /// Copies a file of the generation, and compares the copy with the digest in the manifest.
     fn copy(&self, name: &str, to: &Path) -> Result<(), CliError> {
         let missing = || CliError::Export(format!("generation {}: {name} is missing", self.generation));
         let (mut from, digest) = self.files.get(name).zip(self.manifest.files.get(name)).ok_or_else(missing)?;
@@ -150,7 +150,7 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> CliError + use<> {
     move |error| CliError::Export(format!("{path}: {error}"))
 }
 
-/// Passes bytes on and hashes them, until it is stopped.
+/// Passes bytes through and hashes them, until it is stopped.
 struct Hashed {
     to: File,
     hash: Sha256,

@@ -1,4 +1,4 @@
-//! The verbs, one file each. A verb asks the service, prints the answer and says how the program ends.
+//! The commands, one file each. A command asks the service, prints the answer and returns the exit code.
 
 mod activate;
 mod cancel;

@@ -1,5 +1,5 @@
-//! What can be seen of the service from outside, also where it does not answer. One table of checks, each a function
-//! from facts to lines for people; what only the service can see, it looks at itself.
+//! What can be seen of the service from outside, even if it does not answer. A table of checks, each a function from
+//! facts to lines for people. The service itself makes the checks that only it can make.
 
 mod unit;
 
@@ -14,28 +14,29 @@ use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
 
-/// What is known.
+/// The facts that the checks use.
 pub struct Facts {
-    /// The bus that was asked for.
+    /// The bus that was named.
     pub bus: String,
-    /// The version that the service says of itself, or why it does not answer.
+    /// The version that the service reports, or why it does not answer.
     pub answer: Result<String, CliError>,
-    /// Where systemd runs the service.
+    /// The state of the unit, where systemd runs.
     pub unit: Option<Unit>,
-    /// Whether the bus lets the service have its name, and whether it starts it; none where that is nobody's business.
+    /// Whether the bus lets the service own its name, and whether the bus starts it; `None` on another bus than the
+    /// system bus.
     pub bus_files: Option<BusFiles>,
-    /// The actions of coft that polkit knows; none where there is no bus to ask on.
+    /// The actions of coft that polkit knows; `None` where there is no connection to a bus.
     pub polkit: Option<Result<Vec<Action>, CliError>>,
-    /// The user that the service runs as, where it runs.
+    /// The user that the service runs as, if it runs.
     pub user: Option<u32>,
-    /// What is wrong with the installed configuration; looked at where the service does not answer.
+    /// The errors of the installed configuration; checked only if the service does not answer.
     pub configuration: Option<Result<ConfigReport, CliError>>,
     pub now: SystemTime,
-    /// When this program was made.
+    /// When this program was built.
     pub made: Option<SystemTime>,
 }
 
-/// Files that the bus reads.
+/// Which of the files that the bus reads are installed.
 pub struct BusFiles {
     pub policy: bool,
     pub activation: bool,
@@ -43,13 +44,13 @@ pub struct BusFiles {
 
 const CHECKS: [fn(&Facts) -> Vec<Check>; 5] = [service, bus, polkit, clock, configuration];
 
-/// The actions that come with this version.
+/// The polkit actions of this version.
 const POLICY: &str = include_str!("../../packaging/polkit/org.coft.Coft1.policy");
 const REINSTALL: &str = "sudo apt install --reinstall coft";
 const SYSTEM: &str = "system";
 
 impl Facts {
-    /// Asks everybody who knows something.
+    /// Collects the facts from all their sources.
     pub async fn gather(bus: &str, service: &Result<Service, CliError>) -> Self {
         let (answer, polkit, user) = match service {
             Ok(service) => (service.version().await, Some(service.polkit_actions().await), service.user().await),
@@ -92,7 +93,7 @@ pub fn line(check: &str, level: &str, found: impl Into<String>, advice: impl Int
     Check { check: check.into(), level: level.into(), found: found.into(), advice: advice.into() }
 }
 
-/// Whether the service answers, and is of this version.
+/// Whether the service answers and has this version.
 fn service(facts: &Facts) -> Vec<Check> {
     const NAME: &str = "service";
     let this = env!("CARGO_PKG_VERSION");
@@ -104,7 +105,7 @@ fn service(facts: &Facts) -> Vec<Check> {
             let found = format!("coftd is of version {version}, and coftctl of {this}");
             return vec![line(NAME, "error", found, "sudo systemctl restart coftd")];
         }
-        // What to do depends on the unit.
+        // The advice depends on the state of the unit.
         Err(failure) => failure.to_string().lines().next().unwrap_or_default().to_owned(),
     };
     let (reason, advice) = match &facts.unit {
@@ -118,7 +119,7 @@ fn service(facts: &Facts) -> Vec<Check> {
     vec![line(NAME, "error", found, advice)]
 }
 
-/// Whether the system bus gives the service its name, and starts it when somebody calls.
+/// Whether the system bus lets the service own its name, and starts it at a call.
 fn bus(facts: &Facts) -> Vec<Check> {
     let Some(BusFiles { policy, activation }) = facts.bus_files else { return Vec::new() };
     let policy = match policy {
@@ -137,13 +138,13 @@ fn bus(facts: &Facts) -> Vec<Check> {
     vec![policy, activation]
 }
 
-/// Whether polkit can be asked who may change things.
+/// Whether polkit can decide who may change things.
 fn polkit(facts: &Facts) -> Vec<Check> {
     const NAME: &str = "polkit";
     let actions = match &facts.polkit {
         None => return Vec::new(),
         Some(Ok(actions)) => actions,
-        // Others have a bus of their own because they are the only ones on it.
+        // On another bus than the system bus, polkit is not needed.
         Some(Err(_)) if facts.bus != SYSTEM => {
             return vec![line(NAME, "ok", "not on this bus: root and the service's own user may change things", "")];
         }
@@ -161,7 +162,7 @@ fn polkit(facts: &Facts) -> Vec<Check> {
     if !missing.is_empty() {
         return vec![line(NAME, "error", format!("polkit does not know {}", missing.join(", ")), REINSTALL)];
     }
-    // It answers root about every action, and others about those that name them as their owner.
+    // polkit answers root about every action, and other users only about actions that name them as owner.
     let owned = |action: &Action, user: u32| action.owner == Some(user);
     let other = facts.user.filter(|user| *user != 0);
     if let Some(user) = other.filter(|user| actions.iter().any(|action| !owned(action, *user))) {
@@ -172,7 +173,7 @@ fn polkit(facts: &Facts) -> Vec<Check> {
     vec![line(NAME, "ok", format!("it knows the {} actions of coft", wanted.len()), "")]
 }
 
-/// Whether the clock was ever set: without a battery it begins somewhere in the past.
+/// Whether the clock was ever set: without a battery it starts in the past.
 fn clock(facts: &Facts) -> Vec<Check> {
     let date = |time: SystemTime| {
         jiff::Timestamp::try_from(time).map_or_else(|_| "unknown".into(), |time| time.strftime("%Y-%m-%d").to_string())
@@ -186,7 +187,7 @@ fn clock(facts: &Facts) -> Vec<Check> {
     }]
 }
 
-/// What the installed configuration says; a service that answers looks at it itself.
+/// The errors of the installed configuration. A service that answers checks it itself.
 fn configuration(facts: &Facts) -> Vec<Check> {
     const NAME: &str = "configuration";
     match &facts.configuration {

@@ -1,13 +1,13 @@
-//! Why a verb did not do what was asked, with the way on and the exit code that scripts go by.
+//! Why a command failed, with advice, and with the exit code for scripts.
 //!
-//! Errors of the service are told apart by name, never by their text.
+//! Errors of the service are identified by their name, never by their text.
 
 use coft_models::store::StoreError;
 use std::{io, process::ExitCode};
 use thiserror::Error;
 use zbus::DBusError;
 
-/// How the program ends; the table is part of the help.
+/// The exit codes of the program; the table is part of the help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -37,25 +37,25 @@ pub enum CliError {
     /// The bus could not have the service started, or does not know it.
     #[error("coftd does not run, and the bus cannot start it: {cause}{advice}")]
     NotStarted { cause: String, advice: &'static str },
-    /// The service answered with an error; `name` is the last part of its D-Bus name, and `advice` a line that is put to it.
+    /// The service returned an error. `name` is the last part of its D-Bus name, and `advice` is a line that is added.
     #[error("{message}{advice}")]
     Refused { name: String, message: String, advice: &'static str },
-    /// The service answered, but not in the words of this program.
+    /// The service's answer has a form that this program does not know.
     #[error("coftd and coftctl do not understand each other: {0}\n  are both of the same version? coftctl status")]
     Misunderstood(String),
-    /// The service has nothing at that path.
+    /// The service has no object at that path.
     #[error("coftd has no such object: {0}\n  see what there is: coftctl status")]
     NoObject(String),
     #[error("{0}")]
     NotFound(String),
-    /// A file that could not be read here, before the service saw it.
+    /// This program could not read a file, before the service saw it.
     #[error("cannot be read: {0}")]
     Unreadable(io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error("{0}")]
     Hub(String),
-    /// A generation that could not be written for other programs.
+    /// A generation could not be written for other programs.
     #[error("{0}")]
     Export(String),
     #[error("cannot describe an image: {0}")]
@@ -91,7 +91,7 @@ impl CliError {
         }
     }
 
-    /// The name under which scripts find the error.
+    /// The name of the error, for scripts.
     pub fn name(&self) -> &str {
         match self {
             Self::Usage(_) => "Usage",
@@ -158,7 +158,7 @@ fn standard(error: zbus::fdo::Error) -> CliError {
     }
 }
 
-/// What the bus or systemd says where the service could not be started by a call, with what to do about it.
+/// The errors of the bus or systemd when a call could not start the service, with advice.
 fn not_started(name: &str, text: Option<&str>) -> Option<CliError> {
     const LOOK: &str = "\n  see why: systemctl status coftd; journalctl -u coftd";
     let advice = match name.strip_prefix("org.freedesktop.")? {
@@ -167,7 +167,7 @@ fn not_started(name: &str, text: Option<&str>) -> Option<CliError> {
         "DBus.Error.ServiceUnknown" | "DBus.Error.NameHasNoOwner" => {
             "\n  is it installed and enabled? sudo systemctl enable --now coftd; see its state: systemctl status coftd"
         }
-        // What systemd says of a unit that is masked by a link, or that cannot be read.
+        // Errors of systemd for a unit that is masked by a link or cannot be read.
         "DBus.Error.FileExists" | "DBus.Error.FileNotFound" | "DBus.Error.IOError" => LOOK,
         "DBus.Error.NoReply" | "DBus.Error.TimedOut" | "DBus.Error.Timeout" | "DBus.Error.Disconnected" => LOOK,
         other if other.starts_with("systemd1.") || other.starts_with("DBus.Error.Spawn.") => LOOK,
@@ -176,14 +176,14 @@ fn not_started(name: &str, text: Option<&str>) -> Option<CliError> {
     Some(CliError::NotStarted { cause: text.filter(|text| !text.is_empty()).unwrap_or(name).to_owned(), advice })
 }
 
-/// `name` may be the last part of the D-Bus name alone.
+/// `name` may be only the last part of the D-Bus name.
 pub fn refused(name: &str, message: Option<String>) -> CliError {
     let short = name.rsplit('.').next().unwrap_or(name).to_owned();
     let message = message.filter(|text| !text.is_empty()).unwrap_or_else(|| name.to_owned());
     CliError::Refused { advice: advice(&short), name: short, message }
 }
 
-/// What to do next, where the service cannot know it: it does not know which program asks.
+/// The next step for the user. The service cannot give this advice, because it does not know which program calls.
 fn advice(name: &str) -> &'static str {
     match name {
         "Busy" => "\n  see what runs: coftctl status",
@@ -246,7 +246,7 @@ mod tests {
         }
     }
 
-    /// A unit that was not enabled gave exit code 1 and the name of a unit that nobody has heard of.
+    /// For a unit that was not enabled, the exit code was 1 and the message named a unit that users do not know.
     #[test]
     fn a_service_that_cannot_be_started_is_unreachable_with_what_to_type() {
         for (name, advice) in [

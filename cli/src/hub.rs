@@ -1,8 +1,9 @@
-//! Downloads of a model repository: which of its files are wanted, and whether they are what the hub says they are.
+//! Downloads of a model repository: which of its files are needed, and whether they have the digests that the hub
+//! states.
 //!
-//! HF_ENDPOINT names the hub, HF_HOME where a token and the cache of other programs are. Under HF_HUB_OFFLINE nothing
-//! is asked; files come from that cache. A file is taken if its content has the digest that the hub states of it
-//! (SHA-256, or git's for small ones), and no other is.
+//! HF_ENDPOINT names the hub, HF_HOME the directory with a token and with the cache of other programs. If
+//! HF_HUB_OFFLINE is set, nothing is downloaded, and files come from that cache. A file is accepted only if its content
+//! has the digest that the hub states for it (SHA-256, or git's for small files).
 
 mod transport;
 
@@ -21,9 +22,9 @@ use std::io::{self, IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use transport::{Hub, Problem};
 
-/// Below the store, so that a finished file becomes part of a model without being copied.
+/// Directory in the store, so that a finished file becomes part of a model without a copy.
 const DOWNLOADS: &str = ".downloads";
-/// Behind the name of a file that is not complete, or not yet held against its digest.
+/// Extension of a file that is incomplete, or not yet compared with its digest.
 const PART: &str = "part";
 
 pub struct Download {
@@ -35,7 +36,7 @@ pub struct Download {
 
 enum Origin {
     Hub(Online),
-    /// Of other programs, where nothing may be asked.
+    /// The cache of other programs, if downloads are not allowed.
     Cache(Cache),
 }
 
@@ -45,7 +46,7 @@ struct Online {
     files: BTreeMap<String, Listed>,
 }
 
-/// What the hub says of a repository.
+/// The hub's answer about a repository.
 #[derive(Deserialize)]
 struct Info {
     sha: String,
@@ -59,7 +60,7 @@ struct Sibling {
     listed: Listed,
 }
 
-/// What it says of a file there; mirrors leave out all of it.
+/// The hub's answer about a file of the repository; mirrors leave out all of this.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Listed {
@@ -74,7 +75,7 @@ struct Lfs {
 }
 
 impl Listed {
-    /// Of a large file the other digest is that of a note in its place.
+    /// For a large file, `blob_id` is the digest of a pointer file in its place.
     fn digest(&self) -> Option<&str> {
         let stated = match &self.lfs {
             Some(lfs) => lfs.sha256.as_deref(),
@@ -85,10 +86,10 @@ impl Listed {
 }
 
 impl Download {
-    /// Asks the hub which commit a revision is, and which files it has.
+    /// Asks the hub for the commit of a revision and for its files.
     ///
     /// # Errors
-    /// Where the hub cannot be reached, or does not know the repository.
+    /// The hub cannot be reached, or does not know the repository.
     pub fn new(store: &Path, id: &str, revision: Option<&str>) -> Result<Self, CliError> {
         let revision = revision.unwrap_or("main").to_owned();
         let (dir, cache) = (store.join(DOWNLOADS), Cache::from_env());
@@ -102,14 +103,14 @@ impl Download {
             if sha.is_empty() || !sha.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
                 return Err(CliError::Hub(format!("{url}: the server says that {revision} is the commit {sha:?}")));
             }
-            // From here on the commit stands for the revision: it cannot move while files are fetched.
+            // From here on the commit is used instead of the revision, which could change during the download.
             let files = siblings.into_iter().map(|file| (file.rfilename, file.listed)).collect();
             Origin::Hub(Online { hub, commit: sha, files })
         };
         Ok(Self { id: id.to_owned(), revision, origin, dir })
     }
 
-    /// What the revision is at the hub; unknown where nothing may be asked.
+    /// The commit of the revision at the hub; `None` where downloads are not allowed.
     pub fn commit(&self) -> Option<&str> {
         match &self.origin {
             Origin::Hub(online) => Some(&online.commit),
@@ -117,15 +118,15 @@ impl Download {
         }
     }
 
-    /// Puts the model's files into `to` and says of which commit they are.
+    /// Puts the model's files into `to`, and returns their commit.
     ///
     /// # Errors
-    /// Where a file cannot be had, is not what the hub says, or there are no weights of a CLIP.
+    /// A file is not available or does not have the digest that the hub states, or there are no weights of a CLIP.
     pub fn fetch(&self, to: &Path) -> Result<String, CliError> {
         for name in DESCRIPTIONS.into_iter().chain(tokenizer::FILES) {
             self.file(name, to)?;
         }
-        // Two kinds of description may lie side by side; which weights are meant, they say together.
+        // A repository may have two kinds of description. Together they determine the weights.
         let known = weights_named_in(to);
         let mut weights = None;
         for name in &known {
@@ -161,21 +162,21 @@ impl Download {
         Ok(self.commit().unwrap_or(&self.revision).to_owned())
     }
 
-    /// Removes what was kept to go on with; the model is installed.
+    /// Removes the parts that were kept for an interrupted download, after the model is installed.
     pub fn forget(&self) {
         if let Origin::Hub(_) = self.origin {
-            // What cannot be removed now costs space, and is found again by the next download of the same files.
+            // If this fails, the files take space, and the next download of the same files finds them.
             let _ = fs::remove_dir_all(self.kept());
             let _ = fs::remove_dir(&self.dir);
         }
     }
 
-    /// Where the files of all commits are kept while they are fetched.
+    /// Directory in which the files of all commits are kept during a download.
     fn kept(&self) -> PathBuf {
         self.dir.join(Repo::model(self.id.clone()).folder_name())
     }
 
-    /// A single PyTorch archive, as OpenAI's models come.
+    /// The name of the only PyTorch archive, as in OpenAI's repositories.
     fn archive(&self) -> Option<String> {
         let Origin::Hub(online) = &self.origin else { return None };
         let extension = format!(".{ARCHIVE}");
@@ -183,7 +184,7 @@ impl Download {
         archives.next().filter(|_| archives.next().is_none()).cloned()
     }
 
-    /// One file, verified; false where there is none of that name.
+    /// Gets one file and verifies it; `false` if no file has this name.
     fn file(&self, name: &str, to: &Path) -> Result<bool, CliError> {
         let path = match &self.origin {
             Origin::Cache(cache) => self.cached(cache, name)?,
@@ -193,14 +194,14 @@ impl Download {
         };
         let Some(path) = path else { return Ok(false) };
         let target = to.join(name);
-        // A second name for the same bytes; where that cannot be (the cache may be on another disk), a copy.
+        // A hard link; or a copy where a link is impossible, because the cache may be on another disk.
         if fs::hard_link(&path, &target).is_err() {
             fs::copy(&path, &target).map_err(StoreError::at(&target))?;
         }
         Ok(true)
     }
 
-    /// What other programs have downloaded: they name a file's content by its digest.
+    /// A file from the cache of other programs, which use the digest of a file's content as its name.
     fn cached(&self, cache: &Cache, name: &str) -> Result<Option<PathBuf>, CliError> {
         let repo = Repo::with_revision(self.id.clone(), RepoType::Model, self.revision.clone());
         let Some(path) = cache.repo(repo).get(name) else { return Ok(None) };
@@ -226,7 +227,7 @@ impl Download {
         let digest = online.hub.fetch(&url, listed.digest(), &part, &bar).map_err(Problem::failure)?;
         bar.finish_and_clear();
         if !matches(&part, &digest).map_err(StoreError::at(&part))? {
-            // Going on with it would never end well.
+            // Continuing this download could never succeed.
             fs::remove_file(&part).map_err(StoreError::at(&part))?;
             return Err(CliError::Hub(format!(
                 "{}: {name} is not what the hub announced (digest {digest}); it was thrown away, try again",
@@ -239,7 +240,7 @@ impl Download {
     }
 }
 
-/// On a terminal a bar, elsewhere a line.
+/// A progress bar on a terminal, otherwise a line.
 fn progress(name: &str, size: Option<u64>) -> ProgressBar {
     if !io::stderr().is_terminal() {
         let size = size.map(|size| format!(", {}", render::bytes(size))).unwrap_or_default();
@@ -251,18 +252,18 @@ fn progress(name: &str, size: Option<u64>) -> ProgressBar {
     ProgressBar::new(size.unwrap_or(0)).with_style(style).with_message(name.to_owned())
 }
 
-/// The setting of the Python library, in its words.
+/// Reads the setting with the same values as the Python library.
 fn offline() -> bool {
     std::env::var("HF_HUB_OFFLINE")
         .is_ok_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()))
 }
 
-/// SHA-256 in 64 digits, or git's of a blob in 40.
+/// Whether the text is a SHA-256 with 64 digits, or git's digest of a blob with 40.
 fn is_digest(text: &str) -> bool {
     matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Whether a file has the digest.
+/// Whether the file has this digest.
 fn matches(path: &Path, digest: &str) -> io::Result<bool> {
     if digest.len() == 64 {
         return Ok(coft_fs::sha256_file(path)? == digest);

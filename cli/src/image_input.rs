@@ -1,6 +1,6 @@
-//! A file name, or `-`, made into a descriptor that the service accepts: a regular file or a sealed memfd.
+//! Opens a file, or `-`, as a descriptor that the service accepts: a regular file or a sealed memfd.
 //!
-//! Does not look at the contents; whether they are an image is the service's to say.
+//! The content is not checked here; the service decides whether it is an image.
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -9,10 +9,10 @@ use std::io::{self, Read, Seek};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// Standard input by its customary name.
+/// The usual name for standard input.
 pub const STANDARD_INPUT: &str = "-";
 
-/// Most that is read from a pipe, B: far above any photograph, and a bound for `/dev/zero` (choice).
+/// Most bytes that are read from a pipe: far more than any photograph has, and a limit for `/dev/zero` (choice).
 const PIPE_LIMIT_BYTES: u64 = 256 << 20;
 
 /// Blocks until a pipe has been read to its end.
@@ -31,7 +31,7 @@ pub fn open(name: &Path) -> io::Result<OwnedFd> {
     if kind.is_file() { Ok(file.into()) } else { sealed(&mut file, PIPE_LIMIT_BYTES) }
 }
 
-/// Copies `source` into memory that nobody can change afterwards.
+/// Copies `source` into memory that cannot be changed afterwards.
 fn sealed(source: &mut impl Read, limit_bytes: u64) -> io::Result<OwnedFd> {
     let mut memory = File::from(memfd_create(c"coftctl-image", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?);
     let copied = io::copy(&mut source.take(limit_bytes + 1), &mut memory)?;

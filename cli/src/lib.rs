@@ -1,8 +1,9 @@
-//! The command line of coft as a library, so that its grammar can be turned into man pages and completions.
+//! The command line of coft as a library, so that man pages and completions can be made from its grammar.
 //!
-//! `args` says what may be typed, `verb` does it, `service` is the one module that speaks D-Bus, `hub` the one that
-//! opens a connection to anywhere else, `bundle` writes what other programs read, `program` finds coft's own, `doctor`
-//! looks at the service from outside, `view` is what comes back as data, and `render` turns that into text.
+//! `args` defines the arguments, `commands` carries them out, `service` is the only module that uses D-Bus, `hub` the
+//! only one that connects to other servers, `bundle` writes the layouts of other programs, `program` finds coft's own
+//! programs, `doctor` checks the service from outside, `view` has the results as data, and `render` turns these into
+//! text.
 
 pub mod args;
 mod bundle;

@@ -1,4 +1,4 @@
-//! Reads the arguments, runs the verb, reports the failure, answers the exit code.
+//! Reads the arguments, runs the command, reports an error, and returns the exit code.
 
 use clap::Parser;
 use coftctl::{args::Cli, commands, error::CliError};
@@ -8,7 +8,7 @@ use std::{io, process::ExitCode};
 async fn main() -> ExitCode {
     match commands::run(Cli::parse()).await {
         Ok(exit) => exit.into(),
-        // Whoever read the output has had enough of it, as in `coftctl round list | head`.
+        // The reader of the output has closed it, as in `coftctl round list | head`.
         Err(CliError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
         Err(failure) => {
             anstream::eprintln!("coftctl: {failure}");

@@ -1,5 +1,5 @@
-//! Standard output: one JSON document or a text, as was asked. Colours go where a terminal shows them and `NO_COLOR`
-//! does not forbid them.
+//! Standard output: one JSON document or a text, depending on `--json`. Colours are printed on a terminal, unless
+//! `NO_COLOR` is set.
 
 use crate::error::CliError;
 use serde::Serialize;
@@ -19,7 +19,7 @@ impl Output {
         self.json
     }
 
-    /// Prints `value` as an indented document, or what `text` makes of it.
+    /// Prints `value` as an indented JSON document, or the result of `text`.
     pub fn document<T: Serialize + ?Sized>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), CliError> {
         if !self.json {
             return self.text(&text());
@@ -29,7 +29,7 @@ impl Output {
         Ok(writeln!(out)?)
     }
 
-    /// Prints `value` as one line of JSON, or what `text` makes of it; for answers that come one by one.
+    /// Prints `value` as one line of JSON, or the result of `text`; for answers that come one by one.
     pub fn line<T: Serialize>(&self, value: &T, text: impl FnOnce() -> String) -> Result<(), CliError> {
         if !self.json {
             return self.text(&text());
@@ -40,7 +40,7 @@ impl Output {
         Ok(out.flush()?)
     }
 
-    /// Prints a text that has a format of its own, also where JSON was asked for.
+    /// Prints a text with a format of its own, even if JSON was requested.
     pub fn text(&self, text: &str) -> Result<(), CliError> {
         let mut out = anstream::stdout().lock();
         out.write_all(text.as_bytes())?;

@@ -1,4 +1,4 @@
-//! The other programs of coft, as they are installed or built beside this one: where they are, and what coftd says.
+//! The other programs of coft, installed or built beside this one: their paths, and the report of coftd.
 
 use crate::error::CliError;
 use crate::view::ConfigReport;
@@ -8,7 +8,7 @@ use std::process::Command;
 
 const INSTALLED: &str = "/usr/libexec/coft";
 
-/// The service's program, to be run here.
+/// The service's program, to be run as a command.
 ///
 /// # Errors
 /// It is not installed.
@@ -21,10 +21,10 @@ pub fn coftd() -> Result<Command, CliError> {
     })
 }
 
-/// What the service's program says of a configuration. It starts nothing.
+/// The report of the service's program about a configuration. It starts nothing.
 ///
 /// # Errors
-/// It is not installed, cannot be run, or says something else.
+/// It is not installed, cannot be run, or prints something else.
 pub fn config_report(file: &Path) -> Result<ConfigReport, CliError> {
     let ended = coftd()?.arg("--check").arg("--config").arg(file).output();
     let ended = ended.map_err(|error| CliError::NotFound(format!("coftd cannot be run: {error}")))?;
@@ -34,7 +34,8 @@ pub fn config_report(file: &Path) -> Result<ConfigReport, CliError> {
     })
 }
 
-/// Beside this program where it was built, in the prefix where it was installed, and where packages put it.
+/// Possible directories: beside this program (in a build), in the prefix of the installation, and where packages put
+/// it.
 fn places(this: Option<&Path>) -> Vec<PathBuf> {
     let dir = this.and_then(Path::parent);
     let prefix = dir.and_then(Path::parent).map(|prefix| prefix.join("libexec/coft"));

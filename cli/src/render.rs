@@ -1,7 +1,7 @@
-//! Text for people: plain functions from what is shown to a string, so that a test can hold them still.
+//! Text for people: plain functions from data to a string, so that tests can compare it.
 //!
-//! They never look at the clock, the terminal or the environment; [`Style`] says what those had to say. Colours are
-//! always written: the stream that prints takes them away where they are not wanted.
+//! They never read the clock, the terminal or the environment; [`Style`] has what they need of these. Colours are
+//! always written: the output stream removes them where they are not wanted.
 
 mod classifiers;
 mod diagnosis;
@@ -31,7 +31,7 @@ use clap::builder::styling::{AnsiColor, Style as Ansi};
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use jiff::{Timestamp, tz::TimeZone};
 
-/// What the surroundings say about how to print.
+/// The properties of the environment that printing depends on.
 #[derive(Clone, Debug)]
 pub struct Style {
     pub zone: TimeZone,
@@ -42,12 +42,12 @@ impl Style {
         Self { zone: TimeZone::system() }
     }
 
-    /// Unix time as a date and a time of day, to the minute.
+    /// A Unix time as date and time of day, to the minute.
     fn time(&self, unix_seconds: i64) -> String {
         self.written(unix_seconds, "%Y-%m-%d %H:%M")
     }
 
-    /// The same to the second.
+    /// Like `time`, to the second.
     fn second(&self, unix_seconds: i64) -> String {
         self.written(unix_seconds, "%Y-%m-%d %H:%M:%S")
     }
@@ -69,7 +69,7 @@ fn paint(style: Ansi, text: &str) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// A table without lines, which can be read, grepped and cut into columns.
+/// A table without borders, which can be read, searched with grep and cut into columns.
 fn table(header: &[&str], right_aligned: &[usize]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
@@ -83,7 +83,7 @@ fn table(header: &[&str], right_aligned: &[usize]) -> Table {
     table
 }
 
-/// The table's lines without the blanks that padding leaves at their ends.
+/// The table's lines without the spaces at their ends.
 fn lines(table: &Table) -> String {
     table.lines().map(|line| format!("{}\n", line.trim_end())).collect()
 }
@@ -93,7 +93,7 @@ fn counted(count: u64, noun: &str) -> String {
     if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
 }
 
-/// The lines of a block of names and values, the values one below the other.
+/// A block of names and values, with the values aligned.
 fn fields(pairs: &[(&str, String)]) -> String {
     let width = pairs.iter().map(|(name, _)| name.len()).max().unwrap_or(0) + 2;
     pairs.iter().map(|(name, value)| format!("{name:width$}{value}\n")).collect()

@@ -1,6 +1,6 @@
-//! coftd over D-Bus: the one module that makes calls, and the one that knows names, paths and interfaces.
+//! Access to coftd over D-Bus: the only module that makes calls and knows names, paths and interfaces.
 //!
-//! A list is read with one call to the ObjectManager, so that what it shows belongs together.
+//! A list is read with one call to the ObjectManager, so that its parts are consistent.
 
 mod classifiers;
 mod event;
@@ -31,16 +31,16 @@ use zbus::names::{BusName, InterfaceName};
 use zbus::proxy::CacheProperties;
 use zbus::{Connection, Fd};
 
-/// How long a call may take that changes something: somebody may have to type a password (choice).
+/// Timeout of a call that changes something: a person may have to type a password (choice).
 const CONSENT_TIMEOUT: Duration = Duration::from_secs(120);
 
 pub struct Service {
     connection: Connection,
-    /// The classifier that was asked for, if any.
+    /// The classifier that was named, if any.
     wanted: Option<String>,
-    /// Where it is, once looked up.
+    /// Path of the classifier, after it was looked up.
     classifier: OnceCell<String>,
-    /// The round that was looked at last, and where its job is.
+    /// The round that was read last, and the path of its job.
     job: RefCell<Option<(u64, String)>>,
 }
 
@@ -108,7 +108,7 @@ impl Service {
         objects::round(properties)
     }
 
-    /// The job of a round of the classifier: each classifier counts its own, so it is found by looking through all.
+    /// The job of a round of the classifier. Each classifier numbers its own rounds, so all jobs are searched.
     async fn job(&self, number: u64) -> Result<Properties, CliError> {
         let mut managed = self.managed().await?;
         let classifier = self.choose(&mut managed)?.name;
@@ -119,7 +119,7 @@ impl Service {
         Ok(job)
     }
 
-    /// The round that was named, else the one of the classifier that runs now.
+    /// The round that was named, otherwise the running round of the classifier.
     pub async fn round_meant(&self, named: Option<u64>) -> Result<u64, CliError> {
         if let Some(round) = named {
             return Ok(round);
@@ -140,21 +140,21 @@ impl Service {
         Ok(generations)
     }
 
-    /// The name of the classifier, and the files of one of its generations by name.
+    /// The name of the classifier, and the files of one of its generations, by name.
     pub async fn open_generation(&self, number: u64) -> Result<(String, HashMap<String, OwnedFd>), CliError> {
         let (classifier, generation) = self.generation_proxy(number).await?;
         let files = generation.open().await.map_err(|error| no_such_generation(error.into(), number))?;
         Ok((classifier, files.into_iter().map(|(name, file)| (name, file.into())).collect()))
     }
 
-    /// Answers the number of the round, which goes on by itself.
+    /// Starts a round. Returns its number; the round runs on by itself.
     pub async fn start_round(&self, seed: Option<u64>) -> Result<u64, CliError> {
         let classifier = self.classifier_proxy().await?;
         round_of(classifier.start_round(RoundOptions { seed }).await.map_err(one_at_a_time)?.as_str())
     }
 
-    /// Has a generation from elsewhere taken in, by force whatever it answers; answers the number of the round, which
-    /// goes on by itself.
+    /// Imports a generation; with `force`, whatever its answers are. Returns the number of the round, which runs on by
+    /// itself.
     pub async fn import(&self, files: &[(String, OwnedFd)], force: bool) -> Result<u64, CliError> {
         let classifier = self.classifier_proxy().await?;
         let files = files.iter().map(|(name, file)| (name.as_str(), Fd::from(file))).collect();
@@ -162,19 +162,19 @@ impl Service {
         round_of(classifier.import_generation(files, options).await.map_err(one_at_a_time)?.as_str())
     }
 
-    /// Has an earlier generation serve again; answers the number of the round, none where it is active already.
+    /// Activates an earlier generation. Returns the number of the round, or `None` if the generation is active already.
     pub async fn activate(&self, number: u64) -> Result<Option<u64>, CliError> {
         let (_, generation) = self.generation_proxy(number).await?;
         let job = generation.activate().await.map_err(|error| no_such_generation(one_at_a_time(error), number))?;
         if job.as_str() == "/" { Ok(None) } else { round_of(job.as_str()).map(Some) }
     }
 
-    /// What a person is asked, or was asked last while the same generation has served.
+    /// The current review, or the last one while the same generation has been active.
     pub async fn review(&self) -> Result<Option<Review>, CliError> {
         objects::review(prompt(self.classifier_proxy().await?.review()).await?)
     }
 
-    /// Up to so many pictures that a person is asked about, and how the review stands.
+    /// At most `limit` pictures that a person is asked about, and the state of the review.
     pub async fn review_items(&self, limit: u32) -> Result<(Vec<ReviewItem>, Review), CliError> {
         let (items, review) = self.classifier_proxy().await?.review_items(limit).await?;
         let item = |(image, item): (String, coft_dbus::ReviewItem)| {
@@ -184,12 +184,12 @@ impl Service {
         Ok((items.into_iter().map(item).collect(), stands(review)?))
     }
 
-    /// Hands over what pictures show, an image's id and the name of its class.
+    /// Submits labels: the id of an image and the name of its class.
     pub async fn submit_review(&self, labels: Vec<(String, String)>) -> Result<Review, CliError> {
         stands(self.classifier_proxy().await?.submit_review(labels, ReviewOptions::default()).await?)
     }
 
-    /// Takes the last label of the review back.
+    /// Withdraws the last label of the review.
     pub async fn undo_review(&self) -> Result<Review, CliError> {
         let options = ReviewOptions { undo: Some(true) };
         stands(self.classifier_proxy().await?.submit_review(Vec::new(), options).await?)
@@ -213,29 +213,29 @@ impl Service {
         Ok(self.manager().await?.rescan().await?)
     }
 
-    /// Answers the settings that are used otherwise from now on.
+    /// Returns the settings that have changed.
     pub async fn reload(&self) -> Result<Vec<String>, CliError> {
         Ok(self.manager().await?.reload().await?)
     }
 
-    /// What is measured, as text for Prometheus; of a service that does not answer, that it does not.
+    /// The metrics as text for Prometheus; if the service does not answer, the text says so.
     pub async fn metrics(&self) -> String {
         Metrics::read(&self.connection).await.prometheus()
     }
 
-    /// The version that the service says of itself.
+    /// The version that the service reports.
     pub async fn version(&self) -> Result<String, CliError> {
         prompt(self.manager().await?.version()).await
     }
 
-    /// What the service finds where it looks around itself.
+    /// The results of the checks that the service makes itself.
     pub async fn diagnose(&self) -> Result<Vec<Check>, CliError> {
         let checks = prompt(self.manager().await?.diagnose()).await?;
         let check = |(check, level, found, advice)| Check { check, level, found, advice };
         Ok(checks.into_iter().map(check).collect())
     }
 
-    /// The user that the service runs as; none where it does not run.
+    /// The user that the service runs as; `None` if it does not run.
     pub async fn user(&self) -> Option<u32> {
         let bus = DBusProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await.ok()?;
         let name = BusName::try_from(BUS_NAME).expect("the name of the service is one");
@@ -275,7 +275,7 @@ impl Service {
         })
     }
 
-    /// A socket for any number of images.
+    /// Opens a socket for any number of images.
     pub async fn open_batch(&self, options: ClassifyOptions) -> Result<Stream, CliError> {
         let socket = prompt(self.classifier_proxy().await?.open_batch(options)).await?;
         Ok(Stream::new(socket.into())?)
@@ -287,20 +287,20 @@ impl Service {
         Ok(builder.cache_properties(CacheProperties::No).build().await?)
     }
 
-    /// The name of the classifier, and one of its generations.
+    /// The name of the classifier, and a proxy of one of its generations.
     async fn generation_proxy(&self, number: u64) -> Result<(String, GenerationProxy<'_>), CliError> {
         let classifier = self.choose(&mut self.managed().await?)?.name;
         let builder = GenerationProxy::builder(&self.connection).path(generation_path(&classifier, number));
         Ok((classifier, builder.cache_properties(CacheProperties::No).build().await?))
     }
 
-    /// The path of the classifier to ask; looked up once.
+    /// The path of the classifier that is used; looked up once.
     async fn classifier(&self) -> Result<&str, CliError> {
         let find = async || Ok::<_, CliError>(self.choose(&mut self.managed().await?)?.path);
         Ok(self.classifier.get_or_try_init(find).await?)
     }
 
-    /// The name of the classifier that was asked for, where one was and there is one of that name.
+    /// The name of the classifier that was named, if one was named; an error if it does not exist.
     pub async fn named(&self) -> Result<Option<String>, CliError> {
         match self.wanted {
             Some(_) => Ok(Some(self.choose(&mut self.managed().await?)?.name)),
@@ -335,15 +335,15 @@ impl Service {
     }
 }
 
-/// An action of polkit.
+/// A polkit action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Action {
     pub id: String,
-    /// The user whose questions about it polkit answers.
+    /// The user who may ask polkit about this action.
     pub owner: Option<u32>,
 }
 
-/// Id, description, message, vendor, its address, icon, three defaults, annotations.
+/// Id, description, message, vendor, the vendor's URL, icon, three defaults, annotations.
 type PolkitAction = (String, String, String, String, String, String, u32, u32, u32, HashMap<String, String>);
 
 fn owner(annotations: &HashMap<String, String>) -> Option<u32> {
@@ -351,7 +351,7 @@ fn owner(annotations: &HashMap<String, String>) -> Option<u32> {
     User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
 }
 
-/// How a review stands that was answered with.
+/// The review in an answer, which must have one.
 fn stands(review: coft_dbus::Review) -> Result<Review, CliError> {
     objects::review(review)?.ok_or_else(|| CliError::Misunderstood("there is no review in the answer".into()))
 }
@@ -360,7 +360,7 @@ fn round_of(job: &str) -> Result<u64, CliError> {
     objects::trailing_number(job).ok_or_else(|| CliError::Misunderstood(format!("{job} does not end in a number")))
 }
 
-/// Awaits a call that nobody has to consent to.
+/// Awaits a call that needs no authorisation by a person.
 async fn prompt<T, E>(call: impl Future<Output = Result<T, E>>) -> Result<T, CliError>
 where
     CliError: From<E>,
@@ -369,7 +369,7 @@ where
     Ok(tokio::time::timeout(TIMEOUT, call).await.map_err(late)??)
 }
 
-/// A service that is busy with a round, not with images.
+/// Explains that the service is busy with a round, not with images.
 fn one_at_a_time(error: coft_dbus::Error) -> CliError {
     match error.into() {
         CliError::Refused { name, message, .. } if name == "Busy" => CliError::Refused {
@@ -382,7 +382,7 @@ fn one_at_a_time(error: coft_dbus::Error) -> CliError {
     }
 }
 
-/// A round without an object is one that the service does not know.
+/// A round without an object is unknown to the service.
 fn no_such_round(failure: CliError, number: u64) -> CliError {
     match failure {
         CliError::NoObject(_) => no_round(number),
@@ -415,7 +415,7 @@ fn interface(managed: &mut ManagedObjects, interface: &str, root: &str) -> Vec<P
     found
 }
 
-/// The objects that have an interface and are of a classifier, taken out of `managed`.
+/// The objects that have an interface and belong to a classifier, taken out of `managed`.
 fn of(managed: &mut ManagedObjects, interface: &str, classifier: &str) -> Vec<Properties> {
     let mut found = Vec::new();
     for (path, interfaces) in managed {

@@ -1,6 +1,7 @@
-//! What the verbs print, as plain data: each of these is a JSON document with `--json` and a table without.
+//! The results of the commands as plain data. Each is a JSON document with `--json`, and a table without.
 //!
-//! The field names are part of the interface: scripts read them. Knows neither the bus nor the terminal.
+//! The field names are part of the interface, because scripts read them. This module knows neither the bus nor the
+//! terminal.
 
 use coft_core::job::{JobState, Trigger};
 use coft_core::shown::shown_path;
@@ -11,64 +12,64 @@ use std::path::Path;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
     pub version: String,
-    /// Why classifiers that are configured are not there.
+    /// Why some configured classifiers are missing.
     pub left_out: Vec<String>,
     pub classifier: String,
     /// The other classifiers of the service.
     pub others: Vec<String>,
     pub classes: Vec<String>,
-    /// None until a first round has ended.
+    /// `None` until the first generation is active.
     pub active_generation: Option<u64>,
     pub images: u64,
     pub quarantined: u64,
-    /// What the service waits for before it is set up as configured.
+    /// What is missing before the service is set up as configured.
     pub setup_problem: Option<String>,
     /// Why images cannot be stored now.
     pub intake_problem: Option<String>,
     /// Why the active generation does not serve.
     pub serving_problem: Option<String>,
-    /// Execution provider that serves.
+    /// Execution provider that runs the model.
     pub provider: String,
-    /// Why a provider that was to come before it does not run the model.
+    /// Why a preferred provider does not run the model.
     pub provider_problem: Option<String>,
     /// Why no round can start now.
     pub round_problem: Option<String>,
-    /// The round that runs.
+    /// The running round.
     pub round: Option<u64>,
-    /// The latest round: that one, or how the last one ended.
+    /// The latest round: the running one, or the last one that ended.
     pub last_round: Option<Round>,
     pub next_round: NextRound,
-    /// What a person is asked, or was asked last while the same generation has served.
+    /// The current review, or the last one while the same generation has been active.
     pub review: Option<Review>,
-    /// Pictures that earlier generations have answered, and the active one is yet to answer again.
+    /// Number of pictures with an answer of an earlier generation, which the active one has not answered again yet.
     pub unanswered_again: u64,
     pub sources: Vec<Source>,
 }
 
-/// What may be wrong with the names of classes.
+/// A possible problem of class names.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Advice {
-    /// Line of the file, from 1; none where it is about the file as a whole, or there is no file.
+    /// Line of the file, from 1; `None` if it concerns the whole file or there is no file.
     pub line: Option<u64>,
     pub class: Option<String>,
     pub advice: String,
 }
 
-/// A classifier that was made or changed.
+/// A classifier that was created or changed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Changed {
     pub classifier: String,
 }
 
-/// A classifier among the others.
+/// A classifier in a list.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ClassifierLine {
     pub classifier: String,
     pub classes: Vec<String>,
-    /// None until a first round has ended.
+    /// `None` until the first generation is active.
     pub active_generation: Option<u64>,
     pub images: u64,
-    /// The round that runs.
+    /// The running round.
     pub round: Option<u64>,
     /// Names of its sources.
     pub sources: Vec<String>,
@@ -76,13 +77,13 @@ pub struct ClassifierLine {
     pub problem: Option<String>,
 }
 
-/// When a round starts by itself, unless one runs; without either field rounds start by hand alone.
+/// When the next round starts by itself, if none is running. Without both fields, rounds are started by a person only.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct NextRound {
-    /// So many more images have to come first.
+    /// This many more images have to come first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub images: Option<u64>,
-    /// Unix time, s; 0 where it starts as soon as none runs.
+    /// Unix time, s; 0 where it starts as soon as no round is running.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<i64>,
     /// The classifier whose job has to end first.
@@ -92,21 +93,22 @@ pub struct NextRound {
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Source {
-    /// The classifier that answers its pictures and learns from them.
+    /// The classifier that answers its pictures and is trained on them.
     pub classifier: String,
-    /// Its name, or its path where it has none.
+    /// Its name, or its path if it has no name.
     pub name: String,
     pub path: String,
     pub images: u64,
     pub quarantined: u64,
     /// Why the directory cannot be watched now.
     pub problem: Option<String>,
-    /// What its latest pictures show together, and since when, Unix time, s; none where its pictures are not answered.
+    /// The state that its latest pictures show, and since when, Unix time, s; `None` where its pictures are not
+    /// answered.
     pub state: Option<String>,
     pub state_since: Option<i64>,
-    /// Files that wait to be looked at.
+    /// Number of files that wait to be read.
     pub waiting_files: u64,
-    /// Pictures that wait for their answer, and why they are not answered now.
+    /// Number of pictures that wait for their answer, and why they are not answered now.
     pub unanswered: u64,
     pub answers_problem: Option<String>,
 }
@@ -126,9 +128,9 @@ pub struct Round {
     /// Unix time, s.
     pub started: i64,
     pub ended: Option<i64>,
-    /// Measured by a clock that nobody sets: not what lies between `started` and `ended` where the wall clock was set.
+    /// Measured by a clock that nobody can set. If the wall clock was set, it differs from `ended` minus `started`.
     pub took_seconds: Option<f64>,
-    /// The round that it takes up, which did not come to its end.
+    /// The uncompleted round whose work it takes up.
     pub continues: Option<u64>,
     pub images: u64,
     pub result: Outcome,
@@ -141,15 +143,15 @@ impl Round {
     }
 }
 
-/// What a round came to; which fields are there depends on its state.
+/// The result of a round. Which fields are present depends on its state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub generation: Option<u64>,
-    /// Why the candidate was not taken.
+    /// Why the candidate was not promoted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// The generation that the candidate is kept as, while it is there.
+    /// The generation that holds the candidate, while it is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub candidate: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,17 +169,17 @@ pub struct Generation {
     pub method: String,
     /// Unix time, s.
     pub created: i64,
-    /// What was active before this one became so, the last time it did.
+    /// The active generation before this one, the last time that this one was activated.
     pub replaces: Option<u64>,
     pub active: bool,
-    /// Why the rules have not let it serve; none where it has been active.
+    /// Why the rules have refused it; `None` if it has been active.
     pub refused: Option<String>,
     pub images: u64,
     pub parity_max_abs_diff: f64,
     pub report: Value,
 }
 
-/// How it stands with the pictures that a person is asked about.
+/// The state of a review.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Review {
     /// `asking`, `candidate`, `present` or `no-difference`.
@@ -185,16 +187,16 @@ pub struct Review {
     /// The round that could not decide.
     pub round: u64,
     pub candidate: u64,
-    /// The generation that serves.
+    /// The active generation.
     pub present: u64,
     /// Share of the compared pictures on which the two differ, 0 to 1.
     pub differs: f64,
     pub compared: u64,
     pub answered: u64,
     pub most: u64,
-    /// Empty where nothing is known yet.
+    /// Empty where no share is known yet.
     pub shares: Vec<Share>,
-    /// The round that lets the candidate serve.
+    /// The round that activates the candidate.
     pub activation: Option<u64>,
 }
 
@@ -204,7 +206,7 @@ impl Review {
     }
 }
 
-/// The share of a class among the compared pictures, with an interval of 95 %; 0 to 1.
+/// The share of a class among the compared pictures, with a 95 % interval; 0 to 1.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Share {
     pub class: String,
@@ -213,25 +215,25 @@ pub struct Share {
     pub high: f64,
 }
 
-/// What `review` answers.
+/// The output of `review`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Asked {
     pub review: Option<Review>,
-    /// The pictures that are asked about, of which a file is there; the first is to be answered first.
+    /// The pictures that a person is asked about and whose files exist. The first one is to be answered first.
     pub items: Vec<ReviewItem>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ReviewItem {
     pub image: String,
-    /// Escaped as [`coft_core::shown`] does it.
+    /// Escaped as in [`coft_core::shown`].
     pub path: String,
-    /// The class that the generation which serves gives it.
+    /// The answer of the active generation.
     pub present: String,
     pub candidate: String,
 }
 
-/// What `generation activate` answers where nothing had to be done: a round's fields, without a round.
+/// The output of `generation activate` where nothing was to be done: the fields of a round, without a round.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Unchanged {
     pub round: Option<u64>,
@@ -239,7 +241,7 @@ pub struct Unchanged {
     pub result: Outcome,
 }
 
-/// What `export` has written.
+/// The output of `export`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Exported {
     pub generation: u64,
@@ -249,9 +251,9 @@ pub struct Exported {
 /// One line of `classify`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Classified {
-    /// The name as it was given.
+    /// The name as it was given on the command line.
     pub file: String,
-    /// The name is not UTF-8, which JSON cannot hold; `file` is escaped as [`coft_core::shown`] does it.
+    /// Whether the name is not UTF-8, which JSON cannot hold; then `file` is escaped as in [`coft_core::shown`].
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub file_escaped: bool,
     #[serde(flatten)]
@@ -264,7 +266,7 @@ impl Classified {
     }
 }
 
-/// A file's name as JSON can hold it.
+/// A file name in a form that JSON can hold.
 pub fn file_name(path: &Path) -> String {
     path.to_str().map_or_else(|| shown_path(path).into_owned(), str::to_owned)
 }
@@ -280,7 +282,7 @@ pub enum Answer {
 pub struct Labels {
     pub labels: Vec<Label>,
     pub none_of_these: bool,
-    /// The class that the service's thresholds decide for, where some are configured.
+    /// The class that is decided for by the service's thresholds, if some are configured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -298,15 +300,15 @@ pub struct Label {
     pub score: f64,
 }
 
-/// An error as scripts see it: `name` is the last part of the D-Bus error name, or `Unreadable` for a file that could
-/// not be opened here.
+/// An error for scripts: `name` is the last part of the D-Bus error name, or `Unreadable` for a file that this program
+/// could not open.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Problem {
     pub name: String,
     pub message: String,
 }
 
-/// A picture that a source has brought, and what it shows.
+/// A picture from a source, and its answer.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Observed {
     /// Its number among the answers of the source, without gaps.
@@ -315,15 +317,15 @@ pub struct Observed {
     pub source: String,
     /// SHA-256 of the file.
     pub image: String,
-    /// The file that came, for those who may see it.
+    /// Path of the file, for users who may see it.
     pub path: Option<String>,
-    /// When it came, Unix time, s.
+    /// When the picture came, Unix time, s.
     pub time: i64,
     pub classifier: String,
     pub generation: u64,
-    /// The label that counts: `none-of-these`, or the decision, or the likeliest.
+    /// Its label: `none-of-these`, or the decision, or the most likely class.
     pub label: String,
-    /// The likeliest labels, best first.
+    /// The most likely labels, best first.
     pub labels: Vec<Label>,
     pub margin: f64,
     pub doubtful: bool,
@@ -331,7 +333,7 @@ pub struct Observed {
     pub none_of_these: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub decision: Option<String>,
-    /// What the active generation says, where another one has answered and it has answered again.
+    /// The answer of the active generation, if another one answered first and the active one has answered again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub later: Option<Later>,
 }
@@ -340,29 +342,29 @@ pub struct Observed {
 pub struct Later {
     pub generation: u64,
     pub label: String,
-    /// None of the classes has none.
+    /// `None` for "none of the classes".
     pub score: Option<f64>,
 }
 
-/// What `generation diff` answers.
+/// The output of `generation diff`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct GenerationDiff {
     pub old: u64,
     pub new: u64,
-    /// Pictures that both have answered, and those to which the newer one gives another label.
+    /// Number of pictures that both have answered, and of those for which the newer one gives another label.
     pub compared: u64,
     pub changed: u64,
-    /// Pictures that the newer one is yet to answer again.
+    /// Number of pictures that the newer one has not answered again yet.
     pub waiting: u64,
-    /// The most first.
+    /// The most frequent first.
     pub moves: Vec<Move>,
-    /// Pictures with another label, those first of which both generations are surest.
+    /// Pictures with another label; those for which both generations are most confident come first.
     pub changes: Vec<Difference>,
-    /// Pictures of which the newer generation is least sure, those first.
+    /// Pictures for which the newer generation is least confident; these come first.
     pub unsure: Vec<Difference>,
 }
 
-/// Pictures that go from a label to another one.
+/// The number of pictures whose label changed from one to another.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Move {
     pub from: String,
@@ -370,26 +372,26 @@ pub struct Move {
     pub count: u64,
 }
 
-/// What two generations say of a picture; none of the classes has no score.
+/// The answers of two generations for a picture. "None of the classes" has no score.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
     /// SHA-256 of the file.
     pub image: String,
     /// Directory of the source.
     pub source: String,
-    /// The file that came, for those who may see it.
+    /// Path of the file, for users who may see it.
     pub path: Option<String>,
-    /// When it came, Unix time, s.
+    /// When the picture came, Unix time, s.
     pub time: i64,
     pub old_label: String,
     pub old_score: Option<f64>,
     pub new_label: String,
     pub new_score: Option<f64>,
-    /// How much likelier the newer generation takes its likeliest label to be than the next one.
+    /// Difference between the largest and the second largest probability of the newer generation.
     pub margin: f64,
 }
 
-/// How many pictures of an hour have a label; a line of `results --summary`.
+/// The number of pictures with a label in an hour; a line of `results --summary`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct HourCount {
     /// Beginning of the hour, Unix time, s.
@@ -398,13 +400,13 @@ pub struct HourCount {
     pub count: u64,
 }
 
-/// What `reload` answers: the settings that are used otherwise from now on.
+/// The output of `reload`: the settings that have changed.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Reloaded {
     pub changed: Vec<String>,
 }
 
-/// What `config check` answers, as `coftd --check` says it.
+/// The output of `config check`, as `coftd --check` prints it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfigReport {
     pub file: String,
@@ -413,7 +415,7 @@ pub struct ConfigReport {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConfigFinding {
-    /// The configuration file, or that of a classifier.
+    /// The configuration file, or the file of a classifier.
     pub file: String,
     /// `warning` or `error`.
     pub severity: String,
@@ -423,7 +425,7 @@ pub struct ConfigFinding {
     pub message: String,
 }
 
-/// What `doctor` answers.
+/// The output of `doctor`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Diagnosis {
     pub checks: Vec<Check>,
@@ -431,19 +433,19 @@ pub struct Diagnosis {
     pub warnings: usize,
 }
 
-/// One line of it.
+/// One line of the diagnosis.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// What was looked at.
+    /// What was checked.
     pub check: String,
     /// `ok`, `warning` or `error`.
     pub level: String,
     pub found: String,
-    /// What to type; empty where nothing is to be done.
+    /// What to type; empty if nothing has to be done.
     pub advice: String,
 }
 
-/// A round by its number: what `round start` without `--wait` and `round cancel` answer.
+/// The number of a round: the output of `round start` without `--wait`, and of `round cancel`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Named {
     pub round: u64,
@@ -453,7 +455,7 @@ pub struct Named {
 #[derive(Clone, Debug, Serialize)]
 pub struct Model {
     pub names: Vec<String>,
-    /// SHA-256 over its files; none outside the store.
+    /// SHA-256 over its files; `None` outside the store.
     pub digest: Option<String>,
     pub source: Option<String>,
     pub weights_sha256: String,
@@ -471,7 +473,7 @@ pub struct Model {
     pub text_window: u64,
     pub embedding: u64,
     pub activation: String,
-    /// As `preprocessor_config.json` states it.
+    /// The preprocessing in the form of `preprocessor_config.json`.
     pub preprocessing: serde_json::Value,
 }
 
@@ -479,7 +481,7 @@ pub struct Model {
 pub struct Verified {
     pub names: Vec<String>,
     pub digest: String,
-    /// None where every file is as it came.
+    /// `None` if every file is unchanged.
     pub problem: Option<String>,
 }
 

@@ -1,6 +1,6 @@
-//! An image layout (OCI image specification 1.1) of one layer, which holds the Triton repository below `models/`.
+//! An image layout (OCI image specification 1.1) with one layer, which holds the Triton repository below `models/`.
 //!
-//! The same generation gives the same bytes: entries are sorted and carry no time and no owner.
+//! The same generation always gives the same bytes: entries are sorted and have no time and no owner.
 
 use super::{Bundle, Hashed, at, create_dir, triton, write_new};
 use crate::error::CliError;
@@ -29,7 +29,7 @@ pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), CliError> {
 
     let diff_id = layer.digest().to_string();
     let rootfs = RootFsBuilder::default().typ("layers").diff_ids([diff_id]).build()?;
-    // The content has no architecture; one has to be named, and always the same.
+    // The content has no architecture, but one must be stated, always the same.
     let config = ImageConfigurationBuilder::default().architecture(Arch::Amd64).os(Os::Linux).rootfs(rootfs).build()?;
     let config = blob(&blobs, MediaType::ImageConfig, &config)?;
     let manifest = ImageManifestBuilder::default()
@@ -51,7 +51,7 @@ pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), CliError> {
     write_new(&dir.join("oci-layout"), &json(&layout))
 }
 
-/// The tree as a tar archive among the blobs.
+/// Writes the tree as a tar archive among the blobs.
 fn layer(bundle: &Bundle, tree: &Path, blobs: &Path) -> Result<Descriptor, CliError> {
     let unnamed = blobs.join("layer");
     let file = File::create_new(&unnamed).map_err(at(&unnamed))?;

@@ -1,4 +1,4 @@
-//! The files as they are, with the labels beside them.
+//! Writes the files unchanged, and the labels beside them.
 
 use super::{Bundle, LABELS, write_new};
 use crate::error::CliError;

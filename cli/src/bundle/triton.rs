@@ -1,15 +1,16 @@
-//! A model repository: `NAME/config.pbtxt`, `NAME/labels.txt`, and the model under the generation's number as its version.
+//! A Triton model repository: `NAME/config.pbtxt`, `NAME/labels.txt`, and the model with the generation's number as its
+//! version.
 //!
-//! Fields are those of `model_config.proto` of Triton Inference Server, in protobuf's text format.
+//! The fields are those of Triton Inference Server's `model_config.proto`, in protobuf's text format.
 
 use super::{Bundle, LABELS, Shape, create_dir, write_new};
 use crate::error::CliError;
 use coft_core::manifest::{MANIFEST, MODEL, WEIGHTS};
 use std::path::Path;
 
-/// Most images of a batch. [choice]
+/// Most images in a batch. [choice]
 const MAX_BATCH: u32 = 64;
-/// How long a request may wait for others to share its batch, µs. [choice]
+/// Longest time that a request waits for others to share its batch, µs. [choice]
 const MAX_QUEUE_DELAY_US: u32 = 2000;
 
 pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), CliError> {
@@ -25,10 +26,11 @@ pub fn write(bundle: &Bundle, dir: &Path) -> Result<(), CliError> {
     write_new(&model.join("config.pbtxt"), config(bundle).as_bytes())
 }
 
-/// The one version is named: another that is put beside it serves when this file says so, not by being the latest.
+/// The configuration names this one version. Another version that is put beside it does not serve because it is the
+/// latest, but only if this file names it.
 fn config(bundle: &Bundle) -> String {
     let Shape { side, classes, embedding } = bundle.shape;
-    // The escapes of JSON's strings are escapes of the text format too.
+    // The escapes in JSON strings are valid in the text format too.
     let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let (name, labels) = (quoted(&bundle.name), quoted(LABELS));
     let preprocessing = quoted(&bundle.manifest.preprocessing.to_string());

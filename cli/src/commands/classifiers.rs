@@ -48,7 +48,7 @@ pub async fn run(service: &Service, output: Output, asked: Classifier) -> Result
     Ok(Exit::Done)
 }
 
-/// What the model may not understand of the names.
+/// Which of the class names a model may not understand.
 fn advice<'a>(classes: impl Iterator<Item = &'a String>) -> String {
     let advice =
         |class: &String| Some(Advice { line: None, class: Some(class.clone()), advice: lint::of_name(class)? });
@@ -56,7 +56,7 @@ fn advice<'a>(classes: impl Iterator<Item = &'a String>) -> String {
     if found.is_empty() { String::new() } else { render::advice(&found, false) }
 }
 
-/// The classes of a file, or of a list with commas.
+/// The classes in a file, or in a list with commas.
 fn classes(labels: &str) -> Result<Vec<String>, CliError> {
     let path = Path::new(labels);
     if !path.exists() && labels.contains(',') {

@@ -1,8 +1,8 @@
-//! `coftctl classify`: several files are under way at a time, the answers come in the order of the files. With
-//! `--recursive` they go through a batch socket, else each is a call.
+//! `coftctl classify`: several files are processed at a time, and the answers come in the order of the files. With
+//! `--recursive` the images go through a batch socket, otherwise each is a call of its own.
 //!
-//! A file that is no image is reported and the others go on; what says something about the service (not there, not
-//! ready, not allowed) ends the whole, since the next file would fare no better.
+//! A file that is not an image is reported, and the others go on. An error that concerns the service (it is not
+//! running, not ready, or the call is not allowed) ends the command, since it would repeat for the next file.
 
 mod tree;
 
@@ -20,10 +20,10 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::Duration;
 
-/// Files under way at a time, 1 to 16: enough for the service to fill a batch (choice).
+/// Number of files in progress at a time, 1 to 16: enough to fill a batch of the service (choice).
 const CONCURRENCY: usize = 8;
 
-/// Waits before a busy service is asked again, 10 s in all (choice).
+/// Pauses before a busy service is asked again, 10 s in all (choice).
 const PATIENCE: [Duration; 8] = [
     Duration::from_millis(50),
     Duration::from_millis(100),
@@ -64,8 +64,7 @@ pub async fn run(service: &Service, output: Output, asked: Classify) -> Result<E
     Ok(exit)
 }
 
-/// Prints what became of a file; how the program then ends, where that is not well. What concerns the service is passed
-/// on.
+/// Prints the result for a file. Returns the exit code for a failed file. Passes on errors that concern the service.
 fn report(output: Output, file: &Path, answer: Result<Labels, CliError>) -> Result<Option<Exit>, CliError> {
     match answer {
         Ok(labels) => print(output, &Classified::new(file, Answer::Labels(labels))).map(|()| None),

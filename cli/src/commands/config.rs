@@ -1,4 +1,4 @@
-//! `coftctl config check`: the installed coftd reads the configuration, starts nothing, and says what it has found.
+//! `coftctl config check`: the installed coftd reads the configuration and reports errors; it starts nothing.
 
 use crate::error::{CliError, Exit};
 use crate::output::Output;

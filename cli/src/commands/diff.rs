@@ -19,7 +19,7 @@ pub async fn run(
     Ok(Exit::Done)
 }
 
-/// The numbers of the generations that are compared.
+/// The numbers of the generations to compare.
 fn meant(generations: &[Generation], old: Option<u64>, new: Option<u64>) -> Result<(u64, u64), CliError> {
     let missing = |what: String| CliError::NotFound(format!("{what}\n  see which there are: coftctl generation list"));
     let active = generations.iter().find(|generation| generation.active).map(|active| active.generation);
@@ -30,6 +30,6 @@ fn meant(generations: &[Generation], old: Option<u64>, new: Option<u64>) -> Resu
     if old == new {
         return Err(CliError::Usage(format!("generation {new} cannot be compared with itself")));
     }
-    // What an older one has said is kept for longer than the generation itself.
+    // The answers of an older generation are kept for longer than the generation itself.
     Ok((old, new))
 }

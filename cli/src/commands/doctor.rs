@@ -1,4 +1,4 @@
-//! `coftctl doctor`: what is seen from outside, and what the service sees itself.
+//! `coftctl doctor`: checks from outside, and the checks that the service makes itself.
 
 use crate::doctor::{Facts, line};
 use crate::error::{CliError, Exit};

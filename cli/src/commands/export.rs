@@ -26,7 +26,7 @@ pub async fn run(
         pressed = tokio::signal::ctrl_c() => {
             pressed.map_err(CliError::Signal)?;
             stop.store(true, Relaxed);
-            // Waits until what was written is removed.
+            // Waits until the partly written files are removed.
             let _ = writing.await;
             return Ok(Exit::Interrupted);
         }

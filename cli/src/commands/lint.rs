@@ -11,7 +11,7 @@ use coft_core::{labels, lint};
 use serde::Deserialize;
 use std::path::Path;
 
-/// A file of class names, before it is used.
+/// Checks a file of class names before it is used.
 pub fn file(output: Output, path: &Path) -> Result<Exit, CliError> {
     let failed = |problem: String| CliError::Usage(format!("{}: {problem}", shown_path(path)));
     let bytes = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
@@ -24,13 +24,13 @@ pub fn file(output: Output, path: &Path) -> Result<Exit, CliError> {
     print(output, of_file.chain(names.into_iter().filter_map(of_name)).collect(), false)
 }
 
-/// The classes of the classifier, as its latest round has found them.
+/// Checks the classes of the classifier, with the findings of its latest round.
 pub async fn run(service: &Service, output: Output) -> Result<Exit, CliError> {
     let of_name = |name: &String| Some((name.clone(), lint::of_name(name)?));
     let mut found: Vec<(String, String)> = service.classes().await?.iter().filter_map(of_name).collect();
     let generations = service.generations().await?;
     let active = generations.iter().find(|generation| generation.active);
-    // A report of another version of coft has nothing to say here.
+    // A report of another version of coft is ignored.
     let report = active.and_then(|generation| Report::deserialize(&generation.report).ok());
     found.extend(report.iter().flat_map(lint::of_report));
     let advice = |(class, advice)| Advice { line: None, class: Some(class), advice };

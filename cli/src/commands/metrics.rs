@@ -1,4 +1,4 @@
-//! `coftctl metrics`: what coft measures, as coft-exporter serves it.
+//! `coftctl metrics`: prints the same metrics as coft-exporter serves.
 
 use crate::error::{CliError, Exit};
 use crate::output::Output;

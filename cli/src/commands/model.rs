@@ -1,4 +1,4 @@
-//! `coftctl model`: the store of pretrained models. Works on its directory, with or without a service.
+//! `coftctl model`: the store of pretrained models. Works on its directory, also when no service runs.
 
 mod import;
 mod info;
@@ -29,7 +29,7 @@ pub fn run(output: Output, model: Model) -> Result<Exit, CliError> {
     }
 }
 
-/// A model as it is shown; its sizes are read from its files.
+/// A model of the store, as it is printed; its sizes are read from its files.
 fn shown(entry: Entry) -> Result<view::Model, CliError> {
     let model = coft_models::Model::open(&entry.dir).map_err(StoreError::from)?;
     let mut shown = described(&model)?;
@@ -39,7 +39,7 @@ fn shown(entry: Entry) -> Result<view::Model, CliError> {
     Ok(shown)
 }
 
-/// A directory as it is shown, without a digest: that would take reading all of it.
+/// A model directory, as it is printed; without a digest, because that needs reading all its files.
 fn described(model: &coft_models::Model) -> Result<view::Model, CliError> {
     let (t, v) = (&model.config.text_config, &model.config.vision_config);
     let read = |error| StoreError::at(&model.dir)(error);
@@ -74,7 +74,7 @@ fn described(model: &coft_models::Model) -> Result<view::Model, CliError> {
     })
 }
 
-/// What `import` and `pull` end with.
+/// Prints the result of `import` and `pull`.
 fn installed(output: Output, installed: coft_models::store::Installed) -> Result<Exit, CliError> {
     let already = installed.already;
     let model = shown(installed.entry)?;
@@ -86,7 +86,7 @@ fn installed(output: Output, installed: coft_models::store::Installed) -> Result
     Ok(Exit::Done)
 }
 
-/// Whether a word stands for a directory rather than a model of the store.
+/// Whether the argument means a directory and not a model of the store.
 fn is_directory(model: &OsStr) -> bool {
     model.as_bytes().contains(&b'/') && Path::new(model).is_dir()
 }

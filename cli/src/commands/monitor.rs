@@ -1,4 +1,4 @@
-//! `coftctl monitor`: everything that happens, a line each, until Ctrl-C; also over restarts of the service.
+//! `coftctl monitor`: prints every event, a line each, until Ctrl-C; it continues over restarts of the service.
 
 use crate::error::{CliError, Exit};
 use crate::output::Output;
@@ -16,11 +16,11 @@ pub async fn run(service: &Service, output: Output) -> Result<Exit, CliError> {
     }
 }
 
-/// Goes on until the bus has gone.
+/// Runs until the connection to the bus is lost.
 async fn monitor(service: &Service, output: Output) -> Result<Exit, CliError> {
     let style = Style::of_this_machine();
     let mut signals = service.signals().await?;
-    // Whoever waits for it knows that nothing is missed from here on.
+    // This message shows that from here on no event is missed.
     eprintln!("monitoring coft; Ctrl-C ends it");
     while let Some(message) = signals.next().await {
         for event in Event::of(&message, jiff::Timestamp::now().as_second()) {

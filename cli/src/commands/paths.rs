@@ -1,11 +1,11 @@
-//! Directories as they are told to the service, which has another working directory.
+//! Makes paths absolute before they go to the service, which has another working directory.
 
 use crate::error::CliError;
 use coft_core::shown::shown_path;
 use std::path::Path;
 
 /// # Errors
-/// It has no name that the bus can carry.
+/// The path cannot be sent over the bus.
 pub fn absolute(path: &Path) -> Result<String, CliError> {
     let failed = |problem: &str| CliError::Usage(format!("{}: {problem}", shown_path(path)));
     let whole = std::path::absolute(path).map_err(|error| failed(&error.to_string()))?;

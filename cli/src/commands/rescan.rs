@@ -1,4 +1,4 @@
-//! `coftctl rescan`. Prints nothing: there is nothing to say but that it was done.
+//! `coftctl rescan`. Prints nothing on success.
 
 use crate::error::{CliError, Exit};
 use crate::service::Service;

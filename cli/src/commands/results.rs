@@ -12,9 +12,9 @@ use coft_dbus::ObservationFilter;
 use jiff::{Span, ZonedDateTime};
 use std::collections::BTreeMap;
 
-/// Answers that are shown where nothing else is asked for.
+/// Default number of answers that are shown.
 const LIMIT: u32 = 20;
-/// Hours of a summary where nothing else is asked for.
+/// Default number of hours in a summary.
 const SUMMARY: i64 = 24;
 
 pub async fn run(service: &Service, output: Output, asked: Results) -> Result<Exit, CliError> {
@@ -33,7 +33,7 @@ pub async fn run(service: &Service, output: Output, asked: Results) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// The latest answers of all places together, in their order.
+/// The latest answers of all the sources together, in order.
 async fn latest(
     service: &Service,
     places: &[Place],

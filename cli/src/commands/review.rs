@@ -9,7 +9,7 @@ use crate::render;
 use crate::service::Service;
 use crate::view::{Asked, Review};
 
-/// Most pictures that are listed: as many as are asked about at most.
+/// Most pictures that are listed; no review asks about more.
 const MOST: u32 = 60;
 
 pub async fn run(service: &Service, output: Output, wanted: Wanted) -> Result<Exit, CliError> {
@@ -22,7 +22,7 @@ pub async fn run(service: &Service, output: Output, wanted: Wanted) -> Result<Ex
         return Ok(Exit::Done);
     }
     let review = service.review().await?;
-    // The list of pictures is not for everybody.
+    // Not every user may see the list of pictures.
     let asked = match review {
         Some(review) if output.is_json() && review.is_asking() => {
             let (items, review) = service.review_items(MOST).await?;
@@ -34,7 +34,7 @@ pub async fn run(service: &Service, output: Output, wanted: Wanted) -> Result<Ex
     Ok(Exit::Done)
 }
 
-/// How to see the generation that was decided for begin to serve.
+/// The command that shows when the chosen generation begins to serve.
 fn follow(review: &Review) -> String {
     let activation = review.activation.filter(|_| review.state == "candidate");
     activation.map_or_else(String::new, |round| format!("follow it: coftctl round wait {round}\n"))

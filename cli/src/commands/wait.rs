@@ -1,7 +1,7 @@
-//! `coftctl round wait`, which `coftctl round start --wait` ends with as well.
+//! `coftctl round wait`, and the end of `coftctl round start --wait`.
 //!
-//! Waiting looks at the job a few times a second instead of following its signals: so a round that ended at once, a
-//! signal that came before anyone listened and a service that restarts in between are all the same case.
+//! The job is polled a few times a second; its signals are not used. So a round that ended at once, a signal that came
+//! too early and a service that restarts in between are all handled in the same way.
 
 use crate::error::{CliError, Exit};
 use crate::output::Output;
@@ -14,11 +14,11 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
-/// Between two looks at the job (choice: a bar that moves smoothly).
+/// Time between two looks at the job (choice: the bar moves smoothly).
 const LOOK_EVERY: Duration = Duration::from_millis(250);
-/// Between two lines where no terminal can show a bar (choice).
+/// Time between two lines of progress without a terminal (choice).
 const LINE_EVERY: Duration = Duration::from_secs(5);
-/// How long the service may be away, as it is while it restarts (choice).
+/// Longest time that the service may be away, as during a restart (choice).
 const AWAY_AT_MOST: Duration = Duration::from_secs(30);
 
 pub async fn run(service: &Service, output: Output, round: u64) -> Result<Exit, CliError> {
@@ -67,7 +67,7 @@ fn exit(round: &Round) -> Exit {
     }
 }
 
-/// Standard error while a round runs: a bar on a terminal, a line now and then elsewhere.
+/// Progress on standard error while a round runs: a bar on a terminal, otherwise lines.
 enum Display {
     Bar(ProgressBar),
     Lines { last: Option<(Instant, String)> },

@@ -1,4 +1,4 @@
-//! Facts made by hand, and what follows from them.
+//! Facts that are made by hand, and the lines that must follow from them.
 
 use super::*;
 use crate::view::ConfigFinding;
@@ -28,7 +28,7 @@ fn absent() -> CliError {
     CliError::NotStarted { cause: "the name is not activatable".into(), advice: "\n  is it installed?" }
 }
 
-/// The lines that are not in order.
+/// Checks that exactly this line is not "ok".
 #[track_caller]
 fn told(facts: &Facts, level: &str, found: &str, advice: &str) {
     let checks = facts.checks();

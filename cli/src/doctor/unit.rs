@@ -1,8 +1,8 @@
-//! What systemd says of the service, and what follows from it.
+//! The state of the service's unit, from systemd, and what it means.
 
 use std::process::Command;
 
-/// `systemctl show`, as far as it tells why a service does not answer.
+/// The properties of `systemctl show` that explain why a service does not answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unit {
     load: String,
@@ -15,12 +15,12 @@ pub struct Unit {
 
 const NAME: &str = "coftd.service";
 const PROPERTIES: &str = "LoadState,ActiveState,Result,UnitFileState,ExecMainStatus,StatusText";
-/// coftd ends so where its configuration has a mistake.
+/// Exit code of coftd if its configuration has an error.
 const BAD_CONFIGURATION: &str = "2";
 const LOG: &str = "journalctl -u coftd -n 20";
 
 impl Unit {
-    /// None where systemd does not run.
+    /// `None` where systemd does not run.
     pub fn show() -> Option<Self> {
         let show = Command::new("systemctl").args(["show", NAME, "--property", PROPERTIES]).output().ok()?;
         show.status.success().then(|| Self::parse(&String::from_utf8_lossy(&show.stdout)))

@@ -1,8 +1,8 @@
-//! A model hub over HTTP: questions, redirects, and files that are gone on with where they were interrupted.
+//! Access to a model hub over HTTP: queries, redirects, and downloads that continue after an interruption.
 //!
-//! Redirects are followed here, at most [`MAX_REDIRECTS`] for a request, because the hub states a file's digest in the
-//! answer that redirects, and nothing behind it repeats it. The token goes to the hub that was named and to nobody that
-//! it redirects to.
+//! This module follows redirects itself, at most [`MAX_REDIRECTS`] for a request: the hub states a file's digest in the
+//! answer that redirects, and no later answer repeats it. The token is sent only to the hub that was named, never to a
+//! server that it redirects to.
 
 use crate::error::CliError;
 use coft_models::store::StoreError;
@@ -17,17 +17,18 @@ use thiserror::Error;
 use ureq::http::{HeaderMap, Response, StatusCode, Uri, header};
 use ureq::{Agent, Body};
 
-/// Redirects of one request; the hub itself needs two. [choice]
+/// Most redirects of one request; the hub itself needs two. [choice]
 const MAX_REDIRECTS: usize = 10;
-/// Times that a broken download is gone on with; each try waits longer than the one before, 10 s at most. [choice]
+/// Number of times that a broken download is continued. Each pause is longer than the one before, at most 10 s.
+/// [choice]
 const RETRIES: u32 = 4;
-/// Silence after which a connection counts as broken. [choice]
+/// Time without data after which a connection counts as broken. [choice]
 const SILENCE: Duration = Duration::from_secs(60);
-/// Longest answer to a question, bytes; a file is no answer. [choice]
+/// Longest answer to a query, bytes; downloads of files are not limited by it. [choice]
 const MAX_ANSWER_BYTES: u64 = 32 << 20;
-/// What stands for itself in a part of an address; all else is encoded.
+/// The characters that are not encoded in a part of an address.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
-/// The hub that is asked where nothing else is named.
+/// The default hub.
 const ENDPOINT: &str = "https://huggingface.co";
 
 #[derive(Debug, Error)]
@@ -62,7 +63,7 @@ pub enum Problem {
 }
 
 impl Problem {
-    /// Whether another try, from where this one ended, may end better.
+    /// Whether another try, continuing from here, may succeed.
     fn is_passing(&self) -> bool {
         match self {
             Self::Connection { .. } | Self::Truncated { .. } => true,
@@ -103,7 +104,7 @@ pub struct Hub {
     token: Option<String>,
 }
 
-/// An answer that is no redirect.
+/// An answer that is not a redirect.
 struct Answer {
     /// Headers of the redirects before it, then its own.
     headers: Vec<HeaderMap>,
@@ -121,7 +122,7 @@ impl Hub {
             .max_redirects(0)
             .max_redirects_will_error(false)
             .http_status_as_error(false)
-            // A compressed answer has another length than the file, and no part of it can be asked for.
+            // A compressed answer has another length than the file, and cannot be requested in part.
             .accept_encoding("identity")
             .user_agent(concat!("coftctl/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(SILENCE))
@@ -130,7 +131,7 @@ impl Hub {
         Ok(Self { agent: config.build().into(), endpoint, token })
     }
 
-    /// The address of what lies below the hub's, part by part; a `/` in a part belongs to it.
+    /// The address of a resource below the hub's address. A `/` within a part is encoded.
     pub fn url<'p>(&self, parts: impl IntoIterator<Item = &'p str>) -> String {
         let mut url = self.endpoint.to_string();
         url.truncate(url.trim_end_matches('/').len());
@@ -141,7 +142,7 @@ impl Hub {
         url
     }
 
-    /// A JSON document.
+    /// Requests a JSON document.
     pub fn ask<T: serde::de::DeserializeOwned>(&self, url: &str) -> Result<T, Problem> {
         let Answer { response, .. } = self.get(url, 0)?;
         let answer = response.into_body().into_with_config().limit(MAX_ANSWER_BYTES).read_json();
@@ -154,8 +155,8 @@ impl Hub {
         })
     }
 
-    /// Puts a file into `to`, after what is there of it already, and tells its digest: the one that is known, or the
-    /// one that the hub states with it. It has not been held against the file.
+    /// Downloads a file, appending to what `to` already holds. Returns its digest: `known`, or the one that the hub
+    /// states. The digest is not compared with the file here.
     pub fn fetch(&self, url: &str, known: Option<&str>, to: &Path, bar: &ProgressBar) -> Result<String, Problem> {
         let mut tries = 0;
         loop {
@@ -191,7 +192,8 @@ impl Hub {
                 }
                 whole
             }
-            // The end of the file, or beyond it: whether what is there is the file, its digest says.
+            // The request began at the end of the file, or beyond it. The digest will show whether the file is
+            // complete.
             StatusCode::RANGE_NOT_SATISFIABLE => return Ok(digest),
             _ => {
                 file.set_len(0).map_err(local)?;
@@ -229,7 +231,7 @@ impl Hub {
         }
     }
 
-    /// Asks for what comes behind the first `have` bytes, wherever that is.
+    /// Requests the bytes after the first `have`, and follows redirects.
     fn get(&self, asked: &str, have: u64) -> Result<Answer, Problem> {
         let mut url: Uri = asked.parse().expect("an address that was made of the hub's");
         let (mut headers, mut seen) = (Vec::new(), HashSet::new());
@@ -268,13 +270,13 @@ fn is_web(uri: &Uri) -> bool {
     matches!(uri.scheme_str(), Some("https" | "http")) && uri.host().is_some_and(|host| !host.is_empty())
 }
 
-/// What a token may be sent to: protocol, host and port.
+/// The part of an address that a token depends on: protocol, host and port.
 fn server(uri: &Uri) -> (Option<&str>, String, Option<u16>) {
     let usual = if uri.scheme_str() == Some("https") { 443 } else { 80 };
     (uri.scheme_str(), uri.host().unwrap_or_default().to_ascii_lowercase(), Some(uri.port_u16().unwrap_or(usual)))
 }
 
-/// Where a redirect leads.
+/// The target of a redirect.
 fn target(url: &Uri, status: StatusCode, headers: &HeaderMap) -> Result<Uri, Problem> {
     let Some(location) = headers.get(header::LOCATION) else {
         return Err(Problem::NoLocation { url: url.to_string(), status });
@@ -288,8 +290,8 @@ fn target(url: &Uri, status: StatusCode, headers: &HeaderMap) -> Result<Uri, Pro
     }
 }
 
-/// A location as an address: what it leaves out is that of the address that redirects (RFC 3986, 5.2, without `..`,
-/// which servers resolve too).
+/// A Location header as an address. Missing parts are taken from the address that redirects (RFC 3986, 5.2, without
+/// `..`, which servers resolve too).
 fn resolved(url: &Uri, location: &str) -> String {
     let location = location.split('#').next().unwrap_or_default();
     let scheme = url.scheme_str().unwrap_or_default();
@@ -305,7 +307,7 @@ fn resolved(url: &Uri, location: &str) -> String {
 }
 
 /// The digest that an answer states: of the file behind a redirect, or of its own content. A weak ETag is the same
-/// digest, sent through a proxy; anything that is no digest is passed over.
+/// digest, sent through a proxy. Text that is not a digest is ignored.
 fn digest(headers: &HeaderMap) -> Option<String> {
     ["x-linked-etag", "etag"].into_iter().find_map(|name| {
         let text = headers.get(name)?.to_str().ok()?.trim();
@@ -314,7 +316,7 @@ fn digest(headers: &HeaderMap) -> Option<String> {
     })
 }
 
-/// `bytes FIRST-LAST/WHOLE`; servers may say `*` for the whole.
+/// Parses `bytes FIRST-LAST/WHOLE`; servers may write `*` for the whole.
 fn content_range(value: &header::HeaderValue) -> Option<(u64, Option<u64>)> {
     let (range, whole) = value.to_str().ok()?.strip_prefix("bytes ")?.split_once('/')?;
     Some((range.split_once('-')?.0.parse().ok()?, whole.parse().ok()))

@@ -1,4 +1,4 @@
-//! The classifiers of the service, and what they watch.
+//! The classifiers of the service, and their sources.
 
 use super::{BAD, lines, paint, table};
 use crate::view::{Advice, ClassifierLine, Source};
@@ -23,7 +23,7 @@ pub fn classifiers(classifiers: &[ClassifierLine]) -> String {
     lines(&table) + &problems
 }
 
-/// What may be wrong with names, by their look alone or by what a round has found as well.
+/// Possible problems of class names, found from the names alone or also by a round.
 pub fn advice(found: &[Advice], by_a_round: bool) -> String {
     match (found.is_empty(), by_a_round) {
         (true, true) => return "the names are plain words, and no two of them are one to the model\n".into(),

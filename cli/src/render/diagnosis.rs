@@ -1,10 +1,10 @@
-//! What `doctor` and `config check` have found.
+//! The findings of `doctor` and `config check`.
 
 use super::{BAD, FAIR, GOOD, counted, paint};
 use crate::view::{Check, ConfigFinding, ConfigReport, Diagnosis};
 use coft_core::shown::shown;
 
-/// A line a check, what to type below it, and the sum.
+/// A line for each check with its advice below it, and a summary.
 pub fn diagnosis(diagnosis: &Diagnosis) -> String {
     let width =
         diagnosis.checks.iter().map(|check| check.check.len()).filter(|width| *width <= WIDEST).max().unwrap_or(0);
@@ -32,7 +32,7 @@ pub fn diagnosis(diagnosis: &Diagnosis) -> String {
     format!("{lines}{sum}\n")
 }
 
-/// Names that are longer, such as those with a path, do not push the others aside.
+/// Most columns for a name, so that longer names, such as those with a path, do not shift the other lines.
 const WIDEST: usize = 20;
 
 pub fn config(report: &ConfigReport) -> String {
@@ -53,7 +53,7 @@ pub fn config_finding(ConfigFinding { file, line, key, message, .. }: &ConfigFin
     if let Some(line) = line {
         text += &format!("line {line}: ");
     }
-    // The grammar's own words may name the key already.
+    // The parser's message may name the key already.
     if let Some(key) = key.as_ref().filter(|key| !message.contains(&format!("`{key}`"))) {
         text += &format!("{key}: ");
     }

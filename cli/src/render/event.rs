@@ -1,4 +1,4 @@
-//! What happens, a line each.
+//! Events, a line each.
 
 use super::{BAD, FAINT, FAIR, GOOD, Style, paint};
 use crate::service::Event;

@@ -51,7 +51,7 @@ pub fn generation(generation: &Generation, style: &Style) -> String {
     if let Some(adaptation) = &report.adaptation {
         text += &adapted(adaptation);
     }
-    // The first generation may have been made before there was an image.
+    // The first generation may have been made before there were images.
     if report.images > 0 {
         text += &classes(&report.classes);
     }
@@ -62,7 +62,7 @@ pub fn generation(generation: &Generation, style: &Style) -> String {
     text + &fields(&warnings)
 }
 
-/// What to do with a generation that the rules have refused.
+/// How to activate a generation that the rules have refused.
 pub(super) fn all_the_same(generation: u64) -> String {
     format!("coftctl generation activate {generation} lets it serve all the same")
 }
@@ -95,8 +95,8 @@ fn adapted(adaptation: &Adaptation) -> String {
     format!("{metrics}\n{}", lines(&table))
 }
 
-/// How many images each class has, and had at every step; its share, and how the user's own labels fare, where that is
-/// told.
+/// The number of images of each class, now and at every step; its share, and the accuracy on the user's own labels, if
+/// these are known.
 fn classes(classes: &[ClassReport]) -> String {
     let expects = classes.iter().any(|class| class.expected_share.is_some());
     let knows = classes.iter().any(|class| class.own_labels.is_some());

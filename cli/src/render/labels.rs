@@ -4,9 +4,9 @@ use super::{FAINT, paint};
 use crate::view::Labels;
 use coft_core::shown::shown;
 
-/// One image: `bolt.jpg: bolt 0.974`, further labels after commas. The file's name stands first, as in grep and file.
-/// Where the image is none of the classes, that stands before them: `cat.jpg: none of these (bolt 0.341)`. So does the
-/// class that is decided for, where thresholds are configured: `aisle.jpg: blocked (free 0.712)`.
+/// One image: `bolt.jpg: bolt 0.974`, further labels after commas. The file's name comes first, as with grep and file.
+/// If the image is none of the classes, that comes before the labels: `cat.jpg: none of these (bolt 0.341)`. The same
+/// holds for the class that is decided for, where thresholds are configured: `aisle.jpg: blocked (free 0.712)`.
 pub fn labels(file: &str, labels: &Labels) -> String {
     let file = shown(file.as_bytes());
     let said = match &labels.decision {

@@ -51,7 +51,7 @@ pub fn model(model: &Model) -> String {
     ])
 }
 
-/// `605 MB`, with three digits at most.
+/// `605 MB`, with at most three digits.
 pub fn bytes(bytes: u64) -> String {
     let (value, unit) = match bytes {
         0..1_000 => return format!("{bytes} bytes"),

@@ -1,9 +1,9 @@
-//! A round that runs, in one line, and durations as people say them.
+//! The progress of a round in one line, and durations for people.
 
 use crate::view::Round;
 use std::time::Duration;
 
-/// `stage training, 41 %, 5120/12400 images, 210.4 images/s, 34s left`; what is not known yet is left out.
+/// `stage training, 41 %, 5120/12400 images, 210.4 images/s, 34s left`; unknown values are left out.
 pub fn progress_line(round: &Round) -> String {
     let mut parts = Vec::new();
     if !round.stage.is_empty() {

@@ -1,4 +1,4 @@
-//! What pictures show: line by line, and counted.
+//! The answers for pictures: line by line, and counted.
 
 use super::{FAINT, FAIR, Style, counted, lines, paint, table};
 use crate::view::{Difference, GenerationDiff, HourCount, Move, Observed};
@@ -12,7 +12,7 @@ pub fn results(found: &[Observed], style: &Style) -> String {
     found.iter().map(|one| observed(one, style)).collect()
 }
 
-/// `2025-06-15 15:06:40  empty shelf 0.93  /srv/coft/in/a.jpg`; without a path the source and the image.
+/// `2025-06-15 15:06:40  empty shelf 0.93  /srv/coft/in/a.jpg`; without a path, the source and the image's id.
 pub fn observed(observed: &Observed, style: &Style) -> String {
     let probability = observed.labels.iter().find(|label| label.label == observed.label);
     let label = said(&observed.label, probability.map(|label| label.score));
@@ -75,7 +75,7 @@ fn difference(difference: &Difference, style: &Style) -> String {
     format!("{}  {old} -> {new}  {}\n", style.second(difference.time), paint(FAINT, &file))
 }
 
-/// A file's name, or what stands for it to those who may not see it.
+/// A file's name, or for users who may not see it, the source and the image's id.
 fn file(path: Option<&str>, source: &str, image: &str) -> String {
     match path {
         Some(path) => shown(path.as_bytes()).into_owned(),
@@ -83,16 +83,16 @@ fn file(path: Option<&str>, source: &str, image: &str) -> String {
     }
 }
 
-/// Ways from a label to another that are shown, those that most pictures went.
+/// Most changes from one label to another that are shown, the most frequent first.
 const MOVES: usize = 10;
 
-/// Eighths of a line's height.
+/// Bars in steps of an eighth of a line's height.
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// Hours that are drawn, the latest; more would not fit onto a terminal.
+/// Number of hours that are drawn, the latest; more would not fit on a terminal.
 const HOURS: i64 = 48;
 const HOUR: i64 = 3600;
 
-/// A line a label, the commonest first: a bar for each hour, and the number.
+/// A line for each label, the most frequent first: a bar for each hour, and the total.
 pub fn summary(counts: &[HourCount], style: &Style) -> String {
     let (Some(first), Some(last)) =
         (counts.iter().map(|count| count.hour).min(), counts.iter().map(|count| count.hour).max())

@@ -1,10 +1,10 @@
-//! What a person is asked, because nothing else tells which of two models is better.
+//! The questions to a person, where no metric can decide which of two models is better.
 
 use super::{FAINT, counted, fields, lines, paint, table};
 use crate::view::{Review, Round};
 use coft_core::shown::shown;
 
-/// What is asked, or how it was decided, with what to type next.
+/// The question, or the decision, with what to type next.
 pub fn review(review: Option<&Review>) -> String {
     let Some(review) = review else {
         return "nothing is asked; a round that cannot tell whether its model is better asks\n".into();
@@ -32,12 +32,12 @@ pub fn review(review: Option<&Review>) -> String {
 
 const DECIDE: &str = "coftctl review --decide";
 
-/// One line for whoever asked for something else, where a person is asked.
+/// One line for the output of other commands, if a person is asked.
 pub fn asks(review: &Review) -> String {
     format!("{}; to decide, at most {} pictures: {DECIDE}", difference(review), review.most)
 }
 
-/// The same below what is told of a round, where it is that round that asks.
+/// The same line below the text about a round, if that round asks.
 pub fn asked_by(round: &Round, review: Option<&Review>) -> String {
     let review = review.filter(|review| review.is_asking() && review.round == round.round);
     review.map_or_else(String::new, |review| format!("{}\n", asks(review)))
@@ -52,7 +52,7 @@ fn difference(review: &Review) -> String {
     )
 }
 
-/// How far the labels have come, or what they have decided.
+/// The progress of the labels, or their decision.
 pub fn progress(review: &Review) -> String {
     match review.is_asking() {
         true => format!("{}\n", paint(FAINT, &format!("{} of at most {}", review.answered, review.most))),

@@ -1,4 +1,4 @@
-//! Rounds: the list, one in full, and how one ended.
+//! Rounds: the list, the details of one, and the outcome of one.
 
 use super::generation::all_the_same;
 use super::{BAD, FAINT, FAIR, GOOD, Style, counted, duration, fields, lines, paint, progress_line, table};
@@ -56,7 +56,7 @@ pub fn round(round: &Round, style: &Style) -> String {
     fields(&pairs)
 }
 
-/// The line that ends `round start --wait`.
+/// The last line of `round start --wait`.
 pub fn outcome(round: &Round) -> String {
     let took = took(round).map_or_else(String::new, |took| format!(" after {took}"));
     let number = round.round;
@@ -100,7 +100,7 @@ pub(super) fn state(round: &Round) -> String {
     paint(style, round.state.into())
 }
 
-/// What the round came to, or where it is.
+/// The result of the round, or its progress.
 pub(super) fn brief(round: &Round) -> String {
     let result = &round.result;
     if round.is_running() {

@@ -1,4 +1,4 @@
-//! The service at a glance.
+//! A summary of the service.
 
 use super::review::asks;
 use super::round::{brief, state};
@@ -42,13 +42,13 @@ pub fn status(status: &Status, style: &Style) -> String {
     lines.extend(status.setup_problem.iter().map(|problem| ("set-up", paint(BAD, problem))));
     lines.extend([("classes", classes(&status.classes)), ("model", model)]);
     lines.extend(status.provider_problem.iter().map(|problem| ("", paint(BAD, problem))));
-    // While the service starts, the generation is about to be loaded for the first time.
+    // While the service starts, the generation is loaded for the first time.
     if status.serving_problem.is_some() && status.setup_problem.is_none() {
         lines.push(("", "put that right; loading is tried again every minute".into()));
     }
     lines.push(("round", round));
     lines.extend(advice.map(|advice| ("", advice)));
-    // What starts a round is known once the service is complete.
+    // What starts the next round is known only after the set-up.
     let known = status.next_round != NextRound::default() || status.setup_problem.is_none();
     if status.round.is_none() && known && status.round_problem.is_none() {
         lines.push(("", next(status, style)));
@@ -98,7 +98,7 @@ pub fn status(status: &Status, style: &Style) -> String {
     text
 }
 
-/// What the latest pictures of a source show together, where that is known.
+/// The state of a source according to its latest pictures, if it is known.
 fn shows(source: &Source, style: &Style) -> String {
     match (&source.state, source.state_since) {
         (Some(state), Some(since)) if state != UNKNOWN => {
@@ -108,7 +108,7 @@ fn shows(source: &Source, style: &Style) -> String {
     }
 }
 
-/// Where the first model comes from: nobody has to ask for it.
+/// Where the first model comes from: it needs no request.
 fn first_model(status: &Status) -> String {
     match (status.round, &status.last_round) {
         (Some(round), _) => format!("round {round} makes the first one"),
@@ -122,7 +122,7 @@ fn first_model(status: &Status) -> String {
     }
 }
 
-/// When the next round starts, and whether somebody has to start it.
+/// When the next round starts, or that a person has to start it.
 fn next(status: &Status, style: &Style) -> String {
     if status.active_generation.is_none() && status.serving_problem.is_none() {
         return "the next starts by itself".into();
@@ -141,7 +141,7 @@ fn next(status: &Status, style: &Style) -> String {
     }
 }
 
-/// All of a few, the first of many.
+/// All classes if they are few, otherwise the first ones.
 fn classes(classes: &[String]) -> String {
     let classes: Vec<_> = classes.iter().map(|class| shown(class.as_bytes())).collect();
     const MANY: usize = 8;
@@ -152,7 +152,7 @@ fn classes(classes: &[String]) -> String {
     }
 }
 
-/// `CUDAExecutionProvider` is `CUDA`: the rest is how ONNX Runtime spells it.
+/// `CUDAExecutionProvider` becomes `CUDA`: the rest is ONNX Runtime's naming.
 fn provider(name: &str) -> &str {
     match name.strip_suffix("ExecutionProvider").unwrap_or(name) {
         "" => "an unknown provider",

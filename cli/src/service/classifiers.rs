@@ -1,4 +1,4 @@
-//! The classifiers of the service and what they watch: listed, made, changed and removed.
+//! Lists, makes, changes and removes the classifiers of the service and their sources.
 
 use super::objects::{self, Classifier};
 use super::{Service, interface, numbered, of};
@@ -10,7 +10,7 @@ use zbus::fdo::ManagedObjects;
 use zbus::proxy::CacheProperties;
 
 impl Service {
-    /// Every classifier, by its name.
+    /// Every classifier, sorted by name.
     pub async fn classifiers(&self) -> Result<Vec<ClassifierLine>, CliError> {
         let mut managed = self.managed().await?;
         let all = interface(&mut managed, CLASSIFIER, ROOT).into_iter().map(objects::classifier);
@@ -33,7 +33,7 @@ impl Service {
         all.into_iter().map(line).collect()
     }
 
-    /// The sources of the classifier that was asked for, or of all of them, by their numbers.
+    /// The sources of the classifier that was named, or of all of them, sorted by number.
     pub async fn sources(&self) -> Result<Vec<Source>, CliError> {
         let mut managed = self.managed().await?;
         let wanted = match &self.wanted {
@@ -54,13 +54,13 @@ impl Service {
         Ok(self.manager().await?.create_classifier(name, new).await?)
     }
 
-    /// Removes a classifier, and all that was kept for it where that is wanted.
+    /// Removes a classifier; with `purge`, all its data too.
     pub async fn remove_classifier(&self, name: &str, purge: bool) -> Result<(), CliError> {
         let options = RemovalOptions { purge: purge.then_some(true) };
         Ok(self.manager().await?.remove_classifier(name, options).await?)
     }
 
-    /// Gives a classifier other classes.
+    /// Changes the classes of a classifier.
     pub async fn set_classes(&self, name: &str, classes: &[String]) -> Result<(), CliError> {
         let classes: Vec<&str> = classes.iter().map(String::as_str).collect();
         let builder = ClassifierProxy::builder(&self.connection).path(classifier_path(name));
@@ -73,14 +73,14 @@ impl Service {
         })
     }
 
-    /// Has the classifier watch a directory more; answers the classifier's name.
+    /// Adds a source to the classifier. Returns the classifier's name.
     pub async fn add_source(&self, dir: &str, name: Option<String>) -> Result<String, CliError> {
         let classifier = self.choose(&mut self.managed().await?)?.name;
         self.classifier_proxy().await?.add_source(dir, SourceOptions { name }).await?;
         Ok(classifier)
     }
 
-    /// Has the classifier watch a source no more; answers the classifier's name.
+    /// Removes a source from the classifier. Returns the classifier's name.
     pub async fn remove_source(&self, source: &str) -> Result<String, CliError> {
         let classifier = self.choose(&mut self.managed().await?)?.name;
         self.classifier_proxy().await?.remove_source(source).await?;
@@ -88,7 +88,7 @@ impl Service {
     }
 }
 
-/// The names of the classifiers, in their order.
+/// The names of the classifiers, sorted.
 pub fn names(managed: &ManagedObjects) -> Vec<String> {
     let all = managed.values().filter_map(|interfaces| interfaces.get(CLASSIFIER)?.get("Name"));
     let mut names: Vec<String> = all.filter_map(|name| String::try_from(name.clone()).ok()).collect();

@@ -1,6 +1,6 @@
-//! What happens, read from the signals of the service and of the bus.
+//! Events, made from the signals of the service and of the bus.
 //!
-//! Progress and counts move on all the time and are left out; `coftctl status` shows them.
+//! Progress and counts change all the time and are left out; `coftctl status` shows them.
 
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, SOURCE};
 use coft_dbus::{Observation, ObservationDetails, ROOT};
@@ -9,10 +9,10 @@ use serde_json::{Map, Value, json};
 use std::collections::HashMap;
 use zbus::{Message, OwnedObjectPath, OwnedVariant};
 
-/// Something that has happened.
+/// An event.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Event {
-    /// When it was heard of, Unix time, s.
+    /// When it was received, Unix time, s.
     pub time: i64,
     pub event: &'static str,
     /// Path of the object on the bus.
@@ -24,12 +24,12 @@ pub struct Event {
 
 type Properties = HashMap<String, OwnedVariant>;
 
-/// Properties that say what is wrong, or that it is mended.
+/// Properties that state a problem, or that it is solved.
 const PROBLEMS: [&str; 7] =
     ["SetupProblem", "IntakeProblem", "ServingProblem", "ProviderProblem", "RoundProblem", "Problem", "AnswersProblem"];
 
 impl Event {
-    /// What a signal tells; nothing where it tells of progress alone.
+    /// The events in a signal; empty if the signal reports only progress.
     pub fn of(message: &Message, time: i64) -> Vec<Self> {
         let header = message.header();
         let text = |part: Option<&str>| part.unwrap_or_default().to_owned();
@@ -97,7 +97,7 @@ impl Event {
     }
 }
 
-/// Jobs begin and generations are made by appearing.
+/// A job that begins and a generation that is made appear as new objects.
 fn appeared(interface: &str, properties: &Properties) -> Option<(&'static str, Value)> {
     match interface {
         JOB => Some((
@@ -134,7 +134,7 @@ fn changes(interface: &str, properties: &Properties) -> Vec<(&'static str, Value
     told
 }
 
-/// Texts and numbers; nothing else is told.
+/// Texts and numbers; other values are not shown.
 fn value(value: &OwnedVariant) -> Value {
     let text = String::try_from(value.clone()).map(Value::from);
     let number =

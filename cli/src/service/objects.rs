@@ -1,7 +1,7 @@
-//! The service's objects, as its ObjectManager lists them, read into what the verbs print.
+//! Turns the service's objects, as its ObjectManager lists them, into the data that the commands print.
 //!
-//! A property that is missing or of another type is an error that names it, not a default: a script shall never be told
-//! zero where nobody said so.
+//! A property that is missing or has another type is an error that names it, not a default: a script must never get a
+//! zero that the service did not send.
 
 use crate::error::CliError;
 use crate::view::{Generation, NextRound, Outcome, Review, Round, Share, Source};
@@ -41,7 +41,7 @@ impl Properties {
     }
 }
 
-/// Whether an object with these properties is of the classifier of this name, as jobs and sources are.
+/// Whether the object with these properties, such as a job or a source, belongs to the classifier of this name.
 pub fn is_of(values: &HashMap<String, OwnedVariant>, classifier: &str) -> bool {
     let named = values.get("Classifier").and_then(|name| String::try_from(name.clone()).ok());
     named.is_some_and(|name| name == classifier)
@@ -76,7 +76,7 @@ pub fn round(mut job: Properties) -> Result<Round, CliError> {
     })
 }
 
-/// A word of the service that this program has to know.
+/// Parses a word of the service that this program must know.
 fn word<T: FromStr>(text: &str) -> Result<T, CliError> {
     text.parse().map_err(|_| {
         CliError::Misunderstood(format!(
@@ -85,7 +85,7 @@ fn word<T: FromStr>(text: &str) -> Result<T, CliError> {
     })
 }
 
-/// Fields of a result that this program does not know are left out: later versions may add some.
+/// Result fields that this program does not know are ignored: later versions may add some.
 fn outcome(mut result: HashMap<String, OwnedVariant>) -> Outcome {
     let mut number = |name: &str| result.remove(name).and_then(|value| u64::try_from(value).ok());
     let (generation, candidate) = (number("generation"), number("candidate"));
@@ -144,7 +144,7 @@ pub fn source(mut object: Properties) -> Result<Source, CliError> {
     })
 }
 
-/// A classifier and what `status` says about it.
+/// A classifier, and what `status` shows of it.
 pub struct Classifier {
     pub path: String,
     pub name: String,
@@ -158,7 +158,7 @@ pub struct Classifier {
     pub provider_problem: Option<String>,
     pub serving_problem: Option<String>,
     pub round_problem: Option<String>,
-    /// The round that runs.
+    /// The running round.
     pub round: Option<u64>,
     pub next_round: NextRound,
     pub unanswered_again: u64,
@@ -198,7 +198,7 @@ fn next_round(mut next: HashMap<String, OwnedVariant>) -> NextRound {
     }
 }
 
-/// None where nothing is asked.
+/// `None` where there is no review.
 pub fn review(review: coft_dbus::Review) -> Result<Option<Review>, CliError> {
     let Some(state) = review.state else { return Ok(None) };
     let lacks = |field: &str| CliError::Misunderstood(format!("the review has no {field}"));
@@ -217,7 +217,7 @@ pub fn review(review: coft_dbus::Review) -> Result<Option<Review>, CliError> {
     }))
 }
 
-/// The wanted classifier, or where none was named the only one, or the one called `default`.
+/// The classifier that was named; without a name the only one, or the one called `default`.
 pub fn choose(mut all: Vec<Classifier>, wanted: Option<&str>) -> Result<Classifier, CliError> {
     if all.is_empty() {
         return Err(CliError::NotFound(

@@ -1,4 +1,4 @@
-//! What pictures of the sources show: asked for, counted, and followed.
+//! The answers for pictures of the sources: searched, counted and followed.
 
 use super::{Service, interface, numbered, of, prompt};
 use crate::error::CliError;
@@ -9,20 +9,20 @@ use futures_util::{Stream, StreamExt, stream};
 use zbus::Message;
 use zbus::proxy::CacheProperties;
 
-/// A source whose pictures are asked about.
+/// A source whose pictures are searched.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
-    /// Its object's number.
+    /// Number of its object.
     pub number: u64,
     /// Its name, or its directory where it has none.
     pub name: String,
 }
 
 impl Service {
-    /// The source that is meant by its name or directory or by its number, or all of them.
+    /// The source that is named by its name, directory or number; or all sources.
     pub async fn places(&self, wanted: Option<&str>) -> Result<Vec<Place>, CliError> {
         let mut managed = self.managed().await?;
-        // Of all classifiers, where none was named.
+        // Without a named classifier, the sources of all classifiers.
         let sources = match &self.wanted {
             Some(_) => {
                 let classifier = self.choose(&mut managed)?.name;
@@ -46,7 +46,7 @@ impl Service {
         Ok(places)
     }
 
-    /// The latest answers of a source that a filter lets through, at most so many, the latest first.
+    /// The latest answers of a source that match a filter, at most `limit`, the latest first.
     pub async fn find(
         &self,
         place: &Place,
@@ -68,24 +68,25 @@ impl Service {
         Ok(found)
     }
 
-    /// Number of the latest answer of a source, 0 for none. The property that tells it may be a second behind.
+    /// Number of the latest answer of a source, 0 for none. The property with this number may be a second old.
     pub async fn last(&self, place: &Place) -> Result<u64, CliError> {
         let latest = self.find(place, ObservationFilter::default(), 1).await?;
         Ok(latest.first().map_or(0, |latest| latest.sequence))
     }
 
-    /// Answers of a source that follow a number, in their order; some of them, where there are many.
+    /// Answers of a source after a number, in order; only some of them if there are many.
     pub async fn follow(&self, place: &Place, after: u64) -> Result<Vec<Observed>, CliError> {
         let page = prompt(self.source(place).await?.observations(after, OBSERVATIONS)).await?;
         Ok(page.into_iter().map(|observation| observed(place, observation)).collect())
     }
 
-    /// How many answers of a source each label has in each hour: the Unix time of its beginning, s, label and number.
+    /// The number of answers of a source for each label and hour: the Unix time at which the hour begins, s, the label
+    /// and the number.
     pub async fn count(&self, place: &Place, filter: ObservationFilter) -> Result<Vec<(i64, String, u64)>, CliError> {
         prompt(self.source(place).await?.count_observations(filter)).await
     }
 
-    /// Where two generations differ; so many pictures of each list at most.
+    /// The differences between two generations, with at most `limit` pictures in each list.
     pub async fn compare(&self, old: u64, new: u64, limit: u32) -> Result<GenerationDiff, CliError> {
         let classifier = self.classifier_proxy().await?;
         let (Comparison { compared, changed, waiting }, moves, changes, unsure) =
@@ -102,10 +103,11 @@ impl Service {
         Ok(builder.cache_properties(CacheProperties::No).build().await?)
     }
 
-    /// Every signal of the service from now on, and of the bus when the service comes or goes. It outlives the service.
+    /// Every signal of the service from now on, and of the bus when the service comes or goes. The stream outlives the
+    /// service.
     pub async fn signals(&self) -> Result<impl Stream<Item = Message> + Unpin + use<>, CliError> {
         let (of_service, of_bus) = observer::signals(&self.connection).await?;
-        // What cannot be read of a signal is found by asking.
+        // Signals that cannot be read are skipped; their news is found by asking.
         Ok(stream::select(of_service, of_bus).filter_map(|message| std::future::ready(message.ok())))
     }
 }

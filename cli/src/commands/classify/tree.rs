@@ -1,4 +1,4 @@
-//! Directories: every image file below them, through one batch socket.
+//! Classifies directories: every image file below them, through one batch socket.
 
 use super::{open, report};
 use crate::error::{CliError, Exit, refused};
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 use tokio::sync::mpsc;
 use walkdir::WalkDir;
 
-/// What the service reads, by the names that such files have.
+/// Extensions of the files that the service reads.
 const EXTENSIONS: [&str; 12] =
     ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "qoi", "heic", "heif", "avif"];
 
@@ -38,7 +38,7 @@ pub async fn run(
     let send = async {
         for (id, file) in files.iter().enumerate() {
             match open(file).await {
-                // Where the service has closed the socket, the answers end too early, and that is said below.
+                // If the service closes the socket, the answers end too early, which is reported below.
                 Ok(image) => match stream.send(id as u64, &image).await {
                     Ok(()) => {}
                     Err(_) => break,
@@ -78,7 +78,7 @@ pub async fn run(
             false => Err(CliError::Unreachable(format!("it closed the connection after {next} of {total} images"))),
         }
     };
-    // Where no answer comes any more, nothing more is sent.
+    // When the answers have ended, nothing more is sent.
     let work = async {
         tokio::pin!(send, receive);
         tokio::select! {
@@ -87,17 +87,17 @@ pub async fn run(
         }
     };
     tokio::pin!(work, print);
-    // What ends the printing ends the work.
+    // An error in printing ends the work.
     tokio::select! {
         exit = &mut print => exit,
         _ = &mut work => print.await,
     }
 }
 
-/// What could not be looked into, and why.
+/// Paths that could not be read, with the errors.
 type Unreadable = Vec<(PathBuf, CliError)>;
 
-/// The files named and those below the directories named, in the order of their names.
+/// The named files and those below the named directories, sorted by name.
 fn below(named: &[PathBuf]) -> Result<(Vec<PathBuf>, Unreadable), CliError> {
     let (mut files, mut unreadable) = (Vec::new(), Vec::new());
     for name in named {
@@ -143,7 +143,7 @@ fn labels(found: StreamLabels) -> Labels {
     }
 }
 
-/// On standard error, where the answers themselves do not run over the same terminal.
+/// A progress bar on standard error, unless the answers are printed on the same terminal.
 fn progress(total: usize) -> ProgressBar {
     if io::stdout().is_terminal() {
         return ProgressBar::hidden();

@@ -10,7 +10,7 @@ use coft_models::store::{RECORD, Store, StoreError, check_name};
 use std::fs;
 use std::path::Path;
 
-/// Copies the directory's plain files; the copy is checked, not what it was made from.
+/// Copies the directory's plain files. The copy is checked, not the original.
 pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> Result<Exit, CliError> {
     let dir = fs::canonicalize(dir).map_err(StoreError::at(dir))?;
     let name = match name {
@@ -18,13 +18,13 @@ pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> R
         None => dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
     };
     check_name(&name)?;
-    Model::open(&dir).and_then(|model| model.check()).map_err(StoreError::from)?; // before gigabytes are copied
+    Model::open(&dir).and_then(|model| model.check()).map_err(StoreError::from)?; // checked before gigabytes are copied
     let incoming = store.incoming()?;
     for entry in fs::read_dir(&dir).map_err(StoreError::at(&dir))? {
         let path = entry.map_err(StoreError::at(&dir))?.path();
         let file = path.file_name().expect("an entry has a name");
-        // Links are followed: downloads of other programs consist of them.
-        // No file of a model has a name that is not UTF-8, and a record could not hold it.
+        // Links are followed, because the downloads of other programs consist of them. Files whose names are not UTF-8
+        // are skipped: no file of a model has such a name, and a record could not hold it.
         if !path.is_file() || file == RECORD || file.to_str().is_none_or(|name| name.starts_with('.')) {
             continue;
         }

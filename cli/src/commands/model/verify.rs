@@ -5,7 +5,7 @@ use crate::output::Output;
 use crate::view::Verified;
 use coft_models::store::Store;
 
-/// Goes on after a damaged model, so that all of them are named.
+/// Continues after a damaged model, so that all damaged models are reported.
 pub fn run(store: &Store, output: Output, model: Option<&str>) -> Result<Exit, CliError> {
     let entries = match model {
         Some(model) => vec![store.find(model)?],

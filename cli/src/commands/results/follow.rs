@@ -1,7 +1,8 @@
-//! `coftctl results --follow`: a line for each answer, none lost and none twice, also over a restart of the service.
+//! `coftctl results --follow`: a line for each answer. No answer is lost or printed twice, even if the service
+//! restarts.
 //!
-//! A signal says only that there is something to ask for; what is shown is asked for by its number. So a signal that is
-//! lost, a service that is away and one that was slow are all the same case.
+//! A signal only means that there is something to ask for; answers are asked for by their number. So a lost signal, a
+//! service that is away and a service that is slow are all handled in the same way.
 
 use super::{filter, latest};
 use crate::args::Results;
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
-/// How soon is asked again without a signal, and while the service is away (choice).
+/// Time until the next question if no signal comes, and while the service is away (choice).
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 const AWAY: Duration = Duration::from_secs(1);
 
@@ -38,7 +39,7 @@ pub async fn run(
     }
 }
 
-/// Goes on until it fails.
+/// Runs until an error occurs.
 async fn follow(
     service: &Service,
     output: Output,
@@ -47,10 +48,10 @@ async fn follow(
     places: Vec<Place>,
 ) -> Result<Exit, CliError> {
     let style = Style::of_this_machine();
-    // Before anything is asked: what comes in between is signalled.
+    // Subscribed before the first question, so that no answer in between is missed.
     let mut signals = service.signals().await?;
     let news = Arc::new(Notify::new());
-    // Read by a task of its own: signals that nobody reads hold up the answers of calls on the same connection.
+    // A task of its own reads the signals: signals that are not read delay the answers to calls on the same connection.
     let told = Arc::clone(&news);
     let mut listening = tokio::spawn(async move {
         while signals.next().await.is_some() {
@@ -61,7 +62,7 @@ async fn follow(
     if asked.since.is_some() || asked.limit.is_some() {
         let known = latest(service, &places, &filter, asked.limit.unwrap_or(u32::MAX)).await?;
         for observed in known {
-            // What has come since is shown below.
+            // Later answers are shown below.
             let is_before = |at: &Position| at.place.name == observed.source && observed.sequence <= at.last;
             if followed.positions.iter().any(is_before) {
                 show(output, &observed, &style)?;
@@ -89,17 +90,17 @@ async fn follow(
     }
 }
 
-/// The sources that are followed, and when they were listed last: they come and go while the service runs.
+/// The sources that are followed, and when they were last listed: sources come and go while the service runs.
 struct Followed {
     positions: Vec<Position>,
     listed: Instant,
 }
 
-/// How far a source was followed.
+/// The position up to which a source was followed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Position {
     place: Place,
-    /// Number of the last answer that was shown, or that was there before.
+    /// Number of the last answer that was shown, or that existed at the start.
     last: u64,
 }
 
@@ -111,7 +112,7 @@ async fn positions(service: &Service, places: Vec<Place>) -> Result<Vec<Position
     Ok(positions)
 }
 
-/// Shows what has come of each place.
+/// Shows the new answers of each source.
 async fn look(
     service: &Service,
     output: Output,
@@ -128,7 +129,7 @@ async fn look(
             *followed = Followed { positions: returned(&followed.positions, now), listed: Instant::now() };
         }
         match show_new(service, output, filter, &mut followed.positions, style).await {
-            // One of them is gone; where all are, the service is away.
+            // One of the sources is gone. If all are gone, the service is away.
             Err(CliError::NoObject(_)) if !list => list = true,
             shown => return shown,
         }
@@ -155,8 +156,8 @@ async fn show_new(
     Ok(())
 }
 
-/// Sources by their directories, from where each was; one with fewer answers, of another state directory, from its
-/// first.
+/// Matches sources by their directories and keeps their positions. A source with fewer answers than before belongs to
+/// another state directory, and starts from its first answer.
 fn returned(known: &[Position], now: Vec<Position>) -> Vec<Position> {
     let resumed = |Position { place, last }: Position| {
         let before = known.iter().find(|before| before.place.name == place.name).map_or(0, |before| before.last);

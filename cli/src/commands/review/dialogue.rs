@@ -1,5 +1,5 @@
-//! `coftctl review --decide`: picture by picture, a person says what it shows. What that says of the two models is not
-//! shown before it is decided.
+//! `coftctl review --decide`: a person labels picture after picture. Until the decision, the dialogue does not show
+//! which of the two models a label supports.
 
 use crate::commands::wait;
 use crate::error::{CliError, Exit};
@@ -13,7 +13,7 @@ use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::process::{Command, Stdio};
 
-/// Other classes that are listed without being asked for. 9 [choice].
+/// Most other classes that are listed without a request. 9 [choice].
 const FEW: usize = 9;
 
 pub async fn run(service: &Service, output: Output) -> Result<Exit, CliError> {
@@ -80,8 +80,8 @@ Two models give these pictures different classes. Say what each picture shows; w
 it does not sway you. Every answer is kept at once: stop whenever you like, and go on later.
 ";
 
-/// How the review stands after an answer; none where the answer is refused, which is said: somebody else may have given
-/// it.
+/// The state of the review after an answer. If the answer is refused, prints why and returns `None`: another person may
+/// have given it.
 fn taken(answered: Result<Review, CliError>) -> Result<Option<Review>, CliError> {
     match answered {
         Err(CliError::Refused { name, message, .. }) if name == "InvalidArgs" => {
@@ -92,14 +92,14 @@ fn taken(answered: Result<Review, CliError>) -> Result<Option<Review>, CliError>
     }
 }
 
-/// Prints, without waiting for the end of a line.
+/// Prints a text and flushes it, without an end of line.
 fn say(text: &str) -> Result<(), CliError> {
     let mut out = anstream::stdout().lock();
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
 }
 
-/// The next line that is typed; none at its end.
+/// The next line of input; `None` at its end.
 async fn line() -> Result<Option<String>, CliError> {
     let read = || {
         let mut line = String::new();
@@ -114,7 +114,7 @@ fn stop(review: &Review) -> Result<Exit, CliError> {
     Ok(Exit::Done)
 }
 
-/// Shows a picture on the desktop, where there is one; what became of it.
+/// Shows a picture on the desktop, if there is one. Returns a text about the result.
 fn open(path: &str) -> String {
     if env::var_os("DISPLAY").or_else(|| env::var_os("WAYLAND_DISPLAY")).is_none() {
         return "there is no display here; look at the file elsewhere\n".into();
@@ -126,10 +126,10 @@ fn open(path: &str) -> String {
     }
 }
 
-/// What may be answered for a picture.
+/// The possible answers for a picture.
 struct Choice<'c> {
     path: &'c str,
-    /// What the two models say, in an order that tells nothing.
+    /// The answers of the two models, in an order that does not show which model gave which.
     two: [&'c str; 2],
     /// The other classes, numbered from 3.
     others: Vec<&'c str>,
@@ -137,20 +137,20 @@ struct Choice<'c> {
 
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
-    /// The name of the class, empty where it cannot be told.
+    /// The name of the class, empty where the user cannot tell.
     Class(String),
     Undo,
     Quit,
     Open,
     Help,
-    /// Why it is none of these.
+    /// Why the input is not a possible answer.
     Unclear(String),
 }
 
 impl<'c> Choice<'c> {
     fn new(item: &'c ReviewItem, classes: &'c [String]) -> Self {
         let mut two = [item.present.as_str(), item.candidate.as_str()];
-        // The id is a digest: its last bit is as good as a coin.
+        // The id is a digest, so its last bit is as random as a coin.
         if item.image.bytes().last().is_some_and(|digit| digit & 1 == 1) {
             two.swap(0, 1);
         }
