@@ -1,7 +1,7 @@
-//! Serves what coft measures to Prometheus, over HTTP.
+//! Serves coft's metrics to Prometheus over HTTP.
 //!
-//! Every reading asks coftd anew; nothing is kept between two. Where coftd or the bus is away, `coft_up` is 0: that is
-//! a figure, and no failure of this program.
+//! Every request asks coftd anew; nothing is cached. If coftd or the bus is away, `coft_up` is 0: that is a valid
+//! reading, not an error of this program.
 
 mod readings;
 mod server;
@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 struct Arguments {
     /// Address and port to listen on. Everybody who reaches it may read: keep it on this machine (127.0.0.1), or put
     /// something before it that asks who it is.
-    // Prometheus' list of ports has given away all from 9100 to 9999.
+    // Prometheus' list of ports has assigned all of 9100 to 9999.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9077")]
     listen: SocketAddr,
     /// Bus to look for coftd on: system, session or a D-Bus address.
@@ -43,10 +43,10 @@ async fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    // Of port 0 the one that was found.
+    // If port 0 was asked for, the port that the system chose.
     let address = listener.local_addr().unwrap_or(listen);
     eprintln!("serving http://{address}/metrics");
-    // Without systemd nobody listens to that.
+    // Without systemd nobody receives this.
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     server::run(listener, Arc::new(Readings::new(bus))).await
 }

@@ -1,4 +1,4 @@
-//! One reading at a time, over one connection to the bus, which is made anew where it has gone.
+//! One reading at a time, over one connection to the bus. A lost connection is made again.
 
 use coft_dbus::Bus;
 use coft_metrics::Metrics;
@@ -13,7 +13,7 @@ pub struct Readings {
 #[derive(Default)]
 struct State {
     connection: Option<Connection>,
-    /// Why nothing was read the last time, so that it is logged once.
+    /// Why the last reading failed, so that the cause is logged once.
     away: Option<String>,
 }
 
@@ -22,7 +22,7 @@ impl Readings {
         Self { bus, state: Mutex::default() }
     }
 
-    /// Whoever asks meanwhile waits: coftd is asked by one at a time, however many ask here.
+    /// Concurrent requests wait, so coftd gets one request at a time, however many clients ask.
     pub async fn read(&self) -> Metrics {
         let mut state = self.state.lock().await;
         let metrics = match state.connected(&self.bus).await {

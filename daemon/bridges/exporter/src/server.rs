@@ -1,4 +1,4 @@
-//! HTTP: two pages, and bounds for clients that are slow or many.
+//! The HTTP server: two pages, and limits for slow or many clients.
 
 use crate::readings::Readings;
 use coft_metrics::{OPENMETRICS, PROMETHEUS};
@@ -17,16 +17,16 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-/// Connections at the same time; more wait. 32 [choice].
+/// Most connections at the same time; more must wait. 32 [choice].
 const CONNECTIONS: usize = 32;
-/// How long a connection may take, for all that is asked over it. 30 s [choice].
+/// Longest time for a connection with all its requests. 30 s [choice].
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long is waited where no connection can be taken, for lack of descriptors for example. 1 s [choice].
+/// Pause after a connection cannot be accepted, for example because no descriptor is free. 1 s [choice].
 const PAUSE: Duration = Duration::from_secs(1);
 
 type Page = Response<Full<Bytes>>;
 
-/// Serves until the program is ended.
+/// Serves until the program is stopped.
 pub async fn run(listener: TcpListener, readings: Arc<Readings>) -> ExitCode {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
@@ -44,7 +44,7 @@ pub async fn run(listener: TcpListener, readings: Arc<Readings>) -> ExitCode {
             let _place = place;
             let page = service_fn(|request| answer(request, &readings));
             let connection = http1::Builder::new().keep_alive(false).serve_connection(TokioIo::new(stream), page);
-            // A client that was too slow, or has gone, misses nothing: it asks again.
+            // A client that was too slow or has gone loses nothing: it asks again.
             let _ = timeout(PATIENCE, connection).await;
         });
     }

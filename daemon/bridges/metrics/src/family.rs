@@ -12,7 +12,7 @@ type Labels = Vec<(&'static str, String)>;
 
 #[derive(Debug)]
 pub struct Family {
-    /// Without the unit, and without the `_total` of a counter.
+    /// The name without the unit, and without the `_total` of a counter.
     name: &'static str,
     help: &'static str,
     unit: Option<Unit>,
@@ -23,7 +23,7 @@ pub struct Family {
 #[derive(Debug)]
 enum Value {
     Number(f64),
-    /// The sum of all, and upper bounds with how many there are up to that and above the bound before.
+    /// The sum of all values, and for each upper bound the number of values between the bound before and this one.
     Histogram(f64, Vec<(f64, u64)>),
 }
 
@@ -53,12 +53,12 @@ impl Family {
         Self::gauge("coft_up", "Whether coftd answers on the bus.").alone(is_up.into())
     }
 
-    /// With a sample that has no labels.
+    /// Adds a sample without labels.
     pub fn alone(self, value: f64) -> Self {
         self.and(Vec::new(), value)
     }
 
-    /// The same, where there is a value.
+    /// Like `alone`, if there is a value.
     pub fn maybe(self, value: Option<f64>) -> Self {
         match value {
             Some(value) => self.alone(value),
@@ -66,12 +66,12 @@ impl Family {
         }
     }
 
-    /// With samples that one label tells apart.
+    /// Adds samples that differ in one label.
     pub fn with<'a>(self, label: &'static str, values: impl IntoIterator<Item = (&'a str, f64)>) -> Self {
         values.into_iter().fold(self, |family, (name, value)| family.and(vec![(label, name.to_owned())], value))
     }
 
-    /// With one more sample.
+    /// Adds one sample.
     pub fn and(mut self, labels: Labels, value: f64) -> Self {
         self.push(labels, value);
         self

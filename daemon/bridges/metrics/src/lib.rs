@@ -1,6 +1,6 @@
-//! What coft measures, read from the bus, as text that Prometheus takes: the exporter serves it, and coftctl prints it.
+//! coft's metrics, read from the bus, as text for Prometheus: the exporter serves the text, and coftctl prints it.
 //!
-//! `read` asks the service, `family` is what a metric is made of. Knows no HTTP.
+//! `read` asks the service, `family` defines what a metric consists of. This crate knows nothing of HTTP.
 
 mod family;
 mod read;
@@ -19,12 +19,13 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Why there are none but `coft_up 0`, if so.
+    /// Why the only metric is `coft_up 0`, if it is.
     pub away: Option<String>,
 }
 
 impl Metrics {
-    /// Asks the service. It is not started for that; where it does not answer, `coft_up` is 0 and nothing else is told.
+    /// Reads the metrics from the service. This does not start the service. If it does not answer, the only metric is
+    /// `coft_up`, with the value 0.
     pub async fn read(connection: &Connection) -> Self {
         match read::all(connection).await {
             Ok(families) => Self::new(families, None),
@@ -32,7 +33,7 @@ impl Metrics {
         }
     }
 
-    /// Those of a service that cannot be asked, and why.
+    /// The metrics of a service that cannot be asked, with the reason.
     pub fn away(why: String) -> Self {
         Self::new(vec![Family::up(false)], Some(why))
     }
@@ -43,7 +44,7 @@ impl Metrics {
         Self { registry, away }
     }
 
-    /// The text format of Prometheus, version 0.0.4: what node_exporter reads from files, and promtool checks.
+    /// The text format of Prometheus, version 0.0.4, which node_exporter reads from files and promtool checks.
     pub fn prometheus(&self) -> String {
         let mut text = String::new();
         prometheus_text::encode(&mut text, &self.registry).expect("a String takes everything");

@@ -1,7 +1,7 @@
-//! Asks the service for everything that is measured.
+//! Reads all metrics from the service.
 //!
-//! A part that an older or a starting service does not tell is left out: a missing metric is noticed, a wrong one is
-//! not.
+//! A value that an older or a starting service does not have is left out: users notice a missing metric, but not a
+//! wrong one.
 
 use crate::family::Family;
 use coft_core::job::JobState;
@@ -13,12 +13,12 @@ use strum::IntoEnumIterator;
 use tokio::time::timeout;
 use zbus::{Connection, OwnedVariant};
 
-/// How long the service may take for all of it. 8 s [choice]: Prometheus gives up after 10 by default.
+/// Longest time for all answers of the service. 8 s [choice]: Prometheus gives up after 10 by default.
 const PATIENCE: Duration = Duration::from_secs(8);
-/// Answers of the last 24 hours are counted by label.
+/// Answers of the last 24 hours are counted by label; s.
 const DAY: i64 = 24 * 60 * 60;
 
-/// The properties of the service's objects of one kind, by their paths, in the order of these.
+/// The properties of the service's objects of one kind, by path, sorted.
 type Objects = BTreeMap<String, HashMap<String, OwnedVariant>>;
 
 pub async fn all(connection: &Connection) -> Result<Vec<Family>, String> {
@@ -58,7 +58,7 @@ fn text(properties: &HashMap<String, OwnedVariant>, name: &str) -> Option<String
     String::try_from(properties.get(name)?.clone()).ok()
 }
 
-/// A sample for each object that has the property, told apart by another property of it.
+/// A sample for each object that has the property; another property is the label that distinguishes them.
 fn of_each(mut family: Family, objects: &Objects, (label, naming): (&'static str, &str), property: &str) -> Family {
     for properties in objects.values() {
         if let (Some(name), Some(value)) = (text(properties, naming), number(properties, property)) {
@@ -68,7 +68,7 @@ fn of_each(mut family: Family, objects: &Objects, (label, naming): (&'static str
     family
 }
 
-/// Whether each of these properties, which are texts, tells of a problem.
+/// Whether each of these text properties states a problem.
 fn problems(
     mut family: Family,
     objects: &Objects,
@@ -176,7 +176,7 @@ fn of_rounds(jobs: &Objects) -> Vec<Family> {
     let count = |state: &str| jobs.values().filter(|job| text(job, "State").as_deref() == Some(state)).count() as f64;
     let by_state = JobState::iter().map(<&str>::from).map(|state| (state, count(state)));
     let ended = jobs.values().filter(|job| number(job, "Ended").is_some_and(|ended| ended > 0.0));
-    // Each classifier has numbers of its own.
+    // Compared by their end, because each classifier has its own round numbers.
     let last =
         ended.max_by(|a, b| f64::total_cmp(&number(a, "Ended").unwrap_or(0.0), &number(b, "Ended").unwrap_or(0.0)));
     let of_last = |property| last.and_then(|job| number(job, property));
@@ -244,7 +244,7 @@ fn of_sources(sources: &Objects) -> Vec<Family> {
     ]
 }
 
-/// How many answers of the last day each label has.
+/// The number of answers of the last day for each label.
 async fn labels(connection: &Connection, sources: &Objects) -> Family {
     let mut family =
         Family::gauge("coft_source_recent_answers", "Answers of the last 24 hours, by their label, in whole hours.");

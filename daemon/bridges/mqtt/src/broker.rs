@@ -1,8 +1,9 @@
-//! A connection to the broker: one message at a time, and done when the broker has acknowledged it.
+//! A connection to the broker. Only one message is sent at a time, and it counts as sent when the broker has
+//! acknowledged it.
 //!
-//! One at a time, because then nothing is sent after what the broker did not take: a broker that stops in an orderly
-//! way has acknowledged all that it has passed on, and what it has not acknowledged it has not passed on either. A
-//! connection is used until it fails; the next one begins with nothing of it.
+//! So nothing is sent after a message that the broker did not accept. A broker that stops in an orderly way has
+//! acknowledged all messages that it has passed on, and has not passed on the others. A connection is used until it
+//! fails; the next connection takes over nothing from it.
 
 use crate::config::{Broker as Address, Connect, Login, PASSWORD};
 use crate::stop::Stop;
@@ -20,18 +21,19 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-/// How long a connection may take. 10 s [choice].
+/// Longest time to connect. 10 s [choice].
 const CONNECTING: Duration = Duration::from_secs(10);
-/// How often the broker hears something; after one and a half times that it sends the last will. 30 s [choice].
+/// Time between two signs of life to the broker. After one and a half times that without one, it sends the last will.
+/// 30 s [choice].
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How long the broker may take to acknowledge a message. 30 s [choice].
+/// Longest time in which the broker must acknowledge a message. 30 s [choice].
 const ACKNOWLEDGING: Duration = Duration::from_secs(30);
-/// The same when this program is to stop. 2 s [choice].
+/// The same time when this program is stopping. 2 s [choice].
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Largest packets, B: a retained message may come that somebody else has made. 256 KiB [choice].
+/// Largest packets, B: the broker may send a retained message that another program made. 256 KiB [choice].
 const PACKET: usize = 256 << 10;
 
-/// A message that the broker keeps for whoever subscribes later, or one that it does not.
+/// A message. With `retain`, the broker keeps it for later subscribers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
     pub topic: String,
@@ -39,17 +41,17 @@ pub struct Message {
     pub retain: bool,
 }
 
-/// A connection that stands.
+/// An open connection.
 pub struct Broker {
     client: AsyncClient,
-    /// An acknowledgement, or the end and why.
+    /// An acknowledgement, or why the connection ended.
     events: mpsc::Receiver<Result<(), String>>,
     polling: JoinHandle<()>,
     stop: Stop,
 }
 
 impl Broker {
-    /// Connects, and has the broker send `will` when this program is not heard of any more.
+    /// Connects. The broker sends `will` when it receives nothing from this program any more.
     ///
     /// # Errors
     /// Why there is no connection, and what to do.
@@ -71,17 +73,17 @@ impl Broker {
 
         let told = connect.clone();
         let explained = move |error| explain(&told, &error);
-        // The first event is the broker's consent.
+        // The first event is the broker's acceptance of the connection.
         polled.poll().await.map_err(&explained)?;
         let (sender, events) = mpsc::channel(8);
         let polling = tokio::spawn(poll(polled, sender, explained));
         Ok(Self { client, events, polling, stop })
     }
 
-    /// Sends a message, and waits until the broker has it for good.
+    /// Sends a message, and waits until the broker has acknowledged it.
     ///
     /// # Errors
-    /// The connection has failed, and why; it is not used any more then.
+    /// Why the connection has failed. It must not be used any more then.
     pub async fn publish(&mut self, message: &Message) -> Result<(), String> {
         let Message { topic, payload, retain } = message;
         let sent = self.client.publish(topic, QoS::AtLeastOnce, *retain, payload.as_bytes().to_vec()).await;
@@ -105,7 +107,7 @@ impl Broker {
         self.events.recv().await.unwrap_or_else(|| Err(GONE.into()))
     }
 
-    /// Why the connection has failed, once it has.
+    /// Waits until the connection fails, and returns why.
     pub async fn failed(&mut self) -> String {
         loop {
             match self.events.recv().await {
@@ -116,9 +118,9 @@ impl Broker {
         }
     }
 
-    /// Takes leave, so that the broker does not send the last will.
+    /// Disconnects in an orderly way, so that the broker does not send the last will.
     pub async fn leave(mut self) {
-        // Whether the broker hears it or not: the connection ends.
+        // The connection ends even if the broker does not receive this.
         let _ = self.client.disconnect().await;
         let _ = timeout(FAREWELL, self.failed()).await;
     }
@@ -132,7 +134,7 @@ impl Drop for Broker {
     }
 }
 
-/// Moves the connection on until it fails.
+/// Processes the events of the connection until it fails.
 async fn poll(
     mut polled: EventLoop,
     events: mpsc::Sender<Result<(), String>>,
@@ -151,17 +153,18 @@ async fn poll(
     }
 }
 
-/// One for each machine and prefix, the same each time: a broker that still holds a connection of before lets go of it.
+/// The id of this client: one for each machine and prefix, always the same, so that the broker closes an old connection
+/// of this client.
 fn client_id(will: &Message) -> String {
     let mut hasher = DefaultHasher::new();
-    // Where a machine has no id, its prefix has to tell it apart.
+    // If the machine has no id, only the prefix makes the client id unique.
     std::fs::read("/etc/machine-id").unwrap_or_default().hash(&mut hasher);
     will.topic.hash(&mut hasher);
-    // Brokers need take no more than 23 letters and digits.
+    // Brokers must accept up to 23 letters and digits.
     format!("coft{:016x}", hasher.finish())
 }
 
-/// What went wrong, and what to do.
+/// What has failed, and what to do.
 fn explain(connect: &Connect, error: &ConnectionError) -> String {
     let Connect { broker, login, file, .. } = connect;
     let at = |why: &str| format!("the broker {broker} cannot be used: {why}");
@@ -212,7 +215,7 @@ fn of_network(error: &io::Error, broker: &Address, file: &str) -> String {
                 "it has closed the connection\n  where it always does: does it want TLS (mqtts://)? broker in {file}"
             )
         }
-        // What looks names up has no kind of its own.
+        // Errors in resolving a name have no kind of their own.
         _ if error.to_string().contains("lookup") || error.to_string().contains("resolve") => {
             format!("its name is not known ({error})\n  broker in {file}")
         }

@@ -1,4 +1,4 @@
-//! The service, as it is seen on the bus.
+//! The service, as seen on the bus.
 
 use crate::levels::levels;
 use coft_dbus::interface::{CLASSIFIER, MANAGER, SOURCE};
@@ -10,15 +10,15 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use zbus::{Connection, OwnedVariant};
 
-/// A connection to the bus, over which the service is asked.
+/// A connection to the bus, for calls to the service.
 pub struct Coft {
     connection: Connection,
-    /// Something has come, or the service has.
+    /// Notified when a new answer has come, or the service has started.
     news: Arc<Notify>,
     listening: JoinHandle<()>,
 }
 
-/// What there is, as long as the service runs.
+/// The version of the running service, and its sources.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     pub version: String,
@@ -29,15 +29,15 @@ pub struct Layout {
 pub struct Source {
     /// Its path on the bus.
     pub object: String,
-    /// Its name, or its directory where it has none.
+    /// Its name, or its directory if it has no name.
     pub name: String,
     /// The level of its topics.
     pub topic: String,
-    /// Of its classifier.
+    /// The classes of its classifier.
     pub classes: Vec<String>,
 }
 
-/// What the latest pictures of a source show together.
+/// The state of a source, according to its latest pictures.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     pub state: String,
@@ -47,9 +47,9 @@ pub struct Standing {
     pub last_image: String,
     pub last_time: i64,
     pub waiting: u64,
-    /// Number of the latest answer, up to a second ago.
+    /// Number of the latest answer; it may be a second old.
     pub last_sequence: u64,
-    /// Why it cannot be watched, or its pictures not be answered; empty where nothing is in the way.
+    /// Why the source cannot be watched or its pictures cannot be answered; empty if there is no problem.
     pub problem: String,
 }
 
@@ -61,19 +61,19 @@ impl Coft {
         let (of_sources, of_bus) = observer::signals(&connection).await?;
         let news = Arc::new(Notify::new());
         let told = Arc::clone(&news);
-        // In a task of its own: a stream that nobody reads holds up the answers of calls.
+        // In a task of its own: a stream that nobody reads delays the answers to calls.
         let listening = tokio::spawn(async move {
             let mut signals = stream::select(of_sources, of_bus);
             while signals.next().await.is_some() {
                 told.notify_one();
             }
-            // The bus has gone, which the next call finds.
+            // The bus has gone, which the next call notices.
             told.notify_one();
         });
         Ok(Self { connection, news, listening })
     }
 
-    /// Ready when something has come since the last time.
+    /// Waits until something has come since the last call.
     pub async fn news(&self) {
         self.news.notified().await;
     }
@@ -120,14 +120,14 @@ impl Coft {
         })
     }
 
-    /// The latest answer that is kept.
+    /// The latest answer that is stored.
     pub async fn latest(&self, source: &Source) -> Result<Option<Observation>, Error> {
         let asked = (ObservationFilter::default(), 1u32);
         let found: Vec<Observation> = self.ask(source, "FindObservations", &asked).await?;
         Ok(found.into_iter().next())
     }
 
-    /// Answers that follow a number, in their order, at most so many.
+    /// Answers after the number `after`, in order, at most `limit`.
     pub async fn after(&self, source: &Source, after: u64, limit: u32) -> Result<Vec<Observation>, Error> {
         self.ask(source, "Observations", &(after, limit)).await
     }

@@ -1,4 +1,4 @@
-//! `/etc/coft/mqtt.toml`: to which broker, and what is sent.
+//! `/etc/coft/mqtt.toml`: which broker is used, and what is sent.
 
 use http::Uri;
 use rustls::pki_types::CertificateDer;
@@ -14,27 +14,26 @@ use std::sync::Arc;
 use thiserror::Error;
 
 pub const DEFAULT_FILE: &str = "/etc/coft/mqtt.toml";
-/// The credential of systemd that holds the broker's password.
+/// Name of the systemd credential with the broker's password.
 pub const PASSWORD: &str = "coft-mqtt.password";
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     pub broker: Broker,
-    /// The name that the broker knows, where it wants one; the password is [`PASSWORD`].
+    /// The user name for the broker, if it needs one; the password is in [`PASSWORD`].
     pub user: Option<String>,
-    /// File of the authorities that may have signed the broker's certificate, PEM; those of the system where it is
-    /// absent.
+    /// PEM file of the authorities that may sign the broker's certificate. Without it, those of the system.
     pub ca: Option<PathBuf>,
-    /// What all topics begin with.
+    /// The beginning of all topics.
     pub topic_prefix: Topic,
     /// Whether the state of each source is sent.
     pub states: bool,
     /// Whether each answer is sent.
     pub observations: bool,
-    /// Whether Home Assistant is told what there is.
+    /// Whether Home Assistant's discovery messages are sent.
     pub discovery: bool,
-    /// What the topics begin with in which Home Assistant looks for that.
+    /// The beginning of the topics in which Home Assistant looks for these messages.
     pub discovery_prefix: Topic,
 }
 
@@ -53,7 +52,7 @@ impl Default for Config {
     }
 }
 
-/// Where the broker is: `mqtt://HOST[:PORT]`, or `mqtts://` for TLS.
+/// Address of the broker: `mqtt://HOST[:PORT]`, or `mqtts://` for TLS.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Broker {
@@ -77,14 +76,14 @@ pub enum ConfigError {
     Unusable { path: PathBuf, message: String },
 }
 
-/// What connecting takes.
+/// Everything that a connection needs.
 #[derive(Clone, Debug)]
 pub struct Connect {
     pub broker: Broker,
     pub login: Option<Login>,
     /// For `mqtts://`.
     pub tls: Option<Arc<ClientConfig>>,
-    /// The configuration, for whoever has to correct it.
+    /// Path of the configuration, for error messages.
     pub file: String,
 }
 
@@ -102,13 +101,13 @@ impl std::fmt::Debug for Login {
 
 impl Config {
     /// # Errors
-    /// The file cannot be read, or there is a mistake in it.
+    /// The file cannot be read or has an error.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.into(), source })?;
         Self::parse(&text).map_err(|(line, message)| ConfigError::Bad { path: path.into(), line, message })
     }
 
-    /// Of a mistake the line, from 1, and what it is.
+    /// On an error, returns its line, from 1, and its description.
     fn parse(text: &str) -> Result<Self, (usize, String)> {
         toml::from_str(text).map_err(|error| {
             let start = error.span().map_or(0, |span| span.start).min(text.len());
@@ -116,10 +115,10 @@ impl Config {
         })
     }
 
-    /// What connecting takes: the password, and the authorities that are trusted.
+    /// Everything that a connection needs, with the password and the trusted authorities.
     ///
     /// # Errors
-    /// Something that the configuration, `file`, needs is not there, or is no such thing.
+    /// Something that the configuration `file` needs is missing or not valid.
     pub fn connect(&self, file: &Path) -> Result<Connect, ConfigError> {
         let unusable = |message: String| ConfigError::Unusable { path: file.into(), message };
         let login = self.user.as_ref().map(|user| Ok(Login { user: user.clone(), password: password(user)? }));
@@ -135,7 +134,7 @@ impl Config {
     }
 }
 
-/// The password, from the credentials that systemd hands over.
+/// The password, from the credentials that systemd passes to the service.
 fn password(user: &str) -> Result<String, String> {
     let lacks = |why: String| {
         format!(
@@ -146,7 +145,7 @@ fn password(user: &str) -> Result<String, String> {
     let dir = env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| lacks("CREDENTIALS_DIRECTORY is not set".into()))?;
     let path = Path::new(&dir).join(PASSWORD);
     let text = fs::read_to_string(&path).map_err(|error| lacks(format!("{}: {error}", path.display())))?;
-    // Editors and echo end a file with one.
+    // Editors and echo end a file with a newline.
     Ok(text.strip_suffix('\n').unwrap_or(&text).to_owned())
 }
 
@@ -265,7 +264,7 @@ mod tests {
     #[test]
     fn the_shipped_file_has_every_setting_with_its_default() {
         assert_eq!(Config::parse(SHIPPED), Ok(Config::default()));
-        // What is not set by default has a number sign and no space before it.
+        // Settings without a default begin with a number sign and no space.
         let all: String = SHIPPED
             .lines()
             .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))

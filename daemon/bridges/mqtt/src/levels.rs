@@ -1,6 +1,6 @@
-//! Names of sources as levels of topics.
+//! Turns the names of sources into levels of topics.
 
-/// A level of a topic for each source, made of its name or directory, and good for Home Assistant as well.
+/// A topic level for each source, made from its name or directory; Home Assistant accepts it too.
 pub fn levels<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     let mut levels: Vec<String> = Vec::new();
     for name in names {
@@ -13,7 +13,7 @@ pub fn levels<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
     levels
 }
 
-/// Letters and digits, and what is between them as `between`.
+/// The runs of ASCII letters and digits in `text`, joined by `between`.
 pub fn ascii(text: &str, between: char) -> String {
     let words = text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(&between.to_string())

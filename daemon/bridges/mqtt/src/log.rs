@@ -1,4 +1,4 @@
-//! Logging: to the journal where systemd started the program, to people on standard error otherwise.
+//! Logging: to the journal if systemd started the program, otherwise to standard error.
 
 use std::env;
 use std::io;

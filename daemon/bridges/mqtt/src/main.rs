@@ -1,8 +1,9 @@
-//! Sends what the pictures of coft's sources show to an MQTT broker.
+//! Sends the answers for the pictures of coft's sources to an MQTT broker.
 //!
-//! `config` is the file that says to which one, `broker` the connection to it, `coft` the one to the service, `topics`
-//! what is said where, `position` how far it has come, `session` puts all of it together, and `log` and `stop` are what
-//! the words say. A client of coft like any other: it learns no more than everybody on the bus may.
+//! `config` reads the configuration, `broker` is the connection to the broker and `coft` the one to the service,
+//! `topics` makes the messages, `position` stores how far they were sent, and `session` joins all of these; `log` and
+//! `stop` do what their names say. This program is a client of coft like any other: it sees no more than every user on
+//! the bus.
 
 mod broker;
 mod coft;
@@ -55,7 +56,7 @@ struct Arguments {
     check: bool,
 }
 
-/// What a bad configuration ends with: starting again does not mend it.
+/// Exit code for a bad configuration: a restart would not help.
 const BAD_CONFIGURATION: u8 = 2;
 
 #[tokio::main(flavor = "current_thread")]

@@ -1,5 +1,5 @@
-//! How far what was sent goes, in a file that is replaced as a whole: whenever this program ends, it goes on from
-//! there.
+//! Stores how far answers were sent. The file is replaced as a whole, so the program can continue from it, whenever it
+//! was stopped.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,7 +11,7 @@ use tracing::warn;
 
 const FILE: &str = "positions.json";
 
-/// An answer, by its number and its image: the same number of another image is of another state directory.
+/// An answer, by its number and its image. If the same number has another image, it is from another state directory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     pub sequence: u64,
@@ -23,7 +23,7 @@ pub struct Position {
 struct Known {
     /// The last answer of each source, by its name or directory, that the broker has acknowledged.
     sources: BTreeMap<String, Position>,
-    /// Topics under which the broker keeps something of this program's.
+    /// Topics for which the broker retains a message of this program.
     retained: BTreeSet<String>,
 }
 
@@ -59,7 +59,7 @@ impl Positions {
             Err(error) => return Err(failed(&file)(error)),
         };
         let positions = Self { dir: dir.to_owned(), known };
-        // Whoever cannot write there hears it now, and not with the first answer.
+        // So an unwritable directory is an error at the start, and not at the first answer.
         positions.write().map_err(failed(dir))?;
         Ok(positions)
     }
@@ -69,7 +69,7 @@ impl Positions {
     }
 
     /// # Errors
-    /// It could not be written; it is known all the same.
+    /// The position could not be written, but it is kept in memory.
     pub fn advance(&mut self, source: &str, position: Position) -> Result<(), PositionError> {
         self.known.sources.insert(source.to_owned(), position);
         self.save()
@@ -80,7 +80,7 @@ impl Positions {
     }
 
     /// # Errors
-    /// As [`Positions::advance`].
+    /// Like [`Positions::advance`].
     pub fn retain(&mut self, topics: BTreeSet<String>) -> Result<(), PositionError> {
         if self.known.retained != topics {
             self.known.retained = topics;

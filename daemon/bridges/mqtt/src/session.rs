@@ -1,8 +1,8 @@
-//! From the service to the broker, whichever of the two, or the bus, comes and goes.
+//! Passes answers from the service to the broker, while the service, the broker and the bus come and go.
 //!
-//! Answers are asked for by their numbers, one page after the other, and the position is moved on when the broker has
-//! acknowledged an answer. A signal says only that there is something to ask for. So a signal that is lost, a service
-//! that is away and a broker that is are all the same case: the next answer is the one after the position.
+//! Answers are read by their numbers, page by page. The position advances when the broker has acknowledged an answer. A
+//! signal only means that there is something to ask for. So a lost signal, a service that is away and a broker that is
+//! away are all handled in the same way: the next answer is the one after the position.
 
 use crate::broker::{Broker, Message};
 use crate::coft::{Coft, Layout, Source, Standing};
@@ -17,9 +17,9 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 use tracing::warn;
 
-/// How soon is asked again without a signal. 10 s [choice].
+/// Time until the next question if no signal comes. 10 s [choice].
 const LOOK_EVERY: Duration = Duration::from_secs(10);
-/// Answers that are asked for at a time. 100 [choice].
+/// Number of answers in a page. 100 [choice].
 const PAGE: u32 = 100;
 
 pub struct Bridge {
@@ -30,13 +30,13 @@ pub struct Bridge {
     pub stop: Stop,
 }
 
-/// Why it does not go on.
+/// Why the work ended.
 enum End {
-    /// It is to stop.
+    /// The program was asked to stop.
     Stop,
-    /// The connection to the broker has failed, or what was sent cannot be kept.
+    /// The connection to the broker has failed, or the position cannot be stored.
     Broker(String),
-    /// The service, or the bus, is away.
+    /// The service or the bus is away.
     Coft(String),
 }
 
@@ -60,7 +60,7 @@ impl From<crate::position::PositionError> for End {
 }
 
 impl Bridge {
-    /// Goes on until it is to stop.
+    /// Runs until the program is asked to stop.
     pub async fn run(mut self) {
         let mut backoff = Backoff::default();
         while !self.stop.is_wished() {
@@ -74,7 +74,7 @@ impl Bridge {
         wait::stopping();
     }
 
-    /// Connects to the broker, and goes on until that fails or it is to stop.
+    /// Connects to the broker, and runs until the connection fails or the program is asked to stop.
     async fn with_broker(&mut self, backoff: &mut Backoff) -> End {
         let topics = Topics::of(&self.config);
         let offline = topics.status(false);
@@ -96,7 +96,7 @@ impl Bridge {
                 Err(End::Coft(problem)) => Some(problem),
                 Err(End::Stop) => None,
             };
-            // What the broker keeps is not of now any more.
+            // The retained messages are out of date now.
             if let Err(problem) = broker.publish(&offline).await {
                 return End::Broker(problem);
             }
@@ -113,7 +113,7 @@ impl Bridge {
         }
     }
 
-    /// Goes on until something fails or it is to stop.
+    /// Runs until something fails or the program is asked to stop.
     async fn with_coft(
         &mut self,
         broker: &mut Broker,
@@ -129,7 +129,7 @@ impl Bridge {
         let mut shown: HashMap<String, (Message, Message)> = HashMap::new();
         let mut is_online = false;
         loop {
-            // Sources come and go while the service runs.
+            // The list is read again, because sources come and go while the service runs.
             if looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY) {
                 let now = coft.layout().await?;
                 looked = Some(Instant::now());
@@ -146,7 +146,7 @@ impl Bridge {
             for source in &layout.sources {
                 let standing = match coft.standing(source).await {
                     Err(error) if is_gone(&error) => {
-                        // What is there by now is looked at anew; without the service that fails as well.
+                        // The list of sources is read again at once. If the service is away, that fails as well.
                         looked = None;
                         continue;
                     }
@@ -157,7 +157,7 @@ impl Bridge {
                 }
                 let sent = self.positions.of(&source.name).map_or(0, |position| position.sequence);
                 if standing.last_sequence < sent {
-                    // What it tells is old, or its catalogue was damaged and has begun anew.
+                    // The number that the service states is old, or its catalogue was damaged and starts anew.
                     let position = self.begin(&coft, source).await?;
                     self.positions.advance(&source.name, position)?;
                 }
@@ -180,7 +180,7 @@ impl Bridge {
         }
     }
 
-    /// Tells Home Assistant what there is, and has the broker forget what there is no more.
+    /// Sends Home Assistant's discovery messages, and makes the broker forget the topics of sources that have gone.
     async fn announce(&mut self, broker: &mut Broker, topics: &Topics, layout: &Layout) -> Result<(), End> {
         let mut discovery = Vec::new();
         let mut kept = BTreeSet::new();
@@ -194,7 +194,8 @@ impl Bridge {
             }
         }
         kept.extend(discovery.iter().map(|message| message.topic.clone()));
-        // Both, until the broker has forgotten: whenever this is cut off, the next time knows what is left to do.
+        // Old and new topics are stored until the broker has forgotten the old ones, so that after an interruption the
+        // next run knows what is left to do.
         let before = self.positions.retained().clone();
         self.positions.retain(&before | &kept)?;
         for topic in before.difference(&kept) {
@@ -208,12 +209,12 @@ impl Bridge {
         Ok(())
     }
 
-    /// From which position a source goes on: the one that is known, where the answers are still those.
+    /// The position from which a source continues: the stored one, if it belongs to the same series of answers.
     async fn begin(&self, coft: &Coft, source: &Source) -> Result<Position, End> {
         let first = Position { sequence: 0, image: String::new() };
         let at = |answer: coft_dbus::Observation| Position { sequence: answer.0, image: answer.1 };
         let Some(known) = self.positions.of(&source.name) else {
-            // For the first time: what has come before stays unsent.
+            // At the first start, earlier answers are not sent.
             return Ok(coft.latest(source).await?.map_or(first, at));
         };
         if known.sequence == 0 {
@@ -222,7 +223,7 @@ impl Bridge {
         let there = coft.after(source, known.sequence - 1, 1).await?.into_iter().next().map(at);
         let is_other = match &there {
             Some(there) => there.sequence == known.sequence && there.image != known.image,
-            // Where nothing is kept, nothing tells; the next answer follows the first position as well.
+            // If no answer is stored there is nothing to compare; the next answer then comes after the first position.
             None if coft.latest(source).await?.is_none() => return Ok(first),
             None => true,
         };
@@ -236,7 +237,7 @@ impl Bridge {
         Ok(known.clone())
     }
 
-    /// Sends what follows the position, a page of it; whether there is more.
+    /// Sends one page of the answers after the position. Returns whether there are more.
     async fn pass_on(
         &mut self,
         coft: &Coft,
@@ -264,12 +265,12 @@ impl Bridge {
     }
 }
 
-/// Whether an object is there no more.
+/// Whether the object no longer exists.
 fn is_gone(error: &coft_dbus::Error) -> bool {
     zbus::DBusError::name(error).as_str() == "org.freedesktop.DBus.Error.UnknownObject"
 }
 
-/// Sends the state of a source, where it is another one than was sent over this connection.
+/// Sends the state of a source if it differs from the one sent last over this connection.
 async fn show(
     broker: &mut Broker,
     topics: &Topics,

@@ -1,18 +1,18 @@
-//! The wish to stop, which everything that waits looks at.
+//! The request to stop, which everything that waits checks.
 
 use std::io;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Clones see the same wish.
+/// Clones share the same request.
 #[derive(Clone, Debug)]
 pub struct Stop(watch::Receiver<bool>);
 
 impl Stop {
-    /// Wished by SIGTERM or SIGINT.
+    /// A request to stop by SIGTERM or SIGINT.
     ///
     /// # Errors
-    /// Where they cannot be received.
+    /// The signals cannot be received.
     pub fn by_signals() -> io::Result<Self> {
         let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (sender, receiver) = watch::channel(false);
@@ -22,7 +22,7 @@ impl Stop {
                 _ = interrupt.recv() => {}
             }
             sender.send_replace(true);
-            // It stays wished.
+            // Keeps the sender alive, so that the request stays set.
             sender.closed().await;
         });
         Ok(Self(receiver))
@@ -33,7 +33,7 @@ impl Stop {
     }
 
     pub async fn wished(&self) {
-        // The sender goes after the last receiver.
+        // The sender outlives all receivers.
         let _ = self.0.clone().wait_for(|wished| *wished).await;
     }
 }

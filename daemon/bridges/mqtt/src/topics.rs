@@ -1,4 +1,4 @@
-//! What is said under which topic. docs/bridges.md is for those who read it.
+//! The topics and the messages in them. docs/bridges.md documents them for subscribers.
 
 use crate::broker::Message;
 use crate::coft::{Source, Standing};
@@ -19,7 +19,7 @@ impl Topics {
         Self { prefix: config.topic_prefix.clone(), discovery: config.discovery_prefix.clone() }
     }
 
-    /// Whether what is kept under the other topics is of now.
+    /// Whether the retained messages of the other topics are up to date.
     pub fn status(&self, is_online: bool) -> Message {
         let payload = if is_online { "online" } else { "offline" };
         Message { topic: format!("{}/status", self.prefix), payload: payload.into(), retain: true }
@@ -43,7 +43,7 @@ impl Topics {
         Message { topic: self.topic(source, "attributes"), payload: payload.to_string(), retain: true }
     }
 
-    /// With the fields that `coftctl --json results` has.
+    /// An answer with the same fields as in `coftctl --json results`.
     pub fn observation(&self, source: &Source, (sequence, image, labels, details): &Observation) -> Message {
         let label = details.label(labels);
         let labels: Vec<Value> =
@@ -70,8 +70,8 @@ impl Topics {
         Message { topic: self.topic(source, "observation"), payload: payload.to_string(), retain: false }
     }
 
-    /// What Home Assistant makes its entities from: a sensor of the state, and a binary sensor where there are two
-    /// classes, which is on for the second.
+    /// The messages from which Home Assistant makes its entities: a sensor for the state, and for two classes also a
+    /// binary sensor, which is on for the second class.
     pub fn discovery(&self, source: &Source, version: &str) -> Vec<Message> {
         let machine = ascii(self.prefix.as_str(), '_');
         let id = format!("{machine}_{}", source.topic);

@@ -1,14 +1,14 @@
-//! How long is waited before something is tried again, and what systemd is told meanwhile.
+//! The pauses before failed work is tried again, and the messages to systemd.
 
 use sd_notify::NotifyState;
 use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
-/// The first wait, and the longest, which is reached by doubling [choice].
+/// The first pause; the longest one is reached by doubling [choice].
 const FIRST: Duration = Duration::from_secs(1);
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// What keeps failing is tried less and less often, and told once.
+/// Makes the pauses longer while the work keeps failing, and logs the problem once.
 #[derive(Debug, Default)]
 pub struct Backoff {
     waited: Option<Duration>,
@@ -17,7 +17,7 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Tells of a problem, and how long to wait.
+    /// Logs a problem, and returns the pause.
     pub fn failed(&mut self, problem: String) -> Duration {
         let wait = self.wait(Instant::now());
         status(&problem);
@@ -29,7 +29,7 @@ impl Backoff {
         wait
     }
 
-    /// Tells that it goes on, after a problem or for the first time.
+    /// Logs that the work continues after a problem, or has begun.
     pub fn works(&mut self, what: &str) {
         self.told = None;
         self.works_since = Some(Instant::now());
@@ -37,7 +37,7 @@ impl Backoff {
         info!("{what}");
     }
 
-    /// What works for a moment alone, between two failures, is no reason to try it more often.
+    /// Work that succeeds only briefly between two failures does not reset the pause.
     fn wait(&mut self, now: Instant) -> Duration {
         if self.works_since.take().is_some_and(|since| now.duration_since(since) > LONGEST) {
             self.waited = None;
@@ -56,14 +56,14 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// One line for `systemctl status`.
+/// Sets the status line of `systemctl status`.
 fn status(line: &str) {
-    // A second line would be taken for another variable.
+    // A second line would be read as another variable.
     tell(&[NotifyState::Status(&line.replace('\n', " "))]);
 }
 
 fn tell(state: &[NotifyState<'_>]) {
-    // Without systemd nobody listens.
+    // Without systemd nobody receives this.
     let _ = sd_notify::notify(state);
 }
 
