@@ -1,4 +1,4 @@
-//! `/usr/share/doc/PACKAGE/copyright`: the licences of all that a package holds, each text once.
+//! `/usr/share/doc/PACKAGE/copyright`: the licences of everything in a package, each text once.
 
 use crate::crates::Crate;
 use crate::{Bundled, repository};
@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Licences whose terms these packages fulfil by quoting them. A crate under none of these is refused: somebody has to
+/// Licences whose terms these packages fulfil by quoting them. A crate without one of these is refused: a person must
 /// read its terms first.
 const KNOWN: [&str; 17] = [
     "0BSD",
@@ -22,7 +22,7 @@ const KNOWN: [&str; 17] = [
     "ISC",
     "MIT",
     "MIT-0",
-    // Asks to be told where the source is: the list names it.
+    // It requires the package to state where the source is; the list does.
     "MPL-2.0",
     "Unicode-3.0",
     "Unicode-DFS-2016",
@@ -37,7 +37,7 @@ pub fn text(package: &str, crates: &[Crate], bundled: &[&Bundled]) -> anyhow::Re
          version 2.0, as you like; both are below. What it holds of others is listed first, then follow the texts of all \
          licences.\n\n"
     );
-    // Each text, as first seen, with what it is for.
+    // Each licence text in the form seen first, with the names of what it applies to.
     let mut texts: BTreeMap<String, (String, Vec<String>)> = BTreeMap::new();
     let mut add = |path: &Path, of: &str| -> anyhow::Result<()> {
         let bytes = fs::read(path).with_context(|| format!("reading {}", path.display()))?;
@@ -71,7 +71,7 @@ pub fn text(package: &str, crates: &[Crate], bundled: &[&Bundled]) -> anyhow::Re
         allow(&named, &one.licence)?;
         let files = notices(&one.dir)?;
         if files.is_empty() {
-            // Published without the text that its manifest names: the usual texts hold.
+            // Published without the text of the licence that its manifest names: the usual text is used.
             for (name, file) in [("MIT", "LICENSE-MIT"), ("Apache-2.0", "LICENSE-APACHE")] {
                 if one.licence.contains(name) {
                     add(&repository().join(file), &named)?;
@@ -101,7 +101,7 @@ fn allow(named: &str, licence: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Files of licences and notices, also of C code that a crate holds. In their order by name.
+/// Files of licences and notices, including those of C code in a crate, sorted by name.
 fn notices(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     const STARTS: [&str; 6] = ["LICENSE", "LICENCE", "COPYING", "COPYRIGHT", "NOTICE", "UNLICENSE"];
     const ENDS: [&str; 5] = ["rs", "py", "sh", "html", "rtf"];

@@ -1,4 +1,4 @@
-//! Which crates a program is made of, as cargo tells.
+//! The crates that a program consists of, according to cargo.
 
 use crate::repository;
 use anyhow::{Context, ensure};
@@ -17,12 +17,12 @@ pub struct Crate {
     pub licence: String,
     pub repository: Option<String>,
     pub dir: PathBuf,
-    /// Of this repository.
+    /// Whether the crate is part of this repository.
     pub is_ours: bool,
-    /// Of the package that was downloaded.
+    /// SHA-256 of the downloaded package.
     pub sha256: Option<String>,
     pub depends_on: Vec<(String, String)>,
-    /// Other people's C code that it holds.
+    /// C code of other projects in the crate.
     pub bundles: Option<Code>,
 }
 
@@ -33,7 +33,7 @@ pub struct Code {
     pub version: String,
 }
 
-/// Crates that hold C code, the file that names its version, and what stands before and after the version.
+/// Crates that hold C code, the file that states its version, and the text before and after the version.
 const CODE: [(&str, &str, &str, &str, &str, &str); 4] = [
     ("libsqlite3-sys", "sqlite", "blessing", "sqlite3/sqlite3.h", "#define SQLITE_VERSION        \"", "\""),
     ("turbojpeg-sys", "libjpeg-turbo", "IJG AND BSD-3-Clause", "libjpeg-turbo/CMakeLists.txt", "set(VERSION ", ")"),
@@ -82,7 +82,7 @@ struct Locked {
     checksum: Option<String>,
 }
 
-/// The crates in programs of a platform, these among them: neither what builds them nor what only tests them.
+/// The crates in these programs for a platform, including their own; without those for building or testing only.
 pub fn of(programs: &[&str], triple: &str) -> anyhow::Result<Vec<Crate>> {
     let mut tree = cargo();
     tree.args([
@@ -98,7 +98,7 @@ pub fn of(programs: &[&str], triple: &str) -> anyhow::Result<Vec<Crate>> {
         tree.args(["--package", program]);
     }
     let tree = output(&mut tree)?;
-    // name vVERSION, and a path where it is of this repository.
+    // Each line is: name vVERSION, and a path if the crate is part of this repository.
     let used: BTreeSet<(&str, &str)> = tree
         .lines()
         .filter_map(|line| {
@@ -106,7 +106,7 @@ pub fn of(programs: &[&str], triple: &str) -> anyhow::Result<Vec<Crate>> {
             Some((words.next()?, words.next()?.strip_prefix('v')?))
         })
         .collect();
-    // Of this platform alone, as cargo tree tells: crates of other systems need not have been downloaded.
+    // Only for this platform, like cargo tree: crates for other systems may not have been downloaded.
     let metadata = output(cargo().args(["metadata", "--format-version=1", "--locked", "--filter-platform", triple]))?;
     let metadata: Metadata = serde_json::from_str(&metadata)?;
     let lock: Lock = toml::from_str(&fs::read_to_string(repository().join("Cargo.lock"))?)?;

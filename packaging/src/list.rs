@@ -1,4 +1,4 @@
-//! `packaging/files`: what is installed, and where.
+//! Reads `packaging/files`, the list of what is installed and where.
 
 use anyhow::{Context, ensure};
 
@@ -7,12 +7,12 @@ pub struct Installed {
     pub package: String,
     pub from: String,
     pub to: String,
-    /// The only architecture that has it, as Debian calls it; all do where none is named.
+    /// The only architecture on which it is installed, with Debian's name; `None` means all.
     pub architecture: Option<String>,
 }
 
 /// # Errors
-/// A line that is not three or four words, or does not name an absolute place.
+/// A line does not consist of three or four words, or its destination is not an absolute path.
 pub fn read(text: &str) -> anyhow::Result<Vec<Installed>> {
     let lines = text.lines().enumerate().filter(|(_, line)| !line.starts_with('#') && !line.trim().is_empty());
     let read = lines.map(|(number, line)| {
@@ -51,7 +51,7 @@ mod tests {
         }
     }
 
-    /// Everything in `systemd` and `packaging` is there to be installed.
+    /// Every file in `systemd` and `packaging` must be installed.
     #[test]
     fn no_shipped_file_is_forgotten() {
         let listed = read(&std::fs::read_to_string(repository().join("packaging/files")).unwrap()).unwrap();

@@ -1,7 +1,7 @@
-//! Makes Debian packages of coft by debhelper, from what `packaging/files` lists. `cargo xtask package` builds the
-//! programs and runs it.
+//! Makes Debian packages of coft with debhelper, from the list in `packaging/files`. `cargo xtask package` builds the
+//! programs and runs this program.
 //!
-//! Two runs on one commit make the same bytes, wherever the checkout lies: times come from the commit, and paths of the
+//! Two runs on one commit make the same bytes, wherever the checkout is: times come from the commit, and paths of the
 //! building machine are kept out of the programs.
 
 mod copyright;
@@ -45,16 +45,16 @@ struct Args {
     arm64_within: Option<PathBuf>,
 }
 
-/// Somebody else's library in a package.
+/// A third-party library in a package.
 #[derive(Clone, Debug)]
 struct Bundled {
     package: String,
     name: String,
     version: String,
     licence: String,
-    /// Its package URL, but for the version.
+    /// Its package URL without the version.
     url: String,
-    /// Of the wheel that it was taken from.
+    /// SHA-256 of the wheel that it was taken from.
     sha256: String,
     notices: Vec<PathBuf>,
 }
@@ -66,7 +66,7 @@ fn bundled(told: &str) -> Result<Bundled, String> {
     Ok(Bundled { package, name, version, licence, url, sha256, notices: fields.map(PathBuf::from).collect() })
 }
 
-/// A package, and the programs in it by their cargo packages.
+/// Each package, and the cargo packages of the programs in it.
 const PACKAGES: [(&str, &[&str]); 4] = [
     ("coft", &["coftd", "coftctl"]),
     ("coft-trainer", &["coft-trainer", "coft-launch"]),
@@ -102,11 +102,11 @@ fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("packaging lies in the repository")
 }
 
-/// When the packages say that they were made.
+/// The time at which the packages claim to be made.
 struct Time {
     /// Seconds since 1970.
     epoch: String,
-    /// As a changelog has it.
+    /// The same time in the format of a changelog.
     date: String,
 }
 
@@ -193,8 +193,8 @@ fn debs(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     Ok(debs)
 }
 
-/// A file, or a directory with all that is in it. Nobody but the owner may write what is installed, whatever the
-/// permissions in the checkout are.
+/// Copies a file, or a directory with its content. Only the owner may write to the copies, whatever the permissions in
+/// the checkout are.
 fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let told = || format!("copying {}", from.display());
@@ -213,7 +213,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// ONNX Runtime, libtorch without its symbols, and what stands in for NVIDIA's libraries: into `libraries` in `work`.
+/// Copies ONNX Runtime, libtorch without its symbols, and the stubs for NVIDIA's libraries into `libraries` in `work`.
 fn take_libraries(args: &Args, platform: &Platform, work: &Path) -> anyhow::Result<()> {
     let to = work.join("libraries");
     copy(&args.onnxruntime, &to.join("libonnxruntime.so"))?;
@@ -233,7 +233,7 @@ fn take_libraries(args: &Args, platform: &Platform, work: &Path) -> anyhow::Resu
     let sources = work.join("stubs");
     copy(&repository().join("packaging/nvidia-stubs"), &sources)?;
     for (name, number) in stubs {
-        // By its name alone, so that the path of the checkout does not come into it.
+        // Named without a directory, so that the path of the checkout does not get into the library.
         let mut compiler = platform.compiler("gcc", &sources);
         compiler.args([
             "-shared",
@@ -246,7 +246,7 @@ fn take_libraries(args: &Args, platform: &Platform, work: &Path) -> anyhow::Resu
         ]);
         compiler.arg(format!("-Wl,--version-script={name}.map")).arg(format!("{name}.c"));
         if name.starts_with("libnvpl") {
-            // Of the OpenBLAS that Debian has, the one that shares libtorch's threads.
+            // Debian has several builds of OpenBLAS; this one shares libtorch's threads.
             const OPENBLAS: &str = "/usr/lib/aarch64-linux-gnu/openblas-openmp";
             compiler.args(["-Wl,--no-as-needed", &format!("-Wl,-rpath,{OPENBLAS}"), "-L", OPENBLAS]);
             compiler.arg("-l:libopenblas.so.0");
@@ -263,7 +263,7 @@ fn run_tool(command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The release's number on its tag, and before a release a number that grows with the commits' times.
+/// The release's number if the commit has its tag, otherwise a number that grows with the commit's time.
 fn version() -> anyhow::Result<String> {
     let release = env!("CARGO_PKG_VERSION");
     let changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();

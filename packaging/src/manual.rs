@@ -1,12 +1,12 @@
-//! Man pages of the configurations, from the files that are shipped, which have every setting with a comment.
+//! Makes man pages of the configurations from the shipped files, which contain every setting with a comment.
 
 /// A program and its configuration.
 pub struct Configured {
     pub program: &'static str,
-    /// The page.
+    /// Name of the page.
     pub name: &'static str,
     pub file: &'static str,
-    /// What becomes of a mistake.
+    /// What happens if the configuration has an error.
     pub mistake: &'static str,
 }
 
@@ -23,7 +23,7 @@ pub const MQTT: Configured = Configured {
     mistake: "A mistake in it ends the service with exit code 2, and the log says in which line it is.",
 };
 
-/// The man page.
+/// The text of the man page.
 pub fn of_settings(shipped: &str, Configured { program, name, file, mistake }: &Configured) -> String {
     let mut page = format!(
         ".TH {name} 5\n.SH NAME\n{} \\- configuration of {}\n.SH SYNOPSIS\n.I {file}\n.SH DESCRIPTION\n\
@@ -32,7 +32,7 @@ pub fn of_settings(shipped: &str, Configured { program, name, file, mistake }: &
         escaped(program),
     );
     let introduction = page.len();
-    // The lines of the comment that the next setting or section has.
+    // The lines of the comment before the next setting or section.
     let mut comment: Vec<&str> = Vec::new();
     for line in shipped.lines() {
         if line.is_empty() {
@@ -43,10 +43,10 @@ pub fn of_settings(shipped: &str, Configured { program, name, file, mistake }: &
             page += &format!(".SH {}\n{}", escaped(line), paragraphs(&comment));
             comment.clear();
         } else {
-            // Settings that are not set by default have a number sign and no space before them.
+            // Settings without a default begin with a number sign and no space.
             let setting = line.trim_start_matches('#');
             if comment.first() == Some(&"") || page.len() == introduction {
-                // A comment of the whole file or section stands in a paragraph of its own before.
+                // A comment on the whole file or section is a paragraph of its own before it.
                 let last = comment.iter().rposition(|line| line.is_empty()).map_or(0, |blank| blank + 1);
                 page += &paragraphs(&comment[..last]);
                 comment.drain(..last);
@@ -63,7 +63,7 @@ fn paragraphs(comment: &[&str]) -> String {
     comment.iter().filter(|line| !line.is_empty()).map(|line| escaped(line) + "\n").collect()
 }
 
-/// As roff prints it: a line that begins with a dot or an apostrophe would be a request.
+/// Escaped for roff: a line that begins with a dot or an apostrophe would be a request.
 pub fn escaped(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace('-', "\\-");
     if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }

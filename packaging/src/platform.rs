@@ -1,14 +1,14 @@
-//! The processor that packages are made for, and the tools that make them.
+//! The architecture that packages are made for, and the tools that make them.
 
 use crate::repository;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// This machine's processor, or arm64, which a Debian in a directory compiles for.
+/// The architecture of this machine, or arm64. For arm64, a Debian in a directory has the compilers.
 pub struct Platform {
-    /// Root of that Debian.
+    /// Root directory of that Debian.
     root: Option<PathBuf>,
-    /// Directories that its tools work on. They are seen in there under the same names.
+    /// Directories that its tools work on. They have the same paths inside that Debian.
     places: Vec<PathBuf>,
 }
 
@@ -17,23 +17,23 @@ impl Platform {
         Self { root, places }
     }
 
-    /// As Debian calls it.
+    /// The architecture's name in Debian.
     pub fn debian(&self) -> &'static str {
         if self.root.is_some() { "arm64" } else { "amd64" }
     }
 
-    /// As Rust calls it.
+    /// The target's name in Rust.
     pub fn triple(&self) -> &'static str {
         if self.root.is_some() { "aarch64-unknown-linux-gnu" } else { "x86_64-unknown-linux-gnu" }
     }
 
-    /// gcc or one of the binutils, in a directory.
+    /// A command of gcc or the binutils, run in a directory.
     pub fn compiler(&self, tool: &str, dir: &Path) -> Command {
         let tool = if self.root.is_some() { format!("aarch64-linux-gnu-{tool}") } else { tool.to_owned() };
         self.command(&tool, dir)
     }
 
-    /// A program that makes packages, in a directory.
+    /// A command of a program that makes packages, run in a directory.
     pub fn command(&self, program: &str, dir: &Path) -> Command {
         let mut command = match &self.root {
             None => Command::new(program),

@@ -5,7 +5,7 @@ use crate::manual::escaped;
 use roxmltree::{Document, Node, ParsingOptions};
 use std::fmt::Write;
 
-/// Columns of a line of the Markdown page at most.
+/// Most columns of a line in the Markdown page.
 const COLUMNS: usize = 120;
 
 /// Each interface in the order of the pages, with the paths of its objects and what such an object is.
@@ -43,7 +43,7 @@ pub struct Interface {
 #[derive(Debug)]
 struct Member {
     name: String,
-    /// The arguments that a caller gives, or that a signal brings: D-Bus signature and name.
+    /// The arguments of a call, or of a signal: D-Bus signature and name.
     takes: Vec<(String, String)>,
     /// The arguments that a method returns.
     returns: Vec<(String, String)>,
@@ -55,12 +55,12 @@ struct Property {
     name: String,
     signature: String,
     access: String,
-    /// How a client learns of a change.
+    /// How clients are notified of a change.
     change: &'static str,
     text: Vec<String>,
 }
 
-/// An error of the service: its whole name, and what it means.
+/// An error of the service: its full name, and its description.
 pub type NamedError = (String, Vec<String>);
 
 /// Reads the introspection XML of one interface.
@@ -114,7 +114,7 @@ fn property(node: Node<'_, '_>) -> Property {
     }
 }
 
-/// The paragraphs of the comment that stands before a member.
+/// The paragraphs of the comment before a member.
 fn comment(node: Node<'_, '_>) -> Vec<String> {
     let before = node.prev_siblings().skip(1).find(|before| !before.is_text());
     let text = before.filter(Node::is_comment).and_then(|comment| comment.text());
@@ -126,7 +126,7 @@ fn paragraphs(text: &str) -> Vec<String> {
     lines.split(|line| line.is_empty()).map(|lines| lines.join(" ")).collect()
 }
 
-/// The errors that the source of coft-dbus declares, in its order.
+/// The errors that the source of coft-dbus declares, in the same order.
 ///
 /// # Panics
 /// The source has no block `errors!`, or an error in it has no comment.
@@ -147,7 +147,7 @@ pub fn errors(source: &str) -> Vec<NamedError> {
     errors
 }
 
-/// The page of docs/.
+/// The page in docs/.
 pub fn markdown(interfaces: &[Interface], errors: &[NamedError]) -> String {
     let mut page = "# D-Bus reference\n\n\
         <!-- Made from daemon/dbus/xml and daemon/dbus/src/error.rs: COFT_BLESS=1 cargo test -p coft-packaging -->\n\n"
@@ -206,12 +206,12 @@ const ABOUT_ERRORS: &str = "The text of an error says what to do. Arguments that
     `org.freedesktop.DBus.Error.InvalidArgs`; objects, interfaces and methods that are not there with \
     `UnknownObject`, `UnknownInterface` and `UnknownMethod` of the same namespace.";
 
-/// What stands behind the last dot of an interface's name.
+/// The part after the last dot of an interface's name.
 fn short(interface: &str) -> &str {
     interface.rsplit('.').next().unwrap_or(interface)
 }
 
-/// The arguments of a method or a signal, as a table; those of a signal go out.
+/// The arguments of a method or a signal, as a table. Those of a signal are outgoing.
 fn arguments(member: &Member, is_signal: bool) -> String {
     let mut table = String::new();
     let rows = member.takes.iter().map(|argument| (argument, if is_signal { "out" } else { "in" }));
@@ -228,10 +228,10 @@ fn all_filled(paragraphs: &[String], indent: &str) -> String {
     paragraphs.iter().map(|paragraph| filled(paragraph, indent)).collect::<Vec<_>>().join("\n")
 }
 
-/// A paragraph in lines; `indent` stands before every line but the first.
+/// A paragraph, wrapped; every line except the first begins with `indent`.
 fn filled(paragraph: &str, indent: &str) -> String {
     let mut lines = vec![String::new()];
-    // What the paragraph begins with is part of its first line, as the sign of a list is.
+    // Leading spaces and markers, such as that of a list, belong to the first line.
     let (start, words) = paragraph.split_at(paragraph.len() - paragraph.trim_start().len());
     lines[0] += start;
     for word in words.split_whitespace() {
@@ -247,7 +247,7 @@ fn filled(paragraph: &str, indent: &str) -> String {
     lines.join("\n") + "\n"
 }
 
-/// The man page.
+/// The text of the man page.
 pub fn man_page(interfaces: &[Interface], errors: &[NamedError]) -> String {
     let mut page =
         ".TH org.coft.Coft1 5\n.SH NAME\norg.coft.Coft1 \\- D\\-Bus interfaces of coftd\n.SH DESCRIPTION\n".to_owned();
@@ -296,14 +296,14 @@ fn body(paragraphs: &[String]) -> String {
     paragraphs.iter().map(|paragraph| set(paragraph)).collect::<Vec<_>>().join(".IP\n")
 }
 
-/// A paragraph as roff: what stands between backticks is bold, and each sentence has a line.
+/// A paragraph for roff: text between backticks is bold, and each sentence begins a new line.
 fn set(paragraph: &str) -> String {
     let mut lines = String::new();
     for sentence in paragraph.replace(". ", ".\n").lines() {
         let parts = escaped(&sentence.replace('−', "-"));
         for (index, part) in parts.split('`').enumerate() {
             lines += part;
-            // The parts with odd numbers stand between backticks.
+            // The parts with odd indexes were between backticks.
             lines += match index {
                 _ if index + 1 == parts.split('`').count() => "",
                 even if even % 2 == 0 => "\\fB",
@@ -358,7 +358,7 @@ mod tests {
         }
     }
 
-    /// A method says which errors it may be answered with; each of them is one that there is.
+    /// The comment of a method lists the errors that it may return; each of them must exist.
     #[test]
     fn the_errors_of_methods_are_in_the_table() {
         let (interfaces, errors) = all();

@@ -1,4 +1,4 @@
-//! What a package holds, for programs that look for known faults: CycloneDX 1.5, as JSON.
+//! The content of a package, for programs that look for known vulnerabilities: CycloneDX 1.5, as JSON.
 
 use crate::Bundled;
 use crate::crates::Crate;
@@ -54,7 +54,7 @@ pub fn text(package: &str, version: &str, crates: &[Crate], bundled: &[&Bundled]
             "version": library.version,
             "purl": id,
             "licenses": [{ "expression": library.licence }],
-            // Of the wheel that it was taken from.
+            // The hash of the wheel that the library was taken from.
             "hashes": [{ "alg": "SHA-256", "content": library.sha256 }],
         }));
         direct.push(id);
@@ -77,7 +77,7 @@ fn purl(name: &str, version: &str) -> String {
     format!("pkg:cargo/{name}@{}", encoded(version))
 }
 
-/// As package URLs want it.
+/// Encodes a version for a package URL.
 fn encoded(version: &str) -> String {
     version.replace('+', "%2B").replace('~', "%7E")
 }

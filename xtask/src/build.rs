@@ -1,4 +1,4 @@
-//! Builds, in the environment that set-up prepared.
+//! Builds, in the environment that the set-up has prepared.
 
 use crate::setup::{self, Environment, Packaging, repository};
 use crate::target::Target;
@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// A cargo command in the repository's root.
+/// A cargo command in the root of the repository.
 pub fn cargo(environment: &Environment) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository());
@@ -16,23 +16,23 @@ pub fn cargo(environment: &Environment) -> Command {
     command
 }
 
-/// What the demo and the benchmarks start, and the program that they are.
+/// The programs that the demo and the benchmarks start, and the program that runs these.
 const RUN: [&str; 5] = ["coftd", "coft-launch", "coft-trainer", "coftctl", "coft-bench"];
 
-/// The directory of the programs as the tests run them too: quickly built, and good enough to look at.
+/// Builds the programs as for tests, quickly and without optimisation. Returns their directory.
 pub fn quick(environment: &Environment) -> anyhow::Result<PathBuf> {
     build(environment, &["--bins"])?;
     Ok(target_dir().join("debug"))
 }
 
-/// The directory of the optimised programs and of the examples that benchmarks hold them against.
+/// Builds the optimised programs, and the examples that benchmarks compare them with. Returns their directory.
 pub fn release(environment: &Environment) -> anyhow::Result<PathBuf> {
     build(environment, &["--bins", "--examples", "--release"])?;
     Ok(target_dir().join("release"))
 }
 
-/// Builds all of them at once: cargo chooses the features of libraries by what is built together, and would compile
-/// them again for another choice.
+/// Builds all of them in one call: cargo chooses the features of libraries by what is built together, and would compile
+/// the libraries again for another combination.
 fn build(environment: &Environment, what: &[&str]) -> anyhow::Result<()> {
     eprintln!("building (the first time takes some minutes) ...");
     let packages = RUN.iter().flat_map(|package| ["--package", package]);
@@ -41,7 +41,7 @@ fn build(environment: &Environment, what: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The programs of a package, in a directory of their own: no path of this machine is in them.
+/// Builds the programs of a package in a directory of their own. They contain no path of this machine.
 pub fn for_packages(packaging: &Packaging) -> anyhow::Result<PathBuf> {
     eprintln!("building what is packaged (the first time takes some minutes) ...");
     let target = target_dir().join(if packaging.root.is_none() { "packaged" } else { "packaged-aarch64" });
@@ -51,7 +51,7 @@ pub fn for_packages(packaging: &Packaging) -> anyhow::Result<PathBuf> {
         Some((_, libtorch)) if packaging.root.is_none() => PathBuf::from(libtorch),
         _ => packaging.libraries.torch.clone(),
     };
-    // The last that fits counts for rustc and gcc alike, so the most particular ones come last.
+    // The last prefix that matches counts, for rustc and gcc alike, so the most specific ones come last.
     let places = [
         (cargo_home()?, "/cargo"),
         (repository().to_owned(), "/coft"),
@@ -67,7 +67,7 @@ pub fn for_packages(packaging: &Packaging) -> anyhow::Result<PathBuf> {
         None => (cargo(&packaging.environment), target.join("release")),
         Some(root) => {
             fetch(&packaging.environment)?;
-            // What libtorch itself is linked with is not there, and need not be.
+            // The libraries that libtorch itself is linked with are not there, and are not needed for linking.
             flags.push("-Clink-arg=-Wl,--allow-shlib-undefined".into());
             let triple = Target::Aarch64.triple();
             let mut command = setup::within(root, &places.each_ref().map(|(place, _)| place.as_path()), "cargo");
@@ -89,7 +89,7 @@ pub fn for_packages(packaging: &Packaging) -> anyhow::Result<PathBuf> {
     Ok(programs)
 }
 
-/// Downloads the crates that a build without a network takes: for this machine, whose programs build others, and for
+/// Downloads the crates for a build without a network: for this machine, whose programs take part in the build, and for
 /// aarch64.
 fn fetch(environment: &Environment) -> anyhow::Result<()> {
     let mut command = cargo(environment);
@@ -102,7 +102,7 @@ fn fetch(environment: &Environment) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where cargo keeps the sources of crates.
+/// Directory in which cargo keeps the sources of crates.
 fn cargo_home() -> anyhow::Result<PathBuf> {
     match env::var_os("CARGO_HOME") {
         Some(dir) => Ok(PathBuf::from(dir)),

@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, tests, packages, demo and benchmarks of this repository. One file a verb.
+//! `cargo xtask`: set-up, tests, packages, demo and benchmarks of this repository. Each command has a file.
 
 mod build;
 mod measure;

@@ -1,5 +1,5 @@
-//! `cargo xtask demo`, `bench` and `pretrain-demo`: set-up, a build, and coft-bench, which does the rest.
-//! It is a program of its own because what it links takes minutes to compile, and set-up is to begin at once.
+//! `cargo xtask demo`, `bench` and `pretrain-demo`: the set-up, a build, and then coft-bench, which does the rest.
+//! coft-bench is a program of its own because its libraries take minutes to compile, and the set-up must begin at once.
 
 use crate::build;
 use crate::setup;
@@ -16,7 +16,7 @@ pub struct Args {
     rest: Vec<OsString>,
 }
 
-/// Runs a command of coft-bench in the place of this process.
+/// Replaces this process by a command of coft-bench.
 pub fn run(command: Option<&str>, args: &Args) -> anyhow::Result<()> {
     let words = || command.map(OsString::from).into_iter().chain(args.rest.iter().cloned());
     let named = words().next();

@@ -1,4 +1,4 @@
-//! `cargo xtask package`: set-up, the programs, and coft-packaging, which makes packages of them.
+//! `cargo xtask package`: the set-up, a build of the programs, and then coft-packaging, which makes packages of them.
 
 use crate::build::{self, cargo};
 use crate::setup::{self, Environment, Packaging};
@@ -36,7 +36,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.is_tried { try_emulated(&packaging.environment, &out) } else { Ok(()) }
 }
 
-/// Tries packages of arm64.
+/// Tries packages for arm64.
 fn try_emulated(environment: &Environment, packages: &Path) -> anyhow::Result<()> {
     let Some((root, _emulation)) = setup::for_emulation()? else { return Ok(()) };
     let mut command = cargo(environment);
@@ -46,7 +46,7 @@ fn try_emulated(environment: &Environment, packages: &Path) -> anyhow::Result<()
     Ok(())
 }
 
-/// Packages of the programs that tests run, in a directory of theirs. They are large, and quickly made.
+/// Makes packages of the test programs, in a directory of their own. The packages are large, and made quickly.
 pub fn for_testing(environment: &Environment) -> anyhow::Result<PathBuf> {
     let packaging = setup::for_packaging(Target::X86_64)?;
     let programs = std::path::absolute(build::target_dir().join("debug"))?;

@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: what a fresh Debian 12 or Ubuntu 22.04 lacks, installed once.
+//! `cargo xtask setup`: installs once what a fresh Debian 12 or Ubuntu 22.04 lacks.
 //!
-//! All of it lies in the user's cache directory; nothing outside is written, but for Debian packages where a program is
-//! missing. Running it again costs nothing, and an interrupted set-up is done over.
+//! Everything is in the user's cache directory. Nothing is written elsewhere, except for Debian packages where a
+//! program is missing. A second run does nothing, and an interrupted set-up is repeated.
 
 mod arm64;
 mod cross;
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     for_testing().map(drop)
 }
 
-/// The environment of every build and run.
+/// The environment variables of every build and run.
 #[derive(Clone, Debug)]
 pub struct Environment(Vec<(&'static str, OsString)>);
 
@@ -59,17 +59,17 @@ impl Environment {
         self.0.push((key, value.into()));
     }
 
-    /// As lines that a shell evaluates.
+    /// The variables as shell commands.
     pub fn exports(&self) -> String {
         let quoted = |value: &OsString| value.to_string_lossy().replace('\'', r"'\''");
         self.variables().map(|(key, value)| format!("export {key}='{}'\n", quoted(value))).collect()
     }
 }
 
-/// Written last into whatever set-up makes; a directory without it is made again.
+/// File that is written last into each directory of the set-up. A directory without it is made again.
 const STAMP: &str = "complete";
 
-/// What building and running takes.
+/// Prepares for building and running.
 pub fn for_running() -> anyhow::Result<Environment> {
     debian::install(&[debian::COMPILER, debian::CMAKE, debian::NASM, debian::BUS])?;
     let (libtorch, onnxruntime) = match (env::var_os("LIBTORCH"), env::var_os("ORT_DYLIB_PATH")) {
@@ -83,7 +83,7 @@ pub fn for_running() -> anyhow::Result<Environment> {
     ]))
 }
 
-/// What building, running and testing takes.
+/// Prepares for building, running and testing.
 pub fn for_testing() -> anyhow::Result<Environment> {
     let mut environment = for_running()?;
     debian::install(&[debian::BINDFS, debian::POLKIT, debian::SYSTEMD, debian::BROKER_CLIENTS, debian::OPENSSL])?;
@@ -99,7 +99,8 @@ pub fn for_testing() -> anyhow::Result<Environment> {
     Ok(environment)
 }
 
-/// Adds a bare Debian, in which packages are installed and which is booted, where that can be.
+/// Adds a bare Debian, in which packages are installed and which is booted, where that is possible. Returns whether it
+/// is.
 pub fn add_system(environment: &mut Environment) -> anyhow::Result<bool> {
     let is_root = nix::unistd::geteuid().is_root();
     if is_root {
@@ -110,13 +111,13 @@ pub fn add_system(environment: &mut Environment) -> anyhow::Result<bool> {
     Ok(is_root)
 }
 
-/// What building packages takes.
+/// What building packages needs.
 pub struct Packaging {
-    /// Of the build on this machine.
+    /// The environment of the build on this machine.
     pub environment: Environment,
-    /// Those that set-up installs, whatever LIBTORCH says.
+    /// The libraries that the set-up installs, whatever LIBTORCH says.
     pub libraries: Libraries,
-    /// The Debian in which packages for another processor are made.
+    /// Root directory of the Debian in which packages for another architecture are made.
     pub root: Option<PathBuf>,
 }
 
@@ -133,7 +134,7 @@ pub fn for_packaging(target: Target) -> anyhow::Result<Packaging> {
     Ok(Packaging { environment, libraries: libraries::to_package(target)?, root })
 }
 
-/// The Python that runs the servers of `cargo xtask bench serve`.
+/// The Python for the servers of `cargo xtask bench serve`.
 pub fn for_serving_peers() -> anyhow::Result<PathBuf> {
     python::install(&python::SERVERS)
 }
@@ -151,7 +152,7 @@ fn cache() -> anyhow::Result<PathBuf> {
     Ok(base.join("coft"))
 }
 
-/// Refuses to begin what the disk of `dir` has no room for.
+/// Returns an error if the disk of `dir` has less than `bytes` free.
 fn room(dir: &Path, bytes: u64) -> anyhow::Result<()> {
     let disk = nix::sys::statvfs::statvfs(dir)?;
     let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
@@ -175,7 +176,7 @@ fn remove(dir: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Calls `make` unless `home` is complete, and marks it so. One process at a time makes it; others wait.
+/// Calls `make` unless `home` is complete, then marks it as complete. One process at a time does this; others wait.
 fn once(home: &Path, make: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
     let stamp = home.join(STAMP);
     if stamp.is_file() {

@@ -1,4 +1,4 @@
-//! The processors that packages are made for.
+//! The architectures that packages are made for.
 
 use clap::ValueEnum;
 
@@ -10,7 +10,7 @@ pub enum Target {
 }
 
 impl Target {
-    /// As the Python package index calls it.
+    /// Its name in the Python package index.
     pub fn name(self) -> &'static str {
         match self {
             Self::X86_64 => "x86_64",
@@ -18,7 +18,7 @@ impl Target {
         }
     }
 
-    /// As Rust calls it.
+    /// Its name in Rust.
     pub fn triple(self) -> String {
         format!("{}-unknown-linux-gnu", self.name())
     }

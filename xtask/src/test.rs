@@ -1,4 +1,4 @@
-//! `cargo xtask test`: set-up, build, every test, and one line with the sum.
+//! `cargo xtask test`: set-up, build, every test, and one line with the total.
 
 use crate::build::cargo;
 use crate::{package, setup};
@@ -15,7 +15,7 @@ pub struct Args {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let mut environment = setup::for_testing()?;
-    // Who names tests gets the packages only for those that need them: they take a while to make.
+    // If tests are named, the packages are made only for those that need them, because that takes a while.
     let is_wanted = args.args.is_empty() || args.args.iter().any(|arg| arg == "system");
     let has_system = is_wanted && setup::add_system(&mut environment)?;
     eprintln!("building (the first time takes some minutes) ...");
@@ -50,7 +50,7 @@ struct Sum {
 }
 
 impl Sum {
-    /// Counts a closing line of a test program: `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
+    /// Counts the last line of a test program: `test result: ok. 3 passed; 0 failed; 1 ignored; …`.
     fn add(&mut self, line: &str) {
         let Some(counts) = line.strip_prefix("test result: ") else { return };
         for part in counts.split(['.', ';']) {

@@ -1,4 +1,5 @@
-//! A bare Debian of arm64 in a directory, in which packages are tried, and QEMU, which runs its programs here.
+//! A bare Debian for arm64 in a directory, in which packages are tried, and QEMU, which runs its programs on this
+//! machine.
 
 use super::debian::{self, debootstrap};
 use super::{cache, cross, once, remove, room};
@@ -9,14 +10,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const RELEASE: &str = "bookworm";
-/// What the packages of coft depend on, so that they can be installed without a network, and the bus.
+/// The bus, and the packages that those of coft depend on, so that they can be installed without a network.
 const PACKAGES: &str = "dbus,libgomp1,libopenblas0-openmp,libstdc++6,systemd";
 const EMULATOR: &str = "qemu-user-static";
-/// Measured: 0.6 GB.
+/// Free space that is required, bytes. Measured need: 0.6 GB.
 const ROOM: u64 = 1_200_000_000;
 
-/// Its root directory; its programs run as long as the second one is kept. None, with the reason told, where the kernel
-/// cannot be told to run them.
+/// Returns the root directory, and a guard: the programs run as long as the guard is kept. `None`, after a message,
+/// where the kernel cannot be set up to run them.
 pub fn install() -> anyhow::Result<Option<(PathBuf, Emulation)>> {
     if !can_emulate() {
         eprintln!(
@@ -32,9 +33,9 @@ pub fn install() -> anyhow::Result<Option<(PathBuf, Emulation)>> {
         let compiler = cross::install()?;
         room(&cache()?, ROOM)?;
         eprintln!("making a Debian ({RELEASE}) of arm64 to try packages in (about 3 minutes, 180 MB) ...");
-        remove(&home)?; // of an interrupted set-up
+        remove(&home)?; // left by an interrupted set-up
         fs::create_dir(&home)?;
-        // Unpacked, not installed: installed, it would stay with the kernel of this machine.
+        // Unpacked and not installed, because an installation would stay registered with the kernel of this machine.
         let download =
             format!("cd /tmp && rm -f {EMULATOR}_* && apt-get -o APT::Sandbox::User=root -q download {EMULATOR}");
         cross::within_bare(&compiler, &format!("apt-get -q update && {download}"))?;
@@ -47,7 +48,7 @@ pub fn install() -> anyhow::Result<Option<(PathBuf, Emulation)>> {
         }
         let _emulation = emulation()?;
         debootstrap(RELEASE, &["--arch=arm64", &format!("--include={PACKAGES}")], &root)?;
-        // What follows is tried as on a machine without a network: apt knows of no other package.
+        // Packages are tried as on a machine without a network: apt must know no other package.
         for leftover in ["var/cache/apt/archives", "var/lib/apt/lists"] {
             remove(&root.join(leftover))?;
         }
@@ -56,27 +57,27 @@ pub fn install() -> anyhow::Result<Option<(PathBuf, Emulation)>> {
     Ok(Some((root, emulation()?)))
 }
 
-/// Where the kernel is told which program runs those of another processor.
+/// Directory in which the kernel is told which program runs those of another architecture.
 const TABLE: &str = "/proc/sys/fs/binfmt_misc";
 const ENTRY: &str = "coft-aarch64";
-/// How a program of arm64 begins, and which bits of that count; from QEMU's scripts/qemu-binfmt-conf.sh.
+/// The first bytes of an arm64 program, and the mask of the bits that count; from QEMU's scripts/qemu-binfmt-conf.sh.
 const MAGIC: &str = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00";
 const MASK: &str = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff";
 
-/// Whether the kernel has that table. It is left mounted for as long as the machine runs, as systemd leaves it.
+/// Whether the kernel has that directory. It stays mounted while the machine runs, as under systemd.
 fn can_emulate() -> bool {
     let words = ["mount", "-t", "binfmt_misc", "binfmt_misc", TABLE];
     Path::new(TABLE).join("register").exists() || debian::answers(&words)
 }
 
-/// The kernel runs programs of arm64 by QEMU; it no longer does when this is dropped.
+/// While this exists, the kernel runs arm64 programs with QEMU; dropping it ends that.
 pub struct Emulation;
 
 impl Emulation {
     fn begin(qemu: &Path) -> anyhow::Result<Self> {
-        drop(Self); // of an interrupted run
-        // F: the file is opened now, so that it is found from other root directories as well. C: also for programs that
-        // run as somebody else.
+        drop(Self); // left by an interrupted run
+        // F: open the file now, so that it is found from other root directories too. C: also for programs that run as
+        // another user.
         let line = format!(":{ENTRY}:M::{MAGIC}:{MASK}:{}:FC", qemu.display());
         let register = Path::new(TABLE).join("register");
         fs::write(register, line).with_context(|| format!("telling the kernel of {}", qemu.display()))?;

@@ -1,5 +1,6 @@
-//! A Debian 12 in a directory, in which programs and packages for arm64 are made: with its compilers, so that the
-//! programs ask for no newer libc than Debian 12 has. Its own Rust is too old: that comes from a later Debian below it.
+//! A Debian 12 in a directory, in which programs and packages for arm64 are made. Its compilers are used so that the
+//! programs need no newer libc than Debian 12 has. Its Rust is too old; a later Debian in a subdirectory has the Rust
+//! that is used.
 
 use super::debian::{self, debootstrap, run};
 use super::{cache, once, remove, repository, room};
@@ -12,19 +13,21 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const RELEASE: &str = "bookworm";
-/// What compiles, what makes packages, and the libraries of arm64 that the packages will depend on.
+/// Compilers, the tools that make packages, and the arm64 libraries that the packages depend on.
 const PACKAGES: &str = "crossbuild-essential-arm64 cmake debhelper libgomp1:arm64 libstdc++6:arm64 \
                         libopenblas0-openmp:arm64";
-/// The Debian whose Rust is taken.
+/// The Debian release whose Rust is used.
 const RUST_RELEASE: &str = "forky";
-/// A mirror may be late with a release that is not out yet; debootstrap does not look at that either.
+/// The validity date is not checked, because a mirror may be late with an unreleased version; debootstrap does not
+/// check it either.
 const RUST_UPDATE: &str = "apt-get -o Acquire::Check-Valid-Until=no -q update";
-/// Rust's library for arm64. It is not installed, but unpacked: it would bring another C library that nothing needs.
+/// Rust's library for arm64. It is unpacked and not installed: as a package it needs another C library that is not
+/// used.
 const RUST_LIBRARY: &str = "libstd-rust-dev";
-/// Measured: 2.2 GB.
+/// Free space that is required, bytes. Measured need: 2.2 GB.
 const ROOM: u64 = 4_000_000_000;
 
-/// Its root directory.
+/// Returns the root directory.
 pub fn install() -> anyhow::Result<PathBuf> {
     ensure!(
         nix::unistd::geteuid().is_root(),
@@ -36,7 +39,7 @@ pub fn install() -> anyhow::Result<PathBuf> {
     once(&root, || {
         room(&cache()?, ROOM)?;
         eprintln!("making a Debian ({RELEASE}) that compiles for arm64 (2 minutes, 500 MB to download) ...");
-        remove(&root)?; // of an interrupted set-up
+        remove(&root)?; // left by an interrupted set-up
         debootstrap(RELEASE, &[], &root)?;
         within_bare(&root, "dpkg --add-architecture arm64 && apt-get -q update")?;
         within_bare(&root, &format!("apt-get install -q -y --no-install-recommends {PACKAGES} && apt-get clean"))?;
@@ -58,7 +61,7 @@ pub fn install() -> anyhow::Result<PathBuf> {
     Ok(root)
 }
 
-/// A script that runs a program of the later Debian with the loader and the libraries of that one.
+/// A script that runs a program of the later Debian with the loader and the libraries of that Debian.
 fn by_its_loader(program: &str) -> String {
     format!(
         "#!/bin/sh\nexec /opt/rust/lib64/ld-linux-x86-64.so.2 --library-path /opt/rust/usr/lib/x86_64-linux-gnu \
@@ -66,7 +69,7 @@ fn by_its_loader(program: &str) -> String {
     )
 }
 
-/// A shell command in a Debian that has nothing of this machine but its network.
+/// Runs a shell command in a Debian that has only the network of this machine.
 pub fn within_bare(root: &Path, command: &str) -> anyhow::Result<()> {
     let mut shell = Command::new("chroot");
     shell.arg(root).args(["sh", "-ec", command]).env("PATH", PATH).env("DEBIAN_FRONTEND", "noninteractive");
@@ -75,8 +78,8 @@ pub fn within_bare(root: &Path, command: &str) -> anyhow::Result<()> {
 
 const PATH: &str = "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// A program of the Debian in `root`, in the repository's root. It sees these directories under their own names, and
-/// nothing of this process's environment.
+/// A command of the Debian in `root`, run in the root of the repository. It sees these directories under the same
+/// paths, and none of this process's environment variables.
 pub fn within(root: &Path, places: &[&Path], program: &str) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "sh"]).arg(repository().join("packaging/enter")).arg(root).args(places);

@@ -1,11 +1,11 @@
-//! Programs from Debian's packages, and only those that are missing.
+//! Installs programs from Debian packages, only those that are missing.
 
 use anyhow::{Context, bail};
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// A package, and the command that works where it is not needed.
+/// A package, and a command that succeeds where the package is not needed.
 pub struct Package {
     name: &'static str,
     check: &'static [&'static str],
@@ -13,25 +13,25 @@ pub struct Package {
 
 pub const COMPILER: Package = Package { name: "g++", check: &["g++", "--version"] };
 pub const CMAKE: Package = Package { name: "cmake", check: &["cmake", "--version"] };
-/// Assembles the fast paths of libjpeg-turbo.
+/// Assembler for the fast code in libjpeg-turbo.
 pub const NASM: Package = Package { name: "nasm", check: &["nasm", "-v"] };
 pub const BUS: Package = Package { name: "dbus", check: &["dbus-daemon", "--version"] };
-/// Authorises callers of the bus.
+/// Decides what callers on the bus may do.
 pub const POLKIT: Package = Package { name: "polkitd", check: &["pkaction", "--version"] };
 /// Checks units, users and directories.
 pub const SYSTEMD: Package = Package { name: "systemd", check: &["systemd-analyze", "--version"] };
-/// What coft-mqtt sends to in the tests.
+/// The broker to which coft-mqtt sends in the tests.
 pub const BROKER: Package = Package { name: "mosquitto", check: &["ls", "/usr/sbin/mosquitto"] };
 pub const BROKER_CLIENTS: Package = Package { name: "mosquitto-clients", check: &["ls", "/usr/bin/mosquitto_sub"] };
-/// Makes certificates for it.
+/// Makes certificates for the broker.
 pub const OPENSSL: Package = Package { name: "openssl", check: &["openssl", "version"] };
-/// Checks metrics, by promtool.
+/// Checks metrics with promtool.
 pub const PROMETHEUS: Package = Package { name: "prometheus", check: &["promtool", "--version"] };
 /// Makes Debian packages.
 pub const DEBHELPER: Package = Package { name: "debhelper", check: &["ls", "/usr/bin/dh"] };
-/// Makes the Debian that packages are tried in.
+/// Makes the Debian in which packages are tried.
 pub const DEBOOTSTRAP: Package = Package { name: "debootstrap", check: &["debootstrap", "--version"] };
-/// Debian's keys; Ubuntu has them in a package, too.
+/// Debian's keys; on Ubuntu they are in a package too.
 pub const KEYRING: Package =
     Package { name: "debian-archive-keyring", check: &["ls", "/usr/share/keyrings/debian-archive-keyring.gpg"] };
 pub const PYTHON: Package = Package { name: "python3", check: &["python3", "--version"] };
@@ -40,10 +40,11 @@ pub const VENV: Package = Package { name: "python3-venv", check: &["python3", "-
 /// Decodes HEIC and AVIF; coftd opens it at run time.
 pub const HEIF: Package =
     Package { name: "libheif1", check: &["python3", "-c", "import ctypes; ctypes.CDLL('libheif.so.1')"] };
-/// File systems that are slow or do not answer; tests alone. Where there is no FUSE, they are skipped.
+/// Makes file systems that are slow or do not answer, for tests. Without FUSE, these tests are skipped.
 pub const BINDFS: Package = Package { name: "bindfs", check: &["bindfs", "--version"] };
 
-/// The same of packages whose services, of the same names, nobody has asked for: they are stopped again.
+/// Like `install`, for packages with services of the same names. The services are stopped again, because nobody asked
+/// for them.
 pub fn install_idle(packages: &[Package]) -> anyhow::Result<()> {
     let missing: Vec<&str> =
         packages.iter().filter(|package| !answers(package.check)).map(|package| package.name).collect();
@@ -58,7 +59,7 @@ pub fn install_idle(packages: &[Package]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Installs by apt, with sudo for anyone but root, what does not answer.
+/// Installs the packages whose commands fail, with apt; with sudo for users other than root.
 pub fn install(packages: &[Package]) -> anyhow::Result<()> {
     let missing: Vec<&str> =
         packages.iter().filter(|package| !answers(package.check)).map(|package| package.name).collect();
@@ -94,20 +95,21 @@ pub fn install(packages: &[Package]) -> anyhow::Result<()> {
 
 /// Makes a minimal Debian in a new directory.
 pub fn debootstrap(release: &str, options: &[&str], root: &Path) -> anyhow::Result<()> {
-    // Mounts of its own, so that nothing stays mounted where it is interrupted.
+    // In a mount namespace of its own, so that nothing stays mounted after an interruption.
     let mut command = Command::new("unshare");
     command.args(["--mount", "debootstrap", "--variant=minbase"]).args(options).arg(release).arg(root);
-    // From its own mirror. One that is older than the release has no script of its name: they are all the same one.
+    // From the default mirror. A debootstrap that is older than the release has no script with its name, so the common
+    // script is named.
     command.args(["", "/usr/share/debootstrap/scripts/sid"]);
     run("debootstrap", &mut command)
 }
 
-/// Runs what fetches something, quietly; where it fails, the last of what it said is told.
+/// Runs a command that downloads something, without its output. If it fails, the error shows the end of the output.
 pub fn run(what: &str, command: &mut Command) -> anyhow::Result<()> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("starting {what}"))?;
     if !output.status.success() {
-        // debootstrap tells its errors on standard output.
+        // debootstrap prints its errors on standard output.
         let said = String::from_utf8_lossy(&output.stdout);
         let lines: Vec<&str> = said.lines().collect();
         eprintln!("{}", lines[lines.len().saturating_sub(5)..].join("\n"));
@@ -116,7 +118,7 @@ pub fn run(what: &str, command: &mut Command) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Whether a command ends well.
+/// Whether a command succeeds.
 pub fn answers(command: &[&str]) -> bool {
     let quiet = Command::new(command[0])
         .args(&command[1..])

@@ -1,6 +1,7 @@
-//! libtorch and ONNX Runtime from the Python package index, by digest.
+//! libtorch and ONNX Runtime from the Python package index, identified by digest.
 //!
-//! Only what the trainer and the daemon load is unpacked, in the wheels' own layout: the libraries find each other by it.
+//! Only the files that the trainer and the daemon load are unpacked, in the layout of the wheels, because the libraries
+//! find each other by that layout.
 
 use super::{cache, debian, once, remove, repository, room};
 use crate::target::Target;
@@ -16,7 +17,7 @@ use std::process::{Command, Stdio};
 struct Wheel {
     package: &'static str,
     sha256: &'static str,
-    /// Members that are unpacked; `*` at the end stands for anything.
+    /// Members that are unpacked; `*` at the end matches anything.
     members: &'static [&'static str],
 }
 
@@ -27,9 +28,9 @@ const ONNXRUNTIME: &str = "1.28.0";
 const ONNXRUNTIME_PACKAGE: &str = "onnxruntime==1.28.0";
 const ONNXRUNTIME_MEMBERS: &[&str] =
     &["onnxruntime/capi/libonnxruntime.so*", "onnxruntime/LICENSE", "onnxruntime/ThirdPartyNotices.txt"];
-/// Arm Compute Library, as libarm_compute.so of the aarch64 wheel says.
+/// Version of Arm Compute Library, as stated in libarm_compute.so of the aarch64 wheel.
 const ARM_COMPUTE: &str = "52.6.0";
-/// CPU parts of the x86_64 wheels; libtorch_cpu.so needs the two small CUDA libraries to load, but no GPU.
+/// CPU parts of the x86_64 wheels. libtorch_cpu.so needs the two small CUDA libraries for loading, but no GPU.
 const WHEELS: [Wheel; 4] = [
     Wheel {
         package: TORCH_PACKAGE,
@@ -58,7 +59,7 @@ const WHEELS: [Wheel; 4] = [
         members: ONNXRUNTIME_MEMBERS,
     },
 ];
-/// The same of aarch64, to link with and to package; they do not run here, and need no libraries of NVIDIA for that.
+/// The same for aarch64, for linking and packaging. They do not run here, so they need no libraries of NVIDIA.
 const AARCH64_WHEELS: [Wheel; 2] = [
     Wheel {
         package: TORCH_PACKAGE,
@@ -77,7 +78,7 @@ const AARCH64_WHEELS: [Wheel; 2] = [
         members: ONNXRUNTIME_MEMBERS,
     },
 ];
-/// What libtorch_cuda.so takes besides, and what cuDNN and libtorch open later.
+/// Libraries that libtorch_cuda.so needs in addition, and those that cuDNN and libtorch open later.
 const CUDA_WHEELS: [Wheel; 12] = [
     Wheel {
         package: TORCH_PACKAGE,
@@ -145,14 +146,14 @@ const CUDA_WHEELS: [Wheel; 12] = [
         members: &["nvidia/nvshmem/lib/libnvshmem_host.so.3"],
     },
 ];
-/// The number at the end grows where other members of the same wheels are unpacked.
+/// The number at the end is increased when other members of the same wheels are unpacked.
 const DIRECTORY: &str = "torch-2.11.0_ort-1.28.0_2";
-/// Wheels, pip's own copy of the largest, and the unpacked files side by side, bytes.
+/// Free space that is required, bytes: the wheels, pip's own copy of the largest, and the unpacked files together.
 const ROOM: u64 = 2_000_000_000;
-/// The same of what CUDA takes.
+/// The same for CUDA.
 const CUDA_ROOM: u64 = 6_500_000_000;
 
-/// libtorch's directory and ONNX Runtime's library, downloaded if they are not there.
+/// Downloads the libraries if they are missing. Returns libtorch's directory and ONNX Runtime's library.
 pub fn install() -> anyhow::Result<(OsString, OsString)> {
     ensure!(
         cfg!(all(target_arch = "x86_64", target_os = "linux")),
@@ -177,7 +178,7 @@ fn install_for(target: Target) -> anyhow::Result<(OsString, OsString)> {
     Ok((home.join("torch").into(), library.into()))
 }
 
-/// What packages take.
+/// The libraries for packages.
 pub struct Libraries {
     /// libtorch's directory.
     pub torch: PathBuf,
@@ -186,21 +187,21 @@ pub struct Libraries {
     pub bundled: Vec<Bundled>,
 }
 
-/// Somebody else's library in a package.
+/// A third-party library in a package.
 pub struct Bundled {
     pub package: &'static str,
     pub name: &'static str,
     pub version: &'static str,
     pub licence: &'static str,
-    /// Its package URL, but for the version.
+    /// Its package URL without the version.
     pub url: &'static str,
-    /// Of the wheel.
+    /// SHA-256 of the wheel.
     pub sha256: &'static str,
     pub notices: Vec<PathBuf>,
 }
 
 impl Bundled {
-    /// As coft-packaging is told of it: the fields, and the notices, with semicolons between them.
+    /// As an argument of coft-packaging: the fields and the notices, separated by semicolons.
     pub fn told(&self) -> OsString {
         let mut told =
             OsString::from([self.package, self.name, self.version, self.licence, self.url, self.sha256].join(";"));
@@ -212,7 +213,7 @@ impl Bundled {
     }
 }
 
-/// The libraries of set-up, with their notices.
+/// The libraries of the set-up, with their notices.
 pub fn to_package(target: Target) -> anyhow::Result<Libraries> {
     let (torch, onnxruntime) = install_for(target)?;
     let home = home(target)?;
@@ -249,20 +250,21 @@ pub fn to_package(target: Target) -> anyhow::Result<Libraries> {
             licence: "MIT",
             url: "pkg:github/arm-software/computelibrary",
             sha256: sha256(TORCH_PACKAGE),
-            // libtorch's wheel holds the library without its notice.
+            // libtorch's wheel contains this library without its notice.
             notices: vec![repository().join("packaging/notices/arm-compute-library")],
         });
     }
     Ok(Libraries { torch: torch.into(), onnxruntime: onnxruntime.into(), bundled })
 }
 
-/// libtorch's CUDA half beside the other, and NVIDIA's libraries that it takes, downloaded if they are not there.
+/// Downloads libtorch's CUDA part and the NVIDIA libraries that it needs, if they are missing, and puts them beside the
+/// CPU part.
 pub fn install_cuda() -> anyhow::Result<()> {
     let home = home(Target::X86_64)?;
     let mark = home.join("cuda");
     once(&mark, || {
         let wheels = mark.with_extension("wheels");
-        remove(&wheels)?; // of an interrupted set-up
+        remove(&wheels)?; // left by an interrupted set-up
         room(&home, CUDA_ROOM)?;
         eprintln!("downloading libtorch {TORCH}'s CUDA half and NVIDIA's libraries (about 2.3 GB) ...");
         download(Target::X86_64, &CUDA_WHEELS, &wheels)?;
@@ -274,7 +276,7 @@ pub fn install_cuda() -> anyhow::Result<()> {
     })
 }
 
-/// Whether this is the libtorch that [`install`] puts in place.
+/// Whether this is the libtorch that [`install`] has installed.
 pub fn is_ours(libtorch: &OsStr) -> anyhow::Result<bool> {
     Ok(Path::new(libtorch) == home(Target::X86_64)?.join("torch"))
 }
@@ -303,7 +305,7 @@ fn fetch(target: Target, home: &Path) -> anyhow::Result<()> {
     let fresh = parent.join(format!("{}.new", directory(target)));
     let downloaded = parent.join(format!("{}.wheels", directory(target)));
     for leftover in [&fresh, &downloaded] {
-        remove(leftover)?; // of an interrupted set-up
+        remove(leftover)?; // left by an interrupted set-up
     }
     room(parent, ROOM)?;
     let size = if target == Target::X86_64 { 570 } else { 440 };
@@ -312,21 +314,21 @@ fn fetch(target: Target, home: &Path) -> anyhow::Result<()> {
     unpack(wheels(target), &downloaded, &fresh)?;
     symlink("libtorch_cpu.so", fresh.join("torch/lib/libtorch.so"))?;
     fs::write(fresh.join("torch/build-version"), TORCH)?;
-    remove(home)?; // without its stamp: made by an older, interrupted set-up
+    remove(home)?; // it has no stamp, so an older, interrupted set-up made it
     fs::rename(&fresh, home).with_context(|| format!("moving to {}", home.display()))?;
     remove(&downloaded)?;
     eprintln!("libraries are in {}", home.display());
     Ok(())
 }
 
-/// Fills a new directory.
+/// Downloads the wheels into a new directory.
 fn download(target: Target, wheels: &[Wheel], to: &Path) -> anyhow::Result<()> {
     fs::create_dir(to).with_context(|| format!("making {}", to.display()))?;
     let requirements = to.join("requirements.txt");
     let lines = wheels.iter().map(|wheel| format!("{} --hash=sha256:{}\n", wheel.package, wheel.sha256));
     fs::write(&requirements, lines.collect::<String>())?;
     let mut pip = Command::new("python3");
-    // pip's own directories may be small: it keeps no copy, and works beside the wheels.
+    // pip's default directories may be too small: it keeps no copy, and works beside the wheels.
     pip.args(["-m", "pip", "download", "--no-cache-dir", "--disable-pip-version-check"]).env("TMPDIR", to);
     pip.args(["--no-deps", "--require-hashes", "--only-binary=:all:"]);
     pip.args([

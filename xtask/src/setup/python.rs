@@ -1,4 +1,4 @@
-//! Pythons with the packages of a requirements file each, for checks and measurements against other implementations.
+//! Pythons with the packages of one requirements file each, for comparing coft with other implementations.
 
 use super::{cache, debian, once, repository, room};
 use anyhow::{Context, ensure};
@@ -8,30 +8,30 @@ use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-/// Packages, and what they are for.
+/// A set of packages.
 pub struct Packages {
-    /// Their pinned list, below the repository's root; it names what they depend on, too.
+    /// Path of the pinned list in the repository; the list includes all dependencies.
     requirements: &'static str,
     told: &'static str,
-    /// The wheels and the unpacked packages side by side, bytes.
+    /// Free space that is required, bytes: for the wheels and the unpacked packages together.
     room: u64,
 }
 
-/// Measured: 2.3 GB and 4.0 GB.
+/// Measured need: 2.3 GB and 4.0 GB.
 pub const CHECKS: Packages = Packages {
     requirements: "tests/requirements.txt",
     told: "Python packages for the checks (about 2300 MB, most of it torch and its libraries)",
     room: 6_500_000_000,
 };
 
-/// Measured: 60 MB and 220 MB. Python 3.11 or later.
+/// Measured need: 60 MB and 220 MB. Python 3.11 or later.
 pub const SERVERS: Packages = Packages {
     requirements: "tests/peers/serve-requirements.txt",
     told: "the servers to measure beside (about 60 MB)",
     room: 400_000_000,
 };
 
-/// The interpreter; it is made anew when the requirements change.
+/// Returns the interpreter. It is made again when the requirements change.
 pub fn install(packages: &Packages) -> anyhow::Result<PathBuf> {
     debian::install(&[debian::PYTHON, debian::VENV])?;
     let requirements = repository().join(packages.requirements);
@@ -48,7 +48,7 @@ pub fn install(packages: &Packages) -> anyhow::Result<PathBuf> {
             .args(["-m", "pip", "install", "--no-cache-dir", "--disable-pip-version-check"])
             .args(["--no-deps", "--only-binary=:all:", "--no-compile", "-r"])
             .arg(&requirements)
-            .env("TMPDIR", parent) // the system's may be small
+            .env("TMPDIR", parent) // the system's temporary directory may be too small
             .stdin(Stdio::null())
             .stdout(io::stderr())
             .status()?;

@@ -1,7 +1,8 @@
-//! A bare Debian in a directory, to install packages in and to boot, and the container manager that boots it.
+//! A bare Debian in a directory, in which packages are installed and which is booted, and the container manager that
+//! boots it.
 //!
-//! The container manager is Debian's own, unpacked beside the system and run with the system's libraries: installing
-//! it on the machine would let apt replace the machine's systemd.
+//! The container manager is Debian's own. It is unpacked beside the system and runs with the system's libraries. If it
+//! were installed on this machine, apt could replace the machine's systemd.
 
 use super::debian::{self, debootstrap, run};
 use super::{cache, once, remove, room};
@@ -12,21 +13,22 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// The release of Debian that is booted, and the variable that names another one, as "trixie".
+/// The Debian release that is booted, and the variable that selects another one, for example "trixie".
 const RELEASE: &str = "bookworm";
 const RELEASE_VARIABLE: &str = "COFT_TEST_DEBIAN";
-/// Beside the packages without which Debian is none: what boots it, and what the packages of coft depend on, so that
-/// they can be installed without a network. debootstrap finds no package that only says to provide another:
-/// libpam-systemd is the logind that polkitd asks for.
+/// Packages in addition to those of a minimal Debian: those for booting, and those that coft's packages depend on, so
+/// that they can be installed without a network. debootstrap cannot resolve a package that another one only provides:
+/// libpam-systemd is the logind that polkitd depends on.
 const PACKAGES: &str = "systemd,systemd-sysv,libpam-systemd,dbus,polkitd,libgomp1,libstdc++6";
 const MANAGER: &str = "systemd-container";
-/// Packages that lie beside the system with all that they depend on, each in a directory of its name, for the tests
-/// that install them: a broker, what listens to it, and a wall clock that can be set for one service alone.
+/// Packages beside the system, with their dependencies, each in a directory of its name, for the tests that install
+/// them: a broker, its clients, and a library that sets the wall clock of a single service.
 const BESIDE: [&str; 3] = ["mosquitto", "mosquitto-clients", "libfaketime"];
-/// Measured: 330 MB, with the downloads beside it.
+/// Free space that is required, bytes. Measured need: 330 MB, including the downloads.
 const ROOM: u64 = 1_000_000_000;
 
-/// Where the system is: `root` is its root directory, `manager` holds the container manager, `beside` more packages.
+/// Returns the directory: `root` in it is the root directory, `manager` has the container manager, `beside` more
+/// packages.
 pub fn install() -> anyhow::Result<PathBuf> {
     debian::install(&[debian::DEBOOTSTRAP, debian::KEYRING])?;
     let release = env::var(RELEASE_VARIABLE).unwrap_or_else(|_| RELEASE.into());
@@ -40,7 +42,7 @@ pub fn install() -> anyhow::Result<PathBuf> {
         let parent = home.parent().context("the cache directory has a parent")?;
         room(parent, ROOM)?;
         eprintln!("making a Debian ({release}) to try packages in (about 2 minutes, 300 MB) ...");
-        remove(&home)?; // of an interrupted set-up
+        remove(&home)?; // left by an interrupted set-up
         fs::create_dir(&home)?;
         let root = home.join("root");
         debootstrap(&release, &[&format!("--include={PACKAGES}")], &root)?;
@@ -61,7 +63,7 @@ pub fn install() -> anyhow::Result<PathBuf> {
             fs::remove_file(root.join(dir).join("lock"))?;
         }
         fs::rename(root.join("beside"), home.join("beside"))?;
-        // What follows is tried as on a machine without a network: apt knows of no other package.
+        // Packages are tried as on a machine without a network: apt must know no other package.
         for leftover in ["manager", "var/cache/apt/archives", "var/lib/apt/lists"] {
             remove(&root.join(leftover))?;
         }
