@@ -1,5 +1,5 @@
-//! `cargo xtask bench adapt`: one round of the trainer on a labelled set. The labels stay on this side: the trainer gets the
-//! images alone, and leaves its answers, which are compared with the labels here.
+//! `cargo xtask bench adapt`: one round of the trainer on a labelled set. The trainer gets only the images, not the
+//! labels. It writes its answers, and this program compares them with the labels.
 
 use super::answers::{measure, reviewed};
 use super::labelled_set::{Labelled, LabelledSet};
@@ -108,7 +108,7 @@ enum Told {
 impl Told {
     fn of(self, labels: &[usize], classes: &[String], seed: u64) -> anyhow::Result<Option<Shares>> {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        // A class that never comes is told as one that comes once: no share is 0.
+        // A class without an image counts as one with a single image, since no share may be 0.
         let weigh = |(class, name): (usize, &String)| {
             let count = labels.iter().filter(|&&label| label == class).count().max(1) as f64;
             let factor = if rng.random_bool(0.5) { 2.0 } else { 0.5 };
@@ -123,7 +123,7 @@ impl Told {
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     ensure!(args.seeds >= 1, "--seeds is a number of runs, 1 or more");
-    // With upl the trainer refuses it.
+    // The trainer itself refuses upl.
     ensure!(
         args.student.is_none() || !["zero-shot", "oracle"].contains(&args.method.as_str()),
         "with --method {} no label comes from --model, and --student learns nothing from it; give the student as --model",
@@ -132,7 +132,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let trainer = built::programs()?.coft_trainer();
     let mut runs = Vec::new();
     for seed in args.seed..args.seed + args.seeds {
-        // Of several seeds, each has a directory of its own.
+        // With several seeds, each has its own directory.
         let of_seed = |dir: &Option<PathBuf>| {
             dir.as_ref().map(|dir| if args.seeds > 1 { dir.join(seed.to_string()) } else { dir.clone() })
         };
@@ -157,7 +157,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Mean and standard deviation (n − 1) of every number that all of `runs` have, but for what they were given.
+/// Mean and standard deviation (n − 1) of every number that all of `runs` have, except for their inputs.
 fn spread(runs: &[&Value]) -> Value {
     let names = runs[0].as_object().into_iter().flat_map(|figures| figures.keys());
     names
@@ -171,7 +171,7 @@ fn spread(runs: &[&Value]) -> Value {
         .collect()
 }
 
-/// One seed, which leaves its answers and its candidate where that is asked for.
+/// Runs one seed. Writes its answers and its candidate where the arguments ask for them.
 fn one(args: &Args, seed: u64, [answers, out]: [Option<PathBuf>; 2], trainer: &Path) -> anyhow::Result<Value> {
     let mut set = LabelledSet::read(&args.data, &args.classes)?;
     let others = args.outliers.as_ref().map(|path| LabelledSet::read(path, &[])).transpose()?;
@@ -231,7 +231,7 @@ fn one(args: &Args, seed: u64, [answers, out]: [Option<PathBuf>; 2], trainer: &P
     Ok(result)
 }
 
-/// What the daemon would do with it, had it passed its probe.
+/// The verdict of the daemon, if the probe had passed.
 fn judged(manifest: &Manifest, report: &Report) -> Verdict {
     promotion::judge(manifest.method, manifest.precision, 0.0, manifest.shares.as_ref(), report)
 }
@@ -241,7 +241,7 @@ fn draw(images: &mut Vec<Labelled>, limit: usize) {
     images.truncate(limit);
 }
 
-/// Puts what the camera makes of `images` into `dir`, and in their place.
+/// Writes the camera's versions of `images` into `dir`, and puts them in place of the originals.
 fn photograph(shift: Shift, images: &mut [Labelled], dir: &Path) -> anyhow::Result<()> {
     fs::create_dir(dir)?;
     let changed = images.par_iter_mut().enumerate().filter(|(_, image)| shift != Shift::Clean || image.copy > 0);
@@ -253,7 +253,7 @@ fn photograph(shift: Shift, images: &mut [Labelled], dir: &Path) -> anyhow::Resu
     })
 }
 
-/// The round, and the label of each image of its pool.
+/// The spec of the round, and the label of each image in its pool.
 fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Result<(RoundSpec, Vec<usize>)> {
     let mut seen = HashSet::new();
     let (mut images, mut labels) = (Vec::new(), Vec::new());
@@ -261,7 +261,7 @@ fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Re
     for image in &set.adapt {
         let bytes = fs::read(&image.path).with_context(|| format!("reading {}", image.path.display()))?;
         let id = ImageId(format!("{:x}", Sha256::digest(&bytes)));
-        // As in the daemon: two copies are one image.
+        // As in the daemon, two copies of a file are one image.
         if seen.insert(id.clone()) {
             let known = image.label != NO_CLASS && (args.method == "oracle" || given[image.label] < args.given);
             let label = known.then(|| {
@@ -308,7 +308,7 @@ fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Re
     Ok((spec, labels))
 }
 
-/// Where a model lies, from any directory.
+/// The absolute path of a model.
 fn opened(model: &Path) -> anyhow::Result<PathBuf> {
     fs::canonicalize(model).with_context(|| format!("opening {}", model.display()))
 }
@@ -322,7 +322,7 @@ fn train(trainer: &Path, spec: &RoundSpec, scratch: &Path) -> anyhow::Result<()>
     command.arg("round").arg(&path).args(["--events-fd", &EVENTS_FD.to_string()]).stdin(Stdio::null());
     ends_with_us(&mut command).fd_mappings(vec![FdMapping { parent_fd: writer.into(), child_fd: EVENTS_FD }])?;
     let mut child = command.spawn().context("starting the trainer")?;
-    drop(command); // and with it this side's copy of the pipe's writing end
+    drop(command); // also drops this process's copy of the pipe's writing end
 
     let style = ProgressStyle::with_template("{msg:14} [{bar:40}] {percent}%  {prefix}")?;
     let bar = ProgressBar::new(1000).with_style(style);
@@ -351,7 +351,7 @@ fn train(trainer: &Path, spec: &RoundSpec, scratch: &Path) -> anyhow::Result<()>
     }
 }
 
-/// The candidate directory, copied to `out`.
+/// Copies the candidate directory to `out`.
 fn keep(candidate: &Path, out: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(out).with_context(|| format!("making {}", out.display()))?;
     for entry in fs::read_dir(candidate)? {

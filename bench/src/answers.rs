@@ -1,4 +1,4 @@
-//! What the trainer leaves for measuring, against the labels; see its `diagnostics`.
+//! Compares the answers that the trainer writes for measurements (see its `diagnostics`) with the labels.
 
 use super::labelled_set::Labelled;
 use super::scores::{auroc, calibration_error};
@@ -16,16 +16,18 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-/// Before the name of a model: its energies, in `test.safetensors`.
+/// Prefix of the names of a model's energies in `test.safetensors`.
 const ENERGY: &str = "energy/";
 
-/// The mean of the probabilities of both models of Phase II, which is never deployed: it would take both to serve it.
+/// The mean of the probabilities of both models of Phase II. It is never deployed, because serving it would need both
+/// models.
 const ENSEMBLE: &str = "ensemble";
 
-/// The trainer's answers against the labels, in percent; null where the method has no such answer.
+/// Accuracies and other figures of the trainer's answers, in percent; null where the method has no such answer.
 ///
-/// `accuracy` is over the test images as they are; `own` is the accuracy to expect of test images that come in the
-/// pool's shares, `even` of as many of each class: the accuracies of the classes, weighted.
+/// `accuracy` is over the test images as they are. `own` is the accuracy that is expected for test images with the
+/// pool's class shares, `even` for equally many of each class; both are weighted means of the accuracies of the
+/// classes.
 pub fn measure(
     dir: &Path,
     labels: &[usize],
@@ -105,12 +107,12 @@ pub fn measure(
     }))
 }
 
-/// Reviews of each that are tried.
+/// Number of reviews that are simulated for each candidate.
 const REVIEWS: usize = 400;
 
-/// What a person would decide who knows every label: between the pretrained model and the candidate called `name`,
-/// asked about pictures of the pool on which they differ, as `coftctl review` asks. Nothing where there is no such
-/// candidate.
+/// What a person who knows every label would decide between the pretrained model and the candidate called `name`,
+/// labelling the same kind of pictures as in `coftctl review`: those of the pool on which the two differ. `Null` where
+/// there is no such candidate.
 pub fn reviewed(dir: &Path, labels: &[usize], name: &str) -> anyhow::Result<Value> {
     let bytes = fs::read(dir.join("pool.safetensors"))?;
     let pool = SafeTensors::deserialize(&bytes)?;
@@ -163,7 +165,7 @@ fn share(labels: &[usize], class: usize) -> f64 {
     labels.iter().filter(|&&label| label == class).count() as f64 / labels.len() as f64
 }
 
-/// Accuracies of the classes, weighted; classes without a test image are left out.
+/// Weighted mean of the classes' accuracies; classes without a test image are left out.
 fn weighted(found: &[usize], truth: &[usize], weights: &[f64]) -> f64 {
     let (mut right, mut all) = (0.0, 0.0);
     for (class, weight) in weights.iter().enumerate() {
@@ -186,7 +188,7 @@ fn in_percent(share: f64) -> f64 {
 mod tests {
     use super::*;
 
-    /// One of two of class 0 is right, and one of one of class 1; class 2 has no test image.
+    /// One of two images of class 0 is right, and one of one of class 1. Class 2 has no test image.
     #[test]
     fn classes_are_weighted_as_they_come() {
         let (found, truth) = ([0, 1, 1], [0, 0, 1]);

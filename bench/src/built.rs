@@ -1,4 +1,4 @@
-//! What was built together with this program, and the files of the repository that are not built.
+//! Finds the programs that were built together with this one, and files of the repository.
 
 use anyhow::{Context, ensure};
 use coft_harness::programs::Programs;
@@ -6,7 +6,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// Where this program lies.
+/// Directory of this program.
 fn directory() -> anyhow::Result<PathBuf> {
     let program = env::current_exe()?;
     Ok(program.parent().context("a program lies in a directory")?.to_owned())
@@ -28,12 +28,12 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("this package lies in the repository")
 }
 
-/// What set-up has told this program by a variable.
+/// The value of an environment variable that the set-up has set.
 pub fn variable(name: &str) -> anyhow::Result<OsString> {
     env::var_os(name).with_context(|| format!("{name} is not set; start this by cargo xtask bench"))
 }
 
-/// A path within the test data.
+/// A path in the test data.
 pub fn data(name: &str) -> anyhow::Result<PathBuf> {
     let dir = env::var_os("COFT_TEST_DATA").context("there is no test data; COFT_TEST_DATA names its directory")?;
     Ok(Path::new(&dir).join(name))

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: the main job on the embedded model, as a user would do it by hand.
+//! `cargo xtask demo`: the main use of coft on the embedded model, with the steps of a user.
 
 use crate::built;
 use crate::interruption::Interruption;
@@ -20,13 +20,14 @@ pub struct Args {
     seed: u64,
 }
 
-/// Unlabelled pictures of each part.
+/// Number of unlabelled pictures of each part.
 const POOL: usize = 80;
-/// Labelled pictures of each part; they measure, and are never trained on.
+/// Number of labelled pictures of each part; they are only for measuring, never for training.
 const TEST: usize = 80;
-/// Pictures of each part that come after the round.
+/// Number of pictures of each part that come after the round.
 const LATER: usize = 1;
-/// The method's defaults, but for larger steps in Phase II: the demo model is a hundredth of a real CLIP.
+/// The method's defaults, except for larger steps in Phase II, because the demo model has a hundredth of the size of a
+/// real CLIP.
 const CONFIG: &str = "
 [schedule]
 automatic = false
@@ -39,7 +40,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let interruption = Interruption::watch()?;
     let mut site = Site::new(built::programs()?, CONFIG)?;
     let done = show(args, &mut site, &interruption);
-    // Whatever an interrupted step complained of, this is why.
+    // If a step was interrupted, report the interruption and not the step's own error.
     interruption.check()?;
     if done.is_err() {
         eprintln!("\nthe log of coftd:\n{}", site.log());
@@ -69,7 +70,7 @@ fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Re
     step(&format!("dropping {images} unlabelled pictures into {}", site.watched().display()))?;
     let dropped = Instant::now();
     for (number, picture) in files(&set.join("adapt"))?.iter().enumerate() {
-        // Without its folder, a picture's name tells nothing of its class.
+        // Without the folder, the path of a picture does not show its class.
         fs::copy(picture, site.watched().join(format!("{number:05}.jpg")))?;
     }
     let catalogued = |status: &Value| status["images"] == images as u64 || interruption.seen();
@@ -88,7 +89,7 @@ fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Re
     step("one round of CoFT")?;
     let began = Instant::now();
     let seed = args.seed.to_string();
-    // Its progress goes to this terminal.
+    // Its progress is printed on this terminal.
     let mut round =
         site.ctl_command(&["round", "start", "--wait", "--seed", &seed]).stdout(std::io::stderr()).spawn()?;
     let status = interruption.wait(&mut round)?;
@@ -157,7 +158,7 @@ fn show(args: &Args, site: &mut Site, interruption: &Interruption) -> anyhow::Re
     Ok(())
 }
 
-/// Shows what coftctl prints.
+/// Prints the output of coftctl.
 fn print(site: &Site, words: &[&str]) -> anyhow::Result<()> {
     let output = site.ctl(words)?;
     ensure!(output.status.success(), "coftctl {}: {}", words.join(" "), String::from_utf8_lossy(&output.stderr));
@@ -166,13 +167,13 @@ fn print(site: &Site, words: &[&str]) -> anyhow::Result<()> {
 }
 
 struct Classified {
-    /// Percent.
+    /// In percent.
     accuracy: f64,
     images_per_second: f64,
     generation: u64,
 }
 
-/// Classifies every picture below `dir`, whose folders are named after the parts, and counts what is right.
+/// Classifies every picture below `dir`, whose folders have the names of the parts, and counts the right answers.
 fn classify(site: &Site, dir: &Path) -> anyhow::Result<Classified> {
     let pictures = files(dir)?;
     let paths: Vec<&str> =
@@ -201,7 +202,7 @@ fn classify(site: &Site, dir: &Path) -> anyhow::Result<Classified> {
     })
 }
 
-/// The files two levels below `dir`, in order.
+/// The files two levels below `dir`, sorted.
 fn files(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for folder in fs::read_dir(dir)? {

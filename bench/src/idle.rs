@@ -1,5 +1,5 @@
-//! `cargo xtask bench idle`: what a coftd costs that has nothing to do: how soon after its start it answers, the memory
-//! that it takes before a model is loaded, and how often it wakes the processor.
+//! `cargo xtask bench idle`: the cost of a coftd without work: the time from its start to its first answer, its memory
+//! before a model is loaded, and how often it wakes the processor.
 
 use crate::built;
 use crate::interruption::Interruption;
@@ -28,32 +28,32 @@ pub struct Args {
 
 #[derive(Serialize)]
 struct Report {
-    /// From starting the process until Ping is answered, ms.
+    /// Time from starting the process to the answer to Ping, ms.
     ping_ms_median: f64,
     ping_ms_longest: f64,
     /// Anonymous memory of a service that answers and has loaded no model, MB.
     anonymous_mb: f64,
     seconds: u64,
-    /// Times a second that any of its threads was woken.
+    /// Number of wake-ups of all its threads per second.
     wakeups_a_second: f64,
-    /// Of each thread's name, those that were woken.
+    /// Number of wake-ups by thread name.
     wakeups: BTreeMap<String, u64>,
 }
 
-/// Starts that are measured.
+/// Number of starts that are measured.
 const STARTS: usize = 15;
-/// Until a service answers, or a first generation serves.
+/// Longest wait until a service answers, or until a first generation serves.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// What the start has left to do is done by then: threads that wait for more work of the kind end after 10 s.
+/// Wait until the remaining work of the start is done: blocking threads end after 10 s without work.
 const SETTLED: Duration = Duration::from_secs(45);
-/// Of the shipped unit, µs.
+/// Watchdog interval of the shipped unit, µs.
 const WATCHDOG: &str = "120000000";
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (programs, interruption) = (built::programs()?, Interruption::watch()?);
     let anonymous_mb = before_a_model(&programs, &interruption)?;
     let mut site = Site::new(programs, "")?;
-    // As under systemd, whose watchdog has to hear of the service.
+    // As under systemd, where the service must notify the watchdog.
     let socket = site.dir().join("notify");
     let systemd = UnixDatagram::bind(&socket).context("listening as systemd does")?;
     thread::spawn(move || while systemd.recv(&mut [0; 4096]).is_ok() {});
@@ -101,7 +101,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Memory of a service whose state directory cannot be had, MB: it answers, and goes on to wait.
+/// Memory of a service that cannot use its state directory, MB: it answers, and keeps waiting.
 fn before_a_model(programs: &Programs, interruption: &Interruption) -> anyhow::Result<f64> {
     let site = Site::new(programs.clone(), "")?;
     let occupied = site.dir().join("occupied");
@@ -114,7 +114,7 @@ fn before_a_model(programs: &Programs, interruption: &Interruption) -> anyhow::R
     Ok(field(&status, "RssAnon:").context("/proc/PID/status is not as proc(5) says")? as f64 / 1000.0)
 }
 
-/// Starts the service; how long until it answers, ms.
+/// Starts the service. Returns the time until it answers, ms.
 fn first_ping(site: &mut Site, interruption: &Interruption) -> anyhow::Result<f64> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -140,13 +140,12 @@ fn wait(time: Duration, interruption: &Interruption) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Name of each thread, and how often it has given the processor away because it had nothing to do: as often it was
-/// woken.
+/// For each thread, its name and the number of its voluntary context switches, which equals the number of its wake-ups.
 fn switches(pid: u32) -> anyhow::Result<BTreeMap<String, (String, u64)>> {
     let mut found = BTreeMap::new();
     for thread in fs::read_dir(format!("/proc/{pid}/task")).context("listing a process's threads")? {
         let thread = thread?;
-        // It may have ended meanwhile.
+        // The thread may have ended by now.
         let Ok(status) = fs::read_to_string(thread.path().join("status")) else { continue };
         let name = status.lines().next().and_then(|line| line.split_once('\t')).map_or("", |(_, name)| name);
         let count = field(&status, "voluntary_ctxt_switches:").context("/proc/PID/status is not as proc(5) says")?;
@@ -155,7 +154,7 @@ fn switches(pid: u32) -> anyhow::Result<BTreeMap<String, (String, u64)>> {
     Ok(found)
 }
 
-/// A number of /proc/PID/status.
+/// A number in /proc/PID/status.
 fn field(status: &str, name: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
@@ -178,7 +177,7 @@ mod tests {
             }
         });
         let count = || own(&switches(std::process::id()).unwrap());
-        // Each answer comes from a thread that has slept since the one before.
+        // Each answer comes from a thread that has slept since the answer before.
         let before = count();
         for _ in 0..20 {
             ring.send(()).unwrap();

@@ -1,6 +1,6 @@
-//! `cargo xtask bench ingest`: how long coftd takes to take images in, beside an empty catalogue and beside a full one.
+//! `cargo xtask bench ingest`: how long coftd takes to ingest images, with an empty catalogue and with a full one.
 //!
-//! Two services take turns with the same number of new images, so that what else the machine does falls on both.
+//! Two services take turns with the same number of new images, so that other load on the machine affects both.
 
 use crate::built;
 use crate::interruption::Interruption;
@@ -36,23 +36,23 @@ pub struct Args {
 struct Report {
     rows: u64,
     images: u64,
-    /// Until all of them are counted, s.
+    /// Time until all of them are counted, s.
     seconds_empty: f64,
     seconds_full: f64,
     /// `seconds_full` / `seconds_empty`.
     ratio: f64,
-    /// From starting coftd with the full catalogue until it answers, s.
+    /// Time from starting coftd with the full catalogue until it answers, s.
     startup_seconds: f64,
-    /// Of a processor, with the full catalogue and nothing to do, %.
+    /// Processor time of coftd without work and with the full catalogue, % of one processor.
     idle_cpu_percent: f64,
 }
 
-/// Taken in at a time.
+/// Number of images in one measurement.
 const IMAGES: u64 = 300;
 /// Width and height of the pictures, px.
 const SIZE: (u32, u32) = (320, 240);
 const QUALITY: u8 = 88;
-/// Until the zero-shot generation serves, or images are taken in.
+/// Longest wait until the zero-shot generation serves, or until images are ingested.
 const PATIENCE: Duration = Duration::from_secs(600);
 /// How long the idle service is watched.
 const IDLE: Duration = Duration::from_secs(10);
@@ -103,14 +103,14 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A service that takes images in.
+/// A service that ingests images.
 struct Side {
     site: Site,
     runtime: Runtime,
 }
 
 impl Side {
-    /// With its first generation, so that no round runs beside what is measured.
+    /// Starts it and waits for its first generation, so that no round runs during a measurement.
     fn start(programs: &Programs, interruption: &Interruption) -> anyhow::Result<Self> {
         let mut site = Site::new(programs.clone(), "[schedule]\nautomatic = false\n")?;
         site.start()?;
@@ -120,7 +120,7 @@ impl Side {
         Ok(Self { site, runtime: runtime::Builder::new_current_thread().enable_all().build()? })
     }
 
-    /// Seconds from the first of new pictures until all of them are counted.
+    /// Seconds from the first new picture until all of them are counted.
     fn take_in(&mut self, round: u64, interruption: &Interruption) -> anyhow::Result<f64> {
         let drawn = self.site.dir().join("drawn");
         draw(&drawn, round)?;
@@ -143,10 +143,10 @@ impl Side {
         })
     }
 
-    /// How much of a processor it takes while nothing happens, %.
+    /// Processor time while nothing happens, % of one processor.
     fn idle(&self, interruption: &Interruption) -> anyhow::Result<f64> {
         let pid = self.site.pid().context("coftd has ended")?;
-        // What the last images left to do is done by then.
+        // By then, the remaining work for the last images is done.
         std::thread::sleep(Duration::from_secs(2));
         let (before, began) = (processor_seconds(pid)?, Instant::now());
         std::thread::sleep(IDLE);
@@ -174,7 +174,7 @@ fn processor_seconds(pid: u32) -> anyhow::Result<f64> {
     ticks(&stat).map(|ticks| ticks as f64 / 100.0).context("/proc/PID/stat is not as proc(5) says")
 }
 
-/// The name may hold spaces: what follows its end is counted.
+/// The process name may hold spaces, so fields are counted from the end of the name.
 fn ticks(stat: &str) -> Option<u64> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut next = || fields.next()?.parse::<u64>().ok();

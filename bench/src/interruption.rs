@@ -1,5 +1,5 @@
-//! Ctrl-C and SIGTERM as an error like any other, so that what was started is stopped and what was written is removed on
-//! the way out. The second one ends the process at once.
+//! Turns Ctrl-C and SIGTERM into an ordinary error, so that started processes are stopped and written files are removed
+//! on the way out. The second signal ends the process at once.
 
 use anyhow::bail;
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -9,25 +9,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Whether someone wants this process to end.
+/// Whether the process was asked to end.
 #[derive(Clone, Debug)]
 pub struct Interruption(Arc<AtomicBool>);
 
 const POLL: Duration = Duration::from_millis(100);
 
 impl Interruption {
-    /// From here on a signal no longer ends the process by itself.
+    /// From here on, the first signal does not end the process.
     pub fn watch() -> anyhow::Result<Self> {
         let seen = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag unset, and sets it.
+            // The order matters: the first signal finds the flag unset, and sets it.
             flag::register_conditional_shutdown(signal, 128 + signal, seen.clone())?;
             flag::register(signal, seen.clone())?;
         }
         Ok(Self(seen))
     }
 
-    /// One that never comes.
+    /// An interruption that never comes.
     #[cfg(test)]
     pub fn none() -> Self {
         Self(Arc::new(AtomicBool::new(false)))
@@ -37,7 +37,7 @@ impl Interruption {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Fails once a signal has come.
+    /// Returns an error after a signal has come.
     pub fn check(&self) -> anyhow::Result<()> {
         if self.seen() {
             bail!("interrupted");
@@ -45,7 +45,7 @@ impl Interruption {
         Ok(())
     }
 
-    /// Waits for a child, which is ended when a signal comes.
+    /// Waits for a child, which is stopped if a signal comes.
     pub fn wait(&self, child: &mut Child) -> anyhow::Result<ExitStatus> {
         loop {
             if let Some(status) = child.try_wait()? {

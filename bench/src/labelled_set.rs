@@ -14,7 +14,7 @@ pub struct LabelledSet {
     pub template: String,
     pub adapt: Vec<Labelled>,
     pub test: Vec<Labelled>,
-    /// Where an archive was unpacked.
+    /// Directory of an unpacked archive.
     _unpacked: Option<TempDir>,
 }
 
@@ -78,7 +78,7 @@ impl LabelledSet {
             match row.split.as_str() {
                 "adapt" => adapt.push(image),
                 "test" => test.push(image),
-                _ => {} // seen with labels in pretraining: never used
+                _ => {} // these have labels in pretraining: never used
             }
         }
         ensure!(!adapt.is_empty() && !test.is_empty(), "{}: no adapt or no test images", labels.display());
@@ -92,7 +92,7 @@ impl LabelledSet {
         })
     }
 
-    /// Keeps the classes of these positions alone, in this order.
+    /// Keeps only the classes at these positions, in this order.
     pub fn keep_classes(&mut self, kept: &[usize]) {
         self.classes = kept.iter().map(|&class| self.classes[class].clone()).collect();
         for images in [&mut self.adapt, &mut self.test] {

@@ -1,6 +1,7 @@
-//! `cargo xtask bench load`: loading a checkpoint beside reading its files, both from the disk, and loading it from memory.
+//! `cargo xtask bench load`: loading a checkpoint from the disk, compared with reading its files from the disk, and
+//! loading it from memory.
 //!
-//! The ratio of the first two says whether the disk bounds the loading: it is 1 where it does.
+//! The ratio of the first two shows whether the disk limits the loading: it is 1 if the disk does.
 
 use crate::built;
 use anyhow::{Context, ensure};
@@ -25,7 +26,7 @@ pub struct Args {
     json: bool,
 }
 
-/// What the trainer prints.
+/// The output of the trainer.
 #[derive(Deserialize)]
 struct Loaded {
     seconds: f64,
@@ -53,7 +54,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(serde_json::from_slice(&output.stdout)?)
     };
-    // Brings the program and its libraries into memory, which are not what is measured.
+    // Brings the program and its libraries into memory, because they are not part of the measurement.
     let files = load()?.files;
     let mut taken = Vec::new();
     for _ in 0..args.rounds {
@@ -83,7 +84,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Has the kernel drop what it holds of the files in memory (posix_fadvise(2)); what others map stays.
+/// Makes the kernel drop the cached pages of the files (posix_fadvise(2)); pages that other processes map stay.
 fn forget(files: &[PathBuf]) -> anyhow::Result<()> {
     for path in files {
         let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;

@@ -1,5 +1,6 @@
 //! `coft-bench`: the demo and the measurements of this repository, each in a file of its own. `cargo xtask demo`,
-//! `bench` and `pretrain-demo` set up, build it together with the programs that it starts, and run it.
+//! `bench` and `pretrain-demo` run the set-up, build this program together with the programs that it starts, and run
+//! it.
 
 mod adapt;
 mod answers;

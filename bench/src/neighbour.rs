@@ -1,7 +1,8 @@
-//! `cargo xtask bench neighbour`: what one user of coftd notices of another who takes all that can be had.
+//! `cargo xtask bench neighbour`: how much one user of coftd is affected by another user who takes all resources.
 //!
-//! One coftd on a private bus, and two users of the machine. The quiet one sends one picture after the other; the
-//! hostile one floods the service in several ways. Each measurement beside a flood follows one without it.
+//! One coftd runs on a private bus, with two users of the machine. The quiet user sends one picture after the other.
+//! The hostile user floods the service in several ways. Before each measurement during a flood, there is one without
+//! it.
 
 mod bomb;
 mod flood;
@@ -44,19 +45,19 @@ struct Report {
     memory: Memory,
 }
 
-/// The quiet user beside one flood.
+/// The quiet user's figures during one flood.
 #[derive(Serialize)]
 struct Row {
     flood: Flood,
     quiet: Latencies,
     beside: Latencies,
-    /// Of `beside` over `quiet`.
+    /// `beside` divided by `quiet`.
     p99_ratio: f64,
-    /// Calls of the quiet user that were not answered with labels.
+    /// Number of the quiet user's calls that were not answered with labels.
     failed: u64,
-    /// What became of the hostile user's images.
+    /// The results for the hostile user's images.
     hostile: Sent,
-    /// Largest resident memory of coftd meanwhile (VmHWM).
+    /// Largest resident memory of coftd during the flood (VmHWM).
     peak_memory_bytes: u64,
     /// Whether the ratio is below 5 and nothing failed.
     passed: bool,
@@ -74,23 +75,23 @@ struct Latencies {
 struct Memory {
     /// Before it was sent anything large.
     idle_bytes: u64,
-    /// While 16 pictures over the decode budget were taken in, and more of them came over the bus (VmHWM).
+    /// While 16 pictures that exceed the decode budget were ingested, and more of them came over the bus (VmHWM).
     peak_memory_bytes: u64,
     /// The same with pictures just below the decode budget.
     peak_memory_below_budget_bytes: u64,
 }
 
-/// Users of every Debian, by their numbers: `daemon` and `nobody`. The bus wants to know whom it lets in.
+/// Ids of the users `daemon` and `nobody`, which every Debian has. The bus only accepts users that exist.
 const QUIET: u32 = 1;
 const HOSTILE: u32 = 65534;
 
-/// Most that the neighbour's p99 may grow by, times.
+/// Largest allowed ratio of the quiet user's p99 during a flood to that without one.
 const BAR: f64 = 5.0;
-/// From the beginning of a flood until it is measured beside, and from its end until nothing of it is left.
+/// Time from the start of a flood to the measurement, and from its end until it has no more effect.
 const LEAD: Duration = Duration::from_secs(2);
-/// Until the zero-shot generation serves, or pictures are taken in.
+/// Longest wait until the zero-shot generation serves, or until pictures are ingested.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Distinct large pictures of either size.
+/// Number of distinct large pictures of each size.
 const BOMBS: u32 = 16;
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
@@ -132,7 +133,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Distinct pictures of 16 bits that weigh little and take much memory, as files.
+/// Distinct pictures with 16 bits per channel, as files. The files are small, and decoding them takes much memory.
 fn bombs(dir: &Path, side_px: u32) -> anyhow::Result<Vec<Arc<File>>> {
     fs::create_dir(dir)?;
     let picture = bomb::Bomb::new(side_px)?;
@@ -189,7 +190,7 @@ impl Bench {
         Ok(Row { flood, quiet, beside, p99_ratio, failed, hostile: sent, peak_memory_bytes, passed })
     }
 
-    /// The quiet user's calls, one after the other.
+    /// Makes the quiet user's calls, one after the other.
     fn neighbour(&self) -> anyhow::Result<Calls> {
         let calls = || {
             let mut client = BusClient::connect(self.site.bus_address())?;
@@ -215,8 +216,8 @@ impl Bench {
         as_user(QUIET, calls).context("only root acts as another user")?
     }
 
-    /// Largest resident memory while pictures lie in the folder and come over the bus, all at once, until `done` says
-    /// so of the status.
+    /// Largest resident memory while pictures are copied into the watched directory and come over the bus at the same
+    /// time, until `done` is true of the status.
     fn memory(&self, dir: &Path, pictures: &[Arc<File>], done: impl Fn(&Value) -> bool) -> anyhow::Result<u64> {
         self.reset_peak()?;
         let hostile = Hostile::new(Flood::Bombs, self.site.bus_address().to_owned(), pictures.to_vec());
@@ -237,7 +238,7 @@ impl Bench {
         resident(&self.site, "VmHWM:")
     }
 
-    /// Has the kernel count the largest resident memory anew (proc(5), clear_refs).
+    /// Resets the largest resident memory that the kernel records (proc(5), clear_refs).
     fn reset_peak(&self) -> anyhow::Result<()> {
         let pid = self.site.pid().context("coftd has ended")?;
         Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
@@ -253,13 +254,13 @@ fn resident(site: &Site, line: &str) -> anyhow::Result<u64> {
     Ok(kibibytes * 1024)
 }
 
-/// What became of one user's calls.
+/// The results of one user's calls.
 #[derive(Default)]
 struct Calls {
-    /// Of each that was answered.
+    /// Latency of each call that was answered.
     seconds: Vec<f64>,
     failed: u64,
-    /// Why the first of them failed.
+    /// Why the first failed call failed.
     failure: Option<String>,
 }
 

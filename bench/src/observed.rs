@@ -1,5 +1,5 @@
-//! `cargo xtask bench answers`: how long it takes from a picture that is renamed into a watched directory to its
-//! answer on the bus, at several rates.
+//! `cargo xtask bench answers`: the time from renaming a picture into a watched directory to its answer on the bus, at
+//! several rates.
 
 use crate::built;
 use crate::interruption::Interruption;
@@ -57,7 +57,7 @@ fn size(text: &str) -> Result<(u32, u32), String> {
 struct Report {
     width_px: u32,
     height_px: u32,
-    /// None for the embedded one.
+    /// `None` for the embedded one.
     model: Option<Model>,
     training: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -70,42 +70,42 @@ struct Report {
 struct Measured {
     pictures_per_second: u32,
     pictures: usize,
-    /// From the rename to the signal, ms.
+    /// Time from the rename to the signal, ms.
     p50_ms: f64,
     p95_ms: f64,
     max_ms: f64,
-    /// From the first rename to the last signal, s.
+    /// Time from the first rename to the last signal, s.
     seconds: f64,
 }
 
-/// Pictures that come at once.
+/// Many pictures that come at the same time.
 #[derive(Serialize)]
 struct Burst {
     pictures: usize,
-    /// From the rename of their directory to the first and to the last answer, s.
+    /// Time from renaming their directory to the first and to the last answer, s.
     first_seconds: f64,
     last_seconds: f64,
-    /// Of one more picture, which comes when half of them are answered, ms.
+    /// Latency of one more picture, which comes when half of the others are answered, ms.
     newcomer_ms: f64,
     /// Largest resident memory of the service (VmHWM).
     peak_memory_bytes: u64,
 }
 
 const QUALITY: u8 = 88;
-/// Pictures that are drawn; the others are these with another comment in the file.
+/// Number of pictures that are drawn; the others are copies with another comment in the file.
 const DRAWN: u64 = 8;
-/// Pictures that a round beside trains on.
+/// Number of pictures that a concurrent round trains on.
 const POOL: u32 = 300;
-/// Until the first generation serves, and until the last picture is answered.
+/// Longest wait until the first generation serves, and until the last picture is answered.
 const PATIENCE: Duration = Duration::from_secs(3600);
-/// A round that goes on for hours; it is ended with the service.
+/// A round that would take hours; it is stopped with the service.
 const LONG: &str = "
 [training.phase1.sgd]
 learning-rate = 0.03
 minimum-steps = 400000
 ";
 
-/// A picture that is to come, with the digest that its answer names.
+/// A picture that will be renamed into the watched directory, with the digest that its answer will name.
 struct Picture {
     file: PathBuf,
     image: String,
@@ -173,7 +173,7 @@ fn print(report: &Report) {
     }
 }
 
-/// Has a round train, and waits until it does.
+/// Starts a round, and waits until it trains.
 fn begin_round(site: &Site, drawn: &Drawn, interruption: &Interruption) -> anyhow::Result<()> {
     eprintln!("a round begins to train on {POOL} pictures ...");
     drawn.pictures("pool", POOL)?;
@@ -190,7 +190,7 @@ fn begin_round(site: &Site, drawn: &Drawn, interruption: &Interruption) -> anyho
     interruption.check()
 }
 
-/// Many pictures at once, and one more when half of them are answered.
+/// Renames many pictures at the same time, and one more when half of them are answered.
 async fn flood(site: &Site, dir: &Path, count: usize, newcomer: &Picture) -> anyhow::Result<Burst> {
     let bus = Bus::Address(site.bus_address().to_owned()).connect().await?;
     let source = SourceProxy::builder(&bus).path(source_path(0)).build().await?;
@@ -283,7 +283,7 @@ impl Drawn {
         Ok(Self { dir: dir.to_owned(), files: (0..DRAWN).map(draw).collect() })
     }
 
-    /// So many distinct files, in a directory of their own.
+    /// `count` distinct files, in a directory of their own.
     fn pictures(&self, name: &str, count: u32) -> anyhow::Result<Vec<Picture>> {
         let dir = self.dir.join(name);
         fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
@@ -299,7 +299,7 @@ impl Drawn {
     }
 }
 
-/// A JPEG with a comment (ITU-T T.81, B.2.4.5) behind its start.
+/// A JPEG with a comment (ITU-T T.81, B.2.4.5) after its start.
 fn commented(jpeg: &[u8], comment: &str) -> Vec<u8> {
     let (start, rest) = jpeg.split_at(2);
     let length = (comment.len() as u16 + 2).to_be_bytes();

@@ -1,4 +1,4 @@
-//! `cargo xtask pretrain-demo`: how the embedded model came to be, from the seed on.
+//! `cargo xtask pretrain-demo`: makes the embedded model again, starting from its seed.
 
 use crate::built::{self, repository};
 use anyhow::ensure;
@@ -22,7 +22,7 @@ pub struct Args {
     out: Option<PathBuf>,
 }
 
-/// Side of the pictures, px; a little more than the model looks at, so that crops differ.
+/// Side of the pictures, px; a little more than the model reads, so that crops differ.
 const SIDE: u32 = 56;
 const BATCH: u32 = 96;
 

@@ -1,5 +1,5 @@
-//! `cargo xtask bench ranking`: what the label-free metrics are worth, over rounds whose answers `bench adapt
-//! --answers` kept.
+//! `cargo xtask bench ranking`: how well the label-free metrics predict accuracy, over rounds whose answers `bench
+//! adapt --answers` has kept.
 
 use super::answers::{integers, rows};
 use anyhow::{Context, ensure};
@@ -18,7 +18,7 @@ pub struct Args {
     rounds: Vec<PathBuf>,
 }
 
-/// What a metric says of a candidate; the larger the better.
+/// The value of a metric for a candidate; larger is better.
 type Metric = fn(&CandidateMetrics) -> f64;
 
 const METRICS: [(&str, Metric); 6] = [
@@ -30,16 +30,16 @@ const METRICS: [(&str, Metric); 6] = [
     ("kept", |metrics| metrics.agreement_with_zero_shot),
 ];
 
-/// Upper ends of all bins of the histogram of s⁺ − s⁻ but the last.
+/// Upper bounds of all bins of the histogram of s⁺ − s⁻ except the last.
 const EDGES: [f32; 7] = [-0.1, -0.05, -0.02, 0.0, 0.02, 0.05, 0.1];
 
 struct Round {
     set: String,
     candidates: Vec<CandidateMetrics>,
-    /// On the test images, in percent, by candidate.
+    /// Accuracy on the test images, in percent, by candidate.
     accuracy: BTreeMap<String, f64>,
     agreement: f64,
-    /// s⁺ − s⁻ of right and of wrong labels, both models'.
+    /// s⁺ − s⁻ of the right and of the wrong labels of both models.
     margins: [Vec<f32>; 2],
 }
 
@@ -65,13 +65,13 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let rounds = args.rounds.iter().map(|dir| read(dir)).collect::<anyhow::Result<Vec<_>>>()?;
     let of_metrics =
         |value: &dyn Fn(Metric) -> Value| METRICS.iter().map(|(name, metric)| (*name, value(*metric))).collect();
-    // What is deployed where the largest of a metric decides, over zero-shot, in points.
+    // Mean gain over zero-shot, in points, if the candidate with the largest value of a metric is deployed.
     let gain = |name: &dyn Fn(&Round) -> String| {
         let gains: Vec<f64> = rounds.iter().map(|round| round.gain(&name(round))).collect();
         json!({ "mean": mean(&gains), "least": gains.iter().copied().fold(f64::INFINITY, f64::min) })
     };
     let gains: BTreeMap<&str, Value> = of_metrics(&|metric| gain(&|round| round.largest(metric).name.clone()));
-    // Within a round, of the metric with the accuracy of the candidates.
+    // Rank correlation of a metric with the accuracy of the candidates, within a round.
     let within = |metric: Metric| {
         let of = |round: &Round| {
             let metrics: Vec<f64> = round.candidates.iter().map(metric).collect();
@@ -81,7 +81,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         json!(mean(&rounds.iter().map(of).collect::<Vec<_>>()))
     };
     let within: BTreeMap<&str, Value> = of_metrics(&within);
-    // Over rounds, of what the deployed model's metric has over zero-shot's with the gain.
+    // Rank correlation over rounds, between the gain of the deployed model and its increase of a metric over zero-shot.
     let gained: Vec<f64> = rounds.iter().map(|round| round.gain(&round.largest(METRICS[0].1).name)).collect();
     let over = |metric: Metric| {
         let risen = |round: &Round| metric(round.largest(METRICS[0].1)) - metric(&round.candidates[0]);
@@ -128,7 +128,7 @@ fn read(dir: &Path) -> anyhow::Result<Round> {
 }
 
 impl Round {
-    /// The earlier one on a tie.
+    /// The candidate with the largest value of a metric; the earlier one on a tie.
     fn largest(&self, metric: Metric) -> &CandidateMetrics {
         let best = self.candidates.iter().reduce(|best, next| if metric(next) > metric(best) { next } else { best });
         best.expect("zero-shot is always a candidate")
@@ -159,7 +159,7 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }
 
-/// Rank correlation, −1 to 1; ties share their mean rank. 0 where all values of one side are the same.
+/// Rank correlation, −1 to 1. Ties share their mean rank. 0 where all values of one side are equal.
 fn spearman(a: &[f64], b: &[f64]) -> f64 {
     let (a, b) = (ranks(a), ranks(b));
     let (mean_a, mean_b) = (mean(&a), mean(&b));
@@ -169,7 +169,7 @@ fn spearman(a: &[f64], b: &[f64]) -> f64 {
     if scale > 0.0 { product(&a, mean_a, &b, mean_b) / scale } else { 0.0 }
 }
 
-/// How many values lie below each, a tie being half.
+/// For each value, the number of smaller values; a tie counts as a half.
 fn ranks(values: &[f64]) -> Vec<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
@@ -189,7 +189,7 @@ mod tests {
         assert_eq!(spearman(&[1.0, 2.0, 30.0], &[0.1, 0.2, 0.3]), 1.0);
         assert_eq!(spearman(&[1.0, 2.0, 3.0], &[3.0, 2.0, -5.0]), -1.0);
         assert_eq!(spearman(&[1.0, 1.0], &[3.0, 2.0]), 0.0);
-        // By hand: ranks 1.5, 1.5, 3 and 1, 2, 3.
+        // Computed by hand: ranks 1.5, 1.5, 3 and 1, 2, 3.
         assert!((spearman(&[1.0, 1.0, 2.0], &[1.0, 2.0, 3.0]) - 0.75f64.sqrt()).abs() < 1e-12);
     }
 }

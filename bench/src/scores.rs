@@ -1,10 +1,11 @@
-//! Figures of a model's scores against the truth: calibration error, and how well a score tells two kinds of images apart.
+//! Figures that compare a model's scores with the truth: calibration error, and how well a score separates two kinds of
+//! images.
 
 /// Bins of [`calibration_error`]. 15, as in Guo et al. 2017, arXiv 1706.04599.
 const BINS: usize = 15;
 
-/// Expected calibration error, 0 to 1: the mean distance between confidence and accuracy in bins of equal width. Of each image its
-/// largest probability, and whether its class was right.
+/// Expected calibration error, 0 to 1: the mean distance between confidence and accuracy in bins of equal width.
+/// `answers` holds for each image its largest probability, and whether its class was right.
 pub fn calibration_error(answers: &[(f32, bool)]) -> f64 {
     let mut gaps = [0f64; BINS];
     for &(confidence, right) in answers {
@@ -14,7 +15,8 @@ pub fn calibration_error(answers: &[(f32, bool)]) -> f64 {
     gaps.iter().map(|gap| gap.abs()).sum::<f64>() / answers.len() as f64
 }
 
-/// Area under the ROC curve, 0 to 1: how often one of `inside` scores above one of `outside`, a tie being half.
+/// Area under the ROC curve, 0 to 1: the probability that one of `inside` scores above one of `outside`; a tie counts
+/// as a half.
 pub fn auroc(inside: &[f32], outside: &[f32]) -> f64 {
     let mut outside = outside.to_vec();
     outside.sort_by(f32::total_cmp);
@@ -33,9 +35,9 @@ mod tests {
     fn calibration_is_by_bin() {
         assert_eq!(calibration_error(&[(1.0, true), (1.0, true)]), 0.0);
         assert_eq!(calibration_error(&[(1.0, true), (1.0, false)]), 0.5);
-        // Too sure in one bin and not sure enough in another do not cancel out.
+        // Too high a confidence in one bin and too low a confidence in another do not cancel out.
         assert!((calibration_error(&[(0.8, false), (0.2, true)]) - 0.8).abs() < 1e-6);
-        // Within a bin they do.
+        // Within one bin they do.
         assert!((calibration_error(&[(0.51, true), (0.51, false)]) - 0.01).abs() < 1e-6);
     }
 

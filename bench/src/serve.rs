@@ -1,8 +1,9 @@
-//! `cargo xtask bench serve`: what an answer of `coftd` costs beside the model alone and beside servers that one would
-//! write in Python, side by side on the same ONNX file with as many threads.
+//! `cargo xtask bench serve`: the cost of an answer of `coftd`, compared with the model alone and with servers that a
+//! user could write in Python, on the same ONNX file with the same number of threads.
 //!
-//! The file is the zero-shot generation that `coftd` makes of each model. All arms of a model are up together, those in
-//! Python stopped but for their turns; the arms take turns cell by cell, so that what else the machine does falls on all.
+//! The file is the zero-shot generation that `coftd` makes of each model. All arms of a model run at the same time, but
+//! those in Python are stopped except for their turns. The arms take turns cell by cell, so that other load on the
+//! machine affects all.
 
 mod arm;
 mod bare;
@@ -68,11 +69,11 @@ pub struct Args {
     json: bool,
 }
 
-/// What every part of a run shares.
+/// The inputs that every part of a run shares.
 struct Bench {
     programs: Programs,
     bare_loop: PathBuf,
-    /// Python of the servers, where one is measured.
+    /// Python interpreter of the servers, if one is measured.
     python: PathBuf,
     set: LabelledSet,
     interruption: Interruption,
@@ -167,7 +168,7 @@ fn prepare(args: &Args) -> anyhow::Result<Bench> {
     })
 }
 
-/// All that answers for one generation.
+/// Everything that answers for one generation.
 struct Sides<'a> {
     bench: &'a Bench,
     site: &'a Site,
@@ -192,9 +193,10 @@ impl<'a> Sides<'a> {
         Ok(sides)
     }
 
-    /// Holds the peers' answers against coftd's; those that differ measure something else. Then the peers wait for their turns.
+    /// Compares the peers' answers with coftd's, because a peer with other answers would measure something else. Then
+    /// stops the peers until their turns.
     fn agreement(&self, model: Model, inputs: &[(Input, Vec<Picture>)]) -> anyhow::Result<Vec<Agreement>> {
-        /// Probability: the peers may decode and resize in other ways.
+        /// Difference of a probability: the peers may decode and resize in other ways.
         const TOLERANCE: f64 = 0.05;
         let mut agreement = Vec::new();
         for (arm, peer) in &self.peers {
@@ -217,7 +219,7 @@ impl<'a> Sides<'a> {
         Ok(agreement)
     }
 
-    /// Every side in turn.
+    /// Measures every side in turn.
     fn measure(
         &mut self,
         model: Model,

@@ -1,6 +1,6 @@
-//! What a camera does to pictures, the same to every one: the shifts of `bench adapt`.
+//! What a camera does to all its pictures: the shifts of `bench adapt`.
 //!
-//! All numbers [choice], fixed before anything was measured on them, and the same for every set.
+//! All numbers are [choice]; they were fixed before anything was measured with them, and are the same for every set.
 
 use anyhow::Context;
 use image::{Rgb, RgbImage, imageops};
@@ -21,12 +21,12 @@ pub enum Shift {
     Blur,
 }
 
-/// Light that reaches the sensor at night, over daylight's, by channel.
+/// Light that reaches the sensor at night, divided by that in daylight, by channel.
 const NIGHT_LIGHT: [f32; 3] = [0.35, 0.3, 0.22];
-/// Deviation of the noise in darkness, and variance per unit of light; linear light, where white is 1.
+/// Standard deviation of the noise in darkness, and variance per unit of light; in linear light, where white is 1.
 const READ_NOISE: f32 = 0.004;
 const SHOT_NOISE: f32 = 0.003;
-/// Deviation of the defocus over the short side.
+/// Standard deviation of the defocus, divided by the short side.
 const DEFOCUS: f32 = 1.0 / 32.0;
 
 impl Shift {
@@ -38,8 +38,8 @@ impl Shift {
         }
     }
 
-    /// Writes the picture at `from` as this camera sees it to `to`, a PNG. The noise depends on the picture alone.
-    /// `copy` is 0 for the picture itself; other numbers are pictures of the same a moment later.
+    /// Reads the picture at `from`, and writes it as this camera sees it to `to`, a PNG. The noise depends only on the
+    /// picture. `copy` is 0 for the picture itself; other numbers give pictures of the same scene a moment later.
     pub fn photograph(self, from: &Path, copy: u32, to: &Path) -> anyhow::Result<()> {
         let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
         let mut picture =
@@ -60,7 +60,7 @@ impl Shift {
     }
 }
 
-/// The same scene in light that differs by up to 3 %, with the noise of a sensor of its own: deviation 2 of 255.
+/// The same scene in light that differs by up to 3 %, with sensor noise of its own: standard deviation 2 of 255.
 fn a_moment_later(picture: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
     let noise = Normal::new(0.0f32, 2.0).expect("a positive deviation");
     let light = rng.random_range(0.97..1.03f32);
@@ -85,7 +85,7 @@ fn night(picture: &RgbImage, rng: &mut ChaCha8Rng) -> RgbImage {
     seen
 }
 
-/// IEC 61966-2-1.
+/// The inverse transfer function of sRGB (IEC 61966-2-1).
 fn to_linear(v: f32) -> f32 {
     if v <= 0.04045 { v / 12.92 } else { ((v + 0.055) / 1.055).powf(2.4) }
 }

@@ -1,8 +1,9 @@
-//! `cargo xtask bench trainer`: speed and memory of the trainer's phases beside an eager PyTorch script that does the same,
-//! `tests/peers/coft_torch.py`: same checkpoint, same images in batches of the same size, same number of threads.
+//! `cargo xtask bench trainer`: speed and memory of the trainer's phases, compared with an eager PyTorch script that
+//! does the same, `tests/peers/coft_torch.py`: same checkpoint, same images in batches of the same size, same number of
+//! threads.
 //!
-//! Each phase of each side is a process of its own, so that its peak memory is its own. The sides take turns, and of each
-//! figure the median is told, so that what else the machine does falls on both.
+//! Each phase of each side runs in a process of its own, so that the process's peak memory belongs to that phase. The
+//! sides take turns, and the median of each figure is reported, so that other load on the machine affects both.
 
 use super::labelled_set::LabelledSet;
 use crate::built::{self, data, repository};
@@ -56,16 +57,16 @@ struct Shape {
 
 const PHASES: [&str; 3] = ["zero-shot", "phase1", "phase2"];
 
-/// Steps of each side before the timed ones.
+/// Number of steps of each side before the timed ones.
 const WARM_UP: u32 = 1;
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 struct Figures {
     images_per_second: f64,
-    /// By the processor time of all threads: what other work on the machine touches least.
+    /// Based on the processor time of all threads, which other work on the machine affects least.
     images_per_cpu_second: f64,
     peak_memory_bytes: u64,
-    /// Resident memory at the end above that after warming up.
+    /// Resident memory at the end, minus that after the warm-up.
     growth_bytes: i64,
 }
 
@@ -79,7 +80,7 @@ struct Row {
     threads: usize,
     ours: Figures,
     peer: Figures,
-    /// Ours over the peer's.
+    /// Our speed divided by the peer's.
     speed_ratio: f64,
     cpu_ratio: f64,
     memory_ratio: f64,
@@ -191,7 +192,7 @@ struct Peer {
 impl Peer {
     fn run(&self, args: &[&std::ffi::OsStr]) -> anyhow::Result<Vec<u8>> {
         let mut command = Command::new(&self.python);
-        // Nothing is to be fetched, nor asked for.
+        // Nothing may be downloaded or looked up.
         command.arg(&self.script).args(args).env("HF_HUB_OFFLINE", "1").env("PYTHONDONTWRITEBYTECODE", "1");
         output(&mut command)
     }
@@ -207,7 +208,7 @@ fn output(command: &mut Command) -> anyhow::Result<Vec<u8>> {
     Ok(output.stdout)
 }
 
-/// Of each figure for itself.
+/// The median of each figure separately.
 fn median(taken: impl Iterator<Item = Figures> + Clone) -> Figures {
     fn middle<T: Copy>(values: impl Iterator<Item = T>, order: fn(&T, &T) -> std::cmp::Ordering) -> T {
         let mut values: Vec<T> = values.collect();
@@ -222,7 +223,7 @@ fn median(taken: impl Iterator<Item = Figures> + Clone) -> Figures {
     }
 }
 
-/// As Markdown.
+/// The table in Markdown.
 fn table(rows: &[Row]) -> String {
     let mut text = String::from(
         "| model, batch | phase | images/s | PyTorch | ratio | images/CPU s | PyTorch | ratio | peak MB | PyTorch | ratio |\n\

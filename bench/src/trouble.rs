@@ -1,4 +1,4 @@
-//! Pools with trouble: what `bench adapt --pool` does to the unlabelled images, by the seed alone.
+//! Pools with problems: what `bench adapt --pool` does to the unlabelled images. It depends only on the seed.
 
 use super::labelled_set::{Labelled, LabelledSet};
 use anyhow::Context;
@@ -6,7 +6,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-/// What no class is called: an outlier's label.
+/// The label of an outlier, which is no class.
 pub const NO_CLASS: usize = usize::MAX;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -33,17 +33,17 @@ pub enum Trouble {
 
 /// Share of the pool that shows none of the classes.
 const OUTLIERS: f64 = 0.3;
-/// Images of the first class over those of the last.
+/// Images of the first class, divided by those of the last.
 const IMBALANCE: f64 = 20.0;
 const SMALL: usize = 200;
 /// Images of the common class for each of the rare one.
 const SKEW: f64 = 97.0 / 3.0;
 /// Images of the most frequent class over those of the rarest.
 const TAIL: f64 = 200.0;
-/// Pictures that a still camera shows again and again, and how much of the pool these are.
+/// Number of pictures that a still camera shows again and again; then the share of the pool that these are.
 const SCENES: usize = 20;
 const STILL: f64 = 0.9;
-/// Most images of these pools, so that they cost what the even ones cost.
+/// Most images in these pools, so that they cost as much as the balanced ones.
 const MOST: usize = 1000;
 /// Most images of one class.
 const MOST_OF_A_CLASS: usize = 500;
@@ -101,7 +101,7 @@ impl Trouble {
     }
 }
 
-/// The classes in an order of the seed.
+/// The classes in an order that depends on the seed.
 fn drawn(classes: usize, rng: &mut ChaCha8Rng) -> Vec<usize> {
     let mut order: Vec<usize> = (0..classes).collect();
     order.shuffle(rng);
@@ -114,7 +114,7 @@ fn counts(set: &LabelledSet) -> Vec<usize> {
     counts
 }
 
-/// `most` for the first class of `order`, `ratio` times fewer for the last, in even steps of the logarithm.
+/// `most` for the first class of `order`, `most` / `ratio` for the last, with logarithmically even steps between.
 fn falling(most: f64, ratio: f64, order: &[usize]) -> Vec<f64> {
     let mut of_class = vec![0.0; order.len()];
     for (place, &class) in order.iter().enumerate() {
@@ -123,7 +123,7 @@ fn falling(most: f64, ratio: f64, order: &[usize]) -> Vec<f64> {
     of_class
 }
 
-/// Keeps the first images of each class, at least one.
+/// Keeps the first images of each class, at most `most`, but at least one.
 fn keep(images: &mut Vec<Labelled>, most: &[f64]) {
     let mut seen = vec![0usize; most.len()];
     images.retain(|image| {
@@ -132,7 +132,7 @@ fn keep(images: &mut Vec<Labelled>, most: &[f64]) {
     });
 }
 
-/// [`SCENES`] of the images, of as many classes as there are, in turn.
+/// [`SCENES`] images, taken from the classes in turn, so that as many classes as possible are included.
 fn spread(images: &[Labelled], order: &[usize]) -> Vec<Labelled> {
     let mut of_class: Vec<_> =
         order.iter().map(|&class| images.iter().filter(move |image| image.label == class)).collect();

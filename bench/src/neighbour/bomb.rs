@@ -1,12 +1,12 @@
-//! Pictures that weigh little and take much memory to decode: PNGs of one colour with 16 bits a channel.
+//! Pictures with small files that need much memory for decoding: PNGs of one colour with 16 bits per channel.
 
 use flate2::write::ZlibEncoder;
 use flate2::{Compression, Crc};
 use std::io::{self, Write};
 
-/// Width and height whose decoding takes 600 MB, more than the default of `[decode] memory`, px.
+/// Width and height of a picture whose decoding takes 600 MB, more than the default of `[decode] memory`, px.
 pub const OVER_BUDGET: u32 = 10_000;
-/// Width and height whose decoding takes 532 MB, just below that, px.
+/// Width and height of a picture whose decoding takes 532 MB, just below that default, px.
 pub const BELOW_BUDGET: u32 = 9_400;
 
 /// Bytes of a pixel.
@@ -14,12 +14,12 @@ const PIXEL: usize = 6;
 
 pub struct Bomb {
     header: Vec<u8>,
-    /// Compressed.
+    /// The compressed pixels.
     pixels: Vec<u8>,
 }
 
 impl Bomb {
-    /// A square one.
+    /// A square picture.
     pub fn new(side_px: u32) -> io::Result<Self> {
         let row = vec![0; 1 + PIXEL * side_px as usize];
         let mut encoder = ZlibEncoder::new(Vec::new(), Compression::best());
@@ -27,12 +27,12 @@ impl Bomb {
             encoder.write_all(&row)?;
         }
         let side = side_px.to_be_bytes();
-        // 16 bits of RGB, not interlaced.
+        // 16-bit RGB, not interlaced.
         let header = [&side[..], &side, &[16, 2, 0, 0, 0]].concat();
         Ok(Self { header, pixels: encoder.finish()? })
     }
 
-    /// The file; each number makes another one of the same picture.
+    /// The bytes of the file; each number gives a different file of the same picture.
     pub fn file(&self, number: u32) -> Vec<u8> {
         let mut file = b"\x89PNG\r\n\x1a\n".to_vec();
         let note = format!("Comment\0{number}");

@@ -1,4 +1,4 @@
-//! A user who takes all that can be had, in one of several ways.
+//! A user who takes all resources, in one of several ways.
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -41,18 +41,18 @@ impl Flood {
     }
 }
 
-/// What became of the hostile user's images.
+/// The results for the hostile user's images.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub struct Sent {
     pub answered: u64,
-    /// As busy, or as no usable picture.
+    /// Refused because the service is busy, or because the picture is not usable.
     pub refused: u64,
 }
 
-/// Connections, and calls under way on each: twice the queue's share of one user.
+/// Number of connections, and of concurrent calls on each: together twice the queue's share of one user.
 const CONNECTIONS: usize = 8;
 const CALLS: usize = 16;
-/// How often it is looked whether the flood is to end.
+/// Time between two checks whether the flood must end.
 const POLL: Duration = Duration::from_millis(20);
 
 pub struct Hostile {
@@ -85,15 +85,15 @@ impl Hostile {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Floods until it is stopped. The connections belong to the user of the calling thread.
+    /// Floods the service until it is stopped. The connections belong to the user of the calling thread.
     ///
     /// # Errors
-    /// Where the service cannot be reached.
+    /// The service cannot be reached.
     pub fn run(&self) -> anyhow::Result<Sent> {
-        // One thread, so that the flood takes no more than one processor by itself.
+        // One thread, so that the flood itself uses at most one processor.
         let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            // What is under way ends with it.
+            // Dropping the set ends the running tasks.
             let mut tasks = JoinSet::new();
             match self.flood {
                 Flood::Small | Flood::Large | Flood::Bombs => self.call(&mut tasks).await?,
@@ -127,7 +127,7 @@ impl Hostile {
 
     async fn batch(&self, tasks: &mut JoinSet<()>) -> anyhow::Result<()> {
         let classifier = self.connect().await?;
-        // As interactive as the neighbour's calls.
+        // The same priority as the quiet user's calls.
         let options = || ClassifyOptions { priority: Some("interactive".into()), ..ClassifyOptions::default() };
         let mut sockets = Vec::new();
         let refused = loop {
@@ -142,7 +142,7 @@ impl Hostile {
             let (sending, pictures) = (Arc::clone(&socket), self.pictures.clone());
             let (classifier, counts) = (classifier.clone(), Arc::clone(&self.counts));
             tasks.spawn(async move {
-                // The service serves the socket while the one who opened it is on the bus.
+                // The service serves the socket only while its opener is connected to the bus.
                 let _classifier = classifier;
                 while let Ok(Some(answer)) = socket.answer().await {
                     counts.count(matches!(answer.outcome, Outcome::Labels(_)));
@@ -151,7 +151,7 @@ impl Hostile {
             if !is_silent {
                 tasks.spawn(async move {
                     for (picture, id) in pictures.iter().cycle().zip(0..) {
-                        // The kernel refuses more descriptors under way than a process may have open.
+                        // The kernel limits the descriptors in flight to the number that a process may have open.
                         if sending.send(id, &**picture).await.is_err() {
                             tokio::time::sleep(POLL).await;
                         }

@@ -38,7 +38,7 @@ impl Arm {
         }
     }
 
-    /// The script of a server in Python, with its own arguments.
+    /// The script of a Python server, with its own arguments.
     pub fn script(self) -> Option<&'static [&'static str]> {
         match self {
             Self::FastapiPillow => Some(&["serve_fastapi.py", "--decoder", "pillow"]),

@@ -1,4 +1,4 @@
-//! The bare loop of ONNX Runtime, `daemon/examples/bare_loop.rs`, as a child that measures when it is told to.
+//! The bare loop of ONNX Runtime, `daemon/examples/bare_loop.rs`, as a child process that measures on request.
 
 use super::generation::Generation;
 use anyhow::Context;
@@ -19,7 +19,7 @@ pub struct BareLoop {
 #[derive(Debug, Deserialize)]
 pub struct Taken {
     pub images_per_second: f64,
-    /// Of every run, s.
+    /// Latency of every run, s.
     pub latencies_seconds: Vec<f64>,
     pub anonymous_bytes: u64,
 }
@@ -39,7 +39,7 @@ impl BareLoop {
         Ok(Self { process, orders, answers })
     }
 
-    /// Runs batches for a while.
+    /// Runs batches for the given time.
     pub fn measure(&mut self, batch: usize, time: Duration) -> anyhow::Result<Taken> {
         writeln!(self.orders, "{batch} {}", time.as_secs_f64()).context("the bare loop has ended")?;
         let mut answer = String::new();
@@ -50,7 +50,7 @@ impl BareLoop {
 
 impl Drop for BareLoop {
     fn drop(&mut self) {
-        // It may have ended by itself; then there is nothing left to do.
+        // The process may have ended by itself; then nothing is left to do.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! What is aimed at, and whether it holds.
+//! The targets, and whether they are met.
 
 use super::arm::Arm;
 use super::figures::{Cells, Figures, Key, RoundRow};
@@ -10,12 +10,12 @@ use serde::Serialize;
 #[derive(Debug, Serialize)]
 pub struct Bar {
     pub what: &'static str,
-    /// Model, input and clients.
+    /// The model, input and number of clients.
     pub at: String,
     pub measured: f64,
     pub unit: &'static str,
     pub bar: f64,
-    /// Whether `measured` has to be the bar at least, or at most.
+    /// Whether `measured` must be at least the bar; otherwise at most.
     pub at_least: bool,
     pub holds: bool,
 }
@@ -30,7 +30,7 @@ impl Bar {
         Self { what, at, measured, unit: "ratio", bar, at_least, holds }
     }
 
-    /// Of the table.
+    /// The line in the table.
     pub fn line(&self) -> String {
         let Self { what, at, measured, unit, bar, at_least, holds } = self;
         let unit = if *unit == "ratio" { String::new() } else { format!(" {unit}") };
@@ -49,7 +49,7 @@ use Bound::{AtLeast, AtMost};
 const MODELS: [Model; 3] = [Model::MiniClip64, Model::VitB32, Model::VitB16];
 const INPUTS: [Input; 4] = [Input::Tiny, Input::Vga, Input::FullHd, Input::TwelveMegapixels];
 
-/// All that were measured.
+/// All targets that were measured.
 pub fn bars(cells: &Cells, rounds: &[RoundRow], swaps: Option<&Swaps>) -> Vec<Bar> {
     let rows = cells.rows();
     let find = |model, input, clients, arm| -> Option<Figures> {
@@ -69,7 +69,7 @@ pub fn bars(cells: &Cells, rounds: &[RoundRow], swaps: Option<&Swaps>) -> Vec<Ba
                 let bar =
                     Bar::new("tensor to label − bare loop, p50", at.clone(), ours - limit, AtMost(limit * 0.05 + 0.3));
                 bars.push(Bar { unit: "ms", ..bar });
-                // The same as a ratio.
+                // The same target as a ratio.
                 let bound = AtMost((limit * 1.05 + 0.3) / limit);
                 bars.push(Bar::new("tensor to label / bare loop, p50", at, ours / limit, bound));
             }
@@ -146,7 +146,7 @@ mod tests {
         let bars = bars(&cells, &[], None);
         let told: Vec<_> = bars.iter().map(|bar| (bar.what, bar.holds)).collect();
         let expected = [
-            ("tensor to label − bare loop, p50", true), // 0.7 ms, of 0.8
+            ("tensor to label − bare loop, p50", true), // 0.7 ms; 0.8 ms are allowed
             ("tensor to label / bare loop, p50", true),
             ("images/s / bare loop's in batches of 16", false),
             ("anonymous memory / bare loop", true),

@@ -1,4 +1,5 @@
-//! Clients of `coftd`, each with a connection of its own and images as descriptors: by calls over D-Bus, or through a batch socket.
+//! Clients of `coftd`, each with its own connection and with images as descriptors: by calls over D-Bus, or through a
+//! batch socket.
 
 use super::load::{Answer, Client};
 use super::pictures::Picture;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use tokio::runtime::{self, Runtime};
 
 pub struct BusClient {
-    // Before the runtime, on which its connection lives.
+    // Declared before the runtime, which must outlive the connection.
     classifier: ClassifierProxy<'static>,
     runtime: Runtime,
 }
@@ -35,11 +36,11 @@ impl Client for BusClient {
     }
 }
 
-/// One image of its socket under way.
+/// A client that has one image at a time in progress on its socket.
 pub struct StreamClient {
-    // Before the runtime, on which they live.
+    // Declared before the runtime, which must outlive them.
     stream: Stream,
-    /// The service serves the socket while the one who opened it is on the bus.
+    /// The service serves the socket only while its opener is connected to the bus.
     _classifier: ClassifierProxy<'static>,
     runtime: Runtime,
 }

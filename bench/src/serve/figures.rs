@@ -1,4 +1,4 @@
-//! What was seen, as figures.
+//! Turns measurements into figures.
 
 use super::arm::Arm;
 use super::generation::Model;
@@ -6,16 +6,16 @@ use super::load::Seen;
 use super::pictures::Input;
 use serde::Serialize;
 
-/// Of a cell's rounds together.
+/// The figures of all rounds of a cell.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Figures {
     /// The median of the rounds.
     pub images_per_second: f64,
-    /// Of all requests of all rounds; that of the largest where there are fewer than a hundred.
+    /// Over all requests of all rounds. With fewer than a hundred requests, p99 is the largest.
     pub p50_seconds: f64,
     pub p99_seconds: f64,
     pub requests: usize,
-    /// Median latency without the decoding that the answer tells of.
+    /// Median latency without the decoding time that the answer states.
     pub tensor_to_label_seconds: Option<f64>,
 }
 
@@ -45,19 +45,19 @@ fn quantile(mut values: Vec<f64>, q: f64) -> f64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Key {
     pub model: Model,
-    /// For the bare loop, which is handed tensors, that of the cells which it took turns with.
+    /// For the bare loop, which reads tensors, the input of the cells with which it took turns.
     pub input: Input,
-    /// Images of a batch for the bare loop.
+    /// For the bare loop, the number of images in a batch.
     pub clients: usize,
     pub arm: Arm,
 }
 
-/// Of one arm, one model, one input and one number of clients.
+/// The measurements of one arm, one model, one input and one number of clients.
 #[derive(Debug)]
 pub struct Cell {
     pub key: Key,
     pub rounds: Vec<Seen>,
-    /// Of the server's processes after each of the rounds; the largest.
+    /// Largest memory of the server's processes after a round.
     pub anonymous_bytes: u64,
 }
 
@@ -75,7 +75,7 @@ impl Cells {
         }
     }
 
-    /// In an order that reads well.
+    /// The rows, sorted for reading.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = self.0.iter().map(|cell| Row::of(cell, self)).collect();
         rows.sort_by_key(|row| {
@@ -97,7 +97,7 @@ pub struct Row {
     #[serde(flatten)]
     pub figures: Figures,
     pub anonymous_bytes: u64,
-    /// coftd's figures over these.
+    /// coftd's figures divided by these.
     pub ours_over: Option<Ratios>,
 }
 
@@ -121,7 +121,7 @@ impl Row {
     }
 }
 
-/// Requests before and while a round trains.
+/// Figures of requests before and during a round.
 #[derive(Debug, Serialize)]
 pub struct RoundRow {
     pub clients: usize,

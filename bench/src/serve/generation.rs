@@ -1,4 +1,4 @@
-//! A model as `coftd` makes and serves it: the zero-shot generation, whose ONNX file every arm runs.
+//! A model as `coftd` makes and serves it: its zero-shot generation, whose ONNX file every arm runs.
 
 use super::Bench;
 use crate::built;
@@ -39,7 +39,7 @@ impl Model {
         }
     }
 
-    /// Its directory; one with random weights is made in `scratch`.
+    /// The model's directory; a model with random weights is made in `scratch`.
     pub fn dir(self, scratch: &Path) -> anyhow::Result<PathBuf> {
         let mini = built::data("mini_clip64")?;
         let patch = match self {
@@ -55,7 +55,7 @@ impl Model {
             .arg("--like")
             .arg(mini)
             .args(["--patch", patch])
-            // Nothing is to be fetched, nor asked for.
+            // Nothing may be downloaded or looked up.
             .envs([("HF_HUB_OFFLINE", "1"), ("PYTHONDONTWRITEBYTECODE", "1")])
             .stdin(Stdio::null())
             .output()
@@ -69,7 +69,7 @@ impl Model {
 #[derive(Debug)]
 pub struct Generation {
     pub dir: PathBuf,
-    /// Of the images that the model reads, px.
+    /// Side of the images that the model reads, px.
     pub side: u64,
 }
 
@@ -79,7 +79,7 @@ impl Generation {
     }
 }
 
-/// Until the zero-shot generation serves.
+/// Longest wait until the zero-shot generation serves.
 const FIRST_ROUND: Duration = Duration::from_secs(600);
 
 /// Starts `coftd` with the model, on a private bus and an empty source, and waits until it serves.

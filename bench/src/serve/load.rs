@@ -1,4 +1,4 @@
-//! Clients that each keep one request under way, for a while.
+//! Clients that each keep one request in progress for some time.
 
 use super::pictures::Picture;
 use crate::interruption::Interruption;
@@ -15,17 +15,17 @@ pub trait Client: Send {
 pub struct Answer {
     /// Class names with probabilities.
     pub labels: Vec<(String, f64)>,
-    /// Where the server tells it.
+    /// Decoding time, if the server states it.
     pub decode: Option<Duration>,
 }
 
-/// What some clients saw together.
+/// The measurements of several clients together.
 #[derive(Clone, Debug, Default)]
 pub struct Seen {
     pub images_per_second: f64,
-    /// Of every request, s.
+    /// Latency of every request, s.
     pub latencies: Vec<f64>,
-    /// Of every request without decoding, where the server tells of that, s.
+    /// Latency of every request without decoding, if the server states the decoding time, s.
     pub beyond_decoding: Vec<f64>,
 }
 
@@ -37,12 +37,13 @@ pub fn connect<C: Client + 'static>(
     (0..count).map(|_| Ok(Box::new(connect()?) as Box<dyn Client>)).collect()
 }
 
-/// Requests of each client, at least, however long one takes.
+/// Fewest requests of each client, however long one takes.
 const LEAST: usize = 2;
-/// Share of the time before requests count.
+/// Share of the time that is warm-up, in which requests do not count.
 const WARM_UP: f64 = 0.2;
 
-/// Lets every client send one picture after the other. They stop together, so that all are at work while any is measured.
+/// Makes every client send one picture after the other. All stop together, so that all of them work during the whole
+/// measurement.
 pub fn measure(
     clients: Vec<Box<dyn Client>>,
     pictures: &[Picture],
@@ -76,7 +77,7 @@ pub fn measure(
                 break;
             }
         }
-        // From one answer to another, so that nothing under way is cut off.
+        // Counted from one answer to another, so that no request is cut off.
         if let Some(counted_from) = counted_from.filter(|from| *from < last) {
             seen.images_per_second = seen.latencies.len() as f64 / (last - counted_from).as_secs_f64();
         }
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn the_rate_is_that_of_all_clients_and_slow_ones_are_waited_for() {
         let seen = run(Duration::from_millis(10), usize::MAX).unwrap();
-        // Sleeps are never shorter, and on a busy machine longer.
+        // A sleep is never shorter than asked for, and may be longer on a busy machine.
         assert!((40.0..=400.0).contains(&seen.images_per_second), "{} a second", seen.images_per_second);
         assert!(seen.latencies.iter().zip(&seen.beyond_decoding).all(|(all, beyond)| beyond < all));
         let slow = run(Duration::from_millis(400), usize::MAX).unwrap();

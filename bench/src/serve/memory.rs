@@ -1,4 +1,4 @@
-//! Anonymous memory of processes: what a file on the disk does not back.
+//! Anonymous memory of processes, which no file on the disk backs.
 
 use anyhow::Context;
 use std::fs;
@@ -8,11 +8,11 @@ pub fn anonymous_bytes(pid: u32) -> anyhow::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("reading a process's status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).context("RssAnon is not told")?;
     let kibibytes: u64 = line.trim().trim_end_matches("kB").trim().parse()?;
-    // A descendant may have ended meanwhile.
+    // A descendant may have ended by now.
     Ok(kibibytes * 1024 + children(pid).into_iter().filter_map(|child| anonymous_bytes(child).ok()).sum::<u64>())
 }
 
-/// Those whom one of the process's threads has started.
+/// The processes that one of the process's threads has started.
 fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     threads

@@ -1,4 +1,4 @@
-//! The Python servers of `tests/peers`, and a client of theirs that keeps its connection.
+//! The Python servers of `tests/peers`, and a client that keeps its connection open.
 
 use super::generation::Generation;
 use super::load::{Answer, Client};
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A server, stopped but for the time in which it is measured: LitServe's idle loop takes a whole core.
+/// A server. It is stopped except while it is measured, because LitServe's idle loop takes a whole core.
 #[derive(Debug)]
 pub struct Peer {
     process: Child,
@@ -25,24 +25,24 @@ pub struct Peer {
     log: PathBuf,
 }
 
-/// How long a start may take; the machine may be busy.
+/// Longest time to start; the machine may be busy.
 const START: Duration = Duration::from_secs(120);
-/// How long a polite stop may take.
+/// Longest time to stop after SIGTERM.
 const STOP: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What every server is started with.
+/// The arguments of every server.
 pub struct Launch<'a> {
     pub python: &'a Path,
     pub generation: &'a Generation,
     pub threads: usize,
-    /// Takes the logs.
+    /// Directory for the logs.
     pub dir: &'a Path,
     pub interruption: &'a Interruption,
 }
 
 impl Launch<'_> {
-    /// Starts a script, with arguments of its own, and waits until it listens.
+    /// Starts a script with its own arguments, and waits until it listens.
     pub fn start(&self, script: &[&str]) -> anyhow::Result<Peer> {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
         let log = self.dir.join(format!("{port}.log"));
@@ -55,9 +55,9 @@ impl Launch<'_> {
             .args(["--port", &port.to_string(), "--threads", &self.threads.to_string()])
             .args(more)
             .env("PYTHONDONTWRITEBYTECODE", "1")
-            .env("TMPDIR", self.dir) // sockets of LitServe's processes
+            .env("TMPDIR", self.dir) // directory for the sockets of LitServe's processes
             .current_dir(self.dir)
-            .process_group(0) // with what it starts, so that all of it is stopped
+            .process_group(0) // includes its child processes, so that all of them are stopped
             .stdin(Stdio::null())
             .stdout(out.try_clone()?)
             .stderr(out)
@@ -106,7 +106,7 @@ impl Peer {
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        // Whatever has ended already is fine.
+        // A process that has ended already is no error.
         let _ = self.signal(Signal::SIGTERM);
         let _ = self.signal(Signal::SIGCONT);
         let since = Instant::now();
@@ -118,7 +118,7 @@ impl Drop for Peer {
     }
 }
 
-/// How long an answer may take.
+/// Longest time for an answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
 pub struct HttpClient {

@@ -1,5 +1,5 @@
-//! Pictures to send: noise of several octaves, smooth where it is coarse, which a JPEG takes as many bytes for as for a
-//! photograph. Drawn from numbers, so that every run sends the same.
+//! Pictures to send: noise of several octaves, smooth where it is coarse, for which a JPEG needs as many bytes as for a
+//! photograph. They are computed from numbers, so every run sends the same.
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -49,14 +49,14 @@ impl Input {
     }
 }
 
-/// A file, and what is in it.
+/// A file, and its bytes.
 #[derive(Debug)]
 pub struct Picture {
     pub file: File,
     pub bytes: Vec<u8>,
 }
 
-/// Distinct pictures of a size.
+/// Number of distinct pictures of each size.
 const PICTURES: u64 = 4;
 const QUALITY: u8 = 88;
 
@@ -74,12 +74,12 @@ pub fn draw(input: Input, dir: &Path) -> anyhow::Result<Vec<Picture>> {
 
 /// Cell of the finest octave, px.
 const FINEST: usize = 2;
-/// Contrast of an octave over that of the next finer one.
+/// Contrast of an octave, divided by that of the next finer one.
 const ROUGHNESS: f32 = 1.25;
-/// Standard deviation of the brightness, of 255.
+/// Standard deviation of the brightness, on the scale 0 to 255.
 const CONTRAST: f32 = 50.0;
 
-/// Brightness has every octave, colour only those of large areas.
+/// Brightness contains every octave, colour only the coarse ones.
 fn photograph((width, height): (u32, u32), number: u64) -> RgbImage {
     let (w, h) = (width as usize, height as usize);
     let octaves = (w.max(h) / FINEST).ilog2() as usize;
@@ -97,7 +97,7 @@ fn photograph((width, height): (u32, u32), number: u64) -> RgbImage {
     };
     let coarse = octaves.saturating_sub(4);
     let (brightness, colour) = (noise(0), [noise(coarse), noise(coarse), noise(coarse)]);
-    // A value of an octave has variance c²/3, linearly interpolated 4/9 of that.
+    // A value of an octave has the variance c²/3; after linear interpolation it is 4/9 of that.
     let variance = (0..octaves).map(|octave| ROUGHNESS.powi(2 * octave as i32)).sum::<f32>() * 4.0 / 27.0;
     let scale = CONTRAST / variance.sqrt();
     let mut pixels = vec![0; w * h * 3];
@@ -106,16 +106,16 @@ fn photograph((width, height): (u32, u32), number: u64) -> RgbImage {
             let sum = |octaves: &[Lattice]| octaves.iter().map(|octave| octave.at(x, y)).sum::<f32>();
             let grey = sum(&brightness);
             for (value, colour) in pixel.iter_mut().zip(&colour) {
-                *value = (118.0 + scale * (grey + 0.5 * sum(colour))) as u8; // saturates, as a sensor does
+                *value = (118.0 + scale * (grey + 0.5 * sum(colour))) as u8; // saturates like a sensor
             }
         }
     });
     RgbImage::from_raw(width, height, pixels).expect("three values a pixel")
 }
 
-/// Random values on a grid, linear in between.
+/// Random values on a grid, interpolated linearly.
 struct Lattice {
-    /// px.
+    /// Distance between grid points, px.
     cell: usize,
     columns: usize,
     values: Vec<f32>,
@@ -137,7 +137,7 @@ impl Lattice {
 mod tests {
     use super::*;
 
-    /// Bytes a pixel of a camera's JPEG: 0.15 to 0.5 at such a quality.
+    /// Bytes per pixel of a camera's JPEG: 0.15 to 0.5 at this quality.
     #[test]
     fn a_picture_weighs_what_a_photograph_does_and_is_the_same_every_time() {
         for input in [Input::Vga, Input::FullHd] {

@@ -1,4 +1,4 @@
-//! What was seen, and what is aimed at, for people and as JSON.
+//! The figures and targets, as text for people and as JSON.
 
 use super::arm::Arm;
 use super::bars::Bar;
@@ -28,7 +28,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// As Markdown.
+    /// The tables in Markdown.
     pub fn table(&self) -> String {
         let mut text = String::from(
             "| model | input | clients | arm | images/s | ours/its | p50 ms | ours/its | p99 ms | ours/its | requests | anonymous MB |\n\

@@ -1,4 +1,4 @@
-//! Requests while one generation after the other takes over: what fails, and what memory is kept of those that were replaced.
+//! Requests while generations replace each other: how many fail, and how much memory of replaced generations is kept.
 
 use super::Bench;
 use super::bus::BusClient;
@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 const SWAPS: usize = 100;
-/// After these, memory is taken to be as it stays.
+/// Number of swaps after which memory should no longer grow.
 const WARM_UP: usize = 20;
 const CLIENTS: usize = 4;
 
@@ -24,20 +24,20 @@ pub struct Swaps {
     pub failed: usize,
     /// After the warm-up, B.
     pub anonymous_bytes_before: u64,
-    /// After the last, B.
+    /// After the last swap, B.
     pub anonymous_bytes_after: u64,
-    /// Of the straight line through all after the warm-up (least squares), B a swap.
+    /// Slope of the straight line through the values after the warm-up (least squares), B per swap.
     pub bytes_per_swap: f64,
 }
 
 impl Swaps {
-    /// Growth along the line, as a share of the memory after the warm-up.
+    /// Growth along that line, as a share of the memory after the warm-up.
     pub fn growth(&self) -> f64 {
         self.bytes_per_swap * (self.swaps - WARM_UP) as f64 / self.anonymous_bytes_before as f64
     }
 }
 
-/// Has a `coftd` take in its own first generation again and again.
+/// Makes a `coftd` import its own first generation again and again.
 pub fn measure(bench: &Bench, site: &Site, pictures: &[Picture]) -> anyhow::Result<Swaps> {
     let bundle = site.dir().join("bundle");
     let bundle = bundle.to_str().context("the scratch directory's name is not UTF-8")?;
@@ -95,7 +95,7 @@ pub fn measure(bench: &Bench, site: &Site, pictures: &[Picture]) -> anyhow::Resu
     })
 }
 
-/// Of the straight line through values at 0, 1, 2 … (least squares).
+/// Slope of the straight line through values at 0, 1, 2 … (least squares).
 fn slope(values: &[u64]) -> f64 {
     let count = values.len() as f64;
     let centre = (count - 1.0) / 2.0;

@@ -1,4 +1,4 @@
-//! Requests while a round trains, beside the same requests before it.
+//! Requests during a round, compared with the same requests before it.
 
 use super::Bench;
 use super::bus::BusClient;
@@ -11,11 +11,11 @@ use serde_json::Value;
 use std::fs;
 use std::time::Duration;
 
-/// Images of the pool. The round is cancelled long before its end.
+/// Number of images in the pool. The round is cancelled long before its end.
 const POOL: usize = 500;
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// Of a `coftd` that serves and watches an empty folder.
+/// Measures a `coftd` that serves and watches an empty folder.
 pub fn measure(bench: &Bench, site: &Site, pictures: &[Picture]) -> anyhow::Result<Vec<RoundRow>> {
     let seen = || -> anyhow::Result<Vec<Vec<Seen>>> {
         let mut all = vec![Vec::new(); bench.clients.len()];

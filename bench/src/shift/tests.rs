@@ -1,10 +1,10 @@
-//! The cameras, on pictures of which it is known what they make.
+//! Tests the cameras with pictures for which the result is known.
 
 use super::*;
 use std::f32::consts::TAU;
 use tempfile::TempDir;
 
-/// The files that the camera leaves of `picture`, taken twice.
+/// The files that the camera makes of `picture` in two runs.
 fn twice(shift: Shift, picture: &RgbImage) -> [Vec<u8>; 2] {
     let dir = TempDir::new().unwrap();
     let from = dir.path().join("from.png");
@@ -24,7 +24,7 @@ fn flat(level: u8) -> RgbImage {
     RgbImage::from_pixel(64, 64, Rgb([level; 3]))
 }
 
-/// Vertical stripes of a sine.
+/// Vertical stripes with a sine profile.
 fn stripes(width: u32, height: u32, period_px: f32) -> RgbImage {
     let level = |x: u32| (127.5 + AMPLITUDE * (TAU * x as f32 / period_px).sin()).round() as u8;
     RgbImage::from_fn(width, height, |x, _| Rgb([level(x); 3]))
@@ -43,7 +43,7 @@ fn a_picture_is_always_seen_alike() {
 #[test]
 fn two_pictures_have_noise_of_their_own() {
     let (one, other) = (seen(Shift::Night, &flat(128)), seen(Shift::Night, &flat(129)));
-    // The same noise in both would leave a level or two.
+    // With the same noise in both, the difference would be a level or two.
     assert!(one.iter().zip(other.iter()).any(|(a, b)| a.abs_diff(*b) > 10));
 }
 
@@ -53,7 +53,7 @@ fn clean_leaves_every_pixel() {
     assert_eq!(seen(Shift::Clean, &picture), picture);
 }
 
-/// Of one channel in linear light.
+/// Mean and variance of one channel in linear light.
 fn mean_and_variance(picture: &RgbImage, channel: usize) -> [f32; 2] {
     let light: Vec<f32> = picture.pixels().map(|pixel| to_linear(f32::from(pixel[channel]) / 255.0)).collect();
     let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len() as f32;
@@ -63,10 +63,11 @@ fn mean_and_variance(picture: &RgbImage, channel: usize) -> [f32; 2] {
 
 #[test]
 fn night_takes_light_and_brings_noise() {
-    // By hand: grey 128 is 0.2159 in linear light, of which 0.35, 0.3 and 0.22 are left; variances 0.004² + 0.003 of that.
+    // Computed by hand: grey 128 is 0.2159 in linear light; the night leaves 0.35, 0.3 and 0.22 of it. The variances
+    // are 0.004² + 0.003 times that light.
     let white = [[0.35, 1.066e-3], [0.3, 9.16e-4], [0.22, 6.76e-4]];
     let grey = [[0.07556, 2.427e-4], [0.06477, 2.103e-4], [0.0475, 1.585e-4]];
-    // Three standard errors of 4096 draws at least.
+    // At least three standard errors of 4096 draws.
     const OF_MEAN: f32 = 0.015;
     const OF_VARIANCE: f32 = 0.1;
     const OF_DARKNESS: f32 = 0.1;
@@ -78,7 +79,7 @@ fn night_takes_light_and_brings_noise() {
             assert!((of_variance / variance - 1.0).abs() < OF_VARIANCE, "{level} {channel}: variance {of_variance}");
         }
     }
-    // Of the noise in darkness the brighter half is seen, with a mean of 0.004/√(2π).
+    // Only the brighter half of the noise in darkness is visible; its mean is 0.004/√(2π).
     let darkness = seen(Shift::Night, &flat(0));
     for channel in 0..3 {
         let [mean, _] = mean_and_variance(&darkness, channel);
@@ -88,7 +89,7 @@ fn night_takes_light_and_brings_noise() {
 
 #[test]
 fn blur_takes_fine_stripes_and_leaves_broad_ones() {
-    // What a Gaussian leaves of a sine: exp(−2π²σ²/period²), with σ = 2 px of a short side of 64.
+    // The share of a sine's amplitude after a Gaussian: exp(−2π²σ²/period²), with σ = 2 px for a short side of 64.
     const TOLERANCE: f32 = 0.03;
     for (period_px, left) in [(4.0, 0.007), (8.0, 0.291), (16.0, 0.735), (32.0, 0.926)] {
         let blurred = seen(Shift::Blur, &stripes(128, 64, period_px));

@@ -1,4 +1,4 @@
-//! What each trouble makes of a pool, by counting.
+//! Tests the effect of each problem on a pool, by counting images.
 
 use super::*;
 use clap::ValueEnum;
@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// A set in `dir/name` of `counts[class]` images for the pool and one image a class for testing; no file of an image is there.
+/// A set in `dir/name` with `counts[class]` images in the pool and one test image per class. The image files themselves
+/// do not exist.
 fn set(dir: &Path, name: &str, counts: &[usize]) -> LabelledSet {
     let dir = dir.join(name);
     fs::create_dir_all(&dir).unwrap();
@@ -38,7 +39,7 @@ fn by_class(set: &LabelledSet) -> Vec<usize> {
     (0..set.classes.len()).map(count).collect()
 }
 
-/// The set `own` of ten classes of `each` images, after `trouble`; the other set has 900 images.
+/// The set `own` with ten classes of `each` images, after `trouble` was applied. The other set has 900 images.
 fn spoilt(dir: &Path, trouble: Trouble, each: usize, seed: u64) -> LabelledSet {
     let mut own = set(dir, "own", &[each; 10]);
     trouble.make(&mut own, Some(&set(dir, "others", &[300; 3])), seed).unwrap();
@@ -53,7 +54,7 @@ fn the_seed_alone_draws() {
         assert_eq!(of_seed(1), of_seed(1), "{trouble:?}");
         assert_ne!(of_seed(1), of_seed(2), "{trouble:?}");
     }
-    // Which images are kept or added, not their order alone.
+    // Compares which images were kept or added, not only their order.
     for trouble in [Trouble::Outliers, Trouble::Imbalance, Trouble::Small, Trouble::Tail, Trouble::Still] {
         let of_seed = |seed| sorted(&spoilt(dir.path(), trouble, 100, seed).adapt);
         assert_ne!(of_seed(1), of_seed(2), "{trouble:?}");
@@ -83,7 +84,8 @@ fn three_tenths_are_outliers() {
     assert_eq!((by_class(&pool), pool.adapt.len()), (vec![70; 10], 1000));
     let strange = |image: &Labelled| image.path.starts_with(dir.path().join("others"));
     assert!(pool.adapt.iter().all(|image| strange(image) == (image.label == NO_CLASS)));
-    // They lie among the others, for `--limit` takes the first ones: 60 of 200, give or take four deviations.
+    // Outliers must be spread over the pool, because `--limit` takes the first images: 60 of 200, within four standard
+    // deviations.
     let first = pool.adapt.iter().take(200).filter(|image| strange(image)).count();
     assert!((37..=83).contains(&first), "{first}");
 }
@@ -98,14 +100,15 @@ fn outliers_come_from_another_set() {
 #[test]
 fn imbalance_is_twenty_to_one_in_even_steps() {
     let dir = tempfile::tempdir().unwrap();
-    // By hand: 400 · 20^(−class/9), rounded down.
+    // Computed by hand: 400 · 20^(−class/9), rounded down.
     let expected = [400, 286, 205, 147, 105, 75, 54, 38, 27, 20];
     assert_eq!(by_class(&spoilt(dir.path(), Trouble::Imbalance, 400, 1)), expected);
-    // No class goes missing.
+    // No class loses all its images.
     assert_eq!(by_class(&spoilt(dir.path(), Trouble::Imbalance, 5, 1)).last(), Some(&1));
 }
 
-/// By hand: 1 + 200^(−1/9) + … + 1/200 is 2.2398, and 1000 of that 446; 446 · 200^(−place/9), rounded down.
+/// Computed by hand: 1 + 200^(−1/9) + … + 1/200 is 2.2398, and 1000 divided by that is 446; 446 · 200^(−place/9),
+/// rounded down.
 #[test]
 fn a_tail_is_two_hundred_to_one_and_its_order_is_drawn() {
     let dir = tempfile::tempdir().unwrap();
@@ -125,7 +128,7 @@ fn a_skewed_pool_has_two_classes_and_one_of_them_hardly_comes() {
     assert_eq!((by_class(&pool), pool.classes.len(), pool.test.len()), (vec![485, 15], 2, 2));
     let small = spoilt(dir.path(), Trouble::Skew, 40, 1);
     assert_eq!(by_class(&small), [40, 1]);
-    // Images lie where their class is: a position is one among the classes that are left.
+    // The path of an image contains its class. Labels must be positions among the classes that are left.
     assert!(pool.adapt.iter().all(|image| image.path.to_string_lossy().contains(&pool.classes[image.label])));
 }
 
