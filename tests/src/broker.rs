@@ -1,4 +1,4 @@
-//! A real MQTT broker, mosquitto, on a port and a directory of its own.
+//! A real MQTT broker, mosquitto, with its own port and directory.
 
 use crate::programs::ends_with_us;
 use anyhow::{Context, bail, ensure};
@@ -11,7 +11,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A broker that may be stopped and started again, at the same port.
+/// A broker that can be stopped and started again at the same port.
 #[derive(Debug)]
 pub struct Broker {
     dir: TempDir,
@@ -23,7 +23,8 @@ const START: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 impl Broker {
-    /// A broker that runs, with these lines of mosquitto.conf(5) beside its listener; `DIR` in them is its directory.
+    /// Starts a broker with these lines of mosquitto.conf(5) in addition to its listener; `DIR` in them is its
+    /// directory.
     ///
     /// # Errors
     /// mosquitto is not installed, or does not start.
@@ -36,14 +37,14 @@ impl Broker {
         Ok(broker)
     }
 
-    /// Replaces the settings of the next start.
+    /// Sets the settings for the next start.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn configure(&self, settings: &str) -> anyhow::Result<()> {
         let dir = self.dir.path().display();
         let settings = settings.replace("DIR", &dir.to_string());
-        // As root it would become another user, who cannot read here.
+        // When started by root, mosquitto would change to another user, who cannot read this directory.
         let user = if nix::unistd::geteuid().is_root() { "user root\n" } else { "" };
         let file = format!("{user}log_dest file {dir}/log\nlistener {} 127.0.0.1\n{settings}\n", self.port);
         Ok(fs::write(self.dir.path().join("mosquitto.conf"), file)?)
@@ -83,20 +84,20 @@ impl Broker {
         Ok(())
     }
 
-    /// Stops it as systemd would, and waits for its end.
+    /// Stops it like systemd, and waits for its end.
     ///
     /// # Errors
-    /// It does not run.
+    /// It is not running.
     pub fn stop(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::SIGTERM)?;
         self.process.take().context("it runs")?.wait()?;
         Ok(())
     }
 
-    /// Ends it as a power cut would.
+    /// Kills it, like a power cut.
     ///
     /// # Errors
-    /// It does not run.
+    /// It is not running.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::SIGKILL)?;
         self.process.take().context("it runs")?.wait()?;
@@ -104,13 +105,13 @@ impl Broker {
     }
 
     /// # Errors
-    /// It does not run.
+    /// It is not running.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
         let process = self.process.as_ref().context("mosquitto does not run")?;
         Ok(kill(Pid::from_raw(process.id().try_into()?), signal)?)
     }
 
-    /// What it keeps under topics that match: topic and payload.
+    /// The messages that it retains for matching topics: topic and payload.
     ///
     /// # Errors
     /// mosquitto_sub fails.
@@ -119,7 +120,7 @@ impl Broker {
         sub.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-t", topics, "-F", "%t\t%p"]);
         let output = sub.args(["--retained-only", "-W", "1"]).output();
         let output = output.context("starting mosquitto_sub; `cargo xtask setup` installs it")?;
-        // 27: nothing more came within the time.
+        // Exit code 27: no more messages came within the time limit.
         ensure!(matches!(output.status.code(), Some(0 | 27)), "mosquitto_sub: {output:?}");
         let text = String::from_utf8(output.stdout)?;
         Ok(text.lines().filter_map(|line| line.split_once('\t')).map(|(t, p)| (t.into(), p.into())).collect())
@@ -128,12 +129,12 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // Leave nothing running; what has ended already is fine.
+        // Leaves no process behind. It is no error if it has ended already.
         let _ = self.kill();
     }
 }
 
-/// Debian has it where only root looks for programs.
+/// Debian installs it in a directory that is only in root's search path.
 fn mosquitto() -> PathBuf {
     let there = Path::new("/usr/sbin/mosquitto");
     if there.exists() { there.into() } else { "mosquitto".into() }

@@ -1,4 +1,4 @@
-//! A private message bus on a socket of its own.
+//! A private message bus with its own socket.
 
 use crate::programs::ends_with_us;
 use anyhow::{Context, ensure};
@@ -9,12 +9,12 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
-/// A `dbus-daemon` for one test or demo; ends when dropped.
+/// A `dbus-daemon` for one test or demo; it ends when this is dropped.
 #[derive(Debug)]
 pub struct PrivateBus {
     process: Child,
     address: String,
-    /// No other user may enter it, and so reach the socket in it.
+    /// No other user may enter this directory, so none can reach the socket in it.
     dir: TempDir,
 }
 
@@ -23,7 +23,7 @@ impl PrivateBus {
         Self::with_services(&[])
     }
 
-    /// A bus that starts services by calls: names with what is executed.
+    /// A bus that starts services when they are called: bus names with their commands.
     pub fn with_services(services: &[(&str, &str)]) -> anyhow::Result<Self> {
         let dir = TempDir::with_prefix("coft-bus-")?;
         let config = dir.path().join("bus.conf");
@@ -40,7 +40,7 @@ impl PrivateBus {
             .stdout(Stdio::piped())
             .spawn()
             .context("starting dbus-daemon; `cargo xtask setup` installs it")?;
-        // It prints its address once it listens.
+        // It prints its address when it is ready to accept connections.
         let mut address = String::new();
         let stdout = process.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut address)?;
@@ -58,9 +58,9 @@ impl PrivateBus {
         &self.address
     }
 
-    /// Ends the bus, and with it every connection.
+    /// Stops the bus, which closes every connection.
     pub fn end(&mut self) {
-        // It may have ended by itself; then there is nothing left to do.
+        // It may have ended by itself; then nothing is left to do.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! A `coftd` on a private bus and a state directory of its own, and `coftctl` to talk to it.
+//! A `coftd` with a private bus and its own state directory, and `coftctl` to call it.
 
 use crate::bus::PrivateBus;
 use crate::programs::{Programs, ends_with_us};
@@ -11,7 +11,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A place where a daemon runs, and may be stopped and started again.
+/// The environment of a daemon, which can be stopped and started again.
 #[derive(Debug)]
 pub struct Site {
     programs: Programs,
@@ -22,14 +22,14 @@ pub struct Site {
     process: Option<Child>,
 }
 
-/// How long a start may take; the machine may be busy.
+/// Longest time to start; the machine may be busy.
 const START: Duration = Duration::from_secs(120);
-/// How long a polite stop may take.
+/// Longest time to stop after SIGTERM.
 const STOP: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 
 impl Site {
-    /// A site with an empty watched directory; `config` is appended to the source's own section.
+    /// A site with an empty watched directory; `config` is appended to the section of the source.
     pub fn new(programs: Programs, config: &str) -> anyhow::Result<Self> {
         let dir = TempDir::with_prefix("coft-site-")?;
         let state_dir = dir.path().join("state");
@@ -40,19 +40,19 @@ impl Site {
         Ok(site)
     }
 
-    /// Replaces the configuration of the next start.
+    /// Sets the configuration for the next start.
     pub fn configure(&self, config: &str) -> anyhow::Result<()> {
         let source = format!("[[source]]\npath = {:?}\nquiet-period = \"300ms\"\n\n", self.watched());
         Ok(fs::write(self.config(), source + config)?)
     }
 
-    /// Lets the state directory lie elsewhere.
+    /// Puts the state directory at another path.
     pub fn with_state_dir(mut self, dir: &Path) -> Self {
         self.state_dir = dir.to_owned();
         self
     }
 
-    /// Sets a variable of the environment of the next start.
+    /// Sets an environment variable for the next start.
     pub fn set_variable(&mut self, name: &'static str, value: impl Into<OsString>) {
         self.variables.push((name, value.into()));
     }
@@ -79,7 +79,7 @@ impl Site {
         self.bus.let_everybody_in()
     }
 
-    /// Ends the bus under the daemon's feet.
+    /// Stops the bus while the daemon is running.
     pub fn end_bus(&mut self) {
         self.bus.end();
     }
@@ -113,7 +113,7 @@ impl Site {
         }
     }
 
-    /// Starts the daemon and waits for nothing.
+    /// Starts the daemon without waiting for it.
     pub fn spawn(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "coftd runs already");
         let log = File::options().create(true).append(true).open(self.log_path())?;
@@ -134,7 +134,7 @@ impl Site {
         Ok(())
     }
 
-    /// How the daemon ended, if it has.
+    /// The daemon's exit status, if it has ended.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         let Some(process) = &mut self.process else { return Ok(None) };
         let status = process.try_wait()?;
@@ -144,14 +144,14 @@ impl Site {
         Ok(status)
     }
 
-    /// Sends the daemon a signal, by its name.
+    /// Sends a signal, given by name, to the daemon.
     pub fn signal(&self, name: &str) -> anyhow::Result<()> {
         let pid = self.pid().context("coftd does not run")?.to_string();
         ensure!(Command::new("kill").args(["-s", name, &pid]).status()?.success(), "coftd cannot be signalled");
         Ok(())
     }
 
-    /// Stops the daemon as systemd would, and waits for its end.
+    /// Stops the daemon like systemd, and waits for its end.
     pub fn stop(&mut self) -> anyhow::Result<ExitStatus> {
         self.signal("TERM")?;
         self.end()
@@ -169,7 +169,7 @@ impl Site {
         }
     }
 
-    /// Ends the daemon as a power cut would.
+    /// Kills the daemon, like a power cut.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         if let Some(mut process) = self.process.take() {
             process.kill()?;
@@ -178,7 +178,7 @@ impl Site {
         Ok(())
     }
 
-    /// A `coftctl` for this site's bus.
+    /// A `coftctl` command for this site's bus.
     pub fn ctl_command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(self.programs.coftctl());
         command.args(["--bus", self.bus.address()]).args(args).stdin(Stdio::null());
@@ -189,7 +189,7 @@ impl Site {
         self.ctl_command(args).output().context("running coftctl")
     }
 
-    /// What a successful `coftctl --json ARGS` says.
+    /// The output of a successful `coftctl --json ARGS`.
     pub fn json(&self, args: &[&str]) -> anyhow::Result<Value> {
         let output = self.ctl(&[&["--json"], args].concat())?;
         let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -201,7 +201,7 @@ impl Site {
         self.json(&["status"])
     }
 
-    /// Waits until `done` says so of the status.
+    /// Waits until `done` is true of the status.
     pub fn wait(&self, what: &str, limit: Duration, done: impl Fn(&Value) -> bool) -> anyhow::Result<Value> {
         let since = Instant::now();
         loop {
@@ -221,7 +221,7 @@ impl Site {
 
 impl Drop for Site {
     fn drop(&mut self) {
-        // Leave nothing running; what has ended already is fine.
+        // Leaves no process behind. It is no error if it has ended already.
         let _ = self.kill();
     }
 }

@@ -1,4 +1,4 @@
-//! File systems for a test: a small one, and one that is slow or does not answer.
+//! File systems for tests: a small one, and one that is slow or does not answer.
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -11,14 +11,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// A disk that is soon full; unmounted when dropped.
+/// A small disk, which is unmounted when this is dropped.
 pub struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// A disk of so many bytes, written as mount(8) has it; none, and a word why, where mounting is not allowed.
+    /// Mounts a disk of this size, written as for mount(8). `None`, after a message, where mounting is not allowed.
     ///
     /// # Panics
-    /// Where there are no temporary directories or no mount(8).
+    /// There are no temporary directories or no mount(8).
     pub fn mount(size: &str) -> Option<Self> {
         let dir = TempDir::with_prefix("coft-disk-").expect("a temporary directory");
         let options = format!("size={size},mode=0755");
@@ -35,10 +35,10 @@ impl SmallDisk {
         self.0.path()
     }
 
-    /// Takes all room but so many bytes.
+    /// Fills the disk except for this number of bytes.
     ///
     /// # Panics
-    /// Where the disk cannot be written.
+    /// The disk cannot be written to.
     pub fn fill(&self, but: u64) {
         let mut file = File::create(self.filler()).expect("a file on the disk");
         for size in [64 << 10, 4 << 10, 1] {
@@ -48,20 +48,21 @@ impl SmallDisk {
         file.set_len(size - but).expect("a file can be cut off");
     }
 
-    /// Gives the room back.
+    /// Frees the space that was filled.
     ///
     /// # Panics
-    /// Where it was not taken.
+    /// The disk was not filled.
     pub fn free(&self) {
         fs::remove_file(self.filler()).expect("the disk was filled");
     }
 
-    /// Lets nobody open anything there for writing, as after a disk has failed; what is open stays so.
+    /// Makes the disk read-only, as after a failure of the disk; files that are open for writing stay so.
     ///
     /// # Panics
-    /// Where that is not possible.
+    /// That is not possible.
     pub fn make_read_only(&self) {
-        // The file system itself cannot be, while a file is open for writing: a read-only view of it is mounted above.
+        // The file system itself cannot become read-only while a file is open for writing, so a read-only view of it is
+        // mounted on top.
         for options in [&["--bind"][..], &["-o", "remount,bind,ro"]] {
             let (mut command, dir) = (Command::new("mount"), self.path());
             command.args(options).args(if options.len() == 1 { vec![dir, dir] } else { vec![dir] });
@@ -69,7 +70,7 @@ impl SmallDisk {
         }
     }
 
-    /// The opposite.
+    /// Makes the disk writable again.
     pub fn make_writable(&self) {
         unmount(self.path());
     }
@@ -81,23 +82,23 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // The read-only view, where there is one, and the disk.
+        // Unmounts the read-only view, if there is one, and the disk.
         unmount(self.path());
         unmount(self.path());
     }
 }
 
-/// A file system of FUSE that shows another directory; unmounted when dropped.
+/// A FUSE file system that shows another directory; it is unmounted when this is dropped.
 pub struct Bindfs {
     process: Child,
     at: PathBuf,
 }
 
 impl Bindfs {
-    /// None, and a word why, where there is no bindfs.
+    /// `None`, after a message, where bindfs is not installed.
     ///
     /// # Panics
-    /// Where there is no directory to mount it on.
+    /// The directory to mount it on does not exist.
     pub fn mount(from: &Path, at: &Path, options: &[&str]) -> Option<Self> {
         let device = || fs::metadata(at).expect("a directory to mount on").dev();
         let before = device();
@@ -118,10 +119,10 @@ impl Bindfs {
         Some(bindfs)
     }
 
-    /// Has it stop answering, or go on.
+    /// Makes it stop answering, or continue.
     ///
     /// # Panics
-    /// Where it has ended.
+    /// It has ended.
     pub fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.process.id() as i32), signal).expect("it has not ended");
     }
@@ -129,14 +130,14 @@ impl Bindfs {
 
 impl Drop for Bindfs {
     fn drop(&mut self) {
-        // What waits for it is let go of by the kernel. It may have ended by itself.
+        // The kernel then releases the processes that wait for it. It may have ended by itself.
         let _ = self.process.kill();
         let _ = self.process.wait();
         unmount(&self.at);
     }
 }
 
-/// Lazily: a daemon that a failed test leaves may still use it.
+/// Unmounts lazily, because a daemon that a failed test left may still use it.
 fn unmount(at: &Path) {
     // It may not be mounted.
     let _ = Command::new("umount").arg("-l").arg(at).stderr(Stdio::null()).status();

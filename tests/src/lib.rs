@@ -1,4 +1,4 @@
-//! What the tests, the demo and the benchmarks stand on: a private bus, a daemon on it, and a drawn world.
+//! The foundation of the tests, the demo and the benchmarks: a private bus, a daemon on it, and a drawn world of parts.
 
 pub mod broker;
 pub mod bus;

@@ -1,7 +1,7 @@
-//! A machine of its own for a test, as far as users, the system bus and polkit go: dbus-daemon and polkitd as Debian
-//! ships them, coft's policies as they are shipped, and users made up for it.
+//! A separate machine for a test, as far as users, the system bus and polkit are concerned: dbus-daemon and polkitd as
+//! Debian ships them, coft's policies as they are shipped, and invented users.
 //!
-//! All of it is seen by one thread and what it starts (a mount namespace); the real machine is left alone.
+//! Only one thread and the processes that it starts see all this (a mount namespace). The real machine stays unchanged.
 
 use crate::programs::ends_with_us;
 use anyhow::{Context, ensure};
@@ -15,8 +15,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// The service's user, an operator, somebody else, and the bridge's user: name, number, and the group beside the user's
-/// own.
+/// The service's user, an operator, another user, and the bridge's user: name, id, and a group in addition to the
+/// user's own.
 const USERS: [(&str, u32, Option<&str>); 4] =
     [("coftd", 64641, None), ("ann", 64642, Some("operators")), ("bob", 64643, None), ("coft-mqtt", 64645, None)];
 const OPERATORS: u32 = 64644;
@@ -28,7 +28,7 @@ const RULES: &str = "/etc/polkit-1/rules.d";
 const BUS_CONFIG: &str = "/usr/share/dbus-1/system.conf";
 const POLKIT: &str = "org.freedesktop.PolicyKit1";
 
-/// How long the bus and polkitd may take to start; the machine may be busy.
+/// Longest time for the bus and polkitd to start; the machine may be busy.
 const START: Duration = Duration::from_secs(60);
 
 pub struct Machine {
@@ -37,7 +37,7 @@ pub struct Machine {
     polkit: Option<Child>,
 }
 
-/// Why such a machine cannot be had here, if so.
+/// Why such a machine is not possible here; `None` if it is.
 pub fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("only root can make users and mounts of its own".into());
@@ -57,17 +57,17 @@ pub fn missing() -> Option<String> {
     alone().err().map(|error| format!("no mounts of its own can be had: {error}"))
 }
 
-/// Where Debian, and others, have it.
+/// The path of polkitd on Debian or on other systems.
 fn polkitd() -> Option<&'static Path> {
     let places = ["/usr/lib/polkit-1/polkitd", "/usr/libexec/polkitd", "/usr/lib/policykit-1/polkitd"];
     places.into_iter().map(Path::new).find(|path| path.exists())
 }
 
 impl Machine {
-    /// Runs `work` on a thread that lives on a machine of its own, with coft's policies and some rules of polkit.
+    /// Runs `work` on a thread in a machine of its own, with coft's policies and some polkit rules.
     ///
     /// # Panics
-    /// Where the machine cannot be had, and where the work does.
+    /// The machine is not possible, or the work panics.
     pub fn with(repository: &Path, rules: &str, work: impl FnOnce(&mut Machine) + Send) {
         let run = || {
             let mut machine = Machine::set_up(repository, rules).expect("a machine of its own");
@@ -106,7 +106,7 @@ impl Machine {
                 BUS_POLICIES,
                 vec![shipped("dbus/org.coft.Coft1.conf"), Path::new(BUS_POLICIES).join(format!("{POLKIT}.conf"))],
             ),
-            // Nothing is started by the bus: the tests say what runs.
+            // The bus starts no services: the tests decide what runs.
             (BUS_SERVICES, vec![]),
             (
                 ACTIONS,
@@ -139,7 +139,7 @@ impl Machine {
     }
 
     /// # Errors
-    /// Where polkitd does not start.
+    /// polkitd does not start.
     pub fn start_polkit(&mut self) -> anyhow::Result<()> {
         ensure!(self.polkit.is_none(), "polkitd runs already");
         let mut polkit = Command::new(polkitd().context("polkitd is installed")?);
@@ -169,7 +169,8 @@ impl Machine {
         self.dir.path()
     }
 
-    /// A program run as a user, who may read every file: what is built, and the libraries, may lie in root's home.
+    /// A command that runs as a user who may read every file, because the built programs and the libraries may be in
+    /// root's home.
     pub fn command(&self, user: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("setpriv");
         if user != "root" {
@@ -180,10 +181,10 @@ impl Machine {
         command
     }
 
-    /// Number of a user of this machine.
+    /// The id of a user of this machine.
     ///
     /// # Panics
-    /// Where there is none of that name.
+    /// There is no user of that name.
     pub fn id(&self, user: &str) -> u32 {
         USERS.iter().find(|known| known.0 == user).expect("the user is one of this machine").1
     }

@@ -1,4 +1,4 @@
-//! Where the built programs are, and how they are tied to the life of this process.
+//! Finds the built programs, and makes their processes end with this process.
 
 use anyhow::ensure;
 use nix::sys::{prctl, signal::Signal};
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 pub struct Programs(PathBuf);
 
 impl Programs {
-    /// Those of the build that the running test belongs to.
+    /// The programs of the build that the running test belongs to.
     pub fn of_this_test() -> anyhow::Result<Self> {
         let test = std::env::current_exe()?;
         let profile = test.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
@@ -28,7 +28,7 @@ impl Programs {
         Ok(programs)
     }
 
-    /// The same without a trainer, as a device has them that only serves; they are there as long as the directory.
+    /// The same programs without the trainer, as on a device that only serves. They exist as long as the directory.
     pub fn without_trainer(&self) -> anyhow::Result<(TempDir, Self)> {
         let dir = TempDir::new_in(&self.0)?;
         for program in [self.coftd(), self.coftctl()] {
@@ -64,7 +64,7 @@ impl Programs {
     }
 }
 
-/// Lets the command's process end with the thread that starts it, however that ends.
+/// Makes the command's process end when the thread that starts it ends, however that happens.
 pub fn ends_with_us(command: &mut Command) -> &mut Command {
     // SAFETY: the closure makes one system call and allocates nothing.
     unsafe { command.pre_exec(|| Ok(prctl::set_pdeathsig(Signal::SIGTERM)?)) }

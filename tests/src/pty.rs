@@ -1,4 +1,4 @@
-//! A program on a terminal of its own, and whoever types there.
+//! Runs a program on a terminal of its own, and types there.
 
 use anyhow::{Context, bail, ensure};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -9,7 +9,7 @@ use std::process::{Child, Command};
 use std::ptr;
 use std::time::{Duration, Instant};
 
-/// How long something may take to be said; the machine may be busy.
+/// Longest time to wait for an output; the machine may be busy.
 const LIMIT: Duration = Duration::from_secs(120);
 const POLL_MS: u16 = 100;
 
@@ -19,7 +19,7 @@ pub struct Terminal {
     child: Child,
     keyboard_and_screen: File,
     said: String,
-    /// Up to where it was expected.
+    /// End of the output that was expected so far.
     seen: usize,
 }
 
@@ -27,21 +27,21 @@ impl Terminal {
     /// Starts a program on a new terminal.
     ///
     /// # Errors
-    /// Where there is none to be had, or the program cannot be started.
+    /// No terminal is available, or the program cannot be started.
     pub fn start(mut command: Command) -> anyhow::Result<Self> {
         let (ours, theirs) = open().context("opening a terminal")?;
         let stdio = || theirs.try_clone();
         command.stdin(stdio()?).stdout(stdio()?).stderr(stdio()?);
         let child = command.spawn().context("starting the program")?;
-        // The command holds its side open as well.
+        // The command holds its side of the terminal open too.
         drop((command, theirs));
         Ok(Self { child, keyboard_and_screen: File::from(ours), said: String::new(), seen: 0 })
     }
 
-    /// Waits until the program says this, after what was expected before.
+    /// Waits until the program prints this text, after the text that was expected before.
     ///
     /// # Errors
-    /// Where it does not, with all that it has said.
+    /// It does not; the error contains all its output.
     pub fn expect(&mut self, text: &str) -> anyhow::Result<()> {
         let since = Instant::now();
         loop {
@@ -57,21 +57,21 @@ impl Terminal {
     }
 
     /// # Errors
-    /// Where the terminal cannot be written.
+    /// The terminal cannot be written to.
     pub fn type_line(&mut self, line: &str) -> anyhow::Result<()> {
         self.type_text(&format!("{line}\n"))
     }
 
     /// # Errors
-    /// Where the terminal cannot be written.
+    /// The terminal cannot be written to.
     pub fn type_text(&mut self, text: &str) -> anyhow::Result<()> {
         Ok(self.keyboard_and_screen.write_all(text.as_bytes())?)
     }
 
-    /// Waits for the program's end: its exit code, and all that it has said.
+    /// Waits for the program's end. Returns its exit code and all its output.
     ///
     /// # Errors
-    /// Where it does not end.
+    /// It does not end.
     pub fn end(mut self) -> anyhow::Result<(Option<i32>, String)> {
         let since = Instant::now();
         loop {
@@ -87,7 +87,7 @@ impl Terminal {
         }
     }
 
-    /// Reads what has been said, and waits a little for it; whether the program still holds the terminal.
+    /// Reads the output so far, after a short wait. Returns whether the program still holds the terminal.
     fn read(&mut self) -> anyhow::Result<bool> {
         let mut ready = [PollFd::new(self.keyboard_and_screen.as_fd(), PollFlags::POLLIN)];
         if poll(&mut ready, PollTimeout::from(POLL_MS))? == 0 {
@@ -97,11 +97,11 @@ impl Terminal {
         match self.keyboard_and_screen.read(&mut chunk) {
             Ok(0) => Ok(false),
             Ok(count) => {
-                // A terminal ends its lines with two characters.
+                // A terminal ends each line with two characters.
                 self.said += &String::from_utf8_lossy(&chunk[..count]).replace('\r', "");
                 Ok(true)
             }
-            // Nobody holds the other side any more.
+            // No process holds the other side any more.
             Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(false),
             Err(error) => Err(error.into()),
         }
@@ -116,15 +116,15 @@ impl Drop for Terminal {
     }
 }
 
-/// Both sides of a new terminal, neither of which other programs inherit.
+/// Opens both sides of a new terminal; other programs inherit neither of them.
 fn open() -> io::Result<(OwnedFd, OwnedFd)> {
     let (mut ours, mut theirs) = (-1, -1);
-    // SAFETY: both are places for a descriptor; without names and settings there is nothing else to read or write.
+    // SAFETY: both pointers are to descriptors. The other arguments are null, so nothing else is read or written.
     let opened = unsafe { libc::openpty(&mut ours, &mut theirs, ptr::null_mut(), ptr::null_mut(), ptr::null_mut()) };
     if opened != 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: they have just been opened, and nobody else knows of them.
+    // SAFETY: both descriptors have just been opened, and nothing else uses them.
     let both = unsafe { (OwnedFd::from_raw_fd(ours), OwnedFd::from_raw_fd(theirs)) };
     for side in [ours, theirs] {
         // SAFETY: the descriptor is open, and the call takes plain numbers.

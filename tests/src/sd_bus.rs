@@ -1,4 +1,4 @@
-//! A client of the bus that shares no code with ours: sd-bus of libsystemd. It sees what goes over the wire.
+//! A client of the bus that shares no code with coft: sd-bus of libsystemd. It sees the actual messages on the bus.
 
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
@@ -13,19 +13,19 @@ pub struct Client {
     answers: BufReader<std::process::ChildStdout>,
 }
 
-/// What came of a call.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Reply,
     Error { name: String, text: String },
 }
 
-/// The Python that runs it.
+/// The Python interpreter for the client.
 pub fn python() -> OsString {
     std::env::var_os("COFT_TEST_PYTHON").unwrap_or_else(|| "python3".into())
 }
 
-/// Why there can be no such client, if so.
+/// Why such a client is not possible here; `None` if it is.
 pub fn missing() -> Option<String> {
     let load = Command::new(python()).args(["-c", "import ctypes; ctypes.CDLL('libsystemd.so.0')"]).output();
     match load {
@@ -36,10 +36,10 @@ pub fn missing() -> Option<String> {
 }
 
 impl Client {
-    /// A client of a bus, `system` or an address; `python` is the command that starts [`python`].
+    /// Connects a client to a bus, `system` or an address. `python` is the command that starts [`python`].
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// The client cannot be started.
     pub fn connect(mut python: Command, bus: &str) -> anyhow::Result<Self> {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/sd_bus.py");
         python.arg(script).arg(bus).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -48,10 +48,10 @@ impl Client {
         Ok(Self { process, answers })
     }
 
-    /// Calls the service, as the head of sd_bus.py says.
+    /// Calls the service; the comment at the top of sd_bus.py defines the format of `line`.
     ///
     /// # Errors
-    /// Where the client has ended.
+    /// The client has ended.
     pub fn call(&mut self, line: &str) -> anyhow::Result<Answer> {
         let input = self.process.stdin.as_mut().expect("stdin is piped");
         writeln!(input, "{line}").context("the client has ended")?;

@@ -1,4 +1,4 @@
-//! A Debian of its own for a test: a copy of a bare system, in which packages are installed, and which is booted in a
+//! A separate Debian for a test: a copy of a bare system, in which packages are installed, and which is booted in a
 //! container.
 
 use crate::programs::ends_with_us;
@@ -14,22 +14,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// Where `cargo xtask test` has made the bare system, and the packages.
+/// Environment variable with the directory in which `cargo xtask test` has made the bare system and the packages.
 pub const SYSTEM: &str = "COFT_TEST_SYSTEM";
 pub const PACKAGES: &str = "COFT_TEST_PACKAGES";
 
-/// How long something that takes seconds may take on a busy machine.
+/// Time limit for something that takes seconds, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(200);
 
 pub struct System {
     dir: TempDir,
     process: Option<Child>,
-    /// Number of its first process, as this machine counts.
+    /// Process id of its first process on this machine.
     leader: u32,
 }
 
-/// Why no system can be booted here, if so.
+/// Why no system can be booted here; `None` if one can.
 pub fn missing() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("only root can make a system and boot it".into());
@@ -37,7 +37,7 @@ pub fn missing() -> Option<String> {
     if let Some(name) = [SYSTEM, PACKAGES].into_iter().find(|name| env::var_os(name).is_none()) {
         return Some(format!("{name} is not set; for root, `cargo xtask test` sets it"));
     }
-    // Nothing of coft is in it: where it does not boot, this kernel or container does not allow it.
+    // This system does not contain coft. If it does not boot, this kernel or container does not allow it.
     let bare = System::copied().and_then(|mut system| system.boot());
     bare.err().map(|error| format!("a bare Debian cannot be booted here: {error:#}"))
 }
@@ -47,12 +47,12 @@ fn place(variable: &str) -> anyhow::Result<PathBuf> {
 }
 
 impl System {
-    /// A bare system, not booted.
+    /// A bare system that is not booted.
     ///
     /// # Errors
-    /// Where it cannot be copied.
+    /// It cannot be copied.
     pub fn copied() -> anyhow::Result<Self> {
-        // It is too large for a /tmp in memory.
+        // The copy is too large for a /tmp in memory.
         let dir = TempDir::with_prefix_in("coft-system-", "/var/tmp")?;
         let mut copy = Command::new("cp");
         copy.args(["--archive", "--reflink=auto"]).arg(place(SYSTEM)?.join("root")).arg(dir.path());
@@ -60,19 +60,19 @@ impl System {
         Ok(Self { dir, process: None, leader: 0 })
     }
 
-    /// A path of the system, as this machine sees it.
+    /// The path on this machine of a path in the system.
     pub fn path(&self, path: &str) -> PathBuf {
         self.dir.path().join("root").join(path.trim_start_matches('/'))
     }
 
     /// # Errors
-    /// Where the system does not come up; what the container manager and the system said is in it.
+    /// The system does not boot; the error contains the output of the container manager and of the system.
     pub fn boot(&mut self) -> anyhow::Result<()> {
         ensure!(self.process.is_none(), "it runs already");
         let root = self.path("/");
         let libraries = ["usr/lib/x86_64-linux-gnu/systemd", "usr/lib/x86_64-linux-gnu"];
         let libraries: Vec<String> = libraries.iter().map(|dir| root.join(dir).display().to_string()).collect();
-        // Run by the system's own loader with the system's own libraries, which fit it.
+        // Run with the loader and libraries of the system, because the container manager needs those versions.
         let mut manager = Command::new(root.join("lib64/ld-linux-x86-64.so.2"));
         manager
             .arg("--library-path")
@@ -86,13 +86,13 @@ impl System {
         self.leader = 0;
         self.wait("the system is up", |system| {
             system.find_leader();
-            // "degraded" where a unit failed: which one, the tests ask.
+            // The state is "degraded" if a unit failed. The tests check which one.
             let state = || system.run("root", &["systemctl", "is-system-running"]).map(|output| text(&output.stdout));
             system.leader != 0 && state().is_ok_and(|state| state == "running" || state == "degraded")
         })
     }
 
-    /// Of the machine, for the container manager.
+    /// Name of the machine for the container manager.
     fn name(&self) -> String {
         let dir = self.dir.path().file_name().unwrap_or_default().to_string_lossy();
         format!("coft-{}", dir.rsplit('-').next().unwrap_or_default())
@@ -102,7 +102,7 @@ impl System {
         self.dir.path().join("console")
     }
 
-    /// Finds the system's first process, once it has become systemd.
+    /// Finds the system's first process after it has become systemd.
     fn find_leader(&mut self) {
         let Some(manager) = self.process.as_ref().map(Child::id) else { return };
         let children = fs::read_to_string(format!("/proc/{manager}/task/{manager}/children")).unwrap_or_default();
@@ -112,10 +112,10 @@ impl System {
         self.leader = child.filter(is_systemd).unwrap_or(0);
     }
 
-    /// Runs a command in the booted system as one of its users and waits for its end.
+    /// Runs a command in the booted system as one of its users, and waits for its end.
     ///
     /// # Errors
-    /// Where it cannot be started.
+    /// The command cannot be started.
     pub fn run(&self, user: &str, words: &[&str]) -> anyhow::Result<Output> {
         Ok(self.command(user, words).output()?)
     }
@@ -127,16 +127,16 @@ impl System {
         if user != "root" {
             command.args(["runuser", "-u", user, "--"]);
         }
-        // What this process was told is not the system's business, where its libraries are above all.
+        // The environment of this process must not reach the system, above all not the paths of libraries.
         command.args(words).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C.UTF-8");
         command.env("DEBIAN_FRONTEND", "noninteractive").stdin(Stdio::null());
         command
     }
 
-    /// What a command of root says, which has to end well.
+    /// Runs a command as root, which must succeed, and returns its output.
     ///
     /// # Errors
-    /// Where it does not; what it said is in it.
+    /// The command fails; the error contains its output.
     pub fn root(&self, words: &[&str]) -> anyhow::Result<String> {
         let output = self.run("root", words)?;
         if !output.status.success() {
@@ -154,7 +154,7 @@ impl System {
     /// Waits for a condition.
     ///
     /// # Errors
-    /// Where it does not come true in two minutes; the end of the journal is in it.
+    /// The condition does not become true in two minutes; the error contains the end of the journal.
     pub fn wait(&mut self, what: &str, mut holds: impl FnMut(&mut Self) -> bool) -> anyhow::Result<()> {
         let since = Instant::now();
         while !holds(self) {
@@ -174,13 +174,13 @@ impl System {
         Ok(())
     }
 
-    /// The latest of what coft logged.
+    /// The latest log messages of coft.
     pub fn journal(&self) -> String {
         let journal = ["journalctl", "--no-pager", "--output=cat", "--lines=40", "--unit=coftd"];
         self.root(&journal).unwrap_or_else(|error| error.to_string())
     }
 
-    /// The latest of what systemd says of the service.
+    /// The latest log messages of systemd about the service.
     pub fn unit_log(&self) -> String {
         let journal = ["journalctl", "--no-pager", "--output=cat", "--lines=40", "UNIT=coftd.service"];
         self.root(&journal).unwrap_or_else(|error| error.to_string())
@@ -190,10 +190,10 @@ impl System {
         fs::read_to_string(self.log_path()).unwrap_or_default().trim().to_owned()
     }
 
-    /// Switches the system off as a person does, and waits for its end.
+    /// Powers the system off as a user does, and waits for its end.
     ///
     /// # Errors
-    /// Where it does not end.
+    /// The system does not end.
     pub fn power_off(&mut self) -> anyhow::Result<()> {
         self.root(&["systemctl", "poweroff"])?;
         let since = Instant::now();
@@ -212,10 +212,10 @@ impl System {
 impl Drop for System {
     fn drop(&mut self) {
         self.find_leader();
-        // It is left behind by a system that has switched itself off, too.
+        // The container manager leaves this directory behind, even if the system has powered itself off.
         let _ = fs::remove_dir(format!("/run/systemd/nspawn/propagate/{}", self.name()));
         let Some(mut process) = self.process.take() else { return };
-        // What runs in the system ends with its first process, and the container manager after it.
+        // All processes in the system end with its first process, and then the container manager ends.
         if self.leader != 0 {
             let _ = kill(Pid::from_raw(self.leader.cast_signed()), Signal::SIGKILL);
         } else {
@@ -225,10 +225,10 @@ impl Drop for System {
     }
 }
 
-/// The packages that `cargo xtask test` has made, by their names.
+/// The path of a package that `cargo xtask test` has made.
 ///
 /// # Errors
-/// Where there is none of that name.
+/// There is no package of that name.
 pub fn package(name: &str) -> anyhow::Result<PathBuf> {
     let dir = place(PACKAGES)?;
     let is_wanted = |path: &PathBuf| {
@@ -240,20 +240,20 @@ pub fn package(name: &str) -> anyhow::Result<PathBuf> {
     files.find(is_wanted).with_context(|| format!("no package {name} in {}", dir.display()))
 }
 
-/// Packages of Debian that lie beside the bare system: one, and all that it depends on.
+/// Paths of Debian packages beside the bare system: one package, and all that it depends on.
 ///
 /// # Errors
-/// Where there is none of that name.
+/// There is no package of that name.
 pub fn beside(name: &str) -> anyhow::Result<Vec<PathBuf>> {
     let dir = place(SYSTEM)?.join("beside").join(name);
     let files = fs::read_dir(&dir).with_context(|| format!("reading {}", dir.display()))?;
     files.map(|entry| Ok(entry?.path())).collect()
 }
 
-/// The same package with another number of its version, in `dir`.
+/// A copy of the package with another version, in `dir`.
 ///
 /// # Errors
-/// Where it cannot be made.
+/// It cannot be made.
 pub fn renumbered(package: &Path, version: &str, dir: &Path) -> anyhow::Result<PathBuf> {
     let content = TempDir::new_in(dir)?;
     let run = |args: &[OsString]| -> anyhow::Result<String> {
@@ -266,7 +266,7 @@ pub fn renumbered(package: &Path, version: &str, dir: &Path) -> anyhow::Result<P
     let tree = content.path().join("tree");
     run(&["--raw-extract".into(), word(package), word(&tree)])?;
     let control = tree.join("DEBIAN/control");
-    // The trainer depends on the service of the same version.
+    // The trainer depends on the same version of the service.
     let changed = fs::read_to_string(&control)?.replace(&old, version);
     fs::write(&control, changed)?;
     let name = package.file_name().unwrap_or_default().to_string_lossy().replace(&old, version);
@@ -275,10 +275,10 @@ pub fn renumbered(package: &Path, version: &str, dir: &Path) -> anyhow::Result<P
     Ok(made)
 }
 
-/// The shipped configuration with rounds of a few steps, or of very many.
+/// The shipped configuration, changed to rounds with this number of steps.
 ///
 /// # Panics
-/// Where a setting of it has another name or value meanwhile.
+/// One of its settings has another name or value now.
 pub fn shipped_with_steps(steps: u32) -> String {
     let mut text = include_str!("../../packaging/coft.toml").to_owned();
     for (shipped, wanted) in [
@@ -286,7 +286,7 @@ pub fn shipped_with_steps(steps: u32) -> String {
         ("epochs = 10", "epochs = 1".into()),
         ("batch = 64", "batch = 16".into()),
         ("seeds-per-class = 16", "seeds-per-class = 2".into()),
-        // So little is learnt that the rule would keep zero-shot.
+        // Training is so short that the rule would choose zero-shot.
         ("deploy = \"chosen\"", "deploy = \"average-half\"".into()),
         ("quiet-period = \"2s\"", "quiet-period = \"300ms\"".into()),
     ] {
@@ -296,7 +296,7 @@ pub fn shipped_with_steps(steps: u32) -> String {
     text
 }
 
-/// What a command has said.
+/// The output of a command as text.
 pub fn text(said: &[u8]) -> String {
     String::from_utf8_lossy(said).trim().to_owned()
 }

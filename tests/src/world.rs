@@ -1,8 +1,8 @@
-//! A drawn world of industrial parts: what the demo model learns from, and what the demo's camera then sees.
+//! A drawn world of industrial parts: the training data of the demo model, and the pictures of the demo's camera.
 //!
-//! [`Scene`] is one part, lying somewhere, with a caption. Its studio picture is what the demo model is trained on; a
-//! [`Camera`] photographs the same scenes worse. Everything is drawn from numbers, so a seed is a data set, whatever the
-//! number of threads. Nothing here knows a model, an accuracy or the service.
+//! A [`Scene`] is one part in some place, with a caption. The demo model is trained on its studio picture; a [`Camera`]
+//! takes worse pictures of the same scenes. Everything is computed from random numbers, so a seed defines a data set,
+//! whatever the number of threads. This module knows nothing of models, accuracies or the service.
 
 mod background;
 mod camera;
@@ -23,7 +23,7 @@ use image::codecs::jpeg::JpegEncoder;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
-/// The source of every draw.
+/// The random number generator of all draws.
 pub type Random = ChaCha8Rng;
 
 /// Names of the parts, in label order. None starts with a vowel: "a photo of a {}." fits them all.
@@ -40,7 +40,7 @@ pub const PARTS: &[&str] = &[
     "lifting hook",
 ];
 
-/// Draw number `stream` of a seed, independent of all others.
+/// The random stream `stream` of a seed, independent of all other streams.
 pub fn random(seed: u64, stream: u64) -> Random {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream(stream);

@@ -1,4 +1,4 @@
-//! What parts lie on.
+//! The surfaces that parts lie on.
 
 use super::finish::luminance;
 use rand::Rng;
@@ -7,7 +7,7 @@ use rand::Rng;
 pub struct Background {
     kind: Kind,
     colour: [f32; 3],
-    /// As captions put it: `on a white background`.
+    /// The phrase for captions: `on a white background`.
     pub phrase: &'static str,
     /// Direction of grain and gradients, rad.
     angle: f32,
@@ -67,7 +67,7 @@ impl Background {
         luminance(self.colour)
     }
 
-    /// The colour at a place; the frame's short side spans −1 to 1.
+    /// The colour at a position. The frame's short side goes from −1 to 1.
     pub fn at(&self, x: f32, y: f32) -> [f32; 3] {
         let (sin, cos) = self.angle.sin_cos();
         let (along, across) = (x * cos + y * sin, y * cos - x * sin);
@@ -103,7 +103,7 @@ impl Background {
         self.colour.map(|channel| (channel * level).clamp(0.0, 1.0))
     }
 
-    /// A fixed random number of a cell, 0 to 1.
+    /// The random number of a cell, 0 to 1, always the same.
     fn hash(&self, column: i32, row: i32) -> f32 {
         let mut h = self.seed ^ (column as u32).wrapping_mul(0x9e37_79b1) ^ (row as u32).wrapping_mul(0x85eb_ca77);
         h = (h ^ (h >> 15)).wrapping_mul(0x2c1b_3c6d);

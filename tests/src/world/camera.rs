@@ -1,4 +1,5 @@
-//! The shift: the same parts as an inspection camera sees them. One number for each effect, all of them here.
+//! The domain shift: pictures of the same parts by an inspection camera. All effects are defined here, each by a
+//! number.
 
 use super::film::Film;
 use super::scene::Scene;
@@ -8,24 +9,24 @@ use rand::Rng;
 use std::f32::consts::TAU;
 use std::ops::RangeInclusive;
 
-/// What a camera does to a scene. A range is drawn from evenly, once a picture.
+/// What a camera does to a scene. From each range, one value is drawn uniformly per picture.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Camera {
-    /// Further in-plane rotation of the part, ± degrees.
+    /// Additional in-plane rotation of the part, ± degrees.
     pub rotation_degrees: f32,
-    /// Size of the part, over its size in the studio.
+    /// Size of the part, divided by its size in the studio.
     pub size: RangeInclusive<f32>,
     /// Largest number of scraps around the part.
     pub scraps: u32,
-    /// Size of a scrap, over half the short side.
+    /// Size of a scrap, divided by half the short side.
     pub scrap_size: f32,
     /// Share of the pictures with a cable behind the part.
     pub cable: f64,
     /// Share of the pictures where a cable or an edge covers some of the part.
     pub occlusion: f64,
-    /// Light that reaches the sensor, over the studio's.
+    /// Light that reaches the sensor, divided by that in the studio.
     pub exposure: RangeInclusive<f32>,
-    /// Contrast around the middle, over the studio's.
+    /// Contrast around the middle, divided by that in the studio.
     pub contrast: RangeInclusive<f32>,
     /// Loss of light towards the corners; 0 none, 1 all of it.
     pub vignette: f32,
@@ -37,16 +38,17 @@ pub struct Camera {
     pub cast: RangeInclusive<f32>,
     /// Share of the pictures with a spot of glare.
     pub glare: f64,
-    /// Deviation of the defocus, over the short side.
+    /// Standard deviation of the defocus, divided by the short side.
     pub defocus: RangeInclusive<f32>,
     /// Share of the pictures with motion blur.
     pub moving: f64,
-    /// Length of the motion blur, over the short side.
+    /// Length of the motion blur, divided by the short side.
     pub motion: f32,
-    /// Deviation of the sensor's noise in darkness, and at full light on top of it; the picture spans 0 to 1.
+    /// Standard deviation of the sensor's noise in darkness, and the additional one at full light; pixel values are 0
+    /// to 1.
     pub read_noise: f32,
     pub shot_noise: f32,
-    /// Sides of a picture, px: long, and short over long.
+    /// Sides of a picture: the long side in px, and the short side divided by the long one.
     pub long_side_px: RangeInclusive<u32>,
     pub aspect: RangeInclusive<f32>,
     /// Quality of the JPEG files.
@@ -54,8 +56,8 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// A fixed camera over a conveyor under sodium lamps, at night: what it does to a picture it does to all of them alike.
-    /// All numbers [choice], set so that the demo model's zero-shot accuracy lies within 45 to 75 %; see
+    /// A fixed camera over a conveyor under sodium lamps at night, with the same effects in every picture. All numbers
+    /// [choice], set so that the demo model's zero-shot accuracy is between 45 and 75 %; see
     /// `docs/decisions/0003-camera-and-demo-model.md`.
     pub const NIGHT_SHIFT: Self = Self {
         rotation_degrees: 25.0,
@@ -81,7 +83,7 @@ impl Camera {
         quality: 50..=70,
     };
 
-    /// Photographs a scene as it lies there, at a size of one's own.
+    /// Photographs a scene, in a given size.
     pub fn photograph(&self, scene: &Scene, rng: &mut Random, width: u32, height: u32) -> RgbImage {
         let frame = (width, height);
         let mut pose = scene.pose();
@@ -118,7 +120,7 @@ impl Camera {
         film.develop()
     }
 
-    /// A picture size of this camera, px, wider than high.
+    /// A random picture size of this camera, px, wider than high.
     pub fn size_px(&self, rng: &mut Random) -> (u32, u32) {
         let long = rng.random_range(self.long_side_px.clone());
         (long, (long as f32 * rng.random_range(self.aspect.clone())).round() as u32)
@@ -160,7 +162,8 @@ impl Camera {
     }
 }
 
-/// Streams of the clutter, so that more of it below the part leaves what lies above it as it was.
+/// Separate random streams for clutter below and above the part, so that more clutter below does not change the clutter
+/// above.
 const BELOW: u64 = 1 << 62;
 const ABOVE: u64 = 1 << 63;
 

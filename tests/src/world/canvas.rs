@@ -1,4 +1,4 @@
-//! Antialiased drawing of shaded pieces. Knows light and metal, not what a part is.
+//! Antialiased drawing of shaded pieces. This module knows light and metal, but not parts.
 
 use super::background::Background;
 use super::finish::Finish;
@@ -8,16 +8,16 @@ use tiny_skia::{
     PremultipliedColorU8, RadialGradient, Shader, SpreadMode, Stroke, Transform,
 };
 
-/// Where and how pieces appear in the frame.
+/// Position and appearance of pieces in the frame.
 #[derive(Clone, Copy, Debug)]
 pub struct View {
-    /// Turns, foreshortens and scales the pieces' plane into px, row by row.
+    /// Matrix that rotates, foreshortens and scales the pieces' plane to px, row by row.
     pub linear: [[f32; 2]; 2],
-    /// Where the pieces' origin lies, px.
+    /// Position of the pieces' origin, px.
     pub centre: Point,
-    /// Px of the pieces' unit.
+    /// Number of px in a unit of the pieces.
     pub scale: f32,
-    /// How far one unit of thickness reaches behind a face, px.
+    /// Offset behind a face for one unit of thickness, px.
     pub depth: Point,
     /// Unit vector towards the light, in the frame.
     pub light: Point,
@@ -32,7 +32,7 @@ impl View {
         [self.centre[0] + a * x + b * y, self.centre[1] + c * x + d * y]
     }
 
-    /// Unit vector of a direction of the pieces' plane, in the frame.
+    /// Unit vector in the frame for a direction in the pieces' plane.
     fn direction(&self, [x, y]: Point) -> Point {
         let [[a, b], [c, d]] = self.linear;
         unit([a * x + b * y, c * x + d * y])
@@ -44,7 +44,7 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// A frame of the background alone.
+    /// A frame with only the background.
     pub fn new(width: u32, height: u32, background: &Background) -> Self {
         let mut pixmap = Pixmap::new(width, height).expect("a frame has pixels");
         let unit = 2.0 / width.min(height) as f32;
@@ -58,7 +58,7 @@ impl Canvas {
         Self { pixmap }
     }
 
-    /// Draws the shadow of the pieces, then the pieces in their order.
+    /// Draws the shadow of the pieces, then the pieces in order.
     pub fn draw(&mut self, pieces: &[Piece], view: &View) {
         for reach in [0.05, 0.09, 0.13] {
             let shift = [-view.light[0] * reach * view.scale, -view.light[1] * reach * view.scale];
@@ -87,7 +87,7 @@ impl Canvas {
         }
     }
 
-    /// RGB, row by row, 0 to 1.
+    /// RGB values, row by row, 0 to 1.
     pub fn into_values(self) -> Vec<f32> {
         let bytes = self.pixmap.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]);
         bytes.map(|byte| f32::from(byte) / 255.0).collect()
@@ -97,7 +97,7 @@ impl Canvas {
         let finish = &view.finish;
         let depth = [view.depth[0] * thickness, view.depth[1] * thickness];
         let slices = depth[0].hypot(depth[1]).ceil() as u32;
-        // The edge of a thick face, from the back to the front; lighter on the side that looks at the light.
+        // The edge of a thick face, from back to front; lighter on the side that faces the light.
         let lit = view.light[0] * depth[0] + view.light[1] * depth[1];
         let side = solid(finish.shade(tone - 0.42 + 0.18 * lit.signum()), 1.0);
         for slice in (1..=slices).rev() {
@@ -120,7 +120,8 @@ impl Canvas {
     }
 
     fn tube(&mut self, spine: &[Point], radii: &[f32], tone: f32, view: &View) {
-        // Bands along the tube from its dark rim to its highlight: how far each lies towards the light, and half its width.
+        // Bands along the tube from its dark rim to its highlight: the offset of each towards the light, half its
+        // width, and its tone.
         let bands = [(0.0, 1.0, -0.5), (0.16, 0.78, -0.08), (0.36, 0.44, 0.25), (0.46, 0.14, 0.75)];
         for (towards, half, change) in bands {
             let band = strip(spine, radii, |normal| {
@@ -160,7 +161,8 @@ impl Canvas {
     }
 }
 
-/// The outline of a band along a spine; `sides` gives its two edges across it, in radii, for the normal of each point.
+/// The outline of a band along a spine. `sides` returns its two edges across the spine, in radii, for the normal at a
+/// point.
 fn strip(spine: &[Point], radii: &[f32], sides: impl Fn(Point) -> (f32, f32)) -> Ring {
     let last = spine.len() - 1;
     let mut left = Vec::with_capacity(2 * spine.len());
@@ -225,7 +227,7 @@ fn solid(rgb: [f32; 3], alpha: f32) -> Paint<'static> {
     Paint { shader: Shader::SolidColor(colour(rgb, alpha)), anti_alias: true, ..Paint::default() }
 }
 
-/// A gradient, or its middle colour where it is too small to have one.
+/// The gradient, or its middle colour where the shape is too small for a gradient.
 fn shaded(gradient: Option<Shader<'static>>, otherwise: [f32; 3]) -> Paint<'static> {
     gradient.map_or_else(|| solid(otherwise, 1.0), |shader| Paint { shader, anti_alias: true, ..Paint::default() })
 }

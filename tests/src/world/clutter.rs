@@ -1,4 +1,4 @@
-//! What else lies about where an inspection camera looks: scraps, swarf, cables, the edge of a machine.
+//! Other objects in view of an inspection camera: scraps, swarf, cables, the edge of a machine.
 
 use super::canvas::{Canvas, View};
 use super::finish::Finish;
@@ -6,7 +6,7 @@ use super::parts::{Piece, Point};
 use rand::Rng;
 use std::f32::consts::TAU;
 
-/// A scrap near the border: an offcut or a curl of swarf. `size` is over half the short side.
+/// Draws a scrap near the border: an offcut or a curl of swarf. `size` is relative to half the short side.
 pub fn scrap(canvas: &mut Canvas, frame: (u32, u32), size: f32, rng: &mut impl Rng) {
     let angle = rng.random_range(0.0..TAU);
     let distance = rng.random_range(0.75..1.1);
@@ -30,7 +30,7 @@ pub fn scrap(canvas: &mut Canvas, frame: (u32, u32), size: f32, rng: &mut impl R
     canvas.draw(&[piece], &view(frame, Finish::plain([grey, grey, grey * 1.05]), rng));
 }
 
-/// A cable from border to border that passes the middle at a distance; `width` is over half the short side.
+/// Draws a cable from border to border at a distance from the middle; `width` is relative to half the short side.
 pub fn cable(canvas: &mut Canvas, frame: (u32, u32), distance: f32, width: f32, rng: &mut impl Rng) {
     let angle = rng.random_range(0.0..TAU);
     let (sin, cos) = angle.sin_cos();
@@ -48,7 +48,7 @@ pub fn cable(canvas: &mut Canvas, frame: (u32, u32), distance: f32, width: f32, 
     canvas.draw(&[Piece::Tube { spine, radii, tone: 0.0 }], &view(frame, finish, rng));
 }
 
-/// The edge of something that stands in the way: covers the frame beyond a line `distance` from the middle.
+/// Draws the edge of an object in the foreground: it covers the frame beyond a line at `distance` from the middle.
 pub fn edge(canvas: &mut Canvas, frame: (u32, u32), distance: f32, rng: &mut impl Rng) {
     let (sin, cos) = rng.random_range(0.0..TAU).sin_cos();
     let at = |along: f32, across: f32| [along * cos - across * sin, along * sin + across * cos];
@@ -59,7 +59,7 @@ pub fn edge(canvas: &mut Canvas, frame: (u32, u32), distance: f32, rng: &mut imp
     canvas.draw(&[piece], &view(frame, finish, rng));
 }
 
-/// Places measured from the frame's middle, over half its short side.
+/// A view whose positions are relative to the frame's middle and half its short side.
 fn view((width, height): (u32, u32), finish: Finish, rng: &mut impl Rng) -> View {
     let half = width.min(height) as f32 / 2.0;
     let (sin, cos) = rng.random_range(-2.6f32..-0.5).sin_cos();

@@ -1,9 +1,9 @@
-//! A picture between drawing and bytes, and what optics and sensors do to it.
+//! A picture between drawing and saving, and the effects of optics and sensors on it.
 
 use image::RgbImage;
 use rand::RngCore;
 
-/// RGB, row by row, 0 to 1 once it is developed.
+/// RGB values, row by row, 0 to 1 when the film is finished.
 pub struct Film {
     pub width: u32,
     pub height: u32,
@@ -15,7 +15,7 @@ impl Film {
         self.width.min(self.height) as f32
     }
 
-    /// Replaces every pixel; its place is given from −1 to 1 over the short side.
+    /// Replaces every pixel. `change` gets its position, from −1 to 1 over the short side, and its colour.
     pub fn each(&mut self, mut change: impl FnMut([f32; 2], [f32; 3]) -> [f32; 3]) {
         let unit = 2.0 / self.short_side();
         let (left, top) = (self.width as f32 / 2.0, self.height as f32 / 2.0);
@@ -26,7 +26,7 @@ impl Film {
         }
     }
 
-    /// Gaussian blur; sigma in px.
+    /// Gaussian blur with standard deviation `sigma`, px.
     pub fn defocus(&mut self, sigma: f32) {
         if sigma < 0.2 {
             return;
@@ -41,7 +41,7 @@ impl Film {
         self.convolve(&kernel(0.0, 1.0));
     }
 
-    /// The blur of a straight movement; length in px.
+    /// Motion blur along a straight line of `length` px.
     pub fn motion(&mut self, length: f32, angle: f32) {
         let steps = length.round() as i32;
         if steps < 2 {
@@ -54,13 +54,13 @@ impl Film {
         self.convolve(&kernel);
     }
 
-    /// Sums shifted copies (dx, dy in px, weight); the border repeats.
+    /// Adds up shifted copies (dx, dy in px, weight); pixels beyond the border repeat it.
     fn convolve(&mut self, kernel: &[(f32, f32, f32)]) {
         let (width, height) = (self.width as i32, self.height as i32);
         let mut out = vec![0.0; self.values.len()];
         for &(dx, dy, weight) in kernel {
             let (dx, dy) = (dx.round() as i32, dy.round() as i32);
-            // Columns whose source lies inside the row; the rest repeat its ends.
+            // Columns whose source is inside the row; the others repeat the row's ends.
             let (from, to) = ((-dx).clamp(0, width), (width - dx).clamp(0, width));
             for y in 0..height {
                 let source = (y + dy).clamp(0, height - 1) * width;
@@ -82,10 +82,11 @@ impl Film {
         self.values = out;
     }
 
-    /// Sensor noise: `read` everywhere and `shot` times the square root of the light, as standard deviations.
+    /// Adds sensor noise with two standard deviations: `read` everywhere, and `shot` times the square root of the
+    /// light.
     pub fn noise(&mut self, read: f32, shot: f32, rng: &mut impl RngCore) {
         for value in &mut self.values {
-            // The sum of four random bytes is close enough to a normal draw; its own deviation is 147.8.
+            // The sum of four random bytes is close enough to a normal draw; its own standard deviation is 147.8.
             let sum: u16 = rng.next_u32().to_le_bytes().into_iter().map(u16::from).sum();
             let normal = (f32::from(sum) - 510.0) / 147.8;
             *value += normal * (read * read + shot * shot * value.max(0.0)).sqrt();

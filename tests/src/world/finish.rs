@@ -1,14 +1,14 @@
-//! What parts are made of: colour, gloss and the word for it.
+//! The surfaces of parts: colour, gloss and their name.
 
 use rand::Rng;
 
-/// A surface that shades.
+/// A surface and its shading.
 #[derive(Clone, Copy, Debug)]
 pub struct Finish {
     pub name: &'static str,
     /// Colour in even light, RGB 0 to 1.
     base: [f32; 3],
-    /// How far highlights go towards white; 0 to 1.
+    /// How close highlights are to white; 0 to 1.
     gloss: f32,
 }
 
@@ -25,7 +25,7 @@ const FINISHES: [Finish; 9] = [
 ];
 
 impl Finish {
-    /// Metal is drawn twice as often as paint.
+    /// A random finish; metal is twice as frequent as paint.
     pub fn random(rng: &mut impl Rng) -> Self {
         let metals = 5;
         let at =
@@ -36,12 +36,12 @@ impl Finish {
         finish
     }
 
-    /// A finish of one's own colour, for what is no part.
+    /// A finish of a given colour, for objects that are not parts.
     pub fn plain(base: [f32; 3]) -> Self {
         Self { name: "plain", base, gloss: 0.3 }
     }
 
-    /// The colour at a tone: −1 black, 0 as in even light, 1 the brightest highlight.
+    /// The colour at a tone: −1 is black, 0 the colour in even light, 1 the brightest highlight.
     pub fn shade(&self, tone: f32) -> [f32; 3] {
         let tone = tone.clamp(-1.0, 1.0);
         self.base.map(|base| if tone < 0.0 { base * (1.0 + tone) } else { base + (1.0 - base) * tone * self.gloss })

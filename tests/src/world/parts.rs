@@ -1,6 +1,7 @@
-//! The shapes of the parts, each varied: counts, proportions, details. No place, colour or light.
+//! The shapes of the parts, with variations in counts, proportions and details. This module knows no position, colour
+//! or light.
 //!
-//! A part is a list of pieces in its own plane, y downwards, inside the unit circle.
+//! A part is a list of pieces in its own plane, with y downwards, inside the unit circle.
 
 mod fasteners;
 mod formed;
@@ -13,10 +14,10 @@ pub type Point = [f32; 2];
 /// A closed outline.
 pub type Ring = Vec<Point>;
 
-/// Something that is drawn in one go. `tone` is its brightness, −1 to 1 around the finish's own.
+/// A shape that is drawn in one step. `tone` is its brightness, −1 to 1, relative to the finish's own.
 #[derive(Clone, Debug)]
 pub enum Piece {
-    /// A flat surface, holes by the even-odd rule. `contrast` is how far its shading reaches; `thickness` is seen
+    /// A flat surface; holes follow the even-odd rule. `contrast` is the range of its shading; `thickness` is visible
     /// where the face is tilted.
     Face {
         rings: Vec<Ring>,
@@ -44,7 +45,7 @@ pub enum Piece {
 }
 
 impl Piece {
-    /// How far the piece reaches behind its face.
+    /// How far the piece extends behind its face.
     pub fn thickness(&self) -> f32 {
         match self {
             Piece::Face { thickness, .. } => *thickness,
@@ -53,7 +54,7 @@ impl Piece {
     }
 }
 
-/// Draws the shape of a part of [`PARTS`].
+/// Makes the shape of a part of [`PARTS`].
 pub fn build(part: usize, rng: &mut Random) -> Vec<Piece> {
     let pieces = match PARTS[part] {
         "hex bolt" => fasteners::bolt(rng),
@@ -71,7 +72,7 @@ pub fn build(part: usize, rng: &mut Random) -> Vec<Piece> {
     fitted(pieces)
 }
 
-/// Moves and scales pieces so that they just fill the unit circle around the middle of their bounding box.
+/// Moves and scales pieces so that they exactly fill the unit circle around the centre of their bounding box.
 fn fitted(mut pieces: Vec<Piece>) -> Vec<Piece> {
     let (mut low, mut high) = ([f32::MAX; 2], [f32::MIN; 2]);
     each_point(&mut pieces, |point, reach| {
@@ -98,7 +99,7 @@ fn fitted(mut pieces: Vec<Piece>) -> Vec<Piece> {
     pieces
 }
 
-/// Visits every point and how far its piece reaches around it.
+/// Calls `visit` with every point, and with how far its piece extends around it.
 fn each_point(pieces: &mut [Piece], mut visit: impl FnMut(&mut Point, f32)) {
     for piece in pieces {
         match piece {

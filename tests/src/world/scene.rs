@@ -1,4 +1,4 @@
-//! One part lying somewhere: what there is to see, before anybody looks at it.
+//! One part in some place: everything that is visible, before a picture is taken.
 
 use super::background::Background;
 use super::canvas::{Canvas, View};
@@ -12,11 +12,11 @@ use std::f32::consts::{PI, TAU};
 
 /// In-plane rotation of a part in the studio, ± rad. [choice]
 const ROTATION: f32 = 35.0 * PI / 180.0;
-/// Part's radius over half the short side. [choice]
+/// Radius of a part, divided by half the short side. [choice]
 const SCALE: std::ops::Range<f32> = 0.6..0.92;
-/// Foreshortening of the plane that a part lies in; 1 is seen from above. [choice]
+/// Foreshortening of the plane that a part lies in; 1 is a view from above. [choice]
 const FLATTENING: std::ops::Range<f32> = 0.68..1.0;
-/// Least difference in brightness between a part and what it lies on. [choice]
+/// Least difference in brightness between a part and its background. [choice]
 const CONTRAST: f32 = 0.14;
 
 #[derive(Clone, Debug)]
@@ -27,20 +27,20 @@ pub struct Scene {
     finish: Finish,
     background: Background,
     pose: Pose,
-    /// Where the light comes from, rad.
+    /// Direction of the light, rad.
     light: f32,
     /// Darkness of the shadow, 0 to 1.
     shadow: f32,
 }
 
-/// How a part lies in the frame.
+/// Position of a part in the frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pose {
     /// In-plane rotation, rad.
     pub rotation: f32,
-    /// Part's radius over half the frame's short side.
+    /// Radius of the part, divided by half the frame's short side.
     pub scale: f32,
-    /// Part's middle, over half the frame's short side.
+    /// Centre of the part, divided by half the frame's short side.
     pub offset: Point,
     /// Foreshortening across `tilt`, rad.
     pub flattening: f32,
@@ -48,7 +48,7 @@ pub(super) struct Pose {
 }
 
 impl Scene {
-    /// A random specimen of a part in a random place.
+    /// A random specimen of a part in a random position.
     pub fn random(part: usize, rng: &mut Random) -> Self {
         let pieces = parts::build(part, rng);
         let background = Background::random(rng);
@@ -65,12 +65,12 @@ impl Scene {
             flattening: rng.random_range(FLATTENING),
             tilt: rng.random_range(0.0..TAU),
         };
-        // From above, left or right of the middle: a light from below makes bumps of holes.
+        // The light comes from above, to the left or right: with light from below, holes look like bumps.
         let light = -PI / 2.0 + rng.random_range(-1.1..1.1);
         Self { part, pieces, finish, background, pose, light, shadow: rng.random_range(0.25..0.6) }
     }
 
-    /// The clean picture: even light, sharp, at most a little soft, dark or grainy.
+    /// The clean picture: even light, sharp, at most a little blurred, dark or grainy.
     pub fn studio(&self, rng: &mut Random, size: u32) -> RgbImage {
         let mut film = self.expose(&self.pose, size, size, |_| {}, |_| {});
         let brightness = rng.random_range(0.88..1.1);
@@ -83,7 +83,7 @@ impl Scene {
         film.develop()
     }
 
-    /// A caption of few words, as a catalogue or a person might write it.
+    /// A short caption, as in a catalogue or by a person.
     pub fn caption(&self, rng: &mut Random) -> String {
         let part = PARTS[self.part];
         let finish = self.finish.name;
@@ -106,7 +106,7 @@ impl Scene {
         self.pose
     }
 
-    /// Draws the part in a pose, with whatever else lies under and over it.
+    /// Draws the part in a pose, with other objects under and over it.
     pub(super) fn expose(
         &self,
         pose: &Pose,
@@ -126,11 +126,11 @@ impl Scene {
         let half = width.min(height) as f32 / 2.0;
         let (sin, cos) = pose.tilt.sin_cos();
         let flat = pose.flattening;
-        // What is seen of one unit of thickness; the body, not its face, fills the frame and lies in its middle.
+        // The visible part of one unit of thickness. The whole body, not its face, fills the frame and is centred.
         let seen = (1.0 - flat * flat).sqrt();
         let thickness = self.pieces.iter().map(Piece::thickness).fold(0.0, f32::max);
         let scale = pose.scale * half / (1.0 + 0.5 * thickness * seen);
-        // Turns by −tilt, shrinks across it, and turns back.
+        // Rotates by −tilt, shrinks across it, and rotates back.
         let tilted = [
             [cos * cos + flat * sin * sin, (1.0 - flat) * sin * cos],
             [(1.0 - flat) * sin * cos, sin * sin + flat * cos * cos],
@@ -174,7 +174,7 @@ mod tests {
         assert_ne!(picture(1).0, picture(2).0);
     }
 
-    /// How much each pixel differs from the empty background, 0 to 1, without shadow.
+    /// How much each pixel differs from the empty background, 0 to 1, without the shadow.
     fn silhouette(scene: Scene, size: u32) -> Vec<f32> {
         let empty = Canvas::new(size, size, &scene.background).into_values();
         let unlit = Scene { shadow: 0.0, ..scene };
@@ -197,7 +197,7 @@ mod tests {
         }
     }
 
-    /// The mean silhouettes of the parts alone recognise new ones far better than chance (10 %).
+    /// With only the mean silhouettes of the parts, new parts are recognised far better than by chance (10 %).
     #[test]
     fn parts_differ_in_shape() {
         let seen = |part: usize, stream: u64| -> Vec<f32> {

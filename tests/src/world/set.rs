@@ -1,4 +1,4 @@
-//! The world on disk: a labelled set as the camera sees it, and the pictures and captions to learn from.
+//! The world on disk: a labelled set of camera pictures, and pictures with captions for training.
 
 use super::{Camera, PARTS, Random, Scene, jpeg, random};
 use anyhow::Context;
@@ -10,14 +10,14 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
-/// The prompt that a set is measured with.
+/// The prompt for measurements on a set.
 pub const EVAL_TEMPLATE: &str = "a photo of a {}.";
 
 /// Writes camera pictures as `<split>/<class folder>/<number>.jpg`, with `labels.csv`, `classes.json`, `names.json` and
 /// `prompts.json` beside them.
 ///
-/// `splits` names each split and how many pictures it has of each part. Splits share no picture, and a picture depends on
-/// the seed, its split's position, its part and its number alone.
+/// `splits` has the name of each split and its number of pictures per part. Splits have no picture in common. A picture
+/// depends only on the seed, its split's position, its part and its number.
 pub fn write_set(dir: &Path, camera: &Camera, splits: &[(&str, usize)], seed: u64) -> anyhow::Result<()> {
     let folders: Vec<String> = PARTS.iter().map(|part| part.replace(' ', "_")).collect();
     let mut labels = String::from("path,split,class,label\n");
@@ -50,8 +50,8 @@ pub fn write_set(dir: &Path, camera: &Camera, splits: &[(&str, usize)], seed: u6
     Ok(())
 }
 
-/// Writes `count` studio pictures to `pictures.u8` ([count, size, size, 3] bytes) and their captions to `captions.jsonl`
-/// (`{"caption": …, "class": …}` a line, in the same order). Parts take turns.
+/// Writes `count` studio pictures to `pictures.u8` ([count, size, size, 3] bytes) and their captions to
+/// `captions.jsonl` (`{"caption": …, "class": …}` per line, in the same order). The parts take turns.
 pub fn write_studio(dir: &Path, count: usize, seed: u64, size: u32) -> anyhow::Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
     let create = |name: &str| -> anyhow::Result<BufWriter<File>> {
@@ -60,7 +60,7 @@ pub fn write_studio(dir: &Path, count: usize, seed: u64, size: u32) -> anyhow::R
     };
     let mut pictures = create("pictures.u8")?;
     let mut captions = create("captions.jsonl")?;
-    // Enough for every core to be busy, few enough to hold in memory.
+    // Enough to keep every core busy, few enough to hold in memory.
     const AT_ONCE: usize = 1024;
     for first in (0..count).step_by(AT_ONCE) {
         let batch: Vec<_> = (first..count.min(first + AT_ONCE))
@@ -82,7 +82,7 @@ pub fn write_studio(dir: &Path, count: usize, seed: u64, size: u32) -> anyhow::R
     captions.flush().context("writing captions.jsonl")
 }
 
-/// Keeps the camera's streams apart from the studio's, so that one seed never shows a part twice.
+/// Separates the camera's random streams from the studio's, so that one seed never shows a part twice.
 const CAMERA: u64 = 1 << 60;
 
 fn photograph(camera: &Camera, part: usize, rng: &mut Random) -> Vec<u8> {
