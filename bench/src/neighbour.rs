@@ -73,7 +73,7 @@ struct Latencies {
 /// Resident memory of coftd.
 #[derive(Serialize)]
 struct Memory {
-    /// Before it was sent anything large.
+    /// Before it received large pictures.
     idle_bytes: u64,
     /// While 16 pictures that exceed the decode budget were ingested, and more of them came over the bus (VmHWM).
     peak_memory_bytes: u64,

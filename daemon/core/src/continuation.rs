@@ -24,7 +24,7 @@ pub struct Attempt<'a> {
 pub enum End<'a> {
     /// The service or the machine stopped, or was stopped.
     Interrupted,
-    /// Somebody cancelled it.
+    /// A person cancelled it.
     Cancelled,
     /// It failed, and left no candidate.
     Failed {
@@ -205,7 +205,7 @@ mod tests {
     }
 
     proptest! {
-        /// Work is never continued after five failures without progress or two identical failures, and no pause is
+        /// Work is never continued after five attempts without progress or two identical failures, and no pause is
         /// longer than allowed.
         #[test]
         fn what_comes_no_further_is_given_up(ends in proptest::collection::vec(0usize..4, 1..12), fraction in 0.0..1.0) {

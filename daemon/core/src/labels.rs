@@ -13,7 +13,7 @@ pub enum LabelsError {
     /// The file is not text, or a line holds a character that cannot be seen.
     #[error(transparent)]
     Text(#[from] TextError),
-    /// A blank line stands between two names.
+    /// There is a blank line between two names.
     #[error("line {line}: blank line between class names; remove it")]
     Blank {
         /// The blank line.
@@ -65,9 +65,9 @@ pub enum LabelsError {
 /// Parses the content of a label file into class names, each with its line, from 1.
 ///
 /// Names are trimmed and in Unicode's composed form; comment lines and trailing blank lines are ignored.
+///
 /// # Errors
 /// Names the line that is not a valid class name, or that repeats another one.
-/// Names the line that cannot be a class name, or would be one twice.
 pub fn parse(bytes: &[u8]) -> Result<Vec<(usize, String)>, LabelsError> {
     let content = text::decode(bytes)?;
     let mut names: Vec<(usize, String)> = Vec::new();

@@ -75,7 +75,7 @@ pub enum Refusal {
     /// This round is still running.
     #[error("round {0} is already running")]
     Busy(RoundId),
-    /// The catalogue has too few images for an adaptation.
+    /// The catalogue has too few images for a round.
     #[error("{images} images are catalogued; a round needs at least {needed}")]
     TooFewImages {
         /// Images in the catalogue.
@@ -86,7 +86,7 @@ pub enum Refusal {
     /// There was never a round with this number.
     #[error("no round {0}")]
     NoSuchRound(RoundId),
-    /// This round runs no more.
+    /// This round is no longer running.
     #[error("round {0} has already ended")]
     AlreadyEnded(RoundId),
     /// The service is stopping, and starts no more jobs.
@@ -97,7 +97,7 @@ pub enum Refusal {
 /// Which jobs run, and the stage of each; see the module.
 #[derive(Debug)]
 pub struct Lifecycle {
-    /// Fewest images in the catalogue for an adaptation.
+    /// Fewest images in the catalogue for a round.
     minimum_images: u64,
     /// The highest number that was ever used, 0 for none.
     last: RoundId,
@@ -125,7 +125,7 @@ impl Lifecycle {
         Self { minimum_images, last, running: [None; 3], stopping: false }
     }
 
-    /// Sets the fewest images in the catalogue for an adaptation, from now on.
+    /// Sets the fewest images in the catalogue for a round, from now on.
     pub fn require(&mut self, minimum_images: u64) {
         self.minimum_images = minimum_images;
     }

@@ -43,11 +43,11 @@ impl Default for Schedule {
 /// The facts from which the decision is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Whether the images have been counted since the service started; before, nothing is known of them.
+    /// Whether the images have been counted since the service started. Before that, their number is unknown.
     pub counted: bool,
     /// Images in the catalogue.
     pub images: u64,
-    /// Images that the last completed round saw: one that was promoted, or kept out by its verdict. 0 without any.
+    /// Value of `images` at the last completed round, whose candidate was promoted or kept; 0 without one.
     pub images_of_last_completed: u64,
     /// When the last round ended, whatever its outcome: a round that fails must not be repeated at once.
     pub last_end: Option<Moment>,

@@ -13,7 +13,6 @@ use std::path::Path;
 /// A name that is UTF-8 without invisible characters stays as it is. In any other name, a byte that is not UTF-8
 /// becomes `\xHH`, a control character `\n`, `\r`, `\t` or `\xHH`, another invisible character `\u{H…}`, and a
 /// backslash is doubled, so that the original name can be reconstructed.
-/// name can be told from it.
 pub fn shown(name: &[u8]) -> Cow<'_, str> {
     let hidden = |found: char| found.is_control() || is_invisible(found);
     match std::str::from_utf8(name) {

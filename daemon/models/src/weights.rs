@@ -161,7 +161,7 @@ impl Weights {
         self.files.iter().map(|file| file.path.clone()).collect()
     }
 
-    /// The file in which a tensor lies.
+    /// The path of the file with a tensor.
     pub fn path(&self, tensor_ref: &TensorRef) -> &Path {
         &self.files[tensor_ref.file].path
     }

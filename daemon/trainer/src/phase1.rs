@@ -147,7 +147,7 @@ impl PromptTuning<'_> {
         Tuning::new(self, labels, name)
     }
 
-    /// Tunes one model's prompts on the seeds, from fresh prompts over the pretrained weights.
+    /// Tunes one model's prompts on the seeds, from new prompts on the pretrained weights.
     pub fn run(&self, seeds: &Seeds, ctx: &mut TrainContext) -> Result<Prompts, RoundError> {
         let name = format!("phase 1 of model {}, iteration {}", self.model, self.iteration);
         if let Some(prompts) = ctx.journal.result(&name).and_then(Prompts::from_named) {

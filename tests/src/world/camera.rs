@@ -30,7 +30,7 @@ pub struct Camera {
     pub contrast: RangeInclusive<f32>,
     /// Loss of light towards the corners; 0 none, 1 all of it.
     pub vignette: f32,
-    /// Fall of light from one side to the other; 0 none, 1 to nothing.
+    /// Decrease of light from one side to the other; 0 none, 1 down to nothing.
     pub unevenness: f32,
     /// Colour of the lamps, RGB; the largest channel is 1.
     pub lamp: [f32; 3],
