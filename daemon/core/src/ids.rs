@@ -14,7 +14,7 @@ pub struct ImageId(pub String);
 #[serde(transparent)]
 pub struct ClassId(pub u32);
 
-/// An adaptation round; numbered from 1, never reused.
+/// A job of a classifier: a round, a zero-shot job, an import or an activation. Numbered from 1, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RoundId(pub u64);

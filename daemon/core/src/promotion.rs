@@ -33,7 +33,8 @@ pub const COLLAPSE_IMAGES: u64 = 5;
 /// From this evenness of the pretrained model's answers on, the rule that chooses the candidate is trusted; 0 to 1.
 /// [measurement, docs/decisions/0018]
 pub const EVEN: f64 = 0.85;
-/// Below this evenness no candidate is trusted, whatever else supports it; 0 to 1. [measurement, docs/decisions/0018]
+/// Below this evenness, without `shares`, no candidate that changes the class shares is trusted; 0 to 1. [measurement,
+/// docs/decisions/0018]
 pub const UNEVEN: f64 = 0.7;
 /// For an evenness between [`UNEVEN`] and [`EVEN`]: if the most frequent class is wider than the others by this factor,
 /// the camera is taken to be the cause of the uneven answers. [measurement, docs/decisions/0018]
