@@ -26,9 +26,9 @@ use std::process::ExitCode;
 use stop::Stop;
 use tracing::error;
 
-/// Sends what the pictures of coft's sources show to an MQTT broker, as they come.
+/// Sends what the pictures of coft's sources show to an MQTT broker, as soon as the pictures are answered.
 ///
-/// Topics, Home Assistant, and what to do when something is in the way: docs/bridges.md. The password of the broker is
+/// docs/bridges.md describes the topics, Home Assistant, and what to do about problems. The password for the broker is
 /// the systemd credential coft-mqtt.password.
 ///
 /// Exit codes: 0 stopped by request, 1 failed, 2 bad configuration (correct it first).
@@ -38,7 +38,7 @@ struct Arguments {
     /// Configuration file.
     #[arg(long, value_name = "FILE", default_value = config::DEFAULT_FILE)]
     config: PathBuf,
-    /// Directory that keeps how far what was sent goes.
+    /// Directory that stores the number of the last answer that the broker has acknowledged.
     #[arg(
         long,
         value_name = "DIR",
@@ -47,10 +47,10 @@ struct Arguments {
         default_value = "/var/lib/coft-mqtt"
     )]
     state_dir: PathBuf,
-    /// Bus to look for coftd on: system, session or a D-Bus address.
+    /// Bus of coftd: system, session or a D-Bus address.
     #[arg(long, value_name = "BUS", env = "COFT_BUS", hide_env_values = true, default_value = "system")]
     bus: Bus,
-    /// Read the configuration and the files that it names, say what is wrong, and end: with 0, or with 2 where
+    /// Read the configuration and the files that it names, report a mistake, and end. The exit code is 0, or 2 if
     /// something has to be corrected.
     #[arg(long)]
     check: bool,
