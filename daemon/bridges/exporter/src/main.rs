@@ -14,18 +14,18 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use tokio::net::TcpListener;
 
-/// Serves what coft measures to Prometheus, at http://127.0.0.1:9077/metrics.
+/// Serves the metrics of coft to Prometheus, at http://127.0.0.1:9077/metrics.
 ///
 /// Exit codes: 0 stopped by request, 1 the address cannot be used, 2 the command line was not understood.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
-    /// Address and port to listen on. Everybody who reaches it may read: keep it on this machine (127.0.0.1), or put
-    /// something before it that asks who it is.
+    /// Address and port to listen on. Everybody who can reach the port can read the figures. Keep it on this machine
+    /// (127.0.0.1), or put a firewall or an authenticating proxy before it.
     // Prometheus' list of ports has assigned all of 9100 to 9999.
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9077")]
     listen: SocketAddr,
-    /// Bus to look for coftd on: system, session or a D-Bus address.
+    /// Bus of coftd: system, session or a D-Bus address.
     #[arg(long, env = "COFT_BUS", hide_env_values = true, value_name = "BUS", default_value = "system")]
     bus: Bus,
 }
