@@ -70,7 +70,7 @@ pub struct Settings {
     /// while the batch before it runs and for a moment after.
     #[serde(with = "humantime_serde")]
     pub max_delay: Duration,
-    /// CPU threads of the session; 0 lets ONNX Runtime choose. 0 [choice].
+    /// CPU threads of the session; 0 for one a core. 0 [choice].
     pub threads: usize,
     /// Threads that decode small images, and as many again for large ones; 0 for one per core. Each kind has one thread
     /// more, so that one user never occupies all of them. 0 [choice].

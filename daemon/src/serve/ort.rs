@@ -5,6 +5,7 @@ mod trial;
 pub use trial::library;
 
 use coft_core::shown::shown_path;
+use coft_vision::cores;
 use ort::environment::Environment;
 use ort::ep::{CPU, CUDA, ExecutionProvider, ExecutionProviderDispatch, TensorRT};
 use ort::session::builder::GraphOptimizationLevel;
@@ -88,7 +89,7 @@ pub struct Opening {
     /// `model.onnx`, with the weights beside it.
     pub model: PathBuf,
     pub library: Option<PathBuf>,
-    /// 0 lets ONNX Runtime choose.
+    /// 0 for one a core.
     pub threads: usize,
     pub provider: Provider,
     /// Directory where TensorRT keeps its engines.
@@ -112,9 +113,7 @@ impl Opening {
                 .with_config_entry("session.force_spinning_stop", "1")?
                 // Batches have many sizes, and ONNX Runtime would keep a memory plan for each size.
                 .with_memory_pattern(false)?;
-            if self.threads > 0 {
-                builder = builder.with_intra_threads(self.threads)?;
-            }
+            builder = builder.with_intra_threads(if self.threads > 0 { self.threads } else { cores() })?;
             if let Some(provider) = self.dispatch() {
                 builder = builder.with_execution_providers([provider])?;
             }

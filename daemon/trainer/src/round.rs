@@ -29,6 +29,7 @@ use coft_core::report::{Adaptation, ZERO_SHOT};
 use coft_core::selection;
 use coft_core::settings::{Flip, Sgd};
 use coft_core::spec::{Method, PROTOCOL, RoundSpec, Template};
+use coft_vision::cores;
 use room::Room;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -66,7 +67,7 @@ fn run_within(
     let device = cuda::device(spec.device)?;
     match spec.threads as usize {
         0 if device.is_cuda() => use_threads(available_parallelism().map_or(1, usize::from), device),
-        0 => {} // as many as there are
+        0 => tch::set_num_threads(cores() as i32),
         threads => use_threads(threads, device),
     }
     reporter.say(&Event::Started {

@@ -1,7 +1,7 @@
 //! Bytes to pixels to a normalised tensor: the one preprocessing that labelling, training, exporting and serving share,
 //! so that no two of them ever see an image differently.
 //!
-//! [`head`] reads from the first bytes of a file what decoding it will need.
+//! [`head`] reads from the first bytes of a file what decoding it will need. [`cores`] says how many threads compute best.
 //!
 //! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels; a [`Region`] of them may
 //! be used instead of the whole. [`Preprocess::canonical`] shrinks them once, to the size for a model;
@@ -14,6 +14,7 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod canonical;
+mod cores;
 mod decode;
 mod depth;
 mod error;
@@ -32,6 +33,7 @@ mod tiff;
 mod webp;
 
 pub use canonical::save_canonical;
+pub use cores::cores;
 pub use decode::{Decoded, decode};
 pub use error::{DecodeError, Limit, MAX_ALLOCATION_BYTES, MAX_PIXELS, MAX_SIDE_PX};
 pub use head::head;
