@@ -77,7 +77,7 @@ fn close_the_rest() {
 }
 
 /// Lowers the priority by nice(2). The highest niceness also selects the idle classes of sched_setscheduler(2) and
-/// ioprio_set(2).
+/// ioprio_set(2). In the trainer's unit these calls are refused: the unit has given the lowest priority already.
 fn yield_to_others(niceness: i32) -> io::Result<()> {
     const IOPRIO_WHO_PROCESS: libc::c_int = 1;
     const IOPRIO_IDLE: libc::c_int = 3 << 13;
@@ -96,8 +96,8 @@ fn yield_to_others(niceness: i32) -> io::Result<()> {
 }
 
 /// Takes back the low priority of [`yield_to_others`]: on busy processors even a killed trainer needs processor time to
-/// end, and waits 10 to 16 s for it. This needs the right to a nice value of 0 (RLIMIT_NICE; the unit's LimitNICE);
-/// without it, ending takes longer.
+/// end, and waits 10 to 16 s for it. This needs the right to a nice value of 0 (RLIMIT_NICE); without it, ending takes
+/// longer. In the trainer's unit the calls are refused, and would change nothing: the whole control group is idle there.
 fn hurry(trainer: Pid) {
     let not_real_time = libc::sched_param { sched_priority: 0 };
     let threads = fs::read_dir(format!("/proc/{trainer}/task")).into_iter().flatten().flatten();

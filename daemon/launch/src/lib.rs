@@ -28,7 +28,7 @@ pub struct Order {
     /// The file that describes the round.
     pub spec: PathBuf,
     /// Niceness, 0 to 19; nice(2). 19 also selects the idle class of sched(7), which uses only processor time that no
-    /// other process wants.
+    /// other process wants. The trainer's unit gives 19 whatever this value is.
     pub niceness: i32,
 }
 

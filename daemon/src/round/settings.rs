@@ -27,7 +27,8 @@ pub struct RoundSettings {
     pub trainer: Option<PathBuf>,
     /// Fewest images in the catalogue for a round that adapts; ≥ 1. 16 [choice]: fewer images are too small a pool.
     pub minimum_images: u64,
-    /// Niceness of the trainer, 0 to 19. 19 [choice]: requests that wait for an answer have priority.
+    /// Niceness of a trainer that is a child, 0 to 19. Its unit always gives 19. 19 [choice]: requests that wait for an
+    /// answer have priority.
     pub niceness: i32,
     /// A round that takes longer is stopped; "1s" or more. "12h" [choice].
     #[serde(with = "humantime_serde")]

@@ -76,6 +76,7 @@ impl Decoding {
     }
 
     fn large(&self, of_large: &Exit<Submitted>) {
+        // coftd.service refuses the call; then these threads have the same priority as the others.
         // SAFETY: the argument is a plain number, and only the calling thread changes.
         unsafe { libc::nice(LOWER) };
         while let Some(mut turn) = of_large.next() {

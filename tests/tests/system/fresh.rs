@@ -1,4 +1,5 @@
 use super::*;
+use std::thread;
 use std::time::Instant;
 
 /// What a person sees who installs the packages and does what docs/install.md says: everything up to a model of their
@@ -48,6 +49,7 @@ pub fn two_packages_are_all_that_a_bare_debian_needs() {
     system.wait("the round's end", |system| status(system)["round"].is_null()).unwrap();
     let rounds = json(&system, &["round", "list"]);
     assert_eq!(label(&system).unwrap().1, 2, "{rounds}\n{}", system.journal());
+    a_round_uses_every_core(&system);
     configure(&system, VERY_MANY);
     restart(&mut system);
     without_polkit(&mut system);
@@ -63,6 +65,19 @@ pub fn two_packages_are_all_that_a_bare_debian_needs() {
     system.boot().unwrap();
     system.wait("the service is up", |system| unit(system, "ActiveState") == "active").unwrap();
     system.wait("it serves", |system| label(system).is_some_and(|(_, generation)| generation == 2)).unwrap();
+}
+
+/// The units refuse what ONNX Runtime and libtorch find out by how many cores there are: the one logged errors, and the
+/// other computed on a single one.
+fn a_round_uses_every_core(system: &System) {
+    let journal = ["journalctl", "--no-pager", "--quiet", "--output=cat", "--unit=coft*"];
+    assert_eq!(system.root(&[&journal[..], &["--priority=err"]].concat()).unwrap(), "");
+    let said = system.root(&journal).unwrap();
+    assert!(said.contains(" works on cpu with "), "{said}");
+    let shares_cores =
+        fs::read_to_string("/sys/devices/system/cpu/smt/active").is_ok_and(|active| active.trim() == "1");
+    let has_several = thread::available_parallelism().unwrap().get() > 1 && !shares_cores;
+    assert!(!has_several || !said.contains(" works on cpu with 1 threads"), "{said}");
 }
 
 /// Nobody but root may change anything then, and everybody is answered as before.

@@ -15,6 +15,17 @@ fn at_work(system: &mut System, number: u64) {
     system.wait("the trainer works", |system| is_training(system)).unwrap();
 }
 
+/// 19, and SCHED_IDLE. The unit of the trainer gives them; nobody inside may change them.
+const LOWEST: &str = "19 5";
+
+/// Nice value and scheduling policy of a process of the system.
+fn priority(system: &System, process: u32) -> String {
+    let stat = system.root(&["cat", &format!("/proc/{process}/stat")]).unwrap();
+    // Fields 19 and 41 of proc_pid_stat(5); the name in field 2 has no blank.
+    let fields: Vec<&str> = stat.split(' ').collect();
+    format!("{} {}", fields[18], fields[40])
+}
+
 /// The round that has taken up the work of another.
 fn continued(system: &mut System, interrupted: u64) -> u64 {
     let mut found = None;
@@ -40,6 +51,7 @@ pub fn the_service_survives_what_kills_and_stops_it() {
     let number = training(&mut system);
     let service = unit(&system, "MainPID");
     let trainer = process(&system, "coft-trainer").unwrap();
+    assert_eq!(priority(&system, trainer), LOWEST);
     system.root(&["sh", "-c", &format!("kill -KILL {trainer}")]).unwrap();
     system.wait("the round has failed", |system| round(system, number)["state"] == "failed").unwrap();
     assert!(round(&system, number)["result"]["message"].as_str().unwrap().contains("killed"));
