@@ -86,9 +86,9 @@ pub fn the_service_survives_what_kills_and_stops_it() {
     assert_eq!(code, Some(0), "{said}");
 
     // It hangs as a whole: systemd, which hears nothing of it, ends it and starts it again.
-    let drop_in = system.path("/run/systemd/system/coftd.service.d/impatient.conf");
+    let drop_in = system.path("/etc/systemd/system/coftd.service.d/impatient.conf");
     fs::create_dir_all(drop_in.parent().unwrap()).unwrap();
-    fs::write(&drop_in, "[Service]\nWatchdogSec=5s\n").unwrap();
+    fs::write(&drop_in, "[Service]\nWatchdogSec=20s\n").unwrap();
     system.root(&["systemctl", "daemon-reload"]).unwrap();
     restart(&mut system);
     let (service, restarts) = (unit(&system, "MainPID"), unit(&system, "NRestarts"));
