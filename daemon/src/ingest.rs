@@ -25,7 +25,7 @@ use std::thread;
 use thiserror::Error;
 use tokio::sync::{Semaphore, oneshot};
 use tracing::debug;
-use walkdir::{DirEntry, WalkDir};
+use walkdir::WalkDir;
 
 /// `[ingest]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -203,11 +203,7 @@ impl Ingest {
         let dir = self.canonical_dir();
         let list = move || {
             let files = WalkDir::new(dir).min_depth(2).max_depth(2).into_iter().flatten();
-            let (unfinished, pixels): (Vec<DirEntry>, Vec<DirEntry>) =
-                files.partition(|file| coft_fs::is_unfinished(file.path()));
-            // An unfinished file that cannot be removed does no harm but takes space.
-            unfinished.iter().for_each(|file| drop(fs::remove_file(file.path())));
-            let pixels = pixels.iter().filter(|file| file.path().extension().is_some_and(|found| found == CANONICAL));
+            let pixels = files.filter(|file| file.path().extension().is_some_and(|found| found == CANONICAL));
             pixels.filter_map(|file| Some(ImageId(file.path().file_stem()?.to_str()?.to_owned()))).collect()
         };
         tokio::task::spawn_blocking(list).await.expect("listing files neither panics nor is aborted")

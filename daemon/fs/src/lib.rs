@@ -47,6 +47,9 @@ pub fn replace_with(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) ->
 /// # Errors
 /// It cannot be made, or `fill` fails; of the new directory nothing is there.
 pub fn replace_dir(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir()) {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
     let dir = parent(path);
     let new = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(dir)?;
     fill(new.path())?;
@@ -90,7 +93,7 @@ pub fn remove_unfinished(dir: &Path) -> io::Result<()> {
 }
 
 /// Whether a path is one of those that [`remove_unfinished`] removes.
-pub fn is_unfinished(path: &Path) -> bool {
+fn is_unfinished(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()))
 }
 
@@ -247,6 +250,9 @@ mod tests {
         replace_dir(&path, fill("a")).unwrap();
         replace_dir(&path, fill("b")).unwrap();
         assert!(replace_dir(&path, |_| Err(io::Error::other("the disk is full"))).is_err());
+        let file = path.join("b");
+        assert_eq!(replace_dir(&file, fill("c")).unwrap_err().kind(), io::ErrorKind::NotADirectory);
+        assert_eq!(fs::read(&file).unwrap(), b"weights");
         assert_eq!((names(dir.path()), names(&path)), (vec!["model".to_owned()], vec!["b".to_owned()]));
     }
 

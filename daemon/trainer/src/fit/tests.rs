@@ -261,16 +261,20 @@ fn a_journal_that_cannot_be_saved_is_a_warning_and_is_saved_later() {
     let mut ctx = bench.train_context();
     let dir = bench.spec(Method::Coft).journal_dir;
     ctx.borrow().keep_progress("a", &steps_done(1)).unwrap();
-    // A directory has the name of the temporary file, so each saving fails as on a full disk.
-    std::fs::create_dir(dir.join("a.new")).unwrap();
+    // Directories have the names of the files, so each saving fails as on a full disk.
+    let [progress, result, good] = ["a.progress", "a.result", "good"].map(|name| dir.join(name));
+    std::fs::rename(&progress, &good).unwrap();
+    [&progress, &result].into_iter().for_each(|blocked| std::fs::create_dir(blocked).unwrap());
     ctx.borrow().keep_progress("a", &steps_done(2)).unwrap();
     ctx.borrow().keep_result("a", vec![("x".to_owned(), Tensor::from_slice(&[1.0f32]))]).unwrap();
+    std::fs::remove_dir(&progress).unwrap();
+    std::fs::rename(&good, &progress).unwrap();
     assert_eq!(ctx.journal().progress("a").unwrap().step, 1, "the last good one");
     assert!(ctx.journal().result("a").is_none());
     let warnings = ctx.warnings();
     assert!(warnings.len() == 1 && warnings[0].contains("cannot be saved"), "{warnings:?}");
 
-    std::fs::remove_dir(dir.join("a.new")).unwrap();
+    std::fs::remove_dir(&result).unwrap();
     ctx.borrow().keep_progress("b", &steps_done(3)).unwrap();
     let mut again = bench.train_context();
     assert!(again.journal().result("a").is_some() && again.journal().progress("a").is_none());

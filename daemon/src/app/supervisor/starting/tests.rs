@@ -145,7 +145,9 @@ impl Machine {
                 .await
                 .unwrap();
         let last = rounds.last().map_or(RoundId(EARLIER), |round| round.round);
-        let (publisher, _) = StatusPublisher::new(Snapshot::default());
+        let history = RoundHistory::new(rounds);
+        let (publisher, _) =
+            StatusPublisher::new(Snapshot { rounds: history.rounds().to_vec(), ..Snapshot::default() });
         let ingest = self.ingest();
         let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
         let training = TrainingRunner {
@@ -171,7 +173,7 @@ impl Machine {
             promoter,
             lifecycle,
             schedule,
-            history: RoundHistory::new(rounds),
+            history,
             publisher,
             intake,
             serving,
@@ -260,7 +262,7 @@ async fn settle(supervisor: &mut Supervisor) -> RoundStatus {
 }
 
 fn rounds(supervisor: &Supervisor) -> Vec<RoundStatus> {
-    supervisor.history.rounds().to_vec()
+    supervisor.publisher.snapshot().rounds.clone()
 }
 
 /// For each round, in order: the round whose work it takes up.
