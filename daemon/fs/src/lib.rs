@@ -41,11 +41,11 @@ pub fn replace_with(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) ->
     sync_dir(dir)
 }
 
-/// Puts a directory with the files that `fill` writes into it in the place of the one at `path`, if there is one. `fill`
-/// syncs what it writes, as [`write_synced`] does.
+/// Puts a directory, with the files that `fill` writes into it, in the place of the one at `path`, if there is one.
+/// `fill` syncs what it writes, as [`write_synced`] does.
 ///
 /// # Errors
-/// It cannot be made, or `fill` fails; of the new directory nothing is there.
+/// The directory cannot be made, `fill` fails, or `path` is not a directory; nothing of the new directory is left.
 pub fn replace_dir(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     if fs::symlink_metadata(path).is_ok_and(|found| !found.is_dir()) {
         return Err(io::ErrorKind::NotADirectory.into());
@@ -60,8 +60,8 @@ pub fn replace_dir(path: &Path, fill: impl FnOnce(&Path) -> io::Result<()>) -> i
     done.and(remove_tree(&unfinished))
 }
 
-/// Renames a directory to `path`. What is there takes its old name, at the same moment where the file system can do that
-/// (renameat2(2)), and is removed before where it cannot, as on NFS.
+/// Renames a directory to `path`. A directory that is there takes the old name of the new one, at the same moment
+/// (renameat2(2)). If the file system cannot exchange names, as NFS, the old directory is removed first.
 fn exchange(new: &Path, path: &Path) -> io::Result<()> {
     match renameat2(AT_FDCWD, new, AT_FDCWD, path, RenameFlags::RENAME_EXCHANGE) {
         Err(Errno::ENOENT) => fs::rename(new, path),

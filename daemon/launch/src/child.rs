@@ -97,7 +97,7 @@ fn yield_to_others(niceness: i32) -> io::Result<()> {
 
 /// Takes back the low priority of [`yield_to_others`]: on busy processors even a killed trainer needs processor time to
 /// end, and waits 10 to 16 s for it. This needs the right to a nice value of 0 (RLIMIT_NICE); without it, ending takes
-/// longer. In the trainer's unit the calls are refused, and would change nothing: the whole control group is idle there.
+/// longer. In the trainer's unit the calls are refused. They would change nothing: the whole control group is idle.
 fn hurry(trainer: Pid) {
     let not_real_time = libc::sched_param { sched_priority: 0 };
     let threads = fs::read_dir(format!("/proc/{trainer}/task")).into_iter().flatten().flatten();

@@ -1,7 +1,8 @@
 //! Bytes to pixels to a normalised tensor: the one preprocessing that labelling, training, exporting and serving share,
 //! so that no two of them ever see an image differently.
 //!
-//! [`head`] reads from the first bytes of a file what decoding it will need. [`cores`] says how many threads compute best.
+//! [`head`] reads from the first bytes of a file what decoding it will need. [`cores`] says how many threads compute
+//! best.
 //!
 //! An image passes three stages. [`decode`] turns the bytes of a file into upright RGB pixels; a [`Region`] of them may
 //! be used instead of the whole. [`Preprocess::canonical`] shrinks them once, to the size for a model;
