@@ -9,7 +9,7 @@ use crate::built;
 use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use coft_core::event::{Event, Failure};
-use coft_core::ids::{ClassId, ImageId, RoundId};
+use coft_core::ids::{ClassId, ImageId, JobId};
 use coft_core::manifest::{MANIFEST, Manifest, REPORT};
 use coft_core::promotion::{self, Verdict};
 use coft_core::report::Report;
@@ -282,7 +282,7 @@ fn spec(args: &Args, seed: u64, set: &LabelledSet, scratch: &Path) -> anyhow::Re
     let shares = args.shares.of(&labels, &set.classes, seed)?;
     let spec = RoundSpec {
         protocol: PROTOCOL,
-        round: RoundId(1),
+        round: JobId(1),
         method: serde_json::from_value(json!(args.method)).context("the method")?,
         model_dir: opened(&args.model)?,
         image_size: None,

@@ -20,8 +20,8 @@ pub use refusal::explain;
 
 use crate::answers::Answers;
 use crate::control::{Command, Control, Service, ServiceCommand, Snapshot};
+use crate::job_status::{DetailedState, JobStatus};
 use crate::observation::Observation;
-use crate::round_status::{RoundState, RoundStatus};
 use coft_dbus::{BUS_NAME, Bus as Address, ROOT, classifier_path, generation_path, source_path};
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -302,16 +302,11 @@ impl Objects {
         Ok(())
     }
 
-    async fn show_round(
-        &mut self,
-        known: Option<&RoundStatus>,
-        shown: &RoundStatus,
-        now: &Snapshot,
-    ) -> zbus::Result<()> {
+    async fn show_round(&mut self, known: Option<&JobStatus>, shown: &JobStatus, now: &Snapshot) -> zbus::Result<()> {
         let path = job::path_of(&self.control, shown.round);
         self.refresh(path.clone(), job::Job::new(self.control.clone(), shown.round)).await?;
         if shown.ended.is_some() && known.is_some_and(|known| known.ended.is_none()) {
-            if let RoundState::Promoted(generation) = shown.state {
+            if let DetailedState::Promoted(generation) = shown.state {
                 let promoted = now.generations.iter().find(|there| there.generation == generation);
                 let replaces = promoted.and_then(|promoted| promoted.replaces).map_or(0, |before| before.0);
                 let emitter = SignalEmitter::new(&self.connection, classifier_path(&self.control.name))?;

@@ -8,10 +8,10 @@ use crate::catalog::Standing;
 use crate::config::Config;
 use crate::edit::Edit;
 use crate::footprint::Footprint;
-use crate::round_status::RoundStatus;
+use crate::job_status::JobStatus;
 use crate::serve::Classifier;
 use crate::telemetry::LogControl;
-use coft_core::ids::{GenerationId, ImageId, RoundId};
+use coft_core::ids::{GenerationId, ImageId, JobId};
 use coft_core::lifecycle::Refusal;
 use coft_core::review::{Share, State};
 use coft_core::schedule::NextRound;
@@ -51,16 +51,16 @@ pub struct Control {
 #[derive(Debug)]
 pub enum Command {
     /// Starts a round. Replies with its id at once; the round goes on as a job.
-    StartRound { request: RoundRequest, reply: oneshot::Sender<Result<RoundId, CommandError>> },
+    StartRound { request: RoundRequest, reply: oneshot::Sender<Result<JobId, CommandError>> },
     /// Starts a job that imports a generation, given as open files by name. Replies with the job's id at once. With
     /// `force` the generation is not judged by what it answers.
-    Import { files: HashMap<String, OwnedFd>, force: bool, reply: oneshot::Sender<Result<RoundId, CommandError>> },
+    Import { files: HashMap<String, OwnedFd>, force: bool, reply: oneshot::Sender<Result<JobId, CommandError>> },
     /// Starts a job that activates an existing generation. Replies with the job's id at once; none if that generation
     /// is active already.
-    Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<RoundId>, CommandError>> },
+    Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<JobId>, CommandError>> },
     /// Asks a running job to stop; it ends as cancelled within seconds. The next round that is started by hand takes up
     /// the work of a cancelled round.
-    CancelRound { round: RoundId, reply: oneshot::Sender<Result<(), CommandError>> },
+    CancelJob { round: JobId, reply: oneshot::Sender<Result<(), CommandError>> },
     /// Replies with the state of the review and at most `limit` pictures that a person is asked about. Pictures whose
     /// file is not there are left out.
     ReviewItems { limit: usize, reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), CommandError>> },
@@ -184,7 +184,7 @@ pub struct Snapshot {
     /// Why no round can start now; empty if one can.
     pub round_problem: String,
     /// The latest rounds, oldest first, also those of earlier runs of the daemon.
-    pub rounds: Vec<RoundStatus>,
+    pub rounds: Vec<JobStatus>,
     pub next_round: NextRound,
     /// The classifier whose job has to end before a job that is due starts.
     pub waits_for: Option<String>,
@@ -195,7 +195,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The job that runs. If there are several, one that needs the trainer is preferred to an import or an activation.
-    pub fn running(&self) -> Option<&RoundStatus> {
+    pub fn running(&self) -> Option<&JobStatus> {
         let running = self.rounds.iter().filter(|round| round.ended.is_none());
         running.min_by_key(|round| !round.trigger.kind().needs_trainer())
     }
@@ -206,7 +206,7 @@ impl Snapshot {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ReviewStatus {
     /// The round that could not decide.
-    pub round: RoundId,
+    pub round: JobId,
     pub candidate: GenerationId,
     /// The generation that serves.
     pub present: GenerationId,
@@ -219,7 +219,7 @@ pub struct ReviewStatus {
     /// Share of each class among the compared pictures, as far as it is known.
     pub shares: Vec<(String, Share)>,
     /// The job that activates the candidate, if the review decided for it.
-    pub activation: Option<RoundId>,
+    pub activation: Option<JobId>,
 }
 
 /// A picture that a person is asked about.
@@ -264,7 +264,7 @@ pub struct GenerationStatus {
     pub generation: GenerationId,
     /// Where its files are.
     pub dir: PathBuf,
-    pub round: RoundId,
+    pub round: JobId,
     /// `zero-shot` or `coft`.
     pub method: String,
     /// Unix time, s.

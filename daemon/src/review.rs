@@ -10,7 +10,7 @@ mod labels;
 
 use crate::control::ReviewStatus;
 use crate::user_labels;
-use coft_core::ids::{ClassId, GenerationId, ImageId, RoundId};
+use coft_core::ids::{ClassId, GenerationId, ImageId, JobId};
 use coft_core::review::{self, Difference, State};
 use coft_core::shown::shown_path;
 use coft_core::text;
@@ -39,7 +39,7 @@ const FORMAT: u32 = 1;
 pub struct Review {
     format: u32,
     /// The round that could not decide.
-    pub round: RoundId,
+    pub round: JobId,
     pub candidate: GenerationId,
     /// The generation that serves.
     pub present: GenerationId,
@@ -99,7 +99,7 @@ impl Review {
     /// A review of the pictures that were compared. `compared` has the pictures in the order in which they were drawn,
     /// each with the class from the present model and the class from the candidate.
     pub fn new(
-        round: RoundId,
+        round: JobId,
         [present, candidate]: [GenerationId; 2],
         classes: Vec<String>,
         compared: impl IntoIterator<Item = (ImageId, Difference)>,

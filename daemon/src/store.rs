@@ -5,7 +5,7 @@
 //! rename, sync directory, so that a stop at any instant leaves either the old active generation or the new one,
 //! complete. This module does not know sessions, the catalogue, or rounds under way.
 
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::manifest::{FORMAT, MANIFEST, Manifest, REPORT};
 use coft_core::report::Report;
 use coft_core::retention;
@@ -53,7 +53,7 @@ pub struct Generation {
 
 impl Generation {
     /// The round of this service that made or imported the generation.
-    pub fn round(&self) -> RoundId {
+    pub fn round(&self) -> JobId {
         self.record.imported_by.unwrap_or(self.manifest.round)
     }
 
@@ -78,10 +78,10 @@ pub struct Record {
     pub replaces: Option<GenerationId>,
     /// The round of this service that imported the generation, where another service made it.
     #[serde(default)]
-    pub imported_by: Option<RoundId>,
+    pub imported_by: Option<JobId>,
     /// The round that activated the generation again, where one did.
     #[serde(default)]
-    pub activated_by: Option<RoundId>,
+    pub activated_by: Option<JobId>,
     /// The reason, in words, why the rules refused the generation. `None` where they did not, or where it was activated
     /// since.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -90,7 +90,7 @@ pub struct Record {
 
 impl Record {
     /// The record of a candidate that is added to the store now.
-    fn new(parity_max_abs_diff: f64, imported_by: Option<RoundId>) -> Self {
+    fn new(parity_max_abs_diff: f64, imported_by: Option<JobId>) -> Self {
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         Self { created, parity_max_abs_diff, replaces: None, imported_by, activated_by: None, refused: None }
     }
@@ -171,16 +171,16 @@ impl Store {
 
     /// The active generation, if this round, which was interrupted, made or activated it. Only the change of `active`
     /// is a promotion; the generation's directory exists a moment earlier.
-    pub fn promoted_by(&self, round: RoundId) -> Option<GenerationId> {
+    pub fn promoted_by(&self, round: JobId) -> Option<GenerationId> {
         let by = |active: &&Generation| active.round() == round || active.record.activated_by == Some(round);
         self.active().filter(by).map(|active| active.id)
     }
 
     /// The highest round number that a generation names, 0 if there is none. The next round's number follows it if the
     /// catalogue is lost.
-    pub fn last_round(&self) -> RoundId {
+    pub fn last_round(&self) -> JobId {
         let rounds = self.generations().flat_map(|kept| [Some(kept.round()), kept.record.activated_by]);
-        rounds.flatten().max().unwrap_or(RoundId(0))
+        rounds.flatten().max().unwrap_or(JobId(0))
     }
 
     pub fn generation(&self, id: GenerationId) -> Result<&Generation, StoreError> {
@@ -223,7 +223,7 @@ impl Store {
         &mut self,
         staged: Staged,
         parity_max_abs_diff: f64,
-        imported_by: Option<RoundId>,
+        imported_by: Option<JobId>,
     ) -> Result<Generation, StoreError> {
         let record = Record { replaces: self.active, ..Record::new(parity_max_abs_diff, imported_by) };
         let generation = self.take_in(staged, record)?;
@@ -237,7 +237,7 @@ impl Store {
         &mut self,
         staged: Staged,
         parity_max_abs_diff: f64,
-        imported_by: Option<RoundId>,
+        imported_by: Option<JobId>,
         reason: String,
     ) -> Result<GenerationId, StoreError> {
         let record = Record { refused: Some(reason), ..Record::new(parity_max_abs_diff, imported_by) };
@@ -268,7 +268,7 @@ impl Store {
     }
 
     /// Activates a generation that is already in the store; a refused one does not count as refused any more.
-    pub fn activate_again(&mut self, id: GenerationId, round: RoundId) -> Result<Generation, StoreError> {
+    pub fn activate_again(&mut self, id: GenerationId, round: JobId) -> Result<Generation, StoreError> {
         let mut generation = self.generation(id)?.clone();
         generation.record.replaces = self.active;
         generation.record.activated_by = Some(round);

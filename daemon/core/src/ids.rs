@@ -17,7 +17,7 @@ pub struct ClassId(pub u32);
 /// A job of a classifier: a round, a zero-shot job, an import or an activation. Numbered from 1, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct RoundId(pub u64);
+pub struct JobId(pub u64);
 
 /// A classifier that was put into the store; numbered from 1, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -33,4 +33,4 @@ macro_rules! display {
         }
     )*};
 }
-display!(ImageId, ClassId, RoundId, GenerationId);
+display!(ImageId, ClassId, JobId, GenerationId);

@@ -2,7 +2,7 @@
 //! line.
 //!
 //! A job makes a generation or activates one. All jobs of a classifier share one series of numbers
-//! ([`crate::ids::RoundId`]).
+//! ([`crate::ids::JobId`]).
 
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumIter, EnumString, IntoStaticStr};

@@ -7,7 +7,7 @@
 //! actions that it returns. It does not know when a round is due (see [`crate::schedule`]) or whether a candidate is
 //! good enough (see [`crate::promotion`]).
 
-use crate::ids::RoundId;
+use crate::ids::JobId;
 use crate::job::{JobKind, Trigger};
 use thiserror::Error;
 
@@ -22,13 +22,13 @@ pub enum Event {
         images: u64,
     },
     /// A person asked to cancel this round.
-    CancelAsked(RoundId),
+    CancelAsked(JobId),
     /// The trainer ended and left a candidate.
-    CandidateLeft(RoundId),
+    CandidateLeft(JobId),
     /// The candidate was staged, replayed and judged; now it can be promoted or kept.
-    Judged(RoundId),
+    Judged(JobId),
     /// The round ended without a candidate, or its candidate cannot be read.
-    Failed(RoundId),
+    Failed(JobId),
     /// The service has been asked to stop.
     StopAsked,
 }
@@ -39,7 +39,7 @@ pub enum Action {
     /// Start a job with the number `round`.
     Start {
         /// Number of the new job, which was never used before.
-        round: RoundId,
+        round: JobId,
         /// Why it starts.
         trigger: Trigger,
     },
@@ -47,15 +47,15 @@ pub enum Action {
     Refuse(Refusal),
     /// Stop the trainer or the judging of its candidate. When it has ended, `Failed`, `CandidateLeft` or `Judged`
     /// follows.
-    StopTrainer(RoundId),
+    StopTrainer(JobId),
     /// Verify and judge the candidate; `Judged` or `Failed` follows.
-    Judge(RoundId),
+    Judge(JobId),
     /// Carry out the verdict and record the end of the round.
-    Conclude(RoundId),
+    Conclude(JobId),
     /// Record that the round ended this way, whatever its trainer reported, and drop its candidate.
-    Abandon(RoundId, Abandoned),
+    Abandon(JobId, Abandoned),
     /// Record the failure that the trainer reported.
-    Fail(RoundId),
+    Fail(JobId),
     /// Nothing runs any more, so the service may end.
     Exit,
 }
@@ -74,7 +74,7 @@ pub enum Abandoned {
 pub enum Refusal {
     /// This round is still running.
     #[error("round {0} is already running")]
-    Busy(RoundId),
+    Busy(JobId),
     /// The catalogue has too few images for a round.
     #[error("{images} images are catalogued; a round needs at least {needed}")]
     TooFewImages {
@@ -85,10 +85,10 @@ pub enum Refusal {
     },
     /// There was never a round with this number.
     #[error("no round {0}")]
-    NoSuchRound(RoundId),
+    NoSuchRound(JobId),
     /// This round is no longer running.
     #[error("round {0} has already ended")]
-    AlreadyEnded(RoundId),
+    AlreadyEnded(JobId),
     /// The service is stopping, and starts no more jobs.
     #[error("the service is stopping")]
     Stopping,
@@ -100,7 +100,7 @@ pub struct Lifecycle {
     /// Fewest images in the catalogue for a round.
     minimum_images: u64,
     /// The highest number that was ever used, 0 for none.
-    last: RoundId,
+    last: JobId,
     /// The running job of the trainer, the import, and the activation; see [`place`].
     running: [Option<Current>; 3],
     stopping: bool,
@@ -108,7 +108,7 @@ pub struct Lifecycle {
 
 #[derive(Clone, Copy, Debug)]
 struct Current {
-    round: RoundId,
+    round: JobId,
     stage: Stage,
     abandoned: Option<Abandoned>,
 }
@@ -121,7 +121,7 @@ enum Stage {
 
 impl Lifecycle {
     /// `last` is the highest number that earlier runs of the service used, 0 for none.
-    pub fn new(last: RoundId, minimum_images: u64) -> Self {
+    pub fn new(last: JobId, minimum_images: u64) -> Self {
         Self { minimum_images, last, running: [None; 3], stopping: false }
     }
 
@@ -131,12 +131,12 @@ impl Lifecycle {
     }
 
     /// The running job of the trainer.
-    pub fn current(&self) -> Option<RoundId> {
+    pub fn current(&self) -> Option<JobId> {
         self.running[0].map(|current| current.round)
     }
 
     /// The highest number that was ever used, 0 for none.
-    pub fn last(&self) -> RoundId {
+    pub fn last(&self) -> JobId {
         self.last
     }
 
@@ -163,13 +163,13 @@ impl Lifecycle {
         if trigger.adapts() && images < self.minimum_images {
             return Action::Refuse(Refusal::TooFewImages { images, needed: self.minimum_images });
         }
-        let round = RoundId(self.last.0 + 1);
+        let round = JobId(self.last.0 + 1);
         self.last = round;
         self.running[place] = Some(Current { round, stage: Stage::Training, abandoned: None });
         Action::Start { round, trigger }
     }
 
-    fn cancel(&mut self, round: RoundId) -> Action {
+    fn cancel(&mut self, round: JobId) -> Action {
         let last = self.last;
         match self.find(round) {
             // A second request only stops the trainer again. A candidate that is being judged is dropped afterwards.
@@ -182,7 +182,7 @@ impl Lifecycle {
         }
     }
 
-    fn candidate_left(&mut self, round: RoundId) -> Vec<Action> {
+    fn candidate_left(&mut self, round: JobId) -> Vec<Action> {
         match self.find(round) {
             Some(current) if current.stage == Stage::Training && current.abandoned.is_none() => {
                 current.stage = Stage::Judging;
@@ -194,7 +194,7 @@ impl Lifecycle {
         }
     }
 
-    fn end(&mut self, round: RoundId, action: fn(RoundId) -> Action) -> Vec<Action> {
+    fn end(&mut self, round: JobId, action: fn(JobId) -> Action) -> Vec<Action> {
         let place = self.running.iter_mut().find(|running| running.is_some_and(|current| current.round == round));
         let Some(current) = place.and_then(Option::take) else { return Vec::new() };
         let mut actions = vec![match current.abandoned {
@@ -217,7 +217,7 @@ impl Lifecycle {
         if actions.is_empty() { vec![Action::Exit] } else { actions }
     }
 
-    fn find(&mut self, round: RoundId) -> Option<&mut Current> {
+    fn find(&mut self, round: JobId) -> Option<&mut Current> {
         self.running.iter_mut().flatten().find(|current| current.round == round)
     }
 }
@@ -236,15 +236,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const R1: RoundId = RoundId(1);
-    const R2: RoundId = RoundId(2);
+    const R1: JobId = JobId(1);
+    const R2: JobId = JobId(2);
     const ASK: Event = Event::Asked { trigger: Trigger::Manual, images: 50 };
     const START: Action = Action::Start { round: R1, trigger: Trigger::Manual };
 
     /// Reports the events to a new state machine that needs 10 images, and compares its actions after each.
     #[track_caller]
     fn tell(story: &[(Event, &[Action])]) {
-        let mut lifecycle = Lifecycle::new(RoundId(0), 10);
+        let mut lifecycle = Lifecycle::new(JobId(0), 10);
         for (step, (event, actions)) in story.iter().enumerate() {
             assert_eq!(lifecycle.tell(*event), *actions, "step {step}: {event:?}");
         }
@@ -310,7 +310,7 @@ mod tests {
     #[test]
     fn a_generation_is_imported_and_another_one_activated_while_a_round_trains() {
         let asked = |trigger| Event::Asked { trigger, images: 50 };
-        let start = |round, trigger| Action::Start { round: RoundId(round), trigger };
+        let start = |round, trigger| Action::Start { round: JobId(round), trigger };
         tell(&[
             (ASK, &[START]),
             (asked(Trigger::Import), &[start(2, Trigger::Import)]),
@@ -351,7 +351,7 @@ mod tests {
             (ASK, &[START]),
             (Event::Failed(R1), &[Action::Fail(R1)]),
             (Event::CancelAsked(R1), &[Action::Refuse(Refusal::AlreadyEnded(R1))]),
-            (Event::CancelAsked(RoundId(0)), &[Action::Refuse(Refusal::NoSuchRound(RoundId(0)))]),
+            (Event::CancelAsked(JobId(0)), &[Action::Refuse(Refusal::NoSuchRound(JobId(0)))]),
         ]);
     }
 
@@ -380,13 +380,10 @@ mod tests {
 
     #[test]
     fn numbers_go_on_after_a_restart() {
-        let mut lifecycle = Lifecycle::new(RoundId(41), 10);
-        assert_eq!(lifecycle.tell(ASK), [Action::Start { round: RoundId(42), trigger: Trigger::Manual }]);
-        assert_eq!(lifecycle.current(), Some(RoundId(42)));
-        assert_eq!(
-            lifecycle.tell(Event::CancelAsked(RoundId(41))),
-            [Action::Refuse(Refusal::AlreadyEnded(RoundId(41)))]
-        );
+        let mut lifecycle = Lifecycle::new(JobId(41), 10);
+        assert_eq!(lifecycle.tell(ASK), [Action::Start { round: JobId(42), trigger: Trigger::Manual }]);
+        assert_eq!(lifecycle.current(), Some(JobId(42)));
+        assert_eq!(lifecycle.tell(Event::CancelAsked(JobId(41))), [Action::Refuse(Refusal::AlreadyEnded(JobId(41)))]);
     }
 
     proptest! {
@@ -394,11 +391,11 @@ mod tests {
         /// twice, and every start has one end.
         #[test]
         fn never_two_rounds_at_once(events in proptest::collection::vec((0usize..10, 0u64..4), 0..200)) {
-            let mut lifecycle = Lifecycle::new(RoundId(0), 10);
-            let mut running: [Option<RoundId>; 3] = [None; 3];
-            let mut last = RoundId(0);
+            let mut lifecycle = Lifecycle::new(JobId(0), 10);
+            let mut running: [Option<JobId>; 3] = [None; 3];
+            let mut last = JobId(0);
             for (event, back) in events {
-                let round = RoundId(last.0.saturating_sub(back));
+                let round = JobId(last.0.saturating_sub(back));
                 let event = [
                     ASK,
                     Event::Asked { trigger: Trigger::Schedule, images: 3 },
@@ -409,7 +406,7 @@ mod tests {
                     Event::CandidateLeft(round),
                     Event::Judged(round),
                     Event::Failed(round),
-                    Event::CancelAsked(RoundId(last.0 + 1)),
+                    Event::CancelAsked(JobId(last.0 + 1)),
                 ][event];
                 for action in lifecycle.tell(event) {
                     match action {

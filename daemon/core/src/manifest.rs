@@ -1,7 +1,7 @@
 //! `manifest.json`: the content of a candidate directory and how it was made.
 
 use crate::decision::NoneOfThese;
-use crate::ids::RoundId;
+use crate::ids::JobId;
 use crate::settings::Settings;
 use crate::shares::Shares;
 use crate::spec::{Method, Precision};
@@ -39,7 +39,7 @@ pub struct Manifest {
     /// Version of the layout, [`FORMAT`].
     pub format: u32,
     /// The round that made the candidate, in the numbering of the service that ran it.
-    pub round: RoundId,
+    pub round: JobId,
     /// How it was made.
     pub method: Method,
     /// Class names in the order of the model's outputs.

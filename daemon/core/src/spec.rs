@@ -1,7 +1,7 @@
 //! `spec.json`, which the daemon gives to the trainer: everything that a round may read and the directory that it may
 //! write.
 
-use crate::ids::{ClassId, ImageId, RoundId};
+use crate::ids::{ClassId, ImageId, JobId};
 use crate::settings::Settings;
 use crate::shares::Shares;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ pub struct RoundSpec {
     /// Version of this structure, [`PROTOCOL`].
     pub protocol: u32,
     /// Number of the round.
-    pub round: RoundId,
+    pub round: JobId,
     /// How the candidate is made.
     pub method: Method,
     /// Directory of a CLIP in any layout that `coft-models` knows.
@@ -75,7 +75,7 @@ impl RoundSpec {
     /// The part of the spec that decides the result: everything except the number of the round and the output paths.
     pub fn work(&self) -> RoundSpec {
         let nowhere = PathBuf::new;
-        Self { round: RoundId(0), candidate_dir: nowhere(), journal_dir: nowhere(), diagnostics: None, ..self.clone() }
+        Self { round: JobId(0), candidate_dir: nowhere(), journal_dir: nowhere(), diagnostics: None, ..self.clone() }
     }
 }
 

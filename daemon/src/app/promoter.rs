@@ -8,7 +8,7 @@ use crate::review::Review;
 use crate::serve::{Controller, LoadError, Ready, ServingStatus, UnderWay};
 use crate::store::{Generation, Staged, Store, StoreError, remove_tree};
 use coft_core::event::{Failure, FailureKind};
-use coft_core::ids::{ClassId, GenerationId, RoundId};
+use coft_core::ids::{ClassId, GenerationId, JobId};
 use coft_core::manifest::Manifest;
 use coft_core::promotion::{self, Reason, Verdict};
 use coft_core::retention;
@@ -45,7 +45,7 @@ pub enum PromotionOutcome {
 pub struct RefusedCandidate {
     staged: Staged,
     parity_max_abs_diff: f64,
-    imported_by: Option<RoundId>,
+    imported_by: Option<JobId>,
     /// Whether the rule could not decide if the candidate is better than the generation that serves.
     undecided: bool,
     /// The review about the candidate, which opens once the candidate is kept.
@@ -71,12 +71,12 @@ pub struct Promotion {
 enum Candidate {
     Staged {
         staged: Box<Staged>,
-        imported_by: Option<RoundId>,
+        imported_by: Option<JobId>,
     },
     /// A generation of the store that a job activates again.
     Kept {
         id: GenerationId,
-        round: RoundId,
+        round: JobId,
     },
 }
 
@@ -144,7 +144,7 @@ impl Promoter {
     }
 
     /// The generation that an interrupted round has promoted, if any.
-    pub fn promoted_by(&self, round: RoundId) -> Option<GenerationId> {
+    pub fn promoted_by(&self, round: JobId) -> Option<GenerationId> {
         self.store().promoted_by(round)
     }
 
@@ -160,7 +160,7 @@ impl Promoter {
     }
 
     /// The highest round number that a generation names; 0 if there is none.
-    pub fn last_round(&self) -> RoundId {
+    pub fn last_round(&self) -> JobId {
         self.store().last_round()
     }
 
@@ -241,7 +241,7 @@ impl Promoter {
     pub fn judge_import(
         &self,
         candidate: &Path,
-        round: RoundId,
+        round: JobId,
         base: &Base,
         images: &[PathBuf],
         stop: &CancellationToken,
@@ -284,7 +284,7 @@ impl Promoter {
     pub fn judge_kept(
         &self,
         id: GenerationId,
-        round: RoundId,
+        round: JobId,
         base: &Base,
         stop: &CancellationToken,
     ) -> Result<PromotionOutcome, Failure> {
@@ -347,7 +347,7 @@ impl Promoter {
     fn decide(
         &self,
         staged: Staged,
-        imported_by: Option<RoundId>,
+        imported_by: Option<JobId>,
         stop: &CancellationToken,
         look: impl FnOnce(&Staged) -> Result<(Verdict, Option<Ready>), Failure>,
     ) -> Result<PromotionOutcome, Failure> {

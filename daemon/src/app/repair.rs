@@ -6,8 +6,8 @@
 use super::AppError;
 use super::promoter::Promoter;
 use crate::catalog::{Catalog, CatalogError, Cut};
+use crate::job_status::{DetailedState, JobStatus};
 use crate::review::Reviews;
-use crate::round_status::{RoundState, RoundStatus};
 use crate::serve::Controller;
 use crate::state_dir;
 use crate::store::Store;
@@ -45,22 +45,22 @@ pub async fn open_catalog(
     cuts: Vec<Cut>,
     promoter: &Promoter,
     now: Moment,
-) -> Result<(Catalog, Vec<RoundStatus>), CatalogError> {
+) -> Result<(Catalog, Vec<JobStatus>), CatalogError> {
     let opened = tokio::task::spawn_blocking(move || Catalog::open(&path)).await;
     let catalog = opened.expect("opening the catalogue neither panics nor is aborted")?;
     catalog.name_sources(named).await?;
     catalog.cut_as(cuts).await?;
     let mut rounds = catalog.rounds().await?;
-    for round in rounds.iter_mut().filter(|round| round.state == RoundState::Running) {
+    for round in rounds.iter_mut().filter(|round| round.state == DetailedState::Running) {
         close_interrupted(&catalog, promoter, round, now).await;
     }
     Ok((catalog, rounds))
 }
 
 /// Closes a round that ran when the last service died. It counts as promoted if its generation is the active one.
-async fn close_interrupted(catalog: &Catalog, promoter: &Promoter, round: &mut RoundStatus, now: Moment) {
+async fn close_interrupted(catalog: &Catalog, promoter: &Promoter, round: &mut JobStatus, now: Moment) {
     let (number, promoted) = (round.round, promoter.promoted_by(round.round));
-    round.state = promoted.map_or(RoundState::Interrupted, RoundState::Promoted);
+    round.state = promoted.map_or(DetailedState::Interrupted, DetailedState::Promoted);
     round.ended = Some(now);
     if let Err(error) = catalog.save_round(round).await {
         // The next start tries again.

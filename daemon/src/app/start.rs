@@ -8,8 +8,8 @@
 use super::answers::{self, Answering};
 use super::coordination::Member;
 use super::intake::Intake;
+use super::job_history::JobHistory;
 use super::promoter::Promoter;
-use super::round_history::RoundHistory;
 use super::setup::{Findings, INTERVAL, Setup, waiting};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::supervisor::{Parts, Serving, StatusReceivers, Supervisor};
@@ -23,16 +23,16 @@ use crate::control::{Command, CommandError};
 use crate::decode_budget::DecodeBudget;
 use crate::disk_space::Reserve;
 use crate::ingest::Ingest;
+use crate::job_status::JobStatus;
 use crate::model::{self, Base, SetupError};
 use crate::review::Reviews;
-use crate::round_status::RoundStatus;
 use crate::serve::{Classifier, Controller};
 use crate::state_dir::{CATALOG, StateDirError};
 use crate::systemd;
 use crate::telemetry::events;
 use crate::watch;
 use coft_core::disk::{RoundSizes, round_bytes};
-use coft_core::ids::RoundId;
+use coft_core::ids::JobId;
 use coft_core::lifecycle::Lifecycle;
 use coft_core::shown::shown_path;
 use std::fs::File;
@@ -61,7 +61,7 @@ pub struct Start {
     member: Member,
     steps: (mpsc::Sender<Step>, mpsc::Receiver<Step>),
     state: Part<(File, Promoter, Reviews)>,
-    catalog: Part<(Catalog, Vec<RoundStatus>)>,
+    catalog: Part<(Catalog, Vec<JobStatus>)>,
     base: Part<Arc<Base>>,
     /// What the service waits for, as it was last reported.
     told: String,
@@ -81,7 +81,7 @@ pub struct Complete {
 /// The result of an attempt.
 enum Step {
     State(Result<(File, Promoter, Reviews), AppError>),
-    Catalog(Result<(Catalog, Vec<RoundStatus>), CatalogError>),
+    Catalog(Result<(Catalog, Vec<JobStatus>), CatalogError>),
     Base(Result<Box<Base>, SetupError>),
 }
 
@@ -254,7 +254,7 @@ impl Start {
                 self.catalog
                     .there
                     .iter()
-                    .for_each(|(_, rounds)| self.publisher.rounds(RoundHistory::new(rounds.clone()).rounds()));
+                    .for_each(|(_, rounds)| self.publisher.rounds(JobHistory::new(rounds.clone()).rounds()));
             }
             Step::Base(Err(error)) if error.is_configuration() && self.member.alone => {
                 self.publisher.setup(error.to_string());
@@ -315,7 +315,7 @@ impl Start {
         match command {
             Command::StartRound { reply, .. } | Command::Import { reply, .. } => drop(reply.send(Err(refused()))),
             Command::Activate { reply, .. } => drop(reply.send(Err(refused()))),
-            Command::CancelRound { reply, .. } => drop(reply.send(Err(refused()))),
+            Command::CancelJob { reply, .. } => drop(reply.send(Err(refused()))),
             Command::ReviewItems { reply, .. } => drop(reply.send(Err(refused()))),
             Command::SubmitReview { reply, .. } => drop(reply.send(Err(refused()))),
             Command::Rescan { reply } => {
@@ -397,12 +397,12 @@ impl Start {
             reviews,
             import: config.import,
         };
-        let unfinished = training.unfinished().map_or(RoundId(0), |spec| spec.round);
-        let last = rounds.last().map_or(RoundId(0), |round| round.round).max(promoter.last_round()).max(unfinished);
+        let unfinished = training.unfinished().map_or(JobId(0), |spec| spec.round);
+        let last = rounds.last().map_or(JobId(0), |round| round.round).max(promoter.last_round()).max(unfinished);
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
         let parts = Parts {
-            history: RoundHistory::new(rounds),
+            history: JobHistory::new(rounds),
             member,
             training,
             promoter,

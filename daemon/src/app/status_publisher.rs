@@ -4,10 +4,10 @@
 use super::answers;
 use crate::catalog::Counts;
 use crate::control::{GenerationStatus, ReviewStatus, Snapshot};
-use crate::round_status::{RoundState, RoundStatus};
+use crate::job_status::{DetailedState, JobStatus};
 use crate::serve::ServingStatus;
 use coft_core::event::Progress;
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::schedule::NextRound;
 use coft_core::shown::shown_path;
 use std::path::Path;
@@ -119,7 +119,7 @@ impl StatusPublisher {
     }
 
     /// The rounds: one has started, was prepared or has ended, or those of earlier runs of the service are known now.
-    pub fn rounds(&mut self, rounds: &[RoundStatus]) {
+    pub fn rounds(&mut self, rounds: &[JobStatus]) {
         rounds.clone_into(&mut self.snapshot.rounds);
         self.forget_candidates_that_are_gone();
         self.publish();
@@ -155,13 +155,13 @@ impl StatusPublisher {
     fn forget_candidates_that_are_gone(&mut self) {
         let Snapshot { rounds, generations, .. } = &mut self.snapshot;
         for round in rounds {
-            if let RoundState::Kept { candidate, .. } = &mut round.state {
+            if let DetailedState::Kept { candidate, .. } = &mut round.state {
                 *candidate = candidate.filter(|kept| generations.iter().any(|there| there.generation == *kept));
             }
         }
     }
 
-    pub fn progress(&mut self, round: RoundId, progress: Progress) {
+    pub fn progress(&mut self, round: JobId, progress: Progress) {
         if let Some(round) = self.snapshot.rounds.iter_mut().find(|known| known.round == round) {
             let changed = round.progress.as_ref().map(|known| known.stage) != Some(progress.stage);
             round.progress = Some(progress);

@@ -15,21 +15,21 @@ use super::answers;
 use super::blocking;
 use super::coordination::{Member, SlotGuard};
 use super::intake::{self, Intake};
+use super::job_history::JobHistory;
 use super::promoter::{Promoter, PromotionOutcome};
-use super::round_history::RoundHistory;
 use super::setup::{Findings, Looks, Setup};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
-use super::training::{RoundEvent, TrainingRunner};
+use super::training::{TrainingEvent, TrainingRunner};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::control::{Command, CommandError};
+use crate::job_status::{DetailedState, JobStatus};
 use crate::model;
 use crate::round::Outcome;
-use crate::round_status::{RoundState, RoundStatus};
 use crate::systemd;
 use crate::telemetry::events;
 use coft_core::event::{Event as TrainerEvent, Failure, FailureKind, Progress};
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::job::Trigger;
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal};
 use coft_core::schedule::{NextRound, Schedule};
@@ -72,7 +72,7 @@ pub struct Supervisor {
     promoter: Promoter,
     lifecycle: Lifecycle,
     schedule: Schedule,
-    history: RoundHistory,
+    history: JobHistory,
     publisher: StatusPublisher,
     intake: Intake,
     /// The last status from the intake.
@@ -80,8 +80,8 @@ pub struct Supervisor {
     clock: Clock,
     /// The jobs under way, as `lifecycle` has them: at most one of the trainer, one import and one activation.
     jobs: Vec<Job>,
-    round_events: Channel<(RoundId, RoundEvent)>,
-    outcomes: Channel<(RoundId, Judged)>,
+    training_events: Channel<(JobId, TrainingEvent)>,
+    outcomes: Channel<(JobId, Judged)>,
     /// Lets one candidate at a time be judged and promoted: the store stages only one, and an import is compared with
     /// the active generation.
     judging: Arc<Semaphore>,
@@ -114,7 +114,7 @@ struct Judged {
 /// A job under way.
 struct Job {
     trigger: Trigger,
-    status: RoundStatus,
+    status: JobStatus,
     /// Stops the trainer, the copying or the judging.
     stop: CancellationToken,
     candidate: PathBuf,
@@ -132,7 +132,7 @@ struct Job {
 }
 
 impl Job {
-    fn new(trigger: Trigger, status: RoundStatus) -> Self {
+    fn new(trigger: Trigger, status: JobStatus) -> Self {
         let (stop, candidate) = (CancellationToken::new(), PathBuf::new());
         Self {
             trigger,
@@ -169,7 +169,7 @@ pub struct Parts {
     pub promoter: Promoter,
     pub lifecycle: Lifecycle,
     pub schedule: Schedule,
-    pub history: RoundHistory,
+    pub history: JobHistory,
     pub publisher: StatusPublisher,
     pub intake: Intake,
     /// Has begun to load the active generation before the supervisor starts.
@@ -209,7 +209,7 @@ impl Supervisor {
             intake_status: intake::IntakeStatus::default(),
             clock,
             jobs: Vec::new(),
-            round_events: Channel::new(ROUND_EVENTS),
+            training_events: Channel::new(ROUND_EVENTS),
             outcomes: Channel::new(3),
             judging: Arc::new(Semaphore::new(1)),
             serving,
@@ -228,7 +228,7 @@ impl Supervisor {
     }
 
     #[cfg(test)]
-    pub fn last_round(&self) -> RoundId {
+    pub fn last_round(&self) -> JobId {
         self.lifecycle.last()
     }
 
@@ -254,7 +254,7 @@ impl Supervisor {
                     self.on_intake_status(status);
                 }
                 Ok(()) = answers.changed() => self.publisher.answers(&answers.borrow_and_update()),
-                Some((round, event)) = self.round_events.receiver.recv() => self.on_round_event(round, event).await,
+                Some((round, event)) = self.training_events.receiver.recv() => self.on_training_event(round, event).await,
                 Some((round, judged)) = self.outcomes.receiver.recv() => {
                     self.judged(round, judged).await;
                     self.look_at_review().await;
@@ -336,7 +336,7 @@ impl Supervisor {
             Command::Activate { generation, reply } => {
                 let _ = reply.send(self.activate(generation).await);
             }
-            Command::CancelRound { round, reply } => {
+            Command::CancelJob { round, reply } => {
                 let refusal = self.tell(Event::CancelAsked(round)).await;
                 let _ = reply.send(refusal.map_or(Ok(()), |refusal| Err(refusal.into())));
             }
@@ -438,15 +438,15 @@ impl Supervisor {
         }
     }
 
-    async fn on_round_event(&mut self, round: RoundId, event: RoundEvent) {
+    async fn on_training_event(&mut self, round: JobId, event: TrainingEvent) {
         let Some(job) = self.jobs.iter_mut().find(|job| job.status.round == round) else { return };
         match event {
-            RoundEvent::Gathered { images } => {
+            TrainingEvent::Gathered { images } => {
                 job.status.images = images;
                 let status = job.status.clone();
                 self.record(status);
             }
-            RoundEvent::Event(TrainerEvent::Progress(progress)) => {
+            TrainingEvent::Event(TrainerEvent::Progress(progress)) => {
                 job.status.progress = Some(progress.clone());
                 let known = job.noted.as_ref();
                 if known
@@ -464,26 +464,26 @@ impl Supervisor {
                 self.history.progress(round, progress.clone());
                 self.publisher.progress(round, progress);
             }
-            RoundEvent::Event(TrainerEvent::Warning { message: warning }) => {
+            TrainingEvent::Event(TrainerEvent::Warning { message: warning }) => {
                 warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
                 job.status.warnings.push(warning);
                 let status = job.status.clone();
                 self.record(status);
             }
-            RoundEvent::Event(TrainerEvent::Started { device, threads, .. }) => {
+            TrainingEvent::Event(TrainerEvent::Started { device, threads, .. }) => {
                 info!(coft.round = round.0, device, threads, "round {round} works on {device} with {threads} threads");
             }
             // The end is reported again, with an explanation, when the process has ended.
-            RoundEvent::Event(TrainerEvent::Finished | TrainerEvent::Failed(_)) => {}
-            RoundEvent::Ended(Outcome::Candidate(candidate)) => {
+            TrainingEvent::Event(TrainerEvent::Finished | TrainerEvent::Failed(_)) => {}
+            TrainingEvent::Ended(Outcome::Candidate(candidate)) => {
                 job.candidate = candidate;
                 self.tell(Event::CandidateLeft(round)).await;
             }
-            RoundEvent::Ended(Outcome::Failed(failure)) => {
+            TrainingEvent::Ended(Outcome::Failed(failure)) => {
                 job.outcome = Some(Err(failure));
                 self.tell(Event::Failed(round)).await;
             }
-            RoundEvent::Ended(Outcome::Cancelled) => {
+            TrainingEvent::Ended(Outcome::Cancelled) => {
                 job.outcome = Some(Err(Failure::new(
                     FailureKind::Cancelled,
                     "the trainer was stopped from outside",
@@ -494,7 +494,7 @@ impl Supervisor {
         }
     }
 
-    async fn judged(&mut self, round: RoundId, judged: Judged) {
+    async fn judged(&mut self, round: JobId, judged: Judged) {
         let Judged { outcome, place } = judged;
         let event = if outcome.is_ok() { Event::Judged(round) } else { Event::Failed(round) };
         if let Some(job) = self.job(round) {
@@ -504,12 +504,12 @@ impl Supervisor {
     }
 
     /// Records and publishes that a job started, was prepared or ended.
-    fn record(&mut self, status: RoundStatus) {
+    fn record(&mut self, status: JobStatus) {
         self.history.record(status);
         self.publisher.rounds(self.history.rounds());
     }
 
-    fn job(&mut self, round: RoundId) -> Option<&mut Job> {
+    fn job(&mut self, round: JobId) -> Option<&mut Job> {
         self.jobs.iter_mut().find(|job| job.status.round == round)
     }
 
@@ -530,8 +530,8 @@ impl Supervisor {
                 Action::Abandon(round, how) => {
                     self.drop_candidate(round).await;
                     let state = match how {
-                        Abandoned::Cancelled => RoundState::Cancelled,
-                        Abandoned::Interrupted => RoundState::Interrupted,
+                        Abandoned::Cancelled => DetailedState::Cancelled,
+                        Abandoned::Interrupted => DetailedState::Interrupted,
                     };
                     self.close(round, state).await;
                 }

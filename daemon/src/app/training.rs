@@ -15,7 +15,7 @@ use crate::review::Reviews;
 use crate::round::{self, Outcome, RoundSettings, Update};
 use coft_core::disk::{RoundSizes, round_bytes};
 use coft_core::event::{Event, Failure, FailureKind};
-use coft_core::ids::RoundId;
+use coft_core::ids::JobId;
 use coft_core::settings::Settings;
 use coft_core::spec::{JOURNAL_SPEC, Method, PROTOCOL, PoolImage, RoundSpec};
 use coft_launch::Launcher;
@@ -33,7 +33,7 @@ use walkdir::WalkDir;
 /// What a round is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundPlan {
-    pub round: RoundId,
+    pub round: JobId,
     pub method: Method,
     pub seed: u64,
     /// Whether the round takes up the work of an unfinished round, if there is some; otherwise it begins anew.
@@ -41,7 +41,7 @@ pub struct RoundPlan {
 }
 
 #[derive(Debug)]
-pub enum RoundEvent {
+pub enum TrainingEvent {
     /// The pool is gathered. `images` had been taken in by then: those that take part, and older ones that do not any
     /// more. Images after these are new to the next round.
     Gathered {
@@ -53,17 +53,17 @@ pub enum RoundEvent {
 }
 
 /// Sends the events of all rounds to the supervisor.
-pub type RoundEvents = mpsc::Sender<(RoundId, RoundEvent)>;
+pub type RoundEvents = mpsc::Sender<(JobId, TrainingEvent)>;
 
 /// Sends the events of one round.
 struct EventSender {
-    round: RoundId,
+    round: JobId,
     events: RoundEvents,
 }
 
 impl EventSender {
     /// Sends an event to the supervisor; if the service has ended, nobody needs it.
-    async fn send(&self, event: RoundEvent) {
+    async fn send(&self, event: TrainingEvent) {
         let _ = self.events.send((self.round, event)).await;
     }
 }
@@ -116,7 +116,7 @@ impl TrainingRunner {
                     Some(Err(outcome)) => outcome,
                     None => Outcome::Cancelled,
                 };
-                events.send(RoundEvent::Ended(outcome)).await;
+                events.send(TrainingEvent::Ended(outcome)).await;
             }
             .in_current_span(),
         );
@@ -136,7 +136,7 @@ impl TrainingRunner {
                 self.fill(&mut spec, plan.continues).await?
             }
         };
-        events.send(RoundEvent::Gathered { images }).await;
+        events.send(TrainingEvent::Gathered { images }).await;
         let images = spec.images.clone();
         let (scratch, niceness, deadline) = (self.directory(spec.round), self.round.niceness, self.round.deadline);
         let running = round::spawn(round::Launch { trainer, spec, scratch, niceness, deadline })
@@ -176,18 +176,12 @@ impl TrainingRunner {
     }
 
     /// A round's own directory.
-    pub fn directory(&self, round: RoundId) -> PathBuf {
+    pub fn directory(&self, round: JobId) -> PathBuf {
         self.scratch.join(format!("round-{round}"))
     }
 
     /// Imports a generation from elsewhere, as a job.
-    pub fn import(
-        &self,
-        round: RoundId,
-        files: HashMap<String, OwnedFd>,
-        stop: CancellationToken,
-        events: RoundEvents,
-    ) {
+    pub fn import(&self, round: JobId, files: HashMap<String, OwnedFd>, stop: CancellationToken, events: RoundEvents) {
         let (settings, reserve) = (self.import.clone(), self.reserve.clone());
         let events = EventSender { round, events };
         let candidate = self.directory(round).join("candidate");
@@ -201,7 +195,7 @@ impl TrainingRunner {
                     Err(Failure { kind: FailureKind::Cancelled, .. }) => Outcome::Cancelled,
                     Err(failure) => Outcome::Failed(failure),
                 };
-                events.send(RoundEvent::Ended(outcome)).await;
+                events.send(TrainingEvent::Ended(outcome)).await;
             }
             .in_current_span(),
         );
@@ -261,7 +255,7 @@ async fn follow(mut running: round::TrainerProcess, stop: &CancellationToken, ev
         tokio::select! {
             update = running.next() => match update {
                 Some(Update::Event(event)) => {
-                    events.send(RoundEvent::Event(event)).await;
+                    events.send(TrainingEvent::Event(event)).await;
                 }
                 Some(Update::Ended(outcome)) => return outcome,
                 None => return failed(FailureKind::Internal, "the trainer's end was not noticed", "look into the log"),

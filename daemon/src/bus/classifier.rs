@@ -12,7 +12,7 @@ use crate::control::{Command, CommandError, Control, ReviewItem, ReviewStatus, S
 use crate::edit::Edit;
 use crate::observation::{self, GenerationDiff};
 use crate::serve::{Classification, Options, Priority, ServeError};
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::manifest::{MANIFEST, STATED, is_of_a_bundle};
 use coft_core::review::{MOST, Share};
 use coft_core::schedule;
@@ -51,7 +51,7 @@ impl Classifier {
     /// The job of a round that was asked for.
     async fn job(
         &self,
-        answer: oneshot::Receiver<Result<RoundId, CommandError>>,
+        answer: oneshot::Receiver<Result<JobId, CommandError>>,
         server: &ObjectServer,
     ) -> Result<OwnedObjectPath, Error> {
         let round = answer.await.map_err(|_| stopping())?.map_err(refused)?;

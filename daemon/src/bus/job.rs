@@ -3,9 +3,9 @@
 use super::authorisation::{self, Action};
 use super::errors::{refused, stopping};
 use crate::control::{Command, Control};
-use crate::round_status::{RoundState, RoundStatus};
+use crate::job_status::{DetailedState, JobStatus};
 use coft_core::event::{Failure, Progress};
-use coft_core::ids::RoundId;
+use coft_core::ids::JobId;
 use coft_dbus::{Error, JobResult, classifier_job_path, job_path};
 use tokio::sync::oneshot;
 use zbus::message::Header;
@@ -14,15 +14,15 @@ use zbus::{Connection, ObjectServer, OwnedObjectPath, fdo, interface};
 
 pub struct Job {
     control: Control,
-    round: RoundId,
+    round: JobId,
 }
 
 impl Job {
-    pub fn new(control: Control, round: RoundId) -> Self {
+    pub fn new(control: Control, round: JobId) -> Self {
         Self { control, round }
     }
 
-    fn status<T>(&self, read: impl FnOnce(&RoundStatus) -> T) -> fdo::Result<T> {
+    fn status<T>(&self, read: impl FnOnce(&JobStatus) -> T) -> fdo::Result<T> {
         let snapshot = self.control.snapshot.borrow();
         let status = snapshot.rounds.iter().find(|status| status.round == self.round).map(read);
         status.ok_or_else(|| fdo::Error::UnknownObject(format!("round {} is gone", self.round)))
@@ -45,7 +45,7 @@ impl Job {
     ) -> Result<(), Error> {
         authorisation::check(connection, &header, Action::Round).await?;
         let (reply, answer) = oneshot::channel();
-        let command = Command::CancelRound { round: self.round, reply };
+        let command = Command::CancelJob { round: self.round, reply };
         self.control.commands.send(command).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?.map_err(refused)
     }
@@ -168,33 +168,33 @@ impl Job {
 }
 
 /// Where the job of a round of this classifier is.
-pub fn path_of(control: &Control, round: RoundId) -> String {
+pub fn path_of(control: &Control, round: JobId) -> String {
     if control.apart { classifier_job_path(&control.name, round.0) } else { job_path(round.0) }
 }
 
 /// The same as what a call answers.
-pub fn path(control: &Control, round: RoundId) -> OwnedObjectPath {
+pub fn path(control: &Control, round: JobId) -> OwnedObjectPath {
     OwnedObjectPath::try_from(path_of(control, round)).expect("a number ends a valid path")
 }
 
 /// The job of a round that has just started, which the caller may look at at once; usually it is exported already.
-pub async fn export(control: &Control, round: RoundId, server: &ObjectServer) -> Result<OwnedObjectPath, Error> {
+pub async fn export(control: &Control, round: JobId, server: &ObjectServer) -> Result<OwnedObjectPath, Error> {
     server.at(path_of(control, round), Job::new(control.clone(), round)).await?;
     Ok(path(control, round))
 }
 
-fn result(state: &RoundState) -> JobResult {
+fn result(state: &DetailedState) -> JobResult {
     match state {
-        RoundState::Promoted(id) => JobResult { generation: Some(id.0), ..JobResult::default() },
-        RoundState::Kept { reason, candidate } => {
+        DetailedState::Promoted(id) => JobResult { generation: Some(id.0), ..JobResult::default() },
+        DetailedState::Kept { reason, candidate } => {
             JobResult { reason: Some(reason.clone()), candidate: candidate.map(|kept| kept.0), ..JobResult::default() }
         }
-        RoundState::Failed(Failure { kind, message, hint }) => JobResult {
+        DetailedState::Failed(Failure { kind, message, hint }) => JobResult {
             error_kind: serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)),
             message: Some(message.clone()),
             hint: Some(hint.clone()),
             ..JobResult::default()
         },
-        RoundState::Running | RoundState::Cancelled | RoundState::Interrupted => JobResult::default(),
+        DetailedState::Running | DetailedState::Cancelled | DetailedState::Interrupted => JobResult::default(),
     }
 }

@@ -19,10 +19,10 @@ use crate::answers::Teller;
 use crate::control::{Command, CommandError, GenerationStatus, ServiceCommand, SourceStatus};
 use crate::decode_budget::DecodeBudget;
 use crate::footprint::Footprint;
-use crate::round_status::RoundState;
+use crate::job_status::DetailedState;
 use crate::serve::{Classifier, Controller, Settings};
 use crate::telemetry::LogControl;
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::job::Trigger;
 use coft_core::moment::Moment;
 use coft_core::schedule::NextRound;
@@ -175,7 +175,7 @@ fn generation(number: u64, active: bool) -> GenerationStatus {
     GenerationStatus {
         generation: GenerationId(number),
         dir: PathBuf::new(),
-        round: RoundId(number),
+        round: JobId(number),
         method: "coft".into(),
         created: 1_700_000_000,
         replaces: None,
@@ -187,12 +187,12 @@ fn generation(number: u64, active: bool) -> GenerationStatus {
     }
 }
 
-fn round(number: u64, state: RoundState) -> RoundStatus {
-    RoundStatus {
-        round: RoundId(number),
+fn round(number: u64, state: DetailedState) -> JobStatus {
+    JobStatus {
+        round: JobId(number),
         trigger: Trigger::Manual,
         started: Moment::at_wall(1_700_000_000),
-        ended: (state != RoundState::Running).then_some(Moment::at_wall(1_700_000_060)),
+        ended: (state != DetailedState::Running).then_some(Moment::at_wall(1_700_000_060)),
         images: 300,
         seed: Some(1),
         continues: None,
@@ -226,7 +226,7 @@ fn grown() -> Snapshot {
         provider: "CPUExecutionProvider".into(),
         provider_problem: String::new(),
         round_problem: String::new(),
-        rounds: vec![round(1, RoundState::Promoted(GenerationId(1)))],
+        rounds: vec![round(1, DetailedState::Promoted(GenerationId(1)))],
         next_round: NextRound::Images(120),
         waits_for: None,
         generations: vec![generation(1, true)],

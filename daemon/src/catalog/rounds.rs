@@ -1,9 +1,9 @@
 //! The history of rounds, so that a restarted daemon still reports them.
 
 use super::{Catalog, CatalogError};
-use crate::round_status::{RoundState, RoundStatus};
+use crate::job_status::{DetailedState, JobStatus};
 use coft_core::event::{Failure, FailureKind, Progress};
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::job::JobState;
 use coft_core::moment::{BootId, Moment};
 use rusqlite::{Row, params};
@@ -18,17 +18,19 @@ const MOST_ROUNDS: u64 = 1000;
 
 impl Catalog {
     /// Writes a round in place of its earlier record, and deletes the oldest rounds.
-    pub async fn save_round(&self, round: &RoundStatus) -> Result<(), CatalogError> {
+    pub async fn save_round(&self, round: &JobStatus) -> Result<(), CatalogError> {
         let round = round.clone();
         self.ask(move |db| {
             let db = db.transaction()?;
             let (generation, failure_kind, message, hint) = match &round.state {
-                RoundState::Promoted(generation) => (Some(generation.0), None, None, None),
-                RoundState::Kept { reason, candidate } => (candidate.map(|kept| kept.0), None, Some(reason), None),
-                RoundState::Failed(Failure { kind, message, hint }) => {
+                DetailedState::Promoted(generation) => (Some(generation.0), None, None, None),
+                DetailedState::Kept { reason, candidate } => (candidate.map(|kept| kept.0), None, Some(reason), None),
+                DetailedState::Failed(Failure { kind, message, hint }) => {
                     (None, Some(json(kind)), Some(message), Some(hint))
                 }
-                RoundState::Running | RoundState::Cancelled | RoundState::Interrupted => (None, None, None, None),
+                DetailedState::Running | DetailedState::Cancelled | DetailedState::Interrupted => {
+                    (None, None, None, None)
+                }
             };
             let (started, ended) = (round.started, round.ended);
             db.prepare_cached(
@@ -72,7 +74,7 @@ impl Catalog {
     }
 
     /// Stores the progress of a round, in case the service dies before its end; a round that has ended is left alone.
-    pub async fn save_progress(&self, round: RoundId, progress: &Progress) -> Result<(), CatalogError> {
+    pub async fn save_progress(&self, round: JobId, progress: &Progress) -> Result<(), CatalogError> {
         let progress = json(progress);
         self.ask(move |db| {
             let mut update =
@@ -84,7 +86,7 @@ impl Catalog {
 
     /// The stored rounds, oldest first. A row that cannot be read is left out and logged: another version may have
     /// written it.
-    pub async fn rounds(&self) -> Result<Vec<RoundStatus>, CatalogError> {
+    pub async fn rounds(&self) -> Result<Vec<JobStatus>, CatalogError> {
         self.ask(|db| {
             let mut statement = db.prepare_cached("SELECT * FROM rounds ORDER BY round")?;
             let (mut rows, mut rounds) = (statement.query([])?, Vec::new());
@@ -102,31 +104,31 @@ impl Catalog {
     }
 }
 
-fn round(row: &Row<'_>) -> rusqlite::Result<RoundStatus> {
+fn round(row: &Row<'_>) -> rusqlite::Result<JobStatus> {
     let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
     // A state that only another version knows counts as interrupted: how that round ended is unknown here.
     let state = match row.get::<_, String>("state")?.parse().unwrap_or(JobState::Interrupted) {
-        JobState::Running => RoundState::Running,
+        JobState::Running => DetailedState::Running,
         JobState::Promoted => match row.get("generation")? {
-            Some(generation) => RoundState::Promoted(GenerationId(generation)),
-            None => RoundState::Interrupted,
+            Some(generation) => DetailedState::Promoted(GenerationId(generation)),
+            None => DetailedState::Interrupted,
         },
-        JobState::Kept => RoundState::Kept {
+        JobState::Kept => DetailedState::Kept {
             reason: text("message")?,
             candidate: row.get::<_, Option<u64>>("generation")?.map(GenerationId),
         },
-        JobState::Failed => RoundState::Failed(Failure {
+        JobState::Failed => DetailedState::Failed(Failure {
             kind: parsed(row.get("failure_kind")?).unwrap_or(FailureKind::Internal),
             message: text("message")?,
             hint: text("hint")?,
         }),
-        JobState::Cancelled => RoundState::Cancelled,
-        JobState::Interrupted => RoundState::Interrupted,
+        JobState::Cancelled => DetailedState::Cancelled,
+        JobState::Interrupted => DetailedState::Interrupted,
     };
     let trigger: String = row.get("trigger")?;
     let unknown = |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error));
-    Ok(RoundStatus {
-        round: RoundId(row.get("round")?),
+    Ok(JobStatus {
+        round: JobId(row.get("round")?),
         trigger: trigger.parse().map_err(unknown)?,
         started: moment(row.get("started")?, row.get("started_boot")?, row.get("started_ms")?),
         ended: match row.get("ended")? {
@@ -135,7 +137,7 @@ fn round(row: &Row<'_>) -> rusqlite::Result<RoundStatus> {
         },
         images: row.get("images")?,
         seed: row.get::<_, Option<i64>>("seed")?.map(i64::cast_unsigned),
-        continues: row.get::<_, Option<u64>>("continues")?.map(RoundId),
+        continues: row.get::<_, Option<u64>>("continues")?.map(JobId),
         state,
         progress: parsed(row.get("progress")?),
         warnings: parsed(row.get("warnings")?).unwrap_or_default(),

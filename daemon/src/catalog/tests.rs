@@ -5,10 +5,10 @@ mod answers;
 mod cuts;
 
 use super::*;
-use crate::round_status::{RoundState, RoundStatus};
+use crate::job_status::{DetailedState, JobStatus};
 use crate::watch::namespace::{MOUNTS, entered, run};
 use coft_core::event::{Failure, FailureKind, Progress, Stage};
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::job::Trigger;
 use coft_core::moment::{BootId, Moment};
 use std::fs;
@@ -187,15 +187,15 @@ async fn a_file_that_has_gone_is_still_found_by_its_path() {
 async fn everything_is_there_after_a_restart() {
     let (dir, catalog) = catalog();
     let moment = |second| Moment { boot: Some(BootId(9)), since_boot: Duration::from_millis(1500), wall: second };
-    let status = |number, state| RoundStatus {
-        round: RoundId(number),
+    let status = |number, state| JobStatus {
+        round: JobId(number),
         trigger: Trigger::Manual,
         started: moment(100),
         ended: Some(moment(200)),
         images: 7,
         // A seed uses all its bits.
         seed: Some(u64::MAX),
-        continues: Some(RoundId(3)),
+        continues: Some(JobId(3)),
         state,
         progress: None,
         warnings: vec!["class \"nut\" has no seeds".into()],
@@ -210,23 +210,23 @@ async fn everything_is_there_after_a_restart() {
         remaining_seconds: None,
         training: None,
     };
-    let failure = RoundState::Failed(Failure::new(FailureKind::DiskFull, "no space", "free some"));
+    let failure = DetailedState::Failed(Failure::new(FailureKind::DiskFull, "no space", "free some"));
     let rounds = [
-        status(1, RoundState::Promoted(GenerationId(1))),
-        status(2, RoundState::Kept { reason: "the answers differ".into(), candidate: Some(GenerationId(2)) }),
+        status(1, DetailedState::Promoted(GenerationId(1))),
+        status(2, DetailedState::Kept { reason: "the answers differ".into(), candidate: Some(GenerationId(2)) }),
         status(3, failure),
-        status(4, RoundState::Cancelled),
-        status(5, RoundState::Interrupted),
-        RoundStatus { ended: None, progress: Some(progress.clone()), ..status(6, RoundState::Running) },
+        status(4, DetailedState::Cancelled),
+        status(5, DetailedState::Interrupted),
+        JobStatus { ended: None, progress: Some(progress.clone()), ..status(6, DetailedState::Running) },
     ];
     for round in &rounds {
-        catalog.save_round(&RoundStatus { warnings: Vec::new(), progress: None, ..round.clone() }).await.unwrap();
+        catalog.save_round(&JobStatus { warnings: Vec::new(), progress: None, ..round.clone() }).await.unwrap();
         catalog.save_round(round).await.unwrap();
     }
     // Stores the progress of a round that runs, and late progress of one that has ended.
-    catalog.save_round(&RoundStatus { progress: None, ..rounds[5].clone() }).await.unwrap();
+    catalog.save_round(&JobStatus { progress: None, ..rounds[5].clone() }).await.unwrap();
     for number in [4, 6] {
-        catalog.save_progress(RoundId(number), &progress).await.unwrap();
+        catalog.save_progress(JobId(number), &progress).await.unwrap();
     }
     catalog.record(vec![image("a.jpg", 1, "aa"), bad("b.jpg", 1)]).await.unwrap();
     drop(catalog);
@@ -423,8 +423,8 @@ async fn images_of_a_source_that_is_not_configured_any_more_take_no_part() {
 async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended() {
     let (_dir, catalog) = catalog();
     let save = async |number, trigger: Trigger, state| {
-        let round = RoundStatus {
-            round: RoundId(number),
+        let round = JobStatus {
+            round: JobId(number),
             trigger,
             started: Moment::at_wall(1),
             ended: Some(Moment::at_wall(2)),
@@ -437,15 +437,15 @@ async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended()
         };
         catalog.save_round(&round).await.unwrap();
     };
-    save(1, Trigger::Schedule, RoundState::Cancelled).await;
-    save(2, Trigger::Schedule, RoundState::Kept { reason: "worse".into(), candidate: None }).await;
-    save(3, Trigger::Import, RoundState::Kept { reason: "worse".into(), candidate: None }).await;
-    save(1003, Trigger::Schedule, RoundState::Cancelled).await;
+    save(1, Trigger::Schedule, DetailedState::Cancelled).await;
+    save(2, Trigger::Schedule, DetailedState::Kept { reason: "worse".into(), candidate: None }).await;
+    save(3, Trigger::Import, DetailedState::Kept { reason: "worse".into(), candidate: None }).await;
+    save(1003, Trigger::Schedule, DetailedState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003]);
     // Jobs of other kinds, such as one that fails every five minutes, do not make the schedule forget when the last
     // round ended.
-    save(2500, Trigger::ZeroShot, RoundState::Cancelled).await;
+    save(2500, Trigger::ZeroShot, DetailedState::Cancelled).await;
     let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
     assert_eq!(left, [2, 1003, 2500]);
 }
@@ -495,16 +495,16 @@ fn damaged(dir: &Path) -> Vec<PathBuf> {
     paths.filter(|path| path.to_str().unwrap().contains(".damaged-")).collect()
 }
 
-fn interrupted(number: u64) -> RoundStatus {
-    RoundStatus {
-        round: RoundId(number),
+fn interrupted(number: u64) -> JobStatus {
+    JobStatus {
+        round: JobId(number),
         trigger: Trigger::Manual,
         started: Moment::at_wall(100),
         ended: Some(Moment::at_wall(200)),
         images: 7,
         seed: None,
         continues: None,
-        state: RoundState::Interrupted,
+        state: DetailedState::Interrupted,
         progress: None,
         warnings: Vec::new(),
     }
@@ -588,8 +588,8 @@ async fn a_round_in_the_words_of_another_version_is_read_as_far_as_it_is_underst
          UPDATE rounds SET state = 'promoted', generation = NULL WHERE round = 5",
     );
     let rounds = Catalog::open(&path).unwrap().rounds().await.unwrap();
-    let failed = RoundState::Failed(Failure::new(FailureKind::Internal, "m", "h"));
-    let second = RoundStatus { state: failed, ..interrupted(2) };
+    let failed = DetailedState::Failed(Failure::new(FailureKind::Internal, "m", "h"));
+    let second = JobStatus { state: failed, ..interrupted(2) };
     assert_eq!(rounds, [interrupted(1), second, interrupted(3), interrupted(5)], "all but the one without sense");
 }
 

@@ -15,7 +15,7 @@ fn review(pictures: u32) -> Review {
     let difference = |present, candidate| Difference { present: ClassId(present), candidate: ClassId(candidate) };
     let compared = (0..pictures).map(|i| (id(i), difference(0, 1)));
     let agreed = (0..100).map(|i| (id(1000 + i), difference(0, 0)));
-    Review::new(RoundId(3), [GenerationId(1), GenerationId(2)], classes, compared.chain(agreed))
+    Review::new(JobId(3), [GenerationId(1), GenerationId(2)], classes, compared.chain(agreed))
 }
 
 fn asked(dir: &TempDir, pictures: u32) -> Reviews {
@@ -180,7 +180,7 @@ fn class_names_may_hold_what_separates_fields() {
     let difference = Difference { present: ClassId(0), candidate: ClassId(1) };
     let pictures = (0..2).map(|i| (id(i), difference));
     let reviews = Reviews::open(dir.path());
-    reviews.begin(Review::new(RoundId(3), [GenerationId(1), GenerationId(2)], classes.clone(), pictures)).unwrap();
+    reviews.begin(Review::new(JobId(3), [GenerationId(1), GenerationId(2)], classes.clone(), pictures)).unwrap();
     (0..2).for_each(|i| drop(answer(&reviews, i, &classes[i as usize]).unwrap()));
     let told = Reviews::open(dir.path()).labels();
     assert_eq!(told.into_iter().filter_map(|(_, class)| class).collect::<Vec<_>>(), classes);

@@ -1,7 +1,7 @@
 //! Tests of the process handling with shell scripts that speak the protocol. End-to-end tests use the real trainer.
 
 use super::*;
-use coft_core::ids::RoundId;
+use coft_core::ids::JobId;
 use coft_core::settings::Settings;
 use coft_core::spec::{Device, Method};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -20,7 +20,7 @@ fn launch(dir: &TempDir, script: &str, deadline: Duration) -> Launch {
     let scratch = dir.path().join("round");
     let spec = RoundSpec {
         protocol: PROTOCOL,
-        round: RoundId(1),
+        round: JobId(1),
         method: Method::Coft,
         model_dir: "/model".into(),
         image_size: None,

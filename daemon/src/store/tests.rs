@@ -18,7 +18,7 @@ fn candidate(root: &Path, round: u64, content: &str) -> PathBuf {
     let files = [("model.onnx", content.as_bytes().to_vec()), (REPORT, pretty(&report))];
     let mut manifest = Manifest {
         format: FORMAT,
-        round: RoundId(round),
+        round: JobId(round),
         method: Method::ZeroShot,
         classes: vec!["a".into(), "b".into()],
         shares: None,
@@ -102,7 +102,7 @@ fn any_interruption_leaves_an_active_generation_that_loads() {
         assert_eq!(store.active().unwrap().id.0, if content == "old" { 1 } else { 2 }, "step {steps}");
         // The round counts as promoted if and only if its generation serves.
         let promoted = (content == "new").then_some(GenerationId(2));
-        assert_eq!(store.promoted_by(RoundId(2)), promoted, "step {steps}");
+        assert_eq!(store.promoted_by(JobId(2)), promoted, "step {steps}");
         let next = promote(&mut store, "next").unwrap();
         assert!(next > GenerationId(1), "step {steps}");
         assert_eq!(served(root.path()).as_deref(), Some("next"));
@@ -161,7 +161,7 @@ fn an_interrupted_return_leaves_a_generation_that_loads_and_knows_what_was_befor
             promote_from(&mut store, round, content).unwrap();
         }
         store.stop_after.set(Some(steps));
-        let interrupted = store.activate_again(GenerationId(1), RoundId(7)).is_err();
+        let interrupted = store.activate_again(GenerationId(1), JobId(7)).is_err();
         assert_eq!(
             store.active().is_some_and(|active| active.id.0 == 1),
             served(root.path()).as_deref() == Some("one")
@@ -173,14 +173,14 @@ fn an_interrupted_return_leaves_a_generation_that_loads_and_knows_what_was_befor
         let active = store.active().unwrap().clone();
         active.verify().unwrap();
         let told =
-            (served(root.path()), active.id.0, active.record.replaces.map(|id| id.0), store.promoted_by(RoundId(7)));
+            (served(root.path()), active.id.0, active.record.replaces.map(|id| id.0), store.promoted_by(JobId(7)));
         let returned = (Some("one".into()), 1, Some(3), Some(GenerationId(1)));
         let stayed = (Some("three".into()), 3, Some(2), None);
         assert!(told == returned || told == stayed, "step {steps}: {told:?}");
         assert!(interrupted || told == returned, "{told:?}");
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
         assert_eq!(mode(&active.dir.join(RECORD)) & 0o222, 0, "read-only");
-        store.activate_again(GenerationId(2), RoundId(8)).unwrap();
+        store.activate_again(GenerationId(2), JobId(8)).unwrap();
         assert_eq!(served(root.path()).as_deref(), Some("two"), "step {steps}");
         if !interrupted {
             assert_eq!(mode(&active.dir) & 0o222, 0, "read-only");
@@ -199,13 +199,13 @@ fn pruning_keeps_what_one_has_returned_to_and_from() {
         promote(&mut store, content).unwrap();
     }
     for (id, round) in [(4, 6), (1, 7)] {
-        store.activate_again(GenerationId(id), RoundId(round)).unwrap();
+        store.activate_again(GenerationId(id), JobId(round)).unwrap();
     }
     assert_eq!(store.prune(1, 0, None).unwrap(), [GenerationId(2), GenerationId(3)]);
     let mut store = Store::open(root.path()).unwrap();
     let (active, left) = (store.active().unwrap(), store.generations().map(|g| g.id.0).collect::<Vec<_>>());
     assert_eq!((active.id, active.record.replaces, left), (GenerationId(1), Some(GenerationId(4)), vec![1, 4, 5]));
-    let gone = store.activate_again(GenerationId(2), RoundId(8)).unwrap_err();
+    let gone = store.activate_again(GenerationId(2), JobId(8)).unwrap_err();
     assert_eq!(gone.to_string(), "there is no generation 2");
 }
 
@@ -219,7 +219,7 @@ fn a_refused_candidate_is_kept_and_serves_only_once_somebody_activates_it() {
     let refused = |store: &Store| store.generation(two).unwrap().record.refused.clone();
     for store in [&store, &Store::open(root.path()).unwrap()] {
         assert_eq!((store.active().unwrap().id, refused(store)), (one, Some("worse".into())));
-        assert_eq!((store.promoted_by(RoundId(2)), store.last_round()), (None, RoundId(2)));
+        assert_eq!((store.promoted_by(JobId(2)), store.last_round()), (None, JobId(2)));
     }
     assert_eq!(served(root.path()).as_deref(), Some("one"));
 
@@ -229,7 +229,7 @@ fn a_refused_candidate_is_kept_and_serves_only_once_somebody_activates_it() {
     assert!(store.active().is_none());
     assert_eq!(store.warnings(), ["active generation 1 is damaged, and no other is intact"]);
 
-    store.activate_again(two, RoundId(3)).unwrap();
+    store.activate_again(two, JobId(3)).unwrap();
     let mut store = Store::open(root.path()).unwrap();
     assert_eq!((store.active().unwrap().id, refused(&store)), (two, None));
     // Once activated, it is like any other generation.

@@ -8,7 +8,7 @@ use crate::phase2::FineTuning;
 use crate::pool::Pool;
 use crate::progress::Reporter;
 use crate::prompts::ClassTokens;
-use coft_core::ids::{ImageId, RoundId};
+use coft_core::ids::{ImageId, JobId};
 use coft_core::settings::{MixedPrecision, Phase1, Settings};
 use coft_core::spec::{Method, PROTOCOL, PoolImage, RoundSpec, Template};
 use coft_harness::world::{Camera, EVAL_TEMPLATE, PARTS, write_set};
@@ -136,7 +136,7 @@ impl Bench {
     pub fn spec(&self, method: Method) -> RoundSpec {
         RoundSpec {
             protocol: PROTOCOL,
-            round: RoundId(1),
+            round: JobId(1),
             method,
             model_dir: model_dir(),
             student_dir: None,

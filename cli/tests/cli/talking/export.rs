@@ -1,7 +1,7 @@
 //! Generations written for other programs.
 
 use super::stage::{Play, Stage};
-use coft_core::ids::RoundId;
+use coft_core::ids::JobId;
 use coft_core::manifest::{FORMAT, MANIFEST, MODEL, Manifest, PROBE, REPORT, WEIGHTS};
 use coft_core::settings::Settings;
 use coft_core::spec::Method;
@@ -29,7 +29,7 @@ pub fn files() -> HashMap<&'static str, Vec<u8>> {
     ]);
     let manifest = Manifest {
         format: FORMAT,
-        round: RoundId(1),
+        round: JobId(1),
         method: Method::Coft,
         classes: vec!["hex bolt".into(), "wing nut".into()],
         shares: None,

@@ -14,7 +14,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
-const ROUND: RoundId = RoundId(7);
+const ROUND: JobId = JobId(7);
 
 /// A copy of a golden generation, as a round leaves one.
 pub fn candidate(root: &Path, name: &str) -> PathBuf {
@@ -299,7 +299,7 @@ fn grown(root: &Path) -> (Promoter, Base) {
 }
 
 fn return_to(number: u64, (promoter, base): &(Promoter, Base)) -> Result<PromotionOutcome, Failure> {
-    promoter.judge_kept(GenerationId(number), RoundId(8), base, &CancellationToken::new())
+    promoter.judge_kept(GenerationId(number), JobId(8), base, &CancellationToken::new())
 }
 
 #[test]
@@ -315,8 +315,8 @@ fn an_earlier_generation_serves_again_once_it_is_proven() {
     assert_ne!(promoter.controller.answer(image).unwrap(), sharp);
     let [first, second] = &promoter.generations().0[..] else { panic!("both are kept") };
     assert_eq!((first.active, first.replaces, second.active), (true, Some(GenerationId(2)), false));
-    assert_ne!(first.round, RoundId(8), "the round that made it stays the one that did");
-    assert_eq!(promoter.promoted_by(RoundId(8)), Some(GenerationId(1)));
+    assert_ne!(first.round, JobId(8), "the round that made it stays the one that did");
+    assert_eq!(promoter.promoted_by(JobId(8)), Some(GenerationId(1)));
 
     let PromotionOutcome::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was kept") };
     promoter.drop_candidate(PromotionOutcome::Promote(promotion)).unwrap();
@@ -341,7 +341,7 @@ fn what_cannot_serve_here_is_not_returned_to() {
     assert!(unknown.message.contains("no generation 9") && unknown.hint.contains("generation list"), "{unknown:?}");
     let stop = CancellationToken::new();
     stop.cancel();
-    let stopped = service.0.judge_kept(GenerationId(1), RoundId(8), &service.1, &stop).unwrap_err();
+    let stopped = service.0.judge_kept(GenerationId(1), JobId(8), &service.1, &stop).unwrap_err();
     assert_eq!(stopped.kind, FailureKind::Cancelled);
 
     let model = service.1.dir.join(MODEL);

@@ -11,9 +11,9 @@ fn second(second: u64) -> Moment {
     Moment { boot: Some(BootId(1)), since_boot: Duration::from_secs(second), wall: second as i64 }
 }
 
-fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: RoundState) -> RoundStatus {
-    RoundStatus {
-        round: RoundId(number),
+fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: DetailedState) -> JobStatus {
+    JobStatus {
+        round: JobId(number),
         trigger,
         started: second(0),
         ended: ended.map(second),
@@ -31,8 +31,8 @@ fn watched(images: u64) -> SourceStatus {
     SourceStatus { number: 0, path, key, images, quarantined: 0, waiting: 0, problem: None, answers }
 }
 
-fn worse() -> RoundState {
-    RoundState::Kept { reason: "worse".into(), candidate: None }
+fn worse() -> DetailedState {
+    DetailedState::Kept { reason: "worse".into(), candidate: None }
 }
 
 fn progress(stage: Stage, fraction: f64) -> Progress {
@@ -89,16 +89,16 @@ fn systemd_is_told_what_the_service_waits_for() {
 
 #[test]
 fn progress_waits_for_the_tick_and_events_do_not() {
-    let running = round(1, Trigger::Manual, 300, None, RoundState::Running);
+    let running = round(1, Trigger::Manual, 300, None, DetailedState::Running);
     let (mut publisher, mut seen) = StatusPublisher::new(Snapshot::default());
     publisher.rounds(&[running]);
     assert!(seen.has_changed().unwrap());
     let fraction = |seen: &mut watch::Receiver<Snapshot>| {
         seen.borrow_and_update().rounds[0].progress.as_ref().map(|progress| progress.fraction)
     };
-    publisher.progress(RoundId(1), progress(Stage::Label, 0.1));
+    publisher.progress(JobId(1), progress(Stage::Label, 0.1));
     assert_eq!(fraction(&mut seen), Some(0.1), "a new stage is an event");
-    publisher.progress(RoundId(1), progress(Stage::Label, 0.2));
+    publisher.progress(JobId(1), progress(Stage::Label, 0.2));
     assert_eq!(fraction(&mut seen), Some(0.1));
     publisher.tick();
     assert_eq!(fraction(&mut seen), Some(0.2));
@@ -109,13 +109,13 @@ fn progress_waits_for_the_tick_and_events_do_not() {
 /// A round named generations that had been removed long ago.
 #[test]
 fn a_round_names_its_candidate_while_that_is_there() {
-    let candidate = |number| RoundState::Kept { reason: "worse".into(), candidate: Some(GenerationId(number)) };
+    let candidate = |number| DetailedState::Kept { reason: "worse".into(), candidate: Some(GenerationId(number)) };
     let rounds = vec![round(1, Trigger::Manual, 7, Some(5), candidate(2))];
     let (mut publisher, _seen) = StatusPublisher::new(Snapshot { rounds: rounds.clone(), ..Snapshot::default() });
     let there = |number| GenerationStatus {
         generation: GenerationId(number),
         dir: Default::default(),
-        round: RoundId(1),
+        round: JobId(1),
         method: String::new(),
         created: 0,
         replaces: None,
@@ -155,8 +155,8 @@ fn systemd_gets_one_line() {
     let counts = Counts { images: 7, quarantined: 1, sources: [("/in".into(), (7, 1))].into() };
     publisher.counted(&counts);
     assert_eq!(publisher.snapshot().sources[0].images, 7);
-    publisher.rounds(&[round(1, Trigger::Manual, 7, None, RoundState::Running)]);
-    publisher.progress(RoundId(1), progress(Stage::Filter, 0.456));
+    publisher.rounds(&[round(1, Trigger::Manual, 7, None, DetailedState::Running)]);
+    publisher.progress(JobId(1), progress(Stage::Filter, 0.456));
     assert_eq!(publisher.status_line(), "nothing serves yet; 7 images, 1 files refused; round 1: filter 46 %");
 }
 

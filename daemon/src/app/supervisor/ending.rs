@@ -6,11 +6,11 @@ use super::{Job, Judged, Supervisor, blocking};
 use crate::app::promoter::{self, PromotionOutcome};
 use crate::app::training::TrainingRunner;
 use crate::catalog::CatalogError;
-use crate::round_status::{RoundState, RoundStatus};
+use crate::job_status::{DetailedState, JobStatus};
 use crate::telemetry::events;
 use coft_core::continuation::Next;
 use coft_core::event::{Failure, FailureKind};
-use coft_core::ids::RoundId;
+use coft_core::ids::JobId;
 use coft_core::job::Trigger;
 use coft_core::lifecycle::Event;
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ async fn sample(training: &TrainingRunner, force: bool) -> Result<Vec<PathBuf>, 
 
 impl Supervisor {
     /// Has the candidate judged on another thread, one candidate at a time; the outcome comes back to the loop.
-    pub(super) fn judge(&mut self, round: RoundId) {
+    pub(super) fn judge(&mut self, round: JobId) {
         let Some(job) = self.job(round) else { return };
         let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
         let (trigger, generation, force) = (job.trigger, job.generation, job.force);
@@ -77,18 +77,18 @@ impl Supervisor {
     }
 
     /// Carries out the outcome, or stores why there is none.
-    pub(super) async fn conclude(&mut self, round: RoundId) {
+    pub(super) async fn conclude(&mut self, round: JobId) {
         let outcome = self.job(round).and_then(|job| job.outcome.take());
         let outcome = outcome.unwrap_or_else(|| Err(promoter::unexplained()));
         let (promoter, wanted) = (self.promoter.clone(), self.jobs.iter().find_map(|job| job.generation));
         let state = match outcome {
             Ok(PromotionOutcome::Promote(promotion)) => {
                 match blocking(move || promoter.promote(*promotion, wanted)).await {
-                    Ok(generation) => RoundState::Promoted(generation),
-                    Err(failure) => RoundState::Failed(failure),
+                    Ok(generation) => DetailedState::Promoted(generation),
+                    Err(failure) => DetailedState::Failed(failure),
                 }
             }
-            Ok(PromotionOutcome::Keep { reason, candidate: None }) => RoundState::Kept { reason, candidate: None },
+            Ok(PromotionOutcome::Keep { reason, candidate: None }) => DetailedState::Kept { reason, candidate: None },
             Ok(PromotionOutcome::Keep { reason, candidate: Some(mut refused) }) => {
                 let (told, review) = (reason.clone(), refused.review.take());
                 let kept = match blocking(move || promoter.keep(*refused, told, wanted)).await {
@@ -106,14 +106,14 @@ impl Supervisor {
                         None
                     }
                 };
-                RoundState::Kept { reason, candidate: kept }
+                DetailedState::Kept { reason, candidate: kept }
             }
-            Err(failure) => RoundState::Failed(failure),
+            Err(failure) => DetailedState::Failed(failure),
         };
         self.close(round, state).await;
     }
 
-    pub(super) async fn drop_candidate(&mut self, round: RoundId) {
+    pub(super) async fn drop_candidate(&mut self, round: JobId) {
         let outcome = self.job(round).and_then(|job| job.outcome.take());
         if let Some(Ok(outcome)) = outcome {
             let promoter = self.promoter.clone();
@@ -125,23 +125,23 @@ impl Supervisor {
     }
 
     /// Stores the end of a job and removes what it has left.
-    pub(super) async fn close(&mut self, round: RoundId, state: RoundState) {
+    pub(super) async fn close(&mut self, round: JobId, state: DetailedState) {
         let Some(at) = self.jobs.iter().position(|job| job.status.round == round) else { return };
         let Job { trigger, mut status, mut judging, .. } = self.jobs.swap_remove(at);
         match &state {
-            RoundState::Promoted(generation) => info!(
+            DetailedState::Promoted(generation) => info!(
                 message_id = events::PROMOTED,
                 coft.round = round.0,
                 coft.generation = generation.0,
                 "round {round} promoted generation {generation}"
             ),
-            RoundState::Kept { reason, candidate: None } => info!(
+            DetailedState::Kept { reason, candidate: None } => info!(
                 message_id = events::KEPT,
                 coft.round = round.0,
                 reason,
                 "round {round} ended; its candidate is not taken: {reason}"
             ),
-            RoundState::Kept { reason, candidate: Some(kept) } => info!(
+            DetailedState::Kept { reason, candidate: Some(kept) } => info!(
                 message_id = events::KEPT,
                 coft.round = round.0,
                 coft.generation = kept.0,
@@ -149,17 +149,17 @@ impl Supervisor {
                 "round {round} ended; its candidate is not taken: {reason}; it is kept as generation {kept}, which does not \
                  serve unless somebody activates it"
             ),
-            RoundState::Failed(Failure { message, hint, .. }) => error!(
+            DetailedState::Failed(Failure { message, hint, .. }) => error!(
                 message_id = events::ROUND_FAILED,
                 coft.round = round.0,
                 problem = message,
                 hint,
                 "round {round} failed: {message}; {hint}"
             ),
-            RoundState::Cancelled => {
+            DetailedState::Cancelled => {
                 info!(message_id = events::ROUND_CANCELLED, coft.round = round.0, "round {round} cancelled");
             }
-            RoundState::Running | RoundState::Interrupted => {
+            DetailedState::Running | DetailedState::Interrupted => {
                 info!(message_id = events::ROUND_INTERRUPTED, coft.round = round.0, "round {round} interrupted");
             }
         }
@@ -182,7 +182,7 @@ impl Supervisor {
         drop(judging);
         self.write_down(&status).await;
         // A promoted generation stays, even if the model's files have changed since the service started.
-        let promoted = matches!(status.state, RoundState::Promoted(_));
+        let promoted = matches!(status.state, DetailedState::Promoted(_));
         let wanted = self.zero_shot_at.is_some() && !promoted;
         self.review_after(status.round, &status.state).await;
         // Publish the generations and the review first: a client that learns of the end finds the results.
@@ -218,7 +218,7 @@ impl Supervisor {
 
     /// Keeps the work of a round if another round may take it up. The work of a cancelled round is kept as well: the
     /// round may have been cancelled for the sake of what serves, and not because of its images.
-    fn keep_or_forget(&self, status: &mut RoundStatus) {
+    fn keep_or_forget(&self, status: &mut JobStatus) {
         let round = status.round.0;
         match self.history.after(status, &self.schedule) {
             Next::ByItself(_) | Next::WithNextRound | Next::ByHand => return,

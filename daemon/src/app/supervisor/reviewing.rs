@@ -6,10 +6,10 @@ use crate::app::promoter::{Compared, Contender, Promoter};
 use crate::app::training::TrainingRunner;
 use crate::catalog::Catalog;
 use crate::control::{Answers, CommandError, ReviewItem, ReviewStatus, Snapshot};
+use crate::job_status::DetailedState;
 use crate::review::{AnswerError, COMPARED, Question, Review, Reviews};
-use crate::round_status::RoundState;
 use crate::telemetry::events;
-use coft_core::ids::{ImageId, RoundId};
+use coft_core::ids::{ImageId, JobId};
 use coft_core::review::{MOST, State};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,7 +27,7 @@ const LOOKING: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Reviewing {
     /// The job that activates the candidate.
-    activation: Option<RoundId>,
+    activation: Option<JobId>,
     /// No such job starts before this time, because the last one could not start.
     not_before: Option<Instant>,
 }
@@ -35,7 +35,7 @@ pub struct Reviewing {
 /// A round that could not decide.
 #[derive(Debug)]
 pub struct Undecided {
-    pub round: RoundId,
+    pub round: JobId,
     /// Seed by which the pictures are drawn.
     pub seed: u64,
     pub candidate: Contender,
@@ -196,13 +196,13 @@ impl Supervisor {
     }
 
     /// Called when a job has ended: if it had to activate the candidate and failed, the review is over.
-    pub(super) async fn review_after(&mut self, round: RoundId, state: &RoundState) {
+    pub(super) async fn review_after(&mut self, round: JobId, state: &DetailedState) {
         if self.reviewing.activation != Some(round) {
             return;
         }
         self.reviewing = Reviewing::default();
         // An activation that was cut short by a stop of the service goes on at the next start.
-        if matches!(state, RoundState::Promoted(_) | RoundState::Interrupted) {
+        if matches!(state, DetailedState::Promoted(_) | DetailedState::Interrupted) {
             return;
         }
         let Some(status) = self.training.reviews.status() else { return };

@@ -4,9 +4,9 @@ use super::{Job, Supervisor, blocking};
 use crate::app::setup;
 use crate::app::training::RoundPlan;
 use crate::control::{CommandError, RoundRequest};
-use crate::round_status::{RoundState, RoundStatus};
+use crate::job_status::{DetailedState, JobStatus};
 use crate::telemetry::events;
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::job::Trigger;
 use coft_core::lifecycle::{Action, Event, Refusal};
 use coft_core::schedule::NextRound;
@@ -139,7 +139,7 @@ impl Supervisor {
     }
 
     /// Starts a job of the trainer.
-    pub(super) async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<RoundId, CommandError> {
+    pub(super) async fn ask(&mut self, trigger: Trigger, request: RoundRequest) -> Result<JobId, CommandError> {
         if let Some(why) = self.findings.hold(trigger) {
             return Err(if self.findings.serves_only {
                 CommandError::NoTrainer(why)
@@ -158,7 +158,7 @@ impl Supervisor {
             let earlier = self.history.to_be_continued(&self.schedule, trigger == Trigger::Manual);
             continues = earlier.filter(|earlier| request.seed.is_none_or(|seed| earlier.seed == Some(seed))).cloned();
         }
-        let own = continues.as_ref().and_then(|earlier: &RoundStatus| earlier.seed);
+        let own = continues.as_ref().and_then(|earlier: &JobStatus| earlier.seed);
         let seed = request.seed.or(own).unwrap_or(self.training.round.seed);
         // If no round is known, for example after the catalogue was lost, any work in the journal is taken up.
         let goes_on = continues.is_some() || !self.history.has_adapted();
@@ -176,26 +176,22 @@ impl Supervisor {
         let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.training.round.method.into() };
         let job = Job { _slot: slot, ..Job::new(trigger, status) };
         let plan = RoundPlan { round, method, seed, continues: goes_on };
-        self.training.start(plan, job.stop.clone(), self.round_events.sender.clone());
+        self.training.start(plan, job.stop.clone(), self.training_events.sender.clone());
         self.jobs.push(job);
         Ok(round)
     }
 
-    pub(super) async fn import(
-        &mut self,
-        files: HashMap<String, OwnedFd>,
-        force: bool,
-    ) -> Result<RoundId, CommandError> {
+    pub(super) async fn import(&mut self, files: HashMap<String, OwnedFd>, force: bool) -> Result<JobId, CommandError> {
         let status = self.admit(Trigger::Import, None, None).await?;
         let job = Job { force, ..Job::new(Trigger::Import, status) };
         let round = job.status.round;
-        self.training.import(round, files, job.stop.clone(), self.round_events.sender.clone());
+        self.training.import(round, files, job.stop.clone(), self.training_events.sender.clone());
         self.jobs.push(job);
         Ok(round)
     }
 
     /// Activates an earlier generation, whether another job runs or not.
-    pub(super) async fn activate(&mut self, generation: GenerationId) -> Result<Option<RoundId>, CommandError> {
+    pub(super) async fn activate(&mut self, generation: GenerationId) -> Result<Option<JobId>, CommandError> {
         if self.publisher.snapshot().active == Some(generation) {
             return Ok(None);
         }
@@ -218,15 +214,15 @@ impl Supervisor {
         &mut self,
         trigger: Trigger,
         seed: Option<u64>,
-        continues: Option<RoundId>,
-    ) -> Result<RoundStatus, CommandError> {
+        continues: Option<JobId>,
+    ) -> Result<JobStatus, CommandError> {
         let images = self.history.images();
         let round = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
             [Action::Start { round, .. }] => *round,
             [Action::Refuse(refusal)] => return Err((*refusal).into()),
             other => unreachable!("a request is granted or refused, not {other:?}"),
         };
-        let status = RoundStatus {
+        let status = JobStatus {
             round,
             trigger,
             started: (self.clock)(),
@@ -234,7 +230,7 @@ impl Supervisor {
             images: if trigger.adapts() { images } else { 0 },
             seed,
             continues,
-            state: RoundState::Running,
+            state: DetailedState::Running,
             progress: None,
             warnings: Vec::new(),
         };
@@ -260,7 +256,7 @@ impl Supervisor {
         Ok(status)
     }
 
-    pub(super) async fn write_down(&self, status: &RoundStatus) {
+    pub(super) async fn write_down(&self, status: &JobStatus) {
         let round = status.round;
         if let Err(error) = self.training.catalog.save_round(status).await {
             error!(coft.round = round.0, problem = %error, "the end of round {round} cannot be written down: {error}");

@@ -87,14 +87,14 @@ impl Site {
         let _ = fs::remove_file(&spec);
         let (sender, mut events) = mpsc::channel(16);
         let round = &self.training.round;
-        let plan = RoundPlan { round: RoundId(number), method: round.method.into(), seed: round.seed, continues: true };
+        let plan = RoundPlan { round: JobId(number), method: round.method.into(), seed: round.seed, continues: true };
         self.training.start(plan, CancellationToken::new(), sender);
         let mut gathered = None;
         loop {
             match events.recv().await.expect("an end is always told").1 {
-                RoundEvent::Gathered { images } => gathered = Some(images),
-                RoundEvent::Event(_) => {}
-                RoundEvent::Ended(outcome) => {
+                TrainingEvent::Gathered { images } => gathered = Some(images),
+                TrainingEvent::Event(_) => {}
+                TrainingEvent::Ended(outcome) => {
                     let told = fs::read(&spec).ok().map(|spec| serde_json::from_slice(&spec).unwrap());
                     return (gathered, told, outcome);
                 }
@@ -177,7 +177,7 @@ fn reviewed(site: &Site, answers: &[(&ImageId, &str)]) {
     let difference = Difference { present: ClassId(0), candidate: ClassId(1) };
     let images = answers.iter().map(|(image, _)| ((*image).clone(), difference));
     let classes = site.training.base.classes.clone();
-    let review = Review::new(RoundId(1), [GenerationId(1), GenerationId(2)], classes, images);
+    let review = Review::new(JobId(1), [GenerationId(1), GenerationId(2)], classes, images);
     site.training.reviews.begin(review).unwrap();
     let answers = answers.iter().map(|(image, class)| (image.0.clone(), (*class).to_owned()));
     site.training.reviews.answer(&answers.collect::<Vec<_>>()).unwrap();
@@ -242,9 +242,9 @@ async fn a_zero_shot_round_leaves_the_work_of_another_alone() {
     fs::create_dir_all(&site.training.journal).unwrap();
     fs::write(&kept, "hours").unwrap();
     let (sender, mut events) = mpsc::channel(16);
-    let plan = RoundPlan { round: RoundId(1), method: Method::ZeroShot, seed: 1, continues: false };
+    let plan = RoundPlan { round: JobId(1), method: Method::ZeroShot, seed: 1, continues: false };
     site.training.start(plan, CancellationToken::new(), sender);
-    while !matches!(events.recv().await.expect("an end is always told").1, RoundEvent::Ended(_)) {}
+    while !matches!(events.recv().await.expect("an end is always told").1, TrainingEvent::Ended(_)) {}
     let told: RoundSpec = serde_json::from_slice(&fs::read(site.dir.path().join("spec.json")).unwrap()).unwrap();
     assert_eq!(told.journal_dir, site.training.scratch.join("round-1/journal"));
     assert!(kept.exists());

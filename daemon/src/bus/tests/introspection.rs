@@ -11,7 +11,7 @@ fn the_committed_xml_is_what_the_objects_say() {
     check(&classifier::Classifier::new(control.clone(), no_service().service_commands, clients::Clients::default()));
     check(&generation::Generation::new(control.clone(), GenerationId(1)));
     check(&source::Source::new(control.clone(), 0));
-    check(&job::Job::new(control, RoundId(1)));
+    check(&job::Job::new(control, JobId(1)));
 }
 
 #[track_caller]

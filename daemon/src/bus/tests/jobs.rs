@@ -13,8 +13,8 @@ async fn a_round_is_a_job_from_start_to_end() {
     let starting = tokio::spawn(async move { classifier.start_round(RoundOptions { seed: Some(7) }).await });
     let Command::StartRound { request, reply } = stage.command().await else { panic!("not a start") };
     assert_eq!(request.seed, Some(7));
-    stage.publish(|snapshot| snapshot.rounds.push(round(2, RoundState::Running)));
-    reply.send(Ok(RoundId(2))).unwrap();
+    stage.publish(|snapshot| snapshot.rounds.push(round(2, DetailedState::Running)));
+    reply.send(Ok(JobId(2))).unwrap();
     let path = soon(starting).await.unwrap().unwrap();
     assert_eq!(path.as_str(), "/org/coft/Coft1/jobs/2");
 
@@ -53,7 +53,7 @@ async fn a_round_is_a_job_from_start_to_end() {
         snapshot.generations = vec![generation(1, false), generation(2, true)];
         snapshot.active = Some(GenerationId(2));
         (snapshot.rounds[1].state, snapshot.rounds[1].ended) =
-            (RoundState::Promoted(GenerationId(2)), Some(Moment::at_wall(1)));
+            (DetailedState::Promoted(GenerationId(2)), Some(Moment::at_wall(1)));
     });
     assert_eq!(signals.finished().await, (path.to_string(), "promoted".into()));
     // Whoever hears of the end finds what came of it.
@@ -72,9 +72,9 @@ async fn an_activation_is_a_job_unless_there_is_nothing_to_do() {
         (Ok(0), Ok(1))
     );
     let cases = [
-        (Ok(Some(RoundId(2))), Ok("/org/coft/Coft1/jobs/2")),
+        (Ok(Some(JobId(2))), Ok("/org/coft/Coft1/jobs/2")),
         (Ok(None), Ok("/")),
-        (Err(CommandError::Refused(Refusal::Busy(RoundId(2)))), Err("round 2 is already running")),
+        (Err(CommandError::Refused(Refusal::Busy(JobId(2)))), Err("round 2 is already running")),
     ];
     for (answer, told) in cases {
         let object = stage.generation(1).await;
@@ -96,17 +96,17 @@ async fn an_activation_is_a_job_unless_there_is_nothing_to_do() {
 #[tokio::test]
 async fn a_round_that_is_cancelled_says_so() {
     let mut running = grown();
-    running.rounds.push(round(2, RoundState::Running));
+    running.rounds.push(round(2, DetailedState::Running));
     let mut stage = Stage::set(running).await;
     let mut signals = stage.signals().await;
     let job = stage.job(2).await;
     let cancelling = tokio::spawn(async move { job.cancel().await });
-    let Command::CancelRound { round, reply } = stage.command().await else { panic!("not a cancel") };
-    assert_eq!(round, RoundId(2));
+    let Command::CancelJob { round, reply } = stage.command().await else { panic!("not a cancel") };
+    assert_eq!(round, JobId(2));
     reply.send(Ok(())).unwrap();
     soon(cancelling).await.unwrap().unwrap();
     stage.publish(|snapshot| {
-        (snapshot.rounds[1].state, snapshot.rounds[1].ended) = (RoundState::Cancelled, Some(Moment::at_wall(1)));
+        (snapshot.rounds[1].state, snapshot.rounds[1].ended) = (DetailedState::Cancelled, Some(Moment::at_wall(1)));
     });
     assert_eq!(signals.finished().await, (job_path(2), "cancelled".into()));
 }
@@ -114,11 +114,11 @@ async fn a_round_that_is_cancelled_says_so() {
 #[tokio::test]
 async fn ended_rounds_tell_why() {
     let mut snapshot = grown();
-    let failed = RoundState::Failed(Failure::new(FailureKind::OutOfMemory, "m", "h"));
+    let failed = DetailedState::Failed(Failure::new(FailureKind::OutOfMemory, "m", "h"));
     snapshot.rounds.extend([
-        round(2, RoundState::Kept { reason: "worse".into(), candidate: Some(GenerationId(7)) }),
+        round(2, DetailedState::Kept { reason: "worse".into(), candidate: Some(GenerationId(7)) }),
         round(3, failed),
-        round(4, RoundState::Interrupted),
+        round(4, DetailedState::Interrupted),
     ]);
     let stage = Stage::set(snapshot).await;
     let told = async |number| {

@@ -156,13 +156,13 @@ async fn what_becomes_of_an_image_has_its_name() {
 async fn a_refused_command_has_its_name() {
     type Make = fn() -> CommandError;
     let refusals: [(Make, &str); 11] = [
-        (|| CommandError::Refused(Refusal::Busy(RoundId(2))), "Busy"),
+        (|| CommandError::Refused(Refusal::Busy(JobId(2))), "Busy"),
         (|| CommandError::Refused(Refusal::TooFewImages { images: 3, needed: 20 }), "TooFewImages"),
         (|| CommandError::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom"),
         (|| CommandError::NoTrainer("install it".into()), "NoTrainer"),
         (|| CommandError::NotReloaded("bus changes at a restart alone".into()), "NotReloaded"),
-        (|| CommandError::Refused(Refusal::NoSuchRound(RoundId(9))), "NoSuchRound"),
-        (|| CommandError::Refused(Refusal::AlreadyEnded(RoundId(1))), "AlreadyEnded"),
+        (|| CommandError::Refused(Refusal::NoSuchRound(JobId(9))), "NoSuchRound"),
+        (|| CommandError::Refused(Refusal::AlreadyEnded(JobId(1))), "AlreadyEnded"),
         (|| CommandError::NotReady("the model is read".into()), "NotReady"),
         (|| CommandError::Invalid("there is no class \"gear\"".into()), "InvalidArgs"),
         (|| CommandError::Refused(Refusal::Stopping), "Stopping"),
@@ -175,7 +175,7 @@ async fn a_refused_command_has_its_name() {
             match foreign.stage.command().await {
                 Command::StartRound { reply, .. } | Command::Import { reply, .. } => refuse(reply, refusal()),
                 Command::Activate { reply, .. } => refuse(reply, refusal()),
-                Command::CancelRound { reply, .. } => refuse(reply, refusal()),
+                Command::CancelJob { reply, .. } => refuse(reply, refusal()),
                 Command::ReviewItems { reply, .. } => refuse(reply, refusal()),
                 Command::SubmitReview { reply, .. } => refuse(reply, refusal()),
                 Command::Rescan { .. } | Command::Configure { .. } => panic!("nobody asked for it"),

@@ -20,12 +20,12 @@ fn named(error: &Error) -> (String, String) {
 async fn a_refused_round_has_a_name_and_a_hint() {
     let mut stage = Stage::set(grown()).await;
     let cases = [
-        (CommandError::Refused(Refusal::Busy(RoundId(2))), "Busy", "wait until it has ended, or cancel it"),
+        (CommandError::Refused(Refusal::Busy(JobId(2))), "Busy", "wait until it has ended, or cancel it"),
         (CommandError::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom", "free 2 MiB there"),
         (CommandError::NoTrainer("sudo apt install coft-trainer".into()), "NoTrainer", "apt install coft-trainer"),
         (CommandError::Refused(Refusal::TooFewImages { images: 3, needed: 20 }), "TooFewImages", "put more images"),
-        (CommandError::Refused(Refusal::NoSuchRound(RoundId(9))), "NoSuchRound", "/org/coft/Coft1/jobs"),
-        (CommandError::Refused(Refusal::AlreadyEnded(RoundId(1))), "AlreadyEnded", "its job says how"),
+        (CommandError::Refused(Refusal::NoSuchRound(JobId(9))), "NoSuchRound", "/org/coft/Coft1/jobs"),
+        (CommandError::Refused(Refusal::AlreadyEnded(JobId(1))), "AlreadyEnded", "its job says how"),
         (CommandError::NotReady("the model is read".into()), "NotReady", "the model is read"),
         (CommandError::Refused(Refusal::Stopping), "Stopping", "try again"),
         (CommandError::Failed("the catalogue cannot be written".into()), "Failed", "the log of coftd"),

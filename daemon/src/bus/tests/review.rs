@@ -8,7 +8,7 @@ use coft_dbus::{Review, ReviewOptions};
 
 fn status(answered: u64, state: State) -> ReviewStatus {
     ReviewStatus {
-        round: RoundId(2),
+        round: JobId(2),
         candidate: GenerationId(2),
         present: GenerationId(1),
         compared: 400,
@@ -42,7 +42,7 @@ async fn what_is_asked_is_a_property_and_a_change_of_it_is_told() {
     };
     assert_eq!(classifier.review().await.unwrap(), told);
     stage.publish(|snapshot| {
-        snapshot.review = Some(ReviewStatus { activation: Some(RoundId(3)), ..status(5, State::Candidate) });
+        snapshot.review = Some(ReviewStatus { activation: Some(JobId(3)), ..status(5, State::Candidate) });
     });
     assert_eq!(signals.changed().await.1, set(["Review"]));
     let review = classifier.review().await.unwrap();

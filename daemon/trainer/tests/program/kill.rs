@@ -1,6 +1,6 @@
 //! A round of the real program that is killed again and again ends with the same files as one that was left alone.
 
-use coft_core::ids::{ImageId, RoundId};
+use coft_core::ids::{ImageId, JobId};
 use coft_core::manifest::{MANIFEST, Manifest};
 use coft_core::settings::Settings;
 use coft_core::spec::{Device, Method, PROTOCOL, PoolImage, RoundSpec};
@@ -58,7 +58,7 @@ pub fn spec(dir: &Path, method: Method) -> RoundSpec {
     settings.phase1.iterations = 2;
     RoundSpec {
         protocol: PROTOCOL,
-        round: RoundId(1),
+        round: JobId(1),
         method,
         model_dir: Path::new(env!("CARGO_MANIFEST_DIR")).join("../assets/demo-model"),
         student_dir: None,

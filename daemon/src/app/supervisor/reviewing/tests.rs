@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 const CANDIDATE: GenerationId = GenerationId(1);
 const PRESENT: GenerationId = GenerationId(2);
 /// A later round than those that the tests begin with.
-const ROUND: RoundId = RoundId(2);
+const ROUND: JobId = JobId(2);
 
 /// A service whose generation 2, the soft one, serves, beside a candidate that does not.
 struct Site {
@@ -235,7 +235,7 @@ async fn a_candidate_that_cannot_serve_ends_its_review() {
         .serve(async |_commands, seen| {
             let ended = |seen: &Snapshot| seen.rounds.last().is_some_and(|round| round.ended.is_some());
             let kept = seen.wait_for(ended).await.unwrap().rounds.last().unwrap().state.clone();
-            let RoundState::Kept { reason, candidate: None } = &kept else { panic!("{kept:?}") };
+            let DetailedState::Kept { reason, candidate: None } = &kept else { panic!("{kept:?}") };
             assert!(reason.contains("differ from torch's"), "{reason}");
             let seen = seen.wait_for(|seen| seen.review.is_none()).await.unwrap();
             assert_eq!(seen.active, Some(PRESENT));

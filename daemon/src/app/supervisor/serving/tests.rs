@@ -2,9 +2,9 @@ use super::*;
 use crate::app::answers;
 use crate::app::coordination::Member;
 use crate::app::intake::{self, Intake};
+use crate::app::job_history::JobHistory;
 use crate::app::promoter::PromotionOutcome;
 use crate::app::promoter::tests::{candidate, idle};
-use crate::app::round_history::RoundHistory;
 use crate::app::setup::{Findings, Looks};
 use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::StatusReceivers;
@@ -16,10 +16,10 @@ use crate::control::Command;
 use crate::decode_budget::DecodeBudget;
 use crate::disk_space::Reserve;
 use crate::ingest::Ingest;
+use crate::job_status::DetailedState;
 use crate::review::Reviews;
 use crate::round::RoundSettings;
-use crate::round_status::RoundState;
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::job::Trigger;
 use coft_core::lifecycle::Lifecycle;
 use coft_core::manifest::{MODEL, REPORT};
@@ -53,7 +53,7 @@ pub fn supervisor(root: &Path, publisher: StatusPublisher) -> Supervisor {
         given_labels: None,
         reviews: Reviews::open(root),
     };
-    let lifecycle = Lifecycle::new(RoundId(1), 16);
+    let lifecycle = Lifecycle::new(JobId(1), 16);
     let schedule = Schedule { automatic: false, ..Schedule::default() };
     let serving = Serving::new(promoter.clone());
     let (setup, findings) = (Looks::none(), Findings::default());
@@ -64,7 +64,7 @@ pub fn supervisor(root: &Path, publisher: StatusPublisher) -> Supervisor {
         promoter,
         lifecycle,
         schedule,
-        history: RoundHistory::new(Vec::new()),
+        history: JobHistory::new(Vec::new()),
         publisher,
         intake,
         serving,
@@ -133,7 +133,7 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
     try_once(&mut supervisor).await;
     let (promoter, base) = (supervisor.promoter.clone(), supervisor.training.base.clone());
     let (path, stop) = (candidate(root.path(), "sharp"), CancellationToken::new());
-    let Ok(PromotionOutcome::Promote(promotion)) = promoter.judge_import(&path, RoundId(1), &base, &[], &stop) else {
+    let Ok(PromotionOutcome::Promote(promotion)) = promoter.judge_import(&path, JobId(1), &base, &[], &stop) else {
         panic!()
     };
     promoter.promote(*promotion, None).unwrap();
@@ -150,10 +150,10 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
             answer.await.unwrap()
         };
         assert_eq!(activate(2).await, Ok(None), "it is active");
-        assert_eq!(activate(1).await, Ok(Some(RoundId(2))));
+        assert_eq!(activate(1).await, Ok(Some(JobId(2))));
         let ended = seen.wait_for(|seen| seen.rounds.last().is_some_and(|round| round.ended.is_some())).await;
         let round = ended.unwrap().rounds.last().unwrap().clone();
-        assert_eq!((round.trigger, round.state), (Trigger::Activation, RoundState::Promoted(GenerationId(1))));
+        assert_eq!((round.trigger, round.state), (Trigger::Activation, DetailedState::Promoted(GenerationId(1))));
         seen.wait_for(|seen| seen.active == Some(GenerationId(1))).await.unwrap();
         assert_eq!(activate(1).await, Ok(None));
     };

@@ -4,14 +4,14 @@
 use super::*;
 use crate::app::coordination::Member;
 use crate::app::intake::Intake;
+use crate::app::job_history::JobHistory;
 use crate::app::promoter::Promoter;
 use crate::app::promoter::tests::{candidate, doubted, idle, restate};
 use crate::app::repair;
-use crate::app::round_history::RoundHistory;
 use crate::app::setup::{Findings, Looks};
 use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::{Parts, Serving};
-use crate::app::training::{RoundEvent, TrainingRunner};
+use crate::app::training::{TrainingEvent, TrainingRunner};
 use crate::catalog::{Catalog, Entry};
 use crate::control::Snapshot;
 use crate::decode_budget::DecodeBudget;
@@ -144,8 +144,8 @@ impl Machine {
             repair::open_catalog(self.path("catalog.sqlite"), Vec::new(), Vec::new(), &promoter, clock())
                 .await
                 .unwrap();
-        let last = rounds.last().map_or(RoundId(EARLIER), |round| round.round);
-        let history = RoundHistory::new(rounds);
+        let last = rounds.last().map_or(JobId(EARLIER), |round| round.round);
+        let history = JobHistory::new(rounds);
         let (publisher, _) =
             StatusPublisher::new(Snapshot { rounds: history.rounds().to_vec(), ..Snapshot::default() });
         let ingest = self.ingest();
@@ -206,11 +206,11 @@ impl Machine {
     /// The specification of the round that has started, which is in the round's journal by now.
     async fn training(&self, supervisor: &mut Supervisor) -> RoundSpec {
         while !supervisor.jobs.iter().any(|job| job.status.progress.is_some()) {
-            let (round, event) = supervisor.round_events.receiver.recv().await.unwrap();
-            if let RoundEvent::Ended(outcome) = &event {
+            let (round, event) = supervisor.training_events.receiver.recv().await.unwrap();
+            if let TrainingEvent::Ended(outcome) = &event {
                 panic!("it has ended: {outcome:?}");
             }
-            supervisor.on_round_event(round, event).await;
+            supervisor.on_training_event(round, event).await;
         }
         let told: RoundSpec = serde_json::from_slice(&fs::read(self.path("told.json")).unwrap()).unwrap();
         if told.journal_dir == self.path("journal") {
@@ -221,7 +221,7 @@ impl Machine {
     }
 
     /// Lets the trainer go on to its end and the service handle the end; returns the round.
-    async fn ends(&self, supervisor: &mut Supervisor) -> RoundStatus {
+    async fn ends(&self, supervisor: &mut Supervisor) -> JobStatus {
         fs::write(self.path("go"), "").unwrap();
         let ended = settle(supervisor).await;
         fs::remove_file(self.path("go")).unwrap();
@@ -235,7 +235,7 @@ impl Machine {
             job.stop.cancel();
         }
         while !jobs.is_empty()
-            && !matches!(supervisor.round_events.receiver.recv().await, Some((_, RoundEvent::Ended(_))) | None)
+            && !matches!(supervisor.training_events.receiver.recv().await, Some((_, TrainingEvent::Ended(_))) | None)
         {
         }
         // Waits until everything that was being stored is stored.
@@ -246,22 +246,22 @@ impl Machine {
 /// Lets the service handle the next event of its jobs.
 async fn one(supervisor: &mut Supervisor) {
     tokio::select! {
-        Some((round, event)) = supervisor.round_events.receiver.recv() => {
-            supervisor.on_round_event(round, event).await;
+        Some((round, event)) = supervisor.training_events.receiver.recv() => {
+            supervisor.on_training_event(round, event).await;
         }
         Some((round, judged)) = supervisor.outcomes.receiver.recv() => supervisor.judged(round, judged).await,
     }
 }
 
 /// Lets the service work until no job runs; returns the last job.
-async fn settle(supervisor: &mut Supervisor) -> RoundStatus {
+async fn settle(supervisor: &mut Supervisor) -> JobStatus {
     while !supervisor.jobs.is_empty() {
         one(supervisor).await;
     }
     rounds(supervisor).pop().unwrap()
 }
 
-fn rounds(supervisor: &Supervisor) -> Vec<RoundStatus> {
+fn rounds(supervisor: &Supervisor) -> Vec<JobStatus> {
     supervisor.publisher.snapshot().rounds.clone()
 }
 
@@ -402,13 +402,13 @@ async fn a_cancelled_round_goes_on_when_somebody_starts_one() {
     let mut machine = Machine::new().await;
     let mut service = machine.up().await;
     let first = machine.look(&mut service).await.unwrap();
-    assert_eq!(service.tell(Event::CancelAsked(RoundId(EARLIER + 1))).await, None);
-    assert_eq!(settle(&mut service).await.state, RoundState::Cancelled);
+    assert_eq!(service.tell(Event::CancelAsked(JobId(EARLIER + 1))).await, None);
+    assert_eq!(settle(&mut service).await.state, DetailedState::Cancelled);
     machine.take(1).await;
     machine.counted(&mut service);
     service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap();
     assert_eq!(machine.training(&mut service).await.work(), first.work());
-    service.tell(Event::CancelAsked(RoundId(EARLIER + 2))).await;
+    service.tell(Event::CancelAsked(JobId(EARLIER + 2))).await;
     settle(&mut service).await;
 
     // A round that starts by itself does not take the work up: it takes the latest images.
@@ -465,21 +465,24 @@ async fn an_earlier_generation_serves_again_beside_a_round() {
     let mut service = machine.up().await;
     machine.look(&mut service).await.unwrap();
     assert_eq!(service.publisher.snapshot().active, Some(GenerationId(2)));
-    assert_eq!(service.activate(GenerationId(1)).await, Ok(Some(RoundId(EARLIER + 2))));
+    assert_eq!(service.activate(GenerationId(1)).await, Ok(Some(JobId(EARLIER + 2))));
     assert_eq!(
         service.activate(GenerationId(1)).await,
-        Err(CommandError::Refused(Refusal::Busy(RoundId(EARLIER + 2)))),
+        Err(CommandError::Refused(Refusal::Busy(JobId(EARLIER + 2)))),
         "once at a time"
     );
-    assert_eq!(service.publisher.snapshot().running().map(|round| round.round), Some(RoundId(EARLIER + 1)));
+    assert_eq!(service.publisher.snapshot().running().map(|round| round.round), Some(JobId(EARLIER + 1)));
     let (round, outcome) = service.outcomes.receiver.recv().await.unwrap();
     service.judged(round, outcome).await;
     let [training, activation] = &rounds(&service)[..] else { panic!("two rounds") };
-    assert_eq!(activation.state, RoundState::Promoted(GenerationId(1)));
-    assert_eq!((&training.state, service.publisher.snapshot().active), (&RoundState::Running, Some(GenerationId(1))));
+    assert_eq!(activation.state, DetailedState::Promoted(GenerationId(1)));
+    assert_eq!(
+        (&training.state, service.publisher.snapshot().active),
+        (&DetailedState::Running, Some(GenerationId(1)))
+    );
     // The round goes on and is judged as usual.
     machine.ends(&mut service).await;
-    assert_eq!(rounds(&service)[0].state, RoundState::Promoted(GenerationId(3)), "{:?}", rounds(&service)[0]);
+    assert_eq!(rounds(&service)[0].state, DetailedState::Promoted(GenerationId(3)), "{:?}", rounds(&service)[0]);
 }
 
 /// Nothing was left of a refused candidate.
@@ -494,7 +497,7 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
         machine.ends(service).await.state
     };
     let state = refused(&mut service).await;
-    let RoundState::Kept { reason, candidate: Some(GenerationId(2)) } = &state else { panic!("{state:?}") };
+    let DetailedState::Kept { reason, candidate: Some(GenerationId(2)) } = &state else { panic!("{state:?}") };
     assert!(reason.contains("agree on 30 %"), "{reason}");
     let second = service.publisher.snapshot().generations[1].clone();
     assert_eq!((second.active, second.refused.as_ref()), (false, Some(reason)));
@@ -504,17 +507,21 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
     assert_eq!(rounds(&service)[0].state, state, "it is known after a restart");
     for number in [3, 4] {
         assert!(
-            matches!(refused(&mut service).await, RoundState::Kept { candidate, .. } if candidate == Some(GenerationId(number)))
+            matches!(refused(&mut service).await, DetailedState::Kept { candidate, .. } if candidate == Some(GenerationId(number)))
         );
     }
     let there = |service: &Supervisor| {
         service.publisher.snapshot().generations.iter().map(|kept| kept.generation.0).collect::<Vec<_>>()
     };
     assert_eq!(there(&service), [1, 3, 4], "the latest two");
-    assert!(matches!(rounds(&service)[0].state, RoundState::Kept { candidate: None, .. }), "{:?}", rounds(&service)[0]);
+    assert!(
+        matches!(rounds(&service)[0].state, DetailedState::Kept { candidate: None, .. }),
+        "{:?}",
+        rounds(&service)[0]
+    );
 
     service.activate(GenerationId(3)).await.unwrap().unwrap();
-    assert_eq!(settle(&mut service).await.state, RoundState::Promoted(GenerationId(3)));
+    assert_eq!(settle(&mut service).await.state, DetailedState::Promoted(GenerationId(3)));
     let third = &service.publisher.snapshot().generations[1];
     assert_eq!((third.active, &third.refused, third.replaces), (true, &None, Some(GenerationId(1))));
     machine.dies(service).await;
@@ -537,10 +544,13 @@ async fn a_generation_is_imported_beside_a_round() {
         one(&mut service).await;
     }
     let [training, imported] = &rounds(&service)[..] else { panic!("two jobs") };
-    assert_eq!((&training.state, &imported.state), (&RoundState::Running, &RoundState::Promoted(GenerationId(2))));
+    assert_eq!(
+        (&training.state, &imported.state),
+        (&DetailedState::Running, &DetailedState::Promoted(GenerationId(2)))
+    );
     assert!(told.candidate_dir.parent().unwrap().join("spec.json").is_file(), "what the round has is left alone");
     machine.ends(&mut service).await;
-    assert_eq!(rounds(&service)[0].state, RoundState::Promoted(GenerationId(3)));
+    assert_eq!(rounds(&service)[0].state, DetailedState::Promoted(GenerationId(3)));
     machine.dies(service).await;
 }
 
@@ -551,16 +561,16 @@ async fn candidates_are_judged_one_after_another_and_can_be_cancelled_meanwhile(
     let mut service = machine.up().await;
     let other = Arc::clone(&service.judging).acquire_owned().await.unwrap();
     let import = service.import(machine.bundle(), true).await.unwrap();
-    let (round, copied) = service.round_events.receiver.recv().await.unwrap();
-    service.on_round_event(round, copied).await;
+    let (round, copied) = service.training_events.receiver.recv().await.unwrap();
+    service.on_training_event(round, copied).await;
     assert!(timeout(20 * MILLISECOND, service.outcomes.receiver.recv()).await.is_err(), "it waits");
     service.tell(Event::CancelAsked(import)).await;
-    assert_eq!(settle(&mut service).await.state, RoundState::Cancelled);
+    assert_eq!(settle(&mut service).await.state, DetailedState::Cancelled);
     service.import(machine.bundle(), true).await.unwrap();
-    let (round, copied) = service.round_events.receiver.recv().await.unwrap();
-    service.on_round_event(round, copied).await;
+    let (round, copied) = service.training_events.receiver.recv().await.unwrap();
+    service.on_training_event(round, copied).await;
     drop(other);
-    assert_eq!(settle(&mut service).await.state, RoundState::Promoted(GenerationId(2)));
+    assert_eq!(settle(&mut service).await.state, DetailedState::Promoted(GenerationId(2)));
     assert_eq!(service.judging.available_permits(), 1);
     machine.dies(service).await;
 }
@@ -575,7 +585,7 @@ async fn a_zero_shot_generation_is_not_made_any_more_once_another_one_serves() {
     service.import(machine.bundle(), true).await.unwrap();
     settle(&mut service).await;
     let states: Vec<_> = rounds(&service).into_iter().map(|round| round.state).collect();
-    assert_eq!(states, [RoundState::Cancelled, RoundState::Promoted(GenerationId(2))]);
+    assert_eq!(states, [DetailedState::Cancelled, DetailedState::Promoted(GenerationId(2))]);
     assert_eq!(service.zero_shot_at, None);
     machine.dies(service).await;
 }
@@ -590,10 +600,10 @@ async fn an_import_that_is_refused_for_its_answers_is_taken_by_force() {
     service.promoter.serve_active();
     service.import(machine.bundle(), false).await.unwrap();
     let refused = settle(&mut service).await.state;
-    let RoundState::Kept { reason, candidate: Some(GenerationId(2)) } = &refused else { panic!("{refused:?}") };
+    let DetailedState::Kept { reason, candidate: Some(GenerationId(2)) } = &refused else { panic!("{refused:?}") };
     assert!(reason.contains("less evenly"), "{reason}");
     service.import(machine.bundle(), true).await.unwrap();
-    assert_eq!(settle(&mut service).await.state, RoundState::Promoted(GenerationId(3)));
+    assert_eq!(settle(&mut service).await.state, DetailedState::Promoted(GenerationId(3)));
     machine.dies(service).await;
 }
 

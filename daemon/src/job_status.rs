@@ -1,14 +1,14 @@
 //! The status of a job, while it runs and after it has ended.
 
 use coft_core::event::{Failure, Progress};
-use coft_core::ids::{GenerationId, RoundId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::job::{JobState, Trigger};
 use coft_core::moment::Moment;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct RoundStatus {
-    pub round: RoundId,
+pub struct JobStatus {
+    pub round: JobId,
     pub trigger: Trigger,
     pub started: Moment,
     pub ended: Option<Moment>,
@@ -16,13 +16,13 @@ pub struct RoundStatus {
     /// Seed of the training; none for a job that does not learn from images.
     pub seed: Option<u64>,
     /// The unfinished round whose work this round takes up.
-    pub continues: Option<RoundId>,
-    pub state: RoundState,
+    pub continues: Option<JobId>,
+    pub state: DetailedState,
     pub progress: Option<Progress>,
     pub warnings: Vec<String>,
 }
 
-impl RoundStatus {
+impl JobStatus {
     /// How long the job took; none while it runs.
     pub fn took(&self) -> Option<Duration> {
         Some(self.ended?.since(&self.started))
@@ -30,7 +30,7 @@ impl RoundStatus {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum RoundState {
+pub enum DetailedState {
     Running,
     /// Ended with a new active generation.
     Promoted(GenerationId),
@@ -46,16 +46,16 @@ pub enum RoundState {
     Interrupted,
 }
 
-impl RoundState {
+impl DetailedState {
     /// The state in one word.
     pub fn name(&self) -> JobState {
         match self {
-            RoundState::Running => JobState::Running,
-            RoundState::Promoted(_) => JobState::Promoted,
-            RoundState::Kept { .. } => JobState::Kept,
-            RoundState::Failed(_) => JobState::Failed,
-            RoundState::Cancelled => JobState::Cancelled,
-            RoundState::Interrupted => JobState::Interrupted,
+            DetailedState::Running => JobState::Running,
+            DetailedState::Promoted(_) => JobState::Promoted,
+            DetailedState::Kept { .. } => JobState::Kept,
+            DetailedState::Failed(_) => JobState::Failed,
+            DetailedState::Cancelled => JobState::Cancelled,
+            DetailedState::Interrupted => JobState::Interrupted,
         }
     }
 }

@@ -3,10 +3,10 @@
 //! The history begins with the rounds of the catalogue, and the supervisor reports every change that it stores there.
 //! Rounds are oldest first.
 
-use crate::round_status::{RoundState, RoundStatus};
+use crate::job_status::{DetailedState, JobStatus};
 use coft_core::continuation::{self, Attempt, End, GivenUp, Next};
 use coft_core::event::{Failure, Progress};
-use coft_core::ids::RoundId;
+use coft_core::ids::JobId;
 use coft_core::job::Trigger;
 use coft_core::moment::Moment;
 use coft_core::schedule::{self, Facts, NextRound, Schedule};
@@ -19,22 +19,22 @@ const ROUNDS: usize = 100;
 const SET: i64 = 60;
 
 /// The rounds so far, and the images that they may take.
-pub struct RoundHistory {
-    rounds: Vec<RoundStatus>,
+pub struct JobHistory {
+    rounds: Vec<JobStatus>,
     /// Images in the catalogue; none before the first count.
     images: Option<u64>,
     /// When the catalogue last grew, after the first count.
     last_image: Option<Moment>,
 }
 
-impl RoundHistory {
+impl JobHistory {
     /// A history that begins with the rounds of the catalogue.
-    pub fn new(mut rounds: Vec<RoundStatus>) -> Self {
+    pub fn new(mut rounds: Vec<JobStatus>) -> Self {
         keep_the_latest(&mut rounds, ROUNDS);
         Self { rounds, images: None, last_image: None }
     }
 
-    pub fn rounds(&self) -> &[RoundStatus] {
+    pub fn rounds(&self) -> &[JobStatus] {
         &self.rounds
     }
 
@@ -52,7 +52,7 @@ impl RoundHistory {
     }
 
     /// Records that a round started, was prepared or ended: `status` replaces what was known of it.
-    pub fn record(&mut self, status: RoundStatus) {
+    pub fn record(&mut self, status: JobStatus) {
         match self.rounds.iter_mut().find(|round| round.round == status.round) {
             Some(round) => *round = status,
             None => self.rounds.push(status),
@@ -61,7 +61,7 @@ impl RoundHistory {
     }
 
     /// Records the progress of a round.
-    pub fn progress(&mut self, round: RoundId, progress: Progress) {
+    pub fn progress(&mut self, round: JobId, progress: Progress) {
         if let Some(known) = self.rounds.iter_mut().find(|known| known.round == round) {
             known.progress = Some(progress);
         }
@@ -78,14 +78,14 @@ impl RoundHistory {
     }
 
     /// What happens to the work of a round that ends with this status.
-    pub fn after(&self, status: &RoundStatus, schedule: &Schedule) -> Next {
+    pub fn after(&self, status: &JobStatus, schedule: &Schedule) -> Next {
         let earlier = self.rounds.iter().filter(|round| round.round != status.round);
-        let rounds: Vec<RoundStatus> = earlier.chain([status]).cloned().collect();
+        let rounds: Vec<JobStatus> = earlier.chain([status]).cloned().collect();
         next(&rounds, schedule.minimum_interval)
     }
 
     /// The round whose work a new round takes up; `by_hand`: somebody starts the new round.
-    pub fn to_be_continued(&self, schedule: &Schedule, by_hand: bool) -> Option<&RoundStatus> {
+    pub fn to_be_continued(&self, schedule: &Schedule, by_hand: bool) -> Option<&JobStatus> {
         let takes_up = match self.unfinished(schedule) {
             Next::ByItself(_) | Next::WithNextRound => true,
             Next::ByHand => by_hand,
@@ -95,7 +95,7 @@ impl RoundHistory {
     }
 
     /// The round whose work is given up, and why.
-    pub fn given_up(&self, schedule: &Schedule) -> Option<(&RoundStatus, GivenUp)> {
+    pub fn given_up(&self, schedule: &Schedule) -> Option<(&JobStatus, GivenUp)> {
         match self.unfinished(schedule) {
             Next::GivenUp(why) => Some((last_ended(&self.rounds)?, why)),
             _ => None,
@@ -109,7 +109,7 @@ impl RoundHistory {
 
     /// Corrects the end of the last round if the clock was set since, because after a restart of the machine the
     /// schedule has only this time. Returns the round if it has to be stored anew.
-    pub fn restate(&mut self, now: &Moment) -> Option<RoundStatus> {
+    pub fn restate(&mut self, now: &Moment) -> Option<JobStatus> {
         let last = last_ended(&self.rounds)?;
         let (ended, round) = (last.ended?, last.round);
         let restated = ended.restated(now);
@@ -134,27 +134,27 @@ impl RoundHistory {
 
 /// The rounds that adapted the present model to the present classes, the latest first. A zero-shot job that was
 /// promoted means that model or classes have changed; one that failed means nothing.
-fn adapting(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
-    let is = |round: &RoundStatus, trigger: Trigger| round.trigger == trigger;
+fn adapting(rounds: &[JobStatus]) -> impl Iterator<Item = &JobStatus> {
+    let is = |round: &JobStatus, trigger: Trigger| round.trigger == trigger;
     let begins =
-        move |round: &RoundStatus| is(round, Trigger::ZeroShot) && matches!(round.state, RoundState::Promoted(_));
+        move |round: &JobStatus| is(round, Trigger::ZeroShot) && matches!(round.state, DetailedState::Promoted(_));
     let here = rounds.iter().rev().take_while(move |round| !begins(round));
     here.filter(move |round| is(round, Trigger::Manual) || is(round, Trigger::Schedule))
 }
 
 /// The last round that came to its end; the schedule counts images from it.
-fn last_completed(rounds: &[RoundStatus]) -> Option<&RoundStatus> {
-    adapting(rounds).find(|round| matches!(round.state, RoundState::Promoted(_) | RoundState::Kept { .. }))
+fn last_completed(rounds: &[JobStatus]) -> Option<&JobStatus> {
+    adapting(rounds).find(|round| matches!(round.state, DetailedState::Promoted(_) | DetailedState::Kept { .. }))
 }
 
 /// The last round that has ended, in whatever way.
-fn last_ended(rounds: &[RoundStatus]) -> Option<&RoundStatus> {
+fn last_ended(rounds: &[JobStatus]) -> Option<&JobStatus> {
     adapting(rounds).find(|round| round.ended.is_some())
 }
 
 /// The last round that has ended, then the rounds whose work it took up, the latest first.
-fn chain(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
-    let before = |round: &&RoundStatus| {
+fn chain(rounds: &[JobStatus]) -> impl Iterator<Item = &JobStatus> {
+    let before = |round: &&JobStatus| {
         let before = round.continues?;
         adapting(rounds).find(|round| round.round == before)
     };
@@ -162,30 +162,30 @@ fn chain(rounds: &[RoundStatus]) -> impl Iterator<Item = &RoundStatus> {
 }
 
 /// What happens to the work of the last round; `longest` limits the pause before it is taken up.
-fn next(rounds: &[RoundStatus], longest: Duration) -> Next {
+fn next(rounds: &[JobStatus], longest: Duration) -> Next {
     let mut attempts: Vec<Attempt> = chain(rounds).map(attempt).collect();
     attempts.reverse();
     continuation::next(&attempts, longest)
 }
 
-fn attempt(round: &RoundStatus) -> Attempt<'_> {
+fn attempt(round: &JobStatus) -> Attempt<'_> {
     let end = match &round.state {
-        RoundState::Promoted(_) | RoundState::Kept { .. } => End::Completed,
-        RoundState::Failed(Failure { kind, message, .. }) => End::Failed { kind: *kind, message },
-        RoundState::Cancelled => End::Cancelled,
-        RoundState::Running | RoundState::Interrupted => End::Interrupted,
+        DetailedState::Promoted(_) | DetailedState::Kept { .. } => End::Completed,
+        DetailedState::Failed(Failure { kind, message, .. }) => End::Failed { kind: *kind, message },
+        DetailedState::Cancelled => End::Cancelled,
+        DetailedState::Running | DetailedState::Interrupted => End::Interrupted,
     };
     let progress = round.progress.as_ref();
     Attempt { end, stage: progress.map(|p| p.stage), fraction: progress.map_or(0.0, |p| p.fraction) }
 }
 
 /// The rounds that decide what comes next, whatever their age.
-fn remembered(rounds: &[RoundStatus]) -> Vec<RoundId> {
+fn remembered(rounds: &[JobStatus]) -> Vec<JobId> {
     last_completed(rounds).into_iter().chain(chain(rounds)).map(|round| round.round).collect()
 }
 
 /// Removes the oldest rounds beyond `most`, except those that are remembered.
-fn keep_the_latest(rounds: &mut Vec<RoundStatus>, most: usize) {
+fn keep_the_latest(rounds: &mut Vec<JobStatus>, most: usize) {
     let mut surplus = rounds.len().saturating_sub(most);
     if surplus == 0 {
         return;

@@ -10,9 +10,9 @@ fn second(second: u64) -> Moment {
     Moment { boot: Some(BootId(1)), since_boot: Duration::from_secs(second), wall: second as i64 }
 }
 
-fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: RoundState) -> RoundStatus {
-    RoundStatus {
-        round: RoundId(number),
+fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: DetailedState) -> JobStatus {
+    JobStatus {
+        round: JobId(number),
         trigger,
         started: second(0),
         ended: ended.map(second),
@@ -25,28 +25,28 @@ fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: 
     }
 }
 
-fn worse() -> RoundState {
-    RoundState::Kept { reason: "worse".into(), candidate: None }
+fn worse() -> DetailedState {
+    DetailedState::Kept { reason: "worse".into(), candidate: None }
 }
 
-fn failed() -> RoundState {
-    RoundState::Failed(Failure::new(FailureKind::NoSeeds, "", ""))
+fn failed() -> DetailedState {
+    DetailedState::Failed(Failure::new(FailureKind::NoSeeds, "", ""))
 }
 
-fn numbers(history: &RoundHistory) -> Vec<u64> {
+fn numbers(history: &JobHistory) -> Vec<u64> {
     history.rounds().iter().map(|round| round.round.0).collect()
 }
 
 #[track_caller]
-fn facts(rounds: Vec<RoundStatus>, images_of_last_completed: u64, last_end: Option<u64>) {
-    let facts = RoundHistory::new(rounds).facts();
+fn facts(rounds: Vec<JobStatus>, images_of_last_completed: u64, last_end: Option<u64>) {
+    let facts = JobHistory::new(rounds).facts();
     assert_eq!((facts.images_of_last_completed, facts.last_end), (images_of_last_completed, last_end.map(second)));
 }
 
 #[test]
 fn the_schedule_looks_at_the_rounds_of_this_model() {
     use Trigger::*;
-    let promoted = |generation| RoundState::Promoted(GenerationId(generation));
+    let promoted = |generation| DetailedState::Promoted(GenerationId(generation));
     let zero_shot = round(1, ZeroShot, 0, Some(10), promoted(1));
     facts(vec![], 0, None);
     facts(vec![zero_shot.clone()], 0, None);
@@ -64,14 +64,14 @@ fn the_schedule_looks_at_the_rounds_of_this_model() {
 
 #[test]
 fn the_schedule_remembers_past_a_hundred_failures() {
-    let completed = round(1, Trigger::Schedule, 300, Some(10), RoundState::Promoted(GenerationId(1)));
-    let cut_off = |number, continues: Option<u64>| RoundStatus {
-        continues: continues.map(RoundId),
-        ..round(number, Trigger::Schedule, 500, Some(20 + number), RoundState::Interrupted)
+    let completed = round(1, Trigger::Schedule, 300, Some(10), DetailedState::Promoted(GenerationId(1)));
+    let cut_off = |number, continues: Option<u64>| JobStatus {
+        continues: continues.map(JobId),
+        ..round(number, Trigger::Schedule, 500, Some(20 + number), DetailedState::Interrupted)
     };
     let failing = (4..=300).map(|number| round(number, Trigger::ZeroShot, 0, Some(90), failed()));
     let rounds = [completed, cut_off(2, None), cut_off(3, Some(2))].into_iter().chain(failing).collect();
-    let history = RoundHistory::new(rounds);
+    let history = JobHistory::new(rounds);
     let known = numbers(&history);
     assert_eq!((known.len(), &known[..4]), (100, &[1, 2, 3, 204][..]));
     let facts = history.facts();
@@ -83,14 +83,14 @@ fn the_schedule_remembers_past_a_hundred_failures() {
 #[test]
 fn the_latest_rounds_are_remembered() {
     let ended = |number| round(number, Trigger::Schedule, 300, Some(10), failed());
-    let mut history = RoundHistory::new((1..=150).map(ended).collect());
+    let mut history = JobHistory::new((1..=150).map(ended).collect());
     history.record(ended(151));
     assert_eq!(numbers(&history), (52..=151).collect::<Vec<_>>());
 }
 
 #[test]
 fn the_schedule_remembers_the_last_completed_round() {
-    let promoted = |number| RoundState::Promoted(GenerationId(number));
+    let promoted = |number| DetailedState::Promoted(GenerationId(number));
     let import = |number| round(number, Trigger::Import, 0, Some(90), promoted(number));
     let completed = round(1, Trigger::Schedule, 300, Some(10), promoted(1));
     let again = round(2, Trigger::Activation, 0, Some(90), promoted(1));
@@ -100,7 +100,7 @@ fn the_schedule_remembers_the_last_completed_round() {
 
 #[test]
 fn the_schedule_hears_when_the_catalogue_grows() {
-    let mut history = RoundHistory::new(Vec::new());
+    let mut history = JobHistory::new(Vec::new());
     let mut count = |images, at| {
         history.counted(images, second(at));
         history.facts().last_image
@@ -114,14 +114,14 @@ fn the_schedule_hears_when_the_catalogue_grows() {
 fn who_cancelled_a_round_takes_its_work_up_by_hand() {
     let schedule = Schedule::default();
     let ended = |state| round(1, Trigger::Manual, 50, Some(1000), state);
-    let of = |history: &RoundHistory| {
+    let of = |history: &JobHistory| {
         [false, true].map(|by_hand| history.to_be_continued(&schedule, by_hand).map(|round| round.round.0))
     };
-    let mut history = RoundHistory::new(vec![ended(RoundState::Interrupted)]);
+    let mut history = JobHistory::new(vec![ended(DetailedState::Interrupted)]);
     assert_eq!(of(&history), [Some(1), Some(1)]);
     history.counted(50, second(1003));
     assert_eq!(history.next_round(&schedule, 16, &second(1003)), NextRound::Due);
-    history.record(ended(RoundState::Cancelled));
+    history.record(ended(DetailedState::Cancelled));
     assert_eq!(of(&history), [None, Some(1)]);
     assert_eq!(history.next_round(&schedule, 16, &second(1004)), NextRound::Images(150));
 }
@@ -131,7 +131,7 @@ fn who_cancelled_a_round_takes_its_work_up_by_hand() {
 #[test]
 fn the_end_of_a_round_is_put_right_once_the_clock_is() {
     let ended = round(1, Trigger::Schedule, 300, Some(1000), worse());
-    let mut history = RoundHistory::new(vec![ended]);
+    let mut history = JobHistory::new(vec![ended]);
     assert_eq!(history.restate(&Moment { wall: 2030, ..second(2000) }), None, "half a minute is no reason");
     let synced = Moment { wall: 1_800_000_000, ..second(2000) };
     let status = history.restate(&synced).unwrap();
