@@ -46,6 +46,12 @@ pub enum Verb {
     /// Start, stop and look at adaptation rounds
     #[command(subcommand)]
     Round(Round),
+    /// Look at all jobs and stop them: rounds, zero-shot jobs, imports and activations
+    ///
+    /// A job makes a generation or lets one serve. A zero-shot job makes the generation of the pretrained model, without
+    /// images; a round is a job that learns from images.
+    #[command(subcommand)]
+    Job(Job),
     /// Look at the models that rounds have made, and go back to an earlier one
     #[command(subcommand)]
     Generation(Generation),
@@ -218,25 +224,32 @@ fn probability(text: &str) -> Result<f64, String> {
 pub enum Round {
     /// Start a round over the images catalogued so far
     Start(Start),
-    /// Stay until a round has ended and show how far it is; Ctrl-C leaves the round running
+    /// The same as for all jobs, for rounds alone.
+    #[command(flatten)]
+    Job(Job),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Job {
+    /// Stay until one has ended and show how far it is; Ctrl-C leaves it running
     Wait {
-        /// Number of the round [default: the one that runs]
+        /// Its number [default: the one that runs]
         #[arg(value_name = "N")]
-        round: Option<u64>,
+        job: Option<u64>,
     },
-    /// Stop a running round; the active model stays
+    /// Stop one that runs; the active model stays
     Cancel {
-        /// Number of the round [default: the one that runs]
+        /// Its number [default: the one that runs]
         #[arg(value_name = "N")]
-        round: Option<u64>,
+        job: Option<u64>,
     },
-    /// List the rounds, the oldest first
+    /// List them, the oldest first
     List,
-    /// Show one round
+    /// Show one
     Show {
-        /// Number of the round [default: the latest]
+        /// Its number [default: the latest]
         #[arg(value_name = "N")]
-        round: Option<u64>,
+        job: Option<u64>,
     },
 }
 
@@ -448,12 +461,14 @@ mod tests {
             panic!()
         };
         assert_eq!((start.wait, start.seed), (true, Some(7)));
-        let Verb::Round(Round::Wait { round }) = parse("coftctl round wait").unwrap().verb else { panic!() };
-        assert_eq!(round, None);
-        let Verb::Round(Round::Cancel { round }) = parse("coftctl round cancel 4").unwrap().verb else { panic!() };
-        assert_eq!(round, Some(4));
-        let Verb::Round(Round::Show { round }) = parse("coftctl round show").unwrap().verb else { panic!() };
-        assert_eq!(round, None);
+        let Verb::Round(Round::Job(Job::Wait { job })) = parse("coftctl round wait").unwrap().verb else { panic!() };
+        assert_eq!(job, None);
+        let Verb::Round(Round::Job(Job::Cancel { job })) = parse("coftctl round cancel 4").unwrap().verb else {
+            panic!()
+        };
+        assert_eq!(job, Some(4));
+        let Verb::Round(Round::Job(Job::Show { job })) = parse("coftctl round show").unwrap().verb else { panic!() };
+        assert_eq!(job, None);
         let activate = |line| match parse(line).unwrap().verb {
             Verb::Generation(Generation::Activate { generation }) => generation,
             other => panic!("{other:?}"),

@@ -1,7 +1,6 @@
 //! The commands, one file each. A command asks the service, prints the answer and returns the exit code.
 
 mod activate;
-mod cancel;
 mod classifiers;
 mod classify;
 mod completions;
@@ -12,6 +11,7 @@ mod export;
 mod generation;
 mod generations;
 mod import;
+mod jobs;
 mod lint;
 mod metrics;
 mod model;
@@ -21,8 +21,6 @@ mod reload;
 mod rescan;
 mod results;
 mod review;
-mod rounds;
-mod show;
 mod sources;
 mod start;
 mod status;
@@ -32,6 +30,7 @@ use crate::args::{Cli, Config, Generation, Round, Verb};
 use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::service::Service;
+use jobs::Only;
 
 pub async fn run(cli: Cli) -> Result<Exit, CliError> {
     if let Verb::Completions { shell } = cli.verb {
@@ -57,10 +56,8 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
         Verb::Source(asked) => sources::run(&service, output, asked).await,
         Verb::Classify(classify) => classify::run(&service, output, classify).await,
         Verb::Round(Round::Start(start)) => start::run(&service, output, start).await,
-        Verb::Round(Round::Wait { round }) => wait::run(&service, output, service.round_meant(round).await?).await,
-        Verb::Round(Round::Cancel { round }) => cancel::run(&service, output, service.round_meant(round).await?).await,
-        Verb::Round(Round::List) => rounds::run(&service, output).await,
-        Verb::Round(Round::Show { round }) => show::run(&service, output, round).await,
+        Verb::Round(Round::Job(asked)) => jobs::run(&service, output, asked, Only::Rounds).await,
+        Verb::Job(asked) => jobs::run(&service, output, asked, Only::AllJobs).await,
         Verb::Generation(Generation::List) => generations::run(&service, output).await,
         Verb::Generation(Generation::Show { generation }) => generation::run(&service, output, generation).await,
         Verb::Generation(Generation::Activate { generation }) => activate::run(&service, output, generation).await,

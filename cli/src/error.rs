@@ -189,8 +189,8 @@ fn advice(name: &str) -> &'static str {
         "Busy" => "\n  see what runs: coftctl status",
         "NotReady" => "\n  see what it waits for: coftctl status",
         "TooFewImages" => "\n  see what is catalogued: coftctl status",
-        "NoSuchRound" => "\n  see which there are: coftctl round list",
-        "AlreadyEnded" => "\n  see how it ended: coftctl round list",
+        "NoSuchRound" => "\n  see which there are: coftctl job list",
+        "AlreadyEnded" => "\n  see how it ended: coftctl job list",
         "NotAuthorized" | "AccessDenied" | "AuthFailed" | "InteractiveAuthorizationRequired" => {
             "\n  ask as an administrator: sudo coftctl …"
         }

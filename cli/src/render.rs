@@ -7,24 +7,24 @@ mod classifiers;
 mod diagnosis;
 mod event;
 mod generation;
+mod job;
 mod labels;
 mod model;
 mod progress;
 mod results;
 mod review;
-mod round;
 mod status;
 
 pub use classifiers::{advice, classifiers, sources};
 pub use diagnosis::{config, config_finding, diagnosis};
 pub use event::event;
 pub use generation::{generation, generations};
+pub use job::{job, jobs, outcome};
 pub use labels::labels;
 pub use model::{bytes, model, models};
 pub use progress::{duration, progress_line};
 pub use results::{diff, observed, results, summary};
 pub use review::{asked_by, asks, progress, review};
-pub use round::{outcome, round, rounds};
 pub use status::status;
 
 use clap::builder::styling::{AnsiColor, Style as Ansi};

@@ -11,7 +11,8 @@ pub use event::Event;
 pub use results::Place;
 
 use crate::error::CliError;
-use crate::view::{Check, Generation, Label, Labels, Review, ReviewItem, Round, Source, Status};
+use crate::view::{Check, Generation, Job, Label, Labels, Review, ReviewItem, Source, Status};
+use coft_core::job::JobName;
 use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
 use coft_dbus::{
@@ -40,7 +41,7 @@ pub struct Service {
     wanted: Option<String>,
     /// Path of the classifier, after it was looked up.
     classifier: OnceCell<String>,
-    /// The round that was read last, and the path of its job.
+    /// The job that was read last, and its path.
     job: RefCell<Option<(u64, String)>>,
 }
 
@@ -67,7 +68,7 @@ impl Service {
         sources.sort_by_key(|(number, _)| *number);
         let sources =
             sources.into_iter().map(|(_, source)| objects::source(source)).collect::<Result<Vec<Source>, _>>()?;
-        let last_round = rounds(&mut managed, &classifier.name)?.pop();
+        let last_round = jobs(&mut managed, &classifier.name)?.pop();
         Ok(Status {
             version: manager.take("Version")?,
             left_out: manager.take("LeftOut")?,
@@ -92,42 +93,31 @@ impl Service {
         })
     }
 
-    /// Every round of the classifier that the service knows, oldest first.
-    pub async fn rounds(&self) -> Result<Vec<Round>, CliError> {
+    /// Every job of the classifier that the service knows, oldest first.
+    pub async fn jobs(&self) -> Result<Vec<Job>, CliError> {
         let mut managed = self.managed().await?;
         let classifier = self.choose(&mut managed)?;
-        rounds(&mut managed, &classifier.name)
+        jobs(&mut managed, &classifier.name)
     }
 
-    pub async fn round(&self, number: u64) -> Result<Round, CliError> {
+    pub async fn job(&self, number: u64) -> Result<Job, CliError> {
         let known = self.job.borrow().clone().filter(|(known, _)| *known == number);
         let properties = match known {
-            Some((_, path)) => self.properties(&path, JOB).await.map_err(|failure| no_such_round(failure, number))?,
-            None => self.job(number).await?,
+            Some((_, path)) => self.properties(&path, JOB).await.map_err(|failure| no_such_job(failure, number))?,
+            None => self.find_job(number).await?,
         };
-        objects::round(properties)
+        objects::job(properties)
     }
 
-    /// The job of a round of the classifier. Each classifier numbers its own rounds, so all jobs are searched.
-    async fn job(&self, number: u64) -> Result<Properties, CliError> {
+    /// The object of a job. Each classifier numbers its own jobs, so all of them are searched.
+    async fn find_job(&self, number: u64) -> Result<Properties, CliError> {
         let mut managed = self.managed().await?;
         let classifier = self.choose(&mut managed)?.name;
         let jobs = of(&mut managed, JOB, &classifier);
         let job = jobs.into_iter().find(|job| job.number().is_ok_and(|found| found == number));
-        let job = job.ok_or_else(|| no_round(number))?;
+        let job = job.ok_or_else(|| no_job(number))?;
         self.job.replace(Some((number, job.path().to_owned())));
         Ok(job)
-    }
-
-    /// The round that was named, otherwise the running round of the classifier.
-    pub async fn round_meant(&self, named: Option<u64>) -> Result<u64, CliError> {
-        if let Some(round) = named {
-            return Ok(round);
-        }
-        let running = self.choose(&mut self.managed().await?)?.round;
-        running.ok_or_else(|| {
-            CliError::NotFound("no round is running\n  see how the last one ended: coftctl round show".into())
-        })
     }
 
     /// Every generation of the classifier, oldest first.
@@ -150,23 +140,23 @@ impl Service {
     /// Starts a round. Returns its number; the round runs on by itself.
     pub async fn start_round(&self, seed: Option<u64>) -> Result<u64, CliError> {
         let classifier = self.classifier_proxy().await?;
-        round_of(classifier.start_round(RoundOptions { seed }).await.map_err(one_at_a_time)?.as_str())
+        number_of(classifier.start_round(RoundOptions { seed }).await.map_err(one_at_a_time)?.as_str())
     }
 
-    /// Imports a generation; with `force`, whatever its answers are. Returns the number of the round, which runs on by
+    /// Imports a generation; with `force`, whatever its answers are. Returns the number of the job, which runs on by
     /// itself.
     pub async fn import(&self, files: &[(String, OwnedFd)], force: bool) -> Result<u64, CliError> {
         let classifier = self.classifier_proxy().await?;
         let files = files.iter().map(|(name, file)| (name.as_str(), Fd::from(file))).collect();
         let options = ImportOptions { force: force.then_some(true) };
-        round_of(classifier.import_generation(files, options).await.map_err(one_at_a_time)?.as_str())
+        number_of(classifier.import_generation(files, options).await.map_err(one_at_a_time)?.as_str())
     }
 
-    /// Activates an earlier generation. Returns the number of the round, or `None` if the generation is active already.
+    /// Activates an earlier generation. Returns the number of the job, or `None` if the generation is active already.
     pub async fn activate(&self, number: u64) -> Result<Option<u64>, CliError> {
         let (_, generation) = self.generation_proxy(number).await?;
         let job = generation.activate().await.map_err(|error| no_such_generation(one_at_a_time(error), number))?;
-        if job.as_str() == "/" { Ok(None) } else { round_of(job.as_str()).map(Some) }
+        if job.as_str() == "/" { Ok(None) } else { number_of(job.as_str()).map(Some) }
     }
 
     /// The current review, or the last one while the same generation has been active.
@@ -200,13 +190,14 @@ impl Service {
         prompt(self.classifier_proxy().await?.classes()).await
     }
 
-    pub async fn cancel_round(&self, number: u64) -> Result<(), CliError> {
-        let job = JobProxy::builder(&self.connection)
-            .path(self.job(number).await?.path().to_owned())
-            .cache_properties(CacheProperties::No)
-            .build()
-            .await?;
-        job.cancel().await.map_err(|error| no_such_round(error.into(), number))
+    /// Asks a job to stop; returns what it is.
+    pub async fn cancel(&self, number: u64) -> Result<JobName, CliError> {
+        let found = self.find_job(number).await?;
+        let path = found.path().to_owned();
+        let name = objects::job(found)?.name();
+        let job = JobProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?;
+        job.cancel().await.map_err(|error| no_such_job(error.into(), number))?;
+        Ok(name)
     }
 
     pub async fn rescan(&self) -> Result<(), CliError> {
@@ -356,7 +347,7 @@ fn stands(review: coft_dbus::Review) -> Result<Review, CliError> {
     objects::review(review)?.ok_or_else(|| CliError::Misunderstood("there is no review in the answer".into()))
 }
 
-fn round_of(job: &str) -> Result<u64, CliError> {
+fn number_of(job: &str) -> Result<u64, CliError> {
     objects::trailing_number(job).ok_or_else(|| CliError::Misunderstood(format!("{job} does not end in a number")))
 }
 
@@ -369,29 +360,29 @@ where
     Ok(tokio::time::timeout(TIMEOUT, call).await.map_err(late)??)
 }
 
-/// Explains that the service is busy with a round, not with images.
+/// Explains that the service is busy with a job, not with images.
 fn one_at_a_time(error: coft_dbus::Error) -> CliError {
     match error.into() {
         CliError::Refused { name, message, .. } if name == "Busy" => CliError::Refused {
             name,
             message,
-            advice: "\n  follow it: coftctl round wait; or stop it: coftctl round cancel\n  where another classifier \
+            advice: "\n  follow it: coftctl job wait; or stop it: coftctl job cancel\n  where another classifier \
                      has it: the same with --classifier NAME",
         },
         failure => failure,
     }
 }
 
-/// A round without an object is unknown to the service.
-fn no_such_round(failure: CliError, number: u64) -> CliError {
+/// A job without an object is unknown to the service.
+fn no_such_job(failure: CliError, number: u64) -> CliError {
     match failure {
-        CliError::NoObject(_) => no_round(number),
+        CliError::NoObject(_) => no_job(number),
         other => other,
     }
 }
 
-fn no_round(number: u64) -> CliError {
-    CliError::NotFound(format!("no round {number}\n  see which there are: coftctl round list"))
+fn no_job(number: u64) -> CliError {
+    CliError::NotFound(format!("there is no job {number}\n  see which there are: coftctl job list"))
 }
 
 fn no_such_generation(failure: CliError, number: u64) -> CliError {
@@ -427,12 +418,12 @@ fn of(managed: &mut ManagedObjects, interface: &str, classifier: &str) -> Vec<Pr
     found
 }
 
-/// Every round of a classifier, oldest first.
-fn rounds(managed: &mut ManagedObjects, classifier: &str) -> Result<Vec<Round>, CliError> {
-    let jobs = of(managed, JOB, classifier).into_iter().map(objects::round);
-    let mut rounds = jobs.collect::<Result<Vec<_>, _>>()?;
-    rounds.sort_by_key(|round| round.round);
-    Ok(rounds)
+/// Every job of a classifier, oldest first.
+fn jobs(managed: &mut ManagedObjects, classifier: &str) -> Result<Vec<Job>, CliError> {
+    let jobs = of(managed, JOB, classifier).into_iter().map(objects::job);
+    let mut jobs = jobs.collect::<Result<Vec<_>, _>>()?;
+    jobs.sort_by_key(|job| job.round);
+    Ok(jobs)
 }
 
 fn numbered(objects: Vec<Properties>) -> Result<Vec<(u64, Properties)>, CliError> {

@@ -3,7 +3,8 @@
 //! The field names are part of the interface, because scripts read them. This module knows neither the bus nor the
 //! terminal.
 
-use coft_core::job::{JobState, Trigger};
+use coft_core::ids::JobId;
+use coft_core::job::{JobKind, JobName, JobState, Trigger};
 use coft_core::shown::shown_path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,10 +35,10 @@ pub struct Status {
     pub provider_problem: Option<String>,
     /// Why no round can start now.
     pub round_problem: Option<String>,
-    /// The running round.
+    /// The running job.
     pub round: Option<u64>,
-    /// The latest round: the running one, or the last one that ended.
-    pub last_round: Option<Round>,
+    /// The latest job: the running one, or the last one that ended.
+    pub last_round: Option<Job>,
     pub next_round: NextRound,
     /// The current review, or the last one while the same generation has been active.
     pub review: Option<Review>,
@@ -69,7 +70,7 @@ pub struct ClassifierLine {
     /// `None` until the first generation is active.
     pub active_generation: Option<u64>,
     pub images: u64,
-    /// The running round.
+    /// The running job.
     pub round: Option<u64>,
     /// Names of its sources.
     pub sources: Vec<String>,
@@ -114,12 +115,14 @@ pub struct Source {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Round {
+pub struct Job {
+    /// Number of the job.
     pub round: u64,
+    pub kind: JobKind,
     pub trigger: Trigger,
     pub state: JobState,
     pub stage: String,
-    /// Share of the round that is done, 0 to 1.
+    /// Share of the job that is done, 0 to 1.
     pub fraction: f64,
     pub images_done: u64,
     pub images_total: u64,
@@ -137,13 +140,18 @@ pub struct Round {
     pub warnings: Vec<String>,
 }
 
-impl Round {
+impl Job {
+    /// The job as messages name it.
+    pub fn name(&self) -> JobName {
+        self.kind.job(JobId(self.round))
+    }
+
     pub fn is_running(&self) -> bool {
         self.state == JobState::Running
     }
 }
 
-/// The result of a round. Which fields are present depends on its state.
+/// The result of a job. Which fields are present depends on its state.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -165,6 +173,7 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Generation {
     pub generation: u64,
+    /// The job that made or imported it.
     pub round: u64,
     pub method: String,
     /// Unix time, s.
@@ -196,7 +205,7 @@ pub struct Review {
     pub most: u64,
     /// Empty where no share is known yet.
     pub shares: Vec<Share>,
-    /// The round that activates the candidate.
+    /// The job that activates the candidate.
     pub activation: Option<u64>,
 }
 
@@ -233,7 +242,7 @@ pub struct ReviewItem {
     pub candidate: String,
 }
 
-/// The output of `generation activate` where nothing was to be done: the fields of a round, without a round.
+/// The output of `generation activate` where nothing was to be done: the fields of a job, without a job.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Unchanged {
     pub round: Option<u64>,
@@ -445,7 +454,7 @@ pub struct Check {
     pub advice: String,
 }
 
-/// The number of a round: the output of `round start` without `--wait`, and of `round cancel`.
+/// The number of a job: the output of `round start` without `--wait`, and of `job cancel`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Named {
     pub round: u64,

@@ -275,11 +275,11 @@ impl Objects {
             let object = generation::Generation::new(self.control.clone(), shown.generation);
             self.refresh(generation_path(&name, shown.generation.0), object).await?;
         }
-        for gone in before.rounds.iter().filter(|b| now.rounds.iter().all(|n| n.round != b.round)) {
-            self.remove::<job::Job>(job::path_of(&self.control, gone.round)).await?;
+        for gone in before.jobs.iter().filter(|b| now.jobs.iter().all(|n| n.id != b.id)) {
+            self.remove::<job::Job>(job::path_of(&self.control, gone.id)).await?;
         }
-        for shown in &now.rounds {
-            let known = before.rounds.iter().find(|round| round.round == shown.round);
+        for shown in &now.jobs {
+            let known = before.jobs.iter().find(|job| job.id == shown.id);
             if known != Some(shown) {
                 self.show_round(known, shown, now).await?;
             }
@@ -303,8 +303,8 @@ impl Objects {
     }
 
     async fn show_round(&mut self, known: Option<&JobStatus>, shown: &JobStatus, now: &Snapshot) -> zbus::Result<()> {
-        let path = job::path_of(&self.control, shown.round);
-        self.refresh(path.clone(), job::Job::new(self.control.clone(), shown.round)).await?;
+        let path = job::path_of(&self.control, shown.id);
+        self.refresh(path.clone(), job::Job::new(self.control.clone(), shown.id)).await?;
         if shown.ended.is_some() && known.is_some_and(|known| known.ended.is_none()) {
             if let DetailedState::Promoted(generation) = shown.state {
                 let promoted = now.generations.iter().find(|there| there.generation == generation);

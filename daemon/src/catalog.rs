@@ -9,9 +9,9 @@ mod cuts;
 mod delays;
 mod entries;
 mod forgotten;
+mod jobs;
 mod known;
 mod repair;
-mod rounds;
 mod schema;
 
 #[cfg(test)]

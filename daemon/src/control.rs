@@ -60,7 +60,7 @@ pub enum Command {
     Activate { generation: GenerationId, reply: oneshot::Sender<Result<Option<JobId>, CommandError>> },
     /// Asks a running job to stop; it ends as cancelled within seconds. The next round that is started by hand takes up
     /// the work of a cancelled round.
-    CancelJob { round: JobId, reply: oneshot::Sender<Result<(), CommandError>> },
+    CancelJob { job: JobId, reply: oneshot::Sender<Result<(), CommandError>> },
     /// Replies with the state of the review and at most `limit` pictures that a person is asked about. Pictures whose
     /// file is not there are left out.
     ReviewItems { limit: usize, reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), CommandError>> },
@@ -183,8 +183,8 @@ pub struct Snapshot {
     pub provider_problem: String,
     /// Why no round can start now; empty if one can.
     pub round_problem: String,
-    /// The latest rounds, oldest first, also those of earlier runs of the daemon.
-    pub rounds: Vec<JobStatus>,
+    /// The latest jobs, oldest first, also those of earlier runs of the daemon.
+    pub jobs: Vec<JobStatus>,
     pub next_round: NextRound,
     /// The classifier whose job has to end before a job that is due starts.
     pub waits_for: Option<String>,
@@ -196,8 +196,8 @@ pub struct Snapshot {
 impl Snapshot {
     /// The job that runs. If there are several, one that needs the trainer is preferred to an import or an activation.
     pub fn running(&self) -> Option<&JobStatus> {
-        let running = self.rounds.iter().filter(|round| round.ended.is_none());
-        running.min_by_key(|round| !round.trigger.kind().needs_trainer())
+        let running = self.jobs.iter().filter(|job| job.ended.is_none());
+        running.min_by_key(|job| !job.trigger.kind().needs_trainer())
     }
 }
 
@@ -264,7 +264,8 @@ pub struct GenerationStatus {
     pub generation: GenerationId,
     /// Where its files are.
     pub dir: PathBuf,
-    pub round: JobId,
+    /// The job that made it, or imported it.
+    pub job: JobId,
     /// `zero-shot` or `coft`.
     pub method: String,
     /// Unix time, s.

@@ -2,13 +2,13 @@
 
 use coft_core::event::{Failure, Progress};
 use coft_core::ids::{GenerationId, JobId};
-use coft_core::job::{JobState, Trigger};
+use coft_core::job::{JobName, JobState, Trigger};
 use coft_core::moment::Moment;
 use std::time::Duration;
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct JobStatus {
-    pub round: JobId,
+    pub id: JobId,
     pub trigger: Trigger,
     pub started: Moment,
     pub ended: Option<Moment>,
@@ -23,6 +23,11 @@ pub struct JobStatus {
 }
 
 impl JobStatus {
+    /// The job as messages name it.
+    pub fn name(&self) -> JobName {
+        self.trigger.kind().job(self.id)
+    }
+
     /// How long the job took; none while it runs.
     pub fn took(&self) -> Option<Duration> {
         Some(self.ended?.since(&self.started))

@@ -52,8 +52,8 @@ pub struct Generation {
 }
 
 impl Generation {
-    /// The round of this service that made or imported the generation.
-    pub fn round(&self) -> JobId {
+    /// The job of this service that made or imported the generation.
+    pub fn job(&self) -> JobId {
         self.record.imported_by.unwrap_or(self.manifest.round)
     }
 
@@ -76,10 +76,10 @@ pub struct Record {
     pub parity_max_abs_diff: f64,
     /// The generation that was active just before this one, the last time this one was activated.
     pub replaces: Option<GenerationId>,
-    /// The round of this service that imported the generation, where another service made it.
+    /// The job of this service that imported the generation, where another service made it.
     #[serde(default)]
     pub imported_by: Option<JobId>,
-    /// The round that activated the generation again, where one did.
+    /// The job that activated the generation again, where one did.
     #[serde(default)]
     pub activated_by: Option<JobId>,
     /// The reason, in words, why the rules refused the generation. `None` where they did not, or where it was activated
@@ -169,18 +169,18 @@ impl Store {
         self.active.and_then(|id| self.generations.get(&id))
     }
 
-    /// The active generation, if this round, which was interrupted, made or activated it. Only the change of `active`
+    /// The active generation, if this job, which was interrupted, made or activated it. Only the change of `active`
     /// is a promotion; the generation's directory exists a moment earlier.
-    pub fn promoted_by(&self, round: JobId) -> Option<GenerationId> {
-        let by = |active: &&Generation| active.round() == round || active.record.activated_by == Some(round);
+    pub fn promoted_by(&self, job: JobId) -> Option<GenerationId> {
+        let by = |active: &&Generation| active.job() == job || active.record.activated_by == Some(job);
         self.active().filter(by).map(|active| active.id)
     }
 
-    /// The highest round number that a generation names, 0 if there is none. The next round's number follows it if the
+    /// The highest number of a job that a generation names, 0 if there is none. The next job's number follows it if the
     /// catalogue is lost.
-    pub fn last_round(&self) -> JobId {
-        let rounds = self.generations().flat_map(|kept| [Some(kept.round()), kept.record.activated_by]);
-        rounds.flatten().max().unwrap_or(JobId(0))
+    pub fn last_job(&self) -> JobId {
+        let jobs = self.generations().flat_map(|kept| [Some(kept.job()), kept.record.activated_by]);
+        jobs.flatten().max().unwrap_or(JobId(0))
     }
 
     pub fn generation(&self, id: GenerationId) -> Result<&Generation, StoreError> {
@@ -192,12 +192,12 @@ impl Store {
         self.generations.values()
     }
 
-    /// The directory that holds the directories of rounds; on the same file system as the generations.
+    /// The directory that holds the directories of jobs; on the same file system as the generations.
     pub fn scratch(&self) -> PathBuf {
         self.root.join(SCRATCH)
     }
 
-    /// Removes files of rounds from earlier runs of the service.
+    /// Removes files of jobs from earlier runs of the service.
     pub fn clean_scratch(&self) -> Result<(), StoreError> {
         let scratch = self.scratch();
         remove_tree(&scratch)?;
@@ -268,10 +268,10 @@ impl Store {
     }
 
     /// Activates a generation that is already in the store; a refused one does not count as refused any more.
-    pub fn activate_again(&mut self, id: GenerationId, round: JobId) -> Result<Generation, StoreError> {
+    pub fn activate_again(&mut self, id: GenerationId, job: JobId) -> Result<Generation, StoreError> {
         let mut generation = self.generation(id)?.clone();
         generation.record.replaces = self.active;
-        generation.record.activated_by = Some(round);
+        generation.record.activated_by = Some(job);
         generation.record.refused = None;
         // If an interruption follows, this record names its predecessor although it never became active. That is
         // harmless, because the field is read only from the active generation.

@@ -254,7 +254,7 @@ mod tests {
     fn people_read_sentences_without_fields() {
         let log = read_of(|_| {
             let (round, problem) = (7, "no space");
-            error!(message_id = events::ROUND_FAILED, coft.round = round, problem, "round {round} failed: {problem}");
+            error!(message_id = events::JOB_FAILED, coft.job = round, problem, "round {round} failed: {problem}");
         });
         assert!(log.ends_with("ERROR coftd::telemetry::tests: round 7 failed: no space\n"), "{log}");
     }

@@ -37,5 +37,5 @@ pub async fn run(service: &Service, output: Output, wanted: Wanted) -> Result<Ex
 /// The command that shows when the chosen generation begins to serve.
 fn follow(review: &Review) -> String {
     let activation = review.activation.filter(|_| review.state == "candidate");
-    activation.map_or_else(String::new, |round| format!("follow it: coftctl round wait {round}\n"))
+    activation.map_or_else(String::new, |job| format!("follow it: coftctl job wait {job}\n"))
 }

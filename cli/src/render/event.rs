@@ -2,10 +2,11 @@
 
 use super::{BAD, FAINT, FAIR, GOOD, Style, paint};
 use crate::service::Event;
-use coft_core::job::JobState;
+use coft_core::ids::JobId;
+use coft_core::job::{JobKind, JobState};
 use coft_core::shown::shown;
 use coft_dbus::ROOT;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// `2025-06-15 15:06:40  sources/0  full shelf 0.93`.
 pub fn event(event: &Event, style: &Style) -> String {
@@ -17,7 +18,7 @@ pub fn event(event: &Event, style: &Style) -> String {
     let text = match event.event {
         "started" => "coftd has started".into(),
         "stopped" => "coftd has stopped".into(),
-        "job-started" => format!("round {} has started: {}", field("round"), field("trigger")),
+        "job-started" => format!("{} has started: {}", job(&event.details), field("trigger")),
         "job-stage" => format!("stage {}", field("stage")),
         "job-finished" => {
             let state = field("state");
@@ -26,9 +27,9 @@ pub fn event(event: &Event, style: &Style) -> String {
                 Ok(JobState::Failed) => BAD,
                 _ => FAIR,
             };
-            format!("round {} {}", field("round"), paint(colour, &state))
+            format!("job {} {}", field("round"), paint(colour, &state))
         }
-        "generation-made" => format!("generation {} was made by round {}", field("generation"), field("round")),
+        "generation-made" => format!("generation {} was made by job {}", field("generation"), field("round")),
         "generation-removed" => "this generation was removed".into(),
         "generation-activated" => match field("replaces").as_str() {
             "0" => format!("generation {} answers", field("generation")),
@@ -48,4 +49,13 @@ pub fn event(event: &Event, style: &Style) -> String {
     let object = event.object.strip_prefix(ROOT).map_or(event.object.as_str(), |below| below.trim_start_matches('/'));
     let object = if object.is_empty() { "coft" } else { object };
     format!("{}  {}  {text}\n", style.second(event.time), paint(FAINT, object))
+}
+
+/// The job that has started, as messages name it.
+fn job(details: &Map<String, Value>) -> String {
+    let kind = details.get("kind").and_then(Value::as_str).and_then(|kind| kind.parse::<JobKind>().ok());
+    match (kind, details.get("round").and_then(Value::as_u64)) {
+        (Some(kind), Some(number)) => kind.job(JobId(number)).to_string(),
+        (_, number) => format!("job {}", number.unwrap_or_default()),
+    }
 }

@@ -1,4 +1,4 @@
-//! Generations: the models that rounds have made.
+//! Generations: the models that jobs have made.
 
 use super::{FAIR, GOOD, Style, fields, lines, paint, table};
 use crate::view::Generation;
@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 pub fn generations(generations: &[Generation], style: &Style) -> String {
     if generations.is_empty() {
-        return "no generations yet; the first round, which starts by itself, makes one; see: coftctl status\n".into();
+        return "no generations yet; the first job, which starts by itself, makes one; see: coftctl status\n".into();
     }
-    let mut table = table(&["GENERATION", "ROUND", "METHOD", "CREATED", "IMAGES", "PARITY", "STATE"], &[0, 1, 4]);
+    let mut table = table(&["GENERATION", "JOB", "METHOD", "CREATED", "IMAGES", "PARITY", "STATE"], &[0, 1, 4]);
     for generation in generations {
         table.add_row([
             generation.generation.to_string(),
@@ -33,7 +33,7 @@ pub fn generation(generation: &Generation, style: &Style) -> String {
     let mut pairs = vec![
         ("generation", generation.generation.to_string()),
         ("active", if generation.active { paint(GOOD, "yes") } else { "no".into() }),
-        ("round", generation.round.to_string()),
+        ("job", generation.round.to_string()),
         ("method", generation.method.clone()),
         ("created", style.time(generation.created)),
         ("images", generation.images.to_string()),

@@ -1,22 +1,22 @@
-//! The progress of a round in one line, and durations for people.
+//! The progress of a job in one line, and durations for people.
 
-use crate::view::Round;
+use crate::view::Job;
 use std::time::Duration;
 
 /// `stage training, 41 %, 5120/12400 images, 210.4 images/s, 34s left`; unknown values are left out.
-pub fn progress_line(round: &Round) -> String {
+pub fn progress_line(job: &Job) -> String {
     let mut parts = Vec::new();
-    if !round.stage.is_empty() {
-        parts.push(round.stage.clone());
+    if !job.stage.is_empty() {
+        parts.push(job.stage.clone());
     }
-    parts.push(format!("{:.0} %", round.fraction * 100.0));
-    if round.images_total > 0 {
-        parts.push(format!("{}/{} images", round.images_done, round.images_total));
+    parts.push(format!("{:.0} %", job.fraction * 100.0));
+    if job.images_total > 0 {
+        parts.push(format!("{}/{} images", job.images_done, job.images_total));
     }
-    if round.images_per_second > 0.0 {
-        parts.push(format!("{:.1} images/s", round.images_per_second));
+    if job.images_per_second > 0.0 {
+        parts.push(format!("{:.1} images/s", job.images_per_second));
     }
-    if let Some(left) = round.remaining_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()) {
+    if let Some(left) = job.remaining_seconds.and_then(|s| Duration::try_from_secs_f64(s).ok()) {
         parts.push(format!("{} left", duration(left)));
     }
     parts.join(", ")

@@ -1,7 +1,7 @@
 //! The questions to a person, where no metric can decide which of two models is better.
 
 use super::{FAINT, counted, fields, lines, paint, table};
-use crate::view::{Review, Round};
+use crate::view::{Job, Review};
 use coft_core::shown::shown;
 
 /// The question, or the decision, with what to type next.
@@ -37,9 +37,9 @@ pub fn asks(review: &Review) -> String {
     format!("{}; to decide, at most {} pictures: {DECIDE}", difference(review), review.most)
 }
 
-/// The same line below the text about a round, if that round asks.
-pub fn asked_by(round: &Round, review: Option<&Review>) -> String {
-    let review = review.filter(|review| review.is_asking() && review.round == round.round);
+/// The same line below the text about a job, if that job asks.
+pub fn asked_by(job: &Job, review: Option<&Review>) -> String {
+    let review = review.filter(|review| review.is_asking() && review.round == job.round);
     review.map_or_else(String::new, |review| format!("{}\n", asks(review)))
 }
 

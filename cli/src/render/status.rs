@@ -1,7 +1,7 @@
 //! A summary of the service.
 
+use super::job::{brief, state};
 use super::review::asks;
-use super::round::{brief, state};
 use super::{BAD, FAINT, Style, counted, fields, paint};
 use crate::view::{NextRound, Source, Status};
 use coft_core::answer::UNKNOWN;
@@ -15,22 +15,23 @@ pub fn status(status: &Status, style: &Style) -> String {
         (None, None) if status.setup_problem.is_some() => "none yet".into(),
         (None, None) => format!("none yet; {}", first_model(status)),
     };
-    let round = match (status.round, &status.last_round) {
-        (Some(round), Some(last)) if last.round == round => {
+    let job = match (status.round, &status.last_round) {
+        (Some(running), Some(last)) if last.round == running => {
             format!(
-                "{round} is running, {:.0} %; follow it: coftctl round wait {round}",
+                "{} is running, {:.0} %; follow it: coftctl job wait {running}",
+                last.name(),
                 (last.fraction * 100.0).floor()
             )
         }
-        (Some(round), _) => format!("{round} is running; follow it: coftctl round wait {round}"),
+        (Some(running), _) => format!("job {running} is running; follow it: coftctl job wait {running}"),
         (None, Some(last)) => {
             let result = Some(brief(last)).filter(|result| result != "-").map(|result| format!(": {result}"));
-            format!("none is running; round {} {}{}", last.round, state(last), result.unwrap_or_default())
+            format!("none is running; {} {}{}", last.name(), state(last), result.unwrap_or_default())
         }
         (None, None) => paint(FAINT, "none is running"),
     };
     let failed = status.last_round.as_ref().filter(|last| last.state == JobState::Failed);
-    let advice = failed.map(|last| format!("see what to do: coftctl round show {}", last.round));
+    let advice = failed.map(|last| format!("see what to do: coftctl job show {}", last.round));
     let mut images = counted(status.images, "image");
     if status.quarantined > 0 {
         images += &format!(", {} refused", counted(status.quarantined, "file"));
@@ -46,7 +47,7 @@ pub fn status(status: &Status, style: &Style) -> String {
     if status.serving_problem.is_some() && status.setup_problem.is_none() {
         lines.push(("", "put that right; loading is tried again every minute".into()));
     }
-    lines.push(("round", round));
+    lines.push(("job", job));
     lines.extend(advice.map(|advice| ("", advice)));
     // What starts the next round is known only after the set-up.
     let known = status.next_round != NextRound::default() || status.setup_problem.is_none();
@@ -111,33 +112,33 @@ fn shows(source: &Source, style: &Style) -> String {
 /// Where the first model comes from: it needs no request.
 fn first_model(status: &Status) -> String {
     match (status.round, &status.last_round) {
-        (Some(round), _) => format!("round {round} makes the first one"),
+        (Some(running), _) => format!("job {running} makes the first one"),
         (None, _) if status.round_problem.is_some() => {
-            "no round can make the first one now; to take in one of another service: coftctl import DIR".into()
+            "no job can make the first one now; to take in one of another service: coftctl import DIR".into()
         }
         (None, Some(last)) if last.state == JobState::Failed => {
-            format!("round {} did not make the first one; it is tried again by itself", last.round)
+            format!("{} did not make the first one; it is tried again by itself", last.name())
         }
-        (None, _) => "a round that starts by itself makes the first one".into(),
+        (None, _) => "a job that starts by itself makes the first one".into(),
     }
 }
 
 /// When the next round starts, or that a person has to start it.
 fn next(status: &Status, style: &Style) -> String {
     if status.active_generation.is_none() && status.serving_problem.is_none() {
-        return "the next starts by itself".into();
+        return "the next job starts by itself".into();
     }
     if let Some(other) = &status.next_round.waits_for {
-        return format!("the next waits until the round of the classifier {} has ended", shown(other.as_bytes()));
+        return format!("the next round waits until the round of the classifier {} has ended", shown(other.as_bytes()));
     }
     match (status.next_round.images, status.next_round.at) {
-        (Some(images), _) => format!("the next starts by itself after {}", counted(images, "more image")),
-        (None, Some(0)) => "the next is about to start by itself".into(),
-        (None, Some(at)) => format!("the next starts by itself at {}", style.time(at)),
+        (Some(images), _) => format!("the next round starts by itself after {}", counted(images, "more image")),
+        (None, Some(0)) => "the next round is about to start by itself".into(),
+        (None, Some(at)) => format!("the next round starts by itself at {}", style.time(at)),
         (None, None) if status.images == 0 => {
-            "the next starts by hand, once there are images: coftctl round start".into()
+            "the next round starts by hand, once there are images: coftctl round start".into()
         }
-        (None, None) => "the next starts by hand: coftctl round start".into(),
+        (None, None) => "the next round starts by hand: coftctl round start".into(),
     }
 }
 

@@ -105,6 +105,7 @@ fn appeared(interface: &str, properties: &Properties) -> Option<(&'static str, V
             json!({
                 "classifier": value(properties.get("Classifier")?),
                 "round": value(properties.get("Round")?),
+                "kind": value(properties.get("Kind")?),
                 "trigger": value(properties.get("Trigger")?),
             }),
         )),

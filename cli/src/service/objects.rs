@@ -4,7 +4,7 @@
 //! zero that the service did not send.
 
 use crate::error::CliError;
-use crate::view::{Generation, NextRound, Outcome, Review, Round, Share, Source};
+use crate::view::{Generation, Job, NextRound, Outcome, Review, Share, Source};
 use coft_core::job::JobState;
 use std::collections::HashMap;
 use std::str::FromStr;
@@ -51,13 +51,14 @@ pub fn trailing_number(path: &str) -> Option<u64> {
     path.rsplit('/').next()?.parse().ok()
 }
 
-pub fn round(mut job: Properties) -> Result<Round, CliError> {
+pub fn job(mut job: Properties) -> Result<Job, CliError> {
     let ended: i64 = job.take("Ended")?;
     let state: JobState = word(&job.take::<String>("State")?)?;
     let remaining: f64 = job.take("RemainingSeconds")?;
     let (took, continues): (f64, u64) = (job.take("TookSeconds")?, job.take("Continues")?);
-    Ok(Round {
+    Ok(Job {
         round: job.take("Round")?,
+        kind: word(&job.take::<String>("Kind")?)?,
         trigger: word(&job.take::<String>("Trigger")?)?,
         stage: job.take("Stage")?,
         fraction: job.take("Fraction")?,

@@ -1,12 +1,12 @@
 //! Snapshots of what people and scripts read.
 
 use clap::Parser;
-use coft_core::job::{JobState, Trigger};
+use coft_core::job::{JobKind, JobState, Trigger};
 use coftctl::args::Cli;
 use coftctl::render::{self, Style};
 use coftctl::view::{
     Advice, Answer, Check, Classified, ClassifierLine, ConfigFinding, ConfigReport, Diagnosis, Difference, Generation,
-    GenerationDiff, Label, Labels, Move, NextRound, Outcome, Problem, Round, Source, Status,
+    GenerationDiff, Job, Label, Labels, Move, NextRound, Outcome, Problem, Source, Status,
 };
 use serde_json::json;
 use std::path::Path;
@@ -78,9 +78,10 @@ fn source(path: &str) -> Source {
     }
 }
 
-fn running() -> Round {
-    Round {
+fn running() -> Job {
+    Job {
         round: 4,
+        kind: JobKind::Adaptation,
         trigger: Trigger::Schedule,
         state: JobState::Running,
         stage: "training".into(),
@@ -99,8 +100,8 @@ fn running() -> Round {
     }
 }
 
-fn ended(round: u64, state: JobState, result: Outcome) -> Round {
-    Round {
+fn ended(round: u64, state: JobState, result: Outcome) -> Job {
+    Job {
         round,
         state,
         stage: String::new(),
@@ -113,7 +114,7 @@ fn ended(round: u64, state: JobState, result: Outcome) -> Round {
     }
 }
 
-fn endings() -> Vec<Round> {
+fn endings() -> Vec<Job> {
     let text = |text: &str| Some(text.to_owned());
     vec![
         ended(1, JobState::Promoted, Outcome { generation: Some(3), ..Outcome::default() }),
@@ -199,7 +200,7 @@ fn status_until_the_first_model_serves_says_what_goes_on() {
         next_round: NextRound::default(),
         ..status()
     };
-    let first = Round { round: 1, trigger: Trigger::ZeroShot, images: 0, ..running() };
+    let first = Job { round: 1, kind: JobKind::ZeroShot, trigger: Trigger::ZeroShot, images: 0, ..running() };
     let [promoted, kept, failed, cancelled, interrupted] = endings().try_into().unwrap();
     let serving = |last, images| Status { active_generation: Some(1), images, last_round: Some(last), ..new() };
     let unloaded = "generation 1 cannot be loaded: no ONNX Runtime in /usr/lib; install it";
@@ -207,16 +208,16 @@ fn status_until_the_first_model_serves_says_what_goes_on() {
         ("just started", new()),
         ("the first round runs", Status { round: Some(1), last_round: Some(first.clone()), ..new() }),
         ("the first round is not told of yet", Status { round: Some(1), ..new() }),
-        ("the first round failed", Status { last_round: Some(Round { round: 1, ..failed.clone() }), ..new() }),
-        ("the first round was cancelled", Status { last_round: Some(Round { round: 1, ..cancelled }), ..new() }),
-        ("the first round was interrupted", Status { last_round: Some(Round { round: 1, ..interrupted }), ..new() }),
-        ("serves, without images, rounds by hand", serving(Round { round: 1, ..promoted.clone() }, 0)),
-        ("serves, with images, rounds by hand", serving(Round { round: 1, ..promoted.clone() }, 40)),
+        ("the first round failed", Status { last_round: Some(Job { round: 1, ..failed.clone() }), ..new() }),
+        ("the first round was cancelled", Status { last_round: Some(Job { round: 1, ..cancelled }), ..new() }),
+        ("the first round was interrupted", Status { last_round: Some(Job { round: 1, ..interrupted }), ..new() }),
+        ("serves, without images, rounds by hand", serving(Job { round: 1, ..promoted.clone() }, 0)),
+        ("serves, with images, rounds by hand", serving(Job { round: 1, ..promoted.clone() }, 40)),
         (
             "serves and waits for images",
             Status {
                 next_round: NextRound { images: Some(200), ..NextRound::default() },
-                ..serving(Round { round: 1, ..promoted.clone() }, 0)
+                ..serving(Job { round: 1, ..promoted.clone() }, 0)
             },
         ),
         ("the second round runs", Status { round: Some(4), ..serving(running(), 40) }),
@@ -224,7 +225,7 @@ fn status_until_the_first_model_serves_says_what_goes_on() {
         ("the second round was kept out", serving(kept, 40)),
         (
             "the model cannot be loaded",
-            Status { serving_problem: Some(unloaded.into()), ..serving(Round { round: 1, ..promoted }, 40) },
+            Status { serving_problem: Some(unloaded.into()), ..serving(Job { round: 1, ..promoted }, 40) },
         ),
     ];
     let shown = cases.map(|(case, status)| {
@@ -459,10 +460,10 @@ fn what_is_wrong_with_a_configuration() {
 /// It showed 20784 days where the clock was set for the first time while the round ran.
 #[test]
 fn how_long_a_round_took_is_not_reckoned_from_the_wall_clock() {
-    let ended = Round { started: 42, ..ended(1, JobState::Promoted, Outcome::default()) };
+    let ended = Job { started: 42, ..ended(1, JobState::Promoted, Outcome::default()) };
     for text in [
-        render::round(&ended, &style()),
-        render::rounds(std::slice::from_ref(&ended), &style()),
+        render::job(&ended, &style()),
+        render::jobs(std::slice::from_ref(&ended), "job", &style()),
         render::outcome(&ended),
     ] {
         assert!(text.contains("3m 05s"), "{text}");
@@ -471,7 +472,7 @@ fn how_long_a_round_took_is_not_reckoned_from_the_wall_clock() {
 
 #[test]
 fn a_round_names_the_one_that_it_takes_up() {
-    let text = plain(render::round(&Round { continues: Some(3), ..running() }, &style()));
+    let text = plain(render::job(&Job { continues: Some(3), ..running() }, &style()));
     assert!(text.contains("round 3, which did not come to its end"), "{text}");
 }
 
@@ -504,13 +505,13 @@ fn status_after_rounds_that_ended() {
 #[test]
 fn list_of_rounds() {
     let mut rounds = endings();
-    rounds.push(Round { round: 10, ..running() });
-    insta::assert_snapshot!(plain(render::rounds(&rounds, &style())));
+    rounds.push(Job { round: 10, ..running() });
+    insta::assert_snapshot!(plain(render::jobs(&rounds, "job", &style())));
 }
 
 #[test]
 fn rounds_one_by_one() {
-    let shown: Vec<String> = endings().iter().chain([&running()]).map(|r| plain(render::round(r, &style()))).collect();
+    let shown: Vec<String> = endings().iter().chain([&running()]).map(|r| plain(render::job(r, &style()))).collect();
     insta::assert_snapshot!(shown.join("\n"));
 }
 
@@ -521,7 +522,7 @@ fn how_rounds_ended() {
 
 #[test]
 fn progress_leaves_out_what_is_unknown() {
-    let unknown = Round {
+    let unknown = Job {
         stage: String::new(),
         fraction: 0.0,
         images_done: 0,
@@ -547,7 +548,7 @@ fn a_refused_candidate_is_shown_with_what_lets_it_serve_all_the_same() {
     let refused = Generation { refused: Some(reason.into()), replaces: None, ..generation(3, false) };
     let texts = [
         render::outcome(&round),
-        render::round(&round, &style()),
+        render::job(&round, &style()),
         render::generations(&[generation(2, true), refused.clone()], &style()),
         render::generation(&refused, &style()),
     ];
@@ -590,7 +591,7 @@ fn one_generation_with_what_its_round_saw() {
 
 #[test]
 fn nothing_yet_says_how_to_begin() {
-    let text = render::rounds(&[], &style()) + &render::generations(&[], &style());
+    let text = render::jobs(&[], "job", &style()) + &render::generations(&[], &style());
     insta::assert_snapshot!(plain(text));
 }
 

@@ -219,7 +219,7 @@ async fn a_round_that_runs_already_is_waited_for() {
     assert_eq!(stage.tell(&["round", "start"]).await.code, 0);
     let refused = stage.tell(&["round", "start"]).await;
     assert_eq!(refused.code, 6);
-    assert!(refused.stderr.contains("coftctl round wait; or stop it: coftctl round cancel"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("coftctl job wait; or stop it: coftctl job cancel"), "{}", refused.stderr);
     assert!(!refused.stderr.contains("coftctl status"), "{}", refused.stderr);
     let told = stage.tell(&["round", "wait", "--json"]).await;
     assert_eq!((told.code, json(&told.stdout)["state"].as_str()), (0, Some("promoted")), "{}", told.stderr);
@@ -231,8 +231,8 @@ async fn an_interrupted_wait_leaves_the_round_running() {
     let stage = Stage::set(Play { looks: u32::MAX, ..Play::default() }).await;
     let told = stage.interrupt(&["round", "start", "--wait"], "training, 50 %").await;
     assert_eq!(told.code, 130);
-    assert!(told.stderr.contains("coftctl round wait 1"), "{}", told.stderr);
-    assert!(told.stderr.contains("coftctl round cancel 1"), "{}", told.stderr);
+    assert!(told.stderr.contains("coftctl job wait 1"), "{}", told.stderr);
+    assert!(told.stderr.contains("coftctl job cancel 1"), "{}", told.stderr);
     assert!(!stage.was_cancelled());
 }
 
@@ -246,13 +246,19 @@ async fn rounds_can_be_shown_and_cancelled() {
     }
     assert_eq!(json(&stage.tell(&["round", "start", "--json"]).await.stdout)["round"], 1);
     assert_eq!(json(&stage.tell(&["round", "list", "--json"]).await.stdout)[0]["stage"], "training");
+    assert_eq!(json(&stage.tell(&["job", "list", "--json"]).await.stdout)[0]["kind"], "adaptation");
     assert_eq!(json(&stage.tell(&["round", "show", "--json"]).await.stdout)["remaining_seconds"], 12.5);
     assert_eq!(json(&stage.tell(&["status", "--json"]).await.stdout)["round"], 1);
     let told = stage.tell(&["round", "show", "9"]).await;
     assert_eq!(told.code, 1);
-    assert!(told.stderr.contains("no round 9"), "{}", told.stderr);
+    assert!(told.stderr.contains("there is no job 9"), "{}", told.stderr);
     let told = stage.tell(&["round", "cancel"]).await;
-    assert_eq!(told.code, 0, "{}", told.stderr);
+    assert_eq!(
+        (told.code, &told.stdout[..]),
+        (0, "round 1 is being cancelled; the active model stays\n"),
+        "{}",
+        told.stderr
+    );
     assert!(stage.was_cancelled());
 }
 
@@ -314,7 +320,7 @@ async fn an_earlier_generation_serves_again() {
         let round = json(&told.stdout);
         assert_eq!((&round["round"], &round["state"]), (&10.into(), &ending.into()), "of generation 1, and to its end");
         let busy = stage.tell(&words).await;
-        assert!(busy.code == 6 && busy.stderr.contains("coftctl round wait"), "{}", busy.stderr);
+        assert!(busy.code == 6 && busy.stderr.contains("coftctl job wait"), "{}", busy.stderr);
     }
 }
 

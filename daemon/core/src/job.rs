@@ -2,9 +2,11 @@
 //! line.
 //!
 //! A job makes a generation or activates one. All jobs of a classifier share one series of numbers
-//! ([`crate::ids::JobId`]).
+//! ([`JobId`]).
 
+use crate::ids::JobId;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
 /// What a job does. A round is a job that adapts.
@@ -26,6 +28,32 @@ impl JobKind {
     /// Whether the trainer makes the generation; otherwise it exists already.
     pub fn needs_trainer(self) -> bool {
         matches!(self, JobKind::Adaptation | JobKind::ZeroShot)
+    }
+
+    /// The job of this kind with this number, as messages name it.
+    pub fn job(self, id: JobId) -> JobName {
+        JobName { kind: self, id }
+    }
+}
+
+/// A job as messages name it: `round 7`, `zero-shot job 8`, `import 9` or `activation 10`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JobName {
+    /// What the job does.
+    pub kind: JobKind,
+    /// Its number.
+    pub id: JobId,
+}
+
+impl fmt::Display for JobName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = match self.kind {
+            JobKind::Adaptation => "round",
+            JobKind::ZeroShot => "zero-shot job",
+            JobKind::Import => "import",
+            JobKind::Activation => "activation",
+        };
+        write!(f, "{noun} {}", self.id)
     }
 }
 

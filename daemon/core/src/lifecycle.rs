@@ -8,7 +8,7 @@
 //! good enough (see [`crate::promotion`]).
 
 use crate::ids::JobId;
-use crate::job::{JobKind, Trigger};
+use crate::job::{JobKind, JobName, Trigger};
 use thiserror::Error;
 
 /// An event that the daemon reports to the state machine.
@@ -21,13 +21,13 @@ pub enum Event {
         /// Images in the catalogue at that moment.
         images: u64,
     },
-    /// A person asked to cancel this round.
+    /// A person asked to cancel this job.
     CancelAsked(JobId),
     /// The trainer ended and left a candidate.
     CandidateLeft(JobId),
     /// The candidate was staged, replayed and judged; now it can be promoted or kept.
     Judged(JobId),
-    /// The round ended without a candidate, or its candidate cannot be read.
+    /// The job ended without a candidate, or its candidate cannot be read.
     Failed(JobId),
     /// The service has been asked to stop.
     StopAsked,
@@ -36,10 +36,10 @@ pub enum Event {
 /// What the daemon must do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Start a job with the number `round`.
+    /// Start a job with the number `job`.
     Start {
         /// Number of the new job, which was never used before.
-        round: JobId,
+        job: JobId,
         /// Why it starts.
         trigger: Trigger,
     },
@@ -50,9 +50,9 @@ pub enum Action {
     StopTrainer(JobId),
     /// Verify and judge the candidate; `Judged` or `Failed` follows.
     Judge(JobId),
-    /// Carry out the verdict and record the end of the round.
+    /// Carry out the verdict and record the end of the job.
     Conclude(JobId),
-    /// Record that the round ended this way, whatever its trainer reported, and drop its candidate.
+    /// Record that the job ended this way, whatever its trainer reported, and drop its candidate.
     Abandon(JobId, Abandoned),
     /// Record the failure that the trainer reported.
     Fail(JobId),
@@ -60,7 +60,7 @@ pub enum Action {
     Exit,
 }
 
-/// Why a round does not end with the result of its trainer.
+/// Why a job does not end with the result of its trainer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Abandoned {
     /// A person cancelled it.
@@ -72,9 +72,9 @@ pub enum Abandoned {
 /// Why a request was not carried out.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub enum Refusal {
-    /// This round is still running.
-    #[error("round {0} is already running")]
-    Busy(JobId),
+    /// This job is still running.
+    #[error("{0} is already running")]
+    Busy(JobName),
     /// The catalogue has too few images for a round.
     #[error("{images} images are catalogued; a round needs at least {needed}")]
     TooFewImages {
@@ -83,11 +83,11 @@ pub enum Refusal {
         /// Images that such a round needs.
         needed: u64,
     },
-    /// There was never a round with this number.
-    #[error("no round {0}")]
-    NoSuchRound(JobId),
-    /// This round is no longer running.
-    #[error("round {0} has already ended")]
+    /// There was never a job with this number.
+    #[error("there is no job {0}")]
+    NoSuchJob(JobId),
+    /// This job is no longer running.
+    #[error("job {0} has already ended")]
     AlreadyEnded(JobId),
     /// The service is stopping, and starts no more jobs.
     #[error("the service is stopping")]
@@ -108,7 +108,7 @@ pub struct Lifecycle {
 
 #[derive(Clone, Copy, Debug)]
 struct Current {
-    round: JobId,
+    job: JobName,
     stage: Stage,
     abandoned: Option<Abandoned>,
 }
@@ -132,7 +132,7 @@ impl Lifecycle {
 
     /// The running job of the trainer.
     pub fn current(&self) -> Option<JobId> {
-        self.running[0].map(|current| current.round)
+        self.running[0].map(|current| current.job.id)
     }
 
     /// The highest number that was ever used, 0 for none.
@@ -144,10 +144,10 @@ impl Lifecycle {
     pub fn tell(&mut self, event: Event) -> Vec<Action> {
         match event {
             Event::Asked { trigger, images } => vec![self.ask(trigger, images)],
-            Event::CancelAsked(round) => vec![self.cancel(round)],
-            Event::CandidateLeft(round) => self.candidate_left(round),
-            Event::Judged(round) => self.end(round, Action::Conclude),
-            Event::Failed(round) => self.end(round, Action::Fail),
+            Event::CancelAsked(job) => vec![self.cancel(job)],
+            Event::CandidateLeft(job) => self.candidate_left(job),
+            Event::Judged(job) => self.end(job, Action::Conclude),
+            Event::Failed(job) => self.end(job, Action::Fail),
             Event::StopAsked => self.stop(),
         }
     }
@@ -158,48 +158,49 @@ impl Lifecycle {
         }
         let place = place(trigger.kind());
         if let Some(current) = self.running[place] {
-            return Action::Refuse(Refusal::Busy(current.round));
+            return Action::Refuse(Refusal::Busy(current.job));
         }
         if trigger.adapts() && images < self.minimum_images {
             return Action::Refuse(Refusal::TooFewImages { images, needed: self.minimum_images });
         }
-        let round = JobId(self.last.0 + 1);
-        self.last = round;
-        self.running[place] = Some(Current { round, stage: Stage::Training, abandoned: None });
-        Action::Start { round, trigger }
+        let job = JobId(self.last.0 + 1);
+        self.last = job;
+        let name = trigger.kind().job(job);
+        self.running[place] = Some(Current { job: name, stage: Stage::Training, abandoned: None });
+        Action::Start { job, trigger }
     }
 
-    fn cancel(&mut self, round: JobId) -> Action {
+    fn cancel(&mut self, job: JobId) -> Action {
         let last = self.last;
-        match self.find(round) {
+        match self.find(job) {
             // A second request only stops the trainer again. A candidate that is being judged is dropped afterwards.
             Some(current) => {
                 current.abandoned.get_or_insert(Abandoned::Cancelled);
-                Action::StopTrainer(round)
+                Action::StopTrainer(job)
             }
-            None if round.0 == 0 || round > last => Action::Refuse(Refusal::NoSuchRound(round)),
-            None => Action::Refuse(Refusal::AlreadyEnded(round)),
+            None if job.0 == 0 || job > last => Action::Refuse(Refusal::NoSuchJob(job)),
+            None => Action::Refuse(Refusal::AlreadyEnded(job)),
         }
     }
 
-    fn candidate_left(&mut self, round: JobId) -> Vec<Action> {
-        match self.find(round) {
+    fn candidate_left(&mut self, job: JobId) -> Vec<Action> {
+        match self.find(job) {
             Some(current) if current.stage == Stage::Training && current.abandoned.is_none() => {
                 current.stage = Stage::Judging;
-                vec![Action::Judge(round)]
+                vec![Action::Judge(job)]
             }
             // The trainer finished just when it was stopped: the request to stop counts.
-            Some(current) if current.stage == Stage::Training => self.end(round, Action::Fail),
+            Some(current) if current.stage == Stage::Training => self.end(job, Action::Fail),
             _ => Vec::new(),
         }
     }
 
-    fn end(&mut self, round: JobId, action: fn(JobId) -> Action) -> Vec<Action> {
-        let place = self.running.iter_mut().find(|running| running.is_some_and(|current| current.round == round));
+    fn end(&mut self, job: JobId, action: fn(JobId) -> Action) -> Vec<Action> {
+        let place = self.running.iter_mut().find(|running| running.is_some_and(|current| current.job.id == job));
         let Some(current) = place.and_then(Option::take) else { return Vec::new() };
         let mut actions = vec![match current.abandoned {
-            Some(how) => Action::Abandon(round, how),
-            None => action(round),
+            Some(how) => Action::Abandon(job, how),
+            None => action(job),
         }];
         if self.stopping && self.running.iter().all(Option::is_none) {
             actions.push(Action::Exit);
@@ -211,14 +212,14 @@ impl Lifecycle {
         self.stopping = true;
         let interrupt = |current: &mut Current| {
             current.abandoned.get_or_insert(Abandoned::Interrupted);
-            Action::StopTrainer(current.round)
+            Action::StopTrainer(current.job.id)
         };
         let actions: Vec<Action> = self.running.iter_mut().flatten().map(interrupt).collect();
         if actions.is_empty() { vec![Action::Exit] } else { actions }
     }
 
-    fn find(&mut self, round: JobId) -> Option<&mut Current> {
-        self.running.iter_mut().flatten().find(|current| current.round == round)
+    fn find(&mut self, job: JobId) -> Option<&mut Current> {
+        self.running.iter_mut().flatten().find(|current| current.job.id == job)
     }
 }
 
@@ -239,7 +240,7 @@ mod tests {
     const R1: JobId = JobId(1);
     const R2: JobId = JobId(2);
     const ASK: Event = Event::Asked { trigger: Trigger::Manual, images: 50 };
-    const START: Action = Action::Start { round: R1, trigger: Trigger::Manual };
+    const START: Action = Action::Start { job: R1, trigger: Trigger::Manual };
 
     /// Reports the events to a new state machine that needs 10 images, and compares its actions after each.
     #[track_caller]
@@ -256,7 +257,7 @@ mod tests {
             (ASK, &[START]),
             (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
             (Event::Judged(R1), &[Action::Conclude(R1)]),
-            (ASK, &[Action::Start { round: R2, trigger: Trigger::Manual }]),
+            (ASK, &[Action::Start { job: R2, trigger: Trigger::Manual }]),
             (Event::Failed(R2), &[Action::Fail(R2)]),
         ]);
     }
@@ -265,9 +266,9 @@ mod tests {
     fn one_round_at_a_time() {
         tell(&[
             (ASK, &[START]),
-            (ASK, &[Action::Refuse(Refusal::Busy(R1))]),
+            (ASK, &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R1)))]),
             (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
-            (ASK, &[Action::Refuse(Refusal::Busy(R1))]),
+            (ASK, &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R1)))]),
             (Event::Failed(R1), &[Action::Fail(R1)]),
         ]);
     }
@@ -276,12 +277,12 @@ mod tests {
     #[test]
     fn an_earlier_generation_serves_again_while_a_round_trains() {
         const GO_BACK: Event = Event::Asked { trigger: Trigger::Activation, images: 50 };
-        const START_2: Action = Action::Start { round: R2, trigger: Trigger::Activation };
+        const START_2: Action = Action::Start { job: R2, trigger: Trigger::Activation };
         tell(&[
             (ASK, &[START]),
             (GO_BACK, &[START_2]),
-            (GO_BACK, &[Action::Refuse(Refusal::Busy(R2))]),
-            (ASK, &[Action::Refuse(Refusal::Busy(R1))]),
+            (GO_BACK, &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R2)))]),
+            (ASK, &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R1)))]),
             (Event::CandidateLeft(R2), &[Action::Judge(R2)]),
             (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
             (Event::Judged(R2), &[Action::Conclude(R2)]),
@@ -310,13 +311,13 @@ mod tests {
     #[test]
     fn a_generation_is_imported_and_another_one_activated_while_a_round_trains() {
         let asked = |trigger| Event::Asked { trigger, images: 50 };
-        let start = |round, trigger| Action::Start { round: JobId(round), trigger };
+        let start = |job, trigger| Action::Start { job: JobId(job), trigger };
         tell(&[
             (ASK, &[START]),
             (asked(Trigger::Import), &[start(2, Trigger::Import)]),
-            (asked(Trigger::Import), &[Action::Refuse(Refusal::Busy(R2))]),
+            (asked(Trigger::Import), &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R2)))]),
             (asked(Trigger::Activation), &[start(3, Trigger::Activation)]),
-            (asked(Trigger::ZeroShot), &[Action::Refuse(Refusal::Busy(R1))]),
+            (asked(Trigger::ZeroShot), &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R1)))]),
             (Event::CandidateLeft(R2), &[Action::Judge(R2)]),
             (Event::Judged(R2), &[Action::Conclude(R2)]),
             (asked(Trigger::Import), &[start(4, Trigger::Import)]),
@@ -329,7 +330,7 @@ mod tests {
         let refusal = Action::Refuse(Refusal::TooFewImages { images: 9, needed: 10 });
         tell(&[(few(Trigger::Manual), &[refusal]), (few(Trigger::Schedule), &[refusal])]);
         for trigger in [Trigger::ZeroShot, Trigger::Import, Trigger::Activation] {
-            tell(&[(few(trigger), &[Action::Start { round: R1, trigger }])]);
+            tell(&[(few(trigger), &[Action::Start { job: R1, trigger }])]);
         }
     }
 
@@ -345,13 +346,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_running_round_can_be_cancelled() {
+    fn only_a_running_job_can_be_cancelled() {
         tell(&[
-            (Event::CancelAsked(R1), &[Action::Refuse(Refusal::NoSuchRound(R1))]),
+            (Event::CancelAsked(R1), &[Action::Refuse(Refusal::NoSuchJob(R1))]),
             (ASK, &[START]),
             (Event::Failed(R1), &[Action::Fail(R1)]),
             (Event::CancelAsked(R1), &[Action::Refuse(Refusal::AlreadyEnded(R1))]),
-            (Event::CancelAsked(JobId(0)), &[Action::Refuse(Refusal::NoSuchRound(JobId(0)))]),
+            (Event::CancelAsked(JobId(0)), &[Action::Refuse(Refusal::NoSuchJob(JobId(0)))]),
         ]);
     }
 
@@ -381,7 +382,7 @@ mod tests {
     #[test]
     fn numbers_go_on_after_a_restart() {
         let mut lifecycle = Lifecycle::new(JobId(41), 10);
-        assert_eq!(lifecycle.tell(ASK), [Action::Start { round: JobId(42), trigger: Trigger::Manual }]);
+        assert_eq!(lifecycle.tell(ASK), [Action::Start { job: JobId(42), trigger: Trigger::Manual }]);
         assert_eq!(lifecycle.current(), Some(JobId(42)));
         assert_eq!(lifecycle.tell(Event::CancelAsked(JobId(41))), [Action::Refuse(Refusal::AlreadyEnded(JobId(41)))]);
     }
@@ -395,34 +396,34 @@ mod tests {
             let mut running: [Option<JobId>; 3] = [None; 3];
             let mut last = JobId(0);
             for (event, back) in events {
-                let round = JobId(last.0.saturating_sub(back));
+                let job = JobId(last.0.saturating_sub(back));
                 let event = [
                     ASK,
                     Event::Asked { trigger: Trigger::Schedule, images: 3 },
                     Event::Asked { trigger: Trigger::ZeroShot, images: 0 },
                     Event::Asked { trigger: Trigger::Import, images: 0 },
                     Event::Asked { trigger: Trigger::Activation, images: 0 },
-                    Event::CancelAsked(round),
-                    Event::CandidateLeft(round),
-                    Event::Judged(round),
-                    Event::Failed(round),
+                    Event::CancelAsked(job),
+                    Event::CandidateLeft(job),
+                    Event::Judged(job),
+                    Event::Failed(job),
                     Event::CancelAsked(JobId(last.0 + 1)),
                 ][event];
                 for action in lifecycle.tell(event) {
                     match action {
-                        Action::Start { round, trigger } => {
+                        Action::Start { job, trigger } => {
                             let place = &mut running[place(trigger.kind())];
                             prop_assert_eq!(*place, None);
-                            prop_assert!(round > last);
-                            last = round;
-                            *place = Some(round);
+                            prop_assert!(job > last);
+                            last = job;
+                            *place = Some(job);
                         }
-                        Action::Conclude(round) | Action::Abandon(round, _) | Action::Fail(round) => {
-                            let ended = running.iter_mut().find(|running| **running == Some(round));
-                            prop_assert_eq!(ended.and_then(Option::take), Some(round));
+                        Action::Conclude(job) | Action::Abandon(job, _) | Action::Fail(job) => {
+                            let ended = running.iter_mut().find(|running| **running == Some(job));
+                            prop_assert_eq!(ended.and_then(Option::take), Some(job));
                         }
-                        Action::StopTrainer(round) | Action::Judge(round) => {
-                            prop_assert!(running.contains(&Some(round)));
+                        Action::StopTrainer(job) | Action::Judge(job) => {
+                            prop_assert!(running.contains(&Some(job)));
                         }
                         Action::Refuse(_) => {}
                         Action::Exit => prop_assert!(false, "nobody asked to stop"),

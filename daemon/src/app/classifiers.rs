@@ -276,9 +276,9 @@ impl SourceNumbers {
             SourceStatus { number, path, key, images, quarantined, waiting: 0, problem: None, answers }
         };
         let sources = config.sources.iter().map(source).collect();
-        let Snapshot { classes, active, rounds, generations, provider, review, images, quarantined, .. } = before;
+        let Snapshot { classes, active, jobs, generations, provider, review, images, quarantined, .. } = before;
         let empty = Snapshot::default();
-        Snapshot { sources, classes, active, rounds, generations, provider, review, images, quarantined, ..empty }
+        Snapshot { sources, classes, active, jobs, generations, provider, review, images, quarantined, ..empty }
     }
 }
 

@@ -1,6 +1,6 @@
-//! The rounds so far, and what follows from them for the next one.
+//! The jobs so far, and what follows from them for the next round.
 //!
-//! The history begins with the rounds of the catalogue, and the supervisor reports every change that it stores there.
+//! The history begins with the jobs of the catalogue, and the supervisor reports every change that it stores there.
 //! Rounds are oldest first.
 
 use crate::job_status::{DetailedState, JobStatus};
@@ -12,15 +12,15 @@ use coft_core::moment::Moment;
 use coft_core::schedule::{self, Facts, NextRound, Schedule};
 use std::time::Duration;
 
-/// Maximum number of rounds that are remembered: the latest ones. Rounds that the schedule decides from stay as well.
+/// Maximum number of jobs that are remembered: the latest ones. Rounds that the schedule decides from stay as well.
 /// 100 [choice].
-const ROUNDS: usize = 100;
+const JOBS: usize = 100;
 /// Seconds by which the clock must have been set before the end of a round is stored anew. [choice]
 const SET: i64 = 60;
 
-/// The rounds so far, and the images that they may take.
+/// The jobs so far, and the images that they may take.
 pub struct JobHistory {
-    rounds: Vec<JobStatus>,
+    jobs: Vec<JobStatus>,
     /// Images in the catalogue; none before the first count.
     images: Option<u64>,
     /// When the catalogue last grew, after the first count.
@@ -28,14 +28,14 @@ pub struct JobHistory {
 }
 
 impl JobHistory {
-    /// A history that begins with the rounds of the catalogue.
-    pub fn new(mut rounds: Vec<JobStatus>) -> Self {
-        keep_the_latest(&mut rounds, ROUNDS);
-        Self { rounds, images: None, last_image: None }
+    /// A history that begins with the jobs of the catalogue.
+    pub fn new(mut jobs: Vec<JobStatus>) -> Self {
+        keep_the_latest(&mut jobs, JOBS);
+        Self { jobs, images: None, last_image: None }
     }
 
-    pub fn rounds(&self) -> &[JobStatus] {
-        &self.rounds
+    pub fn jobs(&self) -> &[JobStatus] {
+        &self.jobs
     }
 
     /// Number of images in the catalogue, as far as they are counted.
@@ -51,18 +51,18 @@ impl JobHistory {
         }
     }
 
-    /// Records that a round started, was prepared or ended: `status` replaces what was known of it.
+    /// Records that a job started, was prepared or ended: `status` replaces what was known of it.
     pub fn record(&mut self, status: JobStatus) {
-        match self.rounds.iter_mut().find(|round| round.round == status.round) {
-            Some(round) => *round = status,
-            None => self.rounds.push(status),
+        match self.jobs.iter_mut().find(|job| job.id == status.id) {
+            Some(job) => *job = status,
+            None => self.jobs.push(status),
         }
-        keep_the_latest(&mut self.rounds, ROUNDS);
+        keep_the_latest(&mut self.jobs, JOBS);
     }
 
-    /// Records the progress of a round.
-    pub fn progress(&mut self, round: JobId, progress: Progress) {
-        if let Some(known) = self.rounds.iter_mut().find(|known| known.round == round) {
+    /// Records the progress of a job.
+    pub fn progress(&mut self, job: JobId, progress: Progress) {
+        if let Some(known) = self.jobs.iter_mut().find(|known| known.id == job) {
             known.progress = Some(progress);
         }
     }
@@ -74,14 +74,14 @@ impl JobHistory {
 
     /// What happens to the work of the last round.
     pub fn unfinished(&self, schedule: &Schedule) -> Next {
-        next(&self.rounds, schedule.minimum_interval)
+        next(&self.jobs, schedule.minimum_interval)
     }
 
     /// What happens to the work of a round that ends with this status.
     pub fn after(&self, status: &JobStatus, schedule: &Schedule) -> Next {
-        let earlier = self.rounds.iter().filter(|round| round.round != status.round);
-        let rounds: Vec<JobStatus> = earlier.chain([status]).cloned().collect();
-        next(&rounds, schedule.minimum_interval)
+        let earlier = self.jobs.iter().filter(|job| job.id != status.id);
+        let jobs: Vec<JobStatus> = earlier.chain([status]).cloned().collect();
+        next(&jobs, schedule.minimum_interval)
     }
 
     /// The round whose work a new round takes up; `by_hand`: somebody starts the new round.
@@ -91,32 +91,32 @@ impl JobHistory {
             Next::ByHand => by_hand,
             Next::Nothing | Next::GivenUp(_) => false,
         };
-        last_ended(&self.rounds).filter(|_| takes_up)
+        last_ended(&self.jobs).filter(|_| takes_up)
     }
 
     /// The round whose work is given up, and why.
     pub fn given_up(&self, schedule: &Schedule) -> Option<(&JobStatus, GivenUp)> {
         match self.unfinished(schedule) {
-            Next::GivenUp(why) => Some((last_ended(&self.rounds)?, why)),
+            Next::GivenUp(why) => Some((last_ended(&self.jobs)?, why)),
             _ => None,
         }
     }
 
     /// Whether any round has adapted this model to these classes.
     pub fn has_adapted(&self) -> bool {
-        adapting(&self.rounds).next().is_some()
+        adapting(&self.jobs).next().is_some()
     }
 
     /// Corrects the end of the last round if the clock was set since, because after a restart of the machine the
     /// schedule has only this time. Returns the round if it has to be stored anew.
     pub fn restate(&mut self, now: &Moment) -> Option<JobStatus> {
-        let last = last_ended(&self.rounds)?;
-        let (ended, round) = (last.ended?, last.round);
+        let last = last_ended(&self.jobs)?;
+        let (ended, job) = (last.ended?, last.id);
         let restated = ended.restated(now);
         if restated.wall.abs_diff(ended.wall) <= SET as u64 {
             return None;
         }
-        let status = self.rounds.iter_mut().find(|known| known.round == round)?;
+        let status = self.jobs.iter_mut().find(|known| known.id == job)?;
         status.ended = Some(restated);
         Some(status.clone())
     }
@@ -125,8 +125,8 @@ impl JobHistory {
         Facts {
             counted: self.images.is_some(),
             images: self.images(),
-            images_of_last_completed: last_completed(&self.rounds).map_or(0, |round| round.images),
-            last_end: last_ended(&self.rounds).and_then(|round| round.ended),
+            images_of_last_completed: last_completed(&self.jobs).map_or(0, |job| job.images),
+            last_end: last_ended(&self.jobs).and_then(|job| job.ended),
             last_image: self.last_image,
         }
     }
@@ -134,65 +134,64 @@ impl JobHistory {
 
 /// The rounds that adapted the present model to the present classes, the latest first. A zero-shot job that was
 /// promoted means that model or classes have changed; one that failed means nothing.
-fn adapting(rounds: &[JobStatus]) -> impl Iterator<Item = &JobStatus> {
-    let is = |round: &JobStatus, trigger: Trigger| round.trigger == trigger;
-    let begins =
-        move |round: &JobStatus| is(round, Trigger::ZeroShot) && matches!(round.state, DetailedState::Promoted(_));
-    let here = rounds.iter().rev().take_while(move |round| !begins(round));
-    here.filter(move |round| is(round, Trigger::Manual) || is(round, Trigger::Schedule))
+fn adapting(jobs: &[JobStatus]) -> impl Iterator<Item = &JobStatus> {
+    let is = |job: &JobStatus, trigger: Trigger| job.trigger == trigger;
+    let begins = move |job: &JobStatus| is(job, Trigger::ZeroShot) && matches!(job.state, DetailedState::Promoted(_));
+    let here = jobs.iter().rev().take_while(move |job| !begins(job));
+    here.filter(move |job| is(job, Trigger::Manual) || is(job, Trigger::Schedule))
 }
 
 /// The last round that came to its end; the schedule counts images from it.
-fn last_completed(rounds: &[JobStatus]) -> Option<&JobStatus> {
-    adapting(rounds).find(|round| matches!(round.state, DetailedState::Promoted(_) | DetailedState::Kept { .. }))
+fn last_completed(jobs: &[JobStatus]) -> Option<&JobStatus> {
+    adapting(jobs).find(|job| matches!(job.state, DetailedState::Promoted(_) | DetailedState::Kept { .. }))
 }
 
 /// The last round that has ended, in whatever way.
-fn last_ended(rounds: &[JobStatus]) -> Option<&JobStatus> {
-    adapting(rounds).find(|round| round.ended.is_some())
+fn last_ended(jobs: &[JobStatus]) -> Option<&JobStatus> {
+    adapting(jobs).find(|job| job.ended.is_some())
 }
 
 /// The last round that has ended, then the rounds whose work it took up, the latest first.
-fn chain(rounds: &[JobStatus]) -> impl Iterator<Item = &JobStatus> {
-    let before = |round: &&JobStatus| {
-        let before = round.continues?;
-        adapting(rounds).find(|round| round.round == before)
+fn chain(jobs: &[JobStatus]) -> impl Iterator<Item = &JobStatus> {
+    let before = |job: &&JobStatus| {
+        let before = job.continues?;
+        adapting(jobs).find(|job| job.id == before)
     };
-    std::iter::successors(last_ended(rounds), before)
+    std::iter::successors(last_ended(jobs), before)
 }
 
 /// What happens to the work of the last round; `longest` limits the pause before it is taken up.
-fn next(rounds: &[JobStatus], longest: Duration) -> Next {
-    let mut attempts: Vec<Attempt> = chain(rounds).map(attempt).collect();
+fn next(jobs: &[JobStatus], longest: Duration) -> Next {
+    let mut attempts: Vec<Attempt> = chain(jobs).map(attempt).collect();
     attempts.reverse();
     continuation::next(&attempts, longest)
 }
 
-fn attempt(round: &JobStatus) -> Attempt<'_> {
-    let end = match &round.state {
+fn attempt(job: &JobStatus) -> Attempt<'_> {
+    let end = match &job.state {
         DetailedState::Promoted(_) | DetailedState::Kept { .. } => End::Completed,
         DetailedState::Failed(Failure { kind, message, .. }) => End::Failed { kind: *kind, message },
         DetailedState::Cancelled => End::Cancelled,
         DetailedState::Running | DetailedState::Interrupted => End::Interrupted,
     };
-    let progress = round.progress.as_ref();
+    let progress = job.progress.as_ref();
     Attempt { end, stage: progress.map(|p| p.stage), fraction: progress.map_or(0.0, |p| p.fraction) }
 }
 
 /// The rounds that decide what comes next, whatever their age.
-fn remembered(rounds: &[JobStatus]) -> Vec<JobId> {
-    last_completed(rounds).into_iter().chain(chain(rounds)).map(|round| round.round).collect()
+fn remembered(jobs: &[JobStatus]) -> Vec<JobId> {
+    last_completed(jobs).into_iter().chain(chain(jobs)).map(|job| job.id).collect()
 }
 
-/// Removes the oldest rounds beyond `most`, except those that are remembered.
-fn keep_the_latest(rounds: &mut Vec<JobStatus>, most: usize) {
-    let mut surplus = rounds.len().saturating_sub(most);
+/// Removes the oldest jobs beyond `most`, except those that are remembered.
+fn keep_the_latest(jobs: &mut Vec<JobStatus>, most: usize) {
+    let mut surplus = jobs.len().saturating_sub(most);
     if surplus == 0 {
         return;
     }
-    let remembered = remembered(rounds);
-    rounds.retain(|round| {
-        let goes = surplus > 0 && !remembered.contains(&round.round);
+    let remembered = remembered(jobs);
+    jobs.retain(|job| {
+        let goes = surplus > 0 && !remembered.contains(&job.id);
         surplus -= usize::from(goes);
         !goes
     });

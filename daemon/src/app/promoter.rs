@@ -76,7 +76,7 @@ enum Candidate {
     /// A generation of the store that a job activates again.
     Kept {
         id: GenerationId,
-        round: JobId,
+        job: JobId,
     },
 }
 
@@ -103,7 +103,7 @@ impl Promoter {
         Self { store: Arc::new(Mutex::new(store)), controller: Arc::new(controller) }
     }
 
-    /// Directory that holds a directory for each round.
+    /// Directory that holds a directory for each job.
     pub fn scratch(&self) -> PathBuf {
         self.store().scratch()
     }
@@ -143,9 +143,9 @@ impl Promoter {
             .filter(|classes| *classes != base.classes)
     }
 
-    /// The generation that an interrupted round has promoted, if any.
-    pub fn promoted_by(&self, round: JobId) -> Option<GenerationId> {
-        self.store().promoted_by(round)
+    /// The generation that an interrupted job has promoted, if any.
+    pub fn promoted_by(&self, job: JobId) -> Option<GenerationId> {
+        self.store().promoted_by(job)
     }
 
     /// Sets the answer to requests while the first generation waits for something; none if only the first round is
@@ -159,9 +159,9 @@ impl Promoter {
         self.controller.decide_by(thresholds);
     }
 
-    /// The highest round number that a generation names; 0 if there is none.
-    pub fn last_round(&self) -> JobId {
-        self.store().last_round()
+    /// The highest number of a job that a generation names; 0 if there is none.
+    pub fn last_job(&self) -> JobId {
+        self.store().last_job()
     }
 
     /// The classes of the active generation, if there is one.
@@ -202,7 +202,7 @@ impl Promoter {
         match loaded {
             Ok(ready) => {
                 let store = self.store();
-                // A round may have promoted another generation meanwhile, which serves.
+                // A job may have promoted another generation meanwhile, which serves.
                 if store.active().is_some_and(|active| active.id == id) {
                     self.controller.swap(ready);
                 }
@@ -215,14 +215,14 @@ impl Promoter {
     /// stays.
     pub fn judge(&self, candidate: &Path, stop: &CancellationToken) -> Result<PromotionOutcome, Failure> {
         let staged = self.store().stage(candidate)?;
-        let round = staged.manifest.round;
+        let job = staged.manifest.round;
         self.decide(staged, None, stop, |staged| {
             let ready = self.controller.load(&staged.dir, staged.id)?;
             let parity = ready.parity.max_abs_diff;
             info!(
-                coft.round = round.0,
+                coft.job = job.0,
                 parity_max_abs_diff = parity,
-                "candidate of round {round} replayed: its probabilities differ from torch's by {parity:.1e} at most"
+                "candidate of job {job} replayed: its probabilities differ from torch's by {parity:.1e} at most"
             );
             Ok((
                 promotion::judge(
@@ -241,13 +241,13 @@ impl Promoter {
     pub fn judge_import(
         &self,
         candidate: &Path,
-        round: JobId,
+        job: JobId,
         base: &Base,
         images: &[PathBuf],
         stop: &CancellationToken,
     ) -> Result<PromotionOutcome, Failure> {
         let staged = self.store().stage(candidate)?;
-        self.decide(staged, Some(round), stop, |staged| {
+        self.decide(staged, Some(job), stop, |staged| {
             if let Some(what) = foreign(&staged.manifest, base) {
                 return Ok((Verdict::Keep(Reason::Foreign { what }), None));
             }
@@ -260,10 +260,10 @@ impl Promoter {
                 side_by_side(images, stop, |image| self.controller.answer(image), |image| ready.answer(image))?;
             let images = active.len() / base.classes.len().max(1);
             info!(
-                coft.round = round.0,
+                coft.job = job.0,
                 parity_max_abs_diff = parity,
                 images,
-                "import of round {round} replayed: its probabilities differ from torch's by {parity:.1e} at most; compared with \
+                "import {job} replayed: its probabilities differ from torch's by {parity:.1e} at most; compared with \
                  the active generation on {images} images"
             );
             Ok((
@@ -284,7 +284,7 @@ impl Promoter {
     pub fn judge_kept(
         &self,
         id: GenerationId,
-        round: JobId,
+        job: JobId,
         base: &Base,
         stop: &CancellationToken,
     ) -> Result<PromotionOutcome, Failure> {
@@ -297,14 +297,14 @@ impl Promoter {
         let ready = self.controller.load(&generation.dir, id)?;
         let parity = ready.parity.max_abs_diff;
         info!(
-            coft.round = round.0,
+            coft.job = job.0,
             coft.generation = id.0,
             parity_max_abs_diff = parity,
-            "generation {id} replayed for round {round}: its probabilities differ from torch's by {parity:.1e} at most"
+            "generation {id} replayed for activation {job}: its probabilities differ from torch's by {parity:.1e} at most"
         );
         Ok(match promotion::judge_again(generation.manifest.precision, parity) {
             Verdict::Promote => {
-                PromotionOutcome::Promote(Box::new(Promotion { candidate: Candidate::Kept { id, round }, ready }))
+                PromotionOutcome::Promote(Box::new(Promotion { candidate: Candidate::Kept { id, job }, ready }))
             }
             Verdict::Keep(reason) => PromotionOutcome::Keep { reason: reason.to_string(), candidate: None },
         })
@@ -385,7 +385,7 @@ impl Promoter {
             Candidate::Staged { staged, imported_by } => {
                 self.store().activate(*staged, ready.parity.max_abs_diff, imported_by)?
             }
-            Candidate::Kept { id, round } => self.store().activate_again(id, round)?,
+            Candidate::Kept { id, job } => self.store().activate_again(id, job)?,
         };
         self.controller.swap(ready.moved_to(&generation.dir));
         self.prune(wanted);
@@ -432,7 +432,7 @@ impl Promoter {
         }
     }
 
-    /// Removes a round's own directory. If no candidate is being judged, also removes the engines of models that are
+    /// Removes a job's own directory. If no candidate is being judged, also removes the engines of models that are
     /// gone: a candidate has engines before it is a generation.
     pub fn clear_up(&self, directory: &Path, none_is_judged: bool) -> Result<(), Failure> {
         let store = self.store();
@@ -451,7 +451,7 @@ impl Promoter {
         let status = |generation: &Generation| GenerationStatus {
             generation: generation.id,
             dir: generation.dir.clone(),
-            round: generation.round(),
+            job: generation.job(),
             method: generation.manifest.method.as_str().into(),
             created: generation.record.created,
             replaces: generation.record.replaces,
@@ -533,14 +533,14 @@ fn incomparable(message: String) -> Failure {
     Failure::new(FailureKind::Internal, message, "the active generation keeps serving")
 }
 
-/// The failure of a round that has ended without an outcome.
+/// The failure of a job that has ended without an outcome.
 pub fn unexplained() -> Failure {
-    Failure::new(FailureKind::Internal, "the round ended without a verdict", "look into the log")
+    Failure::new(FailureKind::Internal, "the job ended without a verdict", "look into the log")
 }
 
-/// The failure of a round that was stopped.
+/// The failure of a job that was stopped.
 pub fn stopped() -> Failure {
-    Failure::new(FailureKind::Cancelled, "the round was stopped", "start it again")
+    Failure::new(FailureKind::Cancelled, "the job was stopped", "start it again")
 }
 
 impl From<StoreError> for Failure {

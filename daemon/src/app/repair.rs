@@ -28,12 +28,12 @@ pub fn open_state(dir: &Path, controller: Controller) -> Result<(File, Promoter,
         warn!(warning, "the store of generations has suffered: {warning}");
     }
     if let Err(error) = store.clean_scratch() {
-        warn!(problem = %error, "what earlier rounds left cannot be removed: {error}");
+        warn!(problem = %error, "what earlier jobs left cannot be removed: {error}");
     }
     Ok((lock, Promoter::new(store, controller), Reviews::open(dir)))
 }
 
-/// Opens the catalogue and closes the rounds that ran when the last service ended; returns all rounds, oldest first.
+/// Opens the catalogue and closes the jobs that ran when the last service ended; returns all jobs, oldest first.
 /// `named` are the directories and names of the sources that have a name, `cuts` the parts of each source's pictures
 /// that are used.
 ///
@@ -50,28 +50,28 @@ pub async fn open_catalog(
     let catalog = opened.expect("opening the catalogue neither panics nor is aborted")?;
     catalog.name_sources(named).await?;
     catalog.cut_as(cuts).await?;
-    let mut rounds = catalog.rounds().await?;
-    for round in rounds.iter_mut().filter(|round| round.state == DetailedState::Running) {
-        close_interrupted(&catalog, promoter, round, now).await;
+    let mut jobs = catalog.jobs().await?;
+    for job in jobs.iter_mut().filter(|job| job.state == DetailedState::Running) {
+        close_interrupted(&catalog, promoter, job, now).await;
     }
-    Ok((catalog, rounds))
+    Ok((catalog, jobs))
 }
 
-/// Closes a round that ran when the last service died. It counts as promoted if its generation is the active one.
-async fn close_interrupted(catalog: &Catalog, promoter: &Promoter, round: &mut JobStatus, now: Moment) {
-    let (number, promoted) = (round.round, promoter.promoted_by(round.round));
-    round.state = promoted.map_or(DetailedState::Interrupted, DetailedState::Promoted);
-    round.ended = Some(now);
-    if let Err(error) = catalog.save_round(round).await {
+/// Closes a job that ran when the last service died. It counts as promoted if its generation is the active one.
+async fn close_interrupted(catalog: &Catalog, promoter: &Promoter, job: &mut JobStatus, now: Moment) {
+    let (name, promoted) = (job.name(), promoter.promoted_by(job.id));
+    job.state = promoted.map_or(DetailedState::Interrupted, DetailedState::Promoted);
+    job.ended = Some(now);
+    if let Err(error) = catalog.save_job(job).await {
         // The next start tries again.
-        warn!(problem = %error, "the end of round {number} cannot be written down: {error}");
+        warn!(problem = %error, "the end of {name} cannot be written down: {error}");
     }
     let outcome =
         promoted.map_or("is interrupted".into(), |generation| format!("has promoted generation {generation}"));
     info!(
-        message_id = events::ROUND_INTERRUPTED,
-        coft.round = number.0,
-        state = ?round.state,
-        "round {number} had not ended when the service last stopped; it {outcome}"
+        message_id = events::JOB_INTERRUPTED,
+        coft.job = job.id.0,
+        state = ?job.state,
+        "{name} had not ended when the service last stopped; it {outcome}"
     );
 }

@@ -254,7 +254,7 @@ impl Start {
                 self.catalog
                     .there
                     .iter()
-                    .for_each(|(_, rounds)| self.publisher.rounds(JobHistory::new(rounds.clone()).rounds()));
+                    .for_each(|(_, jobs)| self.publisher.jobs(JobHistory::new(jobs.clone()).jobs()));
             }
             Step::Base(Err(error)) if error.is_configuration() && self.member.alone => {
                 self.publisher.setup(error.to_string());
@@ -354,7 +354,7 @@ impl Start {
             ..
         } = self;
         const THERE: &str = "every part is there";
-        let ((lock, promoter, reviews), (catalog, rounds)) = (state.there.expect(THERE), catalog.there.expect(THERE));
+        let ((lock, promoter, reviews), (catalog, jobs)) = (state.there.expect(THERE), catalog.there.expect(THERE));
         let (base, serving) = (base.there.expect(THERE), serving.expect(THERE));
         info!(message_id = events::SETUP_COMPLETE, "everything that the service is made of is there");
 
@@ -398,11 +398,11 @@ impl Start {
             import: config.import,
         };
         let unfinished = training.unfinished().map_or(JobId(0), |spec| spec.round);
-        let last = rounds.last().map_or(JobId(0), |round| round.round).max(promoter.last_round()).max(unfinished);
+        let last = jobs.last().map_or(JobId(0), |job| job.id).max(promoter.last_job()).max(unfinished);
         let lifecycle = Lifecycle::new(last, config.round.minimum_images);
         let (schedule, setup, clock) = (config.schedule, setup.follow(), clock::machine());
         let parts = Parts {
-            history: JobHistory::new(rounds),
+            history: JobHistory::new(jobs),
             member,
             training,
             promoter,

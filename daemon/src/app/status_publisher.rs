@@ -119,8 +119,8 @@ impl StatusPublisher {
     }
 
     /// The rounds: one has started, was prepared or has ended, or those of earlier runs of the service are known now.
-    pub fn rounds(&mut self, rounds: &[JobStatus]) {
-        rounds.clone_into(&mut self.snapshot.rounds);
+    pub fn jobs(&mut self, jobs: &[JobStatus]) {
+        jobs.clone_into(&mut self.snapshot.jobs);
         self.forget_candidates_that_are_gone();
         self.publish();
     }
@@ -153,18 +153,18 @@ impl StatusPublisher {
 
     /// A round names the generation as which its candidate was kept only as long as that is in the store.
     fn forget_candidates_that_are_gone(&mut self) {
-        let Snapshot { rounds, generations, .. } = &mut self.snapshot;
-        for round in rounds {
-            if let DetailedState::Kept { candidate, .. } = &mut round.state {
+        let Snapshot { jobs, generations, .. } = &mut self.snapshot;
+        for job in jobs {
+            if let DetailedState::Kept { candidate, .. } = &mut job.state {
                 *candidate = candidate.filter(|kept| generations.iter().any(|there| there.generation == *kept));
             }
         }
     }
 
-    pub fn progress(&mut self, round: JobId, progress: Progress) {
-        if let Some(round) = self.snapshot.rounds.iter_mut().find(|known| known.round == round) {
-            let changed = round.progress.as_ref().map(|known| known.stage) != Some(progress.stage);
-            round.progress = Some(progress);
+    pub fn progress(&mut self, job: JobId, progress: Progress) {
+        if let Some(job) = self.snapshot.jobs.iter_mut().find(|known| known.id == job) {
+            let changed = job.progress.as_ref().map(|known| known.stage) != Some(progress.stage);
+            job.progress = Some(progress);
             self.stale = true;
             if changed {
                 self.publish();
@@ -223,12 +223,12 @@ impl StatusPublisher {
             (None, _) => "nothing serves yet".into(),
         };
         let running = self.snapshot.running();
-        let round = running.map_or_else(String::new, |round| {
-            let done = round.progress.as_ref().map_or_else(
+        let job = running.map_or_else(String::new, |job| {
+            let done = job.progress.as_ref().map_or_else(
                 || "starting".into(),
                 |progress| format!("{} {:.0} %", progress.stage.as_str(), 100.0 * progress.fraction),
             );
-            format!("; round {}: {done}", round.round)
+            format!("; {}: {done}", job.name())
         });
         let setup = match self.snapshot.setup_problem.as_str() {
             "" => String::new(),
@@ -237,7 +237,7 @@ impl StatusPublisher {
         // Show what comes next only if no job runs and all is well.
         let is_well = setup.is_empty() && intake.is_empty() && self.snapshot.serving_problem.is_empty();
         let next = if running.is_none() && is_well { self.what_next() } else { String::new() };
-        format!("{setup}{serving}; {images} images, {quarantined} files refused{intake}{round}{next}")
+        format!("{setup}{serving}; {images} images, {quarantined} files refused{intake}{job}{next}")
     }
 
     /// What the service waits for if no round runs, and what to do about it.

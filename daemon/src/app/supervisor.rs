@@ -228,7 +228,7 @@ impl Supervisor {
     }
 
     #[cfg(test)]
-    pub fn last_round(&self) -> JobId {
+    pub fn last_job(&self) -> JobId {
         self.lifecycle.last()
     }
 
@@ -254,9 +254,9 @@ impl Supervisor {
                     self.on_intake_status(status);
                 }
                 Ok(()) = answers.changed() => self.publisher.answers(&answers.borrow_and_update()),
-                Some((round, event)) = self.training_events.receiver.recv() => self.on_training_event(round, event).await,
-                Some((round, judged)) = self.outcomes.receiver.recv() => {
-                    self.judged(round, judged).await;
+                Some((id, event)) = self.training_events.receiver.recv() => self.on_training_event(id, event).await,
+                Some((id, judged)) = self.outcomes.receiver.recv() => {
+                    self.judged(id, judged).await;
                     self.look_at_review().await;
                 }
                 () = self.serving.tried() => self.serving.tell(&mut self.publisher),
@@ -336,8 +336,8 @@ impl Supervisor {
             Command::Activate { generation, reply } => {
                 let _ = reply.send(self.activate(generation).await);
             }
-            Command::CancelJob { round, reply } => {
-                let refusal = self.tell(Event::CancelAsked(round)).await;
+            Command::CancelJob { job, reply } => {
+                let refusal = self.tell(Event::CancelAsked(job)).await;
                 let _ = reply.send(refusal.map_or(Ok(()), |refusal| Err(refusal.into())));
             }
             Command::ReviewItems { limit, reply } => self.review_items(limit, reply),
@@ -429,17 +429,18 @@ impl Supervisor {
         }
     }
 
-    /// Writes the known rounds into a catalogue that has replaced a damaged one.
+    /// Writes the known jobs into a catalogue that has replaced a damaged one.
     async fn save_history(&self) {
-        for round in self.history.rounds() {
-            if let Err(error) = self.training.catalog.save_round(round).await {
-                return warn!(problem = %error, "the history of rounds cannot be written down again: {error}");
+        for job in self.history.jobs() {
+            if let Err(error) = self.training.catalog.save_job(job).await {
+                return warn!(problem = %error, "the history of jobs cannot be written down again: {error}");
             }
         }
     }
 
-    async fn on_training_event(&mut self, round: JobId, event: TrainingEvent) {
-        let Some(job) = self.jobs.iter_mut().find(|job| job.status.round == round) else { return };
+    async fn on_training_event(&mut self, id: JobId, event: TrainingEvent) {
+        let Some(job) = self.jobs.iter_mut().find(|job| job.status.id == id) else { return };
+        let name = job.status.name();
         match event {
             TrainingEvent::Gathered { images } => {
                 job.status.images = images;
@@ -454,34 +455,34 @@ impl Supervisor {
                 {
                     job.noted = Some(progress.clone());
                     let (catalog, progress) = (self.training.catalog.clone(), progress.clone());
-                    // Nobody waits for this, and it does not overwrite the end of the round.
+                    // Nobody waits for this, and it does not overwrite the end of the job.
                     tokio::spawn(async move {
-                        if let Err(error) = catalog.save_progress(round, &progress).await {
-                            warn!(problem = %error, "the progress of round {round} cannot be written down: {error}");
+                        if let Err(error) = catalog.save_progress(id, &progress).await {
+                            warn!(problem = %error, "the progress of {name} cannot be written down: {error}");
                         }
                     });
                 }
-                self.history.progress(round, progress.clone());
-                self.publisher.progress(round, progress);
+                self.history.progress(id, progress.clone());
+                self.publisher.progress(id, progress);
             }
             TrainingEvent::Event(TrainerEvent::Warning { message: warning }) => {
-                warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
+                warn!(message_id = events::JOB_WARNING, coft.job = id.0, warning, "{name}: {warning}");
                 job.status.warnings.push(warning);
                 let status = job.status.clone();
                 self.record(status);
             }
             TrainingEvent::Event(TrainerEvent::Started { device, threads, .. }) => {
-                info!(coft.round = round.0, device, threads, "round {round} works on {device} with {threads} threads");
+                info!(coft.job = id.0, device, threads, "{name} works on {device} with {threads} threads");
             }
             // The end is reported again, with an explanation, when the process has ended.
             TrainingEvent::Event(TrainerEvent::Finished | TrainerEvent::Failed(_)) => {}
             TrainingEvent::Ended(Outcome::Candidate(candidate)) => {
                 job.candidate = candidate;
-                self.tell(Event::CandidateLeft(round)).await;
+                self.tell(Event::CandidateLeft(id)).await;
             }
             TrainingEvent::Ended(Outcome::Failed(failure)) => {
                 job.outcome = Some(Err(failure));
-                self.tell(Event::Failed(round)).await;
+                self.tell(Event::Failed(id)).await;
             }
             TrainingEvent::Ended(Outcome::Cancelled) => {
                 job.outcome = Some(Err(Failure::new(
@@ -489,15 +490,15 @@ impl Supervisor {
                     "the trainer was stopped from outside",
                     "start the round again",
                 )));
-                self.tell(Event::Failed(round)).await;
+                self.tell(Event::Failed(id)).await;
             }
         }
     }
 
-    async fn judged(&mut self, round: JobId, judged: Judged) {
+    async fn judged(&mut self, id: JobId, judged: Judged) {
         let Judged { outcome, place } = judged;
-        let event = if outcome.is_ok() { Event::Judged(round) } else { Event::Failed(round) };
-        if let Some(job) = self.job(round) {
+        let event = if outcome.is_ok() { Event::Judged(id) } else { Event::Failed(id) };
+        if let Some(job) = self.job(id) {
             (job.outcome, job.judging) = (Some(outcome), place);
         }
         self.tell(event).await;
@@ -506,11 +507,11 @@ impl Supervisor {
     /// Records and publishes that a job started, was prepared or ended.
     fn record(&mut self, status: JobStatus) {
         self.history.record(status);
-        self.publisher.rounds(self.history.rounds());
+        self.publisher.jobs(self.history.jobs());
     }
 
-    fn job(&mut self, round: JobId) -> Option<&mut Job> {
-        self.jobs.iter_mut().find(|job| job.status.round == round)
+    fn job(&mut self, id: JobId) -> Option<&mut Job> {
+        self.jobs.iter_mut().find(|job| job.status.id == id)
     }
 
     /// Passes an event to the lifecycle and carries out the actions that follow; returns the refusal, if there is one.
@@ -518,22 +519,22 @@ impl Supervisor {
         let mut refusal = None;
         for action in self.lifecycle.tell(event) {
             match action {
-                Action::Start { .. } => unreachable!("rounds start in `ask` alone"),
+                Action::Start { .. } => unreachable!("jobs start in `admit` alone"),
                 Action::Refuse(why) => refusal = Some(why),
-                Action::StopTrainer(round) => {
-                    if let Some(job) = self.job(round) {
+                Action::StopTrainer(id) => {
+                    if let Some(job) = self.job(id) {
                         job.stop.cancel();
                     }
                 }
-                Action::Judge(round) => self.judge(round),
-                Action::Conclude(round) | Action::Fail(round) => self.conclude(round).await,
-                Action::Abandon(round, how) => {
-                    self.drop_candidate(round).await;
+                Action::Judge(id) => self.judge(id),
+                Action::Conclude(id) | Action::Fail(id) => self.conclude(id).await,
+                Action::Abandon(id, how) => {
+                    self.drop_candidate(id).await;
                     let state = match how {
                         Abandoned::Cancelled => DetailedState::Cancelled,
                         Abandoned::Interrupted => DetailedState::Interrupted,
                     };
-                    self.close(round, state).await;
+                    self.close(id, state).await;
                 }
                 Action::Exit => self.exit = true,
             }

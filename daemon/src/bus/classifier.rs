@@ -389,8 +389,8 @@ impl Classifier {
     /// Path of the job that runs, or `/` if none runs. A job of the trainer comes before an import or an activation.
     #[zbus(property)]
     fn round(&self) -> OwnedObjectPath {
-        let running = self.snapshot().running().map(|round| round.round);
-        running.map_or_else(OwnedObjectPath::default, |round| job::path(&self.control, round))
+        let running = self.snapshot().running().map(|job| job.id);
+        running.map_or_else(OwnedObjectPath::default, |job| job::path(&self.control, job))
     }
 
     /// When a round starts by itself, unless one runs. `images` (`t`) is the number of images that have to come

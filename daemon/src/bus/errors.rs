@@ -56,8 +56,8 @@ pub fn refused(refused: CommandError) -> Error {
         CommandError::Refused(Refusal::TooFewImages { .. }) => {
             Error::TooFewImages(format!("{text}; put more images into the watched directories"))
         }
-        CommandError::Refused(Refusal::NoSuchRound(_)) => {
-            Error::NoSuchRound(format!("{text}; each round has an object below {ROOT}/jobs"))
+        CommandError::Refused(Refusal::NoSuchJob(_)) => {
+            Error::NoSuchRound(format!("{text}; each job has an object below {ROOT}/jobs"))
         }
         CommandError::Refused(Refusal::AlreadyEnded(_)) => Error::AlreadyEnded(format!("{text}; its job says how")),
         CommandError::NotReady(_) => Error::NotReady(text),

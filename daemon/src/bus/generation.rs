@@ -85,7 +85,7 @@ impl Generation {
     /// Number of the round that put it into the store.
     #[zbus(property(emits_changed_signal = "const"))]
     fn round(&self) -> fdo::Result<u64> {
-        self.status(|status| status.round.0)
+        self.status(|status| status.job.0)
     }
 
     /// How it was made: `zero-shot`, `coft` or `coft-plus`.

@@ -14,18 +14,18 @@ use zbus::{Connection, ObjectServer, OwnedObjectPath, fdo, interface};
 
 pub struct Job {
     control: Control,
-    round: JobId,
+    job: JobId,
 }
 
 impl Job {
-    pub fn new(control: Control, round: JobId) -> Self {
-        Self { control, round }
+    pub fn new(control: Control, job: JobId) -> Self {
+        Self { control, job }
     }
 
     fn status<T>(&self, read: impl FnOnce(&JobStatus) -> T) -> fdo::Result<T> {
         let snapshot = self.control.snapshot.borrow();
-        let status = snapshot.rounds.iter().find(|status| status.round == self.round).map(read);
-        status.ok_or_else(|| fdo::Error::UnknownObject(format!("round {} is gone", self.round)))
+        let status = snapshot.jobs.iter().find(|status| status.id == self.job).map(read);
+        status.ok_or_else(|| fdo::Error::UnknownObject(format!("job {} is gone", self.job)))
     }
 
     fn progress<T: Default>(&self, read: impl FnOnce(&Progress) -> T) -> fdo::Result<T> {
@@ -45,7 +45,7 @@ impl Job {
     ) -> Result<(), Error> {
         authorisation::check(connection, &header, Action::Round).await?;
         let (reply, answer) = oneshot::channel();
-        let command = Command::CancelJob { round: self.round, reply };
+        let command = Command::CancelJob { job: self.job, reply };
         self.control.commands.send(command).await.map_err(|_| stopping())?;
         answer.await.map_err(|_| stopping())?.map_err(refused)
     }
@@ -57,7 +57,7 @@ impl Job {
     /// Number of the job; each classifier counts its own.
     #[zbus(property(emits_changed_signal = "const"))]
     fn round(&self) -> u64 {
-        self.round.0
+        self.job.0
     }
 
     /// Name of the classifier whose job it is.
@@ -140,10 +140,10 @@ impl Job {
         self.status(|status| status.took().map_or(-1.0, |took| took.as_secs_f64()))
     }
 
-    /// Number of the round whose unfinished work this one takes up; 0 for none.
+    /// Number of the round whose unfinished work this round takes up; 0 for none.
     #[zbus(property(emits_changed_signal = "const"))]
     fn continues(&self) -> fdo::Result<u64> {
-        self.status(|status| status.continues.map_or(0, |round| round.0))
+        self.status(|status| status.continues.map_or(0, |job| job.0))
     }
 
     /// Images that had been taken in when the round began: those that it trains on, and older ones whose pixels are
@@ -167,20 +167,20 @@ impl Job {
     }
 }
 
-/// Where the job of a round of this classifier is.
-pub fn path_of(control: &Control, round: JobId) -> String {
-    if control.apart { classifier_job_path(&control.name, round.0) } else { job_path(round.0) }
+/// Where a job of this classifier is.
+pub fn path_of(control: &Control, job: JobId) -> String {
+    if control.apart { classifier_job_path(&control.name, job.0) } else { job_path(job.0) }
 }
 
 /// The same as what a call answers.
-pub fn path(control: &Control, round: JobId) -> OwnedObjectPath {
-    OwnedObjectPath::try_from(path_of(control, round)).expect("a number ends a valid path")
+pub fn path(control: &Control, job: JobId) -> OwnedObjectPath {
+    OwnedObjectPath::try_from(path_of(control, job)).expect("a number ends a valid path")
 }
 
-/// The job of a round that has just started, which the caller may look at at once; usually it is exported already.
-pub async fn export(control: &Control, round: JobId, server: &ObjectServer) -> Result<OwnedObjectPath, Error> {
-    server.at(path_of(control, round), Job::new(control.clone(), round)).await?;
-    Ok(path(control, round))
+/// A job that has just started, which the caller may look at at once; usually it is exported already.
+pub async fn export(control: &Control, job: JobId, server: &ObjectServer) -> Result<OwnedObjectPath, Error> {
+    server.at(path_of(control, job), Job::new(control.clone(), job)).await?;
+    Ok(path(control, job))
 }
 
 fn result(state: &DetailedState) -> JobResult {

@@ -175,7 +175,7 @@ fn generation(number: u64, active: bool) -> GenerationStatus {
     GenerationStatus {
         generation: GenerationId(number),
         dir: PathBuf::new(),
-        round: JobId(number),
+        job: JobId(number),
         method: "coft".into(),
         created: 1_700_000_000,
         replaces: None,
@@ -189,7 +189,7 @@ fn generation(number: u64, active: bool) -> GenerationStatus {
 
 fn round(number: u64, state: DetailedState) -> JobStatus {
     JobStatus {
-        round: JobId(number),
+        id: JobId(number),
         trigger: Trigger::Manual,
         started: Moment::at_wall(1_700_000_000),
         ended: (state != DetailedState::Running).then_some(Moment::at_wall(1_700_000_060)),
@@ -226,7 +226,7 @@ fn grown() -> Snapshot {
         provider: "CPUExecutionProvider".into(),
         provider_problem: String::new(),
         round_problem: String::new(),
-        rounds: vec![round(1, DetailedState::Promoted(GenerationId(1)))],
+        jobs: vec![round(1, DetailedState::Promoted(GenerationId(1)))],
         next_round: NextRound::Images(120),
         waits_for: None,
         generations: vec![generation(1, true)],
@@ -324,7 +324,7 @@ async fn a_generation_that_was_refused_says_why_until_somebody_activates_it() {
 async fn a_round_that_is_not_shown_any_more_leaves_the_bus() {
     let stage = Stage::set(grown()).await;
     let mut signals = stage.signals().await;
-    stage.publish(|snapshot| snapshot.rounds.clear());
+    stage.publish(|snapshot| snapshot.jobs.clear());
     assert_eq!(signals.next().await.header().member().unwrap().as_str(), "InterfacesRemoved");
     let objects = stage.objects().await;
     assert!(objects.iter().all(|path| !path.contains("/jobs/")), "{objects:?}");

@@ -154,7 +154,7 @@ mod tests {
         let kept = async |sources: &[PathBuf]| catalog.pool(48, sources).await.unwrap().kept.len();
         assert_eq!(kept(&[camera.clone(), yard.clone()]).await, 4);
         assert_eq!(kept(std::slice::from_ref(yard)).await, 2, "and the overwritten one, whose source nobody knows");
-        assert_eq!(catalog.rounds().await.unwrap().len(), 1);
+        assert_eq!(catalog.jobs().await.unwrap().len(), 1);
     }
 
     /// Each picture in the old catalogue waits for one answer, in the order of arrival.

@@ -188,7 +188,7 @@ async fn everything_is_there_after_a_restart() {
     let (dir, catalog) = catalog();
     let moment = |second| Moment { boot: Some(BootId(9)), since_boot: Duration::from_millis(1500), wall: second };
     let status = |number, state| JobStatus {
-        round: JobId(number),
+        id: JobId(number),
         trigger: Trigger::Manual,
         started: moment(100),
         ended: Some(moment(200)),
@@ -220,18 +220,18 @@ async fn everything_is_there_after_a_restart() {
         JobStatus { ended: None, progress: Some(progress.clone()), ..status(6, DetailedState::Running) },
     ];
     for round in &rounds {
-        catalog.save_round(&JobStatus { warnings: Vec::new(), progress: None, ..round.clone() }).await.unwrap();
-        catalog.save_round(round).await.unwrap();
+        catalog.save_job(&JobStatus { warnings: Vec::new(), progress: None, ..round.clone() }).await.unwrap();
+        catalog.save_job(round).await.unwrap();
     }
     // Stores the progress of a round that runs, and late progress of one that has ended.
-    catalog.save_round(&JobStatus { progress: None, ..rounds[5].clone() }).await.unwrap();
+    catalog.save_job(&JobStatus { progress: None, ..rounds[5].clone() }).await.unwrap();
     for number in [4, 6] {
         catalog.save_progress(JobId(number), &progress).await.unwrap();
     }
     catalog.record(vec![image("a.jpg", 1, "aa"), bad("b.jpg", 1)]).await.unwrap();
     drop(catalog);
     let catalog = Catalog::open(&dir.path().join("catalog.sqlite")).unwrap();
-    assert_eq!(catalog.rounds().await.unwrap(), rounds);
+    assert_eq!(catalog.jobs().await.unwrap(), rounds);
     check(&catalog.counts().await.unwrap(), 1, 1);
 }
 
@@ -424,7 +424,7 @@ async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended()
     let (_dir, catalog) = catalog();
     let save = async |number, trigger: Trigger, state| {
         let round = JobStatus {
-            round: JobId(number),
+            id: JobId(number),
             trigger,
             started: Moment::at_wall(1),
             ended: Some(Moment::at_wall(2)),
@@ -435,18 +435,18 @@ async fn old_rounds_are_forgotten_but_not_the_last_that_was_completed_or_ended()
             seed: None,
             continues: None,
         };
-        catalog.save_round(&round).await.unwrap();
+        catalog.save_job(&round).await.unwrap();
     };
     save(1, Trigger::Schedule, DetailedState::Cancelled).await;
     save(2, Trigger::Schedule, DetailedState::Kept { reason: "worse".into(), candidate: None }).await;
     save(3, Trigger::Import, DetailedState::Kept { reason: "worse".into(), candidate: None }).await;
     save(1003, Trigger::Schedule, DetailedState::Cancelled).await;
-    let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
+    let left: Vec<u64> = catalog.jobs().await.unwrap().iter().map(|job| job.id.0).collect();
     assert_eq!(left, [2, 1003]);
     // Jobs of other kinds, such as one that fails every five minutes, do not make the schedule forget when the last
     // round ended.
     save(2500, Trigger::ZeroShot, DetailedState::Cancelled).await;
-    let left: Vec<u64> = catalog.rounds().await.unwrap().iter().map(|round| round.round.0).collect();
+    let left: Vec<u64> = catalog.jobs().await.unwrap().iter().map(|job| job.id.0).collect();
     assert_eq!(left, [2, 1003, 2500]);
 }
 
@@ -497,7 +497,7 @@ fn damaged(dir: &Path) -> Vec<PathBuf> {
 
 fn interrupted(number: u64) -> JobStatus {
     JobStatus {
-        round: JobId(number),
+        id: JobId(number),
         trigger: Trigger::Manual,
         started: Moment::at_wall(100),
         ended: Some(Moment::at_wall(200)),
@@ -518,9 +518,9 @@ async fn rounds_of_the_last_version_are_still_there() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens/catalog/version-1.sqlite");
     fs::copy(&golden, &path).unwrap();
     let catalog = Catalog::open(&path).unwrap();
-    let rounds = catalog.rounds().await.unwrap();
+    let rounds = catalog.jobs().await.unwrap();
     assert_eq!((catalog.note(), rounds.len(), rounds[0].started.boot), (None, 1, None));
-    catalog.save_round(&interrupted(5)).await.unwrap();
+    catalog.save_job(&interrupted(5)).await.unwrap();
     closed(catalog, &path);
 
     // The rounds of a damaged catalogue of version 1 are copied to a new catalogue, which stores both.
@@ -528,20 +528,20 @@ async fn rounds_of_the_last_version_are_still_there() {
     fs::copy(&golden, &path).unwrap();
     alter(&path, "DROP TABLE quarantine");
     let catalog = Catalog::open(&path).unwrap();
-    assert_eq!(catalog.rounds().await.unwrap(), rounds);
+    assert_eq!(catalog.jobs().await.unwrap(), rounds);
 }
 
 #[tokio::test]
 async fn rounds_that_can_still_be_read_go_over_to_the_new_catalogue() {
     let (dir, catalog) = catalog();
-    catalog.save_round(&interrupted(4)).await.unwrap();
+    catalog.save_job(&interrupted(4)).await.unwrap();
     let path = dir.path().join("catalog.sqlite");
     closed(catalog, &path);
     alter(&path, "DROP TABLE quarantine");
     let catalog = Catalog::open(&path).unwrap();
     let note = catalog.note().unwrap();
     assert!(note.contains("quarantine is missing") && note.contains("1 rounds of the history were kept"), "{note}");
-    assert_eq!(catalog.rounds().await.unwrap(), [interrupted(4)]);
+    assert_eq!(catalog.jobs().await.unwrap(), [interrupted(4)]);
 }
 
 fn alter(path: &Path, sql: &str) {
@@ -575,7 +575,7 @@ async fn damage_that_is_met_later_is_mended_while_the_service_runs() {
 async fn a_round_in_the_words_of_another_version_is_read_as_far_as_it_is_understood() {
     let (dir, catalog) = catalog();
     for number in 1..=5 {
-        catalog.save_round(&interrupted(number)).await.unwrap();
+        catalog.save_job(&interrupted(number)).await.unwrap();
     }
     let path = dir.path().join("catalog.sqlite");
     closed(catalog, &path);
@@ -587,7 +587,7 @@ async fn a_round_in_the_words_of_another_version_is_read_as_far_as_it_is_underst
          UPDATE rounds SET images = -1 WHERE round = 4;
          UPDATE rounds SET state = 'promoted', generation = NULL WHERE round = 5",
     );
-    let rounds = Catalog::open(&path).unwrap().rounds().await.unwrap();
+    let rounds = Catalog::open(&path).unwrap().jobs().await.unwrap();
     let failed = DetailedState::Failed(Failure::new(FailureKind::Internal, "m", "h"));
     let second = JobStatus { state: failed, ..interrupted(2) };
     assert_eq!(rounds, [interrupted(1), second, interrupted(3), interrupted(5)], "all but the one without sense");

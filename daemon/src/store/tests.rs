@@ -219,7 +219,7 @@ fn a_refused_candidate_is_kept_and_serves_only_once_somebody_activates_it() {
     let refused = |store: &Store| store.generation(two).unwrap().record.refused.clone();
     for store in [&store, &Store::open(root.path()).unwrap()] {
         assert_eq!((store.active().unwrap().id, refused(store)), (one, Some("worse".into())));
-        assert_eq!((store.promoted_by(JobId(2)), store.last_round()), (None, JobId(2)));
+        assert_eq!((store.promoted_by(JobId(2)), store.last_job()), (None, JobId(2)));
     }
     assert_eq!(served(root.path()).as_deref(), Some("one"));
 

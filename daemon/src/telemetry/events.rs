@@ -38,11 +38,11 @@ ids! {
     SETUP_COMPLETE = "19b20407786e49d6ad1e3ece81ead7df";
     /// A round that is due cannot start now; the service tries again.
     ROUND_POSTPONED = "94f4b68553834a1d80327b2af517479c";
-    ROUND_STARTED = "63fe3ce188a74e628ed0d2ee95d6fc3f";
-    ROUND_WARNING = "9b63e54bd631aa7e0400439daa90ec2b";
-    ROUND_FAILED = "e10f58dd1243c71c373f50ed5efc10d8";
-    ROUND_CANCELLED = "3e76fa002cbc9f3f5a76a297812f56be";
-    ROUND_INTERRUPTED = "3b9aebe8301361b7dfddaecd84de778a";
+    JOB_STARTED = "63fe3ce188a74e628ed0d2ee95d6fc3f";
+    JOB_WARNING = "9b63e54bd631aa7e0400439daa90ec2b";
+    JOB_FAILED = "e10f58dd1243c71c373f50ed5efc10d8";
+    JOB_CANCELLED = "3e76fa002cbc9f3f5a76a297812f56be";
+    JOB_INTERRUPTED = "3b9aebe8301361b7dfddaecd84de778a";
     /// A candidate was not good enough.
     KEPT = "889eccf308fd62789a4aa88367570684";
     /// A candidate became the active generation.

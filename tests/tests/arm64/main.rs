@@ -72,7 +72,7 @@ fn tell() {
     system.wait("a round starts", |system| system.json(&["round", "start"])["round"].is_u64());
     system.wait("the round's end", |system| system.status()["round"].is_null());
     step("a round has ended");
-    let rounds = system.json(&["round", "list"]);
+    let rounds = system.json(&["job", "list"]);
     assert_eq!(system.label().1, 2, "{rounds:#}");
 
     for bridge in ["coft-mqtt", "coft-exporter"] {

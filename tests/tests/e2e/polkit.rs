@@ -75,7 +75,7 @@ impl<'a> Scene<'a> {
 
     /// What of the service a caller could have changed.
     fn shown(&self) -> (Option<Value>, Option<Value>) {
-        (self.json(&["round", "list"]), self.json(&["generation", "list"]))
+        (self.json(&["job", "list"]), self.json(&["generation", "list"]))
     }
 
     /// What a client that is not ours is told of the answers about pictures.

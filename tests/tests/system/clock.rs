@@ -124,7 +124,7 @@ impl Seen {
         system.wait("the next round is told", |system| wait(system).is_some_and(is_sane)).unwrap();
         let status = status(system);
         assert_eq!(status["round"], Value::Null, "by {ahead} s");
-        let rounds = json(system, &["round", "list"]);
+        let rounds = json(system, &["job", "list"]);
         assert_eq!(status["last_round"]["round"], self.rounds, "by {ahead} s: {rounds}");
     }
 }

@@ -47,7 +47,7 @@ pub fn two_packages_are_all_that_a_bare_debian_needs() {
         })
         .unwrap();
     system.wait("the round's end", |system| status(system)["round"].is_null()).unwrap();
-    let rounds = json(&system, &["round", "list"]);
+    let rounds = json(&system, &["job", "list"]);
     assert_eq!(label(&system).unwrap().1, 2, "{rounds}\n{}", system.journal());
     a_round_uses_every_core(&system);
     configure(&system, VERY_MANY);

@@ -59,7 +59,7 @@ async fn scripts_read_what_is_asked_and_answer() {
     let told = stage.tell(&["review", "--answer", &format!("{}=nut", image(2))]).await;
     assert_eq!(told.stdout, "2 of at most 60\n");
     let told = stage.tell(&["review", "--answer", &format!("{}=nut", image(3))]).await;
-    let decided = "decided after 3 labels: generation 3 is better, and is to serve\nfollow it: coftctl round wait 30\n";
+    let decided = "decided after 3 labels: generation 3 is better, and is to serve\nfollow it: coftctl job wait 30\n";
     assert_eq!(told.stdout, decided);
     let closed = json(&stage.tell(&["review", "--json"]).await.stdout);
     assert_eq!((&closed["review"]["activation"], &closed["items"]), (&json!(30), &json!([])));

@@ -795,7 +795,7 @@ impl Job {
     }
     #[zbus(property)]
     fn kind(&self) -> String {
-        "round".into()
+        "adaptation".into()
     }
     #[zbus(property)]
     fn classifier(&self) -> String {

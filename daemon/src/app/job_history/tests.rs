@@ -12,7 +12,7 @@ fn second(second: u64) -> Moment {
 
 fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: DetailedState) -> JobStatus {
     JobStatus {
-        round: JobId(number),
+        id: JobId(number),
         trigger,
         started: second(0),
         ended: ended.map(second),
@@ -34,7 +34,7 @@ fn failed() -> DetailedState {
 }
 
 fn numbers(history: &JobHistory) -> Vec<u64> {
-    history.rounds().iter().map(|round| round.round.0).collect()
+    history.jobs().iter().map(|job| job.id.0).collect()
 }
 
 #[track_caller]
@@ -115,7 +115,7 @@ fn who_cancelled_a_round_takes_its_work_up_by_hand() {
     let schedule = Schedule::default();
     let ended = |state| round(1, Trigger::Manual, 50, Some(1000), state);
     let of = |history: &JobHistory| {
-        [false, true].map(|by_hand| history.to_be_continued(&schedule, by_hand).map(|round| round.round.0))
+        [false, true].map(|by_hand| history.to_be_continued(&schedule, by_hand).map(|job| job.id.0))
     };
     let mut history = JobHistory::new(vec![ended(DetailedState::Interrupted)]);
     assert_eq!(of(&history), [Some(1), Some(1)]);

@@ -315,7 +315,7 @@ fn an_earlier_generation_serves_again_once_it_is_proven() {
     assert_ne!(promoter.controller.answer(image).unwrap(), sharp);
     let [first, second] = &promoter.generations().0[..] else { panic!("both are kept") };
     assert_eq!((first.active, first.replaces, second.active), (true, Some(GenerationId(2)), false));
-    assert_ne!(first.round, JobId(8), "the round that made it stays the one that did");
+    assert_ne!(first.job, JobId(8), "the round that made it stays the one that did");
     assert_eq!(promoter.promoted_by(JobId(8)), Some(GenerationId(1)));
 
     let PromotionOutcome::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was kept") };
@@ -386,7 +386,7 @@ fn what_a_rule_has_refused_is_kept_for_somebody_to_activate() {
     assert_eq!(told(0), (true, String::new()));
     assert!(!told(1).0 && told(1).1.contains("less evenly"), "{:?}", told(1));
     assert!(!told(2).0 && told(2).1.contains("agree on 30 %"), "{:?}", told(2));
-    assert_eq!(generations[1].round, ROUND, "the round that took it in");
+    assert_eq!(generations[1].job, ROUND, "the round that took it in");
 
     let PromotionOutcome::Promote(promotion) = return_to(2, &service).unwrap() else { panic!("it was wanted") };
     promoter.promote(*promotion, None).unwrap();

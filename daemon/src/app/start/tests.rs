@@ -244,11 +244,11 @@ async fn a_catalogue_of_a_newer_version_is_left_alone_and_what_served_serves() {
 #[tokio::test]
 async fn a_lost_catalogue_does_not_begin_numbers_again() {
     let site = Site::new();
-    let (number, journal) = (Store::open(site.dir.path()).unwrap().last_round(), site.path("journal"));
+    let (number, journal) = (Store::open(site.dir.path()).unwrap().last_job(), site.path("journal"));
     assert!(number.0 > 0);
     let complete = async || {
         let complete = site.run(async |_, _| true).await.expect("nothing is missing");
-        complete.supervisor.last_round()
+        complete.supervisor.last_job()
     };
     assert_eq!(complete().await, number);
     fs::create_dir(&journal).unwrap();

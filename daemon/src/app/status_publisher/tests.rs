@@ -13,7 +13,7 @@ fn second(second: u64) -> Moment {
 
 fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: DetailedState) -> JobStatus {
     JobStatus {
-        round: JobId(number),
+        id: JobId(number),
         trigger,
         started: second(0),
         ended: ended.map(second),
@@ -91,10 +91,10 @@ fn systemd_is_told_what_the_service_waits_for() {
 fn progress_waits_for_the_tick_and_events_do_not() {
     let running = round(1, Trigger::Manual, 300, None, DetailedState::Running);
     let (mut publisher, mut seen) = StatusPublisher::new(Snapshot::default());
-    publisher.rounds(&[running]);
+    publisher.jobs(&[running]);
     assert!(seen.has_changed().unwrap());
     let fraction = |seen: &mut watch::Receiver<Snapshot>| {
-        seen.borrow_and_update().rounds[0].progress.as_ref().map(|progress| progress.fraction)
+        seen.borrow_and_update().jobs[0].progress.as_ref().map(|progress| progress.fraction)
     };
     publisher.progress(JobId(1), progress(Stage::Label, 0.1));
     assert_eq!(fraction(&mut seen), Some(0.1), "a new stage is an event");
@@ -111,11 +111,11 @@ fn progress_waits_for_the_tick_and_events_do_not() {
 fn a_round_names_its_candidate_while_that_is_there() {
     let candidate = |number| DetailedState::Kept { reason: "worse".into(), candidate: Some(GenerationId(number)) };
     let rounds = vec![round(1, Trigger::Manual, 7, Some(5), candidate(2))];
-    let (mut publisher, _seen) = StatusPublisher::new(Snapshot { rounds: rounds.clone(), ..Snapshot::default() });
+    let (mut publisher, _seen) = StatusPublisher::new(Snapshot { jobs: rounds.clone(), ..Snapshot::default() });
     let there = |number| GenerationStatus {
         generation: GenerationId(number),
         dir: Default::default(),
-        round: JobId(1),
+        job: JobId(1),
         method: String::new(),
         created: 0,
         replaces: None,
@@ -126,11 +126,11 @@ fn a_round_names_its_candidate_while_that_is_there() {
         report: String::new(),
     };
     publisher.serving(vec![there(2)], ServingStatus::default());
-    assert_eq!(publisher.snapshot().rounds[0].state, candidate(2));
+    assert_eq!(publisher.snapshot().jobs[0].state, candidate(2));
     publisher.serving(vec![there(3)], ServingStatus::default());
-    assert_eq!(publisher.snapshot().rounds[0].state, worse());
-    publisher.rounds(&rounds);
-    assert_eq!(publisher.snapshot().rounds[0].state, worse(), "as the catalogue has it");
+    assert_eq!(publisher.snapshot().jobs[0].state, worse());
+    publisher.jobs(&rounds);
+    assert_eq!(publisher.snapshot().jobs[0].state, worse(), "as the catalogue has it");
 }
 
 #[test]
@@ -155,7 +155,7 @@ fn systemd_gets_one_line() {
     let counts = Counts { images: 7, quarantined: 1, sources: [("/in".into(), (7, 1))].into() };
     publisher.counted(&counts);
     assert_eq!(publisher.snapshot().sources[0].images, 7);
-    publisher.rounds(&[round(1, Trigger::Manual, 7, None, DetailedState::Running)]);
+    publisher.jobs(&[round(1, Trigger::Manual, 7, None, DetailedState::Running)]);
     publisher.progress(JobId(1), progress(Stage::Filter, 0.456));
     assert_eq!(publisher.status_line(), "nothing serves yet; 7 images, 1 files refused; round 1: filter 46 %");
 }

@@ -27,8 +27,8 @@ async fn sample(training: &TrainingRunner, force: bool) -> Result<Vec<PathBuf>, 
 
 impl Supervisor {
     /// Has the candidate judged on another thread, one candidate at a time; the outcome comes back to the loop.
-    pub(super) fn judge(&mut self, round: JobId) {
-        let Some(job) = self.job(round) else { return };
+    pub(super) fn judge(&mut self, id: JobId) {
+        let Some(job) = self.job(id) else { return };
         let (candidate, stop) = (job.candidate.clone(), job.stop.clone());
         let (trigger, generation, force) = (job.trigger, job.generation, job.force);
         let seed = job.status.seed.unwrap_or_default();
@@ -44,7 +44,7 @@ impl Supervisor {
                 };
                 let outcome = match generation {
                     Some(generation) => {
-                        blocking(move || promoter.judge_kept(generation, round, &training.base, &stop)).await
+                        blocking(move || promoter.judge_kept(generation, id, &training.base, &stop)).await
                     }
                     None if place.is_none() => Err(promoter::stopped()),
                     None if trigger != Trigger::Import => {
@@ -54,13 +54,13 @@ impl Supervisor {
                             && let Some(candidate) = refused.contender()
                         {
                             refused.review =
-                                Undecided { round, seed, candidate }.review(&training, &promoter, &stop).await;
+                                Undecided { round: id, seed, candidate }.review(&training, &promoter, &stop).await;
                         }
                         outcome
                     }
                     None => match sample(&training, force).await {
                         Ok(images) => {
-                            blocking(move || promoter.judge_import(&candidate, round, &training.base, &images, &stop))
+                            blocking(move || promoter.judge_import(&candidate, id, &training.base, &images, &stop))
                                 .await
                         }
                         Err(error) => {
@@ -70,15 +70,15 @@ impl Supervisor {
                     },
                 };
                 // If the service has ended, nobody needs the outcome.
-                let _ = outcomes.send((round, Judged { outcome, place })).await;
+                let _ = outcomes.send((id, Judged { outcome, place })).await;
             }
             .in_current_span(),
         );
     }
 
     /// Carries out the outcome, or stores why there is none.
-    pub(super) async fn conclude(&mut self, round: JobId) {
-        let outcome = self.job(round).and_then(|job| job.outcome.take());
+    pub(super) async fn conclude(&mut self, id: JobId) {
+        let outcome = self.job(id).and_then(|job| job.outcome.take());
         let outcome = outcome.unwrap_or_else(|| Err(promoter::unexplained()));
         let (promoter, wanted) = (self.promoter.clone(), self.jobs.iter().find_map(|job| job.generation));
         let state = match outcome {
@@ -99,10 +99,7 @@ impl Supervisor {
                         Some(kept)
                     }
                     Err(Failure { message: problem, .. }) => {
-                        warn!(
-                            coft.round = round.0,
-                            problem, "the candidate of round {round} cannot be kept: {problem}"
-                        );
+                        warn!(coft.job = id.0, problem, "the candidate of job {id} cannot be kept: {problem}");
                         None
                     }
                 };
@@ -110,11 +107,11 @@ impl Supervisor {
             }
             Err(failure) => DetailedState::Failed(failure),
         };
-        self.close(round, state).await;
+        self.close(id, state).await;
     }
 
-    pub(super) async fn drop_candidate(&mut self, round: JobId) {
-        let outcome = self.job(round).and_then(|job| job.outcome.take());
+    pub(super) async fn drop_candidate(&mut self, id: JobId) {
+        let outcome = self.job(id).and_then(|job| job.outcome.take());
         if let Some(Ok(outcome)) = outcome {
             let promoter = self.promoter.clone();
             if let Err(error) = blocking(move || promoter.drop_candidate(outcome)).await {
@@ -125,42 +122,43 @@ impl Supervisor {
     }
 
     /// Stores the end of a job and removes what it has left.
-    pub(super) async fn close(&mut self, round: JobId, state: DetailedState) {
-        let Some(at) = self.jobs.iter().position(|job| job.status.round == round) else { return };
+    pub(super) async fn close(&mut self, id: JobId, state: DetailedState) {
+        let Some(at) = self.jobs.iter().position(|job| job.status.id == id) else { return };
         let Job { trigger, mut status, mut judging, .. } = self.jobs.swap_remove(at);
+        let name = status.name();
         match &state {
             DetailedState::Promoted(generation) => info!(
                 message_id = events::PROMOTED,
-                coft.round = round.0,
+                coft.job = id.0,
                 coft.generation = generation.0,
-                "round {round} promoted generation {generation}"
+                "{name} promoted generation {generation}"
             ),
             DetailedState::Kept { reason, candidate: None } => info!(
                 message_id = events::KEPT,
-                coft.round = round.0,
+                coft.job = id.0,
                 reason,
-                "round {round} ended; its candidate is not taken: {reason}"
+                "{name} ended; its candidate is not taken: {reason}"
             ),
             DetailedState::Kept { reason, candidate: Some(kept) } => info!(
                 message_id = events::KEPT,
-                coft.round = round.0,
+                coft.job = id.0,
                 coft.generation = kept.0,
                 reason,
-                "round {round} ended; its candidate is not taken: {reason}; it is kept as generation {kept}, which does not \
+                "{name} ended; its candidate is not taken: {reason}; it is kept as generation {kept}, which does not \
                  serve unless somebody activates it"
             ),
             DetailedState::Failed(Failure { message, hint, .. }) => error!(
-                message_id = events::ROUND_FAILED,
-                coft.round = round.0,
+                message_id = events::JOB_FAILED,
+                coft.job = id.0,
                 problem = message,
                 hint,
-                "round {round} failed: {message}; {hint}"
+                "{name} failed: {message}; {hint}"
             ),
             DetailedState::Cancelled => {
-                info!(message_id = events::ROUND_CANCELLED, coft.round = round.0, "round {round} cancelled");
+                info!(message_id = events::JOB_CANCELLED, coft.job = id.0, "{name} cancelled");
             }
             DetailedState::Running | DetailedState::Interrupted => {
-                info!(message_id = events::ROUND_INTERRUPTED, coft.round = round.0, "round {round} interrupted");
+                info!(message_id = events::JOB_INTERRUPTED, coft.job = id.0, "{name} interrupted");
             }
         }
 
@@ -170,13 +168,13 @@ impl Supervisor {
         }
         // Clean up first: on a full disk this frees space to store the end.
         if trigger != Trigger::Activation {
-            let (promoter, directory) = (self.promoter.clone(), self.training.directory(round));
+            let (promoter, directory) = (self.promoter.clone(), self.training.directory(id));
             // A job that failed was never judged: a candidate of another job may be judged now.
             judging = judging.or_else(|| Arc::clone(&self.judging).try_acquire_owned().ok());
             let none_is_judged = judging.is_some();
             if let Err(error) = blocking(move || promoter.clear_up(&directory, none_is_judged)).await {
                 let problem = error.message;
-                warn!(problem, "what round {round} left behind cannot be removed: {problem}");
+                warn!(problem, "what {name} left behind cannot be removed: {problem}");
             }
         }
         drop(judging);
@@ -184,7 +182,7 @@ impl Supervisor {
         // A promoted generation stays, even if the model's files have changed since the service started.
         let promoted = matches!(status.state, DetailedState::Promoted(_));
         let wanted = self.zero_shot_at.is_some() && !promoted;
-        self.review_after(status.round, &status.state).await;
+        self.review_after(status.id, &status.state).await;
         // Publish the generations and the review first: a client that learns of the end finds the results.
         self.show_generations();
         self.show_review();
@@ -206,12 +204,12 @@ impl Supervisor {
             return;
         }
         if let Some(job) = self.jobs.iter_mut().find(|job| job.trigger == Trigger::ZeroShot) {
-            let round = job.status.round;
+            let (id, name) = (job.status.id, job.status.name());
             let warning = "another generation has come to serve meanwhile, so it is not needed any more";
-            info!(coft.round = round.0, "round {round} is cancelled: {warning}");
+            info!(coft.job = id.0, "{name} is cancelled: {warning}");
             job.status.warnings.push(warning.into());
             // What the job leaves is dropped, whatever it does until it has ended.
-            self.lifecycle.tell(Event::CancelAsked(round));
+            self.lifecycle.tell(Event::CancelAsked(id));
             job.stop.cancel();
         }
     }
@@ -219,18 +217,18 @@ impl Supervisor {
     /// Keeps the work of a round if another round may take it up. The work of a cancelled round is kept as well: the
     /// round may have been cancelled for the sake of what serves, and not because of its images.
     fn keep_or_forget(&self, status: &mut JobStatus) {
-        let round = status.round.0;
+        let (id, name) = (status.id.0, status.name());
         match self.history.after(status, &self.schedule) {
             Next::ByItself(_) | Next::WithNextRound | Next::ByHand => return,
             Next::Nothing => {}
             Next::GivenUp(why) => {
                 let warning = told_given_up(&why);
-                warn!(message_id = events::ROUND_WARNING, coft.round = round, warning, "round {round}: {warning}");
+                warn!(message_id = events::JOB_WARNING, coft.job = id, warning, "{name}: {warning}");
                 status.warnings.push(warning);
             }
         }
         if let Err(error) = self.training.forget_unfinished() {
-            warn!(problem = %error, "the journal of round {round} cannot be removed: {error}");
+            warn!(problem = %error, "the journal of {name} cannot be removed: {error}");
         }
     }
 }

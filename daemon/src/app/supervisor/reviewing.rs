@@ -55,8 +55,8 @@ impl Undecided {
             Ok(review) => Some(review),
             Err(problem) => {
                 warn!(
-                    message_id = events::ROUND_WARNING,
-                    coft.round = round,
+                    message_id = events::JOB_WARNING,
+                    coft.job = round,
                     warning = problem,
                     "nobody can be asked about the candidate of round {round}: {problem}"
                 );
@@ -104,7 +104,7 @@ impl Supervisor {
         let percent = 100.0 * status.differing as f64 / of.max(1) as f64;
         info!(
             message_id = events::REVIEW_OPENED,
-            coft.round = round,
+            coft.job = round,
             coft.generation = candidate,
             "generation {candidate} of round {round} answers {percent:.0} % of {of} pictures differently than generation {present}, \
              which serves; labels for at most {MOST} of them decide: coftctl review --decide"
@@ -182,7 +182,7 @@ impl Supervisor {
         let waits = self.reviewing.not_before.is_some_and(|at| at > Instant::now());
         if status.state == State::Candidate && self.reviewing.activation.is_none() && !waits {
             match self.activate(status.candidate).await {
-                Ok(round) => self.reviewing.activation = round,
+                Ok(job) => self.reviewing.activation = job,
                 Err(refused) => {
                     self.reviewing.not_before = Some(Instant::now() + RETRY);
                     info!(
@@ -196,8 +196,8 @@ impl Supervisor {
     }
 
     /// Called when a job has ended: if it had to activate the candidate and failed, the review is over.
-    pub(super) async fn review_after(&mut self, round: JobId, state: &DetailedState) {
-        if self.reviewing.activation != Some(round) {
+    pub(super) async fn review_after(&mut self, job: JobId, state: &DetailedState) {
+        if self.reviewing.activation != Some(job) {
             return;
         }
         self.reviewing = Reviewing::default();
@@ -208,9 +208,9 @@ impl Supervisor {
         let Some(status) = self.training.reviews.status() else { return };
         let candidate = status.candidate;
         warn!(
-            coft.round = round.0,
+            coft.job = job.0,
             coft.generation = candidate.0,
-            "generation {candidate} was decided for and does not serve: see coftctl round show {round}; to try it again: \
+            "generation {candidate} was decided for and does not serve: see coftctl job show {job}; to try it again: \
              coftctl generation activate {candidate}"
         );
         self.end_review().await;

@@ -69,9 +69,9 @@ impl Supervisor {
     async fn look_for_what_is_due(&mut self) -> Option<Trigger> {
         let now = (self.clock)();
         if let Some(status) = self.history.restate(&now) {
-            info!(coft.round = status.round.0, "the clock was set; the end of round {} is put right", status.round);
+            info!(coft.job = status.id.0, "the clock was set; the end of {} is put right", status.name());
             self.write_down(&status).await;
-            self.publisher.rounds(self.history.rounds());
+            self.publisher.jobs(self.history.jobs());
         }
         let next = self.history.next_round(&self.schedule, self.training.round.minimum_images, &now);
         self.publisher.next_round(next);
@@ -102,12 +102,12 @@ impl Supervisor {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {
-                return warn!(problem = %error, "the work of round {} cannot be removed: {error}", status.round);
+                return warn!(problem = %error, "the work of {} cannot be removed: {error}", status.name());
             }
         }
         status.warnings.push(told_given_up(&why));
-        let (round, warning) = (status.round, told_given_up(&why));
-        warn!(message_id = events::ROUND_WARNING, coft.round = round.0, warning, "round {round}: {warning}");
+        let (id, warning) = (status.id, told_given_up(&why));
+        warn!(message_id = events::JOB_WARNING, coft.job = id.0, warning, "round {id}: {warning}");
         self.write_down(&status).await;
         self.record(status);
     }
@@ -162,32 +162,32 @@ impl Supervisor {
         let seed = request.seed.or(own).unwrap_or(self.training.round.seed);
         // If no round is known, for example after the catalogue was lost, any work in the journal is taken up.
         let goes_on = continues.is_some() || !self.history.has_adapted();
-        let continues = continues.map(|earlier| earlier.round);
+        let continues = continues.map(|earlier| earlier.id);
         // If this classifier has a round under way, that is the reason to refuse, and not the slot.
         let slot = match self.lifecycle.current() {
             Some(_) => None,
             None => Some(self.member.slots.of(trigger).take(&self.member.name).map_err(occupied)?),
         };
         let status = self.admit(trigger, trigger.adapts().then_some(seed), continues).await?;
-        let round = status.round;
+        let id = status.id;
         if let Some(earlier) = continues {
-            info!(coft.round = round.0, "round {round} takes up the work of round {earlier}");
+            info!(coft.job = id.0, "round {id} takes up the work of round {earlier}");
         }
         let method = if trigger == Trigger::ZeroShot { Method::ZeroShot } else { self.training.round.method.into() };
         let job = Job { _slot: slot, ..Job::new(trigger, status) };
-        let plan = RoundPlan { round, method, seed, continues: goes_on };
+        let plan = RoundPlan { round: id, method, seed, continues: goes_on };
         self.training.start(plan, job.stop.clone(), self.training_events.sender.clone());
         self.jobs.push(job);
-        Ok(round)
+        Ok(id)
     }
 
     pub(super) async fn import(&mut self, files: HashMap<String, OwnedFd>, force: bool) -> Result<JobId, CommandError> {
         let status = self.admit(Trigger::Import, None, None).await?;
         let job = Job { force, ..Job::new(Trigger::Import, status) };
-        let round = job.status.round;
-        self.training.import(round, files, job.stop.clone(), self.training_events.sender.clone());
+        let id = job.status.id;
+        self.training.import(id, files, job.stop.clone(), self.training_events.sender.clone());
         self.jobs.push(job);
-        Ok(round)
+        Ok(id)
     }
 
     /// Activates an earlier generation, whether another job runs or not.
@@ -196,17 +196,13 @@ impl Supervisor {
             return Ok(None);
         }
         let status = self.admit(Trigger::Activation, None, None).await?;
-        let round = status.round;
+        let id = status.id;
         let number = generation.0;
-        info!(
-            coft.round = round.0,
-            coft.generation = number,
-            "round {round} is to let generation {number} serve again"
-        );
+        info!(coft.job = id.0, coft.generation = number, "activation {id} is to let generation {number} serve again");
         self.jobs.push(Job { generation: Some(generation), ..Job::new(Trigger::Activation, status) });
         // The generation exists already.
-        self.tell(Event::CandidateLeft(round)).await;
-        Ok(Some(round))
+        self.tell(Event::CandidateLeft(id)).await;
+        Ok(Some(id))
     }
 
     /// Starts a job if the lifecycle allows it, and stores it.
@@ -217,13 +213,13 @@ impl Supervisor {
         continues: Option<JobId>,
     ) -> Result<JobStatus, CommandError> {
         let images = self.history.images();
-        let round = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
-            [Action::Start { round, .. }] => *round,
+        let id = match self.lifecycle.tell(Event::Asked { trigger, images }).as_slice() {
+            [Action::Start { job, .. }] => *job,
             [Action::Refuse(refusal)] => return Err((*refusal).into()),
             other => unreachable!("a request is granted or refused, not {other:?}"),
         };
         let status = JobStatus {
-            round,
+            id,
             trigger,
             started: (self.clock)(),
             ended: None,
@@ -234,32 +230,33 @@ impl Supervisor {
             progress: None,
             warnings: Vec::new(),
         };
+        let name = status.name();
         // The job is stored before its trainer starts: if it brings the machine down, the service knows of it
         // afterwards.
-        if let Err(error) = self.training.catalog.save_round(&status).await {
+        if let Err(error) = self.training.catalog.save_job(&status).await {
             // A job that cannot be stored does not start.
-            self.lifecycle.tell(Event::Failed(round));
+            self.lifecycle.tell(Event::Failed(id));
             if self.zero_shot_at.is_some() {
                 self.put_off_zero_shot();
             }
             error!(
-                message_id = events::ROUND_FAILED,
-                coft.round = round.0,
+                message_id = events::JOB_FAILED,
+                coft.job = id.0,
                 problem = %error,
-                "round {round} cannot start: {error}"
+                "{name} cannot start: {error}"
             );
             return Err(CommandError::Failed(error.to_string()));
         }
         let trigger: &str = trigger.into();
-        info!(message_id = events::ROUND_STARTED, coft.round = round.0, trigger, "round {round} started: {trigger}");
+        info!(message_id = events::JOB_STARTED, coft.job = id.0, trigger, "{name} started: {trigger}");
         self.record(status.clone());
         Ok(status)
     }
 
     pub(super) async fn write_down(&self, status: &JobStatus) {
-        let round = status.round;
-        if let Err(error) = self.training.catalog.save_round(status).await {
-            error!(coft.round = round.0, problem = %error, "the end of round {round} cannot be written down: {error}");
+        let (id, name) = (status.id, status.name());
+        if let Err(error) = self.training.catalog.save_job(status).await {
+            error!(coft.job = id.0, problem = %error, "the end of {name} cannot be written down: {error}");
         }
     }
 }

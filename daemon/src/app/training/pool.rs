@@ -33,7 +33,7 @@ impl TrainingRunner {
             Some(images) => {
                 let (round, count) = (spec.round, images.len());
                 info!(
-                    coft.round = round.0,
+                    coft.job = round.0,
                     images = count,
                     "an interrupted round is continued: round {round} goes on with its {count} images"
                 );
@@ -45,7 +45,7 @@ impl TrainingRunner {
                 if begun {
                     let round = spec.round;
                     info!(
-                        coft.round = round.0,
+                        coft.job = round.0,
                         "round {round} begins anew: the work that is there was begun with other images, labels or settings"
                     );
                 }

@@ -3,6 +3,7 @@
 use super::*;
 use crate::control::CommandError;
 use coft_core::event::{Failure, FailureKind, Progress, Stage as RoundStage};
+use coft_core::job::JobKind;
 use coft_core::lifecycle::Refusal;
 use coft_dbus::{JobResult, RoundOptions};
 
@@ -13,7 +14,7 @@ async fn a_round_is_a_job_from_start_to_end() {
     let starting = tokio::spawn(async move { classifier.start_round(RoundOptions { seed: Some(7) }).await });
     let Command::StartRound { request, reply } = stage.command().await else { panic!("not a start") };
     assert_eq!(request.seed, Some(7));
-    stage.publish(|snapshot| snapshot.rounds.push(round(2, DetailedState::Running)));
+    stage.publish(|snapshot| snapshot.jobs.push(round(2, DetailedState::Running)));
     reply.send(Ok(JobId(2))).unwrap();
     let path = soon(starting).await.unwrap().unwrap();
     assert_eq!(path.as_str(), "/org/coft/Coft1/jobs/2");
@@ -27,7 +28,7 @@ async fn a_round_is_a_job_from_start_to_end() {
 
     let mut signals = stage.signals().await;
     stage.publish(|snapshot| {
-        snapshot.rounds[1].progress = Some(Progress {
+        snapshot.jobs[1].progress = Some(Progress {
             stage: RoundStage::Phase1Model1,
             iteration: 1,
             fraction: 0.25,
@@ -52,7 +53,7 @@ async fn a_round_is_a_job_from_start_to_end() {
     stage.publish(|snapshot| {
         snapshot.generations = vec![generation(1, false), generation(2, true)];
         snapshot.active = Some(GenerationId(2));
-        (snapshot.rounds[1].state, snapshot.rounds[1].ended) =
+        (snapshot.jobs[1].state, snapshot.jobs[1].ended) =
             (DetailedState::Promoted(GenerationId(2)), Some(Moment::at_wall(1)));
     });
     assert_eq!(signals.finished().await, (path.to_string(), "promoted".into()));
@@ -74,7 +75,10 @@ async fn an_activation_is_a_job_unless_there_is_nothing_to_do() {
     let cases = [
         (Ok(Some(JobId(2))), Ok("/org/coft/Coft1/jobs/2")),
         (Ok(None), Ok("/")),
-        (Err(CommandError::Refused(Refusal::Busy(JobId(2)))), Err("round 2 is already running")),
+        (
+            Err(CommandError::Refused(Refusal::Busy(JobKind::Adaptation.job(JobId(2))))),
+            Err("round 2 is already running"),
+        ),
     ];
     for (answer, told) in cases {
         let object = stage.generation(1).await;
@@ -96,17 +100,17 @@ async fn an_activation_is_a_job_unless_there_is_nothing_to_do() {
 #[tokio::test]
 async fn a_round_that_is_cancelled_says_so() {
     let mut running = grown();
-    running.rounds.push(round(2, DetailedState::Running));
+    running.jobs.push(round(2, DetailedState::Running));
     let mut stage = Stage::set(running).await;
     let mut signals = stage.signals().await;
     let job = stage.job(2).await;
     let cancelling = tokio::spawn(async move { job.cancel().await });
-    let Command::CancelJob { round, reply } = stage.command().await else { panic!("not a cancel") };
+    let Command::CancelJob { job: round, reply } = stage.command().await else { panic!("not a cancel") };
     assert_eq!(round, JobId(2));
     reply.send(Ok(())).unwrap();
     soon(cancelling).await.unwrap().unwrap();
     stage.publish(|snapshot| {
-        (snapshot.rounds[1].state, snapshot.rounds[1].ended) = (DetailedState::Cancelled, Some(Moment::at_wall(1)));
+        (snapshot.jobs[1].state, snapshot.jobs[1].ended) = (DetailedState::Cancelled, Some(Moment::at_wall(1)));
     });
     assert_eq!(signals.finished().await, (job_path(2), "cancelled".into()));
 }
@@ -115,7 +119,7 @@ async fn a_round_that_is_cancelled_says_so() {
 async fn ended_rounds_tell_why() {
     let mut snapshot = grown();
     let failed = DetailedState::Failed(Failure::new(FailureKind::OutOfMemory, "m", "h"));
-    snapshot.rounds.extend([
+    snapshot.jobs.extend([
         round(2, DetailedState::Kept { reason: "worse".into(), candidate: Some(GenerationId(7)) }),
         round(3, failed),
         round(4, DetailedState::Interrupted),

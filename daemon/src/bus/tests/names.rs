@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::control::{CommandError, ServiceCommand};
+use coft_core::job::JobKind;
 use coft_core::lifecycle::Refusal;
 use coft_harness::sd_bus::{self, Answer, Client};
 use std::sync::{Arc, Mutex};
@@ -156,12 +157,12 @@ async fn what_becomes_of_an_image_has_its_name() {
 async fn a_refused_command_has_its_name() {
     type Make = fn() -> CommandError;
     let refusals: [(Make, &str); 11] = [
-        (|| CommandError::Refused(Refusal::Busy(JobId(2))), "Busy"),
+        (|| CommandError::Refused(Refusal::Busy(JobKind::Adaptation.job(JobId(2)))), "Busy"),
         (|| CommandError::Refused(Refusal::TooFewImages { images: 3, needed: 20 }), "TooFewImages"),
         (|| CommandError::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom"),
         (|| CommandError::NoTrainer("install it".into()), "NoTrainer"),
         (|| CommandError::NotReloaded("bus changes at a restart alone".into()), "NotReloaded"),
-        (|| CommandError::Refused(Refusal::NoSuchRound(JobId(9))), "NoSuchRound"),
+        (|| CommandError::Refused(Refusal::NoSuchJob(JobId(9))), "NoSuchRound"),
         (|| CommandError::Refused(Refusal::AlreadyEnded(JobId(1))), "AlreadyEnded"),
         (|| CommandError::NotReady("the model is read".into()), "NotReady"),
         (|| CommandError::Invalid("there is no class \"gear\"".into()), "InvalidArgs"),

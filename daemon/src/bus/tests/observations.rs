@@ -205,13 +205,13 @@ async fn the_state_of_a_source_is_told() {
 
 #[tokio::test]
 async fn a_generation_that_comes_to_answer_is_told_of() {
-    let running = Snapshot { rounds: vec![round(2, DetailedState::Running)], ..grown() };
+    let running = Snapshot { jobs: vec![round(2, DetailedState::Running)], ..grown() };
     let stage = Stage::set(running).await;
     let mut signals = stage.signals().await;
     stage.publish(|snapshot| {
         let promoted = GenerationStatus { replaces: Some(GenerationId(1)), ..generation(2, true) };
         (snapshot.active, snapshot.generations) = (Some(GenerationId(2)), vec![generation(1, false), promoted]);
-        snapshot.rounds = vec![round(2, DetailedState::Promoted(GenerationId(2)))];
+        snapshot.jobs = vec![round(2, DetailedState::Promoted(GenerationId(2)))];
     });
     loop {
         let told = signals.next().await;

@@ -5,6 +5,7 @@ use crate::bus::errors::unanswered;
 use crate::control::CommandError;
 use crate::decode_budget::Party;
 use crate::serve::ServeError;
+use coft_core::job::JobKind;
 use coft_core::lifecycle::Refusal;
 use coft_dbus::{ClassifyOptions, Error, RoundOptions};
 use zbus::DBusError;
@@ -20,11 +21,15 @@ fn named(error: &Error) -> (String, String) {
 async fn a_refused_round_has_a_name_and_a_hint() {
     let mut stage = Stage::set(grown()).await;
     let cases = [
-        (CommandError::Refused(Refusal::Busy(JobId(2))), "Busy", "wait until it has ended, or cancel it"),
+        (
+            CommandError::Refused(Refusal::Busy(JobKind::Adaptation.job(JobId(2)))),
+            "Busy",
+            "wait until it has ended, or cancel it",
+        ),
         (CommandError::NoRoom("1 MiB; free 2 MiB there".into()), "NoRoom", "free 2 MiB there"),
         (CommandError::NoTrainer("sudo apt install coft-trainer".into()), "NoTrainer", "apt install coft-trainer"),
         (CommandError::Refused(Refusal::TooFewImages { images: 3, needed: 20 }), "TooFewImages", "put more images"),
-        (CommandError::Refused(Refusal::NoSuchRound(JobId(9))), "NoSuchRound", "/org/coft/Coft1/jobs"),
+        (CommandError::Refused(Refusal::NoSuchJob(JobId(9))), "NoSuchRound", "/org/coft/Coft1/jobs"),
         (CommandError::Refused(Refusal::AlreadyEnded(JobId(1))), "AlreadyEnded", "its job says how"),
         (CommandError::NotReady("the model is read".into()), "NotReady", "the model is read"),
         (CommandError::Refused(Refusal::Stopping), "Stopping", "try again"),

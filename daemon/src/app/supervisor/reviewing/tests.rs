@@ -162,9 +162,9 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
             assert_eq!((decided.state, decided.answered), (State::Candidate, 6));
             let activation = decided.activation.expect("it is to serve");
             let over = |seen: &Snapshot| seen.active == Some(CANDIDATE) && seen.review.is_none();
-            let rounds = seen.wait_for(over).await.unwrap().rounds.clone();
+            let rounds = seen.wait_for(over).await.unwrap().jobs.clone();
             let round = rounds.last().unwrap();
-            assert_eq!((round.round, round.trigger), (activation, Trigger::Activation));
+            assert_eq!((round.id, round.trigger), (activation, Trigger::Activation));
             let nothing = items(&commands, 60).await.unwrap_err();
             assert!(matches!(nothing, CommandError::NotReady(_)), "{nothing}");
         })
@@ -195,7 +195,7 @@ async fn labels_that_speak_for_the_present_model_change_nothing_and_can_be_taken
             assert_eq!(items(&commands, 60).await.unwrap().0[0], all[4]);
             assert_eq!(submit(&commands, label(&all[4], shows(&all[4]))).await.unwrap().state, State::Present);
             assert_eq!(seen.borrow().active, Some(PRESENT));
-            assert!(seen.borrow().rounds.is_empty());
+            assert!(seen.borrow().jobs.is_empty());
         })
         .await;
     assert_eq!(reviews.status().unwrap().state, State::Present);
@@ -233,8 +233,8 @@ async fn a_candidate_that_cannot_serve_ends_its_review() {
     site.supervisor.training.reviews = decided(site.root.path(), PRESENT);
     let (_root, reviews) = site
         .serve(async |_commands, seen| {
-            let ended = |seen: &Snapshot| seen.rounds.last().is_some_and(|round| round.ended.is_some());
-            let kept = seen.wait_for(ended).await.unwrap().rounds.last().unwrap().state.clone();
+            let ended = |seen: &Snapshot| seen.jobs.last().is_some_and(|round| round.ended.is_some());
+            let kept = seen.wait_for(ended).await.unwrap().jobs.last().unwrap().state.clone();
             let DetailedState::Kept { reason, candidate: None } = &kept else { panic!("{kept:?}") };
             assert!(reason.contains("differ from torch's"), "{reason}");
             let seen = seen.wait_for(|seen| seen.review.is_none()).await.unwrap();

@@ -151,8 +151,8 @@ async fn an_earlier_generation_serves_again_as_a_round_that_changes_nothing_else
         };
         assert_eq!(activate(2).await, Ok(None), "it is active");
         assert_eq!(activate(1).await, Ok(Some(JobId(2))));
-        let ended = seen.wait_for(|seen| seen.rounds.last().is_some_and(|round| round.ended.is_some())).await;
-        let round = ended.unwrap().rounds.last().unwrap().clone();
+        let ended = seen.wait_for(|seen| seen.jobs.last().is_some_and(|round| round.ended.is_some())).await;
+        let round = ended.unwrap().jobs.last().unwrap().clone();
         assert_eq!((round.trigger, round.state), (Trigger::Activation, DetailedState::Promoted(GenerationId(1))));
         seen.wait_for(|seen| seen.active == Some(GenerationId(1))).await.unwrap();
         assert_eq!(activate(1).await, Ok(None));

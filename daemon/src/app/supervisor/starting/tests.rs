@@ -23,6 +23,7 @@ use crate::review::Reviews;
 use crate::round::RoundSettings;
 use crate::serve::{Classifier, Settings};
 use crate::store::Store;
+use coft_core::job::JobKind;
 use coft_core::lifecycle::Lifecycle;
 use coft_core::lifecycle::Refusal;
 use coft_core::manifest::{MANIFEST, STATED, WEIGHTS};
@@ -144,10 +145,9 @@ impl Machine {
             repair::open_catalog(self.path("catalog.sqlite"), Vec::new(), Vec::new(), &promoter, clock())
                 .await
                 .unwrap();
-        let last = rounds.last().map_or(JobId(EARLIER), |round| round.round);
+        let last = rounds.last().map_or(JobId(EARLIER), |job| job.id);
         let history = JobHistory::new(rounds);
-        let (publisher, _) =
-            StatusPublisher::new(Snapshot { rounds: history.rounds().to_vec(), ..Snapshot::default() });
+        let (publisher, _) = StatusPublisher::new(Snapshot { jobs: history.jobs().to_vec(), ..Snapshot::default() });
         let ingest = self.ingest();
         let (intake, _) = Intake::start(Vec::new(), ingest.clone(), catalog.clone());
         let training = TrainingRunner {
@@ -239,7 +239,7 @@ impl Machine {
         {
         }
         // Waits until everything that was being stored is stored.
-        catalog.rounds().await.unwrap();
+        catalog.jobs().await.unwrap();
     }
 }
 
@@ -262,7 +262,7 @@ async fn settle(supervisor: &mut Supervisor) -> JobStatus {
 }
 
 fn rounds(supervisor: &Supervisor) -> Vec<JobStatus> {
-    supervisor.publisher.snapshot().rounds.clone()
+    supervisor.publisher.snapshot().jobs.clone()
 }
 
 /// For each round, in order: the round whose work it takes up.
@@ -468,10 +468,10 @@ async fn an_earlier_generation_serves_again_beside_a_round() {
     assert_eq!(service.activate(GenerationId(1)).await, Ok(Some(JobId(EARLIER + 2))));
     assert_eq!(
         service.activate(GenerationId(1)).await,
-        Err(CommandError::Refused(Refusal::Busy(JobId(EARLIER + 2)))),
+        Err(CommandError::Refused(Refusal::Busy(JobKind::Adaptation.job(JobId(EARLIER + 2))))),
         "once at a time"
     );
-    assert_eq!(service.publisher.snapshot().running().map(|round| round.round), Some(JobId(EARLIER + 1)));
+    assert_eq!(service.publisher.snapshot().running().map(|job| job.id), Some(JobId(EARLIER + 1)));
     let (round, outcome) = service.outcomes.receiver.recv().await.unwrap();
     service.judged(round, outcome).await;
     let [training, activation] = &rounds(&service)[..] else { panic!("two rounds") };
@@ -537,7 +537,7 @@ async fn a_generation_is_imported_beside_a_round() {
     let import = service.import(machine.bundle(), true).await.unwrap();
     assert_eq!(
         service.import(machine.bundle(), true).await,
-        Err(CommandError::Refused(Refusal::Busy(import))),
+        Err(CommandError::Refused(Refusal::Busy(JobKind::Import.job(import)))),
         "one at a time"
     );
     while service.jobs.len() > 1 {

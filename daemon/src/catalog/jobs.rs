@@ -14,15 +14,15 @@ use tracing::warn;
 
 /// Maximum number of rounds that are kept: the latest ones. The last completed round is kept as well, since the
 /// schedule counts images from it. 1000 [choice].
-const MOST_ROUNDS: u64 = 1000;
+const MOST_JOBS: u64 = 1000;
 
 impl Catalog {
     /// Writes a round in place of its earlier record, and deletes the oldest rounds.
-    pub async fn save_round(&self, round: &JobStatus) -> Result<(), CatalogError> {
-        let round = round.clone();
+    pub async fn save_job(&self, job: &JobStatus) -> Result<(), CatalogError> {
+        let job = job.clone();
         self.ask(move |db| {
             let db = db.transaction()?;
-            let (generation, failure_kind, message, hint) = match &round.state {
+            let (generation, failure_kind, message, hint) = match &job.state {
                 DetailedState::Promoted(generation) => (Some(generation.0), None, None, None),
                 DetailedState::Kept { reason, candidate } => (candidate.map(|kept| kept.0), None, Some(reason), None),
                 DetailedState::Failed(Failure { kind, message, hint }) => {
@@ -32,32 +32,32 @@ impl Catalog {
                     (None, None, None, None)
                 }
             };
-            let (started, ended) = (round.started, round.ended);
+            let (started, ended) = (job.started, job.ended);
             db.prepare_cached(
                 "INSERT OR REPLACE INTO rounds (round, trigger, started, ended, images, state, generation, failure_kind,
                      message, hint, progress, warnings, started_boot, started_ms, ended_boot, ended_ms, seed, continues)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
             )?
             .execute(params![
-                round.round.0,
-                round.trigger.to_string(),
+                job.id.0,
+                job.trigger.to_string(),
                 started.wall,
                 ended.map(|ended| ended.wall),
-                round.images,
-                round.state.name().to_string(),
+                job.images,
+                job.state.name().to_string(),
                 generation,
                 failure_kind,
                 message,
                 hint,
-                round.progress.as_ref().map(json),
-                json(&round.warnings),
+                job.progress.as_ref().map(json),
+                json(&job.warnings),
                 started.boot.map(|boot| boot.to_string()),
                 milliseconds(started),
                 ended.and_then(|ended| ended.boot).map(|boot| boot.to_string()),
                 ended.map(milliseconds),
                 // A seed uses all 64 bits, also the sign.
-                round.seed.map(u64::cast_signed),
-                round.continues.map(|round| round.0),
+                job.seed.map(u64::cast_signed),
+                job.continues.map(|job| job.0),
             ])?;
             db.execute(
                 // The schedule counts images from the last completed round, and time from the last one that ended.
@@ -66,7 +66,7 @@ impl Catalog {
                      AND trigger NOT IN ('zero-shot', 'import', 'activation')), 0)
                  AND round <> coalesce((SELECT max(round) FROM rounds WHERE ended IS NOT NULL
                      AND trigger NOT IN ('zero-shot', 'import', 'activation')), 0)",
-                [round.round.0.saturating_sub(MOST_ROUNDS)],
+                [job.id.0.saturating_sub(MOST_JOBS)],
             )?;
             db.commit()
         })
@@ -74,37 +74,37 @@ impl Catalog {
     }
 
     /// Stores the progress of a round, in case the service dies before its end; a round that has ended is left alone.
-    pub async fn save_progress(&self, round: JobId, progress: &Progress) -> Result<(), CatalogError> {
+    pub async fn save_progress(&self, job: JobId, progress: &Progress) -> Result<(), CatalogError> {
         let progress = json(progress);
         self.ask(move |db| {
             let mut update =
                 db.prepare_cached("UPDATE rounds SET progress = ?2 WHERE round = ?1 AND state = 'running'")?;
-            update.execute(params![round.0, progress]).map(drop)
+            update.execute(params![job.0, progress]).map(drop)
         })
         .await
     }
 
     /// The stored rounds, oldest first. A row that cannot be read is left out and logged: another version may have
     /// written it.
-    pub async fn rounds(&self) -> Result<Vec<JobStatus>, CatalogError> {
+    pub async fn jobs(&self) -> Result<Vec<JobStatus>, CatalogError> {
         self.ask(|db| {
             let mut statement = db.prepare_cached("SELECT * FROM rounds ORDER BY round")?;
-            let (mut rows, mut rounds) = (statement.query([])?, Vec::new());
+            let (mut rows, mut jobs) = (statement.query([])?, Vec::new());
             while let Some(row) = rows.next()? {
-                match round(row) {
-                    Ok(round) => rounds.push(round),
+                match job(row) {
+                    Ok(job) => jobs.push(job),
                     Err(error) => {
                         warn!(problem = %error, "a round of the catalogue cannot be read and is left out: {error}")
                     }
                 }
             }
-            Ok(rounds)
+            Ok(jobs)
         })
         .await
     }
 }
 
-fn round(row: &Row<'_>) -> rusqlite::Result<JobStatus> {
+fn job(row: &Row<'_>) -> rusqlite::Result<JobStatus> {
     let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
     // A state that only another version knows counts as interrupted: how that round ended is unknown here.
     let state = match row.get::<_, String>("state")?.parse().unwrap_or(JobState::Interrupted) {
@@ -128,7 +128,7 @@ fn round(row: &Row<'_>) -> rusqlite::Result<JobStatus> {
     let trigger: String = row.get("trigger")?;
     let unknown = |error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error));
     Ok(JobStatus {
-        round: JobId(row.get("round")?),
+        id: JobId(row.get("round")?),
         trigger: trigger.parse().map_err(unknown)?,
         started: moment(row.get("started")?, row.get("started_boot")?, row.get("started_ms")?),
         ended: match row.get("ended")? {
