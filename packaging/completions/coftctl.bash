@@ -43,6 +43,9 @@ _coftctl() {
             coftctl,import)
                 cmd="coftctl__subcmd__import"
                 ;;
+            coftctl,job)
+                cmd="coftctl__subcmd__job"
+                ;;
             coftctl,lint)
                 cmd="coftctl__subcmd__lint"
                 ;;
@@ -175,6 +178,9 @@ _coftctl() {
             coftctl__subcmd__help,import)
                 cmd="coftctl__subcmd__help__subcmd__import"
                 ;;
+            coftctl__subcmd__help,job)
+                cmd="coftctl__subcmd__help__subcmd__job"
+                ;;
             coftctl__subcmd__help,lint)
                 cmd="coftctl__subcmd__help__subcmd__lint"
                 ;;
@@ -235,6 +241,18 @@ _coftctl() {
             coftctl__subcmd__help__subcmd__generation,show)
                 cmd="coftctl__subcmd__help__subcmd__generation__subcmd__show"
                 ;;
+            coftctl__subcmd__help__subcmd__job,cancel)
+                cmd="coftctl__subcmd__help__subcmd__job__subcmd__cancel"
+                ;;
+            coftctl__subcmd__help__subcmd__job,list)
+                cmd="coftctl__subcmd__help__subcmd__job__subcmd__list"
+                ;;
+            coftctl__subcmd__help__subcmd__job,show)
+                cmd="coftctl__subcmd__help__subcmd__job__subcmd__show"
+                ;;
+            coftctl__subcmd__help__subcmd__job,wait)
+                cmd="coftctl__subcmd__help__subcmd__job__subcmd__wait"
+                ;;
             coftctl__subcmd__help__subcmd__model,import)
                 cmd="coftctl__subcmd__help__subcmd__model__subcmd__import"
                 ;;
@@ -276,6 +294,36 @@ _coftctl() {
                 ;;
             coftctl__subcmd__help__subcmd__source,remove)
                 cmd="coftctl__subcmd__help__subcmd__source__subcmd__remove"
+                ;;
+            coftctl__subcmd__job,cancel)
+                cmd="coftctl__subcmd__job__subcmd__cancel"
+                ;;
+            coftctl__subcmd__job,help)
+                cmd="coftctl__subcmd__job__subcmd__help"
+                ;;
+            coftctl__subcmd__job,list)
+                cmd="coftctl__subcmd__job__subcmd__list"
+                ;;
+            coftctl__subcmd__job,show)
+                cmd="coftctl__subcmd__job__subcmd__show"
+                ;;
+            coftctl__subcmd__job,wait)
+                cmd="coftctl__subcmd__job__subcmd__wait"
+                ;;
+            coftctl__subcmd__job__subcmd__help,cancel)
+                cmd="coftctl__subcmd__job__subcmd__help__subcmd__cancel"
+                ;;
+            coftctl__subcmd__job__subcmd__help,help)
+                cmd="coftctl__subcmd__job__subcmd__help__subcmd__help"
+                ;;
+            coftctl__subcmd__job__subcmd__help,list)
+                cmd="coftctl__subcmd__job__subcmd__help__subcmd__list"
+                ;;
+            coftctl__subcmd__job__subcmd__help,show)
+                cmd="coftctl__subcmd__job__subcmd__help__subcmd__show"
+                ;;
+            coftctl__subcmd__job__subcmd__help,wait)
+                cmd="coftctl__subcmd__job__subcmd__help__subcmd__wait"
                 ;;
             coftctl__subcmd__model,help)
                 cmd="coftctl__subcmd__model__subcmd__help"
@@ -386,7 +434,7 @@ _coftctl() {
 
     case "${cmd}" in
         coftctl)
-            opts="-h -V --bus --json --classifier --help --version status classifier source classify round generation export import results monitor metrics review model rescan doctor lint config reload completions help"
+            opts="-h -V --bus --json --classifier --help --version status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1006,7 +1054,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help)
-            opts="status classifier source classify round generation export import results monitor metrics review model rescan doctor lint config reload completions help"
+            opts="status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1260,6 +1308,76 @@ _coftctl() {
         coftctl__subcmd__help__subcmd__import)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__job)
+            opts="wait cancel list show"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__job__subcmd__cancel)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__job__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__job__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__job__subcmd__wait)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
@@ -1624,6 +1742,200 @@ _coftctl() {
         coftctl__subcmd__import)
             opts="-h --force --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job)
+            opts="-h --bus --json --classifier --help wait cancel list show help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__cancel)
+            opts="-h --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__help)
+            opts="wait cancel list show help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__help__subcmd__cancel)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__help__subcmd__help)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__help__subcmd__list)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__help__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__help__subcmd__wait)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__list)
+            opts="-h --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__show)
+            opts="-h --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__job__subcmd__wait)
+            opts="-h --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
