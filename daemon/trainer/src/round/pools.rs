@@ -201,18 +201,6 @@ fn labels_that_nobody_confirms_leave_the_pretrained_model() {
     }
 }
 
-#[test]
-fn one_class_is_refused_before_anything_is_read() {
-    let bench = Bench::new(1);
-    let mut spec = bench.spec(Method::Coft);
-    spec.classes.truncate(1);
-    let path = spec.candidate_dir.with_file_name("spec.json");
-    fs::write(&path, serde_json::to_vec(&spec).unwrap()).unwrap();
-    let refused = crate::read(&path).unwrap_err();
-    assert_eq!(refused.kind(), FailureKind::BadSpec);
-    assert!(refused.to_string().ends_with("name 2 or more"), "{refused}");
-}
-
 /// The smallest number of bytes for which `fits` is true.
 fn least(fits: impl Fn(u64) -> bool) -> u64 {
     let (mut too_little, mut enough) = (0, 1 << 40);

@@ -1,4 +1,4 @@
-//! `coft-trainer bench` runs one phase of a round on given images and measures its speed and its memory.
+//! `coft-trainer-dev bench` runs one phase of a round on given images and measures its speed and its memory.
 //!
 //! It calls the functions of the phases themselves, which read the images as in a round; it has no other logic. Each
 //! phase has a process of its own, so that the process's peak memory belongs to that phase. `batches` writes what
