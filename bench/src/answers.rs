@@ -3,9 +3,9 @@
 use super::labelled_set::Labelled;
 use super::scores::{auroc, calibration_error};
 use super::trouble::NO_CLASS;
+use coft_core::candidate::CandidateName;
 use coft_core::decision::NoneOfThese;
 use coft_core::ids::ClassId;
-use coft_core::report::ZERO_SHOT;
 use coft_core::review::{self, Difference, State};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
@@ -113,13 +113,15 @@ const REVIEWS: usize = 400;
 /// What a person who knows every label would decide between the pretrained model and the candidate called `name`,
 /// labelling the same kind of pictures as in `coftctl review`: those of the pool on which the two differ. `Null` where
 /// there is no such candidate.
-pub fn reviewed(dir: &Path, labels: &[usize], name: &str) -> anyhow::Result<Value> {
+pub fn reviewed(dir: &Path, labels: &[usize], name: &CandidateName) -> anyhow::Result<Value> {
     let bytes = fs::read(dir.join("pool.safetensors"))?;
     let pool = SafeTensors::deserialize(&bytes)?;
-    let answers = |name: &str| -> Option<Vec<usize>> {
+    let answers = |name: &CandidateName| -> Option<Vec<usize>> {
         Some(rows(&pool.tensor(&format!("plain/{name}")).ok()?).iter().map(|row| best(row)).collect())
     };
-    let (Some(present), Some(candidate)) = (answers(ZERO_SHOT), answers(name)) else { return Ok(Value::Null) };
+    let (Some(present), Some(candidate)) = (answers(&CandidateName::ZeroShot), answers(name)) else {
+        return Ok(Value::Null);
+    };
     let mut differing: Vec<usize> = (0..labels.len()).filter(|&image| present[image] != candidate[image]).collect();
     let class = |class: usize| ClassId(class as u32);
     let mut rng = ChaCha8Rng::seed_from_u64(0);

@@ -16,11 +16,19 @@ pub fn programs() -> anyhow::Result<Programs> {
     Programs::within(&directory()?)
 }
 
+/// The program that measures parts of the trainer and trains the demo model.
+pub fn coft_trainer_dev() -> anyhow::Result<PathBuf> {
+    found(directory()?.join("coft-trainer-dev"))
+}
+
 /// An example program of coftd.
 pub fn example(name: &str) -> anyhow::Result<PathBuf> {
-    let path = directory()?.join("examples").join(name);
-    ensure!(path.is_file(), "{} is not built; start this by cargo xtask bench", path.display());
-    Ok(path)
+    found(directory()?.join("examples").join(name))
+}
+
+fn found(program: PathBuf) -> anyhow::Result<PathBuf> {
+    ensure!(program.is_file(), "{} is not built; start this by cargo xtask bench", program.display());
+    Ok(program)
 }
 
 /// Root of this repository.

@@ -47,10 +47,10 @@ struct Report {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
-    let trainer = built::programs()?.coft_trainer();
+    let trainer = built::coft_trainer_dev()?;
     let load = || -> anyhow::Result<Loaded> {
         let mut command = Command::new(&trainer);
-        let output = command.arg("load").arg(&args.model).output().context("starting coft-trainer")?;
+        let output = command.arg("load").arg(&args.model).output().context("starting coft-trainer-dev")?;
         ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         Ok(serde_json::from_slice(&output.stdout)?)
     };

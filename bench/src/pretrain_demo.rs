@@ -31,7 +31,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     eprintln!("drawing {} studio pictures ...", args.pictures);
     world::write_studio(drawn.path(), args.pictures, args.seed, SIDE)?;
     let out = args.out.clone().unwrap_or_else(|| repository().join("daemon/assets/demo-model"));
-    let mut trainer = Command::new(built::programs()?.coft_trainer());
+    let mut trainer = Command::new(built::coft_trainer_dev()?);
     trainer.arg("pretrain").arg("--pictures").arg(drawn.path()).arg("--out").arg(&out);
     let numbers =
         [("--side", u64::from(SIDE)), ("--seed", args.seed), ("--steps", args.steps.into()), ("--batch", BATCH.into())];

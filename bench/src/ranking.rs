@@ -3,7 +3,8 @@
 
 use super::answers::{integers, rows};
 use anyhow::{Context, ensure};
-use coft_core::report::{CandidateMetrics, ZERO_SHOT};
+use coft_core::candidate::CandidateName;
+use coft_core::report::CandidateMetrics;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -66,7 +67,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let of_metrics =
         |value: &dyn Fn(Metric) -> Value| METRICS.iter().map(|(name, metric)| (*name, value(*metric))).collect();
     // Mean gain over zero-shot, in points, if the candidate with the largest value of a metric is deployed.
-    let gain = |name: &dyn Fn(&Round) -> String| {
+    let gain = |name: &dyn Fn(&Round) -> CandidateName| {
         let gains: Vec<f64> = rounds.iter().map(|round| round.gain(&name(round))).collect();
         json!({ "mean": mean(&gains), "least": gains.iter().copied().fold(f64::INFINITY, f64::min) })
     };
@@ -75,7 +76,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let within = |metric: Metric| {
         let of = |round: &Round| {
             let metrics: Vec<f64> = round.candidates.iter().map(metric).collect();
-            let accuracy: Vec<f64> = round.candidates.iter().map(|c| round.accuracy[&c.name]).collect();
+            let accuracy: Vec<f64> = round.candidates.iter().map(|c| round.accuracy(&c.name)).collect();
             spearman(&metrics, &accuracy)
         };
         json!(mean(&rounds.iter().map(of).collect::<Vec<_>>()))
@@ -93,7 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
     let found = json!({
         "rounds": rounds.len(),
         "gain": gains,
-        "gain_of_always_the_average": gain(&|_| "average".to_owned()),
+        "gain_of_always_the_average": gain(&|_| CandidateName::Average),
         "gain_of_the_best": mean(&rounds.iter().map(best).collect::<Vec<_>>()),
         "rank_correlation_within_rounds": within,
         "rank_correlation_of_rise_and_gain": over,
@@ -109,7 +110,7 @@ fn read(dir: &Path) -> anyhow::Result<Round> {
     let Labels { pool, result } =
         serde_json::from_slice(&text).with_context(|| format!("reading {}", dir.display()))?;
     ensure!(
-        result.metrics.first().is_some_and(|c| c.name == ZERO_SHOT),
+        result.metrics.first().is_some_and(|c| c.name == CandidateName::ZeroShot),
         "{}: a round of neither coft nor coft-plus",
         dir.display()
     );
@@ -134,8 +135,12 @@ impl Round {
         best.expect("zero-shot is always a candidate")
     }
 
-    fn gain(&self, candidate: &str) -> f64 {
-        self.accuracy[candidate] - self.accuracy[ZERO_SHOT]
+    fn accuracy(&self, candidate: &CandidateName) -> f64 {
+        self.accuracy[&candidate.to_string()]
+    }
+
+    fn gain(&self, candidate: &CandidateName) -> f64 {
+        self.accuracy(candidate) - self.accuracy(&CandidateName::ZeroShot)
     }
 }
 

@@ -92,7 +92,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         None => built::variable("COFT_TEST_PYTHON")?.into(),
     };
     let peer = Peer { python, script: repository().join("tests/peers/coft_torch.py") };
-    let trainer = built::programs()?.coft_trainer();
+    let trainer = built::coft_trainer_dev()?;
     let set = match &args.data {
         Some(data) => LabelledSet::read(data, &[])?,
         None => LabelledSet::read(&data("cifar10.tar.gz")?, &[])?,

@@ -41,7 +41,7 @@ fn build(environment: &Environment, what: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Builds the programs of a package in a directory of their own. They contain no path of this machine.
+/// Builds the programs of the packages in a directory of their own. They contain no path of this machine.
 pub fn for_packages(packaging: &Packaging) -> anyhow::Result<PathBuf> {
     eprintln!("building what is packaged (the first time takes some minutes) ...");
     let target = target_dir().join(if packaging.root.is_none() { "packaged" } else { "packaged-aarch64" });
@@ -79,7 +79,8 @@ pub fn for_packages(packaging: &Packaging) -> anyhow::Result<PathBuf> {
     };
     command.args(["build", "--release", "--locked"]).arg("--target-dir").arg(&target);
     for package in ["coftd", "coft-launch", "coft-trainer", "coftctl", "coft-mqtt", "coft-exporter"] {
-        command.args(["--package", package]);
+        // The program of that name alone: coft-trainer-dev is not packaged.
+        command.args(["--package", package, "--bin", package]);
     }
     command.env_remove("RUSTFLAGS").env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
     for variable in ["CFLAGS", "CXXFLAGS"] {

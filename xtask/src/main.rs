@@ -1,6 +1,7 @@
 //! `cargo xtask`: set-up, tests, packages, demo and benchmarks of this repository. Each command has a file.
 
 mod build;
+mod gen_onnx;
 mod measure;
 mod package;
 mod setup;
@@ -34,6 +35,8 @@ enum Command {
     Bench(measure::Args),
     /// Trains the embedded demo model anew.
     PretrainDemo(measure::Args),
+    /// Makes the trainer's Rust types of ONNX's messages anew, from its onnx.proto.
+    GenOnnx,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => measure::run(Some("demo"), &args),
         Command::Bench(args) => measure::run(None, &args),
         Command::PretrainDemo(args) => measure::run(Some("pretrain-demo"), &args),
+        Command::GenOnnx => gen_onnx::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The environment variables of every build and run.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Environment(Vec<(&'static str, OsString)>);
 
 impl Environment {

@@ -82,7 +82,7 @@ fn adapted(adaptation: &Adaptation) -> String {
     for candidate in &adaptation.candidates {
         let deployed = candidate.name == adaptation.deployed;
         table.add_row([
-            candidate.name.clone(),
+            candidate.name.to_string(),
             format!("{:.3}", candidate.coherence),
             format!("{:.3}", candidate.balance),
             percent(candidate.stability),

@@ -1,5 +1,6 @@
 //! The events that the trainer writes while it works: one JSON object per line on a file descriptor of its own.
 
+use crate::candidate::ModelIndex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -110,6 +111,22 @@ pub enum Stage {
 }
 
 impl Stage {
+    /// Phase I of a model.
+    pub fn phase1(model: ModelIndex) -> Self {
+        match model {
+            ModelIndex::First => Stage::Phase1Model1,
+            ModelIndex::Second => Stage::Phase1Model2,
+        }
+    }
+
+    /// Phase II of a model.
+    pub fn phase2(model: ModelIndex) -> Self {
+        match model {
+            ModelIndex::First => Stage::Phase2Model1,
+            ModelIndex::Second => Stage::Phase2Model2,
+        }
+    }
+
     /// The stage as events, the bus and the command line write it.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -8,6 +8,7 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 pub mod answer;
+pub mod candidate;
 pub mod confidence;
 pub mod continuation;
 pub mod decision;

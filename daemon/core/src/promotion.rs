@@ -4,7 +4,8 @@ mod import;
 
 pub use import::{IMPORT_ERRORS, IMPORT_IMAGES, IMPORT_TOLERANCE, judge_import};
 
-use crate::report::{Report, ZERO_SHOT};
+use crate::candidate::CandidateName;
+use crate::report::Report;
 use crate::shares::Shares;
 use crate::spec::{Method, Precision};
 use thiserror::Error;
@@ -147,7 +148,7 @@ pub fn judge(
         return Verdict::Keep(apart);
     }
     let (true, Some(adaptation)) = (method != Method::ZeroShot, &report.adaptation) else { return Verdict::Promote };
-    if adaptation.deployed == ZERO_SHOT {
+    if adaptation.deployed == CandidateName::ZeroShot {
         return Verdict::Keep(Reason::NothingBetter);
     }
     if adaptation.agreement < AGREEMENT_BOUND {
@@ -246,7 +247,7 @@ mod tests {
                 commonest_width: Some(1.0),
                 agreement,
                 candidates: Vec::new(),
-                deployed: "average".into(),
+                deployed: CandidateName::Average,
             }),
             warnings: Vec::new(),
             seconds: BTreeMap::new(),
@@ -292,7 +293,7 @@ mod tests {
             "four images are no class that was lost"
         );
         let mut same = report(0.9, [0.8, 0.7], &[(60, 60), (40, 40)]);
-        same.adaptation.as_mut().unwrap().deployed = ZERO_SHOT.into();
+        same.adaptation.as_mut().unwrap().deployed = CandidateName::ZeroShot;
         kept(
             0.0,
             &same,

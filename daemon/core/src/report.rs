@@ -1,5 +1,6 @@
 //! `report.json`: what a round found out about its pool and its models, without any true label.
 
+use crate::candidate::CandidateName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -97,11 +98,8 @@ pub struct Adaptation {
     /// Everything that could be deployed, in the order in which it came about; the first is zero-shot.
     pub candidates: Vec<CandidateMetrics>,
     /// Name of the one that is.
-    pub deployed: String,
+    pub deployed: CandidateName,
 }
-
-/// Name of the candidate that was not trained.
-pub const ZERO_SHOT: &str = "zero-shot";
 
 /// The label-free metrics of a candidate: what can be told of a model over the pool without labels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -109,7 +107,7 @@ pub const ZERO_SHOT: &str = "zero-shot";
 #[schemars(rename = "CandidateSigns")] // the name in the schema, from before the type was called this
 pub struct CandidateMetrics {
     /// Name of the candidate: `zero-shot`, or as `deploy` in the settings names it.
-    pub name: String,
+    pub name: CandidateName,
     /// Share of the images whose class a shifted crop leaves unchanged; 0 to 1.
     pub stability: f64,
     /// Mean of the largest probability minus the next; 0 to 1.

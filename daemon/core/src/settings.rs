@@ -6,6 +6,7 @@
 
 mod ranges;
 
+use crate::candidate::CandidateName;
 use ranges::count;
 use serde::{Deserialize, Serialize};
 
@@ -60,15 +61,15 @@ pub enum Deploy {
 
 impl Deploy {
     /// The candidate's name in the report; `None` where the rule chooses.
-    pub fn candidate(self) -> Option<&'static str> {
+    pub fn candidate(self) -> Option<CandidateName> {
         match self {
             Deploy::Chosen => None,
-            Deploy::Phase1Model1 => Some("phase1-model1"),
-            Deploy::Phase1Model2 => Some("phase1-model2"),
-            Deploy::Model1 => Some("model1"),
-            Deploy::Model2 => Some("model2"),
-            Deploy::Average => Some("average"),
-            Deploy::AverageHalf => Some("average-half"),
+            Deploy::Phase1Model1 => Some(CandidateName::Phase1Model1),
+            Deploy::Phase1Model2 => Some(CandidateName::Phase1Model2),
+            Deploy::Model1 => Some(CandidateName::Model1),
+            Deploy::Model2 => Some(CandidateName::Model2),
+            Deploy::Average => Some(CandidateName::Average),
+            Deploy::AverageHalf => Some(CandidateName::AverageHalf),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::phase1::{Labels, PromptTuning, Scores, Seeds, ZeroShot};
 use crate::phase2::{Clean, FineTuning, taught};
 use crate::pool::Pool;
 use crate::prompts::{ClassTokens, Prompts};
+use coft_core::candidate::ModelIndex;
 use coft_core::event::Stage;
 use coft_core::selection;
 use coft_core::settings::Flip;
@@ -46,7 +47,7 @@ pub struct Student<'a> {
     pub zero_shot: &'a ZeroShot,
 }
 
-/// The results of adaptation. Index 0 is model 1.
+/// The results of adaptation. Where there are two of something, each is at the [`ModelIndex::index`] of its model.
 #[derive(Debug)]
 pub struct Adapted {
     /// The prompts of the last iteration, with their positive text features. [C, D]
@@ -75,7 +76,7 @@ impl<'a> RoundContext<'a> {
         }
     }
 
-    pub fn prompt_tuning(&self, tokens: &'a ClassTokens, model: usize, iteration: u32) -> PromptTuning<'a> {
+    pub fn prompt_tuning(&self, tokens: &'a ClassTokens, model: ModelIndex, iteration: u32) -> PromptTuning<'a> {
         let settings = &self.spec.settings.phase1;
         let flip = self.flips(settings.flip);
         PromptTuning {
@@ -91,7 +92,7 @@ impl<'a> RoundContext<'a> {
         }
     }
 
-    pub fn fine_tuning(&self, model: usize) -> FineTuning<'a> {
+    pub fn fine_tuning(&self, model: ModelIndex) -> FineTuning<'a> {
         let Student { checkpoint, pool, text, zero_shot } = self.student;
         FineTuning {
             checkpoint,
@@ -140,24 +141,24 @@ pub fn adapt(round: &RoundContext, ctx: &mut TrainContext) -> Result<Adapted, Ro
     let mut last: Option<[(Prompts, Scores); 2]> = None;
     for iteration in 1..=iterations {
         let mut tuned = Vec::with_capacity(2);
-        for model in [1, 2] {
-            ctx.reporter.begin(phase1_stage(model), iteration)?;
-            let images = seeds[model - 1].concat();
-            let seeds = Seeds { images: &images, labels: &labels[model - 1] };
+        for model in ModelIndex::BOTH {
+            ctx.reporter.begin(Stage::phase1(model), iteration)?;
+            let images = seeds[model.index()].concat();
+            let seeds = Seeds { images: &images, labels: &labels[model.index()] };
             tuned.push(round.prompt_tuning(&tokens, model, iteration).run(&seeds, ctx)?);
         }
         ctx.reporter.begin(Stage::Filter, iteration)?;
         let mut scored = Vec::with_capacity(2);
-        for (prompts, model) in tuned.into_iter().zip([1, 2]) {
+        for (prompts, model) in tuned.into_iter().zip(ModelIndex::BOTH) {
             let mut scores = round.prompt_tuning(&tokens, model, iteration).score(&prompts, ctx)?;
             scores.labels.correct(given);
             scored.push((prompts, scores));
         }
         let scored: [(Prompts, Scores); 2] = scored.try_into().expect("two models");
         if iteration < iterations {
-            labels = [0, 1].map(|k| scored[k].1.labels.clone());
+            labels = ModelIndex::BOTH.map(|model| scored[model.index()].1.labels.clone());
             seeds = [round.seeds(&labels[0])?, round.seeds(&labels[1])?];
-            for (model, seeds) in [1, 2].into_iter().zip(&seeds) {
+            for (model, seeds) in ModelIndex::BOTH.into_iter().zip(&seeds) {
                 let lost = round.named(|class| seen[class] && seeds[class].is_empty());
                 let told = "sees these classes in no image, and learns nothing more of them";
                 warn_of(&format!("after iteration {iteration}, model {model} {told}"), &lost, ctx)?;
@@ -178,13 +179,13 @@ pub fn adapt(round: &RoundContext, ctx: &mut TrainContext) -> Result<Adapted, Ro
         ctx,
     )?;
     let mut weights = Vec::with_capacity(2);
-    for (model, pairs) in [1, 2].into_iter().zip(pairs) {
+    for (model, pairs) in ModelIndex::BOTH.into_iter().zip(pairs) {
         if taught(&pairs).len() < 2 {
             ctx.warn(format!(
                 "model {model}: the other model confirmed labels of fewer than two classes; it stays as pretrained"
             ))?;
         }
-        ctx.reporter.begin(if model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 }, 1)?;
+        ctx.reporter.begin(Stage::phase2(model), 1)?;
         weights.push(round.fine_tuning(model).run(&pairs, ctx)?);
     }
     let with_text = |prompts: Prompts| {
@@ -194,7 +195,7 @@ pub fn adapt(round: &RoundContext, ctx: &mut TrainContext) -> Result<Adapted, Ro
     Ok(Adapted {
         prompts: [with_text(prompts1), with_text(prompts2)],
         weights: weights.try_into().expect("two models"),
-        start: round.fine_tuning(1).start(),
+        start: round.fine_tuning(ModelIndex::First).start(),
         seeds,
         labels: [scores1.labels, scores2.labels],
         clean,
@@ -247,14 +248,10 @@ fn warn_of(told: &str, classes: &[&str], ctx: &mut TrainContext) -> Result<(), R
     ctx.warn(format!("{told}: {}{more}", named.join(", ")))
 }
 
-fn phase1_stage(model: usize) -> Stage {
-    if model == 1 { Stage::Phase1Model1 } else { Stage::Phase1Model2 }
-}
-
 impl Adapted {
-    /// Model 1 or 2 after Phase I, as a classifier.
-    pub fn prompted(&self, teacher: &Checkpoint, model: usize) -> ImageClassifier {
-        let (prompts, text) = &self.prompts[model - 1];
+    /// A model after Phase I, as a classifier.
+    pub fn prompted(&self, teacher: &Checkpoint, model: ModelIndex) -> ImageClassifier {
+        let (prompts, text) = &self.prompts[model.index()];
         ImageClassifier::prompted(teacher, prompts, text)
     }
 
@@ -333,8 +330,8 @@ mod tests {
             let first = adapt(round, ctx).unwrap();
             let RoundContext { spec, teacher, .. } = *round;
             let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1).unwrap();
-            [1, 2].map(|model| {
-                let labels = &first.labels[model - 1];
+            ModelIndex::BOTH.map(|model| {
+                let labels = &first.labels[model.index()];
                 let images = round.seeds(labels).unwrap().concat();
                 let seeds = Seeds { images: &images, labels };
                 bits(&round.prompt_tuning(&tokens, model, 2).run(&seeds, ctx).unwrap())

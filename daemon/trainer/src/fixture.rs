@@ -8,6 +8,7 @@ use crate::phase2::FineTuning;
 use crate::pool::Pool;
 use crate::progress::Reporter;
 use crate::prompts::ClassTokens;
+use coft_core::candidate::ModelIndex;
 use coft_core::ids::{ImageId, JobId};
 use coft_core::settings::{MixedPrecision, Phase1, Settings};
 use coft_core::spec::{Method, PROTOCOL, PoolImage, RoundSpec, Template};
@@ -71,7 +72,17 @@ pub fn prompt_tuning<'a>(
     tokens: &'a ClassTokens,
     settings: &'a Phase1,
 ) -> PromptTuning<'a> {
-    PromptTuning { checkpoint, pool, tokens, settings, shares: None, flip: false, seed: 1, model: 1, iteration: 1 }
+    PromptTuning {
+        checkpoint,
+        pool,
+        tokens,
+        settings,
+        shares: None,
+        flip: false,
+        seed: 1,
+        model: ModelIndex::First,
+        iteration: 1,
+    }
 }
 
 /// A reporter whose events nobody reads.
@@ -179,7 +190,17 @@ impl Bench {
         contrast: bool,
     ) -> FineTuning<'a> {
         let (checkpoint, settings) = (&self.checkpoint, &self.settings.phase2);
-        FineTuning { checkpoint, pool, text, embedding_norm, settings, flip: true, contrast, seed: 1, model: 1 }
+        FineTuning {
+            checkpoint,
+            pool,
+            text,
+            embedding_norm,
+            settings,
+            flip: true,
+            contrast,
+            seed: 1,
+            model: ModelIndex::First,
+        }
     }
 
     pub fn train_context(&self) -> OwnedTrainContext {

@@ -1,55 +1,15 @@
-//! `coft-trainer`: one adaptation round with libtorch, in a process of its own.
-//!
-//! Reads a spec, writes events, leaves a candidate directory. It knows neither the catalogue nor the active model.
-
-mod adapt;
-mod arithmetic;
-mod baselines;
-mod bench;
-mod check;
-mod checkpoint;
-mod clip;
-mod cuda;
-mod diagnostics;
-mod error;
-mod export;
-mod fit;
-#[cfg(test)]
-mod fixture;
-mod journal;
-#[cfg(test)]
-mod kernels;
-mod loss;
-mod memory;
-mod model;
-mod model_selection;
-#[cfg(test)]
-mod parity;
-mod phase1;
-mod phase2;
-mod pool;
-mod predict;
-mod pretrain;
-mod progress;
-mod prompts;
-mod random;
-mod round;
-mod sgd;
+//! `coft-trainer`: the commands of the service's trainer ([`coft_trainer`]).
 
 use clap::{Parser, Subcommand};
-use coft_core::settings::Deploy;
-use coft_core::spec::{Device, Method, PROTOCOL, RoundSpec};
-use error::RoundError;
+use coft_core::spec::Device;
+use coft_trainer::process::Failed;
+use coft_trainer::{SAVE_INTERVAL, check, process};
 use nix::fcntl::{FcntlArg, fcntl};
-use progress::{Reporter, Stop};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{BorrowedFd, FromRawFd, RawFd};
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// Runs one CoFT adaptation round. Started by coftd; not meant for people.
@@ -71,7 +31,7 @@ enum Command {
         #[arg(long)]
         events_fd: RawFd,
         /// Seconds between two savings of what is under way.
-        #[arg(long, value_name = "SECONDS", default_value_t = journal::SAVE_INTERVAL.as_secs())]
+        #[arg(long, value_name = "SECONDS", default_value_t = SAVE_INTERVAL.as_secs())]
         save_every: u64,
     },
     /// Says whether libtorch computes on a device, and which file it is.
@@ -80,12 +40,6 @@ enum Command {
         #[arg(long, default_value = "cpu", value_parser = device)]
         device: Device,
     },
-    /// Measures one phase on given images (`cargo xtask bench trainer` does, beside a PyTorch script).
-    Bench(bench::Args),
-    /// Loads a checkpoint and says how long it took, in seconds (`cargo xtask bench load` does, beside the disk).
-    Load { model: PathBuf },
-    /// Trains a small CLIP from drawn pictures and captions (how the embedded model was made).
-    Pretrain(pretrain::Args),
 }
 
 fn main() -> ExitCode {
@@ -101,9 +55,6 @@ fn main() -> ExitCode {
             run_round(&spec, Duration::from_secs(save_every), events)
         }
         Command::Check { device } => told(check::run(device)),
-        Command::Pretrain(args) => told(pretrain::run(&args)),
-        Command::Bench(args) => told(bench::run(&args)),
-        Command::Load { model } => told(bench::load(&model)),
     }
 }
 
@@ -133,52 +84,10 @@ fn complain(message: &str) {
 }
 
 fn run_round(spec: &Path, save_interval: Duration, events: File) -> ExitCode {
-    let cancelled = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register(signal, cancelled.clone()).expect("these signals can be caught");
-    }
-    let mut reporter = Reporter::new(events, cancelled);
-    // tch turns an exception of libtorch (out of memory, for example) into a panic. Report it like any other failure.
-    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
-        let spec = read(spec)?;
-        round::run(&spec, save_interval, &mut reporter).map_err(|failure| failure.on_line_of(&spec.class_lines))
-    }));
-    let failure = match outcome {
-        Ok(Ok(())) => return ExitCode::SUCCESS,
-        Ok(Err(failure)) => failure,
-        Err(panic) => RoundError::of_panic(panic),
+    let Err(Failed { message, is_cancelled }) = process::run_round(spec, save_interval, events) else {
+        return ExitCode::SUCCESS;
     };
-    // First report to the daemon, which acts on the event, then to the log.
-    let heard = match failure {
-        RoundError::Stop(Stop::Disconnected(_)) => false,
-        _ => reporter.say(&failure.event()).is_ok(),
-    };
-    complain(&failure.to_string());
-    match failure {
-        RoundError::Stop(Stop::Cancelled) if heard => ExitCode::from(3),
-        _ => ExitCode::FAILURE,
-    }
-}
-
-fn read(path: &Path) -> Result<RoundSpec, RoundError> {
-    let fault = |cause: String| RoundError::Spec { path: path.to_owned(), cause };
-    let text = std::fs::read(path).map_err(|cause| fault(cause.to_string()))?;
-    let spec: RoundSpec = serde_json::from_slice(&text).map_err(|cause| fault(cause.to_string()))?;
-    if spec.protocol != PROTOCOL {
-        return Err(fault(format!("protocol {}; this trainer speaks {PROTOCOL}", spec.protocol)));
-    }
-    if let Err((key, rule)) = spec.settings.validate() {
-        return Err(fault(format!("settings.{key}: {rule}")));
-    }
-    if spec.method == Method::Upl && spec.student_dir.is_some() {
-        return Err(RoundError::Asked("prompt tuning alone has no student"));
-    }
-    let of_phase_1 = matches!(spec.settings.deploy, Deploy::Phase1Model1 | Deploy::Phase1Model2);
-    if of_phase_1 && spec.student_dir.is_some() {
-        return Err(RoundError::Asked("settings.deploy asks for a model of Phase I, which a student does not have"));
-    }
-    if spec.classes.len() < 2 {
-        return Err(RoundError::Asked("fewer than 2 classes, where every image gets the same answer; name 2 or more"));
-    }
-    Ok(spec)
+    // The daemon has the event by now, and acts on it; this is for the log.
+    complain(&message);
+    if is_cancelled { ExitCode::from(3) } else { ExitCode::FAILURE }
 }

@@ -9,9 +9,10 @@ use crate::fit::TrainContext;
 use crate::model::ImageClassifier;
 use crate::phase1::ZeroShot;
 use crate::pool::Pool;
+use coft_core::candidate::{CandidateName, ModelIndex};
 use coft_core::decision::energy;
 use coft_core::promotion::balance;
-use coft_core::report::{CandidateMetrics, ZERO_SHOT};
+use coft_core::report::CandidateMetrics;
 use coft_core::shares::Shares;
 use coft_core::spec::RoundSpec;
 use std::collections::BTreeMap;
@@ -21,8 +22,8 @@ use tch::{Device, Kind, Tensor};
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CandidateSpec {
     ZeroShot,
-    /// Phase I of model 1 or 2.
-    Phase1(usize),
+    /// Phase I of a model.
+    Phase1(ModelIndex),
     /// Phase II: the shares of models 1 and 2; the pretrained model makes up the rest (WiSE-FT).
     Phase2([f64; 2]),
 }
@@ -30,20 +31,20 @@ pub enum CandidateSpec {
 const AVERAGE: CandidateSpec = CandidateSpec::Phase2([0.5, 0.5]);
 
 /// Every candidate, with its name in the report.
-pub const CANDIDATES: [(&str, CandidateSpec); 7] = [
-    (ZERO_SHOT, CandidateSpec::ZeroShot),
-    ("phase1-model1", CandidateSpec::Phase1(1)),
-    ("phase1-model2", CandidateSpec::Phase1(2)),
-    ("model1", CandidateSpec::Phase2([1.0, 0.0])),
-    ("model2", CandidateSpec::Phase2([0.0, 1.0])),
-    ("average", AVERAGE),
-    ("average-half", CandidateSpec::Phase2([0.25, 0.25])),
+pub const CANDIDATES: [(CandidateName, CandidateSpec); 7] = [
+    (CandidateName::ZeroShot, CandidateSpec::ZeroShot),
+    (CandidateName::Phase1Model1, CandidateSpec::Phase1(ModelIndex::First)),
+    (CandidateName::Phase1Model2, CandidateSpec::Phase1(ModelIndex::Second)),
+    (CandidateName::Model1, CandidateSpec::Phase2([1.0, 0.0])),
+    (CandidateName::Model2, CandidateSpec::Phase2([0.0, 1.0])),
+    (CandidateName::Average, AVERAGE),
+    (CandidateName::AverageHalf, CandidateSpec::Phase2([0.25, 0.25])),
 ];
 
 /// The predictions of a candidate for the pool.
 #[derive(Debug)]
 pub struct Predictions {
-    pub name: &'static str,
+    pub name: CandidateName,
     /// Class probabilities, N × C row-major.
     pub plain: Vec<f32>,
     /// Class probabilities of a shifted crop.
@@ -66,7 +67,7 @@ impl CandidateSpec {
 }
 
 /// The candidates of a round. In distillation the models of Phase I are left out, because they are the large CLIP's.
-pub fn candidates(spec: &RoundSpec) -> impl Iterator<Item = (&'static str, CandidateSpec)> {
+pub fn candidates(spec: &RoundSpec) -> impl Iterator<Item = (CandidateName, CandidateSpec)> {
     let distils = spec.student_dir.is_some();
     CANDIDATES
         .into_iter()
@@ -87,7 +88,7 @@ pub fn neighbours(
     pool: &Pool,
     ctx: &mut TrainContext,
 ) -> Result<Vec<Vec<Vec<usize>>>, RoundError> {
-    let views = predictions.iter().filter_map(|candidate| Some((candidate.name, candidate.embeddings.as_ref()?)));
+    let views = predictions.iter().filter_map(|candidate| Some((&candidate.name, candidate.embeddings.as_ref()?)));
     views.map(|(name, embeddings)| nearest(&format!("neighbours as {name} sees them"), embeddings, pool, ctx)).collect()
 }
 
@@ -221,7 +222,7 @@ pub fn label_free_metrics(
         let found = classes(&plain, count);
         let margins: f64 = plain.chunks_exact(count).map(|row| f64::from(best(row).1)).sum();
         CandidateMetrics {
-            name: candidate.name.to_owned(),
+            name: candidate.name.clone(),
             stability: share(&found, &classes(&expecting(&candidate.shifted), count)),
             margin: margins / found.len().max(1) as f64,
             agreement_with_zero_shot: share(&found, &zero_shot),
@@ -241,7 +242,7 @@ pub fn label_free_metrics(
 /// learnt wrong labels separates images that belong together. Which images look alike is decided in equal parts by the
 /// pretrained model, whose embedding decides zero-shot's answers, and by the adapted model, whose embedding decides its
 /// own.
-pub fn choose(metrics: &[CandidateMetrics]) -> &str {
+pub fn choose(metrics: &[CandidateMetrics]) -> &CandidateName {
     let sum = |metrics: &CandidateMetrics| metrics.balance + metrics.coherence;
     let best = metrics.iter().reduce(|best, next| if sum(next) > sum(best) { next } else { best });
     &best.expect("zero-shot is always a candidate").name
@@ -323,36 +324,48 @@ mod tests {
         assert_eq!(best(&[0.2, 0.3, 0.5]).0, 2);
     }
 
-    fn predictions(name: &'static str, plain: &[f32]) -> Predictions {
+    fn predictions(name: CandidateName, plain: &[f32]) -> Predictions {
         Predictions { name, plain: plain.to_vec(), shifted: plain.to_vec(), embeddings: None }
     }
 
     #[test]
     fn the_most_even_and_coherent_candidate_is_deployed_and_zero_shot_on_a_tie() {
         let [a, b] = [[0.9, 0.1], [0.2, 0.8]];
-        let parted = predictions("zero-shot", &[a, b, b, b].concat());
-        let alike = predictions("model1", &[a, a, b, b].concat());
-        let one_class = predictions("model2", &[a, a, a, a].concat());
+        let parted = predictions(CandidateName::ZeroShot, &[a, b, b, b].concat());
+        let alike = predictions(CandidateName::Model1, &[a, a, b, b].concat());
+        let one_class = predictions(CandidateName::Model2, &[a, a, a, a].concat());
         // In one view, two pairs of images look alike. In the other, each image looks like its partner and like one of
         // the other pair.
         let pairs = [1, 0, 3, 2].map(|other| vec![other]).to_vec();
         let mixed = [[1, 2], [0, 3], [3, 0], [2, 1]].map(Vec::from).to_vec();
         let metrics = label_free_metrics(&[parted, alike, one_class], &[pairs, mixed], 2, None);
-        assert_eq!(choose(&metrics), "model1");
-        assert_eq!(choose(&[metrics[0].clone(), metrics[2].clone()]), "zero-shot");
-        let same = CandidateMetrics { name: "other".into(), ..metrics[0].clone() };
-        assert_eq!(choose(&[metrics[0].clone(), same]), "zero-shot");
+        assert_eq!(*choose(&metrics), CandidateName::Model1);
+        assert_eq!(*choose(&[metrics[0].clone(), metrics[2].clone()]), CandidateName::ZeroShot);
+        let same = CandidateMetrics { name: CandidateName::Average, ..metrics[0].clone() };
+        assert_eq!(*choose(&[metrics[0].clone(), same]), CandidateName::ZeroShot);
         // In each pair, one of the metrics alone would choose the other candidate.
-        let with = |name: &str, balance, coherence| CandidateMetrics {
-            name: name.into(),
+        let with = |name: CandidateName, balance, coherence| CandidateMetrics {
+            name,
             balance,
             coherence,
             ..metrics[0].clone()
         };
-        assert_eq!(choose(&[with("zero-shot", 0.9, 0.3), with("other", 0.8, 0.5)]), "other");
-        assert_eq!(choose(&[with("zero-shot", 0.9, 0.3), with("other", 0.7, 0.4)]), "zero-shot");
-        assert_eq!(choose(&[with("zero-shot", 0.8, 0.5), with("other", 0.9, 0.3)]), "zero-shot");
-        assert_eq!(choose(&[with("zero-shot", 0.7, 0.4), with("other", 0.9, 0.3)]), "other");
+        assert_eq!(
+            *choose(&[with(CandidateName::ZeroShot, 0.9, 0.3), with(CandidateName::Average, 0.8, 0.5)]),
+            CandidateName::Average
+        );
+        assert_eq!(
+            *choose(&[with(CandidateName::ZeroShot, 0.9, 0.3), with(CandidateName::Average, 0.7, 0.4)]),
+            CandidateName::ZeroShot
+        );
+        assert_eq!(
+            *choose(&[with(CandidateName::ZeroShot, 0.8, 0.5), with(CandidateName::Average, 0.9, 0.3)]),
+            CandidateName::ZeroShot
+        );
+        assert_eq!(
+            *choose(&[with(CandidateName::ZeroShot, 0.7, 0.4), with(CandidateName::Average, 0.9, 0.3)]),
+            CandidateName::Average
+        );
         assert!((metrics[1].coherence - 0.5).abs() < 1e-12, "{:?}", metrics[1]);
         assert_eq!(
             (metrics[1].agreement_with_zero_shot, metrics[1].tv_distance, metrics[2].coherence),
@@ -380,8 +393,11 @@ mod tests {
     #[test]
     fn a_candidates_metrics_are_of_its_own_predictions() {
         let [a, b] = [[0.9, 0.1], [0.4, 0.6]];
-        let zero_shot = predictions("zero-shot", &[a, a, a, b].concat());
-        let moved = Predictions { shifted: [a, a, b, a].concat(), ..predictions("model1", &[a, b, b, b].concat()) };
+        let zero_shot = predictions(CandidateName::ZeroShot, &[a, a, a, b].concat());
+        let moved = Predictions {
+            shifted: [a, a, b, a].concat(),
+            ..predictions(CandidateName::Model1, &[a, b, b, b].concat())
+        };
         let alone = vec![Vec::new(); 4];
         let [first, second] = &label_free_metrics(&[zero_shot, moved], &[alone], 2, None)[..] else {
             panic!("two candidates")
@@ -438,7 +454,10 @@ mod tests {
         let bench = Bench::new(4);
         let (pool, zero_shot) = (bench.pool(), bench.zero_shot());
         let (plain, embeddings) = (&zero_shot.labels.probabilities, Some(zero_shot.embeddings));
-        let candidates = [Predictions { embeddings, ..predictions("zero-shot", plain) }, predictions("model1", plain)];
+        let candidates = [
+            Predictions { embeddings, ..predictions(CandidateName::ZeroShot, plain) },
+            predictions(CandidateName::Model1, plain),
+        ];
         let views = neighbours(&candidates, &pool, &mut bench.train_context().borrow()).unwrap();
         assert_eq!(views.len(), 1);
         assert!(views[0].iter().enumerate().all(|(own, of)| of.len() == 10 && !of.contains(&own)));

@@ -14,6 +14,7 @@ use crate::phase2::{Clean, FineTuning};
 use crate::pool::{Batch, Pool};
 use crate::prompts::{ClassTokens, Prompts};
 use crate::random;
+use coft_core::candidate::ModelIndex;
 use coft_core::settings::{ContextInit, Contrast, Phase1, Phase2};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -189,7 +190,7 @@ fn phase_2(contrast: bool) {
             flip: false,
             contrast,
             seed: 3,
-            model: 1,
+            model: ModelIndex::First,
         };
         let kept = vec![true; labels.len()];
         let clean = Clean { kept: &kept, labels: &labels };

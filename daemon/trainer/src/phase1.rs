@@ -10,6 +10,7 @@ use crate::loss;
 use crate::pool::{Batch, BatchSampler, Pool};
 use crate::prompts::{self, ClassTokens, Prompts, max_segments};
 use crate::random;
+use coft_core::candidate::ModelIndex;
 use coft_core::event::Stage;
 use coft_core::settings::{Complement, Phase1};
 use coft_core::shares::Shares;
@@ -88,8 +89,7 @@ pub struct PromptTuning<'a> {
     /// Whether training images are mirrored at random.
     pub flip: bool,
     pub seed: u64,
-    /// 1 or 2.
-    pub model: usize,
+    pub model: ModelIndex,
     /// From 1.
     pub iteration: u32,
 }
@@ -162,7 +162,7 @@ impl PromptTuning<'_> {
     pub fn tuned(&self, seeds: &Seeds, name: &str, ctx: &mut TrainContext) -> Result<Prompts, RoundError> {
         let Self { settings, seed, model, .. } = *self;
         let plan = Plan {
-            stage: if model == 1 { Stage::Phase1Model1 } else { Stage::Phase1Model2 },
+            stage: Stage::phase1(model),
             sampler: BatchSampler {
                 images: seeds.images,
                 batch: settings.sgd.batch as usize,

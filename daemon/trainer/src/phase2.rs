@@ -11,6 +11,7 @@ use crate::error::RoundError;
 use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::model::Phase2Weights;
 use crate::pool::{Batch, BatchSampler, Pool};
+use coft_core::candidate::ModelIndex;
 use coft_core::event::Stage;
 use coft_core::settings::{HeadInit, Phase2};
 use contrast::MomentumQueue;
@@ -42,8 +43,7 @@ pub struct FineTuning<'a> {
     /// Momentum contrast, in CoFT+.
     pub contrast: bool,
     pub seed: u64,
-    /// 1 or 2.
-    pub model: usize,
+    pub model: ModelIndex,
 }
 
 impl FineTuning<'_> {
@@ -80,7 +80,7 @@ impl FineTuning<'_> {
 
     /// The training alone. `name` selects its random streams.
     pub fn tuned(&self, clean: &Clean, name: &str, ctx: &mut TrainContext) -> Result<Phase2Weights, RoundError> {
-        let stage = if self.model == 1 { Stage::Phase2Model1 } else { Stage::Phase2Model2 };
+        let stage = Stage::phase2(self.model);
         let images = self.visited(clean);
         let plan = Plan {
             stage,

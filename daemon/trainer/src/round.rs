@@ -21,11 +21,12 @@ use crate::pool::Pool;
 use crate::progress::{Reporter, TRAINING, Work};
 use crate::prompts::ClassTokens;
 use bytesize::ByteSize;
+use coft_core::candidate::{CandidateName, ModelIndex};
 use coft_core::confidence;
 use coft_core::decision::NoneOfThese;
 use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
-use coft_core::report::{Adaptation, ZERO_SHOT};
+use coft_core::report::Adaptation;
 use coft_core::selection;
 use coft_core::settings::{Flip, Sgd};
 use coft_core::spec::{Method, PROTOCOL, RoundSpec, Template};
@@ -204,12 +205,12 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput
             let tokens = ClassTokens::new(teacher, &spec.template, &spec.classes, &spec.settings.phase1)?;
             let images = round.seeds(&zero_shot.labels)?.concat();
             let seeds = Seeds { images: &images, labels: &zero_shot.labels };
-            return baselines::upl(&round.prompt_tuning(&tokens, 1, 1), &seeds, ctx).map(plain);
+            return baselines::upl(&round.prompt_tuning(&tokens, ModelIndex::First, 1), &seeds, ctx).map(plain);
         }
         Method::SelfTraining => Clean { kept: &everything, labels: &zero_shot.labels.classes },
         Method::Oracle => Clean { kept: &given.iter().map(Option::is_some).collect::<Vec<_>>(), labels: &labels },
     };
-    let weights = baselines::fine_tuned(&round.fine_tuning(1), &clean, ctx)?;
+    let weights = baselines::fine_tuned(&round.fine_tuning(ModelIndex::First), &clean, ctx)?;
     Ok(plain(weights.model(round.student.checkpoint)))
 }
 
@@ -220,14 +221,14 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
     ctx.reporter.begin(Stage::Choose, 1)?;
     let predictions = model_selection::predictions(round, &adapted, ctx)?;
     let neighbours = model_selection::neighbours(&predictions, round.student.pool, ctx)?;
-    let plain = |name: &str| {
-        let found = predictions.iter().find(|candidate| candidate.name == name).expect("a candidate of that name");
+    let plain = |name: &CandidateName| {
+        let found = predictions.iter().find(|candidate| candidate.name == *name).expect("a candidate of that name");
         &found.plain
     };
-    let predicted_classes = |name: &str| model_selection::classes(plain(name), classes);
+    let predicted_classes = |name: &CandidateName| model_selection::classes(plain(name), classes);
     let metrics = model_selection::label_free_metrics(&predictions, &neighbours, classes, round.spec.shares.as_ref());
     let asked = round.spec.settings.deploy.candidate();
-    let deployed = asked.unwrap_or_else(|| model_selection::choose(&metrics)).to_owned();
+    let deployed = asked.unwrap_or_else(|| model_selection::choose(&metrics).clone());
     let [first, second] = &adapted.labels;
     // The user's labels do not count as agreement of the models.
     let own = |labels: &Labels| -> Vec<usize> {
@@ -240,26 +241,32 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
         ctx.warn(told)?;
     }
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
-    let confirmed = |model: usize| {
+    let confirmed = |model: ModelIndex| {
         let label = |(&margin, given): (&f32, &Option<usize>)| selection::confirms(margin) || given.is_some();
-        fraction(&adapted.margins[model].iter().zip(round.given).map(label).collect::<Vec<_>>())
+        fraction(&adapted.margins[model.index()].iter().zip(round.given).map(label).collect::<Vec<_>>())
     };
     let adaptation = Adaptation {
         label_agreement,
-        confirmed_fraction: [confirmed(0), confirmed(1)],
-        clean_fraction: [fraction(&adapted.clean[0]), fraction(&adapted.clean[1])],
+        confirmed_fraction: ModelIndex::BOTH.map(confirmed),
+        clean_fraction: ModelIndex::BOTH.map(|model| fraction(&adapted.clean[model.index()])),
         commonest_width: model_selection::commonest_width(
             &round.zero_shot.embeddings,
             &round.zero_shot.answers,
             classes,
         ),
-        agreement: model_selection::share(&predicted_classes("model1"), &predicted_classes("model2")),
+        agreement: model_selection::share(
+            &predicted_classes(&CandidateName::Model1),
+            &predicted_classes(&CandidateName::Model2),
+        ),
         candidates: metrics,
         deployed: deployed.clone(),
     };
-    let temperature = match &deployed[..] {
-        ZERO_SHOT => 1.0,
-        name => confidence::temperature(plain(name), classes, confidence::mean(plain(ZERO_SHOT), classes, 1.0)),
+    let temperature = match &deployed {
+        CandidateName::ZeroShot => 1.0,
+        name => {
+            let zero_shot = confidence::mean(plain(&CandidateName::ZeroShot), classes, 1.0);
+            confidence::temperature(plain(name), classes, zero_shot)
+        }
     };
     Ok(RoundOutput {
         deployed: candidate_spec(&deployed).model(round, Some(&adapted)).tempered(temperature),
@@ -285,8 +292,8 @@ fn told_alike(agreement: f64, images: usize) -> Option<String> {
     })
 }
 
-fn candidate_spec(name: &str) -> CandidateSpec {
-    CANDIDATES.iter().find(|(candidate, _)| *candidate == name).expect("a candidate of that name").1
+fn candidate_spec(name: &CandidateName) -> CandidateSpec {
+    CANDIDATES.iter().find(|(candidate, _)| candidate == name).expect("a candidate of that name").1
 }
 
 fn given(spec: &RoundSpec) -> Vec<Option<usize>> {

@@ -4,6 +4,7 @@ use super::*;
 use crate::decode_budget::DecodeBudget;
 use crate::model;
 use crate::serve::{Classifier, Settings};
+use coft_core::candidate::CandidateName;
 use coft_core::manifest::{MANIFEST, MODEL, REPORT};
 use coft_core::report::{Adaptation, CandidateMetrics, ClassReport, Report};
 use coft_core::shares::Shares;
@@ -40,7 +41,7 @@ pub fn doubted(root: &Path) -> PathBuf {
         clean_fraction: [0.9; 2],
         agreement: 0.3,
         candidates: Vec::new(),
-        deployed: "average".into(),
+        deployed: CandidateName::Average,
     });
     restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.method = Method::Coft);
     dir
@@ -63,8 +64,8 @@ fn undecidable(root: &Path) -> PathBuf {
         nearest: None,
     };
     told.classes = [("red", 98, 60), ("green", 1, 20), ("blue", 1, 20)].map(class).into();
-    let metrics = |name: &str, agreement_with_zero_shot, tv_distance| CandidateMetrics {
-        name: name.into(),
+    let metrics = |name, agreement_with_zero_shot, tv_distance| CandidateMetrics {
+        name,
         stability: 0.9,
         margin: 0.5,
         agreement_with_zero_shot,
@@ -78,8 +79,8 @@ fn undecidable(root: &Path) -> PathBuf {
         clean_fraction: [0.9; 2],
         commonest_width: None,
         agreement: 0.9,
-        candidates: vec![metrics("zero-shot", 1.0, 0.0), metrics("average", 0.6, 0.38)],
-        deployed: "average".into(),
+        candidates: vec![metrics(CandidateName::ZeroShot, 1.0, 0.0), metrics(CandidateName::Average, 0.6, 0.38)],
+        deployed: CandidateName::Average,
     });
     restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.method = Method::Coft);
     dir

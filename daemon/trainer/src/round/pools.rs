@@ -7,10 +7,11 @@ use crate::fixture::{Bench, reporter};
 use crate::journal::SAVE_INTERVAL;
 use crate::memory::Estimate;
 use crate::random;
+use coft_core::candidate::{CandidateName, ModelIndex};
 use coft_core::event::FailureKind;
 use coft_core::manifest::{MANIFEST, Manifest, PROBE, REPORT};
 use coft_core::promotion::{Reason, Verdict, judge};
-use coft_core::report::{CandidateMetrics, ClassReport, Report, ZERO_SHOT};
+use coft_core::report::{CandidateMetrics, ClassReport, Report};
 use coft_core::spec::{Method, Precision, RoundSpec};
 use image::{Rgb, RgbImage};
 use rand::Rng;
@@ -42,7 +43,7 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
     assert!((expected - 1.0).abs() < 1e-5, "{name}: {expected}");
     let adaptation = report.adaptation.as_ref().unwrap();
     let k = spec.settings.phase1.seeds(spec.images.len(), classes) as u64;
-    for model in [0, 1] {
+    for model in ModelIndex::BOTH.map(ModelIndex::index) {
         assert!(report.classes.iter().all(|class| class.seeds[model] <= k.min(images)), "{name}");
         assert_eq!(sum(&|c| c.clean[model]) as f64 / images as f64, adaptation.clean_fraction[model], "{name}");
     }
@@ -182,13 +183,14 @@ fn labels_that_nobody_confirms_leave_the_pretrained_model() {
         let report = ended("nothing clean", &spec);
         let adaptation = report.adaptation.as_ref().unwrap();
         assert_eq!((adaptation.confirmed_fraction, adaptation.clean_fraction), ([0.0, 0.0], [0.0, 0.0]), "{method:?}");
-        for model in [1, 2] {
+        for model in ModelIndex::BOTH {
             let told = format!(
                 "model {model}: the other model confirmed labels of fewer than two classes; it stays as pretrained"
             );
             assert!(report.warnings.contains(&told), "{method:?}: {:?}", report.warnings);
         }
-        let tuned = adaptation.candidates.iter().filter(|candidate| candidate.name.starts_with("model"));
+        let models = [CandidateName::Model1, CandidateName::Model2];
+        let tuned = adaptation.candidates.iter().filter(|candidate| models.contains(&candidate.name));
         assert!(
             tuned.clone().count() == 2 && tuned.clone().all(|candidate| candidate.agreement_with_zero_shot == 1.0),
             "{method:?}"
@@ -196,21 +198,9 @@ fn labels_that_nobody_confirms_leave_the_pretrained_model() {
         let kept = [Reason::NothingBetter, Reason::TooFewClean { found: 0.0 }].map(Verdict::Keep);
         assert_eq!(
             judge(method, Precision::Fp32, 0.0, None, &report),
-            kept[usize::from(adaptation.deployed != ZERO_SHOT)]
+            kept[usize::from(adaptation.deployed != CandidateName::ZeroShot)]
         );
     }
-}
-
-#[test]
-fn one_class_is_refused_before_anything_is_read() {
-    let bench = Bench::new(1);
-    let mut spec = bench.spec(Method::Coft);
-    spec.classes.truncate(1);
-    let path = spec.candidate_dir.with_file_name("spec.json");
-    fs::write(&path, serde_json::to_vec(&spec).unwrap()).unwrap();
-    let refused = crate::read(&path).unwrap_err();
-    assert_eq!(refused.kind(), FailureKind::BadSpec);
-    assert!(refused.to_string().ends_with("name 2 or more"), "{refused}");
 }
 
 /// The smallest number of bytes for which `fits` is true.

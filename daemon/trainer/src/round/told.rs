@@ -8,7 +8,8 @@ use crate::error::RoundError;
 use crate::model_selection::{self, CandidateSpec, Served};
 use crate::pool::Pool;
 use crate::progress::Reporter;
-use coft_core::report::{ClassReport, Nearest, OwnLabels, Report, ZERO_SHOT};
+use coft_core::candidate::{CandidateName, ModelIndex};
+use coft_core::report::{ClassReport, Nearest, OwnLabels, Report};
 use std::path::Path;
 use tch::Tensor;
 
@@ -25,14 +26,16 @@ pub fn report(round: &RoundContext, output: &RoundOutput, served: &Served, repor
     let nearest = nearest(round.student.text);
     let classes = spec.classes.iter().enumerate().map(|(class, name)| {
         let adapted = output.adapted.as_ref().map(|(adapted, ..)| adapted);
-        let clean = |a: &Adapted, k: usize| {
-            a.clean[k].iter().zip(&a.labels[k].classes).filter(|&(&kept, &label)| kept && label == class).count() as u64
+        let seeds = |a: &Adapted, model: ModelIndex| a.seeds[model.index()][class].len() as u64;
+        let clean = |a: &Adapted, model: ModelIndex| {
+            let (kept, labels) = (&a.clean[model.index()], &a.labels[model.index()].classes);
+            kept.iter().zip(labels).filter(|&(&kept, &label)| kept && label == class).count() as u64
         };
         ClassReport {
             name: name.clone(),
             zero_shot: count(&zero_shot.labels.classes, class),
-            seeds: adapted.map_or([0, 0], |a| [0, 1].map(|k| a.seeds[k][class].len() as u64)),
-            clean: adapted.map_or([0, 0], |a| [clean(a, 0), clean(a, 1)]),
+            seeds: adapted.map_or([0, 0], |a| ModelIndex::BOTH.map(|model| seeds(a, model))),
+            clean: adapted.map_or([0, 0], |a| ModelIndex::BOTH.map(|model| clean(a, model))),
             deployed: count(&served.classes, class),
             expected_share: served.shares.get(class).copied(),
             own_labels: given.iter().any(Option::is_some).then(|| own_labels(class)),
@@ -73,15 +76,16 @@ pub fn pool_answers(round: &RoundContext, output: &RoundOutput) -> Answers {
     answers.floats("plain/zero-shot", &zero_shot.labels.probabilities, classes);
     answers.floats("embedding/zero-shot", &to_f32(&zero_shot.embeddings), zero_shot.embeddings.size()[1] as usize);
     if let Some((adapted, _, predictions)) = &output.adapted {
-        for k in [0, 1] {
-            answers.integers(&format!("label{}", k + 1), &adapted.labels[k].classes);
-            answers.flags(&format!("clean{}", k + 1), &adapted.clean[k]);
-            answers.floats(&format!("margin{}", k + 1), &adapted.margins[k], 1);
+        for model in ModelIndex::BOTH {
+            let k = model.index();
+            answers.integers(&format!("label{model}"), &adapted.labels[k].classes);
+            answers.flags(&format!("clean{model}"), &adapted.clean[k]);
+            answers.floats(&format!("margin{model}"), &adapted.margins[k], 1);
             let mut seeds = vec![false; round.pool.len()];
             adapted.seeds[k].iter().flatten().for_each(|&image| seeds[image] = true);
-            answers.flags(&format!("seed{}", k + 1), &seeds);
+            answers.flags(&format!("seed{model}"), &seeds);
         }
-        for candidate in predictions.iter().filter(|candidate| candidate.name != ZERO_SHOT) {
+        for candidate in predictions.iter().filter(|candidate| candidate.name != CandidateName::ZeroShot) {
             answers.floats(&format!("plain/{}", candidate.name), &candidate.plain, classes);
             answers.floats(&format!("shifted/{}", candidate.name), &candidate.shifted, classes);
         }
@@ -97,7 +101,7 @@ pub fn test_answers(round: &RoundContext, output: &RoundOutput, paths: &[&Path])
     for (name, candidate_spec) in model_selection::candidates(round.spec)
         .filter(|(_, candidate_spec)| adapted.is_some() || *candidate_spec == CandidateSpec::ZeroShot)
     {
-        answers.model(name, &pool, &candidate_spec.model(round, adapted));
+        answers.model(&name.to_string(), &pool, &candidate_spec.model(round, adapted));
     }
     answers.model("deployed", &pool, &output.deployed);
     Ok(answers)

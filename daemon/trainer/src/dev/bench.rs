@@ -1,4 +1,4 @@
-//! `coft-trainer bench` runs one phase of a round on given images and measures its speed and its memory.
+//! `coft-trainer-dev bench` runs one phase of a round on given images and measures its speed and its memory.
 //!
 //! It calls the functions of the phases themselves, which read the images as in a round; it has no other logic. Each
 //! phase has a process of its own, so that the process's peak memory belongs to that phase. `batches` writes what
@@ -19,6 +19,7 @@ use crate::progress::Reporter;
 use crate::prompts::ClassTokens;
 use crate::round::use_threads;
 use anyhow::{Context, ensure};
+use coft_core::candidate::ModelIndex;
 use coft_core::settings::{self, MixedPrecision, Settings};
 use coft_core::spec::{self, Template};
 use coft_models::Model;
@@ -169,7 +170,7 @@ impl Bench<'_> {
                     shares: None,
                     flip: true,
                     seed: SEED,
-                    model: 1,
+                    model: ModelIndex::First,
                     iteration: 1,
                 };
                 began = (Instant::now(), cpu_time());
@@ -185,7 +186,7 @@ impl Bench<'_> {
                     flip: true,
                     contrast: false,
                     seed: SEED,
-                    model: 1,
+                    model: ModelIndex::First,
                 };
                 let kept: Vec<bool> = (0..pool.len()).map(|image| images.contains(&image)).collect();
                 began = (Instant::now(), cpu_time());
