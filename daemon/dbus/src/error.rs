@@ -84,9 +84,9 @@ errors! {
     /// The configuration that was read again has a mistake, or a setting that only a restart can change; the old one
     /// stays.
     NotReloaded,
-    /// There is no round with this number to cancel.
+    /// There is no job with this number to cancel.
     NoSuchRound,
-    /// The round that was to be cancelled has ended already.
+    /// The job that was to be cancelled has ended already.
     AlreadyEnded,
     /// The caller may not do this; polkit decides about everybody but root and the service's own user.
     NotAuthorized,

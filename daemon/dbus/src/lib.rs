@@ -52,7 +52,7 @@ pub mod interface {
     pub const GENERATION: &str = "org.coft.Coft1.Generation";
     /// Interface of a watched directory, at [`crate::source_path`].
     pub const SOURCE: &str = "org.coft.Coft1.Source";
-    /// Interface of a round, at [`crate::job_path`] or [`crate::classifier_job_path`].
+    /// Interface of a job, at [`crate::job_path`] or [`crate::classifier_job_path`].
     pub const JOB: &str = "org.coft.Coft1.Job";
 }
 
@@ -69,14 +69,14 @@ pub fn generation_path(classifier: &str, number: u64) -> String {
     format!("{ROOT}/classifiers/{classifier}/generations/{number}")
 }
 
-/// A round as a job, of the classifier that stands in the configuration file itself.
-pub fn job_path(round: u64) -> String {
-    format!("{ROOT}/jobs/{round}")
+/// Path of a job of the classifier that stands in the configuration file itself.
+pub fn job_path(number: u64) -> String {
+    format!("{ROOT}/jobs/{number}")
 }
 
-/// A round as a job, of a classifier that has a file to itself.
-pub fn classifier_job_path(classifier: &str, round: u64) -> String {
-    format!("{ROOT}/classifiers/{classifier}/jobs/{round}")
+/// Path of a job of a classifier that has a file to itself.
+pub fn classifier_job_path(classifier: &str, number: u64) -> String {
+    format!("{ROOT}/classifiers/{classifier}/jobs/{number}")
 }
 
 /// Path of the source with this number; sources are numbered from 0 over all classifiers.

@@ -2,20 +2,23 @@
 //!
 //! Everything here waits for the disk or the processor and belongs on a blocking thread.
 
+mod comparison;
+
+pub use comparison::{Compared, Contender};
+
 use crate::control::GenerationStatus;
 use crate::model::Base;
 use crate::review::Review;
 use crate::serve::{Controller, LoadError, Ready, ServingStatus, UnderWay};
 use crate::store::{Generation, Staged, Store, StoreError, remove_tree};
 use coft_core::event::{Failure, FailureKind};
-use coft_core::ids::{ClassId, GenerationId, JobId};
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::manifest::Manifest;
 use coft_core::promotion::{self, Reason, Verdict};
 use coft_core::retention;
-use coft_core::review::Difference;
-use coft_core::shown::shown_path;
 use coft_core::spec::Method;
 use coft_vision::Preprocess;
+use comparison::side_by_side;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -78,24 +81,6 @@ enum Candidate {
         id: GenerationId,
         job: JobId,
     },
-}
-
-/// A candidate that is compared with the generation that serves.
-#[derive(Debug)]
-pub struct Contender {
-    /// The generation that it is, or becomes if it is kept.
-    pub id: GenerationId,
-    pub dir: PathBuf,
-    pub classes: Vec<String>,
-}
-
-/// What two generations of the same classes answer on the same images.
-#[derive(Debug)]
-pub struct Compared {
-    /// The generation that serves.
-    pub present: GenerationId,
-    /// The likeliest class of each image from both generations; none for a damaged image.
-    pub differences: Vec<Option<Difference>>,
 }
 
 impl Promoter {
@@ -310,38 +295,6 @@ impl Promoter {
         })
     }
 
-    /// Compares the answers of the generation that serves and of a candidate on images. Fails if another generation
-    /// starts to serve meanwhile.
-    pub fn compare(
-        &self,
-        candidate: &Contender,
-        images: &[PathBuf],
-        stop: &CancellationToken,
-    ) -> Result<Compared, Failure> {
-        let active = || self.store().active().map(|active| (active.id, active.manifest.classes.clone()));
-        let serving = active().filter(|(_, classes)| *classes == candidate.classes);
-        let (present, _) = serving
-            .clone()
-            .ok_or_else(|| incomparable("it was made for other classes than what serves, or nothing serves".into()))?;
-        let ready = self.controller.load(&candidate.dir, candidate.id)?;
-        let mut differences = Vec::with_capacity(images.len());
-        for image in images {
-            let [serving, found] = side_by_side(
-                std::slice::from_ref(image),
-                stop,
-                |image| self.controller.answer(image),
-                |image| ready.answer(image),
-            )?;
-            let class = |probabilities: &[f32]| likeliest(probabilities).map(|class| ClassId(class as u32));
-            let difference = class(&serving).zip(class(&found));
-            differences.push(difference.map(|(present, candidate)| Difference { present, candidate }));
-        }
-        match active() == serving {
-            true => Ok(Compared { present, differences }),
-            false => Err(incomparable(format!("generation {present} does not serve any more"))),
-        }
-    }
-
     /// Turns the verdict that `look` returns on a staged candidate into an outcome. The candidate leaves the store
     /// again unless it is to be promoted, or a person may still activate it.
     fn decide(
@@ -474,43 +427,6 @@ impl Promoter {
     }
 }
 
-/// The answers of the generation that serves and of a candidate on images; empty if none serves. Damaged images are
-/// left out: a sample of the pool is enough.
-fn side_by_side(
-    images: &[PathBuf],
-    stop: &CancellationToken,
-    serving: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
-    candidate: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
-) -> Result<[Vec<f32>; 2], Failure> {
-    let (mut active, mut found, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
-    // One image at a time, so that a stop takes effect soon and a damaged image is known.
-    for image in images {
-        going_on(stop)?;
-        match serving(image).and_then(|serving| Ok((serving, candidate(image)?))) {
-            Ok((serving, _)) if serving.is_empty() => break,
-            Ok((serving, candidate)) => {
-                active.extend(serving);
-                found.extend(candidate);
-            }
-            Err(LoadError::Read { path, cause }) if path == *image => damaged.push((path, cause)),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    if let Some((path, problem)) = damaged.first() {
-        let (images, first) = (damaged.len(), shown_path(path));
-        warn!(
-            images,
-            %first,
-            problem, "damaged pixels of {images} images have no part in the judgement; the first is {first}: {problem}"
-        );
-    }
-    Ok([active, found])
-}
-
-fn likeliest(probabilities: &[f32]) -> Option<usize> {
-    (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]).then(b.cmp(&a)))
-}
-
 fn going_on(stop: &CancellationToken) -> Result<(), Failure> {
     if stop.is_cancelled() { Err(stopped()) } else { Ok(()) }
 }
@@ -527,10 +443,6 @@ fn foreign(manifest: &Manifest, base: &Base) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-fn incomparable(message: String) -> Failure {
-    Failure::new(FailureKind::Internal, message, "the active generation keeps serving")
 }
 
 /// The failure of a job that has ended without an outcome.

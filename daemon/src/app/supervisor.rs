@@ -3,8 +3,10 @@
 //! Clients' commands, reports of the intake and of jobs, the signal to stop and the timer arrive one at a time;
 //! `coft-core` decides; the actions are carried out here or by a task that reports back.
 
+mod configuring;
 mod ending;
 mod health;
+mod jobs;
 mod reviewing;
 mod serving;
 mod starting;
@@ -13,38 +15,31 @@ pub use serving::Serving;
 
 use super::answers;
 use super::blocking;
-use super::coordination::{Member, SlotGuard};
+use super::coordination::Member;
 use super::intake::{self, Intake};
 use super::job_history::JobHistory;
-use super::promoter::{Promoter, PromotionOutcome};
-use super::setup::{Findings, Looks, Setup};
+use super::promoter::Promoter;
+use super::setup::{Findings, Looks};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::training::{TrainingEvent, TrainingRunner};
 use crate::clock::Clock;
-use crate::config::Config;
-use crate::control::{Command, CommandError};
-use crate::job_status::{DetailedState, JobStatus};
-use crate::model;
-use crate::round::Outcome;
+use crate::control::Command;
+use crate::job_status::DetailedState;
 use crate::systemd;
-use crate::telemetry::events;
-use coft_core::event::{Event as TrainerEvent, Failure, FailureKind, Progress};
-use coft_core::ids::{GenerationId, JobId};
+use coft_core::ids::JobId;
 use coft_core::job::Trigger;
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal};
 use coft_core::schedule::{NextRound, Schedule};
 use health::Health;
+use jobs::{Job, Judged};
 use reviewing::Reviewing;
 use starting::LOOK_AT_ROOM;
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
 /// How soon after an event the schedule is checked and systemd gets the status, and how often while something is under
 /// way.
@@ -56,10 +51,8 @@ const IDLE_INTERVAL: Duration = Duration::from_secs(60);
 /// after each failure. [choice]
 const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);
 const LONGEST_ZERO_SHOT_RETRY: Duration = Duration::from_secs(6 * 60 * 60);
-/// Share of a round after which its progress is stored again, in case the service dies before the end. 0.01 [choice].
-const NOTED: f64 = 0.01;
 /// Maximum number of events of jobs that wait; if the channel is full, the trainer waits, too.
-const ROUND_EVENTS: usize = 64;
+const JOB_EVENTS: usize = 64;
 
 /// Where the intake and the answers report their status.
 pub struct StatusReceivers {
@@ -103,50 +96,6 @@ pub struct Supervisor {
     health: Health,
     reviewing: Reviewing,
     exit: bool,
-}
-
-/// The outcome of judging a candidate, and the permit for judging.
-struct Judged {
-    outcome: Result<PromotionOutcome, Failure>,
-    place: Option<OwnedSemaphorePermit>,
-}
-
-/// A job under way.
-struct Job {
-    trigger: Trigger,
-    status: JobStatus,
-    /// Stops the trainer, the copying or the judging.
-    stop: CancellationToken,
-    candidate: PathBuf,
-    /// The generation to activate, if the job is an activation.
-    generation: Option<GenerationId>,
-    /// Whether an import is to serve whatever it answers.
-    force: bool,
-    outcome: Option<Result<PromotionOutcome, Failure>>,
-    /// The permit for judging; it is kept until what the job has left is cleared up.
-    judging: Option<OwnedSemaphorePermit>,
-    /// The place among the classifiers' jobs; it is kept until the job is dropped.
-    _slot: Option<SlotGuard>,
-    /// The progress that was last stored.
-    noted: Option<Progress>,
-}
-
-impl Job {
-    fn new(trigger: Trigger, status: JobStatus) -> Self {
-        let (stop, candidate) = (CancellationToken::new(), PathBuf::new());
-        Self {
-            trigger,
-            status,
-            stop,
-            candidate,
-            generation: None,
-            force: false,
-            outcome: None,
-            judging: None,
-            _slot: None,
-            noted: None,
-        }
-    }
 }
 
 /// Both ends of a channel: tasks get the sender, the loop reads.
@@ -209,7 +158,7 @@ impl Supervisor {
             intake_status: intake::IntakeStatus::default(),
             clock,
             jobs: Vec::new(),
-            training_events: Channel::new(ROUND_EVENTS),
+            training_events: Channel::new(JOB_EVENTS),
             outcomes: Channel::new(3),
             judging: Arc::new(Semaphore::new(1)),
             serving,
@@ -355,38 +304,6 @@ impl Supervisor {
         }
     }
 
-    /// Applies a configuration that was read again; a round that runs keeps the settings that it was started with.
-    async fn configure(&mut self, config: Result<Box<Config>, String>) -> Result<Vec<&'static str>, CommandError> {
-        let edited = match &config {
-            Ok(config) => {
-                let (settings, base) = (config.classifier.clone(), Arc::clone(&self.training.base));
-                blocking(move || model::edited(&settings, &base)).await
-            }
-            Err(_) => Vec::new(),
-        };
-        let outcome = config.and_then(|config| {
-            // If the classes' files were edited, the thresholds are for the new classes, with which the classifier
-            // starts anew.
-            if edited.is_empty() {
-                model::check_thresholds(&config.classifier, &self.training.base.classes)
-                    .map_err(|error| error.to_string())?;
-            }
-            Ok(config)
-        });
-        let outcome = outcome.map(|config| {
-            self.training.configure(&config);
-            self.lifecycle.require(config.round.minimum_images);
-            self.promoter.decide_by(config.classifier.thresholds.clone());
-            // The task that follows the old set-up ends as soon as nobody receives from it.
-            self.setup = Setup::new(&config, &self.training.base, &self.training.catalog).follow();
-            self.schedule = config.schedule;
-            (self.look_at_room, self.not_before) = (Instant::now(), None);
-            edited.into_iter().map(|(setting, _)| setting).collect()
-        });
-        self.publisher.not_reloaded(outcome.clone().err());
-        outcome.map_err(CommandError::NotReloaded)
-    }
-
     /// Publishes what has changed in the intake's status.
     fn on_intake_status(&mut self, status: intake::IntakeStatus) {
         let before = std::mem::replace(&mut self.intake_status, status);
@@ -408,110 +325,6 @@ impl Supervisor {
         if before.problem != status.problem {
             self.publisher.intake(status.problem.clone());
         }
-    }
-
-    /// The findings about the set-up have changed: rounds may have to wait for something, or not any more.
-    async fn found(&mut self, findings: Findings) {
-        let known = std::mem::replace(&mut self.findings, findings);
-        self.findings.log_after(&known);
-        self.publisher.setup(self.findings.to_string());
-        let wait = self.findings.hold(Trigger::ZeroShot);
-        let import = ", or take in a generation of another service: coftctl import DIR";
-        let import = if self.findings.serves_only { import } else { "" };
-        self.promoter.waiting(wait.as_ref().map(|why| format!("no generation serves yet: {why}{import}")));
-        self.look_at_room = Instant::now();
-        if known.hold(Trigger::ZeroShot).is_some() && wait.is_none() {
-            self.zero_shot_at = self.zero_shot_at.map(|_| Instant::now());
-            self.zero_shot_pause = ZERO_SHOT_RETRY;
-        }
-        if self.findings.catalog != known.catalog {
-            self.save_history().await;
-        }
-    }
-
-    /// Writes the known jobs into a catalogue that has replaced a damaged one.
-    async fn save_history(&self) {
-        for job in self.history.jobs() {
-            if let Err(error) = self.training.catalog.save_job(job).await {
-                return warn!(problem = %error, "the history of jobs cannot be written down again: {error}");
-            }
-        }
-    }
-
-    async fn on_training_event(&mut self, id: JobId, event: TrainingEvent) {
-        let Some(job) = self.jobs.iter_mut().find(|job| job.status.id == id) else { return };
-        let name = job.status.name();
-        match event {
-            TrainingEvent::Gathered { images } => {
-                job.status.images = images;
-                let status = job.status.clone();
-                self.record(status);
-            }
-            TrainingEvent::Event(TrainerEvent::Progress(progress)) => {
-                job.status.progress = Some(progress.clone());
-                let known = job.noted.as_ref();
-                if known
-                    .is_none_or(|known| known.stage != progress.stage || progress.fraction >= known.fraction + NOTED)
-                {
-                    job.noted = Some(progress.clone());
-                    let (catalog, progress) = (self.training.catalog.clone(), progress.clone());
-                    // Nobody waits for this, and it does not overwrite the end of the job.
-                    tokio::spawn(async move {
-                        if let Err(error) = catalog.save_progress(id, &progress).await {
-                            warn!(problem = %error, "the progress of {name} cannot be written down: {error}");
-                        }
-                    });
-                }
-                self.history.progress(id, progress.clone());
-                self.publisher.progress(id, progress);
-            }
-            TrainingEvent::Event(TrainerEvent::Warning { message: warning }) => {
-                warn!(message_id = events::JOB_WARNING, coft.job = id.0, warning, "{name}: {warning}");
-                job.status.warnings.push(warning);
-                let status = job.status.clone();
-                self.record(status);
-            }
-            TrainingEvent::Event(TrainerEvent::Started { device, threads, .. }) => {
-                info!(coft.job = id.0, device, threads, "{name} works on {device} with {threads} threads");
-            }
-            // The end is reported again, with an explanation, when the process has ended.
-            TrainingEvent::Event(TrainerEvent::Finished | TrainerEvent::Failed(_)) => {}
-            TrainingEvent::Ended(Outcome::Candidate(candidate)) => {
-                job.candidate = candidate;
-                self.tell(Event::CandidateLeft(id)).await;
-            }
-            TrainingEvent::Ended(Outcome::Failed(failure)) => {
-                job.outcome = Some(Err(failure));
-                self.tell(Event::Failed(id)).await;
-            }
-            TrainingEvent::Ended(Outcome::Cancelled) => {
-                job.outcome = Some(Err(Failure::new(
-                    FailureKind::Cancelled,
-                    "the trainer was stopped from outside",
-                    "start the round again",
-                )));
-                self.tell(Event::Failed(id)).await;
-            }
-        }
-    }
-
-    async fn judged(&mut self, id: JobId, judged: Judged) {
-        let Judged { outcome, place } = judged;
-        let event = if outcome.is_ok() { Event::Judged(id) } else { Event::Failed(id) };
-        if let Some(job) = self.job(id) {
-            (job.outcome, job.judging) = (Some(outcome), place);
-        }
-        self.tell(event).await;
-    }
-
-    /// Records and publishes that a job started, was prepared or ended.
-    fn record(&mut self, status: JobStatus) {
-        self.history.record(status);
-        self.publisher.jobs(self.history.jobs());
-    }
-
-    fn job(&mut self, id: JobId) -> Option<&mut Job> {
-        self.jobs.iter_mut().find(|job| job.status.id == id)
     }
 
     /// Passes an event to the lifecycle and carries out the actions that follow; returns the refusal, if there is one.

@@ -82,7 +82,7 @@ impl Generation {
         self.id.0
     }
 
-    /// Number of the round that put it into the store.
+    /// Number of the job that put it into the store.
     #[zbus(property(emits_changed_signal = "const"))]
     fn round(&self) -> fdo::Result<u64> {
         self.status(|status| status.job.0)

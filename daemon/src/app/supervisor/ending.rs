@@ -1,8 +1,9 @@
 //! How a job ends: its candidate is judged, the outcome is carried out, and the end is stored.
 
+use super::jobs::{Job, Judged};
 use super::reviewing::Undecided;
 use super::starting::told_given_up;
-use super::{Job, Judged, Supervisor, blocking};
+use super::{Supervisor, blocking};
 use crate::app::promoter::{self, PromotionOutcome};
 use crate::app::training::TrainingRunner;
 use crate::catalog::CatalogError;

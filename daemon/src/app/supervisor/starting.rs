@@ -1,6 +1,7 @@
 //! How a round starts: by the schedule, because an earlier round did not come to its end, or because somebody asked.
 
-use super::{Job, Supervisor, blocking};
+use super::jobs::Job;
+use super::{Supervisor, blocking};
 use crate::app::setup;
 use crate::app::training::RoundPlan;
 use crate::control::{CommandError, RoundRequest};
