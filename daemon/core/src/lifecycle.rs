@@ -281,7 +281,7 @@ mod tests {
         tell(&[
             (ASK, &[START]),
             (GO_BACK, &[START_2]),
-            (GO_BACK, &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R2)))]),
+            (GO_BACK, &[Action::Refuse(Refusal::Busy(JobKind::Activation.job(R2)))]),
             (ASK, &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R1)))]),
             (Event::CandidateLeft(R2), &[Action::Judge(R2)]),
             (Event::CandidateLeft(R1), &[Action::Judge(R1)]),
@@ -315,7 +315,7 @@ mod tests {
         tell(&[
             (ASK, &[START]),
             (asked(Trigger::Import), &[start(2, Trigger::Import)]),
-            (asked(Trigger::Import), &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R2)))]),
+            (asked(Trigger::Import), &[Action::Refuse(Refusal::Busy(JobKind::Import.job(R2)))]),
             (asked(Trigger::Activation), &[start(3, Trigger::Activation)]),
             (asked(Trigger::ZeroShot), &[Action::Refuse(Refusal::Busy(JobKind::Adaptation.job(R1)))]),
             (Event::CandidateLeft(R2), &[Action::Judge(R2)]),

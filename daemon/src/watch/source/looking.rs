@@ -37,6 +37,7 @@ impl Watched {
 
     fn visit(&mut self, dir: &Path, part: Part) -> Result<(), Closed> {
         let Some(root) = self.root.as_ref().map(|root| root.path.clone()) else { return Ok(()) };
+        let mount = mounts::rooted_at(dir);
         let metadata = match fs::symlink_metadata(dir) {
             Ok(metadata) if metadata.is_dir() => metadata,
             Ok(_) => {
@@ -55,7 +56,12 @@ impl Watched {
         }
         if part == Part::Images {
             self.watch(dir);
-            self.note_mount(dir);
+            // Something was mounted or unmounted here meanwhile: the directory that is watched may be another one.
+            if mounts::rooted_at(dir) != mount {
+                self.queue.insert(dir.to_owned());
+                return Ok(());
+            }
+            self.note_mount(dir, mount);
             self.meet(dir, metadata.dev())?;
         }
         let entries = match fs::read_dir(dir) {
@@ -128,9 +134,9 @@ impl Watched {
     /// Records the file system that is mounted at a watched directory. The file system may be unmounted before the
     /// table of mounts is read, and renaming a directory with a mount in it does not change the table. Without this
     /// record, the end of the watch would go unnoticed.
-    fn note_mount(&mut self, dir: &Path) {
-        let Some(root) = self.root.as_mut().filter(|root| root.path != dir) else { return };
-        if let Some(id) = mounts::rooted_at(dir) {
+    fn note_mount(&mut self, dir: &Path, mount: Option<u64>) {
+        let root = self.root.as_mut().filter(|root| root.path != dir);
+        if let Some((root, id)) = root.zip(mount) {
             root.mounts.insert(dir.to_owned(), id);
         }
     }
@@ -138,11 +144,13 @@ impl Watched {
     /// Reports, once for each file system, that the kernel does not report all changes there.
     fn meet(&mut self, dir: &Path, device: u64) -> Result<(), Closed> {
         let Some(root) = &mut self.root else { return Ok(()) };
-        if !root.devices.insert(device) {
+        if root.devices.contains(&device) {
             return Ok(());
         }
-        let kind = nix::sys::statfs::statfs(dir).map(|found| found.filesystem_type().0);
-        let Some(name) = kind.ok().and_then(mounts::without_notices) else { return Ok(()) };
+        // A file system that cannot be asked now is asked at the next scan.
+        let Ok(found) = nix::sys::statfs::statfs(dir) else { return Ok(()) };
+        root.devices.insert(device);
+        let Some(name) = mounts::without_notices(found.filesystem_type().0) else { return Ok(()) };
         let (dir, interval) = (shown_path(dir).into_owned(), humane(self.source.rescan_interval));
         self.tell(Notice::Remark(format!(
             "{dir} is watched, but lies on a file system ({name}) whose changes from elsewhere the kernel does not report: those are \

@@ -3,6 +3,7 @@
 use super::*;
 use crate::watch::namespace::{MOUNTS, entered, run};
 use coft_harness::file_systems::Bindfs;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 fn tmpfs(at: &Path) {
     run("mount", &["-t", "tmpfs", "none", at.to_str().unwrap()]);
@@ -63,6 +64,35 @@ fn what_was_mounted_between_two_looks_at_the_table_is_seen_to_go() {
     unmount(&camera.path("inside/cam"));
     fs::write(camera.path("inside/cam/sub/b.jpg"), "x").unwrap();
     camera.until_settled(&["inside/cam/sub/b.jpg"]);
+}
+
+/// A file system that was mounted on a directory while that directory was being scanned was noted as known, although
+/// the scan had seen the directory below it: nothing of the file system was watched until the next scan.
+#[test]
+fn what_is_mounted_while_its_directory_is_scanned_is_watched() {
+    if !entered("watch::tests::mounted::what_is_mounted_while_its_directory_is_scanned_is_watched", MOUNTS) {
+        return;
+    }
+    let mut camera = Camera::with(
+        |source| fs::create_dir_all(source.join("cam")).unwrap(),
+        |source| source.quiet_period = Duration::from_millis(20),
+    );
+    camera.expect_source(None);
+    let (cam, disk) = (camera.path("cam"), camera.dir.path().join("disk"));
+    fs::create_dir(&disk).unwrap();
+    let handle = camera.watch.handle();
+    for round in 0..100u32 {
+        handle.rescan();
+        // At another moment of the scan each time.
+        let moment = Instant::now() + Duration::from_micros(u64::from(5 * round));
+        while Instant::now() < moment {}
+        mount(Some(&disk), &cam, None::<&Path>, MsFlags::MS_BIND, None::<&Path>).unwrap();
+        thread::sleep(Duration::from_millis(30));
+        let file = format!("cam/{round}.jpg");
+        fs::write(camera.path(&file), "x").unwrap();
+        camera.until_settled(&[&file]);
+        umount2(&cam, MntFlags::MNT_DETACH).unwrap();
+    }
 }
 
 #[test]
