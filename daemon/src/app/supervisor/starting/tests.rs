@@ -468,7 +468,7 @@ async fn an_earlier_generation_serves_again_beside_a_round() {
     assert_eq!(service.activate(GenerationId(1)).await, Ok(Some(JobId(EARLIER + 2))));
     assert_eq!(
         service.activate(GenerationId(1)).await,
-        Err(CommandError::Refused(Refusal::Busy(JobKind::Adaptation.job(JobId(EARLIER + 2))))),
+        Err(CommandError::Refused(Refusal::Busy(JobKind::Activation.job(JobId(EARLIER + 2))))),
         "once at a time"
     );
     assert_eq!(service.publisher.snapshot().running().map(|job| job.id), Some(JobId(EARLIER + 1)));
