@@ -524,7 +524,7 @@ mod tests {
             told(&dir),
             format!(
                 "classifier.model: {0}/pytorch_model.bin is a PyTorch pickle, which coft reads only to import it: run \
-                 coftctl model import {0} --name NAME, then use model = \"NAME\"",
+                 coftctl model import {0} --name NAME, then use NAME in place of the directory",
                 dir.display()
             )
         );

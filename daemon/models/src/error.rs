@@ -49,7 +49,7 @@ pub enum ModelError {
     /// The weights are PyTorch pickles. Only coftctl reads them, when it imports a model.
     #[error(
         "{} is a PyTorch pickle, which coft reads only to import it: run coftctl model import {} --name NAME, then use \
-         model = \"NAME\"",
+         NAME in place of the directory",
         shown_path(path),
         shown_path(dir)
     )]

@@ -8,6 +8,8 @@
 
 mod archive;
 mod mapped;
+#[cfg(test)]
+mod memory;
 
 use archive::PickleError;
 use coft_core::shown::shown_path;

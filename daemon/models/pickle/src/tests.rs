@@ -198,3 +198,18 @@ fn an_archive_does_not_grow_into_a_file_of_any_size() {
     assert!(matches!(told, ConvertError::Inflated { .. }), "{told}");
     assert!(!dir.path().join(WEIGHTS).exists());
 }
+
+#[test]
+fn a_conversion_holds_one_tensor_at_a_time() {
+    let (dir, _) = demo();
+    let data = vec![1; 4 << 20];
+    let tensor =
+        |n: usize| Pickled { name: n.to_string(), storage: "HalfStorage", shape: vec![1 << 11, 1 << 10], data: &data };
+    save(&dir.path().join("pytorch_model.bin"), "", &(0..16).map(tensor).collect::<Vec<_>>()).unwrap();
+    let files = ModelFiles::find(dir.path()).unwrap();
+    let held = memory::held(|| _ = convert(&files, dir.path()).unwrap());
+    println!("{held} bytes held for 16 tensors of {} bytes", data.len());
+    assert!(held > data.len(), "the measurement itself is broken");
+    // The tensor, the buffer in which a file is hashed, and descriptions.
+    assert!(held < data.len() + (2 << 20), "{held}");
+}

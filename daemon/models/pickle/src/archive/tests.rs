@@ -1,4 +1,5 @@
 use super::*;
+use crate::memory;
 use std::io::Write;
 
 /// An archive in PyTorch's form with this pickle and one storage of 4 numbers.
@@ -104,41 +105,10 @@ fn compressed_members_are_refused() {
     assert!(told.contains("m/data.pkl is compressed"), "{told}");
 }
 
-/// Counts the bytes that this thread has allocated and not freed, and their maximum.
-struct Counting;
-
-thread_local! {
-    static HELD: std::cell::Cell<[usize; 2]> = const { std::cell::Cell::new([0; 2]) };
-}
-
-// SAFETY: the system's allocator does all the work; the counting beside it allocates nothing.
-unsafe impl std::alloc::GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
-        let [now, most] = HELD.get();
-        let now = now.saturating_add(layout.size());
-        HELD.set([now, most.max(now)]);
-        // SAFETY: the caller's guarantees hold for this call too.
-        unsafe { std::alloc::System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: std::alloc::Layout) {
-        let [now, most] = HELD.get();
-        HELD.set([now.saturating_sub(layout.size()), most]);
-        // SAFETY: as above.
-        unsafe { std::alloc::System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 /// The most bytes that are held at one time while an archive with this pickle is read.
 fn held(pickle: &[u8]) -> usize {
     let bytes = archive(pickle);
-    let [before, _] = HELD.get();
-    HELD.set([before; 2]);
-    let _ = tensors(&bytes);
-    HELD.get()[1] - before
+    memory::held(|| _ = tensors(&bytes))
 }
 
 /// A pickle may take four times its length in memory, whatever its content; one of 4 MiB took half a gigabyte.
