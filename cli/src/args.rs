@@ -386,11 +386,13 @@ pub enum ModelVerb {
         model: Option<String>,
     },
     /// Copy a model from a directory into the store
+    ///
+    /// Weights that PyTorch has pickled (.bin, .pt) are converted to safetensors. Nothing else of coft reads pickles.
     Import {
-        /// Directory with the model's files
-        #[arg(value_name = "DIR")]
-        dir: PathBuf,
-        /// Name for it [default: the directory's]
+        /// Directory with the model's files; or the file with the weights, whose directory has the files that describe it
+        #[arg(value_name = "DIR|FILE")]
+        path: PathBuf,
+        /// Name for it [default: that of the directory, or of the file]
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
     },

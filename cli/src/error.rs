@@ -3,6 +3,7 @@
 //! Errors of the service are identified by their name, never by their text.
 
 use coft_models::store::StoreError;
+use coft_pickle::ConvertError;
 use std::{io, process::ExitCode};
 use thiserror::Error;
 use zbus::DBusError;
@@ -53,6 +54,12 @@ pub enum CliError {
     Unreadable(io::Error),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Weights could not be converted to safetensors.
+    #[error("{0}")]
+    Convert(ConvertError),
+    /// The files from which a model was made are not a usable model.
+    #[error("{0}")]
+    Unusable(String),
     #[error("{0}")]
     Hub(String),
     /// A generation could not be written for other programs.
@@ -84,7 +91,9 @@ impl CliError {
             Self::Store(StoreError::NotAllowed { .. }) => Exit::NotAuthorized,
             Self::Store(StoreError::Busy { .. }) => Exit::Busy,
             Self::Store(StoreError::BadName { .. }) => Exit::Usage,
-            Self::Store(_) | Self::Hub(_) | Self::Export(_) | Self::Oci(_) => Exit::Failed,
+            Self::Store(_) | Self::Convert(_) | Self::Unusable(_) | Self::Hub(_) | Self::Export(_) | Self::Oci(_) => {
+                Exit::Failed
+            }
             Self::Misunderstood(_) | Self::NoObject(_) | Self::NotFound(_) | Self::Output(_) | Self::Signal(_) => {
                 Exit::Failed
             }
@@ -100,10 +109,19 @@ impl CliError {
             Self::Misunderstood(_) => "Misunderstood",
             Self::NoObject(_) | Self::NotFound(_) => "NotFound",
             Self::Unreadable(_) => "Unreadable",
-            Self::Store(_) => "Store",
+            Self::Store(_) | Self::Convert(_) | Self::Unusable(_) => "Store",
             Self::Hub(_) => "Hub",
             Self::Export(_) | Self::Oci(_) => "Export",
             Self::Output(_) | Self::Signal(_) => "Local",
+        }
+    }
+}
+
+impl From<ConvertError> for CliError {
+    fn from(error: ConvertError) -> Self {
+        match error {
+            ConvertError::Store(error) => Self::Store(error),
+            error => Self::Convert(error),
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::error::CliError;
 use crate::render;
 use coft_core::shown::shown_path;
 use coft_models::store::StoreError;
-use coft_models::{ARCHIVE, DESCRIPTIONS, tokenizer, weights_named_in};
+use coft_models::{ARCHIVE, DESCRIPTIONS, ShardIndex, tokenizer, weights_named_in};
 use hf_hub::{Cache, Repo, RepoType};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
@@ -153,7 +153,9 @@ impl Download {
             return Err(CliError::Hub(format!("{}: {place} {lacking}", self.id)));
         };
         if weights.ends_with(".index.json") {
-            for shard in shards(&to.join(&weights))? {
+            let index = ShardIndex::read(&to.join(&weights));
+            for shard in index.map_err(|error| CliError::Hub(format!("{}: {error}", self.id)))?.shards() {
+                let shard = shard.file_name().unwrap_or_default().to_string_lossy();
                 if !self.file(&shard, to)? {
                     return Err(CliError::Hub(format!("{}: {weights} lists {shard}, which is not there", self.id)));
                 }
@@ -280,22 +282,5 @@ fn matches(path: &Path, digest: &str) -> io::Result<bool> {
             }
             read => hash.update(&buffer[..read]),
         }
-    }
-}
-
-fn shards(index: &Path) -> Result<Vec<String>, CliError> {
-    #[derive(serde::Deserialize)]
-    struct Index {
-        weight_map: std::collections::BTreeMap<String, String>,
-    }
-    let text = fs::read(index).map_err(StoreError::at(index))?;
-    let Index { weight_map } =
-        serde_json::from_slice(&text).map_err(|error| CliError::Hub(format!("{}: {error}", shown_path(index))))?;
-    let mut shards: Vec<String> = weight_map.into_values().collect();
-    shards.sort();
-    shards.dedup();
-    match shards.iter().find(|shard| shard.contains('/') || shard.starts_with('.')) {
-        Some(shard) => Err(CliError::Hub(format!("{}: {shard:?} is no name of a shard", shown_path(index)))),
-        None => Ok(shards),
     }
 }

@@ -8,6 +8,7 @@ use coft_core::job::{JobKind, JobName, JobState, Trigger};
 use coft_core::shown::shown_path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -484,6 +485,27 @@ pub struct Model {
     pub activation: String,
     /// The preprocessing in the form of `preprocessor_config.json`.
     pub preprocessing: serde_json::Value,
+    /// SHA-256 of the pickles that the weights were converted from, by file name; empty if there were none.
+    pub converted_from: BTreeMap<String, String>,
+}
+
+/// A model of the store in the list.
+#[derive(Clone, Debug, Serialize)]
+#[serde(untagged)]
+pub enum Listed {
+    Usable(Box<Model>),
+    Unusable(Unusable),
+}
+
+/// A model of the store that cannot be used as it is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Unusable {
+    pub names: Vec<String>,
+    pub digest: String,
+    pub source: String,
+    pub size_bytes: u64,
+    /// Why, and what to do.
+    pub problem: String,
 }
 
 #[derive(Clone, Debug, Serialize)]

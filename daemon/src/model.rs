@@ -169,6 +169,8 @@ pub enum ModelError {
     Shares(#[from] SharesError),
     #[error("{0}; coftctl model list shows what there is")]
     Store(#[from] coft_models::store::StoreError),
+    #[error("{0}")]
+    Earlier(coft_models::store::StoreError),
     #[error("{side} is not a multiple of the model's patch size {patch}")]
     ImageSize { side: u32, patch: i64 },
     #[error("the model's weights {} cannot be read: {source}", shown_path(path))]
@@ -373,7 +375,11 @@ fn sizes(model: &Model, preprocess: &Preprocess) -> RoundSizes {
 /// The directory of a model that is given by name or by directory.
 fn located(model: &Path, models: &Path) -> Result<PathBuf, ModelError> {
     match model.is_relative() {
-        true => Ok(Store::at(models).find(&model.to_string_lossy())?.dir),
+        true => {
+            let entry = Store::at(models).find(&model.to_string_lossy())?;
+            entry.check_format().map_err(ModelError::Earlier)?;
+            Ok(entry.dir)
+        }
         false => Ok(model.to_owned()),
     }
 }
@@ -493,6 +499,51 @@ mod tests {
         let settings = Settings { model: Some("absent".into()), ..Settings::default() };
         let told = prepare(&settings, state.path()).unwrap_err().to_string();
         assert!(told.contains("there is no model \"absent\"") && told.contains("coftctl model list"), "{told}");
+    }
+
+    /// Nothing of the pickle is read here: any content will do.
+    #[test]
+    fn a_pickle_is_named_with_the_command_that_converts_it() {
+        let (state, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let pickled = |dir: &Path| {
+            unpack(&DEMO, dir).unwrap();
+            fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin")).unwrap();
+        };
+        let dir = place.path().join("clip");
+        pickled(&dir);
+        let told = |model: &Path| {
+            let settings = Settings { model: Some(model.into()), ..Settings::default() };
+            let (_, found) = look_over(&settings, state.path(), true);
+            assert_eq!(found.len(), 1);
+            let started = prepare(&settings, state.path()).unwrap_err();
+            assert_eq!(found[0].to_string(), started.to_string());
+            assert!(!started.is_configuration(), "the files may still be exchanged");
+            started.to_string()
+        };
+        assert_eq!(
+            told(&dir),
+            format!(
+                "classifier.model: {0}/pytorch_model.bin is a PyTorch pickle, which coft reads only to import it: run \
+                 coftctl model import {0} --name NAME, then use NAME in place of the directory",
+                dir.display()
+            )
+        );
+
+        // A model that an earlier coft has put into the store with its pickle.
+        let entry = state.path().join(format!("sha256-{}", "0".repeat(64)));
+        pickled(&entry);
+        let record = r#"{"format": 1, "source": "a/clip@1", "weights": "", "files": {}}"#;
+        fs::write(entry.join("model.json"), record).unwrap();
+        fs::create_dir(state.path().join("names")).unwrap();
+        std::os::unix::fs::symlink(&entry, state.path().join("names/clip")).unwrap();
+        let told = told(Path::new("clip"));
+        let command = format!("run coftctl model import {}/names/clip", state.path().display());
+        assert!(told.contains("an earlier coft imported this model") && told.ends_with(&command), "{told}");
+
+        // Beside safetensors, a pickle does not matter.
+        fs::copy(dir.join("pytorch_model.bin"), dir.join("model.safetensors")).unwrap();
+        let settings = Settings { model: Some(dir), ..Settings::default() };
+        prepare(&settings, state.path()).unwrap();
     }
 
     #[test]

@@ -287,12 +287,12 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from verify" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from verify" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from verify" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l name -d 'Name for it [default: the directory\'s]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l name -d 'Name for it [default: that of the directory, or of the file]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -l json -d 'Print JSON instead of text'
-complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from pull" -l name -d 'Name for it [default: the repository\'s, without its owner]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from pull" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and __fish_seen_subcommand_from pull" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r

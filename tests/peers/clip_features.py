@@ -74,6 +74,17 @@ def save_transformers(model, form, folder):
     if form == "bin":
         model.config.save_pretrained(folder)
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
+    elif form == "sharded-bin":
+        # As transformers wrote them before version 5.
+        model.config.save_pretrained(folder)
+        state, weight_map = model.state_dict(), {}
+        for part in range(2):
+            shard = f"pytorch_model-{part + 1:05}-of-00002.bin"
+            tensors = {name: state[name] for name in list(state)[part::2]}
+            torch.save(tensors, folder / shard)
+            weight_map |= dict.fromkeys(tensors, shard)
+        index = dict(metadata={}, weight_map=weight_map)
+        (folder / "pytorch_model.bin.index.json").write_text(json.dumps(index))
     else:
         if form == "bf16":
             model.to(torch.bfloat16)

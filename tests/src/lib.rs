@@ -1,5 +1,6 @@
 //! The foundation of the tests, the demo and the benchmarks: a private bus, a daemon on it, and a drawn world of parts.
 
+pub mod archive;
 pub mod broker;
 pub mod bus;
 pub mod daemon;

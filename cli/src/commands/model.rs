@@ -10,9 +10,9 @@ mod verify;
 use crate::args::{Model, ModelVerb};
 use crate::error::{CliError, Exit};
 use crate::output::Output;
-use crate::render;
 use crate::view;
 use coft_models::store::{Entry, Store, StoreError};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -23,7 +23,7 @@ pub fn run(output: Output, model: Model) -> Result<Exit, CliError> {
         ModelVerb::List => list::run(&store, output),
         ModelVerb::Info { model } => info::run(&store, output, &model),
         ModelVerb::Verify { model } => verify::run(&store, output, model.as_deref()),
-        ModelVerb::Import { dir, name } => import::run(&store, output, &dir, name),
+        ModelVerb::Import { path, name } => import::run(&store, output, &path, name),
         ModelVerb::Pull { repository, name } => pull::run(&store, output, &repository, name),
         ModelVerb::Remove { model } => remove::run(&store, output, &model),
     }
@@ -31,10 +31,11 @@ pub fn run(output: Output, model: Model) -> Result<Exit, CliError> {
 
 /// A model of the store, as it is printed; its sizes are read from its files.
 fn shown(entry: Entry) -> Result<view::Model, CliError> {
-    let model = coft_models::Model::open(&entry.dir).map_err(StoreError::from)?;
-    let mut shown = described(&model)?;
+    let mut shown = described(&entry.model()?)?;
     shown.size_bytes = entry.record.size();
     shown.weights_sha256 = entry.record.weights;
+    let archives = entry.record.converted_from.into_iter();
+    shown.converted_from = archives.map(|(name, file)| (name, file.sha256)).collect();
     (shown.names, shown.digest, shown.source) = (entry.names, Some(entry.digest), Some(entry.record.source));
     Ok(shown)
 }
@@ -71,6 +72,7 @@ fn described(model: &coft_models::Model) -> Result<view::Model, CliError> {
             .unwrap_or("")
             .to_owned(),
         preprocessing: model.preprocessing.clone(),
+        converted_from: BTreeMap::new(),
     })
 }
 
@@ -89,8 +91,4 @@ fn installed(output: Output, installed: coft_models::store::Installed) -> Result
 /// Whether the argument means a directory and not a model of the store.
 fn is_directory(model: &OsStr) -> bool {
     model.as_bytes().contains(&b'/') && Path::new(model).is_dir()
-}
-
-fn render_list(models: &[view::Model]) -> String {
-    render::models(models)
 }

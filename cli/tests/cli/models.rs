@@ -1,6 +1,7 @@
 //! `coftctl model`, against a store in a temporary directory and a hub on the loopback interface.
 
 mod hub;
+mod pickles;
 
 use hub::{Fault, Hub, Manner};
 use serde_json::Value;
@@ -262,25 +263,27 @@ fn a_file_that_is_not_what_was_announced_is_refused() {
     }
 }
 
+/// The exit code and the errors of a command that can write no file of more than half a megabyte. This limit stands for the
+/// end of the disk: it is smaller than the weights, and larger than the rest.
+fn limited(site: &Site, hub: Option<&Hub>, words: &[&str]) -> (Option<i32>, String) {
+    let program = site.command(hub, words);
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$@\"", "sh"]).arg(program.get_program());
+    shell.args(program.get_args());
+    for (key, value) in program.get_envs() {
+        if let Some(value) = value {
+            shell.env(key, value);
+        }
+    }
+    let told = shell.output().unwrap();
+    (told.status.code(), String::from_utf8(told.stderr).unwrap())
+}
+
 #[test]
 fn a_full_disk_is_named_and_leaves_the_store_as_it_was() {
     let (site, hub) = (Site::new(), Hub::of(DEMO, Fault::None));
-    // A limit on the size of a file stands for the end of the disk: smaller than the weights, larger than the rest.
-    let limited = |words: &[&str]| {
-        let program = site.command(Some(&hub), words);
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "trap '' XFSZ; ulimit -f 1024; exec \"$@\"", "sh"]).arg(program.get_program());
-        shell.args(program.get_args());
-        for (key, value) in program.get_envs() {
-            if let Some(value) = value {
-                shell.env(key, value);
-            }
-        }
-        let told = shell.output().unwrap();
-        (told.status.code(), String::from_utf8(told.stderr).unwrap())
-    };
     for words in [["pull", "parts/clip"], ["import", DEMO]] {
-        let (code, told) = limited(&words);
+        let (code, told) = limited(&site, Some(&hub), &words);
         assert_eq!(code, Some(1), "{told}");
         assert!(told.contains("no space is left on the disk"), "{told}");
         assert_eq!(site.models(), 0);

@@ -46,6 +46,19 @@ pub enum ModelError {
     /// The weights cannot be read.
     #[error(transparent)]
     Weights(#[from] WeightsError),
+    /// The weights are PyTorch pickles. Only coftctl reads them, when it imports a model.
+    #[error(
+        "{} is a PyTorch pickle, which coft reads only to import it: run coftctl model import {} --name NAME, then use \
+         NAME in place of the directory",
+        shown_path(path),
+        shown_path(dir)
+    )]
+    Pickle {
+        /// Path of the pickle, or of the index of its shards.
+        path: PathBuf,
+        /// Directory of the model.
+        dir: PathBuf,
+    },
     /// The tensors are not those of a CLIP of the stated sizes.
     #[error("{}: {source}", shown_path(path))]
     Shape {

@@ -3,13 +3,11 @@
 
 use crate::config::ClipConfig;
 use crate::shape;
-use crate::tensor::TensorRef;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
 use std::path::Path;
 
 pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -43,35 +41,6 @@ pub fn save(path: &Path, tensors: &Tensors) {
         .iter()
         .map(|(name, (shape, _))| (name, TensorView::new(Dtype::F32, shape.clone(), &bytes[name]).unwrap()));
     fs::write(path, safetensors::serialize(views, None).unwrap()).unwrap();
-}
-
-/// Saves the tensors as PyTorch's archive of a state dict. If `key` is not empty, the dict is wrapped below that key,
-/// as by training programs.
-pub fn save_archive(path: &Path, key: &str, tensors: &Tensors) {
-    let number = |n: usize| [&b"J"[..], &(n as u32).to_le_bytes()].concat();
-    let text = |text: &str| [&b"X"[..], &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
-    let tuple =
-        |numbers: &[usize]| [b"(".to_vec(), numbers.iter().flat_map(|n| number(*n)).collect(), b"t".to_vec()].concat();
-    let mut code = b"\x80\x02}".to_vec();
-    if !key.is_empty() {
-        code.extend([text("epoch"), number(3), b"s".to_vec(), text(key), b"}".to_vec()].concat());
-    }
-    let mut zip = zip::ZipWriter::new(fs::File::create(path).unwrap());
-    let options = zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-    for (at, (name, (shape, numbers))) in tensors.iter().enumerate() {
-        zip.start_file(format!("m/data/{at}"), options).unwrap();
-        zip.write_all(&numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<u8>>()).unwrap();
-        code.extend([text(name), b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(), text("storage")].concat());
-        code.extend([b"ctorch\nFloatStorage\n".to_vec(), text(&at.to_string()), text("cpu")].concat());
-        code.extend(
-            [number(numbers.len()), b"tQ".to_vec(), number(0), tuple(shape), tuple(&TensorRef::dense(shape))].concat(),
-        );
-        code.extend(b"\x89ccollections\nOrderedDict\n)RtRs");
-    }
-    code.extend(if key.is_empty() { &b"."[..] } else { b"s." });
-    zip.start_file("m/data.pkl", options).unwrap();
-    zip.write_all(&code).unwrap();
-    zip.finish().unwrap();
 }
 
 pub fn hugging_face(dir: &Path) -> Tensors {

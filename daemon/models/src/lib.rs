@@ -3,7 +3,7 @@
 //!
 //! Tensors have the names of Hugging Face's `CLIPModel`, whatever their names in the files. This crate does not compute
 //! with tensors, open connections, or know rounds and classifiers, so the service, its command line and the trainer can
-//! share it.
+//! share it. It reads safetensors alone: PyTorch's pickles are recognised by their names and refused.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
@@ -13,7 +13,6 @@ mod error;
 mod fixture;
 mod layout;
 mod model;
-mod pickle;
 mod shape;
 pub mod store;
 mod tensor;
@@ -21,8 +20,8 @@ pub mod tokenizer;
 mod weights;
 
 pub use error::ModelError;
-pub use layout::{ARCHIVE, DESCRIPTIONS, Layout, weights_named_in};
+pub use layout::{ARCHIVE, DESCRIPTIONS, Layout, ModelFiles, is_pickle, weights_named_in};
 pub use model::Model;
 pub use shape::expected;
 pub use tensor::{Element, TensorRef};
-pub use weights::{Weights, WeightsError};
+pub use weights::{ShardIndex, Weights, WeightsError, refuse_lfs_pointer};

@@ -3,7 +3,7 @@
 
 use crate::config::ClipConfig;
 use crate::error::ModelError;
-use crate::layout::{self, Layout};
+use crate::layout::{Layout, ModelFiles};
 use crate::shape;
 use crate::tokenizer::TokenizerFiles;
 use crate::weights::Weights;
@@ -33,15 +33,15 @@ impl Model {
     /// # Errors
     /// Names the file, and what is missing, unreadable or wrong; [`ModelError`] has every case.
     pub fn open(dir: &Path) -> Result<Self, ModelError> {
-        let found = layout::find(dir)?;
-        let raw = found.weights()?;
+        let found = ModelFiles::find(dir)?;
+        let raw = found.open()?;
         let (config, source) = found.config(&raw)?;
         config.validate().map_err(|fault| ModelError::Config { path: found.stated_in(), fault })?;
         let at = raw.paths().pop().expect("a layout has weights");
         let weights = found.named(raw)?;
         shape::check(&weights, &config, source).map_err(|source| ModelError::Shape { path: at, source })?;
         let preprocessing = found.preprocessing(&config)?;
-        Ok(Self { dir: dir.to_owned(), layout: found.layout, config, preprocessing, weights })
+        Ok(Self { dir: dir.to_owned(), layout: found.layout(), config, preprocessing, weights })
     }
 
     /// Checks that texts and images can be prepared for the model: the files of its tokeniser match each other and its

@@ -2,11 +2,14 @@
 //! to some of the models.
 //!
 //! ```text
-//! sha256-DIGEST/        the original files, read-only, and model.json, which describes them and their origin
+//! sha256-DIGEST/        the files, read-only, and model.json, which describes them and their origin
 //! names/NAME            symbolic link to one of those
 //! .incoming-*           a model that is being put together; the next change of the store removes abandoned ones
 //! .lock                 locked by the process that changes the store
 //! ```
+//!
+//! The weights are safetensors. A coft of an earlier version also kept pickles; such a model is listed, and
+//! [`Entry::model`] says how to import it again.
 //!
 //! A model appears by one rename, after all of it is on the disk; so does a name. Readers need no lock. Every user who
 //! may write to the directory may change the store: there is no other access control.
@@ -16,8 +19,10 @@ mod record;
 pub use record::{FileRecord, RECORD, Record};
 
 use crate::error::ModelError;
+use crate::layout::ModelFiles;
 use crate::model::Model;
 use coft_core::shown::shown_path;
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -98,6 +103,21 @@ pub enum StoreError {
         /// What is wrong with it, in words.
         problem: String,
     },
+    /// An earlier coft has installed the model with its pickles.
+    #[error(
+        "an earlier coft imported this model with its PyTorch pickle {pickle}, and this one reads safetensors: run \
+         coftctl model import {}{}",
+        shown_path(dir),
+        if *named { "" } else { " --name NAME" }
+    )]
+    Earlier {
+        /// Name of the pickle, or of the index of its shards.
+        pickle: String,
+        /// What to import: the link with a name of the model, or its directory.
+        dir: PathBuf,
+        /// Whether the model has a name.
+        named: bool,
+    },
     /// The files are not a usable model.
     #[error(transparent)]
     Model(#[from] ModelError),
@@ -135,11 +155,39 @@ pub struct Entry {
     pub record: Record,
 }
 
+impl Entry {
+    /// Opens the model, see [`Model::open`].
+    ///
+    /// # Errors
+    /// [`StoreError::Earlier`] if an earlier coft has installed it with pickles; [`StoreError::Model`] otherwise.
+    pub fn model(&self) -> Result<Model, StoreError> {
+        self.check_format()?;
+        Ok(Model::open(&self.dir)?)
+    }
+
+    /// Checks that the weights are not pickles. Reads nothing but descriptions.
+    ///
+    /// # Errors
+    /// [`StoreError::Earlier`].
+    pub fn check_format(&self) -> Result<(), StoreError> {
+        // A directory without weights is reported when the model is opened.
+        let Ok(files) = ModelFiles::find(&self.dir) else { return Ok(()) };
+        if !files.is_pickled() {
+            return Ok(());
+        }
+        let store = coft_fs::parent(&self.dir);
+        let dir = self.names.first().map_or_else(|| self.dir.clone(), |name| store.join(NAMES).join(name));
+        Err(StoreError::Earlier { pickle: files.weights_name().into_owned(), dir, named: !self.names.is_empty() })
+    }
+}
+
 /// The exclusive right to change the store, and a directory in which a model is put together.
 #[derive(Debug)]
 pub struct Incoming<'a> {
     store: &'a Store,
     dir: PathBuf,
+    /// The files from which the weights were converted; see [`Record::converted_from`].
+    pub converted_from: BTreeMap<String, FileRecord>,
     _lock: File,
 }
 
@@ -256,7 +304,7 @@ impl Store {
         }
         let dir = self.dir.join(format!("{INCOMING}{}", std::process::id()));
         DirBuilder::new().mode(0o755).create(&dir).map_err(not_allowed)?;
-        Ok(Incoming { store: self, dir, _lock: lock })
+        Ok(Incoming { store: self, dir, converted_from: BTreeMap::new(), _lock: lock })
     }
 
     /// Compares every file of a model with its record, and stops at the first difference.
@@ -279,7 +327,7 @@ impl Store {
             let problem = format!("its list of files is not the one that {} stands for", entry.digest);
             return Err(StoreError::Damaged { path: entry.dir.join(RECORD), problem });
         }
-        Ok(Model::open(&entry.dir)?.check()?)
+        Ok(entry.model()?.check()?)
     }
 
     /// Removes a model's names, then its files. A classifier that uses the model cannot find it at its next start.
@@ -287,14 +335,20 @@ impl Store {
     /// # Errors
     /// The store cannot be changed, see [`Store::incoming`], or a file cannot be removed.
     pub fn remove(&self, entry: &Entry) -> Result<(), StoreError> {
-        let incoming = self.incoming()?;
+        let _change = self.incoming()?;
         for name in &entry.names {
             let path = self.dir.join(NAMES).join(name);
             fs::remove_file(&path).map_err(StoreError::at(&path))?;
         }
         sync(&self.dir.join(NAMES))?;
+        self.remove_files(entry)
+    }
+
+    /// Removes a model's files. Only who holds an [`Incoming`] may call this.
+    fn remove_files(&self, entry: &Entry) -> Result<(), StoreError> {
         // Moved away first, so that the model disappears at once even if removing its files fails.
-        let away = incoming.dir.join("removed");
+        let away = self.dir.join(format!("{INCOMING}removed"));
+        remove(&away)?;
         fs::rename(&entry.dir, &away).map_err(StoreError::at(&entry.dir))?;
         sync(&self.dir)?;
         remove(&away)
@@ -322,11 +376,13 @@ impl Incoming<'_> {
     /// [`StoreError::BadName`] and [`StoreError::NameTaken`]; [`StoreError::Model`] where the files are not a usable
     /// model; otherwise a file cannot be read or written. After an error the store is unchanged, or it has the model
     /// without the name.
+    ///
+    /// If the name was that of a model with pickles, that model is removed with its last name.
     pub fn install(self, name: &str, source: &str) -> Result<Installed, StoreError> {
         check_name(name)?;
-        let Self { store, dir, .. } = &self;
-        let taken = store.names()?.into_iter().find(|(known, _)| known == name);
-        if let Some((_, digest)) = taken {
+        let Self { store, dir, converted_from, .. } = &self;
+        let taken = store.names()?.into_iter().find(|(known, _)| known == name).map(|(_, digest)| digest);
+        if let Some(digest) = &taken {
             let other = Record::read(&store.dir.join(format!("{PREFIX}{digest}")))?;
             if origin(&other.source) != origin(source) {
                 return Err(StoreError::NameTaken { name: name.to_owned(), source_of: other.source });
@@ -334,7 +390,7 @@ impl Incoming<'_> {
         }
         let model = Model::open(dir)?;
         model.check()?;
-        let record = Record::make(&model, source)?;
+        let record = Record { converted_from: converted_from.clone(), ..Record::make(&model, source)? };
         let digest = record.digest();
         let home = store.dir.join(format!("{PREFIX}{digest}"));
         let already = home.is_dir();
@@ -356,6 +412,12 @@ impl Incoming<'_> {
         fs::rename(&fresh, &link).map_err(StoreError::at(&link))?;
         sync(&names)?;
         sync(&store.dir)?;
+        if let Some(before) = taken.filter(|before| *before != digest) {
+            let before = store.find(&before)?;
+            if before.names.is_empty() && before.check_format().is_err() {
+                store.remove_files(&before)?;
+            }
+        }
         let entry = store.find(&digest)?;
         Ok(Installed { entry, already })
     }

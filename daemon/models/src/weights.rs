@@ -2,12 +2,11 @@
 //!
 //! The files are mapped read-only. They must not change while they are mapped, like every model that is in use.
 
-use crate::pickle::{self, PickleError};
 use crate::tensor::{Element, TensorRef};
 use coft_core::shown::shown_path;
 use memmap2::{Mmap, UncheckedAdvice};
 use safetensors::{Dtype, SafeTensors};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -32,14 +31,6 @@ pub enum WeightsError {
         /// What is wrong with it.
         source: safetensors::SafeTensorError,
     },
-    /// A file is not a supported PyTorch archive.
-    #[error("{}: {source}", shown_path(path))]
-    Pickle {
-        /// Its path.
-        path: PathBuf,
-        /// What is wrong with it.
-        source: PickleError,
-    },
     /// The index of shards does not match them, a tensor occurs twice, or a file does not hold weights.
     #[error("{}: {problem}", shown_path(path))]
     Index {
@@ -56,7 +47,67 @@ const PREFIXES: [&str; 5] = ["_orig_mod.", "module.", "model.", "clip.", "base_m
 /// Longest header of a safetensors file that is read, bytes. That of the largest CLIP has a hundredth of this. [choice]
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 
-const LFS_POINTER: &[u8] = b"version https://git-lfs";
+/// Refuses the note that Git LFS leaves in place of a file.
+///
+/// # Errors
+/// [`WeightsError::Index`] if the content begins as such a note.
+pub fn refuse_lfs_pointer(path: &Path, content: &[u8]) -> Result<(), WeightsError> {
+    if !content.starts_with(b"version https://git-lfs") {
+        return Ok(());
+    }
+    let problem = "this is Git LFS's note of where the weights are, not the weights; run git lfs pull".to_owned();
+    Err(WeightsError::Index { path: path.to_owned(), problem })
+}
+
+/// An index of shards (`*.index.json`): which tensor is in which of the files beside it.
+#[derive(Debug)]
+pub struct ShardIndex {
+    path: PathBuf,
+    /// The name of the shard of each tensor.
+    weight_map: BTreeMap<String, String>,
+}
+
+impl ShardIndex {
+    /// Reads an index, but not its shards.
+    ///
+    /// # Errors
+    /// [`WeightsError`]: the index cannot be read, or lists something other than a file beside it.
+    pub fn read(path: &Path) -> Result<Self, WeightsError> {
+        #[derive(serde::Deserialize)]
+        struct Index {
+            weight_map: BTreeMap<String, String>,
+        }
+        let fault = |problem: String| WeightsError::Index { path: path.to_owned(), problem };
+        let text = std::fs::read(path).map_err(|source| WeightsError::Read { path: path.to_owned(), source })?;
+        let Index { weight_map } = serde_json::from_slice(&text).map_err(|error| fault(error.to_string()))?;
+        let outside = |shard: &&String| Path::new(shard).components().count() != 1 || shard.starts_with('.');
+        match weight_map.values().find(outside) {
+            Some(shard) => Err(fault(format!("shard {shard:?} is not the name of a file beside it"))),
+            None if weight_map.is_empty() => Err(fault("it lists no tensors".to_owned())),
+            None => Ok(Self { path: path.to_owned(), weight_map }),
+        }
+    }
+
+    /// The shards, sorted by name.
+    pub fn shards(&self) -> Vec<PathBuf> {
+        let names: BTreeSet<&String> = self.weight_map.values().collect();
+        names.into_iter().map(|name| self.path.with_file_name(name)).collect()
+    }
+
+    /// Checks that each tensor is in the file that the index states. `found` gives the path of a tensor's file.
+    ///
+    /// # Errors
+    /// [`WeightsError::Index`] names the first tensor that is elsewhere or missing.
+    pub fn check<'a>(&self, found: impl Fn(&str) -> Option<&'a Path>) -> Result<(), WeightsError> {
+        for (name, shard) in &self.weight_map {
+            if found(name).and_then(Path::file_name).is_none_or(|file| file != shard.as_str()) {
+                let problem = format!("tensor {name} is not in {shard}, where the index says it is");
+                return Err(WeightsError::Index { path: self.path.clone(), problem });
+            }
+        }
+        Ok(())
+    }
+}
 
 /// Mapped files and the tensors in them.
 #[derive(Debug, Default)]
@@ -72,7 +123,7 @@ struct Mapped {
 }
 
 impl Weights {
-    /// Opens a `.safetensors` file, or a PyTorch archive with any other extension.
+    /// Opens a file of safetensors.
     ///
     /// # Errors
     /// [`WeightsError`] names the file and what is wrong with it.
@@ -87,29 +138,12 @@ impl Weights {
     /// # Errors
     /// [`WeightsError`] names the index or the shard, and what is wrong with it.
     pub fn open_shards(index: &Path) -> Result<Self, WeightsError> {
-        let fault = |problem: String| WeightsError::Index { path: index.to_owned(), problem };
-        #[derive(serde::Deserialize)]
-        struct Index {
-            weight_map: BTreeMap<String, String>,
-        }
-        let text = std::fs::read(index).map_err(|source| WeightsError::Read { path: index.to_owned(), source })?;
-        let Index { weight_map } = serde_json::from_slice(&text).map_err(|error| fault(error.to_string()))?;
-        let mut shards: Vec<&String> = weight_map.values().collect();
-        shards.sort();
-        shards.dedup();
+        let index = ShardIndex::read(index)?;
         let mut weights = Self::default();
-        for shard in &shards {
-            if Path::new(shard).components().count() != 1 || shard.starts_with('.') {
-                return Err(fault(format!("shard {shard:?} is not the name of a file beside it")));
-            }
-            weights.add(&index.with_file_name(shard))?;
+        for shard in index.shards() {
+            weights.add(&shard)?;
         }
-        for (name, shard) in &weight_map {
-            let found = weights.tensors.get(name).map(|tensor_ref| &weights.files[tensor_ref.file].path);
-            if found.and_then(|path| path.file_name()).is_none_or(|file| file != shard.as_str()) {
-                return Err(fault(format!("tensor {name} is not in {shard}, where the index says it is")));
-            }
-        }
+        index.check(|name| weights.tensors.get(name).map(|tensor_ref| weights.path(tensor_ref)))?;
         Ok(weights)
     }
 
@@ -128,22 +162,14 @@ impl Weights {
         let file = File::open(path).map_err(read)?;
         // SAFETY: the map is only read, and models do not change while they are in use (see the comment of the module).
         let map = unsafe { Mmap::map(&file) }.map_err(read)?;
-        if map.starts_with(LFS_POINTER) {
-            let problem =
-                "this is Git LFS's note of where the weights are, not the weights; run git lfs pull".to_owned();
+        refuse_lfs_pointer(path, &map)?;
+        let header = map.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+        if header > MAX_HEADER_BYTES {
+            let problem = format!("its header has {header} bytes; more than {MAX_HEADER_BYTES} describe no CLIP");
             return Err(WeightsError::Index { path: path.to_owned(), problem });
         }
-        let number = self.files.len();
-        let tensor_refs = if path.extension().is_some_and(|extension| extension == "safetensors") {
-            let header = map.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
-            if header > MAX_HEADER_BYTES {
-                let problem = format!("its header has {header} bytes; more than {MAX_HEADER_BYTES} describe no CLIP");
-                return Err(WeightsError::Index { path: path.to_owned(), problem });
-            }
-            safetensors(&map, number).map_err(|source| WeightsError::Safetensors { path: path.to_owned(), source })?
-        } else {
-            pickle::tensors(&map, number).map_err(|source| WeightsError::Pickle { path: path.to_owned(), source })?
-        };
+        let tensor_refs = safetensors(&map, self.files.len())
+            .map_err(|source| WeightsError::Safetensors { path: path.to_owned(), source })?;
         for tensor_ref in tensor_refs {
             if let Some(other) = self.tensors.get(&tensor_ref.name) {
                 let other = shown_path(&self.files[other.file].path);

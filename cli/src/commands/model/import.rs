@@ -5,36 +5,83 @@ use crate::error::{CliError, Exit};
 use crate::output::Output;
 use coft_core::shown::shown_path;
 use coft_fs::sha256_file;
-use coft_models::Model;
-use coft_models::store::{RECORD, Store, StoreError, check_name};
+use coft_models::store::{Entry, RECORD, Store, StoreError, check_name};
+use coft_models::{DESCRIPTIONS, Model, ModelFiles, is_pickle, tokenizer};
 use std::fs;
 use std::path::Path;
 
-/// Copies the directory's plain files. The copy is checked, not the original.
-pub fn run(store: &Store, output: Output, dir: &Path, name: Option<String>) -> Result<Exit, CliError> {
-    let dir = fs::canonicalize(dir).map_err(StoreError::at(dir))?;
-    let name = match name {
-        Some(name) => name,
-        None => dir.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-    };
+/// Copies the files of a model, and converts weights that are pickled. The copy is checked, not the original.
+pub fn run(store: &Store, output: Output, given: &Path, name: Option<String>) -> Result<Exit, CliError> {
+    let path = fs::canonicalize(given).map_err(StoreError::at(given))?;
+    let entry = in_store(store, &path);
+    let name = name.unwrap_or_else(|| default_name(given, &path, entry.as_ref()));
     check_name(&name)?;
-    Model::open(&dir).and_then(|model| model.check()).map_err(StoreError::from)?; // checked before gigabytes are copied
-    let incoming = store.incoming()?;
-    for entry in fs::read_dir(&dir).map_err(StoreError::at(&dir))? {
-        let path = entry.map_err(StoreError::at(&dir))?.path();
-        let file = path.file_name().expect("an entry has a name");
+    let whole = path.is_dir();
+    let files =
+        if whole { ModelFiles::find(&path).map_err(StoreError::from)? } else { ModelFiles::with_weights(&path) };
+    if !files.is_pickled() && whole {
+        // Checked before gigabytes are copied.
+        Model::open(&path).and_then(|model| model.check()).map_err(StoreError::from)?;
+    }
+    let dir = if whole { &path } else { coft_fs::parent(&path) };
+    let belongs = |name: &str| match whole {
+        true => name != RECORD && !name.starts_with('.') && !is_pickle(name),
+        // The directory may have any other files.
+        false => DESCRIPTIONS.contains(&name) || tokenizer::FILES.contains(&name),
+    };
+    let mut incoming = store.incoming()?;
+    for entry in fs::read_dir(dir).map_err(StoreError::at(dir))? {
+        let path = entry.map_err(StoreError::at(dir))?.path();
         // Links are followed, because the downloads of other programs consist of them. Files whose names are not UTF-8
         // are skipped: no file of a model has such a name, and a record could not hold it.
-        if !path.is_file() || file == RECORD || file.to_str().is_none_or(|name| name.starts_with('.')) {
-            continue;
-        }
-        let copy = incoming.dir().join(file);
-        fs::copy(&path, &copy).map_err(StoreError::at(&copy))?;
-        let (source, copied) = (sha256_file(&path), sha256_file(&copy));
-        if source.map_err(StoreError::at(&path))? != copied.map_err(StoreError::at(&copy))? {
-            let problem = "it changed while it was copied; try again".to_owned();
-            return Err(StoreError::Damaged { path, problem }.into());
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if path.is_file() && belongs(name) {
+            copy(&path, &incoming.dir().join(name))?;
         }
     }
-    installed(output, incoming.install(&name, &format!("directory {}", shown_path(&dir)))?)
+    if files.is_pickled() {
+        incoming.converted_from = coft_pickle::convert(&files, incoming.dir())?;
+        let check = Model::open(incoming.dir()).and_then(|model| model.check());
+        check.map_err(|error| {
+            // The copy is removed, so the message has to name the user's own files.
+            let converted = incoming.dir().join(files.converted_name());
+            let text = error.to_string().replace(&*shown_path(&converted), &shown_path(files.path()));
+            CliError::Unusable(text.replace(&*shown_path(incoming.dir()), &shown_path(dir)))
+        })?;
+    } else if !whole {
+        if files.index().is_some() {
+            return Err(CliError::Usage(format!("{} lists shards; import its directory", shown_path(&path))));
+        }
+        copy(&path, &incoming.dir().join(files.converted_name()))?;
+    }
+    let source = match entry {
+        Some(entry) => entry.record.source,
+        None if whole => format!("directory {}", shown_path(&path)),
+        None => format!("file {}", shown_path(&path)),
+    };
+    installed(output, incoming.install(&name, &source)?)
+}
+
+/// The model of the store whose directory this is: an earlier coft has imported it with pickles.
+fn in_store(store: &Store, path: &Path) -> Option<Entry> {
+    let entry = store.find(path.file_name()?.to_str()?).ok()?;
+    fs::canonicalize(&entry.dir).is_ok_and(|dir| dir == path).then_some(entry)
+}
+
+fn default_name(given: &Path, path: &Path, entry: Option<&Entry>) -> String {
+    let names = entry.map_or(&[][..], |entry| &entry.names);
+    let last = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let known = names.iter().find(|name| last(given).as_ref() == Some(name)).or(names.first());
+    let of_file = || path.file_stem().filter(|_| path.is_file()).map(|stem| stem.to_string_lossy().into_owned());
+    known.cloned().or_else(of_file).or_else(|| last(path)).unwrap_or_default()
+}
+
+fn copy(path: &Path, to: &Path) -> Result<(), StoreError> {
+    fs::copy(path, to).map_err(StoreError::at(to))?;
+    let (source, copied) = (sha256_file(path), sha256_file(to));
+    if source.map_err(StoreError::at(path))? != copied.map_err(StoreError::at(to))? {
+        let problem = "it changed while it was copied; try again".to_owned();
+        return Err(StoreError::Damaged { path: path.to_owned(), problem });
+    }
+    Ok(())
 }

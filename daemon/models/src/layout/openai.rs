@@ -1,4 +1,5 @@
-//! OpenAI's own archives: OpenCLIP's tensor names, and no configuration; sizes follow from the shapes of the tensors.
+//! OpenAI's own models: OpenCLIP's tensor names, and no configuration; sizes follow from the shapes of the tensors.
+//! `coftctl model import` converts OpenAI's archives to [`WEIGHTS`].
 //!
 //! The tensors do not show which activation is used or how wide a head is. Both are known only for the models that
 //! OpenAI published. For any other archive, the user must provide them.
@@ -7,6 +8,8 @@ use super::open_clip;
 use crate::config::{Activation, ClipConfig, TextConfig, VisionConfig};
 use crate::weights::Weights;
 
+/// Name of the converted weights. OpenAI's own archives have the model's name.
+pub const WEIGHTS: &str = "openai.safetensors";
 /// Width of an attention head in every model that OpenAI published in this form.
 const HEAD_WIDTH: i64 = 64;
 /// Sizes that only OpenAI's archives hold as tensors beside the weights: the first sign of such a model.

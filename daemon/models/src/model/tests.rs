@@ -221,8 +221,58 @@ fn what_is_missing_is_named() {
     hugging_face(dir.path());
     fs::remove_file(dir.path().join("model.safetensors")).unwrap();
     assert!(refused(dir.path()).contains("lacks model.safetensors"));
-    fs::write(dir.path().join("pytorch_model.bin"), "no archive").unwrap();
-    assert!(refused(dir.path()).contains("pytorch_model.bin: not a PyTorch archive"));
+}
+
+#[test]
+fn pickles_are_refused_with_the_command_that_converts_them() {
+    let pickled = |names: &[&str], description: &str| {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join(description), json!({"model_type": "clip"}).to_string()).unwrap();
+        for name in names {
+            fs::write(dir.path().join(name), "not read").unwrap();
+        }
+        (refused(dir.path()), dir.path().to_str().unwrap().to_owned())
+    };
+    for (name, description) in [
+        ("pytorch_model.bin", "config.json"),
+        ("pytorch_model.bin.index.json", "config.json"),
+        ("open_clip_pytorch_model.bin", "open_clip_config.json"),
+        ("pytorch_model.bin", "open_clip_config.json"),
+        ("epoch_10.pt", "open_clip_config.json"),
+        ("ViT-B-32.pt", "README.md"),
+    ] {
+        let (told, dir) = pickled(&[name], description);
+        let expected = format!("{dir}/{name} is a PyTorch pickle");
+        assert!(told.starts_with(&expected) && told.contains(&format!("coftctl model import {dir} ")), "{told}");
+    }
+    let (told, dir) = pickled(&["a.pt", "b.pt"], "README.md");
+    let command = format!("which of its 2 .pt files is meant; import one of them: coftctl model import {dir}/FILE.pt");
+    assert!(told.ends_with(&command), "{told}");
+}
+
+#[test]
+fn safetensors_are_taken_where_there_are_pickles_too() {
+    for pickle in ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt"] {
+        let dir = tempfile::tempdir().unwrap();
+        let tensors = hugging_face(dir.path());
+        fs::write(dir.path().join(pickle), "not read").unwrap();
+        same(&Model::open(dir.path()).unwrap(), &tensors);
+    }
+    // Also where only the second description has safetensors.
+    let dir = tempfile::tempdir().unwrap();
+    hugging_face(dir.path());
+    fs::rename(dir.path().join("model.safetensors"), dir.path().join("pytorch_model.bin")).unwrap();
+    open_clip(dir.path(), open_clip_config());
+    assert_eq!(Model::open(dir.path()).unwrap().layout, Layout::OpenClip);
+    // A file of timm's, which has one tower, is not taken in place of a pickle of OpenCLIP.
+    let dir = tempfile::tempdir().unwrap();
+    open_clip(dir.path(), open_clip_config());
+    let (weights, pickle) = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin");
+    fs::rename(dir.path().join(weights), dir.path().join(pickle)).unwrap();
+    fs::write(dir.path().join("config.json"), json!({"architecture": "vit_base_patch32_clip_224"}).to_string())
+        .unwrap();
+    fs::write(dir.path().join("model.safetensors"), "of the image encoder").unwrap();
+    assert!(refused(dir.path()).contains(pickle), "{}", refused(dir.path()));
 }
 
 /// Opens the fixture's model with a configuration that `change` has modified.
@@ -345,20 +395,32 @@ fn prefixes_that_all_tensors_share_are_passed_over() {
 }
 
 #[test]
-fn a_training_checkpoint_is_read_by_the_configuration_beside_it_and_not_without() {
-    for (file, key, prefix) in [("epoch_10.pt", "state_dict", "module."), ("best.pt", "", ""), ("last.pt", "model", "")]
-    {
-        let dir = tempfile::tempdir().unwrap();
-        let plain = fixture::tensors(&fixture::config());
-        let theirs = renamed(&plain).into_iter().map(|(name, tensor)| (format!("{prefix}{name}"), tensor)).collect();
-        fixture::save_archive(&dir.path().join(file), key, &theirs);
-        let told = refused(dir.path());
-        assert!(told.contains(file) && told.contains("Put a file open_clip_config.json beside it"), "{told}");
-        describe_open_clip(dir.path(), json!({"model_cfg": open_clip_config(), "preprocess_cfg": preprocess_cfg()}));
-        let model = Model::open(dir.path()).unwrap();
-        assert_eq!(model.layout, Layout::OpenClip);
-        same(&model, &plain);
-    }
+fn converted_weights_without_a_configuration_are_read_only_if_openai_published_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let plain = fixture::tensors(&fixture::config());
+    save(&dir.path().join("openai.safetensors"), &renamed(&plain));
+    let told = refused(dir.path());
+    assert!(told.contains("openai.safetensors: it holds weights alone"), "{told}");
+    assert!(told.contains("Put a file open_clip_config.json beside it"), "{told}");
+    let files = ModelFiles::find(dir.path()).unwrap();
+    assert_eq!((files.layout(), files.converted_name()), (Layout::Openai, "openai.safetensors"));
+    // A name that says nothing about the layout is not taken.
+    fs::rename(dir.path().join("openai.safetensors"), dir.path().join("model.safetensors")).unwrap();
+    assert!(refused(dir.path()).contains("lacks config.json or open_clip_config.json"));
+}
+
+#[test]
+fn the_layout_of_a_single_file_is_that_of_its_name_or_of_the_files_beside_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let layout = |name: &str| ModelFiles::with_weights(&dir.path().join(name)).layout();
+    assert_eq!(layout("ViT-B-32.pt"), Layout::Openai);
+    fs::write(dir.path().join("config.json"), json!({"model_type": "clip"}).to_string()).unwrap();
+    assert_eq!(layout("pytorch_model.bin"), Layout::HuggingFace);
+    assert_eq!(layout("pytorch_model.fp16.bin"), Layout::HuggingFace);
+    describe_open_clip(dir.path(), json!({}));
+    assert_eq!(layout("pytorch_model.bin"), Layout::HuggingFace);
+    assert_eq!(layout("open_clip_pytorch_model.bin"), Layout::OpenClip);
+    assert_eq!(layout("epoch_10.pt"), Layout::OpenClip);
 }
 
 #[test]

@@ -24,6 +24,10 @@ pub struct Record {
     pub weights: String,
     /// Files by name, except `model.json`.
     pub files: BTreeMap<String, FileRecord>,
+    /// The pickles that the weights were converted from, by name; empty if the weights came as safetensors. They are not
+    /// in the store, and are no part of the model's digest: the same model may come in other archives.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub converted_from: BTreeMap<String, FileRecord>,
 }
 
 /// The record of one file.
@@ -67,7 +71,7 @@ impl Record {
             Some(digest) => digest,
             None => model.digest().map_err(StoreError::at(&model.dir))?,
         };
-        Ok(Self { format: FORMAT, source: source.to_owned(), weights, files })
+        Ok(Self { format: FORMAT, source: source.to_owned(), weights, files, converted_from: BTreeMap::new() })
     }
 
     /// Reads the record in a model's directory, but not the files that it lists.

@@ -148,3 +148,64 @@ fn an_interrupted_change_is_cleared_by_the_next() {
     assert!(!abandoned.exists());
     assert_eq!(store.list().unwrap().len(), 1);
 }
+
+/// Installs the model as an earlier coft did: with its weights as a pickle. Nothing of the pickle is read.
+fn install_pickled(store: &Store, name: &str, source: &str) -> Entry {
+    let entry = install(store, name, source).unwrap().entry;
+    fs::rename(entry.dir.join("model.safetensors"), entry.dir.join("pytorch_model.bin")).unwrap();
+    let mut record = entry.record;
+    let weights = record.files.remove("model.safetensors").unwrap();
+    record.files.insert("pytorch_model.bin".to_owned(), weights);
+    fs::remove_file(entry.dir.join(RECORD)).unwrap();
+    record.write(&entry.dir).unwrap();
+    let home = store.dir().join(format!("{PREFIX}{}", record.digest()));
+    fs::rename(&entry.dir, &home).unwrap();
+    for name in &entry.names {
+        let link = store.dir().join(NAMES).join(name);
+        fs::remove_file(&link).unwrap();
+        symlink(&home, link).unwrap();
+    }
+    store.find(name).unwrap()
+}
+
+#[test]
+fn a_model_that_an_earlier_coft_kept_as_a_pickle_is_listed_and_replaced_by_the_next_import() {
+    let Site { store, .. } = &site();
+    let before = install_pickled(store, "small", "a/clip@1");
+    assert_eq!(store.list().unwrap().len(), 1);
+    let command = format!("run coftctl model import {}", store.dir().join("names/small").display());
+    for told in [before.model().map(drop), before.check_format(), store.verify(&before, |_, _| {})] {
+        let told = told.unwrap_err().to_string();
+        assert!(told.contains("PyTorch pickle pytorch_model.bin") && told.ends_with(&command), "{told}");
+    }
+
+    // Another name keeps it; the last name goes with its files.
+    let (link, other) = (store.dir().join(NAMES).join("small"), store.dir().join(NAMES).join("other"));
+    symlink(fs::read_link(link).unwrap(), other).unwrap();
+    let first = install(store, "small", "a/clip@1").unwrap().entry;
+    assert_eq!(store.list().unwrap().len(), 2);
+    let second = install(store, "other", "a/clip@1").unwrap();
+    assert!(second.already);
+    let all = store.list().unwrap();
+    assert_eq!(
+        (all.len(), &all[0].digest, &all[0].names[..]),
+        (1, &first.digest, &["other", "small"].map(String::from)[..])
+    );
+    let left: Vec<_> = children(store.dir()).unwrap().into_iter().map(|(_, name)| name).collect();
+    assert_eq!(left, [LOCK.to_owned(), NAMES.to_owned(), format!("{PREFIX}{}", first.digest)]);
+}
+
+#[test]
+fn the_archives_that_weights_were_converted_from_are_recorded_and_no_part_of_the_digest() {
+    let Site { store, .. } = &site();
+    let plain = install(store, "small", "test").unwrap().entry;
+    assert!(!fs::read_to_string(plain.dir.join(RECORD)).unwrap().contains("converted"));
+    store.remove(&plain).unwrap();
+    let mut incoming = store.incoming().unwrap();
+    fixture::hugging_face(incoming.dir());
+    let archive = FileRecord { size: 9, sha256: "00".to_owned() };
+    incoming.converted_from.insert("pytorch_model.bin".to_owned(), archive.clone());
+    let converted = incoming.install("small", "test").unwrap().entry;
+    assert_eq!(converted.digest, plain.digest);
+    assert_eq!(Record::read(&converted.dir).unwrap().converted_from["pytorch_model.bin"], archive);
+}

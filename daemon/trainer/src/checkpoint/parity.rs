@@ -3,6 +3,7 @@
 use super::*;
 use crate::clip::text::padded;
 use crate::fixture;
+use coft_models::ModelFiles;
 use std::env;
 use std::fs;
 use std::process::Command;
@@ -18,15 +19,26 @@ fn peer(script: &str) -> Option<Command> {
     Some(command)
 }
 
-/// The output directory of `clip_features.py` for a case.
+/// The output directory of `clip_features.py` for a case. Pickled weights are converted as `coftctl model import` does
+/// it.
 fn made(case: &str) -> Option<tempfile::TempDir> {
     let mut script = peer("clip_features.py")?;
     let dir = tempfile::tempdir().unwrap();
     let done = script.arg(case).arg(dir.path()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     fs::copy(fixture::model_dir().join("tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    let files = ModelFiles::find(dir.path()).unwrap();
+    if files.is_pickled() {
+        let told = Checkpoint::load(dir.path(), Device::Cpu).unwrap_err().to_string();
+        assert!(told.contains("is a PyTorch pickle") && told.contains("coftctl model import"), "{told}");
+        coft_pickle::convert(&files, dir.path()).unwrap();
+    }
+    assert_eq!(files.is_pickled(), PICKLED.iter().any(|form| case.ends_with(form)), "{case}");
     Some(dir)
 }
+
+/// Formats of `clip_features.py` that are pickles.
+const PICKLED: [&str; 4] = [":bin", ":sharded-bin", ":epoch", ":torchscript"];
 
 /// Largest distance between a feature of ours and the other program's, relative to its length.
 fn apart(ours: &Tensor, theirs: &Tensor) -> f64 {
@@ -61,6 +73,11 @@ fn transformers_b32_from_a_pickle() {
 #[test]
 fn transformers_b16_from_shards() {
     agrees("transformers:ViT-B-16:shards", 1e-5);
+}
+
+#[test]
+fn transformers_of_odd_sizes_from_shards_that_are_pickles() {
+    agrees("transformers:odd:sharded-bin", 1e-5);
 }
 
 #[test]

@@ -1,4 +1,5 @@
 use super::*;
+use crate::memory;
 use std::io::Write;
 
 /// An archive in PyTorch's form with this pickle and one storage of 4 numbers.
@@ -24,26 +25,26 @@ fn state(offset: u8, shape: [u8; 2], strides: [u8; 2]) -> Vec<u8> {
 }
 
 fn refusal(pickle: &[u8]) -> String {
-    tensors(&archive(pickle), 0).unwrap_err().to_string()
+    tensors(&archive(pickle)).unwrap_err().to_string()
 }
 
 #[test]
 fn a_tensor_is_found_where_it_lies() {
     let bytes = archive(&state(1, [1, 2], [2, 1]));
-    let [tensor_ref] = &tensors(&bytes, 3).unwrap()[..] else { panic!("one tensor") };
-    assert_eq!((tensor_ref.name.as_str(), tensor_ref.file, tensor_ref.shape.as_slice()), ("w", 3, &[1, 2][..]));
-    assert_eq!(bytes[tensor_ref.offset..][..4], 2f32.to_le_bytes(), "the second number");
+    let [tensor] = &tensors(&bytes).unwrap()[..] else { panic!("one tensor") };
+    assert_eq!((tensor.name.as_str(), tensor.dtype, tensor.shape.as_slice()), ("w", Dtype::F32, &[1, 2][..]));
+    assert_eq!(bytes[tensor.start..][..4], 2f32.to_le_bytes(), "the second number");
 }
 
 #[test]
 fn a_tensor_that_leaves_its_storage_is_refused() {
-    assert!(tensors(&archive(&state(0, [2, 2], [2, 1])), 0).is_ok());
+    assert!(tensors(&archive(&state(0, [2, 2], [2, 1]))).is_ok());
     for (offset, shape, strides) in [(1, [2, 2], [2, 1]), (0, [2, 2], [3, 1]), (0, [3, 2], [2, 1]), (4, [1, 1], [1, 1])]
     {
         let told = refusal(&state(offset, shape, strides));
         assert!(told.starts_with("tensor w: shape") && told.contains("beyond its storage"), "{told}");
     }
-    assert!(tensors(&archive(&state(9, [0, 2], [2, 1])), 0).is_ok(), "nothing lies nowhere");
+    assert!(tensors(&archive(&state(9, [0, 2], [2, 1]))).is_ok(), "nothing lies nowhere");
 }
 
 #[test]
@@ -63,17 +64,17 @@ fn no_function_but_those_of_tensors_is_known() {
 fn damage_is_an_error_and_never_a_panic() {
     let whole = state(0, [2, 2], [2, 1]);
     for cut in 0..whole.len() {
-        assert!(tensors(&archive(&whole[..cut]), 0).is_err(), "cut at {cut}");
+        assert!(tensors(&archive(&whole[..cut])).is_err(), "cut at {cut}");
     }
     for at in 0..whole.len() {
         for value in 0..=255 {
             let mut changed = whole.clone();
             changed[at] = value;
-            let _ = tensors(&archive(&changed), 0);
+            let _ = tensors(&archive(&changed));
         }
     }
     assert!(refusal(b"\x80\x02}q\0h\0h\0h\0.").contains("no named tensors"));
-    assert!(tensors(b"no archive", 0).unwrap_err().to_string().contains("not a PyTorch archive"));
+    assert!(tensors(b"no archive").unwrap_err().to_string().contains("not a PyTorch archive"));
 }
 
 #[test]
@@ -100,45 +101,14 @@ fn compressed_members_are_refused() {
     let central = bytes.windows(4).position(|window| window == b"PK\x01\x02").unwrap();
     bytes[8] = 8;
     bytes[central + 10] = 8;
-    let told = tensors(&bytes, 0).unwrap_err().to_string();
+    let told = tensors(&bytes).unwrap_err().to_string();
     assert!(told.contains("m/data.pkl is compressed"), "{told}");
 }
-
-/// Counts the bytes that this thread has allocated and not freed, and their maximum.
-struct Counting;
-
-thread_local! {
-    static HELD: std::cell::Cell<[usize; 2]> = const { std::cell::Cell::new([0; 2]) };
-}
-
-// SAFETY: the system's allocator does all the work; the counting beside it allocates nothing.
-unsafe impl std::alloc::GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: std::alloc::Layout) -> *mut u8 {
-        let [now, most] = HELD.get();
-        let now = now.saturating_add(layout.size());
-        HELD.set([now, most.max(now)]);
-        // SAFETY: the caller's guarantees hold for this call too.
-        unsafe { std::alloc::System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: std::alloc::Layout) {
-        let [now, most] = HELD.get();
-        HELD.set([now.saturating_sub(layout.size()), most]);
-        // SAFETY: as above.
-        unsafe { std::alloc::System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 /// The most bytes that are held at one time while an archive with this pickle is read.
 fn held(pickle: &[u8]) -> usize {
     let bytes = archive(pickle);
-    let [before, _] = HELD.get();
-    HELD.set([before; 2]);
-    let _ = tensors(&bytes, 0);
-    HELD.get()[1] - before
+    memory::held(|| _ = tensors(&bytes))
 }
 
 /// A pickle may take four times its length in memory, whatever its content; one of 4 MiB took half a gigabyte.

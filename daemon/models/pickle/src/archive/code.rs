@@ -1,7 +1,7 @@
 //! Reads the bytes of a pickle, and knows the functions that a pickle may name.
 
 use super::PickleError;
-use crate::tensor::Element;
+use safetensors::Dtype;
 
 /// The functions that a pickle may name.
 #[derive(Clone, Copy, Debug)]
@@ -9,47 +9,11 @@ pub enum Function {
     OrderedDict,
     RebuildTensor,
     RebuildParameter,
-    StorageType(Numbers),
+    StorageType(Dtype),
     /// A class of a TorchScript archive.
     Script,
     /// A list of numbers with its type, in a TorchScript archive.
     TypedList,
-}
-
-/// Element type of a storage.
-#[derive(Clone, Copy, Debug)]
-pub enum Numbers {
-    F64,
-    F32,
-    F16,
-    BF16,
-    I64,
-    I32,
-    Bool,
-}
-
-impl Numbers {
-    pub fn element(self) -> Element {
-        match self {
-            Self::F64 => Element::Other("F64"),
-            Self::F32 => Element::F32,
-            Self::F16 => Element::F16,
-            Self::BF16 => Element::BF16,
-            Self::I64 => Element::Other("I64"),
-            Self::I32 => Element::Other("I32"),
-            Self::Bool => Element::Other("BOOL"),
-        }
-    }
-
-    /// Size of an element, bytes.
-    pub fn bytes(self) -> usize {
-        match self {
-            Self::F64 | Self::I64 => 8,
-            Self::F32 | Self::I32 => 4,
-            Self::F16 | Self::BF16 => 2,
-            Self::Bool => 1,
-        }
-    }
 }
 
 /// The function of that name; this includes classes.
@@ -59,13 +23,13 @@ pub fn function(module: &str, name: &str) -> Result<Function, PickleError> {
         ("collections", "OrderedDict") => Function::OrderedDict,
         ("torch._utils", "_rebuild_tensor_v2") => Function::RebuildTensor,
         ("torch._utils", "_rebuild_parameter") => Function::RebuildParameter,
-        ("torch", "DoubleStorage") => storage(Numbers::F64),
-        ("torch", "FloatStorage") => storage(Numbers::F32),
-        ("torch", "HalfStorage") => storage(Numbers::F16),
-        ("torch", "BFloat16Storage") => storage(Numbers::BF16),
-        ("torch", "LongStorage") => storage(Numbers::I64),
-        ("torch", "IntStorage") => storage(Numbers::I32),
-        ("torch", "BoolStorage") => storage(Numbers::Bool),
+        ("torch", "DoubleStorage") => storage(Dtype::F64),
+        ("torch", "FloatStorage") => storage(Dtype::F32),
+        ("torch", "HalfStorage") => storage(Dtype::F16),
+        ("torch", "BFloat16Storage") => storage(Dtype::BF16),
+        ("torch", "LongStorage") => storage(Dtype::I64),
+        ("torch", "IntStorage") => storage(Dtype::I32),
+        ("torch", "BoolStorage") => storage(Dtype::BOOL),
         ("torch.jit._pickle", "build_intlist" | "build_doublelist" | "build_boollist") => Function::TypedList,
         // Compiled modules; their names are not checked further.
         (module, _) if module.starts_with("__torch__") => Function::Script,

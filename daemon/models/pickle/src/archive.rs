@@ -1,5 +1,5 @@
 //! PyTorch's `.bin`, `.pt` and TorchScript archives: a ZIP of raw storages, and a pickle that describes the tensors in
-//! them.
+//! them. This module finds the tensors; it neither copies nor writes them.
 //!
 //! A pickle is a program, but nothing is executed here. Only those of its instructions are supported that build plain
 //! data. Only those functions may be named that describe tensors, and they are read as descriptions. Everything else is
@@ -9,8 +9,8 @@
 mod code;
 mod machine;
 
-use crate::tensor::TensorRef;
 use machine::{Id, Machine, Node};
+use safetensors::Dtype;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
 use thiserror::Error;
@@ -61,8 +61,21 @@ struct Walk {
     left: usize,
 }
 
-/// Every named tensor of an archive. `file` becomes the file index of each [`TensorRef`].
-pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<TensorRef>, PickleError> {
+/// One tensor of an archive. All of it lies within the archive's bytes.
+#[derive(Debug)]
+pub struct Tensor {
+    pub name: String,
+    pub dtype: Dtype,
+    /// Offset of the first element in the file, bytes.
+    pub start: usize,
+    /// Its dimensions, outermost first; empty for a scalar.
+    pub shape: Vec<usize>,
+    /// Distance between neighbouring indices of each dimension, in elements.
+    pub strides: Vec<usize>,
+}
+
+/// Every named tensor of an archive, sorted by name.
+pub fn tensors(bytes: &[u8]) -> Result<Vec<Tensor>, PickleError> {
     let archive = Archive::read(bytes)?;
     let mut machine = Machine::default();
     let root = machine.run(archive.pickle)?;
@@ -71,33 +84,28 @@ pub fn tensors(bytes: &[u8], file: usize) -> Result<Vec<TensorRef>, PickleError>
     if found.is_empty() {
         return Err(PickleError::NoTensors);
     }
-    let tensor_ref = |(name, id): (String, Id)| {
+    let tensor = |(name, id): (String, Id)| {
         let problem = |problem: String| PickleError::Tensor { name: name.clone(), problem };
         let Node::Tensor(parts) = machine.node(id) else { unreachable!("only tensors are collected") };
         let tensor = machine.described(*parts).map_err(|fault| problem(fault.to_owned()))?;
         let member = archive.storages.get(tensor.storage);
         let (start, length) = *member.ok_or_else(|| problem(format!("the archive lacks data/{}", tensor.storage)))?;
-        let mut tensor_ref = TensorRef {
-            name: name.clone(),
-            file,
-            offset: start,
-            element: tensor.element,
-            shape: tensor.shape,
-            strides: tensor.strides,
-        };
+        let (shape, strides, width) = (tensor.shape, tensor.strides, tensor.dtype.bitsize() / 8);
+        if shape.contains(&0) {
+            return Ok(Tensor { name, dtype: tensor.dtype, start, shape, strides });
+        }
         // All sizes come from the file, so no tensor may reach beyond its storage, and the computation must not
         // overflow.
-        let last = tensor_ref.shape.iter().zip(&tensor_ref.strides).try_fold(tensor.offset, |last, (n, stride)| {
-            n.saturating_sub(1).checked_mul(*stride).and_then(|step| last.checked_add(step))
+        let last = shape.iter().zip(&strides).try_fold(tensor.offset, |last, (n, stride)| {
+            (n - 1).checked_mul(*stride).and_then(|step| last.checked_add(step))
         });
-        let end = last.and_then(|last| last.checked_add(1)?.checked_mul(tensor.bytes));
-        if end.is_none_or(|end| end > length) && !tensor_ref.shape.contains(&0) {
-            return Err(problem(format!("shape {:?} reaches beyond its storage of {length} bytes", tensor_ref.shape)));
+        let end = last.and_then(|last| last.checked_add(1)?.checked_mul(width));
+        if end.is_none_or(|end| end > length) {
+            return Err(problem(format!("shape {shape:?} reaches beyond its storage of {length} bytes")));
         }
-        tensor_ref.offset += if tensor_ref.shape.contains(&0) { 0 } else { tensor.offset * tensor.bytes };
-        Ok(tensor_ref)
+        Ok(Tensor { name, dtype: tensor.dtype, start: start + tensor.offset * width, shape, strides })
     };
-    found.into_iter().map(tensor_ref).collect()
+    found.into_iter().map(tensor).collect()
 }
 
 /// Keys below which training programs store the weights.

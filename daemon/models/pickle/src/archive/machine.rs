@@ -6,8 +6,8 @@
 //! repeats values.
 
 use super::PickleError;
-use super::code::{Function, Input, Numbers, function};
-use crate::tensor::Element;
+use super::code::{Function, Input, function};
+use safetensors::Dtype;
 use std::collections::HashMap;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub enum Node<'a> {
     Dict(Vec<(Id, Id)>),
     Function(Function),
     /// The value that is its key, and its element type.
-    Storage(Id, Numbers),
+    Storage(Id, Dtype),
     Tensor(Parts),
     /// A module of a TorchScript archive, and its state.
     Object(Option<Id>),
@@ -43,9 +43,7 @@ pub struct Parts {
 #[derive(Debug)]
 pub struct Described<'a> {
     pub storage: &'a str,
-    pub element: Element,
-    /// Size of an element, bytes.
-    pub bytes: usize,
+    pub dtype: Dtype,
     /// Offset of the first element, in elements.
     pub offset: usize,
     pub shape: Vec<usize>,
@@ -85,7 +83,7 @@ impl<'a> Machine<'a> {
     /// The description of a tensor. It is read at the end, because a list of sizes may have been changed after the
     /// tensor was made.
     pub fn described(&self, parts: Parts) -> Result<Described<'a>, &'static str> {
-        let Node::Storage(key, numbers) = *self.node(parts.storage) else { return Err("a tensor without storage") };
+        let Node::Storage(key, dtype) = *self.node(parts.storage) else { return Err("a tensor without storage") };
         let sizes = |id: Id| {
             let sizes = self.items(id)?;
             if sizes.len() > MAX_DIMENSIONS {
@@ -95,8 +93,7 @@ impl<'a> Machine<'a> {
         };
         let tensor = Described {
             storage: self.text(key).ok_or("a storage without a key")?,
-            element: numbers.element(),
-            bytes: numbers.bytes(),
+            dtype,
             offset: self.size(parts.offset)?,
             shape: sizes(parts.shape)?,
             strides: sizes(parts.strides)?,
@@ -267,9 +264,7 @@ impl<'a> Machine<'a> {
         let fault = Fault::Damaged("a reference to what is no storage");
         let &[kind, class, key, ..] = self.items(id)? else { return Err(fault) };
         match (self.text(kind), self.node(class), self.text(key)) {
-            (Some("storage"), &Node::Function(Function::StorageType(numbers)), Some(_)) => {
-                Ok(Node::Storage(key, numbers))
-            }
+            (Some("storage"), &Node::Function(Function::StorageType(dtype)), Some(_)) => Ok(Node::Storage(key, dtype)),
             _ => Err(fault),
         }
     }
