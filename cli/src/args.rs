@@ -55,8 +55,8 @@ pub enum Verb {
     Round(Round),
     /// Look at all jobs and stop them: rounds, zero-shot jobs, imports and activations
     ///
-    /// A job makes a generation or lets one serve. A zero-shot job makes the generation of the pretrained model, without
-    /// images; a round is a job that learns from images.
+    /// A job makes a generation or lets one serve. A zero-shot job makes the generation of the pretrained model,
+    /// without images; a round is a job that learns from images.
     #[command(subcommand)]
     Job(Job),
     /// Look at the models that rounds have made, and go back to an earlier one
@@ -75,9 +75,10 @@ pub enum Verb {
     },
     /// Have the service take in a generation that was exported elsewhere, and show how far it is
     ///
-    /// The service checks its digests and, where it is told to, its signature; replays its probe; and lets it serve unless its
-    /// answers on the service's own images are spread less evenly over the classes than those of what serves, by more than chance
-    /// explains. One that is refused for that is kept: coftctl generation activate lets it serve all the same.
+    /// The service checks its digests and, where it is told to, its signature; replays its probe; and lets it serve
+    /// unless its answers on the service's own images are spread less evenly over the classes than those of what
+    /// serves, by more than chance explains. One that is refused for that is kept: coftctl generation activate lets it
+    /// serve all the same.
     Import {
         /// Let it serve whatever it answers on the service's own images; everything else is checked all the same
         #[arg(long)]

@@ -56,9 +56,9 @@ pub enum Generation {
     },
     /// Have an earlier generation serve again, or one that the rules refused, and show how far it is
     ///
-    /// The service checks its digests and replays its probe first; what serves now answers until then. Only a generation of the
-    /// configured classes and model can serve. Later rounds may promote another one over it; automatic = false in [schedule]
-    /// starts none by itself.
+    /// The service checks its digests and replays its probe first; what serves now answers until then. Only a
+    /// generation of the configured classes and model can serve. Later rounds may promote another one over it;
+    /// automatic = false in [schedule] starts none by itself.
     Activate {
         /// Number of the generation [default: the one that served before the active one]
         #[arg(value_name = "N")]

@@ -4,8 +4,8 @@ use clap::{Args, Subcommand};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Models lie in a store by the digest of their content. In the configuration a classifier names one by its name, its digest
-/// or a directory; it is read when the service starts.
+/// Models lie in a store by the digest of their content. In the configuration a classifier names one by its name, its
+/// digest or a directory; it is read when the service starts.
 #[derive(Debug, Args)]
 pub struct Model {
     /// Directory of the store: models/ in the service's state directory
@@ -42,7 +42,8 @@ pub enum ModelVerb {
         #[arg(long, value_name = "NAME")]
         name: Option<String>,
     },
-    /// Download a model from the Hugging Face hub, or what HF_ENDPOINT names; an interrupted download goes on where it was
+    /// Download a model from the Hugging Face hub, or what HF_ENDPOINT names; an interrupted download goes on where it
+    /// was
     Pull {
         /// Repository and revision
         #[arg(value_name = "OWNER/NAME[@REV]")]

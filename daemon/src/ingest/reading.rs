@@ -102,7 +102,11 @@ enum ReadError {
     NotRegular,
     #[error("the file leads out of the watched directory {}", shown_path(.0))]
     Outside(PathBuf),
-    #[error("the file has {size}, over the limit of {limit}; raise ingest.file-limit to take it in", size = ByteSize::b(*.size), limit = ByteSize::b(*.limit))]
+    #[error(
+        "the file has {size}, over the limit of {limit}; raise ingest.file-limit to take it in",
+        size = ByteSize::b(*.size),
+        limit = ByteSize::b(*.limit)
+    )]
     TooLarge { size: u64, limit: u64 },
     #[error("the file changed while it was read")]
     Changed,

@@ -69,8 +69,8 @@ pub enum ModelError {
     #[error("{0}")]
     Preprocess(#[from] coft_vision::PreprocessError),
     #[error(
-        "the student {} reads images of {asked} px and classifier.model keeps them at {kept} px; choose a student that reads \
-         {kept} px or less",
+        "the student {} reads images of {asked} px and classifier.model keeps them at {kept} px; choose a student that \
+         reads {kept} px or less",
         shown_path(dir)
     )]
     StudentSize { dir: PathBuf, asked: u32, kept: u32 },

@@ -62,9 +62,9 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
     let mut service = machine.up().await;
     assert_eq!(rounds(&service)[0].state, state, "it is known after a restart");
     for number in [3, 4] {
-        assert!(
-            matches!(refused(&mut service).await, DetailedState::Kept { candidate, .. } if candidate == Some(GenerationId(number)))
-        );
+        let state = refused(&mut service).await;
+        let DetailedState::Kept { candidate, .. } = state else { panic!("{state:?}") };
+        assert_eq!(candidate, Some(GenerationId(number)));
     }
     let there = |service: &Supervisor| {
         service.publisher.snapshot().generations.iter().map(|kept| kept.generation.0).collect::<Vec<_>>()
