@@ -4,23 +4,25 @@
 
 mod classifiers;
 mod event;
+mod jobs;
 mod objects;
+mod polkit;
 mod results;
+mod review;
 
 pub use event::Event;
+pub use polkit::Action;
 pub use results::Place;
 
 use crate::error::CliError;
-use crate::view::{Check, Generation, Job, Label, Labels, Review, ReviewItem, Source, Status};
-use coft_core::job::JobName;
-use coft_dbus::interface::{CLASSIFIER, GENERATION, JOB, MANAGER, SOURCE};
+use crate::view::{Check, Generation, Label, Labels, Source, Status};
+use coft_dbus::interface::{CLASSIFIER, GENERATION, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
 use coft_dbus::{
-    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ImportOptions, JobProxy, ManagerProxy, ROOT,
-    ReviewOptions, RoundOptions, TIMEOUT, generation_path,
+    BUS_NAME, Bus, ClassifierProxy, ClassifyOptions, GenerationProxy, ManagerProxy, ROOT, TIMEOUT, generation_path,
 };
 use coft_metrics::Metrics;
-use nix::unistd::User;
+use jobs::jobs;
 use objects::{Classifier, Properties};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -93,33 +95,6 @@ impl Service {
         })
     }
 
-    /// Every job of the classifier that the service knows, oldest first.
-    pub async fn jobs(&self) -> Result<Vec<Job>, CliError> {
-        let mut managed = self.managed().await?;
-        let classifier = self.choose(&mut managed)?;
-        jobs(&mut managed, &classifier.name)
-    }
-
-    pub async fn job(&self, number: u64) -> Result<Job, CliError> {
-        let known = self.job.borrow().clone().filter(|(known, _)| *known == number);
-        let properties = match known {
-            Some((_, path)) => self.properties(&path, JOB).await.map_err(|failure| no_such_job(failure, number))?,
-            None => self.find_job(number).await?,
-        };
-        objects::job(properties)
-    }
-
-    /// The object of a job. Each classifier numbers its own jobs, so all of them are searched.
-    async fn find_job(&self, number: u64) -> Result<Properties, CliError> {
-        let mut managed = self.managed().await?;
-        let classifier = self.choose(&mut managed)?.name;
-        let jobs = of(&mut managed, JOB, &classifier);
-        let job = jobs.into_iter().find(|job| job.number().is_ok_and(|found| found == number));
-        let job = job.ok_or_else(|| no_job(number))?;
-        self.job.replace(Some((number, job.path().to_owned())));
-        Ok(job)
-    }
-
     /// Every generation of the classifier, oldest first.
     pub async fn generations(&self) -> Result<Vec<Generation>, CliError> {
         let mut managed = self.managed().await?;
@@ -137,67 +112,9 @@ impl Service {
         Ok((classifier, files.into_iter().map(|(name, file)| (name, file.into())).collect()))
     }
 
-    /// Starts a round. Returns its number; the round runs on by itself.
-    pub async fn start_round(&self, seed: Option<u64>) -> Result<u64, CliError> {
-        let classifier = self.classifier_proxy().await?;
-        number_of(classifier.start_round(RoundOptions { seed }).await.map_err(one_at_a_time)?.as_str())
-    }
-
-    /// Imports a generation; with `force`, whatever its answers are. Returns the number of the job, which runs on by
-    /// itself.
-    pub async fn import(&self, files: &[(String, OwnedFd)], force: bool) -> Result<u64, CliError> {
-        let classifier = self.classifier_proxy().await?;
-        let files = files.iter().map(|(name, file)| (name.as_str(), Fd::from(file))).collect();
-        let options = ImportOptions { force: force.then_some(true) };
-        number_of(classifier.import_generation(files, options).await.map_err(one_at_a_time)?.as_str())
-    }
-
-    /// Activates an earlier generation. Returns the number of the job, or `None` if the generation is active already.
-    pub async fn activate(&self, number: u64) -> Result<Option<u64>, CliError> {
-        let (_, generation) = self.generation_proxy(number).await?;
-        let job = generation.activate().await.map_err(|error| no_such_generation(one_at_a_time(error), number))?;
-        if job.as_str() == "/" { Ok(None) } else { number_of(job.as_str()).map(Some) }
-    }
-
-    /// The current review, or the last one while the same generation has been active.
-    pub async fn review(&self) -> Result<Option<Review>, CliError> {
-        objects::review(prompt(self.classifier_proxy().await?.review()).await?)
-    }
-
-    /// At most `limit` pictures that a person is asked about, and the state of the review.
-    pub async fn review_items(&self, limit: u32) -> Result<(Vec<ReviewItem>, Review), CliError> {
-        let (items, review) = self.classifier_proxy().await?.review_items(limit).await?;
-        let item = |(image, item): (String, coft_dbus::ReviewItem)| {
-            let coft_dbus::ReviewItem { path, present, candidate } = item;
-            ReviewItem { image, path, present, candidate }
-        };
-        Ok((items.into_iter().map(item).collect(), stands(review)?))
-    }
-
-    /// Submits labels: the id of an image and the name of its class.
-    pub async fn submit_review(&self, labels: Vec<(String, String)>) -> Result<Review, CliError> {
-        stands(self.classifier_proxy().await?.submit_review(labels, ReviewOptions::default()).await?)
-    }
-
-    /// Withdraws the last label of the review.
-    pub async fn undo_review(&self) -> Result<Review, CliError> {
-        let options = ReviewOptions { undo: Some(true) };
-        stands(self.classifier_proxy().await?.submit_review(Vec::new(), options).await?)
-    }
-
     /// The names of the classes.
     pub async fn classes(&self) -> Result<Vec<String>, CliError> {
         prompt(self.classifier_proxy().await?.classes()).await
-    }
-
-    /// Asks a job to stop; returns what it is.
-    pub async fn cancel(&self, number: u64) -> Result<JobName, CliError> {
-        let found = self.find_job(number).await?;
-        let path = found.path().to_owned();
-        let name = objects::job(found)?.name();
-        let job = JobProxy::builder(&self.connection).path(path).cache_properties(CacheProperties::No).build().await?;
-        job.cancel().await.map_err(|error| no_such_job(error.into(), number))?;
-        Ok(name)
     }
 
     pub async fn rescan(&self) -> Result<(), CliError> {
@@ -231,18 +148,6 @@ impl Service {
         let bus = DBusProxy::builder(&self.connection).cache_properties(CacheProperties::No).build().await.ok()?;
         let name = BusName::try_from(BUS_NAME).expect("the name of the service is one");
         prompt(bus.get_connection_unix_user(name)).await.ok()
-    }
-
-    /// The actions of coft that polkit knows.
-    pub async fn polkit_actions(&self) -> Result<Vec<Action>, CliError> {
-        const POLKIT: &str = "org.freedesktop.PolicyKit1";
-        let (path, interface) = ("/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority");
-        let locale = "";
-        let call = self.connection.call_method(Some(POLKIT), path, Some(interface), "EnumerateActions", &locale);
-        let answer = prompt(call).await?;
-        let actions: Vec<PolkitAction> = answer.body().deserialize()?;
-        let ours = actions.into_iter().filter(|action| action.0.starts_with(BUS_NAME));
-        Ok(ours.map(|action| Action { owner: owner(&action.9), id: action.0 }).collect())
     }
 
     async fn manager(&self) -> Result<ManagerProxy<'_>, CliError> {
@@ -326,31 +231,6 @@ impl Service {
     }
 }
 
-/// A polkit action.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Action {
-    pub id: String,
-    /// The user who may ask polkit about this action.
-    pub owner: Option<u32>,
-}
-
-/// Id, description, message, vendor, the vendor's URL, icon, three defaults, annotations.
-type PolkitAction = (String, String, String, String, String, String, u32, u32, u32, HashMap<String, String>);
-
-fn owner(annotations: &HashMap<String, String>) -> Option<u32> {
-    let name = annotations.get("org.freedesktop.policykit.owner")?.strip_prefix("unix-user:")?;
-    User::from_name(name).ok().flatten().map(|user| user.uid.as_raw())
-}
-
-/// The review in an answer, which must have one.
-fn stands(review: coft_dbus::Review) -> Result<Review, CliError> {
-    objects::review(review)?.ok_or_else(|| CliError::Misunderstood("there is no review in the answer".into()))
-}
-
-fn number_of(job: &str) -> Result<u64, CliError> {
-    objects::trailing_number(job).ok_or_else(|| CliError::Misunderstood(format!("{job} does not end in a number")))
-}
-
 /// Awaits a call that needs no authorisation by a person.
 async fn prompt<T, E>(call: impl Future<Output = Result<T, E>>) -> Result<T, CliError>
 where
@@ -358,31 +238,6 @@ where
 {
     let late = |_| CliError::Unreachable("it did not answer in time".into());
     Ok(tokio::time::timeout(TIMEOUT, call).await.map_err(late)??)
-}
-
-/// Explains that the service is busy with a job, not with images.
-fn one_at_a_time(error: coft_dbus::Error) -> CliError {
-    match error.into() {
-        CliError::Refused { name, message, .. } if name == "Busy" => CliError::Refused {
-            name,
-            message,
-            advice: "\n  follow it: coftctl job wait; or stop it: coftctl job cancel\n  where another classifier \
-                     has it: the same with --classifier NAME",
-        },
-        failure => failure,
-    }
-}
-
-/// A job without an object is unknown to the service.
-fn no_such_job(failure: CliError, number: u64) -> CliError {
-    match failure {
-        CliError::NoObject(_) => no_job(number),
-        other => other,
-    }
-}
-
-fn no_job(number: u64) -> CliError {
-    CliError::NotFound(format!("there is no job {number}\n  see which there are: coftctl job list"))
 }
 
 fn no_such_generation(failure: CliError, number: u64) -> CliError {
@@ -416,14 +271,6 @@ fn of(managed: &mut ManagedObjects, interface: &str, classifier: &str) -> Vec<Pr
         }
     }
     found
-}
-
-/// Every job of a classifier, oldest first.
-fn jobs(managed: &mut ManagedObjects, classifier: &str) -> Result<Vec<Job>, CliError> {
-    let jobs = of(managed, JOB, classifier).into_iter().map(objects::job);
-    let mut jobs = jobs.collect::<Result<Vec<_>, _>>()?;
-    jobs.sort_by_key(|job| job.round);
-    Ok(jobs)
 }
 
 fn numbered(objects: Vec<Properties>) -> Result<Vec<(u64, Properties)>, CliError> {

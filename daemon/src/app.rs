@@ -9,6 +9,8 @@ mod intake;
 mod job_history;
 mod promoter;
 mod repair;
+#[cfg(test)]
+mod samples;
 mod service;
 mod setup;
 mod start;

@@ -11,6 +11,7 @@ mod entries;
 mod forgotten;
 mod jobs;
 mod known;
+mod observations;
 mod repair;
 mod schema;
 

@@ -4,21 +4,25 @@
 //! name is looked up in the store. The trainer knows what a model computes; this module uses only its files, its
 //! preprocessing and its digest.
 
+mod demo;
+mod errors;
+mod lists;
+
+pub use errors::{ModelError, SetupError};
+pub use lists::{edited, read_labels};
+
 use coft_core::disk::RoundSizes;
-use coft_core::labels::{self, LabelsError};
-use coft_core::shares::{Shares, SharesError};
-use coft_core::shown::{shown, shown_path};
+use coft_core::shares::Shares;
 use coft_core::spec::Template;
-use coft_core::templates::{self, TemplatesError};
 use coft_models::Model;
 use coft_models::store::Store;
 use coft_vision::Preprocess;
+use demo::{DEMO, unpack};
+use errors::of;
+use lists::{label_file, read_templates};
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use thiserror::Error;
 
 /// `[classifier]` of the configuration.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -114,89 +118,6 @@ impl Base {
         self
     }
 }
-
-/// The reason why something that a setting names cannot be used.
-#[derive(Debug, Error)]
-#[error("{setting}: {cause}")]
-pub struct SetupError {
-    setting: &'static str,
-    cause: Box<ModelError>,
-}
-
-impl SetupError {
-    pub fn setting(&self) -> &'static str {
-        self.setting
-    }
-
-    pub fn cause(&self) -> &ModelError {
-        &self.cause
-    }
-
-    /// Whether only a change of the configuration can solve it. All other errors may be solved by files that appear or
-    /// change: a disk that is mounted late, a copy that is not finished, a list that somebody corrects.
-    pub fn is_configuration(&self) -> bool {
-        matches!(
-            *self.cause,
-            ModelError::ImageSize { .. }
-                | ModelError::StudentSize { .. }
-                | ModelError::Shares(SharesError::Range { .. } | SharesError::NothingLeft { .. })
-        )
-    }
-}
-
-/// Adds the name of a setting to an error.
-fn of<E: Into<ModelError>>(setting: &'static str) -> impl FnOnce(E) -> SetupError {
-    move |cause| SetupError { setting, cause: Box::new(cause.into()) }
-}
-
-#[derive(Debug, Error)]
-pub enum ModelError {
-    #[error("the label file {} cannot be read: {source}", shown_path(path))]
-    ReadLabels { path: PathBuf, source: io::Error },
-    #[error("the label file {}: {source}", shown_path(path))]
-    Labels { path: PathBuf, source: LabelsError },
-    #[error("the template file {} cannot be read: {source}", shown_path(path))]
-    ReadTemplates { path: PathBuf, source: io::Error },
-    #[error("the template file {}: {source}", shown_path(path))]
-    Templates { path: PathBuf, source: TemplatesError },
-    #[error("{} has no class names; set classifier.labels to a file with one class name a line", shown_path(dir))]
-    NoLabels { dir: PathBuf },
-    #[error("there is no class \"{}\"; it has to be named as in the label file", shown(class.as_bytes()))]
-    Threshold { class: String },
-    #[error("{0}")]
-    Model(#[from] coft_models::ModelError),
-    #[error("{0}")]
-    Shares(#[from] SharesError),
-    #[error("{0}; coftctl model list shows what there is")]
-    Store(#[from] coft_models::store::StoreError),
-    #[error("{0}")]
-    Earlier(coft_models::store::StoreError),
-    #[error("{side} is not a multiple of the model's patch size {patch}")]
-    ImageSize { side: u32, patch: i64 },
-    #[error("the model's weights {} cannot be read: {source}", shown_path(path))]
-    ReadWeights { path: PathBuf, source: io::Error },
-    #[error("{0}")]
-    Preprocess(#[from] coft_vision::PreprocessError),
-    #[error(
-        "the student {} reads images of {asked} px and classifier.model keeps them at {kept} px; choose a student that reads \
-         {kept} px or less",
-        shown_path(dir)
-    )]
-    StudentSize { dir: PathBuf, asked: u32, kept: u32 },
-    #[error("the demo model cannot be unpacked to {}: {source}", shown_path(dir))]
-    Unpack { dir: PathBuf, source: io::Error },
-}
-
-const LABELS: &str = "labels.txt";
-
-macro_rules! demo_files {
-    ($($name:literal),*) => {
-        [$(($name, include_bytes!(concat!("../assets/demo-model/", $name)).as_slice())),*]
-    };
-}
-/// The model that is built into the program.
-const DEMO: [(&str, &[u8]); 5] =
-    demo_files!["config.json", "model.safetensors", "tokenizer.json", "preprocessor_config.json", "labels.txt"];
 
 const MODEL: &str = "classifier.model";
 
@@ -302,48 +223,6 @@ pub fn check_thresholds(settings: &Settings, classes: &[String]) -> Result<(), S
     }
 }
 
-/// The settings whose class or prompt files have changed since the base was made from them, with these files. A file
-/// that cannot be read is left out: the service continues with the content that it has read.
-pub fn edited(settings: &Settings, base: &Base) -> Vec<(&'static str, PathBuf)> {
-    let labels = label_file(settings, &base.dir).ok().and_then(|path| {
-        let same = match read_labels(&path) {
-            // Only the set of names is compared: the order is that of the generations.
-            Ok(lines) => {
-                let read: BTreeSet<String> = lines.into_iter().map(|(_, class)| class).collect();
-                read == base.classes.iter().cloned().collect()
-            }
-            Err(error) => error.is_unread(),
-        };
-        (!same).then_some(("classifier.labels", path))
-    });
-    let templates = settings.templates.as_ref().and_then(|path| {
-        let same = match read_templates(path) {
-            Ok(templates) => templates.iter().map(|t| &t.text).eq(base.templates.iter().map(|t| &t.text)),
-            Err(error) => error.is_unread(),
-        };
-        (!same).then(|| ("classifier.templates", path.clone()))
-    });
-    labels.into_iter().chain(templates).collect()
-}
-
-impl ModelError {
-    /// Whether the file was missing or could not be read.
-    fn is_unread(&self) -> bool {
-        matches!(self, ModelError::ReadLabels { .. } | ModelError::ReadTemplates { .. })
-    }
-}
-
-/// The file of class names: the configured one, or the model's own.
-fn label_file(settings: &Settings, dir: &Path) -> Result<PathBuf, ModelError> {
-    match &settings.labels {
-        Some(path) => Ok(path.clone()),
-        None => {
-            let own = dir.join(LABELS);
-            if own.is_file() { Ok(own) } else { Err(ModelError::NoLabels { dir: dir.to_owned() }) }
-        }
-    }
-}
-
 /// Opens a student, which must not read larger images than those kept for the base model.
 fn open_student(student: &Path, models: &Path, kept: &Preprocess) -> Result<Student, ModelError> {
     let dir = located(student, models)?;
@@ -393,176 +272,5 @@ fn resized(model: &Model, side: u32) -> Result<Preprocess, ModelError> {
     Ok(Preprocess::from_json(&coft_vision::with_image_size(&model.preprocessing, side)?)?)
 }
 
-/// The class names of a label file, each with its line number.
-pub fn read_labels(path: &Path) -> Result<Vec<(usize, String)>, ModelError> {
-    let content = read_list(path).map_err(|source| ModelError::ReadLabels { path: path.to_owned(), source })?;
-    labels::parse(&content).map_err(|source| ModelError::Labels { path: path.to_owned(), source })
-}
-
-fn read_templates(path: &Path) -> Result<Vec<Template>, ModelError> {
-    let content = read_list(path).map_err(|source| ModelError::ReadTemplates { path: path.to_owned(), source })?;
-    templates::parse(&content).map_err(|source| ModelError::Templates { path: path.to_owned(), source })
-}
-
-/// Reads a class or prompt file. Only regular files are read, because reading a pipe would wait for a writer.
-fn read_list(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no regular file"));
-    }
-    fs::read(path)
-}
-
-/// Writes the files into `dir`, all or none. A directory that already has exactly this content is left as it is.
-fn unpack(files: &[(&str, &[u8])], dir: &Path) -> io::Result<()> {
-    let same = |(name, content): &(&str, &[u8])| fs::read(dir.join(name)).is_ok_and(|found| found == *content);
-    if files.iter().all(same) {
-        return Ok(());
-    }
-    fs::create_dir_all(coft_fs::parent(dir))?;
-    coft_fs::replace_dir(dir, |new| {
-        files.iter().try_for_each(|(name, content)| coft_fs::write_synced(&new.join(name), content))
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const FILES: [(&str, &[u8]); 2] = [("a", b"1"), ("b", b"2")];
-
-    #[test]
-    fn a_model_is_unpacked_once_and_again_when_it_differs() {
-        let state = tempfile::tempdir().unwrap();
-        let dir = state.path().join("models/demo");
-        unpack(&FILES, &dir).unwrap();
-        let first = fs::metadata(dir.join("a")).unwrap().modified().unwrap();
-        unpack(&FILES, &dir).unwrap();
-        assert_eq!(fs::metadata(dir.join("a")).unwrap().modified().unwrap(), first, "left alone");
-        fs::write(dir.join("b"), "another version's").unwrap();
-        fs::write(dir.join("stale"), "another version's").unwrap();
-        unpack(&FILES, &dir).unwrap();
-        assert_eq!(fs::read(dir.join("b")).unwrap(), b"2");
-        assert!(!dir.join("stale").exists());
-        assert_eq!(fs::read_dir(state.path().join("models")).unwrap().count(), 1, "nothing is left lying about");
-    }
-
-    #[test]
-    fn the_demo_model_is_complete() {
-        let state = tempfile::tempdir().unwrap();
-        let base = prepare(&Settings::default(), state.path()).unwrap();
-        assert_eq!(base.dir, state.path().join("demo"));
-        assert!(base.classes.len() >= 2);
-        assert_eq!(base.digest.len(), 64);
-    }
-
-    #[test]
-    fn a_bad_label_file_names_its_line() {
-        let state = tempfile::tempdir().unwrap();
-        let path = state.path().join("labels.txt");
-        fs::write(&path, "nut\nbolt\nnut\n").unwrap();
-        let settings = Settings { labels: Some(path.clone()), ..Settings::default() };
-        let error = prepare(&settings, state.path()).unwrap_err().to_string();
-        let expected = "line 3: class \"nut\" was already named on line 1; remove one of them";
-        assert_eq!(error, format!("classifier.labels: the label file {}: {expected}", path.display()));
-    }
-
-    /// The label file may be created or corrected later.
-    #[test]
-    fn a_threshold_of_a_class_that_is_not_in_the_list_is_named_with_its_setting() {
-        let state = tempfile::tempdir().unwrap();
-        let path = state.path().join("labels.txt");
-        fs::write(&path, "nut\nbolt\n").unwrap();
-        let with = |class: &str| {
-            let thresholds = [(class.to_owned(), 0.8)].into();
-            prepare(&Settings { labels: Some(path.clone()), thresholds, ..Settings::default() }, state.path())
-        };
-        with("bolt").unwrap();
-        let error = with("screw").unwrap_err();
-        let expected = "classifier.thresholds: there is no class \"screw\"; it has to be named as in the label file";
-        assert_eq!((error.to_string().as_str(), error.is_configuration()), (expected, false));
-    }
-
-    #[test]
-    fn a_model_is_found_in_the_store_by_its_name() {
-        let state = tempfile::tempdir().unwrap();
-        let demo = prepare(&Settings::default(), state.path()).unwrap();
-        let store = Store::at(state.path());
-        let incoming = store.incoming().unwrap();
-        for (name, content) in DEMO {
-            fs::write(incoming.dir().join(name), content).unwrap();
-        }
-        let entry = incoming.install("parts", "test").unwrap().entry;
-        for model in ["parts", &entry.digest] {
-            let base = prepare(&Settings { model: Some(model.into()), ..Settings::default() }, state.path()).unwrap();
-            assert_eq!((base.dir, base.digest), (entry.dir.clone(), demo.digest.clone()));
-        }
-        let settings = Settings { model: Some("absent".into()), ..Settings::default() };
-        let told = prepare(&settings, state.path()).unwrap_err().to_string();
-        assert!(told.contains("there is no model \"absent\"") && told.contains("coftctl model list"), "{told}");
-    }
-
-    /// Nothing of the pickle is read here: any content will do.
-    #[test]
-    fn a_pickle_is_named_with_the_command_that_converts_it() {
-        let (state, place) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let pickled = |dir: &Path| {
-            unpack(&DEMO, dir).unwrap();
-            fs::rename(dir.join("model.safetensors"), dir.join("pytorch_model.bin")).unwrap();
-        };
-        let dir = place.path().join("clip");
-        pickled(&dir);
-        let told = |model: &Path| {
-            let settings = Settings { model: Some(model.into()), ..Settings::default() };
-            let (_, found) = look_over(&settings, state.path(), true);
-            assert_eq!(found.len(), 1);
-            let started = prepare(&settings, state.path()).unwrap_err();
-            assert_eq!(found[0].to_string(), started.to_string());
-            assert!(!started.is_configuration(), "the files may still be exchanged");
-            started.to_string()
-        };
-        assert_eq!(
-            told(&dir),
-            format!(
-                "classifier.model: {0}/pytorch_model.bin is a PyTorch pickle, which coft reads only to import it: run \
-                 coftctl model import {0} --name NAME, then use NAME in place of the directory",
-                dir.display()
-            )
-        );
-
-        // A model that an earlier coft has put into the store with its pickle.
-        let entry = state.path().join(format!("sha256-{}", "0".repeat(64)));
-        pickled(&entry);
-        let record = r#"{"format": 1, "source": "a/clip@1", "weights": "", "files": {}}"#;
-        fs::write(entry.join("model.json"), record).unwrap();
-        fs::create_dir(state.path().join("names")).unwrap();
-        std::os::unix::fs::symlink(&entry, state.path().join("names/clip")).unwrap();
-        let told = told(Path::new("clip"));
-        let command = format!("run coftctl model import {}/names/clip", state.path().display());
-        assert!(told.contains("an earlier coft imported this model") && told.ends_with(&command), "{told}");
-
-        // Beside safetensors, a pickle does not matter.
-        fs::copy(dir.join("pytorch_model.bin"), dir.join("model.safetensors")).unwrap();
-        let settings = Settings { model: Some(dir), ..Settings::default() };
-        prepare(&settings, state.path()).unwrap();
-    }
-
-    #[test]
-    fn an_image_size_has_to_fit_the_models_patches() {
-        let state = tempfile::tempdir().unwrap();
-        let plain = prepare(&Settings::default(), state.path()).unwrap();
-        let side = 2 * plain.preprocess.crop;
-        let wider = Settings { image_size: Some(side), ..Settings::default() };
-        assert_eq!(prepare(&wider, state.path()).unwrap().preprocess.crop, side);
-        let odd = Settings { image_size: Some(side + 1), ..Settings::default() };
-        assert!(prepare(&odd, state.path()).unwrap_err().to_string().contains("classifier.image-size"));
-    }
-
-    #[test]
-    fn an_incomplete_model_names_the_file() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("config.json"), "{}").unwrap();
-        let settings = Settings { model: Some(dir.path().into()), ..Settings::default() };
-        let error = prepare(&settings, dir.path()).unwrap_err().to_string();
-        assert!(error.contains("lacks model.safetensors"), "{error}");
-    }
-}
+mod tests;

@@ -5,7 +5,10 @@
 //! dropped, and no answer mixes two generations. This module knows neither the bus nor the store: images come as
 //! descriptors, generations as directories.
 
+mod batches;
+mod controller;
 mod decoding;
+mod errors;
 mod image;
 mod load;
 mod memory;
@@ -16,20 +19,23 @@ mod priority_queue;
 mod pulse;
 mod queue;
 mod request;
+mod settings;
 mod shares;
 mod tally;
 
+pub use controller::Controller;
+pub use errors::{LoadError, ServeError};
 pub use load::Ready;
 pub use memory::ModelMemory;
 pub use ort::Provider;
 pub use priority_queue::Priority;
 pub use pulse::UnderWay;
+pub use settings::Settings;
 pub use shares::Place;
 pub use tally::Figures;
 
-use crate::decode_budget::{self, DecodeBudget, Party};
+use crate::decode_budget::{DecodeBudget, Party};
 use coft_core::ids::GenerationId;
-use coft_core::shown::shown_path;
 use coft_vision::Preprocess;
 use decoding::Submitted;
 use load::{Loaded, SessionFactory};
@@ -37,74 +43,16 @@ use pipeline::Plan;
 use pulse::Pulse;
 use queue::Entrance;
 use request::{Answer, Request};
-use serde::Deserialize;
 use shares::Shares;
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::time::{Duration, Instant};
 use tally::Tally;
-use thiserror::Error;
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
-
-/// `[serve]` of the configuration.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Settings {
-    /// Path of ONNX Runtime's library. If absent, the path in `ORT_DYLIB_PATH` is used, then the directories of an
-    /// installation.
-    pub library: Option<PathBuf>,
-    /// Execution providers, in order of preference. A session uses the first one that opens the model and answers the
-    /// probe.
-    pub providers: Vec<Provider>,
-    /// Most images of one user and one priority that may wait or be under way. Beyond it, a call is refused as busy.
-    /// All users together may have four times as many. ≥ 16, the most images of one call. 64 [choice].
-    pub queue: usize,
-    /// Most images in one run of the session. A run takes fewer where more images would not increase the images per
-    /// second. ≥ 1. 16 [choice].
-    pub max_batch: usize,
-    /// How long the first image of a batch waits for others while no batch runs. 0 [choice]: a batch fills anyway,
-    /// while the batch before it runs and for a moment after.
-    #[serde(with = "humantime_serde")]
-    pub max_delay: Duration,
-    /// CPU threads of the session; 0 for one a core. 0 [choice].
-    pub threads: usize,
-    /// Threads that decode small images, and as many again for large ones; 0 for one per core. Each kind has one thread
-    /// more, so that one user never occupies all of them. 0 [choice].
-    pub decoders: usize,
-    /// Memory that the open models of all classifiers may take together. Beyond it, the model used longest ago is
-    /// closed until the next request for it. If absent, half of the machine's memory. [choice]
-    pub memory: Option<bytesize::ByteSize>,
-    /// How long a session on a GPU may be idle before it is closed; the next request opens it again. ≥ 1 s. 10 min
-    /// [choice].
-    #[serde(with = "humantime_serde")]
-    pub gpu_idle: Duration,
-    /// Largest file that is read. 64 MiB [choice].
-    pub file_limit: bytesize::ByteSize,
-    /// Whether answers say that an image is none of the classes. false [choice].
-    pub none_of_these: bool,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            library: None,
-            providers: vec![Provider::Tensorrt, Provider::Cuda, Provider::Cpu],
-            queue: 64,
-            max_batch: 16,
-            max_delay: Duration::ZERO,
-            threads: 0,
-            decoders: 0,
-            memory: None,
-            gpu_idle: Duration::from_secs(600),
-            file_limit: bytesize::ByteSize::mib(64),
-            none_of_these: false,
-        }
-    }
-}
 
 /// Path of ONNX Runtime's library.
 ///
@@ -171,67 +119,9 @@ pub struct Classification {
     pub provider: Provider,
 }
 
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum ServeError {
-    #[error("{0} images of {1} are waiting already, the share of one user")]
-    Busy(usize, Party),
-    #[error("{0} images of all users together are waiting already")]
-    BusyWithAll(usize),
-    #[error("{0} batch sockets of {1} are open already, the share of one user")]
-    TooManyBatches(usize, Party),
-    #[error("{0} batch sockets of all users together are open already")]
-    TooManyBatchesOfAll(usize),
-    #[error("no generation serves yet")]
-    NotReady,
-    /// No generation serves yet; the text is the reason.
-    #[error("{0}")]
-    Waiting(String),
-    #[error("generation {generation} is being loaded")]
-    Loading { generation: GenerationId },
-    #[error("generation {generation} cannot be loaded: {cause}")]
-    NotLoaded { generation: GenerationId, cause: String },
-    #[error("the deadline passed before the image was answered")]
-    DeadlineExceeded,
-    #[error("the image cannot be used: {0}")]
-    BadImage(String),
-    #[error("the descriptor is not a regular file")]
-    NotAFile,
-    #[error("the image has {size} bytes; at most {limit} are read")]
-    TooLarge { size: u64, limit: u64 },
-    #[error("the image is too large: {0}")]
-    OverBudget(decode_budget::TooLarge),
-    #[error("the service is stopping")]
-    Stopped,
-    #[error("{0}")]
-    Internal(String),
-}
-
-#[derive(Debug, Error)]
-pub enum LoadError {
-    #[error("{}: {cause}", shown_path(path))]
-    Read { path: PathBuf, cause: String },
-    #[error(transparent)]
-    Session(#[from] ort::SessionError),
-    #[error(transparent)]
-    Preprocess(#[from] coft_vision::PreprocessError),
-    #[error("{}: {fault}", shown_path(path))]
-    Probe { path: PathBuf, fault: String },
-    #[error("no provider is left: {0}")]
-    NoProvider(String),
-}
-
 /// Answers requests; clones share one queue.
 #[derive(Clone, Debug)]
 pub struct Classifier(Arc<Shared>);
-
-/// Loads and swaps sessions; `app` holds it.
-#[derive(Clone, Debug)]
-pub struct Controller {
-    shared: Arc<Shared>,
-    factory: Arc<SessionFactory>,
-    /// Once it is cancelled, no generation takes over through this controller.
-    over: CancellationToken,
-}
 
 /// Whether a generation serves, and what its session runs on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -409,101 +299,6 @@ impl Expected {
             inference,
             provider,
         })
-    }
-}
-
-impl Controller {
-    /// Lets TensorRT keep its engines in a directory, so that each is built only once.
-    pub fn keep_engines(self, dir: PathBuf) -> Self {
-        Self {
-            factory: Arc::new(SessionFactory { engines: Some(dir), ..SessionFactory::clone(&self.factory) }),
-            ..self
-        }
-    }
-
-    /// A controller through which no generation takes over once the token is cancelled.
-    pub fn until(self, over: CancellationToken) -> Self {
-        Self { over, ..self }
-    }
-
-    /// Shares the memory for open models with other classifiers.
-    pub fn sharing(self, memory: ModelMemory) -> Self {
-        Self { factory: Arc::new(SessionFactory { memory, ..SessionFactory::clone(&self.factory) }), ..self }
-    }
-
-    /// Sets the user's decision thresholds, by class name. From now on, answers name the class that results from them.
-    pub fn decide_by(&self, thresholds: BTreeMap<String, f64>) {
-        // A generation that takes over meanwhile waits for this lock, and then reads the new thresholds.
-        let current = self.shared.writing();
-        if let Ok(loaded) = &*current {
-            loaded.decide_by(&thresholds);
-        }
-        *self.shared.thresholds() = thresholds;
-    }
-
-    /// Lets a loaded session take over; requests under way are still answered by the old session.
-    pub fn swap(&self, ready: Ready) {
-        let mut current = self.shared.writing();
-        if self.over.is_cancelled() {
-            return;
-        }
-        ready.loaded.decide_by(&self.shared.thresholds());
-        let loaded = Arc::new(ready.loaded);
-        let replaced = std::mem::replace(&mut *current, Ok(Arc::clone(&loaded)));
-        drop(current);
-        self.shared.swaps.send_modify(|swaps| *swaps += 1);
-        // Closing a session takes a while; requests are accepted meanwhile.
-        drop(replaced);
-        self.factory.memory.serves(&loaded);
-    }
-
-    /// Answers requests with the reason why there is no first generation yet; `None` where only the first round is
-    /// missing.
-    pub fn waiting(&self, why: Option<String>) {
-        let mut current = self.shared.writing();
-        if matches!(*current, Err(ServeError::NotReady | ServeError::Waiting(_))) {
-            *current = Err(why.map_or(ServeError::NotReady, ServeError::Waiting));
-        }
-    }
-
-    /// While no generation serves, answers requests with "the generation is being loaded".
-    pub fn loading(&self, generation: GenerationId) {
-        let mut current = self.shared.writing();
-        if current.is_err() {
-            *current = Err(ServeError::Loading { generation });
-        }
-    }
-
-    /// While no generation serves, answers requests with the reason why this one does not.
-    pub fn cannot_load(&self, generation: GenerationId, cause: String) {
-        let mut current = self.shared.writing();
-        if current.is_err() {
-            *current = Err(ServeError::NotLoaded { generation, cause });
-        }
-    }
-
-    /// Probabilities of the generation that serves, as from [`Ready::answer`]; empty where none serves.
-    pub fn answer(&self, image: &Path) -> Result<Vec<f32>, LoadError> {
-        self.shared.current().map_or_else(|_| Ok(Vec::new()), |loaded| loaded.answer(image))
-    }
-
-    /// Closes the session, as after a long time without a request.
-    #[cfg(test)]
-    pub fn close_session(&self) {
-        self.shared.current().expect("a generation serves").close();
-    }
-
-    /// What the thread that runs the sessions works on, or has to work on next.
-    pub fn under_way(&self) -> Option<UnderWay> {
-        self.shared.pulse.under_way()
-    }
-
-    pub fn running(&self) -> ServingStatus {
-        match self.shared.current() {
-            Ok(loaded) => loaded.running(),
-            Err(ServeError::NotReady | ServeError::Waiting(_)) => ServingStatus::default(),
-            Err(problem) => ServingStatus { problem: problem.to_string(), ..ServingStatus::default() },
-        }
     }
 }
 

@@ -2,22 +2,25 @@
 //!
 //! Everything here waits for the disk or the processor and belongs on a blocking thread.
 
+mod candidate;
 mod comparison;
+mod failures;
 
+pub use candidate::{Promotion, PromotionOutcome, RefusedCandidate};
 pub use comparison::{Compared, Contender};
+pub use failures::{stopped, unexplained};
 
 use crate::control::GenerationStatus;
 use crate::model::Base;
-use crate::review::Review;
 use crate::serve::{Controller, LoadError, Ready, ServingStatus, UnderWay};
-use crate::store::{Generation, Staged, Store, StoreError, remove_tree};
-use coft_core::event::{Failure, FailureKind};
+use crate::store::{Generation, Staged, Store, remove_tree};
+use candidate::{Candidate, foreign};
+use coft_core::event::Failure;
 use coft_core::ids::{GenerationId, JobId};
 use coft_core::manifest::Manifest;
 use coft_core::promotion::{self, Reason, Verdict};
 use coft_core::retention;
 use coft_core::spec::Method;
-use coft_vision::Preprocess;
 use comparison::side_by_side;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -30,57 +33,6 @@ use tracing::{info, warn};
 pub struct Promoter {
     store: Arc<Mutex<Store>>,
     controller: Arc<Controller>,
-}
-
-#[derive(Debug)]
-pub enum PromotionOutcome {
-    Promote(Box<Promotion>),
-    /// The active generation stays.
-    Keep {
-        reason: String,
-        /// The candidate, if a person may activate it all the same.
-        candidate: Option<Box<RefusedCandidate>>,
-    },
-}
-
-/// A candidate that a rule has refused.
-#[derive(Debug)]
-pub struct RefusedCandidate {
-    staged: Staged,
-    parity_max_abs_diff: f64,
-    imported_by: Option<JobId>,
-    /// Whether the rule could not decide if the candidate is better than the generation that serves.
-    undecided: bool,
-    /// The review about the candidate, which opens once the candidate is kept.
-    pub review: Option<Review>,
-}
-
-impl RefusedCandidate {
-    /// The candidate for a closer look, if the rule could not decide whether it is better than the generation that
-    /// serves.
-    pub fn contender(&self) -> Option<Contender> {
-        let Staged { id, dir, manifest, .. } = &self.staged;
-        self.undecided.then(|| Contender { id: *id, dir: dir.clone(), classes: manifest.classes.clone() })
-    }
-}
-
-#[derive(Debug)]
-pub struct Promotion {
-    candidate: Candidate,
-    ready: Ready,
-}
-
-#[derive(Debug)]
-enum Candidate {
-    Staged {
-        staged: Box<Staged>,
-        imported_by: Option<JobId>,
-    },
-    /// A generation of the store that a job activates again.
-    Kept {
-        id: GenerationId,
-        job: JobId,
-    },
 }
 
 impl Promoter {
@@ -429,61 +381,6 @@ impl Promoter {
 
 fn going_on(stop: &CancellationToken) -> Result<(), Failure> {
     if stop.is_cancelled() { Err(stopped()) } else { Ok(()) }
-}
-
-/// What a generation was made for that differs from this service; none if it fits.
-fn foreign(manifest: &Manifest, base: &Base) -> Option<&'static str> {
-    let preprocess = Preprocess::from_json(&manifest.preprocessing);
-    if manifest.classes != base.classes {
-        Some("classes")
-    } else if manifest.base_model != base.digest {
-        Some("pretrained weights")
-    } else if !preprocess.is_ok_and(|preprocess| preprocess == *base.served()) {
-        Some("image sizes")
-    } else {
-        None
-    }
-}
-
-/// The failure of a job that has ended without an outcome.
-pub fn unexplained() -> Failure {
-    Failure::new(FailureKind::Internal, "the job ended without a verdict", "look into the log")
-}
-
-/// The failure of a job that was stopped.
-pub fn stopped() -> Failure {
-    Failure::new(FailureKind::Cancelled, "the job was stopped", "start it again")
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        let (kind, hint) = match &error {
-            full if full.is_disk_full() => {
-                (FailureKind::DiskFull, "free some space; the active generation keeps serving")
-            }
-            StoreError::Io { .. } => {
-                (FailureKind::Internal, "the active generation keeps serving; look at the named file")
-            }
-            StoreError::Json { .. }
-            | StoreError::Format { .. }
-            | StoreError::Digest { .. }
-            | StoreError::Name { .. } => {
-                (FailureKind::BadModel, "the active generation keeps serving; make or export the model again")
-            }
-            StoreError::Unknown { .. } => (
-                FailureKind::BadModel,
-                "the active generation keeps serving; coftctl generation list shows which there are",
-            ),
-        };
-        Self { kind, message: error.to_string(), hint: hint.into() }
-    }
-}
-
-impl From<LoadError> for Failure {
-    fn from(error: LoadError) -> Self {
-        let hint = "the active generation keeps serving; look at the named file or library".into();
-        Self { kind: FailureKind::Internal, message: error.to_string(), hint }
-    }
 }
 
 #[cfg(test)]

@@ -21,9 +21,9 @@ use tracing::{info, warn};
 /// How often everything is checked while something is missing, and so how soon it is used once it is there. 5 s
 /// [choice].
 pub const INTERVAL: Duration = Duration::from_secs(5);
-/// The same while nothing is missing. 1 min [choice]: a change is known at most this late, and the machine sleeps
+/// The same while nothing is missing. 2 min [choice]: a change is known at most this late, and the machine sleeps
 /// meanwhile.
-const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+const IDLE_INTERVAL: Duration = Duration::from_secs(120);
 
 /// What is checked.
 #[derive(Clone)]

@@ -1,7 +1,8 @@
 //! Later answers: what a generation that starts to serve says of the latest pictures, which earlier generations have
 //! answered. This covers the pictures that it has to answer again, its answers, and how two generations differ.
 
-use super::answers::{Answer, Unanswered, restate, signed};
+use super::answers::{Answer, Unanswered, restate};
+use super::observations::signed;
 use super::{Catalog, CatalogError, path_of};
 use crate::observation::{Difference, GenerationDiff, Said};
 use coft_core::answer::StateRule;

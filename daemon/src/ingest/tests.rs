@@ -1,9 +1,14 @@
 //! Every kind of file that may appear in a watched directory.
 
 use super::*;
+use crate::observed_file::{FileFingerprint, ImageRecord, ObservedFile};
+use coft_core::ids::ImageId;
 use image::{ImageFormat, Rgb, RgbImage};
+use sha2::{Digest, Sha256};
+use std::fs::{self, File};
 use std::io::Cursor;
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
 use tempfile::TempDir;
 
 struct Folder {

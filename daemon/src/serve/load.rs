@@ -1,9 +1,10 @@
 //! Opens a generation's directory as a proven session, on the first provider that can run it.
 
+use super::batches::{Batches, batches_of};
 use super::memory::{Closable, ModelMemory};
 use super::ort::{self, Opening, Outputs, Provider};
 use super::parity::{self, Parity};
-use super::{Controller, LoadError, ServingStatus, Settings};
+use super::{LoadError, ServingStatus, Settings};
 use coft_core::decision::{NoneOfThese, Thresholds};
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, Manifest, PROBE, WEIGHTS};
@@ -50,16 +51,6 @@ struct RunsOn {
     provider: Provider,
     problem: String,
     batches: Batches,
-}
-
-/// Most images of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Batches {
-    /// Beyond this number, the images per second do not increase.
-    alone: usize,
-    /// A run of so many images takes at most twice as long as a run of one. Used where several users send images,
-    /// because each waits for the others' batch.
-    shared: usize,
 }
 
 /// Runs a model: a session of ONNX Runtime, or in tests something that fails.
@@ -290,19 +281,18 @@ impl Ready {
     }
 }
 
-impl Controller {
-    /// Loads a generation's directory on the first provider that can run it, warms the session with the probe, and
-    /// compares its answers with torch's. Takes seconds, or minutes where TensorRT builds its engine.
-    pub fn load(&self, dir: &Path, generation: GenerationId) -> Result<Ready, LoadError> {
-        let (manifest, preprocess, Opened { session, runs_on, parity }) = self.factory.open(dir)?;
+impl SessionFactory {
+    /// Loads a session, as [`super::Controller::load`] says.
+    pub fn load(self: &Arc<Self>, dir: &Path, generation: GenerationId) -> Result<Ready, LoadError> {
+        let (manifest, preprocess, Opened { session, runs_on, parity }) = self.open(dir)?;
         let idle_session = IdleSession {
-            factory: Arc::clone(&self.factory),
+            factory: Arc::clone(self),
             dir: dir.to_owned(),
             session: Some(Box::new(session)),
             failed: None,
         };
         let size = |file: &str| fs::metadata(dir.join(file)).map_or(0, |found| found.len());
-        let memory = self.factory.memory.clone();
+        let memory = self.memory.clone();
         let loaded = Loaded {
             generation,
             bytes: size(MODEL) + size(WEIGHTS),
@@ -310,7 +300,7 @@ impl Controller {
             memory,
             thresholds: RwLock::default(),
             classes: manifest.classes,
-            none_of_these: manifest.none_of_these.filter(|_| self.factory.settings.none_of_these),
+            none_of_these: manifest.none_of_these.filter(|_| self.settings.none_of_these),
             preprocess,
             runs_on: Mutex::new(runs_on),
             session: Mutex::new(idle_session),
@@ -320,7 +310,7 @@ impl Controller {
 
     /// Removes TensorRT's engines of all generations but these.
     pub fn keep_engines_of<'a>(&self, generations: impl Iterator<Item = &'a Manifest>) -> io::Result<()> {
-        let Some(engines) = self.factory.engines.as_ref().filter(|dir| dir.is_dir()) else { return Ok(()) };
+        let Some(engines) = self.engines.as_ref().filter(|dir| dir.is_dir()) else { return Ok(()) };
         let kept: Vec<String> = generations.map(engine_name).collect();
         for entry in fs::read_dir(engines)? {
             let entry = entry?;
@@ -330,9 +320,7 @@ impl Controller {
         }
         Ok(())
     }
-}
 
-impl SessionFactory {
     fn open(&self, dir: &Path) -> Result<(Manifest, Preprocess, Opened), LoadError> {
         let manifest = manifest(dir)?;
         let preprocess = Preprocess::from_json(&manifest.preprocessing)?;
@@ -390,32 +378,6 @@ impl SessionFactory {
     }
 }
 
-/// Doubling the images of a run must make each image faster by at least this share of its time; otherwise the longer
-/// wait is not worth it. [choice]
-const GAIN: f64 = 0.03;
-
-/// The largest number of images per run that still makes each image faster: nobody should wait for other images without
-/// a gain. `time` runs the model on a number of images.
-fn batches_of<E>(most: usize, mut time: impl FnMut(usize) -> Result<Duration, E>) -> Result<Batches, E> {
-    let mut least_of_two = |images: usize| -> Result<f64, E> { Ok(time(images)?.min(time(images)?).as_secs_f64()) };
-    let one = least_of_two(1)?;
-    let (mut batches, mut least) = (Batches { alone: 1, shared: 1 }, one);
-    let mut images = 1;
-    // Stops after two steps without gain, because a large model takes seconds for many images.
-    while images < most && images < 4 * batches.alone {
-        images = (2 * images).min(most);
-        let found = least_of_two(images)?;
-        let each = found / images as f64;
-        if each < (1.0 - GAIN) * least {
-            (batches.alone, least) = (images, each);
-            if found <= 2.0 * one {
-                batches.shared = images;
-            }
-        }
-    }
-    Ok(batches)
-}
-
 fn manifest(dir: &Path) -> Result<Manifest, LoadError> {
     let path = dir.join(MANIFEST);
     let bytes = fs::read(&path).map_err(|error| error.to_string());
@@ -428,29 +390,4 @@ fn manifest(dir: &Path) -> Result<Manifest, LoadError> {
 pub(super) fn engine_name(manifest: &Manifest) -> String {
     let digest = |name: &str| manifest.files.get(name).map_or("unknown", String::as_str);
     format!("{:.16}-{:.16}", digest(MODEL), digest(WEIGHTS))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::convert::Infallible;
-
-    #[test]
-    fn a_batch_is_as_large_as_is_worth_it() {
-        let batches = |most, milliseconds: fn(f64) -> f64| {
-            let mut asked = Vec::new();
-            let batches = batches_of::<Infallible>(most, |images| {
-                asked.push(images);
-                Ok(Duration::from_secs_f64(milliseconds(images as f64) / 1e3))
-            });
-            let Batches { alone, shared } = batches.unwrap();
-            (alone, shared, asked.into_iter().max().unwrap())
-        };
-        assert_eq!(batches(16, |images| 120.0 * images), (1, 1, 4), "a large model on a CPU");
-        assert_eq!(batches(16, |images| 10.0 + images), (16, 8, 16));
-        assert_eq!(batches(12, |images| 10.0 + images), (12, 12, 12));
-        assert_eq!(batches(1, |images| 10.0 + images), (1, 1, 1));
-        assert_eq!(batches(64, |images| (5.0 * images).max(20.0)), (4, 4, 16), "a processor that is full with four");
-        assert_eq!(batches(16, |images| 1.0 + 9.0 * images), (8, 2, 16), "and one that gains little");
-    }
 }

@@ -2,6 +2,7 @@
 
 use super::memory::Closable;
 use super::*;
+use crate::decode_budget;
 use ::image::{ImageBuffer, ImageFormat, Rgb, RgbImage};
 use coft_core::manifest::{MANIFEST, MODEL, Manifest};
 use std::fs;

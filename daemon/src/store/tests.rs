@@ -1,4 +1,7 @@
+use super::generation::read_json;
 use super::*;
+use coft_core::manifest::{MANIFEST, Manifest, REPORT};
+use coft_core::report::Report;
 use coft_core::settings::Settings;
 use coft_core::spec::Method;
 use tempfile::TempDir;

@@ -28,9 +28,9 @@ use tokio::sync::mpsc;
 
 /// How often a source checks its directory while it has a problem or work to do. [choice]
 const TICK: Duration = Duration::from_secs(1);
-/// How often an idle source checks that its directory is still the same one. The kernel does not report everything: a
-/// link on the path may have changed, or the notice of a mount was lost. 30 s [choice].
-const IDLE_TICK: Duration = Duration::from_secs(30);
+/// How often an idle source checks that its directory is still the same one: the kernel does not report that a link on
+/// the path has changed. 2 min [choice].
+const IDLE_TICK: Duration = Duration::from_secs(120);
 /// How often a directory that could not be read or watched is tried again. [choice]
 const RETRY: Duration = Duration::from_secs(5);
 /// Most unreadable directories that are tried again at a time.

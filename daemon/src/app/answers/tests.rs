@@ -1,8 +1,9 @@
 //! Answering, with a real catalogue, real pixels and the tiny generations of `tests/goldens/serve`.
 
+use super::worker::WINDOW;
 use super::*;
 use crate::answers::Answers;
-use crate::catalog::Entry;
+use crate::catalog::{Entry, Turn};
 use crate::decode_budget::DecodeBudget;
 use crate::ingest;
 use crate::observation::Observation;
@@ -11,9 +12,12 @@ use crate::serve::{Controller, Options};
 use coft_core::ids::GenerationId;
 use coft_vision::Preprocess;
 use image::{Rgb, RgbImage};
+use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
+use tokio::time::Instant;
 
 /// Long enough for a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -2,33 +2,34 @@
 //! own, so that a source that hangs holds up no other. Of many files that arrive at once, the latest is looked at
 //! first.
 
+mod cleared;
+mod reading;
+mod reports;
+
 use super::IntakeStatus;
 use super::backoff::Backoff;
 use super::refusals::Refusals;
 use super::waiting::Waiting;
-use crate::catalog::{Catalog, CatalogError, Entry};
+use crate::catalog::{Catalog, Entry};
 use crate::ingest::{Ingest, Rejection, Unready};
-use crate::observed_file::{Arrival, ImageRecord, ObservedFile};
+use crate::observed_file::{Arrival, ObservedFile};
 use crate::telemetry::events;
 use crate::watch::{Notice, Watch};
-use coft_core::ids::ImageId;
+use cleared::cleared;
 use coft_core::shown::shown_path;
+use reading::{IngestOutcome, Reading, take};
+use reports::Problems;
 use std::collections::HashMap;
-use std::fs;
 use std::future::ready;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{debug, info};
 
-/// A file that takes longer to read gives its place to another file. [choice]
-const PLACE: Duration = Duration::from_secs(2);
 /// If a file system does not answer for longer than this, that is reported as the source's problem. [choice]
 pub const SLOW: Duration = Duration::from_secs(10);
 /// Maximum number of such slow files that make room for others; the source waits for any more of them.
@@ -87,24 +88,6 @@ struct Work {
     later: Option<(ObservedFile, Arrival)>,
     /// The file has another name by now, or has gone.
     is_void: bool,
-}
-
-/// Why files of a source are not taken in as they should be.
-#[derive(Default)]
-struct Problems {
-    watch: Option<String>,
-    /// The file system does not answer.
-    silent: Option<String>,
-    slow: Option<String>,
-    unreadable: Option<String>,
-}
-
-enum IngestOutcome {
-    Accepted(ImageRecord),
-    /// The content is a known image.
-    Known(ImageId),
-    Unready(Unready),
-    Failed(CatalogError),
 }
 
 impl Lane {
@@ -298,13 +281,7 @@ impl Lane {
             // No file has such a fingerprint, so each scan tries the file again.
             observed.fingerprint.changed_ns = 0;
         }
-        let path = shown_path(&observed.path).into_owned();
-        self.count_refusals(false);
-        if self.refusals.refused(&observed.path, &reason, Instant::now()) {
-            warn!(message_id = events::QUARANTINED, %path, reason, "{path} is no usable image: {reason}");
-        } else {
-            debug!(%path, reason, "{path} is no usable image: {reason}");
-        }
+        self.log_refusal(&observed.path, &reason);
         self.found(Entry::Quarantined { observed, reason }).await;
     }
 
@@ -369,143 +346,5 @@ impl Lane {
         self.count_refusals(false);
         self.tell_problem();
         self.tell_waiting();
-    }
-
-    fn tell_waiting(&mut self) {
-        let waiting = self.waiting.len();
-        if std::mem::replace(&mut self.told_waiting, waiting) != waiting {
-            self.shared.status.send_modify(|status| {
-                status.waiting.insert(self.source.clone(), waiting as u64);
-            });
-        }
-    }
-
-    /// Reports at once that no file waits any more; that files wait is reported once a second.
-    fn tell_end_of_waiting(&mut self) {
-        if self.waiting.is_empty() {
-            self.tell_waiting();
-        }
-    }
-
-    fn count_refusals(&mut self, last: bool) {
-        let source = shown_path(&self.source).into_owned();
-        for rest in self.refusals.due(Instant::now(), last) {
-            let (count, path, reason) = (rest.count, shown_path(&rest.path).into_owned(), rest.reason);
-            warn!(
-                message_id = events::QUARANTINED,
-                %source,
-                files = count,
-                %path,
-                reason,
-                "{count} more files in {source} are no usable images, the last one {path}: {reason}"
-            );
-        }
-    }
-
-    fn tell_problem(&mut self) {
-        let Problems { watch, silent, slow, unreadable } = &self.problems;
-        // The watch's problem comes first: it may be that the source does not exist at all.
-        let problems: Vec<&str> = [watch, silent, slow, unreadable].into_iter().flatten().map(String::as_str).collect();
-        let problem = (!problems.is_empty()).then(|| problems.join("; "));
-        if self.told.as_ref() == Some(&problem) {
-            return;
-        }
-        let source = shown_path(&self.source).into_owned();
-        match &problem {
-            Some(problem) => warn!(message_id = events::SOURCE_PROBLEM, %source, problem, "{source}: {problem}"),
-            None => info!(message_id = events::SOURCE_WATCHED, %source, "{source} is watched"),
-        }
-        self.told = Some(problem.clone());
-        self.shared.status.send_modify(|status| {
-            status.sources.insert(self.source.clone(), problem);
-        });
-    }
-}
-
-/// Reads a file, and decodes it if its content is not known.
-async fn take(shared: &Shared, own_place: Arc<Semaphore>, observed: ObservedFile, reading: &Reading) -> IngestOutcome {
-    let Shared { ingest, catalog, places, .. } = shared;
-    let place = tokio::select! {
-        biased;
-        place = own_place.acquire_owned() => place,
-        place = Arc::clone(places).acquire_owned() => place,
-    };
-    reading.begin(place.expect("the semaphores are never closed"));
-    let content = ingest.read(observed).await;
-    reading.end();
-    let content = match content {
-        Ok(content) => content,
-        Err(unready) => return IngestOutcome::Unready(unready),
-    };
-    match catalog.canonical_px(&content.id).await {
-        // The pixels were evicted.
-        Ok(Some(0)) => return IngestOutcome::Known(content.id),
-        Ok(Some(px)) if px == ingest.canonical_px() && ingest.has_pixels(&content.id) => {
-            return IngestOutcome::Known(content.id);
-        }
-        Ok(_) => {}
-        Err(error) => return IngestOutcome::Failed(error),
-    }
-    ingest.keep(content).await.map_or_else(IngestOutcome::Unready, IngestOutcome::Accepted)
-}
-
-/// Quarantined files of a source that were removed while nobody watched: they are no problem any more. The search runs
-/// on a thread of its own, since their file system may not answer.
-fn cleared(catalog: Catalog, source: PathBuf, dir: PathBuf) -> oneshot::Receiver<Vec<PathBuf>> {
-    let (reply, answer) = oneshot::channel();
-    tokio::spawn(async move {
-        // If the catalogue cannot be read, that is reported elsewhere.
-        let Ok(paths) = catalog.quarantined_in(&source).await else { return };
-        let has_gone =
-            |path: &PathBuf| fs::symlink_metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound);
-        let look = move || {
-            let gone = if dir.is_dir() { paths.into_iter().filter(has_gone).collect() } else { Vec::new() };
-            // While the service stops, nobody receives this.
-            let _ = reply.send(gone);
-        };
-        if thread::Builder::new().name("cleared".into()).spawn(look).is_err() {
-            debug!("quarantined files that have gone are looked for at the next start");
-        }
-    });
-    answer
-}
-
-/// The state of reading a file, for the task that reads and the lane that waits.
-#[derive(Default)]
-struct Reading {
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    since: Option<Instant>,
-    place: Option<OwnedSemaphorePermit>,
-}
-
-impl Reading {
-    fn begin(&self, place: OwnedSemaphorePermit) {
-        *self.state() = State { since: Some(Instant::now()), place: Some(place) };
-    }
-
-    /// Records that the file is read; the place stays taken until the content has been dealt with.
-    fn end(&self) {
-        self.state().since = None;
-    }
-
-    /// How long the file has been read; zero if it waits or is done.
-    fn lasted(&self) -> Duration {
-        self.state().since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
-    /// Gives the place to another file if reading takes long.
-    fn give_place(&self) {
-        let mut state = self.state();
-        if state.since.is_some_and(|since| since.elapsed() >= PLACE) {
-            state.place = None;
-        }
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics while it holds it")
     }
 }

@@ -1,33 +1,9 @@
 //! What the schedule decides from.
 
 use super::*;
+use crate::app::samples::{round, second, worse};
 use coft_core::event::FailureKind;
 use coft_core::ids::GenerationId;
-use coft_core::moment::BootId;
-
-/// The moment `second` seconds after the machine's start, which was at Unix time 0.
-fn second(second: u64) -> Moment {
-    Moment { boot: Some(BootId(1)), since_boot: Duration::from_secs(second), wall: second as i64 }
-}
-
-fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: DetailedState) -> JobStatus {
-    JobStatus {
-        id: JobId(number),
-        trigger,
-        started: second(0),
-        ended: ended.map(second),
-        images,
-        seed: None,
-        continues: None,
-        state,
-        progress: None,
-        warnings: Vec::new(),
-    }
-}
-
-fn worse() -> DetailedState {
-    DetailedState::Kept { reason: "worse".into(), candidate: None }
-}
 
 fn failed() -> DetailedState {
     DetailedState::Failed(Failure::new(FailureKind::NoSeeds, "", ""))

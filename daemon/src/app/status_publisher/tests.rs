@@ -1,38 +1,14 @@
 //! What is published.
 
 use super::*;
+use crate::app::samples::{round, worse};
 use crate::control::SourceStatus;
 use coft_core::event::Stage;
 use coft_core::job::Trigger;
-use coft_core::moment::{BootId, Moment};
-
-/// The moment `second` seconds after the machine's start, which was at Unix time 0.
-fn second(second: u64) -> Moment {
-    Moment { boot: Some(BootId(1)), since_boot: Duration::from_secs(second), wall: second as i64 }
-}
-
-fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: DetailedState) -> JobStatus {
-    JobStatus {
-        id: JobId(number),
-        trigger,
-        started: second(0),
-        ended: ended.map(second),
-        images,
-        seed: None,
-        continues: None,
-        state,
-        progress: None,
-        warnings: Vec::new(),
-    }
-}
 
 fn watched(images: u64) -> SourceStatus {
     let (path, key, answers) = ("/in".into(), "/in".into(), Default::default());
     SourceStatus { number: 0, path, key, images, quarantined: 0, waiting: 0, problem: None, answers }
-}
-
-fn worse() -> DetailedState {
-    DetailedState::Kept { reason: "worse".into(), candidate: None }
 }
 
 fn progress(stage: Stage, fraction: f64) -> Progress {

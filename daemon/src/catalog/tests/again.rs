@@ -4,7 +4,9 @@ use super::answers::{CAMERA, all, answer, answering, shows, standing};
 use super::*;
 use crate::observation::{GenerationDiff, ObservationFilter};
 use coft_core::answer::{NONE_OF_THESE, StateRule};
+use coft_core::ids::GenerationId;
 use std::sync::Arc;
+use std::time::Duration;
 
 async fn serves(catalog: &Catalog, generation: u64, most: u64) {
     let classes = ["full", "empty", "other"].map(str::to_owned).into();

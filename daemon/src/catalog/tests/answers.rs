@@ -3,7 +3,9 @@
 use super::*;
 use crate::observation::{Observation, ObservationFilter};
 use coft_core::answer::{NONE_OF_THESE, StateRule};
+use coft_core::ids::GenerationId;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub const CAMERA: &str = "/camera";
 const BUDGET: Budget = Budget { most: 100_000, keep: Duration::from_secs(24 * 60 * 60) };

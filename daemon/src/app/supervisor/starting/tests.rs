@@ -1,12 +1,15 @@
 //! Weeks of a service that starts rounds by itself and is started again and again. The tests set its clock, and its
 //! trainer is a shell script.
 
+mod candidates;
+mod continuing;
+
 use super::*;
 use crate::app::coordination::Member;
 use crate::app::intake::Intake;
 use crate::app::job_history::JobHistory;
 use crate::app::promoter::Promoter;
-use crate::app::promoter::tests::{candidate, doubted, idle, restate};
+use crate::app::promoter::tests::{candidate, idle, restate};
 use crate::app::repair;
 use crate::app::setup::{Findings, Looks};
 use crate::app::status_publisher::StatusPublisher;
@@ -23,9 +26,7 @@ use crate::review::Reviews;
 use crate::round::RoundSettings;
 use crate::serve::{Classifier, Settings};
 use crate::store::Store;
-use coft_core::job::JobKind;
 use coft_core::lifecycle::Lifecycle;
-use coft_core::lifecycle::Refusal;
 use coft_core::manifest::{MANIFEST, STATED, WEIGHTS};
 use coft_core::moment::{BootId, Moment};
 use coft_core::schedule::Schedule;
@@ -38,15 +39,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
-use tokio::time::timeout;
 
 /// Rounds before the tests: the generations that the tests begin with name their rounds, too.
 const EARLIER: u64 = 100;
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const MINUTE: Duration = Duration::from_secs(60);
-const MILLISECOND: Duration = Duration::from_millis(1);
 const KILLED: &str = "kill -9 $$";
-const DISK_FULL: &str = r#"echo '{"type":"failed","kind":"disk-full","message":"cannot write","hint":""}' >&3"#;
 
 /// A machine with a state directory, on which a service is started and killed.
 struct Machine {
@@ -270,40 +268,6 @@ fn takes_up(supervisor: &Supervisor) -> Vec<Option<u64>> {
     rounds(supervisor).iter().map(|round| round.continues.map(|earlier| earlier.0 - EARLIER)).collect()
 }
 
-/// The round was lost: no image was counted when it was to be continued, and later nothing remembered it.
-#[tokio::test]
-async fn an_interrupted_round_goes_on_however_late_the_images_are_counted() {
-    let machine = Machine::new().await;
-    let mut service = machine.up().await;
-    let first = machine.look(&mut service).await.expect("there are images");
-    machine.dies(service).await;
-
-    let mut service = machine.boot().await;
-    for _ in 0..3 {
-        machine.goes_by(MINUTE);
-        assert!(machine.look(&mut service).await.is_none(), "no image is known");
-    }
-    machine.counted(&mut service);
-    let second = machine.look(&mut service).await.expect("it goes on at once");
-    assert_eq!(second.work(), first.work());
-    assert_eq!(takes_up(&service), [None, Some(1)]);
-    machine.dies(service).await;
-}
-
-#[tokio::test]
-async fn a_round_with_a_seed_of_its_own_goes_on_with_it() {
-    let machine = Machine::new().await;
-    let mut service = machine.up().await;
-    let seed = u64::MAX - 7;
-    service.ask(Trigger::Manual, RoundRequest { seed: Some(seed) }).await.unwrap();
-    let first = machine.training(&mut service).await;
-    assert_eq!(first.seed, seed);
-    machine.dies(service).await;
-    let mut service = machine.up().await;
-    assert_eq!(machine.look(&mut service).await.expect("it goes on").work(), first.work());
-    machine.dies(service).await;
-}
-
 /// Fifteen starts in 40 s gave fifteen rounds within the minimum interval of six hours.
 #[tokio::test]
 async fn a_service_that_dies_again_and_again_begins_few_rounds() {
@@ -341,83 +305,6 @@ async fn a_service_that_dies_again_and_again_begins_few_rounds() {
     machine.dies(service).await;
 }
 
-/// Such a round was continued for ever, with the images of the first time.
-#[tokio::test]
-async fn a_round_that_fails_twice_in_the_same_way_is_begun_anew_with_the_latest_images() {
-    let mut machine = Machine::new().await;
-    let mut service = machine.up().await;
-    machine.look(&mut service).await.expect("there are images");
-    machine.ends(&mut service).await;
-    for hours in [1, 2, 2] {
-        machine.goes_by(hours * HOUR);
-        assert!(machine.look(&mut service).await.is_none(), "a round that failed is not repeated at once");
-    }
-    machine.dies(service).await;
-    machine.take(4).await;
-    machine.goes_by(HOUR);
-    let mut service = machine.up().await;
-    let second = machine.look(&mut service).await.expect("six hours have gone by");
-    assert_eq!(second.images.len(), 3, "it goes on");
-    let failed = machine.ends(&mut service).await;
-    assert!(failed.warnings.iter().any(|told| told.contains("given up") && told.contains("same way")), "{failed:?}");
-    assert!(!machine.path("journal").exists());
-
-    machine.goes_by(6 * HOUR);
-    let third = machine.look(&mut service).await.expect("six hours have gone by");
-    assert_eq!((third.images.len(), takes_up(&service)), (7, vec![None, Some(1), None]));
-    machine.dies(service).await;
-}
-
-#[tokio::test]
-async fn a_round_that_filled_the_disk_goes_on_when_there_is_room() {
-    let mut machine = Machine::new().await;
-    machine.trains(DISK_FULL);
-    let mut service = machine.up().await;
-    let first = machine.look(&mut service).await.unwrap();
-    machine.ends(&mut service).await;
-    assert!(machine.path("journal").exists());
-    assert!(machine.look(&mut service).await.is_none(), "not at once");
-    machine.dies(service).await;
-
-    machine.goes_by(MINUTE);
-    machine.reserve = Reserve::of(u64::MAX);
-    let mut service = machine.up().await;
-    assert!(machine.look(&mut service).await.is_none());
-    let problem = service.publisher.snapshot().round_problem.clone();
-    assert!(problem.contains("a round of this model needs"), "{problem}");
-    let refused = service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap_err();
-    assert!(matches!(&refused, CommandError::NoRoom(why) if why.contains("free")), "{refused}");
-    machine.dies(service).await;
-
-    machine.reserve = Reserve::of(0);
-    let mut service = machine.up().await;
-    assert_eq!(machine.look(&mut service).await.expect("there is room").work(), first.work());
-    assert_eq!(service.publisher.snapshot().round_problem, "");
-    machine.dies(service).await;
-}
-
-/// The work of a cancelled round was thrown away.
-#[tokio::test]
-async fn a_cancelled_round_goes_on_when_somebody_starts_one() {
-    let mut machine = Machine::new().await;
-    let mut service = machine.up().await;
-    let first = machine.look(&mut service).await.unwrap();
-    assert_eq!(service.tell(Event::CancelAsked(JobId(EARLIER + 1))).await, None);
-    assert_eq!(settle(&mut service).await.state, DetailedState::Cancelled);
-    machine.take(1).await;
-    machine.counted(&mut service);
-    service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap();
-    assert_eq!(machine.training(&mut service).await.work(), first.work());
-    service.tell(Event::CancelAsked(JobId(EARLIER + 2))).await;
-    settle(&mut service).await;
-
-    // A round that starts by itself does not take the work up: it takes the latest images.
-    machine.goes_by(6 * HOUR);
-    let scheduled = machine.look(&mut service).await.expect("there is a new image");
-    assert_eq!((scheduled.images.len(), takes_up(&service)), (4, vec![None, Some(1), None]));
-    machine.dies(service).await;
-}
-
 /// A zero-shot job was tried every five minutes, and a round started one second after each.
 #[tokio::test]
 async fn a_zero_shot_round_that_fails_leaves_the_schedule_alone() {
@@ -449,161 +336,6 @@ async fn a_zero_shot_round_that_fails_again_and_again_is_tried_less_and_less_oft
         machine.ends(&mut service).await;
         assert!(service.zero_shot_at.is_some());
     }
-    machine.dies(service).await;
-}
-
-/// An activation was refused while a round trained.
-#[tokio::test]
-async fn an_earlier_generation_serves_again_beside_a_round() {
-    let machine = Machine::new().await;
-    {
-        let mut store = Store::open(machine.root.path()).unwrap();
-        let staged = store.stage(&candidate(machine.root.path(), "sharp")).unwrap();
-        store.activate(staged, 0.0, None).unwrap();
-    }
-    machine.leaves(&candidate(&machine.path("kept"), "soft"));
-    let mut service = machine.up().await;
-    machine.look(&mut service).await.unwrap();
-    assert_eq!(service.publisher.snapshot().active, Some(GenerationId(2)));
-    assert_eq!(service.activate(GenerationId(1)).await, Ok(Some(JobId(EARLIER + 2))));
-    assert_eq!(
-        service.activate(GenerationId(1)).await,
-        Err(CommandError::Refused(Refusal::Busy(JobKind::Activation.job(JobId(EARLIER + 2))))),
-        "once at a time"
-    );
-    assert_eq!(service.publisher.snapshot().running().map(|job| job.id), Some(JobId(EARLIER + 1)));
-    let (round, outcome) = service.outcomes.receiver.recv().await.unwrap();
-    service.judged(round, outcome).await;
-    let [training, activation] = &rounds(&service)[..] else { panic!("two rounds") };
-    assert_eq!(activation.state, DetailedState::Promoted(GenerationId(1)));
-    assert_eq!(
-        (&training.state, service.publisher.snapshot().active),
-        (&DetailedState::Running, Some(GenerationId(1)))
-    );
-    // The round goes on and is judged as usual.
-    machine.ends(&mut service).await;
-    assert_eq!(rounds(&service)[0].state, DetailedState::Promoted(GenerationId(3)), "{:?}", rounds(&service)[0]);
-}
-
-/// Nothing was left of a refused candidate.
-#[tokio::test]
-async fn a_refused_candidate_is_kept_until_others_take_its_place() {
-    let machine = Machine::new().await;
-    machine.leaves(&doubted(&machine.path("kept")));
-    let mut service = machine.up().await;
-    let refused = async |service: &mut Supervisor| {
-        service.ask(Trigger::Manual, RoundRequest::default()).await.unwrap();
-        machine.training(service).await;
-        machine.ends(service).await.state
-    };
-    let state = refused(&mut service).await;
-    let DetailedState::Kept { reason, candidate: Some(GenerationId(2)) } = &state else { panic!("{state:?}") };
-    assert!(reason.contains("agree on 30 %"), "{reason}");
-    let second = service.publisher.snapshot().generations[1].clone();
-    assert_eq!((second.active, second.refused.as_ref()), (false, Some(reason)));
-    machine.dies(service).await;
-
-    let mut service = machine.up().await;
-    assert_eq!(rounds(&service)[0].state, state, "it is known after a restart");
-    for number in [3, 4] {
-        assert!(
-            matches!(refused(&mut service).await, DetailedState::Kept { candidate, .. } if candidate == Some(GenerationId(number)))
-        );
-    }
-    let there = |service: &Supervisor| {
-        service.publisher.snapshot().generations.iter().map(|kept| kept.generation.0).collect::<Vec<_>>()
-    };
-    assert_eq!(there(&service), [1, 3, 4], "the latest two");
-    assert!(
-        matches!(rounds(&service)[0].state, DetailedState::Kept { candidate: None, .. }),
-        "{:?}",
-        rounds(&service)[0]
-    );
-
-    service.activate(GenerationId(3)).await.unwrap().unwrap();
-    assert_eq!(settle(&mut service).await.state, DetailedState::Promoted(GenerationId(3)));
-    let third = &service.publisher.snapshot().generations[1];
-    assert_eq!((third.active, &third.refused, third.replaces), (true, &None, Some(GenerationId(1))));
-    machine.dies(service).await;
-}
-
-/// An import waited for the end of the round, hours later.
-#[tokio::test]
-async fn a_generation_is_imported_beside_a_round() {
-    let machine = Machine::new().await;
-    machine.leaves(&candidate(&machine.path("kept"), "soft"));
-    let mut service = machine.up().await;
-    let told = machine.look(&mut service).await.unwrap();
-    let import = service.import(machine.bundle(), true).await.unwrap();
-    assert_eq!(
-        service.import(machine.bundle(), true).await,
-        Err(CommandError::Refused(Refusal::Busy(JobKind::Import.job(import)))),
-        "one at a time"
-    );
-    while service.jobs.len() > 1 {
-        one(&mut service).await;
-    }
-    let [training, imported] = &rounds(&service)[..] else { panic!("two jobs") };
-    assert_eq!(
-        (&training.state, &imported.state),
-        (&DetailedState::Running, &DetailedState::Promoted(GenerationId(2)))
-    );
-    assert!(told.candidate_dir.parent().unwrap().join("spec.json").is_file(), "what the round has is left alone");
-    machine.ends(&mut service).await;
-    assert_eq!(rounds(&service)[0].state, DetailedState::Promoted(GenerationId(3)));
-    machine.dies(service).await;
-}
-
-/// The store stages one candidate at a time.
-#[tokio::test]
-async fn candidates_are_judged_one_after_another_and_can_be_cancelled_meanwhile() {
-    let machine = Machine::new().await;
-    let mut service = machine.up().await;
-    let other = Arc::clone(&service.judging).acquire_owned().await.unwrap();
-    let import = service.import(machine.bundle(), true).await.unwrap();
-    let (round, copied) = service.training_events.receiver.recv().await.unwrap();
-    service.on_training_event(round, copied).await;
-    assert!(timeout(20 * MILLISECOND, service.outcomes.receiver.recv()).await.is_err(), "it waits");
-    service.tell(Event::CancelAsked(import)).await;
-    assert_eq!(settle(&mut service).await.state, DetailedState::Cancelled);
-    service.import(machine.bundle(), true).await.unwrap();
-    let (round, copied) = service.training_events.receiver.recv().await.unwrap();
-    service.on_training_event(round, copied).await;
-    drop(other);
-    assert_eq!(settle(&mut service).await.state, DetailedState::Promoted(GenerationId(2)));
-    assert_eq!(service.judging.available_permits(), 1);
-    machine.dies(service).await;
-}
-
-/// The zero-shot generation was promoted over the generation that somebody had imported meanwhile.
-#[tokio::test]
-async fn a_zero_shot_generation_is_not_made_any_more_once_another_one_serves() {
-    let machine = Machine::new().await;
-    let mut service = machine.up().await;
-    service.zero_shot_at = Some(Instant::now());
-    machine.look(&mut service).await.expect("it is on its way");
-    service.import(machine.bundle(), true).await.unwrap();
-    settle(&mut service).await;
-    let states: Vec<_> = rounds(&service).into_iter().map(|round| round.state).collect();
-    assert_eq!(states, [DetailedState::Cancelled, DetailedState::Promoted(GenerationId(2))]);
-    assert_eq!(service.zero_shot_at, None);
-    machine.dies(service).await;
-}
-
-/// Nothing could make a refused import serve.
-#[tokio::test]
-async fn an_import_that_is_refused_for_its_answers_is_taken_by_force() {
-    let mut machine = Machine::new().await;
-    // The sharp generation answers these pictures less evenly than the soft one.
-    machine.take_coloured(64, |number| [40, 200, number]).await;
-    let mut service = machine.up().await;
-    service.promoter.serve_active();
-    service.import(machine.bundle(), false).await.unwrap();
-    let refused = settle(&mut service).await.state;
-    let DetailedState::Kept { reason, candidate: Some(GenerationId(2)) } = &refused else { panic!("{refused:?}") };
-    assert!(reason.contains("less evenly"), "{reason}");
-    service.import(machine.bundle(), true).await.unwrap();
-    assert_eq!(settle(&mut service).await.state, DetailedState::Promoted(GenerationId(3)));
     machine.dies(service).await;
 }
 
