@@ -143,6 +143,8 @@ pub enum Verb {
 pub enum Classifier {
     /// List the classifiers; --classifier NAME has every other command ask one of them
     List,
+    /// Show what one serves, watches and does; the same as status --classifier NAME
+    Show { name: String },
     /// Make a classifier, which serves within seconds and learns from what it watches
     ///
     /// It gets a file of its own, classifiers.d/NAME.toml beside the configuration file, for everything else that a

@@ -26,7 +26,7 @@ mod start;
 mod status;
 mod wait;
 
-use crate::args::{Cli, Config, Generation, Round, Verb};
+use crate::args::{Classifier, Cli, Config, Generation, Round, Verb};
 use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::service::Service;
@@ -49,7 +49,11 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
     if let Verb::Doctor = cli.verb {
         return doctor::run(output, &cli.global.bus).await;
     }
-    let service = Service::connect(&cli.global.bus, cli.global.classifier).await?;
+    let meant = match &cli.verb {
+        Verb::Classifier(Classifier::Show { name }) => Some(name.clone()),
+        _ => cli.global.classifier,
+    };
+    let service = Service::connect(&cli.global.bus, meant).await?;
     match cli.verb {
         Verb::Status => status::run(&service, output).await,
         Verb::Classifier(asked) => classifiers::run(&service, output, asked).await,

@@ -14,6 +14,7 @@ use std::path::Path;
 
 pub async fn run(service: &Service, output: Output, asked: Classifier) -> Result<Exit, CliError> {
     let (name, said) = match asked {
+        Classifier::Show { .. } => return super::status::run(service, output).await,
         Classifier::List => {
             let classifiers = service.classifiers().await?;
             output.document(&classifiers, || render::classifiers(&classifiers))?;

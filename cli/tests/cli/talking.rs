@@ -29,6 +29,8 @@ async fn status_reads_every_object() {
     assert_eq!(status["sources"][0]["path"], "/srv/camera");
     assert_eq!(status["sources"][0]["problem"], Value::Null);
     assert_eq!(status["sources"][1]["problem"], "no such directory");
+    let shown = stage.tell(&["classifier", "show", "parts", "--json"]).await;
+    assert_eq!((shown.code, shown.stdout), (0, told.stdout));
 }
 
 #[tokio::test]
@@ -37,6 +39,7 @@ async fn a_classifier_that_is_not_there_is_named_with_those_that_are() {
     let told = stage.tell(&["status", "--classifier", "birds"]).await;
     assert_eq!(told.code, 2);
     assert!(told.stderr.contains("birds") && told.stderr.contains("parts"), "{}", told.stderr);
+    assert_eq!(stage.tell(&["classifier", "show", "birds"]).await.stderr, told.stderr);
 }
 
 #[tokio::test]
