@@ -101,7 +101,7 @@ pub enum Reason {
         differs: f64,
     },
     /// An import or an earlier generation does not match the configuration.
-    #[error("it was made for other {what} than this service's; let it serve where the configuration names the same")]
+    #[error("it was made for {what} than this service's; let it serve where the configuration names the same")]
     Foreign {
         /// What does not match, in words for the message.
         what: &'static str,

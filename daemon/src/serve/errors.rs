@@ -9,13 +9,13 @@ use thiserror::Error;
 
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ServeError {
-    #[error("{0} images of {1} are waiting already, the share of one user")]
+    #[error("no more than {0} images of {1} may wait at a time, the share of one user")]
     Busy(usize, Party),
-    #[error("{0} images of all users together are waiting already")]
+    #[error("no more than {0} images of all users together may wait at a time")]
     BusyWithAll(usize),
-    #[error("{0} batch sockets of {1} are open already, the share of one user")]
+    #[error("no more than {0} batch sockets of {1} may be open at a time, the share of one user")]
     TooManyBatches(usize, Party),
-    #[error("{0} batch sockets of all users together are open already")]
+    #[error("no more than {0} batch sockets of all users together may be open at a time")]
     TooManyBatchesOfAll(usize),
     #[error("no generation serves yet")]
     NotReady,

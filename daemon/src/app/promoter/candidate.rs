@@ -8,6 +8,7 @@ use crate::store::Staged;
 use coft_core::ids::{GenerationId, JobId};
 use coft_core::manifest::Manifest;
 use coft_vision::Preprocess;
+use std::collections::BTreeSet;
 
 #[derive(Debug)]
 pub enum PromotionOutcome {
@@ -60,15 +61,16 @@ pub(super) enum Candidate {
     },
 }
 
-/// What a generation was made for that differs from this service; none if it fits.
+/// What a generation was made for that this service does not have, in words for the message; none if it fits.
 pub(super) fn foreign(manifest: &Manifest, base: &Base) -> Option<&'static str> {
     let preprocess = Preprocess::from_json(&manifest.preprocessing);
     if manifest.classes != base.classes {
-        Some("classes")
+        let is_order = manifest.classes.iter().collect::<BTreeSet<_>>() == base.classes.iter().collect();
+        Some(if is_order { "another order of the classes" } else { "other classes" })
     } else if manifest.base_model != base.digest {
-        Some("pretrained weights")
+        Some("other pretrained weights")
     } else if !preprocess.is_ok_and(|preprocess| preprocess == *base.served()) {
-        Some("image sizes")
+        Some("other image sizes")
     } else {
         None
     }

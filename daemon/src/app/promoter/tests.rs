@@ -336,6 +336,8 @@ fn what_cannot_serve_here_is_not_returned_to() {
     };
     let other = Base { classes: vec!["cat".into()], ..base.clone() };
     assert!(kept(other).contains("made for other classes"));
+    let reversed = Base { classes: base.classes.iter().rev().cloned().collect(), ..base.clone() };
+    assert!(kept(reversed).contains("made for another order of the classes than"));
     let other = Base { digest: "0".repeat(64), ..base.clone() };
     assert!(kept(other).contains("made for other pretrained weights"));
 

@@ -89,7 +89,7 @@ async fn more_than_the_queue_holds_is_busy() {
     let answers = soon(futures_util::future::join_all(calls)).await;
     let refused: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
     // It is said whose share is used up.
-    let whose = format!("of user {} are waiting already", nix::unistd::geteuid());
+    let whose = format!("of user {} may wait at a time", nix::unistd::geteuid());
     let is_told = |error: &Error| matches!(error, Error::Busy(text) if text.contains(&whose));
     assert!(refused.iter().all(is_told), "{refused:?}");
     assert!((1..40).contains(&refused.len()), "{} of 40 calls met a queue of 1", refused.len());
