@@ -5,8 +5,8 @@
 //! threads. User files are read and never written. This module knows neither whether an image is already in the
 //! catalogue nor where its record goes.
 
+mod criteria;
 mod errors;
-mod judge;
 mod pixels;
 mod reading;
 
@@ -17,7 +17,7 @@ use crate::decode_budget::DecodeBudget;
 use crate::disk_space::Reserve;
 use bytesize::ByteSize;
 use coft_vision::{Preprocess, Region};
-use judge::program_and_settings;
+use criteria::program_and_settings;
 use serde::Deserialize;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -58,7 +58,7 @@ struct Shared {
     threads: usize,
     most_images: u64,
     reserve: Reserve,
-    judge: String,
+    criteria: String,
     sources: HashMap<PathBuf, Place>,
 }
 
@@ -77,10 +77,20 @@ impl Ingest {
         let threads = if settings.threads == 0 { cores } else { settings.threads };
         let permits = Arc::new(Semaphore::new(threads));
         let (file_limit, most_images) = (settings.file_limit.as_u64(), settings.most_images);
-        let (reserve, judge) = (Reserve::of(0), program_and_settings(settings, budget.limit()));
+        let (reserve, criteria) = (Reserve::of(0), program_and_settings(settings, budget.limit()));
         let sources = HashMap::new();
-        let shared =
-            Shared { file_limit, preprocess, pixels, permits, budget, threads, most_images, reserve, judge, sources };
+        let shared = Shared {
+            file_limit,
+            preprocess,
+            pixels,
+            permits,
+            budget,
+            threads,
+            most_images,
+            reserve,
+            criteria,
+            sources,
+        };
         Self { shared: Arc::new(shared) }
     }
 

@@ -219,11 +219,11 @@ impl IntakeTask {
     /// Has quarantined files looked at again if the program or the settings have changed and may accept them now. Files
     /// that only the service's permissions exclude are tried by every scan.
     async fn doubt_quarantine(&mut self) {
-        if !self.ingest.judges_otherwise().await {
+        if !self.ingest.criteria_changed().await {
             return;
         }
         match self.catalog.doubt_quarantine().await {
-            Ok(()) => self.ingest.note_judge().await,
+            Ok(()) => self.ingest.note_criteria().await,
             Err(error) => self.met(&error.to_string()),
         }
     }

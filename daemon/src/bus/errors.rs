@@ -25,7 +25,7 @@ pub fn unanswered(error: ServeError) -> Error {
         ServeError::TooManyBatches(..) | ServeError::TooManyBatchesOfAll(_) => {
             Error::Busy(format!("{text}; close one, or try again later"))
         }
-        ServeError::NotReady => Error::NotReady(format!("{text}; wait until the first round has ended")),
+        ServeError::NotReady => Error::NotReady(format!("{text}; wait until the first job has ended")),
         ServeError::Waiting(_) => Error::NotReady(text),
         ServeError::Loading { .. } => Error::NotReady(format!("{text}; try again in a moment")),
         ServeError::NotLoaded { .. } => {

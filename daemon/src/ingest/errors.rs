@@ -21,8 +21,8 @@ pub enum Unready {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
     pub reason: String,
-    /// True where the reason lasts until the file changes. False where it also ends when the service's rights change,
-    /// which no notice reports.
+    /// True where the reason lasts until the file or the settings change. False where it also ends when the service's
+    /// rights change, which no notice reports.
     pub lasts: bool,
 }
 

@@ -66,7 +66,7 @@ impl Supervisor {
         matches!(self.activate(generation).await, Ok(Some(_)))
     }
 
-    /// The trigger of the round that has to start now, if there is one.
+    /// The trigger of the job that has to start now, if there is one.
     async fn look_for_what_is_due(&mut self) -> Option<Trigger> {
         let now = (self.clock)();
         if let Some(status) = self.history.restate(&now) {

@@ -61,7 +61,7 @@ fn an_unanswered_image_has_a_name_and_a_hint() {
             "of user 1000 may be open at a time, the share of one user; close",
         ),
         (ServeError::TooManyBatchesOfAll(64), "Busy", "of all users together may be open at a time; close"),
-        (ServeError::NotReady, "NotReady", "wait until the first round has ended"),
+        (ServeError::NotReady, "NotReady", "wait until the first job has ended"),
         (ServeError::Waiting("the model is read".into()), "NotReady", "the model is read"),
         (ServeError::Loading { generation: GenerationId(5) }, "NotReady", "try again in a moment"),
         (

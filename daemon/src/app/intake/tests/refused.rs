@@ -80,7 +80,7 @@ async fn a_file_that_could_not_be_read_is_tried_again_by_each_scan() {
     let observed = ObservedFile { source: site.dir.path().join("in"), path: site.path("a.png"), fingerprint };
     let barred = Entry::Quarantined { observed, reason: "the file may not be read".into() };
     site.catalog.record(vec![barred]).await.unwrap();
-    site.ingest().note_judge().await;
+    site.ingest().note_criteria().await;
     let intake = site.start();
     site.until(1, 0).await;
     intake.stop().await;
