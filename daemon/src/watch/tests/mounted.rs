@@ -83,19 +83,29 @@ fn what_is_mounted_while_its_directory_is_scanned_is_seen() {
     if !entered("watch::tests::mounted::what_is_mounted_while_its_directory_is_scanned_is_seen", MOUNTS) {
         return;
     }
+    const ROUNDS: u64 = 100;
     let mut camera = Camera::new(|source| fs::create_dir_all(source.join("cam")).unwrap());
     camera.expect_source(None);
-    let (cam, layers) = (camera.path("cam"), camera.dir.path().join("layers"));
-    fs::create_dir(&layers).unwrap();
-    tmpfs(&layers);
-    let options = overlay(&layers);
+    let (cam, disks) = (camera.path("cam"), camera.dir.path().join("disks"));
+    fs::create_dir(&disks).unwrap();
+    tmpfs(&disks);
+    // Each file system is remarked once, so each round needs another one.
+    let disk = |round: u64| {
+        let (layers, disk) = (disks.join(format!("layers{round}")), disks.join(round.to_string()));
+        fs::create_dir(&layers).unwrap();
+        fs::create_dir(&disk).unwrap();
+        let options = overlay(&layers);
+        mount(Some("none"), &disk, Some("overlay"), MsFlags::empty(), Some(&options[..])).unwrap();
+        disk
+    };
+    let disks: Vec<PathBuf> = (0..ROUNDS).map(disk).collect();
     let handle = camera.watch.handle();
-    for round in 0..100 {
+    for (disk, round) in disks.iter().zip(0..) {
         handle.rescan();
         // At another moment of the scan each time.
         let moment = Instant::now() + Duration::from_micros(5 * round);
         while Instant::now() < moment {}
-        mount(Some("none"), &cam, Some("overlay"), MsFlags::empty(), Some(&options[..])).unwrap();
+        mount(Some(disk), &cam, None::<&Path>, MsFlags::MS_BIND, None::<&Path>).unwrap();
         camera.expect_remark("(overlay)");
         umount2(&cam, MntFlags::MNT_DETACH).unwrap();
         thread::sleep(Duration::from_millis(10));
