@@ -51,6 +51,9 @@ pub enum Verb {
     /// Say what images show
     Classify(Classify),
     /// Start, stop and look at adaptation rounds
+    ///
+    /// A round is a job that learns from images. Where no number is given, only rounds are meant; coftctl job is about
+    /// all jobs.
     #[command(subcommand)]
     Round(Round),
     /// Look at all jobs and stop them: rounds, zero-shot jobs, imports and activations
@@ -59,7 +62,7 @@ pub enum Verb {
     /// without images; a round is a job that learns from images.
     #[command(subcommand)]
     Job(Job),
-    /// Look at the models that rounds have made, and go back to an earlier one
+    /// Look at the models that jobs have made, and go back to an earlier one
     #[command(subcommand)]
     Generation(Generation),
     /// Copy a generation out of the service, for other programs to serve
@@ -220,13 +223,13 @@ const CONFIG: &str = "/etc/coft/coft.toml";
 const EXIT_CODES: &str = "\
 Exit codes:
   0    done
-  1    the operation failed, for example the round ended with an error, or doctor has found one
+  1    the operation failed, for example the job ended with an error, or doctor has found one
   2    the command line was not understood, or the configuration has a mistake
   3    the service cannot be reached
   4    some images could not be classified; the others were
   5    not authorised
   6    the service is busy or not ready; try again later
-  7    the round ended without a new model: candidate not taken, cancelled or interrupted
+  7    the job ended without a new model: candidate not taken, cancelled or interrupted
   130  interrupted";
 
 #[cfg(test)]

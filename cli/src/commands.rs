@@ -49,8 +49,11 @@ pub async fn run(cli: Cli) -> Result<Exit, CliError> {
     if let Verb::Doctor = cli.verb {
         return doctor::run(output, &cli.global.bus).await;
     }
-    let meant = match &cli.verb {
-        Verb::Classifier(Classifier::Show { name }) => Some(name.clone()),
+    let meant = match (&cli.verb, &cli.global.classifier) {
+        (Verb::Classifier(Classifier::Show { name }), Some(other)) if name != other => {
+            return Err(CliError::Usage(format!("two classifiers are named: {name} and --classifier {other}")));
+        }
+        (Verb::Classifier(Classifier::Show { name }), _) => Some(name.clone()),
         _ => cli.global.classifier,
     };
     let service = Service::connect(&cli.global.bus, meant).await?;

@@ -281,7 +281,7 @@ impl Objects {
         for shown in &now.jobs {
             let known = before.jobs.iter().find(|job| job.id == shown.id);
             if known != Some(shown) {
-                self.show_round(known, shown, now).await?;
+                self.show_job(known, shown, now).await?;
             }
         }
         let classifier =
@@ -302,7 +302,7 @@ impl Objects {
         Ok(())
     }
 
-    async fn show_round(&mut self, known: Option<&JobStatus>, shown: &JobStatus, now: &Snapshot) -> zbus::Result<()> {
+    async fn show_job(&mut self, known: Option<&JobStatus>, shown: &JobStatus, now: &Snapshot) -> zbus::Result<()> {
         let path = job::path_of(&self.control, shown.id);
         self.refresh(path.clone(), job::Job::new(self.control.clone(), shown.id)).await?;
         if shown.ended.is_some() && known.is_some_and(|known| known.ended.is_none()) {

@@ -24,7 +24,7 @@ const OBJECTS: [(&str, &[&str], &str); 5] = [
     (
         "org.coft.Coft1.Job",
         &["/org/coft/Coft1/jobs/N", "/org/coft/Coft1/classifiers/NAME/jobs/N"],
-        "Round N of a classifier, running or ended. The first path is that of the classifier in coft.toml, the second \
+        "Job N of a classifier, running or ended. The first path is that of the classifier in coft.toml, the second \
          that of a classifier with a file of its own in classifiers.d.",
     ),
     ("org.coft.Coft1.Source", &["/org/coft/Coft1/sources/N"], "A watched directory, and what its pictures show."),

@@ -6,30 +6,29 @@ use clap::{Args, Subcommand};
 pub enum Round {
     /// Start a round over the images catalogued so far
     Start(Start),
-    /// The same as for all jobs, for rounds alone.
     #[command(flatten)]
     Job(Job),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Job {
-    /// Stay until one has ended and show how far it is; Ctrl-C leaves it running
+    /// Stay until a job has ended and show how far it is; Ctrl-C leaves it running
     Wait {
-        /// Its number [default: the one that runs]
+        /// Number of the job [default: the one that runs]
         #[arg(value_name = "N")]
         job: Option<u64>,
     },
-    /// Stop one that runs; the active model stays
+    /// Stop a running job; the active model stays
     Cancel {
-        /// Its number [default: the one that runs]
+        /// Number of the job [default: the one that runs]
         #[arg(value_name = "N")]
         job: Option<u64>,
     },
-    /// List them, the oldest first
+    /// List the jobs, the oldest first
     List,
-    /// Show one
+    /// Show a job
     Show {
-        /// Its number [default: the latest]
+        /// Number of the job [default: the latest]
         #[arg(value_name = "N")]
         job: Option<u64>,
     },

@@ -28,7 +28,7 @@ pub async fn run(service: &Service, output: Output, asked: Classifier) -> Result
             let model = model.map(|model| if model.contains('/') { absolute(Path::new(&model)) } else { Ok(model) });
             let new = NewClassifier { classes, model: model.transpose()?, template, watch };
             service.create_classifier(&name, new).await?;
-            let said = format!("the classifier {name} is made; see it: coftctl --classifier {name} status\n");
+            let said = format!("the classifier {name} is made; see it: coftctl classifier show {name}\n");
             (name, said + &advice)
         }
         Classifier::Edit { name, labels } => {

@@ -50,11 +50,16 @@ async fn meant(service: &Service, named: Option<u64>, only: Only) -> Result<u64,
     if let Some(number) = named {
         return Ok(number);
     }
-    let jobs = jobs(service, only).await?;
-    let running = jobs.iter().filter(|job| job.is_running()).min_by_key(|job| !job.kind.needs_trainer());
-    running.map(|job| job.round).ok_or_else(|| {
+    let jobs = service.jobs().await?;
+    let running = || jobs.iter().filter(|job| job.is_running());
+    let meant = running().filter(|job| only.takes(job)).min_by_key(|job| !job.kind.needs_trainer());
+    meant.map(|job| job.round).ok_or_else(|| {
         let noun = only.noun();
-        CliError::NotFound(format!("no {noun} is running\n  see how the last one ended: coftctl {noun} show"))
+        let other = running().next();
+        CliError::NotFound(other.map_or_else(
+            || format!("no {noun} is running\n  see how the last one ended: coftctl {noun} show"),
+            |job| format!("no {noun} is running, but {} is: see coftctl job list", job.name()),
+        ))
     })
 }
 

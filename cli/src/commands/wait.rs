@@ -23,13 +23,14 @@ const AWAY_AT_MOST: Duration = Duration::from_secs(30);
 
 pub async fn run(service: &Service, output: Output, number: u64) -> Result<Exit, CliError> {
     let mut display = Display::new(number);
+    let mut name = format!("job {number}");
     let end = tokio::select! {
-        end = follow(service, number, &mut display) => end?,
+        end = follow(service, number, &mut display, &mut name) => end?,
         interrupt = tokio::signal::ctrl_c() => {
             interrupt.map_err(CliError::Signal)?;
             display.clear();
             eprintln!(
-                "job {number} goes on without this command; to follow it again: coftctl job wait {number}, \
+                "{name} goes on without this command; to follow it again: coftctl job wait {number}, \
                  to stop it: coftctl job cancel {number}"
             );
             return Ok(Exit::Interrupted);
@@ -41,7 +42,8 @@ pub async fn run(service: &Service, output: Output, number: u64) -> Result<Exit,
     Ok(exit(&end))
 }
 
-async fn follow(service: &Service, number: u64, display: &mut Display) -> Result<Job, CliError> {
+/// `name` becomes that of the job.
+async fn follow(service: &Service, number: u64, display: &mut Display, name: &mut String) -> Result<Job, CliError> {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut seen = Instant::now();
@@ -51,6 +53,7 @@ async fn follow(service: &Service, number: u64, display: &mut Display) -> Result
             Ok(now) if !now.is_running() => return Ok(now),
             Ok(now) => {
                 seen = Instant::now();
+                *name = now.name().to_string();
                 display.show(&now);
             }
             Err(CliError::Unreachable(_)) if seen.elapsed() < AWAY_AT_MOST => {}

@@ -82,7 +82,7 @@ fn adapted(adaptation: &Adaptation) -> String {
     for candidate in &adaptation.candidates {
         let deployed = candidate.name == adaptation.deployed;
         table.add_row([
-            candidate.name.to_string(),
+            shown(candidate.name.to_string().as_bytes()).into_owned(),
             format!("{:.3}", candidate.coherence),
             format!("{:.3}", candidate.balance),
             percent(candidate.stability),

@@ -9,7 +9,7 @@ use std::time::Duration;
 /// `noun` is what the jobs are called: `round`, or `job` if they are of any kind.
 pub fn jobs(jobs: &[Job], noun: &str, style: &Style) -> String {
     if jobs.is_empty() {
-        return format!("no {noun}s yet; the first one starts by itself; see what goes on: coftctl status\n");
+        return format!("no {noun}s yet; see what goes on and what comes next: coftctl status\n");
     }
     let mut table = table(&["JOB", "KIND", "TRIGGER", "STARTED", "TOOK", "IMAGES", "STATE", "RESULT"], &[0, 4, 5]);
     for job in jobs {

@@ -129,7 +129,7 @@ fn next(status: &Status, style: &Style) -> String {
         return "the next job starts by itself".into();
     }
     if let Some(other) = &status.next_round.waits_for {
-        return format!("the next round waits until the round of the classifier {} has ended", shown(other.as_bytes()));
+        return format!("the next job waits until that of the classifier {} has ended", shown(other.as_bytes()));
     }
     match (status.next_round.images, status.next_round.at) {
         (Some(images), _) => format!("the next round starts by itself after {}", counted(images, "more image")),

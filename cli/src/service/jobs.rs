@@ -91,7 +91,7 @@ fn one_at_a_time(error: coft_dbus::Error) -> CliError {
         CliError::Refused { name, message, .. } if name == "Busy" => CliError::Refused {
             name,
             message,
-            advice: "\n  follow it: coftctl job wait; or stop it: coftctl job cancel\n  where another classifier \
+            advice: "\n  follow it: coftctl job wait N; or stop it: coftctl job cancel N\n  where another classifier \
                      has it: the same with --classifier NAME",
         },
         failure => failure,

@@ -159,7 +159,7 @@ pub struct Classifier {
     pub provider_problem: Option<String>,
     pub serving_problem: Option<String>,
     pub round_problem: Option<String>,
-    /// The running round.
+    /// The running job.
     pub round: Option<u64>,
     pub next_round: NextRound,
     pub unanswered_again: u64,

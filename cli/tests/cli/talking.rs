@@ -222,7 +222,7 @@ async fn a_round_that_runs_already_is_waited_for() {
     assert_eq!(stage.tell(&["round", "start"]).await.code, 0);
     let refused = stage.tell(&["round", "start"]).await;
     assert_eq!(refused.code, 6);
-    assert!(refused.stderr.contains("coftctl job wait; or stop it: coftctl job cancel"), "{}", refused.stderr);
+    assert!(refused.stderr.contains("coftctl job wait N; or stop it: coftctl job cancel N"), "{}", refused.stderr);
     assert!(!refused.stderr.contains("coftctl status"), "{}", refused.stderr);
     let told = stage.tell(&["round", "wait", "--json"]).await;
     assert_eq!((told.code, json(&told.stdout)["state"].as_str()), (0, Some("promoted")), "{}", told.stderr);

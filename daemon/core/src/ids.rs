@@ -1,4 +1,4 @@
-//! Ids as types, so that a round is never mistaken for a generation.
+//! Ids as types, so that a job is never mistaken for a generation.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;

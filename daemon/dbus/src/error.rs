@@ -66,7 +66,7 @@ macro_rules! errors {
 }
 
 errors! {
-    /// The queue is full, too many batch sockets are open, or a round runs already, of this classifier or another.
+    /// The queue is full, too many batch sockets are open, or a job runs already, of this classifier or another.
     Busy,
     /// No generation serves, because there is none yet, or it is being loaded, or it cannot be loaded; or the service
     /// waits for what a round needs; or nobody is asked for labels now. The text says what is waited for.

@@ -271,7 +271,7 @@ pub struct Review {
     /// Of each class its share among the compared pictures, and an interval of 95 %: the lower and the upper end. Empty
     /// where nothing is known yet.
     pub shares: Option<Vec<(String, f64, f64, f64)>>,
-    /// The round that lets the candidate serve, where it was decided for and that has begun.
+    /// The job that lets the candidate serve, where it was decided for and that has begun.
     pub activation: Option<u64>,
 }
 

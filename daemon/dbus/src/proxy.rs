@@ -160,7 +160,7 @@ pub trait Classifier {
     fn review(&self) -> zbus::Result<Review>;
 }
 
-/// A round, running or ended, at [`crate::job_path`].
+/// A job, running or ended, at [`crate::job_path`].
 #[proxy(interface = "org.coft.Coft1.Job", default_service = "org.coft.Coft1", assume_defaults = false)]
 pub trait Job {
     /// Asks the job to stop; it ends as cancelled within seconds.
@@ -171,11 +171,11 @@ pub trait Job {
     #[zbus(signal)]
     fn finished(&self, state: String) -> zbus::Result<()>;
 
-    /// Name of the classifier whose round it is.
+    /// Name of the classifier whose job it is.
     #[zbus(property)]
     fn classifier(&self) -> zbus::Result<String>;
 
-    /// Number of the round; each classifier counts its own.
+    /// Number of the job; each classifier counts its own.
     #[zbus(property)]
     fn round(&self) -> zbus::Result<u64>;
     /// What the job does: `adaptation` (a round), `zero-shot`, `import` or `activation`.
@@ -187,10 +187,10 @@ pub trait Job {
     /// `running`, `promoted`, `kept`, `failed`, `cancelled` or `interrupted`.
     #[zbus(property)]
     fn state(&self) -> zbus::Result<String>;
-    /// What the round does now, as coft-core's `Stage` is written; empty before the trainer's first report.
+    /// What the job does now, as coft-core's `Stage` is written; empty before the trainer's first report.
     #[zbus(property)]
     fn stage(&self) -> zbus::Result<String>;
-    /// Share of the round that is done, 0 to 1.
+    /// Share of the job that is done, 0 to 1.
     #[zbus(property)]
     fn fraction(&self) -> zbus::Result<f64>;
     /// Image visits of the stage.
@@ -202,7 +202,7 @@ pub trait Job {
     /// Image visits per second in the present stage; 0 where it is not known yet.
     #[zbus(property)]
     fn images_per_second(&self) -> zbus::Result<f64>;
-    /// To the end of the round, s; −1 where it is not known.
+    /// To the end of the job, s; −1 where it is not known.
     #[zbus(property)]
     fn remaining_seconds(&self) -> zbus::Result<f64>;
     /// Unix time, s.
@@ -217,14 +217,14 @@ pub trait Job {
     /// The round that it takes up, which did not come to its end; 0 for none.
     #[zbus(property)]
     fn continues(&self) -> zbus::Result<u64>;
-    /// Images that had been taken in when the round began: those that it trains on, and older ones whose pixels are not
+    /// Images that had been taken in when the job began: those that it trains on, and older ones whose pixels are not
     /// kept any more. 0 where it needs none.
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
     /// What the job came to; empty while it runs.
     #[zbus(property)]
     fn result(&self) -> zbus::Result<JobResult>;
-    /// What went otherwise than expected and did not end the round, oldest first.
+    /// What went otherwise than expected and did not end the job, oldest first.
     #[zbus(property)]
     fn warnings(&self) -> zbus::Result<Vec<String>>;
 }
@@ -243,7 +243,7 @@ pub trait Generation {
     /// Number of the generation among those of its classifier, which is the last part of the object's path.
     #[zbus(property)]
     fn number(&self) -> zbus::Result<u64>;
-    /// Number of the round that put it into the store.
+    /// Number of the job that put it into the store.
     #[zbus(property)]
     fn round(&self) -> zbus::Result<u64>;
     /// How it was made: `zero-shot`, `coft` or `coft-plus`.

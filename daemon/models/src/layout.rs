@@ -13,6 +13,7 @@ use coft_vision::Preprocess;
 use serde::Serialize;
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -146,7 +147,7 @@ impl ModelFiles {
     }
 
     /// How the files are arranged.
-    pub fn layout(&self) -> Layout {
+    pub(crate) fn layout(&self) -> Layout {
         self.layout
     }
 
@@ -184,6 +185,17 @@ impl ModelFiles {
             Some(index) => Ok(ShardIndex::read(index)?.shards()),
             None => Ok(vec![self.weights.clone()]),
         }
+    }
+
+    /// Names of the files with the weights, with the index of shards. If the weights are converted, the result takes
+    /// their place.
+    ///
+    /// # Errors
+    /// The index of the shards cannot be read.
+    pub fn weight_file_names(&self) -> Result<BTreeSet<String>, WeightsError> {
+        let paths = self.weights()?.into_iter().chain([self.weights.clone()]);
+        let name = |path: PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok(paths.map(name).collect())
     }
 
     pub(crate) fn weights_name(&self) -> Cow<'_, str> {

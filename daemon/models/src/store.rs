@@ -106,15 +106,20 @@ pub enum StoreError {
     /// An earlier coft has installed the model with its pickles.
     #[error(
         "an earlier coft imported this model with its PyTorch pickle {pickle}, and this one reads safetensors: run \
-         coftctl model import {}{}",
+         coftctl model --store {} import {}{}",
+        shown_path(store),
         shown_path(dir),
-        if *named { "" } else { " --name NAME" }
+        if *named { String::new() } else { format!(" --name NAME, then remove it: coftctl model remove {digest}") }
     )]
     Earlier {
         /// Name of the pickle, or of the index of its shards.
         pickle: String,
+        /// Directory of the store.
+        store: PathBuf,
         /// What to import: the link with a name of the model, or its directory.
         dir: PathBuf,
+        /// The first digits of its digest.
+        digest: String,
         /// Whether the model has a name.
         named: bool,
     },
@@ -175,9 +180,10 @@ impl Entry {
         if !files.is_pickled() {
             return Ok(());
         }
-        let store = coft_fs::parent(&self.dir);
+        let store = coft_fs::parent(&self.dir).to_owned();
         let dir = self.names.first().map_or_else(|| self.dir.clone(), |name| store.join(NAMES).join(name));
-        Err(StoreError::Earlier { pickle: files.weights_name().into_owned(), dir, named: !self.names.is_empty() })
+        let (digest, named) = (self.digest.chars().take(12).collect(), !self.names.is_empty());
+        Err(StoreError::Earlier { pickle: files.weights_name().into_owned(), store, dir, digest, named })
     }
 }
 
@@ -415,7 +421,8 @@ impl Incoming<'_> {
         if let Some(before) = taken.filter(|before| *before != digest) {
             let before = store.find(&before)?;
             if before.names.is_empty() && before.check_format().is_err() {
-                store.remove_files(&before)?;
+                // The new model is installed. What cannot be removed stays in the list, with what to do about it.
+                let _ = store.remove_files(&before);
             }
         }
         let entry = store.find(&digest)?;

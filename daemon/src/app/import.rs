@@ -31,7 +31,7 @@ pub fn copy(
     candidate: &Path,
     stop: &CancellationToken,
 ) -> Result<(), Failure> {
-    let scratch = candidate.parent().expect("a candidate lies in its round's directory");
+    let scratch = candidate.parent().expect("a candidate lies in its job's directory");
     fs::create_dir_all(scratch).and_then(|()| fs::create_dir(candidate)).map_err(|error| at(candidate, &error))?;
     let part = |name| {
         let file = files.get(name).ok_or_else(|| bad(format!("the bundle has no {name}")))?;

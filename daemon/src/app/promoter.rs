@@ -85,7 +85,7 @@ impl Promoter {
         self.store().promoted_by(job)
     }
 
-    /// Sets the answer to requests while the first generation waits for something; none if only the first round is
+    /// Sets the answer to requests while the first generation waits for something; none if only the first job is
     /// missing.
     pub fn waiting(&self, why: Option<String>) {
         self.controller.waiting(why);

@@ -12,7 +12,7 @@ pub(super) fn second(second: u64) -> Moment {
 }
 
 /// A job that has started at second 0.
-pub(super) fn round(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: DetailedState) -> JobStatus {
+pub(super) fn job(number: u64, trigger: Trigger, images: u64, ended: Option<u64>, state: DetailedState) -> JobStatus {
     JobStatus {
         id: JobId(number),
         trigger,

@@ -118,7 +118,7 @@ impl StatusPublisher {
         }
     }
 
-    /// The rounds: one has started, was prepared or has ended, or those of earlier runs of the service are known now.
+    /// The jobs: one has started, was prepared or has ended, or those of earlier runs of the service are known now.
     pub fn jobs(&mut self, jobs: &[JobStatus]) {
         jobs.clone_into(&mut self.snapshot.jobs);
         self.forget_candidates_that_are_gone();
@@ -151,7 +151,7 @@ impl StatusPublisher {
         self.publish();
     }
 
-    /// A round names the generation as which its candidate was kept only as long as that is in the store.
+    /// A job names the generation as which its candidate was kept only as long as that is in the store.
     fn forget_candidates_that_are_gone(&mut self) {
         let Snapshot { jobs, generations, .. } = &mut self.snapshot;
         for job in jobs {

@@ -1,7 +1,7 @@
 //! One job of the trainer from the request to its outcome: gathers the pool, starts the trainer and passes its events
 //! on.
 //!
-//! Each round has a task of its own. This module knows neither which rounds may start nor what happens to a candidate.
+//! Each job has a task of its own. This module knows neither which jobs may start nor what happens to a candidate.
 
 mod pool;
 
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, warn};
 use walkdir::WalkDir;
 
-/// What a round is to do.
+/// What a job of the trainer is to do.
 #[derive(Clone, Copy, Debug)]
 pub struct RoundPlan {
     pub round: JobId,
@@ -48,23 +48,23 @@ pub enum TrainingEvent {
         images: u64,
     },
     Event(Event),
-    /// The last event of a round.
+    /// The last event of a job.
     Ended(Outcome),
 }
 
-/// Sends the events of all rounds to the supervisor.
-pub type RoundEvents = mpsc::Sender<(JobId, TrainingEvent)>;
+/// Sends the events of all jobs to the supervisor.
+pub type TrainingEvents = mpsc::Sender<(JobId, TrainingEvent)>;
 
-/// Sends the events of one round.
+/// Sends the events of one job.
 struct EventSender {
-    round: JobId,
-    events: RoundEvents,
+    job: JobId,
+    events: TrainingEvents,
 }
 
 impl EventSender {
     /// Sends an event to the supervisor; if the service has ended, nobody needs it.
     async fn send(&self, event: TrainingEvent) {
-        let _ = self.events.send((self.round, event)).await;
+        let _ = self.events.send((self.job, event)).await;
     }
 }
 
@@ -74,7 +74,7 @@ struct Launched {
     images: Vec<PoolImage>,
 }
 
-/// Everything that a round needs.
+/// Everything that a job of the trainer needs.
 #[derive(Clone)]
 pub struct TrainingRunner {
     pub catalog: Catalog,
@@ -84,7 +84,7 @@ pub struct TrainingRunner {
     pub base: Arc<Base>,
     pub round: RoundSettings,
     pub settings: Settings,
-    /// Directory that holds a directory for each round.
+    /// Directory that holds a directory for each job.
     pub scratch: PathBuf,
     /// What the last round that adapts has done so far; it is kept when the service ends.
     pub journal: PathBuf,
@@ -98,9 +98,9 @@ pub struct TrainingRunner {
 }
 
 impl TrainingRunner {
-    /// Starts a round. Its end follows as an event, soon after `stop` is cancelled.
-    pub fn start(&self, plan: RoundPlan, stop: CancellationToken, events: RoundEvents) {
-        let (training, events) = (self.clone(), EventSender { round: plan.round, events });
+    /// Starts a job of the trainer. Its end follows as an event, soon after `stop` is cancelled.
+    pub fn start(&self, plan: RoundPlan, stop: CancellationToken, events: TrainingEvents) {
+        let (training, events) = (self.clone(), EventSender { job: plan.round, events });
         tokio::spawn(
             async move {
                 let outcome = match stop.run_until_cancelled(training.launch(plan, &events)).await {
@@ -175,16 +175,16 @@ impl TrainingRunner {
         }
     }
 
-    /// A round's own directory.
-    pub fn directory(&self, round: JobId) -> PathBuf {
-        self.scratch.join(format!("round-{round}"))
+    /// A job's own directory.
+    pub fn directory(&self, job: JobId) -> PathBuf {
+        self.scratch.join(format!("round-{job}"))
     }
 
     /// Imports a generation from elsewhere, as a job.
-    pub fn import(&self, round: JobId, files: HashMap<String, OwnedFd>, stop: CancellationToken, events: RoundEvents) {
+    pub fn import(&self, job: JobId, files: HashMap<String, OwnedFd>, stop: CancellationToken, events: TrainingEvents) {
         let (settings, reserve) = (self.import.clone(), self.reserve.clone());
-        let events = EventSender { round, events };
-        let candidate = self.directory(round).join("candidate");
+        let events = EventSender { job, events };
+        let candidate = self.directory(job).join("candidate");
         tokio::spawn(
             async move {
                 let to = candidate.clone();

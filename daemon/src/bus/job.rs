@@ -85,14 +85,14 @@ impl Job {
         self.status(|status| status.state.name().to_string())
     }
 
-    /// What the round does now: `load`, `label`, `phase1-model1`, `phase1-model2`, `filter`, `phase2-model1`,
+    /// What the job does now: `load`, `label`, `phase1-model1`, `phase1-model2`, `filter`, `phase2-model1`,
     /// `phase2-model2`, `choose` or `export`. Empty before the trainer's first report.
     #[zbus(property)]
     fn stage(&self) -> fdo::Result<String> {
         self.progress(|progress| progress.stage.as_str().to_owned())
     }
 
-    /// Share of the round that is done, 0 to 1.
+    /// Share of the job that is done, 0 to 1.
     #[zbus(property)]
     fn fraction(&self) -> fdo::Result<f64> {
         self.progress(|progress| progress.fraction)
@@ -116,7 +116,7 @@ impl Job {
         self.progress(|progress| progress.images_per_second)
     }
 
-    /// Time to the end of the round, s; −1 where it is not known.
+    /// Time to the end of the job, s; −1 where it is not known.
     #[zbus(property)]
     fn remaining_seconds(&self) -> fdo::Result<f64> {
         self.status(|status| status.progress.as_ref().and_then(|p| p.remaining_seconds).unwrap_or(-1.0))
@@ -146,7 +146,7 @@ impl Job {
         self.status(|status| status.continues.map_or(0, |job| job.0))
     }
 
-    /// Images that had been taken in when the round began: those that it trains on, and older ones whose pixels are
+    /// Images that had been taken in when the job began: those that it trains on, and older ones whose pixels are
     /// not kept any more. 0 where it needs none.
     #[zbus(property)]
     fn images(&self) -> fdo::Result<u64> {
@@ -160,7 +160,7 @@ impl Job {
         self.status(|status| result(&status.state))
     }
 
-    /// What went otherwise than expected and did not end the round, oldest first.
+    /// What went otherwise than expected and did not end the job, oldest first.
     #[zbus(property)]
     fn warnings(&self) -> fdo::Result<Vec<String>> {
         self.status(|status| status.warnings.clone())

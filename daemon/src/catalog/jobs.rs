@@ -1,4 +1,4 @@
-//! The history of rounds, so that a restarted daemon still reports them.
+//! The history of jobs, so that a restarted daemon still reports them.
 
 use super::{Catalog, CatalogError};
 use crate::job_status::{DetailedState, JobStatus};
@@ -12,12 +12,12 @@ use serde::de::DeserializeOwned;
 use std::time::Duration;
 use tracing::warn;
 
-/// Maximum number of rounds that are kept: the latest ones. The last completed round is kept as well, since the
+/// Maximum number of jobs that are kept: the latest ones. The last completed round is kept as well, since the
 /// schedule counts images from it. 1000 [choice].
 const MOST_JOBS: u64 = 1000;
 
 impl Catalog {
-    /// Writes a round in place of its earlier record, and deletes the oldest rounds.
+    /// Writes a job in place of its earlier record, and deletes the oldest jobs.
     pub async fn save_job(&self, job: &JobStatus) -> Result<(), CatalogError> {
         let job = job.clone();
         self.ask(move |db| {
@@ -73,7 +73,7 @@ impl Catalog {
         .await
     }
 
-    /// Stores the progress of a round, in case the service dies before its end; a round that has ended is left alone.
+    /// Stores the progress of a job, in case the service dies before its end; a job that has ended is left alone.
     pub async fn save_progress(&self, job: JobId, progress: &Progress) -> Result<(), CatalogError> {
         let progress = json(progress);
         self.ask(move |db| {
@@ -84,7 +84,7 @@ impl Catalog {
         .await
     }
 
-    /// The stored rounds, oldest first. A row that cannot be read is left out and logged: another version may have
+    /// The stored jobs, oldest first. A row that cannot be read is left out and logged: another version may have
     /// written it.
     pub async fn jobs(&self) -> Result<Vec<JobStatus>, CatalogError> {
         self.ask(|db| {
@@ -94,7 +94,7 @@ impl Catalog {
                 match job(row) {
                     Ok(job) => jobs.push(job),
                     Err(error) => {
-                        warn!(problem = %error, "a round of the catalogue cannot be read and is left out: {error}")
+                        warn!(problem = %error, "a job of the catalogue cannot be read and is left out: {error}")
                     }
                 }
             }
@@ -106,7 +106,7 @@ impl Catalog {
 
 fn job(row: &Row<'_>) -> rusqlite::Result<JobStatus> {
     let text = |column| row.get::<_, Option<String>>(column).map(Option::unwrap_or_default);
-    // A state that only another version knows counts as interrupted: how that round ended is unknown here.
+    // A state that only another version knows counts as interrupted: how that job ended is unknown here.
     let state = match row.get::<_, String>("state")?.parse().unwrap_or(JobState::Interrupted) {
         JobState::Running => DetailedState::Running,
         JobState::Promoted => match row.get("generation")? {

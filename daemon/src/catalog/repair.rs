@@ -112,9 +112,9 @@ fn replace(path: &Path, detail: &str, now: i64) -> Result<(Connection, String), 
     let failed = |source| CatalogError::Io { path: path.to_owned(), source };
     let aside = move_aside(path, now).map_err(failed)?;
     let db = open(path).map_err(|error| refine(path, error)).flatten()?;
-    let history = match take_over_rounds(&db, &aside) {
-        Ok(rounds) => format!("{rounds} rounds of the history were kept"),
-        Err(_) => "the history of rounds is lost".to_owned(),
+    let history = match take_over_jobs(&db, &aside) {
+        Ok(jobs) => format!("{jobs} jobs of the history were kept"),
+        Err(_) => "the history of jobs is lost".to_owned(),
     };
     // Clients know an answer by its number, so a new answer must not get a number that was used before.
     let _ = take_over_sequences(&db, &aside);
@@ -187,7 +187,7 @@ fn remove_oldest(path: &Path) -> io::Result<()> {
 }
 
 /// Copies the history of rounds from the damaged catalogue; returns the number of rounds.
-fn take_over_rounds(db: &Connection, damaged: &Path) -> rusqlite::Result<usize> {
+fn take_over_jobs(db: &Connection, damaged: &Path) -> rusqlite::Result<usize> {
     if !damaged.is_file() {
         return Err(rusqlite::Error::QueryReturnedNoRows); // ATTACH would create the file
     }

@@ -94,7 +94,7 @@ fn a_pickle_is_named_with_the_command_that_converts_it() {
     fs::create_dir(state.path().join("names")).unwrap();
     std::os::unix::fs::symlink(&entry, state.path().join("names/clip")).unwrap();
     let told = told(Path::new("clip"));
-    let command = format!("run coftctl model import {}/names/clip", state.path().display());
+    let command = format!("run coftctl model --store {0} import {0}/names/clip", state.path().display());
     assert!(told.contains("an earlier coft imported this model") && told.ends_with(&command), "{told}");
 
     // Beside safetensors, a pickle does not matter.

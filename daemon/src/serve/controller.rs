@@ -75,7 +75,7 @@ impl Controller {
         self.factory.memory.serves(&loaded);
     }
 
-    /// Answers requests with the reason why there is no first generation yet; `None` where only the first round is
+    /// Answers requests with the reason why there is no first generation yet; `None` where only the first job is
     /// missing.
     pub fn waiting(&self, why: Option<String>) {
         let mut current = self.shared.writing();

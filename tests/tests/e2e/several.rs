@@ -108,7 +108,7 @@ fn three_classifiers_answer_adapt_and_are_changed_side_by_side() {
             });
             assert_eq!(first.0, Some(0), "{first:?}");
             assert_eq!(second.0, Some(6), "{second:?}");
-            assert!(second.1.contains("the classifier default has a round under way"), "{second:?}");
+            assert!(second.1.contains("the classifier default has a job of the trainer under way"), "{second:?}");
             for name in names {
                 if name != "default" {
                     of(&site, name, &["round", "start"]);

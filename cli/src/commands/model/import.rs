@@ -7,6 +7,8 @@ use coft_core::shown::shown_path;
 use coft_fs::sha256_file;
 use coft_models::store::{Entry, RECORD, Store, StoreError, check_name};
 use coft_models::{DESCRIPTIONS, Model, ModelFiles, is_pickle, tokenizer};
+use coft_pickle::{ConvertError, convert};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -23,9 +25,16 @@ pub fn run(store: &Store, output: Output, given: &Path, name: Option<String>) ->
         // Checked before gigabytes are copied.
         Model::open(&path).and_then(|model| model.check()).map_err(StoreError::from)?;
     }
+    if !whole && !files.is_pickled() && files.index().is_some() {
+        return Err(CliError::Usage(format!("{} lists shards; import its directory", shown_path(&path))));
+    }
     let dir = if whole { &path } else { coft_fs::parent(&path) };
+    let archives = match files.is_pickled() {
+        true => files.weight_file_names().map_err(ConvertError::from)?,
+        false => BTreeSet::new(),
+    };
     let belongs = |name: &str| match whole {
-        true => name != RECORD && !name.starts_with('.') && !is_pickle(name),
+        true => name != RECORD && !name.starts_with('.') && !is_pickle(name) && !archives.contains(name),
         // The directory may have any other files.
         false => DESCRIPTIONS.contains(&name) || tokenizer::FILES.contains(&name),
     };
@@ -40,7 +49,7 @@ pub fn run(store: &Store, output: Output, given: &Path, name: Option<String>) ->
         }
     }
     if files.is_pickled() {
-        incoming.converted_from = coft_pickle::convert(&files, incoming.dir())?;
+        incoming.converted_from = convert(&files, incoming.dir())?;
         let check = Model::open(incoming.dir()).and_then(|model| model.check());
         check.map_err(|error| {
             // The copy is removed, so the message has to name the user's own files.
@@ -49,9 +58,6 @@ pub fn run(store: &Store, output: Output, given: &Path, name: Option<String>) ->
             CliError::Unusable(text.replace(&*shown_path(incoming.dir()), &shown_path(dir)))
         })?;
     } else if !whole {
-        if files.index().is_some() {
-            return Err(CliError::Usage(format!("{} lists shards; import its directory", shown_path(&path))));
-        }
         copy(&path, &incoming.dir().join(files.converted_name()))?;
     }
     let source = match entry {

@@ -4,8 +4,11 @@ use super::installed;
 use crate::error::{CliError, Exit};
 use crate::hub::Download;
 use crate::output::Output;
-use coft_models::ModelFiles;
+use coft_core::shown::shown_path;
 use coft_models::store::{Installed, Store, StoreError, check_name};
+use coft_models::{ModelFiles, is_pickle};
+use coft_pickle::{ConvertError, convert};
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -38,19 +41,25 @@ pub fn run(store: &Store, output: Output, repository: &str, name: Option<String>
     let commit = download.fetch(incoming.dir())?;
     let files = ModelFiles::find(incoming.dir()).map_err(StoreError::from)?;
     if files.is_pickled() {
-        incoming.converted_from = coft_pickle::convert(&files, incoming.dir())?;
-        remove_pickles(incoming.dir())?;
+        let archives = files.weight_file_names().map_err(ConvertError::from)?;
+        incoming.converted_from = convert(&files, incoming.dir()).map_err(|error| match error {
+            ConvertError::Store(error) => CliError::from(error),
+            // The download is removed, so the message has to name the repository.
+            error => CliError::Unusable(error.to_string().replace(&*shown_path(incoming.dir()), id)),
+        })?;
+        remove_pickles(incoming.dir(), &archives)?;
     }
     let installation = incoming.install(&name, &format!("{id}@{commit}"))?;
     download.forget();
     installed(output, installation)
 }
 
-/// Removes the downloaded pickles from the model's directory.
-fn remove_pickles(dir: &Path) -> Result<(), StoreError> {
+/// Removes the archives that were converted, and every other pickle, from the model's directory.
+fn remove_pickles(dir: &Path, archives: &BTreeSet<String>) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).map_err(StoreError::at(dir))? {
         let path = entry.map_err(StoreError::at(dir))?.path();
-        if path.file_name().is_some_and(|name| coft_models::is_pickle(&name.to_string_lossy())) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if archives.contains(&*name) || is_pickle(&name) {
             fs::remove_file(&path).map_err(StoreError::at(&path))?;
         }
     }

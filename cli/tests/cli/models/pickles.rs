@@ -161,7 +161,7 @@ fn a_model_that_an_earlier_coft_stored_is_named_with_what_to_do_and_replaced() {
     as_earlier(&site, &source);
     site.json(None, &["import", DEMO, "--name", "other"]);
     let names = site.store().join("names/parts");
-    let command = format!("run coftctl model import {}", names.display());
+    let command = format!("run coftctl model --store {} import {}", site.store().display(), names.display());
     let list = site.json(None, &["list"]);
     assert_eq!((&list[0]["names"][0], list[0]["problem"].as_str()), (&json!("other"), None));
     let problem = list[1]["problem"].as_str().unwrap();

@@ -176,21 +176,21 @@ fn of_rounds(jobs: &Objects) -> Vec<Family> {
     let count = |state: &str| jobs.values().filter(|job| text(job, "State").as_deref() == Some(state)).count() as f64;
     let by_state = JobState::iter().map(<&str>::from).map(|state| (state, count(state)));
     let ended = jobs.values().filter(|job| number(job, "Ended").is_some_and(|ended| ended > 0.0));
-    // Compared by their end, because each classifier has its own round numbers.
+    // Compared by their end, because each classifier numbers its own jobs.
     let last =
         ended.max_by(|a, b| f64::total_cmp(&number(a, "Ended").unwrap_or(0.0), &number(b, "Ended").unwrap_or(0.0)));
     let of_last = |property| last.and_then(|job| number(job, property));
     let running = jobs.values().find(|job| text(job, "State").as_deref() == Some(JobState::Running.into()));
     let progress = running.and_then(|job| number(job, "Fraction"));
     vec![
-        Family::gauge("coft_rounds", "The latest rounds, at most 100, by what became of them.").with("state", by_state),
-        Family::gauge("coft_last_round_end_timestamp", "When the last round ended, as Unix time.")
+        Family::gauge("coft_rounds", "The latest jobs, at most 100, by what became of them.").with("state", by_state),
+        Family::gauge("coft_last_round_end_timestamp", "When the last job ended, as Unix time.")
             .in_seconds()
             .maybe(of_last("Ended")),
-        Family::gauge("coft_last_round_duration", "How long the last round took.")
+        Family::gauge("coft_last_round_duration", "How long the last job took.")
             .in_seconds()
             .maybe(of_last("TookSeconds")),
-        Family::gauge("coft_round_progress_ratio", "Share of the running round that is done.").maybe(progress),
+        Family::gauge("coft_round_progress_ratio", "Share of the running job that is done.").maybe(progress),
     ]
 }
 

@@ -1,7 +1,7 @@
 //! Converts weights that PyTorch has pickled to safetensors. Names, element types, shapes and numbers stay the same.
 //!
-//! A pickle is the riskiest format that coft reads. Only `coftctl model import` and `coftctl model pull` use this crate,
-//! so neither the service nor the trainer contains a parser of pickles. This crate knows which files are the weights
+//! A pickle is the riskiest format that coft reads. Only `coftctl model import` and `coftctl model pull` use this
+//! crate, so neither the service nor the trainer contains a parser of pickles. This crate knows which files are the weights
 //! (from coft-models), and does not know which tensors a CLIP has: that is checked when the result is opened.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
@@ -12,7 +12,7 @@ mod mapped;
 mod memory;
 
 use archive::PickleError;
-use coft_core::shown::shown_path;
+use coft_core::shown::{shown, shown_path};
 use coft_models::store::{FileRecord, StoreError};
 use coft_models::{ModelFiles, ShardIndex, WeightsError};
 use mapped::{Mapped, Source};
@@ -29,7 +29,7 @@ pub enum ConvertError {
     #[error(transparent)]
     Weights(#[from] WeightsError),
     /// A file is not a supported PyTorch archive.
-    #[error("{}: {source}", shown_path(path))]
+    #[error("{}: {}", shown_path(path), shown(source.to_string().as_bytes()))]
     Pickle {
         /// Its path.
         path: PathBuf,
@@ -55,7 +55,8 @@ const LARGEST: u64 = 2;
 /// for it ([`ModelFiles::converted_name`]). The same archives give the same bytes. Returns the size and the digest of
 /// each archive by its name.
 ///
-/// Memory holds one tensor at a time; the archives are mapped. After an error, nothing of the file is left.
+/// Memory holds one tensor at a time; the archives are mapped. After an error in writing, nothing of the file is left; if
+/// an archive has changed meanwhile, the file is there and must not be used.
 ///
 /// # Errors
 /// [`ConvertError`] names the file and what is wrong with it. A full disk is [`StoreError::Full`].
@@ -66,7 +67,8 @@ pub fn convert(model: &ModelFiles, to: &Path) -> Result<BTreeMap<String, FileRec
         let fault = |source| ConvertError::Pickle { path: archive.path.clone(), source };
         for tensor in archive::tensors(archive.bytes()).map_err(fault)? {
             if let Some(other) = tensors.get(&tensor.name) {
-                let problem = format!("tensor {} is in {} too", tensor.name, shown_path(&other.archive.path));
+                let problem =
+                    format!("tensor {} is in {} too", shown(tensor.name.as_bytes()), shown_path(&other.archive.path));
                 return Err(WeightsError::Index { path: archive.path.clone(), problem }.into());
             }
             tensors.insert(tensor.name.clone(), Source { archive, tensor });

@@ -46,7 +46,7 @@ impl Mapped {
     /// The file changed since it was opened, or cannot be read.
     pub fn record(&self) -> Result<(String, FileRecord), ConvertError> {
         let at = StoreError::at(&self.path);
-        let sha256 = coft_fs::sha256_file(&self.path).map_err(&at)?;
+        let sha256 = coft_fs::sha256(self.bytes());
         let known = |metadata: &Metadata| (metadata.len(), metadata.mtime(), metadata.mtime_nsec());
         if known(&self.file.metadata().map_err(&at)?) != known(&self.before) {
             let problem = "it changed while it was read; try again".to_owned();

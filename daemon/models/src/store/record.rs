@@ -24,8 +24,8 @@ pub struct Record {
     pub weights: String,
     /// Files by name, except `model.json`.
     pub files: BTreeMap<String, FileRecord>,
-    /// The pickles that the weights were converted from, by name; empty if the weights came as safetensors. They are not
-    /// in the store, and are no part of the model's digest: the same model may come in other archives.
+    /// The pickles that the weights were converted from, by name; empty if the weights came as safetensors. They are
+    /// not in the store, and are no part of the model's digest: the same model may come in other archives.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub converted_from: BTreeMap<String, FileRecord>,
 }

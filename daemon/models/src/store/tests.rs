@@ -173,7 +173,7 @@ fn a_model_that_an_earlier_coft_kept_as_a_pickle_is_listed_and_replaced_by_the_n
     let Site { store, .. } = &site();
     let before = install_pickled(store, "small", "a/clip@1");
     assert_eq!(store.list().unwrap().len(), 1);
-    let command = format!("run coftctl model import {}", store.dir().join("names/small").display());
+    let command = format!("run coftctl model --store {0} import {0}/names/small", store.dir().display());
     for told in [before.model().map(drop), before.check_format(), store.verify(&before, |_, _| {})] {
         let told = told.unwrap_err().to_string();
         assert!(told.contains("PyTorch pickle pytorch_model.bin") && told.ends_with(&command), "{told}");

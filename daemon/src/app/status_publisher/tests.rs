@@ -1,7 +1,7 @@
 //! What is published.
 
 use super::*;
-use crate::app::samples::{round, worse};
+use crate::app::samples::{job, worse};
 use crate::control::SourceStatus;
 use coft_core::event::Stage;
 use coft_core::job::Trigger;
@@ -65,7 +65,7 @@ fn systemd_is_told_what_the_service_waits_for() {
 
 #[test]
 fn progress_waits_for_the_tick_and_events_do_not() {
-    let running = round(1, Trigger::Manual, 300, None, DetailedState::Running);
+    let running = job(1, Trigger::Manual, 300, None, DetailedState::Running);
     let (mut publisher, mut seen) = StatusPublisher::new(Snapshot::default());
     publisher.jobs(&[running]);
     assert!(seen.has_changed().unwrap());
@@ -86,7 +86,7 @@ fn progress_waits_for_the_tick_and_events_do_not() {
 #[test]
 fn a_round_names_its_candidate_while_that_is_there() {
     let candidate = |number| DetailedState::Kept { reason: "worse".into(), candidate: Some(GenerationId(number)) };
-    let rounds = vec![round(1, Trigger::Manual, 7, Some(5), candidate(2))];
+    let rounds = vec![job(1, Trigger::Manual, 7, Some(5), candidate(2))];
     let (mut publisher, _seen) = StatusPublisher::new(Snapshot { jobs: rounds.clone(), ..Snapshot::default() });
     let there = |number| GenerationStatus {
         generation: GenerationId(number),
@@ -131,7 +131,7 @@ fn systemd_gets_one_line() {
     let counts = Counts { images: 7, quarantined: 1, sources: [("/in".into(), (7, 1))].into() };
     publisher.counted(&counts);
     assert_eq!(publisher.snapshot().sources[0].images, 7);
-    publisher.jobs(&[round(1, Trigger::Manual, 7, None, DetailedState::Running)]);
+    publisher.jobs(&[job(1, Trigger::Manual, 7, None, DetailedState::Running)]);
     publisher.progress(JobId(1), progress(Stage::Filter, 0.456));
     assert_eq!(publisher.status_line(), "nothing serves yet; 7 images, 1 files refused; round 1: filter 46 %");
 }

@@ -112,11 +112,9 @@ impl Supervisor {
                 self.tell(Event::Failed(id)).await;
             }
             TrainingEvent::Ended(Outcome::Cancelled) => {
-                job.outcome = Some(Err(Failure::new(
-                    FailureKind::Cancelled,
-                    "the trainer was stopped from outside",
-                    "start the round again",
-                )));
+                let hint = if job.trigger.adapts() { "start the round again" } else { "it is tried again by itself" };
+                job.outcome =
+                    Some(Err(Failure::new(FailureKind::Cancelled, "the trainer was stopped from outside", hint)));
                 self.tell(Event::Failed(id)).await;
             }
         }

@@ -76,7 +76,7 @@ impl Serving {
         self.show(publisher);
         publisher.loading(None);
         let Snapshot { active, serving_problem: problem, provider, .. } = publisher.snapshot();
-        let Some(generation) = active else { return info!("no generation serves yet; the first round makes one") };
+        let Some(generation) = active else { return info!("no generation serves yet; the first job makes one") };
         if problem.is_empty() {
             let number = generation.0;
             info!(

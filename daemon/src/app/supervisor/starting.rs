@@ -164,7 +164,7 @@ impl Supervisor {
         // If no round is known, for example after the catalogue was lost, any work in the journal is taken up.
         let goes_on = continues.is_some() || !self.history.has_adapted();
         let continues = continues.map(|earlier| earlier.id);
-        // If this classifier has a round under way, that is the reason to refuse, and not the slot.
+        // If this classifier has a job under way, that is the reason to refuse, and not the slot.
         let slot = match self.lifecycle.current() {
             Some(_) => None,
             None => Some(self.member.slots.of(trigger).take(&self.member.name).map_err(occupied)?),
@@ -263,7 +263,9 @@ impl Supervisor {
 }
 
 fn occupied(holder: String) -> CommandError {
-    CommandError::Occupied(format!("the classifier {holder} has a round under way, and one trains at a time"))
+    CommandError::Occupied(format!(
+        "the classifier {holder} has a job of the trainer under way, and one of its kind runs at a time"
+    ))
 }
 
 /// What a user reads when the work of a round is given up.

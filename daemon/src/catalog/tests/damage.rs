@@ -36,7 +36,7 @@ async fn rounds_that_can_still_be_read_go_over_to_the_new_catalogue() {
     alter(&path, "DROP TABLE quarantine");
     let catalog = Catalog::open(&path).unwrap();
     let note = catalog.note().unwrap();
-    assert!(note.contains("quarantine is missing") && note.contains("1 rounds of the history were kept"), "{note}");
+    assert!(note.contains("quarantine is missing") && note.contains("1 jobs of the history were kept"), "{note}");
     assert_eq!(catalog.jobs().await.unwrap(), [interrupted(4)]);
 }
 

@@ -37,7 +37,8 @@ impl Watched {
 
     fn visit(&mut self, dir: &Path, part: Part) -> Result<(), Closed> {
         let Some(root) = self.root.as_ref().map(|root| root.path.clone()) else { return Ok(()) };
-        let mount = mounts::rooted_at(dir);
+        // Before anything else is asked: it shows below whether the answers were about one and the same directory.
+        let mount = (part == Part::Images).then(|| mounts::rooted_at(dir)).flatten();
         let metadata = match fs::symlink_metadata(dir) {
             Ok(metadata) if metadata.is_dir() => metadata,
             Ok(_) => {

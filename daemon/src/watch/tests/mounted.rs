@@ -76,8 +76,8 @@ fn what_was_mounted_between_two_looks_at_the_table_is_seen_to_go() {
     camera.until_settled(&["inside/cam/sub/b.jpg"]);
 }
 
-/// A file system that was mounted on a directory while that directory was being scanned was noted as known, although
-/// the scan had seen the directory below it: nobody was told of its kind, and it might have gone unwatched.
+/// A file system that is mounted on a directory while that directory is being scanned must not be noted as known if the
+/// scan has seen the directory below it.
 #[test]
 fn what_is_mounted_while_its_directory_is_scanned_is_seen() {
     if !entered("watch::tests::mounted::what_is_mounted_while_its_directory_is_scanned_is_seen", MOUNTS) {

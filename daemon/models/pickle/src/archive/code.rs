@@ -33,7 +33,7 @@ pub fn function(module: &str, name: &str) -> Result<Function, PickleError> {
         ("torch.jit._pickle", "build_intlist" | "build_doublelist" | "build_boollist") => Function::TypedList,
         // Compiled modules; their names are not checked further.
         (module, _) if module.starts_with("__torch__") => Function::Script,
-        _ => return Err(PickleError::Forbidden(format!("{module}.{name}"))),
+        _ => return Err(PickleError::Forbidden(format!("{module}.{name}").chars().take(200).collect())),
     })
 }
 
