@@ -37,7 +37,8 @@ pub enum ModelVerb {
     ///
     /// Weights that PyTorch has pickled (.bin, .pt) are converted to safetensors. Nothing else of coft reads pickles.
     Import {
-        /// Directory with the model's files; or the file with the weights, whose directory has the files that describe it
+        /// Directory with the model's files; or the file with the weights, whose directory has the files that
+        /// describe it
         #[arg(value_name = "DIR|FILE")]
         path: PathBuf,
         /// Name for it [default: that of the directory, or of the file]
