@@ -94,6 +94,9 @@ _coftctl() {
             coftctl__subcmd__classifier,remove)
                 cmd="coftctl__subcmd__classifier__subcmd__remove"
                 ;;
+            coftctl__subcmd__classifier,show)
+                cmd="coftctl__subcmd__classifier__subcmd__show"
+                ;;
             coftctl__subcmd__classifier__subcmd__help,create)
                 cmd="coftctl__subcmd__classifier__subcmd__help__subcmd__create"
                 ;;
@@ -108,6 +111,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__classifier__subcmd__help,remove)
                 cmd="coftctl__subcmd__classifier__subcmd__help__subcmd__remove"
+                ;;
+            coftctl__subcmd__classifier__subcmd__help,show)
+                cmd="coftctl__subcmd__classifier__subcmd__help__subcmd__show"
                 ;;
             coftctl__subcmd__config,check)
                 cmd="coftctl__subcmd__config__subcmd__check"
@@ -225,6 +231,9 @@ _coftctl() {
                 ;;
             coftctl__subcmd__help__subcmd__classifier,remove)
                 cmd="coftctl__subcmd__help__subcmd__classifier__subcmd__remove"
+                ;;
+            coftctl__subcmd__help__subcmd__classifier,show)
+                cmd="coftctl__subcmd__help__subcmd__classifier__subcmd__show"
                 ;;
             coftctl__subcmd__help__subcmd__config,check)
                 cmd="coftctl__subcmd__help__subcmd__config__subcmd__check"
@@ -456,7 +465,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__classifier)
-            opts="-h --bus --json --classifier --help list create edit remove help"
+            opts="-h --bus --json --classifier --help list show create edit remove help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -542,7 +551,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__classifier__subcmd__help)
-            opts="list create edit remove help"
+            opts="list show create edit remove help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -625,6 +634,20 @@ _coftctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        coftctl__subcmd__classifier__subcmd__help__subcmd__show)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         coftctl__subcmd__classifier__subcmd__list)
             opts="-h --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
@@ -649,6 +672,28 @@ _coftctl() {
             ;;
         coftctl__subcmd__classifier__subcmd__remove)
             opts="-h --purge --bus --json --classifier --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --bus)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --classifier)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__classifier__subcmd__show)
+            opts="-h --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1068,7 +1113,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__classifier)
-            opts="list create edit remove"
+            opts="list show create edit remove"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -1124,6 +1169,20 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__help__subcmd__classifier__subcmd__remove)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        coftctl__subcmd__help__subcmd__classifier__subcmd__show)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 4 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -35,7 +35,7 @@ complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "source" -d 'Look at
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "classify" -d 'Say what images show'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "round" -d 'Start, stop and look at adaptation rounds'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "job" -d 'Look at all jobs and stop them: rounds, zero-shot jobs, imports and activations'
-complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
+complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "generation" -d 'Look at the models that jobs have made, and go back to an earlier one'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_needs_command" -f -a "results" -d 'Show what the pictures of the sources show: the latest ones, the oldest of them first'
@@ -54,19 +54,24 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand status" -l bus -d 'Bus t
 complete -c coftctl -n "__fish_coftctl_using_subcommand status" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand status" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand status" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list create edit remove help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list create edit remove help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
-complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list create edit remove help" -l json -d 'Print JSON instead of text'
-complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list create edit remove help" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list create edit remove help" -f -a "list" -d 'List the classifiers; --classifier NAME has every other command ask one of them'
-complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list create edit remove help" -f -a "create" -d 'Make a classifier, which serves within seconds and learns from what it watches'
-complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list create edit remove help" -f -a "edit" -d 'Give a classifier other classes'
-complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list create edit remove help" -f -a "remove" -d 'Stop a classifier and remove its file'
-complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list create edit remove help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -f -a "list" -d 'List the classifiers; --classifier NAME has every other command ask one of them'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -f -a "show" -d 'Show what one serves, watches and does; the same as status --classifier NAME'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -f -a "create" -d 'Make a classifier, which serves within seconds and learns from what it watches'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -f -a "edit" -d 'Give a classifier other classes'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -f -a "remove" -d 'Stop a classifier and remove its file'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and not __fish_seen_subcommand_from list show create edit remove help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from list" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from list" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from list" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from list" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from show" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from show" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from show" -l json -d 'Print JSON instead of text'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from create" -l labels -d 'Its classes: a file with one name a line, or the names with commas between them [default: the model\'s own]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from create" -l watch -d 'Directory whose images it answers and learns from; may be given several times' -r -F
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from create" -l model -d 'Name or digest of a model of the store (coftctl model list), or a directory [default: the demo model]' -r
@@ -86,6 +91,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from remove" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from remove" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the classifiers; --classifier NAME has every other command ask one of them'
+complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show what one serves, watches and does; the same as status --classifier NAME'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from help" -f -a "create" -d 'Make a classifier, which serves within seconds and learns from what it watches'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from help" -f -a "edit" -d 'Give a classifier other classes'
 complete -c coftctl -n "__fish_coftctl_using_subcommand classifier; and __fish_seen_subcommand_from help" -f -a "remove" -d 'Stop a classifier and remove its file'
@@ -126,12 +132,12 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand classify" -s h -l help -
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -l json -d 'Print JSON instead of text'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -s h -l help -d 'Print help'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "start" -d 'Start a round over the images catalogued so far'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "wait" -d 'Stay until one has ended and show how far it is; Ctrl-C leaves it running'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "cancel" -d 'Stop one that runs; the active model stays'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "list" -d 'List them, the oldest first'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "show" -d 'Show one'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "wait" -d 'Stay until a job has ended and show how far it is; Ctrl-C leaves it running'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "cancel" -d 'Stop a running job; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "list" -d 'List the jobs, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "show" -d 'Show a job'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and not __fish_seen_subcommand_from start wait cancel list show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l seed -d 'Seed for the round\'s random choices, in place of the configured one' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from start" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
@@ -156,19 +162,19 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_s
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from show" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "start" -d 'Start a round over the images catalogued so far'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "wait" -d 'Stay until one has ended and show how far it is; Ctrl-C leaves it running'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "cancel" -d 'Stop one that runs; the active model stays'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "list" -d 'List them, the oldest first'
-complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "wait" -d 'Stay until a job has ended and show how far it is; Ctrl-C leaves it running'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "cancel" -d 'Stop a running job; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the jobs, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show a job'
 complete -c coftctl -n "__fish_coftctl_using_subcommand round; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -f -a "wait" -d 'Stay until one has ended and show how far it is; Ctrl-C leaves it running'
-complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -f -a "cancel" -d 'Stop one that runs; the active model stays'
-complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -f -a "list" -d 'List them, the oldest first'
-complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -f -a "show" -d 'Show one'
+complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -f -a "wait" -d 'Stay until a job has ended and show how far it is; Ctrl-C leaves it running'
+complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -f -a "cancel" -d 'Stop a running job; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -f -a "list" -d 'List the jobs, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -f -a "show" -d 'Show a job'
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and not __fish_seen_subcommand_from wait cancel list show help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from wait" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from wait" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
@@ -186,10 +192,10 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_sub
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from show" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from show" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from show" -s h -l help -d 'Print help'
-complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from help" -f -a "wait" -d 'Stay until one has ended and show how far it is; Ctrl-C leaves it running'
-complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from help" -f -a "cancel" -d 'Stop one that runs; the active model stays'
-complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from help" -f -a "list" -d 'List them, the oldest first'
-complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show one'
+complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from help" -f -a "wait" -d 'Stay until a job has ended and show how far it is; Ctrl-C leaves it running'
+complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from help" -f -a "cancel" -d 'Stop a running job; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from help" -f -a "list" -d 'List the jobs, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from help" -f -a "show" -d 'Show a job'
 complete -c coftctl -n "__fish_coftctl_using_subcommand job; and __fish_seen_subcommand_from help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand generation; and not __fish_seen_subcommand_from list show activate diff help" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
@@ -349,7 +355,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_see
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "classify" -d 'Say what images show'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "round" -d 'Start, stop and look at adaptation rounds'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "job" -d 'Look at all jobs and stop them: rounds, zero-shot jobs, imports and activations'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "generation" -d 'Look at the models that rounds have made, and go back to an earlier one'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "generation" -d 'Look at the models that jobs have made, and go back to an earlier one'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "export" -d 'Copy a generation out of the service, for other programs to serve'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "import" -d 'Have the service take in a generation that was exported elsewhere, and show how far it is'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "results" -d 'Show what the pictures of the sources show: the latest ones, the oldest of them first'
@@ -365,6 +371,7 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_see
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "completions" -d 'Print the completion script of a shell'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and not __fish_seen_subcommand_from status classifier source classify round job generation export import results monitor metrics review model rescan doctor lint config reload completions help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from classifier" -f -a "list" -d 'List the classifiers; --classifier NAME has every other command ask one of them'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from classifier" -f -a "show" -d 'Show what one serves, watches and does; the same as status --classifier NAME'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from classifier" -f -a "create" -d 'Make a classifier, which serves within seconds and learns from what it watches'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from classifier" -f -a "edit" -d 'Give a classifier other classes'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from classifier" -f -a "remove" -d 'Stop a classifier and remove its file'
@@ -372,14 +379,14 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_su
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from source" -f -a "add" -d 'Have a classifier watch a directory more'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from source" -f -a "remove" -d 'Have a classifier watch a directory no more; its images have no part in rounds from then on'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "start" -d 'Start a round over the images catalogued so far'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "wait" -d 'Stay until one has ended and show how far it is; Ctrl-C leaves it running'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "cancel" -d 'Stop one that runs; the active model stays'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "list" -d 'List them, the oldest first'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "show" -d 'Show one'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from job" -f -a "wait" -d 'Stay until one has ended and show how far it is; Ctrl-C leaves it running'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from job" -f -a "cancel" -d 'Stop one that runs; the active model stays'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from job" -f -a "list" -d 'List them, the oldest first'
-complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from job" -f -a "show" -d 'Show one'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "wait" -d 'Stay until a job has ended and show how far it is; Ctrl-C leaves it running'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "cancel" -d 'Stop a running job; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "list" -d 'List the jobs, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from round" -f -a "show" -d 'Show a job'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from job" -f -a "wait" -d 'Stay until a job has ended and show how far it is; Ctrl-C leaves it running'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from job" -f -a "cancel" -d 'Stop a running job; the active model stays'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from job" -f -a "list" -d 'List the jobs, the oldest first'
+complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from job" -f -a "show" -d 'Show a job'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "list" -d 'List the generations, the oldest first; the active one is marked, and those that the rules refused'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "show" -d 'Show what the round that made a generation saw: its candidates, what speaks for each, and every class'
 complete -c coftctl -n "__fish_coftctl_using_subcommand help; and __fish_seen_subcommand_from generation" -f -a "activate" -d 'Have an earlier generation serve again, or one that the rules refused, and show how far it is'
