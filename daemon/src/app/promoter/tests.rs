@@ -187,7 +187,7 @@ fn a_generation_that_reads_the_student_s_images_is_current() {
     let manifest: Manifest = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let manifest = Manifest { classes: base.classes.clone(), base_model: base.digest.clone(), ..manifest };
     let of = |preprocessing| Manifest { preprocessing, ..manifest.clone() };
-    assert_eq!(foreign(&of(of_teacher), &base), Some("image sizes"));
+    assert_eq!(foreign(&of(of_teacher), &base), Some("other image sizes"));
     fs::write(&path, serde_json::to_vec(&of(of_student)).unwrap()).unwrap();
     let staged = store.stage(&root.path().join("candidate")).unwrap();
     store.activate(staged, 0.0, None).unwrap();

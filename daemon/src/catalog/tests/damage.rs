@@ -17,7 +17,7 @@ async fn a_damaged_catalogue_is_moved_aside_and_a_new_one_takes_its_place() {
         let catalog = Catalog::open(&path).unwrap();
         let note = catalog.note().unwrap();
         assert!(note.contains(&path.display().to_string()) && note.contains("taken in anew"), "{note}");
-        assert!(note.contains("history of rounds is lost"), "{note}");
+        assert!(note.contains("history of jobs is lost"), "{note}");
         check(&catalog.counts().await.unwrap(), 0, 0);
         let kept = damaged(dir.path());
         assert_eq!(kept.len(), number.min(3), "{kept:?}");
