@@ -78,7 +78,7 @@ pub struct Tensor {
 pub fn tensors(bytes: &[u8]) -> Result<Vec<Tensor>, PickleError> {
     let archive = Archive::read(bytes)?;
     let mut machine = Machine::default();
-    let root = machine.run(&archive.pickle)?;
+    let root = machine.run(archive.pickle)?;
     let mut found = BTreeMap::new();
     collect(&machine, state(&machine, root), String::new(), &mut Walk { depth: 0, left: MAX_VISITS }, &mut found)?;
     if found.is_empty() {
@@ -165,17 +165,16 @@ fn collect(
 }
 
 /// The members of an archive.
-struct Archive {
-    /// A copy: the parser relies on text that stays as it is, and a mapped file may be written by others.
-    pickle: Vec<u8>,
+struct Archive<'a> {
+    pickle: &'a [u8],
     /// For each key, the start of a storage in the file, and its length in bytes.
     storages: HashMap<String, (usize, usize)>,
 }
 
-impl Archive {
-    fn read(bytes: &[u8]) -> Result<Self, PickleError> {
+impl<'a> Archive<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, PickleError> {
         let mut zip = zip::ZipArchive::new(Cursor::new(bytes)).map_err(PickleError::NotAnArchive)?;
-        let mut archive = Archive { pickle: Vec::new(), storages: HashMap::new() };
+        let mut archive = Archive { pickle: &[], storages: HashMap::new() };
         for i in 0..zip.len() {
             let member = zip.by_index_raw(i).map_err(PickleError::NotAnArchive)?;
             let name = member.name().to_owned();
@@ -196,7 +195,7 @@ impl Archive {
                 "byteorder" if content != b"little" => return Err(PickleError::BigEndian),
                 "byteorder" => {}
                 "data.pkl" if member.size() > MAX_PICKLE_BYTES => return Err(PickleError::TooLarge(member.size())),
-                "data.pkl" => archive.pickle = content.to_vec(),
+                "data.pkl" => archive.pickle = content,
                 _ => drop(archive.storages.insert(storage.expect("it lies below data/"), (start, length))),
             }
         }
