@@ -15,8 +15,8 @@ pub struct Pickled<'a> {
     pub data: &'a [u8],
 }
 
-/// Saves the tensors as PyTorch's archive of a state dict. If `key` is not empty, the dict is wrapped below that key, as by
-/// training programs.
+/// Saves the tensors as PyTorch's archive of a state dict. If `key` is not empty, the dict is wrapped below that key,
+/// as by training programs.
 ///
 /// # Errors
 /// The file cannot be written.

@@ -263,8 +263,8 @@ fn a_file_that_is_not_what_was_announced_is_refused() {
     }
 }
 
-/// The exit code and the errors of a command that can write no file of more than half a megabyte. This limit stands for the
-/// end of the disk: it is smaller than the weights, and larger than the rest.
+/// The exit code and the errors of a command that can write no file of more than half a megabyte. This limit stands for
+/// the end of the disk: it is smaller than the weights, and larger than the rest.
 fn limited(site: &Site, hub: Option<&Hub>, words: &[&str]) -> (Option<i32>, String) {
     let program = site.command(hub, words);
     let mut shell = Command::new("sh");

@@ -237,7 +237,8 @@ impl Promoter {
             coft.job = job.0,
             coft.generation = id.0,
             parity_max_abs_diff = parity,
-            "generation {id} replayed for activation {job}: its probabilities differ from torch's by {parity:.1e} at most"
+            "generation {id} replayed for activation {job}: its probabilities differ from torch's by {parity:.1e} at \
+             most"
         );
         Ok(match promotion::judge_again(generation.manifest.precision, parity) {
             Verdict::Promote => {

@@ -1,8 +1,8 @@
 //! Converts weights that PyTorch has pickled to safetensors. Names, element types, shapes and numbers stay the same.
 //!
 //! A pickle is the riskiest format that coft reads. Only `coftctl model import` and `coftctl model pull` use this
-//! crate, so neither the service nor the trainer contains a parser of pickles. This crate knows which files are the weights
-//! (from coft-models), and does not know which tensors a CLIP has: that is checked when the result is opened.
+//! crate, so neither the service nor the trainer contains a parser of pickles. This crate knows which files are the
+//! weights (from coft-models), and does not know which tensors a CLIP has: that is checked when the result is opened.
 
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
@@ -47,16 +47,16 @@ pub enum ConvertError {
     Store(#[from] StoreError),
 }
 
-/// Most bytes of the converted file for each byte of the archives. Tensors that share a storage, as tied weights do, are
-/// written once for each of them; a few bytes of a pickle can name a storage many thousand times. [choice]
+/// Most bytes of the converted file for each byte of the archives. Tensors that share a storage, as tied weights do,
+/// are written once for each of them; a few bytes of a pickle can name a storage many thousand times. [choice]
 const LARGEST: u64 = 2;
 
 /// Writes the pickled weights of a model as one safetensors file into `to`, under the name that the model's layout has
 /// for it ([`ModelFiles::converted_name`]). The same archives give the same bytes. Returns the size and the digest of
 /// each archive by its name.
 ///
-/// Memory holds one tensor at a time; the archives are mapped. After an error in writing, nothing of the file is left; if
-/// an archive has changed meanwhile, the file is there and must not be used.
+/// Memory holds one tensor at a time; the archives are mapped. After an error in writing, nothing of the file is left;
+/// if an archive has changed meanwhile, the file is there and must not be used.
 ///
 /// # Errors
 /// [`ConvertError`] names the file and what is wrong with it. A full disk is [`StoreError::Full`].
