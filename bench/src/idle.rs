@@ -47,7 +47,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Wait until the remaining work of the start is done: blocking threads end after 10 s without work.
 const SETTLED: Duration = Duration::from_secs(45);
 /// Watchdog interval of the shipped unit, µs.
-const WATCHDOG: &str = "120000000";
+const WATCHDOG: &str = "180000000";
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     let (programs, interruption) = (built::programs()?, Interruption::watch()?);

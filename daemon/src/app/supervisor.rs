@@ -44,9 +44,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 /// How soon after an event the schedule is checked and systemd gets the status, and how often while something is under
 /// way.
 const ROUTINE_INTERVAL: Duration = Duration::from_secs(1);
-/// The same while nothing happens: what is due is checked in time, and everything else at this interval. 1 min
-/// [choice].
-const IDLE_INTERVAL: Duration = Duration::from_secs(60);
+/// The same while nothing happens: what is due is checked in time, and everything else at this interval. 90 s [choice]:
+/// half of `WatchdogSec=` of the unit.
+const IDLE_INTERVAL: Duration = Duration::from_secs(90);
 /// How long after a failed job that was to make the classifier's first generation another one is tried; twice as long
 /// after each failure. [choice]
 const ZERO_SHOT_RETRY: Duration = Duration::from_secs(5 * 60);
