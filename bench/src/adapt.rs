@@ -210,7 +210,6 @@ fn one(args: &Args, seed: u64, [answers, out]: [Option<PathBuf>; 2], trainer: &P
         result["agreement"] = json!(adaptation.agreement);
         result["deployed"] = json!(adaptation.deployed);
         result["signs"] = json!(adaptation.candidates);
-        result["commonest-width"] = json!(adaptation.commonest_width);
         result["verdict"] = json!(format!("{:?}", judged(&manifest, &report)));
         result["review"] = reviewed(scratch.path(), &labels, &adaptation.deployed)?;
     }

@@ -86,13 +86,6 @@ pub struct Adaptation {
     /// Share of the pool whose label teaches in Phase II, by model: the surest of those that the other model confirmed,
     /// and the user's own.
     pub clean_fraction: [f64; 2],
-    /// How much wider zero-shot's commonest class is than its other classes are: the mean distance (1 less the cosine)
-    /// of two of its images in the pretrained embedding, over that of two images of another class, which count as often
-    /// as they have images. A class that the camera draws answers to holds images of others, and is wide; one that
-    /// really is nearly all there is holds its own, and the few answers beside it are the scattered ones. Absent where
-    /// no other class has three images, and in reports of rounds that did not take it.
-    #[serde(default)]
-    pub commonest_width: Option<f64>,
     /// Share of the pool on which the two models of Phase II predict the same class.
     pub agreement: f64,
     /// Everything that could be deployed, in the order in which it came about; the first is zero-shot.

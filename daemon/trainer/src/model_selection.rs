@@ -269,31 +269,6 @@ fn coherence(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> f64 {
     if information > 0.0 { information / (count as f64).ln() } else { 0.0 } // no pair, or a rounding error
 }
 
-/// See [`coft_core::report::Adaptation::commonest_width`]. `embeddings` are normalised [N, D]; `found` are the
-/// predicted classes [N].
-pub fn commonest_width(embeddings: &Tensor, found: &[usize], count: usize) -> Option<f64> {
-    let of_class = |class: usize| {
-        let images: Vec<i64> = (0..found.len()).filter(|&i| found[i] == class).map(|i| i as i64).collect();
-        let own = embeddings.index_select(0, &Tensor::from_slice(&images).to_device(embeddings.device()));
-        // The sum over all pairs of two different images. The square of the sum holds each pair twice, and each image
-        // once with itself.
-        let n = images.len() as f64;
-        let square =
-            own.sum_dim_intlist([0i64].as_slice(), false, Kind::Double).square().sum(Kind::Double).double_value(&[]);
-        (n, 1.0 - (square - n) / (n * (n - 1.0)))
-    };
-    let mut classes: Vec<(f64, f64)> = (0..count).map(of_class).collect();
-    classes.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let (&(_, commonest), others) = classes.split_first()?;
-    let others: Vec<&(f64, f64)> = others.iter().filter(|(images, _)| *images >= LEAST_OF_A_CLASS).collect();
-    let images: f64 = others.iter().map(|(images, _)| images).sum();
-    let width = others.iter().map(|(images, width)| images * width).sum::<f64>() / images;
-    (images > 0.0 && width > 0.0).then_some(commonest / width)
-}
-
-/// Number of images from which the width of a class is computed. 3 [choice]: three pairs.
-const LEAST_OF_A_CLASS: f64 = 3.0;
-
 /// Share of positions at which both are equal.
 pub fn share(a: &[usize], b: &[usize]) -> f64 {
     a.iter().zip(b).filter(|(a, b)| a == b).count() as f64 / a.len().max(1) as f64
@@ -371,23 +346,6 @@ mod tests {
             (metrics[1].agreement_with_zero_shot, metrics[1].tv_distance, metrics[2].coherence),
             (0.75, 0.25, 0.0)
         );
-    }
-
-    #[test]
-    fn a_class_that_has_swallowed_others_is_wide() {
-        // Directions in a plane, by their angle in degrees.
-        let at = |angles: &[f64]| {
-            let points: Vec<f32> =
-                angles.iter().flat_map(|a| [a.to_radians().cos() as f32, a.to_radians().sin() as f32]).collect();
-            Tensor::from_slice(&points).view([-1, 2])
-        };
-        let found = [0, 0, 0, 0, 1, 1, 1, 2, 2];
-        // Class 2 has too few images to count. Pairs of class 0: 1 − cos of 0, 90, 90, 90, 90, 0 degrees; of class 1:
-        // of 60, 60 and 120.
-        let wide = commonest_width(&at(&[0.0, 0.0, 90.0, 90.0, 0.0, 60.0, 120.0, 0.0, 180.0]), &found, 3).unwrap();
-        assert!((wide - (4.0 / 6.0) / (2.5 / 3.0)).abs() < 1e-6, "{wide}");
-        assert_eq!(commonest_width(&at(&[0.0, 1.0, 2.0, 3.0]), &[0, 0, 0, 1], 2), None, "nothing to hold it against");
-        assert_eq!(commonest_width(&at(&[0.0; 6]), &[0, 0, 0, 1, 1, 1], 2), None, "copies of one picture");
     }
 
     #[test]

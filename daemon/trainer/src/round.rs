@@ -249,11 +249,6 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
         label_agreement,
         confirmed_fraction: ModelIndex::BOTH.map(confirmed),
         clean_fraction: ModelIndex::BOTH.map(|model| fraction(&adapted.clean[model.index()])),
-        commonest_width: model_selection::commonest_width(
-            &round.zero_shot.embeddings,
-            &round.zero_shot.answers,
-            classes,
-        ),
         agreement: model_selection::share(
             &predicted_classes(&CandidateName::Model1),
             &predicted_classes(&CandidateName::Model2),

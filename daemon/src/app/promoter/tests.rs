@@ -37,7 +37,6 @@ pub fn doubted(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
     let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
     told.adaptation = Some(Adaptation {
-        commonest_width: None,
         label_agreement: 0.3,
         confirmed_fraction: [0.9; 2],
         clean_fraction: [0.9; 2],
@@ -79,7 +78,6 @@ fn undecidable(root: &Path) -> PathBuf {
         label_agreement: 0.9,
         confirmed_fraction: [0.9; 2],
         clean_fraction: [0.9; 2],
-        commonest_width: None,
         agreement: 0.9,
         candidates: vec![metrics(CandidateName::ZeroShot, 1.0, 0.0), metrics(CandidateName::Average, 0.6, 0.38)],
         deployed: CandidateName::Average,
