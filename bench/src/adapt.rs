@@ -210,6 +210,7 @@ fn one(args: &Args, seed: u64, [answers, out]: [Option<PathBuf>; 2], trainer: &P
         result["agreement"] = json!(adaptation.agreement);
         result["deployed"] = json!(adaptation.deployed);
         result["signs"] = json!(adaptation.candidates);
+        result["evenness"] = json!(promotion::evenness(report.classes.iter().map(|class| class.zero_shot)));
         result["verdict"] = json!(format!("{:?}", judged(&manifest, &report)));
         result["review"] = reviewed(scratch.path(), &labels, &adaptation.deployed)?;
     }

@@ -41,8 +41,8 @@ pub const EVEN_OF_TWO: f64 = 0.97;
 /// docs/decisions/0018]
 pub const UNEVEN: f64 = 0.7;
 /// For an evenness between [`UNEVEN`] and [`EVEN`]: if the candidate has this share fewer unstable answers than the
-/// pretrained model, the camera is taken to be the cause of the uneven answers; 0 to 1. [measurement,
-/// docs/decisions/0018]
+/// pretrained model, and more even ones, the camera is taken to be the cause of the uneven answers; 0 to 1.
+/// [measurement, docs/decisions/0018]
 pub const STEADIER: f64 = 0.14;
 /// Largest change of the class shares that is ignored where answers are less even; 0 to 1. 0.02 [choice].
 pub const TV_DISTANCE_BOUND: f64 = 0.02;
@@ -171,7 +171,10 @@ pub fn judge(
         return Verdict::Promote;
     };
     let evenness = evenness(report.classes.iter().map(|class| class.zero_shot));
-    let by_the_camera = || steadier(zero_shot.stability, candidate.stability) >= STEADIER;
+    let by_the_camera = || {
+        let deployed = self::evenness(report.classes.iter().map(|class| class.deployed));
+        deployed > evenness && steadier(zero_shot.stability, candidate.stability) >= STEADIER
+    };
     let trusted = match report.classes.len() {
         _ if shares.is_some() => true,
         ..=2 => evenness >= EVEN_OF_TWO,
@@ -332,8 +335,9 @@ mod tests {
     fn what_cannot_be_told_is_not_promoted_unless_the_shares_are_known() {
         let classes = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
         let shares = Shares::new(&BTreeMap::new(), &classes).unwrap();
-        let verdict = |found: &[u64], stability, tv_distance, shares| {
-            let counts: Vec<(u64, u64)> = found.iter().map(|&found| (found, 30)).collect();
+        let verdict = |found: &[u64], now: u64, stability, tv_distance, shares| {
+            let counts: Vec<(u64, u64)> =
+                found.iter().enumerate().map(|(class, &found)| (found, if class == 0 { now } else { 30 })).collect();
             let mut report = report(0.9, [0.8, 0.7], &counts);
             let adaptation = report.adaptation.as_mut().unwrap();
             let metrics = |name, stability, agreement_with_zero_shot, tv_distance| CandidateMetrics {
@@ -354,21 +358,26 @@ mod tests {
         let undecided = Verdict::Keep(Reason::Undecided { differs: 1.0 - 0.63 });
         // The evenness of these answers is 0.95, 0.87 and 0.42, that of two classes 1.00 and 0.93. Zero-shot changes
         // its answer on 20 of 100 shifted crops.
-        let table: [(&[u64], f64, f64, Verdict, &str); 8] = [
-            (&[50, 25, 25], 0.7, 0.2, Verdict::Promote, "even answers"),
-            (&[60, 20, 20], 0.83, 0.2, Verdict::Promote, "steadier answers: the camera's doing"),
-            (&[60, 20, 20], 0.82, 0.2, undecided.clone(), "hardly steadier"),
-            (&[60, 20, 20], 0.6, 0.2, undecided.clone(), "boundaries that pass through a class"),
-            (&[56, 44], 0.7, 0.2, Verdict::Promote, "even answers"),
-            (&[66, 34], 0.9, 0.2, undecided.clone(), "a single boundary"),
-            (&[88, 6, 6], 0.9, 0.2, undecided.clone(), "hardly any other class"),
-            (&[88, 6, 6], 0.6, 0.01, Verdict::Promote, "the shares of the classes stay as they are"),
+        let table: [(&[u64], u64, f64, f64, Verdict, &str); 9] = [
+            (&[50, 25, 25], 30, 0.7, 0.2, Verdict::Promote, "even answers"),
+            (&[60, 20, 20], 30, 0.83, 0.2, Verdict::Promote, "steadier answers: the camera's doing"),
+            (&[60, 20, 20], 30, 0.82, 0.2, undecided.clone(), "hardly steadier"),
+            (&[60, 20, 20], 30, 0.6, 0.2, undecided.clone(), "boundaries that pass through a class"),
+            (&[60, 20, 20], 100, 0.9, 0.2, undecided.clone(), "still less even"),
+            (&[56, 44], 30, 0.7, 0.2, Verdict::Promote, "even answers"),
+            (&[66, 34], 30, 0.9, 0.2, undecided.clone(), "a single boundary"),
+            (&[88, 6, 6], 30, 0.9, 0.2, undecided.clone(), "hardly any other class"),
+            (&[88, 6, 6], 30, 0.6, 0.01, Verdict::Promote, "the shares of the classes stay as they are"),
         ];
-        for (found, stability, tv_distance, expected, why) in table {
-            assert_eq!(verdict(found, stability, tv_distance, None), expected, "{why}");
+        for (found, now, stability, tv_distance, expected, why) in table {
+            assert_eq!(verdict(found, now, stability, tv_distance, None), expected, "{why}");
         }
         let told = Verdict::Promote;
-        assert_eq!(verdict(&[88, 6, 6], 0.6, 0.2, Some(&shares)), told, "the choice has taken the shares into account");
+        assert_eq!(
+            verdict(&[88, 6, 6], 30, 0.6, 0.2, Some(&shares)),
+            told,
+            "the choice has taken the shares into account"
+        );
         let Verdict::Keep(reason) = undecided else { panic!("kept") };
         let words = "whether it is better cannot be told: the pretrained model finds some classes much more often than others, \
                      the new model does not, and that may be right or wrong; it answers 37 % of the images differently";
