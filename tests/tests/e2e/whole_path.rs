@@ -31,6 +31,42 @@ fn from_a_folder_of_images_to_a_served_generation() {
     assert_eq!(classify(&site, &picture).1, 2);
 }
 
+/// Whoever knows the shares of the classes gets probabilities for them, before and after a round, in every number format.
+#[test]
+fn shares_that_are_told_are_in_every_generation() {
+    for precision in ["fp32", "fp16", "int8"] {
+        let told = format!("{QUICK}[classifier]\nshares = {{ \"{}\" = 0.91 }}\n", PARTS[2]);
+        let mut site = serving(&told, 3);
+        let active = |site: &Site| -> Value {
+            let manifest = fs::read(site.state_dir().join("active/manifest.json")).unwrap();
+            serde_json::from_slice(&manifest).unwrap()
+        };
+        let expected: Vec<f64> = (0..PARTS.len()).map(|class| if class == 2 { 0.91 } else { 0.01 }).collect();
+        let has_shares = |manifest: &Value| {
+            let shares = manifest["shares"].as_array().unwrap_or_else(|| panic!("{manifest}"));
+            let same = |(share, expected): (&Value, &f64)| (share.as_f64().unwrap() - expected).abs() < 1e-9;
+            assert!(shares.len() == expected.len() && shares.iter().zip(&expected).all(same), "{manifest}");
+        };
+        has_shares(&active(&site));
+
+        site.configure(&format!("{told}[round]\nprecision = \"{precision}\"\n")).unwrap();
+        site.json(&["reload"]).unwrap();
+        let ended = round(&site);
+        assert_eq!(ended["state"], "promoted", "{precision}: {ended}\n{}", site.log());
+        let manifest = active(&site);
+        assert_eq!((&manifest["method"], &manifest["precision"]), (&"coft".into(), &precision.into()), "{manifest}");
+        has_shares(&manifest);
+        // The odds of the class are 91 × 9 times those without shares, so most pictures are expected to be of it.
+        let generation = site.json(&["generation", "show", "2"]).unwrap();
+        let share = generation["report"]["classes"][2]["expected-share"].as_f64().unwrap();
+        assert!(share > 0.5, "{precision}: {generation}");
+        if precision == "fp32" {
+            accepted_by_python(&site.state_dir().join("active"));
+        }
+        assert!(site.stop().unwrap().success());
+    }
+}
+
 /// The first status said "coftctl round start --wait" while the first round ran, which was refused as busy.
 #[test]
 fn what_status_advises_can_be_done_from_the_first_moment() {
