@@ -40,7 +40,7 @@ pub fn was_set_within(period: Duration) -> bool {
 }
 
 /// Detects that the wall clock was set, by comparing each reading with the one before. The service reads the clock at
-/// least once a minute.
+/// least every 90 s.
 #[derive(Debug, Default)]
 struct Settings {
     /// By how much the wall clock was ahead of the time since the machine's start at the last reading, s.

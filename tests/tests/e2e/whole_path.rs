@@ -56,7 +56,8 @@ fn shares_that_are_told_are_in_every_generation() {
         let manifest = active(&site);
         assert_eq!((&manifest["method"], &manifest["precision"]), (&"coft".into(), &precision.into()), "{manifest}");
         has_shares(&manifest);
-        // One picture in ten is of the class. Its odds are 91 × 9 times those without shares.
+        // One picture in ten is of the class. Its odds against another class are 91 times those without
+        // shares.
         let generation = site.json(&["generation", "show", "2"]).unwrap();
         let classes = generation["report"]["classes"].as_array().unwrap();
         let shares: Vec<f64> = classes.iter().map(|class| class["expected-share"].as_f64().unwrap()).collect();
