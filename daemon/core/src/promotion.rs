@@ -358,7 +358,8 @@ mod tests {
         let undecided = Verdict::Keep(Reason::Undecided { differs: 1.0 - 0.63 });
         // The evenness of these answers is 0.96, 0.87 and 0.42, that of two classes 1.00 and 0.93. Zero-shot changes
         // its answer on 50 of 100 shifted crops.
-        let table: [(&[u64], u64, f64, f64, Verdict, &str); 9] = [
+        type Row = (&'static [u64], u64, f64, f64, Verdict, &'static str);
+        let table: [Row; 9] = [
             (&[50, 25, 25], 30, 0.3, 0.2, Verdict::Promote, "even answers"),
             (&[60, 20, 20], 30, 0.58, 0.2, Verdict::Promote, "steadier answers: the camera's doing"),
             (&[60, 20, 20], 30, 0.56, 0.2, undecided.clone(), "hardly steadier"),
