@@ -31,7 +31,8 @@ fn from_a_folder_of_images_to_a_served_generation() {
     assert_eq!(classify(&site, &picture).1, 2);
 }
 
-/// Whoever knows the shares of the classes gets probabilities for them, before and after a round, in every number format.
+/// Whoever knows the shares of the classes gets probabilities for them, before and after a round, in every number
+/// format.
 #[test]
 fn shares_that_are_told_are_in_every_generation() {
     for precision in ["fp32", "fp16", "int8"] {
