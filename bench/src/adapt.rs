@@ -208,11 +208,12 @@ fn one(args: &Args, seed: u64, [answers, out]: [Option<PathBuf>; 2], trainer: &P
     result["seed"] = json!(seed);
     if let Some(adaptation) = &report.adaptation {
         result["agreement"] = json!(adaptation.agreement);
+        result["near-duplicates"] = json!(adaptation.near_duplicates);
         result["deployed"] = json!(adaptation.deployed);
         result["signs"] = json!(adaptation.candidates);
         result["evenness"] = json!(promotion::evenness(report.classes.iter().map(|class| class.zero_shot)));
         result["verdict"] = json!(format!("{:?}", judged(&manifest, &report)));
-        result["review"] = reviewed(scratch.path(), &labels, &adaptation.deployed)?;
+        result["review"] = reviewed(scratch.path(), &labels)?;
     }
     result["seconds"] = json!(report.seconds);
     result["peak_memory_bytes"] = json!(report.peak_memory_bytes);

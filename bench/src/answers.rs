@@ -3,7 +3,6 @@
 use super::labelled_set::Labelled;
 use super::scores::{auroc, calibration_error};
 use super::trouble::NO_CLASS;
-use coft_core::candidate::CandidateName;
 use coft_core::decision::NoneOfThese;
 use coft_core::ids::ClassId;
 use coft_core::review::{self, Difference, State};
@@ -44,6 +43,8 @@ pub fn measure(
 
     let believed = |name: &str| pool.tensor(name).ok().map(|view| integers(&view));
     let zero_shot_pool = believed("zero-shot-label").map(|found| percent(&found, labels));
+    let shares: Vec<f64> = (0..classes).map(|class| share(labels, class)).collect();
+    let labels = &distinct(&pool, labels);
     let (mut label_accuracy, mut confirmed_precision) = (Vec::new(), Vec::new());
     let (mut precision, mut fraction) = (Vec::new(), Vec::new());
     for model in ["1", "2"] {
@@ -65,7 +66,6 @@ pub fn measure(
     }
     let (mut accuracies, mut ece, mut apart) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let (mut by_shares, mut evenly) = (BTreeMap::new(), BTreeMap::new());
-    let shares: Vec<f64> = (0..classes).map(|class| share(labels, class)).collect();
     if let (Ok(one), Ok(two)) = (tested.tensor("model1"), tested.tensor("model2")) {
         let sums =
             rows(&one).into_iter().zip(rows(&two)).map(|(one, two)| one.iter().zip(two).map(|(a, b)| a + b).collect());
@@ -110,18 +110,13 @@ pub fn measure(
 /// Number of reviews that are simulated for each candidate.
 const REVIEWS: usize = 400;
 
-/// What a person who knows every label would decide between the pretrained model and the candidate called `name`,
-/// labelling the same kind of pictures as in `coftctl review`: those of the pool on which the two differ. `Null` where
-/// there is no such candidate.
-pub fn reviewed(dir: &Path, labels: &[usize], name: &CandidateName) -> anyhow::Result<Value> {
+/// What a person who knows every label would decide between the pretrained model and what is deployed, labelling the
+/// same kind of pictures as in `coftctl review`: those of the pool on which the two differ.
+pub fn reviewed(dir: &Path, labels: &[usize]) -> anyhow::Result<Value> {
     let bytes = fs::read(dir.join("pool.safetensors"))?;
     let pool = SafeTensors::deserialize(&bytes)?;
-    let answers = |name: &CandidateName| -> Option<Vec<usize>> {
-        Some(rows(&pool.tensor(&format!("plain/{name}")).ok()?).iter().map(|row| best(row)).collect())
-    };
-    let (Some(present), Some(candidate)) = (answers(&CandidateName::ZeroShot), answers(name)) else {
-        return Ok(Value::Null);
-    };
+    let present: Vec<usize> = rows(&pool.tensor("plain/zero-shot")?).iter().map(|row| best(row)).collect();
+    let candidate = integers(&pool.tensor("deployed-label")?);
     let mut differing: Vec<usize> = (0..labels.len()).filter(|&image| present[image] != candidate[image]).collect();
     let class = |class: usize| ClassId(class as u32);
     let mut rng = ChaCha8Rng::seed_from_u64(0);
@@ -142,6 +137,14 @@ pub fn reviewed(dir: &Path, labels: &[usize], name: &CandidateName) -> anyhow::R
     let shares: BTreeMap<&str, f64> =
         states.into_iter().map(|(state, times)| (state, in_percent(f64::from(times) / REVIEWS as f64))).collect();
     Ok(json!({ "differing": differing.len(), "decided": shares, "median-labels": counts[REVIEWS / 2] }))
+}
+
+/// The labels of the images that are no near-duplicates: those that the adapted models' answers are for.
+pub fn distinct(pool: &SafeTensors, labels: &[usize]) -> Vec<usize> {
+    match pool.tensor("distinct") {
+        Ok(positions) => integers(&positions).into_iter().map(|image| labels[image]).collect(),
+        Err(_) => labels.to_vec(),
+    }
 }
 
 pub fn rows(view: &safetensors::tensor::TensorView) -> Vec<Vec<f32>> {

@@ -1,7 +1,7 @@
 //! `cargo xtask bench ranking`: how well the label-free metrics predict accuracy, over rounds whose answers `bench
 //! adapt --answers` has kept.
 
-use super::answers::{integers, rows};
+use super::answers::{distinct, integers, rows};
 use anyhow::{Context, ensure};
 use coft_core::candidate::CandidateName;
 use coft_core::report::CandidateMetrics;
@@ -116,6 +116,7 @@ fn read(dir: &Path) -> anyhow::Result<Round> {
     );
     let bytes = fs::read(dir.join("pool.safetensors"))?;
     let answers = SafeTensors::deserialize(&bytes)?;
+    let pool = distinct(&answers, &pool);
     let mut margins = [Vec::new(), Vec::new()];
     for model in ["1", "2"] {
         let labels = integers(&answers.tensor(&format!("label{model}"))?);

@@ -72,11 +72,17 @@ fn adapted(adaptation: &Adaptation) -> String {
         let [one, two] = fractions.map(percent);
         format!("{one} for model 1, {two} for model 2")
     };
-    let metrics = fields(&[
+    let mut metrics = Vec::new();
+    if adaptation.near_duplicates > 0 {
+        let told = format!("{} images look nearly the same as another one, and are left out", adaptation.near_duplicates);
+        metrics.push(("near-duplicates", told));
+    }
+    metrics.extend([
         ("confirmed labels", of_models(adaptation.confirmed_fraction)),
         ("teaching labels", of_models(adaptation.clean_fraction)),
         ("agreement", format!("the two models agree on {} of the images", percent(adaptation.agreement))),
     ]);
+    let metrics = fields(&metrics);
     let header = ["CANDIDATE", "COHERENCE", "BALANCE", "STABILITY", "MARGIN", "AS ZERO-SHOT", "SHIFT", ""];
     let mut table = table(&header, &[1, 2, 3, 4, 5, 6]);
     for candidate in &adaptation.candidates {

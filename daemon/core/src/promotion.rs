@@ -172,7 +172,7 @@ pub fn judge(
     let by_the_camera = || {
         let after = evenness(report.classes.iter().map(|class| class.deployed));
         after > before
-            && of(&CandidateName::ZeroShot).is_some_and(|zero_shot| steadier(zero_shot, candidate, report.images))
+            && of(&CandidateName::ZeroShot).is_some_and(|zero_shot| steadier(zero_shot, candidate, report.images - adaptation.near_duplicates))
     };
     let trusted = match report.classes.len() {
         _ if shares.is_some() => true,
@@ -185,7 +185,8 @@ pub fn judge(
     Verdict::Keep(Reason::Undecided { differs: 1.0 - candidate.agreement_with_zero_shot })
 }
 
-/// Whether the candidate has fewer unstable answers than zero-shot, see [`STEADIER`], on a pool of so many images.
+/// Whether the candidate has fewer unstable answers than zero-shot, see [`STEADIER`], on a pool of so many images
+/// without the near-duplicates.
 ///
 /// An answer is unstable if a slightly shifted crop changes it. If the class boundaries were moved into a class, they
 /// now pass through its images, and the answers there are unstable. If they were moved to where the classes really

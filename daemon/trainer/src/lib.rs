@@ -24,6 +24,7 @@ mod loss;
 mod memory;
 mod model;
 mod model_selection;
+mod near_duplicates;
 #[cfg(test)]
 mod parity;
 mod phase1;

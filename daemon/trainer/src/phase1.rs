@@ -7,6 +7,7 @@ use crate::clip::{argmax, normalised, to_f32};
 use crate::error::RoundError;
 use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::loss;
+use crate::near_duplicates;
 use crate::pool::{Batch, BatchSampler, Pool};
 use crate::prompts::{self, ClassTokens, Prompts, max_segments};
 use crate::random;
@@ -46,6 +47,17 @@ impl Labels {
         }
     }
 
+    /// The labels of the images at these positions.
+    fn only(&self, positions: &[usize]) -> Self {
+        let classes = self.probabilities.len() / self.classes.len().max(1);
+        let row = |&image: &usize| &self.probabilities[image * classes..(image + 1) * classes];
+        Self {
+            classes: pick(&self.classes, positions),
+            confidence: pick(&self.confidence, positions),
+            probabilities: positions.iter().flat_map(row).copied().collect(),
+        }
+    }
+
     /// Replaces predictions by the user's labels.
     pub fn correct(&mut self, given: &[Option<usize>]) {
         for (class, given) in self.classes.iter_mut().zip(given) {
@@ -65,6 +77,23 @@ pub struct ZeroShot {
     pub embeddings: Tensor,
     /// Mean length of the image embeddings before normalisation.
     pub embedding_norm: f64,
+}
+
+impl ZeroShot {
+    /// The predictions for the images at these positions.
+    pub fn only(&self, positions: &[usize]) -> Self {
+        Self {
+            labels: self.labels.only(positions),
+            answers: pick(&self.answers, positions),
+            embeddings: near_duplicates::rows(&self.embeddings, positions),
+            embedding_norm: self.embedding_norm,
+        }
+    }
+}
+
+/// The values at these positions.
+pub fn pick<T: Copy>(values: &[T], positions: &[usize]) -> Vec<T> {
+    positions.iter().map(|&position| values[position]).collect()
 }
 
 /// A model's similarities on the pool under its tuned prompts.

@@ -21,6 +21,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use tch::{Device, Kind, Tensor};
 use thiserror::Error;
@@ -38,7 +39,9 @@ pub const BATCHES: usize = 3;
 
 #[derive(Debug)]
 pub struct Pool<'a> {
-    images: Images,
+    images: Arc<Images>,
+    /// Where each image of the pool is in `images`.
+    places: Vec<usize>,
     preprocess: &'a Preprocess,
     device: Device,
 }
@@ -156,7 +159,7 @@ impl<'a> Pool<'a> {
     pub fn load(paths: &[&Path], preprocess: &'a Preprocess, device: Device) -> Result<Self, PoolError> {
         let load = |path: &&Path| ImageFile { path: path.to_path_buf(), file: None }.pixels(preprocess);
         let images = paths.par_iter().map(load).collect::<Result<_, _>>()?;
-        Ok(Self { images: Images::Held(images), preprocess, device })
+        Ok(Self::of(Images::Held(images), paths.len(), preprocess, device))
     }
 
     /// Prepares to read images from their files when a batch needs them. Each is decoded once here, so that a damaged
@@ -169,20 +172,28 @@ impl<'a> Pool<'a> {
         };
         allow_open_files();
         let images = paths.par_iter().map(open).collect::<Result<_, _>>()?;
-        Ok(Self { images: Images::Read(images), preprocess, device })
+        Ok(Self::of(Images::Read(images), paths.len(), preprocess, device))
+    }
+
+    fn of(images: Images, count: usize, preprocess: &'a Preprocess, device: Device) -> Self {
+        Self { images: Arc::new(images), places: (0..count).collect(), preprocess, device }
+    }
+
+    /// The pool of the images at these positions. It shares their pixels with this pool.
+    pub fn only(&self, positions: &[usize]) -> Self {
+        let places = positions.iter().map(|&position| self.places[position]).collect();
+        Self { images: self.images.clone(), places, ..*self }
     }
 
     pub fn len(&self) -> usize {
-        match &self.images {
-            Images::Held(images) => images.len(),
-            Images::Read(files) => files.len(),
-        }
+        self.places.len()
     }
 
     fn image(&self, position: usize) -> Cow<'_, RgbImage> {
-        match &self.images {
-            Images::Held(images) => Cow::Borrowed(&images[position]),
-            Images::Read(files) => match files[position].pixels(self.preprocess) {
+        let place = self.places[position];
+        match &*self.images {
+            Images::Held(images) => Cow::Borrowed(&images[place]),
+            Images::Read(files) => match files[place].pixels(self.preprocess) {
                 Ok(pixels) => Cow::Owned(pixels),
                 Err(error) => resume_unwind(Box::new(error)), // unwinds like a panic, without its message
             },

@@ -15,7 +15,8 @@ use crate::journal::{Journal, PRODUCER};
 use crate::memory;
 use crate::model::ImageClassifier;
 use crate::model_selection::{self, CANDIDATES, CandidateSpec, Predictions};
-use crate::phase1::{self, Labels, Seeds};
+use crate::near_duplicates;
+use crate::phase1::{self, Labels, Seeds, pick};
 use crate::phase2::Clean;
 use crate::pool::Pool;
 use crate::progress::{Reporter, TRAINING, Work};
@@ -48,7 +49,16 @@ struct RoundOutput {
     deployed: ImageClassifier,
     temperature: f64,
     /// `Some` where the method is CoFT or CoFT+.
-    adapted: Option<(Adapted, Adaptation, Vec<Predictions>)>,
+    adapted: Option<AdaptedOutput>,
+}
+
+/// What CoFT or CoFT+ leaves. Its images are those of the pool without the near-duplicates.
+struct AdaptedOutput {
+    /// Positions in the pool of these images.
+    distinct: Vec<usize>,
+    adapted: Adapted,
+    adaptation: Adaptation,
+    predictions: Vec<Predictions>,
 }
 
 /// Runs the round. When it returns without error, the candidate directory is in place.
@@ -79,7 +89,7 @@ fn run_within(
             _ => rayon::current_num_threads() as u32,
         },
     })?;
-    reporter.plan(plan(spec));
+    reporter.plan(plan(spec, spec.images.len()));
     reporter.begin(Stage::Load, 1)?;
     let free = available(device);
     let teacher = Checkpoint::load_for(&spec.model_dir, device, spec.image_size)?;
@@ -151,7 +161,7 @@ fn run_within(
     let probe = probe(pool, checkpoint);
     if let Some(diagnostics) = &spec.diagnostics {
         let paths: Vec<&Path> = diagnostics.score.iter().map(|path| path.as_path()).collect();
-        told::pool_answers(&round, &output).write(&diagnostics.dir.join("pool.safetensors"))?;
+        told::pool_answers(&round, &output, &served).write(&diagnostics.dir.join("pool.safetensors"))?;
         told::test_answers(&round, &output, &paths)?.write(&diagnostics.dir.join("test.safetensors"))?;
     }
     reporter.end();
@@ -215,7 +225,17 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput
 }
 
 /// Runs CoFT or CoFT+, and chooses which of its models is deployed.
-fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, RoundError> {
+///
+/// Near-duplicates would be most of what is learnt, and would make every model's answers look alike for images that
+/// look alike. So a single one of them is trained on and counted.
+fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, RoundError> {
+    let distinct = near_duplicates::distinct(&whole.zero_shot.embeddings, whole.given, ctx)?;
+    ctx.reporter.plan(plan(whole.spec, distinct.len()));
+    let given = pick(whole.given, &distinct);
+    let pools = [whole.pool, whole.student.pool].map(|pool| pool.only(&distinct));
+    let zero_shots = [whole.zero_shot, whole.student.zero_shot].map(|zero_shot| zero_shot.only(&distinct));
+    let student = Student { pool: &pools[1], zero_shot: &zero_shots[1], ..whole.student };
+    let round = &RoundContext { pool: &pools[0], zero_shot: &zero_shots[0], given: &given, student, ..*whole };
     let classes = round.spec.classes.len();
     let adapted = adapt::adapt(round, ctx)?;
     ctx.reporter.begin(Stage::Choose, 1)?;
@@ -246,6 +266,7 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
         fraction(&adapted.margins[model.index()].iter().zip(round.given).map(label).collect::<Vec<_>>())
     };
     let adaptation = Adaptation {
+        near_duplicates: (whole.pool.len() - distinct.len()) as u64,
         label_agreement,
         confirmed_fraction: ModelIndex::BOTH.map(confirmed),
         clean_fraction: ModelIndex::BOTH.map(|model| fraction(&adapted.clean[model.index()])),
@@ -266,7 +287,7 @@ fn choose(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
     Ok(RoundOutput {
         deployed: candidate_spec(&deployed).model(round, Some(&adapted)).tempered(temperature),
         temperature,
-        adapted: Some((adapted, adaptation, predictions)),
+        adapted: Some(AdaptedOutput { distinct, adapted, adaptation, predictions }),
     })
 }
 
@@ -304,23 +325,24 @@ pub fn use_threads(count: usize, device: Device) {
     let _ = rayon::ThreadPoolBuilder::new().num_threads(cropping).build_global();
 }
 
-/// The planned work, as if every class had all its seeds and every label were confirmed.
-fn plan(spec: &RoundSpec) -> Vec<Work> {
-    let n = spec.images.len() as u64;
+/// The planned work, as if every class had all its seeds and every label were confirmed. `images` are those of the pool
+/// without the near-duplicates.
+fn plan(spec: &RoundSpec, images: usize) -> Vec<Work> {
+    let (whole, n) = (spec.images.len() as u64, images as u64);
     let work = |stage, iteration, images, cost| Work { stage, iteration, images, cost };
     let visits =
         |sgd: &Sgd, images: usize| u64::from(sgd.steps(images)) * u64::from(sgd.batch).min(images.max(1) as u64);
     let (phase1, phase2) = (&spec.settings.phase1, &spec.settings.phase2);
     let classes = spec.classes.len();
-    let seeds = (phase1.seeds(spec.images.len(), classes) * classes).min(spec.images.len());
+    let seeds = (phase1.seeds(images, classes) * classes).min(images);
     let taught = match spec.method {
         Method::Coft => (phase2.clean_share * n as f64).ceil() as usize,
-        _ => spec.images.len(),
+        _ => images,
     };
     let (first, second) = (visits(&phase1.sgd, seeds), visits(&phase2.sgd, taught));
     // The teacher; the student if it is another model; and two views that test whether images may be mirrored.
     let looks = 1 + u64::from(spec.student_dir.is_some()) + if spec.method == Method::ZeroShot { 0 } else { 2 };
-    let mut plan = vec![work(Stage::Load, 1, n, 0.1), work(Stage::Label, 1, looks * n, 1.0)];
+    let mut plan = vec![work(Stage::Load, 1, whole, 0.1), work(Stage::Label, 1, looks * whole, 1.0)];
     let iterations = match spec.method {
         Method::ZeroShot | Method::SelfTraining | Method::Oracle => 0,
         Method::Coft | Method::Upl => 1,
@@ -344,7 +366,7 @@ fn plan(spec: &RoundSpec) -> Vec<Work> {
             work(Stage::Choose, 1, (2 * model_selection::candidates(spec).count() as u64 + 1) * n, 1.0),
         ]),
     }
-    plan.push(work(Stage::Export, 1, n, 1.0));
+    plan.push(work(Stage::Export, 1, whole, 1.0));
     plan
 }
 

@@ -18,6 +18,7 @@ fn report(agreement: f64, clean: [f64; 2], classes: &[(u64, u64)]) -> Report {
         images: 100,
         classes: classes.iter().enumerate().map(class).collect(),
         adaptation: Some(Adaptation {
+            near_duplicates: 0,
             label_agreement: agreement,
             confirmed_fraction: clean,
             clean_fraction: clean,

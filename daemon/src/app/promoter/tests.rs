@@ -37,6 +37,7 @@ pub fn doubted(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
     let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
     told.adaptation = Some(Adaptation {
+        near_duplicates: 0,
         label_agreement: 0.3,
         confirmed_fraction: [0.9; 2],
         clean_fraction: [0.9; 2],
@@ -75,6 +76,7 @@ fn undecidable(root: &Path) -> PathBuf {
         coherence: 0.2,
     };
     told.adaptation = Some(Adaptation {
+        near_duplicates: 0,
         label_agreement: 0.9,
         confirmed_fraction: [0.9; 2],
         clean_fraction: [0.9; 2],

@@ -1,6 +1,6 @@
 //! The results that a round writes: the report, and the models' answers for measurements with known labels.
 
-use super::RoundOutput;
+use super::{AdaptedOutput, RoundOutput};
 use crate::adapt::{Adapted, RoundContext};
 use crate::clip::to_f32;
 use crate::diagnostics::Answers;
@@ -25,7 +25,7 @@ pub fn report(round: &RoundContext, output: &RoundOutput, served: &Served, repor
     let count = |labels: &[usize], class: usize| labels.iter().filter(|&&label| label == class).count() as u64;
     let nearest = nearest(round.student.text);
     let classes = spec.classes.iter().enumerate().map(|(class, name)| {
-        let adapted = output.adapted.as_ref().map(|(adapted, ..)| adapted);
+        let adapted = output.adapted.as_ref().map(|output| &output.adapted);
         let seeds = |a: &Adapted, model: ModelIndex| a.seeds[model.index()][class].len() as u64;
         let clean = |a: &Adapted, model: ModelIndex| {
             let (kept, labels) = (&a.clean[model.index()], &a.labels[model.index()].classes);
@@ -45,7 +45,7 @@ pub fn report(round: &RoundContext, output: &RoundOutput, served: &Served, repor
     Report {
         images: spec.images.len() as u64,
         classes: classes.collect(),
-        adaptation: output.adapted.as_ref().map(|(_, adaptation, _)| adaptation.clone()),
+        adaptation: output.adapted.as_ref().map(|output| output.adaptation.clone()),
         warnings: reporter.warnings(),
         seconds: reporter.seconds(),
         peak_memory_bytes: peak_memory_bytes(),
@@ -68,20 +68,22 @@ fn peak_memory_bytes() -> u64 {
     getrusage(UsageWho::RUSAGE_SELF).map_or(0, |usage| usage.max_rss() as u64 * 1024)
 }
 
-pub fn pool_answers(round: &RoundContext, output: &RoundOutput) -> Answers {
+pub fn pool_answers(round: &RoundContext, output: &RoundOutput, served: &Served) -> Answers {
     let mut answers = Answers::default();
     let classes = round.spec.classes.len();
     let zero_shot = &round.student.zero_shot;
     answers.integers("zero-shot-label", &round.zero_shot.answers);
+    answers.integers("deployed-label", &served.classes);
     answers.floats("plain/zero-shot", &zero_shot.labels.probabilities, classes);
     answers.floats("embedding/zero-shot", &to_f32(&zero_shot.embeddings), zero_shot.embeddings.size()[1] as usize);
-    if let Some((adapted, _, predictions)) = &output.adapted {
+    if let Some(AdaptedOutput { distinct, adapted, predictions, .. }) = &output.adapted {
+        answers.integers("distinct", distinct);
         for model in ModelIndex::BOTH {
             let k = model.index();
             answers.integers(&format!("label{model}"), &adapted.labels[k].classes);
             answers.flags(&format!("clean{model}"), &adapted.clean[k]);
             answers.floats(&format!("margin{model}"), &adapted.margins[k], 1);
-            let mut seeds = vec![false; round.pool.len()];
+            let mut seeds = vec![false; distinct.len()];
             adapted.seeds[k].iter().flatten().for_each(|&image| seeds[image] = true);
             answers.flags(&format!("seed{model}"), &seeds);
         }
@@ -97,7 +99,7 @@ pub fn test_answers(round: &RoundContext, output: &RoundOutput, paths: &[&Path])
     let checkpoint = round.student.checkpoint;
     let pool = Pool::load(paths, &checkpoint.preprocess, checkpoint.device)?;
     let mut answers = Answers::default();
-    let adapted = output.adapted.as_ref().map(|(adapted, ..)| adapted);
+    let adapted = output.adapted.as_ref().map(|output| &output.adapted);
     for (name, candidate_spec) in model_selection::candidates(round.spec)
         .filter(|(_, candidate_spec)| adapted.is_some() || *candidate_spec == CandidateSpec::ZeroShot)
     {
