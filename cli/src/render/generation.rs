@@ -74,7 +74,8 @@ fn adapted(adaptation: &Adaptation) -> String {
     };
     let mut metrics = Vec::new();
     if adaptation.near_duplicates > 0 {
-        let told = format!("{} images look nearly the same as another one, and are left out", adaptation.near_duplicates);
+        let told =
+            format!("{} images look nearly the same as another one, and are left out", adaptation.near_duplicates);
         metrics.push(("near-duplicates", told));
     }
     metrics.extend([

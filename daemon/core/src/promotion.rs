@@ -172,7 +172,9 @@ pub fn judge(
     let by_the_camera = || {
         let after = evenness(report.classes.iter().map(|class| class.deployed));
         after > before
-            && of(&CandidateName::ZeroShot).is_some_and(|zero_shot| steadier(zero_shot, candidate, report.images - adaptation.near_duplicates))
+            && of(&CandidateName::ZeroShot).is_some_and(|zero_shot| {
+                steadier(zero_shot, candidate, report.images.saturating_sub(adaptation.near_duplicates))
+            })
     };
     let trusted = match report.classes.len() {
         _ if shares.is_some() => true,
