@@ -83,7 +83,8 @@ pub enum Reason {
     },
     /// The rule has chosen zero-shot's model.
     #[error(
-        "no adapted model's answers are as evenly spread over the classes, and as alike for images that look alike, as zero-shot's"
+        "no adapted model's answers are more evenly spread over the classes, and more alike for images that look alike, than \
+         zero-shot's by more than chance explains"
     )]
     NothingBetter,
     /// A class that zero-shot found often is not found any more, see [`COLLAPSE_BOUND`].
@@ -235,15 +236,23 @@ pub fn agrees(precision: Precision, found: f64) -> bool {
 /// all classes are equally likely, and this is the entropy of the mean divided by that of a uniform distribution; 0 to
 /// 1.
 pub fn balance(probabilities: &[f32], count: usize, shares: Option<&Shares>) -> f64 {
+    let terms = balance_terms(probabilities, count, shares);
+    if terms.is_empty() { 1.0 } else { terms.iter().sum::<f64>() / terms.len() as f64 }
+}
+
+/// What each row adds to [`balance`], which is the mean of these terms. [N]
+pub fn balance_terms(probabilities: &[f32], count: usize, shares: Option<&Shares>) -> Vec<f64> {
     let mut mean = vec![0f64; count];
     for row in probabilities.chunks_exact(count) {
         mean.iter_mut().zip(row).for_each(|(sum, &p)| *sum += f64::from(p));
     }
     let rows = (probabilities.len() / count).max(1) as f64;
     let expected = |class: usize| shares.map_or(1.0 / count as f64, |shares| shares.as_slice()[class]);
-    let means = mean.iter().map(|sum| sum / rows).enumerate().filter(|&(_, p)| p > 0.0);
-    let divergence: f64 = means.map(|(class, p)| p * (p / expected(class)).ln()).sum();
-    1.0 - divergence / (count as f64).ln()
+    // A class that no row has a probability for adds nothing.
+    let term = |(class, sum): (usize, &f64)| if *sum > 0.0 { (sum / rows / expected(class)).ln() } else { 0.0 };
+    let terms: Vec<f64> = mean.iter().enumerate().map(term).collect();
+    let divergence = |row: &[f32]| row.iter().zip(&terms).map(|(&p, term)| f64::from(p) * term).sum::<f64>();
+    probabilities.chunks_exact(count).map(|row| 1.0 - divergence(row) / (count as f64).ln()).collect()
 }
 
 #[cfg(test)]

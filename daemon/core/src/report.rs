@@ -124,4 +124,8 @@ pub struct CandidateMetrics {
     /// of rounds that did not take it.
     #[serde(default)]
     pub coherence: f64,
+    /// By how many standard errors its sum of `balance` and `coherence` exceeds zero-shot's. 0 for zero-shot, and in
+    /// reports of rounds that did not tell.
+    #[serde(default)]
+    pub z_score: f64,
 }

@@ -11,7 +11,7 @@ use crate::phase1::ZeroShot;
 use crate::pool::Pool;
 use coft_core::candidate::{CandidateName, ModelIndex};
 use coft_core::decision::energy;
-use coft_core::promotion::balance;
+use coft_core::promotion::{balance, balance_terms};
 use coft_core::report::CandidateMetrics;
 use coft_core::shares::Shares;
 use coft_core::spec::RoundSpec;
@@ -217,9 +217,16 @@ pub fn label_free_metrics(
 ) -> Vec<CandidateMetrics> {
     let expecting = |plain: &[f32]| shares.map_or_else(|| plain.to_vec(), |shares| shares.applied(plain));
     let zero_shot = classes(&expecting(&predictions[0].plain), count);
-    let of = |candidate: &Predictions| {
+    let mut zero_shots_terms = None;
+    let mut of = |candidate: &Predictions| {
         let plain = expecting(&candidate.plain);
         let found = classes(&plain, count);
+        let views: Vec<Vec<f64>> = neighbours.iter().map(|by| coherence_terms(&found, by, count)).collect();
+        let coherences = |image: usize| views.iter().map(|view| view[image]).sum::<f64>() / views.len() as f64;
+        let coherences: Vec<f64> = (0..found.len()).map(coherences).collect();
+        let terms: Vec<f64> =
+            balance_terms(&plain, count, shares).iter().zip(&coherences).map(|(a, b)| a + b).collect();
+        let z_score = z_score(&terms, zero_shots_terms.get_or_insert_with(|| terms.clone()));
         let margins: f64 = plain.chunks_exact(count).map(|row| f64::from(best(row).1)).sum();
         CandidateMetrics {
             name: candidate.name.clone(),
@@ -228,14 +235,33 @@ pub fn label_free_metrics(
             agreement_with_zero_shot: share(&found, &zero_shot),
             tv_distance: tv_distance(&found, &zero_shot, count),
             balance: balance(&plain, count, shares),
-            coherence: neighbours.iter().map(|by| coherence(&found, by, count)).sum::<f64>() / neighbours.len() as f64,
+            coherence: mean(&coherences).max(0.0), // a rounding error may be negative
+            z_score,
         }
     };
-    predictions.iter().map(of).collect()
+    predictions.iter().map(&mut of).collect()
 }
 
-/// The candidate to deploy: the one with the largest sum of `balance` and `coherence`. The earlier one wins a tie, so
-/// that zero-shot stays where nothing is better. See docs/decisions/0005.
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// The mean of `a` − `b`, divided by its standard error; 0 where both are equal, or where there is one image.
+fn z_score(a: &[f64], b: &[f64]) -> f64 {
+    let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
+    let (count, mean) = (differences.len() as f64, mean(&differences));
+    let variance = differences.iter().map(|difference| (difference - mean).powi(2)).sum::<f64>() / (count - 1.0);
+    let error = (variance / count).sqrt();
+    if error > 0.0 { mean / error } else { 0.0 } // NaN where there is one image
+}
+
+/// From how many standard errors on a candidate's lead over zero-shot is not taken for chance. 2 [choice]. See
+/// docs/decisions/0026.
+const BEYOND_CHANCE: f64 = 2.0;
+
+/// The candidate to deploy: the one with the largest sum of `balance` and `coherence`, of those whose lead over zero-shot
+/// is [`BEYOND_CHANCE`]. The earlier one wins a tie, and zero-shot stays where nothing is better. See
+/// docs/decisions/0005 and 0026.
 ///
 /// Right answers are spread over the classes, and are the same for images that look alike. Adaptation that goes wrong
 /// breaks one or the other: for an unfamiliar camera, a model gives most answers to a few classes; and a model that
@@ -244,13 +270,17 @@ pub fn label_free_metrics(
 /// own.
 pub fn choose(metrics: &[CandidateMetrics]) -> &CandidateName {
     let sum = |metrics: &CandidateMetrics| metrics.balance + metrics.coherence;
-    let best = metrics.iter().reduce(|best, next| if sum(next) > sum(best) { next } else { best });
-    &best.expect("zero-shot is always a candidate").name
+    let (zero_shot, others) = metrics.split_first().expect("zero-shot is always a candidate");
+    let ahead = others.iter().filter(|candidate| candidate.z_score >= BEYOND_CHANCE);
+    &ahead.fold(zero_shot, |best, next| if sum(next) > sum(best) { next } else { best }).name
 }
 
-/// Mutual information between the class of an image and the class of one of its neighbours, divided by the logarithm of
-/// the number of classes; 0 to 1, and 0 where no image has neighbours.
-fn coherence(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> f64 {
+/// What each image adds to the coherence, which is the mean of these terms: the mutual information between the class of
+/// an image and the class of one of its neighbours, divided by the logarithm of the number of classes. 0 for images
+/// without neighbours. [N]
+///
+/// All images have equally many neighbours.
+fn coherence_terms(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> Vec<f64> {
     let mut pairs = BTreeMap::new();
     let (mut own, mut other) = (vec![0u64; count], vec![0u64; count]);
     for (&class, neighbours) in found.iter().zip(neighbours) {
@@ -261,12 +291,12 @@ fn coherence(found: &[usize], neighbours: &[Vec<usize>], count: usize) -> f64 {
         }
     }
     let all = own.iter().sum::<u64>() as f64;
-    let term = |(&(a, b), &together): (&(usize, usize), &u64)| {
-        let together = together as f64;
-        together / all * (together * all / (own[a] as f64 * other[b] as f64)).ln()
+    let information = |a: usize, b: usize| (pairs[&(a, b)] as f64 * all / (own[a] as f64 * other[b] as f64)).ln();
+    let term = |(&class, neighbours): (&usize, &Vec<usize>)| {
+        let sum: f64 = neighbours.iter().map(|&neighbour| information(class, found[neighbour])).sum();
+        sum / neighbours.len().max(1) as f64 / (count as f64).ln()
     };
-    let information: f64 = pairs.iter().map(term).sum();
-    if information > 0.0 { information / (count as f64).ln() } else { 0.0 } // no pair, or a rounding error
+    found.iter().zip(neighbours).map(term).collect()
 }
 
 /// Share of positions at which both are equal.
@@ -306,14 +336,24 @@ mod tests {
     #[test]
     fn the_most_even_and_coherent_candidate_is_deployed_and_zero_shot_on_a_tie() {
         let [a, b] = [[0.9, 0.1], [0.2, 0.8]];
-        let parted = predictions(CandidateName::ZeroShot, &[a, b, b, b].concat());
-        let alike = predictions(CandidateName::Model1, &[a, a, b, b].concat());
-        let one_class = predictions(CandidateName::Model2, &[a, a, a, a].concat());
         // In one view, two pairs of images look alike. In the other, each image looks like its partner and like one of
-        // the other pair.
-        let pairs = [1, 0, 3, 2].map(|other| vec![other]).to_vec();
-        let mixed = [[1, 2], [0, 3], [3, 0], [2, 1]].map(Vec::from).to_vec();
-        let metrics = label_free_metrics(&[parted, alike, one_class], &[pairs, mixed], 2, None);
+        // the other pair. There are so many such fours.
+        let metrics = |fours: usize| {
+            let of = |name, four: [[f32; 2]; 4]| predictions(name, &four.concat().repeat(fours));
+            let seen = |four: [&[usize]; 4]| -> Vec<Vec<usize>> {
+                let at = |i: usize| four[i % 4].iter().map(|other| i / 4 * 4 + other).collect();
+                (0..4 * fours).map(at).collect()
+            };
+            let candidates = [
+                of(CandidateName::ZeroShot, [a, b, b, b]),
+                of(CandidateName::Model1, [a, a, b, b]),
+                of(CandidateName::Model2, [a, a, a, a]),
+            ];
+            let views = [seen([&[1], &[0], &[3], &[2]]), seen([&[1, 2], &[0, 3], &[3, 0], &[2, 1]])];
+            label_free_metrics(&candidates, &views, 2, None)
+        };
+        assert_eq!(*choose(&metrics(1)), CandidateName::ZeroShot, "with four images it may be chance");
+        let metrics = metrics(10);
         assert_eq!(*choose(&metrics), CandidateName::Model1);
         assert_eq!(*choose(&[metrics[0].clone(), metrics[2].clone()]), CandidateName::ZeroShot);
         let same = CandidateMetrics { name: CandidateName::Average, ..metrics[0].clone() };
@@ -323,6 +363,7 @@ mod tests {
             name,
             balance,
             coherence,
+            z_score: BEYOND_CHANCE,
             ..metrics[0].clone()
         };
         assert_eq!(
@@ -346,6 +387,14 @@ mod tests {
             (metrics[1].agreement_with_zero_shot, metrics[1].tv_distance, metrics[2].coherence),
             (0.75, 0.25, 0.0)
         );
+    }
+
+    #[test]
+    fn a_z_score_is_in_standard_errors() {
+        // Differences of 1, 2 and 3: their mean is 2, their deviation 1, and the error of the mean 1/√3.
+        assert!((z_score(&[1.0, 2.0, 3.0], &[0.0; 3]) - 2.0 * 3f64.sqrt()).abs() < 1e-12);
+        let found = [z_score(&[1.0, 2.0], &[1.0, 2.0]), z_score(&[1.0], &[0.0]), z_score(&[], &[])];
+        assert_eq!(found, [0.0; 3], "equal, and too few");
     }
 
     #[test]
@@ -400,11 +449,12 @@ mod tests {
     #[test]
     fn classes_that_the_neighbours_do_not_share_are_incoherent() {
         let (classes, ring): (Vec<usize>, Vec<Vec<usize>>) = (0..900).map(|i| (i % 2, vec![(i + 1) % 900])).unzip();
-        assert!((coherence(&classes, &ring, 2) - 1.0).abs() < 1e-12, "the neighbour's class tells the own");
+        let coherence = |classes: &[usize]| mean(&coherence_terms(classes, &ring, 2));
+        assert!((coherence(&classes) - 1.0).abs() < 1e-12, "the neighbour's class tells the own");
         let mut rng = crate::random::stream(1, "test");
         let drawn: Vec<usize> = (0..900).map(|_| rng.random_range(0..2)).collect();
-        assert!(coherence(&drawn, &ring, 2) < 0.01, "{}", coherence(&drawn, &ring, 2));
-        assert!(coherence(&[0], &[Vec::new()], 2).is_sign_positive());
+        assert!(coherence(&drawn) < 0.01, "{}", coherence(&drawn));
+        assert_eq!(coherence_terms(&[0], &[Vec::new()], 2), [0.0]);
     }
 
     #[test]

@@ -74,6 +74,7 @@ fn undecidable(root: &Path) -> PathBuf {
         tv_distance,
         balance: 0.5,
         coherence: 0.2,
+        z_score: 0.0,
     };
     told.adaptation = Some(Adaptation {
         near_duplicates: 0,
