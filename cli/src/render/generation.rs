@@ -84,14 +84,15 @@ fn adapted(adaptation: &Adaptation) -> String {
         ("agreement", format!("the two models agree on {} of the images", percent(adaptation.agreement))),
     ]);
     let metrics = fields(&metrics);
-    let header = ["CANDIDATE", "COHERENCE", "BALANCE", "STABILITY", "MARGIN", "AS ZERO-SHOT", "SHIFT", ""];
-    let mut table = table(&header, &[1, 2, 3, 4, 5, 6]);
+    let header = ["CANDIDATE", "COHERENCE", "BALANCE", "Z-SCORE", "STABILITY", "MARGIN", "AS ZERO-SHOT", "SHIFT", ""];
+    let mut table = table(&header, &[1, 2, 3, 4, 5, 6, 7]);
     for candidate in &adaptation.candidates {
         let deployed = candidate.name == adaptation.deployed;
         table.add_row([
             shown(candidate.name.to_string().as_bytes()).into_owned(),
             format!("{:.3}", candidate.coherence),
             format!("{:.3}", candidate.balance),
+            format!("{:.1}", candidate.z_score),
             percent(candidate.stability),
             format!("{:.3}", candidate.margin),
             percent(candidate.agreement_with_zero_shot),

@@ -83,8 +83,8 @@ pub enum Reason {
     },
     /// The rule has chosen zero-shot's model.
     #[error(
-        "no adapted model's answers are more evenly spread over the classes, and more alike for images that look alike, than \
-         zero-shot's by more than chance explains"
+        "no adapted model's answers are clearly better than zero-shot's: more evenly spread over the classes, and more alike \
+         for images that look alike"
     )]
     NothingBetter,
     /// A class that zero-shot found often is not found any more, see [`COLLAPSE_BOUND`].
