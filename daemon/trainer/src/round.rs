@@ -16,7 +16,7 @@ use crate::memory;
 use crate::model::ImageClassifier;
 use crate::model_selection::{self, CANDIDATES, CandidateSpec, Predictions};
 use crate::near_duplicates;
-use crate::phase1::{self, Labels, Seeds, pick};
+use crate::phase1::{self, Seeds, pick};
 use crate::phase2::Clean;
 use crate::pool::Pool;
 use crate::progress::{Reporter, TRAINING, Work};
@@ -249,15 +249,9 @@ fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
     let metrics = model_selection::label_free_metrics(&predictions, &neighbours, classes, round.spec.shares.as_ref());
     let asked = round.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| model_selection::choose(&metrics).clone());
-    let [first, second] = &adapted.labels;
-    // The user's labels do not count as agreement of the models.
-    let own = |labels: &Labels| -> Vec<usize> {
-        let labels = labels.classes.iter().zip(round.given);
-        labels.filter(|(_, given)| given.is_none()).map(|(&class, _)| class).collect()
-    };
-    let (first, second) = (own(first), own(second));
-    let label_agreement = if first.is_empty() { 1.0 } else { model_selection::share(&first, &second) };
-    if let Some(told) = told_alike(label_agreement, first.len()) {
+    let label_agreement = label_agreement(adapted.labels.each_ref().map(|labels| &labels.classes[..]), round.given);
+    let compared = round.given.iter().filter(|given| given.is_none()).count();
+    if let Some(told) = told_alike(label_agreement, compared) {
         ctx.warn(told)?;
     }
     let fraction = |clean: &[bool]| clean.iter().filter(|&&kept| kept).count() as f64 / clean.len().max(1) as f64;
@@ -289,6 +283,15 @@ fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
         temperature,
         adapted: Some(AdaptedOutput { distinct, adapted, adaptation, predictions }),
     })
+}
+
+/// Share of the images that both models label alike, but for those that the user labelled. 1 where no image is left.
+fn label_agreement(labels: [&[usize]; 2], given: &[Option<usize>]) -> f64 {
+    let own = |labels: &[usize]| -> Vec<usize> {
+        labels.iter().zip(given).filter(|(_, given)| given.is_none()).map(|(&class, _)| class).collect()
+    };
+    let [first, second] = labels.map(own);
+    if first.is_empty() { 1.0 } else { model_selection::share(&first, &second) }
 }
 
 /// Agreement from which two models hardly check each other any more; 0 to 1. 0.99 [choice].

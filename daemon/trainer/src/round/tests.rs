@@ -316,20 +316,11 @@ fn a_round_that_cannot_fit_is_refused_with_numbers_before_an_image_is_decoded() 
 fn models_that_say_the_same_are_told() {
     assert_eq!((told_alike(0.98, 500), told_alike(1.0, 99)), (None, None));
     assert!(told_alike(0.994, 500).unwrap().starts_with("both models label 99.4 % of the images alike"));
-    // Pictures of one part, where the other class looks quite different.
-    let of_one_part = |given: Option<ClassId>| {
-        let bench = Bench::new(120);
-        let mut spec = bench.spec(Method::Coft);
-        spec.classes.truncate(2);
-        spec.images.truncate(120);
-        spec.images.iter_mut().for_each(|image| image.label = given);
-        done(&spec);
-        let report = report(&spec);
-        let told = report.warnings.iter().any(|told| told.starts_with("both models label 100.0 % of the images alike"));
-        (report.adaptation.unwrap().label_agreement, told)
-    };
-    assert_eq!(of_one_part(None), (1.0, true));
-    assert_eq!(of_one_part(Some(ClassId(0))), (1.0, false), "the user's own labels are no agreement of the models");
+    let (one, other, given) = ([0, 1, 2, 0], [0, 2, 2, 0], [None, None, None, Some(0)]);
+    assert_eq!(label_agreement([&one, &other], &[None; 4]), 0.75);
+    let own = "the user's own labels are no agreement of the models";
+    assert_eq!(label_agreement([&one, &other], &given), 2.0 / 3.0, "{own}");
+    assert_eq!(label_agreement([&one, &other], &[Some(0); 4]), 1.0, "nothing is left to compare");
 }
 
 #[test]
