@@ -576,6 +576,8 @@ fn one_generation_with_what_its_round_saw() {
         "peak-memory-bytes": 400_000_000,
     });
     let mut labelled = report.clone();
+    labelled["adaptation"]["near-duplicates"] = 450.into();
+    labelled["adaptation"]["candidates"][1]["z-score"] = 6.24.into();
     for (place, share, own) in
         [(0, 0.5149, json!({ "right": 38, "answered": 40 })), (1, 0.4851, json!({ "right": 0, "answered": 0 }))]
     {
