@@ -213,7 +213,7 @@ fn one(args: &Args, seed: u64, [answers, out]: [Option<PathBuf>; 2], trainer: &P
         result["signs"] = json!(adaptation.candidates);
         result["evenness"] = json!(promotion::evenness(report.classes.iter().map(|class| class.zero_shot)));
         result["verdict"] = json!(format!("{:?}", judged(&manifest, &report)));
-        result["review"] = reviewed(scratch.path(), &labels)?;
+        result["review"] = reviewed(scratch.path(), &labels, manifest.shares.as_ref())?;
     }
     result["seconds"] = json!(report.seconds);
     result["peak_memory_bytes"] = json!(report.peak_memory_bytes);

@@ -6,6 +6,7 @@ use super::trouble::NO_CLASS;
 use coft_core::decision::NoneOfThese;
 use coft_core::ids::ClassId;
 use coft_core::review::{self, Difference, State};
+use coft_core::shares::Shares;
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
@@ -26,7 +27,7 @@ const ENSEMBLE: &str = "ensemble";
 ///
 /// `accuracy` is over the test images as they are. `own` is the accuracy that is expected for test images with the
 /// pool's class shares, `even` for equally many of each class; both are weighted means of the accuracies of the
-/// classes.
+/// classes. What is said of the pool is of its images without near-duplicates, where the method leaves these out.
 pub fn measure(
     dir: &Path,
     labels: &[usize],
@@ -42,8 +43,9 @@ pub fn measure(
     let truth: Vec<usize> = test[..own].iter().map(|image| image.label).collect();
 
     let believed = |name: &str| pool.tensor(name).ok().map(|view| integers(&view));
-    let zero_shot_pool = believed("zero-shot-label").map(|found| percent(&found, labels));
     let shares: Vec<f64> = (0..classes).map(|class| share(labels, class)).collect();
+    let zero_shot_pool =
+        believed("zero-shot-label").map(|found| percent(&distinct(&pool, &found), &distinct(&pool, labels)));
     let labels = &distinct(&pool, labels);
     let (mut label_accuracy, mut confirmed_precision) = (Vec::new(), Vec::new());
     let (mut precision, mut fraction) = (Vec::new(), Vec::new());
@@ -112,10 +114,11 @@ const REVIEWS: usize = 400;
 
 /// What a person who knows every label would decide between the pretrained model and what is deployed, labelling the
 /// same kind of pictures as in `coftctl review`: those of the pool on which the two differ.
-pub fn reviewed(dir: &Path, labels: &[usize]) -> anyhow::Result<Value> {
+pub fn reviewed(dir: &Path, labels: &[usize], shares: Option<&Shares>) -> anyhow::Result<Value> {
     let bytes = fs::read(dir.join("pool.safetensors"))?;
     let pool = SafeTensors::deserialize(&bytes)?;
-    let present: Vec<usize> = rows(&pool.tensor("plain/zero-shot")?).iter().map(|row| best(row)).collect();
+    let served = |row: &Vec<f32>| shares.map_or_else(|| best(row), |shares| best(&shares.applied(row)));
+    let present: Vec<usize> = rows(&pool.tensor("plain/zero-shot")?).iter().map(served).collect();
     let candidate = integers(&pool.tensor("deployed-label")?);
     let mut differing: Vec<usize> = (0..labels.len()).filter(|&image| present[image] != candidate[image]).collect();
     let class = |class: usize| ClassId(class as u32);
@@ -139,7 +142,8 @@ pub fn reviewed(dir: &Path, labels: &[usize]) -> anyhow::Result<Value> {
     Ok(json!({ "differing": differing.len(), "decided": shares, "median-labels": counts[REVIEWS / 2] }))
 }
 
-/// The labels of the images that are no near-duplicates: those that the adapted models' answers are for.
+/// Of the `labels` of all images, those of the images that are no near-duplicates, which the adapted models' answers
+/// are for.
 pub fn distinct(pool: &SafeTensors, labels: &[usize]) -> Vec<usize> {
     match pool.tensor("distinct") {
         Ok(positions) => integers(&positions).into_iter().map(|image| labels[image]).collect(),

@@ -74,9 +74,7 @@ fn adapted(adaptation: &Adaptation) -> String {
     };
     let mut metrics = Vec::new();
     if adaptation.near_duplicates > 0 {
-        let told =
-            format!("{} images look nearly the same as another one, and are left out", adaptation.near_duplicates);
-        metrics.push(("near-duplicates", told));
+        metrics.push(("near-duplicates", format!("{} of the images; not trained on", adaptation.near_duplicates)));
     }
     metrics.extend([
         ("confirmed labels", of_models(adaptation.confirmed_fraction)),

@@ -102,7 +102,7 @@ pub enum Reason {
         differs * 100.0
     )]
     Undecided {
-        /// Share of the pool for which the candidate's answer differs from zero-shot's, 0 to 1.
+        /// Share of the pool, without near-duplicates, for which the candidate's answer differs from zero-shot's, 0 to 1.
         differs: f64,
     },
     /// An import or an earlier generation does not match the configuration.
@@ -182,10 +182,17 @@ pub fn judge(
         ..=2 => before >= EVEN_OF_TWO,
         _ => before >= EVEN || (before >= UNEVEN && by_the_camera()),
     };
-    if trusted || candidate.tv_distance <= TV_DISTANCE_BOUND {
+    // The candidate's own figure is without near-duplicates, which may be most of what the camera sends.
+    if trusted || candidate.tv_distance.max(moved(report)) <= TV_DISTANCE_BOUND {
         return Verdict::Promote;
     }
     Verdict::Keep(Reason::Undecided { differs: 1.0 - candidate.agreement_with_zero_shot })
+}
+
+/// Total variation distance between the class counts of zero-shot and of the deployed model over all images; 0 to 1.
+fn moved(report: &Report) -> f64 {
+    let moved: u64 = report.classes.iter().map(|class| class.zero_shot.abs_diff(class.deployed)).sum();
+    moved as f64 / (2 * report.images.max(1)) as f64
 }
 
 /// Whether the candidate has fewer unstable answers than zero-shot, see [`STEADIER`], on a pool of so many images

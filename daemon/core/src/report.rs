@@ -75,8 +75,9 @@ pub struct OwnLabels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Adaptation {
-    /// Images that look nearly the same as another one of the pool to the pretrained model. They are left out of training
-    /// and of what follows; the pool is meant without them. 0 in reports of rounds that did not tell.
+    /// Images that look nearly the same as another one of the pool to the pretrained model. They are left out of
+    /// training and of what follows here: shares of the pool are of the other images. 0 in reports of rounds that did
+    /// not tell.
     #[serde(default)]
     pub near_duplicates: u64,
     /// Share of the pool, but for the user's own labels, that the two models label alike after Phase I: what one gets
@@ -117,7 +118,7 @@ pub struct CandidateMetrics {
     pub tv_distance: f64,
     /// Entropy of its mean probabilities over that of a uniform distribution; 0 to 1. Where the user has told the
     /// shares of the classes, 1 less the divergence of the mean from these, in the same unit. The largest sum with
-    /// `coherence` decides.
+    /// `coherence` decides, of those candidates whose `z-score` is 2 or more.
     pub balance: f64,
     /// Mutual information of an image's class and the classes of the images that look most like it, over the entropy of
     /// a uniform distribution; the mean of two, as the pretrained and as the adapted model see it; 0 to 1. 0 in reports

@@ -18,7 +18,7 @@ pub struct Settings {
     pub phase1: Phase1,
     /// Settings of Phase II, which trains on these labels.
     pub phase2: Phase2,
-    /// Which of the round's models is deployed. `chosen` [choice], see docs/decisions/0005.
+    /// Which of the round's models is deployed. `chosen` [choice], see docs/decisions/0005 and 0026.
     pub deploy: Deploy,
     /// Element type of matrix products in training. `auto` [choice], see docs/decisions/0014.
     pub mixed_precision: MixedPrecision,

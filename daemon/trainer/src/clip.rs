@@ -36,6 +36,17 @@ pub fn argmax(x: &Tensor) -> Vec<usize> {
     places(&x.argmax(-1, false))
 }
 
+/// The rows of `tensor` at these positions.
+pub fn rows(tensor: &Tensor, positions: &[usize]) -> Tensor {
+    let positions: Vec<i64> = positions.iter().map(|&position| position as i64).collect();
+    tensor.index_select(0, &Tensor::from_slice(&positions).to_device(tensor.device()))
+}
+
+/// The values at these positions.
+pub fn pick<T: Copy>(values: &[T], positions: &[usize]) -> Vec<T> {
+    positions.iter().map(|&position| values[position]).collect()
+}
+
 /// The values of an integer tensor, as indices on the CPU.
 pub fn places(x: &Tensor) -> Vec<usize> {
     let x = x.to_device(tch::Device::Cpu);

@@ -11,7 +11,7 @@ use crate::phase1::ZeroShot;
 use crate::pool::Pool;
 use coft_core::candidate::{CandidateName, ModelIndex};
 use coft_core::decision::energy;
-use coft_core::promotion::{balance, balance_terms};
+use coft_core::promotion::balance_terms;
 use coft_core::report::CandidateMetrics;
 use coft_core::shares::Shares;
 use coft_core::spec::RoundSpec;
@@ -224,8 +224,8 @@ pub fn label_free_metrics(
         let views: Vec<Vec<f64>> = neighbours.iter().map(|by| coherence_terms(&found, by, count)).collect();
         let coherences = |image: usize| views.iter().map(|view| view[image]).sum::<f64>() / views.len() as f64;
         let coherences: Vec<f64> = (0..found.len()).map(coherences).collect();
-        let terms: Vec<f64> =
-            balance_terms(&plain, count, shares).iter().zip(&coherences).map(|(a, b)| a + b).collect();
+        let balances = balance_terms(&plain, count, shares);
+        let terms: Vec<f64> = balances.iter().zip(&coherences).map(|(a, b)| a + b).collect();
         let z_score = z_score(&terms, zero_shots_terms.get_or_insert_with(|| terms.clone()));
         let margins: f64 = plain.chunks_exact(count).map(|row| f64::from(best(row).1)).sum();
         CandidateMetrics {
@@ -234,7 +234,7 @@ pub fn label_free_metrics(
             margin: margins / found.len().max(1) as f64,
             agreement_with_zero_shot: share(&found, &zero_shot),
             tv_distance: tv_distance(&found, &zero_shot, count),
-            balance: balance(&plain, count, shares),
+            balance: mean(&balances),
             coherence: mean(&coherences).max(0.0), // a rounding error may be negative
             z_score,
         }
@@ -246,7 +246,8 @@ fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// The mean of `a` − `b`, divided by its standard error; 0 where both are equal, or where there is one image.
+/// The mean of `a` − `b`, divided by its standard error; 0 where all differences are the same, or where there is one
+/// image.
 fn z_score(a: &[f64], b: &[f64]) -> f64 {
     let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
     let (count, mean) = (differences.len() as f64, mean(&differences));
@@ -255,12 +256,12 @@ fn z_score(a: &[f64], b: &[f64]) -> f64 {
     if error > 0.0 { mean / error } else { 0.0 } // NaN where there is one image
 }
 
-/// From how many standard errors on a candidate's lead over zero-shot is not taken for chance. 2 [choice]. See
-/// docs/decisions/0026.
+/// From how many standard errors on a candidate's lead over zero-shot is not taken for chance. 2 [choice], a margin, not
+/// the level of a test: see docs/decisions/0026.
 const BEYOND_CHANCE: f64 = 2.0;
 
-/// The candidate to deploy: the one with the largest sum of `balance` and `coherence`, of those whose lead over zero-shot
-/// is [`BEYOND_CHANCE`]. The earlier one wins a tie, and zero-shot stays where nothing is better. See
+/// The candidate to deploy: the one with the largest sum of `balance` and `coherence`, of those whose lead over
+/// zero-shot is [`BEYOND_CHANCE`]. The earlier one wins a tie, and zero-shot stays where nothing is better. See
 /// docs/decisions/0005 and 0026.
 ///
 /// Right answers are spread over the classes, and are the same for images that look alike. Adaptation that goes wrong

@@ -3,11 +3,10 @@
 //! N images of the pool, C classes, B images of a batch, D embedding width.
 
 use crate::checkpoint::Checkpoint;
-use crate::clip::{argmax, normalised, to_f32};
+use crate::clip::{argmax, normalised, pick, rows, to_f32};
 use crate::error::RoundError;
 use crate::fit::{self, Objective, Plan, TrainContext};
 use crate::loss;
-use crate::near_duplicates;
 use crate::pool::{Batch, BatchSampler, Pool};
 use crate::prompts::{self, ClassTokens, Prompts, max_segments};
 use crate::random;
@@ -85,15 +84,10 @@ impl ZeroShot {
         Self {
             labels: self.labels.only(positions),
             answers: pick(&self.answers, positions),
-            embeddings: near_duplicates::rows(&self.embeddings, positions),
+            embeddings: rows(&self.embeddings, positions),
             embedding_norm: self.embedding_norm,
         }
     }
-}
-
-/// The values at these positions.
-pub fn pick<T: Copy>(values: &[T], positions: &[usize]) -> Vec<T> {
-    positions.iter().map(|&position| values[position]).collect()
 }
 
 /// A model's similarities on the pool under its tuned prompts.

@@ -7,6 +7,7 @@ use crate::adapt::{self, Adapted, RoundContext, Student};
 use crate::arithmetic::Arithmetic;
 use crate::baselines;
 use crate::checkpoint::Checkpoint;
+use crate::clip::pick;
 use crate::cuda;
 use crate::error::RoundError;
 use crate::export::candidate;
@@ -16,7 +17,7 @@ use crate::memory;
 use crate::model::ImageClassifier;
 use crate::model_selection::{self, CANDIDATES, CandidateSpec, Predictions};
 use crate::near_duplicates;
-use crate::phase1::{self, Seeds, pick};
+use crate::phase1::{self, Seeds};
 use crate::phase2::Clean;
 use crate::pool::Pool;
 use crate::progress::{Reporter, TRAINING, Work};
@@ -232,10 +233,14 @@ fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
     let distinct = near_duplicates::distinct(&whole.zero_shot.embeddings, whole.given, ctx)?;
     ctx.reporter.plan(plan(whole.spec, distinct.len()));
     let given = pick(whole.given, &distinct);
-    let pools = [whole.pool, whole.student.pool].map(|pool| pool.only(&distinct));
-    let zero_shots = [whole.zero_shot, whole.student.zero_shot].map(|zero_shot| zero_shot.only(&distinct));
-    let student = Student { pool: &pools[1], zero_shot: &zero_shots[1], ..whole.student };
-    let round = &RoundContext { pool: &pools[0], zero_shot: &zero_shots[0], given: &given, student, ..*whole };
+    let (pool, zero_shot) = (&whole.pool.only(&distinct), &whole.zero_shot.only(&distinct));
+    let other = whole.spec.student_dir.is_some();
+    let other = other.then(|| (whole.student.pool.only(&distinct), whole.student.zero_shot.only(&distinct)));
+    let student = match &other {
+        Some((pool, zero_shot)) => Student { pool, zero_shot, ..whole.student },
+        None => Student { pool, zero_shot, ..whole.student },
+    };
+    let round = &RoundContext { pool, zero_shot, given: &given, student, ..*whole };
     let classes = round.spec.classes.len();
     let adapted = adapt::adapt(round, ctx)?;
     ctx.reporter.begin(Stage::Choose, 1)?;
@@ -249,8 +254,8 @@ fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
     let metrics = model_selection::label_free_metrics(&predictions, &neighbours, classes, round.spec.shares.as_ref());
     let asked = round.spec.settings.deploy.candidate();
     let deployed = asked.unwrap_or_else(|| model_selection::choose(&metrics).clone());
-    let label_agreement = label_agreement(adapted.labels.each_ref().map(|labels| &labels.classes[..]), round.given);
-    let compared = round.given.iter().filter(|given| given.is_none()).count();
+    let (label_agreement, compared) =
+        label_agreement(adapted.labels.each_ref().map(|labels| &labels.classes[..]), round.given);
     if let Some(told) = told_alike(label_agreement, compared) {
         ctx.warn(told)?;
     }
@@ -285,13 +290,14 @@ fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
     })
 }
 
-/// Share of the images that both models label alike, but for those that the user labelled. 1 where no image is left.
-fn label_agreement(labels: [&[usize]; 2], given: &[Option<usize>]) -> f64 {
+/// Share of the images that both models label alike, and the number of these images: all but those that the user
+/// labelled. The share is 1 where no image is left.
+fn label_agreement(labels: [&[usize]; 2], given: &[Option<usize>]) -> (f64, usize) {
     let own = |labels: &[usize]| -> Vec<usize> {
         labels.iter().zip(given).filter(|(_, given)| given.is_none()).map(|(&class, _)| class).collect()
     };
     let [first, second] = labels.map(own);
-    if first.is_empty() { 1.0 } else { model_selection::share(&first, &second) }
+    (if first.is_empty() { 1.0 } else { model_selection::share(&first, &second) }, first.len())
 }
 
 /// Agreement from which two models hardly check each other any more; 0 to 1. 0.99 [choice].

@@ -6,9 +6,11 @@ use crate::adapt::NAMED;
 use crate::fixture::{Bench, reporter};
 use crate::journal::SAVE_INTERVAL;
 use crate::memory::Estimate;
+use crate::pool::Pool;
 use crate::random;
 use coft_core::candidate::{CandidateName, ModelIndex};
 use coft_core::event::FailureKind;
+use coft_core::ids::ClassId;
 use coft_core::manifest::{MANIFEST, Manifest, PROBE, REPORT};
 use coft_core::promotion::{Reason, Verdict, judge};
 use coft_core::report::{CandidateMetrics, ClassReport, Report};
@@ -42,12 +44,14 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
     let expected: f64 = report.classes.iter().map(|class| class.expected_share.unwrap()).sum();
     assert!((expected - 1.0).abs() < 1e-5, "{name}: {expected}");
     let adaptation = report.adaptation.as_ref().unwrap();
-    let k = spec.settings.phase1.seeds(spec.images.len(), classes) as u64;
     let distinct = images - adaptation.near_duplicates;
+    let k = spec.settings.phase1.seeds(distinct as usize, classes) as u64;
     for model in ModelIndex::BOTH.map(ModelIndex::index) {
         assert!(report.classes.iter().all(|class| class.seeds[model] <= k.min(distinct)), "{name}");
         assert_eq!(sum(&|c| c.clean[model]) as f64 / distinct as f64, adaptation.clean_fraction[model], "{name}");
     }
+    assert_eq!(adaptation.candidates[0].z_score, 0.0, "{name}");
+    assert!(adaptation.candidates.iter().all(|candidate| candidate.z_score.is_finite()), "{name}");
     for candidate in &adaptation.candidates {
         let CandidateMetrics { stability, margin, agreement_with_zero_shot, tv_distance, balance, coherence, .. } =
             *candidate;
@@ -159,11 +163,12 @@ fn a_round_over_any_pool_ends_with_a_sound_candidate() {
                     let moment = number / scenes;
                     image.path = a_moment_later(&paths[number % scenes], moment as u8);
                 }
+                spec.images[2 * scenes].label = Some(ClassId(0)); // stands for the other three of its scene
             },
             |report| {
                 let seeds: u64 = report.classes.iter().map(|class| class.seeds[0]).sum();
                 let images = report.images / 4;
-                report.adaptation.as_ref().unwrap().near_duplicates == 3 * images && seeds <= images
+                report.adaptation.as_ref().unwrap().near_duplicates == 3 * images && seeds == images
             },
         ),
         (
@@ -270,11 +275,34 @@ fn a_pool_that_memory_does_not_hold_is_read_from_the_disk() {
 }
 
 #[test]
+fn a_part_of_a_pool_has_the_pixels_of_its_images() {
+    let bench = Bench::new(1);
+    let spec = bench.spec(Method::Coft);
+    let paths: Vec<&Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
+    let (preprocess, device) = (&bench.checkpoint.preprocess, tch::Device::Cpu);
+    let pools = [Pool::load(&paths, preprocess, device), Pool::open(&paths, preprocess, device)];
+    for pool in pools.map(Result::unwrap) {
+        let part = pool.only(&[5, 2, 7]).only(&[2, 0]);
+        assert_eq!(part.len(), 2);
+        assert!(part.batch(&[0, 1]).equal(&pool.batch(&[7, 5])));
+    }
+}
+
+#[test]
+fn a_round_without_images_ends_for_want_of_seeds() {
+    let bench = Bench::new(1);
+    let mut spec = bench.spec(Method::Coft);
+    spec.images.clear();
+    let failure = run(&spec, SAVE_INTERVAL, &mut reporter()).unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::NoSeeds, "{failure}");
+}
+
+#[test]
 fn pixels_that_are_damaged_in_the_middle_of_a_round_are_told_as_such() {
     let bench = Bench::new(1);
     let spec = bench.spec(Method::Coft);
     let paths: Vec<&std::path::Path> = spec.images.iter().map(|image| image.path.as_path()).collect();
-    let pool = crate::pool::Pool::open(&paths, &bench.checkpoint.preprocess, tch::Device::Cpu).unwrap();
+    let pool = Pool::open(&paths, &bench.checkpoint.preprocess, tch::Device::Cpu).unwrap();
     // An image that is removed stays readable. The bytes of the other image are overwritten.
     fs::remove_file(paths[0]).unwrap();
     fs::write(paths[1], "no image").unwrap();

@@ -158,7 +158,8 @@ fn what_teaches_is_right_more_often_than_the_labels_are() {
         Tensor::read_safetensors(dir.join("pool.safetensors")).unwrap().into_iter().collect();
     let folder = |path: &Path| path.parent().unwrap().file_name().unwrap().to_string_lossy().replace('_', " ");
     let part = |path: &Path| spec.classes.iter().position(|class| *class == folder(path)).unwrap();
-    let truth: Vec<usize> = spec.images.iter().map(|image| part(&image.path)).collect();
+    let distinct = crate::clip::places(&answers["distinct"]);
+    let truth: Vec<usize> = distinct.into_iter().map(|image| part(&spec.images[image].path)).collect();
     for model in ModelIndex::BOTH {
         let labels = crate::clip::places(&answers[&format!("label{model}")]);
         let right = |kept: &[bool]| {
@@ -317,10 +318,10 @@ fn models_that_say_the_same_are_told() {
     assert_eq!((told_alike(0.98, 500), told_alike(1.0, 99)), (None, None));
     assert!(told_alike(0.994, 500).unwrap().starts_with("both models label 99.4 % of the images alike"));
     let (one, other, given) = ([0, 1, 2, 0], [0, 2, 2, 0], [None, None, None, Some(0)]);
-    assert_eq!(label_agreement([&one, &other], &[None; 4]), 0.75);
+    assert_eq!(label_agreement([&one, &other], &[None; 4]), (0.75, 4));
     let own = "the user's own labels are no agreement of the models";
-    assert_eq!(label_agreement([&one, &other], &given), 2.0 / 3.0, "{own}");
-    assert_eq!(label_agreement([&one, &other], &[Some(0); 4]), 1.0, "nothing is left to compare");
+    assert_eq!(label_agreement([&one, &other], &given), (2.0 / 3.0, 3), "{own}");
+    assert_eq!(label_agreement([&one, &other], &[Some(0); 4]), (1.0, 0), "nothing is left to compare");
 }
 
 #[test]
