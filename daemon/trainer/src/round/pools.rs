@@ -163,7 +163,8 @@ fn a_round_over_any_pool_ends_with_a_sound_candidate() {
                     let moment = number / scenes;
                     image.path = a_moment_later(&paths[number % scenes], moment as u8);
                 }
-                spec.images[2 * scenes].label = Some(ClassId(0)); // stands for the other three of its scene
+                // The label, ball bearing, stands for the other three images of its scene.
+                spec.images[2 * scenes].label = Some(ClassId(6));
             },
             |report| {
                 let seeds: u64 = report.classes.iter().map(|class| class.seeds[0]).sum();
