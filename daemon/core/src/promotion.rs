@@ -41,8 +41,8 @@ pub const EVEN_OF_TWO: f64 = 0.97;
 /// docs/decisions/0025]
 pub const UNEVEN: f64 = 0.7;
 /// For an evenness between [`UNEVEN`] and [`EVEN`]: if the candidate's answers are more even than the pretrained
-/// model's, and if it has fewer unstable answers by this share of them, the camera is taken to be the cause of the
-/// uneven answers; 0 to 1. [measurement, docs/decisions/0025]
+/// model's, and if it and both models of Phase II have fewer unstable answers by this share of them, the camera is taken
+/// to be the cause of the uneven answers; 0 to 1. [measurement, docs/decisions/0025 and 0026]
 pub const STEADIER: f64 = 0.14;
 /// Largest change of the class shares that is ignored where answers are less even; 0 to 1. 0.02 [choice].
 pub const TV_DISTANCE_BOUND: f64 = 0.02;
@@ -172,10 +172,13 @@ pub fn judge(
     let before = evenness(report.classes.iter().map(|class| class.zero_shot));
     let by_the_camera = || {
         let after = evenness(report.classes.iter().map(|class| class.deployed));
-        after > before
-            && of(&CandidateName::ZeroShot).is_some_and(|zero_shot| {
-                steadier(zero_shot, candidate, report.images.saturating_sub(adaptation.near_duplicates))
-            })
+        // Of a single training, steadier answers may be chance.
+        let trained = [&adaptation.deployed, &CandidateName::Model1, &CandidateName::Model2].map(of);
+        let images = report.images.saturating_sub(adaptation.near_duplicates);
+        let all_steadier = |zero_shot| {
+            trained.iter().all(|candidate| candidate.is_some_and(|candidate| steadier(zero_shot, candidate, images)))
+        };
+        after > before && of(&CandidateName::ZeroShot).is_some_and(all_steadier)
     };
     let trusted = match report.classes.len() {
         _ if shares.is_some() => true,

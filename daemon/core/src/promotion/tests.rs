@@ -99,38 +99,43 @@ fn each_reason_is_told_in_words() {
 fn what_cannot_be_told_is_not_promoted_unless_the_shares_are_known() {
     let classes = ["a".to_owned(), "b".to_owned(), "c".to_owned()];
     let shares = Shares::new(&BTreeMap::new(), &classes).unwrap();
-    let verdict = |found: &[u64], now: &[u64], stability, tv_distance, shares| {
+    let verdict = |found: &[u64], now: &[u64], stabilities: [f64; 3], tv_distance, shares| {
         let counts: Vec<(u64, u64)> = found.iter().copied().zip(now.iter().copied()).collect();
         let mut report = report(0.9, [0.8, 0.7], &counts);
         let adaptation = report.adaptation.as_mut().unwrap();
+        let [deployed, first, second] = stabilities;
         adaptation.candidates = vec![
             metrics(CandidateName::ZeroShot, 0.5, 1.0, 0.0),
-            metrics(adaptation.deployed.clone(), stability, 0.63, tv_distance),
+            metrics(CandidateName::Model1, first, 0.6, 0.3),
+            metrics(CandidateName::Model2, second, 0.6, 0.3),
+            metrics(adaptation.deployed.clone(), deployed, 0.63, tv_distance),
         ];
         judge(Method::Coft, Precision::Fp32, 0.0, shares, &report)
     };
     let undecided = Verdict::Keep(Reason::Undecided { differs: 1.0 - 0.63 });
     // The evenness of these answers is 0.96, 0.87 and 0.42, that of two classes 1.00 and 0.93. Zero-shot changes
     // its answer on 50 of 100 shifted crops.
-    type Row = (&'static [u64], &'static [u64], f64, f64, Verdict, &'static str);
-    let table: [Row; 10] = [
-        (&[50, 25, 25], &[30, 30, 30], 0.3, 0.2, Verdict::Promote, "even answers"),
-        (&[60, 20, 20], &[30, 30, 30], 0.58, 0.2, Verdict::Promote, "steadier answers: the camera's doing"),
-        (&[60, 20, 20], &[30, 30, 30], 0.56, 0.2, undecided.clone(), "hardly steadier"),
-        (&[60, 20, 20], &[30, 30, 30], 0.3, 0.2, undecided.clone(), "boundaries that pass through a class"),
-        (&[60, 20, 20], &[100, 30, 30], 0.9, 0.2, undecided.clone(), "still less even"),
-        (&[56, 44], &[30, 30], 0.3, 0.2, Verdict::Promote, "even answers"),
-        (&[66, 34], &[30, 30], 0.9, 0.2, undecided.clone(), "a single boundary"),
-        (&[88, 6, 6], &[30, 30, 30], 0.9, 0.2, undecided.clone(), "hardly any other class"),
-        (&[88, 6, 6], &[87, 7, 6], 0.3, 0.01, Verdict::Promote, "the shares of the classes stay as they are"),
-        (&[88, 6, 6], &[78, 16, 6], 0.3, 0.01, undecided.clone(), "those without near-duplicates stay alone"),
+    type Row = (&'static [u64], &'static [u64], [f64; 3], f64, Verdict, &'static str);
+    let table: [Row; 12] = [
+        (&[50, 25, 25], &[30, 30, 30], [0.3; 3], 0.2, Verdict::Promote, "even answers"),
+        (&[60, 20, 20], &[30, 30, 30], [0.58; 3], 0.2, Verdict::Promote, "steadier answers: the camera's doing"),
+        (&[60, 20, 20], &[30, 30, 30], [0.56; 3], 0.2, undecided.clone(), "hardly steadier"),
+        (&[60, 20, 20], &[30, 30, 30], [0.58, 0.58, 0.56], 0.2, undecided.clone(), "one training alone is steadier"),
+        (&[60, 20, 20], &[30, 30, 30], [0.58, 0.56, 0.58], 0.2, undecided.clone(), "the other alone"),
+        (&[60, 20, 20], &[30, 30, 30], [0.3; 3], 0.2, undecided.clone(), "boundaries that pass through a class"),
+        (&[60, 20, 20], &[100, 30, 30], [0.9; 3], 0.2, undecided.clone(), "still less even"),
+        (&[56, 44], &[30, 30], [0.3; 3], 0.2, Verdict::Promote, "even answers"),
+        (&[66, 34], &[30, 30], [0.9; 3], 0.2, undecided.clone(), "a single boundary"),
+        (&[88, 6, 6], &[30, 30, 30], [0.9; 3], 0.2, undecided.clone(), "hardly any other class"),
+        (&[88, 6, 6], &[87, 7, 6], [0.3; 3], 0.01, Verdict::Promote, "the shares of the classes stay as they are"),
+        (&[88, 6, 6], &[78, 16, 6], [0.3; 3], 0.01, undecided.clone(), "those without near-duplicates stay alone"),
     ];
-    for (found, now, stability, tv_distance, expected, why) in table {
-        assert_eq!(verdict(found, now, stability, tv_distance, None), expected, "{why}");
+    for (found, now, stabilities, tv_distance, expected, why) in table {
+        assert_eq!(verdict(found, now, stabilities, tv_distance, None), expected, "{why}");
     }
     let told = Verdict::Promote;
     assert_eq!(
-        verdict(&[88, 6, 6], &[30, 30, 30], 0.6, 0.2, Some(&shares)),
+        verdict(&[88, 6, 6], &[30, 30, 30], [0.6; 3], 0.2, Some(&shares)),
         told,
         "the choice has taken the shares into account"
     );
@@ -148,8 +153,12 @@ fn near_duplicates_are_no_steady_answers() {
         let mut report = report(0.9, [0.8, 0.7], &[(60, 30), (20, 30), (20, 30)]);
         let adaptation = report.adaptation.as_mut().unwrap();
         adaptation.near_duplicates = near_duplicates;
-        adaptation.candidates =
-            vec![metrics(CandidateName::ZeroShot, 0.5, 1.0, 0.0), metrics(adaptation.deployed.clone(), 1.0, 0.63, 0.2)];
+        adaptation.candidates = vec![
+            metrics(CandidateName::ZeroShot, 0.5, 1.0, 0.0),
+            metrics(CandidateName::Model1, 1.0, 0.6, 0.3),
+            metrics(CandidateName::Model2, 1.0, 0.6, 0.3),
+            metrics(adaptation.deployed.clone(), 1.0, 0.63, 0.2),
+        ];
         judge(Method::Coft, Precision::Fp32, 0.0, None, &report)
     };
     assert_eq!(verdict(0), Verdict::Promote);
