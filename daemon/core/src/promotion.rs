@@ -44,6 +44,9 @@ pub const UNEVEN: f64 = 0.7;
 /// model's, and if it and both models of Phase II have fewer unstable answers by this share of them, the camera is taken
 /// to be the cause of the uneven answers; 0 to 1. [measurement, docs/decisions/0025 and 0026]
 pub const STEADIER: f64 = 0.14;
+/// Of fewer images, without near-duplicates, steadier answers tell nothing: so few are learnt by heart, right or wrong.
+/// 400 [measurement, docs/decisions/0026].
+pub const ENOUGH_IMAGES: u64 = 400;
 /// Largest change of the class shares that is ignored where answers are less even; 0 to 1. 0.02 [choice].
 pub const TV_DISTANCE_BOUND: f64 = 0.02;
 /// Whether a candidate takes over.
@@ -178,7 +181,7 @@ pub fn judge(
         let all_steadier = |zero_shot| {
             trained.iter().all(|candidate| candidate.is_some_and(|candidate| steadier(zero_shot, candidate, images)))
         };
-        after > before && of(&CandidateName::ZeroShot).is_some_and(all_steadier)
+        images >= ENOUGH_IMAGES && after > before && of(&CandidateName::ZeroShot).is_some_and(all_steadier)
     };
     let trusted = match report.classes.len() {
         _ if shares.is_some() => true,
