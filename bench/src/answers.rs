@@ -44,9 +44,8 @@ pub fn measure(
 
     let believed = |name: &str| pool.tensor(name).ok().map(|view| integers(&view));
     let shares: Vec<f64> = (0..classes).map(|class| share(labels, class)).collect();
-    let zero_shot_pool =
-        believed("zero-shot-label").map(|found| percent(&distinct(&pool, &found), &distinct(&pool, labels)));
     let labels = &distinct(&pool, labels);
+    let zero_shot_pool = believed("zero-shot-label").map(|found| percent(&distinct(&pool, &found), labels));
     let (mut label_accuracy, mut confirmed_precision) = (Vec::new(), Vec::new());
     let (mut precision, mut fraction) = (Vec::new(), Vec::new());
     for model in ["1", "2"] {
@@ -196,6 +195,18 @@ fn in_percent(share: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_are_of_the_images_that_are_no_near_duplicates() {
+        let positions: Vec<u8> = [0i64, 2].iter().flat_map(|position| position.to_le_bytes()).collect();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![2], &positions).unwrap();
+        let of = |tensors: Vec<(&str, _)>| {
+            let bytes = safetensors::serialize(tensors, None).unwrap();
+            distinct(&SafeTensors::deserialize(&bytes).unwrap(), &[5, 6, 7])
+        };
+        assert_eq!(of(vec![("distinct", view.clone())]), [5, 7]);
+        assert_eq!(of(vec![("other", view)]), [5, 6, 7], "the method leaves none out");
+    }
 
     /// One of two images of class 0 is right, and one of one of class 1. Class 2 has no test image.
     #[test]

@@ -82,8 +82,8 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
         json!(mean(&rounds.iter().map(of).collect::<Vec<_>>()))
     };
     let within: BTreeMap<&str, Value> = of_metrics(&within);
-    // Rank correlation over rounds, between the gain of the candidate with the largest sum, and its increase of a metric
-    // over zero-shot. The trainer deploys it only where its z-score is large enough.
+    // Rank correlation over rounds, between the gain of the candidate with the largest sum and its increase of a
+    // metric over zero-shot. The trainer deploys it only where its z-score is large enough.
     let gained: Vec<f64> = rounds.iter().map(|round| round.gain(&round.largest(METRICS[0].1).name)).collect();
     let over = |metric: Metric| {
         let risen = |round: &Round| metric(round.largest(METRICS[0].1)) - metric(&round.candidates[0]);

@@ -41,8 +41,8 @@ pub const EVEN_OF_TWO: f64 = 0.97;
 /// docs/decisions/0025]
 pub const UNEVEN: f64 = 0.7;
 /// For an evenness between [`UNEVEN`] and [`EVEN`]: if the candidate's answers are more even than the pretrained
-/// model's, and if it and both models of Phase II have fewer unstable answers by this share of them, the camera is taken
-/// to be the cause of the uneven answers; 0 to 1. [measurement, docs/decisions/0025 and 0026]
+/// model's, and if it and both models of Phase II have fewer unstable answers by this share of them, the camera is
+/// taken to be the cause of the uneven answers; 0 to 1. [measurement, docs/decisions/0025 and 0026]
 pub const STEADIER: f64 = 0.14;
 /// Of fewer images, without near-duplicates, steadier answers tell nothing: so few are learnt by heart, right or wrong.
 /// 400 [measurement, docs/decisions/0026].
@@ -86,8 +86,8 @@ pub enum Reason {
     },
     /// The rule has chosen zero-shot's model.
     #[error(
-        "no adapted model's answers are clearly better than zero-shot's: more evenly spread over the classes, and more alike \
-         for images that look alike"
+        "no adapted model's answers are clearly better than zero-shot's: more evenly spread over the classes, and more \
+         alike for images that look alike"
     )]
     NothingBetter,
     /// A class that zero-shot found often is not found any more, see [`COLLAPSE_BOUND`].
@@ -105,7 +105,7 @@ pub enum Reason {
         differs * 100.0
     )]
     Undecided {
-        /// Share of the pool, without near-duplicates, for which the candidate's answer differs from zero-shot's, 0 to 1.
+        /// Share of the pool without near-duplicates for which the candidate's answer differs from zero-shot's, 0 to 1.
         differs: f64,
     },
     /// An import or an earlier generation does not match the configuration.

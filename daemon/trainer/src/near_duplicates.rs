@@ -17,8 +17,8 @@ const DISTINCT: &str = "distinct";
 /// The positions of the images that are left, in order, where of near-duplicates the first alone is kept. Images that
 /// the user labelled are all kept, and stand for those that look like them.
 ///
-/// `embeddings` are normalised [N, D]; `given` are the user's own labels [N]. The result is kept in the journal, because
-/// whatever the round saves later is of the images at these positions, and another processor may round a cosine
+/// `embeddings` are normalised [N, D]; `given` are the user's own labels [N]. The result is kept in the journal: all
+/// that the round saves later is of the images at these positions, and another processor may round a cosine
 /// differently.
 pub fn distinct(
     embeddings: &Tensor,
