@@ -112,14 +112,16 @@ pub fn measure(
 const REVIEWS: usize = 400;
 
 /// What a person who knows every label would decide between the pretrained model and what is deployed, labelling the
-/// same kind of pictures as in `coftctl review`: those of the pool on which the two differ.
+/// same kind of pictures as in `coftctl review`: those of the pool on which the two differ, one of near-duplicates.
 pub fn reviewed(dir: &Path, labels: &[usize], shares: Option<&Shares>) -> anyhow::Result<Value> {
     let bytes = fs::read(dir.join("pool.safetensors"))?;
     let pool = SafeTensors::deserialize(&bytes)?;
     let served = |row: &Vec<f32>| shares.map_or_else(|| best(row), |shares| best(&shares.applied(row)));
     let present: Vec<usize> = rows(&pool.tensor("plain/zero-shot")?).iter().map(served).collect();
     let candidate = integers(&pool.tensor("deployed-label")?);
-    let mut differing: Vec<usize> = (0..labels.len()).filter(|&image| present[image] != candidate[image]).collect();
+    let everything: Vec<usize> = (0..labels.len()).collect();
+    let mut differing = distinct(&pool, &everything);
+    differing.retain(|&image| present[image] != candidate[image]);
     let class = |class: usize| ClassId(class as u32);
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let (mut states, mut counts) = (BTreeMap::new(), Vec::new());

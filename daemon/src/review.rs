@@ -11,12 +11,14 @@ mod labels;
 use crate::control::ReviewStatus;
 use crate::user_labels;
 use coft_core::ids::{ClassId, GenerationId, ImageId, JobId};
+use coft_core::near_duplicates::NearDuplicates;
 use coft_core::review::{self, Difference, State};
 use coft_core::shown::shown_path;
 use coft_core::text;
 use labels::{Label, Labels};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
@@ -47,7 +49,7 @@ pub struct Review {
     classes: Vec<String>,
     /// By class: the number of compared pictures to which both generations give this class.
     agreed: Vec<u64>,
-    /// The pictures on which they differ, in the order in which they are asked about.
+    /// The pictures on which they differ, in the order in which they are asked about; one of near-duplicates.
     items: Vec<Item>,
 }
 
@@ -58,6 +60,14 @@ struct Item {
     image: ImageId,
     present: ClassId,
     candidate: ClassId,
+    /// How many pictures on which the models differ it stands for: itself and its near-duplicates. 1 in reviews of
+    /// versions that asked about each.
+    #[serde(default = "one")]
+    pictures: u64,
+}
+
+fn one() -> u64 {
+    1
 }
 
 /// A picture that is asked about, with the names of the classes.
@@ -97,18 +107,28 @@ struct Files {
 
 impl Review {
     /// A review of the pictures that were compared. `compared` has the pictures in the order in which they were drawn,
-    /// each with the class from the present model and the class from the candidate.
+    /// each with the class from the present model and the class from the candidate. Of near-duplicates on which the
+    /// models differ, the first is asked about.
     pub fn new(
         round: JobId,
         [present, candidate]: [GenerationId; 2],
         classes: Vec<String>,
         compared: impl IntoIterator<Item = (ImageId, Difference)>,
+        near_duplicates: &NearDuplicates,
     ) -> Self {
-        let (mut agreed, mut items) = (vec![0; classes.len()], Vec::new());
+        let (mut agreed, mut items) = (vec![0; classes.len()], Vec::<Item>::new());
+        let mut asked: HashMap<ImageId, usize> = HashMap::new();
         for (image, Difference { present, candidate }) in compared {
-            match present == candidate {
-                true => agreed[present.0 as usize] += 1,
-                false => items.push(Item { image, present, candidate }),
+            if present == candidate {
+                agreed[present.0 as usize] += 1;
+                continue;
+            }
+            match asked.entry(near_duplicates.standing_for(&image).clone()) {
+                Entry::Occupied(place) => items[*place.get()].pictures += 1,
+                Entry::Vacant(place) => {
+                    place.insert(items.len());
+                    items.push(Item { image, present, candidate, pictures: 1 });
+                }
             }
         }
         Self { format: FORMAT, round, candidate, present, classes, agreed, items }
@@ -143,26 +163,25 @@ impl Review {
         self.classes.iter().position(|known| known == name).map(|at| ClassId(at as u32))
     }
 
-    /// The answers to the review, in the order in which they were given: the two models' classes for the picture, and
-    /// its label.
-    fn answers<'l>(&self, labels: &'l [Label]) -> Vec<(Difference, &'l Label)> {
-        let difference = |item: &Item| Difference { present: item.present, candidate: item.candidate };
-        let items: HashMap<&ImageId, Difference> =
-            self.items.iter().map(|item| (&item.image, difference(item))).collect();
+    /// The answers to the review, in the order in which they were given: the picture and its label.
+    fn answers<'l>(&self, labels: &'l [Label]) -> Vec<(&Item, &'l Label)> {
+        let items: HashMap<&ImageId, &Item> = self.items.iter().map(|item| (&item.image, item)).collect();
         labels.iter().filter_map(|label| Some((*items.get(&label.image)?, label))).collect()
     }
 
     fn status(&self, labels: &[Label]) -> ReviewStatus {
         let answers = self.answers(labels);
-        let told = |&(difference, label): &(Difference, &Label)| {
-            // A class that is not one of the review's counts for neither model.
-            let class = self.class(label.class.as_deref()?).unwrap_or(ClassId(u32::MAX));
-            Some((difference, class))
-        };
-        let labelled: Vec<(Difference, ClassId)> = answers.iter().filter_map(told).collect();
-        let (differing, left) = (self.items.len() as u64, (self.items.len() - answers.len()) as u64);
-        let classes: Vec<ClassId> = labelled.iter().map(|(_, class)| *class).collect();
-        let shares = review::shares(&self.agreed, differing, &classes);
+        // A class that is not one of the review's counts for neither model.
+        let class = |label: &Label| Some(self.class(label.class.as_deref()?).unwrap_or(ClassId(u32::MAX)));
+        let labelled: Vec<(&Item, ClassId)> =
+            answers.iter().filter_map(|&(item, label)| Some((item, class(label)?))).collect();
+        let told = labelled
+            .iter()
+            .map(|&(item, class)| (Difference { present: item.present, candidate: item.candidate }, class));
+        let pictures: Vec<(ClassId, u64)> = labelled.iter().map(|&(item, class)| (class, item.pictures)).collect();
+        let differing = self.items.iter().map(|item| item.pictures).sum();
+        let left = (self.items.len() - answers.len()) as u64;
+        let shares = review::shares(&self.agreed, differing, &pictures);
         ReviewStatus {
             round: self.round,
             candidate: self.candidate,
@@ -170,7 +189,7 @@ impl Review {
             compared: self.agreed.iter().sum::<u64>() + differing,
             differing,
             answered: labelled.len() as u64,
-            state: review::decide(labelled, left),
+            state: review::decide(told, left),
             shares: self.classes.iter().cloned().zip(shares).collect(),
             activation: None,
         }

@@ -21,6 +21,7 @@ pub mod lifecycle;
 pub mod lint;
 pub mod manifest;
 pub mod moment;
+pub mod near_duplicates;
 pub mod promotion;
 pub mod report;
 pub mod retention;

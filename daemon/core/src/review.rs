@@ -89,22 +89,26 @@ pub struct Share {
 /// The share of each class in the pool; empty where it depends on pictures without any label so far.
 ///
 /// `agreed` [C] counts, by class, the pictures for which both models answer that class. `differing` counts the other
-/// pictures, and `labels` are the labels that were given for these. Where the models agree, their answer is taken as
+/// pictures, and `labels` are the labels that were given for these, each with the number of pictures that it holds for:
+/// more than one for near-duplicates, of which one is asked about. Where the models agree, their answer is taken as
 /// true: if both are wrong in the same way, the shares are wrong by as much, and the interval does not show it. For the
 /// other pictures the interval is Wilson's (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927) with the correction for a
 /// finite population (W. G. Cochran, Sampling Techniques, 1977): once each of them has a label, no uncertainty is left.
-pub fn shares(agreed: &[u64], differing: u64, labels: &[ClassId]) -> Vec<Share> {
-    let given = labels.len() as u64;
+/// Labels that hold for unequally many pictures tell as much as fewer equal ones would (L. Kish, Survey Sampling, 1965).
+pub fn shares(agreed: &[u64], differing: u64, labels: &[(ClassId, u64)]) -> Vec<Share> {
+    let given: u64 = labels.iter().map(|(_, pictures)| pictures).sum();
+    let squares: u64 = labels.iter().map(|(_, pictures)| pictures * pictures).sum();
     let all = agreed.iter().sum::<u64>() + differing;
     if all == 0 || (differing > 0 && given == 0) {
         return Vec::new();
     }
     let share = |(class, &agreed): (usize, &u64)| {
-        let found = labels.iter().filter(|label| label.0 as usize == class).count() as f64;
-        let among = if given == 0 { 0.0 } else { found / given as f64 };
+        let found: u64 =
+            labels.iter().filter(|(label, _)| label.0 as usize == class).map(|(_, pictures)| pictures).sum();
+        let among = if given == 0 { 0.0 } else { found as f64 / given as f64 };
         let (low, high) = match differing.saturating_sub(given) {
             0 => (among, among),
-            left => wilson(among, given as f64 * (differing - 1) as f64 / left as f64),
+            left => wilson(among, (given * given) as f64 / squares as f64 * (differing - 1) as f64 / left as f64),
         };
         let of_all = |among: f64| (agreed as f64 + among * differing as f64) / all as f64;
         Share { share: of_all(among), low: of_all(low), high: of_all(high) }
@@ -239,14 +243,20 @@ mod tests {
         assert_eq!(shares(&[], 0, &[]), []);
         near(shares(&[90, 10], 0, &[])[0], [0.9, 0.9, 0.9]);
         // 8 of 10 from a very large population: Wilson's interval is 0.490 to 0.943.
-        let many = shares(&[0, 0], 1_000_000, &[[ClassId(0); 8].as_slice(), &[ClassId(1); 2]].concat());
+        let eight_of_ten = |pictures| [[(ClassId(0), pictures); 8].as_slice(), &[(ClassId(1), pictures); 2]].concat();
+        let many = shares(&[0, 0], 1_000_000, &eight_of_ten(1));
         near(many[0], [0.8, 0.4902, 0.9433]);
         near(many[1], [0.2, 0.0567, 0.5098]);
-        let half = shares(&[1_000_000, 0], 1_000_000, &[[ClassId(0); 8].as_slice(), &[ClassId(1); 2]].concat());
+        let half = shares(&[1_000_000, 0], 1_000_000, &eight_of_ten(1));
         near(half[0], [0.9, 0.7451, 0.9717]);
         // All of them have a label.
-        let all = shares(&[5, 0], 5, &[ClassId(0), ClassId(1), ClassId(1), ClassId(1), ClassId(1)]);
-        near(all[1], [0.4, 0.4, 0.4]);
+        near(shares(&[5, 0], 5, &[(ClassId(0), 1), (ClassId(1), 1), (ClassId(1), 3)])[1], [0.4, 0.4, 0.4]);
+        // Ten labels are ten labels, however many pictures look like each.
+        let alike = shares(&[0, 0], 1_000_000_000, &eight_of_ten(50));
+        near(alike[0], [0.8, 0.4902, 0.9433]);
+        // A picture that nine of ten look like says most, and hardly more than one label does.
+        let uneven = shares(&[0, 0], 1_000_000, &[(ClassId(0), 90), (ClassId(1), 5), (ClassId(1), 5)])[0];
+        assert!(uneven.share == 0.9 && uneven.low < 0.3, "{uneven:?}");
     }
 
     /// The models disagree on 270 pictures, of which 40 % are of the class. 20 labels are drawn without replacement.
@@ -257,7 +267,8 @@ mod tests {
         let mut held = 0;
         for _ in 0..TRIALS {
             let mut pool: Vec<ClassId> = (0..270).map(|i| ClassId(u32::from(i >= 108))).collect();
-            let drawn: Vec<ClassId> = (0..20).map(|_| pool.swap_remove(random.random_range(0..pool.len()))).collect();
+            let drawn: Vec<(ClassId, u64)> =
+                (0..20).map(|_| (pool.swap_remove(random.random_range(0..pool.len())), 1)).collect();
             let found = shares(&[500, 230], 270, &drawn)[0];
             held += u64::from(found.low <= 0.608 && 0.608 <= found.high);
         }

@@ -4,6 +4,8 @@ use super::*;
 use std::collections::BTreeSet;
 use tempfile::TempDir;
 
+const GENERATIONS: [GenerationId; 2] = [GenerationId(1), GenerationId(2)];
+
 fn id(number: u32) -> ImageId {
     ImageId(format!("{number:064x}"))
 }
@@ -15,7 +17,7 @@ fn review(pictures: u32) -> Review {
     let difference = |present, candidate| Difference { present: ClassId(present), candidate: ClassId(candidate) };
     let compared = (0..pictures).map(|i| (id(i), difference(0, 1)));
     let agreed = (0..100).map(|i| (id(1000 + i), difference(0, 0)));
-    Review::new(JobId(3), [GenerationId(1), GenerationId(2)], classes, compared.chain(agreed))
+    Review::new(JobId(3), GENERATIONS, classes, compared.chain(agreed), &NearDuplicates::default())
 }
 
 fn asked(dir: &TempDir, pictures: u32) -> Reviews {
@@ -129,6 +131,43 @@ fn nothing_is_asked_without_a_review_and_labels_outlive_it() {
     assert_eq!(left(&reviews), [id(2)]);
 }
 
+/// Of 20 pictures on which the models differ, numbers 5 to 19 show the scene of number 4, whose own image is not among
+/// those that were compared.
+#[test]
+fn one_of_near_duplicates_is_asked_about_and_its_label_holds_for_all_of_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let near = NearDuplicates((5..20).map(|i| (id(i), id(99))).chain([(id(4), id(99))]).collect());
+    let classes = ["nut", "bolt"].map(str::to_owned).to_vec();
+    let difference = Difference { present: ClassId(0), candidate: ClassId(1) };
+    let agreed = Difference { present: ClassId(0), candidate: ClassId(0) };
+    let compared = (0..20).map(|i| (id(i), difference)).chain((20..100).map(|i| (id(i), agreed)));
+    let reviews = Reviews::open(dir.path());
+    reviews.begin(Review::new(JobId(3), GENERATIONS, classes, compared, &near)).unwrap();
+    assert_eq!(left(&reviews), (0..5).map(id).collect::<Vec<_>>());
+    assert_eq!(reviews.status().unwrap().differing, 20);
+    for picture in 0..4 {
+        answer(&reviews, picture, "nut").unwrap();
+    }
+    let reviews = Reviews::open(dir.path());
+    let status = answer(&reviews, 4, "bolt").unwrap();
+    assert_eq!((status.state, status.answered), (State::NoDifference, 5), "a scene counts once");
+    let shares: Vec<f64> = status.shares.iter().map(|(_, share)| share.share).collect();
+    assert_eq!(shares, [0.84, 0.16], "but is seen in 16 of 100 pictures");
+}
+
+/// Reviews of earlier versions asked about each picture.
+#[test]
+fn a_review_without_numbers_of_pictures_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let reviews = asked(&dir, 3);
+    let file = dir.path().join("review.json");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let before = whole.replace(",\"pictures\":1", "");
+    assert_ne!(before, whole);
+    std::fs::write(&file, before).unwrap();
+    assert_eq!(Reviews::open(dir.path()).status(), reviews.status());
+}
+
 #[test]
 fn a_damaged_review_is_dropped_and_costs_no_label() {
     let dir = tempfile::tempdir().unwrap();
@@ -180,7 +219,7 @@ fn class_names_may_hold_what_separates_fields() {
     let difference = Difference { present: ClassId(0), candidate: ClassId(1) };
     let pictures = (0..2).map(|i| (id(i), difference));
     let reviews = Reviews::open(dir.path());
-    reviews.begin(Review::new(JobId(3), [GenerationId(1), GenerationId(2)], classes.clone(), pictures)).unwrap();
+    reviews.begin(Review::new(JobId(3), GENERATIONS, classes.clone(), pictures, &NearDuplicates::default())).unwrap();
     (0..2).for_each(|i| drop(answer(&reviews, i, &classes[i as usize]).unwrap()));
     let told = Reviews::open(dir.path()).labels();
     assert_eq!(told.into_iter().filter_map(|(_, class)| class).collect::<Vec<_>>(), classes);

@@ -16,7 +16,7 @@ use crate::journal::{Journal, PRODUCER};
 use crate::memory;
 use crate::model::ImageClassifier;
 use crate::model_selection::{self, CANDIDATES, CandidateSpec, Predictions};
-use crate::near_duplicates;
+use crate::near_duplicates::Standing;
 use crate::phase1::{self, Seeds};
 use crate::phase2::Clean;
 use crate::pool::Pool;
@@ -28,6 +28,7 @@ use coft_core::confidence;
 use coft_core::decision::NoneOfThese;
 use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
+use coft_core::near_duplicates::NEAR_DUPLICATES;
 use coft_core::report::Adaptation;
 use coft_core::selection;
 use coft_core::settings::{Flip, Sgd};
@@ -230,7 +231,9 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput
 /// Near-duplicates would be most of what is learnt, and would make every model's answers look alike for images that
 /// look alike. So a single one of them is trained on and counted.
 fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, RoundError> {
-    let distinct = near_duplicates::distinct(&whole.zero_shot.embeddings, whole.given, ctx)?;
+    let standing = Standing::of(&whole.zero_shot.embeddings, whole.given, ctx)?;
+    tell_near_duplicates(whole.spec, &standing)?;
+    let distinct = standing.distinct();
     ctx.reporter.plan(plan(whole.spec, distinct.len()));
     let given = pick(whole.given, &distinct);
     let (pool, zero_shot) = (&whole.pool.only(&distinct), &whole.zero_shot.only(&distinct));
@@ -288,6 +291,13 @@ fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
         temperature,
         adapted: Some(AdaptedOutput { distinct, adapted, adaptation, predictions }),
     })
+}
+
+/// Writes which images stand for others beside the candidate, for whoever shows a person images of the pool.
+fn tell_near_duplicates(spec: &RoundSpec, standing: &Standing) -> Result<(), RoundError> {
+    let file = spec.candidate_dir.with_file_name(NEAR_DUPLICATES);
+    let content = serde_json::to_vec(&standing.by_id(&spec.images)).expect("ids are plain data");
+    coft_fs::replace(&file, &content).map_err(RoundError::write(&file))
 }
 
 /// Share of the images that both models label alike, and the number of these images: all but those that the user

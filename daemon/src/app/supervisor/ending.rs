@@ -14,6 +14,7 @@ use coft_core::event::{Failure, FailureKind};
 use coft_core::ids::JobId;
 use coft_core::job::Trigger;
 use coft_core::lifecycle::Event;
+use coft_core::near_duplicates::NEAR_DUPLICATES;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::{Instrument, error, info, warn};
@@ -50,12 +51,13 @@ impl Supervisor {
                     None if place.is_none() => Err(promoter::stopped()),
                     None if trigger != Trigger::Import => {
                         let (judge, stopped) = (promoter.clone(), stop.clone());
+                        let near_duplicates = candidate.with_file_name(NEAR_DUPLICATES);
                         let mut outcome = blocking(move || judge.judge(&candidate, &stopped)).await;
                         if let Ok(PromotionOutcome::Keep { candidate: Some(refused), .. }) = &mut outcome
                             && let Some(candidate) = refused.contender()
                         {
-                            refused.review =
-                                Undecided { round: id, seed, candidate }.review(&training, &promoter, &stop).await;
+                            let undecided = Undecided { round: id, seed, candidate, near_duplicates };
+                            refused.review = undecided.review(&training, &promoter, &stop).await;
                         }
                         outcome
                     }

@@ -10,8 +10,12 @@ use crate::job_status::DetailedState;
 use crate::review::{AnswerError, COMPARED, Question, Review, Reviews};
 use crate::telemetry::events;
 use coft_core::ids::{ImageId, JobId};
+use coft_core::near_duplicates::NearDuplicates;
 use coft_core::review::{MOST, State};
-use std::path::PathBuf;
+use coft_core::shown::shown_path;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
@@ -39,6 +43,8 @@ pub struct Undecided {
     /// Seed by which the pictures are drawn.
     pub seed: u64,
     pub candidate: Contender,
+    /// File with the round's [`NearDuplicates`].
+    pub near_duplicates: PathBuf,
 }
 
 impl Undecided {
@@ -71,8 +77,9 @@ impl Undecided {
         promoter: &Promoter,
         stop: &CancellationToken,
     ) -> Result<Review, String> {
-        let Self { round, seed, candidate } = self;
-        let images = training.unlabelled(seed, COMPARED).await?;
+        let Self { round, seed, candidate, near_duplicates } = self;
+        let near_duplicates = blocking(move || read(&near_duplicates)).await;
+        let images = training.unlabelled(seed, COMPARED, &near_duplicates).await?;
         let (promoter, stop) = (promoter.clone(), stop.clone());
         blocking(move || {
             let (ids, paths): (Vec<ImageId>, Vec<PathBuf>) = images.into_iter().unzip();
@@ -80,7 +87,7 @@ impl Undecided {
                 promoter.compare(&candidate, &paths, &stop).map_err(|failure| failure.message)?;
             let answers = ids.into_iter().zip(differences);
             let answers = answers.filter_map(|(image, difference)| Some((image, difference?)));
-            let review = Review::new(round, [present, candidate.id], candidate.classes, answers);
+            let review = Review::new(round, [present, candidate.id], candidate.classes, answers, &near_duplicates);
             match review.is_empty() {
                 true => Err(format!("it answers no picture differently than generation {present}")),
                 false => Ok(review),
@@ -88,6 +95,24 @@ impl Undecided {
         })
         .await
     }
+}
+
+/// The near-duplicates that the trainer found; none if it told none. If the file is damaged, that is logged, and a person
+/// may be asked about the same scene twice.
+fn read(file: &Path) -> NearDuplicates {
+    let content = match fs::read(file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return NearDuplicates::default(),
+        read => read.map_err(|error| error.to_string()),
+    };
+    let read = content.and_then(|content| serde_json::from_slice(&content).map_err(|error| error.to_string()));
+    read.unwrap_or_else(|problem| {
+        let shown = shown_path(file);
+        warn!(
+            problem,
+            "which images look alike is not known: {shown}: {problem}; the same scene may be asked about twice"
+        );
+        NearDuplicates::default()
+    })
 }
 
 impl Supervisor {

@@ -8,6 +8,7 @@ use crate::round::Outcome;
 use crate::user_labels::{self, Labels, UserLabelsError};
 use coft_core::event::FailureKind;
 use coft_core::ids::{ClassId, ImageId};
+use coft_core::near_duplicates::NearDuplicates;
 use coft_core::shown::shown_path;
 use coft_core::spec::{PoolImage, RoundSpec};
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -96,9 +97,14 @@ impl TrainingRunner {
         Ok((kept, pool.all))
     }
 
-    /// Pixels of at most `most` images that rounds take and that nobody has labelled or been asked about, in an order
-    /// that the seed draws.
-    pub async fn unlabelled(&self, seed: u64, most: usize) -> Result<Vec<(ImageId, PathBuf)>, String> {
+    /// Pixels of at most `most` images that rounds take, in an order that the seed draws: images that nobody has
+    /// labelled or been asked about, nor any near-duplicate of them.
+    pub async fn unlabelled(
+        &self,
+        seed: u64,
+        most: usize,
+        near_duplicates: &NearDuplicates,
+    ) -> Result<Vec<(ImageId, PathBuf)>, String> {
         let told = |outcome| match outcome {
             Outcome::Failed(failure) => failure.message,
             other => format!("{other:?}"),
@@ -108,8 +114,11 @@ impl TrainingRunner {
         kept.truncate(usize::try_from(self.ingest.most_images()).unwrap_or(usize::MAX));
         let located = kept.into_iter().map(|id| PoolImage { path: self.ingest.canonical_path(&id), id, label: None });
         let images = self.label(located.collect()).await.map_err(told)?;
-        let asked: HashSet<ImageId> = self.reviews.labels().into_iter().map(|(image, _)| image).collect();
-        let unknown = images.into_iter().filter(|image| image.label.is_none() && !asked.contains(&image.id));
+        let asked = self.reviews.labels();
+        let labelled = images.iter().filter(|image| image.label.is_some()).map(|image| &image.id);
+        let known = asked.iter().map(|(image, _)| image).chain(labelled);
+        let known: HashSet<ImageId> = known.map(|image| near_duplicates.standing_for(image).clone()).collect();
+        let unknown = images.into_iter().filter(|image| !known.contains(near_duplicates.standing_for(&image.id)));
         let mut drawn = review::drawn(seed, unknown.map(|image| (image.id, image.path)).collect(), |(id, _)| id);
         drawn.truncate(most);
         Ok(drawn)

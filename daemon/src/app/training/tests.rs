@@ -8,6 +8,7 @@ use crate::model;
 use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use crate::review::{Review, Reviews};
 use coft_core::ids::{ClassId, GenerationId, ImageId};
+use coft_core::near_duplicates::NearDuplicates;
 use coft_core::review::Difference;
 use coft_core::spec::Template;
 use image::{Rgb, RgbImage};
@@ -177,7 +178,8 @@ fn reviewed(site: &Site, answers: &[(&ImageId, &str)]) {
     let difference = Difference { present: ClassId(0), candidate: ClassId(1) };
     let images = answers.iter().map(|(image, _)| ((*image).clone(), difference));
     let classes = site.training.base.classes.clone();
-    let review = Review::new(JobId(1), [GenerationId(1), GenerationId(2)], classes, images);
+    let generations = [GenerationId(1), GenerationId(2)];
+    let review = Review::new(JobId(1), generations, classes, images, &NearDuplicates::default());
     site.training.reviews.begin(review).unwrap();
     let answers = answers.iter().map(|(image, class)| (image.0.clone(), (*class).to_owned()));
     site.training.reviews.answer(&answers.collect::<Vec<_>>()).unwrap();
@@ -199,9 +201,15 @@ async fn labels_that_were_asked_for_take_part_and_the_list_wins_over_them() {
         image.label.map(|class| spec.classes[class.0 as usize].as_str())
     };
     assert_eq!([a, b, c, d].map(label), [Some("hex bolt"), Some("hex nut"), None, None]);
-    let unknown = site.training.unlabelled(1, 9).await.unwrap();
-    let [(image, path)] = &unknown[..] else { panic!("{unknown:?}") };
-    assert_eq!((image, path), (d, &site.training.ingest.canonical_path(d)));
+    let unlabelled = async |near: NearDuplicates| site.training.unlabelled(1, 9, &near).await.unwrap();
+    let unknown = unlabelled(NearDuplicates::default()).await;
+    assert_eq!(unknown, [(d.clone(), site.training.ingest.canonical_path(d))]);
+    for known in [a, b, c] {
+        for (image, standing) in [(d, known), (known, d)] {
+            let near = NearDuplicates([(image.clone(), standing.clone())].into());
+            assert_eq!(unlabelled(near).await, [], "it looks like one that has its label, or was asked about");
+        }
+    }
 }
 
 #[tokio::test]

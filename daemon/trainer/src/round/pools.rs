@@ -12,6 +12,7 @@ use coft_core::candidate::{CandidateName, ModelIndex};
 use coft_core::event::FailureKind;
 use coft_core::ids::ClassId;
 use coft_core::manifest::{MANIFEST, Manifest, PROBE, REPORT};
+use coft_core::near_duplicates::{NEAR_DUPLICATES, NearDuplicates};
 use coft_core::promotion::{Reason, Verdict, judge};
 use coft_core::report::{CandidateMetrics, ClassReport, Report};
 use coft_core::spec::{Method, Precision, RoundSpec};
@@ -45,6 +46,10 @@ fn ended(name: &str, spec: &RoundSpec) -> Report {
     assert!((expected - 1.0).abs() < 1e-5, "{name}: {expected}");
     let adaptation = report.adaptation.as_ref().unwrap();
     let distinct = images - adaptation.near_duplicates;
+    let told = fs::read(spec.candidate_dir.with_file_name(NEAR_DUPLICATES)).unwrap();
+    let NearDuplicates(told) = serde_json::from_slice(&told).unwrap();
+    assert_eq!(told.len() as u64, adaptation.near_duplicates, "{name}");
+    assert!(told.values().all(|standing| !told.contains_key(standing)), "{name}: {told:?}");
     let k = spec.settings.phase1.seeds(distinct as usize, classes) as u64;
     for model in ModelIndex::BOTH.map(ModelIndex::index) {
         assert!(report.classes.iter().all(|class| class.seeds[model] <= k.min(distinct)), "{name}");

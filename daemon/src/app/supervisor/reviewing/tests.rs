@@ -11,6 +11,7 @@ use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use crate::store::Store;
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::job::Trigger;
+use coft_core::near_duplicates::NEAR_DUPLICATES;
 use coft_core::review::Difference;
 use image::{Rgb, RgbImage};
 use std::fs;
@@ -77,7 +78,8 @@ impl Site {
         let (generations, _) = self.supervisor.promoter.generations();
         let (dir, classes) = (generations[0].dir.clone(), self.supervisor.training.base.classes.clone());
         let candidate = Contender { id: CANDIDATE, dir, classes };
-        let undecided = Undecided { round: ROUND, seed: 1, candidate };
+        let near_duplicates = self.root.path().join(NEAR_DUPLICATES);
+        let undecided = Undecided { round: ROUND, seed: 1, candidate, near_duplicates };
         let review = undecided.review(&self.supervisor.training, &self.supervisor.promoter, stop).await?;
         self.supervisor.open_review(review).await;
         self.supervisor.training.reviews.status()
@@ -172,7 +174,7 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
     assert_eq!(reviews.status(), None, "it is over");
     assert_eq!(reviews.labels().len(), 7, "and the labels stay");
     // A later review asks about none of them.
-    assert_eq!(training.unlabelled(1, 100).await.unwrap().len(), 24 - 7);
+    assert_eq!(training.unlabelled(1, 100, &NearDuplicates::default()).await.unwrap().len(), 24 - 7);
 }
 
 #[tokio::test]
@@ -201,12 +203,45 @@ async fn labels_that_speak_for_the_present_model_change_nothing_and_can_be_taken
     assert_eq!(reviews.status().unwrap().state, State::Present);
 }
 
+/// The round found that all green pictures show one scene.
+#[tokio::test]
+async fn a_person_is_not_asked_about_one_scene_twice() {
+    let mut site = Site::new("turned").await;
+    site.take(8).await;
+    let stop = CancellationToken::new();
+    assert_eq!(site.ask(&stop).await.unwrap().differing, 16);
+    let reviews = site.supervisor.training.reviews.clone();
+    let (greens, blues): (Vec<Question>, Vec<Question>) =
+        reviews.questions().into_iter().partition(|question| question.present == "green");
+    assert_eq!((greens.len(), blues.len()), (8, 8));
+    let file = site.root.path().join(NEAR_DUPLICATES);
+    let like = greens[1..].iter().map(|question| (question.image.clone(), greens[0].image.clone()));
+    fs::write(&file, serde_json::to_vec(&NearDuplicates(like.collect())).unwrap()).unwrap();
+    assert_eq!(site.ask(&stop).await.unwrap().differing, 16);
+    let questions = reviews.questions();
+    assert_eq!(questions.len(), 9);
+    // The next round's review leaves out what looks like a picture that has its label.
+    let green = questions.iter().find(|question| question.present == "green").unwrap();
+    reviews.answer(&[(green.image.0.clone(), "green".to_owned())]).unwrap();
+    assert_eq!(site.ask(&stop).await.unwrap().differing, 8);
+    assert!(reviews.questions().iter().all(|question| question.present == "blue"));
+
+    fs::write(&file, "{").unwrap();
+    assert_eq!(site.ask(&stop).await.unwrap().differing, 15, "a damaged file costs only this");
+}
+
 /// A review of pictures that do not exist, which is decided for the candidate.
 fn decided(root: &Path, present: GenerationId) -> Reviews {
     let classes = ["red", "green", "blue"].map(str::to_owned).to_vec();
     let difference = Difference { present: ClassId(1), candidate: ClassId(2) };
     let id = |number: u32| ImageId(format!("{number:064x}"));
-    let review = Review::new(ROUND, [present, CANDIDATE], classes, (0..9).map(|i| (id(i), difference)));
+    let review = Review::new(
+        ROUND,
+        [present, CANDIDATE],
+        classes,
+        (0..9).map(|i| (id(i), difference)),
+        &NearDuplicates::default(),
+    );
     let reviews = Reviews::open(root);
     reviews.begin(review).unwrap();
     let labels: Vec<(String, String)> = (0..5).map(|i| (id(i).0, "blue".to_owned())).collect();

@@ -1,0 +1,22 @@
+//! Which images of a round look nearly the same as another one to the pretrained model: the trainer finds them, and the
+//! daemon does not ask a person about the same scene twice.
+
+use crate::ids::ImageId;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// File that CoFT and CoFT+ write beside the candidate directory, with the [`NearDuplicates`] of the round.
+pub const NEAR_DUPLICATES: &str = "near-duplicates.json";
+
+/// For each image that a round leaves out, the image that stands for it. An image that stands for others stands for
+/// itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct NearDuplicates(pub BTreeMap<ImageId, ImageId>);
+
+impl NearDuplicates {
+    /// The image that stands for this one: itself, unless it was left out.
+    pub fn standing_for<'a>(&'a self, image: &'a ImageId) -> &'a ImageId {
+        self.0.get(image).unwrap_or(image)
+    }
+}
