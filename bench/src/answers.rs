@@ -12,7 +12,7 @@ use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -119,13 +119,16 @@ pub fn reviewed(dir: &Path, labels: &[usize], shares: Option<&Shares>) -> anyhow
     let served = |row: &Vec<f32>| shares.map_or_else(|| best(row), |shares| best(&shares.applied(row)));
     let present: Vec<usize> = rows(&pool.tensor("plain/zero-shot")?).iter().map(served).collect();
     let candidate = integers(&pool.tensor("deployed-label")?);
-    let everything: Vec<usize> = (0..labels.len()).collect();
-    let mut differing = distinct(&pool, &everything);
-    differing.retain(|&image| present[image] != candidate[image]);
+    let standing = standing(&pool, labels.len());
+    let mut pictures: Vec<usize> = (0..labels.len()).filter(|&image| present[image] != candidate[image]).collect();
     let class = |class: usize| ClassId(class as u32);
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let (mut states, mut counts) = (BTreeMap::new(), Vec::new());
     for _ in 0..REVIEWS {
+        pictures.shuffle(&mut rng);
+        let mut scenes = BTreeSet::new();
+        let mut differing: Vec<usize> =
+            pictures.iter().copied().filter(|&picture| scenes.insert(standing[picture])).collect();
         differing.shuffle(&mut rng);
         let label = |&image: &usize| {
             let difference = Difference { present: class(present[image]), candidate: class(candidate[image]) };
@@ -140,16 +143,19 @@ pub fn reviewed(dir: &Path, labels: &[usize], shares: Option<&Shares>) -> anyhow
     counts.sort_unstable();
     let shares: BTreeMap<&str, f64> =
         states.into_iter().map(|(state, times)| (state, in_percent(f64::from(times) / REVIEWS as f64))).collect();
-    Ok(json!({ "differing": differing.len(), "decided": shares, "median-labels": counts[REVIEWS / 2] }))
+    Ok(json!({ "differing": pictures.len(), "decided": shares, "median-labels": counts[REVIEWS / 2] }))
 }
 
 /// Of the `labels` of all images, those of the images that are no near-duplicates, which the adapted models' answers
 /// are for.
 pub fn distinct(pool: &SafeTensors, labels: &[usize]) -> Vec<usize> {
-    match pool.tensor("distinct") {
-        Ok(positions) => integers(&positions).into_iter().map(|image| labels[image]).collect(),
-        Err(_) => labels.to_vec(),
-    }
+    let standing = standing(pool, labels.len());
+    labels.iter().enumerate().filter(|(image, _)| standing[*image] == *image).map(|(_, &label)| label).collect()
+}
+
+/// For each image the position of the one that stands for it: itself, unless it is a near-duplicate. [N]
+fn standing(pool: &SafeTensors, images: usize) -> Vec<usize> {
+    pool.tensor("standing").map_or_else(|_| (0..images).collect(), |positions| integers(&positions))
 }
 
 pub fn rows(view: &safetensors::tensor::TensorView) -> Vec<Vec<f32>> {
@@ -200,13 +206,13 @@ mod tests {
 
     #[test]
     fn labels_are_of_the_images_that_are_no_near_duplicates() {
-        let positions: Vec<u8> = [0i64, 2].iter().flat_map(|position| position.to_le_bytes()).collect();
-        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![2], &positions).unwrap();
+        let positions: Vec<u8> = [0i64, 0, 2].iter().flat_map(|position| position.to_le_bytes()).collect();
+        let view = safetensors::tensor::TensorView::new(safetensors::Dtype::I64, vec![3], &positions).unwrap();
         let of = |tensors: Vec<(&str, _)>| {
             let bytes = safetensors::serialize(tensors, None).unwrap();
             distinct(&SafeTensors::deserialize(&bytes).unwrap(), &[5, 6, 7])
         };
-        assert_eq!(of(vec![("distinct", view.clone())]), [5, 7]);
+        assert_eq!(of(vec![("standing", view.clone())]), [5, 7]);
         assert_eq!(of(vec![("other", view)]), [5, 6, 7], "the method leaves none out");
     }
 

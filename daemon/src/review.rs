@@ -60,8 +60,8 @@ struct Item {
     image: ImageId,
     present: ClassId,
     candidate: ClassId,
-    /// How many pictures on which the models differ it stands for: itself and its near-duplicates. 1 in reviews of
-    /// versions that asked about each.
+    /// Number of pictures on which the models differ that look like this one, itself among them. Missing in reviews of
+    /// earlier versions, which asked about each; 1 then.
     #[serde(default = "one")]
     pictures: u64,
 }
@@ -108,7 +108,7 @@ struct Files {
 impl Review {
     /// A review of the pictures that were compared. `compared` has the pictures in the order in which they were drawn,
     /// each with the class from the present model and the class from the candidate. Of near-duplicates on which the
-    /// models differ, the first is asked about.
+    /// models differ, the first is asked about; its answers count.
     pub fn new(
         round: JobId,
         [present, candidate]: [GenerationId; 2],
@@ -143,10 +143,16 @@ impl Review {
     fn fault(&self) -> Option<&'static str> {
         let classes = self.classes.len();
         let is_class = |class: ClassId| (class.0 as usize) < classes;
+        let counts = || self.agreed.iter().chain(self.items.iter().map(|item| &item.pictures));
+        let compared = counts().fold(0, |sum: u64, &count| sum.saturating_add(count));
         let images: HashSet<&ImageId> = self.items.iter().map(|item| &item.image).collect();
         if self.format != FORMAT {
             Some("it is of another version")
-        } else if self.agreed.len() != classes || images.len() != self.items.len() {
+        } else if self.agreed.len() != classes
+            || images.len() != self.items.len()
+            || compared > COMPARED as u64
+            || self.items.iter().any(|item| item.pictures == 0)
+        {
             Some("its counts contradict each other")
         } else if self
             .items
@@ -179,9 +185,10 @@ impl Review {
             .iter()
             .map(|&(item, class)| (Difference { present: item.present, candidate: item.candidate }, class));
         let pictures: Vec<(ClassId, u64)> = labelled.iter().map(|&(item, class)| (class, item.pictures)).collect();
-        let differing = self.items.iter().map(|item| item.pictures).sum();
+        let scenes: Vec<u64> = self.items.iter().map(|item| item.pictures).collect();
+        let differing = scenes.iter().sum();
         let left = (self.items.len() - answers.len()) as u64;
-        let shares = review::shares(&self.agreed, differing, &pictures);
+        let shares = review::shares(&self.agreed, &scenes, &pictures);
         ReviewStatus {
             round: self.round,
             candidate: self.candidate,

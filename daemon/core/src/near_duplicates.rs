@@ -1,12 +1,15 @@
-//! Which images of a round look nearly the same as another one to the pretrained model: the trainer finds them, and the
-//! daemon does not ask a person about the same scene twice.
+//! Which images of a round look nearly the same as another one to the pretrained model: the trainer finds them, so that
+//! the daemon does not ask a person about the same scene twice.
 
 use crate::ids::ImageId;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
-/// File that CoFT and CoFT+ write beside the candidate directory, with the [`NearDuplicates`] of the round.
-pub const NEAR_DUPLICATES: &str = "near-duplicates.json";
+/// File beside the candidate directory of CoFT and CoFT+, with the [`NearDuplicates`] of the round as JSON.
+pub fn file(candidate_dir: &Path) -> PathBuf {
+    candidate_dir.with_file_name("near-duplicates.json")
+}
 
 /// For each image that a round leaves out, the image that stands for it. An image that stands for others stands for
 /// itself.

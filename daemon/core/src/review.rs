@@ -1,7 +1,7 @@
 //! Finds the better one of two models, from a person's labels for a few pictures.
 //!
 //! Where no label-free metric can decide, a person labels pictures of the pool that are drawn at random from those on
-//! which the two models disagree. Wald's sequential probability ratio test (A. Wald, Sequential Tests of Statistical
+//! which the two models disagree, one of near-duplicates. Wald's sequential probability ratio test (A. Wald, Sequential Tests of Statistical
 //! Hypotheses, Ann. Math. Statist. 16, 1945) decides after as few labels as the difference of the models allows.
 //! Everything is computed from the list of labels, so a label is taken back by removing it from the list.
 
@@ -86,29 +86,35 @@ pub struct Share {
     pub high: f64,
 }
 
-/// The share of each class in the pool; empty where it depends on pictures without any label so far.
+/// The share of each class among the pictures that were compared; empty where it depends on pictures without any label
+/// so far.
 ///
-/// `agreed` [C] counts, by class, the pictures for which both models answer that class. `differing` counts the other
-/// pictures, and `labels` are the labels that were given for these, each with the number of pictures that it holds for:
-/// more than one for near-duplicates, of which one is asked about. Where the models agree, their answer is taken as
+/// `agreed` [C] counts, by class, the pictures for which both models answer that class. The other pictures are asked
+/// about, one of near-duplicates: `scenes` has the number of pictures that look like each, and `labels` are the labels
+/// that were given for some of the scenes, drawn at random, each with this number. Where the models agree, their answer is taken as
 /// true: if both are wrong in the same way, the shares are wrong by as much, and the interval does not show it. For the
 /// other pictures the interval is Wilson's (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927) with the correction for a
 /// finite population (W. G. Cochran, Sampling Techniques, 1977): once each of them has a label, no uncertainty is left.
-/// Labels that hold for unequally many pictures tell as much as fewer equal ones would (L. Kish, Survey Sampling, 1965).
-pub fn shares(agreed: &[u64], differing: u64, labels: &[(ClassId, u64)]) -> Vec<Share> {
-    let given: u64 = labels.iter().map(|(_, pictures)| pictures).sum();
-    let squares: u64 = labels.iter().map(|(_, pictures)| pictures * pictures).sum();
+/// Where the scenes are of unequal size, a label tells as much as a smaller part of one would (L. Kish, Survey
+/// Sampling, 1965).
+pub fn shares(agreed: &[u64], scenes: &[u64], labels: &[(ClassId, u64)]) -> Vec<Share> {
+    let differing: u64 = scenes.iter().sum();
+    let squares: u64 = scenes.iter().map(|pictures| pictures * pictures).sum();
+    let labelled: u64 = labels.iter().map(|(_, pictures)| pictures).sum();
     let all = agreed.iter().sum::<u64>() + differing;
-    if all == 0 || (differing > 0 && given == 0) {
+    if all == 0 || (differing > 0 && labels.is_empty()) {
         return Vec::new();
     }
     let share = |(class, &agreed): (usize, &u64)| {
         let found: u64 =
             labels.iter().filter(|(label, _)| label.0 as usize == class).map(|(_, pictures)| pictures).sum();
-        let among = if given == 0 { 0.0 } else { found as f64 / given as f64 };
-        let (low, high) = match differing.saturating_sub(given) {
+        let among = if labelled == 0 { 0.0 } else { found as f64 / labelled as f64 };
+        let (low, high) = match scenes.len().saturating_sub(labels.len()) {
             0 => (among, among),
-            left => wilson(among, (given * given) as f64 / squares as f64 * (differing - 1) as f64 / left as f64),
+            left => {
+                let equal = (differing * differing) as f64 / (scenes.len() as u64 * squares) as f64;
+                wilson(among, labels.len() as f64 * equal * (scenes.len() - 1) as f64 / left as f64)
+            }
         };
         let of_all = |among: f64| (agreed as f64 + among * differing as f64) / all as f64;
         Share { share: of_all(among), low: of_all(low), high: of_all(high) }
@@ -239,40 +245,61 @@ mod tests {
 
     #[test]
     fn shares_are_known_as_far_as_the_labels_go() {
-        assert_eq!(shares(&[60, 10], 30, &[]), []);
-        assert_eq!(shares(&[], 0, &[]), []);
-        near(shares(&[90, 10], 0, &[])[0], [0.9, 0.9, 0.9]);
+        assert_eq!(shares(&[60, 10], &[1; 30], &[]), []);
+        assert_eq!(shares(&[], &[], &[]), []);
+        near(shares(&[90, 10], &[], &[])[0], [0.9, 0.9, 0.9]);
         // 8 of 10 from a very large population: Wilson's interval is 0.490 to 0.943.
         let eight_of_ten = |pictures| [[(ClassId(0), pictures); 8].as_slice(), &[(ClassId(1), pictures); 2]].concat();
-        let many = shares(&[0, 0], 1_000_000, &eight_of_ten(1));
+        let many = shares(&[0, 0], &[1; 1_000_000], &eight_of_ten(1));
         near(many[0], [0.8, 0.4902, 0.9433]);
         near(many[1], [0.2, 0.0567, 0.5098]);
-        let half = shares(&[1_000_000, 0], 1_000_000, &eight_of_ten(1));
+        let half = shares(&[1_000_000, 0], &[1; 1_000_000], &eight_of_ten(1));
         near(half[0], [0.9, 0.7451, 0.9717]);
         // All of them have a label.
-        near(shares(&[5, 0], 5, &[(ClassId(0), 1), (ClassId(1), 1), (ClassId(1), 3)])[1], [0.4, 0.4, 0.4]);
+        near(shares(&[5, 0], &[1, 1, 3], &[(ClassId(0), 1), (ClassId(1), 1), (ClassId(1), 3)])[1], [0.4, 0.4, 0.4]);
         // Ten labels are ten labels, however many pictures look like each.
-        let alike = shares(&[0, 0], 1_000_000_000, &eight_of_ten(50));
-        near(alike[0], [0.8, 0.4902, 0.9433]);
-        // A picture that nine of ten look like says most, and hardly more than one label does.
-        let uneven = shares(&[0, 0], 1_000_000, &[(ClassId(0), 90), (ClassId(1), 5), (ClassId(1), 5)])[0];
-        assert!(uneven.share == 0.9 && uneven.low < 0.3, "{uneven:?}");
+        near(shares(&[0, 0], &[50; 1_000_000], &eight_of_ten(50))[0], [0.8, 0.4902, 0.9433]);
     }
 
-    /// The models disagree on 270 pictures, of which 40 % are of the class. 20 labels are drawn without replacement.
+    /// In how many of the trials the interval holds the true share of class 0. Of the scenes, each of so many pictures,
+    /// 20 are labelled, drawn without replacement. The models agree on 230 other pictures.
+    fn held(scenes: &[(ClassId, u64)]) -> f64 {
+        const TRIALS: u64 = 4000;
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let sizes: Vec<u64> = scenes.iter().map(|(_, pictures)| *pictures).collect();
+        let of_class =
+            scenes.iter().filter(|(class, _)| *class == ClassId(0)).map(|(_, pictures)| pictures).sum::<u64>();
+        let truth = of_class as f64 / (230 + sizes.iter().sum::<u64>()) as f64;
+        let held = |_: &u64| {
+            let mut scenes = scenes.to_vec();
+            let drawn: Vec<(ClassId, u64)> =
+                (0..20).map(|_| scenes.swap_remove(random.random_range(0..scenes.len()))).collect();
+            let found = shares(&[0, 230], &sizes, &drawn)[0];
+            found.low <= truth && truth <= found.high
+        };
+        (0..TRIALS).filter(held).count() as f64 / TRIALS as f64
+    }
+
     #[test]
     fn the_interval_holds_the_share_in_95_of_100_trials() {
-        let mut random = ChaCha8Rng::seed_from_u64(1);
-        const TRIALS: u64 = 4000;
-        let mut held = 0;
-        for _ in 0..TRIALS {
-            let mut pool: Vec<ClassId> = (0..270).map(|i| ClassId(u32::from(i >= 108))).collect();
-            let drawn: Vec<(ClassId, u64)> =
-                (0..20).map(|_| (pool.swap_remove(random.random_range(0..pool.len())), 1)).collect();
-            let found = shares(&[500, 230], 270, &drawn)[0];
-            held += u64::from(found.low <= 0.608 && 0.608 <= found.high);
+        let class = |is_of_class: bool| ClassId(u32::from(!is_of_class));
+        let equal: Vec<(ClassId, u64)> = (0..270).map(|i| (class(i < 108), 1)).collect();
+        let unequal: Vec<(ClassId, u64)> = (0..120).map(|i| (class(i % 5 < 2), 1 + i % 7)).collect();
+        for scenes in [equal, unequal] {
+            let held = held(&scenes);
+            assert!((0.93..=0.99).contains(&held), "{held}");
         }
-        let held = held as f64 / TRIALS as f64;
-        assert!((0.93..=0.99).contains(&held), "{held}");
+    }
+
+    /// A scene of 90 pictures among 910 other ones: it is seldom asked about, and its label says little of the others.
+    #[test]
+    fn a_frequent_scene_makes_the_share_uncertain() {
+        let scenes: Vec<u64> = [90].into_iter().chain([1; 910]).collect();
+        let mut labels = [(ClassId(1), 1); 20];
+        let without = shares(&[0, 0], &scenes, &labels)[0];
+        labels[0] = (ClassId(0), 90);
+        let with = shares(&[0, 0], &scenes, &labels)[0];
+        assert!(without.share == 0.0 && without.high > 0.5, "{without:?}");
+        assert!(with.share > 0.8 && with.low < 0.5, "{with:?}");
     }
 }

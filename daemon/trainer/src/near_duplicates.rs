@@ -37,12 +37,17 @@ impl Standing {
         Ok(Self(found))
     }
 
-    /// The positions of the images that stand for themselves, in order: all but the near-duplicates.
+    /// For each image the position of the one that stands for it. [N]
+    pub fn positions(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// The positions of the images that stand for themselves, in order.
     pub fn distinct(&self) -> Vec<usize> {
         self.0.iter().enumerate().filter(|(image, standing)| image == *standing).map(|(image, _)| image).collect()
     }
 
-    /// The same by the ids of these images.
+    /// The images that do not stand for themselves, each with the one that does, by their ids.
     pub fn by_id(&self, images: &[PoolImage]) -> NearDuplicates {
         let left_out = self.0.iter().enumerate().filter(|(image, standing)| image != *standing);
         NearDuplicates(
@@ -64,9 +69,8 @@ fn found(embeddings: &Tensor, given: &[Option<usize>]) -> Vec<usize> {
         let among = to_f32(&of_chunk.matmul(&of_chunk.tr()));
         let mut new: Vec<usize> = Vec::new();
         for (place, &image) in chunk.iter().enumerate() {
-            let near_new =
-                |new: &[usize]| new.iter().find(|&&other| among[place * chunk.len() + other] >= NEAR).copied();
-            match near_kept[place].map(|near| kept[near]).or_else(|| Some(chunk[near_new(&new)?])) {
+            let near_new = || new.iter().find(|&&other| among[place * chunk.len() + other] >= NEAR);
+            match near_kept[place].map(|near| kept[near]).or_else(|| near_new().map(|&other| chunk[other])) {
                 Some(near) => standing[image] = near,
                 None => new.push(place),
             }
@@ -78,7 +82,7 @@ fn found(embeddings: &Tensor, given: &[Option<usize>]) -> Vec<usize> {
 
 /// For each row of `cosines` the position of the largest, if it is a near-duplicate's.
 fn nearest(cosines: &Tensor) -> Vec<Option<usize>> {
-    let (largest, positions) = cosines.max_dim(-1, false);
+    let (largest, positions) = cosines.nan_to_num(-1.0, None, None).max_dim(-1, false);
     to_f32(&largest).into_iter().zip(places(&positions)).map(|(cosine, at)| (cosine >= NEAR).then_some(at)).collect()
 }
 
@@ -109,8 +113,9 @@ mod tests {
     #[test]
     fn near_duplicates_are_found_over_all_chunks() {
         let count = 3 * SCORING_BATCH + 1;
-        let angles: Vec<f32> = (0..count).map(|image| (image % 5) as f32).collect();
-        let expected: Vec<usize> = (0..count).map(|image| image % 5).collect();
+        let mut angles: Vec<f32> = (0..count).map(|image| (image % 5) as f32).collect();
+        let mut expected: Vec<usize> = (0..count).map(|image| image % 5).collect();
+        (angles[7], expected[7]) = (f32::NAN, 7);
         assert_eq!(standing(&angles, &vec![None; count]), expected);
     }
 

@@ -28,7 +28,7 @@ use coft_core::confidence;
 use coft_core::decision::NoneOfThese;
 use coft_core::event::{Event, Stage};
 use coft_core::manifest::{FORMAT, Manifest};
-use coft_core::near_duplicates::NEAR_DUPLICATES;
+use coft_core::near_duplicates;
 use coft_core::report::Adaptation;
 use coft_core::selection;
 use coft_core::settings::{Flip, Sgd};
@@ -57,7 +57,7 @@ struct RoundOutput {
 /// What CoFT or CoFT+ leaves. Its images are those of the pool without the near-duplicates.
 struct AdaptedOutput {
     /// Positions in the pool of these images.
-    distinct: Vec<usize>,
+    standing: Standing,
     adapted: Adapted,
     adaptation: Adaptation,
     predictions: Vec<Predictions>,
@@ -186,6 +186,9 @@ fn run_within(
         producer: PRODUCER.to_owned(),
         files: BTreeMap::new(),
     };
+    if let Some(AdaptedOutput { standing, .. }) = &output.adapted {
+        write_near_duplicates(spec, standing)?;
+    }
     candidate::write(&spec.candidate_dir, &output.deployed, &probe, &report, manifest)?;
     Ok(reporter.say(&Event::Finished)?)
 }
@@ -232,7 +235,6 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput
 /// look alike. So a single one of them is trained on and counted.
 fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, RoundError> {
     let standing = Standing::of(&whole.zero_shot.embeddings, whole.given, ctx)?;
-    tell_near_duplicates(whole.spec, &standing)?;
     let distinct = standing.distinct();
     ctx.reporter.plan(plan(whole.spec, distinct.len()));
     let given = pick(whole.given, &distinct);
@@ -289,13 +291,13 @@ fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, R
     Ok(RoundOutput {
         deployed: candidate_spec(&deployed).model(round, Some(&adapted)).tempered(temperature),
         temperature,
-        adapted: Some(AdaptedOutput { distinct, adapted, adaptation, predictions }),
+        adapted: Some(AdaptedOutput { standing, adapted, adaptation, predictions }),
     })
 }
 
-/// Writes which images stand for others beside the candidate, for whoever shows a person images of the pool.
-fn tell_near_duplicates(spec: &RoundSpec, standing: &Standing) -> Result<(), RoundError> {
-    let file = spec.candidate_dir.with_file_name(NEAR_DUPLICATES);
+/// Writes which images stand for others beside the candidate.
+fn write_near_duplicates(spec: &RoundSpec, standing: &Standing) -> Result<(), RoundError> {
+    let file = near_duplicates::file(&spec.candidate_dir);
     let content = serde_json::to_vec(&standing.by_id(&spec.images)).expect("ids are plain data");
     coft_fs::replace(&file, &content).map_err(RoundError::write(&file))
 }

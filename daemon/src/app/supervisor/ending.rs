@@ -14,7 +14,7 @@ use coft_core::event::{Failure, FailureKind};
 use coft_core::ids::JobId;
 use coft_core::job::Trigger;
 use coft_core::lifecycle::Event;
-use coft_core::near_duplicates::NEAR_DUPLICATES;
+use coft_core::near_duplicates;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tracing::{Instrument, error, info, warn};
@@ -51,7 +51,7 @@ impl Supervisor {
                     None if place.is_none() => Err(promoter::stopped()),
                     None if trigger != Trigger::Import => {
                         let (judge, stopped) = (promoter.clone(), stop.clone());
-                        let near_duplicates = candidate.with_file_name(NEAR_DUPLICATES);
+                        let near_duplicates = near_duplicates::file(&candidate);
                         let mut outcome = blocking(move || judge.judge(&candidate, &stopped)).await;
                         if let Ok(PromotionOutcome::Keep { candidate: Some(refused), .. }) = &mut outcome
                             && let Some(candidate) = refused.contender()

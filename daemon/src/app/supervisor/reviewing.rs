@@ -7,14 +7,13 @@ use crate::app::training::TrainingRunner;
 use crate::catalog::Catalog;
 use crate::control::{Answers, CommandError, ReviewItem, ReviewStatus, Snapshot};
 use crate::job_status::DetailedState;
-use crate::review::{AnswerError, COMPARED, Question, Review, Reviews};
+use crate::review::{AnswerError, COMPARED, Question, Review, Reviews, drawn};
 use crate::telemetry::events;
 use coft_core::ids::{ImageId, JobId};
 use coft_core::near_duplicates::NearDuplicates;
 use coft_core::review::{MOST, State};
 use coft_core::shown::shown_path;
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -80,6 +79,9 @@ impl Undecided {
         let Self { round, seed, candidate, near_duplicates } = self;
         let near_duplicates = blocking(move || read(&near_duplicates)).await;
         let images = training.unlabelled(seed, COMPARED, &near_duplicates).await?;
+        if images.is_empty() {
+            return Err("each picture of the pool has its label, was asked about, or looks like one of these".into());
+        }
         let (promoter, stop) = (promoter.clone(), stop.clone());
         blocking(move || {
             let (ids, paths): (Vec<ImageId>, Vec<PathBuf>) = images.into_iter().unzip();
@@ -87,6 +89,10 @@ impl Undecided {
                 promoter.compare(&candidate, &paths, &stop).map_err(|failure| failure.message)?;
             let answers = ids.into_iter().zip(differences);
             let answers = answers.filter_map(|(image, difference)| Some((image, difference?)));
+            let scene = |image: &ImageId| near_duplicates.standing_for(image).clone();
+            let by_scene = answers.map(|answer| (scene(&answer.0), answer)).collect();
+            // Frequent scenes are among the first pictures that are drawn, so the scenes are drawn anew.
+            let answers = drawn(!seed, by_scene, |(scene, _)| scene).into_iter().map(|(_, answer)| answer);
             let review = Review::new(round, [present, candidate.id], candidate.classes, answers, &near_duplicates);
             match review.is_empty() {
                 true => Err(format!("it answers no picture differently than generation {present}")),
@@ -97,20 +103,14 @@ impl Undecided {
     }
 }
 
-/// The near-duplicates that the trainer found; none if it told none. If the file is damaged, that is logged, and a person
-/// may be asked about the same scene twice.
+/// The near-duplicates that the trainer found. If the file cannot be read, that is logged, and a person may be asked
+/// about the same scene twice.
 fn read(file: &Path) -> NearDuplicates {
-    let content = match fs::read(file) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return NearDuplicates::default(),
-        read => read.map_err(|error| error.to_string()),
-    };
+    let content = fs::read(file).map_err(|error| error.to_string());
     let read = content.and_then(|content| serde_json::from_slice(&content).map_err(|error| error.to_string()));
     read.unwrap_or_else(|problem| {
         let shown = shown_path(file);
-        warn!(
-            problem,
-            "which images look alike is not known: {shown}: {problem}; the same scene may be asked about twice"
-        );
+        warn!(problem, "the list of images that look alike cannot be read, and a review may ask about one scene twice: {shown}: {problem}");
         NearDuplicates::default()
     })
 }

@@ -158,8 +158,9 @@ fn what_teaches_is_right_more_often_than_the_labels_are() {
         Tensor::read_safetensors(dir.join("pool.safetensors")).unwrap().into_iter().collect();
     let folder = |path: &Path| path.parent().unwrap().file_name().unwrap().to_string_lossy().replace('_', " ");
     let part = |path: &Path| spec.classes.iter().position(|class| *class == folder(path)).unwrap();
-    let distinct = crate::clip::places(&answers["distinct"]);
-    let truth: Vec<usize> = distinct.into_iter().map(|image| part(&spec.images[image].path)).collect();
+    let standing = crate::clip::places(&answers["standing"]).into_iter().enumerate();
+    let distinct = standing.filter(|(image, standing)| image == standing);
+    let truth: Vec<usize> = distinct.map(|(image, _)| part(&spec.images[image].path)).collect();
     for model in ModelIndex::BOTH {
         let labels = crate::clip::places(&answers[&format!("label{model}")]);
         let right = |kept: &[bool]| {

@@ -76,8 +76,9 @@ pub fn pool_answers(round: &RoundContext, output: &RoundOutput, served: &Served)
     answers.integers("deployed-label", &served.classes);
     answers.floats("plain/zero-shot", &zero_shot.labels.probabilities, classes);
     answers.floats("embedding/zero-shot", &to_f32(&zero_shot.embeddings), zero_shot.embeddings.size()[1] as usize);
-    if let Some(AdaptedOutput { distinct, adapted, predictions, .. }) = &output.adapted {
-        answers.integers("distinct", distinct);
+    if let Some(AdaptedOutput { standing, adapted, predictions, .. }) = &output.adapted {
+        answers.integers("standing", standing.positions());
+        let distinct = standing.distinct();
         for model in ModelIndex::BOTH {
             let k = model.index();
             answers.integers(&format!("label{model}"), &adapted.labels[k].classes);

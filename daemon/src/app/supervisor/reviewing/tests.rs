@@ -11,7 +11,6 @@ use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use crate::store::Store;
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::job::Trigger;
-use coft_core::near_duplicates::NEAR_DUPLICATES;
 use coft_core::review::Difference;
 use image::{Rgb, RgbImage};
 use std::fs;
@@ -78,7 +77,7 @@ impl Site {
         let (generations, _) = self.supervisor.promoter.generations();
         let (dir, classes) = (generations[0].dir.clone(), self.supervisor.training.base.classes.clone());
         let candidate = Contender { id: CANDIDATE, dir, classes };
-        let near_duplicates = self.root.path().join(NEAR_DUPLICATES);
+        let near_duplicates = self.root.path().join("near-duplicates.json");
         let undecided = Undecided { round: ROUND, seed: 1, candidate, near_duplicates };
         let review = undecided.review(&self.supervisor.training, &self.supervisor.promoter, stop).await?;
         self.supervisor.open_review(review).await;
@@ -214,7 +213,7 @@ async fn a_person_is_not_asked_about_one_scene_twice() {
     let (greens, blues): (Vec<Question>, Vec<Question>) =
         reviews.questions().into_iter().partition(|question| question.present == "green");
     assert_eq!((greens.len(), blues.len()), (8, 8));
-    let file = site.root.path().join(NEAR_DUPLICATES);
+    let file = site.root.path().join("near-duplicates.json");
     let like = greens[1..].iter().map(|question| (question.image.clone(), greens[0].image.clone()));
     fs::write(&file, serde_json::to_vec(&NearDuplicates(like.collect())).unwrap()).unwrap();
     assert_eq!(site.ask(&stop).await.unwrap().differing, 16);
