@@ -1,9 +1,9 @@
 //! Finds the better one of two models, from a person's labels for a few pictures.
 //!
 //! Where no label-free metric can decide, a person labels pictures of the pool that are drawn at random from those on
-//! which the two models disagree, one of near-duplicates. Wald's sequential probability ratio test (A. Wald, Sequential Tests of Statistical
-//! Hypotheses, Ann. Math. Statist. 16, 1945) decides after as few labels as the difference of the models allows.
-//! Everything is computed from the list of labels, so a label is taken back by removing it from the list.
+//! which the two models disagree, one of near-duplicates. Wald's sequential probability ratio test (A. Wald, Sequential
+//! Tests of Statistical Hypotheses, Ann. Math. Statist. 16, 1945) decides after as few labels as the difference of the
+//! models allows. Everything is computed from the list of labels, so a label is taken back by removing it from the list.
 
 use crate::ids::ClassId;
 
