@@ -3,7 +3,8 @@
 //! Where no label-free metric can decide, a person labels pictures of the pool that are drawn at random from those on
 //! which the two models disagree, one of near-duplicates. Wald's sequential probability ratio test (A. Wald, Sequential
 //! Tests of Statistical Hypotheses, Ann. Math. Statist. 16, 1945) decides after as few labels as the difference of the
-//! models allows. Everything is computed from the list of labels, so a label is taken back by removing it from the list.
+//! models allows. Everything is computed from the list of labels, so that a label is taken back by removing it from the
+//! list.
 
 use crate::ids::ClassId;
 
@@ -91,11 +92,11 @@ pub struct Share {
 ///
 /// `agreed` [C] counts, by class, the pictures for which both models answer that class. The other pictures are asked
 /// about, one of near-duplicates: `scenes` has the number of pictures that look like each, and `labels` are the labels
-/// that were given for some of the scenes, drawn at random, each with this number. Where the models agree, their answer is taken as
-/// true: if both are wrong in the same way, the shares are wrong by as much, and the interval does not show it. For the
-/// other pictures the interval is Wilson's (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927) with the correction for a
-/// finite population (W. G. Cochran, Sampling Techniques, 1977): once each of them has a label, no uncertainty is left.
-/// Where the scenes are of unequal size, a label tells as much as a smaller part of one would (L. Kish, Survey
+/// that were given for some of the scenes, drawn at random, each with this number. Where the models agree, their answer
+/// is taken as true: if both are wrong in the same way, the shares are wrong by as much, and the interval does not show
+/// it. For the other pictures the interval is Wilson's (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927) with the correction
+/// for a finite population (W. G. Cochran, Sampling Techniques, 1977): once each scene has a label, no uncertainty is
+/// left. Where scenes have unequally many pictures, labels count as fewer ones (the design effect of L. Kish, Survey
 /// Sampling, 1965).
 pub fn shares(agreed: &[u64], scenes: &[u64], labels: &[(ClassId, u64)]) -> Vec<Share> {
     let differing: u64 = scenes.iter().sum();

@@ -3,10 +3,10 @@
 //! `pool.safetensors`: of every image, `zero-shot-label` (i64 [N], the zero-shot prediction, also where the user gave a
 //! label), `deployed-label` (i64 [N]), the zero-shot probabilities `plain/zero-shot` (f32 [N, C]) and the normalised
 //! embedding by the zero-shot model, `embedding/zero-shot` (f32 [N, D]). CoFT and CoFT+ add `standing` (i64 [N]), the
-//! position of the image that stands for each as its near-duplicate, and of the M that stand for themselves `label1`, `label2` (i64 [M]), `clean1`,
-//! `clean2`, `seed1`, `seed2` (u8 [M]; 1 where the pair (x, label) trains that model), `margin1`, `margin2` (f32 [M];
-//! s⁺ − s⁻ by the validating model), and the probabilities of every other candidate, `plain/…` and `shifted/…`
-//! (f32 [M, C]).
+//! position of the image that stands for each as its near-duplicate, and of the M that stand for themselves `label1`,
+//! `label2` (i64 [M]), `clean1`, `clean2`, `seed1`, `seed2` (u8 [M]; 1 where the pair (x, label) trains that model),
+//! `margin1`, `margin2` (f32 [M]; s⁺ − s⁻ by the validating model), and the probabilities of every other candidate,
+//! `plain/…` and `shifted/…` (f32 [M, C]).
 //!
 //! `test.safetensors`: probabilities (f32 [T, C]) of every candidate by its name and of the model that was `deployed`,
 //! and their energies, `energy/…` (f32 [T, 1]). True labels are never read.

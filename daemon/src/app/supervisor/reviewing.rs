@@ -110,7 +110,10 @@ fn read(file: &Path) -> NearDuplicates {
     let read = content.and_then(|content| serde_json::from_slice(&content).map_err(|error| error.to_string()));
     read.unwrap_or_else(|problem| {
         let shown = shown_path(file);
-        warn!(problem, "the list of images that look alike cannot be read, and a review may ask about one scene twice: {shown}: {problem}");
+        warn!(
+            problem,
+            "the list of images that look alike cannot be read, so a review may ask about one scene twice: {shown}: {problem}"
+        );
         NearDuplicates::default()
     })
 }
