@@ -104,9 +104,9 @@ pub enum Verb {
     Metrics,
     /// Say what a few pictures show, where the service cannot know which of two models is better
     ///
-    /// A round may make a model of which no sign without a label tells whether it is better than the one that serves.
-    /// That one stays then, and the service asks about pictures on which the two differ: mostly 5 to 20 labels decide,
-    /// at most 60 are asked for. Without an option: what is asked.
+    /// Sometimes a round cannot tell whether its new model is better than the one that serves. Then the one that serves
+    /// stays, and coft asks what some of the pictures show on which the two differ: 5 labels decide at the least,
+    /// mostly up to 20, and 60 are the most. Without an option: what is asked.
     Review(Review),
     /// Get, check and remove pretrained CLIP models; needs no running service
     Model(Model),

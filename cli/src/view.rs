@@ -15,7 +15,7 @@ pub use findings::{Advice, Check, ConfigFinding, ConfigReport, Diagnosis};
 pub use job::{Job, Named, NextRound, Outcome, Unchanged};
 pub use model::{Listed, Model, Removed, Unusable, Verified};
 pub use observed::{Difference, GenerationDiff, HourCount, Later, Move, Observed};
-pub use review::{Asked, Review, ReviewItem, Share};
+pub use review::{Asked, Crop, Review, ReviewItem, Share};
 
 use serde::Serialize;
 use serde_json::Value;

@@ -15,6 +15,7 @@ use coft_core::ids::{GenerationId, ImageId, JobId};
 use coft_core::lifecycle::Refusal;
 use coft_core::review::{Share, State};
 use coft_core::schedule::NextRound;
+use coft_vision::Region;
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -223,11 +224,13 @@ pub struct ReviewStatus {
 }
 
 /// A picture that a person is asked about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ReviewItem {
     pub image: ImageId,
     /// A file that holds the image.
     pub path: PathBuf,
+    /// The part of the file's picture that is the image; `None` for the whole picture.
+    pub crop: Option<Region>,
     /// The class that the active generation gives the picture; `candidate` is the candidate's class.
     pub present: String,
     pub candidate: String,

@@ -61,12 +61,18 @@ pub struct Results {
 #[derive(Debug, Args)]
 pub struct Review {
     /// Ask here what the pictures show, one after the other, until it is decided; every answer is kept at once
-    #[arg(long, conflicts_with = "answer")]
+    #[arg(long, conflicts_with_all = ["answer", "undo"])]
     pub decide: bool,
     /// Say what pictures show, for scripts: the id of an image that coftctl review --json lists, and the name of its
-    /// class; without a name it cannot be told
-    #[arg(long, value_name = "IMAGE=CLASS", num_args = 1.., value_parser = answer)]
+    /// class; IMAGE= without a name says that it shows none of them, or cannot be told
+    #[arg(long, value_name = "IMAGE=CLASS", num_args = 1.., value_parser = answer, conflicts_with = "undo")]
     pub answer: Vec<(String, String)>,
+    /// Take the last answer back; its picture is asked about again
+    ///
+    /// Also one that decided for the generation that serves. An answer that decided for the new one cannot be taken
+    /// back: coftctl generation activate goes back to the earlier one.
+    #[arg(long)]
+    pub undo: bool,
 }
 
 fn answer(text: &str) -> Result<(String, String), String> {

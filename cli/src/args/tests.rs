@@ -58,13 +58,14 @@ fn verbs_take_what_they_need() {
     assert_eq!((results.doubtful, results.follow, results.summary, results.limit), (true, true, false, Some(5)));
     assert_eq!(results.since.map(|since| since.fieldwise()), Some(jiff::Span::new().hours(2).fieldwise()));
     let review = |line| match parse(line).unwrap().verb {
-        Verb::Review(Review { decide, answer }) => (decide, answer),
+        Verb::Review(Review { decide, answer, undo: false }) => (decide, answer),
         other => panic!("{other:?}"),
     };
     assert_eq!(review("coftctl review"), (false, vec![]));
     assert_eq!(review("coftctl review --decide"), (true, vec![]));
     let answers = [("0a", "bolt"), ("0b", ""), ("0c", "a=b")].map(|(image, class)| (image.into(), class.into()));
     assert_eq!(review("coftctl review --answer 0a=bolt 0b= --answer 0c=a=b"), (false, answers.to_vec()));
+    assert!(matches!(parse("coftctl review --undo").unwrap().verb, Verb::Review(Review { undo: true, .. })));
 }
 
 #[test]
@@ -76,6 +77,8 @@ fn nonsense_is_refused() {
         ("coftctl config", missing),
         ("coftctl config check a b", ErrorKind::UnknownArgument),
         ("coftctl classify", ErrorKind::MissingRequiredArgument),
+        ("coftctl review --undo --decide", ErrorKind::ArgumentConflict),
+        ("coftctl review --undo --answer 0a=bolt", ErrorKind::ArgumentConflict),
         ("coftctl classify --top-k 0 a.jpg", ErrorKind::ValueValidation),
         ("coftctl classify --threshold 2 a.jpg", ErrorKind::ValueValidation),
         ("coftctl classify --threshold=-0.1 a.jpg", ErrorKind::ValueValidation),

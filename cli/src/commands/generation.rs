@@ -15,6 +15,7 @@ pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Resu
             number.map_or_else(|| "no generation serves yet".into(), |n| format!("there is no generation {n}"));
         return Err(CliError::NotFound(format!("{missing}\n  see which there are: coftctl generation list")));
     };
-    output.document(&generation, || render::generation(&generation, &Style::of_this_machine()))?;
+    let review = service.review().await?;
+    output.document(&generation, || render::generation(&generation, review.as_ref(), &Style::of_this_machine()))?;
     Ok(Exit::Done)
 }

@@ -21,6 +21,11 @@ pub async fn run(service: &Service, output: Output, wanted: Wanted) -> Result<Ex
         output.document(&review, || render::progress(&review) + &follow(&review))?;
         return Ok(Exit::Done);
     }
+    if wanted.undo {
+        let review = service.undo_review().await?;
+        output.document(&review, || format!("the last answer is taken back\n{}", render::progress(&review)))?;
+        return Ok(Exit::Done);
+    }
     let review = service.review().await?;
     // Not every user may see the list of pictures.
     let asked = match review {

@@ -1,7 +1,8 @@
 //! Generations: the models that jobs have made.
 
+use super::review::asks;
 use super::{FAIR, GOOD, Style, fields, lines, paint, table};
-use crate::view::Generation;
+use crate::view::{Generation, Review};
 use coft_core::report::{Adaptation, ClassReport, OwnLabels, Report};
 use coft_core::shown::shown;
 use serde::Deserialize;
@@ -29,7 +30,8 @@ pub fn generations(generations: &[Generation], style: &Style) -> String {
     lines(&table)
 }
 
-pub fn generation(generation: &Generation, style: &Style) -> String {
+/// A generation with its report. `review` is the current review, which may be about it.
+pub fn generation(generation: &Generation, review: Option<&Review>, style: &Style) -> String {
     let mut pairs = vec![
         ("generation", generation.generation.to_string()),
         ("active", if generation.active { paint(GOOD, "yes") } else { "no".into() }),
@@ -42,6 +44,8 @@ pub fn generation(generation: &Generation, style: &Style) -> String {
     pairs.extend(generation.replaces.map(|number| ("replaces", format!("generation {number}"))));
     if let Some(reason) = &generation.refused {
         pairs.push(("refused", paint(FAIR, reason)));
+        let review = review.filter(|review| review.is_asking() && review.candidate == generation.generation);
+        pairs.extend(review.map(|review| ("", asks(review))));
         pairs.push(("", all_the_same(generation.generation)));
     }
     let mut text = fields(&pairs);
@@ -98,8 +102,16 @@ fn adapted(adaptation: &Adaptation) -> String {
             if deployed { paint(GOOD, "deployed") } else { String::new() },
         ]);
     }
-    format!("{metrics}\n{}", lines(&table))
+    format!("{metrics}\n{}{LEGEND}", lines(&table))
 }
+
+const LEGEND: &str = "
+COHERENCE is high if images that look alike get the same class, BALANCE if the classes come as often as expected. The
+candidate with the largest sum is deployed, if its Z-SCORE is 2 or more: how many standard errors the sum is above
+zero-shot's. STABILITY is the share of images that keep their class in a shifted crop, MARGIN the probability of the
+likeliest class less the next one. AS ZERO-SHOT is the share of images with the same class as by the pretrained model,
+SHIFT how far the shares of the classes have moved.
+";
 
 /// The number of images of each class, now and at every step; its share, and the accuracy on the user's own labels, if
 /// these are known.

@@ -7,12 +7,13 @@ use coft_core::shown::shown;
 /// The question, or the decision, with what to type next.
 pub fn review(review: Option<&Review>) -> String {
     let Some(review) = review else {
-        return "nothing is asked; a round that cannot tell whether its model is better asks\n".into();
+        return "nothing is asked: no round waits for labels; coftctl round show tells how the last round ended\n"
+            .into();
     };
     let mut text = if review.is_asking() {
         let Review { round, answered, compared, .. } = review;
         let mut pairs = vec![("asked", difference(review)), ("by", format!("round {round}, on {compared} pictures"))];
-        pairs.push(("answered", format!("{answered} of at most {}", review.most)));
+        pairs.push(("answered", format!("{answered} of at most {} labels", review.most)));
         pairs.push(("decide", DECIDE.to_owned()));
         fields(&pairs)
     } else {
@@ -34,7 +35,7 @@ const DECIDE: &str = "coftctl review --decide";
 
 /// One line for the output of other commands, if a person is asked.
 pub fn asks(review: &Review) -> String {
-    format!("{}; to decide, at most {} pictures: {DECIDE}", difference(review), review.most)
+    format!("{}; at most {} labels decide: {DECIDE}", difference(review), review.most)
 }
 
 /// The same line below the text about a job, if that job asks.

@@ -2,7 +2,7 @@
 
 use super::{Service, objects, prompt};
 use crate::error::CliError;
-use crate::view::{Review, ReviewItem};
+use crate::view::{Crop, Review, ReviewItem};
 use coft_dbus::ReviewOptions;
 
 impl Service {
@@ -15,8 +15,9 @@ impl Service {
     pub async fn review_items(&self, limit: u32) -> Result<(Vec<ReviewItem>, Review), CliError> {
         let (items, review) = self.classifier_proxy().await?.review_items(limit).await?;
         let item = |(image, item): (String, coft_dbus::ReviewItem)| {
-            let coft_dbus::ReviewItem { path, present, candidate } = item;
-            ReviewItem { image, path, present, candidate }
+            let coft_dbus::ReviewItem { path, crop, present, candidate } = item;
+            let crop = crop.map(|(x, y, width, height)| Crop { x, y, width, height });
+            ReviewItem { image, path, crop, present, candidate }
         };
         Ok((items.into_iter().map(item).collect(), stands(review)?))
     }

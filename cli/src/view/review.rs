@@ -38,6 +38,16 @@ pub struct Share {
     pub high: f64,
 }
 
+/// A part of a picture: its distance from the left and from the top, its width and its height, as shares of the
+/// picture's width and height.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Crop {
+    pub x: f64,
+    pub y: f64,
+    pub width: f64,
+    pub height: f64,
+}
+
 /// The output of `review`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Asked {
@@ -51,6 +61,8 @@ pub struct ReviewItem {
     pub image: String,
     /// Escaped as in [`coft_core::shown`].
     pub path: String,
+    /// The part of the picture that is asked about, if it is not the whole picture.
+    pub crop: Option<Crop>,
     /// The answer of the active generation.
     pub present: String,
     pub candidate: String,

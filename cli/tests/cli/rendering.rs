@@ -550,7 +550,7 @@ fn a_refused_candidate_is_shown_with_what_lets_it_serve_all_the_same() {
         render::outcome(&round),
         render::job(&round, &style()),
         render::generations(&[generation(2, true), refused.clone()], &style()),
-        render::generation(&refused, &style()),
+        render::generation(&refused, None, &style()),
     ];
     insta::assert_snapshot!(texts.map(plain).join("\n"));
 }
@@ -587,7 +587,7 @@ fn one_generation_with_what_its_round_saw() {
     let adapted = Generation { report, ..generation(2, true) };
     let labelled = Generation { report: labelled, ..generation(3, false) };
     let other = generation(1, false);
-    let texts = [adapted, labelled, other].map(|generation| plain(render::generation(&generation, &style())));
+    let texts = [adapted, labelled, other].map(|generation| plain(render::generation(&generation, None, &style())));
     insta::assert_snapshot!(texts.join("\n"));
 }
 

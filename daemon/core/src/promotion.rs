@@ -101,7 +101,8 @@ pub enum Reason {
     /// The answers are uneven, and no metric shows whether the candidate or the pretrained model is right.
     #[error(
         "whether it is better cannot be told: the pretrained model finds some classes more often than others, the new \
-         model spreads its answers differently, and either may be right; it answers {:.0} % of the images differently",
+         model spreads its answers differently, and either may be right; it answers {:.0} % of the distinct images \
+         differently than the pretrained model",
         differs * 100.0
     )]
     Undecided {

@@ -18,6 +18,7 @@ use coft_core::review::{MOST, Share};
 use coft_core::schedule;
 use coft_core::shown::shown_path;
 use coft_dbus::{ClassifyDetails, Comparison, Difference, Error, MANY, ManyDetails, NextRound, OBSERVATIONS, Review};
+use coft_vision::Region;
 use std::collections::HashMap;
 use std::future::Future;
 use std::os::fd::AsFd;
@@ -434,8 +435,9 @@ fn review(status: &ReviewStatus) -> Review {
     }
 }
 
-fn item(ReviewItem { image, path, present, candidate }: ReviewItem) -> (String, coft_dbus::ReviewItem) {
-    (image.0, coft_dbus::ReviewItem { path: shown_path(&path).into_owned(), present, candidate })
+fn item(ReviewItem { image, path, crop, present, candidate }: ReviewItem) -> (String, coft_dbus::ReviewItem) {
+    let crop = crop.map(|Region { x, y, width, height }| (x, y, width, height));
+    (image.0, coft_dbus::ReviewItem { path: shown_path(&path).into_owned(), crop, present, candidate })
 }
 
 /// Works for a caller until it is done or the caller has gone.

@@ -4,9 +4,17 @@ use super::forgotten::forget;
 use super::{Catalog, CatalogError, answers, path_of};
 use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use coft_core::ids::ImageId;
-use rusqlite::{OptionalExtension, Transaction, params};
+use rusqlite::{OptionalExtension, Row, Transaction, params};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+
+/// A file that holds an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceFile {
+    pub path: PathBuf,
+    /// Key of the source that the file is in.
+    pub source: PathBuf,
+}
 
 impl Catalog {
     /// Short side of the canonical pixels that are kept of an image, px; 0 if they were evicted, none if the image is
@@ -21,16 +29,16 @@ impl Catalog {
     }
 
     /// The files that hold each of the images, as far as is known.
-    pub async fn places(&self, images: Vec<ImageId>) -> Result<Vec<Vec<PathBuf>>, CatalogError> {
+    pub async fn files(&self, images: Vec<ImageId>) -> Result<Vec<Vec<SourceFile>>, CatalogError> {
         self.ask(move |db| {
             let mut statement =
-                db.prepare_cached("SELECT path FROM paths WHERE image = ?1 AND gone IS NULL ORDER BY path")?;
-            let mut places = Vec::with_capacity(images.len());
+                db.prepare_cached("SELECT path, source FROM paths WHERE image = ?1 AND gone IS NULL ORDER BY path")?;
+            let mut files = Vec::with_capacity(images.len());
             for image in &images {
-                places
-                    .push(statement.query_map([&image.0], |row| Ok(path_of(row.get(0)?)))?.collect::<Result<_, _>>()?);
+                let file = |row: &Row| Ok(SourceFile { path: path_of(row.get(0)?), source: path_of(row.get(1)?) });
+                files.push(statement.query_map([&image.0], file)?.collect::<Result<_, _>>()?);
             }
-            Ok(places)
+            Ok(files)
         })
         .await
     }

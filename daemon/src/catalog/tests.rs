@@ -286,6 +286,7 @@ async fn an_image_is_where_its_files_are_there() {
     catalog.record(vec![gone("/camera/c.jpg")]).await.unwrap();
     let ids = ["cc", "aa", "zz"].map(|id| ImageId(id.into()));
     let expected: [&[&str]; 3] = [&[], &["/camera/a.jpg", "/camera/b.jpg"], &[]];
-    let places = catalog.places(ids.to_vec()).await.unwrap();
-    assert_eq!(places, expected.map(|paths| paths.iter().map(PathBuf::from).collect::<Vec<_>>()));
+    let files = catalog.files(ids.to_vec()).await.unwrap();
+    let file = |path: &&str| SourceFile { path: path.into(), source: "/camera".into() };
+    assert_eq!(files, expected.map(|paths| paths.iter().map(file).collect::<Vec<_>>()));
 }

@@ -6,7 +6,7 @@ use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render;
 use crate::service::Service;
-use crate::view::{Review, ReviewItem};
+use crate::view::{Crop, Review, ReviewItem};
 use coft_core::shown::shown;
 use coft_core::text::likeness;
 use std::env;
@@ -43,9 +43,11 @@ pub async fn run(service: &Service, output: Output) -> Result<Exit, CliError> {
             let Some(line) = line().await? else { return stop(&review) };
             match choice.said(&line) {
                 Said::Class(class) => {
+                    let cannot_tell = class.is_empty();
                     let answer = vec![(item.image.clone(), class)];
                     if let Some(now) = taken(service.submit_review(answer).await)? {
                         review = now;
+                        say(if cannot_tell { "not counted, and not asked about again\n" } else { "" })?;
                         say(&render::progress(&review))?;
                     }
                     break;
@@ -65,7 +67,7 @@ pub async fn run(service: &Service, output: Output) -> Result<Exit, CliError> {
         }
     }
     if review.is_asking() {
-        let left = "no file of the pictures that are left is there; when they are back: coftctl review --decide\n";
+        let left = "the files of the pictures that are left are missing; when they are back: coftctl review --decide\n";
         say(left)?;
         return Ok(Exit::Done);
     }
@@ -110,14 +112,14 @@ async fn line() -> Result<Option<String>, CliError> {
 
 fn stop(review: &Review) -> Result<Exit, CliError> {
     let (given, most) = (review.answered, review.most);
-    say(&format!("{given} of at most {most} are answered and kept; to go on: coftctl review --decide\n"))?;
+    say(&format!("{given} of at most {most} labels are given and kept; to go on: coftctl review --decide\n"))?;
     Ok(Exit::Done)
 }
 
 /// Shows a picture on the desktop, if there is one. Returns a text about the result.
 fn open(path: &str) -> String {
     if env::var_os("DISPLAY").or_else(|| env::var_os("WAYLAND_DISPLAY")).is_none() {
-        return "there is no display here; look at the file elsewhere\n".into();
+        return "there is no display here; copy the file to a machine that has one, and look at it there\n".into();
     }
     let mut opener = Command::new("xdg-open");
     match opener.arg(path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn() {
@@ -129,10 +131,21 @@ fn open(path: &str) -> String {
 /// The possible answers for a picture.
 struct Choice<'c> {
     path: &'c str,
+    crop: Option<Crop>,
     /// The answers of the two models, in an order that does not show which model gave which.
     two: [&'c str; 2],
     /// The other classes, numbered from 3.
     others: Vec<&'c str>,
+}
+
+/// Which part of a picture is asked about.
+fn part(Crop { x, y, width, height }: Crop) -> String {
+    let range = |begin: f64, length: f64| format!("{:.0} to {:.0} %", 100.0 * begin, 100.0 * (begin + length));
+    format!(
+        "  only this part of it: {} of the width, from the left, and {} of the height, from the top\n",
+        range(x, width),
+        range(y, height)
+    )
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -155,13 +168,14 @@ impl<'c> Choice<'c> {
             two.swap(0, 1);
         }
         let others = classes.iter().map(String::as_str).filter(|class| !two.contains(class)).collect();
-        Self { path: &item.path, two, others }
+        Self { path: &item.path, crop: item.crop, two, others }
     }
 
     fn question(&self, review: &Review) -> String {
         let number = review.answered + 1;
         let [one, two] = self.two.map(|class| shown(class.as_bytes()));
-        let mut text = format!("\n{number} of at most {}: {}\n  1  {one}\n  2  {two}\n", review.most, self.path);
+        let part = self.crop.map_or_else(String::new, part);
+        let mut text = format!("\n{number} of at most {}: {}\n{part}  1  {one}\n  2  {two}\n", review.most, self.path);
         if self.others.len() <= FEW {
             text += &self.list();
         }
@@ -227,7 +241,7 @@ mod tests {
 
     fn item(image: &str) -> ReviewItem {
         let (present, candidate) = ("hex nut".into(), "hex bolt".into());
-        ReviewItem { image: image.into(), path: "/srv/in/a.jpg".into(), present, candidate }
+        ReviewItem { image: image.into(), path: "/srv/in/a.jpg".into(), crop: None, present, candidate }
     }
 
     fn classes() -> Vec<String> {
@@ -270,6 +284,13 @@ mod tests {
         let [first, second] = ["0a", "0b"].map(two);
         assert_eq!((first[0].as_str(), first[1].as_str()), ("hex bolt", "hex nut"));
         assert_eq!(second, ["hex nut", "hex bolt"]);
+    }
+
+    #[test]
+    fn a_part_of_a_picture_is_named() {
+        let crop = Crop { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
+        let told = "  only this part of it: 50 to 100 % of the width, from the left, and 0 to 100 % of the height, from the top\n";
+        assert_eq!(part(crop), told);
     }
 
     #[test]

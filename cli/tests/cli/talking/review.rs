@@ -45,8 +45,12 @@ async fn scripts_read_what_is_asked_and_answer() {
     let asked = json(&stage.tell(&["review", "--json"]).await.stdout);
     assert_eq!(asked["review"]["state"], "asking");
     assert_eq!(asked["review"]["shares"][0], json!({ "class": "bolt", "share": 0.97, "low": 0.91, "high": 0.99 }));
-    let item = json!({ "image": image(0), "path": "/srv/camera/0.jpg", "present": "nut", "candidate": "bolt" });
+    let mut item = json!({
+        "image": image(0), "path": "/srv/camera/0.jpg", "crop": null, "present": "nut", "candidate": "bolt",
+    });
     assert_eq!((asked["items"].as_array().unwrap().len(), &asked["items"][0]), (4, &item));
+    item["crop"] = json!({ "x": 0.5, "y": 0.0, "width": 0.5, "height": 1.0 });
+    assert_eq!(asked["items"][3]["crop"], item["crop"]);
 
     let (bolt, none) = (format!("{}=bolt", image(0)), format!("{}=", image(1)));
     let told = stage.tell(&["review", "--answer", &bolt, &none, "--json"]).await;
@@ -58,6 +62,9 @@ async fn scripts_read_what_is_asked_and_answer() {
     assert!(told.stderr.contains("no class \"gear\""), "{}", told.stderr);
     let told = stage.tell(&["review", "--answer", &format!("{}=nut", image(2))]).await;
     assert_eq!(told.stdout, "2 of at most 60\n");
+    let told = stage.tell(&["review", "--undo"]).await;
+    assert_eq!(told.stdout, "the last answer is taken back\n1 of at most 60\n");
+    stage.tell(&["review", "--answer", &format!("{}=nut", image(2))]).await;
     let told = stage.tell(&["review", "--answer", &format!("{}=nut", image(3))]).await;
     let decided = "decided after 3 labels: generation 3 is better, and is to serve\nfollow it: coftctl job wait 30\n";
     assert_eq!(told.stdout, decided);
@@ -119,7 +126,8 @@ async fn a_person_answers_takes_back_and_decides() {
             ("u", "2 of at most 60: /srv/camera/1.jpg"),
             ("wash", "3 of at most 60: /srv/camera/2.jpg"),
             // Nothing is counted.
-            ("n", "3 of at most 60: /srv/camera/3.jpg"),
+            ("n", "not counted"),
+            ("?", "only this part of it: 50 to 100 % of the width"),
             ("1", "decided after 3 labels: generation 3 is better"),
         ] {
             terminal.expect("what does it show? ").unwrap();
@@ -142,7 +150,7 @@ async fn a_person_stops_and_goes_on() {
         terminal.type_line("1").unwrap();
         terminal.expect("what does it show? ").unwrap();
         terminal.type_line("q").unwrap();
-        terminal.expect("1 of at most 60 are answered and kept").unwrap();
+        terminal.expect("1 of at most 60 labels are given and kept").unwrap();
     })
     .await;
     assert_eq!(code, Some(0), "{said}");
@@ -150,7 +158,7 @@ async fn a_person_stops_and_goes_on() {
         terminal.expect("2 of at most 60: /srv/camera/1.jpg").unwrap();
         // The end of the input.
         terminal.type_text("\x04").unwrap();
-        terminal.expect("1 of at most 60 are answered and kept").unwrap();
+        terminal.expect("1 of at most 60 labels are given and kept").unwrap();
     })
     .await;
     assert_eq!(code, Some(0), "{said}");

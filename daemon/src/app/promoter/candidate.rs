@@ -29,8 +29,9 @@ pub struct RefusedCandidate {
     pub(super) imported_by: Option<JobId>,
     /// Whether the rule could not decide if the candidate is better than the generation that serves.
     pub(super) undecided: bool,
-    /// The review about the candidate, which opens once the candidate is kept.
-    pub review: Option<Review>,
+    /// The review about the candidate, which opens once the candidate is kept; or why nobody can be asked. None if the
+    /// rule could decide.
+    pub review: Option<Result<Review, String>>,
 }
 
 impl RefusedCandidate {

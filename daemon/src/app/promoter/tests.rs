@@ -406,7 +406,7 @@ fn a_candidate_that_nothing_can_judge_is_kept_for_a_person_to_be_asked_about() {
     let (promoter, _) = service(root.path());
     let told = promoter.judge(&undecidable(root.path()), &CancellationToken::new()).unwrap();
     let PromotionOutcome::Keep { reason, candidate: Some(refused) } = told else { panic!("{told:?}") };
-    assert!(reason.to_string().contains("it answers 40 % of the images differently"), "{reason}");
+    assert!(reason.to_string().contains("it answers 40 % of the distinct images"), "{reason}");
     assert!(refused.contender().is_some(), "a review compares it with what serves");
     assert_eq!(promoter.keep(*refused, reason, None).unwrap(), GenerationId(2));
     let told = promoter.judge(&doubted(root.path()), &CancellationToken::new()).unwrap();

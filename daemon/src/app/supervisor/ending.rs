@@ -57,7 +57,7 @@ impl Supervisor {
                             && let Some(candidate) = refused.contender()
                         {
                             let undecided = Undecided { round: id, seed, candidate, near_duplicates };
-                            refused.review = undecided.review(&training, &promoter, &stop).await;
+                            refused.review = Some(undecided.review(&training, &promoter, &stop).await);
                         }
                         outcome
                     }
@@ -97,7 +97,7 @@ impl Supervisor {
                 let kept = match blocking(move || promoter.keep(*refused, told, wanted)).await {
                     Ok(kept) => {
                         if let Some(review) = review {
-                            self.open_review(review).await;
+                            self.open_review(id, review).await;
                         }
                         Some(kept)
                     }

@@ -4,8 +4,9 @@
 use super::{Supervisor, blocking};
 use crate::app::promoter::{Compared, Contender, Promoter};
 use crate::app::training::TrainingRunner;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, SourceFile};
 use crate::control::{Answers, CommandError, ReviewItem, ReviewStatus, Snapshot};
+use crate::ingest::Ingest;
 use crate::job_status::DetailedState;
 use crate::review::{AnswerError, COMPARED, Question, Review, Reviews, drawn};
 use crate::telemetry::events;
@@ -48,29 +49,11 @@ pub struct Undecided {
 
 impl Undecided {
     /// Runs the candidate and the active generation on pictures of the pool, and makes a review of the pictures on
-    /// which they differ. If that fails, the reason is logged, and the active generation stays.
+    /// which they differ.
+    ///
+    /// # Errors
+    /// Why nobody can be asked, in words; the active generation stays.
     pub async fn review(
-        self,
-        training: &TrainingRunner,
-        promoter: &Promoter,
-        stop: &CancellationToken,
-    ) -> Option<Review> {
-        let round = self.round.0;
-        match self.compare(training, promoter, stop).await {
-            Ok(review) => Some(review),
-            Err(problem) => {
-                warn!(
-                    message_id = events::JOB_WARNING,
-                    coft.job = round,
-                    warning = problem,
-                    "nobody can be asked about the candidate of round {round}: {problem}"
-                );
-                None
-            }
-        }
-    }
-
-    async fn compare(
         self,
         training: &TrainingRunner,
         promoter: &Promoter,
@@ -95,7 +78,7 @@ impl Undecided {
             let answers = drawn(!seed, by_scene, |(scene, _)| scene).into_iter().map(|(_, answer)| answer);
             let review = Review::new(round, [present, candidate.id], candidate.classes, answers, &near_duplicates);
             match review.is_empty() {
-                true => Err(format!("it answers no picture differently than generation {present}")),
+                true => Err(format!("it gives every picture the same class as generation {present}, which serves")),
                 false => Ok(review),
             }
         })
@@ -119,13 +102,26 @@ fn read(file: &Path) -> NearDuplicates {
 }
 
 impl Supervisor {
-    /// Asks a person about a candidate that is kept in the store.
-    pub(super) async fn open_review(&mut self, review: Review) {
+    /// Asks a person about the candidate of a round that is kept in the store, or stores why that cannot be done as a
+    /// warning of the round.
+    pub(super) async fn open_review(&mut self, round: JobId, review: Result<Review, String>) {
         let reviews = self.training.reviews.clone();
-        let opened = blocking(move || reviews.begin(review).map(|()| reviews.status()));
-        let status = match opened.await {
+        let opened = match review {
+            Ok(review) => blocking(move || reviews.begin(review).map(|()| reviews.status()))
+                .await
+                .map_err(|error| format!("the questions cannot be written down: {error}")),
+            Err(problem) => Err(problem),
+        };
+        let status = match opened {
             Ok(status) => status.expect("it has begun"),
-            Err(error) => return warn!(problem = %error, "nobody is asked: the review cannot be written down: {error}"),
+            Err(problem) => {
+                let warning = format!("nobody can be asked about its candidate: {problem}");
+                warn!(message_id = events::JOB_WARNING, coft.job = round.0, warning, "round {round}: {warning}");
+                if let Some(job) = self.job(round) {
+                    job.status.warnings.push(warning);
+                }
+                return;
+            }
         };
         self.reviewing = Reviewing::default();
         let (round, candidate, of, present) = (status.round.0, status.candidate.0, status.compared, status.present);
@@ -146,12 +142,12 @@ impl Supervisor {
         limit: usize,
         reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), CommandError>>,
     ) {
-        let (reviews, catalog) = (self.training.reviews.clone(), self.training.catalog.clone());
+        let TrainingRunner { reviews, catalog, ingest, .. } = self.training.clone();
         let status = self.publisher.snapshot().review.clone();
         tokio::spawn(
             async move {
                 let answer = match status {
-                    Some(status) => items(&reviews, &catalog, limit).await.map(|items| (items, status)),
+                    Some(status) => items(&reviews, &catalog, ingest, limit).await.map(|items| (items, status)),
                     None => Err(not_taken(AnswerError::NoReview)),
                 };
                 // A client that has gone does not need the reply.
@@ -180,13 +176,22 @@ impl Supervisor {
                 status.answered,
                 status.candidate
             ),
-            State::Present | State::NoDifference => info!(
+            State::Present => info!(
                 message_id = events::REVIEW_DECIDED,
                 coft.generation = status.present.0,
                 labels = status.answered,
-                "{} labels have not decided for generation {}; generation {} stays",
+                "{} labels have decided for generation {}, which goes on serving",
+                status.answered,
+                status.present
+            ),
+            State::NoDifference => info!(
+                message_id = events::REVIEW_DECIDED,
+                coft.generation = status.present.0,
+                labels = status.answered,
+                "after {} labels, generations {} and {} differ too little for a change; generation {} goes on serving",
                 status.answered,
                 status.candidate,
+                status.present,
                 status.present
             ),
         }
@@ -203,7 +208,8 @@ impl Supervisor {
         if *active != Some(status.present) || !is_there {
             let (present, candidate) = (status.present, status.candidate);
             info!(
-                "the review of generation {candidate} beside generation {present} is over: they are not to be chosen from any more"
+                "the review of generations {candidate} and {present} has ended: another generation serves, or generation {candidate} was \
+                 removed"
             );
             return self.end_review().await;
         }
@@ -238,8 +244,8 @@ impl Supervisor {
         warn!(
             coft.job = job.0,
             coft.generation = candidate.0,
-            "generation {candidate} was decided for and does not serve: see coftctl job show {job}; to try it again: \
-             coftctl generation activate {candidate}"
+            "the labels have chosen generation {candidate}, but it could not be activated: see coftctl job show {job}; to try \
+             it again: coftctl generation activate {candidate}"
         );
         self.end_review().await;
     }
@@ -263,17 +269,23 @@ impl Supervisor {
 }
 
 /// The first pictures that are asked about and that have a file.
-async fn items(reviews: &Reviews, catalog: &Catalog, limit: usize) -> Result<Vec<ReviewItem>, CommandError> {
+async fn items(
+    reviews: &Reviews,
+    catalog: &Catalog,
+    ingest: Ingest,
+    limit: usize,
+) -> Result<Vec<ReviewItem>, CommandError> {
     let questions = reviews.questions();
     let images = questions.iter().map(|question| question.image.clone()).collect();
-    let places = catalog.places(images).await.map_err(|error| CommandError::Failed(error.to_string()))?;
+    let files = catalog.files(images).await.map_err(|error| CommandError::Failed(error.to_string()))?;
     let look = move || {
-        let there = |(question, places): (Question, Vec<PathBuf>)| {
-            let path = places.into_iter().find(|path| path.is_file())?;
+        let there = |(question, files): (Question, Vec<SourceFile>)| {
+            let SourceFile { path, source } = files.into_iter().find(|file| file.path.is_file())?;
+            let crop = ingest.sources().get(&source).and_then(|place| place.region);
             let Question { image, present, candidate } = question;
-            Some(ReviewItem { image, path, present, candidate })
+            Some(ReviewItem { image, path, crop, present, candidate })
         };
-        questions.into_iter().zip(places).filter_map(there).take(limit.min(MOST as usize)).collect()
+        questions.into_iter().zip(files).filter_map(there).take(limit.min(MOST as usize)).collect()
     };
     let late =
         |_| CommandError::Failed(format!("the files of the pictures were not found within {} s", LOOKING.as_secs()));

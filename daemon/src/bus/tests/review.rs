@@ -5,6 +5,7 @@ use crate::control::{Answers, ReviewItem, ReviewStatus};
 use coft_core::ids::ImageId;
 use coft_core::review::{Share, State};
 use coft_dbus::{Review, ReviewOptions};
+use coft_vision::Region;
 
 fn status(answered: u64, state: State) -> ReviewStatus {
     ReviewStatus {
@@ -59,6 +60,7 @@ async fn pictures_are_asked_about_and_answered() {
     let item = ReviewItem {
         image: ImageId("0a".into()),
         path: "/srv/in/a\nb.jpg".into(),
+        crop: Some(Region { x: 0.5, y: 0.0, width: 0.5, height: 1.0 }),
         present: "nut".into(),
         candidate: "bolt".into(),
     };
@@ -66,6 +68,7 @@ async fn pictures_are_asked_about_and_answered() {
     let (items, review) = soon(asking).await.unwrap().unwrap();
     let [(image, item)] = &items[..] else { panic!("{items:?}") };
     assert_eq!((image.as_str(), item.path.as_str()), ("0a", "/srv/in/a\\nb.jpg"));
+    assert_eq!(item.crop, Some((0.5, 0.0, 0.5, 1.0)));
     assert_eq!((item.present.as_str(), item.candidate.as_str()), ("nut", "bolt"));
     assert_eq!((review.answered, review.most), (Some(0), Some(60)));
 

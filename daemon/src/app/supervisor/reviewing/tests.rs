@@ -7,11 +7,14 @@ use crate::app::status_publisher::StatusPublisher;
 use crate::app::supervisor::serving::tests::{receivers, supervisor, try_once};
 use crate::catalog::Entry;
 use crate::control::Command;
+use crate::decode_budget::DecodeBudget;
+use crate::ingest::Place;
 use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
 use crate::store::Store;
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::job::Trigger;
 use coft_core::review::Difference;
+use coft_vision::Region;
 use image::{Rgb, RgbImage};
 use std::fs;
 use std::path::Path;
@@ -79,9 +82,10 @@ impl Site {
         let candidate = Contender { id: CANDIDATE, dir, classes };
         let near_duplicates = self.root.path().join("near-duplicates.json");
         let undecided = Undecided { round: ROUND, seed: 1, candidate, near_duplicates };
-        let review = undecided.review(&self.supervisor.training, &self.supervisor.promoter, stop).await?;
-        self.supervisor.open_review(review).await;
-        self.supervisor.training.reviews.status()
+        let review = undecided.review(&self.supervisor.training, &self.supervisor.promoter, stop).await;
+        let is_open = review.is_ok();
+        self.supervisor.open_review(ROUND, review).await;
+        self.supervisor.training.reviews.status().filter(|_| is_open)
     }
 
     /// Runs the service beside a client until the client is done.
@@ -121,6 +125,22 @@ fn label(item: &ReviewItem, class: &str) -> Answers {
 fn shows(item: &ReviewItem) -> &'static str {
     let name = item.path.file_name().unwrap().to_str().unwrap();
     ["red", "green", "blue"].into_iter().find(|colour| name.starts_with(colour)).unwrap()
+}
+
+/// What was asked about a part of a picture was shown as the whole picture.
+#[tokio::test]
+async fn the_part_that_a_source_uses_is_told() {
+    let mut site = Site::new("turned").await;
+    site.take(2).await;
+    site.ask(&CancellationToken::new()).await.expect("somebody is asked");
+    let training = &site.supervisor.training;
+    let preprocess = training.ingest.preprocess().clone();
+    let region = Region { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
+    let place = Place { dir: site.root.path().join("in"), region: Some(region) };
+    let sources = training.sources.iter().map(|source| (source.clone(), place.clone())).collect();
+    let ingest = Ingest::new(&Default::default(), preprocess, site.root.path().join("pixels"), DecodeBudget::default());
+    let found = super::items(&training.reviews, &training.catalog, ingest.with_sources(sources), 60).await.unwrap();
+    assert!(found.len() == 4 && found.iter().all(|item| item.crop == Some(region)), "{found:?}");
 }
 
 #[tokio::test]
