@@ -243,9 +243,10 @@ impl Classifier {
     }
 
     /// Lists at most `limit` pictures that a person is asked about, and never more than 60. `items` are ids of
-    /// images (SHA-256 of the file, in hex), each with `path`, `present` and `candidate`: a file that holds the
-    /// image, the class that the serving generation gives it, and the class that the candidate gives it. `review`
-    /// is the property `Review`.
+    /// images (as in `Observations`), each with `path`, `present` and `candidate`: a file that holds the image, the
+    /// class that the serving generation gives it, and the class that the candidate gives it. If the image is a part
+    /// of the file's picture, `crop` (`(dddd)`) tells which: the distance from the left and from the top, the width
+    /// and the height, as shares of the picture's. `review` is the property `Review`.
     ///
     /// Errors: NotAuthorized, NotReady, Stopping, Failed.
     #[zbus(out_args("items", "review"))]
