@@ -2465,7 +2465,7 @@ _coftctl() {
             return 0
             ;;
         coftctl__subcmd__review)
-            opts="-h --decide --answer --bus --json --classifier --help"
+            opts="-h --decide --answer --undo --bus --json --classifier --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

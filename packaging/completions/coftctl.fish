@@ -260,10 +260,11 @@ complete -c coftctl -n "__fish_coftctl_using_subcommand metrics" -l bus -d 'Bus 
 complete -c coftctl -n "__fish_coftctl_using_subcommand metrics" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand metrics" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand metrics" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l answer -d 'Say what pictures show, for scripts: the id of an image that coftctl review --json lists, and the name of its class; without a name it cannot be told' -r
+complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l answer -d 'Say what pictures show, for scripts: the id of an image that coftctl review --json lists, and the name of its class; IMAGE= without a name says that it shows none of them, or cannot be told' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l bus -d 'Bus to look for the service on: system, session or a D-Bus address' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l classifier -d 'Classifier to ask [default: the only one there is, or "default"]' -r
 complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l decide -d 'Ask here what the pictures show, one after the other, until it is decided; every answer is kept at once'
+complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l undo -d 'Take the last answer back; its picture is asked about again'
 complete -c coftctl -n "__fish_coftctl_using_subcommand review" -l json -d 'Print JSON instead of text'
 complete -c coftctl -n "__fish_coftctl_using_subcommand review" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c coftctl -n "__fish_coftctl_using_subcommand model; and not __fish_seen_subcommand_from list info verify import pull remove help" -l store -d 'Directory of the store: models/ in the service\'s state directory' -r -F
