@@ -95,7 +95,7 @@ pub enum Verb {
     /// "?". The names of files are told to those who may see them (docs/answers.md), others see the source and the
     /// image's digest.
     Results(Results),
-    /// Show everything that happens, a line each, until Ctrl-C: answers, states, jobs, generations, problems
+    /// Show everything that happens, a line each, until Ctrl-C: answers, states, jobs, generations, reviews, problems
     Monitor,
     /// Print what is measured, as Prometheus reads it: pictures, answers, states, rounds, generations, disk, memory
     ///

@@ -42,6 +42,17 @@ pub fn event(event: &Event, style: &Style) -> String {
             format!("{}{probability}{doubt}  {:.12}", field("label"), field("image"))
         }
         "state" => format!("state {}", paint(GOOD, &field("state"))),
+        "review" => match field("state").as_str() {
+            "asking" => format!(
+                "which is better, generation {} or {}? {} of at most {} labels: coftctl review --decide",
+                field("candidate"),
+                field("present"),
+                field("answered"),
+                field("most")
+            ),
+            "candidate" => format!("the labels have decided for generation {}", field("candidate")),
+            _ => format!("the labels have not decided for generation {}", field("candidate")),
+        },
         "problem" => paint(BAD, &format!("{}: {}", field("property"), field("problem"))),
         "problem-solved" => paint(GOOD, &format!("{} is solved", field("property"))),
         other => other.to_owned(),

@@ -128,6 +128,20 @@ fn changes(interface: &str, properties: &Properties) -> Vec<(&'static str, Value
     if let (JOB, Some(stage)) = (interface, properties.get("Stage").map(value).filter(|stage| stage != "")) {
         told.push(("job-stage", json!({ "stage": stage })));
     }
+    let review = properties.get("Review").cloned().map(Properties::try_from);
+    if let (CLASSIFIER, Some(Ok(review))) = (interface, review) {
+        // It is empty once another generation serves.
+        if let Some(state) = review.get("state").map(value) {
+            let of = |name| review.get(name).map(value);
+            told.push((
+                "review",
+                json!({
+                    "state": state, "round": of("round"), "candidate": of("candidate"), "present": of("present"),
+                    "answered": of("answered"), "most": of("most"),
+                }),
+            ));
+        }
+    }
     if let (SOURCE, Some(state)) = (interface, properties.get("State")) {
         let since = properties.get("StateSince").map(value);
         told.push(("state", json!({ "state": value(state), "since": since })));

@@ -46,6 +46,12 @@ fn labels_survive_kill_9_and_decide_which_generation_serves() {
     assert!(Path::new(text(&all[0]["path"])).is_file(), "{}", all[0]);
     let shown = String::from_utf8(site.ctl(&["status"]).unwrap().stdout).unwrap();
     assert!(shown.contains("coftctl review --decide"), "{shown}");
+    let asking = |site: &Site| {
+        let metrics = String::from_utf8(site.ctl(&["metrics"]).unwrap().stdout).unwrap();
+        let line = metrics.lines().find(|line| line.starts_with("coft_review_asking{")).map(str::to_owned);
+        line.unwrap_or_else(|| panic!("{metrics}")).ends_with(" 1")
+    };
+    assert!(asking(&site));
 
     for number in 0..3 {
         assert_eq!(answer(&site, &all[number], PARTS[1])["answered"], number + 1);
@@ -79,6 +85,7 @@ fn labels_survive_kill_9_and_decide_which_generation_serves() {
     assert!(said.contains("generation 2 is active"), "{said}");
     let status = site.wait("the review's end", LIMIT, |status| status["review"].is_null()).unwrap();
     assert_eq!(status["active_generation"], 2);
+    assert!(!asking(&site));
     assert!(!site.state_dir().join("review.json").exists());
 
     // The labels are kept for later rounds.

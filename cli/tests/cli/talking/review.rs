@@ -73,6 +73,29 @@ async fn scripts_read_what_is_asked_and_answer() {
 }
 
 #[tokio::test]
+async fn whoever_watches_sees_the_labels_come() {
+    let stage = Stage::set(ASKED).await;
+    let mut lines = stage.run(&["monitor"]);
+    lines.hears().await;
+    for (number, said) in [
+        (0, "which is better, generation 3 or 2? 1 of at most 60 labels: coftctl review --decide"),
+        (1, "2 of at most 60 labels"),
+        (2, "3 of at most 60 labels"),
+        (3, "the labels have decided for generation 3"),
+    ] {
+        stage.tell(&["review", "--answer", &format!("{}=bolt", image(number))]).await;
+        loop {
+            let line = lines.line().await;
+            // A job of the decided review appears as well.
+            if !line.contains("has started") {
+                assert!(line.contains(said), "{line}");
+                break;
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn who_may_not_see_the_pictures_is_told_so() {
     let stage = Stage::set(Play { forbidden: true, ..ASKED }).await;
     assert_eq!(stage.tell(&["review"]).await.code, 0, "that somebody is asked is for everybody");

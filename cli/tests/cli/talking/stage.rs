@@ -506,6 +506,7 @@ impl Classifier {
         labels: Vec<(String, String)>,
         options: HashMap<String, OwnedVariant>,
         #[zbus(object_server)] server: &zbus::ObjectServer,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
     ) -> fdo::Result<HashMap<String, OwnedVariant>> {
         if options.contains_key("undo") {
             let last = self.0.answers.lock().unwrap().pop();
@@ -519,6 +520,7 @@ impl Classifier {
         if review.contains_key("activation") {
             server.at(job(30), Job(self.0.clone(), 30)).await?;
         }
+        self.review_changed(&emitter).await?;
         Ok(review)
     }
 

@@ -169,7 +169,22 @@ fn of_classifiers(classifiers: &Objects, generations: &Objects) -> Vec<Family> {
             by,
             &kinds,
         ),
+        reviews(classifiers),
     ]
+}
+
+/// Whether a person is asked which of two generations is better, by classifier.
+fn reviews(classifiers: &Objects) -> Family {
+    let mut asking =
+        Family::gauge("coft_review_asking", "Whether labels are asked for to decide about a round: coftctl review.");
+    for properties in classifiers.values() {
+        let review = properties.get("Review").cloned().map(HashMap::<String, OwnedVariant>::try_from);
+        if let (Some(name), Some(Ok(review))) = (text(properties, "Name"), review) {
+            let is_asking = text(&review, "state").is_some_and(|state| state == "asking");
+            asking.push(vec![("classifier", name)], is_asking.into());
+        }
+    }
+    asking
 }
 
 fn of_rounds(jobs: &Objects) -> Vec<Family> {
