@@ -134,9 +134,9 @@ impl Review {
         Self { format: FORMAT, round, candidate, present, classes, agreed, items }
     }
 
-    /// Whether the models agree on every picture.
-    pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+    /// Number of pictures that can be asked about: those on which the models differ, one of near-duplicates.
+    pub fn scenes(&self) -> u64 {
+        self.items.len() as u64
     }
 
     /// Why the review is invalid: it is of another version or contradicts itself.

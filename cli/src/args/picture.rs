@@ -69,8 +69,8 @@ pub struct Review {
     pub answer: Vec<(String, String)>,
     /// Take the last answer back; its picture is asked about again
     ///
-    /// Also one that decided for the generation that serves. An answer that decided for the new one cannot be taken
-    /// back: coftctl generation activate goes back to the earlier one.
+    /// This works after a decision, too, unless it was for the new generation: then coftctl generation activate goes
+    /// back to the earlier one.
     #[arg(long)]
     pub undo: bool,
 }

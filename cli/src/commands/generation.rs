@@ -15,7 +15,8 @@ pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Resu
             number.map_or_else(|| "no generation serves yet".into(), |n| format!("there is no generation {n}"));
         return Err(CliError::NotFound(format!("{missing}\n  see which there are: coftctl generation list")));
     };
-    let review = service.review().await?;
-    output.document(&generation, || render::generation(&generation, review.as_ref(), &Style::of_this_machine()))?;
+    let review = if generation.refused.is_some() && !output.is_json() { service.review().await? } else { None };
+    let text = || render::generation(&generation, review.as_ref(), &Style::of_this_machine());
+    output.document(&generation, text)?;
     Ok(Exit::Done)
 }

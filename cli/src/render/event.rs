@@ -50,8 +50,14 @@ pub fn event(event: &Event, style: &Style) -> String {
                 field("answered"),
                 field("most")
             ),
-            "candidate" => format!("the labels have decided for generation {}", field("candidate")),
-            _ => format!("the labels have not decided for generation {}", field("candidate")),
+            "candidate" if field("activation").is_empty() => {
+                format!("the labels have decided for generation {}", field("candidate"))
+            }
+            "candidate" => format!("job {} activates generation {}", field("activation"), field("candidate")),
+            "present" => {
+                format!("the labels have decided for generation {}, which goes on serving", field("present"))
+            }
+            _ => format!("the labels have not decided; generation {} goes on serving", field("present")),
         },
         "problem" => paint(BAD, &format!("{}: {}", field("property"), field("problem"))),
         "problem-solved" => paint(GOOD, &format!("{} is solved", field("property"))),

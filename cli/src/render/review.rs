@@ -67,9 +67,9 @@ fn decision(review: &Review) -> String {
     match review.state.as_str() {
         "candidate" => format!("decided after {labels}: generation {candidate} is better, and is to serve\n"),
         "present" => format!("decided after {labels}: generation {present} is better, and goes on serving\n"),
-        "no-difference" => format!(
-            "undecided after {labels}: the two differ too little for a change; generation {present} goes on serving\n"
-        ),
+        "no-difference" => {
+            format!("undecided after {labels}: neither is clearly better; generation {present} goes on serving\n")
+        }
         other => format!("{other} after {labels}\n"),
     }
 }

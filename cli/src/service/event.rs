@@ -130,14 +130,14 @@ fn changes(interface: &str, properties: &Properties) -> Vec<(&'static str, Value
     }
     let review = properties.get("Review").cloned().map(Properties::try_from);
     if let (CLASSIFIER, Some(Ok(review))) = (interface, review) {
-        // It is empty once another generation serves.
+        // It is empty once nothing is asked any more, for example because another generation serves.
         if let Some(state) = review.get("state").map(value) {
             let of = |name| review.get(name).map(value);
             told.push((
                 "review",
                 json!({
                     "state": state, "round": of("round"), "candidate": of("candidate"), "present": of("present"),
-                    "answered": of("answered"), "most": of("most"),
+                    "answered": of("answered"), "most": of("most"), "activation": of("activation"),
                 }),
             ));
         }

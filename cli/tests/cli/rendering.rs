@@ -6,7 +6,7 @@ use coftctl::args::Cli;
 use coftctl::render::{self, Style};
 use coftctl::view::{
     Advice, Answer, Check, Classified, ClassifierLine, ConfigFinding, ConfigReport, Diagnosis, Difference, Generation,
-    GenerationDiff, Job, Label, Labels, Move, NextRound, Outcome, Problem, Source, Status,
+    GenerationDiff, Job, Label, Labels, Move, NextRound, Outcome, Problem, Review, Source, Status,
 };
 use serde_json::json;
 use std::path::Path;
@@ -552,6 +552,21 @@ fn a_refused_candidate_is_shown_with_what_lets_it_serve_all_the_same() {
         render::generations(&[generation(2, true), refused.clone()], &style()),
         render::generation(&refused, None, &style()),
     ];
+    let asking = |candidate| Review {
+        state: "asking".into(),
+        round: 3,
+        candidate,
+        present: 2,
+        differs: 0.27,
+        compared: 400,
+        answered: 0,
+        most: 60,
+        shares: Vec::new(),
+        activation: None,
+    };
+    let told = |candidate| plain(render::generation(&refused, Some(&asking(candidate)), &style()));
+    assert!(told(3).contains("at most 60 labels decide: coftctl review --decide"), "{}", told(3));
+    assert_eq!(told(4), plain(render::generation(&refused, None, &style())), "another one is asked about");
     insta::assert_snapshot!(texts.map(plain).join("\n"));
 }
 
@@ -560,7 +575,7 @@ fn one_generation_with_what_its_round_saw() {
     let metrics = |name: &str, coherence: f64| {
         json!({
             "name": name, "stability": 0.93, "margin": 0.41, "kept": 0.8, "shift": 0.07, "balance": 0.912,
-            "coherence": coherence,
+            "coherence": coherence, "z-score": if name == "zero-shot" { 0.0 } else { 5.1 },
         })
     };
     let class = |name: &str, deployed: u64| json!({ "name": name, "zero-shot": 700, "seeds": [14, 16], "clean": [420, 399], "deployed": deployed });

@@ -39,7 +39,7 @@ pub enum State {
     Candidate,
     /// The active model is better.
     Present,
-    /// The models differ too little for a change: the active model stays.
+    /// Neither model is clearly better: the active model stays.
     NoDifference,
 }
 
@@ -59,7 +59,7 @@ impl State {
 /// still be asked about.
 ///
 /// The first crossing of a bound decides; later labels change nothing. A picture that both models get wrong counts as a
-/// label and supports neither.
+/// label and supports neither. Where too few pictures are left to decide, nothing more is asked.
 pub fn decide(labels: impl IntoIterator<Item = (Difference, ClassId)>, left: u64) -> State {
     let (step, bound) = ((BETTER / (1.0 - BETTER)).ln(), ((1.0 - ERROR) / ERROR).ln());
     let (mut lead, mut given) = (0i64, 0);
@@ -73,7 +73,13 @@ pub fn decide(labels: impl IntoIterator<Item = (Difference, ClassId)>, left: u64
             _ => {}
         }
     }
-    if left == 0 { State::NoDifference } else { State::Asking }
+    let most_left = left.min(MOST.saturating_sub(given));
+    if (lead.unsigned_abs() + most_left) as f64 * step < bound { State::NoDifference } else { State::Asking }
+}
+
+/// Fewest pictures that can decide.
+pub fn least() -> u64 {
+    (1..).find(|&pictures| decide([], pictures) == State::Asking).expect("enough pictures decide")
 }
 
 /// The share of a class in the pool, with a 95 % interval; 0 to 1.
@@ -178,13 +184,24 @@ mod tests {
 
     #[test]
     fn a_test_without_a_decision_ends() {
-        check(&"cp".repeat(29), 100, State::Asking);
+        check(&"cp".repeat(27), 100, State::Asking);
+        check(&"cp".repeat(28), 100, State::NoDifference);
         check(&"cp".repeat(30), 100, State::NoDifference);
-        check(&"n".repeat(59), 100, State::Asking);
+        check(&"n".repeat(55), 100, State::Asking);
+        check(&"n".repeat(56), 100, State::NoDifference);
         check(&"n".repeat(60), 100, State::NoDifference);
         check(&format!("{}ccccc", "n".repeat(55)), 100, State::Candidate);
         check("cccc", 0, State::NoDifference);
         check("", 0, State::NoDifference);
+        // With what is left, neither can be ahead by five any more.
+        assert_eq!(least(), 5);
+        check("", 4, State::NoDifference);
+        check("", 5, State::Asking);
+        check("ccn", 2, State::NoDifference);
+        check("ccn", 3, State::Asking);
+        check(&format!("{}c", "n".repeat(55)), 100, State::NoDifference);
+        check(&format!("{}c", "n".repeat(55)), 3, State::NoDifference);
+        check(&format!("{}cc", "n".repeat(55)), 100, State::Asking);
     }
 
     #[test]

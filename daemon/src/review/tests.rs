@@ -83,9 +83,12 @@ fn the_last_answer_is_taken_back_and_its_picture_asked_about_again() {
 #[test]
 fn pictures_run_out() {
     let dir = tempfile::tempdir().unwrap();
-    let reviews = asked(&dir, 3);
-    for picture in 0..3 {
-        answer(&reviews, picture, "bolt").unwrap();
+    let reviews = asked(&dir, 6);
+    for picture in 0..2 {
+        assert_eq!(
+            answer(&reviews, picture, "washer").unwrap().state,
+            if picture == 0 { State::Asking } else { State::NoDifference }
+        );
     }
     assert_eq!(reviews.status().unwrap().state, State::NoDifference);
 }
@@ -118,7 +121,7 @@ fn nothing_is_asked_without_a_review_and_labels_outlive_it() {
     assert_eq!(reviews.status(), None);
     assert!(matches!(answer(&reviews, 0, "nut"), Err(AnswerError::NoReview)));
     assert!(matches!(reviews.undo(), Err(AnswerError::NoReview)));
-    reviews.begin(review(3)).unwrap();
+    reviews.begin(review(6)).unwrap();
     answer(&reviews, 0, "nut").unwrap();
     answer(&reviews, 1, "").unwrap();
     reviews.end().unwrap();
@@ -127,8 +130,8 @@ fn nothing_is_asked_without_a_review_and_labels_outlive_it() {
     assert_eq!((reviews.status(), reviews.questions().len()), (None, 0));
     assert_eq!(reviews.labels(), [(id(0), Some("nut".to_owned())), (id(1), None)]);
     // The next review does not ask about them.
-    reviews.begin(review(3)).unwrap();
-    assert_eq!(left(&reviews), [id(2)]);
+    reviews.begin(review(7)).unwrap();
+    assert_eq!(left(&reviews), (2..7).map(id).collect::<Vec<_>>());
 }
 
 /// Of 20 pictures on which the models differ, numbers 5 to 19 show the scene of number 4, whose own image is not among
@@ -159,7 +162,7 @@ fn one_of_near_duplicates_is_asked_about_and_its_label_holds_for_all_of_them() {
 #[test]
 fn a_review_without_numbers_of_pictures_is_read() {
     let dir = tempfile::tempdir().unwrap();
-    let reviews = asked(&dir, 3);
+    let reviews = asked(&dir, 6);
     let file = dir.path().join("review.json");
     let whole = std::fs::read_to_string(&file).unwrap();
     let before = whole.replace(",\"pictures\":1", "");
@@ -172,7 +175,7 @@ fn a_review_without_numbers_of_pictures_is_read() {
 fn a_damaged_review_is_dropped_and_costs_no_label() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("review.json");
-    let reviews = asked(&dir, 3);
+    let reviews = asked(&dir, 6);
     answer(&reviews, 0, "nut").unwrap();
     let whole = std::fs::read_to_string(&file).unwrap();
     for damaged in [
@@ -198,7 +201,7 @@ fn a_damaged_review_is_dropped_and_costs_no_label() {
 #[test]
 fn a_damaged_list_of_labels_is_moved_aside_and_what_can_be_read_of_it_is_kept() {
     let dir = tempfile::tempdir().unwrap();
-    let reviews = asked(&dir, 3);
+    let reviews = asked(&dir, 6);
     (0..2).for_each(|picture| drop(answer(&reviews, picture, "nut").unwrap()));
     let file = dir.path().join("labels.csv");
     let whole = std::fs::read_to_string(&file).unwrap();
@@ -217,7 +220,7 @@ fn class_names_may_hold_what_separates_fields() {
     let dir = tempfile::tempdir().unwrap();
     let classes = vec!["nut, hex".to_owned(), "\"bolt\"".to_owned()];
     let difference = Difference { present: ClassId(0), candidate: ClassId(1) };
-    let pictures = (0..2).map(|i| (id(i), difference));
+    let pictures = (0..7).map(|i| (id(i), difference));
     let reviews = Reviews::open(dir.path());
     reviews.begin(Review::new(JobId(3), GENERATIONS, classes.clone(), pictures, &NearDuplicates::default())).unwrap();
     (0..2).for_each(|i| drop(answer(&reviews, i, &classes[i as usize]).unwrap()));

@@ -81,7 +81,7 @@ async fn whoever_watches_sees_the_labels_come() {
         (0, "which is better, generation 3 or 2? 1 of at most 60 labels: coftctl review --decide"),
         (1, "2 of at most 60 labels"),
         (2, "3 of at most 60 labels"),
-        (3, "the labels have decided for generation 3"),
+        (3, "job 30 activates generation 3"),
     ] {
         stage.tell(&["review", "--answer", &format!("{}=bolt", image(number))]).await;
         loop {
@@ -149,7 +149,7 @@ async fn a_person_answers_takes_back_and_decides() {
             ("u", "2 of at most 60: /srv/camera/1.jpg"),
             ("wash", "3 of at most 60: /srv/camera/2.jpg"),
             // Nothing is counted.
-            ("n", "not counted"),
+            ("n", "only this part of it: 50 to 100 % of the width"),
             ("?", "only this part of it: 50 to 100 % of the width"),
             ("1", "decided after 3 labels: generation 3 is better"),
         ] {
@@ -161,6 +161,7 @@ async fn a_person_answers_takes_back_and_decides() {
     })
     .await;
     assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("not counted") && said.contains("3 of at most 60: /srv/camera/3.jpg"), "{said}");
     let answers = [(0, "bolt"), (1, "washer"), (2, ""), (3, "bolt")];
     assert_eq!(stage.answers(), answers.map(|(number, class)| (image(number), class.to_owned())));
 }

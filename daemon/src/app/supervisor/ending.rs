@@ -102,7 +102,7 @@ impl Supervisor {
                         Some(kept)
                     }
                     Err(Failure { message: problem, .. }) => {
-                        warn!(coft.job = id.0, problem, "the candidate of job {id} cannot be kept: {problem}");
+                        self.warn_of(id, format!("its candidate cannot be kept: {problem}"));
                         None
                     }
                 };

@@ -61,6 +61,14 @@ impl Job {
             noted: None,
         }
     }
+
+    /// Logs a warning and adds it to the job's own.
+    fn warn(&mut self, warning: String) -> &JobStatus {
+        let name = self.status.name();
+        warn!(message_id = events::JOB_WARNING, coft.job = self.status.id.0, warning, "{name}: {warning}");
+        self.status.warnings.push(warning);
+        &self.status
+    }
 }
 
 impl Supervisor {
@@ -93,9 +101,7 @@ impl Supervisor {
                 self.publisher.progress(id, progress);
             }
             TrainingEvent::Event(TrainerEvent::Warning { message: warning }) => {
-                warn!(message_id = events::JOB_WARNING, coft.job = id.0, warning, "{name}: {warning}");
-                job.status.warnings.push(warning);
-                let status = job.status.clone();
+                let status = job.warn(warning).clone();
                 self.record(status);
             }
             TrainingEvent::Event(TrainerEvent::Started { device, threads, .. }) => {
@@ -134,6 +140,13 @@ impl Supervisor {
     pub(super) fn record(&mut self, status: JobStatus) {
         self.history.record(status);
         self.publisher.jobs(self.history.jobs());
+    }
+
+    /// Adds a warning to a job under way; it is stored with the job's end.
+    pub(super) fn warn_of(&mut self, id: JobId, warning: String) {
+        if let Some(job) = self.job(id) {
+            job.warn(warning);
+        }
     }
 
     pub(super) fn job(&mut self, id: JobId) -> Option<&mut Job> {

@@ -4,15 +4,14 @@
 use super::{Supervisor, blocking};
 use crate::app::promoter::{Compared, Contender, Promoter};
 use crate::app::training::TrainingRunner;
-use crate::catalog::{Catalog, SourceFile};
+use crate::catalog::SourceFile;
 use crate::control::{Answers, CommandError, ReviewItem, ReviewStatus, Snapshot};
-use crate::ingest::Ingest;
 use crate::job_status::DetailedState;
-use crate::review::{AnswerError, COMPARED, Question, Review, Reviews, drawn};
+use crate::review::{AnswerError, COMPARED, Question, Review, drawn};
 use crate::telemetry::events;
 use coft_core::ids::{ImageId, JobId};
 use coft_core::near_duplicates::NearDuplicates;
-use coft_core::review::{MOST, State};
+use coft_core::review::{self, MOST, State};
 use coft_core::shown::shown_path;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -63,7 +62,10 @@ impl Undecided {
         let near_duplicates = blocking(move || read(&near_duplicates)).await;
         let images = training.unlabelled(seed, COMPARED, &near_duplicates).await?;
         if images.is_empty() {
-            return Err("each picture of the pool has its label, was asked about, or looks like one of these".into());
+            return Err(
+                "no picture of the pool is left: each has its label, was asked about, or looks like one of these"
+                    .into(),
+            );
         }
         let (promoter, stop) = (promoter.clone(), stop.clone());
         blocking(move || {
@@ -77,9 +79,12 @@ impl Undecided {
             // Frequent scenes are among the first pictures that are drawn, so the scenes are drawn anew.
             let answers = drawn(!seed, by_scene, |(scene, _)| scene).into_iter().map(|(_, answer)| answer);
             let review = Review::new(round, [present, candidate.id], candidate.classes, answers, &near_duplicates);
-            match review.is_empty() {
-                true => Err(format!("it gives every picture the same class as generation {present}, which serves")),
-                false => Ok(review),
+            match (review.scenes(), review::least()) {
+                (differing, least) if differing < least => Err(format!(
+                    "it gives {differing} pictures another class than generation {present}, which serves, one of near-duplicates \
+                     counted; at least {least} are needed to decide"
+                )),
+                _ => Ok(review),
             }
         })
         .await
@@ -115,12 +120,7 @@ impl Supervisor {
         let status = match opened {
             Ok(status) => status.expect("it has begun"),
             Err(problem) => {
-                let warning = format!("nobody can be asked about its candidate: {problem}");
-                warn!(message_id = events::JOB_WARNING, coft.job = round.0, warning, "round {round}: {warning}");
-                if let Some(job) = self.job(round) {
-                    job.status.warnings.push(warning);
-                }
-                return;
+                return self.warn_of(round, format!("nobody can be asked about its candidate: {problem}"));
             }
         };
         self.reviewing = Reviewing::default();
@@ -142,12 +142,12 @@ impl Supervisor {
         limit: usize,
         reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), CommandError>>,
     ) {
-        let TrainingRunner { reviews, catalog, ingest, .. } = self.training.clone();
+        let training = self.training.clone();
         let status = self.publisher.snapshot().review.clone();
         tokio::spawn(
             async move {
                 let answer = match status {
-                    Some(status) => items(&reviews, &catalog, ingest, limit).await.map(|items| (items, status)),
+                    Some(status) => items(training, limit).await.map(|items| (items, status)),
                     None => Err(not_taken(AnswerError::NoReview)),
                 };
                 // A client that has gone does not need the reply.
@@ -188,7 +188,7 @@ impl Supervisor {
                 message_id = events::REVIEW_DECIDED,
                 coft.generation = status.present.0,
                 labels = status.answered,
-                "after {} labels, generations {} and {} differ too little for a change; generation {} goes on serving",
+                "after {} labels, neither generation {} nor {} is clearly better; generation {} goes on serving",
                 status.answered,
                 status.candidate,
                 status.present,
@@ -269,18 +269,16 @@ impl Supervisor {
 }
 
 /// The first pictures that are asked about and that have a file.
-async fn items(
-    reviews: &Reviews,
-    catalog: &Catalog,
-    ingest: Ingest,
-    limit: usize,
-) -> Result<Vec<ReviewItem>, CommandError> {
+async fn items(training: TrainingRunner, limit: usize) -> Result<Vec<ReviewItem>, CommandError> {
+    let TrainingRunner { reviews, catalog, sources, ingest, .. } = training;
     let questions = reviews.questions();
     let images = questions.iter().map(|question| question.image.clone()).collect();
     let files = catalog.files(images).await.map_err(|error| CommandError::Failed(error.to_string()))?;
     let look = move || {
         let there = |(question, files): (Question, Vec<SourceFile>)| {
-            let SourceFile { path, source } = files.into_iter().find(|file| file.path.is_file())?;
+            // A source that is not configured any more may have used another part of the same file.
+            let mut files = files.into_iter().filter(|file| sources.contains(&file.source));
+            let SourceFile { path, source } = files.find(|file| file.path.is_file())?;
             let crop = ingest.sources().get(&source).and_then(|place| place.region);
             let Question { image, present, candidate } = question;
             Some(ReviewItem { image, path, crop, present, candidate })

@@ -4,12 +4,15 @@
 use super::*;
 use crate::app::promoter::tests::candidate;
 use crate::app::status_publisher::StatusPublisher;
+use crate::app::supervisor::jobs::Job;
 use crate::app::supervisor::serving::tests::{receivers, supervisor, try_once};
 use crate::catalog::Entry;
 use crate::control::Command;
 use crate::decode_budget::DecodeBudget;
-use crate::ingest::Place;
+use crate::ingest::{Ingest, Place};
+use crate::job_status::JobStatus;
 use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
+use crate::review::Reviews;
 use crate::store::Store;
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::job::Trigger;
@@ -75,6 +78,27 @@ impl Site {
         }
     }
 
+    /// What the warnings of the round say, which is under way.
+    fn warned(&mut self) -> Vec<String> {
+        self.supervisor.job(ROUND).map(|job| job.status.warnings.clone()).unwrap_or_default()
+    }
+
+    fn begin_round(&mut self) {
+        let status = JobStatus {
+            id: ROUND,
+            trigger: Trigger::Manual,
+            started: (self.supervisor.clock)(),
+            ended: None,
+            images: 0,
+            seed: None,
+            continues: None,
+            state: DetailedState::Running,
+            progress: None,
+            warnings: Vec::new(),
+        };
+        self.supervisor.jobs.push(Job::new(Trigger::Manual, status));
+    }
+
     /// Opens the review of a round that could not decide, unless it is stopped.
     async fn ask(&mut self, stop: &CancellationToken) -> Option<ReviewStatus> {
         let (generations, _) = self.supervisor.promoter.generations();
@@ -131,16 +155,27 @@ fn shows(item: &ReviewItem) -> &'static str {
 #[tokio::test]
 async fn the_part_that_a_source_uses_is_told() {
     let mut site = Site::new("turned").await;
-    site.take(2).await;
+    site.take(3).await;
     site.ask(&CancellationToken::new()).await.expect("somebody is asked");
     let training = &site.supervisor.training;
     let preprocess = training.ingest.preprocess().clone();
     let region = Region { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
     let place = Place { dir: site.root.path().join("in"), region: Some(region) };
-    let sources = training.sources.iter().map(|source| (source.clone(), place.clone())).collect();
-    let ingest = Ingest::new(&Default::default(), preprocess, site.root.path().join("pixels"), DecodeBudget::default());
-    let found = super::items(&training.reviews, &training.catalog, ingest.with_sources(sources), 60).await.unwrap();
-    assert!(found.len() == 4 && found.iter().all(|item| item.crop == Some(region)), "{found:?}");
+    let places = training.sources.iter().map(|source| (source.clone(), place.clone())).collect();
+    let ingest = Ingest::new(&Default::default(), preprocess, site.root.path().join("pixels"), DecodeBudget::default())
+        .with_sources(places);
+    // Before it got its name, the source was known by another key, which comes first.
+    let first = super::items(training.clone(), 1).await.unwrap().remove(0);
+    let fingerprint = FileFingerprint::of(&fs::metadata(&first.path).unwrap());
+    let (source, path) = (PathBuf::from("/a"), first.path);
+    let observed = ObservedFile { source, path: path.clone(), fingerprint };
+    let record = ingest.keep(ingest.read(observed.clone()).await.expect("it is read")).await.expect("it is an image");
+    let before = Entry::Image { observed, record, came: Arrival::now() };
+    training.catalog.record(vec![before]).await.unwrap();
+    let found = super::items(TrainingRunner { ingest, ..training.clone() }, 60).await.unwrap();
+    assert!(found.len() == 6 && found.iter().all(|item| item.crop == Some(region)), "{found:?}");
+    let found = super::items(TrainingRunner { sources: Vec::new(), ..training.clone() }, 60).await.unwrap();
+    assert_eq!(found, [], "no source is configured");
 }
 
 #[tokio::test]
@@ -313,12 +348,25 @@ async fn a_review_beside_a_generation_that_does_not_serve_is_over() {
 async fn nobody_is_asked_where_the_two_agree_or_cannot_be_compared() {
     let stop = CancellationToken::new();
     let mut site = Site::new("sharp").await;
+    site.begin_round();
     site.take(2).await;
-    assert_eq!(site.ask(&stop).await, None, "they agree");
+    assert_eq!(site.ask(&stop).await, None);
+    let [told] = &site.warned()[..] else { panic!("{:?}", site.warned()) };
+    assert!(told.contains("it gives 0 pictures another class than generation 2"), "{told}");
     let mut site = Site::new("turned").await;
-    assert_eq!(site.ask(&stop).await, None, "there is no picture");
+    site.begin_round();
+    assert_eq!(site.ask(&stop).await, None);
     site.take(2).await;
+    assert_eq!(site.ask(&stop).await, None);
+    let [empty, few] = &site.warned()[..] else { panic!("{:?}", site.warned()) };
+    assert!(empty.contains("no picture of the pool is left"), "{empty}");
+    assert!(few.contains("it gives 4 pictures another class") && few.contains("at least 5 are needed"), "{few}");
     stop.cancel();
     assert_eq!(site.ask(&stop).await, None, "it was stopped");
     assert_eq!(site.supervisor.training.reviews.status(), None);
+
+    // The warnings are stored with the end of the round.
+    site.supervisor.close(ROUND, DetailedState::Cancelled).await;
+    let told = site.seen.borrow().jobs.iter().find(|job| job.id == ROUND).map(|job| job.warnings.len());
+    assert_eq!(told, Some(3));
 }
