@@ -176,7 +176,9 @@ async fn a_labelled_file_that_has_gone_keeps_its_label_and_an_unknown_one_is_lef
 /// A review of these images, answered with these classes.
 fn reviewed(site: &Site, answers: &[(&ImageId, &str)]) {
     let difference = Difference { present: ClassId(0), candidate: ClassId(1) };
-    let images = answers.iter().map(|(image, _)| ((*image).clone(), difference));
+    // Enough pictures to decide by.
+    let others = (0..9).map(|number: u32| ImageId(format!("{number:064x}")));
+    let images = answers.iter().map(|(image, _)| (*image).clone()).chain(others).map(|image| (image, difference));
     let classes = site.training.base.classes.clone();
     let generations = [GenerationId(1), GenerationId(2)];
     let review = Review::new(JobId(1), generations, classes, images, &NearDuplicates::default());

@@ -19,6 +19,7 @@ use coft_core::job::Trigger;
 use coft_core::review::Difference;
 use coft_vision::Region;
 use image::{Rgb, RgbImage};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use tempfile::TempDir;
@@ -161,17 +162,18 @@ async fn the_part_that_a_source_uses_is_told() {
     let preprocess = training.ingest.preprocess().clone();
     let region = Region { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
     let place = Place { dir: site.root.path().join("in"), region: Some(region) };
-    let places = training.sources.iter().map(|source| (source.clone(), place.clone())).collect();
+    // Before it got its name, the source was known by another key, which comes first.
+    let before = PathBuf::from("/a");
+    let mut places: HashMap<PathBuf, Place> =
+        training.sources.iter().map(|source| (source.clone(), place.clone())).collect();
+    places.insert(before.clone(), Place { region: None, ..place });
     let ingest = Ingest::new(&Default::default(), preprocess, site.root.path().join("pixels"), DecodeBudget::default())
         .with_sources(places);
-    // Before it got its name, the source was known by another key, which comes first.
     let first = super::items(training.clone(), 1).await.unwrap().remove(0);
     let fingerprint = FileFingerprint::of(&fs::metadata(&first.path).unwrap());
-    let (source, path) = (PathBuf::from("/a"), first.path);
-    let observed = ObservedFile { source, path: path.clone(), fingerprint };
+    let observed = ObservedFile { source: before, path: first.path, fingerprint };
     let record = ingest.keep(ingest.read(observed.clone()).await.expect("it is read")).await.expect("it is an image");
-    let before = Entry::Image { observed, record, came: Arrival::now() };
-    training.catalog.record(vec![before]).await.unwrap();
+    training.catalog.record(vec![Entry::Image { observed, record, came: Arrival::now() }]).await.unwrap();
     let found = super::items(TrainingRunner { ingest, ..training.clone() }, 60).await.unwrap();
     assert!(found.len() == 6 && found.iter().all(|item| item.crop == Some(region)), "{found:?}");
     let found = super::items(TrainingRunner { sources: Vec::new(), ..training.clone() }, 60).await.unwrap();
