@@ -28,6 +28,7 @@ pub const AGREEMENT_BOUND: f64 = 0.5;
 /// `clean-share`.
 pub const CLEAN_BOUND: f64 = 0.05;
 /// A class to which zero-shot assigns this share of the pool or more must not end with no image; 0 to 1. 0.1 [choice].
+/// If the user has told the shares of the classes, this holds for classes that come at least as often.
 pub const COLLAPSE_BOUND: f64 = 0.1;
 /// Fewer images than this may be chance, whatever their share. 5 [choice].
 pub const CHANCE_IMAGES: u64 = 5;
@@ -168,7 +169,12 @@ pub fn judge(
         return Verdict::Keep(Reason::TooFewClean { found: clean });
     }
     let often = |count: u64| count >= CHANCE_IMAGES && count as f64 >= COLLAPSE_BOUND * report.images as f64;
-    if let Some(class) = report.classes.iter().find(|class| often(class.zero_shot) && class.deployed == 0) {
+    let is_rare = |class: usize| {
+        shares.and_then(|shares| shares.as_slice().get(class)).is_some_and(|&share| share < COLLAPSE_BOUND)
+    };
+    let mut classes = report.classes.iter().enumerate();
+    let collapsed = classes.find(|(at, class)| often(class.zero_shot) && class.deployed == 0 && !is_rare(*at));
+    if let Some((_, class)) = collapsed {
         return Verdict::Keep(Reason::Collapsed { class: class.name.clone(), zero_shot: class.zero_shot });
     }
     let of = |name: &CandidateName| adaptation.candidates.iter().find(|candidate| candidate.name == *name);

@@ -75,6 +75,13 @@ fn each_reason_is_told_in_words() {
     kept(0.0, &doubted, "only 1.2 % of the pseudo-labels are clean; at least 5 % is asked for");
     let collapsed = report(0.9, [0.8, 0.7], &[(60, 100), (40, 0)]);
     kept(0.0, &collapsed, "no image is classified as \"class 1\" any more, where zero-shot found 40");
+    let rare = |share| {
+        let names = ["class 0", "class 1"].map(str::to_owned);
+        let shares = Shares::new(&BTreeMap::from([(names[1].clone(), share)]), &names).unwrap();
+        judge(Method::Coft, Precision::Fp32, 0.0, Some(&shares), &collapsed)
+    };
+    assert_eq!(rare(0.05), Verdict::Promote, "the user expects it seldom");
+    assert!(matches!(rare(0.2), Verdict::Keep(Reason::Collapsed { .. })));
     let mut tiny = report(0.9, [0.8, 0.7], &[(26, 30), (4, 0)]);
     tiny.images = 30;
     assert_eq!(
