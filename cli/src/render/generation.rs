@@ -106,11 +106,12 @@ fn adapted(adaptation: &Adaptation) -> String {
 }
 
 const LEGEND: &str = "
-COHERENCE is high if images that look alike get the same class, BALANCE if the classes come as often as expected. Z-SCORE
-says how many standard errors the sum of both is above zero-shot's. Of the candidates from 2 on, the one with the largest
-sum is chosen, otherwise zero-shot, unless the setting deploy names one. STABILITY is the share of images that keep their class in a shifted crop, MARGIN the probability of the
-likeliest class less the next one. AS ZERO-SHOT is the share of images with the same class as by the pretrained model,
-SHIFT how far the shares of the classes have moved.
+COHERENCE is high if images that look alike get the same class, BALANCE if the classes come as often as expected.
+Z-SCORE says how many standard errors the sum of both is above zero-shot's. Of the candidates from 2 on, the one with
+the largest sum is chosen, otherwise zero-shot, unless the setting deploy names one. STABILITY is the share of images
+that keep their class in a shifted crop, MARGIN the probability of the likeliest class less the next one. AS ZERO-SHOT
+is the share of images with the same class as by the pretrained model, SHIFT how far the shares of the classes have
+moved.
 ";
 
 /// The number of images of each class, now and at every step; its share, and the accuracy on the user's own labels, if

@@ -283,8 +283,8 @@ pub struct ReviewItem {
     /// A file that holds it; what is not UTF-8 of its name, or cannot be seen, is escaped.
     #[serde(with = "zbus::as_variant")]
     pub path: String,
-    /// The part of the file's picture that is asked about, as shares of its width and height: the distance from the left
-    /// and from the top, the width and the height. Absent where it is the whole picture.
+    /// The part of the file's picture that is asked about, as shares of its width and height: the distance from the
+    /// left and from the top, the width and the height. Absent where it is the whole picture.
     #[serde(with = "zbus::as_variant::optional", skip_serializing_if = "Option::is_none", default)]
     pub crop: Option<(f64, f64, f64, f64)>,
     /// The class that the generation which serves gives it.

@@ -149,8 +149,8 @@ fn what_cannot_be_told_is_not_promoted_unless_the_shares_are_known() {
     );
     let Verdict::Keep(reason) = undecided else { panic!("kept") };
     let words = "whether it is better cannot be told: the pretrained model finds some classes more often than others, \
-                 the new model spreads its answers differently, and either may be right; it answers 37 % of the distinct \
-                 images differently than the pretrained model";
+                 the new model spreads its answers differently, and either may be right; it answers 37 % of the \
+                 distinct images differently than the pretrained model";
     assert_eq!(reason.to_string(), words);
 }
 

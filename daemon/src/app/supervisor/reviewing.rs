@@ -81,8 +81,8 @@ impl Undecided {
             let review = Review::new(round, [present, candidate.id], candidate.classes, answers, &near_duplicates);
             match (review.scenes(), review::least()) {
                 (differing, least) if differing < least => Err(format!(
-                    "it gives {differing} pictures another class than generation {present}, which serves, one of near-duplicates \
-                     counted; at least {least} are needed to decide"
+                    "it gives {differing} pictures another class than generation {present}, which serves, one of \
+                     near-duplicates counted; at least {least} are needed to decide"
                 )),
                 _ => Ok(review),
             }
@@ -100,7 +100,8 @@ fn read(file: &Path) -> NearDuplicates {
         let shown = shown_path(file);
         warn!(
             problem,
-            "the list of images that look alike cannot be read, so a review may ask about one scene twice: {shown}: {problem}"
+            "the list of images that look alike cannot be read, so a review may ask about one scene twice: {shown}: \
+             {problem}"
         );
         NearDuplicates::default()
     })
@@ -166,34 +167,25 @@ impl Supervisor {
             Answers::Undo => reviews.undo(),
         });
         let status = taken.await.map_err(not_taken)?;
-        match status.state {
-            State::Asking => {}
-            State::Candidate => info!(
-                message_id = events::REVIEW_DECIDED,
-                coft.generation = status.candidate.0,
-                labels = status.answered,
-                "{} labels have decided for generation {}, which is to serve",
-                status.answered,
-                status.candidate
-            ),
-            State::Present => info!(
-                message_id = events::REVIEW_DECIDED,
-                coft.generation = status.present.0,
-                labels = status.answered,
-                "{} labels have decided for generation {}, which goes on serving",
-                status.answered,
-                status.present
-            ),
-            State::NoDifference => info!(
-                message_id = events::REVIEW_DECIDED,
-                coft.generation = status.present.0,
-                labels = status.answered,
-                "after {} labels, neither generation {} nor {} is clearly better; generation {} goes on serving",
-                status.answered,
-                status.candidate,
-                status.present,
-                status.present
-            ),
+        let (labels, candidate, present) = (status.answered, status.candidate, status.present);
+        let decided = match status.state {
+            State::Asking => None,
+            State::Candidate => {
+                Some((candidate, format!("{labels} labels have decided for generation {candidate}, which is to serve")))
+            }
+            State::Present => {
+                Some((present, format!("{labels} labels have decided for generation {present}, which goes on serving")))
+            }
+            State::NoDifference => Some((
+                present,
+                format!(
+                    "after {labels} labels, neither generation {candidate} nor {present} is clearly better; generation \
+                     {present} goes on serving"
+                ),
+            )),
+        };
+        if let Some((generation, told)) = decided {
+            info!(message_id = events::REVIEW_DECIDED, coft.generation = generation.0, labels, "{told}");
         }
         self.look_at_review().await;
         Ok(self.publisher.snapshot().review.clone().unwrap_or(status))
@@ -208,8 +200,8 @@ impl Supervisor {
         if *active != Some(status.present) || !is_there {
             let (present, candidate) = (status.present, status.candidate);
             info!(
-                "the review of generations {candidate} and {present} has ended: another generation serves, or generation {candidate} was \
-                 removed"
+                "the review of generations {candidate} and {present} has ended: another generation serves, or generation \
+                 {candidate} was removed"
             );
             return self.end_review().await;
         }
@@ -244,8 +236,8 @@ impl Supervisor {
         warn!(
             coft.job = job.0,
             coft.generation = candidate.0,
-            "the labels have chosen generation {candidate}, but it could not be activated: see coftctl job show {job}; to try \
-             it again: coftctl generation activate {candidate}"
+            "the labels have chosen generation {candidate}, but it could not be activated: see coftctl job show {job}; to \
+             try it again: coftctl generation activate {candidate}"
         );
         self.end_review().await;
     }
