@@ -200,8 +200,8 @@ impl Supervisor {
         if *active != Some(status.present) || !is_there {
             let (present, candidate) = (status.present, status.candidate);
             info!(
-                "the review of generations {candidate} and {present} has ended: another generation serves, or generation \
-                 {candidate} was removed"
+                "the review of generations {candidate} and {present} has ended: another generation serves, or \
+                 generation {candidate} was removed"
             );
             return self.end_review().await;
         }
@@ -236,8 +236,8 @@ impl Supervisor {
         warn!(
             coft.job = job.0,
             coft.generation = candidate.0,
-            "the labels have chosen generation {candidate}, but it could not be activated: see coftctl job show {job}; to \
-             try it again: coftctl generation activate {candidate}"
+            "the labels have chosen generation {candidate}, but it could not be activated: see coftctl job show {job}; \
+             to try it again: coftctl generation activate {candidate}"
         );
         self.end_review().await;
     }
