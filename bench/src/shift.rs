@@ -39,18 +39,23 @@ impl Shift {
     }
 
     /// Reads the picture at `from`, and writes it as this camera sees it to `to`, a PNG. The noise depends only on the
-    /// picture. `copy` is 0 for the picture itself; other numbers give pictures of the same scene a moment later.
+    /// picture and `copy`, which is 0 for the picture itself; other numbers give pictures of the same scene a moment
+    /// later.
     pub fn photograph(self, from: &Path, copy: u32, to: &Path) -> anyhow::Result<()> {
         let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
         let mut picture =
             image::load_from_memory(&bytes).with_context(|| format!("decoding {}", from.display()))?.into_rgb8();
+        let mut seed = Sha256::new_with_prefix(&bytes);
         if copy > 0 {
-            let seed = Sha256::new().chain_update(&bytes).chain_update(copy.to_le_bytes()).finalize();
-            picture = a_moment_later(&picture, &mut ChaCha8Rng::from_seed(seed.into()));
+            seed.update(copy.to_le_bytes());
+        }
+        let mut rng = ChaCha8Rng::from_seed(seed.finalize().into());
+        if copy > 0 {
+            picture = a_moment_later(&picture, &mut rng);
         }
         let seen = match self {
             Shift::Clean => picture,
-            Shift::Night => night(&picture, &mut ChaCha8Rng::from_seed(Sha256::digest(&bytes).into())),
+            Shift::Night => night(&picture, &mut rng),
             Shift::Blur => {
                 let short = picture.width().min(picture.height()) as f32;
                 imageops::blur(&picture, short * DEFOCUS)

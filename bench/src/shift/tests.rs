@@ -62,6 +62,20 @@ fn mean_and_variance(picture: &RgbImage, channel: usize) -> [f32; 2] {
 }
 
 #[test]
+fn a_moment_later_the_sensor_has_other_noise() {
+    let dir = TempDir::new().unwrap();
+    let from = dir.path().join("from.png");
+    flat(200).save(&from).unwrap();
+    let [first, second] = [1, 2].map(|copy| {
+        let to = dir.path().join("to.png");
+        Shift::Night.photograph(&from, copy, &to).unwrap();
+        image::open(to).unwrap().into_rgb8()
+    });
+    // With the same noise of the sensor in both, they would differ by the light, up to 7 levels, and a little noise.
+    assert!(first.iter().zip(second.iter()).any(|(a, b)| a.abs_diff(*b) > 25));
+}
+
+#[test]
 fn night_takes_light_and_brings_noise() {
     // Computed by hand: grey 128 is 0.2159 in linear light; the night leaves 0.35, 0.3 and 0.22 of it. The variances
     // are 0.004² + 0.003 times that light.

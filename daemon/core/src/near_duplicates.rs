@@ -1,5 +1,5 @@
-//! Which images of a round look nearly the same as another one to the pretrained model: the trainer finds them, so that
-//! the daemon does not ask a person about the same scene twice.
+//! Which images of a round look nearly the same as another one: the trainer finds them, so that the daemon does not ask
+//! a person about the same scene twice.
 
 use crate::ids::ImageId;
 use serde::{Deserialize, Serialize};

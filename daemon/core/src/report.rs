@@ -75,9 +75,8 @@ pub struct OwnLabels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Adaptation {
-    /// Images that look nearly the same as another one of the pool to the pretrained model. They are left out of
-    /// training and of what follows here: shares of the pool are of the other images. 0 in reports of rounds that did
-    /// not tell.
+    /// Images that look nearly the same as another one of the pool. They are left out of training and of what follows
+    /// here: shares of the pool are of the other images. 0 in reports of rounds that did not tell.
     #[serde(default)]
     pub near_duplicates: u64,
     /// Share of the pool, but for the user's own labels, that the two models label alike after Phase I: what one gets

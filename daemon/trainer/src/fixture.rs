@@ -95,7 +95,7 @@ pub struct Bench {
     dir: TempDir,
     pub checkpoint: Checkpoint,
     pub settings: Settings,
-    images: Vec<PoolImage>,
+    pub images: Vec<PoolImage>,
 }
 
 /// Owns what a [`TrainContext`] borrows, for a test.

@@ -234,7 +234,7 @@ fn carry_out(round: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput
 /// Near-duplicates would be most of what is learnt, and would make every model's answers look alike for images that
 /// look alike. So a single one of them is trained on and counted.
 fn choose(whole: &RoundContext, ctx: &mut TrainContext) -> Result<RoundOutput, RoundError> {
-    let standing = Standing::of(&whole.zero_shot.embeddings, whole.given, ctx)?;
+    let standing = Standing::of(whole.pool, whole.given, ctx)?;
     let distinct = standing.distinct();
     ctx.reporter.plan(plan(whole.spec, distinct.len()));
     let given = pick(whole.given, &distinct);
