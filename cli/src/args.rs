@@ -79,9 +79,9 @@ pub enum Verb {
     /// Have the service take in a generation that was exported elsewhere, and show how far it is
     ///
     /// The service checks its digests and, where it is told to, its signature; replays its probe; and lets it serve
-    /// unless its answers on the service's own images are spread less evenly over the classes than those of what
-    /// serves, by more than chance explains. One that is refused for that is kept: coftctl generation activate lets it
-    /// serve all the same.
+    /// unless its answers on the service's own images are spread less evenly over the classes (where shares are set:
+    /// less like these) than those of what serves, by more than chance explains. One that is refused for that is kept:
+    /// coftctl generation activate lets it serve all the same.
     Import {
         /// Let it serve whatever it answers on the service's own images; everything else is checked all the same
         #[arg(long)]

@@ -87,8 +87,8 @@ pub enum Reason {
     },
     /// The rule has chosen zero-shot's model.
     #[error(
-        "no adapted model's answers are clearly better than zero-shot's: more evenly spread over the classes, and more \
-         alike for images that look alike"
+        "no adapted model's answers are clearly better than zero-shot's: closer to the class shares that are expected \
+         (even ones, if none are set), and more alike for images that look alike"
     )]
     NothingBetter,
     /// A class that zero-shot found often is not found any more, see [`COLLAPSE_BOUND`].
@@ -116,10 +116,12 @@ pub enum Reason {
         /// What does not match, in words for the message.
         what: &'static str,
     },
-    /// The answers of an import are less evenly spread than those of the active generation, see [`judge_import`].
+    /// The answers of an import are less evenly spread than those of the active generation, or less like the expected
+    /// shares, see [`judge_import`].
     #[error(
-        "on {images} of this service's own images it spreads its answers over the classes less evenly ({found:.3}) than what serves \
-         ({active:.3}); chance explains a difference of {chance:.3}"
+        "on {images} of this service's own images it spreads its answers over the classes less evenly, or less like the \
+         shares that are set, than what serves ({found:.3} against {active:.3}); chance explains a difference of \
+         {chance:.3}"
     )]
     LessEven {
         /// [`balance`] of the import's answers, at most 1.

@@ -20,6 +20,7 @@ use coft_core::ids::{GenerationId, JobId};
 use coft_core::manifest::Manifest;
 use coft_core::promotion::{self, Reason, Verdict};
 use coft_core::retention;
+use coft_core::shares::Shares;
 use coft_core::spec::Method;
 use comparison::side_by_side;
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,15 +55,21 @@ impl Promoter {
         })
     }
 
-    /// The latest generation that has learnt from images and was made for these classes and this model, before others
-    /// were configured; it could serve again.
+    /// The latest generation that has learnt from images and was made for these classes, this model and these shares,
+    /// before others were configured; it could serve again.
     pub fn fitting(&self, base: &Base) -> Option<GenerationId> {
         let store = self.store();
         let fits = |kept: &&Generation| {
             let has_learnt = kept.manifest.method != Method::ZeroShot;
-            has_learnt && kept.record.refused.is_none() && foreign(&kept.manifest, base).is_none()
+            let same_shares = kept.manifest.shares == base.shares;
+            has_learnt && kept.record.refused.is_none() && foreign(&kept.manifest, base).is_none() && same_shares
         };
         store.generations().filter(fits).map(|kept| kept.id).last()
+    }
+
+    /// The shares of the classes that a generation expects, if it is there and was made with some.
+    pub fn expects(&self, generation: GenerationId) -> Option<Shares> {
+        self.store().generation(generation).ok().and_then(|kept| kept.manifest.shares.clone())
     }
 
     /// The order in which a generation has the classes of `base`, if one of this model has all of them, no others, and
@@ -161,16 +168,20 @@ impl Promoter {
                 parity_max_abs_diff = parity,
                 "candidate of job {job} replayed: its probabilities differ from torch's by {parity:.1e} at most"
             );
-            Ok((
-                promotion::judge(
-                    staged.manifest.method,
-                    staged.manifest.precision,
-                    parity,
-                    staged.manifest.shares.as_ref(),
-                    &staged.report,
-                ),
-                Some(ready),
-            ))
+            let shares = &staged.manifest.shares;
+            let verdict = promotion::judge(
+                staged.manifest.method,
+                staged.manifest.precision,
+                parity,
+                shares.as_ref(),
+                &staged.report,
+            );
+            // The candidate is zero-shot's model with the shares that the user tells now. What serves expects others.
+            let others = self.store().active().is_some_and(|active| active.manifest.shares != *shares);
+            Ok(match verdict {
+                Verdict::Keep(Reason::NothingBetter) if others => (Verdict::Promote, Some(ready)),
+                verdict => (verdict, Some(ready)),
+            })
         })
     }
 

@@ -87,8 +87,8 @@ mod tests {
         };
         assert_eq!(
             reason.to_string(),
-            "on 16 of this service's own images it spreads its answers over the classes less evenly (0.610) than what \
-             serves (1.000); chance explains a difference of 0.065"
+            "on 16 of this service's own images it spreads its answers over the classes less evenly, or less like \
+             the shares that are set, than what serves (0.610 against 1.000); chance explains a difference of 0.065"
         );
     }
 

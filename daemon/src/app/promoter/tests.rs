@@ -196,7 +196,7 @@ fn a_generation_that_reads_the_student_s_images_is_current() {
 }
 
 #[test]
-fn a_zero_shot_generation_of_other_shares_is_made_anew_and_an_adapted_one_is_not() {
+fn a_zero_shot_generation_of_other_shares_is_made_anew_and_an_adapted_one_is_neither_remade_nor_gone_back_to() {
     let models = TempDir::new().unwrap();
     let mut base = model::prepare(&model::Settings::default(), models.path()).unwrap();
     let preprocessing = Model::open(&base.dir).unwrap().preprocessing;
@@ -212,10 +212,41 @@ fn a_zero_shot_generation_of_other_shares_is_made_anew_and_an_adapted_one_is_not
         fs::write(&path, serde_json::to_vec(&manifest).unwrap()).unwrap();
         let staged = store.stage(&root.path().join("candidate")).unwrap();
         store.activate(staged, 0.0, None).unwrap();
-        Promoter::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1).is_current(&base)
+        let promoter = Promoter::new(store, Classifier::start(Settings::default(), DecodeBudget::default()).1);
+        (promoter.is_current(&base), promoter.fitting(&base).is_some())
     };
-    assert!(!current(Method::ZeroShot, None) && current(Method::ZeroShot, base.shares.clone()));
-    assert!(current(Method::Coft, None), "training is not thrown away");
+    assert_eq!(current(Method::ZeroShot, None), (false, false));
+    assert_eq!(current(Method::ZeroShot, base.shares.clone()), (true, false));
+    // Training is not thrown away. But the service does not go back to what knows nothing of the shares.
+    assert_eq!(current(Method::Coft, None), (true, false));
+    assert_eq!(current(Method::Coft, base.shares.clone()), (true, true));
+}
+
+/// Where zero-shot was the best of a round, what served went on without the shares that the user had set.
+#[test]
+fn a_round_that_finds_nothing_better_brings_the_shares_that_the_user_set() {
+    let root = TempDir::new().unwrap();
+    let (promoter, _) = service(root.path());
+    let judged = |shares: Option<Shares>| {
+        let dir = undecidable(root.path());
+        let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
+        told.adaptation.as_mut().unwrap().deployed = CandidateName::ZeroShot;
+        restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.shares = shares);
+        promoter.judge(&dir, &CancellationToken::new()).unwrap()
+    };
+    let kept = judged(None);
+    assert!(
+        matches!(&kept, PromotionOutcome::Keep { reason, candidate: None } if reason.contains("clearly better")),
+        "{kept:?}"
+    );
+    let classes = ["red", "green", "blue"].map(str::to_owned);
+    let shares = Shares::new(&[("red".to_owned(), 0.9)].into(), &classes).unwrap();
+    let promoted = judged(Some(shares.clone()));
+    let PromotionOutcome::Promote(promotion) = promoted else { panic!("{promoted:?}") };
+    let generation = promoter.promote(*promotion, None).unwrap();
+    assert_eq!(promoter.expects(generation), Some(shares.clone()));
+    let kept = judged(Some(shares));
+    assert!(matches!(&kept, PromotionOutcome::Keep { .. }), "what serves has them: {kept:?}");
 }
 
 /// Candidates are loaded from where they are staged, and promoted to another directory.
