@@ -21,7 +21,6 @@ pub use answers::{Answer, Budget, Standing, Turn, Unanswered};
 pub use cuts::Cut;
 pub use delays::DelayCounts;
 use delays::Delays;
-pub use known::SourceFile;
 
 use crate::observed_file::{Arrival, FileFingerprint, ImageRecord, ObservedFile};
 use coft_core::ids::ImageId;

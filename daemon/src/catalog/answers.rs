@@ -4,8 +4,8 @@
 //! A picture waits for an answer from the transaction that records its file until the transaction that records the
 //! answer. So no answer is lost or given twice, whenever the service dies.
 
-use super::{Catalog, CatalogError, DelayCounts, path_of, unix_time};
-use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
+use super::{Catalog, CatalogError, DelayCounts, unix_time};
+use crate::observed_file::{Arrival, ObservedFile};
 use coft_core::answer::{Seen, StateRule};
 use coft_core::ids::{GenerationId, ImageId};
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -128,20 +128,7 @@ impl Catalog {
 
     /// The files that hold an image, as far as is known.
     pub async fn files_of(&self, image: &ImageId) -> Result<Vec<ObservedFile>, CatalogError> {
-        let image = image.clone();
-        self.ask(move |db| {
-            let mut statement = db.prepare_cached(
-                "SELECT source, path, bytes, modified_ns, changed_ns FROM paths WHERE image = ?1 AND gone IS NULL
-                 ORDER BY path",
-            )?;
-            let files = statement.query_map([&image.0], |row| {
-                let fingerprint =
-                    FileFingerprint { bytes: row.get(2)?, modified_ns: row.get(3)?, changed_ns: row.get(4)? };
-                Ok(ObservedFile { source: path_of(row.get(0)?), path: path_of(row.get(1)?), fingerprint })
-            })?;
-            files.collect()
-        })
-        .await
+        Ok(self.files(vec![image.clone()]).await?.pop().unwrap_or_default())
     }
 
     /// Moves pictures to a later turn, after those that were put off less often.

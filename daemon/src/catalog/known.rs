@@ -8,14 +8,6 @@ use rusqlite::{OptionalExtension, Row, Transaction, params};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A file that holds an image.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceFile {
-    pub path: PathBuf,
-    /// Key of the source that the file is in.
-    pub source: PathBuf,
-}
-
 impl Catalog {
     /// Short side of the canonical pixels that are kept of an image, px; 0 if they were evicted, none if the image is
     /// unknown or its pixels are lost.
@@ -29,13 +21,19 @@ impl Catalog {
     }
 
     /// The files that hold each of the images, as far as is known.
-    pub async fn files(&self, images: Vec<ImageId>) -> Result<Vec<Vec<SourceFile>>, CatalogError> {
+    pub async fn files(&self, images: Vec<ImageId>) -> Result<Vec<Vec<ObservedFile>>, CatalogError> {
         self.ask(move |db| {
-            let mut statement =
-                db.prepare_cached("SELECT path, source FROM paths WHERE image = ?1 AND gone IS NULL ORDER BY path")?;
+            let mut statement = db.prepare_cached(
+                "SELECT path, source, bytes, modified_ns, changed_ns FROM paths
+                 WHERE image = ?1 AND gone IS NULL ORDER BY path",
+            )?;
             let mut files = Vec::with_capacity(images.len());
             for image in &images {
-                let file = |row: &Row| Ok(SourceFile { path: path_of(row.get(0)?), source: path_of(row.get(1)?) });
+                let file = |row: &Row| {
+                    let fingerprint =
+                        FileFingerprint { bytes: row.get(2)?, modified_ns: row.get(3)?, changed_ns: row.get(4)? };
+                    Ok(ObservedFile { path: path_of(row.get(0)?), source: path_of(row.get(1)?), fingerprint })
+                };
                 files.push(statement.query_map([&image.0], file)?.collect::<Result<_, _>>()?);
             }
             Ok(files)

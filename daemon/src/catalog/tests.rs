@@ -287,6 +287,6 @@ async fn an_image_is_where_its_files_are_there() {
     let ids = ["cc", "aa", "zz"].map(|id| ImageId(id.into()));
     let expected: [&[&str]; 3] = [&[], &["/camera/a.jpg", "/camera/b.jpg"], &[]];
     let files = catalog.files(ids.to_vec()).await.unwrap();
-    let file = |path: &&str| SourceFile { path: path.into(), source: "/camera".into() };
-    assert_eq!(files, expected.map(|paths| paths.iter().map(file).collect::<Vec<_>>()));
+    let expected = expected.map(|paths| paths.iter().map(|path| observed(path, 1)).collect::<Vec<_>>());
+    assert_eq!(files, expected);
 }

@@ -28,21 +28,33 @@ pub struct Label {
 pub struct Labels {
     path: PathBuf,
     list: Vec<Label>,
+    /// Why the list could not be read. It may be intact, so it is not replaced.
+    unreadable: Option<io::ErrorKind>,
 }
 
 impl Labels {
-    /// Reads the list of a state directory. A damaged list is logged and moved aside, so that somebody can repair it;
-    /// the labels that can be read are kept.
+    /// Reads the list of a state directory. A damaged list is logged and copied, so that somebody can repair it; the
+    /// labels that can be read are kept.
     pub fn open(dir: &Path) -> Self {
-        let path = dir.join(FILE);
-        let (list, problem) = match fs::read(&path) {
-            Ok(content) => read(&content),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
-            Err(error) => (Vec::new(), Some(error.to_string())),
-        };
-        let mut labels = Self { path, list };
-        if let Some(problem) = problem {
-            labels.move_aside(&problem);
+        let mut labels = Self { path: dir.join(FILE), list: Vec::new(), unreadable: None };
+        match fs::read(&labels.path) {
+            Ok(content) => {
+                let (list, problem) = read(&content);
+                labels.list = list;
+                if let Some(problem) = problem {
+                    labels.set_aside(&content, &problem);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                let file = shown_path(&labels.path);
+                warn!(
+                    problem = %error,
+                    "the list of a person's labels, {file}, cannot be read: {error}; rounds do without them, and no \
+                     answer is taken, until the service starts again"
+                );
+                labels.unreadable = Some(error.kind());
+            }
         }
         labels
     }
@@ -54,8 +66,11 @@ impl Labels {
     /// Replaces the list; at any moment the disk has either the old list or the new one.
     ///
     /// # Errors
-    /// The file cannot be written; then the old list stays.
+    /// The file cannot be written, or could not be read; then the old list stays.
     pub fn replace(&mut self, list: Vec<Label>) -> io::Result<()> {
+        if let Some(kind) = self.unreadable {
+            return Err(io::Error::new(kind, format!("{FILE} could not be read when the service started ({kind})")));
+        }
         let mut csv = csv::Writer::from_writer(Vec::new());
         csv.write_record(COLUMNS)?;
         for Label { image, class } in &list {
@@ -66,22 +81,20 @@ impl Labels {
         Ok(())
     }
 
-    fn move_aside(&mut self, problem: &str) {
+    fn set_aside(&mut self, content: &[u8], problem: &str) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let aside = self.path.with_file_name(format!("{FILE}.damaged-{now}"));
         let (kept, damaged) = (self.list.len(), shown_path(&aside));
-        let moved = fs::rename(&self.path, &aside).and_then(|()| self.replace(self.list.clone()));
-        match moved {
+        // A copy, so that a power cut in between leaves the list where it is looked for.
+        let replaced = coft_fs::replace(&aside, content).and_then(|()| self.replace(self.list.clone()));
+        match replaced {
             Ok(()) => warn!(
                 problem,
                 labels = kept,
                 "the list of a person's labels is damaged: {problem}; it is {damaged} now, and {kept} of its labels are kept"
             ),
             Err(error) => {
-                warn!(
-                    problem,
-                    "the list of a person's labels is damaged: {problem}; it cannot be moved aside: {error}"
-                );
+                warn!(problem, "the list of a person's labels is damaged: {problem}; it cannot be replaced: {error}");
             }
         }
     }

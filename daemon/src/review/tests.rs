@@ -199,7 +199,7 @@ fn a_damaged_review_is_dropped_and_costs_no_label() {
 }
 
 #[test]
-fn a_damaged_list_of_labels_is_moved_aside_and_what_can_be_read_of_it_is_kept() {
+fn a_damaged_list_of_labels_is_copied_and_what_can_be_read_of_it_is_kept() {
     let dir = tempfile::tempdir().unwrap();
     let reviews = asked(&dir, 6);
     (0..2).for_each(|picture| drop(answer(&reviews, picture, "nut").unwrap()));
@@ -243,4 +243,20 @@ fn pictures_are_drawn_by_the_seed_alone() {
         counts[images.iter().position(|image| *image == first).unwrap()] += 1;
     }
     assert!(counts.iter().all(|count| (900..1100).contains(count)), "{counts:?}");
+}
+
+/// A list that could not be read for another reason than damage was replaced by an empty one.
+#[test]
+fn a_list_of_labels_that_cannot_be_read_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let reviews = asked(&dir, 6);
+    drop(reviews);
+    std::fs::create_dir(dir.path().join("labels.csv")).unwrap();
+    let reviews = Reviews::open(dir.path());
+    let refused = answer(&reviews, 0, "nut").unwrap_err();
+    assert!(
+        matches!(refused, AnswerError::Write { .. }) && refused.to_string().contains("could not be read"),
+        "{refused}"
+    );
+    assert!(dir.path().join("labels.csv").is_dir());
 }

@@ -105,6 +105,12 @@ impl Controller {
         self.shared.current().map_or_else(|_| Ok(Vec::new()), |loaded| loaded.answer(image))
     }
 
+    /// The class that results from the user's thresholds, where some are set and a generation serves.
+    pub fn decide(&self, probabilities: &[f32]) -> Option<usize> {
+        let serving = self.shared.current().ok().filter(|_| !probabilities.is_empty());
+        serving.and_then(|loaded| loaded.decide(probabilities))
+    }
+
     /// Closes the session, as after a long time without a request.
     #[cfg(test)]
     pub fn close_session(&self) {

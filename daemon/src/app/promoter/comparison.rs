@@ -24,7 +24,7 @@ pub struct Contender {
 pub struct Compared {
     /// The generation that serves.
     pub present: GenerationId,
-    /// The likeliest class of each image from both generations; none for a damaged image.
+    /// The class of each image from both generations, as the user's thresholds decide; none for a damaged image.
     pub differences: Vec<Option<Difference>>,
 }
 
@@ -43,22 +43,43 @@ impl Promoter {
             .clone()
             .ok_or_else(|| incomparable("it was made for other classes than what serves, or nothing serves".into()))?;
         let ready = self.controller.load(&candidate.dir, candidate.id)?;
-        let mut differences = Vec::with_capacity(images.len());
-        for image in images {
-            let [serving, found] = side_by_side(
-                std::slice::from_ref(image),
-                stop,
-                |image| self.controller.answer(image),
-                |image| ready.answer(image),
-            )?;
-            let class = |probabilities: &[f32]| likeliest(probabilities).map(|class| ClassId(class as u32));
-            let difference = class(&serving).zip(class(&found));
-            differences.push(difference.map(|(present, candidate)| Difference { present, candidate }));
+        // One generation after the other: memory may hold only one of them.
+        let presents = self.classes(images, stop, |image| self.controller.answer(image))?;
+        let candidates = self.classes(images, stop, |image| ready.answer(image))?;
+        let pair = |(present, candidate): (Option<ClassId>, Option<ClassId>)| {
+            Some(Difference { present: present?, candidate: candidate? })
+        };
+        let differences: Vec<Option<Difference>> = presents.into_iter().zip(candidates).map(pair).collect();
+        if differences.iter().all(Option::is_none) {
+            return Err(incomparable("the cached pixels of the pictures are damaged".into()));
         }
         match active() == serving {
             true => Ok(Compared { present, differences }),
             false => Err(incomparable(format!("generation {present} does not serve any more"))),
         }
+    }
+
+    /// The class of each image from a generation; none for a damaged image.
+    fn classes(
+        &self,
+        images: &[PathBuf],
+        stop: &CancellationToken,
+        answer: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
+    ) -> Result<Vec<Option<ClassId>>, Failure> {
+        let mut classes = Vec::with_capacity(images.len());
+        for image in images {
+            going_on(stop)?;
+            let class = match answer(image) {
+                Ok(probabilities) => {
+                    let decided = self.controller.decide(&probabilities).or_else(|| likeliest(&probabilities));
+                    Some(decided.ok_or_else(|| incomparable("what serves cannot answer now".into()))?)
+                }
+                Err(LoadError::Read { path, .. }) if path == *image => None,
+                Err(error) => return Err(error.into()),
+            };
+            classes.push(class.map(|class| ClassId(class as u32)));
+        }
+        Ok(classes)
     }
 }
 

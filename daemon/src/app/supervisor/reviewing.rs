@@ -4,9 +4,9 @@
 use super::{Supervisor, blocking};
 use crate::app::promoter::{Compared, Contender, Promoter};
 use crate::app::training::TrainingRunner;
-use crate::catalog::SourceFile;
 use crate::control::{Answers, CommandError, ReviewItem, ReviewStatus, Snapshot};
 use crate::job_status::DetailedState;
+use crate::observed_file::{FileFingerprint, ObservedFile};
 use crate::review::{AnswerError, COMPARED, Question, Review, drawn};
 use crate::telemetry::events;
 use coft_core::ids::{ImageId, JobId};
@@ -60,10 +60,13 @@ impl Undecided {
     ) -> Result<Review, String> {
         let Self { round, seed, candidate, near_duplicates } = self;
         let near_duplicates = blocking(move || read(&near_duplicates)).await;
-        let images = training.unlabelled(seed, COMPARED, &near_duplicates).await?;
+        // The user's list of labels may lie on a file system that does not answer.
+        let unlabelled = stop.run_until_cancelled(training.unlabelled(seed, COMPARED, &near_duplicates)).await;
+        let images = unlabelled.unwrap_or_else(|| Err("it was stopped".into()))?;
         if images.is_empty() {
             return Err(
-                "no picture of the pool is left: each has its label, was asked about, or looks like one of these"
+                "no picture of the pool is left: each has its label, was asked about, looks like one of these, or \
+                 its file is gone"
                     .into(),
             );
         }
@@ -112,6 +115,10 @@ impl Supervisor {
     /// warning of the round.
     pub(super) async fn open_review(&mut self, round: JobId, review: Result<Review, String>) {
         let reviews = self.training.reviews.clone();
+        if let Some(earlier) = self.labelled_review() {
+            let told = format!("the review of round {} has {} labels and goes on", earlier.round.0, earlier.answered);
+            return self.warn_of(round, format!("nobody is asked about its candidate: {told}"));
+        }
         let opened = match review {
             Ok(review) => blocking(move || reviews.begin(review).map(|()| reviews.status()))
                 .await
@@ -134,6 +141,17 @@ impl Supervisor {
             "generation {candidate} of round {round} answers {percent:.0} % of {of} pictures differently than generation {present}, \
              which serves; labels for at most {MOST} of them decide: coftctl review --decide"
         );
+    }
+
+    /// The review that a person has begun to answer, if it can still decide something: a new one would begin at no
+    /// labels.
+    fn labelled_review(&self) -> Option<ReviewStatus> {
+        let status = self.training.reviews.status()?;
+        let (generations, _) = self.promoter.generations();
+        let is_there = generations.iter().any(|generation| generation.generation == status.candidate);
+        let serves = generations.iter().any(|kept| kept.generation == status.present && kept.active);
+        let goes_on = matches!(status.state, State::Asking | State::Candidate) && status.answered > 0;
+        (goes_on && is_there && serves).then_some(status)
     }
 
     /// Replies with the pictures that are asked about, in a task of its own, since the files' file system may not
@@ -192,17 +210,23 @@ impl Supervisor {
     }
 
     /// Activates the candidate if the labels have decided for it. Ends the review if another generation serves than the
-    /// one that it is about, or if its candidate does not exist any more.
+    /// one that it is about, if its candidate does not exist any more, or if the user has set other shares since.
     pub(super) async fn look_at_review(&mut self) {
         let Some(status) = self.training.reviews.status() else { return self.show_review() };
         let Snapshot { active, generations, .. } = self.publisher.snapshot();
         let is_there = generations.iter().any(|generation| generation.generation == status.candidate);
-        if *active != Some(status.present) || !is_there {
-            let (present, candidate) = (status.present, status.candidate);
-            info!(
-                "the review of generations {candidate} and {present} has ended: another generation serves, or \
-                 generation {candidate} was removed"
-            );
+        let (present, candidate) = (status.present, status.candidate);
+        let over = if *active != Some(present) {
+            Some("another generation serves".to_owned())
+        } else if !is_there {
+            Some(format!("generation {candidate} was removed"))
+        } else if self.promoter.expects(candidate) != self.training.base.shares {
+            Some(format!("generation {candidate} expects other shares of the classes than the configuration"))
+        } else {
+            None
+        };
+        if let Some(why) = over {
+            info!("the review of generations {candidate} and {present} has ended: {why}");
             return self.end_review().await;
         }
         let waits = self.reviewing.not_before.is_some_and(|at| at > Instant::now());
@@ -267,10 +291,10 @@ async fn items(training: TrainingRunner, limit: usize) -> Result<Vec<ReviewItem>
     let images = questions.iter().map(|question| question.image.clone()).collect();
     let files = catalog.files(images).await.map_err(|error| CommandError::Failed(error.to_string()))?;
     let look = move || {
-        let there = |(question, files): (Question, Vec<SourceFile>)| {
+        let there = |(question, files): (Question, Vec<ObservedFile>)| {
             // A source that is not configured any more may have used another part of the same file.
             let mut files = files.into_iter().filter(|file| sources.contains(&file.source));
-            let SourceFile { path, source } = files.find(|file| file.path.is_file())?;
+            let ObservedFile { path, source, .. } = files.find(holds_it_still)?;
             let crop = ingest.sources().get(&source).and_then(|place| place.region);
             let Question { image, present, candidate } = question;
             Some(ReviewItem { image, path, crop, present, candidate })
@@ -280,6 +304,14 @@ async fn items(training: TrainingRunner, limit: usize) -> Result<Vec<ReviewItem>
     let late =
         |_| CommandError::Failed(format!("the files of the pictures were not found within {} s", LOOKING.as_secs()));
     timeout(LOOKING, blocking(look)).await.map_err(late)
+}
+
+/// Whether the file is there, with the content that the catalogue knows: another picture may have been written to it
+/// since.
+fn holds_it_still(file: &ObservedFile) -> bool {
+    let content = |print: &FileFingerprint| (print.bytes, print.modified_ns);
+    let found = fs::metadata(&file.path).ok().filter(fs::Metadata::is_file);
+    found.is_some_and(|found| content(&FileFingerprint::of(&found)) == content(&file.fingerprint))
 }
 
 fn not_taken(error: AnswerError) -> CommandError {

@@ -3,6 +3,7 @@
 
 use super::{TrainingRunner, catalog_failed, failed};
 use crate::catalog::CatalogError;
+use crate::observed_file::ObservedFile;
 use crate::review;
 use crate::round::Outcome;
 use crate::user_labels::{self, Labels, UserLabelsError};
@@ -30,7 +31,8 @@ impl TrainingRunner {
         let mut newer = 0;
         let unfinished = self.unfinished().filter(|_| continues);
         let begun = unfinished.is_some();
-        match unfinished.and_then(|old| continued(spec, old)) {
+        let reviewed: HashSet<ImageId> = self.reviews.labels().into_iter().map(|(image, _)| image).collect();
+        match unfinished.and_then(|old| continued(spec, old, &reviewed)) {
             Some(images) => {
                 let (round, count) = (spec.round, images.len());
                 info!(
@@ -38,8 +40,8 @@ impl TrainingRunner {
                     images = count,
                     "an interrupted round is continued: round {round} goes on with its {count} images"
                 );
-                let old: HashSet<&PoolImage> = images.iter().collect();
-                newer = spec.images.iter().take_while(|image| !old.contains(image)).count() as u64;
+                let old: HashSet<&ImageId> = images.iter().map(|image| &image.id).collect();
+                newer = spec.images.iter().take_while(|image| !old.contains(&image.id)).count() as u64;
                 spec.images = images;
             }
             None => {
@@ -97,8 +99,8 @@ impl TrainingRunner {
         Ok((kept, pool.all))
     }
 
-    /// Pixels of at most `most` images that rounds take, in an order that the seed draws: images that nobody has
-    /// labelled or been asked about, nor any near-duplicate of them.
+    /// Pixels of at most `most` images that rounds take and that a file of a configured source holds, in an order that
+    /// the seed draws: images that nobody has labelled or been asked about, nor any near-duplicate of them.
     pub async fn unlabelled(
         &self,
         seed: u64,
@@ -119,7 +121,12 @@ impl TrainingRunner {
         let known = asked.iter().map(|(image, _)| image).chain(labelled);
         let known: HashSet<ImageId> = known.map(|image| near_duplicates.standing_for(image).clone()).collect();
         let unknown = images.into_iter().filter(|image| !known.contains(near_duplicates.standing_for(&image.id)));
-        let mut drawn = review::drawn(seed, unknown.map(|image| (image.id, image.path)).collect(), |(id, _)| id);
+        let unknown: Vec<(ImageId, PathBuf)> = unknown.map(|image| (image.id, image.path)).collect();
+        let ids = unknown.iter().map(|(id, _)| id.clone()).collect();
+        let files = self.catalog.files(ids).await.map_err(|error| error.to_string())?;
+        let is_there = |files: &[ObservedFile]| files.iter().any(|file| self.sources.contains(&file.source));
+        let there = unknown.into_iter().zip(files).filter_map(|(image, files)| is_there(&files).then_some(image));
+        let mut drawn = review::drawn(seed, there.collect(), |(id, _)| id);
         drawn.truncate(most);
         Ok(drawn)
     }
@@ -225,11 +232,17 @@ impl TrainingRunner {
     }
 }
 
-/// The images of the unfinished round `old`, if `new` would do the same work except for images that arrived since.
-fn continued(new: &RoundSpec, old: RoundSpec) -> Option<Vec<PoolImage>> {
+/// The images of the unfinished round `old`, if `new` would do the same work except for images that arrived since, and
+/// for labels that a person gave since to `reviewed` images: to answer a question must not cost hours of work. The next
+/// round learns from these.
+fn continued(new: &RoundSpec, old: RoundSpec, reviewed: &HashSet<ImageId>) -> Option<Vec<PoolImage>> {
     let same = RoundSpec { images: new.images.clone(), ..old.clone() } == new.work();
-    let known: HashSet<&PoolImage> = new.images.iter().collect();
-    (same && !old.images.is_empty() && old.images.iter().all(|image| known.contains(image))).then_some(old.images)
+    let known: HashMap<&ImageId, &PoolImage> = new.images.iter().map(|image| (&image.id, image)).collect();
+    let is_known = |image: &PoolImage| {
+        let found = known.get(&image.id).filter(|found| found.path == image.path);
+        found.is_some_and(|found| found.label == image.label || image.label.is_none() && reviewed.contains(&image.id))
+    };
+    (same && !old.images.is_empty() && old.images.iter().all(is_known)).then_some(old.images)
 }
 
 /// Whether cached pixels are missing, unreadable or no image. A temporary error, such as too many open files, is no

@@ -212,6 +212,13 @@ async fn labels_that_were_asked_for_take_part_and_the_list_wins_over_them() {
             assert_eq!(unlabelled(near).await, [], "it looks like one that has its label, or was asked about");
         }
     }
+    let d_is_at = site.path("d.png");
+    site.training
+        .catalog
+        .record(vec![Entry::Gone { path: d_is_at, source: site.dir.path().join("in") }])
+        .await
+        .unwrap();
+    assert_eq!(unlabelled(NearDuplicates::default()).await, [], "nobody can look at a picture without a file");
 }
 
 #[tokio::test]
@@ -301,6 +308,12 @@ async fn a_round_takes_the_latest_images_and_a_continued_one_its_own() {
     assert_eq!(spec.unwrap().images, unfinished.images);
     assert_eq!(gathered, Some(3), "the fourth is new to the next round");
 
+    // A person who answers a question does not cost the round its work.
+    reviewed(&site, &[(c, "hex bolt")]);
+    let (gathered, spec, _) = site.round(4).await;
+    assert_eq!(spec.unwrap().images, unfinished.images);
+    assert_eq!(gathered, Some(3));
+
     // Once one of its images is evicted, the round begins anew.
     let px = site.training.ingest.canonical_px();
     let mut evicted = site.training.catalog.evict(px, 2, 2).await.unwrap();
@@ -308,6 +321,8 @@ async fn a_round_takes_the_latest_images_and_a_continued_one_its_own() {
     assert_eq!(evicted.iter().collect::<Vec<_>>(), sorted([a, b]));
     site.training.ingest.discard(evicted).await.unwrap();
     let (gathered, spec, _) = site.round(3).await;
-    assert_eq!(ids(&spec.unwrap()), sorted([c, d]));
+    let spec = spec.unwrap();
+    assert_eq!(ids(&spec), sorted([c, d]));
+    assert!(spec.images.iter().any(|image| image.label.is_some()), "a round that begins knows the answer");
     assert_eq!(gathered, Some(4));
 }

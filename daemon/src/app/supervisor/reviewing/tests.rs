@@ -17,11 +17,13 @@ use crate::store::Store;
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::job::Trigger;
 use coft_core::review::Difference;
+use coft_core::shares::Shares;
 use coft_vision::Region;
 use image::{Rgb, RgbImage};
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
 
@@ -200,6 +202,10 @@ async fn labels_that_speak_for_the_candidate_let_it_serve() {
             fs::rename(&all[0].path, all[0].path.with_extension("gone")).unwrap();
             let (there, _) = items(&commands, 60).await.unwrap();
             assert_eq!(there, all[1..]);
+            // Nor is one whose file has another picture since.
+            fs::copy(&all[1].path, &all[0].path).unwrap();
+            let (there, _) = items(&commands, 60).await.unwrap();
+            assert_eq!(there, all[1..]);
 
             let refused = submit(&commands, label(&all[1], "violet")).await.unwrap_err();
             assert!(
@@ -259,6 +265,49 @@ async fn labels_that_speak_for_the_present_model_change_nothing_and_can_be_taken
     assert_eq!(reviews.status().unwrap().state, State::Present);
 }
 
+/// A scheduled round that could not decide either threw away the labels that a person had begun to give.
+#[tokio::test]
+async fn a_review_that_a_person_has_begun_goes_on() {
+    let mut site = Site::new("turned").await;
+    site.take(8).await;
+    let stop = CancellationToken::new();
+    site.ask(&stop).await.unwrap();
+    let reviews = site.supervisor.training.reviews.clone();
+    let first = reviews.questions()[0].clone();
+    reviews.answer(&[(first.image.0, first.present)]).unwrap();
+    site.begin_round();
+    assert_eq!(site.ask(&stop).await.map(|status| status.answered), Some(1));
+    let [told] = &site.warned()[..] else { panic!("{:?}", site.warned()) };
+    assert!(told.contains("the review of round 2 has 1 labels and goes on"), "{told}");
+    reviews.undo().unwrap();
+    assert_eq!(site.ask(&stop).await.map(|status| status.answered), Some(0), "nothing is lost by a new one");
+    assert_eq!(site.warned().len(), 1);
+}
+
+#[tokio::test]
+async fn shares_that_the_user_sets_end_a_review_of_a_model_without_them() {
+    let mut site = Site::new("turned").await;
+    site.supervisor.training.reviews = decided(site.root.path(), PRESENT);
+    let mut base = (*site.supervisor.training.base).clone();
+    base.shares = Some(Shares::new(&[("red".to_owned(), 0.9)].into(), &base.classes).unwrap());
+    site.supervisor.training.base = Arc::new(base);
+    site.supervisor.look_at_review().await;
+    assert_eq!(site.supervisor.training.reviews.status(), None);
+    assert!(site.supervisor.jobs.is_empty(), "nothing is carried out");
+}
+
+/// The likeliest class was compared, which is not what the service answers where the user has set thresholds.
+#[tokio::test]
+async fn what_is_compared_is_what_the_thresholds_decide() {
+    let mut site = Site::new("turned").await;
+    site.begin_round();
+    site.take(8).await;
+    site.supervisor.promoter.decide_by([("red".to_owned(), 0.0)].into());
+    assert_eq!(site.ask(&CancellationToken::new()).await, None);
+    let [told] = &site.warned()[..] else { panic!("{:?}", site.warned()) };
+    assert!(told.contains("it gives 0 pictures another class"), "everything is red to both: {told}");
+}
+
 /// The round found that all green pictures show one scene.
 #[tokio::test]
 async fn a_person_is_not_asked_about_one_scene_twice() {
@@ -279,6 +328,7 @@ async fn a_person_is_not_asked_about_one_scene_twice() {
     // The next round's review leaves out what looks like a picture that has its label.
     let green = questions.iter().find(|question| question.present == "green").unwrap();
     reviews.answer(&[(green.image.0.clone(), "green".to_owned())]).unwrap();
+    reviews.end().unwrap();
     assert_eq!(site.ask(&stop).await.unwrap().differing, 8);
     assert!(reviews.questions().iter().all(|question| question.present == "blue"));
 
