@@ -43,11 +43,14 @@ pub async fn run(service: &Service, output: Output) -> Result<Exit, CliError> {
             let Some(line) = line().await? else { return stop(&review) };
             match choice.said(&line) {
                 Said::Class(class) => {
-                    let cannot_tell = class.is_empty();
+                    let told = match class.as_str() {
+                        "" => "not counted, and not asked about again\n".to_owned(),
+                        class => format!("it shows {}\n", shown(class.as_bytes())),
+                    };
                     let answer = vec![(item.image.clone(), class)];
                     if let Some(now) = taken(service.submit_review(answer).await)? {
                         review = now;
-                        say(if cannot_tell { "not counted, and not asked about again\n" } else { "" })?;
+                        say(&told)?;
                         say(&render::progress(&review))?;
                     }
                     break;
@@ -136,6 +139,8 @@ struct Choice<'c> {
     two: [&'c str; 2],
     /// The other classes, numbered from 3.
     others: Vec<&'c str>,
+    /// Whether a number selects a class: not where a class has a number as its name.
+    numbered: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -158,14 +163,14 @@ impl<'c> Choice<'c> {
             two.swap(0, 1);
         }
         let others = classes.iter().map(String::as_str).filter(|class| !two.contains(class)).collect();
-        Self { path: &item.path, crop: item.crop, two, others }
+        let numbered = !classes.iter().any(|class| class.trim().parse::<usize>().is_ok());
+        Self { path: &item.path, crop: item.crop, two, others, numbered }
     }
 
     fn question(&self, review: &Review) -> String {
         let number = review.answered + 1;
-        let [one, two] = self.two.map(|class| shown(class.as_bytes()));
-        let (most, path, part) = (review.most, self.path, self.part());
-        let mut text = format!("\n{number} of at most {most}: {path}\n{part}  1  {one}\n  2  {two}\n");
+        let (most, path, part, two) = (review.most, self.path, self.part(), self.listed(&self.two, 1));
+        let mut text = format!("\n{number} of at most {most}: {path}\n{part}{two}");
         if self.others.len() <= FEW {
             text += &self.list();
         }
@@ -185,20 +190,33 @@ impl<'c> Choice<'c> {
     }
 
     fn list(&self) -> String {
-        let line = |(number, class): (usize, &&str)| format!("  {}  {}\n", number + 3, shown(class.as_bytes()));
-        self.others.iter().enumerate().map(line).collect()
+        self.listed(&self.others, 3)
+    }
+
+    /// A line for each class, with its number from `first` on.
+    fn listed(&self, classes: &[&str], first: usize) -> String {
+        let line = |(at, class): (usize, &&str)| match self.numbered {
+            true => format!("  {}  {}\n", first + at, shown(class.as_bytes())),
+            false => format!("  {}\n", shown(class.as_bytes())),
+        };
+        classes.iter().enumerate().map(line).collect()
     }
 
     fn help(&self) -> String {
-        let [one, two] = self.two.map(|class| shown(class.as_bytes()));
+        let number = if self.numbered {
+            "number of the class that the picture shows, or the beginning of its name"
+        } else {
+            "name of the class that the picture shows, or its beginning"
+        };
         format!(
-            "{}  1  {one}\n  2  {two}\n{}\
-             type the number of the class that the picture shows, or the beginning of its name; or\n\
+            "{}{}{}\
+             type the {number}; or\n\
              \x20 n  it is none of the classes, or cannot be told: it is not asked about again, and counts for nothing\n\
              \x20 u  take the last answer back\n\
              \x20 o  open the picture, where there is a display\n\
              \x20 q  stop; what was answered is kept\n",
             self.part(),
+            self.listed(&self.two, 1),
             self.list()
         )
     }
@@ -214,7 +232,7 @@ impl<'c> Choice<'c> {
             _ => {}
         }
         let all: Vec<&str> = self.two.iter().chain(&self.others).copied().collect();
-        if let Ok(number) = word.parse::<usize>() {
+        if let Some(number) = word.parse::<usize>().ok().filter(|_| self.numbered) {
             let class = number.checked_sub(1).and_then(|at| all.get(at));
             return class.map_or_else(
                 || Said::Unclear(format!("there is no class {number}; ? lists them")),
@@ -277,6 +295,19 @@ mod tests {
         ] {
             assert_eq!(choice.said(line), said, "{line:?}");
         }
+    }
+
+    /// With the classes 7 and 3 in this order, 1 was taken as 7, and 3 as the third class of the list.
+    #[test]
+    fn where_classes_are_numbers_a_number_is_a_name() {
+        let item = ReviewItem { present: "7".into(), candidate: "3".into(), ..item("0a") };
+        let classes = ["1", "3", "7", "12"].map(str::to_owned).to_vec();
+        let choice = Choice::new(&item, &classes);
+        for name in ["1", "3", "7", "12"] {
+            assert_eq!(choice.said(name), Said::Class(name.into()));
+        }
+        assert_eq!(choice.said("2"), Said::Unclear("no class begins with \"2\"; ? lists them".into()));
+        assert_eq!(choice.listed(&choice.two, 1), "  3\n  7\n");
     }
 
     #[test]
