@@ -6,12 +6,17 @@ use tempfile::TempDir;
 
 /// The files that the camera makes of `picture` in two runs.
 fn twice(shift: Shift, picture: &RgbImage) -> [Vec<u8>; 2] {
+    photographs(shift, picture, [0, 0])
+}
+
+/// The files that the camera makes of these copies of `picture`.
+fn photographs(shift: Shift, picture: &RgbImage, copies: [u32; 2]) -> [Vec<u8>; 2] {
     let dir = TempDir::new().unwrap();
     let from = dir.path().join("from.png");
     picture.save(&from).unwrap();
-    ["first.png", "second.png"].map(|name| {
-        let to = dir.path().join(name);
-        shift.photograph(&from, 0, &to).unwrap();
+    copies.map(|copy| {
+        let to = dir.path().join("to.png");
+        shift.photograph(&from, copy, &to).unwrap();
         fs::read(to).unwrap()
     })
 }
@@ -63,14 +68,8 @@ fn mean_and_variance(picture: &RgbImage, channel: usize) -> [f32; 2] {
 
 #[test]
 fn a_moment_later_the_sensor_has_other_noise() {
-    let dir = TempDir::new().unwrap();
-    let from = dir.path().join("from.png");
-    flat(200).save(&from).unwrap();
-    let [first, second] = [1, 2].map(|copy| {
-        let to = dir.path().join("to.png");
-        Shift::Night.photograph(&from, copy, &to).unwrap();
-        image::open(to).unwrap().into_rgb8()
-    });
+    let [first, second] =
+        photographs(Shift::Night, &flat(200), [1, 2]).map(|file| image::load_from_memory(&file).unwrap().into_rgb8());
     // With the same noise of the sensor in both, they would differ by the light, up to 7 levels, and a little noise.
     assert!(first.iter().zip(second.iter()).any(|(a, b)| a.abs_diff(*b) > 25));
 }

@@ -119,8 +119,8 @@ pub enum Reason {
     /// The answers of an import are less evenly spread than those of the active generation, or less like the expected
     /// shares, see [`judge_import`].
     #[error(
-        "on {images} of this service's own images it spreads its answers over the classes less evenly, or less like the \
-         shares that are set, than what serves ({found:.3} against {active:.3}); chance explains a difference of \
+        "on {images} of this service's own images it spreads its answers over the classes less evenly, or less like \
+         the shares that are set, than what serves ({found:.3} against {active:.3}); chance explains a difference of \
          {chance:.3}"
     )]
     LessEven {

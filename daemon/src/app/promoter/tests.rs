@@ -35,7 +35,7 @@ pub fn candidate(root: &Path, name: &str) -> PathBuf {
 /// generation.
 pub fn doubted(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
-    let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
+    let mut told = report(&dir);
     told.adaptation = Some(Adaptation {
         near_duplicates: 0,
         label_agreement: 0.3,
@@ -53,7 +53,7 @@ pub fn doubted(root: &Path) -> PathBuf {
 /// class, but the new model does.
 fn undecidable(root: &Path) -> PathBuf {
     let dir = candidate(root, "soft");
-    let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
+    let mut told = report(&dir);
     told.images = 100;
     let class = |(name, zero_shot, deployed): (&str, u64, u64)| ClassReport {
         name: name.into(),
@@ -87,6 +87,10 @@ fn undecidable(root: &Path) -> PathBuf {
     });
     restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.method = Method::Coft);
     dir
+}
+
+fn report(candidate: &Path) -> Report {
+    serde_json::from_slice(&fs::read(candidate.join(REPORT)).unwrap()).unwrap()
 }
 
 /// Replaces a file of a candidate, and states the new file in the manifest.
@@ -229,7 +233,7 @@ fn a_round_that_finds_nothing_better_brings_the_shares_that_the_user_set() {
     let (promoter, _) = service(root.path());
     let judged = |shares: Option<Shares>| {
         let dir = undecidable(root.path());
-        let mut told: Report = serde_json::from_slice(&fs::read(dir.join(REPORT)).unwrap()).unwrap();
+        let mut told = report(&dir);
         told.adaptation.as_mut().unwrap().deployed = CandidateName::ZeroShot;
         restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.shares = shares);
         promoter.judge(&dir, &CancellationToken::new()).unwrap()
