@@ -15,7 +15,7 @@ pub use polkit::Action;
 pub use results::Place;
 
 use crate::error::CliError;
-use crate::view::{Check, Generation, Label, Labels, Source, Status};
+use crate::view::{Check, Generation, Label, LabelCount, Labels, Source, Status};
 use coft_dbus::interface::{CLASSIFIER, GENERATION, MANAGER, SOURCE};
 use coft_dbus::stream::Stream;
 use coft_dbus::{
@@ -110,6 +110,14 @@ impl Service {
         let (classifier, generation) = self.generation_proxy(number).await?;
         let files = generation.open().await.map_err(|error| no_such_generation(error.into(), number))?;
         Ok((classifier, files.into_iter().map(|(name, file)| (name, file.into())).collect()))
+    }
+
+    /// What a generation has answered about the latest pictures.
+    pub async fn count_answers(&self, number: u64) -> Result<Vec<LabelCount>, CliError> {
+        let (_, generation) = self.generation_proxy(number).await?;
+        let counts = prompt(generation.count_answers()).await?;
+        let count = |(label, pictures, labelled, right)| LabelCount { label, pictures, labelled, right };
+        Ok(counts.into_iter().map(count).collect())
     }
 
     /// The names of the classes.

@@ -19,6 +19,7 @@ pub use review::{Asked, Crop, Review, ReviewItem, Share};
 
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Status {
@@ -115,8 +116,29 @@ pub struct Generation {
     /// Why the rules have refused it; `None` if it has been active.
     pub refused: Option<String>,
     pub images: u64,
+    /// Share of each class that the setting `shares` had when it was made; empty if none were set.
+    pub shares: BTreeMap<String, f64>,
     pub parity_max_abs_diff: f64,
     pub report: Value,
+}
+
+/// The output of `generation show`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GenerationDetails {
+    #[serde(flatten)]
+    pub generation: Generation,
+    /// What it has answered about the latest pictures, the most frequent label first; `None` if that is not known now.
+    pub answers: Option<Vec<LabelCount>>,
+}
+
+/// How often a generation has given a label to the latest pictures.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LabelCount {
+    pub label: String,
+    pub pictures: u64,
+    /// Those of the pictures that the user has labelled, and those that the user has given this label.
+    pub labelled: u64,
+    pub right: u64,
 }
 
 /// The output of `export`.

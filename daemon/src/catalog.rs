@@ -231,12 +231,16 @@ impl Catalog {
         .await
     }
 
-    /// The images that a file held last, even if the file has gone: one of each source that has the file.
-    pub async fn images_at(&self, path: &Path) -> Result<Vec<ImageId>, CatalogError> {
-        let path = path.as_os_str().as_bytes().to_owned();
+    /// The images that a file held last, even if the file has gone: that of the given source, otherwise one of each
+    /// source that has the file.
+    pub async fn images_at(&self, path: &Path, source: Option<&Path>) -> Result<Vec<ImageId>, CatalogError> {
+        let bytes = |path: &Path| path.as_os_str().as_bytes().to_owned();
+        let (path, source) = (bytes(path), source.map(bytes));
         self.ask(move |db| {
-            let mut statement = db.prepare_cached("SELECT image FROM paths WHERE path = ?1 ORDER BY source")?;
-            statement.query_map([path], |row| row.get(0).map(ImageId))?.collect()
+            let mut statement = db.prepare_cached(
+                "SELECT image FROM paths WHERE path = ?1 AND source = coalesce(?2, source) ORDER BY source",
+            )?;
+            statement.query_map(params![path, source], |row| row.get(0).map(ImageId))?.collect()
         })
         .await
     }

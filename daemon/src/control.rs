@@ -67,6 +67,8 @@ pub enum Command {
     ReviewItems { limit: usize, reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), CommandError>> },
     /// Stores a person's answers, or takes the last one back. Replies with the state of the review after that.
     SubmitReview { answers: Answers, reply: oneshot::Sender<Result<ReviewStatus, CommandError>> },
+    /// Counts what a generation has answered, see [`LabelCount`].
+    CountAnswers { generation: GenerationId, reply: oneshot::Sender<Result<Vec<LabelCount>, CommandError>> },
     /// Scans every source again, as if the service had just started.
     Rescan { reply: oneshot::Sender<Result<(), CommandError>> },
     /// Applies a configuration that was read again, except the settings that need a restart; an error means that the
@@ -262,6 +264,17 @@ pub struct SourceStatus {
     pub answers: SourceAnswers,
 }
 
+/// How often a generation has given a label to the latest pictures of the sources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LabelCount {
+    /// The label that counts: the decision, the likeliest class, or none of the classes.
+    pub label: String,
+    pub pictures: u64,
+    /// Those of the pictures that the user has labelled, and those that the user has given this label.
+    pub labelled: u64,
+    pub right: u64,
+}
+
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerationStatus {
     pub generation: GenerationId,
@@ -279,6 +292,8 @@ pub struct GenerationStatus {
     /// Why the rules refused the generation; none for one that has been active.
     pub refused: Option<String>,
     pub images: u64,
+    /// Share of each class that the user had set when it was made, in label order; empty if none were set.
+    pub shares: Vec<(String, f64)>,
     /// Largest difference of a probability between torch and ONNX Runtime on the probe.
     pub parity_max_abs_diff: f64,
     /// `report.json` as text.

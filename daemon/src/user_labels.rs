@@ -80,11 +80,16 @@ pub struct Line {
     pub number: u64,
     /// Path of the file, which may be gone; links in its directories are resolved.
     pub path: PathBuf,
+    /// Key of the source that the line names.
+    pub source: Option<PathBuf>,
     /// The images in the file. It is one image, unless sources use several parts of it. Or the reason why the file
     /// cannot be read.
     pub images: io::Result<Vec<ImageId>>,
     class: ClassId,
 }
+
+/// Finds the images in a file, of which the sources use these parts.
+type LookAt<'a> = dyn Fn(&Path, &[Option<Region>]) -> io::Result<Vec<ImageId>> + 'a;
 
 /// The labels of a list by image, each with its line number.
 pub type Labels = BTreeMap<ImageId, (ClassId, u64)>;
@@ -101,13 +106,33 @@ impl List {
         sources: &HashMap<PathBuf, Place>,
         is_wanted: &dyn Fn() -> bool,
     ) -> Result<Self, UserLabelsError> {
+        Self::read_with(path, classes, sources, is_wanted, &|path, regions| images(path, regions, is_wanted))
+    }
+
+    /// Reads the list and none of the images: every line counts as one whose file cannot be read.
+    pub fn read_alone(
+        path: &Path,
+        classes: &[String],
+        sources: &HashMap<PathBuf, Place>,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Self, UserLabelsError> {
+        Self::read_with(path, classes, sources, is_wanted, &|_, _| Err(io::ErrorKind::NotFound.into()))
+    }
+
+    fn read_with(
+        path: &Path,
+        classes: &[String],
+        sources: &HashMap<PathBuf, Place>,
+        is_wanted: &dyn Fn() -> bool,
+        images: &LookAt,
+    ) -> Result<Self, UserLabelsError> {
         let fault = |problem| UserLabelsError { path: path.to_owned(), problem };
         let mut content = Vec::new();
         let read = regular(path).and_then(|file| Steps::new(&file, is_wanted)?.read_to_end(&mut content));
         read.map_err(|error| fault(Problem::Read(error)))?;
         let above = path.parent().unwrap_or(Path::new("."));
         let lines = rows(&content)
-            .and_then(|rows| rows.into_iter().map(|row| line(row, above, classes, sources, is_wanted)).collect())
+            .and_then(|rows| rows.into_iter().map(|row| line(row, above, classes, sources, images)).collect())
             .map_err(fault)?;
         Ok(Self { path: path.to_owned(), lines })
     }
@@ -149,7 +174,7 @@ fn line(
     above: &Path,
     classes: &[String],
     sources: &HashMap<PathBuf, Place>,
-    is_wanted: &dyn Fn() -> bool,
+    images: &LookAt,
 ) -> Result<Line, Problem> {
     let class = std::str::from_utf8(&class)
         .map_err(|error| TextError::NotUtf8 { line: number as usize, byte: class[error.valid_up_to()] })?;
@@ -165,14 +190,15 @@ fn line(
     // Spaces around a path are dropped, unless a file with these spaces in its name exists.
     let at = |path: &[u8]| resolved(&above.join(OsStr::from_bytes(path)));
     let path = Some(at(&path)).filter(|path| path.exists()).unwrap_or_else(|| at(path.trim_ascii()));
-    let regions = regions(number, source, &path, sources)?;
-    Ok(Line { number, images: images(&path, &regions, is_wanted), path, class: ClassId(found as u32) })
+    let source = source.map(|name| PathBuf::from(OsStr::from_bytes(&name)));
+    let regions = regions(number, source.as_deref(), &path, sources)?;
+    Ok(Line { number, images: images(&path, &regions), path, source, class: ClassId(found as u32) })
 }
 
 /// The parts of a file that sources use: that of the source that the line names, otherwise those of all sources.
 fn regions(
     line: u64,
-    source: Option<Vec<u8>>,
+    source: Option<&Path>,
     path: &Path,
     sources: &HashMap<PathBuf, Place>,
 ) -> Result<Vec<Option<Region>>, Problem> {
@@ -182,8 +208,9 @@ fn regions(
         names.join(", ")
     };
     if let Some(source) = source {
-        let Some(place) = sources.get(Path::new(OsStr::from_bytes(&source))) else {
-            return Err(Problem::Source { line, named: source, there: names(&mut sources.keys()) });
+        let Some(place) = sources.get(source) else {
+            let named = source.as_os_str().as_bytes().to_vec();
+            return Err(Problem::Source { line, named, there: names(&mut sources.keys()) });
         };
         return Ok(vec![place.region]);
     }

@@ -4,6 +4,7 @@ use crate::error::{CliError, Exit};
 use crate::output::Output;
 use crate::render::{self, Style};
 use crate::service::Service;
+use crate::view::GenerationDetails;
 
 pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Result<Exit, CliError> {
     let meant = |generation: &crate::view::Generation| match number {
@@ -16,7 +17,15 @@ pub async fn run(service: &Service, output: Output, number: Option<u64>) -> Resu
         return Err(CliError::NotFound(format!("{missing}\n  see which there are: coftctl generation list")));
     };
     let review = if generation.refused.is_some() && !output.is_json() { service.review().await? } else { None };
-    let text = || render::generation(&generation, review.as_ref(), &Style::of_this_machine());
-    output.document(&generation, text)?;
+    let (answers, uncounted) = match service.count_answers(generation.generation).await {
+        Ok(answers) => (Some(answers), None),
+        Err(error) => (None, Some(error)),
+    };
+    let details = GenerationDetails { generation, answers };
+    let text = || render::generation(&details, review.as_ref(), &Style::of_this_machine());
+    output.document(&details, text)?;
+    if let Some(error) = uncounted {
+        anstream::eprintln!("coftctl: what it has answered cannot be counted now: {error}");
+    }
     Ok(Exit::Done)
 }

@@ -2,10 +2,11 @@
 
 use super::review::asks;
 use super::{FAIR, GOOD, Style, fields, lines, paint, table};
-use crate::view::{Generation, Review};
+use crate::view::{Generation, GenerationDetails, LabelCount, Review};
 use coft_core::report::{Adaptation, ClassReport, OwnLabels, Report};
 use coft_core::shown::shown;
 use serde::Deserialize;
+use std::collections::BTreeMap;
 
 pub fn generations(generations: &[Generation], style: &Style) -> String {
     if generations.is_empty() {
@@ -30,8 +31,18 @@ pub fn generations(generations: &[Generation], style: &Style) -> String {
     lines(&table)
 }
 
-/// A generation with its report. `review` is the current review, which may be about it.
-pub fn generation(generation: &Generation, review: Option<&Review>, style: &Style) -> String {
+/// A generation with its report and its answers. `review` is the current review, which may be about it.
+pub fn generation(details: &GenerationDetails, review: Option<&Review>, style: &Style) -> String {
+    let GenerationDetails { generation, answers } = details;
+    let answers = answers.as_deref().unwrap_or_default();
+    let (saw, classes) = match Report::deserialize(&generation.report) {
+        Ok(report) => (saw(&report), report.classes.into_iter().map(|class| class.name).collect()),
+        Err(_) => ("its report is of another version of coft; --json prints it\n".into(), Vec::new()),
+    };
+    facts(generation, review, style) + &saw + &expected(&classes, &generation.shares, answers)
+}
+
+fn facts(generation: &Generation, review: Option<&Review>, style: &Style) -> String {
     let mut pairs = vec![
         ("generation", generation.generation.to_string()),
         ("active", if generation.active { paint(GOOD, "yes") } else { "no".into() }),
@@ -48,10 +59,12 @@ pub fn generation(generation: &Generation, review: Option<&Review>, style: &Styl
         pairs.extend(review.map(|review| ("", asks(review))));
         pairs.push(("", all_the_same(generation.generation)));
     }
-    let mut text = fields(&pairs);
-    let Ok(report) = Report::deserialize(&generation.report) else {
-        return text + "its report is of another version of coft; --json prints it\n";
-    };
+    fields(&pairs)
+}
+
+/// What the round saw.
+fn saw(report: &Report) -> String {
+    let mut text = String::new();
     if let Some(adaptation) = &report.adaptation {
         text += &adapted(adaptation);
     }
@@ -149,6 +162,49 @@ fn classes(classes: &[ClassReport]) -> String {
     if knows {
         text += "OWN LABELS counts the images that you have labelled and the model takes for the class, and how many of them are of it. These\n\
                  images taught the model: of other images, fewer are right.\n";
+    }
+    text
+}
+
+/// How often each class is expected: as the user has set it, and by the answers about the latest pictures. `classes`
+/// are in label order; labels that are none of them come last.
+fn expected(classes: &[String], shares: &BTreeMap<String, f64>, answers: &[LabelCount]) -> String {
+    if shares.is_empty() && answers.is_empty() {
+        return String::new();
+    }
+    let all: u64 = answers.iter().map(|count| count.pictures).sum();
+    let knows = answers.iter().any(|count| count.labelled > 0);
+    let mut header = vec!["CLASS"];
+    header.extend((!shares.is_empty()).then_some("SHARE SET"));
+    header.extend((all > 0).then_some(["ANSWERED", "SHARE"]).into_iter().flatten());
+    header.extend(knows.then_some("LABELLED"));
+    let mut table = table(&header, &[1, 2, 3, 4][..header.len() - 1]);
+    let others = answers.iter().map(|count| &count.label).filter(|label| !classes.contains(label));
+    for class in classes.iter().chain(others) {
+        let count = answers.iter().find(|count| count.label == *class);
+        let pictures = count.map_or(0, |count| count.pictures);
+        let mut row = vec![shown(class.as_bytes()).into_owned()];
+        row.extend((!shares.is_empty()).then(|| shares.get(class).map_or_else(|| "-".into(), |&set| percent(set))));
+        row.extend(
+            (all > 0).then(|| [pictures.to_string(), percent(pictures as f64 / all as f64)]).into_iter().flatten(),
+        );
+        row.extend(knows.then(|| match count {
+            Some(LabelCount { labelled, right, .. }) if *labelled > 0 => format!("{right} of {labelled} right"),
+            _ => "-".into(),
+        }));
+        table.add_row(row);
+    }
+    let mut text = format!("\n{}\n", lines(&table));
+    if !shares.is_empty() {
+        text += "SHARE SET is the share that the setting shares expected when the generation was made.\n";
+    }
+    if all > 0 {
+        text += &format!(
+            "ANSWERED counts the latest {all} pictures of the sources by the generation's answer, SHARE is their share.\n"
+        );
+    }
+    if knows {
+        text += "LABELLED counts those of them that you have labelled, and how many of these the generation answers rightly.\n";
     }
     text
 }

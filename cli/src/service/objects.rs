@@ -120,6 +120,7 @@ pub fn generation(mut object: Properties) -> Result<Generation, CliError> {
         active: object.take("Active")?,
         refused: Some(refused).filter(|reason| !reason.is_empty()),
         images: object.take("Images")?,
+        shares: object.take::<HashMap<String, f64>>("Shares")?.into_iter().collect(),
         parity_max_abs_diff: object.take("ParityMaxAbsDiff")?,
         report,
     })

@@ -1,14 +1,17 @@
 //! Snapshots of what people and scripts read.
 
 use clap::Parser;
+use coft_core::answer::NONE_OF_THESE;
 use coft_core::job::{JobKind, JobState, Trigger};
 use coftctl::args::Cli;
 use coftctl::render::{self, Style};
 use coftctl::view::{
     Advice, Answer, Check, Classified, ClassifierLine, ConfigFinding, ConfigReport, Diagnosis, Difference, Generation,
-    GenerationDiff, Job, Label, Labels, Move, NextRound, Outcome, Problem, Review, Source, Status,
+    GenerationDetails, GenerationDiff, Job, Label, LabelCount, Labels, Move, NextRound, Outcome, Problem, Review,
+    Source, Status,
 };
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 fn style() -> Style {
@@ -144,6 +147,7 @@ fn generation(number: u64, active: bool) -> Generation {
         active,
         refused: None,
         images: 12_400,
+        shares: BTreeMap::new(),
         parity_max_abs_diff: 3.1e-6,
         report: json!({ "agreement": 0.97 }),
     }
@@ -534,6 +538,12 @@ fn progress_leaves_out_what_is_unknown() {
     insta::assert_snapshot!(format!("{}\n{}", render::progress_line(&running()), render::progress_line(&unknown)));
 }
 
+/// A generation whose answers are not known.
+fn shown_generation(generation: &Generation, review: Option<&Review>) -> String {
+    let details = GenerationDetails { generation: generation.clone(), answers: None };
+    plain(render::generation(&details, review, &style()))
+}
+
 #[test]
 fn list_of_generations() {
     insta::assert_snapshot!(plain(render::generations(&[generation(1, false), generation(2, true)], &style())));
@@ -550,7 +560,7 @@ fn a_refused_candidate_is_shown_with_what_lets_it_serve_all_the_same() {
         render::outcome(&round),
         render::job(&round, &style()),
         render::generations(&[generation(2, true), refused.clone()], &style()),
-        render::generation(&refused, None, &style()),
+        shown_generation(&refused, None),
     ];
     let asking = |candidate| Review {
         state: "asking".into(),
@@ -564,9 +574,9 @@ fn a_refused_candidate_is_shown_with_what_lets_it_serve_all_the_same() {
         shares: Vec::new(),
         activation: None,
     };
-    let told = |candidate| plain(render::generation(&refused, Some(&asking(candidate)), &style()));
+    let told = |candidate| shown_generation(&refused, Some(&asking(candidate)));
     assert!(told(3).contains("at most 60 labels decide: coftctl review --decide"), "{}", told(3));
-    assert_eq!(told(4), plain(render::generation(&refused, None, &style())), "another one is asked about");
+    assert_eq!(told(4), shown_generation(&refused, None), "another one is asked about");
     insta::assert_snapshot!(texts.map(plain).join("\n"));
 }
 
@@ -602,8 +612,40 @@ fn one_generation_with_what_its_round_saw() {
     let adapted = Generation { report, ..generation(2, true) };
     let labelled = Generation { report: labelled, ..generation(3, false) };
     let other = generation(1, false);
-    let texts = [adapted, labelled, other].map(|generation| plain(render::generation(&generation, None, &style())));
+    let texts = [adapted, labelled, other].map(|generation| shown_generation(&generation, None));
     insta::assert_snapshot!(texts.join("\n"));
+}
+
+/// A model that has learnt nothing told nothing of its classes.
+#[test]
+fn a_zero_shot_generation_is_shown_with_the_shares_and_its_answers() {
+    let class = |name: &str| json!({ "name": name, "zero-shot": 0, "seeds": [0, 0], "clean": [0, 0], "deployed": 0 });
+    let report = json!({
+        "images": 0, "classes": [class("full shelf"), class("empty shelf"), class("blocked aisle")], "adaptation": null,
+        "warnings": [], "seconds": { "load": 0.4 }, "peak-memory-bytes": 400_000_000,
+    });
+    let shares = [("full shelf", 0.9), ("empty shelf", 0.07), ("blocked aisle", 0.03)];
+    let shares = shares.map(|(class, share)| (class.to_owned(), share)).into();
+    let plain_one = Generation { report, images: 0, ..generation(1, true) };
+    let told = Generation { shares, ..plain_one.clone() };
+    let count = |label: &str, pictures, labelled, right| LabelCount { label: label.into(), pictures, labelled, right };
+    let labelled =
+        vec![count("full shelf", 301, 20, 19), count("empty shelf", 90, 8, 3), count(NONE_OF_THESE, 9, 0, 0)];
+    let unlabelled = vec![count("empty shelf", 4, 0, 0)];
+    let shown = |generation: &Generation, answers| {
+        plain(render::generation(&GenerationDetails { generation: generation.clone(), answers }, None, &style()))
+    };
+    let texts = [
+        shown(&told, Some(labelled.clone())),
+        shown(&plain_one, Some(unlabelled)),
+        shown(&told, None),
+        shown(&plain_one, Some(Vec::new())),
+    ];
+    insta::assert_snapshot!(texts.join("\n---\n"));
+    let document = GenerationDetails { generation: told, answers: Some(labelled) };
+    let json = serde_json::to_value(document).unwrap();
+    assert_eq!(json["answers"][0], json!({ "label": "full shelf", "pictures": 301, "labelled": 20, "right": 19 }));
+    assert_eq!((&json["generation"], &json["shares"]["full shelf"]), (&json!(1), &json!(0.9)));
 }
 
 #[test]

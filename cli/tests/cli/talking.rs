@@ -304,7 +304,11 @@ async fn generations_carry_their_report() {
     assert_eq!(told.code, 0, "{}", told.stderr);
     assert_eq!(json(&told.stdout)[0]["report"]["agreement"], 0.97);
     let active = stage.tell(&["generation", "show", "--json"]).await;
-    assert_eq!(json(&active.stdout)["generation"], 2, "{}", active.stderr);
+    let told = json(&active.stdout);
+    assert_eq!(told["generation"], 2, "{}", active.stderr);
+    assert_eq!(told["shares"], serde_json::json!({ "bolt": 0.9, "nut": 0.1 }));
+    assert_eq!(told["answers"][0], serde_json::json!({ "label": "bolt", "pictures": 7, "labelled": 3, "right": 2 }));
+    assert_eq!(told["answers"][1]["label"], "none-of-these");
     let refused = json(&stage.tell(&["generation", "show", "3", "--json"]).await.stdout);
     assert_eq!((&refused["refused"], &refused["active"]), (&"the models disagree".into(), &false.into()));
     let missing = stage.tell(&["generation", "show", "99"]).await;

@@ -108,6 +108,9 @@ pub enum Stage {
     Choose,
     /// The candidate directory is written.
     Export,
+    /// The service has the candidate and what serves answer pictures of the pool, to ask a person about those on which
+    /// they differ. The trainer has ended.
+    Compare,
 }
 
 impl Stage {
@@ -139,6 +142,7 @@ impl Stage {
             Stage::Phase2Model2 => "phase2-model2",
             Stage::Choose => "choose",
             Stage::Export => "export",
+            Stage::Compare => "compare",
         }
     }
 }
@@ -184,7 +188,7 @@ mod tests {
 
     #[test]
     fn stages_are_written_alike_everywhere() {
-        for stage in [Stage::Load, Stage::Phase1Model1, Stage::Phase2Model2, Stage::Export] {
+        for stage in [Stage::Load, Stage::Phase1Model1, Stage::Phase2Model2, Stage::Export, Stage::Compare] {
             assert_eq!(serde_json::to_value(stage).unwrap(), stage.as_str());
         }
     }

@@ -110,6 +110,19 @@ pub enum Reason {
         /// Share of the pool without near-duplicates for which the candidate's answer differs from zero-shot's, 0 to 1.
         differs: f64,
     },
+    /// The answers of what serves are uneven, and an import finds other class shares, see [`judge_import`].
+    #[error(
+        "whether it is better cannot be told: on {images} of this service's own images, what serves finds some classes \
+         more often than others, the import spreads its answers differently, and either may be right; it answers {:.0} % \
+         of them differently; if shares in [classifier] says how often each class comes, it can be told",
+        differs * 100.0
+    )]
+    UndecidedImport {
+        /// Share of the images that the import answers differently than what serves, 0 to 1.
+        differs: f64,
+        /// Number of images that both have answered.
+        images: usize,
+    },
     /// An import or an earlier generation does not match the configuration.
     #[error("it was made for {what} than this service's; let it serve where the configuration names the same")]
     Foreign {
@@ -192,16 +205,19 @@ pub fn judge(
         };
         images >= ENOUGH_IMAGES && after > before && of(&CandidateName::ZeroShot).is_some_and(all_steadier)
     };
-    let trusted = match report.classes.len() {
-        _ if shares.is_some() => true,
-        ..=2 => before >= EVEN_OF_TWO,
-        _ => before >= EVEN || (before >= UNEVEN && by_the_camera()),
-    };
+    let count = report.classes.len();
+    let trusted =
+        shares.is_some() || before >= trusted_evenness(count) || (count > 2 && before >= UNEVEN && by_the_camera());
     // The candidate's own figure is without near-duplicates, which may be most of what the camera sends.
     if trusted || candidate.tv_distance.max(moved(report)) <= TV_DISTANCE_BOUND {
         return Verdict::Promote;
     }
     Verdict::Keep(Reason::Undecided { differs: 1.0 - candidate.agreement_with_zero_shot })
+}
+
+/// From which evenness of the answers on the rule is trusted, for so many classes.
+fn trusted_evenness(classes: usize) -> f64 {
+    if classes <= 2 { EVEN_OF_TWO } else { EVEN }
 }
 
 /// Total variation distance between the class counts of zero-shot and of the deployed model over all images; 0 to 1.

@@ -240,6 +240,10 @@ pub trait Generation {
     #[zbus(allow_interactive_auth)]
     fn activate(&self) -> Result<OwnedObjectPath, crate::Error>;
 
+    /// What it has answered about the latest pictures: a label, the number of pictures that were given it, of these the
+    /// number that the user has labelled, and of these the number that the user has given the same label.
+    fn count_answers(&self) -> Result<Vec<(String, u64, u64, u64)>, crate::Error>;
+
     /// Number of the generation among those of its classifier, which is the last part of the object's path.
     #[zbus(property)]
     fn number(&self) -> zbus::Result<u64>;
@@ -265,6 +269,9 @@ pub trait Generation {
     /// Images of the pool that its round worked with; 0 where it needed none.
     #[zbus(property)]
     fn images(&self) -> zbus::Result<u64>;
+    /// Share of each class, 0 to 1, that the setting `shares` had when it was made; empty where none were set.
+    #[zbus(property)]
+    fn shares(&self) -> zbus::Result<HashMap<String, f64>>;
     /// Largest difference, 0 to 1, between the probabilities of the trainer and of ONNX Runtime for the inputs of the
     /// probe.
     #[zbus(property)]

@@ -375,6 +375,7 @@ impl Promoter {
             active: Some(generation.id) == active,
             refused: generation.record.refused.clone(),
             images: generation.manifest.images,
+            shares: shares_by_class(&generation.manifest),
             parity_max_abs_diff: generation.record.parity_max_abs_diff,
             report: serde_json::to_string(&generation.report).expect("a report is plain data"),
         };
@@ -393,6 +394,12 @@ impl Promoter {
 
 fn going_on(stop: &CancellationToken) -> Result<(), Failure> {
     if stop.is_cancelled() { Err(stopped()) } else { Ok(()) }
+}
+
+/// The shares that the user had set when a generation was made, with the names of the classes.
+fn shares_by_class(manifest: &Manifest) -> Vec<(String, f64)> {
+    let shares = manifest.shares.iter().flat_map(|shares| shares.as_slice());
+    manifest.classes.iter().cloned().zip(shares.copied()).collect()
 }
 
 #[cfg(test)]

@@ -318,6 +318,7 @@ impl Start {
             Command::CancelJob { reply, .. } => drop(reply.send(Err(refused()))),
             Command::ReviewItems { reply, .. } => drop(reply.send(Err(refused()))),
             Command::SubmitReview { reply, .. } => drop(reply.send(Err(refused()))),
+            Command::CountAnswers { reply, .. } => drop(reply.send(Err(refused()))),
             Command::Rescan { reply } => {
                 // What was missing may be there by now.
                 (self.state.again_at, self.catalog.again_at, self.base.again_at) = (None, None, None);

@@ -279,6 +279,7 @@ impl Supervisor {
             Command::SubmitReview { answers, reply } => {
                 let _ = reply.send(self.submit_review(answers).await);
             }
+            Command::CountAnswers { generation, reply } => self.count_answers(generation, reply),
             Command::Rescan { reply } => {
                 self.intake.rescan();
                 self.setup.now();

@@ -3,6 +3,7 @@
 //!
 //! Each job has a task of its own. This module knows neither which jobs may start nor what happens to a candidate.
 
+mod own_labels;
 mod pool;
 
 use super::import;
@@ -270,6 +271,14 @@ async fn follow(mut running: round::TrainerProcess, stop: &CancellationToken, ev
 
 fn failed(kind: FailureKind, message: impl Into<String>, hint: impl Into<String>) -> Outcome {
     Outcome::Failed(Failure::new(kind, message, hint))
+}
+
+/// Why there is no result, in words.
+fn told(outcome: Outcome) -> String {
+    match outcome {
+        Outcome::Failed(failure) => failure.message,
+        other => format!("{other:?}"),
+    }
 }
 
 fn catalog_failed(error: &CatalogError) -> Outcome {

@@ -3,7 +3,7 @@
 use super::authorisation::{self, Action};
 use super::errors::{refused, stopping};
 use super::job;
-use crate::control::{Command, Control, GenerationStatus};
+use crate::control::{Command, Control, GenerationStatus, LabelCount};
 use coft_core::ids::GenerationId;
 use coft_core::manifest::{MANIFEST, MODEL, PROBE, REPORT, WEIGHTS};
 use coft_dbus::Error;
@@ -76,6 +76,22 @@ impl Generation {
         }
     }
 
+    /// Counts what the generation has answered about the latest pictures of the sources; at most 10000 pictures are
+    /// looked at. `counts` are a label, the number of pictures that were given it, the number of these that the user
+    /// has labelled, and the number of these that the user has given the same label. The most frequent label comes
+    /// first; one that no picture was given is left out.
+    ///
+    /// Errors: NotReady, Stopping, Failed.
+    #[zbus(out_args("counts"))]
+    async fn count_answers(&self) -> Result<Vec<(String, u64, u64, u64)>, Error> {
+        let (reply, answer) = oneshot::channel();
+        let command = Command::CountAnswers { generation: self.id, reply };
+        self.control.commands.send(command).await.map_err(|_| stopping())?;
+        let counts = answer.await.map_err(|_| stopping())?.map_err(refused)?;
+        let told = |count: LabelCount| (count.label, count.pictures, count.labelled, count.right);
+        Ok(counts.into_iter().map(told).collect())
+    }
+
     /// Number of the generation among those of its classifier, which is the last part of the object's path.
     #[zbus(property(emits_changed_signal = "const"))]
     fn number(&self) -> u64 {
@@ -123,6 +139,13 @@ impl Generation {
     #[zbus(property(emits_changed_signal = "const"))]
     fn images(&self) -> fdo::Result<u64> {
         self.status(|status| status.images)
+    }
+
+    /// Share of each class, 0 to 1, that the setting `shares` had when the generation was made, which its answers
+    /// take into account; empty where none were set.
+    #[zbus(property(emits_changed_signal = "const"))]
+    fn shares(&self) -> fdo::Result<HashMap<String, f64>> {
+        self.status(|status| status.shares.iter().cloned().collect())
     }
 
     /// Largest difference, 0 to 1, between the probabilities of the trainer and of ONNX Runtime for the inputs of

@@ -86,7 +86,8 @@ impl Job {
     }
 
     /// What the job does now: `load`, `label`, `phase1-model1`, `phase1-model2`, `filter`, `phase2-model1`,
-    /// `phase2-model2`, `choose` or `export`. Empty before the trainer's first report.
+    /// `phase2-model2`, `choose`, `export`, or `compare`, where the candidate and what serves answer pictures that a
+    /// person may be asked about. Empty before the trainer's first report.
     #[zbus(property)]
     fn stage(&self) -> fdo::Result<String> {
         self.progress(|progress| progress.stage.as_str().to_owned())

@@ -182,6 +182,7 @@ fn generation(number: u64, active: bool) -> GenerationStatus {
         active,
         refused: None,
         images: 300,
+        shares: Vec::new(),
         parity_max_abs_diff: 1e-6,
         report: "{}".into(),
     }

@@ -79,6 +79,24 @@ impl Catalog {
         .await
     }
 
+    /// The labels that a generation has given to the latest `most` pictures of all sources, each with its image. Pictures
+    /// that it has not answered are left out.
+    pub async fn labels_by(&self, generation: GenerationId, most: u64) -> Result<Vec<(ImageId, String)>, CatalogError> {
+        self.ask(move |db| {
+            let mut statement = db.prepare_cached(
+                "SELECT image, iif(latest.generation = ?1, latest.label, later.label) AS answer
+                 FROM (SELECT * FROM answers ORDER BY time DESC, arrival DESC LIMIT ?2) AS latest
+                 LEFT JOIN later_answers AS later ON later.generation = ?1
+                     AND later.source = latest.source AND later.arrival = latest.arrival
+                 WHERE answer IS NOT NULL",
+            )?;
+            let labels = statement
+                .query_map([signed(generation.0), signed(most)], |row| Ok((ImageId(row.get(0)?), row.get(1)?)))?;
+            labels.collect()
+        })
+        .await
+    }
+
     /// Number of answers of each label in each hour, the hours in their order and the most frequent label first. An
     /// hour is given by its beginning, Unix time, s. Only whole hours are counted, so that the query reads nothing but
     /// counts.

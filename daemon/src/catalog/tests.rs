@@ -168,8 +168,8 @@ async fn a_doubted_quarantined_file_is_looked_at_again() {
 async fn a_file_that_has_gone_is_still_found_by_its_path() {
     let (_dir, catalog) = catalog();
     catalog.record(vec![image("a.jpg", 1, "aa"), gone("/camera/a.jpg")]).await.unwrap();
-    assert_eq!(catalog.images_at(Path::new("/camera/a.jpg")).await.unwrap(), [ImageId("aa".into())]);
-    assert_eq!(catalog.images_at(Path::new("/camera/b.jpg")).await.unwrap(), []);
+    assert_eq!(catalog.images_at(Path::new("/camera/a.jpg"), None).await.unwrap(), [ImageId("aa".into())]);
+    assert_eq!(catalog.images_at(Path::new("/camera/b.jpg"), None).await.unwrap(), []);
 }
 
 /// Every flush counted every row: with 10⁶ images, 300 more took a hundred times as long as the first 300.

@@ -643,6 +643,13 @@ impl Generation {
     fn images(&self) -> u64 {
         12
     }
+    fn count_answers(&self) -> Vec<(String, u64, u64, u64)> {
+        vec![("bolt".into(), 7, 3, 2), ("none-of-these".into(), 1, 0, 0)]
+    }
+    #[zbus(property)]
+    fn shares(&self) -> HashMap<String, f64> {
+        HashMap::from([("bolt".into(), 0.9), ("nut".into(), 0.1)])
+    }
     #[zbus(property)]
     fn parity_max_abs_diff(&self) -> f64 {
         1e-6

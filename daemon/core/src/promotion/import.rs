@@ -1,6 +1,6 @@
 //! Decides whether an imported generation replaces the active one, by comparing the answers of both.
 
-use super::{Reason, Verdict, apart, balance};
+use super::{Reason, TV_DISTANCE_BOUND, Verdict, apart, balance, evenness, trusted_evenness};
 use crate::shares::Shares;
 use crate::spec::Precision;
 
@@ -19,6 +19,10 @@ pub const IMPORT_TOLERANCE: f64 = 0.005;
 /// answers are less even by more than [`IMPORT_ERRORS`] standard errors of the difference, and by more than
 /// [`IMPORT_TOLERANCE`]. With fewer than [`IMPORT_IMAGES`] images there is too little to compare, and parity on the
 /// probe alone decides.
+///
+/// Without `shares`, more even answers are no proof: as in a round, a world that consists nearly only of one class looks
+/// like a camera that makes it too frequent. So if the active generation's answers are uneven, by more than
+/// [`IMPORT_ERRORS`] standard errors, an import that changes the class shares is not taken either.
 pub fn judge_import(
     precision: Precision,
     parity_max_abs_diff: f64,
@@ -36,30 +40,68 @@ pub fn judge_import(
     }
     let even = |probabilities: &[f32]| balance(probabilities, count, shares);
     let (found, serving) = (even(candidate), even(active));
-    let chance = (IMPORT_ERRORS * error_of_difference(candidate, active, count, even)).max(IMPORT_TOLERANCE);
-    match found >= serving - chance {
-        true => Verdict::Promote,
-        false => Verdict::Keep(Reason::LessEven { found, active: serving, images: active.len() / count, chance }),
+    let images = active.len() / count;
+    let without = |rows: &[f32], image: usize| [&rows[..image * count], &rows[(image + 1) * count..]].concat();
+    let difference = |image| even(&without(candidate, image)) - even(&without(active, image));
+    let chance = (IMPORT_ERRORS * standard_error(images, difference)).max(IMPORT_TOLERANCE);
+    if found < serving - chance {
+        return Verdict::Keep(Reason::LessEven { found, active: serving, images, chance });
+    }
+    let [new, old] = [candidate, active].map(|answers| likeliest(answers, count));
+    let differs = new.iter().zip(&old).filter(|(new, old)| new != old).count() as f64 / images as f64;
+    match shares.is_none() && is_uneven(&old, count) && moved(&new, &old, count) {
+        true => Verdict::Keep(Reason::UndecidedImport { differs, images }),
+        false => Verdict::Promote,
     }
 }
 
-/// Standard error of the difference in a `measure` between two models that have answered the same images, N × C
-/// probabilities each. This is the jackknife, which leaves out each image in turn (Efron and Stein 1981, "The jackknife
-/// estimate of variance", eq. 1.1). It needs no random draws, so equal answers are always judged equally.
-fn error_of_difference(one: &[f32], other: &[f32], count: usize, measure: impl Fn(&[f32]) -> f64) -> f64 {
-    let without = |rows: &[f32], image: usize| [&rows[..image * count], &rows[(image + 1) * count..]].concat();
-    let images = other.len() / count;
-    let differences: Vec<f64> =
-        (0..images).map(|image| measure(&without(one, image)) - measure(&without(other, image))).collect();
-    let mean = differences.iter().sum::<f64>() / images as f64;
-    let squares: f64 = differences.iter().map(|difference| (difference - mean).powi(2)).sum();
+/// Standard error of a measure of N images, from its value `without` each image in turn. This is the jackknife (Efron
+/// and Stein 1981, "The jackknife estimate of variance", eq. 1.1). It needs no random draws, so equal answers are always
+/// judged equally.
+fn standard_error(images: usize, without: impl Fn(usize) -> f64) -> f64 {
+    let values: Vec<f64> = (0..images).map(without).collect();
+    let mean = values.iter().sum::<f64>() / images as f64;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (squares * (images - 1) as f64 / images as f64).sqrt()
+}
+
+/// The likeliest class of each image, the first of equal ones. [N]
+fn likeliest(probabilities: &[f32], count: usize) -> Vec<usize> {
+    let of_row = |row: &[f32]| (0..count).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
+    probabilities.chunks_exact(count).map(|row| of_row(row).unwrap_or(0)).collect()
+}
+
+/// How many of the images have each class. [C]
+fn frequencies(classes: &[usize], count: usize) -> Vec<u64> {
+    let mut frequencies = vec![0; count];
+    classes.iter().for_each(|&class| frequencies[class] += 1);
+    frequencies
+}
+
+/// Whether the classes are so unevenly frequent that a round would not trust its rule, and chance does not explain it.
+fn is_uneven(classes: &[usize], count: usize) -> bool {
+    let all = frequencies(classes, count);
+    let without = |image: usize| {
+        let one_less = all.iter().enumerate().map(|(class, &found)| found - u64::from(class == classes[image]));
+        evenness(one_less)
+    };
+    let chance = IMPORT_ERRORS * standard_error(classes.len(), without);
+    evenness(all.iter().copied()) + chance < trusted_evenness(count)
+}
+
+/// Whether the class shares differ by more than [`TV_DISTANCE_BOUND`], and by more than one image.
+fn moved(new: &[usize], old: &[usize], count: usize) -> bool {
+    let [new, all] = [new, old].map(|classes| frequencies(classes, count));
+    let moved: u64 = new.iter().zip(&all).map(|(new, old)| new.abs_diff(*old)).sum::<u64>() / 2;
+    moved > 1 && moved as f64 > TV_DISTANCE_BOUND * old.len() as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use rand::{Rng, SeedableRng};
+    use rand_chacha::ChaCha8Rng;
 
     #[test]
     fn an_import_is_held_against_what_serves() {
@@ -67,7 +109,15 @@ mod tests {
         let even = [0.9, 0.1, 0.1, 0.9].repeat(IMPORT_IMAGES / 2);
         let sunk = [0.9, 0.1, 0.8, 0.2].repeat(IMPORT_IMAGES / 2);
         let single = Precision::Fp32;
-        assert_eq!(judge_import(single, 0.0, &classes, &even, &sunk, None), Verdict::Promote);
+        let evenly = Shares::new(&[("a".to_owned(), 0.5)].into(), &classes).unwrap();
+        assert_eq!(judge_import(single, 0.0, &classes, &even, &sunk, Some(&evenly)), Verdict::Promote);
+        assert!(
+            matches!(
+                judge_import(single, 0.0, &classes, &even, &sunk, None),
+                Verdict::Keep(Reason::UndecidedImport { images: 16, .. })
+            ),
+            "without shares, one class may be all that the camera sees"
+        );
         assert_eq!(judge_import(single, 0.0, &classes, &even, &even, None), Verdict::Promote);
         assert_eq!(
             judge_import(single, 0.0, &classes, &sunk[2..], &even[2..], None),
@@ -126,6 +176,61 @@ mod tests {
         assert!((-0.01..-IMPORT_TOLERANCE).contains(&difference) && !promoted, "{difference} {promoted}");
         let (difference, promoted) = judged(2000, &lost(40), &even);
         assert!((-IMPORT_TOLERANCE..-0.002).contains(&difference) && promoted, "{difference} {promoted}");
+    }
+
+    /// Ten classes; nearly every image is of the first one, or the camera makes it look so.
+    #[test]
+    fn an_import_that_finds_other_shares_where_the_answers_are_uneven_is_not_taken_without_shares() {
+        let classes: Vec<String> = (0..10).map(|class| format!("class {class}")).collect();
+        let one = |image: usize| if image % 16 == 3 { image / 16 % 10 } else { 0 };
+        let spread = |image: usize| if image % 4 == 3 { image / 4 % 10 } else { 0 };
+        let even = |image: usize| image % 10;
+        type Of<'a> = &'a dyn Fn(usize) -> usize;
+        let judged = |images: usize, candidate: Of, active: Of, shares: Option<&Shares>| {
+            let (found, serving) = (answers(images, 10, 0.9, candidate), answers(images, 10, 0.9, active));
+            judge_import(Precision::Fp32, 0.0, &classes, &found, &serving, shares)
+        };
+        for images in [32, 64, 256] {
+            let verdict = judged(images, &spread, &one, None);
+            assert!(matches!(verdict, Verdict::Keep(Reason::UndecidedImport { .. })), "{images}: {verdict:?}");
+            assert_eq!(judged(images, &one, &one, None), Verdict::Promote, "it finds the same shares");
+            assert_eq!(judged(images, &even, &even, None), Verdict::Promote, "the answers are even");
+        }
+        let Verdict::Keep(reason) = judged(256, &spread, &one, None) else { panic!("it cannot be told") };
+        assert_eq!(
+            reason.to_string(),
+            "whether it is better cannot be told: on 256 of this service's own images, what serves finds some classes \
+             more often than others, the import spreads its answers differently, and either may be right; it answers \
+             23 % of them differently; if shares in [classifier] says how often each class comes, it can be told"
+        );
+        assert!(reason.can_be_overruled());
+        let told = [("class 0".to_owned(), 0.7)].into();
+        let told = Shares::new(&told, &classes).unwrap();
+        assert_eq!(judged(256, &spread, &one, Some(&told)), Verdict::Promote, "the shares tell");
+        // One image more of another class is no other share, however few images there are.
+        let other = |image: usize| if image == 5 { 4 } else { one(image) };
+        assert_eq!(judged(32, &other, &one, None), Verdict::Promote);
+    }
+
+    /// Few images of an even world are seldom spread evenly.
+    #[test]
+    fn few_images_of_even_classes_are_not_taken_for_uneven_ones() {
+        let mut random = ChaCha8Rng::seed_from_u64(1);
+        let mut uneven = |images: usize, count: usize, of: &dyn Fn(&mut ChaCha8Rng) -> usize| {
+            let mut seen = || is_uneven(&(0..images).map(|_| of(&mut random)).collect::<Vec<_>>(), count);
+            (0..400).filter(|_| seen()).count() as f64 / 400.0
+        };
+        for (images, count) in [(16, 2), (16, 10), (64, 10), (256, 10), (256, 43)] {
+            let share = uneven(images, count, &|random| random.random_range(0..count));
+            assert!(share <= 0.05, "{images} images of {count} even classes: {share}");
+        }
+        for images in [32, 64, 256] {
+            let share = uneven(images, 2, &|random| usize::from(random.random_bool(0.03)));
+            assert!(share >= 0.95, "{images} images, 97:3: {share}");
+        }
+        // Shares of 27, 22, ... 1 %.
+        let share = uneven(256, 10, &|random| (0..3).map(|_| random.random_range(0..10)).min().expect("of three"));
+        assert!(share >= 0.9, "{share}");
     }
 
     proptest! {

@@ -94,7 +94,7 @@ impl Site {
         let name = format!("{number}.png");
         self.put(&name, &picture(number));
         self.until(u64::from(number) + 1, 0).await;
-        self.catalog.images_at(&self.path(&name)).await.unwrap().pop().expect("it was taken in")
+        self.catalog.images_at(&self.path(&name), None).await.unwrap().pop().expect("it was taken in")
     }
 
     /// Waits until the pixels of these images are kept, and of no others.
@@ -144,7 +144,7 @@ async fn of_many_files_that_come_at_once_the_latest_is_looked_at_first_and_stays
     assert_eq!(waiting.keys().collect::<Vec<_>>(), [&site.dir.path().join("in")]);
     put("latest.png", MANY);
     let latest = loop {
-        if let Some(image) = site.catalog.images_at(&site.path("latest.png")).await.unwrap().pop() {
+        if let Some(image) = site.catalog.images_at(&site.path("latest.png"), None).await.unwrap().pop() {
             break image;
         }
         tokio::time::sleep(Duration::from_millis(5)).await;

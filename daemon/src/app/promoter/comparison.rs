@@ -30,12 +30,13 @@ pub struct Compared {
 
 impl Promoter {
     /// Compares the answers of the generation that serves and of a candidate on images. Fails if another generation
-    /// starts to serve meanwhile.
+    /// starts to serve meanwhile. `answered` gets the number of answers after each of them, two for each image in all.
     pub fn compare(
         &self,
         candidate: &Contender,
         images: &[PathBuf],
         stop: &CancellationToken,
+        answered: &mut dyn FnMut(usize),
     ) -> Result<Compared, Failure> {
         let active = || self.store().active().map(|active| (active.id, active.manifest.classes.clone()));
         let serving = active().filter(|(_, classes)| *classes == candidate.classes);
@@ -44,8 +45,15 @@ impl Promoter {
             .ok_or_else(|| incomparable("it was made for other classes than what serves, or nothing serves".into()))?;
         let ready = self.controller.load(&candidate.dir, candidate.id)?;
         // One generation after the other: memory may hold only one of them.
-        let presents = self.classes(images, stop, |image| self.controller.answer(image))?;
-        let candidates = self.classes(images, stop, |image| ready.answer(image))?;
+        let mut count = 0;
+        let mut next = || {
+            answered(count);
+            count += 1;
+            going_on(stop)
+        };
+        let presents = self.classes(images, &mut next, |image| self.controller.answer(image))?;
+        let candidates = self.classes(images, &mut next, |image| ready.answer(image))?;
+        answered(2 * images.len());
         let pair = |(present, candidate): (Option<ClassId>, Option<ClassId>)| {
             Some(Difference { present: present?, candidate: candidate? })
         };
@@ -59,26 +67,30 @@ impl Promoter {
         }
     }
 
-    /// The class of each image from a generation; none for a damaged image.
+    /// The class of each image from a generation; none for a damaged image. `next` is called before each.
     fn classes(
         &self,
         images: &[PathBuf],
-        stop: &CancellationToken,
+        next: &mut dyn FnMut() -> Result<(), Failure>,
         answer: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
     ) -> Result<Vec<Option<ClassId>>, Failure> {
-        let mut classes = Vec::with_capacity(images.len());
+        let (mut classes, mut damaged) = (Vec::with_capacity(images.len()), Vec::new());
         for image in images {
-            going_on(stop)?;
+            next()?;
             let class = match answer(image) {
                 Ok(probabilities) => {
                     let decided = self.controller.decide(&probabilities).or_else(|| likeliest(&probabilities));
                     Some(decided.ok_or_else(|| incomparable("what serves cannot answer now".into()))?)
                 }
-                Err(LoadError::Read { path, .. }) if path == *image => None,
+                Err(LoadError::Read { path, cause }) if path == *image => {
+                    damaged.push((path, cause));
+                    None
+                }
                 Err(error) => return Err(error.into()),
             };
             classes.push(class.map(|class| ClassId(class as u32)));
         }
+        log_damaged(&damaged);
         Ok(classes)
     }
 }
@@ -105,6 +117,12 @@ pub(super) fn side_by_side(
             Err(error) => return Err(error.into()),
         }
     }
+    log_damaged(&damaged);
+    Ok([active, found])
+}
+
+/// Logs the images whose pixels are damaged, each with what is wrong, in one line.
+fn log_damaged(damaged: &[(PathBuf, String)]) {
     if let Some((path, problem)) = damaged.first() {
         let (images, first) = (damaged.len(), shown_path(path));
         warn!(
@@ -113,7 +131,6 @@ pub(super) fn side_by_side(
             problem, "damaged pixels of {images} images have no part in the judgement; the first is {first}: {problem}"
         );
     }
-    Ok([active, found])
 }
 
 fn likeliest(probabilities: &[f32]) -> Option<usize> {

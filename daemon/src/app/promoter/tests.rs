@@ -49,10 +49,10 @@ pub fn doubted(root: &Path) -> PathBuf {
     dir
 }
 
-/// The soft generation as a round leaves it in a week in which only one class appears: zero-shot finds hardly any other
+/// A golden generation as a round leaves it in a week in which only one class appears: zero-shot finds hardly any other
 /// class, but the new model does.
-fn undecidable(root: &Path) -> PathBuf {
-    let dir = candidate(root, "soft");
+pub fn undecidable(root: &Path, name: &str) -> PathBuf {
+    let dir = candidate(root, name);
     let mut told = report(&dir);
     told.images = 100;
     let class = |(name, zero_shot, deployed): (&str, u64, u64)| ClassReport {
@@ -232,7 +232,7 @@ fn a_round_that_finds_nothing_better_brings_the_shares_that_the_user_set() {
     let root = TempDir::new().unwrap();
     let (promoter, _) = service(root.path());
     let judged = |shares: Option<Shares>| {
-        let dir = undecidable(root.path());
+        let dir = undecidable(root.path(), "soft");
         let mut told = report(&dir);
         told.adaptation.as_mut().unwrap().deployed = CandidateName::ZeroShot;
         restate(&dir, REPORT, &serde_json::to_vec(&told).unwrap(), |manifest| manifest.shares = shares);
@@ -439,7 +439,7 @@ fn what_a_rule_has_refused_is_kept_for_somebody_to_activate() {
 fn a_candidate_that_nothing_can_judge_is_kept_for_a_person_to_be_asked_about() {
     let root = TempDir::new().unwrap();
     let (promoter, _) = service(root.path());
-    let told = promoter.judge(&undecidable(root.path()), &CancellationToken::new()).unwrap();
+    let told = promoter.judge(&undecidable(root.path(), "soft"), &CancellationToken::new()).unwrap();
     let PromotionOutcome::Keep { reason, candidate: Some(refused) } = told else { panic!("{told:?}") };
     assert!(reason.to_string().contains("it answers 40 % of the distinct images"), "{reason}");
     assert!(refused.contender().is_some(), "a review compares it with what serves");

@@ -98,6 +98,7 @@ fn a_round_names_its_candidate_while_that_is_there() {
         active: false,
         refused: Some("worse".into()),
         images: 0,
+        shares: Vec::new(),
         parity_max_abs_diff: 0.0,
         report: String::new(),
     };

@@ -36,7 +36,7 @@ impl Supervisor {
         let seed = job.status.seed.unwrap_or_default();
         let (promoter, training, outcomes) =
             (self.promoter.clone(), self.training.clone(), self.outcomes.sender.clone());
-        let judging = Arc::clone(&self.judging);
+        let (judging, events) = (Arc::clone(&self.judging), self.training_events.sender.clone());
         tokio::spawn(
             async move {
                 // A kept generation is in the store already, so its activation waits for nobody.
@@ -57,7 +57,7 @@ impl Supervisor {
                             && let Some(candidate) = refused.contender()
                         {
                             let undecided = Undecided { round: id, seed, candidate, near_duplicates };
-                            refused.review = Some(undecided.review(&training, &promoter, &stop).await);
+                            refused.review = Some(undecided.review(&training, &promoter, &stop, events).await);
                         }
                         outcome
                     }

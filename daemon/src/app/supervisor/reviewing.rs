@@ -1,30 +1,31 @@
 //! Asks a person when nothing else shows whether a candidate is better than the active generation, and carries out what
 //! the answers decide.
 
+mod items;
+
 use super::{Supervisor, blocking};
 use crate::app::promoter::{Compared, Contender, Promoter};
-use crate::app::training::TrainingRunner;
+use crate::app::training::{TrainingEvent, TrainingEvents, TrainingRunner};
 use crate::control::{Answers, CommandError, ReviewItem, ReviewStatus, Snapshot};
 use crate::job_status::DetailedState;
-use crate::observed_file::{FileFingerprint, ObservedFile};
-use crate::review::{AnswerError, COMPARED, Question, Review, drawn};
+use crate::review::{AnswerError, COMPARED, Review, drawn};
 use crate::telemetry::events;
+use coft_core::event::{Event, Progress, Stage};
 use coft_core::ids::{ImageId, JobId};
 use coft_core::near_duplicates::NearDuplicates;
 use coft_core::review::{self, MOST, State};
 use coft_core::shown::shown_path;
+use items::{FileLooks, items};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, warn};
 
 /// How long after the candidate could not be activated it is tried again. 1 min [choice].
 const RETRY: Duration = Duration::from_secs(60);
-/// Timeout for checking which files exist; a file system may not answer. 10 s [choice].
-const LOOKING: Duration = Duration::from_secs(10);
 
 /// How far the outcome of the review is carried out.
 #[derive(Debug, Default)]
@@ -33,6 +34,14 @@ pub struct Reviewing {
     activation: Option<JobId>,
     /// No such job starts before this time, because the last one could not start.
     not_before: Option<Instant>,
+    looks: FileLooks,
+}
+
+impl Reviewing {
+    /// Forgets what was done for the last review.
+    fn begin_anew(&mut self) {
+        (self.activation, self.not_before) = (None, None);
+    }
 }
 
 /// A round that could not decide.
@@ -57,6 +66,7 @@ impl Undecided {
         training: &TrainingRunner,
         promoter: &Promoter,
         stop: &CancellationToken,
+        events: TrainingEvents,
     ) -> Result<Review, String> {
         let Self { round, seed, candidate, near_duplicates } = self;
         let near_duplicates = blocking(move || read(&near_duplicates)).await;
@@ -73,8 +83,9 @@ impl Undecided {
         let (promoter, stop) = (promoter.clone(), stop.clone());
         blocking(move || {
             let (ids, paths): (Vec<ImageId>, Vec<PathBuf>) = images.into_iter().unzip();
-            let Compared { present, differences } =
-                promoter.compare(&candidate, &paths, &stop).map_err(|failure| failure.message)?;
+            let mut meter = Meter::new(round, 2 * paths.len(), events);
+            let compared = promoter.compare(&candidate, &paths, &stop, &mut |answered| meter.at(answered));
+            let Compared { present, differences } = compared.map_err(|failure| failure.message)?;
             let answers = ids.into_iter().zip(differences);
             let answers = answers.filter_map(|(image, difference)| Some((image, difference?)));
             let scene = |image: &ImageId| near_duplicates.standing_for(image).clone();
@@ -91,6 +102,45 @@ impl Undecided {
             }
         })
         .await
+    }
+}
+
+/// Tells how far a comparison is, as the trainer tells how far a round is.
+struct Meter {
+    round: JobId,
+    answers: usize,
+    events: TrainingEvents,
+    began: Instant,
+    told: Option<Instant>,
+}
+
+impl Meter {
+    /// Shortest time between two reports. 0.5 s [choice].
+    const PAUSE: Duration = Duration::from_millis(500);
+
+    fn new(round: JobId, answers: usize, events: TrainingEvents) -> Self {
+        Self { round, answers, events, began: Instant::now(), told: None }
+    }
+
+    fn at(&mut self, answered: usize) {
+        let now = Instant::now();
+        if answered < self.answers && self.told.is_some_and(|told| now < told + Self::PAUSE) {
+            return;
+        }
+        self.told = Some(now);
+        let rate = answered as f64 / now.duration_since(self.began).as_secs_f64().max(f64::EPSILON);
+        let progress = Progress {
+            stage: Stage::Compare,
+            iteration: 1,
+            fraction: 1.0, // of the training, which is far longer
+            images_done: answered as u64,
+            images_total: self.answers as u64,
+            images_per_second: rate,
+            remaining_seconds: (answered > 0).then(|| (self.answers - answered) as f64 / rate),
+            training: None,
+        };
+        // If the service has so much else to do, the next report follows soon.
+        let _ = self.events.try_send((self.round, TrainingEvent::Event(Event::Progress(progress))));
     }
 }
 
@@ -131,7 +181,7 @@ impl Supervisor {
                 return self.warn_of(round, format!("nobody can be asked about its candidate: {problem}"));
             }
         };
-        self.reviewing = Reviewing::default();
+        self.reviewing.begin_anew();
         let (round, candidate, of, present) = (status.round.0, status.candidate.0, status.compared, status.present);
         let percent = 100.0 * status.differing as f64 / of.max(1) as f64;
         info!(
@@ -161,12 +211,12 @@ impl Supervisor {
         limit: usize,
         reply: oneshot::Sender<Result<(Vec<ReviewItem>, ReviewStatus), CommandError>>,
     ) {
-        let training = self.training.clone();
+        let (training, looks) = (self.training.clone(), self.reviewing.looks.clone());
         let status = self.publisher.snapshot().review.clone();
         tokio::spawn(
             async move {
                 let answer = match status {
-                    Some(status) => items(training, limit).await.map(|items| (items, status)),
+                    Some(status) => items(training, looks, limit).await.map(|items| (items, status)),
                     None => Err(not_taken(AnswerError::NoReview)),
                 };
                 // A client that has gone does not need the reply.
@@ -250,7 +300,7 @@ impl Supervisor {
         if self.reviewing.activation != Some(job) {
             return;
         }
-        self.reviewing = Reviewing::default();
+        self.reviewing.begin_anew();
         // An activation that was cut short by a stop of the service goes on at the next start.
         if matches!(state, DetailedState::Promoted(_) | DetailedState::Interrupted) {
             return;
@@ -267,7 +317,7 @@ impl Supervisor {
     }
 
     async fn end_review(&mut self) {
-        self.reviewing = Reviewing::default();
+        self.reviewing.begin_anew();
         let reviews = self.training.reviews.clone();
         if let Err(error) = blocking(move || reviews.end()).await {
             warn!(problem = %error, "the review that is over cannot be removed: {error}");
@@ -282,36 +332,6 @@ impl Supervisor {
         let activation = self.reviewing.activation;
         self.publisher.review(status.map(|status| ReviewStatus { activation, ..status }));
     }
-}
-
-/// The first pictures that are asked about and that have a file.
-async fn items(training: TrainingRunner, limit: usize) -> Result<Vec<ReviewItem>, CommandError> {
-    let TrainingRunner { reviews, catalog, sources, ingest, .. } = training;
-    let questions = reviews.questions();
-    let images = questions.iter().map(|question| question.image.clone()).collect();
-    let files = catalog.files(images).await.map_err(|error| CommandError::Failed(error.to_string()))?;
-    let look = move || {
-        let there = |(question, files): (Question, Vec<ObservedFile>)| {
-            // A source that is not configured any more may have used another part of the same file.
-            let mut files = files.into_iter().filter(|file| sources.contains(&file.source));
-            let ObservedFile { path, source, .. } = files.find(holds_it_still)?;
-            let crop = ingest.sources().get(&source).and_then(|place| place.region);
-            let Question { image, present, candidate } = question;
-            Some(ReviewItem { image, path, crop, present, candidate })
-        };
-        questions.into_iter().zip(files).filter_map(there).take(limit.min(MOST as usize)).collect()
-    };
-    let late =
-        |_| CommandError::Failed(format!("the files of the pictures were not found within {} s", LOOKING.as_secs()));
-    timeout(LOOKING, blocking(look)).await.map_err(late)
-}
-
-/// Whether the file is there, with the content that the catalogue knows: another picture may have been written to it
-/// since.
-fn holds_it_still(file: &ObservedFile) -> bool {
-    let content = |print: &FileFingerprint| (print.bytes, print.modified_ns);
-    let found = fs::metadata(&file.path).ok().filter(fs::Metadata::is_file);
-    found.is_some_and(|found| content(&FileFingerprint::of(&found)) == content(&file.fingerprint))
 }
 
 fn not_taken(error: AnswerError) -> CommandError {

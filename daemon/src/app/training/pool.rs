@@ -1,25 +1,19 @@
-//! The images of a round: which ones take part, the user's labels for them, and cached pixels that turn out to be lost
-//! or damaged.
+//! The images of a round: which ones take part, and cached pixels that turn out to be lost or damaged.
 
-use super::{TrainingRunner, catalog_failed, failed};
+use super::{TrainingRunner, catalog_failed, failed, told};
 use crate::catalog::CatalogError;
 use crate::observed_file::ObservedFile;
 use crate::review;
 use crate::round::Outcome;
-use crate::user_labels::{self, Labels, UserLabelsError};
 use coft_core::event::FailureKind;
-use coft_core::ids::{ClassId, ImageId};
+use coft_core::ids::ImageId;
 use coft_core::near_duplicates::NearDuplicates;
 use coft_core::shown::shown_path;
 use coft_core::spec::{PoolImage, RoundSpec};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::thread;
-use tokio::sync::oneshot;
-use tokio::time::timeout;
 use tracing::{info, warn};
 
 impl TrainingRunner {
@@ -107,10 +101,6 @@ impl TrainingRunner {
         most: usize,
         near_duplicates: &NearDuplicates,
     ) -> Result<Vec<(ImageId, PathBuf)>, String> {
-        let told = |outcome| match outcome {
-            Outcome::Failed(failure) => failure.message,
-            other => format!("{other:?}"),
-        };
         let pool = self.catalog.pool(self.ingest.canonical_px(), &self.sources).await;
         let mut kept = pool.map_err(|error| error.to_string())?.kept;
         kept.truncate(usize::try_from(self.ingest.most_images()).unwrap_or(usize::MAX));
@@ -129,80 +119,6 @@ impl TrainingRunner {
         let mut drawn = review::drawn(seed, there.collect(), |(id, _)| id);
         drawn.truncate(most);
         Ok(drawn)
-    }
-
-    /// Adds the user's own labels to the images: those of the list, otherwise those from reviews.
-    async fn label(&self, mut images: Vec<PoolImage>) -> Result<Vec<PoolImage>, Outcome> {
-        let given = self.given().await?;
-        // Lines that name an image of the pool are removed from this set.
-        let mut lines: BTreeSet<u64> = given.values().map(|(_, line)| *line).collect();
-        let position = |class: &str| self.base.classes.iter().position(|known| known == class);
-        let reviewed = self.reviews.labels().into_iter();
-        let reviewed = reviewed.filter_map(|(image, class)| Some((image, ClassId(position(&class?)? as u32))));
-        let reviewed: HashMap<ImageId, ClassId> = reviewed.collect();
-        for image in &mut images {
-            let listed = given.get(&image.id).map(|(class, line)| {
-                lines.remove(line);
-                *class
-            });
-            image.label = listed.or_else(|| reviewed.get(&image.id).copied());
-        }
-        if !lines.is_empty() {
-            let count = lines.len();
-            warn!(images = count, "{count} labelled images are in no source, or were let go; they take no part");
-        }
-        Ok(images)
-    }
-
-    /// The labels of the user's list, if there is one.
-    async fn given(&self) -> Result<Labels, Outcome> {
-        let Some(path) = self.given_labels.clone() else { return Ok(Labels::new()) };
-        let ingest = self.ingest.clone();
-        let base = Arc::clone(&self.base);
-        let (reply, answer) = oneshot::channel();
-        let read = move || {
-            let list = user_labels::List::read(&path, &base.classes, ingest.sources(), &|| !reply.is_closed());
-            // Nobody waits for a late result.
-            let _ = reply.send(list);
-        };
-        // The files may lie on a file system that does not answer; then the thread stays behind.
-        let started = thread::Builder::new().name("labels".into()).spawn(read);
-        let late = |_| {
-            failed(
-                FailureKind::BadImages,
-                "the label list, or a file that it names, was not read within round.deadline",
-                "look whether the file systems of the list and of its files answer",
-            )
-        };
-        let bad = |error: UserLabelsError| {
-            failed(
-                FailureKind::BadImages,
-                error.to_string(),
-                "correct the list; it is read again when the next round starts",
-            )
-        };
-        started.map_err(|error| failed(FailureKind::Internal, error.to_string(), "start the round again"))?;
-        let read = timeout(self.round.deadline, answer).await.map_err(late)?;
-        let mut list = read.expect("reading a list does not panic").map_err(bad)?;
-        // A folder may rotate: a file that the catalogue has seen there keeps its label.
-        for line in list.lost() {
-            let images = self.catalog.images_at(&line.path).await.map_err(|error| catalog_failed(&error))?;
-            if !images.is_empty() {
-                line.images = Ok(images);
-            }
-        }
-        let (given, lost) = list.labels().map_err(bad)?;
-        if let Some(user_labels::Line { number, path, images: Err(error), .. }) = lost.first() {
-            let (count, path) = (lost.len(), shown_path(path));
-            warn!(
-                images = count,
-                line = number,
-                %path,
-                "the label list names {count} files that cannot be read and were never taken in; they are left out; the first, \
-                 on line {number}: {path}: {error}"
-            );
-        }
-        Ok(given)
     }
 
     /// Removes cached pixels that cannot be decoded: the next round goes on without them, and the next scan takes in

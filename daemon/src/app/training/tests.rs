@@ -1,12 +1,14 @@
 //! A runner of rounds made from a configuration, with a shell script as trainer; the real trainer is tested end to end.
 
 use super::*;
-use crate::catalog::Entry;
+use crate::catalog::{Answer, Budget, Entry, Turn};
 use crate::config::{ConfigFile, Overrides};
+use crate::control::LabelCount;
 use crate::decode_budget::DecodeBudget;
 use crate::model;
-use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
+use crate::observed_file::{Arrival, FileFingerprint, ImageRecord, ObservedFile};
 use crate::review::{Review, Reviews};
+use coft_core::answer::NONE_OF_THESE;
 use coft_core::ids::{ClassId, GenerationId, ImageId};
 use coft_core::near_duplicates::NearDuplicates;
 use coft_core::review::Difference;
@@ -14,6 +16,7 @@ use coft_core::spec::Template;
 use image::{Rgb, RgbImage};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 use tempfile::TempDir;
 
 const FINDS_BAD_IMAGES: &str = r#"echo '{"type":"failed","kind":"bad-images","message":"no image","hint":""}' >&3"#;
@@ -219,6 +222,80 @@ async fn labels_that_were_asked_for_take_part_and_the_list_wins_over_them() {
         .await
         .unwrap();
     assert_eq!(unlabelled(NearDuplicates::default()).await, [], "nobody can look at a picture without a file");
+}
+
+/// Two sources that use parts of the same files. A file that had gone got the labels of both parts, which contradict each
+/// other, and no round could start.
+#[tokio::test]
+async fn labels_are_those_of_the_source_that_the_line_names_and_answers_are_held_against_them() {
+    const HALVES: &str = r#"
+[[source]]
+name = "left"
+path = "cam"
+crop = { x = 0.0, y = 0.0, width = 0.5, height = 1.0 }
+[[source]]
+name = "right"
+path = "cam"
+crop = { x = 0.5, y = 0.0, width = 0.5, height = 1.0 }
+[classifier]
+given-labels = "given.csv"
+"#;
+    let mut site = Site::new(HALVES, |dir| {
+        fs::create_dir(dir.join("cam")).unwrap();
+        let list = "path,class,source\ncam/1.png,hex nut,left\ncam/1.png,hex bolt,right\n";
+        fs::write(dir.join("given.csv"), list).unwrap();
+    });
+    let sources = ["left", "right"].map(PathBuf::from);
+    site.training.catalog = site.training.catalog.answering(sources.to_vec());
+    let training = &site.training;
+    let cam = fs::canonicalize(site.dir.path()).unwrap().join("cam");
+    let image = |source: &str, number: i64| {
+        let fingerprint = FileFingerprint { bytes: 1, modified_ns: number, changed_ns: number };
+        let observed = ObservedFile { source: source.into(), path: cam.join(format!("{number}.png")), fingerprint };
+        let id = ImageId(format!("{source}{number}"));
+        let record = ImageRecord { id, width_px: 9, height_px: 9, bytes: 1, canonical_px: 72 };
+        Entry::Image { observed, record, came: Arrival::now() }
+    };
+    let entries = [1, 2, 3].into_iter().flat_map(|number| ["left", "right"].map(|source| image(source, number)));
+    training.catalog.record(entries.collect()).await.unwrap();
+    let given = |source: &str| PoolImage { id: ImageId(format!("{source}1")), path: PathBuf::new(), label: None };
+    let labelled = training.label(["left", "right"].map(given).to_vec()).await.unwrap();
+    let class = |name: &str| training.base.classes.iter().position(|class| class == name).map(|at| ClassId(at as u32));
+    assert_eq!([labelled[0].label, labelled[1].label], ["hex nut", "hex bolt"].map(class));
+
+    let left2 = ImageId("left2".into());
+    reviewed(&site, &[(&left2, "hex bolt")]);
+    let mut answers = Vec::new();
+    for (source, label) in sources.iter().zip(["hex nut", NONE_OF_THESE]) {
+        let waiting = training.catalog.unanswered(source, Turn::First, 9).await.unwrap();
+        answers.extend(waiting.into_iter().map(|picture| Answer {
+            source: picture.source,
+            arrival: picture.arrival,
+            label: label.into(),
+            probability: None,
+            labels: Vec::new(),
+            classifier: "parts".into(),
+            generation: GenerationId(1),
+            margin: 0.5,
+            doubtful: false,
+            none_of_these: None,
+            decision: None,
+            classes: training.base.classes.clone().into(),
+        }));
+    }
+    answers.pop();
+    let budget = Budget { most: 100, keep: Duration::from_secs(3600) };
+    training.catalog.answer(answers, Arc::default(), budget).await.unwrap();
+    let count = |label: &str, pictures, labelled, right| LabelCount { label: label.into(), pictures, labelled, right };
+    assert_eq!(
+        training.count_answers(GenerationId(1)).await.unwrap(),
+        [count("hex nut", 3, 2, 1), count(NONE_OF_THESE, 2, 0, 0)],
+        "the picture of the list on the right is not answered, and the one of the review is wrong"
+    );
+    assert_eq!(training.count_answers(GenerationId(2)).await.unwrap(), []);
+    fs::write(site.dir.path().join("given.csv"), "no list").unwrap();
+    let counts = training.count_answers(GenerationId(1)).await.unwrap();
+    assert_eq!(counts[0], count("hex nut", 3, 1, 0), "a list that cannot be read hides nothing else");
 }
 
 #[tokio::test]

@@ -179,7 +179,9 @@ async fn a_refused_command_has_its_name() {
                 Command::CancelJob { reply, .. } => refuse(reply, refusal()),
                 Command::ReviewItems { reply, .. } => refuse(reply, refusal()),
                 Command::SubmitReview { reply, .. } => refuse(reply, refusal()),
-                Command::Rescan { .. } | Command::Configure { .. } => panic!("nobody asked for it"),
+                Command::CountAnswers { .. } | Command::Rescan { .. } | Command::Configure { .. } => {
+                    panic!("nobody asked for it")
+                }
             }
             let Answer::Error { name: told, text } = soon(call).await.unwrap() else { panic!("{line}: {name}") };
             let whole = if name == "InvalidArgs" { INVALID.into() } else { format!("org.coft.Coft1.Error.{name}") };

@@ -72,7 +72,10 @@ async fn two_sources_with_the_same_files_know_nothing_of_each_other() {
     for (source, path) in [("left", "a.jpg"), ("right", "a.jpg"), ("left", "b.jpg"), ("right", "b.jpg")] {
         assert!(knows(source, path).await, "{source} {path}");
     }
-    assert_eq!(catalog.images_at(Path::new("/camera/a.jpg")).await.unwrap(), ["l1", "r1"].map(|id| ImageId(id.into())));
+    assert_eq!(
+        catalog.images_at(Path::new("/camera/a.jpg"), None).await.unwrap(),
+        ["l1", "r1"].map(|id| ImageId(id.into()))
+    );
     let waiting = async |source: &str| catalog.unanswered(Path::new(source), Turn::First, 9).await.unwrap().len();
     assert_eq!((waiting("left").await, waiting("right").await), (1, 1));
 

@@ -26,7 +26,7 @@ async fn what_no_file_holds_and_no_round_needs_is_forgotten_after_a_day() {
     assert_eq!(rows(&catalog).await, (6, 6), "it may come back");
     days_pass(&catalog, 2).await;
     assert_eq!(rows(&catalog).await, (5, 5), "a0, which no round takes; a1 has a file, a5 has pixels");
-    assert_eq!(catalog.images_at(Path::new("/camera/a5.jpg")).await.unwrap(), [ImageId("a5".into())]);
+    assert_eq!(catalog.images_at(Path::new("/camera/a5.jpg"), None).await.unwrap(), [ImageId("a5".into())]);
     check(&catalog.counts().await.unwrap(), 6, 0);
     // The directory goes with all that is in it; a path that only begins with the same letters stays.
     catalog.record(vec![image("../camera2/x.jpg", 1, "a4"), gone("/camera")]).await.unwrap();
@@ -59,7 +59,7 @@ async fn a_moved_image_that_was_evicted_is_no_new_image() {
     check(&catalog.counts().await.unwrap(), 2, 0);
     days_pass(&catalog, 2).await;
     assert_eq!(rows(&catalog).await, (2, 2), "the place that it moved from is forgotten");
-    assert_eq!(catalog.images_at(Path::new("/camera/a0.jpg")).await.unwrap(), []);
+    assert_eq!(catalog.images_at(Path::new("/camera/a0.jpg"), None).await.unwrap(), []);
 }
 
 #[tokio::test]

@@ -91,7 +91,7 @@ async fn rescans_while_sources_come_and_go_freeze_nothing() {
         until(&mut heard, |status| status.sources.len() == 60 && status.sources.values().all(Option::is_none)).await;
         fs::write(site.dir.path().join("cam7/last.png"), picture(255)).unwrap();
         let last = fs::canonicalize(site.dir.path()).unwrap().join("cam7/last.png");
-        while site.catalog.images_at(&last).await.unwrap().is_empty() {
+        while site.catalog.images_at(&last, None).await.unwrap().is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         intake.stop().await;

@@ -69,7 +69,7 @@ async fn what_is_known_is_not_decoded_again_for_its_rights_date_or_name() {
         for (number, id) in ids.iter().enumerate() {
             let at = async |pattern: &str| {
                 let path = site.path(&pattern.replace('N', &number.to_string()));
-                site.catalog.images_at(&path).await.unwrap()
+                site.catalog.images_at(&path, None).await.unwrap()
             };
             while at(new).await.first() != Some(id) {
                 assert!(since.elapsed() < PATIENCE, "{number} is not known as {new}");

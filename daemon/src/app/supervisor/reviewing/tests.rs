@@ -8,24 +8,21 @@ use crate::app::supervisor::jobs::Job;
 use crate::app::supervisor::serving::tests::{receivers, supervisor, try_once};
 use crate::catalog::Entry;
 use crate::control::Command;
-use crate::decode_budget::DecodeBudget;
-use crate::ingest::{Ingest, Place};
 use crate::job_status::JobStatus;
 use crate::observed_file::{Arrival, FileFingerprint, ObservedFile};
-use crate::review::Reviews;
+use crate::review::{Question, Reviews};
 use crate::store::Store;
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::job::Trigger;
 use coft_core::review::Difference;
 use coft_core::shares::Shares;
-use coft_vision::Region;
 use image::{Rgb, RgbImage};
-use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
 
 const CANDIDATE: GenerationId = GenerationId(1);
 const PRESENT: GenerationId = GenerationId(2);
@@ -33,14 +30,14 @@ const PRESENT: GenerationId = GenerationId(2);
 const ROUND: JobId = JobId(2);
 
 /// A service whose generation 2, the soft one, serves, beside a candidate that does not.
-struct Site {
-    root: TempDir,
-    supervisor: Supervisor,
+pub(super) struct Site {
+    pub(super) root: TempDir,
+    pub(super) supervisor: Supervisor,
     seen: watch::Receiver<Snapshot>,
 }
 
 impl Site {
-    async fn new(name: &str) -> Self {
+    pub(super) async fn new(name: &str) -> Self {
         let root = tempfile::tempdir().unwrap();
         let mut store = Store::open(root.path()).unwrap();
         let staged = store.stage(&candidate(root.path(), name)).unwrap();
@@ -59,7 +56,7 @@ impl Site {
     }
 
     /// Takes in pictures, as the intake does: `each` red, green and blue ones.
-    async fn take(&self, each: u8) {
+    pub(super) async fn take(&self, each: u8) {
         let source = self.root.path().join("in");
         fs::create_dir(&source).unwrap();
         for (name, colour) in [("red", [200, 40, 40]), ("green", [40, 200, 40]), ("blue", [40, 40, 200])] {
@@ -103,13 +100,14 @@ impl Site {
     }
 
     /// Opens the review of a round that could not decide, unless it is stopped.
-    async fn ask(&mut self, stop: &CancellationToken) -> Option<ReviewStatus> {
+    pub(super) async fn ask(&mut self, stop: &CancellationToken) -> Option<ReviewStatus> {
         let (generations, _) = self.supervisor.promoter.generations();
         let (dir, classes) = (generations[0].dir.clone(), self.supervisor.training.base.classes.clone());
         let candidate = Contender { id: CANDIDATE, dir, classes };
         let near_duplicates = self.root.path().join("near-duplicates.json");
         let undecided = Undecided { round: ROUND, seed: 1, candidate, near_duplicates };
-        let review = undecided.review(&self.supervisor.training, &self.supervisor.promoter, stop).await;
+        let events = self.supervisor.training_events.sender.clone();
+        let review = undecided.review(&self.supervisor.training, &self.supervisor.promoter, stop, events).await;
         let is_open = review.is_ok();
         self.supervisor.open_review(ROUND, review).await;
         self.supervisor.training.reviews.status().filter(|_| is_open)
@@ -152,34 +150,6 @@ fn label(item: &ReviewItem, class: &str) -> Answers {
 fn shows(item: &ReviewItem) -> &'static str {
     let name = item.path.file_name().unwrap().to_str().unwrap();
     ["red", "green", "blue"].into_iter().find(|colour| name.starts_with(colour)).unwrap()
-}
-
-/// What was asked about a part of a picture was shown as the whole picture.
-#[tokio::test]
-async fn the_part_that_a_source_uses_is_told() {
-    let mut site = Site::new("turned").await;
-    site.take(3).await;
-    site.ask(&CancellationToken::new()).await.expect("somebody is asked");
-    let training = &site.supervisor.training;
-    let preprocess = training.ingest.preprocess().clone();
-    let region = Region { x: 0.5, y: 0.0, width: 0.5, height: 1.0 };
-    let place = Place { dir: site.root.path().join("in"), region: Some(region) };
-    // Before it got its name, the source was known by another key, which comes first.
-    let before = PathBuf::from("/a");
-    let mut places: HashMap<PathBuf, Place> =
-        training.sources.iter().map(|source| (source.clone(), place.clone())).collect();
-    places.insert(before.clone(), Place { region: None, ..place });
-    let ingest = Ingest::new(&Default::default(), preprocess, site.root.path().join("pixels"), DecodeBudget::default())
-        .with_sources(places);
-    let first = super::items(training.clone(), 1).await.unwrap().remove(0);
-    let fingerprint = FileFingerprint::of(&fs::metadata(&first.path).unwrap());
-    let observed = ObservedFile { source: before, path: first.path, fingerprint };
-    let record = ingest.keep(ingest.read(observed.clone()).await.expect("it is read")).await.expect("it is an image");
-    training.catalog.record(vec![Entry::Image { observed, record, came: Arrival::now() }]).await.unwrap();
-    let found = super::items(TrainingRunner { ingest, ..training.clone() }, 60).await.unwrap();
-    assert!(found.len() == 6 && found.iter().all(|item| item.crop == Some(region)), "{found:?}");
-    let found = super::items(TrainingRunner { sources: Vec::new(), ..training.clone() }, 60).await.unwrap();
-    assert_eq!(found, [], "no source is configured");
 }
 
 #[tokio::test]

@@ -1,9 +1,13 @@
 //! Candidates of rounds, imports and activations beside each other.
 
 use super::*;
-use crate::app::promoter::tests::doubted;
+use crate::app::promoter::tests::{doubted, undecidable};
+use coft_core::event::Stage;
+use coft_core::ids::ImageId;
 use coft_core::job::JobKind;
 use coft_core::lifecycle::Refusal;
+use coft_core::near_duplicates::NearDuplicates;
+use coft_core::review::State;
 use tokio::time::timeout;
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -80,6 +84,44 @@ async fn a_refused_candidate_is_kept_until_others_take_its_place() {
     assert_eq!(settle(&mut service).await.state, DetailedState::Promoted(GenerationId(3)));
     let third = &service.publisher.snapshot().generations[1];
     assert_eq!((third.active, &third.refused, third.replaces), (true, &None, Some(GenerationId(1))));
+    machine.dies(service).await;
+}
+
+/// The way from the trainer's candidate to the questions: it is compared with what serves on the round's own images, of
+/// which near-duplicates are asked about once.
+#[tokio::test]
+async fn a_round_that_cannot_decide_asks_about_the_pictures_on_which_the_two_models_differ() {
+    let mut machine = Machine::new().await;
+    machine.take_coloured(12, |number| if number % 2 == 0 { [40, 200, number] } else { [40, number, 200] }).await;
+    // The candidate takes green for blue and blue for green, and two of the green pictures look alike.
+    let kept = undecidable(&machine.path("kept"), "turned");
+    let catalog = Catalog::open(&machine.path("catalog.sqlite")).unwrap();
+    let image = async |number: u64| {
+        let path = fs::canonicalize(machine.path("in")).unwrap().join(format!("{number}.png"));
+        catalog.images_at(&path, None).await.unwrap().remove(0)
+    };
+    let near: NearDuplicates = NearDuplicates([(image(6).await, image(4).await)].into());
+    let file = coft_core::near_duplicates::file(&kept);
+    fs::write(&file, serde_json::to_vec(&near).unwrap()).unwrap();
+    let then = "cp -r KEPT FILE \"$(dirname $2)\"; echo '{\"type\":\"finished\"}' >&3";
+    let then = then.replace("KEPT", &kept.display().to_string()).replace("FILE", &file.display().to_string());
+    machine.trains(&then);
+
+    let mut service = machine.up().await;
+    service.promoter.serve_active();
+    machine.look(&mut service).await.expect("a round trains");
+    let round = machine.ends(&mut service).await;
+    let DetailedState::Kept { reason, candidate: Some(GenerationId(2)) } = &round.state else { panic!("{round:?}") };
+    assert!(reason.contains("whether it is better cannot be told"), "{reason}");
+    assert_eq!(round.warnings, [""; 0]);
+    let review = service.publisher.snapshot().review.clone().expect("somebody is asked");
+    assert_eq!((review.round, review.candidate, review.present), (round.id, GenerationId(2), GenerationId(1)));
+    assert_eq!((review.compared, review.differing, review.state), (15, 12, State::Asking));
+    let asked: Vec<ImageId> = service.training.reviews.questions().into_iter().map(|question| question.image).collect();
+    assert_eq!(asked.iter().filter(|image| near.standing_for(image) == near.standing_for(&asked[0])).count(), 1);
+    assert_eq!(asked.len(), 11, "one of the two that look alike");
+    let progress = round.progress.expect("it is told how far the comparison is");
+    assert_eq!((progress.stage, progress.images_done, progress.images_total), (Stage::Compare, 30, 30));
     machine.dies(service).await;
 }
 
