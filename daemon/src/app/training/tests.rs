@@ -48,7 +48,8 @@ impl Site {
         let training = TrainingRunner {
             catalog: Catalog::open(&path("state/catalog.sqlite")).unwrap(),
             sources: config.sources.iter().map(|source| source.path.clone()).collect(),
-            ingest: Ingest::new(&config.ingest, base.preprocess.clone(), path("state/pixels"), DecodeBudget::default()),
+            ingest: Ingest::new(&config.ingest, base.preprocess.clone(), path("state/pixels"), DecodeBudget::default())
+                .with_sources(config.places()),
             base,
             round: config.round,
             settings: config.training,
