@@ -40,7 +40,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{Instrument, error, info};
 
@@ -396,6 +396,7 @@ impl Start {
             reserve,
             given_labels: config.classifier.given_labels,
             reviews,
+            listing: Arc::new(Semaphore::new(1)),
             import: config.import,
         };
         let unfinished = training.unfinished().map_or(JobId(0), |spec| spec.round);

@@ -26,7 +26,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, warn};
 use walkdir::WalkDir;
@@ -96,6 +96,8 @@ pub struct TrainingRunner {
     pub given_labels: Option<PathBuf>,
     /// Reviews, whose answers are labels as well.
     pub reviews: Reviews,
+    /// Lets one thread read the list of labels for clients.
+    pub listing: Arc<Semaphore>,
 }
 
 impl TrainingRunner {

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -101,10 +102,26 @@ impl TrainingRunner {
             Looking::IntoFiles => self.round.deadline,
             Looking::IntoCatalog => LISTING,
         };
+        let late = |_: Elapsed| {
+            failed(
+                FailureKind::BadImages,
+                format!("the label list, or a file that it names, was not read within {}", format_duration(deadline)),
+                "look whether the file systems of the list and of its files answer",
+            )
+        };
+        let turn = match looking {
+            Looking::IntoFiles => None,
+            // However often clients ask, at most one thread waits for a file system that does not answer.
+            Looking::IntoCatalog => {
+                let turn = timeout(deadline, Arc::clone(&self.listing).acquire_owned()).await.map_err(late)?;
+                Some(turn.expect("nobody closes it"))
+            }
+        };
         let ingest = self.ingest.clone();
         let base = Arc::clone(&self.base);
         let (reply, answer) = oneshot::channel();
         let read = move || {
+            let _turn = turn;
             let read = match looking {
                 Looking::IntoFiles => user_labels::List::read,
                 Looking::IntoCatalog => user_labels::List::read_alone,
@@ -115,13 +132,6 @@ impl TrainingRunner {
         };
         // The files may lie on a file system that does not answer; then the thread stays behind.
         let started = thread::Builder::new().name("labels".into()).spawn(read);
-        let late = |_| {
-            failed(
-                FailureKind::BadImages,
-                format!("the label list, or a file that it names, was not read within {}", format_duration(deadline)),
-                "look whether the file systems of the list and of its files answer",
-            )
-        };
         let bad = |error: UserLabelsError| {
             failed(
                 FailureKind::BadImages,

@@ -59,6 +59,7 @@ impl Site {
             import: config.import,
             given_labels: config.classifier.given_labels,
             reviews: Reviews::open(&path("state")),
+            listing: Arc::new(Semaphore::new(1)),
         };
         Self { dir, training }
     }

@@ -28,7 +28,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -52,6 +52,7 @@ pub fn supervisor(root: &Path, publisher: StatusPublisher) -> Supervisor {
         import: Default::default(),
         given_labels: None,
         reviews: Reviews::open(root),
+        listing: Arc::new(Semaphore::new(1)),
     };
     let lifecycle = Lifecycle::new(JobId(1), 16);
     let schedule = Schedule { automatic: false, ..Schedule::default() };

@@ -39,6 +39,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+use tokio::sync::Semaphore;
 
 /// Rounds before the tests: the generations that the tests begin with name their rounds, too.
 const EARLIER: u64 = 100;
@@ -161,6 +162,7 @@ impl Machine {
             import: Default::default(),
             given_labels: None,
             reviews: Reviews::open(self.root.path()),
+            listing: Arc::new(Semaphore::new(1)),
         };
         let (lifecycle, schedule) = (Lifecycle::new(last, 2), self.schedule.clone());
         let serving = Serving::new(promoter.clone());
