@@ -142,6 +142,11 @@ impl List {
         self.lines.iter_mut().filter(|line| line.images.is_err())
     }
 
+    /// Leaves out the lines whose files cannot be read.
+    pub fn forget_lost(&mut self) {
+        self.lines.retain(|line| line.images.is_ok());
+    }
+
     /// The labels by image, and the lines whose files cannot be read.
     pub fn labels(self) -> Result<(Labels, Vec<Line>), UserLabelsError> {
         let mut given = Labels::new();
@@ -192,6 +197,8 @@ fn line(
     let path = Some(at(&path)).filter(|path| path.exists()).unwrap_or_else(|| at(path.trim_ascii()));
     let source = source.map(|name| PathBuf::from(OsStr::from_bytes(&name)));
     let regions = regions(number, source.as_deref(), &path, sources)?;
+    // As the catalogue writes it: the line may have more slashes.
+    let source = source.and_then(|named| Some(sources.get_key_value(&named)?.0.clone()));
     Ok(Line { number, images: images(&path, &regions), path, source, class: ClassId(found as u32) })
 }
 

@@ -166,6 +166,9 @@ fn classes(classes: &[ClassReport]) -> String {
     text
 }
 
+/// Number of the latest pictures that the service looks at when it counts answers.
+const LATEST: u64 = 10_000;
+
 /// How often each class is expected: as the user has set it, and by the answers about the latest pictures. `classes`
 /// are in label order; labels that are none of them come last.
 fn expected(classes: &[String], shares: &BTreeMap<String, f64>, answers: &[LabelCount]) -> String {
@@ -179,8 +182,10 @@ fn expected(classes: &[String], shares: &BTreeMap<String, f64>, answers: &[Label
     header.extend((all > 0).then_some(["ANSWERED", "SHARE"]).into_iter().flatten());
     header.extend(knows.then_some("LABELLED"));
     let mut table = table(&header, &[1, 2, 3, 4][..header.len() - 1]);
+    // Where the report names no classes, the shares do.
+    let classes: Vec<&String> = if classes.is_empty() { shares.keys().collect() } else { classes.iter().collect() };
     let others = answers.iter().map(|count| &count.label).filter(|label| !classes.contains(label));
-    for class in classes.iter().chain(others) {
+    for class in classes.iter().copied().chain(others) {
         let count = answers.iter().find(|count| count.label == *class);
         let pictures = count.map_or(0, |count| count.pictures);
         let mut row = vec![shown(class.as_bytes()).into_owned()];
@@ -200,7 +205,8 @@ fn expected(classes: &[String], shares: &BTreeMap<String, f64>, answers: &[Label
     }
     if all > 0 {
         text += &format!(
-            "ANSWERED counts the latest {all} pictures of the sources by the generation's answer, SHARE is their share.\n"
+            "ANSWERED counts those of the latest {LATEST} pictures of the sources that the generation has answered, {all} in \
+             all; SHARE is their share.\n"
         );
     }
     if knows {

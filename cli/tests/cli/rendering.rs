@@ -640,6 +640,7 @@ fn a_zero_shot_generation_is_shown_with_the_shares_and_its_answers() {
         shown(&plain_one, Some(unlabelled)),
         shown(&told, None),
         shown(&plain_one, Some(Vec::new())),
+        shown(&Generation { report: json!(null), ..told.clone() }, Some(vec![count("full shelf", 1, 0, 0)])),
     ];
     insta::assert_snapshot!(texts.join("\n---\n"));
     let document = GenerationDetails { generation: told, answers: Some(labelled) };

@@ -93,7 +93,7 @@ impl Job {
         self.progress(|progress| progress.stage.as_str().to_owned())
     }
 
-    /// Share of the job that is done, 0 to 1.
+    /// Share of the job that is done, 0 to 1; that of the trainer's work, so that it is 1 while `Stage` is `compare`.
     #[zbus(property)]
     fn fraction(&self) -> fdo::Result<f64> {
         self.progress(|progress| progress.fraction)

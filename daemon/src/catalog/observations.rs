@@ -7,7 +7,7 @@ use coft_core::ids::{GenerationId, ImageId};
 use rusqlite::types::Value;
 use rusqlite::{Row, params_from_iter};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const HOUR_SECONDS: i64 = 60 * 60;
 
@@ -79,19 +79,29 @@ impl Catalog {
         .await
     }
 
-    /// The labels that a generation has given to the latest `most` pictures of all sources, each with its image. Pictures
-    /// that it has not answered are left out.
-    pub async fn labels_by(&self, generation: GenerationId, most: u64) -> Result<Vec<(ImageId, String)>, CatalogError> {
+    /// The labels that a generation has given to the latest `most` pictures of these sources, each with its image.
+    /// Pictures that it has not answered are left out.
+    pub async fn labels_by(
+        &self,
+        generation: GenerationId,
+        sources: Vec<PathBuf>,
+        most: u64,
+    ) -> Result<Vec<(ImageId, String)>, CatalogError> {
+        let mut values = vec![Value::from(signed(generation.0)), Value::from(signed(most))];
+        values.extend(sources.iter().map(|source| Value::Blob(source.as_os_str().as_bytes().to_vec())));
         self.ask(move |db| {
-            let mut statement = db.prepare_cached(
+            let named: Vec<String> = (3..=values.len()).map(|number| format!("?{number}")).collect();
+            let mut statement = db.prepare_cached(&format!(
                 "SELECT image, iif(latest.generation = ?1, latest.label, later.label) AS answer
-                 FROM (SELECT * FROM answers ORDER BY time DESC, arrival DESC LIMIT ?2) AS latest
+                 FROM (SELECT * FROM answers WHERE source IN (SELECT id FROM observed WHERE source IN ({}))
+                     ORDER BY time DESC, arrival DESC LIMIT ?2) AS latest
                  LEFT JOIN later_answers AS later ON later.generation = ?1
                      AND later.source = latest.source AND later.arrival = latest.arrival
                  WHERE answer IS NOT NULL",
-            )?;
-            let labels = statement
-                .query_map([signed(generation.0), signed(most)], |row| Ok((ImageId(row.get(0)?), row.get(1)?)))?;
+                named.join(", ")
+            ))?;
+            let labels =
+                statement.query_map(params_from_iter(values), |row| Ok((ImageId(row.get(0)?), row.get(1)?)))?;
             labels.collect()
         })
         .await

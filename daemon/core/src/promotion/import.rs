@@ -196,7 +196,7 @@ mod tests {
             reason.to_string(),
             "whether it is better cannot be told: on 256 of this service's own images, what serves finds some classes \
              more often than others, the import spreads its answers differently, and either may be right; it answers \
-             23 % of them differently; if shares in [classifier] says how often each class comes, it can be told"
+             23 % of them differently; it can be told, by another import, where shares in [classifier] says how often each class comes"
         );
         assert!(reason.can_be_overruled());
         let told = [("class 0".to_owned(), 0.7)].into();

@@ -6,6 +6,7 @@ use coft_core::event::{Failure, FailureKind};
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::review::Difference;
 use coft_core::shown::shown_path;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -51,9 +52,11 @@ impl Promoter {
             count += 1;
             going_on(stop)
         };
-        let presents = self.classes(images, &mut next, |image| self.controller.answer(image))?;
-        let candidates = self.classes(images, &mut next, |image| ready.answer(image))?;
+        let mut damaged = BTreeMap::new();
+        let presents = self.classes(images, &mut damaged, &mut next, |image| self.controller.answer(image))?;
+        let candidates = self.classes(images, &mut damaged, &mut next, |image| ready.answer(image))?;
         answered(2 * images.len());
+        log_damaged(&damaged);
         let pair = |(present, candidate): (Option<ClassId>, Option<ClassId>)| {
             Some(Difference { present: present?, candidate: candidate? })
         };
@@ -71,10 +74,11 @@ impl Promoter {
     fn classes(
         &self,
         images: &[PathBuf],
+        damaged: &mut BTreeMap<PathBuf, String>,
         next: &mut dyn FnMut() -> Result<(), Failure>,
         answer: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
     ) -> Result<Vec<Option<ClassId>>, Failure> {
-        let (mut classes, mut damaged) = (Vec::with_capacity(images.len()), Vec::new());
+        let mut classes = Vec::with_capacity(images.len());
         for image in images {
             next()?;
             let class = match answer(image) {
@@ -83,14 +87,13 @@ impl Promoter {
                     Some(decided.ok_or_else(|| incomparable("what serves cannot answer now".into()))?)
                 }
                 Err(LoadError::Read { path, cause }) if path == *image => {
-                    damaged.push((path, cause));
+                    damaged.insert(path, cause);
                     None
                 }
                 Err(error) => return Err(error.into()),
             };
             classes.push(class.map(|class| ClassId(class as u32)));
         }
-        log_damaged(&damaged);
         Ok(classes)
     }
 }
@@ -103,7 +106,7 @@ pub(super) fn side_by_side(
     serving: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
     candidate: impl Fn(&Path) -> Result<Vec<f32>, LoadError>,
 ) -> Result<[Vec<f32>; 2], Failure> {
-    let (mut active, mut found, mut damaged) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut active, mut found, mut damaged) = (Vec::new(), Vec::new(), BTreeMap::new());
     // One image at a time, so that a stop takes effect soon and a damaged image is known.
     for image in images {
         going_on(stop)?;
@@ -113,7 +116,7 @@ pub(super) fn side_by_side(
                 active.extend(serving);
                 found.extend(candidate);
             }
-            Err(LoadError::Read { path, cause }) if path == *image => damaged.push((path, cause)),
+            Err(LoadError::Read { path, cause }) if path == *image => drop(damaged.insert(path, cause)),
             Err(error) => return Err(error.into()),
         }
     }
@@ -122,13 +125,13 @@ pub(super) fn side_by_side(
 }
 
 /// Logs the images whose pixels are damaged, each with what is wrong, in one line.
-fn log_damaged(damaged: &[(PathBuf, String)]) {
-    if let Some((path, problem)) = damaged.first() {
+fn log_damaged(damaged: &BTreeMap<PathBuf, String>) {
+    if let Some((path, problem)) = damaged.first_key_value() {
         let (images, first) = (damaged.len(), shown_path(path));
         warn!(
             images,
             %first,
-            problem, "damaged pixels of {images} images have no part in the judgement; the first is {first}: {problem}"
+            problem, "damaged pixels of {images} images have no part in the comparison; the first is {first}: {problem}"
         );
     }
 }

@@ -249,6 +249,11 @@ fn a_round_that_finds_nothing_better_brings_the_shares_that_the_user_set() {
     let PromotionOutcome::Promote(promotion) = promoted else { panic!("{promoted:?}") };
     let generation = promoter.promote(*promotion, None).unwrap();
     assert_eq!(promoter.expects(generation), Some(shares.clone()));
+    let told = promoter.generations().0.pop().unwrap().shares;
+    assert_eq!(
+        told.iter().map(|(class, share)| format!("{class} {share:.2}")).collect::<Vec<_>>(),
+        ["red 0.90", "green 0.05", "blue 0.05"]
+    );
     let kept = judged(Some(shares));
     assert!(matches!(&kept, PromotionOutcome::Keep { .. }), "what serves has them: {kept:?}");
 }

@@ -83,7 +83,7 @@ impl Undecided {
         let (promoter, stop) = (promoter.clone(), stop.clone());
         blocking(move || {
             let (ids, paths): (Vec<ImageId>, Vec<PathBuf>) = images.into_iter().unzip();
-            let mut meter = Meter::new(round, 2 * paths.len(), events);
+            let mut meter = Meter { round, images: paths.len(), events, began: None, told: None };
             let compared = promoter.compare(&candidate, &paths, &stop, &mut |answered| meter.at(answered));
             let Compared { present, differences } = compared.map_err(|failure| failure.message)?;
             let answers = ids.into_iter().zip(differences);
@@ -108,9 +108,9 @@ impl Undecided {
 /// Tells how far a comparison is, as the trainer tells how far a round is.
 struct Meter {
     round: JobId,
-    answers: usize,
+    images: usize,
     events: TrainingEvents,
-    began: Instant,
+    began: Option<Instant>,
     told: Option<Instant>,
 }
 
@@ -118,25 +118,23 @@ impl Meter {
     /// Shortest time between two reports. 0.5 s [choice].
     const PAUSE: Duration = Duration::from_millis(500);
 
-    fn new(round: JobId, answers: usize, events: TrainingEvents) -> Self {
-        Self { round, answers, events, began: Instant::now(), told: None }
-    }
-
+    /// `answered`: of the two answers about each image, those that are there.
     fn at(&mut self, answered: usize) {
-        let now = Instant::now();
-        if answered < self.answers && self.told.is_some_and(|told| now < told + Self::PAUSE) {
+        let (now, answers) = (Instant::now(), 2 * self.images);
+        let began = *self.began.get_or_insert(now);
+        if answered < answers && self.told.is_some_and(|told| now < told + Self::PAUSE) {
             return;
         }
         self.told = Some(now);
-        let rate = answered as f64 / now.duration_since(self.began).as_secs_f64().max(f64::EPSILON);
+        let rate = answered as f64 / now.duration_since(began).as_secs_f64().max(f64::EPSILON);
         let progress = Progress {
             stage: Stage::Compare,
             iteration: 1,
             fraction: 1.0, // of the training, which is far longer
-            images_done: answered as u64,
-            images_total: self.answers as u64,
-            images_per_second: rate,
-            remaining_seconds: (answered > 0).then(|| (self.answers - answered) as f64 / rate),
+            images_done: answered as u64 / 2,
+            images_total: self.images as u64,
+            images_per_second: rate / 2.0,
+            remaining_seconds: (answered > 0).then(|| (answers - answered) as f64 / rate),
             training: None,
         };
         // If the service has so much else to do, the next report follows soon.

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tracing::warn;
 
@@ -32,14 +31,14 @@ enum Looking {
     IntoCatalog,
 }
 
-/// Timeout for reading a label list while a client waits. 10 s [choice].
+/// Timeout for reading a label list, and looking up its files, while a client waits. 10 s [choice].
 const LISTING: Duration = Duration::from_secs(10);
 
 impl TrainingRunner {
     /// Counts what a generation has answered about the latest pictures of the sources, and how often it was right where
     /// the user has labelled the picture. The most frequent label comes first.
     pub async fn count_answers(&self, generation: GenerationId) -> Result<Vec<LabelCount>, CatalogError> {
-        let answers = self.catalog.labels_by(generation, COUNTED).await?;
+        let answers = self.catalog.labels_by(generation, self.sources.clone(), COUNTED).await?;
         let known = self.own_labels().await;
         let mut counts: BTreeMap<String, LabelCount> = BTreeMap::new();
         for (image, label) in answers {
@@ -77,9 +76,12 @@ impl TrainingRunner {
 
     /// The user's own labels by image, as far as they are known without a look into the pictures' files: those of the
     /// list whose files a source has or had, and those from reviews. If the list cannot be read, that is logged.
-    pub async fn own_labels(&self) -> HashMap<ImageId, ClassId> {
-        let given = self.given(Looking::IntoCatalog).await.unwrap_or_else(|outcome| {
-            let problem = told(outcome);
+    async fn own_labels(&self) -> HashMap<ImageId, ClassId> {
+        let given = match timeout(LISTING, self.given(Looking::IntoCatalog)).await {
+            Ok(given) => given.map_err(told),
+            Err(_) => Err(format!("the label list was not read within {}", format_duration(LISTING))),
+        };
+        let given = given.unwrap_or_else(|problem| {
             warn!(problem, "the user's own labels of the list are not counted: {problem}");
             Labels::new()
         });
@@ -98,11 +100,8 @@ impl TrainingRunner {
     /// The labels of the user's list, if there is one.
     async fn given(&self, looking: Looking) -> Result<Labels, Outcome> {
         let Some(path) = self.given_labels.clone() else { return Ok(Labels::new()) };
-        let deadline = match looking {
-            Looking::IntoFiles => self.round.deadline,
-            Looking::IntoCatalog => LISTING,
-        };
-        let late = |_: Elapsed| {
+        let deadline = self.round.deadline;
+        let late = |_| {
             failed(
                 FailureKind::BadImages,
                 format!("the label list, or a file that it names, was not read within {}", format_duration(deadline)),
@@ -112,10 +111,7 @@ impl TrainingRunner {
         let turn = match looking {
             Looking::IntoFiles => None,
             // However often clients ask, at most one thread waits for a file system that does not answer.
-            Looking::IntoCatalog => {
-                let turn = timeout(deadline, Arc::clone(&self.listing).acquire_owned()).await.map_err(late)?;
-                Some(turn.expect("nobody closes it"))
-            }
+            Looking::IntoCatalog => Some(Arc::clone(&self.listing).acquire_owned().await.expect("nobody closes it")),
         };
         let ingest = self.ingest.clone();
         let base = Arc::clone(&self.base);
@@ -150,10 +146,11 @@ impl TrainingRunner {
                 line.images = Ok(images);
             }
         }
+        if looking == Looking::IntoCatalog {
+            list.forget_lost();
+        }
         let (given, lost) = list.labels().map_err(bad)?;
-        if looking == Looking::IntoFiles
-            && let Some(user_labels::Line { number, path, images: Err(error), .. }) = lost.first()
-        {
+        if let Some(user_labels::Line { number, path, images: Err(error), .. }) = lost.first() {
             let (count, path) = (lost.len(), shown_path(path));
             warn!(
                 images = count,

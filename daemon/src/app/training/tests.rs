@@ -244,7 +244,7 @@ given-labels = "given.csv"
 "#;
     let mut site = Site::new(HALVES, |dir| {
         fs::create_dir(dir.join("cam")).unwrap();
-        let list = "path,class,source\ncam/1.png,hex nut,left\ncam/1.png,hex bolt,right\n";
+        let list = "path,class,source\ncam/1.png,hex nut,left\ncam/1.png,hex bolt,right/\n";
         fs::write(dir.join("given.csv"), list).unwrap();
     });
     let sources = ["left", "right"].map(PathBuf::from);

@@ -1,7 +1,7 @@
 //! Rounds as jobs, from the call that starts one to its result.
 
 use super::*;
-use crate::control::CommandError;
+use crate::control::{CommandError, LabelCount};
 use coft_core::event::{Failure, FailureKind, Progress, Stage as RoundStage};
 use coft_core::job::JobKind;
 use coft_core::lifecycle::Refusal;
@@ -61,6 +61,22 @@ async fn a_round_is_a_job_from_start_to_end() {
     assert!(stage.objects().await.contains(&generation_path("parts", 2)));
     assert_eq!(job.result().await.unwrap(), JobResult { generation: Some(2), ..JobResult::default() });
     assert_eq!(job.ended().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_generation_tells_its_shares_and_what_it_has_answered() {
+    let shares = vec![("bolt".to_owned(), 0.9), ("nut".to_owned(), 0.1)];
+    let generations = vec![GenerationStatus { shares: shares.clone(), ..generation(1, true) }, generation(2, false)];
+    let mut stage = Stage::set(Snapshot { generations, ..grown() }).await;
+    let [one, two] = [stage.generation(1).await, stage.generation(2).await];
+    assert_eq!(one.shares().await.unwrap(), shares.into_iter().collect());
+    assert!(two.shares().await.unwrap().is_empty());
+    let counting = tokio::spawn(async move { two.count_answers().await });
+    let Command::CountAnswers { generation, reply } = stage.command().await else { panic!("nothing is counted") };
+    assert_eq!(generation, GenerationId(2));
+    let count = LabelCount { label: "nut".into(), pictures: 7, labelled: 3, right: 2 };
+    reply.send(Ok(vec![count])).unwrap();
+    assert_eq!(counting.await.unwrap().unwrap(), [("nut".to_owned(), 7, 3, 2)]);
 }
 
 #[tokio::test]

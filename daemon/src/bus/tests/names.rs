@@ -46,12 +46,13 @@ const IMPORT: &str = "Import a{sh} 5 manifest.json IMAGE model.onnx IMAGE model.
                       probe.safetensors IMAGE report.json IMAGE";
 
 /// Calls that become commands of the service.
-fn commands() -> [String; 8] {
+fn commands() -> [String; 9] {
     [
         format!("{CLASSIFIER} StartRound a{{sv}} 0"),
         format!("{CLASSIFIER} {IMPORT}"),
         format!("{CLASSIFIER} {} 1 force b true", IMPORT.replace("Import a{sh}", "ImportGeneration a{sh}a{sv}")),
         format!("{GENERATIONS}/1 org.coft.Coft1.Generation Activate"),
+        format!("{GENERATIONS}/1 org.coft.Coft1.Generation CountAnswers"),
         "/org/coft/Coft1/jobs/1 org.coft.Coft1.Job Cancel".into(),
         format!("{CLASSIFIER} ReviewItems u 1"),
         format!("{CLASSIFIER} SubmitReview a(ss)a{{sv}} 1 0a nut 0"),
@@ -179,9 +180,8 @@ async fn a_refused_command_has_its_name() {
                 Command::CancelJob { reply, .. } => refuse(reply, refusal()),
                 Command::ReviewItems { reply, .. } => refuse(reply, refusal()),
                 Command::SubmitReview { reply, .. } => refuse(reply, refusal()),
-                Command::CountAnswers { .. } | Command::Rescan { .. } | Command::Configure { .. } => {
-                    panic!("nobody asked for it")
-                }
+                Command::CountAnswers { reply, .. } => refuse(reply, refusal()),
+                Command::Rescan { .. } | Command::Configure { .. } => panic!("nobody asked for it"),
             }
             let Answer::Error { name: told, text } = soon(call).await.unwrap() else { panic!("{line}: {name}") };
             let whole = if name == "InvalidArgs" { INVALID.into() } else { format!("org.coft.Coft1.Error.{name}") };

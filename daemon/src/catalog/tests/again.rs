@@ -59,12 +59,14 @@ async fn another_generation_answers_the_latest_pictures_again_and_what_it_says_o
     assert!(waiting(&catalog).await.is_empty());
     assert_eq!(standing(&catalog).await.state.as_deref(), Some("empty"), "what serves says what is seen");
     let by = async |generation, most| {
-        let labels = catalog.labels_by(GenerationId(generation), most).await.unwrap();
+        let labels = catalog.labels_by(GenerationId(generation), vec![CAMERA.into()], most).await.unwrap();
         labels.into_iter().map(|(image, label)| format!("{} {label}", image.0)).collect::<Vec<_>>()
     };
     assert_eq!(by(1, 3).await, ["a6 full", "a5 empty", "a4 full"], "what it has said at first stays");
     assert_eq!(by(2, 9).await, ["a6 empty", "a5 empty", "a4 empty"]);
     assert_eq!(by(3, 9).await, [""; 0]);
+    let elsewhere = catalog.labels_by(GenerationId(1), vec!["/other".into()], 9).await.unwrap();
+    assert_eq!(elsewhere, [], "of a source that is configured no more nothing is counted");
     assert_eq!(standing(&catalog).await.sequence, 6, "no picture has come");
 
     let diff = compare(&catalog, 1, 2).await;

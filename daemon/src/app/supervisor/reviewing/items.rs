@@ -12,8 +12,8 @@ use humantime_serde::re::humantime::format_duration;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::warn;
@@ -22,8 +22,22 @@ use tracing::warn;
 /// that does not answer.
 #[derive(Clone, Debug)]
 pub struct FileLooks {
-    threads: Arc<Mutex<HashMap<PathBuf, Arc<Semaphore>>>>,
+    threads: Arc<Mutex<HashMap<PathBuf, Arc<Thread>>>>,
     timeout: Duration,
+}
+
+/// The thread of a source.
+#[derive(Debug)]
+struct Thread {
+    turn: Arc<Semaphore>,
+    /// When the look began that is under way.
+    began: Mutex<Option<Instant>>,
+}
+
+impl Thread {
+    fn began(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.began.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for FileLooks {
@@ -34,24 +48,36 @@ impl Default for FileLooks {
 }
 
 impl FileLooks {
-    fn thread_of(&self, source: &Path) -> Arc<Semaphore> {
+    fn thread_of(&self, source: &Path) -> Arc<Thread> {
+        let new = || Arc::new(Thread { turn: Arc::new(Semaphore::new(1)), began: Mutex::default() });
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(threads.entry(source.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(1))))
+        Arc::clone(threads.entry(source.to_owned()).or_insert_with(new))
     }
 
-    /// The first `limit` of these files of a source that still hold their image. None if the file system does not answer
-    /// in time.
+    /// The first `limit` pictures of a source that a file still holds, each with such a file; `files` are in the order of
+    /// the pictures. None if the file system does not answer in time; as long as it does not, nobody waits for it again.
     async fn find(&self, source: &Path, files: Vec<Asked>, limit: usize) -> Option<Vec<Asked>> {
         let thread = self.thread_of(source);
+        if thread.began().is_some_and(|began| began.elapsed() >= self.timeout) {
+            return None;
+        }
         let found = async move {
-            let turn = thread.acquire_owned().await.expect("nobody closes it");
+            let turn = Arc::clone(&thread.turn).acquire_owned().await.expect("nobody closes it");
             blocking(move || {
-                let _turn = turn;
-                files.into_iter().filter(|asked| holds_it_still(&asked.file)).take(limit).collect()
+                *thread.began() = Some(Instant::now());
+                let found = first(files, limit);
+                *thread.began() = None;
+                drop(turn);
+                found
             })
             .await
         };
-        timeout(self.timeout, found).await.ok()
+        let found = timeout(self.timeout, found).await.ok();
+        if found.is_none() {
+            let (source, within) = (shown_path(source), format_duration(self.timeout));
+            warn!(%source, "nobody is asked about the pictures in {source} while its files are not found within {within}");
+        }
+        found
     }
 }
 
@@ -95,13 +121,11 @@ pub(super) async fn items(
             None => late.push(shown_path(&source).into_owned()),
         }
     }
-    if !late.is_empty() {
+    if there.is_empty() && !late.is_empty() {
         let (late, within) = (late.join(", "), format_duration(looks.timeout));
-        let problem = format!("the files of the pictures in {late} were not found within {within}");
-        if there.is_empty() {
-            return Err(CommandError::Failed(problem));
-        }
-        warn!(problem, "nobody is asked about some pictures: {problem}");
+        return Err(CommandError::Failed(format!(
+            "the files of the pictures in {late} were not found within {within}; look whether the file system answers"
+        )));
     }
     let item = |(number, ObservedFile { path, source, .. }): (usize, ObservedFile)| {
         let Question { image, present, candidate } = questions[number].clone();
@@ -109,6 +133,21 @@ pub(super) async fn items(
         ReviewItem { image, path, crop, present, candidate }
     };
     Ok(there.into_iter().take(limit).map(item).collect())
+}
+
+/// The first `limit` pictures of which one of these files still holds the image, each with the first such file.
+fn first(files: Vec<Asked>, limit: usize) -> Vec<Asked> {
+    let mut found: Vec<Asked> = Vec::new();
+    for asked in files {
+        if found.len() == limit {
+            break;
+        }
+        let is_new = found.last().is_none_or(|last| last.number != asked.number);
+        if is_new && holds_it_still(&asked.file) {
+            found.push(asked);
+        }
+    }
+    found
 }
 
 /// Whether the file is there, with the content that the catalogue knows: another picture may have been written to it

@@ -246,6 +246,7 @@ impl Machine {
 /// Lets the service handle the next event of its jobs.
 async fn one(supervisor: &mut Supervisor) {
     tokio::select! {
+        biased; // what a job tells comes before its end
         Some((round, event)) = supervisor.training_events.receiver.recv() => {
             supervisor.on_training_event(round, event).await;
         }
