@@ -249,6 +249,7 @@ given-labels = "given.csv"
     });
     let sources = ["left", "right"].map(PathBuf::from);
     site.training.catalog = site.training.catalog.answering(sources.to_vec());
+    site.training.sources = sources.to_vec();
     let training = &site.training;
     let cam = fs::canonicalize(site.dir.path()).unwrap().join("cam");
     let image = |source: &str, number: i64| {
