@@ -205,12 +205,13 @@ fn expected(classes: &[String], shares: &BTreeMap<String, f64>, answers: &[Label
     }
     if all > 0 {
         text += &format!(
-            "ANSWERED counts those of the latest {LATEST} pictures of the sources that the generation has answered, {all} in \
-             all; SHARE is their share.\n"
+            "ANSWERED counts those of the latest {LATEST} pictures of the sources that the generation has answered, \
+             {all} in all; SHARE is their share.\n"
         );
     }
     if knows {
-        text += "LABELLED counts those of them that you have labelled, and how many of these the generation answers rightly.\n";
+        text +=
+            "LABELLED counts those of them that you have labelled, and how many of these the generation has right.\n";
     }
     text
 }

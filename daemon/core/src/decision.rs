@@ -44,6 +44,11 @@ pub fn energy(logits: &[f32]) -> f64 {
     f64::from(most) + sum.ln()
 }
 
+/// The likeliest class, the first of equal ones; none where there is no class.
+pub fn likeliest(probabilities: &[f32]) -> Option<usize> {
+    (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]).then(b.cmp(&a)))
+}
+
 /// Decision thresholds that the user has set for some classes: `thresholds` of `[classifier]`. Each is above 0 and
 /// below 1; `None` for a class without one. [C]
 #[derive(Clone, Debug, PartialEq)]

@@ -113,8 +113,9 @@ pub enum Reason {
     /// The answers of what serves are uneven, and an import finds other class shares, see [`judge_import`].
     #[error(
         "whether it is better cannot be told: on {images} of this service's own images, what serves finds some classes \
-         more often than others, the import spreads its answers differently, and either may be right; it answers {:.0} % \
-         of them differently; it can be told, by another import, where shares in [classifier] says how often each class comes",
+         more often than others, the import spreads its answers differently, and either may be right; it answers \
+         {:.0} % of them differently; it can be told, by another import, where shares in [classifier] says how often \
+         each class comes",
         differs * 100.0
     )]
     UndecidedImport {

@@ -23,10 +23,10 @@ use super::setup::{Findings, Looks};
 use super::status_publisher::{PUBLISH_INTERVAL, StatusPublisher};
 use super::training::{TrainingEvent, TrainingRunner};
 use crate::clock::Clock;
-use crate::control::Command;
+use crate::control::{Command, CommandError, LabelCount};
 use crate::job_status::DetailedState;
 use crate::systemd;
-use coft_core::ids::JobId;
+use coft_core::ids::{GenerationId, JobId};
 use coft_core::job::Trigger;
 use coft_core::lifecycle::{Abandoned, Action, Event, Lifecycle, Refusal};
 use coft_core::schedule::{NextRound, Schedule};
@@ -38,8 +38,9 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+use tracing::Instrument;
 
 /// How soon after an event the schedule is checked and systemd gets the status, and how often while something is under
 /// way.
@@ -289,6 +290,20 @@ impl Supervisor {
                 let _ = reply.send(self.configure(config).await);
             }
         }
+    }
+
+    /// Counts what a generation has answered, in a task of its own, since the file system of the list of labels may not
+    /// answer.
+    fn count_answers(&self, generation: GenerationId, reply: oneshot::Sender<Result<Vec<LabelCount>, CommandError>>) {
+        let training = self.training.clone();
+        tokio::spawn(
+            async move {
+                let counted = training.count_answers(generation).await;
+                // A client that has gone does not need the reply.
+                let _ = reply.send(counted.map_err(|error| CommandError::Failed(error.to_string())));
+            }
+            .in_current_span(),
+        );
     }
 
     /// Publishes what has changed in the intake's status.

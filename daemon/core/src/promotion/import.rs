@@ -1,6 +1,7 @@
 //! Decides whether an imported generation replaces the active one, by comparing the answers of both.
 
 use super::{Reason, TV_DISTANCE_BOUND, Verdict, apart, balance, evenness, trusted_evenness};
+use crate::decision::likeliest;
 use crate::shares::Shares;
 use crate::spec::Precision;
 
@@ -20,9 +21,9 @@ pub const IMPORT_TOLERANCE: f64 = 0.005;
 /// [`IMPORT_TOLERANCE`]. With fewer than [`IMPORT_IMAGES`] images there is too little to compare, and parity on the
 /// probe alone decides.
 ///
-/// Without `shares`, more even answers are no proof: as in a round, a world that consists nearly only of one class looks
-/// like a camera that makes it too frequent. So if the active generation's answers are uneven, an import that changes
-/// the class shares is not taken either.
+/// Without `shares`, more even answers are no proof: as in a round, a world that consists nearly only of one class
+/// looks like a camera that makes it too frequent. So if the active generation's answers are uneven, an import that
+/// changes the class shares is not taken either.
 pub fn judge_import(
     precision: Precision,
     parity_max_abs_diff: f64,
@@ -47,7 +48,8 @@ pub fn judge_import(
     if found < serving - chance {
         return Verdict::Keep(Reason::LessEven { found, active: serving, images, chance });
     }
-    let [new, old] = [candidate, active].map(|answers| likeliest(answers, count));
+    let classes = |answers: &[f32]| answers.chunks_exact(count).filter_map(likeliest).collect::<Vec<_>>();
+    let [new, old] = [candidate, active].map(classes);
     let differs = new.iter().zip(&old).filter(|(new, old)| new != old).count() as f64 / images as f64;
     match shares.is_none() && is_uneven(&old, count) && moved(&new, &old, count) {
         true => Verdict::Keep(Reason::UndecidedImport { differs, images }),
@@ -56,19 +58,13 @@ pub fn judge_import(
 }
 
 /// Standard error of a measure of N images, from its value `without` each image in turn. This is the jackknife (Efron
-/// and Stein 1981, "The jackknife estimate of variance", eq. 1.1). It needs no random draws, so equal answers are always
-/// judged equally.
+/// and Stein 1981, "The jackknife estimate of variance", eq. 1.1). It needs no random draws, so equal answers are
+/// always judged equally.
 fn standard_error(images: usize, without: impl Fn(usize) -> f64) -> f64 {
     let values: Vec<f64> = (0..images).map(without).collect();
     let mean = values.iter().sum::<f64>() / images as f64;
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (squares * (images - 1) as f64 / images as f64).sqrt()
-}
-
-/// The likeliest class of each image, the first of equal ones. [N]
-fn likeliest(probabilities: &[f32], count: usize) -> Vec<usize> {
-    let of_row = |row: &[f32]| (0..count).max_by(|&a, &b| row[a].total_cmp(&row[b]).then(b.cmp(&a)));
-    probabilities.chunks_exact(count).map(|row| of_row(row).unwrap_or(0)).collect()
 }
 
 /// How many of the images have each class. [C]
@@ -196,7 +192,8 @@ mod tests {
             reason.to_string(),
             "whether it is better cannot be told: on 256 of this service's own images, what serves finds some classes \
              more often than others, the import spreads its answers differently, and either may be right; it answers \
-             23 % of them differently; it can be told, by another import, where shares in [classifier] says how often each class comes"
+             23 % of them differently; it can be told, by another import, where shares in [classifier] says how often \
+             each class comes"
         );
         assert!(reason.can_be_overruled());
         let told = [("class 0".to_owned(), 0.7)].into();

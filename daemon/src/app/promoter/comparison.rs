@@ -2,6 +2,7 @@
 
 use super::{Promoter, going_on};
 use crate::serve::LoadError;
+use coft_core::decision::likeliest;
 use coft_core::event::{Failure, FailureKind};
 use coft_core::ids::{ClassId, GenerationId};
 use coft_core::review::Difference;
@@ -134,10 +135,6 @@ fn log_damaged(damaged: &BTreeMap<PathBuf, String>) {
             problem, "damaged pixels of {images} images have no part in the comparison; the first is {first}: {problem}"
         );
     }
-}
-
-fn likeliest(probabilities: &[f32]) -> Option<usize> {
-    (0..probabilities.len()).max_by(|&a, &b| probabilities[a].total_cmp(&probabilities[b]).then(b.cmp(&a)))
 }
 
 fn incomparable(message: String) -> Failure {

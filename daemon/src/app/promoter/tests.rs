@@ -454,6 +454,24 @@ fn a_candidate_that_nothing_can_judge_is_kept_for_a_person_to_be_asked_about() {
     assert!(refused.contender().is_none(), "a reason that no label could take away");
 }
 
+/// Whoever saw one colour for a week got a model that found another one.
+#[test]
+fn an_import_that_moves_the_shares_of_uneven_answers_is_kept_for_a_person() {
+    let root = TempDir::new().unwrap();
+    let (promoter, mut base) = service(root.path());
+    let images = pictures(root.path(), 32);
+    // All pictures are green; the import takes green for blue.
+    let service = (promoter, base.clone());
+    let told = import_of("turned", root.path(), &service, &images);
+    let PromotionOutcome::Keep { reason, candidate: Some(refused) } = told else { panic!("{told:?}") };
+    assert!(reason.contains("it answers 100 % of them differently"), "{reason}");
+    assert!(refused.contender().is_none(), "the service does not know which pictures look alike");
+    assert_eq!(service.0.keep(*refused, reason, None).unwrap(), GenerationId(2));
+    base.shares = Some(Shares::new(&[("red".to_owned(), 0.1)].into(), &base.classes).unwrap());
+    let told = import_of("turned", root.path(), &(service.0, base), &images);
+    assert!(matches!(told, PromotionOutcome::Promote(_)), "blue is expected as often as green: {told:?}");
+}
+
 #[test]
 fn what_cannot_serve_or_is_not_wanted_is_not_kept() {
     let root = TempDir::new().unwrap();

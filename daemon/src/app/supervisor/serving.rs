@@ -1,13 +1,11 @@
 //! Makes the active generation answer: when the service starts, and again and again if it cannot be loaded.
 
-use super::{Channel, Supervisor};
+use super::Channel;
 use crate::app::promoter::Promoter;
 use crate::app::status_publisher::StatusPublisher;
-use crate::control::{CommandError, LabelCount, Snapshot};
+use crate::control::Snapshot;
 use crate::telemetry::events;
-use coft_core::ids::GenerationId;
 use std::time::Duration;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::{Instrument, error, info};
 
@@ -22,26 +20,6 @@ pub struct Serving {
     tried: Channel<()>,
     /// When the next attempt is due, after one that failed.
     again_at: Option<Instant>,
-}
-
-impl Supervisor {
-    /// Counts what a generation has answered, in a task of its own, since the file system of the list of labels may not
-    /// answer.
-    pub(super) fn count_answers(
-        &self,
-        generation: GenerationId,
-        reply: oneshot::Sender<Result<Vec<LabelCount>, CommandError>>,
-    ) {
-        let training = self.training.clone();
-        tokio::spawn(
-            async move {
-                let counted = training.count_answers(generation).await;
-                // A client that has gone does not need the reply.
-                let _ = reply.send(counted.map_err(|error| CommandError::Failed(error.to_string())));
-            }
-            .in_current_span(),
-        );
-    }
 }
 
 impl Serving {

@@ -100,11 +100,10 @@ impl TrainingRunner {
     /// The labels of the user's list, if there is one.
     async fn given(&self, looking: Looking) -> Result<Labels, Outcome> {
         let Some(path) = self.given_labels.clone() else { return Ok(Labels::new()) };
-        let deadline = self.round.deadline;
         let late = |_| {
             failed(
                 FailureKind::BadImages,
-                format!("the label list, or a file that it names, was not read within {}", format_duration(deadline)),
+                "the label list, or a file that it names, was not read within round.deadline",
                 "look whether the file systems of the list and of its files answer",
             )
         };
@@ -136,7 +135,7 @@ impl TrainingRunner {
             )
         };
         started.map_err(|error| failed(FailureKind::Internal, error.to_string(), "start the round again"))?;
-        let read = timeout(deadline, answer).await.map_err(late)?;
+        let read = timeout(self.round.deadline, answer).await.map_err(late)?;
         let mut list = read.expect("reading a list does not panic").map_err(bad)?;
         // A folder may rotate: a file that the catalogue has seen there keeps its label.
         for line in list.lost() {
@@ -156,8 +155,8 @@ impl TrainingRunner {
                 images = count,
                 line = number,
                 %path,
-                "the label list names {count} files that cannot be read and were never taken in; they are left out; the first, \
-                 on line {number}: {path}: {error}"
+                "the label list names {count} files that cannot be read and were never taken in; they are left out; \
+                 the first, on line {number}: {path}: {error}"
             );
         }
         Ok(given)

@@ -226,8 +226,8 @@ async fn labels_that_were_asked_for_take_part_and_the_list_wins_over_them() {
     assert_eq!(unlabelled(NearDuplicates::default()).await, [], "nobody can look at a picture without a file");
 }
 
-/// Two sources that use parts of the same files. A file that had gone got the labels of both parts, which contradict each
-/// other, and no round could start.
+/// Two sources that use parts of the same files. A file that had gone got the labels of both parts, which contradict
+/// each other, and no round could start.
 #[tokio::test]
 async fn labels_are_those_of_the_source_that_the_line_names_and_answers_are_held_against_them() {
     const HALVES: &str = r#"

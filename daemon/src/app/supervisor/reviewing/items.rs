@@ -54,8 +54,9 @@ impl FileLooks {
         Arc::clone(threads.entry(source.to_owned()).or_insert_with(new))
     }
 
-    /// The first `limit` pictures of a source that a file still holds, each with such a file; `files` are in the order of
-    /// the pictures. None if the file system does not answer in time; as long as it does not, nobody waits for it again.
+    /// The first `limit` pictures of a source that a file still holds, each with such a file; `files` are in the order
+    /// of the pictures. None if the file system does not answer in time; as long as it does not, nobody waits for it
+    /// again.
     async fn find(&self, source: &Path, files: Vec<Asked>, limit: usize) -> Option<Vec<Asked>> {
         let thread = self.thread_of(source);
         if thread.began().is_some_and(|began| began.elapsed() >= self.timeout) {
@@ -75,7 +76,7 @@ impl FileLooks {
         let found = timeout(self.timeout, found).await.ok();
         if found.is_none() {
             let (source, within) = (shown_path(source), format_duration(self.timeout));
-            warn!(%source, "nobody is asked about the pictures in {source} while its files are not found within {within}");
+            warn!(%source, "nobody is asked about pictures in {source} while its files are not found within {within}");
         }
         found
     }
@@ -87,8 +88,8 @@ struct Asked {
     file: ObservedFile,
 }
 
-/// The first pictures that are asked about and that have a file. Those of a source whose file system does not answer are
-/// left out.
+/// The first pictures that are asked about and that have a file. Those of a source whose file system does not answer
+/// are left out.
 ///
 /// # Errors
 /// Nothing was found, and a file system does not answer.
