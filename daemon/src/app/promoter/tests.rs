@@ -464,7 +464,7 @@ fn an_import_that_moves_the_shares_of_uneven_answers_is_kept_for_a_person() {
     let turned = import_of("turned", root.path(), &service, &[]);
     let PromotionOutcome::Promote(turned) = turned else { panic!("nothing to compare by: {turned:?}") };
     service.0.promote(*turned, None).unwrap();
-    // All pictures are green, and what serves takes green for blue. The import is less sure, so its answers are more even.
+    // All pictures are green, and what serves takes green for blue. The import is less sure: its answers are more even.
     let told = import_of("soft", root.path(), &service, &images);
     let PromotionOutcome::Keep { reason, candidate: Some(refused) } = told else { panic!("{told:?}") };
     assert!(reason.contains("it answers 100 % of them differently"), "{reason}");
